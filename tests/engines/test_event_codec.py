@@ -15,7 +15,6 @@ from channelstream.core.events import (
     UserStateChanged,
 )
 from channelstream.engines import event_codec
-from channelstream.engines.redis import codec
 
 MESSAGE = Message(
     uuid="m", channel="a", exclude=frozenset({"ann"}), user="bob", payload=b'{"n":1.0}', timestamp="t"
@@ -163,17 +162,3 @@ def test_a_payload_is_never_parsed() -> None:
     for payload in (b"1.0", b"1e400", b'"aGk="', b'{"a":[]}'):
         event = Message(uuid="m", channel="a", user="ann", payload=payload, timestamp="t")
         assert event_codec.decode(*event_codec.encode(event)) == event
-
-
-def test_a_text_of_the_script_is_a_body_with_its_payload_below() -> None:
-    body, payload = event_codec.encode(MESSAGE)
-    assert payload is not None
-    assert codec.read_event(body + b"\n" + payload) == MESSAGE
-    assert codec.read_event(body, payload) == MESSAGE
-
-
-def test_the_script_ends_a_body_with_the_time_of_the_event() -> None:
-    text = b'{"kind":"presence","uuid":"p","user":"ann","joined":false,"state":null,"timestamp":1500'
-    event = codec.read_event(text)
-    assert isinstance(event, Presence)
-    assert event.timestamp == "1970-01-01T00:00:01.500000"

@@ -1,17 +1,19 @@
 """The form of events in Redis, and how answers of the script become channels, users and entries.
 
 The script replaces fields of an event (its users, its payload), so it keeps an event in parts, each a text that Lua
-never has to parse. Put together they are the body and the payload of `event_codec.py`.
+never has to parse. Put together they are the body and the payload of `event_codec.py`. The script formats and reads no JSON:
+its answers, and what it publishes, are packed (MessagePack).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
+from msgspec import Struct
 
 from channelstream.core.channel import Channel, ChannelSettings
-from channelstream.core.events import Event, Message, Names
+from channelstream.core.events import Event, Message, Names, Presence, UserStateChanged
 from channelstream.core.log import Budget, Entry, Log, LogLimits
 from channelstream.core.position import Offsets, ReadRange, format_position, with_offset
 from channelstream.core.registry import RegistryLimits
@@ -27,7 +29,7 @@ _UNBOUNDED = 1 << 62
 
 _encode = msgspec.json.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
-_settings = msgspec.json.Decoder(ChannelSettings).decode
+_settings = msgspec.msgpack.Decoder(ChannelSettings).decode
 _value = msgspec.json.Decoder().decode
 
 
@@ -67,16 +69,94 @@ def _names(names: Names | None) -> list[str] | bool:
     return False if names is None else sorted(names)
 
 
-def read_event(text: bytes, payload: bytes = b"") -> Event:
-    """Return the event of a text of the script: a body, and a payload in a second line where it does not lie beside the log.
+class _Record(Struct, array_like=True, tag="record"):
+    """A message, an edit or a deletion: its body without the other fields and the closing brace, and these."""
 
-    Lua cannot format a time: the body of an event that the script made ends with its time in ms, without a closing brace.
-    """
-    body, _, inline = text.partition(b"\n")
-    if not body.endswith(b"}"):
-        rest, _, at_ms = body.rpartition(b":")
-        body = b'%b:"%b"}' % (rest, stamp(int(at_ms) / 1000).encode())
-    return event_codec.decode(body, payload or inline or None)
+    head: str
+    only: list[str] | bool
+    exclude: list[str] | bool
+    parts: tuple[str, str | list[str], str, str]
+
+
+class _Presence(Struct, array_like=True, tag="presence"):
+    """A presence event, which the script makes; `at` is its time in ms. A state has keys and values in turn, one a line."""
+
+    uuid: str
+    channel: str
+    user: str
+    state: str | bool
+    users: list[str]
+    users_cut: bool
+    announced: bool
+    at: int
+
+
+class _State(Struct, array_like=True, tag="state"):
+    """A change of state, which the script makes, as `_Presence`."""
+
+    uuid: str
+    channel: str
+    user: str
+    state: str
+    changed: list[str]
+    at: int
+
+
+_read_text = msgspec.msgpack.Decoder(_Record | _Presence | _State).decode
+
+
+def read_event(text: bytes, payload: bytes = b"") -> Event:
+    """Return the event of a text of the script, with its payload where that lies beside the log."""
+    known = _read_text(text)
+    match known:
+        case _Record():
+            return _read_record(known, payload)
+        case _Presence():
+            return Presence(
+                uuid=known.uuid,
+                channel=known.channel,
+                user=known.user,
+                joined=known.state is not False,
+                timestamp=stamp(known.at / 1000),
+                state=_public_state(known.state) if isinstance(known.state, str) else None,
+                users=tuple((name, _public_state(state)) for name, state in _in_pairs(known.users)),
+                users_cut=known.users_cut,
+                announced=known.announced,
+            )
+        case _State():
+            return UserStateChanged(
+                uuid=known.uuid,
+                channel=known.channel,
+                user=known.user,
+                timestamp=stamp(known.at / 1000),
+                state=_public_state(known.state),
+                changed=tuple((_value(key), _value(value)) for key, value in _in_pairs(known.changed)),
+            )
+        case _:
+            assert_never(known)
+
+
+def _read_record(record: _Record, payload: bytes) -> Event:
+    """Return the event of a record: its body and payload, put together again."""
+    body = [record.head.encode()]
+    for name, users in (("only", record.only), ("exclude", record.exclude)):
+        if users is not False:
+            body.append(b'"%b":%b' % (name.encode(), _encode(users)))
+    user, text, timestamp, edited = record.parts
+    for name, value in (("user", user), ("timestamp", timestamp), ("edited", edited)):
+        if value:
+            body.append(b'"%b":%b' % (name.encode(), value.encode()))
+    inline = text.encode() if isinstance(text, str) else b""
+    return event_codec.decode(b",".join(body) + b"}", payload or inline or None)
+
+
+def _public_state(text: str) -> dict[str, Any]:
+    """Return a public state: keys and values in turn, one a line, each a JSON text."""
+    return {_value(key): _value(value) for key, value in _in_pairs(text.split("\n") if text else ())}
+
+
+def _in_pairs(flat: Sequence[str]) -> Iterator[tuple[str, str]]:
+    return zip(flat[::2], flat[1::2], strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +265,7 @@ def write_bounds(limits: RegistryLimits) -> dict[str, Any]:
     """Return the limits that the script enforces."""
     defaults = ChannelSettings(log_events=limits.log_events, log_age_s=limits.log_age_s)
     return {
-        "settings": _encode(defaults).decode(),
+        "settings": msgspec.to_builtins(defaults),
         "history_size": limits.history_size,
         "transit_s": limits.transit_s,
         "user_log_events": limits.user_log_events,

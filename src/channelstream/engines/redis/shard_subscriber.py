@@ -100,9 +100,7 @@ class ShardSubscriber:
             self._client.abandon("the log is another one")
 
     def _on_entry(self, name: str, data: bytes) -> None:
-        offset, previous, at_ms, text = data.split(b" ", 3)
-        body, _, payload_text = text.partition(b"\n")
-        token = payload_text.removeprefix(b"@") if payload_text.startswith(b"@") else b""
+        offset, previous, at_ms, token, text = data.split(b" ", 4)
         payload = self._payloads.get(token, b"")
         if not token:
             self._payloads.clear()
@@ -115,7 +113,7 @@ class ShardSubscriber:
         if name in self.subscribed:
             self.subscribed[name] = max(seen, number)
         if number > self._state.offset:  # A private message is published once for each of its users.
-            self.deliver(offset, at_ms, body if token else text, payload)
+            self.deliver(offset, at_ms, text, payload)
 
     def _on_gap(self, number: int) -> None:
         """Break the link, so that the log is read from the gap.

@@ -36,7 +36,7 @@ end
 local function key(kind, name) return PREFIX .. kind .. ':' .. name end
 local LOG = PREFIX .. 'log'
 -- The version of the data. A change of the names or contents of keys increments it.
-local LAYOUT = '5'
+local LAYOUT = '6'
 
 local time = call('TIME')
 local time_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -97,31 +97,25 @@ end
 -- the ids of the records of each uuid. `holder` is the key of the channel's or user's hash, with the fields last (offset
 -- of the last event), floor (the log is complete after it), n (most entries) and age (ms).
 
--- A record: the id of its entry, kind, JSON without the fields below and without its closing brace, two lists of users or
--- false, and parts as JSON texts, empty where missing. A big payload lies beside the log: its part is a table with its
--- token.
+-- A record: the id of its entry, kind, the JSON that the node has made of the other fields, without its closing brace, two lists
+-- of users or false, and parts as JSON texts, empty where missing. A big payload lies beside the log: its part is a table with
+-- its token.
 local ID, KIND, HEAD, ONLY, EXCLUDE, PARTS = 1, 2, 3, 4, 5, 6
 local PAYLOAD = 2
-local PART_NAMES = { 'user', 'payload', 'timestamp', 'edited' }
 local MAX_EXCLUDED = 1000
+
+-- Texts of events that nodes receive and read are packed, and the nodes format JSON: `codec.read_event` has the three forms.
+-- Entries keep that text for an event that this script has made; for others a packed record, an array of six.
+local RECORD_BYTE = 0x96
 
 local function token_of(record)
   local payload = record[PARTS][PAYLOAD]
   return type(payload) == 'table' and payload[1] or nil
 end
 
--- The text of a record: the body of the event (`event_codec.py`) and, in a second line, its payload, unless that lies beside
--- the log.
+-- The text of a record.
 local function text_of(record)
-  local texts = { record[HEAD] }
-  if record[ONLY] then texts[#texts + 1] = ',"only":' .. cjson.encode(record[ONLY]) end
-  if record[EXCLUDE] then texts[#texts + 1] = ',"exclude":' .. cjson.encode(record[EXCLUDE]) end
-  for number, name in ipairs(PART_NAMES) do
-    local part = record[PARTS][number]
-    if number ~= PAYLOAD and part ~= '' then texts[#texts + 1] = ',"' .. name .. '":' .. part end
-  end
-  local payload = record[PARTS][PAYLOAD]
-  return table.concat(texts) .. (token_of(record) and '}' or '}\n' .. payload)
+  return cmsgpack.pack({ 'record', record[HEAD], record[ONLY], record[EXCLUDE], record[PARTS] })
 end
 
 -- The keys of the two kinds of logs, c for channels and u for users: holder, entries, texts, ids by uuid.
@@ -474,7 +468,9 @@ local function emit(kind, name, offset, uuid, text, record)
   end
   local token = record and token_of(record)
   use_bytes(#text)
-  call(PUBLISH, key('#' .. kind, name), whole(offset) .. ' ' .. (known[1] or '0') .. ' ' .. whole(now_ms) .. ' ' .. text .. (token and '\n@' .. token or ''))
+  -- Offset, offset of the event before it, time, token of a payload that lies beside the log, text.
+  local about = { whole(offset), known[1] or '0', whole(now_ms), token or '', text }
+  call(PUBLISH, key('#' .. kind, name), table.concat(about, ' '))
   return known[2]
 end
 
@@ -492,7 +488,7 @@ end
 
 -- The answer about one form of an entry. A private message names the users in whose logs it has this form.
 local function encode_form(text, kind, name, offset, at, users)
-  if text:sub(1, 1) == '{' then
+  if text:byte(1) ~= RECORD_BYTE then
     use_bytes(COPIED * #text)
     return { offset, at, text }
   end

@@ -37,14 +37,15 @@ local function write_settings(name, settings, bounds)
   settings.history_size = math.min(settings.history_size, bounds.history_size)
   local age = math.max(settings.store_frames and settings.log_age_s or 0, bounds.transit_s) * 1000
   local shown = settings.store_history and settings.history_size or 0
-  call('HSET', key('c', name), 'settings', cjson.encode(settings), 'n', whole(settings.log_events), 'age', whole(age),
+  call('HSET', key('c', name), 'settings', cmsgpack.pack(settings), 'n', whole(settings.log_events), 'age', whole(age),
     'shown', whole(shown), 'presence', settings.notify_presence and '1' or '',
     'lists', settings.broadcast_presence_with_user_lists and '1' or '', 'state', settings.notify_state and '1' or '')
 end
 
 local function open_channel(name, patch, bounds)
   if call('EXISTS', key('c', name)) == 1 then return end
-  local settings = cjson.decode(bounds.settings)
+  local settings = {}
+  for field, value in pairs(bounds.settings) do settings[field] = value end
   for field, value in pairs(patch) do settings[field] = value end
   call('HSET', key('c', name), 'id', new_id(), 'floor', whole(head()), 'connections', '0',
     'always', '0')
@@ -68,7 +69,7 @@ end
 -- Change settings, and trim log and history to them; return whether that is done. If not, the caller repeats it.
 local function configure(name, patch, bounds)
   open_channel(name, {}, bounds)
-  local settings = cjson.decode(call('HGET', key('c', name), 'settings'))
+  local settings = cmsgpack.unpack(call('HGET', key('c', name), 'settings'))
   for field, value in pairs(patch) do settings[field] = value end
   write_settings(name, settings, bounds)
   local shown, age = unpack(call('HMGET', key('c', name), 'shown', 'age'))
@@ -88,8 +89,9 @@ local function public_keys(user)
   return packed and packed ~= '' and cmsgpack.unpack(packed) or {}
 end
 
--- The public state of a user as JSON: built once for each change, since a list of users has up to a thousand of them.
-local function public_state(user) return call('HGET', key('u', user), 'seen') or '{}' end
+-- The public state of a user: keys and values in turn, one a line. Built once for each change, since a list of users has up to
+-- a thousand of them.
+local function public_state(user) return call('HGET', key('u', user), 'seen') or '' end
 
 local function is_home(user) return call('HEXISTS', key('u', user), 'id') == 1 end
 
@@ -131,19 +133,19 @@ local function visible_state(user)
   return seen
 end
 
--- Store the public state as JSON, after a change.
+-- Store the public state as text, after a change.
 local function cache_visible_state(user)
   local parts, seen = {}, visible_state(user)
   for _, name in ipairs(public_keys(user)) do
-    if seen[name] then parts[#parts + 1] = name .. ':' .. seen[name] end
+    if seen[name] then parts[#parts + 1], parts[#parts + 2] = name, seen[name] end
   end
-  call('HSET', key('u', user), 'seen', '{' .. table.concat(parts, ',') .. '}')
+  call('HSET', key('u', user), 'seen', table.concat(parts, '\n'))
 end
 
 -- The version of a state: a greater one is newer.
 local function version_of(user) return call('HGET', key('u', user), 'version') or '0' end
 
--- The changes between two public states, as JSON. A key that is no longer public becomes null.
+-- The changes between two public states: keys and values in turn. A key that is no longer public becomes null.
 local function differences(before, after)
   local names, parts = {}, {}
   for name, value in pairs(after) do
@@ -153,7 +155,7 @@ local function differences(before, after)
     if not after[name] then names[#names + 1] = name end
   end
   table.sort(names)
-  for _, name in ipairs(names) do parts[#parts + 1] = '[' .. name .. ',' .. (after[name] or 'null') .. ']' end
+  for _, name in ipairs(names) do parts[#parts + 1], parts[#parts + 2] = name, after[name] or 'null' end
   return parts
 end
 
@@ -161,16 +163,13 @@ end
 local STATE_PAGE = 50
 local ANNOUNCING = PREFIX .. 'telling'
 
--- Lua cannot format a time. So the body of an event that is made here ends with `"timestamp":` and its time in ms, without a
--- closing brace, and `codec.read_event` ends it.
-
--- Publish a state to channels, given as the rest of the event; return to how many before the limits were reached.
+-- Publish a state to channels, given as the packed rest of the event; return to how many before the limits were reached.
 local function announce_to(channels, rest)
+  local user, state, changed, at = unpack(cmsgpack.unpack(rest))
   for number, channel in ipairs(channels) do
     if call('HGET', key('c', channel), 'state') == '1' then
       local uuid = new_id()
-      emit('c', channel, next_offset(), uuid, '{"kind":"state","uuid":"' .. uuid .. '","channel":' ..
-        cjson.encode(channel) .. rest)
+      emit('c', channel, next_offset(), uuid, cmsgpack.pack({ 'state', uuid, channel, user, state, changed, at }))
       touch('c', channel)
     end
     if is_out_of_budget() then return number end
@@ -241,8 +240,7 @@ end
 local function announce_change(user, before)
   local parts = differences(before, visible_state(user))
   if #parts == 0 then return end
-  local rest = ',"user":' .. cjson.encode(user) .. ',"state":' .. public_state(user) .. ',"changed":[' ..
-    table.concat(parts, ',') .. '],"timestamp":' .. whole(now_ms)
+  local rest = cmsgpack.pack({ user, public_state(user), parts, now_ms })
   local cursor = announce_from(user, rest, '0')
   if not cursor then return end
   call('HSET', key('uv', user), 'rest', rest, 'cursor', cursor)
@@ -338,17 +336,18 @@ end
 -- Most users, and bytes, in the list of a presence event. Above that it has no list: it would be sent to each of them.
 local MAX_LISTED, MAX_LISTED_BYTES = 1000, SLICE_BYTES / 8
 
--- The members of a channel as JSON; nil if they are too many.
+-- The members of a channel, names and states in turn; nil if they are too many.
 local function user_list(channel)
   local users, size = {}, 0
   if is_full or call('HLEN', key('cu', channel)) > MAX_LISTED then return nil end
   for _, name in ipairs(call('HKEYS', key('cu', channel))) do
-    users[#users + 1] = '[' .. cjson.encode(name) .. ',' .. public_state(name) .. ']'
-    size = size + #users[#users]
+    local state = public_state(name)
+    users[#users + 1], users[#users + 2] = name, state
+    size = size + #name + #state
     if size > MAX_LISTED_BYTES then return nil end
   end
   use_bytes(COPIED * size)
-  return table.concat(users, ',')
+  return users
 end
 
 local function announce_presence(channel, user, joined)
@@ -357,11 +356,8 @@ local function announce_presence(channel, user, joined)
   local wants_list = known[1] == '1' and known[2] == '1'
   local users = wants_list and user_list(channel) or nil
   local uuid = new_id()
-  emit('c', channel, next_offset(), uuid, '{"kind":"presence","uuid":"' .. uuid .. '","channel":' ..
-    cjson.encode(channel) .. ',"user":' .. cjson.encode(user) .. ',"joined":' .. tostring(joined) ..
-    ',"state":' .. (joined and public_state(user) or 'null') .. ',"users":[' ..
-    (users or '') .. '],"users_cut":' .. tostring(wants_list and not users) .. ',"announced":' .. tostring(known[1] == '1') ..
-    ',"timestamp":' .. whole(now_ms))
+  emit('c', channel, next_offset(), uuid, cmsgpack.pack({ 'presence', uuid, channel, user, joined and public_state(user),
+    users or {}, wants_list and not users, known[1] == '1', now_ms }))
 end
 
 -- Add a connection to a channel or remove it (by = 1 or -1), and announce the user's first and last one.

@@ -1,0 +1,89 @@
+"""The texts of events that the script publishes and answers: packed, and made JSON by the nodes."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from tests.engines.test_event_codec import MESSAGE, STORED
+
+from channelstream.core.events import Event, Message, Presence, UserStateChanged
+from channelstream.engines.redis import codec
+from channelstream.engines.redis.link import UNREADABLE, script
+
+AT_MS = 1500
+AT = "1970-01-01T00:00:01.500000"
+pack = msgspec.msgpack.encode
+
+
+def record(event: Event) -> bytes:
+    """Return the text that the script makes of a published event."""
+    fields = codec.write_event(event, "token")
+    return pack(["record", *(fields[name] for name in ("head", "only", "exclude", "parts"))])
+
+
+@pytest.mark.parametrize(
+    "event", [event for event, kind, *_ in STORED if kind in ("message", "edit", "delete")]
+)
+def test_a_record_is_the_event_that_was_published(event: Event) -> None:
+    assert codec.read_event(record(event)) == event
+
+
+def test_a_payload_beside_the_log_is_put_back() -> None:
+    """Its record has a token in its place."""
+    big = msgspec.structs.replace(MESSAGE, payload=b'"%b"' % (b"x" * codec.BIG_BYTES))
+    text = record(big)
+    assert len(text) < 1000
+    assert codec.read_event(text, big.payload) == big
+
+
+def test_an_event_of_the_script_has_its_states_line_by_line() -> None:
+    """Keys and values are JSON texts; a user without a public state has none."""
+    text = pack(
+        ["presence", "p", "a", 'a "b"', '"x"\n1.0', ["ann", '"y"\n{}', "bob", ""], False, True, AT_MS]
+    )
+    assert codec.read_event(text) == Presence(
+        uuid="p",
+        channel="a",
+        user='a "b"',
+        joined=True,
+        timestamp=AT,
+        state={"x": 1.0},
+        users=(("ann", {"y": {}}), ("bob", {})),
+    )
+    left = codec.read_event(pack(["presence", "p", "a", "ann", False, [], True, False, AT_MS]))
+    assert isinstance(left, Presence)
+    assert (left.joined, left.state, left.users_cut, left.announced) == (False, None, True, False)
+    changed = codec.read_event(pack(["state", "s", "a", "ann", '"x"\n1', ['"x"', "1", '"y"', "null"], AT_MS]))
+    assert changed == UserStateChanged(
+        uuid="s", channel="a", user="ann", timestamp=AT, state={"x": 1}, changed=(("x", 1), ("y", None))
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{}",
+        pack(["poll"]),
+        pack(["record", "{", False, False, ["", "", "", ""]]),
+        pack(["record", '{"kind":"delete","uuid":"m"', 1, False, ["", "", "", ""]]),
+        pack(["presence", "p", "a", "ann", '"x"', [], False, True, AT_MS]),
+        pack(["presence", "p", "a", "ann", '"x"\n{', [], False, True, AT_MS]),
+    ],
+)
+def test_what_is_no_text_of_the_script_is_unreadable(text: bytes) -> None:
+    """The link is closed for any of these errors, and no other one."""
+    with pytest.raises(UNREADABLE):
+        codec.read_event(text)
+
+
+def test_a_payload_is_never_parsed() -> None:
+    for payload in (b"1.0", b"1e400", b'"\xc3\xa9\\ud800"', b"[]"):
+        event = Message(uuid="m", channel="a", user="ann", payload=payload, timestamp="t")
+        read: Any = codec.read_event(record(event))
+        assert read.payload == payload
+
+
+def test_the_script_formats_and_reads_no_json() -> None:
+    assert "cjson" not in script()
+    assert '":' not in script()
