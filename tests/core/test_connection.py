@@ -6,7 +6,7 @@ import pytest
 
 from channelstream.core.batch import DISCARD
 from channelstream.core.client_protocol import ClientProtocol
-from channelstream.core.connection import TRANSITIONS, Connection, ConnectionState, Step
+from channelstream.core.connection import NO_NAMES, TRANSITIONS, Connection, ConnectionState, Step, without
 from channelstream.core.events import Presence
 from channelstream.wire.channelstream import SEED, V07
 
@@ -49,3 +49,10 @@ def test_a_connection_receives_by_its_user_and_its_audience() -> None:
     assert not connection(V07).receives(event)
     own = Presence(uuid="p", channel="a", user="ann", joined=True, timestamp="t", state={})
     assert not connection().receives(own)
+
+
+def test_connections_that_join_and_leave_nothing_share_one_empty_set() -> None:
+    """An idle connection has none of its own, also after it has joined and left channels."""
+    assert connection().joining is connection().leaving is NO_NAMES
+    assert without(frozenset(("a", "b")), ["a"]) == {"b"}
+    assert without(frozenset(("a", "b")), ["a", "b", "c"]) is NO_NAMES

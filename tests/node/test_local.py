@@ -10,7 +10,7 @@ from tests.engines.test_memory import memory_engine
 
 from channelstream.config import Settings
 from channelstream.core.batch import BufferBatch
-from channelstream.core.connection import Connection
+from channelstream.core.connection import NO_NAMES, Connection
 from channelstream.core.deadlines import SLOT_S
 from channelstream.core.hub import Hub
 from channelstream.core.user import UserUpdate
@@ -67,6 +67,22 @@ def test_a_connection_that_never_has_a_stream_ends() -> None:
         node, clock = await timed_node()
         await node.connect("c", "ann", V07, {"a": {}}, EMPTY)
         assert await lives_for(node, clock, UNATTACHED_S)
+
+    asyncio.run(life())
+
+
+def test_a_connection_holds_no_set_of_what_it_has_joined_or_left() -> None:
+    """Idle connections are many, and an empty set takes 216 bytes."""
+
+    async def life() -> None:
+        node, _ = await timed_node()
+        await node.connect("c", "ann", V07, {"a": {}}, EMPTY)
+        await node.subscribe("c", {"b": {}})
+        await node.unsubscribe("c", ["b"])
+        connection = node.connection("c")
+        assert connection is not None
+        assert list(connection.channels) == ["a"]
+        assert connection.joining is connection.leaving is NO_NAMES
 
     asyncio.run(life())
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from channelstream.core.client_protocol import ClientProtocol
-from channelstream.core.connection import Connection, ConnectionState, Step
+from channelstream.core.connection import Connection, ConnectionState, Step, without
 from channelstream.core.deadlines import SLOT_S, Deadlines
 from channelstream.core.endings import Ending, Endings
 from channelstream.core.hub import Hub
@@ -125,7 +125,7 @@ class LocalConnections:
         try:
             change = await self._directory.connect(_member(connection), update, since)
         finally:
-            connection.joining -= {PRIVATE}
+            connection.joining = without(connection.joining, {PRIVATE})
             if change is None:
                 self.forget(connection, CloseCode.UNKNOWN_CONNECTION, "it could not be registered")
             else:
@@ -155,7 +155,7 @@ class LocalConnections:
         try:
             joined = await self._directory.join(_member(connection), channels, since)
         finally:
-            connection.joining -= channels.keys()
+            connection.joining = without(connection.joining, channels)
             # The connection may have been forgotten meanwhile, and with it these channels.
             for name in set(channels) & connection.channels.keys():
                 if joined is None:
@@ -181,7 +181,7 @@ class LocalConnections:
                 await self._directory.disconnect(_member(connection), channels)
             raise
         finally:
-            connection.joining -= {PRIVATE}
+            connection.joining = without(connection.joining, {PRIVATE})
 
     async def registered(self, connection: Connection) -> None:
         """Wait until a new connection is registered, with the offsets from which it may read, or gone.
@@ -295,7 +295,7 @@ class LocalConnections:
         try:
             await self._directory.leave(_member(connection), left)
         finally:
-            connection.leaving -= set(left)
+            connection.leaving = without(connection.leaving, left)
         _check_local(connection)
         for name in left:
             if name in connection.channels:
