@@ -282,6 +282,19 @@ def test_a_message_and_what_is_about_it_are_found_by_uuid() -> None:
     assert mixed.about("m2") == (mixed.entries[0],)
 
 
+def test_a_log_that_is_cut_to_a_few_examines_only_these(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of settings drops thousands of events in one turn: those that stay are found by uuid, the others are not."""
+    full = filled(4000, events=4000)
+    examined = list[Entry]()
+    index = Log._index
+    monkeypatch.setattr(Log, "_index", lambda log, entry: (examined.append(entry), index(log, entry)))
+    monkeypatch.setattr(Log, "_unindex", None)
+    full.limit(LogLimits(10, None), 0.0)
+    assert examined == full.entries
+    assert [full.about(f"m{number}") for number in (1, 3990)] == [(), ()]
+    assert [full.about(each.event.uuid) for each in full.entries] == [(each,) for each in full.entries]
+
+
 def test_an_event_about_no_message_is_not_found_by_uuid() -> None:
     """And its drop does not touch the index of messages."""
     mixed = log(events=1)

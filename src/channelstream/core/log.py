@@ -32,6 +32,7 @@ EXPIRY_BATCH = 500
 PRIVATE = ""
 """The name that stands for the private messages of a user among the names of channels (docs/resume.md)."""
 _offset: Callable[["Entry"], int] = attrgetter("offset")
+_size: Callable[["Entry"], int] = attrgetter("size")
 
 
 class Entry:
@@ -265,7 +266,7 @@ class Log:
         if self.entries[at : at + 1] != [old]:
             return  # The log has dropped it.
         self.entries[at : at + 1] = [] if new is None else [new]
-        self._unindex([old])
+        self._budget.dropped(self, self._unindex([old]))
         if new is not None:
             self._index(new)
             self._budget.added(self, new.size)
@@ -320,7 +321,13 @@ class Log:
         dropped = self.entries[:count]
         del self.entries[:count]
         self.floor = max(self.floor, dropped[-1].offset)
-        self._unindex(dropped)
+        if len(dropped) > len(self.entries):
+            # Settings cut a log of thousands to a few in one turn of the loop.
+            size = sum(map(_size, dropped))
+            self._index_again()
+        else:
+            size = self._unindex(dropped)
+        self._budget.dropped(self, size)
 
     def drop_through(self, offset: int) -> None:
         """Drop all entries up to an offset, and raise the floor to it, whether or not the log held that offset."""
@@ -340,7 +347,13 @@ class Log:
                 (entry,) if indexed is None else tuple(sorted((*indexed, entry), key=_offset))
             )
 
-    def _unindex(self, dropped: Iterable[Entry]) -> None:
+    def _index_again(self) -> None:
+        self._about = None
+        for entry in self.entries:
+            self._index(entry)
+
+    def _unindex(self, dropped: Iterable[Entry]) -> int:
+        """Remove entries from the index; return their bytes."""
         size = 0
         for entry in dropped:
             size += entry.size
@@ -350,7 +363,7 @@ class Log:
                     self._about[entry.event.uuid] = rest
                 else:
                     del self._about[entry.event.uuid]
-        self._budget.dropped(self, size)
+        return size
 
 
 class Accepted(Struct, frozen=True, gc=False):
