@@ -126,6 +126,20 @@ def test_unknown_connection_is_registered_again(unknown: bytes) -> None:
     play(server, check)
 
 
+def test_connection_that_the_server_closed_is_replaced() -> None:
+    """A call after a restart of the server does not fail because of an older connection."""
+    server = Server(UPGRADED)
+
+    async def check(subscriber: Subscriber, shared: Shared, texts: list[str]) -> None:
+        [idle] = shared.application._idle
+        idle.close()
+        await soon(lambda: not idle.is_open)
+        assert (await shared.application.call("/connect", {}))["conn_id"] == "c2"
+        assert idle not in shared.application._idle
+
+    play(server, check)
+
+
 def test_final_code_stops_it() -> None:
     """A code after which no client reconnects is reported to the run."""
     server = Server(UPGRADED + frame((1008).to_bytes(2), 0x88), b"")

@@ -36,6 +36,10 @@ class HttpConnection(asyncio.Protocol):
         self._transport = None
         self._fail(BenchFailed(f"the server closed a connection during a call: {exc or 'no reason'}"))
 
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None
+
     def _fail(self, error: BenchFailed) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)

@@ -51,6 +51,8 @@ class Application:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[HttpConnection]:
         async with self._slots:
+            while self._idle and not self._idle[-1].is_open:
+                self._idle.pop()
             connection = self._idle.pop() if self._idle else await open_http(self.wire, None)
             try:
                 yield connection
