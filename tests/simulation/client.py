@@ -1,4 +1,7 @@
-"""A client as docs/resume.md describes it: it keeps the position of the last event it has handled."""
+"""A client whose script says when it comes back and with which position; what follows is up to `ResumingClient`.
+
+Mostly the position is that of the last event it has handled, as docs/resume.md asks for.
+"""
 
 import asyncio
 import json
@@ -16,6 +19,7 @@ from channelstream.transports.longpoll import PollStream
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.websocket import WebSocketStream
 from channelstream.wire.framing import Framing
+from channelstream_client.resuming import OpenStream, ResumingClient
 
 GONE = {1000, 4001}
 """Close codes after which the connection no longer exists."""
@@ -81,6 +85,7 @@ class Client:
         self._answer: bytes | None = None
         self._polls = False
         self._resumes = True
+        self._steps: ResumingClient[str]
 
     # -- streams
 
@@ -94,6 +99,8 @@ class Client:
             self.forget()
             return
         self._resumes = since is not None
+        self._steps = ResumingClient("", self.connection.id, [transport], lambda: 0.0, position=since or "")
+        self._steps.next_step(0.0)
         self._checker.began(self, since)
         self._watch = watch = Watch(self, self.world, self.connection, since)
         self._polls = transport == "poll"
@@ -192,12 +199,21 @@ class Client:
         self._receive(watch, json.loads(body))
         self._watch = None
         if self.connection is not None:
-            self.attach("poll", self.position if self._resumes else None)
+            self.attach("poll", self._next_poll() if self._resumes else None)
+
+    def _next_poll(self) -> str:
+        """Return the position of the next poll, without the wait before it."""
+        self._steps.answered(0.0)
+        while not isinstance(step := self._steps.next_step(0.0), OpenStream):
+            pass
+        return step.position
 
     def _receive(self, watch: Watch, items: Items) -> None:
         for item in items:
             self._checker.delivered(watch, item)
-            self.position = item.get("position", self.position)
+        self._steps.received(items, 0.0)
+        if items:  # With a heartbeat it is still the one that the script has chosen.
+            self.position = self._steps.position or self.position
 
     def cut(self, chance: random.Random) -> None:
         """Lose the line after some of the bytes that are on their way."""
