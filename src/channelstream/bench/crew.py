@@ -97,9 +97,13 @@ class Crew:
         """Open the streams of the clients that were registered last."""
         await self.order([Attach() for _ in self._processes])
 
-    async def finish(self, sent: list[tuple[int, int, int]]) -> list[Result]:
-        """Wait for the last messages and return the results of the clients."""
-        answers = await self.order([Finish(sent, QUIET_S) for _ in self._processes])
+    async def finish(self, sent: list[tuple[int, int, int]], quiet_s: float = QUIET_S) -> list[Result]:
+        """Wait for the last messages and return the results of the clients.
+
+        Args:
+            quiet_s: time without receipts after which missing messages count as lost.
+        """
+        answers = await self.order([Finish(sent, quiet_s) for _ in self._processes])
         return [answer for answer in answers if isinstance(answer, Result)]
 
     async def close(self) -> None:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from msgspec import structs
 
 from channelstream.bench.checker import Faults
-from channelstream.bench.crew import Crew, check_descriptors, crew_of
+from channelstream.bench.crew import QUIET_S, Crew, check_descriptors, crew_of
 from channelstream.bench.histogram import Histogram
 from channelstream.bench.load import BenchFailed, Load
 from channelstream.bench.orders import Result
@@ -48,6 +48,7 @@ class Target:
         pid: its process, for CPU and memory; None means that they are not measured.
         publisher: opens a publisher for it.
         reports_turns: whether it was started for the run and reports the longest turn of its event loop.
+        quiet_s: time without a delivery after which missing messages count as lost.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Target:
     pid: int | None = None
     publisher: OpenPublisher = open_publisher
     reports_turns: bool = False
+    quiet_s: float = QUIET_S
 
     def cpu_s(self) -> float | None:
         return None if self.pid is None else cpu_s(self.pid)
@@ -180,7 +182,8 @@ class Run:
             with whole:
                 with posting:
                     await publishing.run(publishers, lambda: sum(self.crew.received), self.crew.ticked)
-                results = await self.crew.finish([(*source, n) for source, n in publishing.sent.items()])
+                sent = [(*source, n) for source, n in publishing.sent.items()]
+                results = await self.crew.finish(sent, self.target.quiet_s)
         finally:
             sampling.cancel()
             _close(publishers)

@@ -2,7 +2,17 @@
 
 from collections.abc import Sequence
 
-from channelstream.bench.peers import nats, nchan, ours, socketify, socketio, websockets
+from channelstream.bench.peers import (
+    centrifugo,
+    django_channels,
+    nats,
+    nchan,
+    ours,
+    python_socketio,
+    socketify,
+    socketio,
+    websockets,
+)
 from channelstream.bench.peers.peer import Peer
 
 
@@ -16,7 +26,10 @@ def all_peers(socketify_python: str) -> Sequence[Peer]:
         ours.PEER,
         nchan.PEER,
         nats.PEER,
+        centrifugo.PEER,
         socketio.PEER,
         websockets.PEER,
+        python_socketio.PEER,
+        django_channels.PEER,
         socketify.peer(socketify_python),
     )

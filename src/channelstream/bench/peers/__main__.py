@@ -7,6 +7,7 @@ import resource
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -22,6 +23,8 @@ from channelstream.bench.progress import Progress
 from channelstream.bench.results import Delivery, Measured
 
 PACED_PER_S = 50.0
+QUIET_S = 60.0
+"""A slow server may deliver nothing for a long time, and then all of it."""
 _HEAD = (
     "| Server | CPU µs per delivery, flat out | ratio | deliveries/s | CPU µs, paced | p50 ms, paced | p99 ms, paced |"
     " KB per connection | bytes per delivery | lost |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
@@ -49,7 +52,11 @@ class Row(Struct, frozen=True):
 
 
 class Comparison(Struct, frozen=True):
-    """The JSON document."""
+    """The JSON document.
+
+    Attributes:
+        shares: the part of the messages that slow servers were sent.
+    """
 
     machine: Machine
     flat_out: Load
@@ -58,6 +65,7 @@ class Comparison(Struct, frozen=True):
     pinned: bool
     rows: list[Row]
     skipped: dict[str, str]
+    shares: dict[str, float]
 
 
 Round = tuple[Measured, Measured]
@@ -80,7 +88,8 @@ def main() -> int:
     peers = [peer for peer in found if peer.name not in skipped]
     rounds = asyncio.run(_all_rounds(peers, flat, paced, args.rounds, progress, skipped))
     rows = with_ratios([row_of(name, each) for name, each in rounds.items()])
-    comparison = Comparison(machine(), flat, paced, args.rounds, _cpus() is not None, rows, skipped)
+    shares = {peer.name: peer.share for peer in peers if peer.share != 1 and peer.name in rounds}
+    comparison = Comparison(machine(), flat, paced, args.rounds, _cpus() is not None, rows, skipped, shares)
     _write(comparison, args.output)
     return 1 if any(row.lost for row in rows) else 0
 
@@ -120,7 +129,11 @@ async def _all_rounds(
                 continue
             progress.begin(f"round {number}, {peer.name}")
             try:
-                measured = await _measured(peer, flat, progress), await _measured(peer, paced, progress)
+                loads = peer.part_of(flat), peer.part_of(paced)
+                measured = (
+                    await _measured(peer, loads[0], progress),
+                    await _measured(peer, loads[1], progress),
+                )
             except BenchFailed as error:
                 skipped[peer.name] = f"it failed in round {number}: {error}"
                 del rounds[peer.name]
@@ -136,7 +149,7 @@ async def _measured(peer: Peer, load: Load, progress: Progress) -> Measured:
         target = await serving.__aenter__()
     try:
         with _pinned_to(cpus and cpus[1]):
-            return await measure(target, load, progress)
+            return await measure(replace(target, quiet_s=QUIET_S), load, progress)
     finally:
         await serving.__aexit__(None, None, None)
 
@@ -194,6 +207,10 @@ def with_ratios(rows: Sequence[Row]) -> list[Row]:
 def markdown(comparison: Comparison) -> str:
     """Return the document as Markdown."""
     lines = [_HEAD, *map(_line, comparison.rows), ""]
+    lines += [
+        f"{name} was sent {share:.0%} of the messages: it would need minutes for all."
+        for name, share in comparison.shares.items()
+    ]
     lines += [f"{name} was skipped: {why}." for name, why in comparison.skipped.items()]
     return "\n".join(lines) + "\n"
 

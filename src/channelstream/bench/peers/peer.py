@@ -10,8 +10,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from channelstream.bench.http import HttpConnection, open_http
-from channelstream.bench.load import BenchFailed
+from channelstream.bench.load import BenchFailed, Load
 from channelstream.bench.measure import Target
 from channelstream.bench.publishing import Addressed, OpenPublisher, Publisher, open_publisher
 from channelstream.bench.wire import Wire
@@ -31,11 +33,17 @@ class Peer:
         name: its name on the command line and in the table.
         missing: returns what has to be installed, as a sentence; empty if it can be started.
         serve: starts it on free ports, and ends it with the context.
+        share: part of the messages of a run that it is sent. A slow server would need minutes for all of them.
     """
 
     name: str
     missing: Callable[[], str]
     serve: Callable[[], AbstractAsyncContextManager[Target]]
+    share: float = 1.0
+
+    def part_of(self, load: Load) -> Load:
+        """Return its part of a load: at least one message."""
+        return replace(load, messages=max(1, round(load.messages * self.share)))
 
 
 def need_program(program: str, sentence: str) -> str:
@@ -97,19 +105,26 @@ async def _stop(process: Process) -> None:
 
 
 class PostPublisher:
-    """Posts the bare message to `/publish`, for servers with such an API."""
+    """Posts each message, for servers with such an API.
 
-    def __init__(self, wire: Wire, connection: HttpConnection) -> None:
+    Args:
+        path: where messages are posted to.
+        template: body of a call, with `%b` for the message.
+    """
+
+    def __init__(self, wire: Wire, connection: HttpConnection, path: str, template: bytes) -> None:
         self._wire = wire
         self._connection = connection
+        self._path = path
+        self._template = template
 
     async def publish(self, messages: Sequence[Addressed]) -> None:
         for _, text in messages:
-            await self._connection.call(self._wire.post("/publish", text, b""))
+            await self._connection.call(self._wire.post(self._path, self._template % text, b""))
 
     def close(self) -> None:
         self._connection.close()
 
 
-async def open_post(wire: Wire) -> Publisher:
-    return PostPublisher(wire, await open_http(wire, None))
+async def open_post(wire: Wire, path: str = "/publish", template: bytes = b"%b") -> Publisher:
+    return PostPublisher(wire, await open_http(wire, None), path, template)
