@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from httpx import Client
 from starlette.applications import Starlette
-from tests.pages.conftest import DOCUMENT
+from tests.site import DOCUMENT
 from tests.waiting import eventually
 
 from channelstream.admin.columns import Cell

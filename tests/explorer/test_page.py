@@ -6,7 +6,7 @@ from typing import Any
 from httpx import Client
 from itsdangerous import TimestampSigner
 from starlette.applications import Starlette
-from tests.pages.conftest import Bridge, NoTraces, openapi
+from tests.site import Bridge, NoTraces, openapi
 
 from channelstream.site import routes
 

@@ -1,0 +1,149 @@
+"""The pages over a push server that records its calls, without a socket."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from itsdangerous import TimestampSigner
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from channelstream.config import Settings
+from channelstream.errors import Invalid, Unavailable
+from channelstream.site import routes
+
+SECRET = "the api's secret"
+DOCUMENT = (b'{"total_connections":3,', b'"uptime":"0:00:01"}')
+
+
+@dataclass
+class RecordingServer:
+    """Stands for the push server behind the demo: checks the signature, records the call, echoes the body."""
+
+    calls: list[tuple[str, str, Any]] = field(default_factory=list)
+    status: int = 200
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        text = TimestampSigner(SECRET).unsign(request.headers["x-channelstream-secret"], max_age=60).decode()
+        assert text == request.url.path
+        body = json.loads(await request.body())
+        self.calls.append((request.method, request.url.path, body))
+        await JSONResponse(body, self.status)(scope, receive, send)
+
+
+@dataclass
+class Panel:
+    """Stands for the server's data of itself: answers a little, and records its calls."""
+
+    asked: list[Any] = field(default_factory=list)
+
+    async def document(self) -> Sequence[bytes]:
+        return DOCUMENT
+
+    async def table(self, *asked: Any) -> dict[str, Any]:
+        self.asked.append(asked)
+        return {"rows": []}
+
+    async def detail(self, kind: str, name: str) -> dict[str, Any] | None:
+        self.asked.append((kind, name))
+        return {"name": name} if name == "known" else None
+
+    def endings(self) -> list[dict[str, Any]]:
+        return [{"reason": "too slow"}]
+
+    async def act(self, action: str, body: bytes) -> Any:
+        self.asked.append((action, body))
+        if body == b"[]":
+            raise Invalid({"channel": ["Missing."]})
+        return True
+
+    def watch(self) -> AsyncIterator[dict[str, Any]]:
+        if "full" in self.asked:
+            raise Unavailable("Too many.", retry_after_s=5)
+        return self._watch()
+
+    async def _watch(self) -> AsyncIterator[dict[str, Any]]:
+        for number in range(2):
+            yield {"figures": {"connections": number}}
+
+
+def openapi() -> dict[str, Any]:
+    return {"openapi": "3.1.0", "paths": {"/message": {}, "/info": {}}}
+
+
+def is_signed(request: Request) -> bool:
+    return request.headers.get("x-channelstream-secret") == "signed"
+
+
+class NoTraces:
+    """Stands for a tracer without traces."""
+
+    def start(self, kind: str, name: str, minutes: int) -> None:
+        raise NotImplementedError
+
+    def document(self, kind: str, name: str, after: int) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def listing(self) -> list[dict[str, Any]]:
+        return []
+
+
+@pytest.fixture
+def push_server() -> RecordingServer:
+    return RecordingServer()
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(secret=SECRET, admin_secret="open sesame", cookie_secret="crumbs")
+
+
+@pytest.fixture
+def panel() -> Panel:
+    return Panel()
+
+
+@pytest.fixture
+def app(settings: Settings, push_server: RecordingServer, panel: Panel) -> Starlette:
+    return Starlette(routes=routes(settings, push_server, panel, openapi, is_signed, NoTraces()))
+
+
+class Bridge(httpx.BaseTransport):
+    """Lets a plain client call an ASGI application, one event loop for each request."""
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self._transport = httpx.ASGITransport(app, root_path=prefix)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return asyncio.run(self._answer(request))
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        answer = await self._transport.handle_async_request(request)
+        return httpx.Response(answer.status_code, headers=answer.headers, content=await answer.aread())
+
+
+@pytest.fixture
+def open_browser(app: Starlette) -> Callable[..., httpx.Client]:
+    """Open a browser: it keeps cookies and follows no redirects."""
+
+    def open_browser(url: str = "http://push.test", prefix: str = "", **options: Any) -> httpx.Client:
+        return httpx.Client(transport=Bridge(app, prefix), base_url=url, **options)
+
+    return open_browser
+
+
+@pytest.fixture
+def browser(open_browser: Callable[..., httpx.Client]) -> httpx.Client:
+    return open_browser()
+
+
+@pytest.fixture
+def other_browser(open_browser: Callable[..., httpx.Client]) -> httpx.Client:
+    return open_browser()
