@@ -14,63 +14,61 @@ from channelstream.engines.redis.registration_index import (
     RegistrationStep,
 )
 
-NO_TRANSITION = {
-    (Owner.CLAIMING, OwnerStep.CLAIM),
-    (Owner.HERE, OwnerStep.CLAIM),
-    (Owner.SUSPECTED, OwnerStep.CLAIM),
-    (Owner.ELSEWHERE, OwnerStep.END_CLAIM),
-    (Owner.HERE, OwnerStep.END_CLAIM),
-    (Owner.SUSPECTED, OwnerStep.END_CLAIM),
+HAD = (Owner.HERE, Owner.SUSPECTED, Owner.CLAIMING_AGAIN)
+"""States of a connection that the node has."""
+STEPS = {
+    Owner.CLAIMING: OwnerStep.CLAIM,
+    Owner.CLAIMING_AGAIN: OwnerStep.CLAIM,
+    Owner.SUSPECTED: OwnerStep.SUSPECT,
 }
 
 
 def ownership_in(owner: Owner) -> Ownership:
     """Return an ownership that knows the connection `k` in a state."""
     ownership = Ownership(2)
-    local = {"k"} if owner in (Owner.HERE, Owner.SUSPECTED) else set()
-    ownership.local = lambda: local
-    steps = {Owner.CLAIMING: OwnerStep.CLAIM, Owner.SUSPECTED: OwnerStep.SUSPECT}
-    if owner in steps:
-        ownership.move("k", steps[owner])
+    ownership.local = lambda: {"k"} if owner in HAD else set()
+    if owner in STEPS:
+        ownership.move("k", STEPS[owner])
     assert ownership.owner("k") is owner
     return ownership
 
 
 @pytest.mark.parametrize(("owner", "step"), list(product(Owner, OwnerStep)))
-def test_every_step_of_an_owner_is_in_the_table_or_a_bug(owner: Owner, step: OwnerStep) -> None:
-    """Where the node does not have the connection any more, it is elsewhere."""
+def test_every_step_of_an_owner_is_in_the_table(owner: Owner, step: OwnerStep) -> None:
+    """The node has the connection, or has lost it, as the new state says."""
     ownership = ownership_in(owner)
-    if (owner, step) in NO_TRANSITION:
-        with pytest.raises(KeyError):
-            ownership.move("k", step)
-        assert ownership.owner("k") is owner
-        return
     ownership.move("k", step)
-    if step is OwnerStep.FORGET:
-        ownership.local = frozenset
-    assert ownership.owner("k") is OWNER_TRANSITIONS[owner, step]
-    assert ownership.is_ours("k") is (OWNER_TRANSITIONS[owner, step] is not Owner.ELSEWHERE)
+    after = OWNER_TRANSITIONS[owner, step]
+    ownership.local = lambda: {"k"} if after in HAD else set()
+    assert ownership.owner("k") is after
+    assert ownership.is_ours("k") is (after is not Owner.ELSEWHERE)
 
 
-def test_an_owner_is_trusted_again_only_when_the_directory_confirms_it() -> None:
-    """No other step leads from suspected to here."""
-    ways = {step for (owner, step), after in OWNER_TRANSITIONS.items() if after is Owner.HERE}
-    assert ways == {OwnerStep.CONFIRM}
-    assert {owner for (owner, _), after in OWNER_TRANSITIONS.items() if after is Owner.SUSPECTED} == {
-        Owner.HERE,
-        Owner.SUSPECTED,
-    }
+def test_an_owner_is_trusted_again_only_by_the_word_of_the_directory() -> None:
+    """It confirms the registration, or has made the node the owner."""
+    ways = {step for (owner, step), after in OWNER_TRANSITIONS.items() if after is Owner.HERE is not owner}
+    assert ways == {OwnerStep.CONFIRM, OwnerStep.CLAIMED}
+    assert OWNER_TRANSITIONS[Owner.CLAIMING_AGAIN, OwnerStep.FAIL_CLAIM] is Owner.SUSPECTED
 
 
-def test_only_what_is_suspected_or_being_claimed_is_stored() -> None:
+@pytest.mark.parametrize("step", list(OwnerStep))
+def test_the_reservations_of_a_claim_are_kept_until_it_ends(step: OwnerStep) -> None:
+    """Whatever happens to the connection meanwhile."""
+    for owner in (Owner.CLAIMING, Owner.CLAIMING_AGAIN):
+        ends = step in (OwnerStep.CLAIMED, OwnerStep.FAIL_CLAIM)
+        after = OWNER_TRANSITIONS[owner, step]
+        assert (after not in (Owner.CLAIMING, Owner.CLAIMING_AGAIN)) is ends
+
+
+def test_only_what_does_not_follow_from_the_node_is_stored() -> None:
     """A million connections that are simply here take no memory; nothing is left of one that ended."""
     for owner in Owner:
         ownership = ownership_in(owner)
+        assert ownership._stored == ({"k": owner} if owner in STEPS else {})
+        assert ownership.suspected() == (["k"] if owner is Owner.SUSPECTED else [])
         ownership.forget("k")
-        assert ownership._stored == ({"k": Owner.CLAIMING} if owner is Owner.CLAIMING else {})
-        assert ownership.suspected() == []
-    assert ownership_in(Owner.SUSPECTED).suspected() == ["k"]
-    assert ownership_in(Owner.HERE)._stored == {}
+        claiming = owner in (Owner.CLAIMING, Owner.CLAIMING_AGAIN)
+        assert ownership._stored == ({"k": Owner.CLAIMING} if claiming else {})
 
 
 def index_in(state: Registration) -> RegistrationIndex:

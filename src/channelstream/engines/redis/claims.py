@@ -64,13 +64,15 @@ class Claims:
         self._ownership = registrar.ownership
 
     async def claim(self, conn_id: str, orphan: bool, request_release: RequestRelease) -> Claim | None:
-        self._ownership.move(
-            conn_id, OwnerStep.CLAIM
-        )  # The reconciler must not release the reservations as unowned.
+        # The reconciler must not release the reservations as unowned.
+        self._ownership.move(conn_id, OwnerStep.CLAIM)
+        outcome = OwnerStep.FAIL_CLAIM
         try:
-            return await self._claim(conn_id, orphan, request_release)
+            claim = await self._claim(conn_id, orphan, request_release)
+            outcome = OwnerStep.FAIL_CLAIM if claim is None else OwnerStep.CLAIMED
+            return claim
         finally:
-            self._ownership.move(conn_id, OwnerStep.END_CLAIM)
+            self._ownership.move(conn_id, outcome)
 
     async def _claim(self, conn_id: str, orphan: bool, request_release: RequestRelease) -> Claim | None:
         reserved = _Reserved()
