@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from channelstream.config import Settings
+from channelstream.core.connection import Connection
 from channelstream.core.events import Message
 from channelstream.core.user import UserUpdate
 from channelstream.errors import Unavailable
@@ -249,7 +250,7 @@ def test_a_connection_that_cannot_be_resumed_ends_with_its_stream() -> None:
 
 
 def test_while_a_command_is_carried_out_nothing_further_is_read() -> None:
-    """What the client sends meanwhile stays in the socket; then it is answered in order."""
+    """What the client sends meanwhile, pongs too, stays in the socket; then it is answered in order."""
 
     async def scenario(scene: Scene) -> None:
         node = scene.server.node
@@ -271,6 +272,8 @@ def test_while_a_command_is_carried_out_nothing_further_is_read() -> None:
             sending = asyncio.create_task(_send_many(stream))
             await soon(lambda: not transport.is_reading())
             assert not sending.done()
+            _beat(connection)
+            assert not transport.is_closing()
             may_end.set()
             assert (await said(stream))["event"] == "subscribed"
             assert [(await said(stream))["id"] for _ in range(TEXTS)] == list(range(TEXTS))
@@ -282,13 +285,21 @@ def test_while_a_command_is_carried_out_nothing_further_is_read() -> None:
 TEXTS = 200
 
 
+def _beat(connection: Connection) -> None:
+    """Let the time of three pings pass."""
+    stream: Any = connection.stream
+    for _ in range(3 * stream._streams.ping_every):
+        if not stream._transport.is_closing():
+            stream.beat()
+
+
 async def _send_many(stream: ClientConnection) -> None:
     for number in range(TEXTS):
         await ask(stream, {"do": "ping", "id": number, "padding": "x" * 50_000})
 
 
 def test_a_client_that_does_not_read_its_answers_is_not_read_either() -> None:
-    """Its pongs wait for room in the transport, so they take no memory beyond the outbox."""
+    """Its pongs wait for room in the transport, so they take no memory beyond the outbox; in the end it is dropped."""
 
     async def scenario(scene: Scene) -> None:
         async with scene.opened(max_queue=1) as stream:
@@ -306,6 +317,13 @@ def test_a_client_that_does_not_read_its_answers_is_not_read_either() -> None:
             for _ in range(100 * 5):
                 await said(stream)
             await sending
+            sending = asyncio.create_task(_send(stream, many, 100))
+            await soon(lambda: connection.stream._paused)  # type: ignore[union-attr]
+            await turns(1000)
+            _beat(connection)
+            assert transport.is_closing()
+            sending.cancel()
+            stream.transport.abort()
 
     play(scenario, outbox_bytes=OUTBOX_BYTES, max_inbound_frames=10_000)
 

@@ -279,7 +279,7 @@ class WebSocketStream(asyncio.Protocol):
         """Send `[]`, which old clients expect, and every few times a ping; drop a client that does not respond."""
         self._beats += 1
         if self._pinged and not self._is_responsive:
-            self._is_responsive = self._is_moving()
+            self._is_responsive = self._waits_for_server or self._is_moving()
         ping = self._beats % self._streams.ping_every == 0
         if ping:
             self._reader.renew()
@@ -292,6 +292,11 @@ class WebSocketStream(asyncio.Protocol):
             self.write(self.session.heartbeat + PING if ping else self.session.heartbeat)
         if ping:
             self._last_progress = ack_progress(self._transport)
+
+    @property
+    def _waits_for_server(self) -> bool:
+        """Whether its pong may be unread, behind a text whose commands are carried out."""
+        return self._attachment.is_busy and not self._paused
 
     def _is_moving(self) -> bool:
         """Whether the client acknowledges bytes: it cannot answer in time a ping behind megabytes of events."""
