@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 
 import httpx
 import pytest
@@ -187,6 +188,43 @@ def test_a_stream_that_no_one_reads_is_closed(method: bytes) -> None:
             await soon(client.transport.is_closing)
             opens.set()
         await soon(lambda: numbers.is_closed)
+
+    play(scene)
+
+
+def test_requests_sent_ahead_take_turns_with_those_of_others() -> None:
+    """Each has a turn of the loop for itself, although its handler never waits."""
+    count = 2000
+
+    async def scene(stage: Stage) -> None:
+        stage.handler = text
+        many, other = await stage.dial(), await stage.dial()
+        await many.send(GET * count)
+        await soon(lambda: bool(stage.asked))
+        await other.send(GET.replace(b"/a", b"/other"))
+        await other.until(b"occupied")
+        assert stage.asked.index("/other") < count // 2
+        many.end()
+        assert (await many.rest()).count(b"occupied") == count
+
+    play(scene)
+
+
+def test_a_request_sent_ahead_has_context_variables_of_its_own() -> None:
+    """What the handler of the request before it has set is not seen."""
+    variable = ContextVar("variable", default="")
+
+    async def note(request: Request) -> Response:
+        before = variable.get()
+        variable.set(request.path)
+        return Response(before.encode() + b".", content_type=TEXT)
+
+    async def scene(stage: Stage) -> None:
+        stage.handler = note
+        client = await stage.dial()
+        await client.send(GET * 3)
+        client.end()
+        assert (await client.rest()).count(b"\r\n\r\n.") == 3
 
     play(scene)
 

@@ -21,6 +21,7 @@ the garbage collector could free, since idle streams are many.
 
 import asyncio
 import logging
+from contextvars import Context
 
 from channelstream.core.http_head import RequestHead
 from channelstream.core.http_reader import RequestReader
@@ -140,7 +141,6 @@ class HttpConnection(asyncio.Protocol):
 
     @property
     def is_full(self) -> bool:
-        """Whether the client reads too slowly."""
         return self._out.is_full
 
     @property
@@ -229,9 +229,9 @@ class HttpConnection(asyncio.Protocol):
             self._in.resume()
 
     def _continue_later(self) -> None:
-        """Continue with the body, or with the next request, in the next loop turn."""
+        """Continue with the body or the next request in the next loop turn, and not in the context of a handler."""
         if self._continuation is None:
-            self._continuation = self._loop.call_soon(self._continue)
+            self._continuation = self._loop.call_soon(self._continue, context=Context())
 
     def _continue(self) -> None:
         self._continuation = None
@@ -292,7 +292,7 @@ class HttpConnection(asyncio.Protocol):
         if not exchange.keep_alive or self._is_stopping:
             self._close_gently(is_whole=exchange.is_whole)
         elif self._reader.has_more:
-            # A client may have sent very many requests ahead: each has a turn of the loop for itself.
+            # In another turn: a client may have sent very many requests ahead.
             self._continue_later()
         else:
             self._proceed()
