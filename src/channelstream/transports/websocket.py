@@ -296,7 +296,7 @@ class WebSocketStream(asyncio.Protocol):
     @property
     def _waits_for_server(self) -> bool:
         """Whether its pong may be unread, behind a text whose commands are carried out."""
-        return self._attachment.is_busy and not self._paused
+        return not self._paused and not self._transport.is_closing() and self._attachment.is_busy
 
     def _is_moving(self) -> bool:
         """Whether the client acknowledges bytes: it cannot answer in time a ping behind megabytes of events."""
