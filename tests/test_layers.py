@@ -18,7 +18,7 @@ LAYERS = (
     {"auth", "wire"},
     {"slices"},
     {"engines"},
-    {"node"},
+    {"service"},
     {"http"},
     {"transports", "api"},
     {"config"},
@@ -34,13 +34,13 @@ LAYERS = (
 )
 """From left to right; a unit may import itself and what stands further left, never its neighbour."""
 ONLY_FOR = {
-    "engines": {"node", "config", "server", "bench.engines"},
+    "engines": {"service", "config", "server", "bench.engines"},
     "wire": {"transports", "api", "admin", "server", "bench.engines"},
 }
 """Units that only these may import.
 
 Every other unit reaches an engine through the node, which has the use cases; the configuration imports the forms of an
-engine's address, and the server makes the engine. Engines, node and http know no protocol. `bench.engines` measures
+engine's address, and the server makes the engine. Engines, service and http know no protocol. `bench.engines` measures
 engines alone.
 """
 IMPORTS_ONLY = {
@@ -67,7 +67,7 @@ PORTS = {
     "Directory": {"local"},
     "Cluster": {"handover"},
 }
-"""The ports of the shared state, each with the modules of `node` that may take it."""
+"""The ports of the shared state, each with the modules of `service` that may take it."""
 CLIENT = "channelstream_client"
 USERS_OF_THE_CLIENT = {"bench", "cli"}
 """The units that may import the Python client, which is a distribution of its own. Nothing that serves loads it."""
@@ -218,17 +218,20 @@ def test_the_api_reaches_nodes_through_services() -> None:
     """So no call can name anything of another application."""
     api = [path for path in FILES if unit_of(module_of(path)) == "api"]
     names = {
-        name for path in api for module, name in imported_names(path) if module.startswith(f"{PACKAGE}.node")
+        name
+        for path in api
+        for module, name in imported_names(path)
+        if module.startswith(f"{PACKAGE}.service")
     }
     assert names <= OF_NODES
-    assert [path for path in api if ".node." in path.read_text().replace(f"{PACKAGE}.node.", "")] == []
+    assert [path for path in api if ".node." in path.read_text().replace(f"{PACKAGE}.service.", "")] == []
 
 
 def test_each_part_of_a_node_takes_only_the_ports_that_it_needs() -> None:
     """`Node` takes the engine apart."""
-    node = [path for path in FILES if unit_of(module_of(path)) == "node"]
+    parts = [path for path in FILES if unit_of(module_of(path)) == "service"]
     taken: dict[str, set[str]] = {name: set() for name in PORTS}
-    for path in node:
+    for path in parts:
         for _, name in imported_names(path):
             if name in PORTS:
                 taken[name].add(path.stem)
@@ -251,17 +254,17 @@ def test_every_unit_has_a_place() -> None:
     ("module", "source"),
     [
         ("channelstream.core.hub", "from channelstream.engines.base import Engine"),
-        ("channelstream.core.hub", "from channelstream import node"),
+        ("channelstream.core.hub", "from channelstream import service"),
         ("channelstream.core.batch", "from channelstream.wire.channelstream import item"),
-        ("channelstream.core.hub", "import channelstream.node"),
-        ("channelstream.core.hub", "from ..node import Node"),
-        ("channelstream.core.hub", "from .. import node"),
-        ("channelstream.engines.memory", "def late():\n    from channelstream.node import Node"),
+        ("channelstream.core.hub", "import channelstream.service"),
+        ("channelstream.core.hub", "from ..service import Node"),
+        ("channelstream.core.hub", "from .. import service"),
+        ("channelstream.engines.memory", "def late():\n    from channelstream.service import Node"),
         ("channelstream.transports.sse", "from channelstream.api.table import Endpoint"),
         ("channelstream.api.table", "from channelstream.transports import sse"),
-        ("channelstream.pages.html", "from channelstream.node import Node"),
+        ("channelstream.pages.html", "from channelstream.service import Node"),
         ("channelstream.pages.access", "from channelstream.admin.panel import Panel"),
-        ("channelstream.demo.app", "from channelstream.node import Node"),
+        ("channelstream.demo.app", "from channelstream.service import Node"),
         ("channelstream.demo.app", "from channelstream.api.schemas import Item"),
         ("channelstream.demo.app", "from channelstream.engines import base"),
         ("channelstream.demo.app", "from channelstream.config import Settings"),
@@ -271,7 +274,7 @@ def test_every_unit_has_a_place() -> None:
         ("channelstream.transports.attachment", "from channelstream.engines import base"),
         ("channelstream.admin.tables", "import channelstream.engines.memory"),
         ("channelstream.engines.base", "from channelstream.wire.channelstream import V07"),
-        ("channelstream.node.node", "from channelstream.wire import formats"),
+        ("channelstream.service.node", "from channelstream.wire import formats"),
         ("channelstream.errors", "from channelstream.core import events"),
         ("channelstream.server", "from channelstream.bench.load import Load"),
         ("channelstream.bench.worker", "from channelstream.core.log import Entry"),
@@ -295,8 +298,8 @@ def test_planted_imports_are_caught(module: str, source: str) -> None:
     [
         ("channelstream.core.hub", "from channelstream.core.log import Entry\nimport json"),
         ("channelstream.core.hub", "from . import log"),
-        ("channelstream.transports.sse", "from channelstream.node import Node"),
-        ("channelstream.node.node", "from channelstream.engines.base import Engine"),
+        ("channelstream.transports.sse", "from channelstream.service import Node"),
+        ("channelstream.service.node", "from channelstream.engines.base import Engine"),
         ("channelstream.cli.serve", "from channelstream import __version__, logs"),
         ("channelstream.cli.listen", "from channelstream_client.resuming import ResumingClient"),
         ("channelstream.bench.engines.stores", "from channelstream.engines.redis.address import SLOTS"),

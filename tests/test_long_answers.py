@@ -18,8 +18,8 @@ from channelstream.config import Settings
 from channelstream.core.events import Message
 from channelstream.core.log import Entry
 from channelstream.http.parts import PART_BYTES, Parts, encode, in_parts
-from channelstream.node import Node, Service
 from channelstream.server import build
+from channelstream.service import Node, Service
 from channelstream.slices import STEP, Slices
 from channelstream.wire import channelstream as channelstream_wire
 

@@ -13,8 +13,8 @@ from channelstream.apps.app import App
 from channelstream.config import Settings
 from channelstream.core.trace import MAX_MINUTES, MAX_NOTES, MAX_TRACES, Fact, FactKind, Kind, Subject, Trace
 from channelstream.errors import Invalid, TooManyRequests
-from channelstream.node import Node, Service
 from channelstream.server import build
+from channelstream.service import Node, Service
 from channelstream.tracing import Tracer
 
 PATH = "/admin/trace.json"

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from channelstream.errors import Unavailable
-from channelstream.node import Node
+from channelstream.service import Node
 
 SWEEP_INTERVAL_S = 0.25
 """Interval at which deadlines of connections are checked, in seconds."""

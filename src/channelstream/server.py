@@ -43,9 +43,9 @@ from channelstream.http.asgi import RouterApp, ScopeRequest
 from channelstream.http.listener import Listener
 from channelstream.http.router import Router
 from channelstream.http.shared import HttpServer, HttpSettings
-from channelstream.node import Node, NodeLimits, Services
 from channelstream.pacing import FlushPacer
 from channelstream.pages.app import page_route
+from channelstream.service import Node, NodeLimits, Services
 from channelstream.site import routes
 from channelstream.slices import Slices
 from channelstream.tracing import Tracer

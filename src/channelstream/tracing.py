@@ -37,8 +37,8 @@ from channelstream.core.trace import (
     event_fact,
 )
 from channelstream.errors import Invalid, TooManyRequests
-from channelstream.node import Service
-from channelstream.node.signals import Signal
+from channelstream.service import Service
+from channelstream.service.signals import Signal
 
 
 class Tracer:

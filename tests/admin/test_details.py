@@ -11,8 +11,8 @@ from channelstream.config import Settings
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.events import Message
 from channelstream.core.user import UserUpdate
-from channelstream.node import Service
 from channelstream.server import build
+from channelstream.service import Service
 from channelstream.wire.channelstream import V07
 
 CHANNELS = [f"c{number}" for number in range(30)]

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from channelstream.admin.sampler import SAMPLES, Sampler
-from channelstream.node import Node
+from channelstream.service import Node
 from channelstream.watchdog import Watchdog
 
 

@@ -11,7 +11,7 @@ from channelstream.admin.panel import WATCHERS, Panel
 from channelstream.admin.sampler import Sampler
 from channelstream.apps.app import App
 from channelstream.errors import Unavailable
-from channelstream.node import Node, Service
+from channelstream.service import Node, Service
 from channelstream.transports.streams import Streams
 from channelstream.watchdog import Watchdog
 

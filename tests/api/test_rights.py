@@ -15,8 +15,8 @@ from channelstream.config import Settings
 from channelstream.core.policy import Policy
 from channelstream.http.asgi import RouterApp
 from channelstream.http.router import Router
-from channelstream.node import Services
 from channelstream.server import build
+from channelstream.service import Services
 
 CALLS = [(row, method) for row in ENDPOINTS for method in row.methods]
 

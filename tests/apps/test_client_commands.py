@@ -15,8 +15,8 @@ from channelstream.core.policy import Policy
 from channelstream.http.connection import HttpConnection
 from channelstream.http.router import Router
 from channelstream.http.shared import HttpServer, HttpSettings
-from channelstream.node import Services
 from channelstream.server import build
+from channelstream.service import Services
 from channelstream.transports.routes import stream_routes
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams

@@ -34,8 +34,8 @@ from channelstream.core.user import UserUpdate
 from channelstream.engines.redis import address
 from channelstream.http.asgi import RouterApp
 from channelstream.http.router import Router
-from channelstream.node import Node, Service, Services
 from channelstream.server import build
+from channelstream.service import Node, Service, Services
 from channelstream.tracing import Tracer
 from channelstream.transports.routes import stream_routes
 from channelstream.transports.settings import StreamSettings

@@ -37,7 +37,7 @@ from channelstream.engines.sqlite_file import Stored, Writes
 from channelstream.engines.sqlite_restore import Restore
 from channelstream.engines.sqlite_upkeep import Upkeep
 from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
-from channelstream.node import Node, NodeLimits, Services
+from channelstream.service import Node, NodeLimits, Services
 from channelstream.transports.longpoll import PollStream
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams

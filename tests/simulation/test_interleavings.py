@@ -17,7 +17,7 @@ from channelstream.engines.local_log import LocalLog
 from channelstream.engines.members import Member
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.engines.unwritten import Unwritten
-from channelstream.node.locks import Locks
+from channelstream.service.locks import Locks
 from channelstream.transports.attachment import Attachment
 
 RANDOM = 150

@@ -23,8 +23,8 @@ from channelstream.core.changes import Changes
 from channelstream.core.position import ReadRange
 from channelstream.core.registry import Forgotten, Moment
 from channelstream.engines.local_log import LocalLog
-from channelstream.node import Node
-from channelstream.node.locks import Locks
+from channelstream.service import Node
+from channelstream.service.locks import Locks
 
 ROOT = Path(__file__).parents[2]
 FIXED = [
@@ -165,7 +165,7 @@ def test_reading_from_elsewhere_than_allowed_is_found(
     ("place", "fault", "promise", "first"),
     [
         ("channelstream.core.log.Entry.for_user", lambda entry, _user: entry, "not for this client", 15),
-        ("channelstream.node.locks.Locks.try_acquire", Locks.of, "instead of|KeyError|counted", 0),
+        ("channelstream.service.locks.Locks.try_acquire", Locks.of, "instead of|KeyError|counted", 0),
     ],
     ids=["its own parting", "no turn"],
 )

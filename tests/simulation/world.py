@@ -20,9 +20,9 @@ from channelstream.core.registry import RegistryLimits
 from channelstream.engines.local_log import Lifetimes
 from channelstream.errors import Unavailable
 from channelstream.housekeeping import Housekeeping
-from channelstream.node import Node, Services
-from channelstream.node.node import NodeLimits
 from channelstream.pacing import FlushPacer
+from channelstream.service import Node, Services
+from channelstream.service.node import NodeLimits
 from channelstream.transports.admission import Admission
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams

@@ -16,8 +16,8 @@ from channelstream.core.events import Event, Message, MessageDeleted, MessageEdi
 from channelstream.core.user import UserUpdate
 from channelstream.engines.memory import MemoryEngine
 from channelstream.errors import CloseCode
-from channelstream.node import Node
 from channelstream.server import build
+from channelstream.service import Node
 from channelstream.transports import catch_up
 from channelstream.transports.longpoll import PollStream
 from channelstream.transports.streams import Streams

@@ -26,8 +26,8 @@ from channelstream.engines.redis.address import prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard_state import RedisSettings
 from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
-from channelstream.node import Node, NodeLimits
 from channelstream.pacing import FlushPacer
+from channelstream.service import Node, NodeLimits
 from channelstream.transports.attachment import Attachment
 from channelstream.wire.channelstream import V07
 from channelstream.wire.framing import Framing

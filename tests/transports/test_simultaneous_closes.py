@@ -14,8 +14,8 @@ from channelstream.core.events import Message
 from channelstream.core.policy import Policy
 from channelstream.core.user import UserUpdate
 from channelstream.http import closing
-from channelstream.node import Node, Services
 from channelstream.server import build
+from channelstream.service import Node, Services
 from channelstream.transports import streams, websocket
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams

@@ -25,7 +25,7 @@ from channelstream.core.log import Entry
 from channelstream.core.position import Offsets, Position
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
-from channelstream.node import Node, Service
+from channelstream.service import Node, Service
 from channelstream.slices import Slices
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS

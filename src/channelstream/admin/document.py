@@ -10,7 +10,7 @@ from channelstream.api.info import channels_info
 from channelstream.api.schemas import InfoOptions
 from channelstream.apps.keys import name_of
 from channelstream.core.user import User
-from channelstream.node import Service
+from channelstream.service import Service
 from channelstream.transports.streams import Streams
 
 

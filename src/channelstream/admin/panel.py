@@ -17,7 +17,7 @@ from channelstream.api import channels, connections, messages
 from channelstream.api.call import Call
 from channelstream.errors import Unavailable
 from channelstream.http.parts import Parts, in_parts
-from channelstream.node import Service
+from channelstream.service import Service
 from channelstream.slices import Slices
 from channelstream.transports.streams import Streams
 

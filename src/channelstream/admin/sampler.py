@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from channelstream.node import Node
+from channelstream.service import Node
 
 SAMPLE_S = 5.0
 """Interval of the samples."""

@@ -14,7 +14,7 @@ from channelstream.core.connection import Connection
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
-from channelstream.node import Service
+from channelstream.service import Service
 
 T = TypeVar("T")
 

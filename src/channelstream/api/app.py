@@ -13,7 +13,7 @@ from channelstream.http.parts import Parts, encode
 from channelstream.http.request import Request
 from channelstream.http.response import Response
 from channelstream.http.router import Handler, Route
-from channelstream.node import Services
+from channelstream.service import Services
 
 OPEN_BODY_BYTES = 4096
 """Longest body of a call that needs no credentials."""

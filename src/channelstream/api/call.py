@@ -10,7 +10,7 @@ from channelstream.apps.app import AppLimits
 from channelstream.core.ids import normalize_conn_id
 from channelstream.core.policy import Header, header
 from channelstream.errors import Invalid
-from channelstream.node import Service
+from channelstream.service import Service
 from channelstream.slices import Slices
 
 MAX_KEY = 255

@@ -21,7 +21,7 @@ from channelstream.apps.keys import name_of
 from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode, Faults, Invalid
 from channelstream.http.parts import Parts
-from channelstream.node.node import Subscribed
+from channelstream.service.node import Subscribed
 from channelstream.wire.channelstream import SEED, V07
 
 S = TypeVar("S", SubscribeBody, UnsubscribeBody)

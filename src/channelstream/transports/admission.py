@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from channelstream.core.connection import Connection
 from channelstream.core.ids import normalize_conn_id
 from channelstream.errors import Invalid, Unauthorized, Unavailable
-from channelstream.node import Service
+from channelstream.service import Service
 from channelstream.transports.streams import Streams
 from channelstream.wire.framing import Framing
 

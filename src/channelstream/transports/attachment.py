@@ -17,7 +17,7 @@ from channelstream.core.batch import DISCARD, BufferBatch
 from channelstream.core.connection import Connection, ConnectionState, Stream
 from channelstream.core.position import Offsets, Position, min_offsets
 from channelstream.errors import CloseCode, Unavailable
-from channelstream.node import Node, Service
+from channelstream.service import Node, Service
 from channelstream.transports.catch_up import CatchUp
 from channelstream.transports.client_commands import carry_out
 from channelstream.transports.resuming import Resumption

@@ -15,7 +15,7 @@ from typing import Protocol, assert_never
 
 from channelstream.apps.keys import name_of
 from channelstream.errors import ChannelstreamError, Unauthorized
-from channelstream.node import Service
+from channelstream.service import Service
 from channelstream.transports.reading import Attached
 from channelstream.wire.client_commands import ClientCommand, Fail, Outcome, Reply, Subscribe, Subscribed
 from channelstream.wire.client_session import ClientSession

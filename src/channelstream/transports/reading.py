@@ -7,7 +7,7 @@ from channelstream.core.batch import BufferBatch
 from channelstream.core.connection import Connection, Stream
 from channelstream.core.log import PRIVATE, Replay
 from channelstream.core.position import Offsets, ReadRange, shard_of, with_offset
-from channelstream.node import Node
+from channelstream.service import Node
 
 CHUNK = 256
 """Entries that one read of the log returns at most."""

@@ -7,7 +7,7 @@ from channelstream.errors import Unavailable, UpgradeRequired
 from channelstream.http.request import Request
 from channelstream.http.response import Response
 from channelstream.http.router import Route
-from channelstream.node import Service
+from channelstream.service import Service
 from channelstream.transports.admission import Admission
 from channelstream.transports.entrances import ENTRANCES, MakeEntrance
 from channelstream.transports.longpoll import LONG_ANSWER_BYTES, PollStream, check_callback, jsonp

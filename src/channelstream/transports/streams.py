@@ -7,7 +7,7 @@ from math import ceil
 from channelstream.core.connection import Connection
 from channelstream.core.policy import Policy
 from channelstream.http.closing import ClosingQueue
-from channelstream.node import Services
+from channelstream.service import Services
 from channelstream.slices import TurnQueue
 from channelstream.transports.heartbeat import Heartbeat
 from channelstream.transports.settings import StreamSettings

@@ -17,10 +17,10 @@ from channelstream.core.log import Entry
 from channelstream.core.user import UserUpdate
 from channelstream.engines.members import Leaving, Member
 from channelstream.errors import CloseCode, Unavailable
-from channelstream.node import Node
-from channelstream.node.disconnect_queue import DisconnectQueue
-from channelstream.node.locks import Locks
 from channelstream.server import build
+from channelstream.service import Node
+from channelstream.service.disconnect_queue import DisconnectQueue
+from channelstream.service.locks import Locks
 from channelstream.transports.attachment import Attachment
 from channelstream.wire.channelstream import V07
 from channelstream.wire.framing import Framing

@@ -8,8 +8,8 @@ import pytest
 from channelstream.config import Settings
 from channelstream.core.events import Event, Message, MessageDeleted
 from channelstream.core.log import Accepted
-from channelstream.node import Node
 from channelstream.server import build
+from channelstream.service import Node
 
 
 def private(users: int) -> Callable[[str], Event]:

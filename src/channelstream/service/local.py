@@ -33,10 +33,10 @@ from channelstream.core.user import UserChange, UserUpdate
 from channelstream.engines.base import Clock, Directory, EventLog
 from channelstream.engines.members import Leaving, Member, Membership
 from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
-from channelstream.node.commands import Answer, Command, End, Release, Subscribe, Unsubscribe
-from channelstream.node.disconnect_queue import DisconnectQueue
-from channelstream.node.locks import Lock, Locks
-from channelstream.node.signals import Signals
+from channelstream.service.commands import Answer, Command, End, Release, Subscribe, Unsubscribe
+from channelstream.service.disconnect_queue import DisconnectQueue
+from channelstream.service.locks import Lock, Locks
+from channelstream.service.signals import Signals
 from channelstream.slices import Slices
 
 

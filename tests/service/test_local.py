@@ -14,9 +14,9 @@ from channelstream.core.connection import NO_NAMES, Connection
 from channelstream.core.deadlines import SLOT_S
 from channelstream.core.hub import Hub
 from channelstream.core.user import UserUpdate
-from channelstream.node import Node
-from channelstream.node.local import NodeLimits
 from channelstream.server import build
+from channelstream.service import Node
+from channelstream.service.local import NodeLimits
 from channelstream.wire.channelstream import V07
 from channelstream.wire.protocols import PROTOCOLS
 

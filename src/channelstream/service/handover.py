@@ -35,8 +35,8 @@ from contextlib import suppress
 from channelstream.core.connection import Connection
 from channelstream.engines.cluster import Cluster
 from channelstream.errors import CloseCode, Invalid, Moved, Replaced, Unavailable
-from channelstream.node.commands import Answer, Command, Release, encode, read_answer, read_command
-from channelstream.node.local import LocalConnections
+from channelstream.service.commands import Answer, Command, Release, encode, read_answer, read_command
+from channelstream.service.local import LocalConnections
 
 RETRY_DELAYS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Pauses before the retries of a command whose connection is between two nodes, in seconds."""

@@ -21,12 +21,12 @@ from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, Engine
 from channelstream.engines.members import Member
 from channelstream.errors import CloseCode, Moved, Unavailable
-from channelstream.node.cluster_calls import ClusterCalls
-from channelstream.node.commands import Answer, End, Reconnect, Subscribe, Unsubscribe
-from channelstream.node.handover import Handover
-from channelstream.node.local import LocalConnections, NodeLimits, parse_since
-from channelstream.node.publishing import Publishing
-from channelstream.node.signals import Signals
+from channelstream.service.cluster_calls import ClusterCalls
+from channelstream.service.commands import Answer, End, Reconnect, Subscribe, Unsubscribe
+from channelstream.service.handover import Handover
+from channelstream.service.local import LocalConnections, NodeLimits, parse_since
+from channelstream.service.publishing import Publishing
+from channelstream.service.signals import Signals
 
 DRAWS_PER_SHARD = 10
 """Most ids drawn to find one in a certain shard: in one of 22,000 cases there is none among them."""

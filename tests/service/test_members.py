@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from channelstream.node import Node
-from channelstream.node.node import MEMBERS_SLICE
+from channelstream.service import Node
+from channelstream.service.node import MEMBERS_SLICE
 
 
 def node_with(count: int) -> Any:

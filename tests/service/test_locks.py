@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from channelstream.node.locks import Locks
+from channelstream.service.locks import Locks
 
 
 class Queue:

@@ -5,8 +5,8 @@ from collections.abc import Collection
 from channelstream.core.hub import Hub
 from channelstream.core.position import Offsets, max_offsets
 from channelstream.engines.members import Membership
-from channelstream.node.handover import Handover
-from channelstream.node.local import LocalConnections
+from channelstream.service.handover import Handover
+from channelstream.service.local import LocalConnections
 
 
 class ClusterCalls:

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from channelstream.engines.members import Leaving
 from channelstream.errors import Unavailable
-from channelstream.node.locks import Lock
+from channelstream.service.locks import Lock
 
 BATCH = 512
 """Connections in one call to the engine."""

@@ -5,7 +5,7 @@ import pytest
 
 from channelstream.core.user import UserUpdate
 from channelstream.errors import Invalid
-from channelstream.node.commands import (
+from channelstream.service.commands import (
     Answer,
     Command,
     End,

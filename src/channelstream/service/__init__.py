@@ -9,8 +9,8 @@ connection run one after the other (`locks.py`), so nothing changes between a ch
 long the engine takes.
 """
 
-from channelstream.node.local import NodeLimits
-from channelstream.node.node import Node, Opened, Subscribed
-from channelstream.node.service import Service, Services
+from channelstream.service.local import NodeLimits
+from channelstream.service.node import Node, Opened, Subscribed
+from channelstream.service.service import Service, Services
 
 __all__ = ["Node", "NodeLimits", "Opened", "Service", "Services", "Subscribed"]

@@ -26,7 +26,7 @@ from channelstream.core.log import Accepted
 from channelstream.core.position import Position
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.errors import CloseCode
-from channelstream.node.node import Node, Opened, Subscribed
+from channelstream.service.node import Node, Opened, Subscribed
 
 Patches = Mapping[str, Mapping[str, Any]]
 """Settings by channel."""

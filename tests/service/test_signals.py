@@ -5,9 +5,9 @@ import pytest
 from channelstream.config import Settings
 from channelstream.core.events import Message
 from channelstream.core.log import Entry
-from channelstream.node import Node
-from channelstream.node.signals import Signal
 from channelstream.server import build
+from channelstream.service import Node
+from channelstream.service.signals import Signal
 
 
 @pytest.fixture
