@@ -16,7 +16,7 @@ from channelstream.core.hub import Hub
 from channelstream.core.user import UserUpdate
 from channelstream.server import build
 from channelstream.service import Node
-from channelstream.service.local import NodeLimits
+from channelstream.service.limits import NodeLimits
 from channelstream.wire.channelstream import V07
 from channelstream.wire.protocols import PROTOCOLS
 

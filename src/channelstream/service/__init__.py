@@ -9,7 +9,7 @@ connection run one after the other (`locks.py`), so nothing changes between a ch
 long the engine takes.
 """
 
-from channelstream.service.local import NodeLimits
+from channelstream.service.limits import NodeLimits
 from channelstream.service.node import Node, Opened, Subscribed
 from channelstream.service.service import Service, Services
 

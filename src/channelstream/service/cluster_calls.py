@@ -2,29 +2,51 @@
 
 from collections.abc import Collection
 
+from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
-from channelstream.core.position import Offsets, max_offsets
+from channelstream.core.position import Offsets, ReadRange, max_offsets, shard_of, with_offset
 from channelstream.engines.members import Membership
+from channelstream.errors import CloseCode
 from channelstream.service.handover import Handover
-from channelstream.service.local import LocalConnections
+from channelstream.service.local import member_of
 
 
 class ClusterCalls:
     """The receiver of a cluster (`engines.cluster.ClusterReceiver`)."""
 
-    def __init__(self, hub: Hub, local: LocalConnections, handover: Handover) -> None:
+    def __init__(self, hub: Hub, handover: Handover) -> None:
         self._hub = hub
-        self._local = local
         self._handover = handover
 
     def advance(self, offsets: Offsets) -> None:
         self._hub.offsets = max_offsets(self._hub.offsets, offsets)
 
     def lost(self, channels: Collection[str], users: Collection[str]) -> None:
-        self._local.lost(channels, users)
+        """Close the streams whose connections missed events; a client that resumes is sent which channels are lost."""
+        missed: dict[Connection, None] = {}
+        for name in channels:
+            missed |= self._hub.channels.get(name, {})
+        for name in users:
+            missed |= self._hub.users.get(name, {})
+        for connection in missed:
+            if connection.stream is not None:
+                connection.stream.close(CloseCode.TOO_SLOW, "the log no longer reaches back")
 
     def log_replaced(self, shard: int, offsets: Offsets) -> None:
-        self._local.log_replaced(shard, offsets)
+        """Close the streams that read this shard, and let their connections read its new log from the beginning.
+
+        A client that resumes with a position of the former log is sent that the channels of this shard are lost.
+        """
+        self._hub.offsets = offsets
+        lost = {name for name in self._hub.channels if self._shard(name) == shard}
+        for connection in list(self._hub.connections.values()):
+            affected = connection.channels.keys() & lost
+            if connection.stream is not None and (affected or self._shard(connection.user) == shard):
+                connection.stream.close(CloseCode.RESTARTING, "the log was lost")
+            connection.delivered = with_offset(connection.delivered, shard, offsets[shard])
+            connection.channels.update(dict.fromkeys(affected, ReadRange.of(offsets[shard])))
+            if self._shard(connection.user) == shard:
+                connection.private = ReadRange.of(offsets[shard])
 
     def taken_over(self, conn_id: str) -> None:
         self._handover.taken_over(conn_id)
@@ -39,7 +61,18 @@ class ClusterCalls:
         return name in self._hub.users
 
     def membership(self, conn_id: str) -> Membership | None:
-        return self._local.membership(conn_id)
+        connection = self._hub.connections.get(conn_id)
+        if connection is None:
+            return None
+        channels = {
+            name: None if name in connection.joining else read_range
+            for name, read_range in connection.channels.items()
+            if name not in connection.leaving
+        }
+        return Membership(member_of(connection), channels, connection.private)
 
     async def execute(self, command: bytes) -> bytes:
         return await self._handover.execute(command)
+
+    def _shard(self, name: str) -> int:
+        return shard_of(name, len(self._hub.offsets))

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from channelstream.core.position import Offsets
+from channelstream.core.position import UNKNOWN_POSITION, Offsets, Position
 from channelstream.core.user import UserUpdate
 from channelstream.errors import Faults, Invalid
 
@@ -101,3 +101,8 @@ def read_answer(data: bytes | None) -> Answer | None:
     if answer is not None and answer.faults is not None:
         raise Invalid(answer.faults)
     return answer
+
+
+def parse_since(text: str) -> Position | None:
+    """Return the position of a call: None for an empty text, `UNKNOWN_POSITION` for one that cannot be read."""
+    return (Position.parse(text) or UNKNOWN_POSITION) if text else None

@@ -17,9 +17,8 @@ not.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, assert_never
 
 from channelstream.core.client_protocol import ClientProtocol
@@ -28,32 +27,17 @@ from channelstream.core.deadlines import SLOT_S, Deadlines
 from channelstream.core.endings import Ending, Endings
 from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE
-from channelstream.core.position import UNKNOWN_POSITION, Offsets, Position, ReadRange, shard_of, with_offset
+from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, shard_of
 from channelstream.core.user import UserChange, UserUpdate
 from channelstream.engines.base import Clock, Directory, EventLog
-from channelstream.engines.members import Leaving, Member, Membership
+from channelstream.engines.members import Leaving, Member
 from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
-from channelstream.service.commands import Answer, Command, End, Release, Subscribe, Unsubscribe
+from channelstream.service.commands import Answer, Command, End, Release, Subscribe, Unsubscribe, parse_since
 from channelstream.service.disconnect_queue import DisconnectQueue
+from channelstream.service.limits import NodeLimits
 from channelstream.service.locks import Lock, Locks
 from channelstream.service.signals import Signals
 from channelstream.slices import Slices
-
-
-@dataclass(frozen=True, slots=True)
-class NodeLimits:
-    """Bounds of connections.
-
-    Attributes:
-        connections: registered at a time; more are refused with 503.
-        channels_per_connection: channels one connection may be in; more are refused with 422.
-        unattached_s: life of a connection that never had a stream, in seconds. How long it outlives a stream depends
-            on the transport and is passed to `detached`.
-    """
-
-    connections: int = 1_000_000
-    channels_per_connection: int = 1000
-    unattached_s: float = 15.0
 
 
 class LocalConnections:
@@ -91,17 +75,6 @@ class LocalConnections:
     def get(self, conn_id: str) -> Connection | None:
         return self._hub.connections.get(conn_id)
 
-    def membership(self, conn_id: str) -> Membership | None:
-        connection = self.get(conn_id)
-        if connection is None:
-            return None
-        channels = {
-            name: None if name in connection.joining else read_range
-            for name, read_range in connection.channels.items()
-            if name not in connection.leaving
-        }
-        return Membership(_member(connection), channels, connection.private)
-
     # -- creating, joining, ending
 
     def make(self, conn_id: str, user: str, protocol: ClientProtocol) -> Connection:
@@ -123,7 +96,7 @@ class LocalConnections:
         change = None
         connection.joining |= {PRIVATE}
         try:
-            change = await self._directory.connect(_member(connection), update, since)
+            change = await self._directory.connect(member_of(connection), update, since)
         finally:
             connection.joining = without(connection.joining, {PRIVATE})
             if change is None:
@@ -153,7 +126,7 @@ class LocalConnections:
         joined = None
         connection.joining |= channels.keys()
         try:
-            joined = await self._directory.join(_member(connection), channels, since)
+            joined = await self._directory.join(member_of(connection), channels, since)
         finally:
             connection.joining = without(connection.joining, channels)
             # The connection may have been forgotten meanwhile, and with it these channels.
@@ -178,7 +151,7 @@ class LocalConnections:
                 connection, CloseCode.UNKNOWN_CONNECTION, "its channels could not be joined again"
             )
             with suppress(Unavailable):  # The engine drops the registration with this node's lease.
-                await self._directory.disconnect(_member(connection), channels)
+                await self._directory.disconnect(member_of(connection), channels)
             raise
         finally:
             connection.joining = without(connection.joining, {PRIVATE})
@@ -215,7 +188,7 @@ class LocalConnections:
     async def _end(self, connection: Connection, code: CloseCode, reason: str) -> None:
         if connection.state is not ConnectionState.CLOSED:
             channels = self.forget(connection, code, reason)
-            await self._directory.disconnect(_member(connection), channels)
+            await self._directory.disconnect(member_of(connection), channels)
 
     def forget(self, connection: Connection, code: CloseCode, reason: str) -> list[str]:
         """Remove a connection from this node only, and return its channels; the engine still counts it.
@@ -293,7 +266,7 @@ class LocalConnections:
         # Out of the hub only afterwards: if leaving fails, no event published meanwhile may be missing.
         connection.leaving |= set(left)
         try:
-            await self._directory.leave(_member(connection), left)
+            await self._directory.leave(member_of(connection), left)
         finally:
             connection.leaving = without(connection.leaving, left)
         _check_local(connection)
@@ -310,35 +283,6 @@ class LocalConnections:
         channels = self.forget(connection, CloseCode.REPLACED, "replaced by a stream at another node")
         # After `forget`, which flushes what waits: the next node continues after the last byte written here.
         return Answer(found=True, channels=sorted(channels), delivered=connection.delivered)
-
-    # -- calls of the cluster
-
-    def lost(self, channels: Collection[str], users: Collection[str]) -> None:
-        """Close the streams whose connections missed events; a client that resumes is sent which channels are lost."""
-        missed: dict[Connection, None] = {}
-        for name in channels:
-            missed |= self._hub.channels.get(name, {})
-        for name in users:
-            missed |= self._hub.users.get(name, {})
-        for connection in missed:
-            if connection.stream is not None:
-                connection.stream.close(CloseCode.TOO_SLOW, "the log no longer reaches back")
-
-    def log_replaced(self, shard: int, offsets: Offsets) -> None:
-        """Close the streams that read this shard, and let their connections read its new log from the beginning.
-
-        A client that resumes with a position of the former log is sent that the channels of this shard are lost.
-        """
-        self._hub.offsets = offsets
-        lost = {name for name in self._hub.channels if self._shard(name) == shard}
-        for connection in list(self._hub.connections.values()):
-            affected = connection.channels.keys() & lost
-            if connection.stream is not None and (affected or self._shard(connection.user) == shard):
-                connection.stream.close(CloseCode.RESTARTING, "the log was lost")
-            connection.delivered = with_offset(connection.delivered, shard, offsets[shard])
-            connection.channels.update(dict.fromkeys(affected, ReadRange.of(offsets[shard])))
-            if self._shard(connection.user) == shard:
-                connection.private = ReadRange.of(offsets[shard])
 
     def _shard(self, name: str) -> int:
         return shard_of(name, len(self._hub.offsets))
@@ -435,15 +379,11 @@ class LocalConnections:
         except BaseException:
             lock.release()
             raise
-        self._disconnects.add(Leaving(_member(connection), channels), lock)
+        self._disconnects.add(Leaving(member_of(connection), channels), lock)
 
 
-def parse_since(text: str) -> Position | None:
-    """Return the position of a call: None for an empty text, `UNKNOWN_POSITION` for one that cannot be read."""
-    return (Position.parse(text) or UNKNOWN_POSITION) if text else None
-
-
-def _member(connection: Connection) -> Member:
+def member_of(connection: Connection) -> Member:
+    """Return a connection as the engine registers it."""
     return Member(connection.id, connection.user, connection.protocol)
 
 

@@ -22,9 +22,10 @@ from channelstream.engines.base import Clock, Engine
 from channelstream.engines.members import Member
 from channelstream.errors import CloseCode, Moved, Unavailable
 from channelstream.service.cluster_calls import ClusterCalls
-from channelstream.service.commands import Answer, End, Reconnect, Subscribe, Unsubscribe
+from channelstream.service.commands import Answer, End, Reconnect, Subscribe, Unsubscribe, parse_since
 from channelstream.service.handover import Handover
-from channelstream.service.local import LocalConnections, NodeLimits, parse_since
+from channelstream.service.limits import NodeLimits
+from channelstream.service.local import LocalConnections
 from channelstream.service.publishing import Publishing
 from channelstream.service.signals import Signals
 
@@ -86,7 +87,7 @@ class Node:
         Raises:
             ConfigError: the engine cannot be used as it is configured.
         """
-        self._cluster.serve(ClusterCalls(self.hub, self._local, self._handover))
+        self._cluster.serve(ClusterCalls(self.hub, self._handover))
         await self._engine.start(self)
         self.hub.offsets = self._engine.position.offsets
 

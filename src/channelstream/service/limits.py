@@ -1,0 +1,19 @@
+"""How many connections a node takes, and how long a new one may be without a stream."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLimits:
+    """Bounds of connections.
+
+    Attributes:
+        connections: registered at a time; more are refused with 503.
+        channels_per_connection: channels one connection may be in; more are refused with 422.
+        unattached_s: life of a connection that never had a stream, in seconds. How long it outlives a stream depends
+            on the transport and is passed to `detached`.
+    """
+
+    connections: int = 1_000_000
+    channels_per_connection: int = 1000
+    unattached_s: float = 15.0
