@@ -6,12 +6,13 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
-from tests.http.stage import GET, Stage, play
+from tests.http.stage import GET, Stage, play, turns
 from tests.waiting import PATIENCE_S, soon
 
-from channelstream.http import closing, listener
+from channelstream.http import backlog, closing, listener
 from channelstream.http.asgi import Send
 from channelstream.http.listener import Listener
 from channelstream.http.shared import SPARE_SOCKETS, HttpSettings
@@ -110,6 +111,37 @@ def test_stopping_ends_handshakes(certificate: tuple[str, str]) -> None:
             await asyncio.wait_for(stage.http_server.close(), PATIENCE_S)
 
     serve_tls(certificate, HttpSettings(max_sockets=1), visit)
+
+
+@pytest.mark.parametrize("is_unix", [False, True])
+def test_waiting_connections_are_accepted_many_in_a_turn(tmp_path: Path, is_unix: bool) -> None:
+    """The loop accepts one in each turn: with long turns the queue of the kernel would be full."""
+    count = 3 * backlog.AT_ONCE
+
+    async def scene(stage: Stage) -> None:
+        listening = Listener(stage.http_server)
+        address: str | tuple[str, int] = str(tmp_path / "socket")
+        if is_unix:
+            await listening.listen_at_path(str(address))
+        else:
+            address = "127.0.0.1", await listening.listen_at("127.0.0.1", 0)
+        clients = [socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET) for _ in range(count)]
+        try:
+            for client in clients:
+                client.connect(address)
+            await turns(8)
+            assert stage.http_server.excess == 0
+            clients[-1].sendall(GET)
+            clients[-1].setblocking(False)
+            answered = asyncio.get_running_loop().sock_recv(clients[-1], 1000)
+            assert (await asyncio.wait_for(answered, PATIENCE_S)).startswith(b"HTTP/1.1 200 ")
+        finally:
+            for client in clients:
+                client.close()
+            listening.close()
+            await stage.http_server.abort()
+
+    play(scene, HttpSettings(max_sockets=count))
 
 
 def test_accepting_resumes_after_descriptors_ran_out(

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from channelstream.http.backlog import Backlog
 from channelstream.http.connection import HttpConnection
 from channelstream.http.shared import SPARE_SOCKETS, HttpServer
 from channelstream.http.unix_socket import UnixSocket
@@ -32,6 +33,7 @@ class Listener:
         self._servers: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
         self._unix: UnixSocket | None = None
+        self._backlog = Backlog(http_server, partial(HttpConnection, http_server))
 
     async def listen_at(self, host: str, port: int) -> int:
         """Listen at all addresses of a host; return the port.
@@ -76,6 +78,7 @@ class Listener:
         """Stop accepting."""
         if self._unix is not None:
             self._unix.remove()
+        self._backlog.close()
         for server in self._servers:
             server.close()
         for listening in self._sockets:
@@ -83,13 +86,16 @@ class Listener:
             listening.close()
 
     def _connection(self) -> HttpConnection:
+        self._backlog.accept_soon()
         return HttpConnection(self._http_server)
 
     def _add(self, server: asyncio.Server) -> None:
         """Keep a server. With TLS, accept here and not in the loop: sockets count before their handshake is done."""
         self._servers.append(server)
-        if self._tls is not None:
-            for bound in server.sockets:
+        for bound in server.sockets:
+            if self._tls is None:
+                self._backlog.add(bound.fileno())
+            else:
                 listening = ListeningSocket(fileno=os.dup(bound.fileno()))
                 listening.setblocking(False)
                 listening.listen(BACKLOG)
