@@ -119,17 +119,19 @@ async def _many_channels(node: EngineNode, sizes: Sizes, log: Log) -> None:
     await log.measure(f"join {count:,} channels", lambda: engine.join(member, dict.fromkeys(names, settings)))
     node.receiver.joined[member.conn_id] = names
     await log.measure(
-        f"register one with {count:,} channels again",
+        f"register a connection with {count:,} channels again",
         lambda: engine.cluster.confirm_ownership(member.conn_id),
     )
     await log.measure(
         f"configure {count:,} channels", lambda: engine.configure({name: {"log_events": 5} for name in names})
     )
-    await log.measure(f"`channels` of {count:,}", lambda: engine.channels(names))
-    await log.measure(f"`users` in {count:,} channels", lambda: engine.users([member.user]))
+    await log.measure(f"operation `channels` for {count:,} channels", lambda: engine.channels(names))
+    await log.measure(
+        f"operation `users` for a user in {count:,} channels", lambda: engine.users([member.user])
+    )
     change = UserUpdate({"mood": "fine"}, {}, ["mood"])
     await log.measure(
-        f"state of one in {count:,} channels",
+        f"announce a user state of one key in {count:,} channels",
         lambda: engine.update_user(member.user, change),
         scans_within=True,
     )
@@ -141,14 +143,16 @@ async def _many_channels(node: EngineNode, sizes: Sizes, log: Log) -> None:
         return
 
     await log.measure(
-        f"claim one with {count:,} channels",
+        f"claim a connection with {count:,} channels",
         lambda: engine.cluster.claim(member.conn_id, orphan=False, request_release=nothing_to_leave),
     )
     await log.measure(f"leave {count:,} channels", lambda: engine.leave(member, names))
     await engine.join(member, dict.fromkeys(names, settings))
     node.receiver.joined.pop(member.conn_id)
     del node.receiver.members[member.conn_id]
-    await log.measure(f"disconnect one with {count:,} channels", lambda: engine.disconnect(member, names))
+    await log.measure(
+        f"disconnect a connection with {count:,} channels", lambda: engine.disconnect(member, names)
+    )
 
 
 async def _state(node: EngineNode, sizes: Sizes, log: Log) -> None:
@@ -160,13 +164,13 @@ async def _state(node: EngineNode, sizes: Sizes, log: Log) -> None:
     keys = [f"key-{number}" for number in range(200)]
     await engine.update_user(member.user, UserUpdate(dict.fromkeys(keys, "x"), {}, keys))
     await log.measure(
-        f"state of 200 keys, one changes, {len(names):,} channels",
+        f"announce a change of one key in {len(names):,} channels; the user state has 200 keys",
         lambda: engine.update_user(member.user, UserUpdate({keys[0]: "y"}, {})),
         scans_within=True,
     )
     big = dict.fromkeys(keys[:60], "y" * KEPT_BYTES)
     await log.measure(
-        f"state of 60 keys of 1 KB, all change, {len(names):,} channels",
+        f"announce a change of all 60 keys of 1 KB in {len(names):,} channels",
         lambda: engine.update_user(member.user, UserUpdate(big, {})),
         scans_within=True,
     )
@@ -182,13 +186,18 @@ async def _states(node: EngineNode, sizes: Sizes, log: Log) -> None:
     big = dict.fromkeys([f"key-{number}" for number in range(64)], "y" * KEPT_BYTES)
     await run_in_batches([engine.update_user(member.user, UserUpdate(big, {})) for member in members])
     names = {member.user: "states" for member in members}
-    await log.measure(f"`states` of {count:,} users, 64 KB each", lambda: engine.states(names))
+    await log.measure(
+        f"operation `states` for {count:,} users, each with a state of 64 KB", lambda: engine.states(names)
+    )
     listed = await node.register([f"listed-{number}" for number in range(count - 1)])
     await node.join(listed, "lists", {"notify_presence": True})
     keys = dict.fromkeys([f"key-{number}" for number in range(20)], 1)
     await run_in_batches([engine.update_user(each.user, UserUpdate(keys, {}, list(keys))) for each in listed])
     await engine.configure({"lists": {"broadcast_presence_with_user_lists": True}})
-    await log.measure(f"join {count - 1:,} with user lists", lambda: engine.join(members[0], {"lists": {}}))
+    await log.measure(
+        f"join a channel with user lists and {count - 1:,} users, whose states have 20 keys each",
+        lambda: engine.join(members[0], {"lists": {}}),
+    )
     node.receiver.joined[members[0].conn_id] = ["states", "lists"]
 
 
@@ -202,23 +211,31 @@ async def _histories(node: EngineNode, sizes: Sizes, log: Log) -> None:
             await engine.publish(
                 [_message(f"{name}-{start + number}", name, KEPT_BYTES) for number in range(250)]
             )
-    await log.measure(f"`channels` of {len(names)} with 1,000 messages", lambda: engine.channels(names))
-    starts = dict.fromkeys(names, 0)
-    await log.measure(f"replay of {len(names)} logs of 1,000", lambda: engine.replay("nobody", starts, 256))
     await log.measure(
-        "publish a list of 200",
+        f"operation `channels` for {len(names)} channels, each with 1,000 messages in its history",
+        lambda: engine.channels(names),
+    )
+    starts = dict.fromkeys(names, 0)
+    await log.measure(
+        f"replay of {len(names)} logs, each with 1,000 events", lambda: engine.replay("nobody", starts, 256)
+    )
+    await log.measure(
+        "publish a list of 200 messages",
         lambda: engine.publish([_message(f"l-{n}", names[0], 100) for n in range(200)]),
     )
     await log.measure(
-        "configure: keep 1 of 1,000",
+        "configure a channel to keep 1 of its 1,000 messages",
         lambda: engine.configure({names[1]: {"log_events": 1, "history_size": 1}}),
     )
     async with engine_node(log.store, lifetimes=Lifetimes(0, 0.001)) as impatient:
-        await log.measure(f"collect {len(names)} channels", impatient.engine.collect)
+        await log.measure(
+            f"forget (collect) idle channels, {len(names)} of them with 1,000 messages in the history",
+            impatient.engine.collect,
+        )
 
 
 async def _big_messages(node: EngineNode, sizes: Sizes, log: Log) -> None:
-    engine, name = node.engine, "big"
+    engine, name, size_mb = node.engine, "big", f"{sizes.big_bytes / 1e6:.3g}"
     await engine.configure({name: {"store_history": True, "history_size": 10, "log_events": BIG_MESSAGES}})
     events: list[Event] = [
         _message(f"big-{number}", name, sizes.big_bytes) for number in range(BIG_MESSAGES + 4)
@@ -228,18 +245,21 @@ async def _big_messages(node: EngineNode, sizes: Sizes, log: Log) -> None:
         for event in events:
             await engine.publish([event])
 
-    await log.measure("publish a big message", publish)
-    await log.measure("the same again", lambda: engine.publish([events[-1]]))
+    await log.measure(f"publish a message of {size_mb} MB, which the history shows", publish)
+    await log.measure("publish the same message again", lambda: engine.publish([events[-1]]))
     big = b'"%b"' % (b"y" * sizes.big_bytes)
     edit = MessageEdited(uuid=events[-1].uuid, channel=name, edited="t", payload=big)
-    await log.measure("edit a big message", lambda: engine.publish([edit]))
+    await log.measure("edit this message", lambda: engine.publish([edit]))
     await log.measure(
-        "delete a big message", lambda: engine.publish([MessageDeleted(uuid=events[-1].uuid, channel=name)])
+        "delete this message", lambda: engine.publish([MessageDeleted(uuid=events[-1].uuid, channel=name)])
     )
-    await log.measure("replay of big messages", lambda: _replay_all(engine, name))
-    await log.measure("`channels` with a big history", lambda: engine.channels([name]))
+    await log.measure(f"replay of {BIG_MESSAGES} messages of {size_mb} MB", lambda: _replay_all(engine, name))
     await log.measure(
-        "configure: keep none of the big",
+        f"operation `channels` for one channel, with 10 messages of {size_mb} MB in its history",
+        lambda: engine.channels([name]),
+    )
+    await log.measure(
+        f"configure a channel to keep none of its {BIG_MESSAGES} messages of {size_mb} MB",
         lambda: engine.configure({name: {"log_events": 0, "history_size": 0}}),
     )
 
@@ -260,12 +280,12 @@ async def _many_users(node: EngineNode, sizes: Sizes, log: Log) -> None:
         [engine.connect(Member(f"of-{user}", user, V07), _NOTHING) for user in sorted(users)]
     )
     private = Message(uuid="private", user="app", payload=b'"hi"', timestamp="t", only=users)
-    await log.measure(f"private message to {len(users):,}", lambda: engine.publish([private]))
+    await log.measure(f"publish a private message to {len(users):,} users", lambda: engine.publish([private]))
     some = frozenset(sorted(users)[:100])
     large = Message(uuid="large", user="app", payload=b'"%b"' % (b"x" * 250_000), timestamp="t", only=some)
-    await log.measure("private message of 250 KB to 100", lambda: engine.publish([large]))
+    await log.measure("publish a private message of 250 KB to 100 users", lambda: engine.publish([large]))
     deleted = MessageDeleted(uuid="private", only=users)
-    await log.measure(f"delete it for {len(users):,}", lambda: engine.publish([deleted]))
+    await log.measure(f"delete a private message for {len(users):,} users", lambda: engine.publish([deleted]))
 
 
 async def _forms(node: EngineNode, sizes: Sizes, log: Log) -> None:
@@ -279,14 +299,16 @@ async def _forms(node: EngineNode, sizes: Sizes, log: Log) -> None:
         )
         for number in range(count)
     ]
-    await log.measure(f"edit a message for {count:,}, one by one", lambda: engine.publish(edits))
+    await log.measure(
+        f"edit a message for {count:,} users of a channel, one by one", lambda: engine.publish(edits)
+    )
     deleted = MessageDeleted(uuid="formed", channel="forms")
-    await log.measure("delete it for all of them", lambda: engine.publish([deleted]))
+    await log.measure("delete this message for all these users", lambda: engine.publish([deleted]))
     names = frozenset(f"a-reader-of-{number:08}" for number in range(NAMED))
     named = replace(_message("named", "forms", 100), only=names)
-    await log.measure(f"a message to {NAMED:,} in a channel", lambda: engine.publish([named]))
+    await log.measure(f"publish a message to {NAMED:,} users of a channel", lambda: engine.publish([named]))
     edit = MessageEdited(uuid="named", channel="forms", edited="t", payload=b"1", only=names)
-    await log.measure("edit it for all of them", lambda: engine.publish([edit]))
+    await log.measure("edit this message for all these users", lambda: engine.publish([edit]))
 
 
 async def _crowd(node: EngineNode, sizes: Sizes, log: Log) -> None:
@@ -296,12 +318,19 @@ async def _crowd(node: EngineNode, sizes: Sizes, log: Log) -> None:
             [f"crowd-{number}" for number in range(start, min(start + 10_000, count))]
         )
         await node.join(members, CROWDED, {})
-    await log.measure(f"`members` of {count:,}", lambda: engine.cluster.members(CROWDED))
-    await log.measure(f"`channels` of one with {count:,} users", lambda: engine.channels([CROWDED]))
-    await log.measure(f"`users`, {count:,}", lambda: engine.users(None))
+    await log.measure(
+        f"operation `members` for a channel with {count:,} connections",
+        lambda: engine.cluster.members(CROWDED),
+    )
+    await log.measure(
+        f"operation `channels` for one channel with {count:,} users", lambda: engine.channels([CROWDED])
+    )
+    await log.measure(f"operation `users` for {count:,} users", lambda: engine.users(None))
     lists = {"notify_presence": True, "broadcast_presence_with_user_lists": True}
     await engine.configure({CROWDED: lists})
-    await log.measure(f"leave {count:,} with user lists", lambda: engine.leave(members[0], [CROWDED]))
+    await log.measure(
+        f"leave a channel with user lists and {count:,} users", lambda: engine.leave(members[0], [CROWDED])
+    )
     await engine.configure({CROWDED: {"notify_presence": False}})
 
 
@@ -322,7 +351,7 @@ async def _dead_node(node: EngineNode, sizes: Sizes, log: Log) -> None:
             )
             await until(lambda: _is_gone(living, dead), PATIENT.timeout_s, "the dead node was not buried")
 
-        await log.measure(f"reap {count:,} connections of a dead node", reaped)
+        await log.measure(f"unregister (reap) {count:,} connections of a dead node", reaped)
 
 
 async def _ids(node: EngineNode) -> set[str]:
