@@ -40,7 +40,9 @@ from channelstream.engines.redis.address import ShardAddress, prefixes, shard_ad
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.event_parts import parts_of
 from channelstream.engines.redis.lease_manager import MAX_HEARTBEATS
-from channelstream.engines.redis.link import NOT_REDIS, Link, script
+from channelstream.engines.redis.link import Link, script
+from channelstream.engines.redis.link_state import NOT_REDIS
+from channelstream.engines.redis.link_subscription import Subscription
 from channelstream.engines.redis.shard_client import AGAIN, CHUNK
 from channelstream.engines.redis.shard_state import RedisSettings
 from channelstream.errors import ConfigError, Unavailable
@@ -1271,7 +1273,7 @@ async def unfinished(operation: str, **arguments: Any) -> None:
 def answers_and_marks(shard: Any) -> list[str]:
     """Record from now on that a step has more to do, and that events before a mark were received."""
     order: list[str] = []
-    call, marked = shard.client.call_on, shard.client._link.await_mark
+    call, marked = shard.client.call_on, shard.client._link.subscription.await_mark
 
     async def recorded(*about: Any, **arguments: Any) -> Any:
         answer = await call(*about, **arguments)
@@ -1283,7 +1285,7 @@ def answers_and_marks(shard: Any) -> list[str]:
         await marked(*about)
         order.append("-received ")
 
-    shard.client.call_on, shard.client._link.await_mark = recorded, received
+    shard.client.call_on, shard.client._link.subscription.await_mark = recorded, received
     return order
 
 
@@ -1526,14 +1528,14 @@ def test_names_subscribed_again_have_a_deadline_for_each_chunk(
         [shard] = engine._shards
         monkeypatch.setattr(shard_recovery_module, "SUBSCRIBE_AT_ONCE", 3)
         found: list[float] = []
-        send = Link._send_subscription
+        send = Subscription._send_subscription
 
-        async def recorded(link: Link, command: str, names: list[bytes], until_s: float) -> None:
+        async def recorded(link: Subscription, command: str, names: list[bytes], until_s: float) -> None:
             found.append(until_s)
             await asyncio.sleep(0.01)  # real time: which passes between the pieces.
             await send(link, command, names, until_s)
 
-        monkeypatch.setattr(Link, "_send_subscription", recorded)
+        monkeypatch.setattr(Subscription, "_send_subscription", recorded)
         cut(engine)
         await soon(lambda: shard.is_linked)
         assert len(found) >= 4
@@ -2214,13 +2216,13 @@ def test_nothing_newer_is_delivered_before_a_gap_is_healed(with_one_shard: Any) 
         await soon(lambda: len(received(listener)) == 2)
         [shard] = engine._shards
         assert shard.client._link is not None
-        take = shard.client._link._buffer_or_dispatch
+        take = shard.client._link.subscription._buffer_or_dispatch
 
         def forgetful(name: bytes, data: bytes) -> None:
             if b'"m2"' not in data:
                 take(name, data)
 
-        shard.client._link._buffer_or_dispatch = forgetful  # type: ignore[method-assign]
+        shard.client._link.subscription._buffer_or_dispatch = forgetful  # type: ignore[method-assign]
         await speaker.publish([message("m2"), message("m3"), message("m4", channel="b")])
         await soon(lambda: len(received(listener)) == 5)
         assert received(listener) == ["m0", "m1", "m2", "m3", "m4"]

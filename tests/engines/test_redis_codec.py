@@ -8,7 +8,8 @@ from tests.engines.test_event_codec import MESSAGE, STORED
 
 from channelstream.core.events import Event, Message, Presence, UserStateChanged
 from channelstream.engines.redis import codec
-from channelstream.engines.redis.link import UNREADABLE, script
+from channelstream.engines.redis.link import script
+from channelstream.engines.redis.link_state import UNREADABLE
 
 AT_MS = 1500
 AT = "1970-01-01T00:00:01.500000"

@@ -40,7 +40,7 @@ from channelstream.core.position import Position
 from channelstream.core.user import UserChange, UserUpdate
 from channelstream.engines.members import Member
 from channelstream.engines.redis import codec
-from channelstream.engines.redis.link import OUT_OF_REACH
+from channelstream.engines.redis.link_state import OUT_OF_REACH
 from channelstream.engines.redis.registrar import Registrar
 from channelstream.engines.redis.registration_index import RegistrationStep
 from channelstream.engines.redis.shard import Shard

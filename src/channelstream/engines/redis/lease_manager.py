@@ -24,7 +24,7 @@ from collections.abc import Coroutine, Iterable
 from functools import partial
 from typing import Any
 
-from channelstream.engines.redis.link import OUT_OF_REACH
+from channelstream.engines.redis.link_state import OUT_OF_REACH
 from channelstream.engines.redis.periodic import failure_reason
 from channelstream.engines.redis.reconciler import Reconciler
 from channelstream.engines.redis.registrar import Registrar

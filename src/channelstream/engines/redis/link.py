@@ -11,11 +11,8 @@
   answer was on its way, and the deadline Redis sees is never later than the one the node waits for. At worst Redis refuses a
   call that was still in time, and the call is sent again with a fresh estimate. The exception is a clock of Redis that is
   set back while the call lies unread there. The alternative is a second round trip for each call.
-- **Silence is found by marks.** TCP does not report a peer that is gone, and a subscription may be silent by right. A node
-  publishes a mark to itself through its calls; when the mark arrives, everything published before it has arrived, too
-  (`await_mark`). A silent link is given up after the timeout.
-- **Nothing overtakes the catch-up.** Messages that arrive between `open` and `listen` are buffered, bounded in number and
-  bytes, until the shard has delivered what it missed.
+
+The parts: `link_subscription.py` is the second connection, `link_state.py` what both share.
 """
 
 import asyncio
@@ -23,7 +20,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -33,34 +30,17 @@ from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import ExecAbortError, InvalidResponse, MovedError, RedisError, ResponseError
 
 from channelstream.engines.redis.address import ShardAddress, info_fields
-from channelstream.engines.redis.slot_move import SLOT_MOVED, SlotMoving
+from channelstream.engines.redis.link_state import NOT_REDIS, LinkState, ignore_error
+from channelstream.engines.redis.link_subscription import OnMessage, Subscription
+from channelstream.engines.redis.slot_move import SLOT_MOVED
 from channelstream.errors import Unavailable
 
 MAX_CALLS = 10_000
 """Calls that may wait for their answers; more are refused."""
 MAX_CALL_BYTES = 64 << 20
 """Bytes of calls that may wait for their answers; more are refused."""
-MAX_BUFFERED = 20_000
-MAX_BUFFERED_BYTES = 64 << 20
-"""Messages, and their bytes, buffered while the log is read after an outage; more break the link, and it is read again."""
-DISPATCHED_AT_ONCE = 200
-"""Buffered messages passed on in one turn of the event loop."""
 SHARDED_SINCE = 7
 """The first version of Redis with sharded publish (SPUBLISH)."""
-OUT_OF_REACH = "Redis is out of reach; try again later."
-LINK_BROKE = "The connection with Redis broke; try again."
-NOT_REDIS = (
-    "the server at its address is not Redis, or another program changes its data; check the option engine"
-)
-UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError, msgspec.MsgspecError)
-"""Errors that reading an answer or message raises when it is not in a form of ours."""
-SUBSCRIBE_AT_ONCE = 1000
-"""Channels named in one SUBSCRIBE."""
-MIN_TIMEOUT_SHARE = 0.5
-"""The share of the timeout that a call must have had left when it was sent, for its silence to break the link.
-
-A call of several steps has one deadline, so its last step may have had a few milliseconds: that proves nothing.
-"""
 READS = frozenset({"channels", "head", "history", "nodes", "replay", "states", "user_channels", "users"})
 """Operations of the script that change nothing: a lost one fails at once, since running it late does no harm."""
 URGENT = frozenset({"beat"})
@@ -71,7 +51,6 @@ logger = logging.getLogger(__name__)
 _pack = msgspec.msgpack.Encoder().encode
 Command = tuple[Any, ...]
 """A Redis command: its name and its arguments."""
-OnMessage = Callable[[bytes, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +79,7 @@ class Link:
     Attributes:
         run_id: the run id of the Redis it is connected with: another one after each restart and failover.
         publish_command: PUBLISH or, in a cluster from version 7, SPUBLISH, which reaches only subscribers at this master.
-        broken: set when the link cannot be used any more.
-        reason: why it is broken; empty before.
+        subscription: its connection for what is published.
     """
 
     def __init__(self, address: ShardAddress, on_message: OnMessage, timeout_s: float) -> None:
@@ -112,27 +90,19 @@ class Link:
             timeout_s: how long an answer may take, in seconds, before the link counts as broken.
         """
         self.run_id = ""
-        self.reason = ""
-        self.broken = asyncio.Event()
+        self._state = LinkState(timeout_s)
+        self.subscription = Subscription(address, on_message, self._state)
         self.publish_command = "PUBLISH"
         self._address = address
-        self._commands, self._pubsub = address.connect(), address.connect()
+        self._commands = address.connect()
         self._prefix = address.prefix.encode()
-        self._on_message = on_message
-        self._timeout_s = timeout_s
         self._sha = ""
         self._clock_offset_ms = 0.0  # From the steady clock of this process to the clock of Redis.
         self._calls: deque[_Call] = deque()
         self._call_bytes = 0
         self._unsent: list[bytes] = []
         self._unsent_event = asyncio.Event()
-        self._confirmations: dict[bytes, asyncio.Future[None]] = {}
-        self._marks: set[asyncio.Future[bytes]] = set()
-        self._last_message_s = 0.0  # When anything last arrived over the subscription, by the steady clock.
         self._replies_are_lost = False
-        self._unsubscribing: set[bytes] = set()
-        self._buffered: deque[tuple[bytes, bytes]] | None = deque()
-        self._buffered_bytes = 0
         self._command_tasks: list[asyncio.Task[None]] = []
         self._subscription_task: asyncio.Task[None] | None = None
 
@@ -143,9 +113,9 @@ class Link:
             Unavailable: it did not work in time.
         """
         try:
-            async with asyncio.timeout(self._timeout_s):
-                for connection in (self._commands, self._pubsub):
-                    await connection.connect()  # type: ignore[no-untyped-call]
+            async with asyncio.timeout(self._state.timeout_s):
+                await self._commands.connect()  # type: ignore[no-untyped-call]
+                await self.subscription.connect()
         except (RedisError, OSError, TimeoutError) as error:
             await self.close()
             if InvalidResponse in (type(error), type(error.__cause__)):
@@ -154,12 +124,15 @@ class Link:
         loop = asyncio.get_running_loop()
         for work in (self._send(), self._receive()):
             self._command_tasks.append(loop.create_task(self._until_broken(work, self._lose_replies)))
-        self._subscription_task = loop.create_task(self._until_broken(self._read_messages(), self.abandon))
+        self._subscription_task = loop.create_task(
+            self._until_broken(self.subscription.receive(), self.abandon)
+        )
         self._sha = (await self.command("SCRIPT", "LOAD", script())).decode()
         about = await self.info("server")
         self.run_id = about["run_id"]
         if self._address.in_cluster and int(about["redis_version"].split(".")[0]) >= SHARDED_SINCE:
             self.publish_command = "SPUBLISH"
+            self.subscription.is_sharded = True
         await self._measure_clock_offset(self.deadline_s)
 
     async def info(self, section: str) -> dict[str, str]:
@@ -167,8 +140,22 @@ class Link:
 
     @property
     def deadline_s(self) -> float:
-        """The deadline of a call that begins now, by the clock of the loop."""
-        return asyncio.get_running_loop().time() + self._timeout_s
+        """See `LinkState.deadline_s`."""
+        return self._state.deadline_s
+
+    @property
+    def broken(self) -> asyncio.Event:
+        """Set when the link cannot be used any more."""
+        return self._state.broken
+
+    @property
+    def reason(self) -> str:
+        """Why it is broken; empty before."""
+        return self._state.reason
+
+    def abandon(self, reason: str) -> None:
+        """See `LinkState.abandon`."""
+        self._state.abandon(reason)
 
     async def _measure_clock_offset(self, until_s: float) -> None:
         seconds, microseconds = await self._ask(("TIME",), until_s, reads=True)
@@ -183,11 +170,11 @@ class Link:
 
     async def stop_listening(self) -> None:
         """Stop sending and receiving messages; calls that were sent may still be answered."""
-        self._mark_broken()
+        self._state.mark_broken()
         if self._subscription_task is not None:
             self._subscription_task.cancel()
             await asyncio.gather(self._subscription_task, return_exceptions=True)
-        await self._pubsub.disconnect(nowait=True)
+        await self.subscription.disconnect()
 
     async def drain(self) -> None:
         """Close the link once every call that was sent has its answer or has passed its deadline."""
@@ -195,7 +182,7 @@ class Link:
             await self.stop_listening()
             waiting = [call.answer for call in self._calls if not call.answer.done()]
             if waiting and not self._replies_are_lost:
-                await asyncio.wait(waiting, timeout=self._timeout_s)
+                await asyncio.wait(waiting, timeout=self._state.timeout_s)
         finally:
             await self.close()
 
@@ -220,30 +207,13 @@ class Link:
             logger.exception("the connection with Redis failed")
             give_up("a message could not be read")
 
-    def abandon(self, reason: str) -> None:
-        """Break the link: nothing more is sent, and whatever waits for a message fails."""
-        if not self.broken.is_set():
-            self.reason = reason
-            logger.warning("the connection with Redis is given up: %s", reason)
-        self._mark_broken()
-
     def _lose_replies(self, reason: str) -> None:
         """Break the link and expect no answers: calls that only read fail now, the others at their deadlines."""
         self.abandon(reason)
         self._replies_are_lost = True
         for call in self._calls:
             if call.reads:
-                _fail_waiting(call.answer, self._broken_error(LINK_BROKE))
-
-    def _mark_broken(self) -> None:
-        self.broken.set()
-        waiting: list[asyncio.Future[Any]] = [*self._confirmations.values(), *self._marks]
-        for each in waiting:
-            _fail_waiting(each, self._broken_error(LINK_BROKE))
-        self._confirmations.clear()
-
-    def _broken_error(self, message: str) -> Unavailable:
-        return SlotMoving(message) if self.reason == SLOT_MOVED else Unavailable(message)
+                self._state.fail(call.answer)
 
     # -- calls
 
@@ -311,7 +281,7 @@ class Link:
             raise Unavailable("Too much waits for Redis; try again later.")
 
     async def _ask(self, parts: Command, until_s: float, reads: bool) -> Any:
-        return await self._before_deadline(self._enqueue(parts, reads), until_s)
+        return await self._state.before_deadline(self._enqueue(parts, reads), until_s)
 
     async def _ask_in_transaction(self, commands: Sequence[Command], until_s: float) -> Any:
         """Run commands in one transaction, and return the answer of the last."""
@@ -319,9 +289,9 @@ class Link:
             self._enqueue(parts, reads=False) for parts in (("MULTI",), *commands, ("EXEC",))
         ]
         for each in (opened, *queued):
-            each.add_done_callback(_ignore_error)
+            each.add_done_callback(ignore_error)
         try:
-            answer = (await self._before_deadline(done, until_s))[-1]
+            answer = (await self._state.before_deadline(done, until_s))[-1]
         except ExecAbortError:
             # The reason is the error of the first command that was not queued.
             raise next(filter(None, (each.exception() for each in queued))) from None
@@ -333,14 +303,13 @@ class Link:
             # The script has not run, so nothing refers to the payloads that were written for it.
             for name, key, field, *_ in commands:
                 if name == "HSET":
-                    self._enqueue(("HDEL", key, field), reads=True).add_done_callback(_ignore_error)
+                    self._enqueue(("HDEL", key, field), reads=True).add_done_callback(ignore_error)
             raise answer
         return answer
 
     def _enqueue(self, parts: Command, reads: bool) -> "asyncio.Future[Any]":
         """Send a command with the next packet, and return the future of its answer."""
-        if self.broken.is_set():
-            raise self._broken_error(OUT_OF_REACH)
+        self._state.check()
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         packed = self._commands.pack_command(*parts)
         size = sum(map(len, packed))
@@ -349,16 +318,6 @@ class Link:
         self._unsent += packed
         self._unsent_event.set()
         return answer
-
-    async def _before_deadline(self, answer: "asyncio.Future[Any]", until_s: float) -> Any:
-        had_s = until_s - asyncio.get_running_loop().time()
-        try:
-            async with asyncio.timeout_at(until_s):
-                return await answer
-        except TimeoutError:
-            if had_s >= MIN_TIMEOUT_SHARE * self._timeout_s:
-                self.abandon(f"no answer within {had_s:.3g} s")
-            raise Unavailable("Redis does not answer; try again later.") from None
 
     async def _send(self) -> None:
         """Send everything that was queued while the last packet was being sent: more calls share a packet under load."""
@@ -384,132 +343,6 @@ class Link:
                 call.answer.set_exception(answer)
             else:
                 call.answer.set_result(answer)
-
-    # -- what is published
-
-    async def subscribe(self, names: Collection[str]) -> None:
-        """Subscribe to channels; when this returns, every message published from now on is received.
-
-        All of it has one deadline.
-        """
-        until_s = self.deadline_s
-        wanted = [name.encode() for name in names]
-        for start in range(0, len(wanted), SUBSCRIBE_AT_ONCE):
-            batch = wanted[start : start + SUBSCRIBE_AT_ONCE]
-            answers = [self._confirmations.get(name) or self._confirmation(name) for name in batch]
-            await self._send_subscription(self._subscribe_prefix + "SUBSCRIBE", batch, until_s)
-            for answer in answers:
-                # Shielded: another caller may wait for the confirmation of the same channel.
-                await self._before_deadline(asyncio.shield(answer), until_s)
-
-    def _confirmation(self, name: bytes) -> "asyncio.Future[None]":
-        answer = self._confirmations[name] = asyncio.get_running_loop().create_future()
-        # The caller may have been cancelled when the link breaks.
-        answer.add_done_callback(_ignore_error)
-        return answer
-
-    async def unsubscribe(self, names: Iterable[str]) -> None:
-        unsubscribing = [name.encode() for name in names]
-        self._unsubscribing.update(unsubscribing)
-        await self._send_subscription(self._subscribe_prefix + "UNSUBSCRIBE", unsubscribing, self.deadline_s)
-
-    @property
-    def _subscribe_prefix(self) -> str:
-        return "S" if self.publish_command == "SPUBLISH" else ""
-
-    async def _send_subscription(self, command: str, names: list[bytes], until_s: float) -> None:
-        if self.broken.is_set():
-            raise self._broken_error(OUT_OF_REACH)
-        packed = self._pubsub.pack_command(command, *(self._prefix + name for name in names))
-        try:
-            async with asyncio.timeout_at(until_s):
-                await self._pubsub.send_packed_command(packed, check_health=False)
-        except (RedisError, OSError) as error:  # TimeoutError is an OSError.
-            self.abandon(str(error) or "its subscription takes nothing")
-            raise Unavailable(LINK_BROKE) from error
-
-    async def await_mark(self, mark: "asyncio.Future[bytes]", until_s: float) -> None:
-        """Wait for a mark that this node has published to itself: then all earlier messages have been received.
-
-        Args:
-            until_s: the deadline of the call that published it.
-
-        Raises:
-            TimeoutError: it did not arrive in time. If nothing else did either, the link is given up.
-            Unavailable: the link broke.
-        """
-        self._marks.add(mark)
-        mark.add_done_callback(self._marks.discard)
-        try:
-            async with asyncio.timeout_at(until_s):
-                await mark
-        except TimeoutError:
-            # A subscription that is merely behind, by a long backlog before the mark, is not silent.
-            if time.monotonic() - self._last_message_s >= self._timeout_s:
-                self.abandon(f"nothing arrived over its subscription for {self._timeout_s:g} s")
-            raise
-
-    async def listen(self) -> None:
-        """Pass on the messages buffered since the link was opened, and from now on each as it arrives."""
-        while self._buffered:
-            for _ in range(min(DISPATCHED_AT_ONCE, len(self._buffered))):
-                name, data = self._buffered.popleft()
-                self._buffered_bytes -= len(data)
-                self._dispatch(name, data)
-            await asyncio.sleep(0)
-        # No await since the buffer was found empty: no message is left behind, and none overtakes.
-        self._buffered = None
-
-    async def _read_messages(self) -> None:
-        start = len(self._prefix)
-        while True:
-            message = await self._pubsub.read_response(
-                disable_decoding=True, timeout=math.inf, push_request=True
-            )
-            self._last_message_s = time.monotonic()
-            if not isinstance(message, list) or len(message) != 3:
-                raise Lost(NOT_REDIS)
-            kind, name, data = message
-            if kind in (b"message", b"smessage"):
-                self._buffer_or_dispatch(name[start:], data)
-            elif kind in (b"unsubscribe", b"sunsubscribe"):
-                # Redis unsubscribes by itself when a slot moves: messages may be lost from then on.
-                if name[start:] not in self._unsubscribing:
-                    raise Lost(SLOT_MOVED)
-                self._unsubscribing.discard(name[start:])
-            elif kind in (b"subscribe", b"ssubscribe"):
-                answer = self._confirmations.pop(name[start:], None)
-                if answer is not None and not answer.done():
-                    answer.set_result(None)
-
-    def _dispatch(self, name: bytes, data: bytes) -> None:
-        try:
-            self._on_message(name, data)
-        except UNREADABLE as error:
-            logger.debug("a published message cannot be read", exc_info=error)
-            raise Lost(
-                f"another program than channelstream publishes to {name.decode(errors='replace')!r}"
-            ) from error
-
-    def _buffer_or_dispatch(self, name: bytes, data: bytes) -> None:
-        if self._buffered is None:
-            self._dispatch(name, data)
-        elif len(self._buffered) < MAX_BUFFERED and self._buffered_bytes < MAX_BUFFERED_BYTES:
-            self._buffered.append((name, data))
-            self._buffered_bytes += len(data)
-        else:
-            raise Lost("too much was published while the log was read")
-
-
-def _ignore_error(done: "asyncio.Future[Any]") -> None:
-    """Mark an exception as retrieved, so that asyncio does not log it."""
-    if not done.cancelled():
-        done.exception()
-
-
-def _fail_waiting(waiting: "asyncio.Future[Any]", error: Unavailable) -> None:
-    if not waiting.done():
-        waiting.set_exception(error)
 
 
 def _steady_ms() -> float:

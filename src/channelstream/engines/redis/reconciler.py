@@ -20,7 +20,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from channelstream.engines.redis.link import OUT_OF_REACH
+from channelstream.engines.redis.link_state import OUT_OF_REACH
 from channelstream.engines.redis.ownership import Ownership
 from channelstream.engines.redis.periodic import failure_reason
 from channelstream.engines.redis.registration_index import RegistrationStep

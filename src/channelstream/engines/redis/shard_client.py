@@ -23,7 +23,8 @@ from redis.exceptions import (
 )
 
 from channelstream.engines.redis.address import ShardAddress
-from channelstream.engines.redis.link import OUT_OF_REACH, Link
+from channelstream.engines.redis.link import Link
+from channelstream.engines.redis.link_state import OUT_OF_REACH
 from channelstream.engines.redis.pending_replies import PendingReplies
 from channelstream.engines.redis.shard_state import NodeContext, ShardState
 from channelstream.engines.redis.slot_move import MOVING, PROBE_S, SLOT_MOVED, SlotMove, SlotMoving
@@ -129,7 +130,7 @@ class ShardClient:
     async def unsubscribe(self, names: Iterable[str]) -> None:
         """Unsubscribe, if there is a link."""
         if self._link is not None:
-            await self._link.unsubscribe(names)
+            await self._link.subscription.unsubscribe(names)
 
     def abandon(self, reason: str) -> None:
         """Break the link, if there is one."""
@@ -197,7 +198,7 @@ class ShardClient:
         async with self.replies.expect() as (token, mark):
             about = {"starts": [], "limit": 0, "mark": token, "node": self._node.name}
             await self.call_on(link, "replay", until_s=until_s, **about)
-            await link.await_mark(mark, until_s)
+            await link.subscription.await_mark(mark, until_s)
 
     async def send_paced(self, operation: str, **arguments: Any) -> None:
         """Run an operation that publishes very much, each step with its own deadline: a finished step proves progress."""
@@ -341,7 +342,7 @@ class ShardClient:
             count, dead, lapsed = await self.call_on(
                 link, "beat", node=self._node.name, mark=token, until_s=until_s, **arguments
             )
-            await link.await_mark(mark, until_s)
+            await link.subscription.await_mark(mark, until_s)
         return count, dead, lapsed
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:

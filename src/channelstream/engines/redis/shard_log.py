@@ -123,7 +123,7 @@ class ShardLog:
         until_s = link.deadline_s if until_s is None else until_s
         async with self._client.replies.expect() as (token, mark):
             read = await self.read(link, logs, limit, mark=token, node=self._node.name, until_s=until_s)
-            await link.await_mark(mark, until_s)
+            await link.subscription.await_mark(mark, until_s)
         return read
 
     async def _read_linked(self, logs: Logs, limit: int, read_to: int) -> Read:

@@ -24,7 +24,9 @@ from redis.exceptions import MovedError, ResponseError
 
 from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.delivery import Delivery
-from channelstream.engines.redis.link import NOT_REDIS, OUT_OF_REACH, SUBSCRIBE_AT_ONCE, UNREADABLE, Link
+from channelstream.engines.redis.link import Link
+from channelstream.engines.redis.link_state import NOT_REDIS, OUT_OF_REACH, UNREADABLE
+from channelstream.engines.redis.link_subscription import SUBSCRIBE_AT_ONCE
 from channelstream.engines.redis.shard_client import CHUNK, ShardClient
 from channelstream.engines.redis.shard_log import READ_AT_ONCE, Logs, ShardLog
 from channelstream.engines.redis.shard_state import NodeContext, ShardState
@@ -74,7 +76,7 @@ class ShardRecovery:
             # The order matters: subscribe before the log is read, and pass on live messages only after that.
             await self._resubscribe(link)
             await self._hello(link)
-            await link.listen()
+            await link.subscription.listen()
         except BaseException as error:
             await link.close()
             self._client.note_failure(error)
@@ -95,7 +97,7 @@ class ShardRecovery:
         """
         names = [f"#n:{self._node.name}", "#all", *self._subscriber.subscribed]
         for start in range(0, len(names), SUBSCRIBE_AT_ONCE):
-            await link.subscribe(names[start : start + SUBSCRIBE_AT_ONCE])
+            await link.subscription.subscribe(names[start : start + SUBSCRIBE_AT_ONCE])
 
     def _start_error(self, error: ResponseError) -> ConfigError | Unavailable:
         kind, _, rest = str(error).partition(" ")

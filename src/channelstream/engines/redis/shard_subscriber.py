@@ -44,7 +44,7 @@ class ShardSubscriber:
         # The caller is about to add a member: `unsubscribe_unused` must not unsubscribe these names meanwhile.
         self._unused.difference_update(names)
         if new:
-            await self._client.outlast_move(lambda: self._client.linked().subscribe(new))
+            await self._client.outlast_move(lambda: self._client.linked().subscription.subscribe(new))
             # Names that another call has subscribed and marked as complete meanwhile keep their offset.
             self.subscribed |= {name: -1 for name in new if name not in self.subscribed}
         return new
