@@ -1,4 +1,4 @@
-"""A network of its own for clients, whose packets a test can drop without either side being informed."""
+"""A network of its own for a server and its clients, whose packets a test can drop without either side being informed."""
 
 import ctypes
 import os
@@ -6,7 +6,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 _CLONE_NEWNET = 0x40000000
@@ -25,43 +25,66 @@ def why_not() -> str | None:
     return None
 
 
-class Namespace:
-    """A network namespace that a line leads to.
+class Line:
+    """A line between two network namespaces: one of servers, with a loopback device, and one of clients.
 
-    Attributes:
-        host: the address of this side, as those inside see it.
+    None of it is in the machine's own network: a browser of another test breaks off its requests when that changes.
     """
 
-    def __init__(self) -> None:
-        self._name = _name()
-        net = f"198.18.{secrets.randbelow(256)}"
-        first = 4 * secrets.randbelow(64)
-        self.host = f"{net}.{first + 1}"
-        near, far = f"{self._name}a", f"{self._name}b"
-        _must("netns", "add", self._name)
-        _must("link", "add", near, "type", "veth", "peer", "name", far, "netns", self._name)
-        _must("address", "add", f"{self.host}/30", "dev", near)
-        _must("link", "set", near, "up")
-        _must("-n", self._name, "address", "add", f"{net}.{first + 2}/30", "dev", far)
-        _must("-n", self._name, "link", "set", far, "up")
+    servers_host = "198.18.0.1"
+    """As the clients see it."""
 
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        """Make the sockets of this thread there."""
-        with Path("/proc/thread-self/ns/net").open() as here, Path("/run/netns", self._name).open() as there:
-            _enter(there.fileno())
-            try:
-                yield
-            finally:
-                _enter(here.fileno())
+    def __init__(self) -> None:
+        self._servers, self._clients = _name(), _name()
+        for name in (self._servers, self._clients):
+            _must("netns", "add", name)
+        _must("-n", self._servers, "link", "set", "lo", "up")
+        _must(
+            "-n",
+            self._servers,
+            "link",
+            "add",
+            "near",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "far",
+            "netns",
+            self._clients,
+        )
+        for name, device, address in (
+            (self._servers, "near", self.servers_host),
+            (self._clients, "far", "198.18.0.2"),
+        ):
+            _must("-n", name, "address", "add", f"{address}/30", "dev", device)
+            _must("-n", name, "link", "set", device, "up")
+
+    def among_servers(self) -> AbstractContextManager[None]:
+        """Make the sockets and processes of this thread at the servers' end."""
+        return _inside(self._servers)
+
+    def among_clients(self) -> AbstractContextManager[None]:
+        """Make the sockets of this thread at the clients' end."""
+        return _inside(self._clients)
 
     def cut(self) -> None:
         """Drop every packet from now on; neither side is informed."""
-        _must("-n", self._name, "link", "set", f"{self._name}b", "down")
+        _must("-n", self._clients, "link", "set", "far", "down")
 
     def close(self) -> None:
-        _ip("netns", "del", self._name)
-        _ip("link", "del", f"{self._name}a")
+        for name in (self._servers, self._clients):
+            _ip("netns", "del", name)
+
+
+@contextmanager
+def _inside(name: str) -> Iterator[None]:
+    with Path("/proc/thread-self/ns/net").open() as here, Path("/run/netns", name).open() as there:
+        _enter(there.fileno())
+        try:
+            yield
+        finally:
+            _enter(here.fileno())
 
 
 def _name() -> str:

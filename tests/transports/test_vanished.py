@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.namespace import Namespace, why_not
+from tests.namespace import Line, why_not
+from tests.nursery import Nursery
 
 USERS = ("ws", "sse", "poll")
 QUICK = (
@@ -17,29 +18,34 @@ BEATS = 40
 
 
 @pytest.fixture
-def namespace() -> Iterator[Namespace]:
+def line(monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    """A line at whose one end servers are started."""
     if reason := why_not():
         pytest.skip(reason)
-    made = Namespace()
-    yield made
+    made = Line()
+    with made.among_servers():
+        servers = Nursery()
+        monkeypatch.setattr("tests.conftest.nursery", lambda: servers)
+        yield made
+    servers.close()
     made.close()
 
 
-def test_vanished_clients_are_dropped(own_server: Any, clients: Any, namespace: Namespace) -> None:
+def test_vanished_clients_are_dropped(line: Line, own_server: Any, clients: Any) -> None:
     """Whatever the transport, a client that vanishes is dropped, and its user has left, in bounded time."""
     server = own_server(*QUICK)
     bob = server.connect("bob", "news", channel_configs={"news": {"notify_presence": True}})
     member = clients.sse(server.port, f"conn_id={bob}&since=")
     member.items()
     queries = {user: f"conn_id={server.connect(user, 'news')}&since=" for user in USERS}
-    with namespace.inside():
-        clients.ws(server.port, queries["ws"], host=namespace.host).items()
-        sse = clients.sse(server.port, queries["sse"], host=namespace.host)
+    with line.among_clients():
+        clients.ws(server.port, queries["ws"], host=line.servers_host).items()
+        sse = clients.sse(server.port, queries["sse"], host=line.servers_host)
         sse.items()
-        poll = clients.raw(server.port, host=namespace.host)
+        poll = clients.raw(server.port, host=line.servers_host)
     poll.send(f"GET /listen?{queries['poll']} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
     poll.until(b"\r\n\r\n")
-    namespace.cut()
+    line.cut()
     received: list[tuple[str, str]] = []
     for _ in range(BEATS):
         _, items = member.block()
