@@ -111,7 +111,7 @@ _ALL = (
     Scenario(
         "restart",
         "time until 15,000 clients have resumed after a server on SQLite was killed and started again",
-        (Step("15,000 clients", Load(clients=15_000, messages=0), reference=None, restarts=True),),
+        (Step("killed", Load(clients=15_000, messages=0), reference=None, restarts=True),),
     ),
     Scenario(
         "compression",
