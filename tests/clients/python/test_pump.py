@@ -170,6 +170,35 @@ def test_slow_reader_that_is_done_between_two_polls_gets_the_rest(monkeypatch: p
     run(test)
 
 
+def test_slow_reader_that_is_done_as_a_poll_ends_gets_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Discarded events arrive again although the poll ends in the turn in which the reader has taken the others."""
+    monkeypatch.setattr(inbox, "MAX_EVENTS", 10)
+    monkeypatch.setattr(pump, "PATIENCE_S", 0.01)
+
+    async def test() -> None:
+        log, answer = Log(30), asyncio.Event()
+
+        async def waiting(opening: Opening, reach: Reach) -> AsyncIterator[str | bytes]:
+            if opening.position == "e-30":
+                log.asked.append(opening.position)
+                await answer.wait()
+                yield "[]"
+            else:
+                async for text in log.poll(opening, reach):
+                    yield text
+
+        async with listening(waiting) as events:
+            assert await numbers(events, 1) == [1]
+            await soon(lambda: log.asked[-1] == "e-30")
+            got = await numbers(events, 10)
+            while len(events._inbox._events) > 1:
+                got += await numbers(events, got[-1] + 1)
+            answer.set()
+            assert got + await numbers(events, 30) == list(range(2, 31))
+
+    run(test)
+
+
 def test_reader_that_takes_all_as_patience_ends_gets_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The inbox is empty again before the stream finds that it was full for too long: nothing is dropped."""
     monkeypatch.setattr(inbox, "MAX_EVENTS", 10)

@@ -133,6 +133,8 @@ class Pump(Generic[E]):
         finally:
             self._limit = None
             self._drops = self._drops and client.is_polling
+            if self._drops and self._inbox.is_empty:
+                self.drained()  # The reader took the last event as this poll ended: its time was not yet over.
 
     def _leave_when_due(self) -> None:
         if self._client.leave_at is not None:
