@@ -1,5 +1,6 @@
 """The texts of events that the script publishes and answers: packed, and made JSON by the nodes."""
 
+import sys
 from typing import Any
 
 import msgspec
@@ -38,23 +39,22 @@ def test_a_payload_beside_the_log_is_put_back() -> None:
 
 
 def test_an_event_of_the_script_has_its_states_line_by_line() -> None:
-    """Keys and values are JSON texts; a user without a public state has none."""
-    text = pack(
-        ["presence", "p", "a", 'a "b"', '"x"\n1.0', ["ann", '"y"\n{}', "bob", ""], False, True, AT_MS]
-    )
+    """Keys and values are JSON texts, with a tab between; a user without a public state has no line."""
+    lines, users = '"x"\t1.0\n"z"\t"\\t"', ["ann", '"y"\t{}', "bob", ""]
+    text = pack(["presence", "p", "a", 'a "b"', lines, users, False, True, AT_MS])
     assert codec.read_event(text) == Presence(
         uuid="p",
         channel="a",
         user='a "b"',
         joined=True,
         timestamp=AT,
-        state={"x": 1.0},
+        state={"x": 1.0, "z": "\t"},
         users=(("ann", {"y": {}}), ("bob", {})),
     )
     left = codec.read_event(pack(["presence", "p", "a", "ann", False, [], True, False, AT_MS]))
     assert isinstance(left, Presence)
     assert (left.joined, left.state, left.users_cut, left.announced) == (False, None, True, False)
-    changed = codec.read_event(pack(["state", "s", "a", "ann", '"x"\n1', ['"x"', "1", '"y"', "null"], AT_MS]))
+    changed = codec.read_event(pack(["state", "s", "a", "ann", '"x"\t1', ['"x"', "1", '"y"', "null"], AT_MS]))
     assert changed == UserStateChanged(
         uuid="s", channel="a", user="ann", timestamp=AT, state={"x": 1}, changed=(("x", 1), ("y", None))
     )
@@ -69,13 +69,42 @@ def test_an_event_of_the_script_has_its_states_line_by_line() -> None:
         pack(["record", "{", False, False, ["", "", "", ""]]),
         pack(["record", '{"kind":"delete","uuid":"m"', 1, False, ["", "", "", ""]]),
         pack(["presence", "p", "a", "ann", '"x"', [], False, True, AT_MS]),
-        pack(["presence", "p", "a", "ann", '"x"\n{', [], False, True, AT_MS]),
+        pack(["presence", "p", "a", "ann", '"x"\t{', [], False, True, AT_MS]),
+        pack(["presence", "p", "a", "ann", "", ["ann"], False, True, AT_MS]),
     ],
 )
 def test_what_is_no_text_of_the_script_is_unreadable(text: bytes) -> None:
     """The link is closed for any of these errors, and no other one."""
     with pytest.raises(UNREADABLE):
         codec.read_event(text)
+
+
+def steps_to_read(text: bytes) -> int:
+    """Return how many functions are called to read an event, once caches are filled."""
+    steps = 0
+    codec.read_event(text)
+
+    def count(*_: Any) -> None:
+        nonlocal steps
+        steps += 1
+
+    sys.setprofile(count)
+    try:
+        codec.read_event(text)
+    finally:
+        sys.setprofile(None)
+    return steps
+
+
+def test_the_states_of_a_list_are_read_in_one_step() -> None:
+    """A list has up to a thousand users, and each node reads it with every join of the channel."""
+
+    def text(users: int, keys: int) -> bytes:
+        state = "\n".join(f'"key{number}"\t"value"' for number in range(keys))
+        listed = [part for number in range(users) for part in (f"user{number}", state)]
+        return pack(["presence", "p", "a", "ann", state, listed, False, True, AT_MS])
+
+    assert steps_to_read(text(users=1000, keys=5)) == steps_to_read(text(users=1, keys=1))
 
 
 def test_a_payload_is_never_parsed() -> None:

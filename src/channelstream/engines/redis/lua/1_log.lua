@@ -36,7 +36,7 @@ end
 local function key(kind, name) return PREFIX .. kind .. ':' .. name end
 local LOG = PREFIX .. 'log'
 -- The version of the data. A change of the names or contents of keys increments it.
-local LAYOUT = '6'
+local LAYOUT = '7'
 
 local time = call('TIME')
 local time_ms = time[1] * 1000 + math.floor(time[2] / 1000)
