@@ -132,6 +132,20 @@ def test_calls_fail_at_their_deadline_while_a_slot_moves(with_a_move: Any) -> No
     with_a_move(life, timeout_s=SHORT_S)
 
 
+def test_a_big_message_waits_for_the_link_with_the_new_master(with_a_move: Any) -> None:
+    """As a small one does: the link with the old master is broken, and there is no other one yet."""
+
+    async def life(nodes: Nodes, _: SlotMove) -> None:
+        engine, listener = await nodes.member("ann", "a")
+        [shard] = engine._shards
+        shard.client._move.begin()
+        await shard.client.unlink()
+        await engine.publish([big(1)])
+        await soon(lambda: received(listener) == ["m1"])
+
+    with_a_move(life)
+
+
 def test_only_a_living_master_without_keys_has_given_its_slot_away(with_a_move: Any) -> None:
     """Otherwise acknowledged events may be missing, and a new log begins."""
 

@@ -41,7 +41,10 @@ class ShardLog:
         token = self._node.new_id()
         payload = codec.big_payload(events[0])
         encoded = [codec.write_event(event, token) for event in events]
-        first = [] if payload is None else self._payload_commands(encoded[0], token, payload)
+        first: list[Command] = []
+        if payload is not None:
+            commands = partial(self._payload_commands, encoded[0], token, payload)
+            first = await self._client.outlast_move(commands, arguments={"payload": payload})
         answers: list[list[bytes]] = await self._client.call("publish", events=encoded, first=first)
         return [
             await self._with_payload(event, answer) for event, answer in zip(events, answers, strict=False)
@@ -51,12 +54,16 @@ class ShardLog:
         """Return the answer to a duplicate message, with its payload if that lies beside the log."""
         if len(answer) < DUPLICATE_WITH_TOKEN:
             return answer
-        payload = await self._client.command_on(self._client.linked(), "HGET", *answer[2:])
+        payload = await self._client.outlast_move(partial(self._payload, *answer[2:]))
         if payload is None:  # Superseded between the two commands, so the answer has changed.
             return (await self.publish([event]))[0]
         return [*answer[:2], payload]
 
-    def _payload_commands(self, fields: dict[str, Any], token: str, payload: bytes) -> list[Command]:
+    async def _payload(self, key: bytes, token: bytes) -> bytes | None:
+        found: bytes | None = await self._client.command_on(self._client.linked(), "HGET", key, token)
+        return found
+
+    async def _payload_commands(self, fields: dict[str, Any], token: str, payload: bytes) -> list[Command]:
         """Return the commands that write a payload to every place where the script may keep it, and publish it."""
         prefix, channel = self._address.prefix, fields["channel"]
         names = [f"c:{channel}"] if channel else [f"u:{user}" for user in fields["only"]]
