@@ -1,7 +1,7 @@
 """What this node knows about its connections: whether it owns each, and which shards register it.
 
 Two tables have every change, and this file is pure: Redis is asked elsewhere (`connections.py`, `claims.py`,
-`restoring.py`), and the answers become steps here. The node decides which connections it has (`Receiver.local_connections`).
+`restoring.py`), and the answers become steps here. The node decides which connections it has (`local`).
 So a state is stored only where it differs from what follows from that: HERE for a connection of the node, otherwise
 ELSEWHERE.
 """

@@ -108,7 +108,7 @@ class Registrar:
         lost its data. If the directory or the shard is out of reach, the registration remains until the
         reconciler repeats this call.
         """
-        # Without this entry `_is_listed` is false. So a join that begins from now on adds the shard to the
+        # Without this entry `is_listed` is false. So a join that begins from now on adds the shard to the
         # list again.
         self.ownership.registrations.move(conn_id, shard.index, RegistrationStep.UNREGISTER)
         less = {"conn_id": conn_id, "node": self.node, "less": [str(shard.index)]}
