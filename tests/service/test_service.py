@@ -1,0 +1,83 @@
+"""Keys of very many names are made and read in short loop turns."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from channelstream.apps.app import App
+from channelstream.core.position import Position
+from channelstream.service import Service
+from channelstream.service.service import KEYS_SLICE
+
+Use = Callable[[Service, list[str]], Awaitable[Any]]
+
+
+class CalledNode:
+    """A node that answers at once, with all that it is asked about, and remembers the keys."""
+
+    clock = new_id = None
+
+    def __init__(self, keys: list[str]) -> None:
+        self.keys = keys
+        self.hub = SimpleNamespace(connections={key: SimpleNamespace(id=key) for key in keys})
+        self.asked: list[list[str] | None] = []
+
+    async def members(self, channel: str) -> dict[str, str]:
+        return dict.fromkeys(self.keys, channel)
+
+    async def head(self, keys: list[str] | None, all_shards: bool) -> Position:
+        self.asked.append(keys)
+        return Position("e", (0,))
+
+    async def channels(self, keys: list[str] | None, with_users: bool) -> list[Any]:
+        self.asked.append(keys)
+        return [SimpleNamespace(name=key) for key in keys or self.keys]
+
+
+USES: dict[str, Use] = {
+    "members": lambda service, _: service.members("a"),
+    "head": lambda service, names: service.head(names),
+    "some channels": lambda service, names: service.channels(names),
+    "all channels": lambda service, _: service.channels(None),
+    "connections": lambda service, _: service.connections(),
+}
+
+
+async def turns_of_others(work: Awaitable[Any]) -> tuple[Any, int]:
+    """Return the result of the work, and in how many turns of the loop other tasks ran meanwhile."""
+    seen = 0
+
+    async def others() -> None:
+        nonlocal seen
+        while True:
+            await asyncio.sleep(0)
+            seen += 1
+
+    other = asyncio.ensure_future(others())
+    result = await work
+    other.cancel()
+    return result, seen
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+@pytest.mark.parametrize(("count", "turns"), [(0, 0), (KEYS_SLICE, 0), (3 * KEYS_SLICE + 1, 3)])
+def test_other_tasks_run_between_slices_of_keys(use: Use, count: int, turns: int) -> None:
+    app = App("shop")
+    names = [str(number) for number in range(count)]
+    node: Any = CalledNode(list(map(app.key, names)))
+
+    _, seen = asyncio.run(turns_of_others(use(Service(app, node), names)))
+
+    assert seen == max(0, turns - 1)  # The first turn of the other only begins it.
+    assert all(keys in (None, node.keys) for keys in node.asked)
+
+
+def test_members_have_their_names() -> None:
+    app = App("shop")
+    names = [str(number) for number in range(KEYS_SLICE + 1)]
+    node: Any = CalledNode(list(map(app.key, names)))
+
+    assert asyncio.run(Service(app, node).members("a")) == dict.fromkeys(names, "a")
