@@ -63,11 +63,11 @@ def test_the_client_of_the_demo_is_made_outside_of_the_event_loop() -> None:
         answers = httpx.MockTransport(lambda _: httpx.Response(200, json=True))
         return httpx.AsyncClient(transport=answers, base_url="http://push.test")
 
-    async def call_twice() -> None:
+    async def call_twice_at_once() -> None:
         server = PushServer(connect, "secret")
-        assert await server.call("POST", "/disconnect", {}) is True
-        assert await server.call("POST", "/disconnect", {}) is True
+        calls = (server.call("POST", "/disconnect", {}) for _ in range(2))
+        assert await asyncio.gather(*calls) == [True, True]
 
-    asyncio.run(call_twice())
+    asyncio.run(call_twice_at_once())
     assert len(threads) == 1
     assert threading.main_thread() not in threads

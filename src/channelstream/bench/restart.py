@@ -11,6 +11,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 
@@ -161,21 +162,21 @@ async def _resume(
 ) -> Resume:
     secret = secrets.token_hex(16)
     options = ("--secret", secret, *options)
-    async with product(*options) as first:
-        wire = structs.replace(first.wire, secret=secret)
-        crowd = Crowd(Shared(Application(wire), jitter), progress)
-        await crowd.begin(clients)
-        await crowd.publish()
-        await crowd.all_received()
-        await crowd.publish()
-        crowd.shared.ends.clear()
-        killed_s = time.monotonic()
-        os.kill(first.pid or 0, signal.SIGKILL)
-    try:
+    async with AsyncExitStack() as clients_end:
+        async with product(*options) as first:
+            wire = structs.replace(first.wire, secret=secret)
+            crowd = Crowd(Shared(Application(wire), jitter), progress)
+            clients_end.push_async_callback(crowd.close)
+            await crowd.begin(clients)
+            await crowd.publish()
+            await crowd.all_received()
+            await crowd.publish()
+            crowd.shared.ends.clear()
+            killed_s = time.monotonic()
+            assert first.pid is not None  # noqa: S101 - for the types: it is a process of ours
+            os.kill(first.pid, signal.SIGKILL)
         async with product("-p", str(wire.port), *options) as second:
             return await _recovered(crowd, second, killed_s)
-    finally:
-        await crowd.close()
 
 
 async def _recovered(crowd: Crowd, server: Target, killed_s: float) -> Resume:

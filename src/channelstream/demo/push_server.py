@@ -23,6 +23,7 @@ class PushServer:
         """
         self._connect = connect
         self._http: httpx.AsyncClient | None = None
+        self._connecting = asyncio.Lock()
         self._signer = TimestampSigner(secret)
 
     async def call(self, method: str, path: str, body: Any) -> Any:
@@ -33,10 +34,14 @@ class PushServer:
         """
         signature = self._signer.sign(path).decode()
         headers = {"x-channelstream-secret": signature}
-        if self._http is None:
-            connected = await asyncio.to_thread(self._connect)
-            self._http = self._http or connected
-        response = await self._http.request(method, path, json=body, headers=headers)
+        http = await self._client()
+        response = await http.request(method, path, json=body, headers=headers)
         if not response.is_success:
             raise Refused(409 if response.status_code == 422 else 502, "The push server refused that.")
         return response.json()
+
+    async def _client(self) -> "httpx.AsyncClient":
+        async with self._connecting:  # Two first calls at once make one client.
+            if self._http is None:
+                self._http = await asyncio.to_thread(self._connect)
+            return self._http
