@@ -195,17 +195,44 @@ def test_calls_that_wait_for_a_move_are_bounded(monkeypatch: pytest.MonkeyPatch)
             made.append(name)
 
         move.begin()
-        first = asyncio.create_task(move.outlast(partial(call, "first"), until_s, 60))
+        first = asyncio.create_task(move.outlast(partial(call, "first"), until_s, lambda: 60))
         await asyncio.sleep(0)
         with pytest.raises(slot_move.SlotMoving):
-            await move.outlast(partial(call, "too big"), until_s, 41)
-        second = asyncio.create_task(move.outlast(partial(call, "second"), until_s, 40))
+            await move.outlast(partial(call, "too big"), until_s, lambda: 41)
+        second = asyncio.create_task(move.outlast(partial(call, "second"), until_s, lambda: 40))
         await asyncio.sleep(0)
         with pytest.raises(slot_move.SlotMoving):
-            await move.outlast(partial(call, "one too many"), until_s, 0)
+            await move.outlast(partial(call, "one too many"), until_s, lambda: 0)
         assert made == []
         move.end()
         await asyncio.gather(first, second)
         assert made == ["first", "second"]
+
+    asyncio.run(life())
+
+
+def test_a_call_that_was_refused_on_its_way_counts_among_those_that_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """When it was made no move was known."""
+    monkeypatch.setattr(slot_move, "MAX_WAITING_BYTES", 100)
+
+    async def life() -> None:
+        move, made = slot_move.SlotMove(), list[str]()
+        until_s = asyncio.get_running_loop().time() + PATIENT_S
+
+        async def call() -> None:
+            made.append("call")
+            if len(made) == 1:
+                move.begin()
+                raise slot_move.SlotMoving("its slot moves")
+
+        first = asyncio.create_task(move.outlast(call, until_s, lambda: 60))
+        await asyncio.sleep(0)
+        with pytest.raises(slot_move.SlotMoving, match="Too much waits"):
+            await move.outlast(call, until_s, lambda: 41)
+        move.end()
+        await first
+        assert made == ["call", "call"]
 
     asyncio.run(life())

@@ -177,8 +177,8 @@ class ShardClient:
                 raise Unavailable(REFUSED)
             return await work()
 
-        size = len(_pack(arguments)) if self._move.is_going_on else 0
-        return await self._move.outlast(in_this_log, self._deadline_s if until_s is None else until_s, size)
+        until_s = self._deadline_s if until_s is None else until_s
+        return await self._move.outlast(in_this_log, until_s, lambda: len(_pack(arguments)))
 
     async def step(self, operation: str, until_s: float | None = None, **arguments: Any) -> Any:
         """Run one step; AGAIN is the answer if there is more to do.
@@ -202,7 +202,8 @@ class ShardClient:
 
     async def send_paced(self, operation: str, **arguments: Any) -> None:
         """Run an operation that publishes very much, each step with its own deadline: a finished step proves progress."""
-        while await self.outlast_move(partial(self.step, operation, **arguments)) == AGAIN:
+        step = partial(self.step, operation, **arguments)
+        while await self.outlast_move(step, arguments=arguments) == AGAIN:
             pass
 
     async def call_for_each(self, operation: str, name: str, items: Sequence[Any], **arguments: Any) -> None:

@@ -58,12 +58,12 @@ class SlotMove:
             self._ended.set()
             self._ended = None
 
-    async def outlast(self, work: Callable[[], Awaitable[T]], until_s: float, size: int = 0) -> T:
+    async def outlast(self, work: Callable[[], Awaitable[T]], until_s: float, size: Callable[[], int]) -> T:
         """Run work, again each time it was refused because the slot moves.
 
         Args:
             until_s: the deadline, by the clock of the loop.
-            size: bytes of the call.
+            size: returns the bytes of the call; it is called if the call has to wait.
 
         Raises:
             SlotMoving: the move has not ended before the deadline.
@@ -76,9 +76,10 @@ class SlotMove:
                 if asyncio.get_running_loop().time() >= until_s:
                     raise
 
-    async def _wait_ended(self, until_s: float, size: int) -> None:
+    async def _wait_ended(self, until_s: float, size_of: Callable[[], int]) -> None:
         if self._ended is None:
             return
+        size = size_of()
         if self._waiting >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
             raise SlotMoving("Too much waits for Redis; try again later.")
         self._waiting += 1
