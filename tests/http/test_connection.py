@@ -12,7 +12,7 @@ from channelstream.errors import TimedOut, TooLarge
 from channelstream.http import connection
 from channelstream.http.exchange import BODY_BYTES
 from channelstream.http.parts import Parts
-from channelstream.http.request import Request
+from channelstream.http.request import ClientGone, Request
 from channelstream.http.response import Response
 from channelstream.http.router import Route
 from channelstream.http.shared import HttpSettings
@@ -676,6 +676,30 @@ def test_continue_never_stands_in_an_answer() -> None:
 def test_the_buffer_of_a_body_is_bounded() -> None:
     """The bytes that wait for an application are bounded."""
     assert BODY_BYTES <= 65_536
+
+
+def test_a_client_that_only_the_handler_finds_gone_is_not_answered(caplog: pytest.LogCaptureFixture) -> None:
+    """The loop has not read its end, as bytes of a next request stand before it: nothing is sent, and no error logged."""
+
+    async def scene(stage: Stage) -> None:
+        gate = asyncio.Event()
+
+        async def gone(_request: Request) -> Response:
+            await gate.wait()
+            raise ClientGone
+
+        stage.handler = gone
+        client = await stage.dial()
+        await client.send(GET + GET)
+        client.end()
+        await soon(lambda: bool(stage.asked))
+        await turns()
+        gate.set()
+        assert await client.rest() == b""
+        assert len(stage.asked) == 1
+
+    play(scene)
+    assert caplog.records == []
 
 
 def test_a_lost_client_ends_the_exchange() -> None:

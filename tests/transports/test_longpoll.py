@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 from typing import Any
 from uuid import uuid4
 
@@ -188,6 +189,21 @@ def test_events_for_a_client_that_left_its_poll_are_in_the_next_answer(
         node.process.send_signal(signal.SIGCONT)
     node.post("/info", {"info": {"channels": []}})
     assert texts(poll(node, query).json()) == ["one", "two"]
+
+
+def test_a_client_that_left_with_bytes_behind_its_poll_gets_no_answer(
+    server: Any, clients: Any, channel: str
+) -> None:
+    """The node has read of it only up to these bytes, and finds its end when it has an answer."""
+    node = server.any
+    query = f"conn_id={server.connect('ann', channel)}"
+    assert poll(node, f"{query}&since=").status_code == 200  # Brings the connection to this node.
+    raw = clients.raw(node.port)
+    raw.send(f"GET /listen?{query} HTTP/1.1\r\nHost: test\r\n\r\n".encode() * 2)
+    raw.socket.shutdown(socket.SHUT_WR)
+    publish(server, channel, "one")
+    assert raw.rest() == b""
+    assert texts(poll(node, query).json()) == ["one"]
 
 
 def test_a_message_written_to_a_closed_poll_is_in_the_next_answer() -> None:

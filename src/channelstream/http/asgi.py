@@ -13,7 +13,7 @@ from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Header, Policy, header
 from channelstream.http.exchange import HttpExchange
 from channelstream.http.line import Line
-from channelstream.http.request import Part, Request
+from channelstream.http.request import ClientGone, Part, Request
 from channelstream.http.router import Router
 
 Scope = MutableMapping[str, Any]
@@ -128,7 +128,10 @@ class RouterApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = self._router.request(_head(scope), _AsgiSource(receive))
-        response = await self._router.handler(request)(request)
+        try:
+            response = await self._router.handler(request)(request)
+        except ClientGone:
+            return
         if response is None:
             return
         await send({"type": "http.response.start", "status": response.status, "headers": response.fields()})

@@ -27,7 +27,7 @@ from channelstream.core.policy import Header
 from channelstream.http.answers import CLOSE, CONTINUE, checked_lines, closes, known_lines, status_line
 from channelstream.http.line import Line
 from channelstream.http.outbound import Outbound
-from channelstream.http.request import Part, Request
+from channelstream.http.request import ClientGone, Part, Request
 from channelstream.http.response import Response
 from channelstream.http.router import Handler
 
@@ -157,13 +157,20 @@ class HttpExchange:
     # -- what the handler answers
 
     async def run(self, handler: Handler, request: Request) -> None:
-        """Run the handler and write its answer; log its errors, and answer them with 500."""
+        """Run the handler and write its answer; log its errors, and answer them with 500.
+
+        If the handler finds that the client has gone, which the loop may not have read yet, the connection closes.
+        """
         try:
             response = await handler(request)
             if response is not None and not self._write_whole(response):
                 await self._write_parts(response)
         except asyncio.CancelledError:
             self._sink.abort()
+        except ClientGone:
+            logger.debug("a client disconnected before it was answered")
+            self.half_close()
+            self.fail()
         except Exception:
             logger.exception("an HTTP request failed with an unexpected error")
             self.fail()

@@ -18,7 +18,7 @@ NO_PARAMETERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class ClientGone(Exception):
-    """The client disconnected before it had sent its whole request; no answer is possible."""
+    """The client disconnected before it had sent its whole request, or while it waited: there is no answer."""
 
 
 class Source(Protocol):

@@ -123,7 +123,11 @@ class Router:
         return self._rest
 
     async def _answer(self, route: Route, request: Request) -> Response | None:
-        """Answer a request; None if its handler has done so, or the client has gone."""
+        """Answer a request; None if its handler has done so.
+
+        Raises:
+            ClientGone: there is no one to answer.
+        """
         head = request.head
         try:
             self.policy.check_transport(head)
@@ -137,8 +141,7 @@ class Router:
         except ChannelstreamError as error:
             return refusal(error, headers)
         except ClientGone:
-            logger.debug("a client disconnected before its request was complete")
-            return None
+            raise
         except Exception:
             logger.exception("a request failed: %s %s", head.method, head.path)
             return refusal(Internal(), headers)

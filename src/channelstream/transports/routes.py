@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from channelstream.errors import Unavailable, UpgradeRequired
-from channelstream.http.request import Request
+from channelstream.http.request import ClientGone, Request
 from channelstream.http.response import Response
 from channelstream.http.router import Route
 from channelstream.service import Service
@@ -62,8 +62,12 @@ class StreamHandlers:
         await self._admission.take_over(request.arguments, Framing.SSE)
         raise Unavailable("This stream cannot be opened here; try again.")
 
-    async def poll(self, request: Request) -> Response | None:
-        """Wait for events; None if the client has gone meanwhile."""
+    async def poll(self, request: Request) -> Response:
+        """Wait for events.
+
+        Raises:
+            ClientGone: the client has gone meanwhile.
+        """
         query = request.arguments
         callback = check_callback(query["callback"]) if "callback" in query else None
         await self._admission.take_over(query, Framing.POLL)
@@ -73,7 +77,7 @@ class StreamHandlers:
         stream.open(query.get("since"))
         body = await stream.wait(request.disconnected)
         if body is None:
-            return None
+            raise ClientGone
         if stream.end is not None and callback is None:
             raise stream.end
         if len(body) >= LONG_ANSWER_BYTES:
