@@ -65,7 +65,7 @@ class Document:
 
 
 async def _user_count(connections: Iterable[Connection], turns: Slices) -> int:
-    """Return how many users have these connections, counted in short event loop turns."""
+    """Return how many users have these connections; counts in short event loop turns."""
     users = set()
     for number, connection in enumerate(connections):
         users.add(connection.user)
