@@ -13,7 +13,7 @@ from tests.redis_server import RedisServer, SlotMove, redis_cluster
 from tests.waiting import soon
 
 from channelstream.core.events import Message
-from channelstream.engines.redis import slot_move
+from channelstream.engines.redis import address, slot_move
 from channelstream.engines.redis.address import prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.errors import Unavailable
@@ -36,8 +36,9 @@ Life = Callable[[Nodes, SlotMove], Coroutine[Any, Any, None]]
 
 
 @pytest.fixture
-def with_a_move(masters: list[RedisServer]) -> Callable[..., None]:
+def with_a_move(masters: list[RedisServer], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Run a test with nodes on an empty log of one shard, and the move of its slot."""
+    monkeypatch.setattr(address, "MEMBER_TIMEOUT_S", PATIENT_S)
 
     def run(test: Life, timeout_s: float = PATIENT_S) -> None:
         for master in masters:
@@ -152,13 +153,13 @@ def test_only_a_living_master_without_keys_has_given_its_slot_away(with_a_move: 
     async def life(nodes: Nodes, move: SlotMove) -> None:
         engine, _ = await nodes.member("ann", "a")
         [shard] = engine._shards
-        link, address = shard.client._link, shard._recovery._address
+        link, place = shard.client._link, shard._recovery._address
         assert link is not None
-        assert not await address.has_moved(link.run_id)
+        assert not await place.has_moved(link.run_id)
         await asyncio.to_thread(move.begin)
         await asyncio.to_thread(move.finish)
-        assert await address.has_moved(link.run_id)
-        assert not await address.has_moved("the run id of a master that has ended")
+        assert await place.has_moved(link.run_id)
+        assert not await place.has_moved("the run id of a master that has ended")
 
     with_a_move(life)
 
