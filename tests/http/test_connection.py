@@ -13,7 +13,7 @@ from channelstream.http import connection
 from channelstream.http.exchange import BODY_BYTES
 from channelstream.http.parts import Parts
 from channelstream.http.request import ClientGone, Request
-from channelstream.http.response import Response
+from channelstream.http.response import Body, Response
 from channelstream.http.router import Route
 from channelstream.http.shared import HttpSettings
 from channelstream.http.takeover import Detachable, TakeOver
@@ -420,6 +420,27 @@ def test_a_failing_application_is_answered_500(begins: bool, caplog: pytest.LogC
         answer = await client.rest()
         assert answer.startswith(b"HTTP/1.1 200 " if begins else b"HTTP/1.1 500 ")
         assert answer.count(b"HTTP/1.1") == 1
+
+    play(scene)
+    assert [record.getMessage() for record in caplog.records] == [
+        "an HTTP request failed with an unexpected error"
+    ]
+
+
+@pytest.mark.parametrize("body", [b"ok", Parts([b"o", b"k"])], ids=["whole", "in parts"])
+def test_no_value_of_a_header_begins_another_line(body: Body, caplog: pytest.LogCaptureFixture) -> None:
+    """A handler may have it from a request: the answer would have headers, or be followed by an answer, of a stranger."""
+
+    async def scene(stage: Stage) -> None:
+        async def echo(_request: Request) -> Response:
+            return Response(body, headers=((b"x-name", b"a\r\nset-cookie: b"),))
+
+        stage.handler = echo
+        client = await stage.dial()
+        await client.send(GET)
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 500 ")
+        assert b"set-cookie" not in answer
 
     play(scene)
     assert [record.getMessage() for record in caplog.records] == [

@@ -31,8 +31,11 @@ def known_lines(headers: tuple[Header, ...]) -> tuple[bytes, bool]:
     """Return the header lines, and whether one of them announces the close of the connection.
 
     Most answers have the same few headers, those of CORS.
+
+    Raises:
+        ValueError: as `checked_lines` does.
     """
-    return lines(headers), closes(headers)
+    return checked_lines(headers), closes(headers)
 
 
 def closes(headers: Iterable[Header]) -> bool:

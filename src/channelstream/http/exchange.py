@@ -195,8 +195,8 @@ class HttpExchange:
             return True
         if self._out.is_full or not isinstance(body, bytes):
             return False
-        self._begin(response.status)
         extra, closes_already = known_lines(response.headers)
+        self._begin(response.status)
         head = HEAD_OF_WHOLE % (
             status_line(response.status),
             self._sink.date(),
