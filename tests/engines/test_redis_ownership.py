@@ -71,6 +71,18 @@ def test_only_what_does_not_follow_from_the_node_is_stored() -> None:
         assert ownership._stored == ({"k": Owner.CLAIMING} if claiming else {})
 
 
+@pytest.mark.parametrize("owner", HAD)
+def test_a_connection_that_has_left_the_node_is_not_kept(owner: Owner) -> None:
+    """It was released to another node, and the message about the claim was lost: the reconciler has to forget it."""
+    ownership = ownership_in(owner)
+    ownership.local = set
+    claiming = owner is Owner.CLAIMING_AGAIN
+    assert ownership.owner("k") is (Owner.CLAIMING if claiming else Owner.ELSEWHERE)
+    assert ownership.is_ours("k") is claiming
+    ownership.forget("k")
+    assert ownership._stored == ({"k": Owner.CLAIMING} if claiming else {})
+
+
 def index_in(state: Registration) -> RegistrationIndex:
     """Return an index that knows the connection `k` in a state in shard 1, and registered in shard 0."""
     index = RegistrationIndex(2)

@@ -94,7 +94,11 @@ class Ownership:
         self._stored: dict[str, Owner] = {}
 
     def owner(self, conn_id: str) -> Owner:
-        return self._stored.get(conn_id) or (Owner.HERE if conn_id in self.local() else Owner.ELSEWHERE)
+        stored = self._stored.get(conn_id)
+        if conn_id in self.local():
+            return stored or Owner.HERE
+        # The node has released it to another node, and the message about the claim may be lost.
+        return OWNER_TRANSITIONS[stored or Owner.ELSEWHERE, OwnerStep.FORGET]
 
     def is_ours(self, conn_id: str) -> bool:
         """Return whether this node has a connection or is claiming it: nothing of it may be released here."""
