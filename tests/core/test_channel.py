@@ -3,10 +3,11 @@
 import pytest
 from msgspec.structs import replace
 
+from channelstream.core.budget import Budget
 from channelstream.core.channel import Channel, ChannelSettings
 from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.events import Message
-from channelstream.core.log import Budget, Entry, LogLimits
+from channelstream.core.log import Entry, LogLimits
 
 
 def channel(settings: ChannelSettings | None = None) -> Channel:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from channelstream.core.budget import Budget
 from channelstream.core.events import Event, Message, MessageEdited, Presence, UserLeft, UsersLeft
-from channelstream.core.log import ENTRY_OVERHEAD, Budget, Entry, Log, LogLimits, advance_positions
+from channelstream.core.log import ENTRY_OVERHEAD, Entry, Log, LogLimits, advance_positions
 
 PLENTY = 10**9
 ONE = ENTRY_OVERHEAD + 2
@@ -416,7 +417,7 @@ def test_a_sweep_examines_only_logs_with_an_expired_entry() -> None:
 
 def test_a_sweep_frees_a_long_log_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other tasks run in between."""
-    monkeypatch.setattr("channelstream.core.log.EXPIRY_BATCH", 4)
+    monkeypatch.setattr("channelstream.core.budget.EXPIRY_BATCH", 4)
     long = filled(9, age_s=1.0)
     assert sweep(long._budget, 100.0) == 3
     assert offsets(long) == []

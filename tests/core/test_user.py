@@ -2,7 +2,8 @@
 
 import pytest
 
-from channelstream.core.log import Budget, Log, LogLimits
+from channelstream.core.budget import Budget
+from channelstream.core.log import Log, LogLimits
 from channelstream.core.user import (
     MAX_STATE_BYTES,
     MAX_STATE_KEYS,

@@ -7,10 +7,11 @@ from typing import Any
 
 from tests.simulation.failure import Failure
 
+from channelstream.core.budget import Budget
 from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
-from channelstream.core.log import PRIVATE, Budget, Entry, Log
+from channelstream.core.log import PRIVATE, Entry, Log
 from channelstream.core.position import Position, ReadRange
 from channelstream.core.registry import Moment, Registry
 from channelstream.core.user import User, UserChange, UserUpdate

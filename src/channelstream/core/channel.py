@@ -2,8 +2,9 @@
 
 from msgspec import Struct
 
+from channelstream.core.budget import Budget
 from channelstream.core.client_protocol import PresenceAudience
-from channelstream.core.log import Budget, Log, LogLimits
+from channelstream.core.log import Log, LogLimits
 
 
 class ChannelSettings(Struct, frozen=True, kw_only=True):

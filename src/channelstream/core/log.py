@@ -1,4 +1,4 @@
-"""Bounded logs of accepted events, and the byte budget that they share.
+"""Bounded logs of accepted events.
 
 Every channel has one log for resuming and one for the history in `/info`; every user has one for private messages.
 
@@ -13,7 +13,6 @@ events of its channel may have been dropped with a former log.
 """
 
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -21,14 +20,12 @@ from operator import attrgetter
 
 from msgspec import Struct
 
-from channelstream.core.deadlines import SLOT_S, Deadlines
+from channelstream.core.budget import Budget
 from channelstream.core.events import Event, Message, UsersLeft
 from channelstream.core.position import Offsets, format_position, with_offset
 
 ENTRY_OVERHEAD = 700
 """Memory of an entry besides its payload, in bytes: objects, keys and one encoded form (measured, docs/performance.md)."""
-EXPIRY_BATCH = 500
-"""Entries that are freed in one step of a sweep."""
 PRIVATE = ""
 """The name that stands for the private messages of a user among the names of channels (docs/resume.md)."""
 _offset: Callable[["Entry"], int] = attrgetter("offset")
@@ -155,49 +152,6 @@ class LogLimits:
 
     events: int
     age_s: float | None = None
-
-
-class Budget:
-    """The bytes that all logs of the process may hold together.
-
-    At the bound, the log with the oldest last append drops its oldest entries.
-    """
-
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
-        self.used_bytes = 0
-        self._by_last_append: OrderedDict[Log, None] = OrderedDict()
-        self._ages: Deadlines[Log] = Deadlines()
-
-    def added(self, log: "Log", size: int) -> None:
-        self.used_bytes += size
-        self._by_last_append[log] = None
-        self._by_last_append.move_to_end(log)
-        if log not in self._ages:
-            self.schedule_expiry(log)
-        while self.used_bytes > self.limit_bytes:
-            next(iter(self._by_last_append)).drop_oldest(1)
-
-    def dropped(self, log: "Log", size: int) -> None:
-        self.used_bytes -= size
-        if not log.entries:
-            self._by_last_append.pop(log, None)
-            self._ages.drop(log)
-
-    def schedule_expiry(self, log: "Log") -> None:
-        """Schedule the sweep of a log for the time at which its oldest entry is too old."""
-        expires_s = log.expires_s
-        if expires_s is None:
-            self._ages.drop(log)
-        else:
-            self._ages.set(log, expires_s + SLOT_S)  # At `expires_s` itself the entry may still stay.
-
-    def sweep(self, now_s: float) -> Iterator[None]:
-        """Free entries that are too old, at most `EXPIRY_BATCH` in each step; logs without such entries cost nothing."""
-        while (log := self._ages.due(now_s)) is not None:
-            log.expire(now_s, EXPIRY_BATCH)
-            self.schedule_expiry(log)
-            yield
 
 
 class Log:

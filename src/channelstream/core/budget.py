@@ -1,0 +1,56 @@
+"""The byte budget that all logs of a process share."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from channelstream.core.deadlines import SLOT_S, Deadlines
+
+if TYPE_CHECKING:
+    from channelstream.core.log import Log
+
+EXPIRY_BATCH = 500
+"""Entries that are freed in one step of a sweep."""
+
+
+class Budget:
+    """The bytes that all logs of the process may hold together.
+
+    At the bound, the log with the oldest last append drops its oldest entries.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+        self._by_last_append: OrderedDict[Log, None] = OrderedDict()
+        self._ages: Deadlines[Log] = Deadlines()
+
+    def added(self, log: "Log", size: int) -> None:
+        self.used_bytes += size
+        self._by_last_append[log] = None
+        self._by_last_append.move_to_end(log)
+        if log not in self._ages:
+            self.schedule_expiry(log)
+        while self.used_bytes > self.limit_bytes:
+            next(iter(self._by_last_append)).drop_oldest(1)
+
+    def dropped(self, log: "Log", size: int) -> None:
+        self.used_bytes -= size
+        if not log.entries:
+            self._by_last_append.pop(log, None)
+            self._ages.drop(log)
+
+    def schedule_expiry(self, log: "Log") -> None:
+        """Schedule the sweep of a log for the time at which its oldest entry is too old."""
+        expires_s = log.expires_s
+        if expires_s is None:
+            self._ages.drop(log)
+        else:
+            self._ages.set(log, expires_s + SLOT_S)  # At `expires_s` itself the entry may still stay.
+
+    def sweep(self, now_s: float) -> Iterator[None]:
+        """Free entries that are too old, at most `EXPIRY_BATCH` in each step; logs without such entries cost nothing."""
+        while (log := self._ages.due(now_s)) is not None:
+            log.expire(now_s, EXPIRY_BATCH)
+            self.schedule_expiry(log)
+            yield
