@@ -29,7 +29,7 @@ class Budget:
         self.used_bytes += size
         self._by_last_append[log] = None
         self._by_last_append.move_to_end(log)
-        if log not in self._ages:
+        if len(log.entries) == 1:  # It had none, so nothing of it is scheduled.
             self.schedule_expiry(log)
         while self.used_bytes > self.limit_bytes:
             next(iter(self._by_last_append)).drop_oldest(1)

@@ -46,6 +46,12 @@ class EventBase(Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", o
         return self.only is None and self.exclude is None
 
     @property
+    def addressees(self) -> Names:
+        """The users in `only` whom it does not exclude: of a private message, those who receive it."""
+        only = self.only or frozenset()
+        return only - self.exclude if self.exclude else only
+
+    @property
     def supersedes(self) -> str | None:
         """The uuid of the earlier events, of the same channel or users, that it changes or deletes; None for no change."""
         return None

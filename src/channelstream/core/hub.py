@@ -329,6 +329,8 @@ class Hub:
     def _addressees(self, entry: Entry) -> list[Connection]:
         """Return the recipients of an event for certain users. They are found by user, not by channel."""
         event = entry.event
+        if event.channel is None:  # It has no audience but its names.
+            return [connection for name in event.addressees for connection in self.users.get(name, ())]
         return [
             connection
             for name in event.only or ()

@@ -172,14 +172,18 @@ class Log:
 
     def append(self, entry: Entry) -> None:
         """Append the newest event; a full log drops its own oldest entry first, and so costs no other log an entry."""
+        self.append_about(_message_uuid(entry.event), entry)
+
+    def append_about(self, uuid: str | None, entry: Entry) -> None:
+        """Append the newest event, of which `append_to_all` knows the uuid of its message; None if it is about none."""
         excess = len(self.entries) + 1 - self.limits.events
         if excess > 0:
             self.drop_oldest(excess)
-        if self.limits.events <= 0:
-            self.floor = entry.offset
-            return
+            if self.limits.events <= 0:
+                self.floor = entry.offset
+                return
         self.entries.append(entry)
-        self._index(entry)
+        self._index_as(uuid, entry)
         self._budget.added(self, entry.size)
 
     @property
@@ -272,6 +276,9 @@ class Log:
         """Drop the `count` oldest entries, and raise the floor to the last of them."""
         if count <= 0 or not self.entries:
             return
+        if count == 1:
+            self._drop_first()
+            return
         dropped = self.entries[:count]
         del self.entries[:count]
         self.floor = max(self.floor, dropped[-1].offset)
@@ -283,6 +290,13 @@ class Log:
             size = self._unindex(dropped)
         self._budget.dropped(self, size)
 
+    def _drop_first(self) -> None:
+        """Drop the oldest entry: a full log does so at each append, and a private message has very many logs."""
+        entry = self.entries.pop(0)
+        self.floor = max(self.floor, entry.offset)
+        self._forget(entry)
+        self._budget.dropped(self, entry.size)
+
     def drop_through(self, offset: int) -> None:
         """Drop all entries up to an offset, and raise the floor to it, whether or not the log held that offset."""
         self.drop_oldest(bisect_right(self.entries, offset, key=_offset))
@@ -292,14 +306,16 @@ class Log:
         self.drop_oldest(len(self.entries))
 
     def _index(self, entry: Entry) -> None:
-        event = entry.event
-        if isinstance(event, Message) or event.supersedes is not None:
-            if self._about is None:
-                self._about = {}
-            indexed = self._about.get(event.uuid)
-            self._about[event.uuid] = (
-                (entry,) if indexed is None else tuple(sorted((*indexed, entry), key=_offset))
-            )
+        self._index_as(_message_uuid(entry.event), entry)
+
+    def _index_as(self, uuid: str | None, entry: Entry) -> None:
+        if uuid is None:
+            return
+        about = self._about
+        if about is None:
+            about = self._about = {}
+        indexed = about.get(uuid)
+        about[uuid] = (entry,) if indexed is None else tuple(sorted((*indexed, entry), key=_offset))
 
     def _index_again(self) -> None:
         self._about = None
@@ -311,13 +327,30 @@ class Log:
         size = 0
         for entry in dropped:
             size += entry.size
-            if self._about and (indexed := self._about.get(entry.event.uuid)):
-                rest = tuple(other for other in indexed if other is not entry)
-                if rest:
-                    self._about[entry.event.uuid] = rest
-                else:
-                    del self._about[entry.event.uuid]
+            self._forget(entry)
         return size
+
+    def _forget(self, entry: Entry) -> None:
+        """Remove an entry from the index."""
+        uuid = entry.event.uuid
+        if not self._about or (indexed := self._about.get(uuid)) is None:
+            return
+        if indexed == (entry,):
+            del self._about[uuid]
+        else:
+            self._about[uuid] = tuple(other for other in indexed if other is not entry)
+
+
+def append_to_all(logs: Iterable[Log], entry: Entry) -> None:
+    """Append the newest event to each of several logs; what is the same for all of them is looked up once."""
+    uuid = _message_uuid(entry.event)
+    for log in logs:
+        log.append_about(uuid, entry)
+
+
+def _message_uuid(event: Event) -> str | None:
+    """Return the uuid of the message that an event is or changes; None if it is about none."""
+    return event.uuid if isinstance(event, Message) or event.supersedes is not None else None
 
 
 class Accepted(Struct, frozen=True, gc=False):

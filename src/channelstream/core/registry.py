@@ -16,7 +16,7 @@ from channelstream.core.channel import Channel, ChannelSettings
 from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.compaction import current, loses, merged, retained
 from channelstream.core.events import Event, Message, Presence, UserLeft, UsersLeft, UserStateChanged
-from channelstream.core.log import Entry, Log, LogLimits
+from channelstream.core.log import Entry, Log, LogLimits, append_to_all
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, StateValue, User, is_changed
 from channelstream.errors import Invalid
@@ -277,12 +277,11 @@ class Registry:
             channel = self.channels.get(event.channel)
             return [channel.log] if channel else []
         # Sorted: the order of appends decides what a full budget drops first.
-        names = sorted(event.only or ())
-        return self._user_logs(name for name in names if event.is_for(name, PresenceAudience.IF_ANNOUNCED))
+        return self._user_logs(sorted(event.addressees))
 
     def _user_logs(self, names: Iterable[str]) -> list[Log]:
-        users = (self.users.get(name) for name in names)
-        return [user.log for user in users if user]
+        users = self.users
+        return [users[name].log for name in names if name in users]
 
     def entries_about(self, event: Event) -> list[Entry]:
         """Return the entries of the message that an event is, or changes; also for users whom the event excludes."""
@@ -303,8 +302,7 @@ class Registry:
         """
         event = entry.event
         kept = self.compact(entry) if event.supersedes is not None else entry
-        for log in self.logs_of(event):
-            log.append(kept)
+        append_to_all(self.logs_of(event), kept)
         channel = self.channels.get(event.channel) if event.channel is not None else None
         if channel is not None:
             self._touch_channel(channel, now_s, entry.at_s)

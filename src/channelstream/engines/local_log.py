@@ -38,8 +38,8 @@ FORGOTTEN_AT_ONCE = 20
 """Idle users and channels forgotten in one turn of the event loop."""
 
 _offset: Callable[[Entry], int] = attrgetter("offset")
-_Key = tuple[bool, str, str]
-"""The place of a message: whether it is private, the name of the user or the channel, and the message's uuid."""
+_Key = tuple[str | None, str]
+"""Where a message is: the name of the channel, None for all private ones, and the message's uuid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +101,16 @@ class LocalLog:
         """Keep an entry until it is committed: events that are accepted next are compared with it already."""
         event = entry.event
         if isinstance(event, Message) or event.supersedes is not None:
-            for key in _keys(event):
-                self._staged[key] = (*self._staged.get(key, ()), entry)
+            key = _key(event)
+            self._staged[key] = (*self._staged.get(key, ()), entry)
 
     def unstage(self, entries: Iterable[Entry]) -> None:
         """Forget staged entries that are committed now, or never will be."""
         for entry in entries:
-            for key in _keys(entry.event):
-                left = tuple(other for other in self._staged.pop(key, ()) if other is not entry)
-                if left:
-                    self._staged[key] = left
+            key = _key(entry.event)
+            left = tuple(other for other in self._staged.pop(key, ()) if other is not entry)
+            if left:
+                self._staged[key] = left
 
     def roll_back(self, entries: Iterable[Entry]) -> None:
         """Take back the offsets of all entries that are not committed, given here: no reader has seen them."""
@@ -157,10 +157,11 @@ class LocalLog:
         return known
 
     def _staged_about(self, event: Event) -> list[Event]:
-        if not self._staged:
-            return []
-        found = {entry.offset: entry.event for key in _keys(event) for entry in self._staged.get(key, ())}
-        return [found[offset] for offset in sorted(found)]
+        staged = [entry.event for entry in self._staged.get(_key(event), ())]
+        if event.channel is not None:
+            return staged
+        names = event.only or frozenset()
+        return [other for other in staged if other.only and not names.isdisjoint(other.only)]
 
     def _accept_all(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -389,9 +390,5 @@ class LocalLog:
         )
 
 
-def _keys(event: Event) -> Iterator[_Key]:
-    if event.channel is not None:
-        yield False, event.channel, event.uuid
-        return
-    for name in event.only or ():
-        yield True, name, event.uuid
+def _key(event: Event) -> _Key:
+    return event.channel, event.uuid
