@@ -1,15 +1,21 @@
-"""Lists of events are passed to the engine in parts, each for one turn of the event loop."""
+"""Long lists of events, and events for very many users, are published in several turns of the event loop."""
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 
 import pytest
 
+from channelstream import slices
+from channelstream.api.call import Call
+from channelstream.api.messages import STEP, publish
+from channelstream.apps.app import App
 from channelstream.config import Settings
 from channelstream.core.events import Event, Message, MessageDeleted
 from channelstream.core.log import Accepted
 from channelstream.server import build
-from channelstream.service import Node
+from channelstream.service import Node, Service
+from channelstream.service.service import KEYED_AT_ONCE
 
 
 def private(users: int) -> Callable[[str], Event]:
@@ -57,5 +63,78 @@ def test_a_part_is_as_long_as_its_events_are_cheap(make: Callable[[str], Event],
         node = build(Settings(secret="x", admin_secret="y")).node
         await node.start()
         assert await sizes(node, [make(f"m{number}") for number in range(100)]) == expected
+
+    asyncio.run(life())
+
+
+async def turns_until_published(node: Node, events: Sequence[Event]) -> tuple[int, int]:
+    """Publish events, and return how many turns of other work run before the engine has the first, and in all."""
+    begun: list[int] = []
+    count = 0
+    publish = node._engine.publish
+
+    async def noted(part: Sequence[Event]) -> list[Accepted]:
+        begun.append(count)
+        return await publish(part)
+
+    node._engine.publish = noted  # type: ignore[method-assign]
+    publishing = asyncio.create_task(node._publishing.publish(events))
+    await asyncio.sleep(0)
+    while not publishing.done():
+        count += 1
+        await asyncio.sleep(0)
+    await publishing
+    return begun[0], count
+
+
+@pytest.mark.parametrize(("users", "expected"), [(slices.MANY - 1, (0, 0)), (slices.MANY, (1, 2))])
+def test_an_event_for_many_users_has_a_turn_of_its_own(users: int, expected: tuple[int, int]) -> None:
+    """Reading the request and answering it are not in the same turn."""
+
+    async def life() -> None:
+        node = build(Settings(secret="x", admin_secret="y")).node
+        await node.start()
+        assert await turns_until_published(node, [private(users)("m")]) == expected
+
+    asyncio.run(life())
+
+
+def test_names_of_a_long_list_get_their_keys_in_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each event may have very many users, whatever the length of the list."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+
+    async def life() -> None:
+        node = build(Settings(secret="x", admin_secret="y")).node
+        await node.start()
+        service, make = Service(App("other"), node), private(2)
+        publishing = asyncio.create_task(service.publish([make(f"m{number}") for number in range(100)]))
+        count = 0
+        while not publishing.done():
+            await asyncio.sleep(0)
+            count += 1
+        assert count >= 100 / KEYED_AT_ONCE
+        accepted = await publishing
+        assert [each.event.only for each in accepted] == [service.app.keyed(make("m")).only] * 100
+
+    asyncio.run(life())
+
+
+def test_a_long_list_of_bodies_becomes_events_in_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names of each body are read before its event gets its keys, both in turns of their own."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+    body = json.dumps([{"user": "a", "pm_users": ["b"], "message": number} for number in range(100)]).encode()
+
+    async def life() -> None:
+        node = build(Settings(secret="x", admin_secret="y")).node
+        await node.start()
+        publishing = asyncio.create_task(publish(Call.internal(Service(App(), node), body)))
+        count = 0
+        while not publishing.done():
+            await asyncio.sleep(0)
+            count += 1
+        assert count >= 100 / STEP + 100 / KEYED_AT_ONCE
+        answers = await publishing
+        assert isinstance(answers, list)
+        assert [bytes(answer["message"]) for answer in answers] == [b"%d" % number for number in range(100)]
 
     asyncio.run(life())

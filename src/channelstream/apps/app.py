@@ -78,8 +78,8 @@ def _has_mark(event: Message | MessageEdited | MessageDeleted) -> bool:
     return (
         (event.channel is not None and MARK in event.channel)
         or (user is not None and MARK in user)
-        or (event.only is not None and any(MARK in name for name in event.only))
-        or (event.exclude is not None and any(MARK in name for name in event.exclude))
+        or (event.only is not None and MARK in "".join(event.only))
+        or (event.exclude is not None and MARK in "".join(event.exclude))
     )
 
 

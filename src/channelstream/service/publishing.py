@@ -7,6 +7,7 @@ from channelstream.core.events import Event
 from channelstream.core.hub import Hub
 from channelstream.core.log import Accepted
 from channelstream.engines.base import EventLog
+from channelstream.slices import turn_for
 
 PART_COST = 20_000
 """Cost of the events that are published in one loop turn, in pointers moved (0.1 us each, measured)."""
@@ -30,6 +31,14 @@ class Publishing:
 
         If it raises, the engine may have accepted some of them.
         """
+        if not events:
+            return []
+        await turn_for(len(events[0].only or ()))
+        accepted = await self._in_parts(events)
+        await turn_for(len(events[-1].only or ()))
+        return accepted
+
+    async def _in_parts(self, events: Sequence[Event]) -> list[Accepted]:
         if len(events) == 1:
             return await self._log.publish(events)
         accepted: list[Accepted] = []
