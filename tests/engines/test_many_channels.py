@@ -105,6 +105,26 @@ def test_other_tasks_run_before_and_after_many_channels_are_joined_or_left(
     live(life)
 
 
+def test_other_tasks_run_between_channels_whose_logs_are_dropped() -> None:
+    """A change of settings may drop the whole log of each. The memory engine has no failed write to take back."""
+
+    async def life() -> None:
+        engine = memory_engine(Setup())
+        await engine.start(Recorder())
+        await engine.publish([message(f"in {name}", channel=name) for name in LOUD])
+        await engine.configure({name: {"log_events": 9} for name in LOUD})
+        await engine.publish([message(f"in {name}", channel=name) for name in LOUD])
+        changing = asyncio.create_task(engine.configure({name: {"log_events": 0} for name in LOUD}))
+        kept = [len(LOUD)]
+        while not changing.done():
+            await asyncio.sleep(0)
+            kept.append(sum(len(channel.log.entries) for channel in engine.registry.channels.values()))
+        assert max(before - after for before, after in pairwise(kept)) == 1
+        assert kept[-1] == 0
+
+    asyncio.run(life())
+
+
 def test_a_replay_of_many_channels_has_loop_turns_of_its_own(
     live: Callable[[Life], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from channelstream.api.validation import decode, decode_channel_configs
 from channelstream.http.parts import Parts
 
 CONFIGURE_BATCH = 50
-"""Channels configured in one event loop turn: 1 ms, more if a change drops very many events (measured)."""
+"""Channels configured with one call of the engine: 1 ms, more if a change drops very many events (measured)."""
 _SETTINGS_ONLY = InfoOptions(include_history=False, include_users=False)
 
 

@@ -4,7 +4,7 @@ It keeps order, positions and history as long as the process lives. A restart lo
 client that returns with a position is sent which channels are `lost`.
 
 The event loop is the lock: most methods await nothing, so they are atomic. The exceptions work in several short
-turns: joining and leaving very many channels, announcing a state to them, reading their logs, disconnecting and
+turns: joining, leaving and configuring very many channels, announcing a state to them, reading their logs, disconnecting and
 `collect`.
 """
 
@@ -23,7 +23,7 @@ from channelstream.engines.base import Clock, Receiver
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.members import Leaving, Member
-from channelstream.slices import to_its_end, turn_for
+from channelstream.slices import Slices, to_its_end, turn_for
 
 
 class MemoryEngine:
@@ -39,6 +39,7 @@ class MemoryEngine:
         """
         self.registry = registry
         self.cluster = SingleNode()
+        self._clock = clock
         self._log = LocalLog(registry, clock, Position.single(epoch, 0), lifetimes, self._accept)
         self._receiver: Receiver
 
@@ -127,7 +128,10 @@ class MemoryEngine:
             raise
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
-        self._log.configure(patches)
+        slices = Slices(self._clock.steady)
+        for name, patch in patches.items():
+            self._log.configure({name: patch})
+            await slices.due()  # Each may drop a whole log.
 
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         await self._announced(name)
