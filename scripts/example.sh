@@ -52,7 +52,8 @@ case $name in
         scripts/setup.sh run
         program=node source=app.js
         ;;
-    *) fail "say which: make example NAME=django|fastapi|flask|node|pyramid" ;;
+    "") fail "say which: make example NAME=django|fastapi|flask|node|pyramid" ;;
+    *) fail "there is no example '$name': make example NAME=django|fastapi|flask|node|pyramid" ;;
 esac
 
 trap stop EXIT

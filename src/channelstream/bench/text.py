@@ -87,7 +87,7 @@ def _rate_rows(name: str, rate: Rate) -> Iterator[Row]:
 def _resume_rows(resume: Resume) -> Iterator[Row]:
     yield "until the server listens", f"{resume.down_s:,.2f} s"
     yield from _percentile_rows("resumed after", resume.since_listening_ms)
-    yield from _percentile_rows("last attempt", resume.attempt_ms)
+    yield from _percentile_rows("last attempt took", resume.attempt_ms)
     yield from _rate_rows("clients back", resume.server)
     if resume.server.cpu_us_each is not None:
         yield "CPU of the server", f"{resume.server.cpu_us_each * resume.clients / 1e6:,.2f} s"
@@ -125,6 +125,7 @@ def _delivery_rows(delivery: Delivery) -> Iterator[Row]:
 def _remarks(measured: Measured) -> Iterator[str]:
     """Yield remarks about the figures."""
     if measured.resume is not None:
+        yield "  Why streams and attempts ended (each client loses one stream, and gets one 4001):"
         yield from (f"  {count:,} x {reason}" for reason, count in measured.resume.ends.items())
     if measured.delivery is None:
         return
