@@ -1,13 +1,12 @@
 """Private messages to very many users: each user costs little, and the loop turn that accepts one has nothing else."""
 
 import asyncio
-import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from types import FrameType
 
 import pytest
+from tests.calls import calls
 from tests.engines.conformance import Recorder, Setup
 from tests.engines.test_sqlite import sqlite_engine
 
@@ -26,23 +25,6 @@ NOW = Moment(0.0, 0.0)
 
 def private(uuid: str, only: Names) -> Message:
     return Message(uuid=uuid, only=only, user="a", payload=b"1", timestamp="")
-
-
-def calls(work: Callable[[], object]) -> int:
-    """Return how many functions in Python some work calls, each step of a generator included."""
-    found = 0
-
-    def profile(_frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal found
-        found += event == "call"
-
-    before = sys.getprofile()
-    sys.setprofile(profile)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-    return found
 
 
 def per_user(work: Callable[[str, Names], object]) -> float:
@@ -94,8 +76,8 @@ def test_a_message_that_is_being_written_is_staged_once_for_all_its_users(tmp_pa
     async def life() -> None:
         engine = sqlite_engine(tmp_path / "a.db", Setup())
         await engine.start(Recorder())
-        calls = [("one", MANY), ("one", frozenset({"user 7"})), ("one", frozenset({"new"})), ("two", FEW)]
-        publishing = [asyncio.create_task(engine.publish([private(*each)])) for each in calls]
+        batches = [("one", MANY), ("one", frozenset({"user 7"})), ("one", frozenset({"new"})), ("two", FEW)]
+        publishing = [asyncio.create_task(engine.publish([private(*each)])) for each in batches]
         await asyncio.sleep(0)
         assert {key: len(entries) for key, entries in engine._log._staged.items()} == {
             (None, "one"): 2,

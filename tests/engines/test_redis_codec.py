@@ -1,10 +1,10 @@
 """The texts of events that the script publishes and answers: packed, and made JSON by the nodes."""
 
-import sys
 from typing import Any
 
 import msgspec
 import pytest
+from tests.calls import calls
 from tests.engines.test_event_codec import MESSAGE, STORED
 
 from channelstream.core.events import Event, Message, Presence, UserStateChanged
@@ -81,19 +81,8 @@ def test_what_is_no_text_of_the_script_is_unreadable(text: bytes) -> None:
 
 def steps_to_read(text: bytes) -> int:
     """Return how many functions are called to read an event, once caches are filled."""
-    steps = 0
     codec.read_event(text)
-
-    def count(*_: Any) -> None:
-        nonlocal steps
-        steps += 1
-
-    sys.setprofile(count)
-    try:
-        codec.read_event(text)
-    finally:
-        sys.setprofile(None)
-    return steps
+    return calls(lambda: codec.read_event(text), in_c=True)
 
 
 def test_the_states_of_a_list_are_read_in_one_step() -> None:
