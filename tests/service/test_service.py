@@ -9,8 +9,12 @@ import pytest
 
 from channelstream.apps.app import App
 from channelstream.core.position import Position
+from channelstream.core.user import UserUpdate
+from channelstream.errors import Invalid
 from channelstream.service import Service
+from channelstream.service.limits import NodeLimits
 from channelstream.service.service import KEYS_SLICE
+from channelstream.wire.channelstream import V07
 
 Use = Callable[[Service, list[str]], Awaitable[Any]]
 
@@ -28,6 +32,9 @@ class CalledNode:
     async def members(self, channel: str) -> dict[str, str]:
         return dict.fromkeys(self.keys, channel)
 
+    async def unsubscribe(self, conn_id: str, keys: list[str]) -> None:
+        self.asked.append(keys)
+
     async def head(self, keys: list[str] | None, all_shards: bool) -> Position:
         self.asked.append(keys)
         return Position("e", (0,))
@@ -41,6 +48,7 @@ USES: dict[str, Use] = {
     "members": lambda service, _: service.members("a"),
     "head": lambda service, names: service.head(names),
     "some channels": lambda service, names: service.channels(names),
+    "left channels": lambda service, names: service.unsubscribe("c", names),
     "all channels": lambda service, _: service.channels(None),
     "connections": lambda service, _: service.connections(),
 }
@@ -81,3 +89,18 @@ def test_members_have_their_names() -> None:
     node: Any = CalledNode(list(map(app.key, names)))
 
     assert asyncio.run(Service(app, node).members("a")) == dict.fromkeys(names, "a")
+
+
+@pytest.mark.parametrize("call", ["connect", "subscribe"])
+def test_too_many_channels_are_refused_before_their_keys_are_made(call: str) -> None:
+    node: Any = CalledNode([])
+    node.limits = NodeLimits(channels_per_connection=2)
+    app: Any = SimpleNamespace()  # It makes no key.
+    service, channels = Service(app, node), {"a": {}, "b": {}, "c": {}}
+    calls = {
+        "connect": lambda: service.connect(None, "ann", V07, channels, UserUpdate({}, {})),
+        "subscribe": lambda: service.subscribe("c", channels),
+    }
+
+    with pytest.raises(Invalid, match="at most 2 channels"):
+        asyncio.run(calls[call]())

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from channelstream.errors import Invalid
+
 
 @dataclass(frozen=True, slots=True)
 class NodeLimits:
@@ -17,3 +19,10 @@ class NodeLimits:
     connections: int = 1_000_000
     channels_per_connection: int = 1000
     unattached_s: float = 15.0
+
+    def check_channel_count(self, count: int) -> None:
+        """Raise Invalid if a connection may not have so many channels."""
+        if count > self.channels_per_connection:
+            raise Invalid(
+                {"channels": [f"A connection may have at most {self.channels_per_connection} channels."]}
+            )

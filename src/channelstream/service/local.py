@@ -174,12 +174,6 @@ class LocalConnections:
             async with self.locks.of(connection.id):
                 pass
 
-    def check_channel_count(self, count: int) -> None:
-        """Raise Invalid if a connection may not have so many channels."""
-        limit = self._limits.channels_per_connection
-        if count > limit:
-            raise Invalid({"channels": [f"A connection may have at most {limit} channels."]})
-
     async def disconnect(self, connection: Connection, code: CloseCode, reason: str) -> None:
         """End a connection of this node: close its stream, leave its channels, forget its id."""
         with suppress(Moved):  # Another node owns it by now: there is nothing of ours to end.
@@ -252,7 +246,7 @@ class LocalConnections:
         if asked.reconnect is not None and asked.reconnect.user != connection.user:
             raise Invalid({"conn_id": ["This connection belongs to another user."]})
         new = {name: patch for name, patch in asked.channels.items() if name not in connection.channels}
-        self.check_channel_count(len(connection.channels) + len(new))
+        self._limits.check_channel_count(len(connection.channels) + len(new))
         if asked.reconnect is not None:
             await self._directory.update_user(connection.user, asked.reconnect.update)
         await self.join(connection, new, parse_since(asked.since))

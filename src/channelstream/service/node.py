@@ -157,7 +157,7 @@ class Node:
             return None
         if self.draining or len(self.hub.connections) >= self.limits.connections:
             raise Unavailable("The server takes no more connections now; try again later.")
-        self._local.check_channel_count(len(asked.channels))
+        self.limits.check_channel_count(len(asked.channels))
         connection = self._local.make(member.conn_id, member.user, member.protocol)
         since = parse_since(asked.since)
         change = await self._local.register(connection, update, since)

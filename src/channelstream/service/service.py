@@ -63,6 +63,8 @@ class Service:
         since: str = "",
     ) -> Opened:
         """Register a connection, or add channels to the one that has this id (`Node.connect`)."""
+        # Before their keys are made: they may be very many.
+        self.node.limits.check_channel_count(len(channels))
         key = self.app.key
         known = None if conn_id is None else key(conn_id)
         patches = self._patches(channels)
@@ -74,11 +76,12 @@ class Service:
 
     async def subscribe(self, conn_id: str, channels: Patches, since: str = "") -> Subscribed | None:
         """Join the channels that the connection is not in yet; None if it is unknown (`Node.subscribe`)."""
+        self.node.limits.check_channel_count(len(channels))
         return _named(await self.node.subscribe(self.app.key(conn_id), self._patches(channels), since))
 
     async def unsubscribe(self, conn_id: str, channels: Sequence[str]) -> Subscribed | None:
         """Leave those of the channels the connection is in; None if it is unknown."""
-        return _named(await self.node.unsubscribe(self.app.key(conn_id), self._keys(channels)))
+        return _named(await self.node.unsubscribe(self.app.key(conn_id), await self._many_keys(channels)))
 
     async def end(self, conn_id: str, code: CloseCode, reason: str) -> bool:
         """End a connection wherever it is; False if it is unknown."""
