@@ -347,7 +347,7 @@ def _no_faults(faults: list[BaseException]) -> None:
 
 @contextmanager
 def _sizes(bounds: Bounds) -> Iterator[None]:
-    """Give the sessions and the hub sizes small enough to be reached."""
+    """Give catching up and the hub sizes small enough to be reached."""
     sizes = (
         (reading, "CHUNK", bounds.chunk),
         (catch_up, "PIECE_BYTES", bounds.piece_bytes),

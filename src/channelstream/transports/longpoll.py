@@ -10,8 +10,8 @@ The race: the end of the client's connection arrives in the same loop turn as an
 may send its next poll at once, and once before the answer is sent. If the client has gone,
 `Attachment.mark_undelivered` moves `delivered` back to where this poll began; it does nothing if another poll has been
 answered meanwhile. What remains is a client that disappears without closing, or after the answer has left: it gets
-these events again only if it polls
-with `since`. To acknowledge each answer in the next poll would close that gap, and is what `since` does.
+these events again only if it polls with `since`. To acknowledge each answer in the next poll would close that gap, and
+is what `since` does.
 """
 
 import asyncio
