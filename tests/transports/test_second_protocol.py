@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import pytest
 import uvloop
 from tests.simulation.loop import turns
 from tests.transports.second_protocol import ALL_ENTRANCES, BOTH_TABLES
@@ -180,6 +181,23 @@ def test_a_command_that_is_refused_is_answered_with_the_error() -> None:
             assert (await said(stream))["data"] == 1
 
     play(scenario, max_channels_per_connection=1)
+
+
+def test_a_fault_in_a_command_is_logged_and_ends_the_stream(caplog: pytest.LogCaptureFixture) -> None:
+    """Its client reconnects; a stream that stays open would leave it without an answer, and unread, for ever."""
+
+    async def scenario(scene: Scene) -> None:
+        async def fail(*_: Any) -> None:
+            raise LookupError("a fault")
+
+        scene.server.node.subscribe = fail  # type: ignore[method-assign, assignment]
+        async with scene.opened() as stream:
+            await said(stream)
+            await ask(stream, {"do": "subscribe", "channel": "a"})
+            assert await _end(stream) == (1013, "the server failed; its log has the reason")
+
+    play(scenario)
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == ["a stream failed"]
 
 
 def test_a_text_that_is_not_understood_is_answered_and_the_third_ends_the_stream() -> None:

@@ -260,9 +260,9 @@ class Attachment:
                 self.stream.close(CloseCode.OVERLOADED, error.message)
         except Exception:
             # Do not leave the stream open and silent: if it ends, its client reconnects.
-            logger.exception("a stream failed while catching up")
+            logger.exception("a stream failed")
             if self.is_current:
-                self.stream.close(CloseCode.OVERLOADED, "missed events could not be sent")
+                self.stream.close(CloseCode.OVERLOADED, "the server failed; its log has the reason")
 
     async def _attach(self, buffer: BufferBatch, since: str | None) -> None:
         # Wait first. The application may choose the id, so a client may know it, and open its stream, before
