@@ -24,7 +24,7 @@ def test_a_connection_of_a_later_version_has_no_stream_here() -> None:
         await server.node.connect("new", "ann", later, {}, UserUpdate({}, {}))
         await server.node.connect("own", "ann", V07, {}, UserUpdate({}, {}))
         admission = Admission(server.streams, server.streams.services.default)
-        assert admission.connection({"conn_id": "own"}, Framing.SSE).id == "own"
+        assert admission.connection({"conn_id": "own"}, Framing.SSE) is server.node.connection("own")
         with pytest.raises(Unauthorized):
             admission.connection({"conn_id": "new"}, Framing.SSE)
         with pytest.raises(Unauthorized):

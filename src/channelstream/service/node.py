@@ -214,15 +214,11 @@ class Node:
         """Return a connection of this node; None if it has none of this id."""
         return self._local.get(conn_id)
 
-    def owns(self, conn_id: str) -> bool:
-        """Return whether this node certainly owns a connection it has; false where another node may have claimed it."""
-        return self._cluster.owns(conn_id)
-
     def may_be_elsewhere(self, conn_id: str) -> bool:
         """Whether another node may own the connection, so that `take_over` is needed."""
         if self._cluster.is_single:
             return False
-        return self.connection(conn_id) is None or not self.owns(conn_id)
+        return self.connection(conn_id) is None or not self._cluster.owns(conn_id)
 
     async def disconnect(self, connection: Connection, code: CloseCode, reason: str) -> None:
         """End a connection of this node, after the operations under way: close its stream, leave its channels."""

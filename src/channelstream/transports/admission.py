@@ -21,8 +21,8 @@ class Admission:
         self._streams = streams
         self.service = service
 
-    def connection(self, query: Mapping[str, str], framing: Framing) -> Connection:
-        """Return the connection of a stream's request, if this node holds it.
+    def connection(self, query: Mapping[str, str], framing: Framing) -> Connection | None:
+        """Return the connection of a stream's request; None if another node may own it, so that `take_over` is needed.
 
         Args:
             framing: that of the stream.
@@ -30,27 +30,18 @@ class Admission:
         Raises:
             Invalid: no conn_id was given.
             Unauthorized: it is malformed, unknown or expired, or its protocol is not spoken on this transport.
-            Unavailable: the server is shutting down, or its ownership of the connection is not confirmed.
+            Unavailable: the server is shutting down.
         """
         conn_id = self._conn_id(query)
-        connection = self._spoken(self.service.connection(conn_id) if conn_id else None, framing)
-        if not self.service.node.owns(connection.id):
-            raise Unavailable("The engine is out of reach; reconnect in a moment.")
-        return connection
-
-    def is_elsewhere(self, query: Mapping[str, str]) -> bool:
-        """Whether another node may own the connection, so that `take_over` is needed.
-
-        Raises:
-            Invalid, Unavailable: as `connection` does.
-        """
-        conn_id = self._conn_id(query)
-        return conn_id is not None and self.service.may_be_elsewhere(conn_id)
+        if conn_id is not None and self.service.may_be_elsewhere(conn_id):
+            return None
+        return self._spoken(self.service.connection(conn_id) if conn_id else None, framing)
 
     async def take_over(self, query: Mapping[str, str], framing: Framing) -> Connection:
         """Return the connection of a stream's request, moved to this node if another one held it.
 
         Raises:
+            Invalid, Unauthorized: as `connection` does.
             Unavailable: also if the engine is out of reach.
         """
         conn_id = self._conn_id(query)

@@ -68,11 +68,7 @@ class ByConnId:
         self._admission = admission
 
     def connection(self, request: OpeningRequest) -> Connection | None:
-        return (
-            None
-            if self._admission.is_elsewhere(request.query)
-            else self._admission.connection(request.query, request.framing)
-        )
+        return self._admission.connection(request.query, request.framing)
 
     async def fetch(self, request: OpeningRequest) -> Connection:
         return await self._admission.take_over(request.query, request.framing)

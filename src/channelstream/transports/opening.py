@@ -2,7 +2,7 @@
 
 The socket of a WebSocket or an event stream leaves HTTP after the head of its request: an idle stream costs neither a
 task nor an HTTP reader. If another node holds the connection, it is fetched first. In the meantime the client may
-disconnect, and the connection may end or move again, so both are checked once more before the stream opens.
+disconnect, so that is checked before the stream opens.
 """
 
 import asyncio
@@ -84,47 +84,42 @@ class SocketOpener:
         spoken = self._streams.protocols.is_spoken(entrance.protocol, Framing.DEFLATE)
         return spoken and self._streams.settings.compression
 
-    def event_stream(self, head: RequestHead) -> TakeOver | None:
-        """Return what opens an event stream; None if it is refused, which the handler of the route does."""
+    def event_stream(self, head: RequestHead) -> TakeOver:
+        """Return what opens an event stream; if it is refused, the handler of the route says why."""
+        return TakeOver(partial(self._open_event_stream, head))
+
+    def _open_event_stream(self, head: RequestHead, http: Detachable) -> None:
         try:
-            query = self._admit(head)
-            if self._admission.is_elsewhere(query):
-                return TakeOver(partial(self._fetch_for_event_stream, head, query))
-            self._admission.connection(query, Framing.SSE)
-        except ChannelstreamError:
-            return None
-        return TakeOver(partial(self._open_event_stream, head, query))
-
-    def _admit(self, head: RequestHead) -> dict[str, str]:
-        """Return the query of a request for an event stream, unless scheme or origin are refused."""
-        self._streams.policy.check_transport(head)
-        self._streams.policy.check_origin(head.headers)
-        return read_query(head.query)
-
-    def _fetch_for_event_stream(self, head: RequestHead, query: dict[str, str], http: Detachable) -> None:
-        """Fetch the connection from another node, then open the stream."""
-
-        async def fetch() -> None:
-            try:
-                await self._admission.take_over(query, Framing.SSE)
-            except ChannelstreamError:
-                http.serve()
-            except Exception:
-                logger.exception("the connection of an event stream could not be fetched")
-                http.fail()
-            else:
-                self._open_event_stream(head, query, http)
-
-        self._streams.run(fetch())
-
-    def _open_event_stream(self, head: RequestHead, query: dict[str, str], http: Detachable) -> None:
-        if not http.is_open:
-            return
-        try:
+            self._streams.policy.check_transport(head)
+            self._streams.policy.check_origin(head.headers)
+            query = read_query(head.query)
             connection = self._admission.connection(query, Framing.SSE)
         except ChannelstreamError:
-            # It has ended since this request was read: the handler of the route answers that.
             http.serve()
+            return
+        if connection is None:
+            self._streams.run(self._fetch_for_event_stream(head, query, http))
+        else:
+            self._begin_event_stream(head, query, http, connection)
+
+    async def _fetch_for_event_stream(
+        self, head: RequestHead, query: dict[str, str], http: Detachable
+    ) -> None:
+        """Fetch the connection from another node, then open the stream."""
+        try:
+            connection = await self._admission.take_over(query, Framing.SSE)
+        except ChannelstreamError:
+            http.serve()
+        except Exception:
+            logger.exception("the connection of an event stream could not be fetched")
+            http.fail()
+        else:
+            self._begin_event_stream(head, query, http, connection)
+
+    def _begin_event_stream(
+        self, head: RequestHead, query: dict[str, str], http: Detachable, connection: Connection
+    ) -> None:
+        if not http.is_open:
             return
         last_id = header(head.headers, b"last-event-id")
         # An empty one counts as absent (HTML Living Standard 9.2.3): the position in the query must not be ignored for it.
