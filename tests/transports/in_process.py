@@ -12,12 +12,22 @@ from tests.waiting import PATIENCE_S
 from channelstream.config import Settings
 from channelstream.core.connection import Connection
 from channelstream.core.user import UserUpdate
+from channelstream.http.connection import HttpConnection
+from channelstream.http.router import Router
+from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.server import build
+from channelstream.transports.routes import stream_routes
 from channelstream.transports.streams import Streams
 from channelstream.wire.channelstream import V07
 
 CLIENT_BUFFER_BYTES = 65_536
 """Bytes that the client's kernel takes before the client has read them; half of it is at the kernel's own disposal."""
+
+UPGRADE = (
+    b"GET /ws?conn_id=%b HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+"""The request for a WebSocket of a connection."""
 
 
 class StepClock:
@@ -48,6 +58,17 @@ class Stage:
     connection: Connection
     transport: asyncio.Transport
     client: socket.socket
+
+    def http_server(self) -> HttpServer:
+        """Return a front with the paths of the streams."""
+        routes = stream_routes(self.streams, self.streams.services.default)
+        return HttpServer(HttpSettings(), Router(self.streams.policy, routes))
+
+    def speak_http(self) -> None:
+        """Read requests from the transport."""
+        http = HttpConnection(self.http_server())
+        self.transport.set_protocol(http)
+        http.connection_made(self.transport)
 
     async def opened(self, stream: Any) -> Any:
         """Put a stream on the transport, and wait until it is live."""

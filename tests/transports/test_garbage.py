@@ -11,9 +11,7 @@ from tests.transports.in_process import Stage, play
 
 from channelstream.core.endings import Ending
 from channelstream.http.connection import HttpConnection
-from channelstream.http.router import Router
-from channelstream.http.shared import HttpServer, HttpSettings
-from channelstream.transports.routes import stream_routes
+from channelstream.http.shared import HttpServer
 
 ROUNDS = 20
 UPGRADE = (
@@ -75,10 +73,7 @@ def test_ended_streams_are_gone(kind: str) -> None:
     """However a stream ends, it and all that belonged to it is freed at once."""
 
     async def scenario(stage: Stage) -> None:
-        streams = stage.streams
-        http_server = HttpServer(
-            HttpSettings(), Router(streams.policy, stream_routes(streams, streams.services.default))
-        )
+        http_server = stage.http_server()
         await visit(stage, http_server, *VISITS[kind])
         before = census()
         for _ in range(ROUNDS):
@@ -95,10 +90,7 @@ def test_ended_http_connections_are_gone() -> None:
     """One that closes after its answer, as those of many proxies do, is freed at once."""
 
     async def scenario(stage: Stage) -> None:
-        streams = stage.streams
-        http_server = HttpServer(
-            HttpSettings(), Router(streams.policy, stream_routes(streams, streams.services.default))
-        )
+        http_server = stage.http_server()
         await call(stage, http_server)
         before = census()
         for _ in range(ROUNDS):

@@ -10,13 +10,9 @@ from tests.waiting import PATIENCE_S
 
 from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Message
-from channelstream.http.connection import HttpConnection
 from channelstream.http.line import Line, ack_progress
-from channelstream.http.router import Router
-from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.http.unread import UnreadAnswer
 from channelstream.transports.longpoll import PollStream
-from channelstream.transports.routes import stream_routes
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.websocket import WebSocketStream
 
@@ -197,15 +193,10 @@ def test_stopping_does_not_wait_for_a_connection_without_a_stream() -> None:
     """A client that reads a long answer of a poll is not taken for a stream about to open."""
 
     async def scenario(stage: Stage) -> None:
-        streams, transport = stage.streams, stage.transport
+        streams = stage.streams
         payload = b'"%b"' % (b"y" * MUCH)
         await streams.node.publish([Message(uuid="m", channel="a", user="x", payload=payload, timestamp="t")])
-        http_server = HttpServer(
-            HttpSettings(), Router(streams.policy, stream_routes(streams, streams.services.default))
-        )
-        http = HttpConnection(http_server)
-        transport.set_protocol(http)
-        http.connection_made(transport)
+        stage.speak_http()
         request = b"GET /listen?conn_id=c HTTP/1.1\r\nHost: x\r\n\r\n"
         await asyncio.get_running_loop().sock_sendall(stage.client, request)
         await stage.receive(20)

@@ -5,20 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.transports.in_process import Stage, play
+from tests.transports.in_process import UPGRADE, Stage, play
 from tests.waiting import PATIENCE_S
 
 from channelstream.errors import Internal
-from channelstream.http.connection import HttpConnection
-from channelstream.http.router import Router
-from channelstream.http.shared import HttpServer, HttpSettings
-from channelstream.transports.routes import stream_routes
 from channelstream.wire.websocket import close_frame
 
-WEBSOCKET = (
-    b"GET /ws?conn_id=c HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-)
 SSE = b"GET /sse?conn_id=c HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -56,10 +48,7 @@ def in_fetched_attachment(node: Any) -> None:
 
 async def answer_to(stage: Stage, request: bytes) -> bytes:
     """Return all that the client of a request receives until its socket is closed."""
-    router = Router(stage.streams.policy, stream_routes(stage.streams, stage.streams.services.default))
-    http = HttpConnection(HttpServer(HttpSettings(), router))
-    stage.transport.set_protocol(http)
-    http.connection_made(stage.transport)
+    stage.speak_http()
     loop = asyncio.get_running_loop()
     await loop.sock_sendall(stage.client, request)
     received = b""
@@ -77,7 +66,7 @@ def test_a_websocket_that_cannot_be_opened_is_closed(
 
     async def scenario(stage: Stage) -> None:
         fault(stage.streams.node)
-        head, _, frames = (await answer_to(stage, WEBSOCKET)).partition(b"\r\n\r\n")
+        head, _, frames = (await answer_to(stage, UPGRADE % b"c")).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 ")
         assert frames.endswith(close_frame(Internal.refusal_code, Internal().message))
         assert stage.streams.open == stage.streams.sockets == 0

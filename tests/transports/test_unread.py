@@ -6,15 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.transports.in_process import Stage, play
+from tests.transports.in_process import UPGRADE, Stage, play
 from tests.waiting import eventually
 
-from channelstream.http.connection import HttpConnection
-from channelstream.http.router import Router
-from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.http.unread import UnreadAnswer
 from channelstream.transports import opening
-from channelstream.transports.routes import stream_routes
 
 
 class Buffer:
@@ -114,13 +110,8 @@ def test_a_refused_websocket_that_reads_nothing_is_dropped(monkeypatch: pytest.M
     monkeypatch.setattr(opening, "CLOSE_TIMEOUT_S", 0.0)
 
     async def scenario(stage: Stage) -> None:
-        streams, transport, lost = stage.streams, stage.transport, Lost()
-        http_server = HttpServer(
-            HttpSettings(), Router(streams.policy, stream_routes(streams, streams.services.default))
-        )
-        http = HttpConnection(http_server)
-        transport.set_protocol(http)
-        http.connection_made(transport)
+        transport, lost = stage.transport, Lost()
+        stage.speak_http()
         while not transport.get_write_buffer_size():
             transport.write(b"x" * 16_384)
             await asyncio.sleep(0)
@@ -131,9 +122,3 @@ def test_a_refused_websocket_that_reads_nothing_is_dropped(monkeypatch: pytest.M
         await stage.until(lambda: lost.is_lost)
 
     play(scenario)
-
-
-UPGRADE = (
-    b"GET /ws?conn_id=%b HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-)

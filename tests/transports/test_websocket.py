@@ -6,15 +6,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from tests.transports.in_process import Stage, play
+from tests.transports.in_process import UPGRADE, Stage, play
 from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
 from channelstream.errors import ChannelstreamError, Invalid, Moved, Replaced, Unauthorized, Unavailable
-from channelstream.http.connection import HttpConnection
-from channelstream.http.router import Router
-from channelstream.http.shared import HttpServer, HttpSettings
-from channelstream.transports.routes import stream_routes
 from channelstream.transports.websocket import LARGE_CHUNK_BYTES, TURN_S, WebSocketStream
 from channelstream.wire.websocket import close_frame
 
@@ -142,13 +138,9 @@ def test_a_refused_websocket_is_closed_with_the_code_of_its_error(
         def refuse(_: str) -> None:
             raise error
 
-        streams, transport = stage.streams, stage.transport
-        streams.node.connection = refuse  # type: ignore[assignment]
-        router = Router(streams.policy, stream_routes(streams, streams.services.default))
-        http = HttpConnection(HttpServer(HttpSettings(), router))
-        transport.set_protocol(http)
-        http.connection_made(transport)
-        await asyncio.get_running_loop().sock_sendall(stage.client, UPGRADE)
+        stage.streams.node.connection = refuse  # type: ignore[assignment]
+        stage.speak_http()
+        await asyncio.get_running_loop().sock_sendall(stage.client, UPGRADE % b"c")
         async with asyncio.timeout(PATIENCE_S):
             data = b""
             while more := await asyncio.get_running_loop().sock_recv(stage.client, 65_536):
@@ -158,12 +150,6 @@ def test_a_refused_websocket_is_closed_with_the_code_of_its_error(
         assert frame == close_frame(code, error.message)
 
     play(scenario)
-
-
-UPGRADE = (
-    b"GET /ws?conn_id=c HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-)
 
 
 @pytest.mark.nodes(1, 3)
