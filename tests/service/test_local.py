@@ -4,6 +4,7 @@ import asyncio
 from itertools import count
 from typing import Any
 
+import pytest
 from tests.core.test_explain import Sink
 from tests.engines.conformance import MovedClock, Setup
 from tests.engines.test_memory import memory_engine
@@ -14,6 +15,7 @@ from channelstream.core.connection import NO_NAMES, Connection
 from channelstream.core.deadlines import SLOT_S
 from channelstream.core.hub import Hub
 from channelstream.core.user import UserUpdate
+from channelstream.errors import Moved
 from channelstream.server import build
 from channelstream.service import Node
 from channelstream.service.limits import NodeLimits
@@ -83,6 +85,27 @@ def test_a_connection_holds_no_set_of_what_it_has_joined_or_left() -> None:
         assert connection is not None
         assert list(connection.channels) == ["a"]
         assert connection.joining is connection.leaving is NO_NAMES
+
+    asyncio.run(life())
+
+
+def test_a_connection_that_leaves_the_node_while_it_joins_has_moved() -> None:
+    """No stream is opened for it, and no call says that it has joined."""
+
+    async def life() -> None:
+        node, _ = await timed_node()
+        await node.connect("c", "ann", V07, {"a": {}}, EMPTY)
+        connection, join = node.connection("c"), node._local._directory.join
+        assert connection is not None
+
+        async def overtaken(*asked: Any) -> Any:
+            node._handover.taken_over("c")
+            return await join(*asked)
+
+        node._local._directory.join = overtaken  # type: ignore[method-assign]
+        with pytest.raises(Moved):
+            await node._local.join(connection, {"b": {}}, None)
+        assert not node.hub.channels
 
     asyncio.run(life())
 

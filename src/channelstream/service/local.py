@@ -135,6 +135,7 @@ class LocalConnections:
                     self._hub.unsubscribe(connection, name)
                 else:
                     connection.channels[name] = self._read_range(name, joined[name], since)
+        _check_local(connection)
 
     async def join_again(self, connection: Connection, forgotten: Sequence[str]) -> None:
         """Join the channels whose registration the engine has lost; if that fails, end the connection.
@@ -250,7 +251,6 @@ class LocalConnections:
         if asked.reconnect is not None:
             await self._directory.update_user(connection.user, asked.reconnect.update)
         await self.join(connection, new, parse_since(asked.since))
-        _check_local(connection)
         if asked.reconnect is not None and connection.stream is None:
             self._expire_after(connection, self._limits.unattached_s)
         return _answer(connection, new)
