@@ -121,11 +121,10 @@ class Subscriber:
     """One user of an application, with WebSockets one after the other.
 
     Attributes:
-        failures: ends of streams and failed attempts.
         begun_s: when the present attempt to connect began, after the wait before it.
     """
 
-    __slots__ = ("_body", "_client", "_shared", "_socket", "_take", "_timer", "begun_s", "failures")
+    __slots__ = ("_body", "_client", "_shared", "_socket", "_take", "_timer", "begun_s")
 
     def __init__(
         self, shared: Shared, body: Mapping[str, object], take: Callable[[list[Item]], None]
@@ -136,7 +135,6 @@ class Subscriber:
             body: of its `/connect`.
             take: called with received items.
         """
-        self.failures = 0
         self.begun_s = 0.0
         self._shared = shared
         self._body = body
@@ -166,7 +164,6 @@ class Subscriber:
             case RenewConnection(position=position):
                 await self._renew(position)
             case Wait(wait_s=wait_s):
-                self.failures += 1
                 self._timer = asyncio.get_running_loop().call_later(wait_s, self._try_again)
             case Stop(error=error):
                 self._shared.stopped.append(str(error))
