@@ -5,7 +5,6 @@
 
 import argparse
 import asyncio
-import resource
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from channelstream.bench.http import HttpConnection, open_http
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Target
 from channelstream.bench.probe import probe
+from channelstream.bench.processes import use_all_descriptors
 from channelstream.bench.servers import product
 from channelstream.bench.wire import CLOSE_FRAME, Wire, masked
 
@@ -197,8 +197,7 @@ def _percentile(waits: Histogram) -> float:
 
 
 async def _run(options: argparse.Namespace) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    use_all_descriptors()
     for how in options.how:
         for leaving, with_lists in ((options.leaving, False), (options.leaving // 5, True)):
             flags = ["--detach-grace-s", str(GRACE_S), "--slow-turn-ms", str(SLOW_MS)]

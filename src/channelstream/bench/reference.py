@@ -8,11 +8,12 @@ minutes on the same machine, ratios to it are comparable between machines.
 import asyncio
 import base64
 import hashlib
-import resource
 from typing import cast
 
 import msgspec
 import uvloop
+
+from channelstream.bench.processes import use_all_descriptors
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """RFC 6455 section 1.3."""
@@ -108,8 +109,7 @@ async def serve() -> None:
 
 
 def main() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    use_all_descriptors()
     uvloop.run(serve())
 
 

@@ -6,7 +6,6 @@ The clients follow the reconnect policy of docs/resume.md, and each must receive
 import asyncio
 import os
 import random
-import resource
 import secrets
 import signal
 import time
@@ -21,6 +20,7 @@ from channelstream.bench.crew import check_descriptors
 from channelstream.bench.histogram import Histogram
 from channelstream.bench.load import BenchFailed, Load
 from channelstream.bench.measure import Stopwatch, Target
+from channelstream.bench.processes import use_all_descriptors
 from channelstream.bench.progress import Progress
 from channelstream.bench.results import Measured, Resume, percentiles, rate
 from channelstream.bench.servers import product
@@ -150,8 +150,7 @@ async def restart(
         BenchFailed: the server does not start, or the clients do not all come back.
     """
     check_descriptors(load)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    use_all_descriptors()
     with TemporaryDirectory() as folder:
         options = ("--engine", f"sqlite:///{folder}/state.db", *flags)
         return Measured(resume=await _resume(load.clients, options, progress, jitter))

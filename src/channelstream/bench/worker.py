@@ -26,6 +26,7 @@ from channelstream.bench.orders import (
     order_from,
     to_line,
 )
+from channelstream.bench.processes import use_all_descriptors
 
 CONCURRENCY = 64
 """Concurrent registrations or handshakes."""
@@ -216,8 +217,7 @@ def send_answer(answer: Answer) -> None:
 
 
 def main() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    use_all_descriptors()
     uvloop.run(work())
 
 

@@ -4,7 +4,6 @@ import argparse
 import logging
 import platform
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from channelstream.bench.engines.scripts import scripts
 from channelstream.bench.engines.sizes import FULL, QUICK, Sizes
 from channelstream.bench.engines.table import Table, grid, markdown
 from channelstream.bench.load import BenchFailed
-from channelstream.bench.processes import Machine, machine
+from channelstream.bench.processes import Machine, machine, use_all_descriptors
 from channelstream.bench.progress import Progress
 
 Part = Callable[[Sizes, Progress], Awaitable[list[Table]]]
@@ -65,8 +64,7 @@ class Document(Struct, frozen=True):
 
 def main() -> int:
     args = _arguments()
-    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    use_all_descriptors()
     # The recovery part makes Redis lose everything on purpose, so warnings about it are not shown.
     logging.getLogger("channelstream").setLevel(logging.ERROR)
     progress = Progress(sys.stderr)

@@ -6,7 +6,6 @@ line whenever it has changed, and ends with its stdin. It does not check message
 """
 
 import asyncio
-import resource
 import select
 import socket
 import sys
@@ -18,6 +17,7 @@ from msgspec import Struct
 
 from channelstream.bench.http import HttpConnection, open_http
 from channelstream.bench.load import BenchFailed
+from channelstream.bench.processes import use_all_descriptors
 from channelstream.bench.wire import Wire
 
 SWEEP_S = 0.25
@@ -48,8 +48,7 @@ class Order(Struct, frozen=True):
 
 def main() -> int:
     order = msgspec.json.decode(sys.argv[1], type=Order)
-    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    use_all_descriptors()
     try:
         sockets = list(_all_sockets(order))
         _say(0)

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import os
-import resource
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from channelstream.bench.load import BenchFailed, Load
 from channelstream.bench.measure import measure
 from channelstream.bench.peers import all_peers
 from channelstream.bench.peers.peer import Peer
-from channelstream.bench.processes import Machine, machine
+from channelstream.bench.processes import Machine, machine, use_all_descriptors
 from channelstream.bench.progress import Progress
 from channelstream.bench.results import Delivery, Measured
 
@@ -74,8 +73,7 @@ Round = tuple[Measured, Measured]
 
 def main() -> int:
     args = _arguments()
-    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    use_all_descriptors()
     progress = Progress(sys.stderr)
     flat = Load(clients=args.clients, messages=args.messages)
     paced = Load(clients=args.clients, messages=args.paced_messages, rate_per_s=PACED_PER_S)
