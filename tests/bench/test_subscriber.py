@@ -8,7 +8,8 @@ import pytest
 from tests.waiting import PATIENCE_S, soon
 
 from channelstream.bench import subscriber as module
-from channelstream.bench.subscriber import Application, Frames, Shared, Subscriber
+from channelstream.bench.application import Application
+from channelstream.bench.subscriber import Frames, Shared, Subscriber
 from channelstream.bench.wire import Wire
 from channelstream_client.protocol import Item
 

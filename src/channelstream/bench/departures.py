@@ -14,8 +14,9 @@ from typing import cast
 import msgspec
 import uvloop
 
+from channelstream.bench.application import Application
 from channelstream.bench.histogram import Histogram
-from channelstream.bench.http import HttpConnection, open_http
+from channelstream.bench.http import open_http
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Target
 from channelstream.bench.probe import probe
@@ -25,7 +26,7 @@ from channelstream.bench.wire import CLOSE_FRAME, Wire, masked
 
 CHANNEL = "storm"
 AT_ONCE = 50
-"""Clients registered, and then attached, concurrently."""
+"""Clients that are registered and attached concurrently."""
 GRACE_S = 20
 """Detach grace of the server: longer than it takes to disconnect all clients, so that they expire together."""
 PROBED_S = {"good-bye": 8.0, "lost": GRACE_S + 20.0}
@@ -93,23 +94,6 @@ def _texts(frames: bytes) -> Iterator[bytes]:
         at = begin + size
 
 
-async def _connect(calls: list[HttpConnection], wire: Wire, names: list[str]) -> list[str]:
-    """Register clients, as an application does."""
-    headers = wire.signature("/connect")
-    ids: list[str] = []
-    waiting = iter(names)
-
-    async def some(call: HttpConnection) -> None:
-        for name in waiting:
-            body = msgspec.json.encode(
-                {"username": name, "channels": [CHANNEL], "info": {"include_users": False}}
-            )
-            ids.append(msgspec.json.decode(await call.call(wire.post("/connect", body, headers)))["conn_id"])
-
-    await asyncio.gather(*map(some, calls))
-    return ids
-
-
 async def _attach(wire: Wire, conn_id: str, received: Received | None) -> Client:
     loop = asyncio.get_running_loop()
     opening = wire.stream("ws", conn_id)
@@ -118,25 +102,25 @@ async def _attach(wire: Wire, conn_id: str, received: Received | None) -> Client
     return client
 
 
-async def _crowd(wire: Wire, prefix: str, count: int, received: Received | None) -> list[Client]:
-    calls = [await open_http(wire, None) for _ in range(min(32, count))]
+async def _crowd(
+    application: Application, prefix: str, count: int, received: Received | None
+) -> list[Client]:
+    async def join(name: str) -> Client:
+        body = {"username": name, "channels": [CHANNEL], "info": {"include_users": False}}
+        made = await application.call("/connect", body)
+        return await _attach(application.wire, made["conn_id"], received)
+
     clients: list[Client] = []
     for first in range(0, count, AT_ONCE):
         names = [f"{prefix}-{number}" for number in range(first, min(count, first + AT_ONCE))]
-        ids = await _connect(calls, wire, names)
-        clients += await asyncio.gather(*(_attach(wire, conn_id, received) for conn_id in ids))
-    for call in calls:
-        call.close()
+        clients += await asyncio.gather(*map(join, names))
     return clients
 
 
-async def _configure(wire: Wire, with_lists: bool) -> None:
+async def _configure(application: Application, with_lists: bool) -> None:
     """Switch presence events on. They are off while the clients join."""
     settings = {"notify_presence": True, "broadcast_presence_with_user_lists": with_lists}
-    call = await open_http(wire, None)
-    body = msgspec.json.encode({CHANNEL: settings})
-    await call.call(wire.post("/channel_config", body, wire.signature("/channel_config")))
-    call.close()
+    await application.call("/channel_config", {CHANNEL: settings})
 
 
 def _leave(clients: list[Client], how: str) -> None:
@@ -159,9 +143,11 @@ async def _longest_turn_ms(wire: Wire) -> float:
 
 async def _storm(target: Target, how: str, leaving: int, staying: int, with_lists: bool) -> dict[str, object]:
     received = Received()
-    stay = await _crowd(target.wire, "stays", staying, received)
-    leave = await _crowd(target.wire, "leaves", leaving, None)
-    await _configure(target.wire, with_lists)
+    application = Application(target.wire)
+    stay = await _crowd(application, "stays", staying, received)
+    leave = await _crowd(application, "leaves", leaving, None)
+    await _configure(application, with_lists)
+    application.close()
     await asyncio.sleep(1.0)  # lets the server finish deferred work
     before_ms, before_s = await _longest_turn_ms(target.wire), target.cpu_s()
     probing = asyncio.create_task(probe(target.wire, PROBED_S[how]))

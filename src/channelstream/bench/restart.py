@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 from msgspec import structs
 
+from channelstream.bench.application import Application
 from channelstream.bench.crew import check_descriptors
 from channelstream.bench.histogram import Histogram
 from channelstream.bench.load import BenchFailed, Load
@@ -24,7 +25,7 @@ from channelstream.bench.processes import use_all_descriptors
 from channelstream.bench.progress import Progress
 from channelstream.bench.results import Measured, Resume, percentiles, rate
 from channelstream.bench.servers import product
-from channelstream.bench.subscriber import Application, Shared, Subscriber
+from channelstream.bench.subscriber import Shared, Subscriber
 from channelstream_client.protocol import Item
 
 CHANNEL = "storm"

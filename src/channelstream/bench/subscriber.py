@@ -8,62 +8,21 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import msgspec
-
-from channelstream.bench.http import HttpConnection, open_http
+from channelstream.bench.application import Application
 from channelstream.bench.inbound import CLOSE, DATA_OPCODES, PING, AnswerReader, FrameReader, Piece, status_of
 from channelstream.bench.load import BenchFailed
-from channelstream.bench.wire import PONG_FRAME, Wire, masked
+from channelstream.bench.wire import PONG_FRAME, masked
 from channelstream_client.protocol import LOST, Item, RenewalFailed, StreamEnded, items_of, refused
 from channelstream_client.resuming import OpenStream, RenewConnection, ResumingClient, Stop, Wait
 
-CONCURRENCY = 32
-"""Connections of the application for its calls."""
 _FRAMES_KEPT = 1_024
 _HEAD_END = b"\r\n\r\n"
 _HEAD_BYTES = 32_768
 _RETRY_AFTER = re.compile(rb"(?i)\r\nretry-after:[ \t]*([^\r]*)")
-
-
-class Application:
-    """Calls the server for its clients, over a few connections that are opened again after a failure."""
-
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
-        self._idle: list[HttpConnection] = []
-        self._slots = asyncio.Semaphore(CONCURRENCY)
-
-    async def call(self, path: str, body: object) -> Any:
-        """Send a signed POST and return the answer's JSON.
-
-        Raises:
-            BenchFailed: the server cannot be reached, or refuses the call.
-        """
-        async with self._connection() as connection:
-            request = self.wire.post(path, msgspec.json.encode(body), self.wire.signature(path))
-            return msgspec.json.decode(await connection.call(request))
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[HttpConnection]:
-        async with self._slots:
-            while self._idle and not self._idle[-1].is_open:
-                self._idle.pop()
-            connection = self._idle.pop() if self._idle else await open_http(self.wire, None)
-            try:
-                yield connection
-            except BaseException:
-                connection.close()
-                raise
-            self._idle.append(connection)
-
-    def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
 
 
 class Frames:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from msgspec import Struct
 
-from channelstream.bench.http import HttpConnection, open_http
+from channelstream.bench.application import Application
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.processes import use_all_descriptors
 from channelstream.bench.wire import Wire
@@ -23,7 +23,6 @@ from channelstream.bench.wire import Wire
 SWEEP_S = 0.25
 AT_ONCE = 250
 """Clients registered before their streams are opened."""
-CALLS_AT_ONCE = 16
 READ_BYTES = 1 << 20
 TIMEOUT_S = 30.0
 MARK = b':"@'
@@ -72,27 +71,18 @@ def _all_sockets(order: Order) -> Iterator[socket.socket]:
 
 async def _registered(wire: Wire, channel: str, count: int) -> list[str]:
     """Register clients, some concurrently."""
-    connections = [await open_http(wire, None) for _ in range(min(CALLS_AT_ONCE, count))]
-    found: list[str] = []
-    turns = iter(range(count))
-    async with asyncio.TaskGroup() as tasks:
-        for connection in connections:
-            tasks.create_task(_register(connection, wire, channel, turns, found))
-    for connection in connections:
-        connection.close()
-    return found
-
-
-async def _register(
-    connection: HttpConnection, wire: Wire, channel: str, turns: Iterator[int], found: list[str]
-) -> None:
-    headers = wire.signature("/connect")
+    application = Application(wire)
     quiet = {"include_history": False, "include_users": False, "channels": []}
-    for turn in turns:
-        name = f"sink-{time.monotonic_ns()}-{turn}"
-        body = msgspec.json.encode({"username": name, "channels": [channel], "info": quiet})
-        answer = await connection.call(wire.post("/connect", body, headers))
-        found.append(msgspec.json.decode(answer)["conn_id"])
+
+    async def register(number: int) -> str:
+        name = f"sink-{time.monotonic_ns()}-{number}"
+        made = await application.call("/connect", {"username": name, "channels": [channel], "info": quiet})
+        conn_id: str = made["conn_id"]
+        return conn_id
+
+    found = await asyncio.gather(*map(register, range(count)))
+    application.close()
+    return found
 
 
 def _stream(wire: Wire, conn_id: str) -> socket.socket:
