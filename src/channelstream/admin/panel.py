@@ -78,16 +78,13 @@ class Panel:
         result = await in_parts(await self._document(), Slices(self._service.clock.steady))
         return result.parts
 
-    async def table(
-        self, name: str, search: str, sort: str, descending: bool, page: int
-    ) -> dict[str, Any] | None:
-        """Return a page of a table, or None if there is no such table."""
+    async def table(self, name: str, search: str, sort: str, descending: bool, page: int) -> dict[str, Any]:
+        """Return a page of the table of this name."""
         return await self._tables.page(name, PageRequest(search, sort, descending, page))
 
     async def detail(self, kind: str, name: str) -> dict[str, Any] | None:
-        """Describe a channel, user or connection. Return None if the kind or the name is unknown."""
-        found = DETAILS.get(kind)
-        return await found.describe(self._service, name) if found else None
+        """Describe a channel, user or connection. Return None if the name is unknown."""
+        return await DETAILS[kind].describe(self._service, name)
 
     def endings(self) -> list[dict[str, Any]]:
         """Return how streams and connections ended recently, newest first."""
@@ -102,7 +99,6 @@ class Panel:
         """Do an action and return its answer: both are those of the API's call.
 
         Raises:
-            KeyError: there is no such action.
             ChannelstreamError: the body is invalid, or the action cannot be done now.
         """
         result = await ACTIONS[action](Call.internal(self._service, body))

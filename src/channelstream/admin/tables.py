@@ -176,10 +176,7 @@ class Tables:
         self._service = service
         self._lock = asyncio.Lock()
 
-    async def page(self, name: str, request: PageRequest) -> dict[str, Any] | None:
-        """Return a page of the table of this name, or None if there is none."""
-        table = TABLES.get(name)
-        if table is None:
-            return None
+    async def page(self, name: str, request: PageRequest) -> dict[str, Any]:
+        """Return one page of the table of this name."""
         async with self._lock:
-            return await table.page(self._service, request)
+            return await TABLES[name].page(self._service, request)
