@@ -50,32 +50,33 @@ def _marks(channel: Channel) -> list[str]:
     return [mark for mark, is_on in marks if is_on]
 
 
+def _named(name: str, label: str, key: Callable[[T], str], cell: Cell) -> Column[T]:
+    """Return the column of a name, which is searched, and ordered in upper and lower case alike."""
+
+    def read(row: T) -> str:
+        return name_of(key(row))
+
+    return Column(name, label, read, cell, order=lambda row: read(row).casefold(), is_searched=True)
+
+
+def _moment(name: str, label: str, at_s: Callable[[T], float]) -> Column[T]:
+    """Return the column of a time, which is ordered by its seconds."""
+    return Column(name, label, lambda row: stamp(at_s(row)), Cell.TIME, order=at_s)
+
+
 CHANNELS: Table[Channel] = Table(
     "channels",
     "Channels",
     "Find a channel",
     Listing(
         (
-            Column(
-                "name",
-                "Channel",
-                lambda channel: name_of(channel.name),
-                Cell.CHANNEL,
-                order=lambda channel: name_of(channel.name).casefold(),
-                is_searched=True,
-            ),
+            _named("name", "Channel", lambda channel: channel.name, Cell.CHANNEL),
             Column("users", "Users", lambda channel: channel.user_count, Cell.COUNT),
             Column("connections", "Connections", lambda channel: channel.connections, Cell.COUNT),
             Column("history", "History", lambda channel: len(channel.history.entries), Cell.COUNT),
             Column("log", "Log", lambda channel: len(channel.log.entries), Cell.COUNT),
             Column("marks", "Settings", _marks, Cell.MARKS, is_sortable=False),
-            Column(
-                "last_active",
-                "Last active",
-                lambda channel: stamp(channel.last_active_s),
-                Cell.TIME,
-                order=lambda channel: channel.last_active_s,
-            ),
+            _moment("last_active", "Last active", lambda channel: channel.last_active_s),
         )
     ),
     lambda service: service.channels(None, with_users=False),
@@ -86,24 +87,11 @@ USERS: Table[User] = Table(
     "Find a user",
     Listing(
         (
-            Column(
-                "name",
-                "User",
-                lambda user: name_of(user.name),
-                Cell.USER,
-                order=lambda user: name_of(user.name).casefold(),
-                is_searched=True,
-            ),
+            _named("name", "User", lambda user: user.name, Cell.USER),
             Column("connections", "Connections", lambda user: user.connections, Cell.COUNT),
             Column("channels", "Channels", lambda user: len(user.channels), Cell.COUNT),
             Column("state", "State", lambda user: state_of(user.state, KEYS), Cell.PAIRS, is_sortable=False),
-            Column(
-                "last_active",
-                "Last active",
-                lambda user: stamp(user.last_active_s),
-                Cell.TIME,
-                order=lambda user: user.last_active_s,
-            ),
+            _moment("last_active", "Last active", lambda user: user.last_active_s),
         )
     ),
     lambda service: service.users(None),
@@ -121,14 +109,7 @@ CONNECTIONS: Table[Connection] = Table(
                 Cell.CONNECTION,
                 is_searched=True,
             ),
-            Column(
-                "user",
-                "User",
-                lambda connection: name_of(connection.user),
-                Cell.USER,
-                order=lambda connection: name_of(connection.user).casefold(),
-                is_searched=True,
-            ),
+            _named("user", "User", lambda connection: connection.user, Cell.USER),
             Column("state", "State", lambda connection: connection.state.value, Cell.WORD),
             Column("transport", "Transport", transport_of, Cell.WORD),
             Column("channels", "Channels", lambda connection: len(connection.channels), Cell.COUNT),
@@ -146,13 +127,7 @@ NODES: Table[NodeStatus] = Table(
             Column("label", "Node", lambda node: node.label, is_searched=True),
             Column("connections", "Connections", lambda node: node.connections, Cell.COUNT),
             Column("is_alive", "Lease", lambda node: node.is_alive, Cell.LEASE, is_sortable=False),
-            Column(
-                "last_beat",
-                "Last heartbeat",
-                lambda node: stamp(node.heartbeat_s),
-                Cell.TIME,
-                order=lambda node: node.heartbeat_s,
-            ),
+            _moment("last_beat", "Last heartbeat", lambda node: node.heartbeat_s),
             Column("id", "Id", lambda node: node.id, Cell.ID, is_sortable=False, is_searched=True),
         )
     ),
