@@ -112,3 +112,22 @@ def test_limits_are_documented() -> None:
     text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
     bounds = [option.name for option in OPTIONS if option.declared.section == "Limits"]
     assert [name for name in bounds if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("heading", "folders", "named"),
+    [
+        ("`core/` and `wire/`", ("core", "wire"), r"`([a-z_]+)`"),
+        ("`engines/`", ("engines",), r"`([a-z_]+)\.py`"),
+        ("`engines/`", ("engines/redis",), r"`redis/([a-z_]+)\.py`"),
+        ("`service/` and `http/`", ("service",), r"`service/([a-z_]+)\.py`"),
+        ("`service/` and `http/`", ("http",), r"`http/([a-z_]+)\.py`"),
+    ],
+)
+def test_the_architecture_lists_every_file(heading: str, folders: tuple[str, ...], named: str) -> None:
+    """And none that was renamed or removed."""
+    _, _, rest = (
+        (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition(f"\n### Files of {heading}\n")
+    )
+    files = {path.stem for folder in folders for path in (ROOT / "src/channelstream" / folder).glob("*.py")}
+    assert set(re.findall(named, rest.partition("\n#")[0])) == files - {"__init__"}

@@ -274,7 +274,7 @@ def test_every_unit_has_a_place() -> None:
         ("channelstream.transports.attachment", "from channelstream.engines import base"),
         ("channelstream.admin.tables", "import channelstream.engines.memory"),
         ("channelstream.engines.base", "from channelstream.wire.channelstream import V07"),
-        ("channelstream.service.node", "from channelstream.wire import formats"),
+        ("channelstream.service.node", "from channelstream.wire import protocols"),
         ("channelstream.errors", "from channelstream.core import events"),
         ("channelstream.server", "from channelstream.bench.load import Load"),
         ("channelstream.bench.worker", "from channelstream.core.log import Entry"),
