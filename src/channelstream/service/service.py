@@ -109,10 +109,6 @@ class Service:
         """Return the connections of a user at this node."""
         return self.node.hub.users.get(self.app.key(user), ())
 
-    def subscribers_of(self, channel: str) -> Iterable[Connection]:
-        """Return the connections in a channel at this node."""
-        return self.node.hub.channels.get(self.app.key(channel), ())
-
     def latest_endings(self, count: int) -> list[Ending]:
         """Return how the last streams and connections of this node ended, newest first."""
         mine = (ending for ending in self.node.endings if self.app.owns(ending.conn_id))
@@ -148,23 +144,23 @@ class Service:
     # -- reads
 
     async def head(self, names: Sequence[str] | None = None, all_shards: bool = False) -> Position:
-        """Return the position after the last accepted events, which all applications share (`Engine.head`)."""
+        """Return the position after the last accepted events, which all applications share (`EventLog.head`)."""
         return await self.node.head(None if names is None else await self._many_keys(names), all_shards)
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
-        """Return the known channels among these; None means all (`Engine.channels`)."""
+        """Return the known channels among these; None means all (`Directory.channels`)."""
         if names is not None:
             return await self.node.channels(await self._many_keys(names), with_users)
         return await self._owned(await self.node.channels(None, with_users), _NAME)
 
     async def users(self, names: Iterable[str] | None, with_channels: bool = True) -> list[User]:
-        """Return the known users among these; None means all (`Engine.users`)."""
+        """Return the known users among these; None means all (`Directory.users`)."""
         if names is not None:
             return await self.node.users(self._keys(names), with_channels)
         return await self._owned(await self.node.users(None, with_channels), _NAME)
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
-        """Return users of whom only the state is valid, by a channel of each (`Engine.states`)."""
+        """Return users of whom only the state is valid, by a channel of each (`Directory.states`)."""
         key = self.app.key
         return await self.node.states({key(user): key(channel) for user, channel in members.items()})
 
