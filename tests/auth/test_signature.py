@@ -46,12 +46,11 @@ def signature_auth(app: App | None = None, raw_secret: str = "loopback") -> tupl
 
 
 def test_the_principal_is_the_server_of_the_scheme_s_application() -> None:
-    """Not a user; it has every right, and does not expire."""
+    """Not a user; it has every right."""
     app = App("shop")
     auth, checks = signature_auth(app)
     principal = auth.principal(Request(headers=[(SECRET_HEADER, b"good")]))
     assert (principal.app, principal.user, principal.rights) == (app, None, ALL_RIGHTS)
-    assert principal.expires_at_s is None
     assert checks.asked == [("good", "/message", NOW_S)]
 
 

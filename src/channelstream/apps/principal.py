@@ -32,10 +32,8 @@ class Principal:
         app: the application for which it acts.
         user: the name of the user; None for the application's own server.
         rights: what it may do.
-        expires_at_s: epoch seconds after which it may do nothing more; None means never.
     """
 
     app: App
     user: str | None = None
     rights: frozenset[Right] = frozenset()
-    expires_at_s: float | None = None
