@@ -38,7 +38,8 @@ class Rounds:
         """
         if now_s - planned_s < BEHIND_S:
             self._punctual_s = now_s
-        return self._punctual_s == now_s or now_s - self._punctual_s > POSTPONED_S
+            return True
+        return now_s - self._punctual_s > POSTPONED_S
 
 
 class Housekeeping:
