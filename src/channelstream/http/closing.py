@@ -7,7 +7,7 @@ the loop would wait for it. So a TLS socket is dropped once the client has ackno
 import asyncio
 from collections.abc import Callable
 
-from channelstream.http.line import ack_progress, acknowledged
+from channelstream.http.line import ack_progress, acknowledged, is_tls
 from channelstream.slices import TurnQueue
 
 CHECK_S = 0.1
@@ -48,10 +48,6 @@ def close_transport(transport: asyncio.Transport) -> None:
     transport.close()
     if is_tls(transport):
         _check_later(transport, None)
-
-
-def is_tls(transport: asyncio.Transport) -> bool:
-    return transport.get_extra_info("sslcontext") is not None
 
 
 def _check_later(transport: asyncio.Transport, before: int | None) -> None:

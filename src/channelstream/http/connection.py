@@ -28,11 +28,11 @@ from channelstream.core.http_reader import RequestReader
 from channelstream.core.policy import Header
 from channelstream.errors import ChannelstreamError, Internal, TimedOut, Unavailable
 from channelstream.http.answers import last_answer
-from channelstream.http.closing import close_transport, is_tls
+from channelstream.http.closing import close_transport
 from channelstream.http.eager import run_eagerly
 from channelstream.http.exchange import HttpExchange
 from channelstream.http.inbound import Inbound
-from channelstream.http.line import ack_progress, peer_of
+from channelstream.http.line import ack_progress, has_unread, is_tls, peer_of
 from channelstream.http.outbound import Outbound
 from channelstream.http.phase import Phase
 from channelstream.http.request import Request
@@ -40,7 +40,7 @@ from channelstream.http.response import refusal
 from channelstream.http.router import Handler
 from channelstream.http.shared import SPARE_SOCKETS, HttpServer, Socket
 from channelstream.http.takeover import TakeOver
-from channelstream.http.timers import Deadline, IdleTimer, has_unread
+from channelstream.http.timers import Deadline, IdleTimer
 
 LINGER_S = 2.0
 LINGER_BYTES = 16_777_216

@@ -1,4 +1,4 @@
-"""How many of the written bytes a client has acknowledged: tells a slow client from one that is gone.
+"""What the kernel knows about a client: which bytes it has acknowledged, and whether it has sent what is not read yet.
 
 That the kernel has accepted bytes proves nothing, since it buffers megabytes for a client that is gone. Only the
 acknowledgements of the client's TCP show that it still reads.
@@ -17,8 +17,6 @@ _TCP_INFO = getattr(socket, "TCP_INFO", None)
 _INFO_BYTES = 128
 _BYTES_ACKED_AT = 120
 """Offset of `tcpi_bytes_acked` in `struct tcp_info` (Linux 4.1, include/uapi/linux/tcp.h)."""
-
-
 _ENDED = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
@@ -33,18 +31,27 @@ class Line:
 
     def has_ended(self) -> bool:
         """Whether the client has closed its side; asks the kernel, since the loop may not have read that yet."""
-        if self._transport.is_closing():
-            return True
-        ended = select.poll()
-        ended.register(self._transport.get_extra_info("socket").fileno(), _ENDED)
-        return bool(ended.poll(0))
+        return self._transport.is_closing() or _has_event(self._transport, _ENDED)
 
 
 def peer_of(transport: asyncio.Transport) -> tuple[Address | None, str]:
     """Return address and port of the client, None for a unix socket, and the scheme of the socket."""
     name = transport.get_extra_info("peername")
-    scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
+    scheme = "https" if is_tls(transport) else "http"
     return ((str(name[0]), int(name[1])) if isinstance(name, tuple) else None), scheme
+
+
+def is_tls(transport: asyncio.Transport) -> bool:
+    return transport.get_extra_info("sslcontext") is not None
+
+
+def has_unread(transport: asyncio.Transport) -> bool:
+    """Whether the client still reads an answer, or the kernel holds unread bytes of it, or its end of input.
+
+    The loop may not have read yet what the kernel holds: a request that crosses with the close of the connection would
+    get a reset as answer.
+    """
+    return ack_progress(transport) is not None or _has_event(transport, select.POLLIN)
 
 
 def ack_progress(transport: asyncio.Transport) -> int | None:
@@ -68,6 +75,13 @@ def acknowledged(transport: asyncio.Transport) -> int | None:
     if line is None or line.fileno() < 0:
         return None
     return _acknowledged_bytes(line, 0)
+
+
+def _has_event(transport: asyncio.Transport, events: int) -> bool:
+    """Return whether one of these events has occurred on a socket (poll(2))."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), events)
+    return bool(poll.poll(0))
 
 
 def _queued_bytes(descriptor: int) -> int:

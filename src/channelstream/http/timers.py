@@ -1,10 +1,7 @@
 """How long a connection waits: for a part of a request, and between two requests."""
 
 import asyncio
-import select
 from collections.abc import Callable
-
-from channelstream.http.line import ack_progress
 
 
 class Deadline:
@@ -73,16 +70,3 @@ class IdleTimer:
             self._wait(left_s, close)
         else:
             close()
-
-
-def has_unread(transport: asyncio.Transport) -> bool:
-    """Whether the client still reads an answer, or the kernel holds unread bytes of it, or its end of input.
-
-    The loop may not have read yet what the kernel holds: a request that crosses with the close of the connection would
-    get a reset as answer.
-    """
-    if ack_progress(transport) is not None:
-        return True
-    poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return bool(poll.poll(0))

@@ -16,7 +16,8 @@ from channelstream.core.policy import header
 from channelstream.core.query import read_query
 from channelstream.errors import BadRequest, ChannelstreamError, Internal
 from channelstream.http.answers import lines
-from channelstream.http.closing import close_transport, is_tls
+from channelstream.http.closing import close_transport
+from channelstream.http.line import is_tls
 from channelstream.http.takeover import Detachable, TakeOver
 from channelstream.transports.admission import Admission
 from channelstream.transports.entrances import Entrance, OpeningRequest

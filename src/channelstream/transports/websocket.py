@@ -24,8 +24,8 @@ from typing import assert_never
 from channelstream.core.connection import Connection
 from channelstream.core.format import Format
 from channelstream.errors import CloseCode
-from channelstream.http.closing import close_transport, is_tls
-from channelstream.http.line import ack_progress
+from channelstream.http.closing import close_transport
+from channelstream.http.line import ack_progress, is_tls
 from channelstream.transports.attachment import CLOSED_BY_CLIENT, LINE_LOST, Attachment
 from channelstream.transports.streams import Streams
 from channelstream.wire.deflate import inflate
