@@ -17,13 +17,12 @@ from channelstream.core.events import Event, Message, MessageDeleted, MessageEdi
 from channelstream.core.log import Accepted
 from channelstream.core.timestamps import stamp
 from channelstream.errors import Invalid
-from channelstream.http.parts import Parts
+from channelstream.http.parts import Parts, encode
 from channelstream.slices import Slices
 
 _KEY_NAMESPACE = UUID("5b0a57f6-5a3e-4f0f-9a5e-5f6c1c4e8a01")
 """Namespace of the message ids that are derived from an Idempotency-Key."""
 
-_encode = msgspec.json.Encoder().encode
 Answer = dict[str, Any]
 
 
@@ -129,7 +128,7 @@ async def _chunks(slices: Slices, bodies: list[B], publisher: _Publisher[B, E]) 
     while bodies:
         chunk = bodies[: -CHUNK - 1 : -1]
         del bodies[-CHUNK:]
-        yield _encode(await publisher.send_all(chunk, slices))[1:-1]
+        yield encode(await publisher.send_all(chunk, slices))[1:-1]
 
 
 def _id_from_key(key: str, number: int) -> str:
@@ -144,7 +143,7 @@ def _message_event(body: MessageBody, uuid: str, now: str) -> Message:
         only=_names(body.pm_users),
         exclude=_names(body.exclude_users),
         user=body.user,
-        payload=b"null" if body.message is UNSET else _encode(body.message),
+        payload=b"null" if body.message is UNSET else encode(body.message),
         timestamp=body.timestamp or now,
         no_history=body.no_history,
     )
@@ -158,7 +157,7 @@ def _edit_event(body: EditBody, now: str) -> MessageEdited:
         exclude=_names(body.exclude_users),
         edited=body.edited or now,
         user=body.user or None,
-        payload=None if body.message is UNSET else _encode(body.message),
+        payload=None if body.message is UNSET else encode(body.message),
         timestamp=body.timestamp or None,
     )
 
