@@ -10,7 +10,7 @@ import uvloop
 from tests.waiting import PATIENCE_S
 
 from channelstream.core.policy import Policy
-from channelstream.http.asgi import AsgiHandler
+from channelstream.http.asgi import App, AsgiHandler
 from channelstream.http.connection import HttpConnection
 from channelstream.http.request import Request
 from channelstream.http.response import Response
@@ -19,10 +19,9 @@ from channelstream.http.shared import HttpServer, HttpSettings
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = [(b"content-length", b"2")]
+POST = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 SOCKET_BYTES = 65_536
 """The buffers of the kernel for a connection, in each direction at each end."""
-
-App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 @dataclass
@@ -82,6 +81,11 @@ class Client:
     transport: asyncio.Transport
     _buffer: bytes = b""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the server's end has no room for more bytes."""
+        return self.connection._out.is_full
+
     async def send(self, data: bytes) -> None:
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.get_running_loop().sock_sendall(self.socket, data)
@@ -112,6 +116,28 @@ class Client:
 async def ok(_scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": OK})
     await send({"type": "http.response.body", "body": b"ok"})
+
+
+class Gate:
+    """An application that answers once it may."""
+
+    def __init__(self) -> None:
+        self.opens = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.opens.wait()
+        await ok(scope, receive, send)
+
+
+async def read_all(scope: Any, receive: Any, send: Any) -> None:
+    """Answer once the body is complete; end without an answer if the client leaves."""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        if not message["more_body"]:
+            await ok(scope, receive, send)
+            return
 
 
 async def turns(count: int = 20) -> None:

@@ -140,10 +140,6 @@ class HttpConnection(asyncio.Protocol):
         return not is_tls(self._transport)
 
     @property
-    def is_full(self) -> bool:
-        return self._out.is_full
-
-    @property
     def is_open(self) -> bool:
         return self._phase is Phase.EXCHANGE and not self._transport.is_closing()
 

@@ -1,0 +1,349 @@
+"""One request and its answer: the body that is read, the bytes that are written, and what may fail on either side."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.http.stage import GET, POST, Client, Stage, ok, play, read_all, turns
+from tests.waiting import soon
+
+from channelstream.http.exchange import BODY_BYTES
+from channelstream.http.parts import Parts
+from channelstream.http.request import ClientGone, Request
+from channelstream.http.response import Body, Response
+from channelstream.http.shared import HttpSettings
+
+READ_BYTES = 262_144
+"""The most that uvloop reads at once."""
+
+
+# -- the body
+
+
+def test_a_body_waits_for_the_application() -> None:
+    """An unread body is buffered up to a bound; it continues when it is read."""
+
+    async def scene(stage: Stage) -> None:
+        gate = asyncio.Event()
+
+        async def late(scope: Any, receive: Any, send: Any) -> None:
+            await gate.wait()
+            await read_all(scope, receive, send)
+
+        stage.answer = late
+        client = await stage.dial()
+        sending = asyncio.ensure_future(client.send(POST % 20_000_000 + b"x" * 20_000_000))
+        await soon(lambda: not client.transport.is_reading())
+        assert len(stage.asked) == 1
+        assert not sending.done()
+        assert client.connection._exchange is not None
+        assert BODY_BYTES < len(client.connection._exchange._body) <= BODY_BYTES + READ_BYTES
+        gate.set()
+        await sending
+        await client.until(b"ok")
+
+    play(scene)
+
+
+CHUNKED = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_tiny_chunks_hold_up_nobody() -> None:
+    """Other tasks run while a body of them is read, and it arrives whole, as the next request does."""
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = read_all
+        bystander, client = await stage.dial(), await stage.dial()
+        await client.send(CHUNKED + b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n" + GET)
+        await soon(lambda: stage.asked != [])
+        await bystander.send(GET)
+        await bystander.until(b"ok")
+        assert len(stage.asked) == 2  # Not yet the request behind the body.
+        await client.until(b"ok")
+        await client.until(b"ok")
+
+    play(scene)
+
+
+def test_the_rest_of_a_chunked_body_is_not_read() -> None:
+    """An answer in the middle of one closes the connection, however cheap the rest is to send."""
+
+    async def scene(stage: Stage) -> None:
+        client = await stage.dial()
+        await client.send(CHUNKED + b"1\r\nx\r\n" * 20_000)
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nconnection: close\r\n" in answer
+
+    play(scene)
+
+
+def test_a_connection_closes_after_a_refusal_without_100_continue() -> None:
+    """A client refused without `100 Continue` may send the body or not: the connection closes."""
+
+    async def scene(stage: Stage) -> None:
+        client = await stage.dial()
+        await client.send(POST.replace(b"Host", b"Expect: 100-continue\r\nHost") % 3)
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nconnection: close\r\n" in answer
+
+    play(scene)
+
+
+def test_continue_is_sent_when_the_application_reads() -> None:
+    """`100 Continue` is sent when the application reads, and the connection stays."""
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = read_all
+        client = await stage.dial()
+        await client.send(POST.replace(b"Host", b"Expect: 100-continue\r\nHost") % 3)
+        assert await client.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await client.send(b"abc" + GET)
+        for _ in range(2):
+            await client.until(b"ok")
+
+    play(scene)
+
+
+def test_continue_never_stands_in_an_answer() -> None:
+    """An application that reads when its answer has begun gets no `100 Continue` for its client."""
+
+    async def scene(stage: Stage) -> None:
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await asyncio.gather(receive(), send({"type": "http.response.body", "body": b"ok"}))
+
+        stage.answer = answer
+        client = await stage.dial()
+        await client.send(POST.replace(b"Host", b"Expect: 100-continue\r\nHost") % 3)
+        assert b"100 Continue" not in await client.rest()
+
+    play(scene)
+
+
+# -- the answer
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_a_failing_application_is_answered_500(begins: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and answered 500 unless an answer has begun; that one only ends."""
+
+    async def scene(stage: Stage) -> None:
+
+        async def fail(_scope: Any, _receive: Any, send: Any) -> None:
+            if begins:
+                head = [(b"content-length", b"9")]
+                await send({"type": "http.response.start", "status": 200, "headers": head})
+            raise LookupError
+
+        stage.answer = fail
+        client = await stage.dial()
+        await client.send(GET)
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 200 " if begins else b"HTTP/1.1 500 ")
+        assert answer.count(b"HTTP/1.1") == 1
+
+    play(scene)
+    assert [record.getMessage() for record in caplog.records] == [
+        "an HTTP request failed with an unexpected error"
+    ]
+
+
+@pytest.mark.parametrize("body", [b"ok", Parts([b"o", b"k"])], ids=["whole", "in parts"])
+def test_no_value_of_a_header_begins_another_line(body: Body, caplog: pytest.LogCaptureFixture) -> None:
+    """A handler may have it from a request: the answer would have headers, or be followed by an answer, of a stranger."""
+
+    async def scene(stage: Stage) -> None:
+        async def echo(_request: Request) -> Response:
+            return Response(body, headers=((b"x-name", b"a\r\nset-cookie: b"),))
+
+        stage.handler = echo
+        client = await stage.dial()
+        await client.send(GET)
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 500 ")
+        assert b"set-cookie" not in answer
+
+    play(scene)
+    assert [record.getMessage() for record in caplog.records] == [
+        "an HTTP request failed with an unexpected error"
+    ]
+
+
+async def silent(_scope: Any, _receive: Any, _send: Any) -> None:
+    pass
+
+
+async def split_header(_scope: Any, _receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"a\r\nb: c")]})
+
+
+async def too_long(_scope: Any, _receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@pytest.mark.parametrize(("app", "status"), [(silent, 500), (split_header, 500), (too_long, 200)])
+def test_a_malformed_answer_is_not_sent(app: Any, status: int) -> None:
+    """Nothing is sent that a client could take for another answer."""
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = app
+        client = await stage.dial()
+        await client.send(GET)
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        assert b"\r\nb: c" not in answer
+        assert status == 500 or answer.endswith(b"\r\n\r\n")
+
+    play(scene)
+
+
+def parts(*bodies: bytes) -> Any:
+    async def stream(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for body in bodies:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("request_head", "end"),
+    [
+        (GET, b"\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"),
+        (b"GET / HTTP/1.0\r\n\r\n", b"\r\nconnection: close\r\n\r\nabc"),
+        (GET.replace(b"GET", b"HEAD"), b"\r\n\r\n"),
+    ],
+    ids=["1.1", "1.0", "HEAD"],
+)
+def test_answers_of_unknown_length_are_chunked(request_head: bytes, end: bytes) -> None:
+    """They come in chunks, of HTTP/1.0 up to the end of the connection, and not at all of HEAD."""
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = parts(b"a", b"", b"bc")
+        client = await stage.dial()
+        await client.send(request_head)
+        client.end()
+        assert (await client.rest()).endswith(end)
+
+    play(scene)
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_an_answer_in_one_write_equals_the_long_way(method: bytes) -> None:
+    """A whole body is sent as the same bytes as one in parts."""
+
+    async def scene(stage: Stage) -> None:
+        said: list[list[bytes]] = []
+
+        async def whole(_request: Request) -> Response:
+            return Response(b"ok")
+
+        async def in_parts(_request: Request) -> Response:
+            return Response(Parts([b"o", b"k"]))
+
+        for stage.handler in (whole, in_parts):
+            client = await stage.dial()
+            await client.send(GET.replace(b"GET", method))
+            client.end()
+            said.append(
+                [line for line in (await client.rest()).split(b"\r\n") if not line.startswith(b"date")]
+            )
+        assert said[0] == said[1]
+        assert said[0][-1] == (b"ok" if method == b"GET" else b"")
+
+    play(scene)
+
+
+# -- one answer for one request
+
+
+def test_a_late_end_of_a_body_gets_no_second_answer() -> None:
+    """The connection closes without a second answer, which would be taken for that of the next request."""
+
+    async def scene(stage: Stage) -> None:
+        client = await stage.dial()
+        await client.send(POST % 3 + b"a")
+        answer = await client.rest()
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert answer.endswith(b"ok")
+
+    play(scene, HttpSettings(body_timeout_s=0.05))
+
+
+def test_a_failure_behind_an_answer_is_not_the_next_requests() -> None:
+    """An exception of an application after its answer does not affect the next request."""
+
+    async def scene(stage: Stage) -> None:
+        gate = asyncio.Event()
+
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
+            if scope["path"] == "/a":
+                await ok(scope, receive, send)
+                await soon(lambda: len(stage.asked) == 2)
+                gate.set()
+                raise LookupError
+            await gate.wait()
+            await turns()
+            await ok(scope, receive, send)
+
+        stage.answer = answer
+        client = await stage.dial()
+        await client.send(GET + GET.replace(b"/a", b"/b"))
+        client.end()
+        answer_bytes = await client.rest()
+        assert answer_bytes.count(b"HTTP/1.1 200 ") == answer_bytes.count(b"HTTP/1.1 ") == 2
+
+    play(scene)
+
+
+# -- a client that leaves
+
+
+def test_a_client_that_only_the_handler_finds_gone_is_not_answered(caplog: pytest.LogCaptureFixture) -> None:
+    """The loop has not read its end, as bytes of a next request stand before it: nothing is sent, and no error logged."""
+
+    async def scene(stage: Stage) -> None:
+        gate = asyncio.Event()
+
+        async def gone(_request: Request) -> Response:
+            await gate.wait()
+            raise ClientGone
+
+        stage.handler = gone
+        client = await stage.dial()
+        await client.send(GET + GET)
+        client.end()
+        await soon(lambda: bool(stage.asked))
+        await turns()
+        gate.set()
+        assert await client.rest() == b""
+        assert len(stage.asked) == 1
+
+    play(scene)
+    assert caplog.records == []
+
+
+def test_a_lost_client_ends_the_exchange() -> None:
+    """The application is informed, and its further output is dropped."""
+
+    async def scene(stage: Stage) -> None:
+        done = asyncio.Event()
+
+        async def poll(scope: Any, receive: Any, send: Any) -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            await ok(scope, receive, send)
+            done.set()
+
+        stage.answer = poll
+        client: Client = await stage.dial()
+        await client.send(GET)
+        await soon(lambda: bool(stage.asked))
+        client.transport.abort()
+        await asyncio.wait_for(done.wait(), 5)
+
+    play(scene)
