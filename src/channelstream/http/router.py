@@ -20,8 +20,8 @@ from channelstream.http.takeover import TakeOver
 Handler = Callable[[Request], Awaitable[Response | None]]
 """Answers a request; may raise a `ChannelstreamError` or `ClientGone`. None: it has written its answer itself."""
 Opener = Callable[[RequestHead], TakeOver | None]
-"""Returns the function that takes over the socket of a request; None if its handler answers. May raise a refusal, after
-which the connection is closed."""
+"""Returns what takes over the socket of a request; None if its handler answers. May raise a refusal, after which the
+connection is closed."""
 Cors = Callable[[RequestHead], tuple[Header, ...]]
 
 ANY_METHOD = "*"
