@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.fixed_auth import FixedAuth
 from tests.redis_server import RedisServer
 
 from channelstream.admin.panel import Panel
@@ -26,7 +27,6 @@ from channelstream.api.table import Auth
 from channelstream.apps.app import App, Apps
 from channelstream.apps.keys import MARK
 from channelstream.apps.principal import ALL_RIGHTS, Principal
-from channelstream.auth.base import AuthRequest
 from channelstream.config import Settings
 from channelstream.core.policy import Policy
 from channelstream.core.position import shard_of
@@ -61,19 +61,6 @@ ROOM = {"notify_presence": True, "store_history": True, "notify_state": True}
 LISTS = {"broadcast_presence_with_user_lists": True}
 
 
-class Trusting:
-    """Takes every request for one of an application's server (`auth.base.RequestAuth`)."""
-
-    def __init__(self, app: App) -> None:
-        self._server = Principal(app, rights=ALL_RIGHTS)
-
-    def principal(self, request: AuthRequest) -> Principal:
-        return self._server
-
-    def verify_body(self, principal: Principal, body: bytes) -> None:
-        pass
-
-
 class World:
     """One application as its own server, its clients and its admin see it.
 
@@ -87,7 +74,8 @@ class World:
         self.service: Service = services.of(app)
         self.answers: list[Any] = []
         self.seen: list[Any] = []
-        api = Api(services, dict.fromkeys(Auth, Trusting(app)), 1 << 20)
+        auth = FixedAuth(Principal(app, rights=ALL_RIGHTS))
+        api = Api(services, dict.fromkeys(Auth, auth), 1 << 20)
         routes = [*api.routes(ENDPOINTS), *stream_routes(streams, self.service)]
         self._transport = httpx.ASGITransport(RouterApp(Router(Policy(), routes)))
         self.tracer = Tracer(self.service)

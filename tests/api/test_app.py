@@ -1,18 +1,21 @@
-"""Rights: each call takes one, and is refused without it before its body is read."""
+"""What calls of the API have in common: rights, the check of their bodies, paths and answers."""
 
 import asyncio
+from collections.abc import Sequence
 
 import httpx
 import pytest
+from tests.fixed_auth import FixedAuth
 
 from channelstream.api.app import Api
 from channelstream.api.endpoints import ENDPOINTS
 from channelstream.api.table import Auth, Endpoint
 from channelstream.apps.app import App, Apps
 from channelstream.apps.principal import ALL_RIGHTS, Principal, Right
-from channelstream.auth.base import AuthRequest
+from channelstream.auth.base import RequestAuth
 from channelstream.config import Settings
 from channelstream.core.policy import Policy
+from channelstream.errors import BadSignature
 from channelstream.http.asgi import RouterApp
 from channelstream.http.router import Router
 from channelstream.server import build
@@ -21,28 +24,31 @@ from channelstream.service import Services
 CALLS = [(row, method) for row in ENDPOINTS for method in row.methods]
 
 
-class Limited:
-    """Takes every request for one with these rights (`auth.base.RequestAuth`)."""
-
-    def __init__(self, rights: frozenset[Right]) -> None:
-        self._principal = Principal(App(), rights=rights)
-
-    def principal(self, request: AuthRequest) -> Principal:
-        return self._principal
+class BodyBound(FixedAuth):
+    """A scheme whose credentials are good for one body only."""
 
     def verify_body(self, principal: Principal, body: bytes) -> None:
-        pass
+        if body != b"{}":
+            raise BadSignature
 
 
-def ask(rights: frozenset[Right], row: Endpoint, method: str, body: bytes) -> httpx.Response:
+def ask(
+    auth: RequestAuth, method: str, target: str, body: bytes, rows: Sequence[Endpoint] = ENDPOINTS
+) -> httpx.Response:
+    """Call an API of these rows, all of whose schemes are this one; bodies have at most 100 bytes."""
+
     async def life() -> httpx.Response:
         services = Services(Apps(App()), build(Settings(secret="x", admin_secret="y")).node)
-        api = Api(services, dict.fromkeys(Auth, Limited(rights)), body_bytes=100)
-        app = RouterApp(Router(Policy(), api.routes(ENDPOINTS)))
+        api = Api(services, dict.fromkeys(Auth, auth), body_bytes=100)
+        app = RouterApp(Router(Policy(), api.routes(rows)))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-            return await client.request(method, row.path, content=body)
+            return await client.request(method, target, content=body)
 
     return asyncio.run(life())
+
+
+def auth_of(rights: frozenset[Right]) -> FixedAuth:
+    return FixedAuth(Principal(App(), rights=rights))
 
 
 @pytest.mark.parametrize(
@@ -51,8 +57,8 @@ def ask(rights: frozenset[Right], row: Endpoint, method: str, body: bytes) -> ht
 def test_a_call_takes_its_right(row: Endpoint, method: str) -> None:
     """All others together are refused, and it alone is enough; the body is too long, which shows only when it is read."""
     needed = frozenset({row.right} if row.right else ())
-    assert ask(needed, row, method, b"x" * 101).status_code == 413
-    refused = ask(ALL_RIGHTS - needed, row, method, b"x" * 101)
+    assert ask(auth_of(needed), method, row.path, b"x" * 101).status_code == 413
+    refused = ask(auth_of(ALL_RIGHTS - needed), method, row.path, b"x" * 101)
     assert refused.status_code == (403 if needed else 413)
     assert all(f"the right {right}" in refused.json()["error"] for right in needed)
 
@@ -60,3 +66,10 @@ def test_a_call_takes_its_right(row: Endpoint, method: str) -> None:
 def test_what_needs_credentials_needs_a_right() -> None:
     """A row that names a scheme and no right would admit every key."""
     assert [row.path for row in ENDPOINTS if (row.auth is Auth.NONE) != (row.right is None)] == []
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"{}", 200), (b"{ }", 401), (b"no JSON", 401)])
+def test_a_scheme_may_refuse_a_body(body: bytes, status: int) -> None:
+    """Before it is parsed."""
+    auth = BodyBound(Principal(App(), rights=ALL_RIGHTS))
+    assert ask(auth, "POST", "/info", body).status_code == status
