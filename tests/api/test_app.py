@@ -8,7 +8,9 @@ import pytest
 from tests.fixed_auth import FixedAuth
 
 from channelstream.api.app import Api
+from channelstream.api.call import Call
 from channelstream.api.endpoints import ENDPOINTS
+from channelstream.api.openapi import document
 from channelstream.api.table import Auth, Endpoint
 from channelstream.apps.app import App, Apps
 from channelstream.apps.principal import ALL_RIGHTS, Principal, Right
@@ -17,6 +19,7 @@ from channelstream.config import Settings
 from channelstream.core.policy import Policy
 from channelstream.errors import BadSignature
 from channelstream.http.asgi import RouterApp
+from channelstream.http.response import TEXT, Response
 from channelstream.http.router import Router
 from channelstream.server import build
 from channelstream.service import Services
@@ -73,3 +76,31 @@ def test_a_scheme_may_refuse_a_body(body: bytes, status: int) -> None:
     """Before it is parsed."""
     auth = BodyBound(Principal(App(), rights=ALL_RIGHTS))
     assert ask(auth, "POST", "/info", body).status_code == status
+
+
+async def describe_place(call: Call) -> Response:
+    return Response(f"{call.parameters['room']} at {call.parameters['place']}".encode(), content_type=TEXT)
+
+
+def test_an_endpoint_may_have_parameters_in_its_path_and_answer_with_text() -> None:
+    """Its row is all that it takes besides the handler."""
+    row = Endpoint(
+        path="/rooms/{room}/places/{place}",
+        methods=("GET",),
+        handler=describe_place,
+        right=Right.INFO,
+        request=None,
+        many=False,
+        response=None,
+        summary="Describe a place",
+        description="Describes a place in a room.",
+    )
+    answer = ask(auth_of(ALL_RIGHTS), "GET", "/rooms/red/places/7", b"", [row])
+    assert (answer.status_code, answer.text) == (200, "red at 7")
+    assert answer.headers["content-type"] == "text/plain"
+    [operation] = document([row], "1")["paths"][row.path].values()
+    assert operation["operationId"] == "get_rooms__room__places__place_"
+    assert [(each["name"], each["in"], each["required"]) for each in operation["parameters"]] == [
+        ("room", "path", True),
+        ("place", "path", True),
+    ]

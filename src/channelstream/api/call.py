@@ -1,7 +1,6 @@
 """An API call, as its handler receives it."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple, Protocol, Self
 
 from channelstream.api.validation import missing_connection
@@ -10,6 +9,7 @@ from channelstream.apps.app import AppLimits
 from channelstream.core.ids import normalize_conn_id
 from channelstream.core.policy import Header, header
 from channelstream.errors import Invalid
+from channelstream.http.request import NO_PARAMETERS
 from channelstream.service import Service
 from channelstream.slices import Slices
 
@@ -27,12 +27,17 @@ class Fields(Protocol):
     def arguments(self) -> Mapping[str, str]:
         """The parameters in the query."""
 
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """The values of the parameters in the path."""
+
 
 class NoFields(NamedTuple):
     """The fields of a call that the server itself makes."""
 
     headers: Sequence[Header] = ()
-    arguments: Mapping[str, str] = MappingProxyType({})
+    arguments: Mapping[str, str] = NO_PARAMETERS
+    parameters: Mapping[str, str] = NO_PARAMETERS
 
 
 class Call:
@@ -62,6 +67,11 @@ class Call:
     def limits(self) -> AppLimits:
         """The upper bounds of one call."""
         return self.service.app.limits
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """The values of the parameters in the path of the endpoint, such as `{key}`."""
+        return self._request.parameters
 
     @property
     def key(self) -> str:

@@ -1,5 +1,6 @@
 """The OpenAPI 3.1 document of the API, generated from the endpoint table and its schemas."""
 
+import re
 from collections.abc import Iterator, Sequence
 from inspect import cleandoc
 from typing import Any, Final
@@ -10,6 +11,7 @@ from channelstream.api import stream_docs
 from channelstream.api.plain import SEND_JSON
 from channelstream.api.table import Auth, Endpoint
 from channelstream.errors import BadSignature, Invalid, Malformed
+from channelstream.http.router import PARAMETER
 
 TITLE: Final = "Channelstream API"
 REFUSALS: Final = {
@@ -94,10 +96,13 @@ def _types(endpoints: Sequence[Endpoint]) -> list[Any]:
 def _operation(row: Endpoint, method: str, schemas: dict[int, _Json]) -> _Json:
     has_body = row.request is not None and method in _WITH_BODY
     operation: _Json = {
-        "operationId": f"{method.lower()}{row.path.replace('/', '_').replace('-', '_').replace('.', '_')}",
+        "operationId": method.lower() + re.sub(r"\W", "_", row.path),
         "summary": row.summary,
         "description": row.description,
-        "parameters": [_query_parameter(name) for name in row.query],
+        "parameters": [
+            *(_parameter(name, "path", is_required=True) for name in PARAMETER.findall(row.path)),
+            *(_parameter(name, "query", is_required=False) for name in row.query),
+        ],
         "responses": {"200": _success(row, schemas), **dict(_refusal_refs(row, has_body))},
     }
     if has_body:
@@ -107,8 +112,8 @@ def _operation(row: Endpoint, method: str, schemas: dict[int, _Json]) -> _Json:
     return operation
 
 
-def _query_parameter(name: str) -> _Json:
-    return {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
+def _parameter(name: str, place: str, is_required: bool) -> _Json:
+    return {"name": name, "in": place, "required": is_required, "schema": {"type": "string"}}
 
 
 def _success(row: Endpoint, schemas: dict[int, _Json]) -> _Json:

@@ -12,8 +12,6 @@ from channelstream.http.line import Line
 
 Part = tuple[bytes, bool]
 """Bytes of a body, and whether more follow."""
-
-
 NO_PARAMETERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 

@@ -25,7 +25,8 @@ connection is closed."""
 Cors = Callable[[RequestHead], tuple[Header, ...]]
 
 ANY_METHOD = "*"
-_PARAMETER = re.compile(r"\{(\w+)\}")
+PARAMETER = re.compile(r"\{(\w+)\}")
+"""A parameter in the path of a route."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class _Pattern:
     expression: re.Pattern[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        parts = _PARAMETER.split(self.route.path)
+        parts = PARAMETER.split(self.route.path)
         literal = [re.escape(part) for part in parts[::2]]
         named = [rf"(?P<{name}>[^/]+)" for name in parts[1::2]]
         text = "".join(part for pair in zip(literal, [*named, ""], strict=True) for part in pair)
@@ -85,8 +86,8 @@ class Router:
         """
         table = list(routes)
         self.policy = policy
-        self._literal = {route.path: route for route in table if not _PARAMETER.search(route.path)}
-        self._patterns = [_Pattern(route) for route in table if _PARAMETER.search(route.path)]
+        self._literal = {route.path: route for route in table if not PARAMETER.search(route.path)}
+        self._patterns = [_Pattern(route) for route in table if PARAMETER.search(route.path)]
         self._rest = rest
 
     def request(self, head: RequestHead, source: Source) -> Request:
