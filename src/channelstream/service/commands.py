@@ -1,7 +1,7 @@
 """Commands between nodes about one connection, and their answers; the engine carries both as bytes.
 
-Nodes of two versions may share an engine while they are upgraded. So what is encoded keeps its first names: `rename`
-and `tag` map them to the names in this file.
+Nodes of two versions may share an engine while they are upgraded. So the names of commands and fields, which are encoded,
+change only with the form of the data in the engine.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ class Reconnect(Struct, frozen=True):
     update: UserUpdate
 
 
-class Subscribe(Struct, frozen=True, tag=True, rename={"reconnect": "again"}):
+class Subscribe(Struct, frozen=True, tag=True):
     """Join channels.
 
     Attributes:
@@ -51,7 +51,7 @@ class End(Struct, frozen=True, tag=True):
     reason: str
 
 
-class Release(Struct, frozen=True, tag="Yield"):
+class Release(Struct, frozen=True, tag=True):
     """Release the connection to the node that asks: its client opens a stream there."""
 
     conn_id: str
@@ -60,7 +60,7 @@ class Release(Struct, frozen=True, tag="Yield"):
 Command = Subscribe | Unsubscribe | End | Release
 
 
-class Answer(Struct, frozen=True, rename={"found": "held", "delivered": "heard"}):
+class Answer(Struct, frozen=True):
     """The result of a command.
 
     Attributes:
