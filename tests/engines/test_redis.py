@@ -43,6 +43,7 @@ from channelstream.engines.redis.lease_manager import MAX_HEARTBEATS
 from channelstream.engines.redis.link import Link, script
 from channelstream.engines.redis.link_state import NOT_REDIS
 from channelstream.engines.redis.link_subscription import Subscription
+from channelstream.engines.redis.ownership import Owner
 from channelstream.engines.redis.shard_client import AGAIN, CHUNK
 from channelstream.engines.redis.shard_state import RedisSettings
 from channelstream.errors import ConfigError, Unavailable
@@ -2556,17 +2557,18 @@ def test_nothing_is_kept_of_a_connection_that_ended_in_an_outage(with_nodes: Any
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.member("ann", "a")
         member, _ = recorder.members["ann"]
+        ownership = engine.cluster._registrar.ownership
         for shard in engine._shards:
             take_out_of_reach(shard)
-        await soon(lambda: bool(engine.cluster._registrar.ownership.suspected()))
+        await soon(lambda: ownership.owner("ann") is Owner.SUSPECTED)
         with pytest.raises(Unavailable):
             await engine.leave(member, ["a"])
-        assert any(engine.cluster._registrar.ownership.registrations.unconfirmed)
+        assert any(ownership.registrations.unconfirmed)
         del recorder.members["ann"]
         with pytest.raises(Unavailable):
             await engine.disconnect(member, ["a"])
-        assert not engine.cluster._registrar.ownership.suspected()
-        assert not any(engine.cluster._registrar.ownership.registrations.unconfirmed)
+        assert not ownership._stored
+        assert not any(ownership.registrations.unconfirmed)
 
     with_nodes(life)
 

@@ -14,13 +14,9 @@ from channelstream.engines.redis.registration_index import (
     RegistrationStep,
 )
 
-HAD = (Owner.HERE, Owner.SUSPECTED, Owner.CLAIMING_AGAIN)
+HAD = (Owner.HERE, Owner.SUSPECTED)
 """States of a connection that the node has."""
-STEPS = {
-    Owner.CLAIMING: OwnerStep.CLAIM,
-    Owner.CLAIMING_AGAIN: OwnerStep.CLAIM,
-    Owner.SUSPECTED: OwnerStep.SUSPECT,
-}
+STEPS = {Owner.CLAIMING: OwnerStep.CLAIM, Owner.SUSPECTED: OwnerStep.SUSPECT}
 
 
 def ownership_in(owner: Owner) -> Ownership:
@@ -48,16 +44,13 @@ def test_an_owner_is_trusted_again_only_by_the_word_of_the_directory() -> None:
     """It confirms the registration, or has made the node the owner."""
     ways = {step for (owner, step), after in OWNER_TRANSITIONS.items() if after is Owner.HERE is not owner}
     assert ways == {OwnerStep.CONFIRM, OwnerStep.CLAIMED}
-    assert OWNER_TRANSITIONS[Owner.CLAIMING_AGAIN, OwnerStep.FAIL_CLAIM] is Owner.SUSPECTED
 
 
 @pytest.mark.parametrize("step", list(OwnerStep))
 def test_the_reservations_of_a_claim_are_kept_until_it_ends(step: OwnerStep) -> None:
     """Whatever happens to the connection meanwhile."""
-    for owner in (Owner.CLAIMING, Owner.CLAIMING_AGAIN):
-        ends = step in (OwnerStep.CLAIMED, OwnerStep.FAIL_CLAIM)
-        after = OWNER_TRANSITIONS[owner, step]
-        assert (after not in (Owner.CLAIMING, Owner.CLAIMING_AGAIN)) is ends
+    ends = step in (OwnerStep.CLAIMED, OwnerStep.FAIL_CLAIM)
+    assert (OWNER_TRANSITIONS[Owner.CLAIMING, step] is not Owner.CLAIMING) is ends
 
 
 def test_only_what_does_not_follow_from_the_node_is_stored() -> None:
@@ -65,10 +58,8 @@ def test_only_what_does_not_follow_from_the_node_is_stored() -> None:
     for owner in Owner:
         ownership = ownership_in(owner)
         assert ownership._stored == ({"k": owner} if owner in STEPS else {})
-        assert ownership.suspected() == (["k"] if owner is Owner.SUSPECTED else [])
         ownership.forget("k")
-        claiming = owner in (Owner.CLAIMING, Owner.CLAIMING_AGAIN)
-        assert ownership._stored == ({"k": Owner.CLAIMING} if claiming else {})
+        assert ownership._stored == ({"k": owner} if owner is Owner.CLAIMING else {})
 
 
 @pytest.mark.parametrize("owner", HAD)
@@ -76,11 +67,10 @@ def test_a_connection_that_has_left_the_node_is_not_kept(owner: Owner) -> None:
     """It was released to another node, and the message about the claim was lost: the reconciler has to forget it."""
     ownership = ownership_in(owner)
     ownership.local = set
-    claiming = owner is Owner.CLAIMING_AGAIN
-    assert ownership.owner("k") is (Owner.CLAIMING if claiming else Owner.ELSEWHERE)
-    assert ownership.is_ours("k") is claiming
+    assert ownership.owner("k") is Owner.ELSEWHERE
+    assert not ownership.is_ours("k")
     ownership.forget("k")
-    assert ownership._stored == ({"k": Owner.CLAIMING} if claiming else {})
+    assert ownership._stored == {}
 
 
 def index_in(state: Registration) -> RegistrationIndex:

@@ -21,8 +21,6 @@ class Owner(Enum):
     """This node is claiming the connection; its reservations must not be released."""
     HERE = "here"
     """It is this node: the directory has said so, and has been in reach since."""
-    CLAIMING_AGAIN = "claiming again"
-    """The node has the connection, and claims it all the same; until that has ended, the owner is not certain."""
     SUSPECTED = "suspected"
     """It was this node before the directory was out of reach; another node may have claimed the connection since."""
 
@@ -42,40 +40,32 @@ _O, _S = Owner, OwnerStep
 OWNER_TRANSITIONS: dict[tuple[Owner, OwnerStep], Owner] = {
     (_O.ELSEWHERE, _S.CLAIM): _O.CLAIMING,
     (_O.CLAIMING, _S.CLAIM): _O.CLAIMING,
-    (_O.HERE, _S.CLAIM): _O.CLAIMING_AGAIN,
-    (_O.SUSPECTED, _S.CLAIM): _O.CLAIMING_AGAIN,
-    (_O.CLAIMING_AGAIN, _S.CLAIM): _O.CLAIMING_AGAIN,
+    (_O.HERE, _S.CLAIM): _O.HERE,
+    (_O.SUSPECTED, _S.CLAIM): _O.SUSPECTED,
     (_O.ELSEWHERE, _S.CLAIMED): _O.ELSEWHERE,
     (_O.CLAIMING, _S.CLAIMED): _O.HERE,
     (_O.HERE, _S.CLAIMED): _O.HERE,
     (_O.SUSPECTED, _S.CLAIMED): _O.HERE,
-    (_O.CLAIMING_AGAIN, _S.CLAIMED): _O.HERE,
     (_O.ELSEWHERE, _S.FAIL_CLAIM): _O.ELSEWHERE,
     (_O.CLAIMING, _S.FAIL_CLAIM): _O.ELSEWHERE,
     (_O.HERE, _S.FAIL_CLAIM): _O.HERE,
     (_O.SUSPECTED, _S.FAIL_CLAIM): _O.SUSPECTED,
-    (_O.CLAIMING_AGAIN, _S.FAIL_CLAIM): _O.SUSPECTED,
     (_O.ELSEWHERE, _S.SUSPECT): _O.ELSEWHERE,
     (_O.CLAIMING, _S.SUSPECT): _O.CLAIMING,
     (_O.HERE, _S.SUSPECT): _O.SUSPECTED,
     (_O.SUSPECTED, _S.SUSPECT): _O.SUSPECTED,
-    (_O.CLAIMING_AGAIN, _S.SUSPECT): _O.CLAIMING_AGAIN,
     (_O.ELSEWHERE, _S.CONFIRM): _O.ELSEWHERE,
     (_O.CLAIMING, _S.CONFIRM): _O.CLAIMING,
     (_O.HERE, _S.CONFIRM): _O.HERE,
     (_O.SUSPECTED, _S.CONFIRM): _O.HERE,
-    (_O.CLAIMING_AGAIN, _S.CONFIRM): _O.CLAIMING_AGAIN,
     (_O.ELSEWHERE, _S.FORGET): _O.ELSEWHERE,
     (_O.CLAIMING, _S.FORGET): _O.CLAIMING,  # Another node's claim was announced before the end of this one.
     (_O.HERE, _S.FORGET): _O.ELSEWHERE,
     (_O.SUSPECTED, _S.FORGET): _O.ELSEWHERE,
-    (_O.CLAIMING_AGAIN, _S.FORGET): _O.CLAIMING,
 }
-"""Every transition. Two claims of one connection may overlap: the second to end changes nothing that is certain."""
+"""Every transition. A claim that fails proves nothing about a connection that the node has."""
 
-UNCERTAIN = frozenset({Owner.CLAIMING_AGAIN, Owner.SUSPECTED})
-"""The node has the connection, and another node may own it."""
-STORED = UNCERTAIN | {Owner.CLAIMING}
+STORED = frozenset({Owner.CLAIMING, Owner.SUSPECTED})
 """States that do not follow from the connections that the node has."""
 
 
@@ -110,10 +100,6 @@ class Ownership:
             self._stored[conn_id] = after
         else:
             self._stored.pop(conn_id, None)
-
-    def suspected(self) -> list[str]:
-        """Return the connections that another node may have claimed."""
-        return [conn_id for conn_id, owner in self._stored.items() if owner is Owner.SUSPECTED]
 
     def forget(self, conn_id: str) -> None:
         """Forget everything about a connection that this node no longer has."""

@@ -8,7 +8,7 @@ from channelstream.core.client_protocol import PresenceAudience
 from channelstream.engines.cluster import ClusterReceiver
 from channelstream.engines.members import Member
 from channelstream.engines.redis.delivery import Delivery
-from channelstream.engines.redis.ownership import UNCERTAIN, Ownership
+from channelstream.engines.redis.ownership import Owner, Ownership
 from channelstream.engines.redis.registration_index import Registration, RegistrationStep
 from channelstream.engines.redis.shard import Shard
 from channelstream.engines.redis.shard_client import AGAIN
@@ -45,7 +45,7 @@ class Registrar:
 
     def owns(self, conn_id: str) -> bool:
         """See `Cluster.owns`."""
-        is_certain = self.ownership.owner(conn_id) not in UNCERTAIN
+        is_certain = self.ownership.owner(conn_id) is not Owner.SUSPECTED
         return is_certain and self._shards.at(conn_id).is_linked
 
     def taken_over(self, conn_id: str) -> None:
