@@ -2358,7 +2358,8 @@ def test_a_shard_that_was_left_is_not_asked_when_the_shard_of_the_id_returns(
         mend()
         key = f"{prefixes(3)[1]}k:{member.conn_id}"
         await soon(lambda: named(redis, member) == "" and redis.cli("EXISTS", key) == "0")
-        assert not engine.cluster._registrar.should_register(engine._shards.at(channel), member.conn_id)
+        registrations = engine.cluster._registrar.ownership.registrations
+        assert not registrations.has(member.conn_id, engine._shards.at(channel).index)
 
     with_three_shards(life)
 
@@ -2467,7 +2468,7 @@ def test_a_shard_left_during_a_handover_no_longer_counts_the_connection(with_thr
         assert claim is not None
         assert (list(claim.channels), claim.is_whole) == ([], True)
         shard = other._shards.at(channel)
-        assert not other.cluster._registrar.should_register(shard, member.conn_id)
+        assert not other.cluster._registrar.ownership.registrations.has(member.conn_id, shard.index)
         assert await shard.client.unregistered([member.conn_id]) == [member.conn_id]
 
     with_three_shards(life, lease_s=PATIENCE_S)
@@ -2546,7 +2547,7 @@ def test_a_connection_that_failed_to_connect_is_removed_at_once(
         with pytest.raises(asyncio.CancelledError if is_cancelled else Unavailable):
             await connecting
         assert redis.cli("KEYS", "*k:ann") == ""
-        assert not engine.cluster._registrar.should_register(shard, "ann")
+        assert not engine.cluster._registrar.ownership.registrations.has("ann", shard.index)
 
     with_nodes(life)
 

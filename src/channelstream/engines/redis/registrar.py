@@ -52,10 +52,6 @@ class Registrar:
         """Forget a connection that another node owns now, and report the change of owner to the receiver."""
         self._delivery.taken_over(conn_id)
 
-    def should_register(self, shard: Shard, conn_id: str) -> bool:
-        """Return whether a shard should register a connection for this node."""
-        return self.ownership.registrations.has(conn_id, shard.index)
-
     def registered_shards(self, conn_id: str, user: str, channels: Iterable[str]) -> list[Shard]:
         """Return every shard that may register a connection with this user and these channels."""
         known = map(self._shards.by_index, self.ownership.registrations.shards(conn_id))

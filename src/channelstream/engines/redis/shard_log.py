@@ -125,9 +125,9 @@ class ShardLog:
                 read_to = int(entries[limit][0]) - 1
         return head, read_to, lost, entries[:limit]
 
-    async def _replay_marked(self, logs: Logs, limit: int, until_s: float | None = None) -> Read:
+    async def _replay_marked(self, logs: Logs, limit: int) -> Read:
         link = self._client.linked()
-        until_s = link.deadline_s if until_s is None else until_s
+        until_s = link.deadline_s
         async with self._client.replies.expect() as (token, mark):
             read = await self.read(link, logs, limit, mark=token, node=self._node.name, until_s=until_s)
             await link.subscription.await_mark(mark, until_s)
