@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from channelstream.config import OPTIONS
+from channelstream.engines.base import Directory, Engine, EventLog, Receiver
+from channelstream.engines.cluster import Cluster, ClusterReceiver
 from channelstream.errors import CloseCode
 
 ROOT = Path(__file__).parents[1]
@@ -131,3 +133,12 @@ def test_the_architecture_lists_every_file(heading: str, folders: tuple[str, ...
     )
     files = {path.stem for folder in folders for path in (ROOT / "src/channelstream" / folder).glob("*.py")}
     assert set(re.findall(named, rest.partition("\n#")[0])) == files - {"__init__"}
+
+
+@pytest.mark.parametrize("port", [EventLog, Directory, Engine, Cluster, Receiver, ClusterReceiver])
+def test_the_ports_of_an_engine_are_documented(port: type) -> None:
+    """Each method and attribute, where docs/engines.md says what an engine must do."""
+    _, contract = (ROOT / "docs/engines.md").read_text().split("\n## Writing an engine\n")
+    members = {name for name in {**vars(port), **port.__annotations__} if not name.startswith("_")}
+    assert members
+    assert members <= set(re.findall(r"`(\w+)`", contract))
