@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 TURN_S = 0.002
@@ -28,6 +28,14 @@ async def turn_for(items: int) -> None:
     """
     if items >= MANY:
         await asyncio.sleep(0)
+
+
+async def in_turns(items: Sequence[T], size: int) -> AsyncIterator[Sequence[T]]:
+    """Yield the items in parts of at most `size`, each in a loop turn of its own."""
+    for start in range(0, len(items), size):
+        if start:
+            await asyncio.sleep(0)
+        yield items[start : start + size]
 
 
 class Slices:

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.turns import turns_of_others
 
 from channelstream.admin.columns import Column
 from channelstream.admin.listing import PAGE_ROWS, SLICE_ROWS, Listing, PageRequest
@@ -70,18 +71,6 @@ def test_rows_have_a_value_for_every_column() -> None:
 
 def test_other_tasks_run_between_slices() -> None:
     """The loop turns between slices of a search and a sort of 100,000 rows, and of the last page."""
-    turns = 0
-
-    async def count_turns() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    async def main() -> None:
-        counting = asyncio.ensure_future(count_turns())
-        await LISTING.page(list(range(ROWS)), PageRequest(search="room", page=1999))
-        counting.cancel()
-
-    asyncio.run(main())
+    work = LISTING.page(list(range(ROWS)), PageRequest(search="room", page=1999))
+    _, turns = asyncio.run(turns_of_others(work))
     assert turns >= 3 * ROWS // SLICE_ROWS - 1

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.turns import turns_of_others
 
 from channelstream.api import schemas
 from channelstream.api.lists import read_one_or_many
@@ -100,33 +101,14 @@ def test_faults_of_chunks_are_bounded() -> None:
     assert list(faults) == [str(number) for number in range(MAX_FAULTS)]
 
 
-async def turns_of_others(work: Callable[[], Any]) -> int:
-    """Return how often another task runs meanwhile."""
-    had = 0
-
-    async def other() -> None:
-        nonlocal had
-        while True:
-            await asyncio.sleep(0)
-            had += 1
-
-    task = asyncio.ensure_future(other())
-    await asyncio.sleep(0)
-    before = had
-    await work()
-    task.cancel()
-    return had - before
-
-
 def test_other_tasks_run_while_a_list_is_read() -> None:
     """After every chunk that takes a whole time slice by the clock."""
     body = json.dumps([{"user": "x", "channel": "c"}] * 3_000).encode()
 
     async def reading(step_s: float) -> int:
         turns = Slices(clock(step_s))
-        return await turns_of_others(
-            lambda: read_one_or_many(body, schemas.MessageBody, 5_000, turns, Walker())
-        )
+        work = read_one_or_many(body, schemas.MessageBody, 5_000, turns, Walker())
+        return (await turns_of_others(work))[1]
 
     assert asyncio.run(reading(TURN_S)) >= len(body) // 10_000
     assert asyncio.run(reading(0)) == 0
@@ -142,7 +124,8 @@ def test_each_and_drop_yield_between_chunks() -> None:
             done.extend(await turns.each(numbers, lambda number: -number))
             await turns.drop(numbers)
 
-        return await turns_of_others(work), done, numbers
+        _, had = await turns_of_others(work())
+        return had, done, numbers
 
     had, done, left = asyncio.run(scenario())
     assert had > 10

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.turns import turns_of_others
 
 from channelstream.service import Node
 from channelstream.service.node import MEMBERS_SLICE
@@ -25,21 +26,6 @@ def node_with(count: int) -> Any:
 @pytest.mark.parametrize(("count", "turns"), [(0, 0), (MEMBERS_SLICE, 0), (2 * MEMBERS_SLICE + 1, 2)])
 def test_members_of_all_nodes_are_listed_in_slices(count: int, turns: int) -> None:
     """Each with its user; a node's own list decides about its connections; of many, other tasks run between slices."""
-
-    async def main() -> tuple[dict[str, str], int]:
-        seen = 0
-
-        async def others() -> None:
-            nonlocal seen
-            while True:
-                await asyncio.sleep(0)
-                seen += 1
-
-        other = asyncio.ensure_future(others())
-        found = await Node.members(node_with(count), "a")
-        other.cancel()
-        return found, seen
-
-    found, seen = asyncio.run(main())
+    found, seen = asyncio.run(turns_of_others(Node.members(node_with(count), "a")))
     assert found == {"there": "bob", "0": "ann" if count else "old"} | {str(n): "ann" for n in range(count)}
-    assert seen == max(0, turns - 1)  # The first turn of the other only begins it.
+    assert seen == turns

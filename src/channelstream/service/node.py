@@ -3,7 +3,6 @@
 All names here are keys (`apps.keys`): a node does not know applications.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +27,7 @@ from channelstream.service.limits import NodeLimits
 from channelstream.service.local import LocalConnections
 from channelstream.service.publishing import Publishing
 from channelstream.service.signals import Signals
+from channelstream.slices import in_turns
 
 DRAWS_PER_SHARD = 10
 """Most ids drawn to find one in a certain shard: in one of 22,000 cases there is none among them."""
@@ -330,10 +330,8 @@ class Node:
         """Return the user of each of the channel's connections on all nodes, by connection id; copied in slices."""
         local = list(self.hub.channels.get(channel, ()))
         found = await self._cluster.members(channel)
-        for start in range(0, len(local), MEMBERS_SLICE):
-            if start:
-                await asyncio.sleep(0)
-            found |= {connection.id: connection.user for connection in local[start : start + MEMBERS_SLICE]}
+        async for part in in_turns(local, MEMBERS_SLICE):
+            found |= {connection.id: connection.user for connection in part}
         return found
 
     async def nodes(self) -> list[NodeStatus]:

@@ -9,8 +9,7 @@ users, connections and events, hold keys, since they are shared and most of them
 returns the name where one is written. On the way of an event that is the wire format, once for each batch.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -27,7 +26,7 @@ from channelstream.core.position import Position
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.errors import CloseCode
 from channelstream.service.node import Node, Opened, Subscribed
-from channelstream.slices import Slices
+from channelstream.slices import Slices, in_turns
 
 Patches = Mapping[str, Mapping[str, Any]]
 """Settings by channel."""
@@ -168,14 +167,14 @@ class Service:
         """Return the user of each of the channel's connections on all nodes, by connection id."""
         found = await self.node.members(self.app.key(channel))
         named: dict[str, str] = {}
-        async for part in _in_turns(list(found.items())):
+        async for part in in_turns(list(found.items()), KEYS_SLICE):
             named |= {name_of(conn_id): name_of(user) for conn_id, user in part}
         return named
 
     async def _owned(self, items: Sequence[T], key_of: Callable[[T], str]) -> list[T]:
         """Return those of the items whose key is one of the application."""
         owned: list[T] = []
-        async for part in _in_turns(items):
+        async for part in in_turns(items, KEYS_SLICE):
             owned += [item for item in part if self.app.owns(key_of(item))]
         return owned
 
@@ -184,7 +183,7 @@ class Service:
         if len(names) <= KEYS_SLICE:
             return self._keys(names)
         keys: list[str] = []
-        async for part in _in_turns(names):
+        async for part in in_turns(names, KEYS_SLICE):
             keys += self._keys(part)
         return keys
 
@@ -210,14 +209,6 @@ class Services:
     def owner(self, key: str) -> Service:
         """Return the service of the application that has this key."""
         return self.of(self._apps.owner(key))
-
-
-async def _in_turns(items: Sequence[T]) -> AsyncIterator[Sequence[T]]:
-    """Yield the items in parts, each in a loop turn of its own."""
-    for start in range(0, len(items), KEYS_SLICE):
-        if start:
-            await asyncio.sleep(0)
-        yield items[start : start + KEYS_SLICE]
 
 
 def _named(done: Subscribed | None) -> Subscribed | None:
