@@ -153,7 +153,9 @@ def test_fields_join_to_the_same_event(event: Event, kind: str, body: bytes, pay
     ],
 )
 def test_what_is_no_known_event_is_unreadable(body: bytes, kind: str | None) -> None:
-    with pytest.raises(event_codec.UnreadableEvent, match="this version of channelstream cannot read"):
+    named = "an event" if kind is None else f"an event of kind '{kind}'"
+    sentence = f"^{named} that this version of channelstream cannot read"
+    with pytest.raises(event_codec.UnreadableEvent, match=sentence):
         event_codec.decode(body, None, kind)
 
 

@@ -5,13 +5,18 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
-from tests.engines.conformance import EMPTY, message
+from tests.engines.conformance import EMPTY, MovedClock, Setup, message
 from tests.engines.test_sqlite import ANN, Runs
 
-from channelstream.engines.sqlite_file import APPLICATION_ID
+from channelstream.core.registry import Registry
+from channelstream.engines.sqlite_file import APPLICATION_ID, Stored
+from channelstream.engines.sqlite_restore import Restore
+from channelstream.engines.sqlite_rows import event_columns
 from channelstream.errors import ConfigError
 
 
@@ -104,6 +109,81 @@ def test_a_file_with_an_unreadable_row_is_refused(runs: Runs, case: str) -> None
     )
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         asyncio.run(life())
+
+
+class BrokenRegistry(Registry):
+    """A registry with a bug."""
+
+    def open_channel(self, *_: object) -> NoReturn:
+        raise ValueError("a bug")
+
+    def open_user(self, *_: object) -> NoReturn:
+        raise ValueError("a bug")
+
+    def logs_of(self, *_: object) -> NoReturn:
+        raise ValueError("a bug")
+
+
+ROWS = {
+    "channel": Stored({}, [("a", "1", b"{}", 0, 0, None)], [], [], [], []),
+    "user": Stored({}, [], [("ann", "1", b"{}", b"[]", 0, None)], [], [], []),
+    "event": Stored({}, [], [], [], [(1, 0.0, "a", None, *event_columns(message("m")))], []),
+}
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_a_bug_is_not_blamed_on_the_file(case: str) -> None:
+    """Only what reading a row raises is about the file."""
+    stored = replace(ROWS[case], meta={"epoch": "e"})
+    registry = BrokenRegistry(Setup().limits, lambda: "id")
+    with pytest.raises(ValueError, match="a bug"):
+        Restore(stored, registry, MovedClock())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM meta WHERE key = 'epoch'",
+        "DELETE FROM meta WHERE key = 'run'",
+        "UPDATE meta SET value = '' WHERE key = 'epoch'",
+        "UPDATE meta SET value = 5 WHERE key = 'epoch'",
+        "UPDATE meta SET value = 5 WHERE key = 'run'",
+    ],
+)
+def test_a_file_without_the_name_of_its_log_begins_a_new_one(runs: Runs, change: str) -> None:
+    """Its events are kept, and no older position is valid."""
+
+    async def life() -> None:
+        await _write_a_file(runs)
+        with closing(sqlite3.connect(runs.path)) as database:
+            (before,) = database.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+            assert database.execute(change).rowcount
+            database.commit()
+        engine, _ = await runs.open()
+        [epoch] = engine.position.epochs
+        assert epoch not in (before, "", "5")
+        first, *_ = (await engine.replay("ann", {"a": 0}, 9)).entries
+        assert first.event == message("m")
+        await engine.close()
+
+    asyncio.run(life())
+
+
+@pytest.mark.parametrize("text", [b"", b"another", b"\xff\xfe"])
+def test_a_lock_file_with_another_text_begins_a_new_log(runs: Runs, text: bytes) -> None:
+    """Whatever wrote it: the file is not the one that a server last used here."""
+
+    async def life() -> None:
+        await _write_a_file(runs)
+        engine, _ = await runs.open()
+        before = engine.position.epochs
+        await engine.close()
+        Path(f"{runs.path}-lock").write_bytes(text)
+        engine, _ = await runs.open()
+        assert engine.position.epochs != before
+        await engine.close()
+
+    asyncio.run(life())
 
 
 def test_a_refused_file_can_be_used_by_another_server(runs: Runs) -> None:

@@ -13,7 +13,8 @@ Neither has a line break outside of the payload, so a body and a payload can be 
 An engine that replaces fields without reading JSON keeps a body in *fields*: `fields_of` gives each as the JSON text of
 its value, and `join` makes a body of them again, in any order.
 
-What is stored outlives this version: a tag, and the name of a field, stay as they are. A new field has a default.
+What is stored outlives this version: a tag, the name of a field, and its default, which is stored by its absence, stay as
+they are. A new field has a default.
 """
 
 from collections.abc import Mapping
@@ -64,9 +65,8 @@ def decode(body: bytes, payload: bytes | None = None, kind: str | None = None) -
     try:
         event: Event = _decode(body) if kind is None else _DECODERS[kind](body)
     except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableEvent(
-            f"an event of kind {kind!r} that this version of channelstream cannot read"
-        ) from error
+        what = "an event" if kind is None else f"an event of kind {kind!r}"
+        raise UnreadableEvent(f"{what} that this version of channelstream cannot read") from error
     if payload is None or not isinstance(event, Message | MessageEdited):
         return event
     return replace(event, payload=payload)

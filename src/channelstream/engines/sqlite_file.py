@@ -116,10 +116,9 @@ class SqliteFile:
     def _name_run(self, new_epoch: Callable[[], str]) -> None:
         """Write the name of this run into the file and beside it; begin a new epoch if the two names differ."""
         meta = dict(self._database.execute("SELECT key, value FROM meta WHERE key IN ('run', 'epoch')"))
-        run = new_epoch()
-        epoch = (
-            meta["epoch"] if "epoch" in meta and os.pread(self._lock, 64, 0).decode() == meta["run"] else run
-        )
+        run, epoch, last_run = new_epoch(), meta.get("epoch"), meta.get("run")
+        if not (epoch and isinstance(epoch, str) and str(last_run).encode() == os.pread(self._lock, 64, 0)):
+            epoch = run
         self.write([(PUT_META, [("run", run), ("epoch", epoch)])])
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, run.encode(), 0)

@@ -6,7 +6,8 @@ server runs always counts. If the wall clock is set back between two runs, the c
 time; if it is set forward, the difference counts as idle time.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -37,6 +38,37 @@ class Unreadable(ValueError):
     """A row of the file is none that this version knows; the text names what it is about."""
 
 
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Raise the errors of reading rows as Unreadable; only the reading is inside, since other errors are bugs."""
+    try:
+        yield
+    except UnreadableEvent as error:
+        raise Unreadable(str(error)) from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise Unreadable(f"{what} that this version of channelstream cannot read") from error
+
+
+def _marks(stored: Stored) -> tuple[int, float]:
+    """Return the offset of the last event, and the last time in the file."""
+    offset, at = (stored.events[-1][0], stored.events[-1][1]) if stored.events else (0, 0.0)
+    return max(offset, int(stored.meta.get("seq", 0))), max(at, float(stored.meta.get("at", 0.0)))
+
+
+def _channel(row: Row) -> tuple[_ChannelRow, dict[str, Any]]:
+    """Return the columns and the settings of a channel."""
+    columns = msgspec.convert(row, _ChannelRow)
+    patch = _patch(columns[2])
+    msgspec.convert(patch, _KnownSettings)
+    return columns, patch
+
+
+def _user(row: Row) -> tuple[_UserRow, State, list[str]]:
+    """Return the columns, the state and the public keys of a user."""
+    columns = msgspec.convert(row, _UserRow)
+    return columns, _state(columns[2]), _names(columns[3])
+
+
 class Restore:
     """Fills an empty registry.
 
@@ -52,43 +84,36 @@ class Restore:
             Unreadable: a row is damaged, or a newer version has written it.
         """
         self._clock = clock
-        self._read("a last offset or time", self._read_marks, stored)
         self._registry = registry
         self._now = moment(clock)
-        for row in stored.channels:
-            self._read(f"settings of the channel {row[0]!r}", self._add_channel, row)
-        for row in stored.users:
-            self._read(f"a state of the user {row[0]!r}", self._add_user, row)
-        self._read("an event", self._add_entries, stored)
-
-    def _read(self, what: str, read: Callable[[Any], None], stored: Stored | Row) -> None:
-        try:
-            read(stored)
-        except UnreadableEvent as error:
-            raise Unreadable(str(error)) from error
-        except (ValueError, TypeError, OverflowError) as error:
-            raise Unreadable(f"{what} that this version of channelstream cannot read") from error
-
-    def _read_marks(self, stored: Stored) -> None:
-        last = stored.events[-1] if stored.events else (0, 0.0)
-        self.offset = max(last[0], int(stored.meta.get("seq", 0)))
-        last_s = max(last[1], float(stored.meta.get("at", 0.0)))
-        self.clock_offset_s = max(self._clock.wall(), last_s) - self._clock.steady()
         self._epoch = stored.meta["epoch"]
+        with _reading("a last offset or time"):
+            self.offset, last_s = _marks(stored)
+        self.clock_offset_s = max(clock.wall(), last_s) - clock.steady()
+        for row in stored.channels:
+            with _reading(f"settings of the channel {row[0]!r}"):
+                channel_row, patch = _channel(row)
+            self._add_channel(channel_row, patch)
+        for row in stored.users:
+            with _reading(f"a state of the user {row[0]!r}"):
+                user_row, state, public_keys = _user(row)
+            self._add_user(user_row, state, public_keys)
+        with _reading("an event"):
+            shown = {row[2]: self._entry(row[2], row[3], row[4:]) for row in stored.history}
+            written = {row[0]: self._entry(row[0], row[1], row[4:]) for row in stored.events}
+        self._add_entries(shown, written)
 
-    def _add_channel(self, row: Row) -> None:
-        name, channel_id, settings, log_floor, history_floor, active_s = msgspec.convert(row, _ChannelRow)
-        patch = _patch(settings)
-        msgspec.convert(patch, _KnownSettings)
+    def _add_channel(self, row: _ChannelRow, patch: dict[str, Any]) -> None:
+        name, channel_id, _, log_floor, history_floor, active_s = row
         channel = self._registry.open_channel(name, patch, log_floor, self._active(active_s))
         channel.id = channel_id
         channel.history.floor = history_floor
 
-    def _add_user(self, row: Row) -> None:
-        name, user_id, state, public_keys, log_floor, active_s = msgspec.convert(row, _UserRow)
-        user = self._registry.open_user(name, _state(state), log_floor, self._active(active_s))
+    def _add_user(self, row: _UserRow, state: State, public_keys: list[str]) -> None:
+        name, user_id, _, _, log_floor, active_s = row
+        user = self._registry.open_user(name, state, log_floor, self._active(active_s))
         user.id = user_id
-        user.publish_keys(_names(public_keys))
+        user.publish_keys(public_keys)
 
     def _active(self, active_s: float | None) -> Moment:
         """Return the time of last use: now if it was in use when the last run ended, and never later than now."""
@@ -96,10 +121,8 @@ class Restore:
         age_s = 0.0 if active_s is None else max(0.0, steady_s + self.clock_offset_s - active_s)
         return Moment(wall_s - age_s, steady_s - age_s)
 
-    def _add_entries(self, stored: Stored) -> None:
+    def _add_entries(self, shown: dict[int, Entry], written: dict[int, Entry]) -> None:
         """Add histories and events in the order of the log; a row of a history is newer than the event with its offset."""
-        shown = {row[2]: self._entry(row[2], row[3], row[4:]) for row in stored.history}
-        written = {row[0]: self._entry(row[0], row[1], row[4:]) for row in stored.events}
         for offset in sorted(shown.keys() | written.keys()):
             self._add(written.get(offset), shown.get(offset))
 
