@@ -29,10 +29,13 @@ TABLES = {
     "presence": ["presence", "presence-connect", "memory"],
     "listeners": ["listeners"],
     "recovery": ["recovery"],
+    "scripts": ["scripts"],
 }
 """With `--quick`, which measures a cluster with one number of shards only."""
-MAY_BE_NOTHING = re.compile("CPU|%|nodes|Redis|clients|publishers|second|least|^of|shard|commands")
-"""In so short a time: what clocks and the kernel's ticks did not notice."""
+MAY_BE_NOTHING = re.compile(
+    "CPU|%|nodes|Redis|clients|publishers|second|least|^of|shard|commands|^longest script|^scripts|^together|^pages"
+)
+"""In so short a time: what clocks and the kernel's ticks did not notice. An operation may need no script, or no pages."""
 
 
 def run(folder: str, *flags: str, **options: Any) -> "subprocess.CompletedProcess[str]":

@@ -141,7 +141,8 @@ async def _longest_turn_ms(wire: Wire) -> float:
     return float(msgspec.json.decode(answer)["longest_turn_ms"])
 
 
-async def _storm(target: Target, how: str, leaving: int, staying: int, with_lists: bool) -> dict[str, object]:
+async def storm(target: Target, how: str, leaving: int, staying: int, with_lists: bool) -> dict[str, object]:
+    """Let members leave a channel of which others stay members, and return the figures by name."""
     received = Received()
     application = Application(target.wire)
     stay = await _crowd(application, "stays", staying, received)
@@ -189,7 +190,7 @@ async def _run(options: argparse.Namespace) -> None:
             flags = ["--detach-grace-s", str(GRACE_S), "--slow-turn-ms", str(SLOW_MS)]
             flags += ["--ping-interval-s", str(PING_S), *options.flag]
             async with product(*flags) as target:
-                row = await _storm(target, how, leaving, options.staying, with_lists)
+                row = await storm(target, how, leaving, options.staying, with_lists)
             print("  ".join(f"{name}: {value}" for name, value in row.items()), flush=True)
 
 
