@@ -89,7 +89,7 @@ async def started(
         wire = Wire(host=HOST, port=port, secret=secret if signs else "")
         yield Target(name, wire, process.pid, reports_turns=reports_turns)
     finally:
-        await _stop(process)
+        await stop(process)
     await reading
 
 
@@ -118,7 +118,8 @@ async def _follow(log: asyncio.StreamReader) -> None:
         pass
 
 
-async def _stop(process: Process) -> None:
+async def stop(process: Process) -> None:
+    """End a server and wait for its end; kill it if it takes too long."""
     if process.returncode is None:
         process.send_signal(signal.SIGTERM)
     try:

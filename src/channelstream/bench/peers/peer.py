@@ -16,12 +16,12 @@ from channelstream.bench.http import HttpConnection, open_http
 from channelstream.bench.load import BenchFailed, Load
 from channelstream.bench.measure import Target
 from channelstream.bench.publishing import Addressed, OpenPublisher, Publisher, open_publisher
+from channelstream.bench.servers import stop
 from channelstream.bench.wire import Wire
 
 HOST = "127.0.0.1"
 SERVERS = Path(__file__).parent / "servers"
 START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 10.0
 _LOOK_AGAIN_S = 0.05
 
 
@@ -78,7 +78,7 @@ async def serving(
         await _until_open(name, process, wire)
         yield Target(name, wire, process.pid, publisher)
     finally:
-        await _stop(process)
+        await stop(process)
 
 
 async def _until_open(name: str, process: Process, wire: Wire) -> None:
@@ -91,17 +91,6 @@ async def _until_open(name: str, process: Process, wire: Wire) -> None:
                     return
                 await asyncio.sleep(_LOOK_AGAIN_S)
     raise BenchFailed(f"{name} did not start; see its output above")
-
-
-async def _stop(process: Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
 
 
 class PostPublisher:
