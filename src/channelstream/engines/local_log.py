@@ -180,6 +180,8 @@ class LocalLog:
                 lost.add(name)
             elif (next_offset := log.next_offset(from_offset)) is not None:
                 found.append((next_offset, from_offset, log))
+        if not found:
+            return Replay([], frozenset(lost), (self.committed,), (self.committed,))
         # The other logs have none of the entries that are read.
         nearest = nsmallest(limit + 1, found, key=itemgetter(0))
         following = (log.since(from_offset, now_s) for _, from_offset, log in nearest)

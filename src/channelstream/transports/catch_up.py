@@ -37,6 +37,7 @@ queue needs a bound for each client, and a second way to resume once the bound i
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from operator import gt
 
 from channelstream.core.batch import BufferBatch
 from channelstream.core.changes import compacted, forms_for
@@ -100,12 +101,13 @@ class CatchUp:
                 return
             self._node.signals.replayed.emit(connection, replay.entries, ())
             read_to = complete_up_to(connection, progress, replay.read_to)
-            entries = [entry for entry in replay.entries if entry.offset <= read_to[entry.shard]]
-            written = await self._write(entries, self._changes_after(changes, replay.head))
-            if not self._attached.is_current:
-                return
-            if not written:
-                continue
+            if replay.entries:
+                entries = [entry for entry in replay.entries if entry.offset <= read_to[entry.shard]]
+                written = await self._write(entries, self._changes_after(changes, replay.head))
+                if not self._attached.is_current:
+                    return
+                if not written:
+                    continue
             before, connection.delivered = connection.delivered, max_offsets(connection.delivered, read_to)
             if self._is_behind_client():
                 await self._catch_node_up()
@@ -129,12 +131,14 @@ class CatchUp:
         Must not await: an event that arrived after the buffer was read, and before the hub goes live, would
         be lost.
         """
-        connection, recent = self._connection, self._node.hub.changes.after(changes)
+        buffered, connection = self._buffer.buffered, self._connection
+        if not buffered:
+            self._node.hub.go_live(connection, ())
+            return True
+        recent = self._node.hub.changes.after(changes)
         if recent is None:
             return False
-        newer = compacted(
-            [entry for entry in self._buffer.buffered if entry.offset > connection.delivered[entry.shard]]
-        )
+        newer = compacted([entry for entry in buffered if entry.offset > connection.delivered[entry.shard]])
         if len(newer) > 1 and sum(entry.size for entry in newer) > BUFFERED_BYTES:
             return False  # `run` reads them from the log, and writes them piece by piece.
         forms = forms_for(connection.user, newer, recent)
@@ -160,8 +164,7 @@ class CatchUp:
         A node receives only the events of its own channels and users. So its offset in a shard may lag
         behind.
         """
-        delivered = self._connection.delivered
-        return max_offsets(delivered, self._node.hub.offsets) != self._node.hub.offsets
+        return any(map(gt, self._connection.delivered, self._node.hub.offsets))
 
     async def _catch_node_up(self) -> None:
         """Have this node catch up with `delivered` in the shards in which the node lags behind.
