@@ -12,6 +12,8 @@ import pytest
 from tests.redis_server import RedisServer
 
 from channelstream.config import Loaded, Settings, check_safety, load_settings
+from channelstream.health import health_routes
+from channelstream.server import build
 from channelstream.supervisor import SPARE_S
 
 ROOT = Path(__file__).parents[1]
@@ -155,6 +157,14 @@ def test_redis_accepts_the_command_of_compose(tmp_path: Path) -> None:
         assert server.cli("CONFIG", "GET", "maxmemory-policy").splitlines()[1] == "noeviction"
     finally:
         server.kill()
+
+
+def test_the_probes_of_unit_and_compose_are_paths_of_the_server() -> None:
+    """At its default port."""
+    paths = {route.path for route in health_routes(build(Settings()).node)}
+    for text in (COMPOSE, unit()["Service"]["ExecStartPost"]):
+        [(port, path)] = re.findall(r"http://127\.0\.0\.1:(\d+)(/\w+)", text)
+        assert (int(port), path in paths) == (Settings().port, True)
 
 
 def test_the_unit_starts_and_stops_the_server(tmp_path: Path) -> None:

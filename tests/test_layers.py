@@ -22,7 +22,7 @@ LAYERS = (
     {"http"},
     {"transports", "api"},
     {"config"},
-    {"pages", "logs", "housekeeping", "tracing", "clock", "pacing", "watchdog"},
+    {"pages", "logs", "housekeeping", "tracing", "clock", "pacing", "watchdog", "health"},
     {"admin", "demo", "explorer"},
     {"site"},
     {"server"},

@@ -38,6 +38,7 @@ from channelstream.core.registry import RegistryLimits
 from channelstream.engines.factory import Parts, make_engine
 from channelstream.engines.local_log import Lifetimes
 from channelstream.errors import BadSignature, CannotListen, CloseCode, Forbidden
+from channelstream.health import health_routes
 from channelstream.housekeeping import Housekeeping
 from channelstream.http.asgi import RouterApp, ScopeRequest
 from channelstream.http.listener import Listener
@@ -148,8 +149,9 @@ class Server:
         return replace(settings, port=await self._listener.listen_at(settings.host, settings.port))
 
     async def _shut_down(self) -> None:
-        self._listener.close()
+        # First: a probe that is still answered must not say that this node is ready.
         self.node.draining = True
+        self._listener.close()
         # First: pages that watch the samples are open answers, for which the drain would wait.
         await self._sampler.stop()
         self._drain = asyncio.get_running_loop().create_task(self._drained())
@@ -235,7 +237,7 @@ def build(
         partial(_is_admin, auth),
         Tracer(services.default),
     )
-    rows = [*api, *stream_routes(streams, services.default, entrances)]
+    rows = [*health_routes(node), *api, *stream_routes(streams, services.default, entrances)]
     router = Router(policy, rows, page_route(pages, policy, settings.http_scheme))
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets)
     return Server(settings, node, streams, http_server, sampler, watchdog)

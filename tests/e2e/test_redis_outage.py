@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.http_client import http
 from tests.redis_server import RedisServer, redis_sentinels
 from tests.streams import next_items
 from tests.waiting import PATIENCE_S, eventually
@@ -73,9 +74,12 @@ def test_while_redis_is_stopped_calls_are_refused(redis: RedisServer, node: Any)
             refused.recv(PATIENCE_S)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1012
+        assert (probe := http.get(f"{node.url}/readyz")).status_code == 503, probe.text
+        assert http.get(f"{node.url}/healthz").status_code == 200
         redis.signal(signal.SIGCONT)
         for n in (2, 3):
             post_until_accepted(node, n)
+        assert http.get(f"{node.url}/readyz").status_code == 200
         assert received(stream, 3) == [1, 2, 3]
 
 

@@ -26,9 +26,11 @@ from channelstream.core.log import PRIVATE
 from channelstream.core.registry import Registry, RegistryLimits
 from channelstream.core.user import UserUpdate
 from channelstream.engines.base import Engine
+from channelstream.engines.group_commit import Batch
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Leaving, Member
 from channelstream.engines.sqlite import SqliteEngine
+from channelstream.engines.sqlite_writes import writes_of
 from channelstream.errors import Unavailable
 from channelstream.wire.channelstream import V07
 
@@ -301,6 +303,19 @@ def test_nothing_is_half_accepted_while_the_file_takes_no_writes(runs: Runs) -> 
         await engine.close()
 
     asyncio.run(life())
+
+
+def test_a_file_that_took_no_write_is_probed_with_a_row() -> None:
+    """A transaction without one would succeed on a full disk."""
+
+    async def life() -> list[int]:
+        batch = Batch(asyncio.get_running_loop().create_future())
+        found = (
+            writes_of(batch, Registry(RegistryLimits(), str), 0, 0.0, probes) for probes in (False, True)
+        )
+        return [sum(len(rows) for _, rows in [*writes.before, *writes.state]) for writes in found]
+
+    assert asyncio.run(life()) == [0, 1]
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import RunningServer, StartServer
 from tests.http_client import http
 from tests.nursery import nursery
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, eventually
 from websockets.sync.client import connect
 
 PUBLISHERS = 4
@@ -121,7 +121,10 @@ def test_a_full_disk_refuses_and_recovers(start_server: StartServer, tmp_path: P
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (4096, hard))
     refused = server.request("POST", "/message", body)
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    unready = http.get(f"{server.url}/readyz")
+    assert (unready.status_code, unready.text) == (503, "engine")
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    eventually(lambda: http.get(f"{server.url}/readyz").status_code == 200, "the file takes no writes")
     assert server.request("POST", "/message", body).status_code == 200
     log = server.stop()[1]
     [line] = [line for line in log.splitlines() if "the engine's file takes no writes" in line]

@@ -206,6 +206,13 @@ class Engine(EventLog, Directory, Protocol):
     def cluster(self) -> Cluster:
         """The nodes that share it."""
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether it serves calls, as far as it knows without a call; asked between `start` and `close`.
+
+        It turns false with the first call that finds the service out of reach, and true again without any call.
+        """
+
     async def start(self, receiver: Receiver) -> None:
         """Deliver accepted events to `receiver` from now on, beginning after `position`.
 

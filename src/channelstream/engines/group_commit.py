@@ -90,7 +90,11 @@ class Writer(Protocol):
 
 
 class GroupCommit:
-    """The queue of batches, and the task that writes them."""
+    """The queue of batches, and the task that writes them.
+
+    Attributes:
+        is_failing: the last write has failed.
+    """
 
     def __init__(self, writer: Writer, thread: Executor) -> None:
         self._writer = writer
@@ -98,7 +102,7 @@ class GroupCommit:
         self._queue: deque[Batch] = deque()
         self._writing: Batch | None = None
         self._work = asyncio.Event()
-        self._failing = False
+        self.is_failing = False
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def check_room(self) -> None:
@@ -163,8 +167,8 @@ class GroupCommit:
             self._writing = None
 
     async def _succeed(self, batch: Batch) -> None:
-        if self._failing:
-            self._failing = False
+        if self.is_failing:
+            self.is_failing = False
             logger.warning("the engine's file takes writes again")
         try:
             await self._writer.written(batch)
@@ -173,8 +177,8 @@ class GroupCommit:
         batch.done.set_result(True)
 
     def _fail(self, batch: Batch, error: Exception) -> None:
-        if not self._failing:
-            self._failing = True
+        if not self.is_failing:
+            self.is_failing = True
             # A fault of the disk is for the operator; anything else is a bug and needs a traceback.
             trace = None if isinstance(error, OSError) else error
             logger.error("the engine's file takes no writes; trying again: %s", error, exc_info=trace)

@@ -52,6 +52,10 @@ class MemoryEngine:
     def position(self) -> Position:
         return self._log.position
 
+    @property
+    def is_reachable(self) -> bool:
+        return True
+
     async def head(self, names: Iterable[str] | None = None, all_shards: bool = False) -> Position:
         return self.position
 

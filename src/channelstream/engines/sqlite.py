@@ -97,6 +97,11 @@ class SqliteEngine:
     def position(self) -> Position:
         return self._log.position
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether the last write succeeded; after a failure each `collect` writes a row to find out."""
+        return not self._commits.is_failing
+
     async def head(self, names: Iterable[str] | None = None, all_shards: bool = False) -> Position:
         return self.position
 
@@ -168,7 +173,7 @@ class SqliteEngine:
         self._trimming = self._upkeep.is_due
         committed = self._log.committed
         upkeep = self._upkeep.writes(committed) if self._trimming else ()
-        changes = writes_of(batch, self.registry, committed, self._clock_offset_s)
+        changes = writes_of(batch, self.registry, committed, self._clock_offset_s, self._commits.is_failing)
         compaction = Compaction(batch.entries, self.registry)
         file, clock_offset_s, entries = self._file, self._clock_offset_s, batch.entries
         erases = self._erasing(compaction.supersedes)

@@ -15,11 +15,15 @@ from channelstream.engines.sqlite_rows import (
     DROP_USERS,
     PUT_CHANNELS,
     PUT_MEMBERS,
+    PUT_META,
     PUT_USERS,
     Row,
     channel_row,
     user_row,
 )
+
+PROBED = "probed"
+"""The key in `meta` of the row that is written to find out whether the file takes writes again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class BatchWrites:
     """The writes of a batch, around those of the upkeep.
 
     Attributes:
-        before: deletions of forgotten channels and users.
+        before: the probe, and deletions of forgotten channels and users.
         state: channels and users as they were when the batch was sealed.
     """
 
@@ -48,15 +52,19 @@ class BatchWrites:
         ]
 
 
-def writes_of(batch: Batch, registry: Registry, committed: int, clock_offset_s: float) -> BatchWrites:
+def writes_of(
+    batch: Batch, registry: Registry, committed: int, clock_offset_s: float, probes: bool = False
+) -> BatchWrites:
     """Return the writes of a batch, from the current state of the registry.
 
     Args:
         committed: the last committed offset.
         clock_offset_s: seconds from the engine's clock to that of the file.
+        probes: write at least one row. A transaction without rows would succeed on a full disk.
     """
     names = [(name,) for name in batch.forgotten_channels]
     before: Writes = [
+        (PUT_META, [(PROBED, committed)] if probes else []),
         *((bulk, names) for bulk in DROP_CHANNELS),
         (DROP_USERS, [(name,) for name in batch.forgotten_users]),
     ]

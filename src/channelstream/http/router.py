@@ -41,6 +41,7 @@ class Route:
         headers: fields of every answer, besides those of CORS.
         opens: takes sockets over for GET; None if it never does.
         cors: returns the CORS headers of its answers to a request; None means those of the policy.
+        serves_plain_http: also where `enforce_https` is on.
     """
 
     path: str
@@ -48,6 +49,7 @@ class Route:
     headers: tuple[Header, ...] = ()
     opens: Opener | None = None
     cors: Cors | None = None
+    serves_plain_http: bool = False
 
 
 async def _not_found(request: Request) -> Response:
@@ -131,7 +133,8 @@ class Router:
         """
         head = request.head
         try:
-            self.policy.check_transport(head)
+            if not route.serves_plain_http:
+                self.policy.check_transport(head)
         except ChannelstreamError as error:
             return refusal(error, self.policy.cors(head.headers))
         headers = (route.cors(head) if route.cors else self.policy.cors(head.headers)) + route.headers

@@ -101,6 +101,13 @@ class Node:
         return self._engine.name
 
     @property
+    def unready_reason(self) -> str:
+        """Why no new clients should be sent to this node, in a word; empty if they should."""
+        if self.draining:
+            return "draining"
+        return "" if self._engine.is_reachable else "engine"
+
+    @property
     def endings(self) -> Endings:
         """The streams and connections that ended lately, and why."""
         return self._local.endings

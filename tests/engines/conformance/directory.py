@@ -26,6 +26,13 @@ from channelstream.wire.channelstream import V07
 # -- users
 
 
+def test_a_started_engine_is_reachable(lab: Lab) -> None:
+    """Before the first call as well as after it."""
+    assert lab.engine.is_reachable
+    lab.connect("ann", "a")
+    assert lab.engine.is_reachable
+
+
 def test_fresh_state_is_for_new_users_only(lab: Lab) -> None:
     """`state` of the request applies to known users too and counts as a change."""
     member = Member("1", "ann", V07)

@@ -113,6 +113,11 @@ class RedisEngine:
     def position(self) -> Position:
         return Position(self._shards.epochs, self._shards.offsets)
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether this node is linked with every shard; heartbeats find a link that is silent."""
+        return all(shard.client.is_reachable for shard in self._shards)
+
     async def head(self, names: Iterable[str] | None = None, all_shards: bool = False) -> Position:
         needed = set(self._shards if names is None else self._shards.split(names))
         asked = list(self._shards if all_shards or len(self._shards) == 1 else needed)
