@@ -17,10 +17,16 @@ ROOT = Path(__file__).parents[1]
 FLEETS = ("nodes-on-a-cluster", "three-nodes", "sqlite")
 FLEET = re.compile(rf"\[(?:.*-)?({'|'.join(FLEETS)})(?:-.*)?\]")
 """In the name of a test that is given a shared server other than the usual one."""
-SHARED = ('scope="module"', "pytest.mark.browser")
+SHARED = ('scope="module"', "redis: RedisServer", "pytest.mark.browser")
 """In the source of a test file whose tests share a fixture."""
 LONGEST_FIRST = (
-    *("bench/test_engines", "engines/test_redis.py", *FLEETS[:2], "e2e/test_accessibility", "e2e/test_pages"),
+    *(
+        "bench/test_engines",
+        "redis/test_conformance",
+        *FLEETS[:2],
+        "e2e/test_accessibility",
+        "e2e/test_pages",
+    ),
     *("examples/", "api/test_fuzz", "e2e/test_faults", "e2e/test_cut_lines", "test_packages", "e2e/"),
     *("test_supervisor", "bench/", "cli/test_bench", "clients/", "simulation/", "transports/test_attachment"),
 )

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 from tests.engines.conformance import message
-from tests.engines.test_redis import SHORT_S, Nodes, big, received
+from tests.engines.conformance.nodes import received
+from tests.engines.redis.nodes import SHORT_S, Nodes, big
 from tests.redis_server import RedisServer, SlotMove, redis_cluster
 from tests.waiting import soon
 

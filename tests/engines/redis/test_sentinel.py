@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from tests.engines.conformance import message
-from tests.engines.test_redis import Nodes, counted, published, received
+from tests.engines.conformance.nodes import received
+from tests.engines.redis.nodes import Nodes, counted, published
 from tests.redis_server import redis_sentinels
 from tests.waiting import soon
 

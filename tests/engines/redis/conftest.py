@@ -1,0 +1,90 @@
+"""One Redis for each file of tests, and nodes on it."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+from tests.engines.redis.nodes import SHORT_S, Nodes, in_shards
+from tests.redis_server import RedisServer
+from tests.stoppable_line import StoppableLine
+
+from channelstream.engines.redis.address import shard_addresses
+from channelstream.engines.redis.link import script
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One Redis for all tests of this module; each begins with an empty one."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"), "--save", "")
+    server.start()
+    yield server
+    server.kill()
+
+
+Life = Callable[[Nodes], Coroutine[Any, Any, None]]
+
+LifeOnALine = Callable[[StoppableLine, Nodes, Nodes], Coroutine[Any, Any, None]]
+
+
+def run_on(redis: RedisServer, shards: int, test: Life, timeout_s: float = 5.0, lease_s: float = 1.0) -> None:
+    """Run a test's coroutine with nodes on an empty Redis; a timeout is shorter only where the test waits for it.
+
+    Args:
+        lease_s: longer where beats, and what they set right, are to come too late.
+    """
+
+    async def life() -> None:
+        nodes = Nodes(in_shards(redis.address, shards), timeout_s, lease_s)
+        try:
+            await test(nodes)
+        finally:
+            await nodes.close()
+
+    redis.cli("FLUSHALL")
+    asyncio.run(life())
+
+
+@pytest.fixture(params=[1, 3], ids="{}-shards".format)
+def with_nodes(redis: RedisServer, request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Run a test with nodes on a log of one shard, and on one of three."""
+    return lambda test, **more: run_on(redis, request.param, test, **more)
+
+
+@pytest.fixture
+def with_one_shard(redis: RedisServer) -> Callable[..., None]:
+    return lambda test, **more: run_on(redis, 1, test, **more)
+
+
+@pytest.fixture
+def with_three_shards(redis: RedisServer) -> Callable[..., None]:
+    return lambda test, **more: run_on(redis, 3, test, **more)
+
+
+@pytest.fixture
+def with_a_line(redis: RedisServer) -> Iterator[Callable[..., None]]:
+    """Run a test with nodes that reach Redis by a line, and with others."""
+    line = StoppableLine(redis.socket)
+
+    async def life(test: LifeOnALine, timeout_s: float = SHORT_S) -> None:
+        near = Nodes(shard_addresses(f"redis://127.0.0.1:{line.port}/0"), timeout_s)
+        others = Nodes(shard_addresses(redis.address))
+        try:
+            await test(line, near, others)
+        finally:
+            line.mend()
+            await near.close()
+            await others.close()
+
+    redis.cli("FLUSHALL")
+    yield lambda test, **more: asyncio.run(life(test, **more))
+    line.close()
+
+
+@pytest.fixture
+def stopped_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No script ends because of the time it took, as on a Redis whose clock does not move within a script."""
+    limits = "SLICE_BYTES, SLICE_US, SLICE_CALLS = 1048576, 5000, 2000"
+    assert limits in script()
+    patched = script().replace(limits, limits.replace("5000", "1e12"))
+    monkeypatch.setattr("channelstream.engines.redis.link.script", lambda: patched)
