@@ -2,12 +2,11 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid5
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from channelstream.api.call import Call
 from channelstream.api.lists import read_one_or_many
@@ -18,7 +17,7 @@ from channelstream.core.log import Accepted
 from channelstream.core.timestamps import stamp
 from channelstream.errors import Invalid
 from channelstream.http.parts import Parts, encode
-from channelstream.slices import Slices
+from channelstream.service import Service
 
 _KEY_NAMESPACE = UUID("5b0a57f6-5a3e-4f0f-9a5e-5f6c1c4e8a01")
 """Namespace of the message ids that are derived from an Idempotency-Key."""
@@ -39,38 +38,52 @@ Result = Answer | list[Answer] | Parts
 """The answer for one message, for a list, or for a long list (encoded already)."""
 
 
+class _Given:
+    """The values that the server gives the messages of a call that have none of their own."""
+
+    __slots__ = ("_key", "_new_id", "_number", "now")
+
+    def __init__(self, call: Call, key: str) -> None:
+        """Start before the first message.
+
+        Args:
+            key: the Idempotency-Key; empty if there is none.
+        """
+        self.now = stamp(call.service.clock.wall())
+        self._key = key
+        self._new_id = call.service.new_id
+        self._number = -1
+
+    def uuid(self, own: str | UnsetType) -> str:
+        """Return the id of the next message: its own one if it has one."""
+        self._number += 1
+        return own or (_id_from_key(self._key, self._number) if self._key else self._new_id())
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind(Generic[B, E]):
+    """How a method of `/message` turns bodies into events, sends them, and turns the outcomes into answers."""
+
+    schema: type[B]
+    make_event: Callable[[B, _Given], E]
+    send: Callable[[Service, Sequence[E]], Awaitable[Sequence[Accepted]]]
+    to_answer: Callable[[B, Accepted], Answer]
+
+
 async def publish(call: Call) -> Result:
     """Publish messages. One invalid item refuses all; if the engine fails between two parts, the earlier ones are sent."""
     bodies, many = await _read(call, MessageBody)
-    now = stamp(call.service.clock.wall())
-    key, new_id, numbers = call.key, call.service.new_id, count()
-
-    def make_event(body: MessageBody) -> Message:
-        number = next(numbers)
-        return _message_event(body, body.uuid or (_id_from_key(key, number) if key else new_id()), now)
-
-    return await _send_bodies(
-        call, bodies, many, _Publisher(make_event, call.service.publish, _publish_answer)
-    )
+    return await _send_bodies(call, bodies, many, _PUBLISH, call.key)
 
 
 async def edit(call: Call) -> Result:
     """Edit messages, and send the edits to their recipients."""
-    bodies, many = await _read(call, EditBody)
-    now = stamp(call.service.clock.wall())
-
-    def make_event(body: EditBody) -> MessageEdited:
-        return _edit_event(body, now)
-
-    return await _send_bodies(call, bodies, many, _Publisher(make_event, call.service.change, _edit_answer))
+    return await _send_bodies(call, *await _read(call, EditBody), _EDIT)
 
 
 async def delete(call: Call) -> Result:
     """Delete messages, and send the deletions to their recipients."""
-    bodies, many = await _read(call, DeleteBody)
-    return await _send_bodies(
-        call, bodies, many, _Publisher(_delete_event, call.service.change, _edit_answer)
-    )
+    return await _send_bodies(call, *await _read(call, DeleteBody), _DELETE)
 
 
 async def _read(call: Call, schema: type[B]) -> tuple[list[B], bool]:
@@ -90,45 +103,60 @@ def _is_addressed(body: Body) -> bool:
     return body.channel is not None or bool(body.pm_users)
 
 
-@dataclass(slots=True)
-class _Publisher(Generic[B, E]):
-    """Turns bodies into events, sends them, and turns the outcomes into answers."""
-
-    make_event: Callable[[B], E]
-    send: Callable[[Sequence[E]], Awaitable[Sequence[Accepted]]]
-    to_answer: Callable[[B, Accepted], Answer]
-
-    async def send_all(self, bodies: Sequence[B], slices: Slices) -> list[Answer]:
-        await slices.due()
-        events = await slices.each(bodies, self.make_event, STEP)
-        addressed = [pair for pair in zip(bodies, events, strict=True) if _is_addressed(pair[0])]
-        await slices.due()
-        accepted = await self.send([event for _, event in addressed])
-        await slices.due()
-        return [self.to_answer(body, outcome) for (body, _), outcome in zip(addressed, accepted, strict=True)]
-
-
-async def _send_bodies(call: Call, bodies: list[B], many: bool, publisher: _Publisher[B, E]) -> Result:
+async def _send_bodies(call: Call, bodies: list[B], many: bool, kind: _Kind[B, E], key: str = "") -> Result:
     """Send the bodies; a long list chunk by chunk, so that other work runs between the chunks."""
-    if not many:
-        [outcome] = await publisher.send([publisher.make_event(bodies[0])])
-        return publisher.to_answer(bodies[0], outcome)
+    sender = _Sender(call, kind, key)
+    if len(bodies) == 1:
+        answers = await sender.send_one(bodies[0])
+        return answers if many else answers[0]
     if len(bodies) <= CHUNK:
-        return await publisher.send_all(bodies, call.slices)
-    chunks = [chunk async for chunk in _chunks(call.slices, bodies, publisher) if chunk]
+        return await sender.send_all(bodies)
+    chunks = [chunk async for chunk in sender.send_chunks(bodies) if chunk]
     return Parts([b"[", *(part for chunk in chunks[:-1] for part in (chunk, b",")), *chunks[-1:], b"]"])
 
 
-async def _chunks(slices: Slices, bodies: list[B], publisher: _Publisher[B, E]) -> AsyncIterator[bytes]:
-    """Send the bodies chunk by chunk, and yield the JSON of each chunk's answers without brackets.
+class _Sender(Generic[B, E]):
+    """Sends the messages of one call."""
 
-    `bodies` is emptied meanwhile, so that the memory of a long list is freed early.
-    """
-    bodies.reverse()
-    while bodies:
-        chunk = bodies[: -CHUNK - 1 : -1]
-        del bodies[-CHUNK:]
-        yield encode(await publisher.send_all(chunk, slices))[1:-1]
+    __slots__ = ("_call", "_given", "_kind")
+
+    def __init__(self, call: Call, kind: _Kind[B, E], key: str) -> None:
+        self._call = call
+        self._kind = kind
+        self._given = _Given(call, key)
+
+    async def send_one(self, body: B) -> list[Answer]:
+        """Send a body without a look at the clock; there is no answer if it has no recipient."""
+        if not _is_addressed(body):
+            return []
+        kind = self._kind
+        [outcome] = await kind.send(self._call.service, [kind.make_event(body, self._given)])
+        return [kind.to_answer(body, outcome)]
+
+    async def send_all(self, bodies: Sequence[B]) -> list[Answer]:
+        """Send a list in short loop turns."""
+        kind, slices = self._kind, self._call.slices
+        await slices.due()
+        events = await slices.each(bodies, self._make_event, STEP)
+        addressed = [pair for pair in zip(bodies, events, strict=True) if _is_addressed(pair[0])]
+        await slices.due()
+        accepted = await kind.send(self._call.service, [event for _, event in addressed])
+        await slices.due()
+        return [kind.to_answer(body, outcome) for (body, _), outcome in zip(addressed, accepted, strict=True)]
+
+    async def send_chunks(self, bodies: list[B]) -> AsyncIterator[bytes]:
+        """Send the bodies chunk by chunk, and yield the JSON of each chunk's answers without brackets.
+
+        `bodies` is emptied meanwhile, so that the memory of a long list is freed early.
+        """
+        bodies.reverse()
+        while bodies:
+            chunk = bodies[: -CHUNK - 1 : -1]
+            del bodies[-CHUNK:]
+            yield encode(await self.send_all(chunk))[1:-1]
+
+    def _make_event(self, body: B) -> E:
+        return self._kind.make_event(body, self._given)
 
 
 def _id_from_key(key: str, number: int) -> str:
@@ -136,33 +164,33 @@ def _id_from_key(key: str, number: int) -> str:
     return str(uuid5(_KEY_NAMESPACE, f"{key}\0{number}"))
 
 
-def _message_event(body: MessageBody, uuid: str, now: str) -> Message:
+def _message_event(body: MessageBody, given: _Given) -> Message:
     return Message(
-        uuid=uuid,
+        uuid=given.uuid(body.uuid),
         channel=body.channel,
         only=_names(body.pm_users),
         exclude=_names(body.exclude_users),
         user=body.user,
         payload=b"null" if body.message is UNSET else encode(body.message),
-        timestamp=body.timestamp or now,
+        timestamp=body.timestamp or given.now,
         no_history=body.no_history,
     )
 
 
-def _edit_event(body: EditBody, now: str) -> MessageEdited:
+def _edit_event(body: EditBody, given: _Given) -> MessageEdited:
     return MessageEdited(
         uuid=body.uuid,
         channel=body.channel,
         only=_names(body.pm_users),
         exclude=_names(body.exclude_users),
-        edited=body.edited or now,
+        edited=body.edited or given.now,
         user=body.user or None,
         payload=None if body.message is UNSET else encode(body.message),
         timestamp=body.timestamp or None,
     )
 
 
-def _delete_event(body: DeleteBody) -> MessageDeleted:
+def _delete_event(body: DeleteBody, _: _Given) -> MessageDeleted:
     return MessageDeleted(
         uuid=body.uuid, channel=body.channel, only=_names(body.pm_users), exclude=_names(body.exclude_users)
     )
@@ -196,3 +224,8 @@ def _edit_answer(body: EditBody | DeleteBody, outcome: Accepted) -> Answer:
     if isinstance(outcome.event, MessageEdited):
         answer["edited"] = outcome.event.edited
     return answer
+
+
+_PUBLISH = _Kind(MessageBody, _message_event, Service.publish, _publish_answer)
+_EDIT = _Kind(EditBody, _edit_event, Service.change, _edit_answer)
+_DELETE = _Kind(DeleteBody, _delete_event, Service.change, _edit_answer)

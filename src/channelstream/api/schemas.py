@@ -340,7 +340,8 @@ class MessageBody(Struct, kw_only=True):
             self.timestamp = timestamps.normalize(self.timestamp)
         if self.message is None:
             self.message = UNSET
-        self.channel = _channel_for(self.channel, self.pm_users)
+        if not self.channel or self.pm_users:
+            self.channel = _channel_for(self.channel, self.pm_users)
 
     explain = staticmethod(_explain_channel)
 

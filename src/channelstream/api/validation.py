@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from types import GenericAlias, NoneType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import inspect
@@ -40,7 +40,8 @@ async def decode(body: bytes, schema: type[T], walker: Walker) -> T:
         Malformed: the body is not JSON, or nests too deep.
         Invalid: the body breaks the schema.
     """
-    return cast(T, await _decode(body, schema, walker))
+    read: T = await _decode(body, schema, walker)
+    return read
 
 
 async def decode_one_or_many(body: bytes, schema: type[T], walker: Walker) -> tuple[list[T], bool]:

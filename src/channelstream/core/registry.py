@@ -285,14 +285,21 @@ class Registry:
 
     def entries_about(self, event: Event) -> list[Entry]:
         """Return the entries of the message that an event is, or changes; also for users whom the event excludes."""
-        logs = self.logs_of(event) if event.channel is not None else self._user_logs(event.only or ())
-        found = {entry.offset: entry for log in logs for entry in log.about(event.uuid)}
+        if event.channel is not None:
+            channel = self.channels.get(event.channel)
+            return list(channel.log.about(event.uuid)) if channel else []
+        found = {
+            entry.offset: entry
+            for log in self._user_logs(event.only or ())
+            for entry in log.about(event.uuid)
+        }
         return sorted(found.values(), key=_offset)
 
     def history_message(self, event: Event) -> Entry | None:
         """Return the message with the event's uuid from the history of its channel."""
         channel = self.channels.get(event.channel) if event.channel is not None else None
-        return next(iter(channel.history.about(event.uuid)), None) if channel else None
+        found = channel.history.about(event.uuid) if channel else ()
+        return found[0] if found else None
 
     def commit(self, entry: Entry, now_s: float) -> None:
         """Append an accepted event to its logs, compact what it supersedes, and update the history.
@@ -302,9 +309,12 @@ class Registry:
         """
         event = entry.event
         kept = self.compact(entry) if event.supersedes is not None else entry
-        append_to_all(self.logs_of(event), kept)
-        channel = self.channels.get(event.channel) if event.channel is not None else None
+        if event.channel is None:
+            append_to_all(self.logs_of(event), kept)
+            return
+        channel = self.channels.get(event.channel)
         if channel is not None:
+            channel.log.append(kept)
             self._touch_channel(channel, now_s, entry.at_s)
             self.update_history(channel, entry)
 

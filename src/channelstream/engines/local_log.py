@@ -137,7 +137,7 @@ class LocalLog:
         return Accepted(event, duplicate=rest is None, found=found)
 
     def _publish_message(self, message: Message, known: Sequence[Event]) -> Accepted:
-        rest = unknown_part(message, known)
+        rest = unknown_part(message, known) if known else message
         if rest is not None:
             self._accept(rest)
             return Accepted(message, duplicate=False, found=bool(known))
@@ -157,7 +157,10 @@ class LocalLog:
         return known
 
     def _staged_about(self, event: Event) -> list[Event]:
-        staged = [entry.event for entry in self._staged.get(_key(event), ())]
+        entries = self._staged.get(_key(event))
+        if entries is None:
+            return []
+        staged = [entry.event for entry in entries]
         if event.channel is not None:
             return staged
         names = event.only or frozenset()

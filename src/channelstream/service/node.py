@@ -283,11 +283,10 @@ class Node:
     async def publish(self, messages: Sequence[Message]) -> list[Accepted]:
         """Publish messages in this order; when this returns, the engine has accepted them."""
         results = await self._publishing.publish(messages)
-        self.published += sum(not result.duplicate for result in results)
-        if self.signals.duplicate:
-            for result in results:
-                if result.duplicate:
-                    self.signals.duplicate.emit(result.event)
+        duplicates = [result for result in results if result.duplicate]
+        self.published += len(results) - len(duplicates)
+        for duplicate in duplicates:
+            self.signals.duplicate.emit(duplicate.event)
         return results
 
     async def change(self, changes: Sequence[MessageEdited | MessageDeleted]) -> list[Accepted]:

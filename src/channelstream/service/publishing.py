@@ -33,14 +33,15 @@ class Publishing:
         """
         if not events:
             return []
-        await turn_for(len(events[0].only or ()))
-        accepted = await self._in_parts(events)
-        await turn_for(len(events[-1].only or ()))
+        first, last = events[0].only, events[-1].only
+        if first is not None:
+            await turn_for(len(first))
+        accepted = await (self._log.publish(events) if len(events) == 1 else self._in_parts(events))
+        if last is not None:
+            await turn_for(len(last))
         return accepted
 
     async def _in_parts(self, events: Sequence[Event]) -> list[Accepted]:
-        if len(events) == 1:
-            return await self._log.publish(events)
         accepted: list[Accepted] = []
         for part in self._parts(events):
             if accepted:

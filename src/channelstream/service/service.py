@@ -129,6 +129,8 @@ class Service:
 
     async def _keyed(self, events: Sequence[E]) -> list[E]:
         """Return the events with keys in place of names, in slices: each may have very many recipients."""
+        if len(events) == 1:
+            return [self.app.keyed(events[0])]
         slices = Slices(self.clock.steady)
         return await slices.each(events, self.app.keyed, KEYED_AT_ONCE)
 
