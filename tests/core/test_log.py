@@ -2,12 +2,13 @@
 
 import operator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelstream.core.budget import Budget
+from channelstream.core.budget import EXPIRY_BATCH, Budget
 from channelstream.core.events import Event, Message, MessageEdited, Presence, UserLeft, UsersLeft
 from channelstream.core.log import ENTRY_OVERHEAD, Entry, Log, LogLimits, advance_positions
 
@@ -283,17 +284,76 @@ def test_a_message_and_what_is_about_it_are_found_by_uuid() -> None:
     assert mixed.about("m2") == (mixed.entries[0],)
 
 
-def test_a_log_that_is_cut_to_a_few_examines_only_these(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change of settings drops thousands of events in one turn: those that stay are found by uuid, the others are not."""
+def cut_bytes(budget: Budget) -> int:
+    """Return the bytes of entries that were dropped and are not freed yet."""
+    return sum(each.size for _, entries in budget._cut for each in entries)
+
+
+def test_very_many_entries_are_dropped_without_looking_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings cut a log in one turn: those that stay are found by uuid, the others are not."""
     full = filled(4000, events=4000)
-    examined = list[Entry]()
-    index = Log._index
-    monkeypatch.setattr(Log, "_index", lambda log, entry: (examined.append(entry), index(log, entry)))
-    monkeypatch.setattr(Log, "_unindex", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "_unindex", None)
+        full.limit(LogLimits(10, None), 0.0)
+        assert (len(full.entries), full.floor) == (10, 3990)
+        assert [full.about(f"m{number}") for number in (1, 3990)] == [(), ()]
+        assert [full.about(each.event.uuid) for each in full.entries] == [(each,) for each in full.entries]
+    full.clear()
+    assert full.about("m4000") == ()
+
+
+def test_cut_entries_count_until_they_are_freed_step_by_step() -> None:
+    full = filled(4000, events=4000)
+    budget = full._budget
     full.limit(LogLimits(10, None), 0.0)
-    assert examined == full.entries
-    assert [full.about(f"m{number}") for number in (1, 3990)] == [(), ()]
-    assert [full.about(each.event.uuid) for each in full.entries] == [(each,) for each in full.entries]
+    counted = [budget.used_bytes]
+    while budget.free():
+        counted.append(budget.used_bytes)
+    steps = [before - after for before, after in pairwise([*counted, budget.used_bytes])]
+    assert (counted[0], budget.used_bytes) == (4000 * ONE, 10 * ONE)
+    assert len(steps) == 8 and max(steps) == EXPIRY_BATCH * ONE
+    assert not budget.free()
+
+
+def test_a_sweep_frees_cut_entries() -> None:
+    full = filled(4000, events=4000)
+    full.clear()
+    assert (sweep(full._budget, 0.0), full._budget.used_bytes) == (7, 0)
+
+
+def test_a_uuid_is_published_again_after_its_entry_was_cut() -> None:
+    """The index has the new entry alone, before and after the old one is freed."""
+    full = filled(4000, events=4000)
+    full.clear()
+    again = Entry(4001, "e-4001", 0.0, message("m1"))
+    full.append(again)
+    for _ in range(2):
+        assert full.about("m1") == (again,)
+        full._budget.finish(full)
+
+
+def test_cut_entries_are_freed_before_any_other_is_dropped() -> None:
+    budget = Budget(4000 * ONE)
+    quiet, cut = filled(5, budget=budget), filled(3995, events=3995, budget=budget)
+    cut.limit(LogLimits(0, None), 0.0)
+    quiet.append(entry(6))
+    assert (offsets(quiet), budget.used_bytes) == ([1, 2, 3, 4, 5, 6], (4001 - EXPIRY_BATCH) * ONE)
+
+
+def test_a_cut_log_is_restored_exactly() -> None:
+    """As a change of settings that could not be written, beside another log that was cut."""
+    budget = Budget(PLENTY)
+    full, other = (filled(4000, events=4000, budget=budget) for _ in range(2))
+    before = list(full.entries)
+    other.clear()
+    full.limit(LogLimits(10, None), 0.0)
+    full.limit(LogLimits(4000, None), 0.0)
+    full.restore(before, 0)
+    assert (full.entries, full.floor, cut_bytes(budget)) == (before, 0, 4000 * ONE)
+    assert full.about("m1") == (before[0],)
+    while budget.free():
+        pass
+    assert budget.used_bytes == 4000 * ONE
 
 
 def test_an_event_about_no_message_is_not_found_by_uuid() -> None:
@@ -485,6 +545,7 @@ STEPS = st.lists(
         st.tuples(st.just("drop"), st.integers(-1, 3), st.none()),
         st.tuples(st.just("replace"), st.integers(0, 5), st.integers(0, 30)),
         st.tuples(st.just("remove"), st.integers(0, 5), st.none()),
+        st.tuples(st.just("free"), st.none(), st.none()),
     ),
     max_size=40,
 )
@@ -550,22 +611,28 @@ class LogsTogether:
         held = [kept for kept in self.model.kept if isinstance(kept.event, Message)]
         return held[which % len(held)] if held else None
 
+    def free(self, *_: object) -> None:
+        self.budget.free()
+
     def agree(self) -> None:
         assert self.log.entries == self.model.kept
         assert self.log.floor == self.model.floor
-        assert self.budget.used_bytes == sum(kept.size for kept in self.model.kept)
+        assert self.budget.used_bytes == sum(kept.size for kept in self.model.kept) + cut_bytes(self.budget)
         for number in range(self.offset + 1):
             kept = [each for each in self.model.kept if each.event.uuid == f"m{number}"]
             assert self.log.about(f"m{number}") == tuple(kept)
 
 
-@given(STEPS)
-def test_a_log_agrees_with_its_model(steps: list[tuple[str, int, int | None]]) -> None:
-    """Entries, floor, message index and budget agree after any sequence of steps."""
+@given(STEPS, st.sampled_from([1, 500]))
+def test_a_log_agrees_with_its_model(steps: list[tuple[str, int, int | None]], cut: int) -> None:
+    """Entries, floor, message index and budget agree after any sequence of steps, also if the log is cut by few."""
     both = LogsTogether()
-    for name, first, second in steps:
-        getattr(both, name)(first, second)
-        both.agree()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("channelstream.core.log.CUT", cut)
+        patch.setattr("channelstream.core.budget.EXPIRY_BATCH", cut)
+        for name, first, second in steps:
+            getattr(both, name)(first, second)
+            both.agree()
 
 
 @given(

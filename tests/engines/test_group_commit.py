@@ -44,6 +44,21 @@ def test_a_fault_after_a_commit_leaves_the_next_request_served() -> None:
         asyncio.run(life(thread))
 
 
+def test_a_written_batch_keeps_nothing_to_take_back() -> None:
+    """What a change has removed, such as a whole log, is free to go at once."""
+
+    async def life(thread: ThreadPoolExecutor) -> None:
+        commits = GroupCommit(Clumsy(disk_fails=False), thread)
+        batch = commits.batch()
+        batch.undo.append(batch.entries.clear)
+        await asyncio.wait_for(commits.flush(), 10)
+        assert batch.undo == []
+        await commits.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        asyncio.run(life(thread))
+
+
 def test_a_fault_after_a_failed_write_leaves_the_next_request_answered() -> None:
     """Each raises that the disk takes no writes."""
 

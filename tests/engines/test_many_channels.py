@@ -13,6 +13,7 @@ from tests.engines.test_sqlite import ANN, sqlite_engine
 from tests.simulation.loop import turns
 
 from channelstream import slices
+from channelstream.core.budget import EXPIRY_BATCH
 from channelstream.core.channel import Channel
 from channelstream.core.events import Presence
 from channelstream.core.log import Entry
@@ -391,3 +392,21 @@ def members_of(engine: SqliteEngine) -> int:
 
 def _refuse(_writes: object) -> None:
     raise OSError("full")
+
+
+def test_cut_logs_are_freed_in_many_turns(live: Callable[[Life], None]) -> None:
+    """Settings that drop thousands of events let other tasks run while these are freed."""
+
+    async def life(engine: InProcess, recorder: Recorder) -> None:
+        await engine.configure({"a": {"log_events": 2000}})
+        await engine.publish([message(f"m{number}") for number in range(2000)])
+        budget = engine.registry.budget
+        one = budget.used_bytes // 2000
+        task, used = asyncio.create_task(engine.configure({"a": {"log_events": 1}})), [budget.used_bytes]
+        while not task.done():
+            await asyncio.sleep(0)
+            used.append(budget.used_bytes)
+        assert max(before - after for before, after in pairwise(used)) == EXPIRY_BATCH * one
+        assert used[-1] < 2 * one
+
+    live(life)

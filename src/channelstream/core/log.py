@@ -15,7 +15,7 @@ events of its channel may have been dropped with a former log.
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from operator import attrgetter
 
 from msgspec import Struct
@@ -28,8 +28,10 @@ ENTRY_OVERHEAD = 700
 """Memory of an entry besides its payload, in bytes: objects, keys and one encoded form (measured, docs/performance.md)."""
 PRIVATE = ""
 """The name that stands for the private messages of a user among the names of channels (docs/resume.md)."""
+CUT = 500
+"""Most entries that a log frees at once when it drops them; more are freed later, in steps (`Budget.free`)."""
 _offset: Callable[["Entry"], int] = attrgetter("offset")
-_size: Callable[["Entry"], int] = attrgetter("size")
+_at_s: Callable[["Entry"], float] = attrgetter("at_s")
 
 
 class Entry:
@@ -216,7 +218,11 @@ class Log:
 
     def about(self, uuid: str) -> tuple[Entry, ...]:
         """Return the entries of the message with this uuid and of its edits and deletions."""
-        return self._about.get(uuid, ()) if self._about else ()
+        found = self._about.get(uuid, ()) if self._about else ()
+        if not found or (self.entries and found[0].offset >= self.entries[0].offset):
+            return found
+        # Dropped ones stay in the index until they are freed.
+        return found[bisect_left(found, self.entries[0].offset, key=_offset) :] if self.entries else ()
 
     def supersede(self, old: Entry, new: Entry | None) -> None:
         """Replace `old` by `new`, or remove it (None). The floor stays: a client above it misses nothing current."""
@@ -243,6 +249,7 @@ class Log:
             entries: its entries at that time.
             floor: its floor then.
         """
+        self._budget.finish(self)
         dropped = entries[: bisect_right(entries, self.floor, key=_offset)]
         self.floor = floor
         if not dropped:
@@ -265,15 +272,14 @@ class Log:
         oldest_s = now_s - self.limits.age_s
         if self.entries[0].at_s >= oldest_s:
             return  # At once: a client that resumes has this called for each of its channels.
-        count = 0
-        for entry in islice(self.entries, most):
-            if entry.at_s >= oldest_s:
-                break
-            count += 1
-        self.drop_oldest(count)
+        hi = len(self.entries) if most is None else min(most, len(self.entries))
+        self.drop_oldest(bisect_left(self.entries, oldest_s, hi=hi, key=_at_s))
 
     def drop_oldest(self, count: int) -> None:
-        """Drop the `count` oldest entries, and raise the floor to the last of them."""
+        """Drop the `count` oldest entries, and raise the floor to the last of them.
+
+        Very many cost no more than few: they are freed later.
+        """
         if count <= 0 or not self.entries:
             return
         if count == 1:
@@ -282,13 +288,14 @@ class Log:
         dropped = self.entries[:count]
         del self.entries[:count]
         self.floor = max(self.floor, dropped[-1].offset)
-        if len(dropped) > len(self.entries):
-            # Settings cut a log of thousands to a few in one turn of the loop.
-            size = sum(map(_size, dropped))
-            self._index_again()
+        if len(dropped) > CUT:
+            self._budget.cut(self, dropped)
         else:
-            size = self._unindex(dropped)
-        self._budget.dropped(self, size)
+            self.free(dropped)
+
+    def free(self, dropped: Iterable[Entry]) -> None:
+        """Free entries that were dropped: they no longer count."""
+        self._budget.dropped(self, self._unindex(dropped))
 
     def _drop_first(self) -> None:
         """Drop the oldest entry: a full log does so at each append, and a private message has very many logs."""
@@ -316,11 +323,6 @@ class Log:
             about = self._about = {}
         indexed = about.get(uuid)
         about[uuid] = (entry,) if indexed is None else tuple(sorted((*indexed, entry), key=_offset))
-
-    def _index_again(self) -> None:
-        self._about = None
-        for entry in self.entries:
-            self._index(entry)
 
     def _unindex(self, dropped: Iterable[Entry]) -> int:
         """Remove entries from the index; return their bytes."""

@@ -170,6 +170,8 @@ class GroupCommit:
         if self.is_failing:
             self.is_failing = False
             logger.warning("the engine's file takes writes again")
+        # They hold what the changes have removed, such as whole logs, which is freed elsewhere in short turns.
+        batch.undo.clear()
         try:
             await self._writer.written(batch)
         except Exception:

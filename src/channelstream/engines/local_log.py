@@ -370,6 +370,12 @@ class LocalLog:
         known = self.registry.users
         return list(known.values()) if names is None else [known[name] for name in names if name in known]
 
+    async def free_cut(self) -> None:
+        """Free the entries that were cut from logs, in short turns of the event loop."""
+        slices = Slices(self._clock.steady)
+        while self.registry.budget.free():
+            await slices.due()
+
     async def sweep(self) -> None:
         """Free entries that are too old, in short turns of the event loop."""
         slices = Slices(self._clock.steady)

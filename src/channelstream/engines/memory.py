@@ -135,7 +135,8 @@ class MemoryEngine:
         slices = Slices(self._clock.steady)
         for name, patch in patches.items():
             self._log.configure({name: patch})
-            await slices.due()  # Each may drop a whole log.
+            await slices.due()
+        await self._log.free_cut()
 
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         await self._announced(name)

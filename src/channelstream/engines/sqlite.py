@@ -303,13 +303,15 @@ class SqliteEngine:
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
         self._commits.check_room()
-        undo = undo_channels(self.registry, list(patches), self._clock, lambda: self._log.committed)
-        self._log.configure(patches)
         batch = self._commits.batch()
+        batch.undo.append(
+            undo_channels(self.registry, list(patches), self._clock, lambda: self._log.committed)
+        )
+        self._log.configure(patches)
         batch.channels.update(patches)
-        batch.undo.append(undo)
         self._unwritten.track([("channel", name) for name in patches], batch.done)
         await self._commits.flush()
+        await self._log.free_cut()
 
     async def join(
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None
