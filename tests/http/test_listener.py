@@ -12,7 +12,7 @@ import pytest
 from tests.http.stage import GET, Stage, play, turns
 from tests.waiting import PATIENCE_S, soon
 
-from channelstream.http import backlog, closing, listener
+from channelstream.http import closing, listener
 from channelstream.http.asgi import Send
 from channelstream.http.listener import Listener
 from channelstream.http.shared import SPARE_SOCKETS, HttpSettings
@@ -116,7 +116,7 @@ def test_stopping_ends_handshakes(certificate: tuple[str, str]) -> None:
 @pytest.mark.parametrize("is_unix", [False, True])
 def test_waiting_connections_are_accepted_many_in_a_turn(tmp_path: Path, is_unix: bool) -> None:
     """The loop accepts one in each turn: with long turns the queue of the kernel would be full."""
-    count = 3 * backlog.AT_ONCE
+    count = 3 * listener.ACCEPTS_AT_ONCE
 
     async def scene(stage: Stage) -> None:
         listening = Listener(stage.http_server)
