@@ -91,6 +91,16 @@ def test_every_wrong_signature_has_the_same_answer(token: str) -> None:
     assert not is_accepted(token)
 
 
+def test_a_checked_signature_is_checked_again_for_another_path_and_time() -> None:
+    """What the checker remembers of a token holds for one path only, and the age of the token grows."""
+    checker, token = SignatureChecker("secret", SignedText.COMPAT, 60.0, 60.0), sign("/message")
+    for _ in range(2):
+        checker.check(token, "/message", NOW_S)
+        for path, now_s in (("/connect", NOW_S), ("/message", NOW_S + 62)):
+            with pytest.raises(BadSignature):
+                checker.check(token, path, now_s)
+
+
 @given(st.text(max_size=100))
 def test_an_unsigned_text_is_always_refused(token: str) -> None:
     """Only the secret makes a signature."""

@@ -11,6 +11,8 @@ from channelstream.errors import HeadTooLong
 
 _EMPTY_LINE = b"\r\n"
 _HEAD_END = b"\r\n\r\n"
+_NO_BODY = SizedBody(0)
+"""The body of all requests without one: nothing is left of it, so nothing of it changes."""
 REPEATED_BYTES = 1024
 """Longest head that is kept for the next request of the connection. Programs send the same one again, the signature of a
 call included, and to read it is a fifth of the cost of a call."""
@@ -20,6 +22,11 @@ class RequestReader:
     """Buffers received bytes, and reads requests from them.
 
     Call `head` until it returns one, then `body` until `is_whole`; then the next request can be read.
+
+    Attributes:
+        has_more: received bytes are left to read.
+        is_whole: the body of the last request was read to its end.
+        has_stopped: `body` has more to return, after other work of the loop.
     """
 
     __slots__ = (
@@ -32,6 +39,9 @@ class RequestReader:
         "_last",
         "_scheme",
         "_seen",
+        "has_more",
+        "has_stopped",
+        "is_whole",
     )
 
     def __init__(self, head_bytes: int, client: Address | None = None, scheme: str = "http") -> None:
@@ -49,23 +59,10 @@ class RequestReader:
         self._at = 0
         self._seen = 0  # Index up to which the end of the head was searched.
         self._has_skipped = False
-        self._body: Body = SizedBody(0)
+        self._body: Body = _NO_BODY
+        self.has_more = self.has_stopped = False
+        self.is_whole = True
         self._last: tuple[bytes, RequestHead] | None = None
-
-    @property
-    def has_more(self) -> bool:
-        """Whether received bytes are left to read."""
-        return self._at < len(self._data)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the body of the last request was read to its end."""
-        return self._body.is_complete
-
-    @property
-    def has_stopped(self) -> bool:
-        """Whether `body` has more to return, after other work of the loop."""
-        return self._body.has_stopped
 
     def receive(self, data: bytes) -> None:
         if self._data:
@@ -75,6 +72,7 @@ class RequestReader:
             self._seen = 0
             self._data = data
         self._at = 0
+        self.has_more = bool(self._data)
 
     def head(self) -> RequestHead | None:
         """Return the next head; None if it is incomplete.
@@ -99,9 +97,16 @@ class RequestReader:
         head = self._read(data[at:end])
         self._has_skipped = False
         self._move(end)
-        size = head.body_bytes
-        self._body = ChunkedBody(self._head_bytes) if size is None else SizedBody(size)
+        self._begin_body(head.body_bytes)
         return head
+
+    def _begin_body(self, size: int | None) -> None:
+        if size == 0:
+            self._body = _NO_BODY
+        else:
+            self._body = ChunkedBody(self._head_bytes) if size is None else SizedBody(size)
+        self.is_whole = size == 0
+        self.has_stopped = False
 
     def _read(self, data: bytes) -> RequestHead:
         """Read a head, unless it has the same bytes as the one before."""
@@ -117,14 +122,16 @@ class RequestReader:
         Raises:
             BadRequest, HeadTooLong: a chunk or a trailer breaks the protocol or a bound.
         """
-        part, at = self._body.read(self._data, self._at)
+        body = self._body
+        part, at = body.read(self._data, self._at)
+        self.is_whole, self.has_stopped = body.is_complete, body.has_stopped
         self._move(at)
         return part
 
     def take_rest(self) -> bytes:
         """Return the received bytes that are not read, for the protocol that takes over."""
-        rest, self._data = self._data[self._at :], b""
-        self._at = self._seen = 0
+        rest = self._data[self._at :]
+        self._move(len(self._data))
         return rest
 
     def _skip_empty_line(self) -> None:
@@ -134,7 +141,9 @@ class RequestReader:
             self._move(self._at + len(_EMPTY_LINE))
 
     def _move(self, at: int) -> None:
-        self._at = self._seen = at
-        if at >= len(self._data):
+        self.has_more = at < len(self._data)
+        if self.has_more:
+            self._at = self._seen = at
+        else:
             self._data = b""
             self._at = self._seen = 0

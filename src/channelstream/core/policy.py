@@ -88,7 +88,7 @@ class Policy:
         a proxy that sets one of them passes the other on as the client wrote it.
         """
         peer = _peer(request)
-        if not self.is_proxied(request):
+        if not self._has_proxies or not self._trusted.has(peer):
             return peer
         lists = (x_forwarded_for(request.headers), forwarded(request.headers))
         callers = {hops[self._caller_index(hops)].address for hops in lists if hops}
@@ -139,7 +139,10 @@ class Policy:
 
     def path(self, request: Received) -> str:
         """Return the request's path without the prefix of `root`, which the proxy may have left in it."""
-        path, root = request.path, self.root(request)
+        path = request.path
+        if not self._has_proxies:
+            return path
+        root = self.root(request)
         return path.removeprefix(root) if root and path.startswith(root + "/") else path
 
     def check_transport(self, request: Received) -> None:

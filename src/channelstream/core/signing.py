@@ -12,7 +12,8 @@ EPOCH_2011_S = 1_293_840_000
 MAX_TOKEN = 4096
 """Longest signature that is checked, in characters; usual ones have about 60."""
 KEPT_TOKENS = 256
-"""Valid signatures in the cache: an application may reuse one, and checking it is most of the cost of a call."""
+"""Valid signatures in the cache, each for one path: an application may reuse one, and checking it would be most of the
+cost of a call."""
 
 
 class SignedText(StrEnum):
@@ -40,7 +41,7 @@ class SignatureChecker:
             max_ahead_s: how far in the future it may be.
         """
         self._signer = TimestampSigner(secret)
-        self._read = lru_cache(maxsize=KEPT_TOKENS)(self._unsign)
+        self._signed_s = lru_cache(maxsize=KEPT_TOKENS)(self._unsign)
         self._text = text
         self._max_age_s = max_age_s
         self._max_ahead_s = max_ahead_s
@@ -54,21 +55,20 @@ class SignatureChecker:
         if len(token) > MAX_TOKEN:
             raise BadSignature
         try:
-            text, signed_s = self._read(token)
+            signed_s = self._signed_s(token, path)
         except (BadData, ValueError, OverflowError, OSError):
             raise BadSignature from None
-        if not self._text.admits(text, path) or not self._is_fresh(signed_s, now_s):
+        # Stamps are whole seconds, rounded down.
+        if (
+            self._max_age_s is not None
+            and not -self._max_ahead_s - 1 < now_s - signed_s <= self._max_age_s + 1
+        ):
             raise BadSignature
 
-    def _unsign(self, token: str) -> tuple[str, float]:
-        """Return the text and the time of a valid token; an invalid one raises, so that only valid ones are cached."""
+    def _unsign(self, token: str, path: str) -> float:
+        """Return the time of a valid token for a path; any other one raises, so that only valid ones are cached."""
         text, stamp = self._signer.unsign(token.encode(), return_timestamp=True)
-        return text.decode(), stamp.timestamp()
-
-    def _is_fresh(self, signed_s: float, now_s: float) -> bool:
-        if self._max_age_s is None:
-            return True
-        if signed_s < EPOCH_2011_S:
-            signed_s += EPOCH_2011_S
-        # Stamps are whole seconds, rounded down.
-        return -self._max_ahead_s - 1 < now_s - signed_s <= self._max_age_s + 1
+        if not self._text.admits(text.decode(), path):
+            raise BadSignature
+        signed_s = stamp.timestamp()
+        return signed_s if signed_s >= EPOCH_2011_S else signed_s + EPOCH_2011_S

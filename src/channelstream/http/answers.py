@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from channelstream.core.policy import Header
 from channelstream.http.response import Response
@@ -26,16 +26,35 @@ def lines(headers: Sequence[Header]) -> bytes:
     return b"".join([b"%b: %b\r\n" % field for field in headers])
 
 
-@lru_cache(maxsize=64)
-def known_lines(headers: tuple[Header, ...]) -> tuple[bytes, bool]:
-    """Return the header lines, and whether one of them announces the close of the connection.
+class KnownHead(NamedTuple):
+    """The head of a whole answer, without its date and its length.
 
-    Most answers have the same few headers, those of CORS.
+    Attributes:
+        before_date: the status line.
+        before_length: what stands between the two.
+        after_length: the other fields, with the line end before them.
+        closes: whether one of the fields announces the close of the connection.
+    """
+
+    before_date: bytes
+    before_length: bytes
+    after_length: bytes
+    closes: bool
+
+
+@lru_cache(maxsize=256)
+def known_head(status: int, content_type: bytes, headers: tuple[Header, ...]) -> KnownHead:
+    """Return the head of answers that differ in body and time only: most have the same few headers, those of CORS.
 
     Raises:
         ValueError: as `checked_lines` does.
     """
-    return checked_lines(headers), closes(headers)
+    return KnownHead(
+        status_line(status),
+        b"content-type: %b\r\ncontent-length: " % content_type,
+        b"\r\nx-content-type-options: nosniff\r\n" + checked_lines(headers),
+        closes(headers),
+    )
 
 
 def closes(headers: Iterable[Header]) -> bool:

@@ -193,11 +193,12 @@ class HttpConnection(asyncio.Protocol):
         """
         exchange = self._exchange
         if exchange is not None:
-            self._read_body(exchange)
-            if not (exchange.is_answered and exchange.is_whole) or self._out.is_full:
-                return
+            if not exchange.is_done or self._out.is_full:
+                self._read_body(exchange)
+                if not exchange.is_done or self._out.is_full:
+                    return
             self._exchange = self._request = None
-        head = self._reader.head()
+        head = self._reader.head() if self._reader.has_more else None
         if head is not None:
             self._begin(head)
             return
@@ -214,10 +215,10 @@ class HttpConnection(asyncio.Protocol):
         if not exchange.is_whole:
             part = reader.body()
             exchange.receive_body(part, reader.is_whole)
-            if reader.is_whole:
-                self._deadline.stop()
-            elif reader.has_stopped and not exchange.is_full:
+            if reader.has_stopped and not exchange.is_full:
                 self._continue_later()
+        if exchange.is_whole:
+            self._deadline.stop()
         has_next = exchange.is_whole and reader.has_more
         if exchange.is_full or reader.has_stopped or has_next:
             self._in.pause()
@@ -237,7 +238,6 @@ class HttpConnection(asyncio.Protocol):
     def _begin(self, head: RequestHead) -> None:
         """Begin a request whose head is complete."""
         self._phase = Phase.EXCHANGE
-        self._deadline.stop()
         self._headers = head.headers
         self._exchange = exchange = HttpExchange(self, self._out, head)
         self._request = request = self._http_server.router.request(head, exchange)

@@ -24,7 +24,7 @@ from typing import Protocol
 
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Header
-from channelstream.http.answers import CLOSE, CONTINUE, checked_lines, closes, known_lines, status_line
+from channelstream.http.answers import CLOSE, CONTINUE, checked_lines, closes, known_head, status_line
 from channelstream.http.line import Line
 from channelstream.http.outbound import Outbound
 from channelstream.http.request import ClientGone, Part, Request
@@ -34,8 +34,8 @@ from channelstream.http.router import Handler
 BODY_BYTES = 65_536
 """Bytes of a body that may wait for the handler; while there are more, the socket is not read."""
 WITHOUT_BODY = (204, 304)
-HEAD_OF_WHOLE = b"%b%bcontent-type: %b\r\ncontent-length: %d\r\nx-content-type-options: nosniff\r\n%b%b\r\n"
-"""The fields of `Response.fields` in one step: status line, Date, type, length, other fields, Connection."""
+WHOLE = b"%b%b%b%d%b%b\r\n%b"
+"""An answer in one step, with the fields of `Response.fields`: a `KnownHead` around date and length, Connection, body."""
 
 logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("channelstream.access")
@@ -103,6 +103,11 @@ class HttpExchange:
     # -- what the client sends
 
     @property
+    def is_done(self) -> bool:
+        """Whether the next request can be read: the body is there, and the answer is written."""
+        return self.is_answered and self.is_whole
+
+    @property
     def is_full(self) -> bool:
         """Whether the handler must read before more of the body is received."""
         return len(self._body) > BODY_BYTES
@@ -112,7 +117,8 @@ class HttpExchange:
         if not self.is_answered:
             self._body = self._body + part if self._body else part
         self.is_whole = is_whole
-        self.wake()
+        if self._changed is not None:
+            self._changed.set()
 
     def half_close(self) -> None:
         """Note that the client sends nothing more, and wake a handler that waits for it."""
@@ -195,17 +201,18 @@ class HttpExchange:
             return True
         if self._out.is_full or not isinstance(body, bytes):
             return False
-        extra, closes_already = known_lines(response.headers)
+        head = known_head(response.status, response.content_type, response.headers)
         self._begin(response.status)
-        head = HEAD_OF_WHOLE % (
-            status_line(response.status),
+        whole = WHOLE % (
+            head.before_date,
             self._sink.date(),
-            response.content_type,
+            head.before_length,
             len(body),
-            extra,
-            self._connection_line(closes_already),
+            head.after_length,
+            self._connection_line(head.closes),
+            b"" if self._head.method == "HEAD" else body,
         )
-        self._out.write(head if self._head.method == "HEAD" else head + body)
+        self._out.write(whole)
         self._complete()
         return True
 
@@ -315,7 +322,8 @@ class HttpExchange:
     def _complete(self) -> None:
         self.is_answered = True
         self._body = b""
-        self.wake()
+        if self._changed is not None:
+            self._changed.set()
         self._sink.answered()
 
     def _log(self, status: int) -> None:

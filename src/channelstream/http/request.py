@@ -34,14 +34,18 @@ class Request:
 
     Attributes:
         head: its path has no prefix of a proxy.
+        path: that of the head.
+        headers: those of the head.
         source: where its body comes from.
         parameters: the values of the parameters in the path of its route, such as `{key}`.
     """
 
-    __slots__ = ("_arguments", "_policy", "head", "parameters", "source")
+    __slots__ = ("_arguments", "_policy", "head", "headers", "parameters", "path", "source")
 
     def __init__(self, head: RequestHead, source: Source, policy: Policy) -> None:
         self.head = head
+        self.path = head.path
+        self.headers: Sequence[Header] = head.headers
         self.source = source
         self.parameters: Mapping[str, str] = NO_PARAMETERS
         self._policy = policy
@@ -52,20 +56,12 @@ class Request:
         return self.head.method
 
     @property
-    def path(self) -> str:
-        return self.head.path
-
-    @property
     def raw_path(self) -> bytes:
         return self.head.raw_path
 
     @property
     def query(self) -> bytes:
         return self.head.query
-
-    @property
-    def headers(self) -> Sequence[Header]:
-        return self.head.headers
 
     @property
     def address(self) -> str:

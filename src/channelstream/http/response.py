@@ -1,7 +1,9 @@
 """The answer to a request, as a value."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from channelstream.core.policy import Header
 from channelstream.errors import ChannelstreamError
@@ -15,7 +17,7 @@ EXPOSED: Final[Header] = (b"access-control-expose-headers", b"Retry-After")
 Body = bytes | Parts | AsyncIterator[bytes]
 
 
-class Response(NamedTuple):
+class Response(Struct, frozen=True):
     """An answer.
 
     Attributes:

@@ -140,8 +140,11 @@ class Router:
         headers = (route.cors(head) if route.cors else self.policy.cors(head.headers)) + route.headers
         if head.method == "OPTIONS":
             return Response(b"", 200, headers, TEXT)
+        handler = route.handlers.get(head.method) or route.handlers.get(ANY_METHOD)
+        if handler is None:
+            return refusal(NotFound.method(head.method, head.path, route.handlers), headers)
         try:
-            response = await _handler(route, head)(request)
+            response = await handler(request)
         except ChannelstreamError as error:
             return refusal(error, headers)
         except ClientGone:
@@ -151,12 +154,4 @@ class Router:
             return refusal(Internal(), headers)
         if response is None:
             return None
-        body, status, own, content_type = response
-        return Response(body, status, headers + own, content_type)
-
-
-def _handler(route: Route, head: RequestHead) -> Handler:
-    handler = route.handlers.get(head.method) or route.handlers.get(ANY_METHOD)
-    if handler is None:
-        raise NotFound.method(head.method, head.path, route.handlers)
-    return handler
+        return Response(response.body, response.status, headers + response.headers, response.content_type)
