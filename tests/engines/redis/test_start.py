@@ -1,4 +1,4 @@
-"""How a node starts, and when it refuses to; what it does when Redis starts anew."""
+"""How a node starts, and when it refuses to; what it does when its Redis restarts."""
 
 import asyncio
 import socket
