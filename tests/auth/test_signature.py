@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from channelstream.apps.app import App
-from channelstream.apps.principal import ALL_RIGHTS
+from channelstream.apps.principal import ALL_RIGHTS, Principal
 from channelstream.auth.open import OpenAuth
 from channelstream.auth.signature import SECRET_HEADER, SignatureAuth, SignatureRules
 from channelstream.core.addresses import Networks
@@ -46,11 +46,11 @@ def signature_auth(app: App | None = None, raw_secret: str = "loopback") -> tupl
 
 
 def test_the_principal_is_the_server_of_the_scheme_s_application() -> None:
-    """Not a user; it has every right."""
+    """It has every right."""
     app = App("shop")
     auth, checks = signature_auth(app)
     principal = auth.principal(Request(headers=[(SECRET_HEADER, b"good")]))
-    assert (principal.app, principal.user, principal.rights) == (app, None, ALL_RIGHTS)
+    assert principal == Principal(app, ALL_RIGHTS)
     assert checks.asked == [("good", "/message", NOW_S)]
 
 
@@ -93,4 +93,4 @@ def test_an_open_call_is_a_stranger_s() -> None:
     auth = OpenAuth(app)
     principal = auth.principal(Request(address="198.51.100.1"))
     auth.verify_body(principal, b"any")
-    assert (principal.app, principal.user, principal.rights) == (app, None, frozenset())
+    assert principal == Principal(app, frozenset())

@@ -26,14 +26,12 @@ ALL_RIGHTS = frozenset(Right)
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """An application's server, or one of its users.
+    """An application's server, or a stranger who has no rights.
 
     Attributes:
         app: the application for which it acts.
-        user: the name of the user; None for the application's own server.
         rights: what it may do.
     """
 
     app: App
-    user: str | None = None
     rights: frozenset[Right] = frozenset()

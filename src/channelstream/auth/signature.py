@@ -42,7 +42,7 @@ class SignatureAuth:
     """Admits the server of one application, which may do everything (`auth.base.RequestAuth`)."""
 
     def __init__(self, app: App, rules: SignatureRules, checker: Checker, wall: Callable[[], float]) -> None:
-        self._server = Principal(app, rights=ALL_RIGHTS)
+        self._server = Principal(app, ALL_RIGHTS)
         self._rules = rules
         self._checker = checker
         self._wall = wall
