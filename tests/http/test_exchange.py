@@ -1,6 +1,7 @@
 """One request and its answer: the body that is read, the bytes that are written, and what may fail on either side."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -254,6 +255,40 @@ def test_an_answer_in_one_write_equals_the_long_way(method: bytes) -> None:
             )
         assert said[0] == said[1]
         assert said[0][-1] == (b"ok" if method == b"GET" else b"")
+
+    play(scene)
+
+
+def test_a_stream_is_closed_when_its_client_has_gone() -> None:
+    """In the task of its request, before the answer ends: what it holds is released then, not by the garbage collector."""
+    steps: list[str] = []
+
+    async def scene(stage: Stage) -> None:
+        gone = asyncio.Event()
+
+        async def endless() -> AsyncGenerator[bytes, None]:
+            try:
+                yield b"first"
+                await gone.wait()
+                while True:
+                    yield b"more"
+            finally:
+                await asyncio.sleep(0)
+                steps.append("closed")
+
+        stream = endless()  # The garbage collector cannot close it in the meantime.
+
+        async def answer(_request: Request) -> Response:
+            return Response(stream)
+
+        stage.handler = answer
+        client = await stage.dial()
+        await client.send(GET)
+        await client.until(b"first")
+        client.transport.abort()
+        await soon(lambda: client.connection._exchange is None or client.connection._exchange.is_abandoned)
+        gone.set()
+        await soon(lambda: steps == ["closed"])
 
     play(scene)
 

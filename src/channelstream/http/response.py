@@ -1,6 +1,7 @@
 """The answer to a request, as a value."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Final
 
 from msgspec import Struct
@@ -14,14 +15,14 @@ TEXT: Final = b"text/plain"
 EXPOSED: Final[Header] = (b"access-control-expose-headers", b"Retry-After")
 """Lets pages of other origins read Retry-After."""
 
-Body = bytes | Parts | AsyncIterator[bytes]
+Body = bytes | Parts | AsyncGenerator[bytes, None]
 
 
 class Response(Struct, frozen=True):
     """An answer.
 
     Attributes:
-        body: whole, in parts, or as a stream of unknown length.
+        body: whole, in parts, or as a stream of unknown length, which is closed when no one reads it any more.
         headers: fields besides those that follow from the others.
     """
 
@@ -52,8 +53,9 @@ class Response(Struct, frozen=True):
             for part in self.body.parts:
                 yield part
         else:
-            async for part in self.body:
-                yield part
+            async with aclosing(self.body) as stream:
+                async for part in stream:
+                    yield part
 
 
 def refusal(error: ChannelstreamError, headers: Sequence[Header] = ()) -> Response:
