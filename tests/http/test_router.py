@@ -4,16 +4,17 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
+from typing import Any
 
 import httpx
 import pytest
-from tests.http.stage import GET, Stage, play
+from tests.http.stage import GET, Stage, ok, play
 from tests.waiting import soon
 
 from channelstream.core.http_head import RequestHead, read_head
 from channelstream.core.policy import Policy
 from channelstream.errors import Invalid
-from channelstream.http.asgi import RouterApp
+from channelstream.http.asgi import AsgiHandler, RouterApp, ScopeRequest
 from channelstream.http.parts import Parts
 from channelstream.http.request import Part, Request
 from channelstream.http.response import TEXT, Response
@@ -111,6 +112,24 @@ def test_plain_http_is_refused_before_anything_else() -> None:
 
 
 # -- over a connection
+
+
+def test_a_page_s_request_is_signed_as_a_call_is() -> None:
+    """Without the prefix of a trusted proxy, though the page itself sees it."""
+    seen: list[tuple[str, str]] = []
+
+    async def page(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((scope["path"], ScopeRequest(scope).path))
+        await ok(scope, receive, send)
+
+    async def scene(stage: Stage) -> None:
+        stage.handler = AsgiHandler(page, Policy(trusted_proxies=("127.0.0.1",)))  # type: ignore[assignment]
+        client = await stage.dial()
+        await client.send(GET.replace(b"Host", b"X-Script-Name: /push\r\nHost"))
+        await client.until(b"ok")
+
+    play(scene)
+    assert seen == [("/push/a", "/a")]
 
 
 async def text(_request: Request) -> Response:

@@ -7,6 +7,7 @@ a client in the same process. Nothing else knows ASGI.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from channelstream.core.http_head import RequestHead
@@ -113,7 +114,7 @@ class ScopeRequest:
     def __init__(self, scope: Scope) -> None:
         """Wrap the scope that `AsgiHandler` has made: its client is the browser."""
         self.method: str = scope["method"]
-        self.path: str = scope["path"]
+        self.path: str = scope["path"].removeprefix(scope["root_path"])
         self.raw_path: bytes = scope["raw_path"]
         self.query: bytes = scope["query_string"]
         self.headers: Sequence[Header] = scope["headers"]
@@ -135,8 +136,9 @@ class RouterApp:
         if response is None:
             return
         await send({"type": "http.response.start", "status": response.status, "headers": response.fields()})
-        async for part in response.parts():
-            await send({"type": "http.response.body", "body": part, "more_body": True})
+        async with aclosing(response.parts()) as parts:
+            async for part in parts:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
 

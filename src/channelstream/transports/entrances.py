@@ -52,6 +52,8 @@ class Entrance(Protocol):
     async def fetch(self, request: OpeningRequest) -> Connection:
         """Return the connection, moved to this node or newly registered.
 
+        If its client leaves meanwhile, the connection expires as any without a stream does (`unattached_timeout_s`).
+
         Raises:
             ChannelstreamError: the client is refused.
         """
