@@ -287,6 +287,7 @@ def _node(settings: Settings, formats: Sequence[Format]) -> Node:
     node_limits = NodeLimits(
         channels_per_connection=settings.max_channels_per_connection,
         unattached_s=settings.unattached_timeout_s,
+        restored_s=max(settings.poll_gap_s, settings.detach_grace_s),
     )
     return Node(engine, hub, clock, new_id, node_limits)
 

@@ -49,16 +49,15 @@ def test_losses_are_counted() -> None:
 
 @pytest.mark.slow
 def test_clients_are_back_after_a_kill_with_nothing_lost() -> None:
-    """A server that is killed keeps what it acknowledged; a new one has no connections, and all are registered again."""
+    """A server that is killed keeps what it acknowledged, connections too: no client needs a `/connect`."""
     measured = uvloop.run(restart(Load(clients=3, messages=0), (), Progress(None), jitter=lambda: 0.1))
     resume = measured.resume
     assert resume is not None
     assert measured.is_right, resume
     assert (resume.clients, resume.since_listening_ms.samples, resume.attempt_ms.samples) == (3, 3, 3)
     assert 0 < resume.attempt_ms.max <= resume.since_listening_ms.max
-    # Each stream that broke, and each that the new server did not know.
-    assert sum(resume.ends.values()) >= 6
-    assert sum(count for reason, count in resume.ends.items() if "4001" in reason) == 3
+    assert sum(resume.ends.values()) >= 3  # Each stream that broke.
+    assert not any("4001" in reason for reason in resume.ends)
 
 
 @pytest.mark.parametrize("fault", ["lost", "missing", "repeated"])

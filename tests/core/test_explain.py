@@ -7,7 +7,7 @@ import pytest
 
 from channelstream.core import explain
 from channelstream.core.batch import BufferBatch
-from channelstream.core.connection import Connection
+from channelstream.core.connection import Connection, Step
 from channelstream.core.events import Event, Message, MessageDeleted, Presence, UserLeft, UsersLeft
 from channelstream.core.explain import (
     Fate,
@@ -75,7 +75,9 @@ def hub_with(state: str) -> tuple[Hub, Connection, Sink]:
 
 def bring(hub: Hub, connection: Connection, state: str, sink: Sink | None = None) -> None:
     """Bring a new connection into a state."""
-    if state != "new":
+    if state == "restored":
+        connection.move(Step.RESTORE)
+    elif state != "new":
         hub.attach(connection, sink or Sink(), BufferBatch(1))
     if state == "behind":
         connection.batch = connection.batch.append(Entry(1, "e-1", 0.0, message()))
@@ -96,6 +98,7 @@ CASES: list[tuple[str, Event, list[Fate]]] = [
     ("behind", message(), [Fate.BEHIND]),
     ("slow", message(), [Fate.SLOW]),
     ("detached", message(), [Fate.DETACHED]),
+    ("restored", message(), [Fate.DETACHED]),
     ("new", message(), [Fate.NEW]),
     ("live", message(exclude=BOB), [Fate.EXCLUDED]),
     ("live", message(only=ANN), [Fate.NOT_ADDRESSED, Fate.NO_CONNECTION]),

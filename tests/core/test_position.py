@@ -139,6 +139,21 @@ def test_a_connection_reads_nothing_before_its_bound(named: int | None, bound: i
     assert ReadRange.of(JOINED, named).bound == bound
 
 
+@pytest.mark.parametrize(
+    ("since", "expected"),
+    [
+        (None, ReadRange(JOINED, JOINED)),
+        (Position(("a", "b"), (4, 5)), ReadRange(JOINED, 5)),
+        (Position(("a", "x"), (4, 5)), ReadRange(JOINED, -1)),
+    ],
+)
+def test_a_member_may_read_from_the_position_that_the_application_named(
+    since: Position | None, expected: ReadRange
+) -> None:
+    """By its offset in the shard of the channel; one of another log proves nothing."""
+    assert ReadRange.granted(JOINED, since, ("a", "b"), 1) == expected
+
+
 def test_a_position_has_an_offset_in_its_own_log_only() -> None:
     """In each shard; a log with another number of shards is another log."""
     position = Position(("a", "b"), (4, 5))

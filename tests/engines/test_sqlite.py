@@ -65,9 +65,12 @@ class Runs:
         self.setup = Setup()
         self.begun = 0
 
+    def engine(self) -> SqliteEngine:
+        return sqlite_engine(self.path, self.setup, self.begun)
+
     async def open(self) -> tuple[SqliteEngine, Recorder]:
         self.begun += 1_000_000
-        engine, recorder = sqlite_engine(self.path, self.setup, self.begun), Recorder()
+        engine, recorder = self.engine(), Recorder()
         await engine.start(recorder)
         return engine, recorder
 
@@ -104,14 +107,14 @@ def test_a_restart_keeps_what_was_accepted(runs: Runs) -> None:
         (channel,), (user,) = await again.channels(None), await again.users(None)
         assert [entry.event for entry in channel.history.entries] == shown
         assert (channel.id, user.id, user.state, user.public_keys) == (*ids, {"mood": 1}, ("mood",))
-        assert (channel.users, user.connections) == ({}, 0)
+        assert (channel.users, user.connections) == ({"ann": 1}, 1)
         assert (await again.publish([message("m2")]))[0].duplicate
         await again.close()
 
     asyncio.run(life())
 
 
-def test_members_have_left_after_a_restart(runs: Runs) -> None:
+def test_members_without_a_connection_have_left_after_a_restart(runs: Runs) -> None:
     """A client that resumes received the join, so it receives the leave, once."""
 
     async def life() -> None:
@@ -119,6 +122,9 @@ def test_members_have_left_after_a_restart(runs: Runs) -> None:
         await engine.connect(ANN, UserUpdate({}, {}))
         await engine.join(ANN, {"a": {"notify_presence": True}})
         await engine.close()
+        with closing(sqlite3.connect(runs.path)) as database:
+            database.execute("DELETE FROM connections")
+            database.commit()
         for expected in ([("ann", False)], []):
             again, recorder = await runs.open()
             announced = [e.event for e in recorder.entries if isinstance(e.event, Presence)]

@@ -17,7 +17,8 @@ from channelstream.core.events import Event, Message
 from channelstream.core.log import PRIVATE
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import UserUpdate
-from channelstream.engines.sqlite import ERASE_S, REBUILD_S, SqliteEngine
+from channelstream.engines.sqlite import SqliteEngine
+from channelstream.engines.sqlite_erasing import ERASE_S, REBUILD_S
 from channelstream.errors import Unavailable
 
 BOTH = frozenset({"ann", "bob"})

@@ -68,6 +68,9 @@ UNREADABLE = {
     "history kind": ("history", "kind = 'poll'", "an event of kind 'poll'"),
     "history body": ("history", "body = '{}'", "an event of kind 'message'"),
     "history time": ("history", "at = 'then'", "an event"),
+    "connection presence": ("connections", "presence = 7", "a connection"),
+    "connection range": ("connections", "since = 'then'", "a connection"),
+    "subscription range": ("subscriptions", "joined = 'then'", "a connection"),
     "settings text": ("channels", "settings = 'x'", "settings of the channel 'a'"),
     "settings type": ("channels", """settings = '{"history_size":"many"}'""", "settings of the channel 'a'"),
     "settings newer": ("channels", """settings = '{"colour":"red"}'""", "settings of the channel 'a'"),
@@ -125,9 +128,10 @@ class BrokenRegistry(Registry):
 
 
 ROWS = {
-    "channel": Stored({}, [("a", "1", b"{}", 0, 0, None)], [], [], [], []),
-    "user": Stored({}, [], [("ann", "1", b"{}", b"[]", 0, None)], [], [], []),
-    "event": Stored({}, [], [], [], [(1, 0.0, "a", None, *event_columns(message("m")))], []),
+    "channel": Stored({}, channels=[("a", "1", b"{}", 0, 0, None)]),
+    "user": Stored({}, users=[("ann", "1", b"{}", b"[]", 0, None)]),
+    "event": Stored({}, events=[(1, 0.0, "a", None, *event_columns(message("m")))]),
+    "connection": Stored({}, connections=[("c", "ann", "0.7", 0, 1, 1)]),
 }
 
 
@@ -213,7 +217,7 @@ def test_a_file_that_takes_no_write_is_refused_and_released(
     async def life() -> None:
         await _write_a_file(runs)
         with closing(sqlite3.connect(runs.path)) as database:
-            database.execute("INSERT INTO members VALUES ('a', 'ann', 1)")
+            database.execute("INSERT INTO members VALUES ('a', 'bob', 1)")
             database.execute(
                 "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'full'); END"
             )

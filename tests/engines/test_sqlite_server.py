@@ -111,6 +111,58 @@ def test_every_acknowledged_message_outlives_kill_9(
     assert shown + [item["message"] for item in later] == [*received, "the very last"]
 
 
+def open_stream(server: RunningServer, transport: str, conn_id: str, since: str) -> Iterator[dict[str, Any]]:
+    """Yield the items of a stream."""
+    path = f"conn_id={conn_id}&since={since}"
+    if transport == "ws":
+        with connect(f"{server.ws_url}/ws?{path}") as socket:
+            while True:
+                yield from json.loads(socket.recv(timeout=PATIENCE_S))
+    elif transport == "sse":
+        with http.stream("GET", f"{server.url}/sse?{path}") as stream:
+            for line in stream.iter_lines():
+                yield from json.loads(line[5:]) if line.startswith("data:") else ()
+    else:
+        yield from http.get(f"{server.url}/listen?{path}").json()
+
+
+@pytest.mark.parametrize(
+    ("transport", "ends"), [("ws", "kill"), ("sse", "kill"), ("poll", "kill"), ("ws", "stop")]
+)
+def test_clients_resume_after_a_restart_without_their_application(
+    start_server: StartServer, tmp_path: Path, transport: str, ends: str
+) -> None:
+    """With their id and position: nothing is lost, and nobody is announced, whether the server was killed or stopped."""
+    engine = f"--engine=sqlite:///{tmp_path / 'state.db'}"
+    first = start_server(engine)
+    ids = [
+        first.connect(user, "a", channel_configs={"a": {"notify_presence": True}}) for user in ("ann", "bob")
+    ]
+    ended = first.connect("cid", "a")
+    first.post("/message", {"channel": "a", "user": "app", "message": "before"})
+    position = first.post("/info", {})["position"]
+    streams = [open_stream(first, transport, conn_id, "") for conn_id in ids]
+    assert all(next(stream)["type"] == "resumed" for stream in streams)
+    assert first.request("POST", "/disconnect", {"conn_id": ended}).status_code == 200
+    first.process.kill() if ends == "kill" else first.stop()
+    second = start_server(engine)
+    info = second.post("/info", {"channels": ["a"]})
+    assert (info["channels"]["a"]["total_users"], info["channels"]["a"]["total_connections"]) == (2, 2)
+    second.post("/message", {"channel": "a", "user": "app", "message": "after"})
+    for conn_id in ids:
+        items = open_stream(second, transport, conn_id, position)
+        resumed = next(items)
+        assert (resumed["type"], resumed["recovered"], resumed["lost"]) == ("resumed", ["", "a"], [])
+        later = [next(items), next(items)]
+        assert [(item["type"], item.get("user"), item.get("message")) for item in later] == [
+            ("presence", "cid", {"action": "parted"}),
+            ("message", "app", "after"),
+        ]
+    assert second.request("POST", "/disconnect", {"conn_id": ended}).status_code == 200
+    gone = http.get(f"{second.url}/listen", params={"conn_id": ended, "since": position})
+    assert (gone.status_code, gone.json()["close_code"]) == (401, 4001)
+
+
 def test_a_full_disk_refuses_and_recovers(start_server: StartServer, tmp_path: Path) -> None:
     """A publish is answered with 503 and Retry-After as long as the file cannot grow, and works after that."""
     path = tmp_path / "state.db"

@@ -33,6 +33,7 @@ from channelstream.core.user import UserUpdate
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.memory import MemoryEngine
 from channelstream.engines.sqlite import SqliteEngine
+from channelstream.engines.sqlite_erasing import Erasing
 from channelstream.engines.sqlite_file import Stored, Writes
 from channelstream.engines.sqlite_restore import Restore
 from channelstream.engines.sqlite_upkeep import Upkeep
@@ -192,13 +193,14 @@ class DisklessEngine(SqliteEngine):
         super().__init__(Path("nowhere"), registry, clock, Lifetimes(), new_id, lambda: "e")
         self._thread: Any = GatedDisk(gates)
 
-    def _open(self) -> list[tuple[Any, ...]]:
+    def _open(self) -> Restore:
         self._file: Any = self._thread
-        restore = Restore(Stored({"epoch": "e"}, [], [], [], [], []), self.registry, self._clock)
+        self._erasing = Erasing(self._file, self._clock)
+        restore = Restore(Stored({"epoch": "e"}), self.registry, self._clock)
         begin = Position.single("e", restore.offset)
         self._log = LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)
         self._upkeep = Upkeep(self.registry, self._clock, restore.clock_offset_s)
-        return []
+        return restore
 
 
 class SceneClock(WorldClock):

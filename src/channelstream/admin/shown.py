@@ -32,8 +32,8 @@ def state_of(state: State, keys: int | None = None) -> dict[str, Any]:
 
 
 def transport_of(connection: Connection) -> str:
-    """Return the name of the connection's present or last transport; empty if it never had one."""
-    if connection.state is ConnectionState.NEW:
+    """Return the name of the connection's present or last transport; empty if it had none in this run of the server."""
+    if connection.state in (ConnectionState.NEW, ConnectionState.RESTORED):
         return ""
     return PROTOCOLS.formats[connection.format_number].name
 

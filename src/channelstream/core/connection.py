@@ -31,6 +31,8 @@ class ConnectionState(Enum):
     """Events are written as they arrive."""
     DETACHED = "detached"
     """Its stream was lost; another one may attach until the deadline."""
+    RESTORED = "restored"
+    """Its server was restarted, and no stream has attached since; one may attach until the deadline."""
     CLOSED = "closed"
     """The node has forgotten it."""
 
@@ -38,6 +40,7 @@ class ConnectionState(Enum):
 class Step(Enum):
     """An event in the life of a connection."""
 
+    RESTORE = "restore"
     ATTACH = "attach"
     CAUGHT_UP = "caught up"
     STALL = "stall"
@@ -47,7 +50,9 @@ class Step(Enum):
 
 _S = ConnectionState
 TRANSITIONS: dict[tuple[ConnectionState, Step], ConnectionState] = {
+    (_S.NEW, Step.RESTORE): _S.RESTORED,
     (_S.NEW, Step.ATTACH): _S.CATCHING_UP,
+    (_S.RESTORED, Step.ATTACH): _S.CATCHING_UP,
     (_S.DETACHED, Step.ATTACH): _S.CATCHING_UP,
     (_S.CATCHING_UP, Step.ATTACH): _S.CATCHING_UP,
     (_S.LIVE, Step.ATTACH): _S.CATCHING_UP,
@@ -56,6 +61,7 @@ TRANSITIONS: dict[tuple[ConnectionState, Step], ConnectionState] = {
     (_S.CATCHING_UP, Step.DETACH): _S.DETACHED,
     (_S.LIVE, Step.DETACH): _S.DETACHED,
     (_S.NEW, Step.CLOSE): _S.CLOSED,
+    (_S.RESTORED, Step.CLOSE): _S.CLOSED,
     (_S.CATCHING_UP, Step.CLOSE): _S.CLOSED,
     (_S.LIVE, Step.CLOSE): _S.CLOSED,
     (_S.DETACHED, Step.CLOSE): _S.CLOSED,

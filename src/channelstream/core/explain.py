@@ -193,7 +193,7 @@ def _fate_of_recipient(connection: Connection) -> Fate:
             return _fate_while_catching_up(connection)
         case ConnectionState.LIVE:
             return Fate.DELIVERED
-        case ConnectionState.DETACHED | ConnectionState.CLOSED:
+        case ConnectionState.DETACHED | ConnectionState.RESTORED | ConnectionState.CLOSED:
             return Fate.DETACHED
         case _:
             assert_never(connection.state)

@@ -108,6 +108,15 @@ class ReadRange(NamedTuple):
         since = joined if requested is None else requested if requested <= joined else -1
         return cls(joined, since)
 
+    @classmethod
+    def granted(cls, joined: int, since: Position | None, epochs: Sequence[str], shard: int) -> "ReadRange":
+        """Return the range of a member in a shard of the log with these epochs.
+
+        Args:
+            since: the position that the application named, or None.
+        """
+        return cls.of(joined, None if since is None else since.offset_in(epochs, shard))
+
     @property
     def bound(self) -> int:
         """The highest offset that the connection may not read."""

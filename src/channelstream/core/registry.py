@@ -192,10 +192,16 @@ class Registry:
 
     def join(self, channel: Channel, user: User, presence: PresenceAudience, now: Moment) -> list[Event]:
         """Add a connection to a channel; return the event that announces the user, if it is the user's first one."""
+        if not self.add_member(channel, user, presence, now):
+            return []
+        return self._presence(channel, user, joined=True, now_s=now.wall_s)
+
+    def add_member(self, channel: Channel, user: User, presence: PresenceAudience, now: Moment) -> bool:
+        """Add a connection to a channel; True if it is the user's first one, which must be announced."""
         first = channel.join(user.name, presence)
         self._touch_channel(channel, *now)
         user.channels.add(channel.name)
-        return self._presence(channel, user, joined=True, now_s=now.wall_s) if first else []
+        return first
 
     def leave_and_announce(
         self, channel: Channel, user: User, presence: PresenceAudience, now: Moment

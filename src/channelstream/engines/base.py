@@ -28,7 +28,7 @@ from channelstream.core.position import Position
 from channelstream.core.registry import Moment
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.cluster import Cluster
-from channelstream.engines.members import Leaving, Member
+from channelstream.engines.members import Leaving, Member, RestoredConnection
 
 
 class Receiver(Protocol):
@@ -123,8 +123,15 @@ class Directory(Protocol):
             since: the position from which it may read private messages, passed on to a later owner; None means from now on.
         """
 
+    async def restored_connections(self) -> Sequence[RestoredConnection]:
+        """Return the connections that the last run of this server left registered; called once, after `Engine.start`.
+
+        They are members of their channels already, and were announced. The node ends those that do not come back. An
+        engine that keeps no connections, or keeps them under leases of their nodes, returns none.
+        """
+
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
-        """Unregister a connection: from its channels and from its user.
+        """Unregister a connection: from its channels and from its user; once it returns, no restart restores it.
 
         Raises:
             Moved: another node owns it.

@@ -20,12 +20,14 @@ at once.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from channelstream.core.log import Entry
+from channelstream.engines.registrations import Registrations
 from channelstream.errors import Unavailable
 
 BATCH_ROWS = 512
@@ -53,6 +55,7 @@ class Batch:
         users: names of users, likewise.
         forgotten_channels: names of channels that were forgotten, deleted before anything else of this batch.
         forgotten_users: names of users, likewise.
+        registrations: changes of connections.
         undo: functions that take back its changes of state, called from the last to the first.
         size: bytes of its entries.
     """
@@ -63,6 +66,7 @@ class Batch:
     users: set[str] = field(default_factory=set)
     forgotten_channels: list[str] = field(default_factory=list)
     forgotten_users: list[str] = field(default_factory=list)
+    registrations: Registrations = field(default_factory=Registrations)
     undo: list[Callable[[], None]] = field(default_factory=list)
     size: int = 0
 
@@ -70,9 +74,17 @@ class Batch:
         self.entries.append(entry)
         self.size += entry.size
 
+    def repeat(self, failed: "Batch") -> None:
+        """Add the changes of a batch that was not written, which are older than those to come, without its entries."""
+        self.forgotten_channels += failed.forgotten_channels
+        self.forgotten_users += failed.forgotten_users
+        self.channels |= failed.channels
+        self.users |= failed.users
+        self.registrations.add(failed.registrations)
+
     @property
     def is_full(self) -> bool:
-        rows = len(self.entries) + len(self.channels) + len(self.users)
+        rows = len(self.entries) + len(self.channels) + len(self.users) + self.registrations.size
         return rows >= BATCH_ROWS or self.size >= BATCH_BYTES
 
 
@@ -101,6 +113,7 @@ class GroupCommit:
         self._thread = thread
         self._queue: deque[Batch] = deque()
         self._writing: Batch | None = None
+        self._is_together = False
         self._work = asyncio.Event()
         self.is_failing = False
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -121,9 +134,23 @@ class GroupCommit:
 
     def deferred(self) -> Batch:
         """Return the batch that takes a change which may wait for the next write or retry."""
-        if not self._queue or self._queue[-1].is_full:
+        if not self._queue or (self._queue[-1].is_full and not self._is_together):
             self._queue.append(Batch(asyncio.get_running_loop().create_future()))
         return self._queue[-1]
+
+    @contextmanager
+    def together(self) -> Iterator[Batch]:
+        """Collect all changes of the block in one batch, also those beyond its size, and have it written.
+
+        The block awaits nothing, so a batch exceeds its size by what one turn of the event loop can change.
+        """
+        batch = self.deferred()
+        self._is_together = True
+        try:
+            yield batch
+        finally:
+            self._is_together = False
+        self._work.set()
 
     async def flush(self) -> None:
         """Return when everything that waits now is written.
@@ -187,11 +214,11 @@ class GroupCommit:
         # No await from here to `rejected`: a request would otherwise add to a batch that is being rejected.
         failed = [batch, *self._queue]
         self._queue.clear()
-        self._work.clear()
         try:
             self._writer.rejected(failed)
         except Exception:
             logger.exception(AFTER_FAULT)
+        self._work.clear()
         for failed_batch in failed:
             failed_batch.done.set_result(False)
         # `rejected` may have put changes into a deferred batch, and no caller may come to write it.

@@ -1,10 +1,15 @@
 """Connections, as the node and its engine describe them to each other."""
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from channelstream.core.client_protocol import ClientProtocol
-from channelstream.core.position import ReadRange
+from channelstream.core.position import Offsets, ReadRange
+
+ToJoin = tuple[str, Mapping[str, Any]]
+"""A channel to join, with the settings it gets if it is created."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,18 @@ class Leaving:
     channels: Sequence[str]
 
 
+def in_groups(leaving: Iterable[Leaving], channels: int) -> Iterator[deque[Leaving]]:
+    """Yield connections in groups of at most about so many channels together, of at least one connection."""
+    group, size = deque[Leaving](), 0
+    for each in leaving:
+        group.append(each)
+        size += len(each.channels)
+        if size >= channels:
+            yield group
+            group, size = deque(), 0
+    yield group
+
+
 @dataclass(frozen=True, slots=True)
 class Membership:
     """The channels of a connection, as its owner knows them.
@@ -36,3 +53,19 @@ class Membership:
     member: Member
     channels: Mapping[str, ReadRange | None]
     private: ReadRange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredConnection:
+    """A connection that an engine has kept from the last run of its server.
+
+    Attributes:
+        channels: each with its read range.
+        private: the read range of its user's private messages.
+        offsets: the end of the log in the last run.
+    """
+
+    member: Member
+    channels: Mapping[str, ReadRange]
+    private: ReadRange
+    offsets: Offsets

@@ -22,7 +22,7 @@ from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, Receiver
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.local_log import Lifetimes, LocalLog
-from channelstream.engines.members import Leaving, Member
+from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.slices import Slices, to_its_end, turn_for
 
 
@@ -89,6 +89,9 @@ class MemoryEngine:
             self._log.undo_connect(member)
             raise
         return change
+
+    async def restored_connections(self) -> Sequence[RestoredConnection]:
+        return ()
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         await to_its_end(self.disconnect_all([Leaving(member, channels)]))

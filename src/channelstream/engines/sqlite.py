@@ -1,11 +1,12 @@
-"""The SQLite engine: one process, and a file that keeps logs, positions, settings and user state across a restart.
+"""The SQLite engine: one process, and a file that keeps logs, settings, user state and connections across a restart.
 
 Readers use the same registry in memory as with the memory engine. An event gets its offset at once. A thread writes it
 together with all that arrived meanwhile (`group_commit.py`). Only then, in order, it is committed to memory, delivered, and
 its caller answered. So no client ever has a position or an answer that a crash takes back.
 
 Not everything waits for the disk. A connection is a member as soon as it joins and until it leaves, whatever the disk
-says: to refuse to leave would be absurd. Its presence event is written when that is possible. Settings and
+says: to refuse to leave would be absurd. Its presence event, and its row for a restart (`sqlite_connections.py`), are
+written when that is possible. Who calls waits for that, so what was acknowledged survives a crash. Settings and
 user state do change before they are written, and are undone if the write fails (`undo.py`). Joining and leaving have
 effects that depend on them and cannot be undone, so they wait until such a change is decided (`unwritten.py`).
 """
@@ -13,26 +14,28 @@ effects that depend on them and cannot be undone, so they wait until such a chan
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from channelstream.core.channel import Channel
 from channelstream.core.events import Event, Presence, UsersLeft
 from channelstream.core.log import Accepted, Replay
-from channelstream.core.position import Position
+from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange
 from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.user import State, User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, Receiver
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
 from channelstream.engines.local_log import Lifetimes, LocalLog
-from channelstream.engines.members import Leaving, Member
+from channelstream.engines.members import Leaving, Member, RestoredConnection, ToJoin, in_groups
 from channelstream.engines.sqlite_compaction import Compaction
+from channelstream.engines.sqlite_erasing import Erasing
 from channelstream.engines.sqlite_file import SqliteFile
-from channelstream.engines.sqlite_restore import Restore, Unreadable, leave_event
+from channelstream.engines.sqlite_restore import Restore, leave_event, restore_from
 from channelstream.engines.sqlite_upkeep import Upkeep
 from channelstream.engines.sqlite_writes import writes_of
 from channelstream.engines.undo import undo_channels, undo_user
@@ -40,10 +43,6 @@ from channelstream.engines.unwritten import Unwritten
 from channelstream.errors import ConfigError, Unavailable
 from channelstream.slices import Slices, to_its_end, turn_for
 
-REBUILD_S = 3600.0
-"""The shortest time between two rewrites of the file after texts were edited or deleted, in seconds."""
-ERASE_S = 1.0
-"""The shortest time between two truncations of the write-ahead log after texts were edited or deleted, in seconds."""
 IDLE_GRACE_S = 600.0
 """How long nothing is forgotten after a start, in seconds: clients need time to come back."""
 
@@ -81,9 +80,10 @@ class SqliteEngine:
         self._new_id = new_id
         self._new_epoch = new_epoch
         self._thread = ThreadPoolExecutor(1, "sqlite")
-        self._started_s = self._rebuilt_s = clock.steady()
-        self._erased_s = 0.0
+        self._started_s = clock.steady()
+        self._restored: Sequence[RestoredConnection] = ()
         self._file: SqliteFile
+        self._erasing: Erasing
         self._opened = ExitStack()
         self._log: LocalLog
         self._upkeep: Upkeep
@@ -111,10 +111,11 @@ class SqliteEngine:
         self._receiver = receiver
         async with AsyncExitStack() as refused:
             refused.push_async_callback(self._release)
-            members = await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+            restore = await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+            self._restored = restore.connections
             self._commits = GroupCommit(self, self._thread)
             refused.push_async_callback(self._commits.close)
-            for member in members:
+            for member in restore.left:
                 self._accept(leave_event(self._new_id(), member, self._clock.wall()))
             try:
                 await self._commits.flush()
@@ -122,22 +123,19 @@ class SqliteEngine:
                 raise ConfigError(f"engine: {str(self._path)!r} cannot be written to") from error
             refused.pop_all()
 
-    def _open(self) -> list[tuple[Any, ...]]:
-        """Open the file and restore its contents; return the members at the end of the last run."""
+    def _open(self) -> Restore:
+        """Open the file and restore its contents."""
         self._file = SqliteFile(self._path, self._new_epoch)
         self._opened.callback(self._file.close)
         self._file.rebuild()
+        self._erasing = Erasing(self._file, self._clock)
         stored = self._file.read()
-        try:
-            restore = Restore(stored, self.registry, self._clock)
-        except Unreadable as error:
-            advice = "use the version that wrote it, or put a backup in its place"
-            raise ConfigError(f"engine: {str(self._path)!r} has {error}: {advice}") from error
+        restore = restore_from(stored, self.registry, self._clock, self._path)
         self._clock_offset_s = restore.clock_offset_s
         begin = Position.single(stored.meta["epoch"], restore.offset)
         self._log = LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)
         self._upkeep = Upkeep(self.registry, self._clock, restore.clock_offset_s)
-        return stored.members
+        return restore
 
     async def _release(self) -> None:
         """Close the file, if it was opened, so that another server can use it; then end the thread."""
@@ -176,7 +174,7 @@ class SqliteEngine:
         changes = writes_of(batch, self.registry, committed, self._clock_offset_s, self._commits.is_failing)
         compaction = Compaction(batch.entries, self.registry)
         file, clock_offset_s, entries = self._file, self._clock_offset_s, batch.entries
-        erases = self._erasing(compaction.supersedes)
+        erases = self._erasing.after_write(self._trimming, compaction.supersedes)
 
         def write() -> None:
             after = changes.after(entries, compaction, clock_offset_s)
@@ -184,17 +182,6 @@ class SqliteEngine:
             erases()
 
         return write
-
-    def _erasing(self, supersedes: bool) -> Callable[[], None]:
-        """Return the function to call after a write, so that no edited or deleted text stays in the files."""
-        now_s = self._clock.steady()
-        if self._trimming and now_s - self._rebuilt_s >= REBUILD_S:
-            self._rebuilt_s = now_s
-            return self._file.rebuild
-        if self._trimming or (supersedes and now_s - self._erased_s >= ERASE_S):
-            self._erased_s = now_s
-            return self._file.empty_wal
-        return lambda: None
 
     async def written(self, batch: Batch) -> None:
         if self._trimming:
@@ -217,21 +204,18 @@ class SqliteEngine:
     def rejected(self, batches: list[Batch]) -> None:
         if self._trimming:
             self._upkeep.failed()
-        for batch in reversed(batches):
-            for undo in reversed(batch.undo):
-                undo()
-        self._log.roll_back(entry for batch in batches for entry in batch.entries)
-        deferred = self._commits.deferred()
-        for batch in batches:
-            deferred.forgotten_channels += batch.forgotten_channels
-            deferred.forgotten_users += batch.forgotten_users
-            deferred.channels |= batch.channels
-            deferred.users |= batch.users
+        with self._commits.together() as deferred:
+            for batch in batches:
+                deferred.repeat(batch)
+            for batch in reversed(batches):
+                for undo in reversed(batch.undo):
+                    undo()
+            entries = [entry for batch in batches for entry in batch.entries]
+            self._log.roll_back(entries)
             # Membership is not undone, so its events must be announced: they get new offsets and are written later.
-            for entry in batch.entries:
+            for entry in entries:
                 if isinstance(entry.event, Presence | UsersLeft):
-                    repeated = self._log.assign(entry.event)
-                    self._commits.deferred().add(repeated)
+                    deferred.add(self._log.assign(entry.event))
 
     # -- the port
 
@@ -256,11 +240,15 @@ class SqliteEngine:
         self._commits.check_room()
         undo = undo_user(self.registry, member.user, self._clock, connected=True)
         announced_before = self._public_state(member.user)
-        change = self._log.connect(member, update)
-        self._log.announce_rest(member.user)
-        batch = self._commits.batch()
+        with self._commits.together() as batch:
+            change = self._log.connect(member, update)
+            self._log.announce_rest(member.user)
+            self._save_user(batch, member.user, undo, announced_before)
+            private = ReadRange.granted(self._log.committed, since, self.position.epochs, 0)
+            batch.registrations.connect(member, private)
+            batch.undo.append(lambda: self._commits.deferred().registrations.end(member.conn_id))
         try:
-            await self._save_user(member.user, undo, announced_before)
+            await self._commits.flush()
         except asyncio.CancelledError:
             # The caller is gone and will not unregister it. A rejected batch does so by its undo.
             batch.done.add_done_callback(lambda done: self._undo_connect(done, member))
@@ -270,7 +258,13 @@ class SqliteEngine:
     def _undo_connect(self, done: "asyncio.Future[bool]", member: Member) -> None:
         if not done.cancelled() and done.result():
             self._log.undo_connect(member)
-            self._commits.deferred().users.add(member.user)
+            batch = self._commits.batch()
+            batch.users.add(member.user)
+            batch.registrations.end(member.conn_id)
+
+    async def restored_connections(self) -> Sequence[RestoredConnection]:
+        restored, self._restored = self._restored, ()
+        return restored
 
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         self._commits.check_room()
@@ -280,7 +274,8 @@ class SqliteEngine:
         if change is not None:
             # In one turn: a failed write takes back the state and its events together.
             self._log.announce_rest(name)
-            await self._save_user(name, undo, announced_before)
+            self._save_user(self._commits.batch(), name, undo, announced_before)
+            await self._commits.flush()
         return change
 
     def _public_state(self, name: str) -> State:
@@ -288,18 +283,16 @@ class SqliteEngine:
         user = self.registry.users.get(name)
         return user.public_state if user else {}
 
-    async def _save_user(self, name: str, undo: Callable[[], None], announced_before: State) -> None:
-        """Write a user, and wait for it.
+    def _save_user(self, batch: Batch, name: str, undo: Callable[[], None], announced_before: State) -> None:
+        """Have a user written with a batch.
 
         Args:
             announced_before: its public state before the change. If that is the same, joining does not have to wait.
         """
-        batch = self._commits.batch()
         batch.users.add(name)
         batch.undo.append(undo)
         if self._public_state(name) != announced_before:
             self._unwritten.track([("user", name)], batch.done)
-        await self._commits.flush()
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
         self._commits.check_room()
@@ -322,9 +315,7 @@ class SqliteEngine:
         waiting, joined = deque(channels.items()), dict[str, int]()
         try:
             while waiting:
-                new = self._log.join_next(member, waiting, joined)
-                if new:
-                    self._commits.batch().channels.update(new)
+                self._join_next(member, waiting, joined, since)
                 if waiting:
                     await asyncio.sleep(0)
                     await self._unwritten.written((name for name, _ in waiting), [member.user])
@@ -332,9 +323,21 @@ class SqliteEngine:
             with suppress(Unavailable):
                 await self._commits.flush()
         except BaseException:  # Cancelled, or a bug: the call has failed, so nothing stays joined.
-            self._log.leave(member, joined)
+            with self._commits.together() as batch:
+                self._log.leave(member, joined)
+                batch.registrations.leave(member.conn_id, joined)
             raise
         return joined
+
+    def _join_next(
+        self, member: Member, waiting: deque[ToJoin], joined: dict[str, int], since: Position | None
+    ) -> None:
+        before = len(joined)
+        with self._commits.together() as batch:
+            batch.channels.update(self._log.join_next(member, waiting, joined))
+            new, epochs = islice(joined.items(), before, None), self.position.epochs
+            ranges = {name: ReadRange.granted(offset, since, epochs, 0) for name, offset in new}
+            batch.registrations.join(member.conn_id, ranges)
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
         """Leave at once, or in several short turns; the presence event is delivered when it is written."""
@@ -343,24 +346,35 @@ class SqliteEngine:
         waiting, left = deque(channels), list[str]()
         try:
             while waiting:
-                self._log.leave_next(member, waiting, left)
+                with self._commits.together() as batch:
+                    count = len(left)
+                    self._log.leave_next(member, waiting, left)
+                    batch.registrations.leave(member.conn_id, left[count:])
                 if waiting:
                     await asyncio.sleep(0)
                     await self._unwritten.written(waiting)
-            await turn_for(len(left))
+            with suppress(Unavailable):  # It has left, whatever the disk says.
+                await self._commits.flush()
         except BaseException:
-            self._log.join(member, left)
+            again = deque[ToJoin]((name, {}) for name in left)
+            while again:
+                # After a restart it is unknown what it could read before.
+                self._join_next(member, again, {}, UNKNOWN_POSITION)
             raise
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
+        """Unregister, and wait until that is written; if it cannot be, the connection ends nevertheless."""
         await to_its_end(self.disconnect_all([Leaving(member, channels)]))
+        await self._commits.flush()
 
     async def disconnect_all(self, leaving: Sequence[Leaving]) -> None:
         """Unregister in many short turns; the presence events are delivered when they are written."""
-        for batch in _groups(leaving):
-            while batch:
-                await self._unwritten.written(name for each in batch for name in each.channels)
-                disconnected = self._log.disconnect_next(batch)
+        for group in in_groups(leaving, CHANNELS_AT_ONCE):
+            for each in group:
+                self._commits.batch().registrations.end(each.member.conn_id)
+            while group:
+                await self._unwritten.written(name for each in group for name in each.channels)
+                disconnected = self._log.disconnect_next(group)
                 self._commits.deferred().users.update(member.user for member in disconnected)
                 await asyncio.sleep(0)
 
@@ -384,15 +398,3 @@ class SqliteEngine:
         batch = self._commits.batch()
         batch.forgotten_channels += forgotten.channels
         batch.forgotten_users += forgotten.users
-
-
-def _groups(leaving: Iterable[Leaving]) -> Iterator[deque[Leaving]]:
-    """Yield connections in groups of at most about `CHANNELS_AT_ONCE` channels together, of at least one connection."""
-    group, size = deque[Leaving](), 0
-    for each in leaving:
-        group.append(each)
-        size += len(each.channels)
-        if size >= CHANNELS_AT_ONCE:
-            yield group
-            group, size = deque(), 0
-    yield group

@@ -9,9 +9,10 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from channelstream.engines import sqlite_connections
 from channelstream.engines.sqlite_faults import NotWritten, why_unusable
 from channelstream.engines.sqlite_rows import PUT_META, SCHEMA, Bulk, Row
 from channelstream.errors import ConfigError
@@ -26,6 +27,8 @@ ROWS_AT_ONCE = 64
 """Rows in one statement. SQLite takes 32,766 parameters, and its cache keeps only some statements prepared."""
 WAL_LIMIT_BYTES = 64 << 20
 """The length to which the write-ahead log is truncated when it was longer."""
+CONNECTIONS_OF = "connections"
+"""The key in `meta` that names the run whose connections the file has; a version that keeps none leaves it as it is."""
 ERASED = "erased"
 """The key in `meta` that says whether anything was erased since the file was rewritten."""
 
@@ -38,11 +41,13 @@ class Stored:
     """The contents of a file."""
 
     meta: dict[str, str]
-    channels: list[Row]
-    users: list[Row]
-    members: list[Row]
-    events: list[Row]
-    history: list[Row]
+    channels: list[Row] = field(default_factory=list)
+    users: list[Row] = field(default_factory=list)
+    members: list[Row] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
+    connections: list[Row] = field(default_factory=list)
+    subscriptions: list[Row] = field(default_factory=list)
 
 
 class SqliteFile:
@@ -95,6 +100,7 @@ class SqliteFile:
             self._database.executescript(
                 f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
             )
+        self._database.executescript(sqlite_connections.SCHEMA)
 
     def _check_format(self) -> None:
         version = self._pragma("user_version")
@@ -114,12 +120,20 @@ class SqliteFile:
         return int(value)
 
     def _name_run(self, new_epoch: Callable[[], str]) -> None:
-        """Write the name of this run into the file and beside it; begin a new epoch if the two names differ."""
-        meta = dict(self._database.execute("SELECT key, value FROM meta WHERE key IN ('run', 'epoch')"))
+        """Write the name of this run into the file and beside it; begin a new epoch if the two names differ.
+
+        Connections that the last run has not written are dropped.
+        """
+        names = f"('run', 'epoch', '{CONNECTIONS_OF}')"
+        meta = dict(self._database.execute(f"SELECT key, value FROM meta WHERE key IN {names}"))  # noqa: S608
         run, epoch, last_run = new_epoch(), meta.get("epoch"), meta.get("run")
-        if not (epoch and isinstance(epoch, str) and str(last_run).encode() == os.pread(self._lock, 64, 0)):
+        is_continued = str(last_run).encode() == os.pread(self._lock, 64, 0)
+        if not (epoch and isinstance(epoch, str) and is_continued):
             epoch = run
-        self.write([(PUT_META, [("run", run), ("epoch", epoch)])])
+        if epoch == run or meta.get(CONNECTIONS_OF) != last_run:
+            for statement in sqlite_connections.EMPTY_TABLES:
+                self._database.execute(statement)
+        self.write([(PUT_META, [("run", run), ("epoch", epoch), (CONNECTIONS_OF, run)])])
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, run.encode(), 0)
         os.fsync(self._lock)
@@ -146,6 +160,8 @@ class SqliteFile:
                 self._all("SELECT * FROM members ORDER BY channel, user"),
                 self._all("SELECT * FROM events ORDER BY seq"),
                 self._all("SELECT * FROM history ORDER BY seq"),
+                self._all(sqlite_connections.READ_CONNECTIONS),
+                self._all(sqlite_connections.READ_SUBSCRIPTIONS),
             )
 
     def _all(self, sql: str, *values: object) -> list[Row]:

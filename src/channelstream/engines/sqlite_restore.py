@@ -6,8 +6,9 @@ server runs always counts. If the wall clock is set back between two runs, the c
 time; if it is set forward, the difference counts as idle time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,13 +16,17 @@ import msgspec
 from channelstream.core.channel import ChannelSettings
 from channelstream.core.events import Presence
 from channelstream.core.log import Entry
+from channelstream.core.position import ReadRange
 from channelstream.core.registry import Moment, Registry
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State
 from channelstream.engines.base import Clock, moment
 from channelstream.engines.event_codec import UnreadableEvent
+from channelstream.engines.members import Member, RestoredConnection
+from channelstream.engines.sqlite_connections import read_connections, read_subscriptions
 from channelstream.engines.sqlite_file import Stored
 from channelstream.engines.sqlite_rows import Row, read_event
+from channelstream.errors import ConfigError
 
 _ChannelRow = tuple[str, str, Any, int, int, float | None]
 _UserRow = tuple[str, str, Any, Any, int, float | None]
@@ -75,6 +80,8 @@ class Restore:
     Attributes:
         offset: the offset of the last event.
         clock_offset_s: seconds from the clock of the entries to that of the file.
+        connections: those of the last run.
+        left: the rows of the members of the last run that have none of these connections.
     """
 
     def __init__(self, stored: Stored, registry: Registry, clock: Clock) -> None:
@@ -102,6 +109,14 @@ class Restore:
             shown = {row[2]: self._entry(row[2], row[3], row[4:]) for row in stored.history}
             written = {row[0]: self._entry(row[0], row[1], row[4:]) for row in stored.events}
         self._add_entries(shown, written)
+        with _reading("a connection"):
+            ranges = read_subscriptions(stored.subscriptions)
+            connections = read_connections(stored.connections)
+        self.connections = [
+            self._add_connection(member, private, ranges.pop(member.conn_id, {}))
+            for member, private in connections
+        ]
+        self.left = [row for row in stored.members if not self._is_member(*row)]
 
     def _add_channel(self, row: _ChannelRow, patch: dict[str, Any]) -> None:
         name, channel_id, _, log_floor, history_floor, active_s = row
@@ -114,6 +129,25 @@ class Restore:
         user = self._registry.open_user(name, state, log_floor, self._active(active_s))
         user.id = user_id
         user.publish_keys(public_keys)
+
+    def _add_connection(
+        self, member: Member, private: ReadRange, ranges: Mapping[str, ReadRange]
+    ) -> RestoredConnection:
+        """Register a connection as a member of its channels, announced as it is."""
+        user = self._registry.open_user(member.user, {}, self.offset, self._now)
+        self._registry.connect(user)
+        channels: dict[str, ReadRange] = {}
+        for name, read_range in ranges.items():
+            channel = self._registry.open_channel(name, {}, self.offset, self._now)
+            self._registry.add_member(channel, user, member.protocol.presence, self._now)
+            channels[channel.name] = read_range
+        # All connections of a user share one text of the name.
+        registered = Member(member.conn_id, user.name, member.protocol)
+        return RestoredConnection(registered, channels, private, (self.offset,))
+
+    def _is_member(self, name: str, user: str, _announced: int) -> bool:
+        channel = self._registry.channels.get(name)
+        return channel is not None and user in channel.users
 
     def _active(self, active_s: float | None) -> Moment:
         """Return the time of last use: now if it was in use when the last run ended, and never later than now."""
@@ -142,6 +176,19 @@ class Restore:
         channel = self._registry.channels.get(shown.event.channel)
         if channel is not None and shown.offset > channel.history.floor:
             self._registry.update_history(channel, shown)
+
+
+def restore_from(stored: Stored, registry: Registry, clock: Clock, path: Path) -> Restore:
+    """Fill an empty registry with the contents of a file.
+
+    Raises:
+        ConfigError: a row is damaged, or a newer version has written it.
+    """
+    try:
+        return Restore(stored, registry, clock)
+    except Unreadable as error:
+        advice = "use the version that wrote it, or put a backup in its place"
+        raise ConfigError(f"engine: {str(path)!r} has {error}: {advice}") from error
 
 
 def leave_event(uuid: str, member: Row, wall_s: float) -> Presence:

@@ -7,7 +7,9 @@ from channelstream.core.events import Presence, UsersLeft
 from channelstream.core.log import Entry
 from channelstream.core.registry import Registry
 from channelstream.engines.group_commit import Batch
+from channelstream.engines.registrations import Registrations
 from channelstream.engines.sqlite_compaction import Compaction
+from channelstream.engines.sqlite_connections import registration_writes
 from channelstream.engines.sqlite_file import Writes
 from channelstream.engines.sqlite_rows import (
     DROP_CHANNELS,
@@ -33,10 +35,12 @@ class BatchWrites:
     Attributes:
         before: the probe, and deletions of forgotten channels and users.
         state: channels and users as they were when the batch was sealed.
+        registrations: changes of connections.
     """
 
     before: Writes
     state: Writes
+    registrations: Registrations
 
     def after(self, entries: Sequence[Entry], compaction: Compaction, clock_offset_s: float) -> Writes:
         """Return the writes after those of the upkeep; call it in the thread, since it encodes.
@@ -49,6 +53,7 @@ class BatchWrites:
             *self.state,
             *compaction.floors(),
             *_member_writes(entries),
+            *registration_writes(self.registrations),
         ]
 
 
@@ -74,7 +79,7 @@ def writes_of(
         (PUT_CHANNELS, [channel_row(channel, committed, clock_offset_s) for channel in channels if channel]),
         (PUT_USERS, [user_row(user, clock_offset_s) for user in users if user]),
     ]
-    return BatchWrites(before, state)
+    return BatchWrites(before, state, batch.registrations)
 
 
 def _member_writes(entries: Sequence[Entry]) -> Writes:

@@ -14,11 +14,13 @@ class NodeLimits:
         channels_per_connection: channels one connection may be in; more are refused with 422.
         unattached_s: life of a connection that never had a stream, in seconds. How long it outlives a stream depends
             on the transport and is passed to `detached`.
+        restored_s: life of a connection that outlived a restart of its server, in seconds from that start.
     """
 
     connections: int = 1_000_000
     channels_per_connection: int = 1000
     unattached_s: float = 15.0
+    restored_s: float = 15.0
 
     def check_channel_count(self, count: int) -> None:
         """Raise Invalid if a connection may not have so many channels."""

@@ -30,12 +30,13 @@ from channelstream.core.log import PRIVATE
 from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, shard_of
 from channelstream.core.user import UserChange, UserUpdate
 from channelstream.engines.base import Clock, Directory, EventLog
-from channelstream.engines.members import Leaving, Member
+from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
 from channelstream.service.commands import Answer, Command, End, Release, Subscribe, Unsubscribe, parse_since
 from channelstream.service.disconnect_queue import DisconnectQueue
 from channelstream.service.limits import NodeLimits
 from channelstream.service.locks import Lock, Locks
+from channelstream.service.restoring import restore
 from channelstream.service.signals import Signals
 from channelstream.slices import Slices
 
@@ -84,6 +85,15 @@ class LocalConnections:
         self._hub.add(connection)
         self._deadlines.set(connection, deadline_s)
         return connection
+
+    async def restore(self, kept: Sequence[RestoredConnection]) -> None:
+        """Hold connections of the last run; each ends unless a stream attaches within `restored_s`.
+
+        Needs no locks: nothing is served yet.
+        """
+        deadline_s = await restore(kept, self._hub, self._clock.steady, self._limits.restored_s)
+        for connection in self._hub.connections.values():
+            self._deadlines.set(connection, deadline_s)
 
     async def register(
         self, connection: Connection, update: UserUpdate, since: Position | None
@@ -283,9 +293,7 @@ class LocalConnections:
 
     def _read_range(self, name: str, joined: int, since: Position | None) -> ReadRange:
         """Return the range that may be read of a channel, or of a user's private messages, joined at this offset."""
-        if since is None:
-            return ReadRange.of(joined)
-        return ReadRange.of(joined, since.offset_in(self._log.position.epochs, self._shard(name)))
+        return ReadRange.granted(joined, since, self._log.position.epochs, self._shard(name))
 
     # -- streams attach and detach
 

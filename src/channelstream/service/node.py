@@ -82,7 +82,7 @@ class Node:
         self._publishing = Publishing(engine, hub)
 
     async def start(self) -> None:
-        """Start the engine, and receive its events from the current end of its log on.
+        """Start the engine, restore its connections, and receive its events from the current end of its log on.
 
         Raises:
             ConfigError: the engine cannot be used as it is configured.
@@ -90,6 +90,7 @@ class Node:
         self._cluster.serve(ClusterCalls(self.hub, self._handover))
         await self._engine.start(self)
         self.hub.offsets = self._engine.position.offsets
+        await self._local.restore(await self._engine.restored_connections())
 
     async def close(self) -> None:
         """Stop the engine; everything that was acknowledged is as durable as the engine promises."""

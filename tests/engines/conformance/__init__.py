@@ -3,13 +3,13 @@
 | port | files |
 | --- | --- |
 | `EventLog` | `event_log.py`, `compaction.py` |
-| `Directory` | `directory.py`, `presence.py` |
+| `Directory` | `directory.py`, `presence.py`; `restarts.py` for connections that outlive their server |
 | `Cluster` | `cluster.py`; `nodes.py` for what nodes owe each other |
 
 A test module of an engine imports everything from here and provides the fixture `make_engine`, a function that takes
 a `Setup` and returns an engine that has not been started. Engines whose receiver is called after `publish` returns
 override the fixture `settle`, a coroutine function that returns once everything accepted has been delivered. An engine that
-several nodes can share also runs `nodes.py`.
+several nodes can share also runs `nodes.py`. One that keeps connections also runs `restarts.py`, with its fixtures.
 """
 
 from tests.engines.conformance.cluster import *  # noqa: F403

@@ -23,6 +23,14 @@ from channelstream.engines.members import Member
 from channelstream.errors import Invalid
 from channelstream.wire.channelstream import V07
 
+# -- a start
+
+
+def test_the_first_start_restores_no_connections(lab: Lab) -> None:
+    """There was no run before, or its connections have left with their node."""
+    assert list(lab.run(lab.engine.restored_connections())) == []
+
+
 # -- users
 
 

@@ -32,7 +32,7 @@ from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, Receiver
 from channelstream.engines.local_log import Lifetimes
-from channelstream.engines.members import Leaving, Member
+from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.claims import Claims
@@ -224,6 +224,10 @@ class RedisEngine:
         self, member: Member, update: UserUpdate, since: Position | None = None
     ) -> UserChange | None:
         return await self._connections.connect(member, update, since)
+
+    async def restored_connections(self) -> Sequence[RestoredConnection]:
+        """Return none: a node that starts is a new one, and the connections of a dead node end with its lease."""
+        return ()
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         await self._connections.disconnect(member, channels)

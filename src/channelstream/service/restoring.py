@@ -1,0 +1,35 @@
+"""Puts the connections of the last run into the hub, where they wait for their streams."""
+
+from collections.abc import Callable, Sequence
+
+from channelstream.core.connection import Connection, Step
+from channelstream.core.hub import Hub
+from channelstream.engines.members import RestoredConnection
+from channelstream.slices import Slices
+
+
+async def restore(
+    kept: Sequence[RestoredConnection], hub: Hub, now: Callable[[], float], grace_s: float
+) -> float:
+    """Restore connections, in short turns of the event loop, and return when they end unless a stream attaches.
+
+    Args:
+        now: a clock that never jumps, in seconds.
+        grace_s: how long each waits, counted from the end of this call: the first ones wait for the last ones.
+    """
+
+    def add(each: RestoredConnection) -> Connection:
+        member = each.member
+        connection = Connection(member.conn_id, member.user, member.protocol, each.offsets, 0.0)
+        connection.move(Step.RESTORE)
+        connection.private = each.private
+        hub.add(connection)
+        for name, read_range in each.channels.items():
+            hub.subscribe(connection, name, read_range)
+        return connection
+
+    restored = await Slices(now).each(kept, add)
+    deadline_s = now() + grace_s
+    for connection in restored:
+        connection.deadline_s = deadline_s
+    return deadline_s

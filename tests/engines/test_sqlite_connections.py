@@ -1,0 +1,254 @@
+"""Connections in the SQLite engine's file: what every engine that keeps them must do, and tests of this file alone."""
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.engines.conformance.lab import EMPTY, Lab
+from tests.engines.conformance.restarts import *  # noqa: F403
+from tests.engines.conformance.restarts import ANN, Crash, about
+from tests.engines.test_sqlite import Runs
+
+from channelstream.engines import group_commit
+from channelstream.engines.base import Engine
+from channelstream.engines.members import Member
+from channelstream.engines.sqlite import SqliteEngine
+from channelstream.engines.sqlite_connections import PUT_SUBSCRIPTIONS
+from channelstream.engines.sqlite_rows import PUT_MEMBERS
+from channelstream.errors import Unavailable
+from channelstream.wire.channelstream import V07
+
+
+async def flush(engine: Engine) -> None:
+    assert isinstance(engine, SqliteEngine)
+    await engine.flush()
+
+
+async def killed(engine: SqliteEngine) -> None:
+    """End as a killed process does: what is committed stays."""
+    engine._commits._task.cancel()
+    await engine._release()
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path / "state.db")
+
+
+class Server:
+    """One file, and the lab of the server that uses it."""
+
+    def __init__(self, runner: asyncio.Runner, runs: Runs) -> None:
+        self._runner = runner
+        self._runs = runs
+        self._numbers = iter(range(1_000_000, 9_000_000, 1_000_000))
+        self.lab = self._open()
+
+    def _open(self) -> Lab:
+        self._runs.begun = next(self._numbers)
+        return Lab(self._runner, self._runs.engine(), self._runs.setup, flush)
+
+    def crash(self) -> Lab:
+        self.end()
+        self.lab = self._open()
+        return self.lab
+
+    def end(self) -> None:
+        engine = self.lab.engine
+        assert isinstance(engine, SqliteEngine)
+        self._runner.run(killed(engine))
+
+
+@pytest.fixture
+def server(runs: Runs) -> Iterator[Server]:
+    with asyncio.Runner() as runner:
+        server = Server(runner, runs)
+        yield server
+        server.end()
+
+
+@pytest.fixture
+def begun(server: Server) -> Lab:
+    return server.lab
+
+
+@pytest.fixture
+def crash(server: Server) -> Crash:
+    return server.crash
+
+
+async def register(engine: SqliteEngine, member: Member = ANN, *channels: str) -> None:
+    await engine.connect(member, EMPTY)
+    await engine.join(member, {name: {"notify_presence": True} for name in channels})
+
+
+async def restart(runs: Runs) -> tuple[list[str], list[tuple[str, bool]]]:
+    """Open the file once; return the ids of its connections, and who was announced."""
+    engine, recorder = await runs.open()
+    found = [each.member.conn_id for each in await engine.restored_connections()]
+    await killed(engine)
+    return found, [each for entry in recorder.entries for each in about(entry.event)]
+
+
+def test_a_server_that_is_stopped_keeps_its_connections(runs: Runs) -> None:
+    """As one that is killed: their clients come back to the next one."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await register(engine, ANN, "a")
+        await engine.close()
+        assert await restart(runs) == (["of-ann"], [])
+
+    asyncio.run(life())
+
+
+def _as_of_an_older_version(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(
+            "DROP TABLE connections; DROP TABLE subscriptions; DELETE FROM meta WHERE key = 'connections'"
+        )
+
+
+def _used_by_an_older_version(path: Path) -> None:
+    """It names its run in the file and beside it, and leaves what it does not know."""
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE meta SET value = 'later' WHERE key = 'run'")
+        database.commit()
+    Path(f"{path}-lock").write_text("later")
+
+
+def _a_backup(path: Path) -> None:
+    shutil.move(path, path.with_name("backup.db"))
+    Path(f"{path}-lock").write_text("another run")
+    shutil.move(path.with_name("backup.db"), path)
+
+
+@pytest.mark.parametrize("change", [_as_of_an_older_version, _used_by_an_older_version, _a_backup])
+def test_connections_of_another_run_have_left(runs: Runs, change: Callable[[Path], None]) -> None:
+    """Such as have ended since must not come back; the members are announced to have left, once."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await register(engine, ANN, "a")
+        await engine.close()
+        change(runs.path)
+        assert await restart(runs) == ([], [("ann", False)])
+        assert await restart(runs) == ([], [])
+
+    asyncio.run(life())
+
+
+def test_columns_of_a_newer_version_are_no_obstacle(runs: Runs) -> None:
+    """Only the columns that this version knows are read."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await register(engine, ANN, "a")
+        await engine.close()
+        with closing(sqlite3.connect(runs.path)) as database:
+            for table in ("connections", "subscriptions"):
+                database.execute(f"ALTER TABLE {table} ADD COLUMN newer TEXT DEFAULT 'x'")
+            database.commit()
+        assert await restart(runs) == (["of-ann"], [])
+
+    asyncio.run(life())
+
+
+BOB, CID = Member("of-bob", "bob", V07), Member("of-cid", "cid", V07)
+
+
+def test_what_the_disk_refuses_is_taken_back_or_written_later(runs: Runs) -> None:
+    """A new connection is taken back; who joins, leaves or ends has done so, which is written when that is possible."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await register(engine, BOB, "a", "b")
+        await register(engine, CID, "a")
+        write, engine._file.write = engine._file.write, _refuse  # type: ignore[method-assign]
+        with pytest.raises(Unavailable):
+            await engine.connect(ANN, EMPTY)
+        await engine.join(BOB, {"c": {}})
+        await engine.leave(BOB, ["b"])
+        with pytest.raises(Unavailable):
+            await engine.disconnect(CID, ["a"])
+        engine._file.write = write  # type: ignore[method-assign]
+        await engine.configure({"z": {}})
+        await killed(engine)
+        again, _ = await runs.open()
+        [found] = await again.restored_connections()
+        assert (found.member, set(found.channels)) == (BOB, {"a", "c"})
+        await killed(again)
+
+    asyncio.run(life())
+
+
+def test_a_cancelled_connect_is_not_restored(runs: Runs) -> None:
+    """Its caller was not answered and does not unregister it."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        asking = asyncio.create_task(engine.connect(ANN, EMPTY))
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        await engine.flush()
+        await asyncio.sleep(0)
+        await engine.flush()
+        await killed(engine)
+        assert await restart(runs) == ([], [])
+
+    asyncio.run(life())
+
+
+def test_a_cancelled_join_is_not_restored_and_a_cancelled_leave_is(runs: Runs) -> None:
+    """Both are taken back; of a channel that was left and joined again, what was missed cannot be proven."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await register(engine, ANN, "a")
+        for work in (engine.join(ANN, {"b": {}}), engine.leave(ANN, ["a"])):
+            asking = asyncio.create_task(work)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            assert asking.cancelled()
+        await engine.flush()
+        await killed(engine)
+        again, _ = await runs.open()
+        [found] = await again.restored_connections()
+        assert {name: read_range.since for name, read_range in found.channels.items()} == {"a": -1}
+        await killed(again)
+
+    asyncio.run(life())
+
+
+def test_a_join_and_its_announcement_are_written_at_once(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However full the batch is: a crash between two writes would leave a member that nobody has announced."""
+    monkeypatch.setattr(group_commit, "BATCH_ROWS", 1)
+    written: list[tuple[int, int]] = []
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        write = engine._file.write
+
+        def spy(writes: Any, erases: bool = False) -> None:
+            rows = {bulk: rows for bulk, rows in writes if rows}
+            written.append((len(rows.get(PUT_SUBSCRIPTIONS, ())), len(rows.get(PUT_MEMBERS, ()))))
+            write(writes, erases)
+
+        engine._file.write = spy  # type: ignore[method-assign]
+        await register(engine, ANN, *(f"c{number}" for number in range(40)))
+        await killed(engine)
+
+    asyncio.run(life())
+    assert [each for each in written if any(each)] == [(40, 40)]
+
+
+def _refuse(_writes: object, erases: bool = False) -> None:
+    raise OSError("The disk is full.")
