@@ -1,6 +1,7 @@
 """Access to the admin pages."""
 
 from collections.abc import Callable
+from urllib.parse import urlencode
 
 import pytest
 from httpx import Client
@@ -41,10 +42,14 @@ DATA = [
 
 @pytest.mark.parametrize("path", GUARDED)
 def test_a_stranger_is_sent_to_the_form(browser: Client, path: str) -> None:
-    """Without credentials a browser is answered 302 to the sign-in form, whether its user asks or a page."""
+    """Without credentials a browser is answered 302 to the sign-in form, whether its user asks or a page.
+
+    The form leads back to what was asked for.
+    """
+    wanted = "" if path == "/admin" else f"?{urlencode({'next': path})}"
     for headers in ({"accept": "text/html,*/*;q=0.8"}, {"sec-fetch-mode": "cors"}):
         answer = browser.get(path, headers=headers)
-        assert (answer.status_code, answer.headers["location"]) == (302, "/admin/sign_in"), headers
+        assert (answer.status_code, answer.headers["location"]) == (302, f"/admin/sign_in{wanted}"), headers
 
 
 @pytest.mark.parametrize("path", DATA)

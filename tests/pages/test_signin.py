@@ -1,6 +1,7 @@
 """Signing in to the admin pages, and out."""
 
 from collections.abc import Callable
+from html import escape
 
 import pytest
 from httpx import Client
@@ -28,6 +29,42 @@ def test_right_password_gives_a_cookie_that_opens_the_panel(browser: Client) -> 
     assert "Secure" not in cookie
     assert browser.get("/admin").status_code == 200
     assert browser.get("/admin/sign_in").headers["location"] == "/admin"
+
+
+@pytest.mark.parametrize(
+    ("asked", "reached"),
+    [
+        ("/admin/channel?name=a%26b&x=1", "/admin/channel?name=a%26b&x=1"),
+        ("/api-explorer", "/api-explorer"),
+        ("", "/admin"),
+        ("https://evil.test/admin", "/admin"),
+        ("//evil.test", "/admin"),
+        ("/\\\\evil.test", "/admin"),
+        ("/admin/sign_out", "/admin"),
+        ("/demo", "/admin"),
+        ("/admin/user?name=" + "%" * 983, "/admin/user?name=" + "%" * 983),
+        ("/admin/user?name=" + "%" * 984, "/admin"),
+    ],
+)
+def test_a_sign_in_leads_to_the_page_that_was_asked_for(browser: Client, asked: str, reached: str) -> None:
+    """Also after a wrong password; never to another site, nor to a page that needs no sign-in."""
+    form = browser.get("/admin/sign_in", params={"next": asked}).text
+    assert f'name="next" value="{escape(reached)}"' in form
+    again = browser.post(
+        "/admin/sign_in", data={"username": "admin", "password": "wrong", "next": asked}
+    ).text
+    assert f'name="next" value="{escape(reached)}"' in again
+    assert browser.post("/admin/sign_in", data=RIGHT | {"next": asked}).headers["location"] == reached
+    assert browser.get("/admin/sign_in", params={"next": asked}).headers["location"] == reached
+
+
+def test_the_page_that_was_asked_for_has_no_prefix_of_a_proxy(open_browser: Callable[..., Client]) -> None:
+    """The sign-in adds it again."""
+    browser = open_browser(prefix="/push")
+    location = browser.get("/push/admin/users").headers["location"]
+    assert location == "/push/admin/sign_in?next=%2Fadmin%2Fusers"
+    answer = browser.post("/push/admin/sign_in", data=RIGHT | {"next": "/admin/users"})
+    assert answer.headers["location"] == "/push/admin/users"
 
 
 def test_cookie_is_secure_over_https(open_browser: Callable[..., Client]) -> None:

@@ -4,6 +4,7 @@ import hmac
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
+from urllib.parse import urlencode
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from starlette.requests import Request
@@ -17,6 +18,10 @@ from channelstream.pages.throttle import Throttle
 COOKIE = "auth_tkt"
 """The name that 0.7 gave the cookie."""
 COOKIE_AGE_S = 30 * 24 * 3600
+HOME = "/admin"
+"""The page that a sign-in leads to if no other was asked for."""
+NEXT = "next"
+"""The parameter of the sign-in form with the page that was asked for, without the prefix of a proxy."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -113,8 +118,13 @@ class Gate:
 
 
 def to_sign_in(request: Request) -> Response:
-    """Send a browser without credentials to the sign-in form."""
-    return redirect(request, "/admin/sign_in")
+    """Send a browser without credentials to the sign-in form, which leads back to the page."""
+    wanted = request.url.path.removeprefix(root(request))
+    if request.url.query:
+        wanted += f"?{request.url.query}"
+    if request.method != "GET" or wanted == HOME:
+        return redirect(request, "/admin/sign_in")
+    return redirect(request, f"/admin/sign_in?{urlencode({NEXT: wanted})}")
 
 
 def _equal(one: str, other: str) -> bool:

@@ -8,11 +8,15 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from channelstream.errors import TooManyRequests
-from channelstream.pages.access import Gate
+from channelstream.pages.access import HOME, NEXT, Gate
 from channelstream.pages.html import Renderer, redirect
 from channelstream.pages.origin import is_same_origin
 
 FORM_BYTES = 4096
+PAGES = (HOME, "/api-explorer")
+"""How the paths begin that a sign-in may lead to: nowhere but to pages that it opens."""
+PAGE_CHARS = 1000
+"""Longest path and query that a sign-in leads to: urlencoded they fit into a form."""
 WRONG = "User name or password is wrong."
 FOREIGN = "This form was sent from another site. Please sign in here."
 
@@ -32,22 +36,24 @@ class SignIn:
         ]
 
     async def _form(self, request: Request) -> Response:
+        wanted = _page(request.query_params.get(NEXT, ""))
         if self._gate.has_ticket(request):
-            return redirect(request, "/admin")
-        return await self._show(request, "")
+            return redirect(request, wanted)
+        return await self._show(request, wanted, "")
 
     async def _sign_in(self, request: Request) -> Response:
         if not is_same_origin(request):
-            return await self._show(request, FOREIGN, status=403)
+            return await self._show(request, HOME, FOREIGN, status=403)
         fields = _fields(await request.body())
+        wanted = _page(fields.get(NEXT, ""))
         try:
             known = await self._gate.sign_in(request, fields.get("username", ""), fields.get("password", ""))
         except TooManyRequests as error:
             headers = {"Retry-After": str(error.retry_after_s)}
-            return await self._show(request, error.message, status=429, headers=headers)
+            return await self._show(request, wanted, error.message, status=429, headers=headers)
         if not known:
-            return await self._show(request, WRONG)
-        response = redirect(request, "/admin")
+            return await self._show(request, wanted, WRONG)
+        response = redirect(request, wanted)
         self._gate.set_ticket(request, response)
         return response
 
@@ -58,11 +64,22 @@ class SignIn:
         return response
 
     async def _show(
-        self, request: Request, fault: str, status: int = 200, headers: Mapping[str, str] | None = None
+        self,
+        request: Request,
+        wanted: str,
+        fault: str,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
     ) -> Response:
-        return await self._renderer.page(
-            request, "sign_in.html", {"fault": fault}, status=status, headers=headers
-        )
+        """Show the form, which leads to the page `wanted`."""
+        context = {"fault": fault, "wanted": wanted}
+        return await self._renderer.page(request, "sign_in.html", context, status=status, headers=headers)
+
+
+def _page(wanted: str) -> str:
+    """Return the page that was asked for, or the first one if a sign-in does not open it."""
+    is_page = wanted.startswith(PAGES) and not wanted.startswith("/admin/sign_")
+    return wanted if is_page and len(wanted) <= PAGE_CHARS else HOME
 
 
 def _fields(body: bytes) -> dict[str, str]:

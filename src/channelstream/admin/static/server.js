@@ -29,7 +29,8 @@ export async function act(action, body) {
 
 async function answer(response) {
   if (response.type === "opaqueredirect") {
-    location.assign(`${root}/admin/sign_in`);
+    const here = location.pathname.slice(root.length) + location.search;
+    location.assign(`${root}/admin/sign_in?next=${encodeURIComponent(here)}`);
     return new Promise(() => {});
   }
   // A truncated success means that the connection was lost: it fails like a request without an answer.
