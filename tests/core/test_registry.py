@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.counted import counted_bytes
 
 from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import PresenceAudience
@@ -75,7 +76,7 @@ def bench() -> Iterator[Bench]:
     logs = [channel.log for channel in registry.channels.values()]
     logs += [channel.history for channel in registry.channels.values()]
     logs += [user.log for user in registry.users.values()]
-    assert registry.budget.used_bytes == sum(entry.size for log in logs for entry in log.entries)
+    assert registry.budget.used_bytes == counted_bytes(logs, registry.budget)
 
 
 def message(uuid: str, channel: str | None = "a", **rest: Any) -> Message:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tests.counted import counted_bytes
 from tests.simulation.failure import demand
 from tests.simulation.truth import Place
 from tests.simulation.world import Bounds, World
@@ -44,17 +45,18 @@ class MemoryChecker:
 
     def _logs(self, world: World, now_s: float) -> None:
         registry = world.registry
-        used = 0
+        logs = list[Log]()
         for channel in registry.channels.values():
             for log in (channel.log, channel.history):
                 demand(len(log.entries) <= max(0, log.limits.events), "too long a log:", channel.name)
-                used += sum(entry.size for entry in log.entries)
+                logs.append(log)
             self._nothing_dropped_early(world, (channel.name, ""), channel.log, now_s)
         for user in registry.users.values():
             demand(len(user.log.entries) <= user.log.limits.events, "too long a log:", user.name)
-            used += sum(entry.size for entry in user.log.entries)
+            logs.append(user.log)
             self._nothing_dropped_early(world, ("", user.name), user.log, now_s)
         budget = registry.budget
+        used = counted_bytes(logs, budget)
         demand(budget.used_bytes == used, "the budget counts", budget.used_bytes, "where logs hold", used)
         demand(used <= budget.limit_bytes, "more than the budget:", used)
 

@@ -14,7 +14,7 @@ EXPIRY_BATCH = 500
 
 
 class Budget:
-    """The bytes that all logs of the process may hold together.
+    """The bytes that all logs of the process may hold together; an entry in several logs counts once.
 
     At the bound, entries that were cut are freed first; then the log with the oldest last append drops its oldest entries.
     """

@@ -26,6 +26,8 @@ from channelstream.core.position import Offsets, format_position, with_offset
 
 ENTRY_OVERHEAD = 700
 """Memory of an entry besides its payload, in bytes: objects, keys and one encoded form (measured, docs/performance.md)."""
+HELD_BYTES = 150
+"""Memory of an entry in each further log, in bytes: its places in the list and in the index (measured)."""
 PRIVATE = ""
 """The name that stands for the private messages of a user among the names of channels (docs/resume.md)."""
 CUT = 500
@@ -44,10 +46,11 @@ class Entry:
         position: `offsets` in the form that clients see.
         at_s: when it was accepted, in the engine's clock.
         items: its items, each at the number of its form (`Format.form`); made at first use, then shared by all recipients.
-        size: bytes that it counts for in the budget.
+        size: bytes that it counts for in the budget, once for all the logs that hold it.
+        logs: the logs that hold it, or have dropped it and not freed it yet.
     """
 
-    __slots__ = ("at_s", "event", "items", "offset", "offsets", "position", "shard", "size")
+    __slots__ = ("at_s", "event", "items", "logs", "offset", "offsets", "position", "shard", "size")
 
     def __init__(
         self,
@@ -67,6 +70,17 @@ class Entry:
         self.event = event
         self.items: list[bytes | None] | None = None
         self.size = ENTRY_OVERHEAD + event.size_bytes()
+        self.logs = 0
+
+    def held(self) -> int:
+        """Count one more log that holds it; return the bytes that it counts for there."""
+        self.logs += 1
+        return HELD_BYTES if self.logs > 1 else self.size
+
+    def freed(self) -> int:
+        """Count one log less that holds it; return the bytes that it no longer counts for."""
+        self.logs -= 1
+        return HELD_BYTES if self.logs else self.size
 
     def item(self, form: int, encode: Callable[["Entry"], bytes | None]) -> bytes | None:
         """Return its item in a form, encoded at the first call and kept."""
@@ -186,7 +200,8 @@ class Log:
                 return
         self.entries.append(entry)
         self._index_as(uuid, entry)
-        self._budget.added(self, entry.size)
+        entry.logs += 1  # As `held`, without a call: a private message has very many logs.
+        self._budget.added(self, HELD_BYTES if entry.logs > 1 else entry.size)
 
     @property
     def expires_s(self) -> float | None:
@@ -233,7 +248,7 @@ class Log:
         self._budget.dropped(self, self._unindex([old]))
         if new is not None:
             self._index(new)
-            self._budget.added(self, new.size)
+            self._budget.added(self, new.held())
 
     def limit(self, limits: LogLimits, now_s: float) -> None:
         """Change the limits, and drop what exceeds them."""
@@ -257,7 +272,7 @@ class Log:
         self.entries[:0] = dropped
         for entry in dropped:
             self._index(entry)
-        self._budget.added(self, sum(entry.size for entry in dropped))
+        self._budget.added(self, sum(entry.held() for entry in dropped))
         self._budget.schedule_expiry(self)
 
     def expire(self, now_s: float, most: int | None = None) -> None:
@@ -302,7 +317,8 @@ class Log:
         entry = self.entries.pop(0)
         self.floor = max(self.floor, entry.offset)
         self._forget(entry)
-        self._budget.dropped(self, entry.size)
+        entry.logs -= 1  # As `freed`, without a call.
+        self._budget.dropped(self, HELD_BYTES if entry.logs else entry.size)
 
     def drop_through(self, offset: int) -> None:
         """Drop all entries up to an offset, and raise the floor to it, whether or not the log held that offset."""
@@ -325,10 +341,10 @@ class Log:
         about[uuid] = (entry,) if indexed is None else tuple(sorted((*indexed, entry), key=_offset))
 
     def _unindex(self, dropped: Iterable[Entry]) -> int:
-        """Remove entries from the index; return their bytes."""
+        """Remove entries from the index; return the bytes that they no longer count for."""
         size = 0
         for entry in dropped:
-            size += entry.size
+            size += entry.freed()
             self._forget(entry)
         return size
 
