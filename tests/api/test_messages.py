@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import CLUSTER
 from tests.http_client import http
 
-from channelstream.api.schemas import MAX_NAMES
+from channelstream.api.schemas import MAX_NAMES, MAX_PRIVATE
 
 pytestmark = pytest.mark.nodes(1, CLUSTER)
 
@@ -172,6 +172,16 @@ def test_a_channel_message_names_a_bounded_number_of_users(server: Any, method: 
         assert (refused.status_code, list(refused.json()["faults"])) == (422, [field])
         assert server.request(method, "/message", in_channel | {field: names[:-1]}).status_code == 200
     assert server.request(method, "/message", body | {"pm_users": names}).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+def test_a_private_message_names_a_bounded_number_of_users(server: Any, method: str) -> None:
+    """More are refused, with the field, also in a list; the most are not."""
+    body = {"user": "poster", "uuid": str(uuid4()), "pm_users": ["ann"] * (MAX_PRIVATE + 1)}
+    fault = {"pm_users": ["Longer than maximum length 100000."]}
+    assert server.request(method, "/message", body).json()["faults"] == fault
+    assert server.request(method, "/message", [body]).json()["faults"] == {"0": fault}
+    assert server.request(method, "/message", body | {"pm_users": ["ann"] * MAX_PRIVATE}).status_code == 200
 
 
 def test_many_messages_of_one_list_arrive_in_order(server: Any) -> None:

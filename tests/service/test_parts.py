@@ -3,19 +3,26 @@
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from channelstream import slices
 from channelstream.api.call import Call
 from channelstream.api.messages import STEP, publish
 from channelstream.apps.app import App
 from channelstream.config import Settings
-from channelstream.core.events import Event, Message, MessageDeleted
-from channelstream.core.log import Accepted
+from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
+from channelstream.core.log import PRIVATE, Accepted
+from channelstream.core.user import UserUpdate
+from channelstream.engines.members import Member
 from channelstream.server import build
-from channelstream.service import Node, Service
+from channelstream.service import Node, Service, publishing
+from channelstream.service.publishing import USERS_AT_ONCE
 from channelstream.service.service import KEYED_AT_ONCE
+from channelstream.wire.channelstream import V07
 
 
 def private(users: int) -> Callable[[str], Event]:
@@ -53,7 +60,8 @@ async def sizes(node: Node, events: Sequence[Event]) -> list[int]:
         (deletion, [50, 50]),
         (private(1), [100]),
         (private(100), [4] * 25),
-        (private(1000), [1] * 100),
+        (private(USERS_AT_ONCE), [1] * 100),
+        (private(USERS_AT_ONCE + 1), [1, *[2] * 99, 1]),
     ],
 )
 def test_a_part_is_as_long_as_its_events_are_cheap(make: Callable[[str], Event], expected: list[int]) -> None:
@@ -63,6 +71,56 @@ def test_a_part_is_as_long_as_its_events_are_cheap(make: Callable[[str], Event],
         node = build(Settings(secret="x", admin_secret="y")).node
         await node.start()
         assert await sizes(node, [make(f"m{number}") for number in range(100)]) == expected
+
+    asyncio.run(life())
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def node(request: pytest.FixtureRequest, tmp_path: Path) -> Node:
+    engine = "memory" if request.param == "memory" else f"sqlite:///{tmp_path / 'a.db'}"
+    return build(Settings(secret="x", admin_secret="y", engine=engine)).node
+
+
+CROWD = [f"user {number}" for number in range(5)]
+NOTHING = UserUpdate({}, {})
+
+
+def to(names: Sequence[str], **more: Any) -> Message:
+    return Message(uuid="m", only=frozenset(names), user="a", payload=b"1", timestamp="", **more)
+
+
+async def received(node: Node) -> dict[str, list[Event]]:
+    """Return the private messages in the log of each user."""
+    logs = {name: await node._engine.replay(name, {PRIVATE: 0}, 99) for name in CROWD}
+    return {name: [entry.event for entry in read.entries] for name, read in logs.items()}
+
+
+def test_a_message_in_parts_is_one_message(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each user has it once, also when it is repeated for more users; an edit and a deletion reach all of them."""
+    monkeypatch.setattr(publishing, "USERS_AT_ONCE", 2)
+
+    async def life() -> None:
+        await node.start()
+        for name in CROWD:
+            await node._engine.connect(Member(name, name, V07), NOTHING)
+        some, all_of_them = to(CROWD[:3]), to(CROWD, exclude=frozenset(CROWD[4:]))
+        edit = MessageEdited(uuid="m", only=frozenset(CROWD), edited="t", payload=b"2")
+        deletion = MessageDeleted(uuid="m", only=frozenset(CROWD))
+        publish = node._publishing.publish
+        assert await publish([some]) == [Accepted(some, duplicate=False, found=False)]
+        assert await publish([all_of_them]) == [Accepted(all_of_them, duplicate=False, found=True)]
+        assert [len(each) for each in (await received(node)).values()] == [1, 1, 1, 1, 0]
+        assert await publish([edit]) == [Accepted(edit, duplicate=False, found=True)]
+        messages = [each[0] for each in (await received(node)).values() if each]
+        assert [each.payload for each in messages if isinstance(each, Message)] == [b"2"] * 4
+        [again] = await publish([some])
+        assert again == Accepted(replace(some, payload=b"2", edited="t"), duplicate=True, found=True)
+        assert await publish([deletion]) == [Accepted(deletion, duplicate=False, found=True)]
+        assert await publish([some]) == [Accepted(some, duplicate=True, found=False)]
+        assert not any(
+            isinstance(event, Message) for each in (await received(node)).values() for event in each
+        )
+        await node._engine.close()
 
     asyncio.run(life())
 

@@ -18,6 +18,7 @@ from channelstream.core.timestamps import stamp
 from channelstream.errors import Invalid
 from channelstream.http.parts import Parts, encode
 from channelstream.service import Service
+from channelstream.slices import turn_for
 
 _KEY_NAMESPACE = UUID("5b0a57f6-5a3e-4f0f-9a5e-5f6c1c4e8a01")
 """Namespace of the message ids that are derived from an Idempotency-Key."""
@@ -130,6 +131,8 @@ class _Sender(Generic[B, E]):
         if not _is_addressed(body):
             return []
         kind = self._kind
+        if body.pm_users:
+            await turn_for(len(body.pm_users))
         [outcome] = await kind.send(self._call.service, [kind.make_event(body, self._given)])
         return [kind.to_answer(body, outcome)]
 

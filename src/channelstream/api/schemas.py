@@ -25,6 +25,8 @@ MAX_LOG_AGE_S = 7 * 24 * 3600
 MISSING = "Missing data for required field."
 MAX_NAMES = 3000
 """Most names in `pm_users` beside a channel, and in `exclude_users`: engines process such a list in one step."""
+MAX_PRIVATE = 100_000
+"""Most names in `pm_users` without a channel: so many are read and made a set in 40 ms, which is one event loop turn."""
 TOO_MANY = (
     f"Name at most {MAX_NAMES:,} users in a channel; send the message several times, or without the channel."
 )
@@ -108,8 +110,9 @@ UserNames = Annotated[list[UserName], _NULL_IS_ABSENT]
 PrivateTo = Annotated[
     UserNames,
     Meta(
+        max_length=MAX_PRIVATE,
         description=f"Only these users receive it. With a channel: at most {MAX_NAMES:,}, and only in that channel. Without"
-        " a channel: any number, on all their connections."
+        f" a channel: at most {MAX_PRIVATE:,}, on all their connections.",
     ),
 ]
 Excluded = Annotated[UserNames, Meta(max_length=MAX_NAMES, description="These users do not receive it.")]

@@ -26,7 +26,7 @@ from channelstream.core.position import Position
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.errors import CloseCode
 from channelstream.service.node import Node, Opened, Subscribed
-from channelstream.slices import Slices, in_turns
+from channelstream.slices import Slices, in_turns, turn_for
 
 Patches = Mapping[str, Mapping[str, Any]]
 """Settings by channel."""
@@ -130,6 +130,8 @@ class Service:
     async def _keyed(self, events: Sequence[E]) -> list[E]:
         """Return the events with keys in place of names, in slices: each may have very many recipients."""
         if len(events) == 1:
+            if events[0].only is not None:
+                await turn_for(len(events[0].only))
             return [self.app.keyed(events[0])]
         slices = Slices(self.clock.steady)
         return await slices.each(events, self.app.keyed, KEYED_AT_ONCE)
