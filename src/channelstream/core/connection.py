@@ -36,6 +36,9 @@ class ConnectionState(Enum):
     CLOSED = "closed"
     """The node has forgotten it."""
 
+    # Each member exists once. `Enum` calls a function for each look-up in `TRANSITIONS`.
+    __hash__ = object.__hash__
+
 
 class Step(Enum):
     """An event in the life of a connection."""
@@ -46,6 +49,8 @@ class Step(Enum):
     STALL = "stall"
     DETACH = "detach"
     CLOSE = "close"
+
+    __hash__ = object.__hash__
 
 
 _S = ConnectionState

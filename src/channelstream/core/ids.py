@@ -4,6 +4,7 @@ import re
 
 MAX_CONN_ID = 128
 
+_NORMAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UUID = re.compile(r"([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})")
 
 
@@ -13,6 +14,8 @@ def normalize_uuid(text: str) -> str:
     Raises:
         ValueError: the text is not a UUID.
     """
+    if _NORMAL_UUID.fullmatch(text) is not None:
+        return text
     bare = text.lower().removeprefix("urn:uuid:")
     if bare.startswith("{") and bare.endswith("}"):
         bare = bare[1:-1]

@@ -160,8 +160,10 @@ class Policy:
         Raises:
             Forbidden: the origin is not allowed.
         """
+        if not self._origins:
+            return
         origin = header(headers, b"origin")
-        if self._origins and origin is not None and origin not in self._origins:
+        if origin is not None and origin not in self._origins:
             raise Forbidden("This origin may not open streams; see the option allow_cors.")
 
     def cors(self, headers: Iterable[Header]) -> tuple[Header, ...]:

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Detachable(Protocol):
@@ -23,8 +22,7 @@ class Detachable(Protocol):
         """Answer with 500, or close if an answer has begun already."""
 
 
-@dataclass(frozen=True, slots=True)
-class TakeOver:
+class TakeOver(NamedTuple):
     """Takes over the socket of a request: `open` is called with its connection."""
 
     open: Callable[[Detachable], None]

@@ -4,8 +4,7 @@ An entrance is made for an application, and asked for each request whose path is
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection
@@ -14,8 +13,7 @@ from channelstream.wire.channelstream import V07
 from channelstream.wire.framing import Framing
 
 
-@dataclass(frozen=True, slots=True)
-class OpeningRequest:
+class OpeningRequest(NamedTuple):
     """A request for a WebSocket.
 
     Attributes:

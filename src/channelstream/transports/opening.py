@@ -7,8 +7,8 @@ disconnect, so that is checked before the stream opens.
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
@@ -82,8 +82,10 @@ class SocketOpener:
             opening.fail()
 
     def _compresses(self, entrance: Entrance) -> bool:
-        spoken = self._streams.protocols.is_spoken(entrance.protocol, Framing.DEFLATE)
-        return spoken and self._streams.settings.compression
+        streams = self._streams
+        return streams.settings.compression and streams.protocols.is_spoken(
+            entrance.protocol, Framing.DEFLATE
+        )
 
     def event_stream(self, head: RequestHead) -> TakeOver:
         """Return what opens an event stream; if it is refused, the handler of the route says why."""
@@ -153,8 +155,7 @@ class SocketOpener:
             stream.data_received(rest)
 
 
-@dataclass(frozen=True, slots=True)
-class _Opening:
+class _Opening(NamedTuple):
     """A WebSocket between its handshake and its stream.
 
     Attributes:

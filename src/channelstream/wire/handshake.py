@@ -3,19 +3,24 @@
 The caller has checked that the request is a GET with HTTP/1.1; the transport checks Origin.
 """
 
-import base64
-import binascii
 import hashlib
 import re
+from binascii import Error, a2b_base64, b2a_base64
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from channelstream.errors import ChannelstreamError, Headers
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_RESPONSE: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
+)
 _TCHAR: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _NAME: Final = re.compile(rf"{_TCHAR}+")
 _PARAMETER: Final = re.compile(rf'({_TCHAR}+)(?:[ \t]*=[ \t]*({_TCHAR}+|"(?:\\?{_TCHAR})+"))?')
+
+_Fields = dict[bytes, bytes]
 
 
 class BadHandshake(ChannelstreamError):
@@ -41,8 +46,7 @@ class Offer:
     parameters: tuple[tuple[str, str | None], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Handshake:
+class Handshake(NamedTuple):
     """A handshake that can be accepted.
 
     Args:
@@ -55,15 +59,8 @@ class Handshake:
 
     def response(self, deflate: str | None = None) -> bytes:
         """Return the complete head of the 101 answer; `deflate` is the agreed extension, None for none."""
-        lines = [
-            b"HTTP/1.1 101 Switching Protocols",
-            b"Upgrade: websocket",
-            b"Connection: Upgrade",
-            b"Sec-WebSocket-Accept: " + accept_key(self.key),
-        ]
-        if deflate is not None:
-            lines.append(b"Sec-WebSocket-Extensions: " + deflate.encode("ascii"))
-        return b"\r\n".join(lines) + b"\r\n\r\n"
+        extensions = b"" if deflate is None else b"Sec-WebSocket-Extensions: %b\r\n" % deflate.encode("ascii")
+        return _RESPONSE % (accept_key(self.key), extensions)
 
 
 def accept(headers: Headers) -> Handshake:
@@ -73,37 +70,46 @@ def accept(headers: Headers) -> Handshake:
         BadHandshake: a field that RFC 6455 section 4.2.1 requires is missing or wrong.
         UnsupportedVersion: another Sec-WebSocket-Version than 13, or none.
     """
-    _check_upgrade(headers)
-    key = _joined(headers, b"sec-websocket-key")
+    fields = _by_name(headers)
+    _check_upgrade(fields)
+    key = fields.get(b"sec-websocket-key", b"").strip()
     if not _is_key(key):
         raise BadHandshake("Sec-WebSocket-Key must be one base64 value of 16 bytes.")
-    return Handshake(key, _read_offers(_joined(headers, b"sec-websocket-extensions").decode("latin-1")))
+    extensions = fields.get(b"sec-websocket-extensions")
+    return Handshake(key, _read_offers(extensions.decode("latin-1")) if extensions else ())
 
 
 def accept_key(key: bytes) -> bytes:
     """Return the Sec-WebSocket-Accept that proves the server has read `key` (RFC 6455 section 4.2.2)."""
-    return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+    return b2a_base64(hashlib.sha1(key + _GUID, usedforsecurity=False).digest(), newline=False)
 
 
-def _joined(headers: Headers, name: bytes) -> bytes:
-    """Return the field; repeated, it is a list (RFC 9110 section 5.3) and equals no single value."""
-    return b", ".join(value.strip() for field, value in headers if field == name)
+def _by_name(headers: Headers) -> _Fields:
+    """Return the value of each name; repeated, it is a list (RFC 9110 section 5.3) and equals no single value."""
+    fields = dict(headers)
+    if len(fields) == len(headers):
+        return fields
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        values.setdefault(name, []).append(value.strip())
+    return {name: b", ".join(several) for name, several in values.items()}
 
 
-def _check_upgrade(headers: Headers) -> None:
-    if not any(field == b"host" for field, _ in headers):
+def _check_upgrade(fields: _Fields) -> None:
+    if b"host" not in fields:
         raise BadHandshake("The Host header is missing.")
     for name, token in ((b"upgrade", b"websocket"), (b"connection", b"upgrade")):
-        if token not in [item.strip() for item in _joined(headers, name).lower().split(b",")]:
+        value = fields.get(name, b"").lower()
+        if value != token and token not in [item.strip() for item in value.split(b",")]:
             raise BadHandshake(f"The {name.decode().title()} header must name {token.decode()!r}.")
-    if _joined(headers, b"sec-websocket-version") != b"13":
+    if fields.get(b"sec-websocket-version", b"").strip() != b"13":
         raise UnsupportedVersion("This server speaks Sec-WebSocket-Version 13 only.")
 
 
 def _is_key(key: bytes) -> bool:
     try:
-        return len(base64.b64decode(key, validate=True)) == 16
-    except binascii.Error:
+        return len(a2b_base64(key, strict_mode=True)) == 16
+    except Error:
         return False
 
 
