@@ -8,7 +8,7 @@ import pytest
 from tests.http.stage import GET, POST, Gate, Stage, play, read_all, turns
 from tests.waiting import soon
 
-from channelstream.errors import TimedOut, TooLarge
+from channelstream.errors import TooLarge
 from channelstream.http import connection
 from channelstream.http.request import Request
 from channelstream.http.response import Response
@@ -154,7 +154,7 @@ def test_a_request_that_the_loop_has_not_read_in_time_is_answered(parts: tuple[b
         await client.send(parts[0])
         await turns()
         client.socket.send(parts[1])  # The loop has no turn between this and the end of the time.
-        client.connection.time_is_up(TimedOut("Too late."))
+        client.connection.time_is_up("Too late.")
         assert (await client.until(b"ok")).startswith(b"HTTP/1.1 200 ")
 
     play(scene)
@@ -168,7 +168,7 @@ def test_a_client_that_has_not_sent_everything_is_refused(more: bytes) -> None:
         client = await stage.dial()
         if more:
             client.socket.send(more)
-        client.connection.time_is_up(TimedOut("Too late."))
+        client.connection.time_is_up("Too late.")
         assert (await client.rest()).startswith(b"HTTP/1.1 408 ")
 
     play(scene)

@@ -46,6 +46,8 @@ LINGER_S = 2.0
 LINGER_BYTES = 16_777_216
 """How long, and how much, a client may still send after an answer that closes the connection; it is discarded."""
 
+LATE_HEAD = "The head of the request took too long."
+LATE_BODY = "The body of the request took too long."
 READ_S = 0.001
 """In this time the loop reads what the kernel holds, in seconds."""
 
@@ -104,7 +106,7 @@ class HttpConnection(asyncio.Protocol):
         settings = self._http_server.settings
         self._in = Inbound(transport)
         self._out = Outbound(transport, self._loop, settings.keep_alive_s)
-        self._deadline = Deadline(self._loop)
+        self._deadline = Deadline(self._http_server.waits)
         self._idle = IdleTimer(self._loop, settings.keep_alive_s)
         self._reader = RequestReader(settings.head_bytes, *peer_of(transport))
         if self._predecessor is not None:
@@ -244,8 +246,7 @@ class HttpConnection(asyncio.Protocol):
         exchange.is_whole = self._reader.is_whole
         self._read_body(exchange)
         if not exchange.is_whole:
-            late = TimedOut("The body of the request took too long.")
-            self._deadline.start(self._http_server.settings.body_timeout_s, self.time_is_up, late)
+            self._deadline.start(self._http_server.settings.body_timeout_s, self.time_is_up, LATE_BODY)
         self._dispatch(exchange, request)
 
     def _dispatch(self, exchange: HttpExchange, request: Request) -> None:
@@ -368,8 +369,7 @@ class HttpConnection(asyncio.Protocol):
         """Start the timer of a head: at its first byte, or for the first head when the socket is accepted."""
         if self._phase is not Phase.HEAD or not self._deadline.is_running:
             self._phase = Phase.HEAD
-            late = TimedOut("The head of the request took too long.")
-            self._deadline.start(self._http_server.settings.head_timeout_s, self.time_is_up, late)
+            self._deadline.start(self._http_server.settings.head_timeout_s, self.time_is_up, LATE_HEAD)
 
     def _wait_for_request(self) -> None:
         """Wait for the next request; before the first one the timer of the head runs."""
@@ -388,9 +388,9 @@ class HttpConnection(asyncio.Protocol):
             self._out.watch()
         self._wait_for_request()
 
-    def time_is_up(self, error: ChannelstreamError) -> None:
+    def time_is_up(self, late: str) -> None:
         """Refuse, but let the loop first read what the kernel holds: if the loop is behind, the request may be there."""
         if has_unread(self._transport):
-            self._deadline.start(READ_S, self._refuse, error)
+            self._deadline.start(READ_S, self._refuse, TimedOut(late))
         else:
-            self._refuse(error)
+            self._refuse(TimedOut(late))

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from channelstream.http.answers import DateLine
 from channelstream.http.router import Router
+from channelstream.http.timers import Waits
 from channelstream.slices import Slices
 
 SPARE_SOCKETS = 32
@@ -63,6 +64,7 @@ class HttpServer:
         self.settings = settings
         self.router = router
         self.date = DateLine()
+        self.waits = Waits()
         self._sockets: set[Socket] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._streams = streams
