@@ -9,6 +9,7 @@ from threading import Thread
 import pytest
 
 from channelstream.cli import main
+from channelstream_client.testing.port import HeldPort
 
 COMMANDS = {
     "publish": ["-c", "news", "hi"],
@@ -70,11 +71,10 @@ def tls(certificate: tuple[str, str]) -> ssl.SSLContext:
 @every_command
 def test_an_unused_port_is_named(capsys: pytest.CaptureFixture[str], command: str) -> None:
     """A port without a listener is named with the remedy."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
     advice = "start the server, or pass its address with --url"
-    assert complaint(capsys, command, "--url", url) == f"nothing listens at {url}: {advice}"
+    with HeldPort() as port:
+        url = f"http://127.0.0.1:{port.number}"
+        assert complaint(capsys, command, "--url", url) == f"nothing listens at {url}: {advice}"
 
 
 @pytest.mark.slow

@@ -16,9 +16,9 @@ from tests.browser import chromium_browser
 from tests.http_client import http
 from tests.waiting import eventually
 
+from channelstream_client.testing.port import HeldPort
+
 ROOT = Path(__file__).parents[2]
-ATTEMPTS = 3
-"""To start an example: another process may take a free port before it does."""
 NAMES = ("django", "fastapi", "flask", "pyramid", "node")
 
 pytestmark = pytest.mark.browser
@@ -49,23 +49,20 @@ def running(name: str, url: str, secret: str) -> Iterator[str]:
     if name == "node" and shutil.which("node") is None:
         pytest.skip("node is not installed.")
     environ = {"CHANNELSTREAM_URL": url, "CHANNELSTREAM_SECRET": secret}
-    for _ in range(ATTEMPTS):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+    with HeldPort() as port:
         process = subprocess.Popen(
             ["scripts/example.sh", name],
-            cwd=ROOT, env=os.environ | environ | {"PORT": str(port)}, stderr=subprocess.DEVNULL,
+            cwd=ROOT, env=os.environ | environ | {"PORT": str(port.number)}, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        eventually(lambda: is_open(port) or process.poll() is not None, "the example did not start")  # noqa: B023
-        if process.poll() is None:
-            break
-    else:
-        raise AssertionError(f"the example ended with {process.returncode}")
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
+        try:
+            eventually(
+                lambda: is_open(port.number) or process.poll() is not None, "the example did not start"
+            )
+            assert process.poll() is None, f"the example ended with {process.returncode}"
+            yield f"http://127.0.0.1:{port.number}"
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def is_open(port: int) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import socket
 import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from channelstream_client import (
     calls,
 )
 from channelstream_client.reach import tls_context
+from channelstream_client.testing.port import HeldPort
 
 ONCE = Retries(attempts=1)
 METHODS = [name for name, plan in vars(calls).items() if inspect.isgeneratorfunction(plan) and name[0] != "_"]
@@ -139,10 +139,11 @@ def test_wrong_address_is_reported(server: Any) -> None:
 
 def test_no_server_is_reported() -> None:
     """Where nothing listens, the call is unreachable."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    client = Channelstream(f"http://127.0.0.1:{port}", "s", retries=ONCE)
-    with client, pytest.raises(Unreachable) as caught:
+    with (
+        HeldPort() as port,
+        Channelstream(f"http://127.0.0.1:{port.number}", "s", retries=ONCE) as client,
+        pytest.raises(Unreachable) as caught,
+    ):
         client.info()
     assert isinstance(caught.value.__cause__, httpx.ConnectError)
 

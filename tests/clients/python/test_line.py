@@ -4,14 +4,14 @@ import gc
 import socket
 
 from channelstream_client.testing import Line
+from channelstream_client.testing.port import HeldPort
 
 
 def test_line_to_a_server_that_is_gone_leaves_no_socket_open() -> None:
     """A client that reconnects while the server restarts is refused, and nothing is left to the garbage collector."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    line = Line(port)
-    with socket.create_connection(("127.0.0.1", line.port)) as client:
-        assert client.recv(1) == b""
-    line.close()
+    with HeldPort() as port:
+        line = Line(port.number)
+        with socket.create_connection(("127.0.0.1", line.port)) as client:
+            assert client.recv(1) == b""
+        line.close()
     gc.collect()

@@ -20,6 +20,7 @@ from channelstream_client import (
 from channelstream_client.protocol import LOST, StreamEnded
 from channelstream_client.reach import Reach
 from channelstream_client.streams import Opening
+from channelstream_client.testing.port import HeldPort
 
 
 def test_failed_renewals_are_repeated() -> None:
@@ -93,18 +94,13 @@ def test_renewal_may_give_a_connection_or_end_it() -> None:
     run(test)
 
 
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def test_every_failed_attempt_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     """Where nothing listens, each attempt is logged and given to `on_down`, without the connection's id."""
     downs: list[Down] = []
 
     async def test() -> None:
-        url = f"http://127.0.0.1:{closed_port()}"
-        with pytest.raises(Unreachable, match="after 4 attempts") as caught:
+        with HeldPort() as port, pytest.raises(Unreachable, match="after 4 attempts") as caught:
+            url = f"http://127.0.0.1:{port.number}"
             events = Listening(url, "secret-id", attempts=4, on_down=downs.append, jitter=lambda: 0.0)
             await anext(events)
         assert isinstance(caught.value.__cause__, StreamEnded)

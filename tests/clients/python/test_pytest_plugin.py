@@ -10,6 +10,7 @@ import pytest
 from tests.waiting import eventually
 
 from channelstream_client.testing import NotInstalled, server
+from channelstream_client.testing.port import HeldPort
 
 pytestmark = pytest.mark.slow
 
@@ -165,15 +166,72 @@ def test_server_dies_with_the_run(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert run.returncode == -signal.SIGKILL, run.stderr
     port = int(run.stdout)
-    eventually(lambda: server._is_free(port), "the server outlives the run")
+    eventually(lambda: can_take(port), "the server outlives the run")
+
+
+def can_take(port: int) -> bool:
+    """Return whether a program that asks for a port gets it."""
+    with socket.socket() as program:
+        try:
+            program.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+class NotedStarts(server.TestServer):
+    """Notes at each start whether another program could take the port first."""
+
+    def __init__(self) -> None:
+        self.ports: list[int] = []
+        self.could_be_taken: list[bool] = []
+        super().__init__()
+
+    def _start(self, port: int) -> "subprocess.Popen[str]":
+        self.ports.append(port)
+        self.could_be_taken.append(can_take(port))
+        return super()._start(port)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="Only Linux lets two sockets have a port, so that one holds it."
+)
+def test_port_is_held_whenever_no_server_listens() -> None:
+    """Another program gets it neither before the start nor at a restart: its answers would pass for the server's."""
+    started = NotedStarts()
+    try:
+        started.restart()
+    finally:
+        started.close()
+    assert started.could_be_taken == [False, False]
+    assert started.ports == [started.port] * 2
+    eventually(lambda: can_take(started.port), "the port is still held")
+
+
+def test_port_is_free_again_where_the_server_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that fails leaves nothing behind, and is not repeated on a port that was not the reason."""
+    made: list[HeldPort] = []
+
+    def make() -> HeldPort:
+        made.append(HeldPort())
+        return made[-1]
+
+    monkeypatch.setattr(server, "command", lambda: ["/bin/false"])
+    monkeypatch.setattr(server, "HeldPort", make)
+    with pytest.raises(RuntimeError, match="it ended"):
+        server.TestServer()
+    [port] = made
+    assert can_take(port.number)
 
 
 def test_port_that_another_program_took_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another port is tried where the free one was taken meanwhile."""
+    """Another port is tried where the proposed one was taken meanwhile."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        ports = [taken.getsockname()[1], server._free_port()]
-        monkeypatch.setattr(server, "_free_port", lambda: ports.pop(0))
+        proposals = [HeldPort(), HeldPort()]
+        proposals[0].release()
+        proposals[0].number = taken.getsockname()[1]
+        monkeypatch.setattr(server, "HeldPort", lambda: proposals.pop(0))
         started = server.TestServer(start_timeout_s=20)
         assert started.port != taken.getsockname()[1]
         started.close()

@@ -4,7 +4,6 @@ import importlib.util
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from channelstream_client.names import listed
 from channelstream_client.testing import guard
 from channelstream_client.testing.line import Line
 from channelstream_client.testing.listener import Listener
+from channelstream_client.testing.port import HeldPort
 
 START_TIMEOUT_S = 30.0
 """How long a server may take to start."""
@@ -83,8 +83,12 @@ class TestServer:
         self._start_timeout_s = start_timeout_s
         self._listeners: list[Listener] = []
         self._lines: list[Line] = []
-        self._process, self.port = self._start_somewhere()
+        self._process, self._port = self._start_somewhere()
         self.client = Channelstream(self.url, self.secret, trust_env=False)
+
+    @property
+    def port(self) -> int:
+        return self._port.number
 
     @property
     def url(self) -> str:
@@ -134,16 +138,22 @@ class TestServer:
         """End the server, its listeners and its lines."""
         self.clear()
         self._stop(self._process)
+        self._port.release()
         self.client.close()
 
-    def _start_somewhere(self) -> tuple["subprocess.Popen[str]", int]:
-        """Start the server on a free port, with retries on other ports."""
+    def _start_somewhere(self) -> tuple["subprocess.Popen[str]", HeldPort]:
+        """Start the server on a free port, with retries on other ports.
+
+        The port stays held while no server listens. Otherwise another program could get it before the server listens or
+        at a restart, and the answer of that program would count as the server's.
+        """
         for left in reversed(range(PORTS_TRIED)):
-            port = _free_port()
+            port = HeldPort()
             try:
-                return self._start(port), port
-            except RuntimeError:
-                if not left or _is_free(port):
+                return self._start(port.number), port
+            except BaseException as error:
+                port.release()
+                if not (isinstance(error, RuntimeError) and left and port.is_in_use()):
                     raise
         raise AssertionError("unreachable")
 
@@ -215,18 +225,5 @@ def _answers(client: Channelstream) -> bool:
     except Refused:
         return True
     except ChannelstreamError:
-        return False
-    return True
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def _is_free(port: int) -> bool:
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
         return False
     return True
