@@ -25,17 +25,33 @@ from channelstream.errors import Unavailable
 from channelstream.server import Server, build
 from channelstream.wire.channelstream import V07
 
+SOCKET_BYTES = 65_536
+"""The buffers of the kernel for a connection, in each direction at each end."""
+
+
+def bound_buffers(end: socket.socket) -> None:
+    """Keep the kernel from letting the buffers of a socket grow, and of those that it accepts: megabytes would fit in."""
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)
+
 
 @dataclass(frozen=True)
 class Scene:
     """A server that speaks both protocols, in this loop."""
 
     server: Server
-    url: str
+    server_address: tuple[str, int]
+
+    @property
+    def url(self) -> str:
+        return "ws://{}:{}".format(*self.server_address)
 
     def opened(self, user: str = "ann", **more: Any) -> connect:
         """Open a stream of the second protocol."""
-        return connect(f"{self.url}/second/{user}", compression=None, **more)
+        end = socket.socket()
+        bound_buffers(end)
+        end.connect(self.server_address)
+        return connect(f"{self.url}/second/{user}", compression=None, sock=end, **more)
 
     async def publish(self, channel: str, *payloads: int) -> None:
         await self.server.node.publish(
@@ -51,12 +67,12 @@ class Scene:
 def play(scenario: Callable[[Scene], Awaitable[None]], **more: Any) -> None:
     async def run() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
-            url = f"ws://127.0.0.1:{listening.getsockname()[1]}"
+            bound_buffers(listening)
             server = build(Settings(secret="x", admin_secret="y", **more), BOTH_TABLES, ALL_ENTRANCES)
             running = asyncio.create_task(server.run([listening]))
             try:
                 await soon(lambda: server.has_started)
-                await scenario(Scene(server, url))
+                await scenario(Scene(server, listening.getsockname()))
             finally:
                 server.stop()
                 await running
@@ -300,7 +316,8 @@ def test_while_a_command_is_carried_out_nothing_further_is_read() -> None:
     play(scenario, max_inbound_frames=10_000)
 
 
-TEXTS = 200
+TEXTS = 60
+"""Of 50,000 bytes or more each: far more than the buffers take, of which some hold the answers."""
 
 
 def _beat(connection: Connection) -> None:
@@ -325,17 +342,17 @@ def test_a_client_that_does_not_read_its_answers_is_not_read_either() -> None:
             [connection] = scene.server.node.hub.connections.values()
             transport = connection.stream._transport  # type: ignore[union-attr]
             many = json.dumps([{"do": "ping", "id": "x" * 20_000}] * 5)
-            sending = asyncio.create_task(_send(stream, many, 100))
+            sending = asyncio.create_task(_send(stream, many, TEXTS))
             await soon(lambda: connection.stream.buffered_bytes() > OUTBOX_BYTES)  # type: ignore[union-attr]
             await soon(lambda: not transport.is_reading())
             await turns(1000)
             assert not transport.is_reading()
             assert not sending.done()
             assert connection.stream.buffered_bytes() < 2 * OUTBOX_BYTES  # type: ignore[union-attr]
-            for _ in range(100 * 5):
+            for _ in range(TEXTS * 5):
                 await said(stream)
             await sending
-            sending = asyncio.create_task(_send(stream, many, 100))
+            sending = asyncio.create_task(_send(stream, many, TEXTS))
             await soon(lambda: connection.stream._paused)  # type: ignore[union-attr]
             await turns(1000)
             _beat(connection)
