@@ -100,6 +100,14 @@ def test_resumed_item_is_no_event(capsys: pytest.CaptureFixture[str]) -> None:
     assert stream.opened[1] == ("c1", "e-9")
 
 
+def test_private_messages_alone_come_with_advice(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without channels the first line says how to subscribe to some."""
+    Subscriber(answering(), "alice", [], Scripted([])).report_start({"type": "resumed"})
+    assert capsys.readouterr().err == (
+        "channelstream: listening to private messages as alice; -c CHANNEL subscribes to channels as well\n"
+    )
+
+
 def test_server_out_of_reach_may_come_back(capsys: pytest.CaptureFixture[str]) -> None:
     """A new connection is asked for again while the server cannot be reached or is not ready."""
     down, starting = RequestFailed("no answer"), RequestFailed("too many", 429)

@@ -89,6 +89,13 @@ def test_help() -> None:
     assert serve.COMMANDS in run("-h").stdout
 
 
+def test_commands_that_call_a_server_say_what_its_settings_mean_to_them() -> None:
+    """A server listens at a port; a client reaches it there."""
+    shown = run("publish", "-h").stdout
+    assert "The TCP port of the server. [8000]" in shown
+    assert "listen on" not in shown
+
+
 @pytest.mark.slow
 def test_a_server_imports_nothing_of_other_commands() -> None:
     """Modules of clients, demo visitors and `bench` are imported when needed, not at every start."""

@@ -64,7 +64,7 @@ def _parser() -> OneLineParser:
         nargs="+",
         action="extend",
         default=[],
-        help="Channels to subscribe to; none means private messages only.",
+        help="Channels to subscribe to, besides private messages to the user.",
     )
     parser.add_argument(
         "-u",
@@ -172,10 +172,15 @@ class Subscriber:
         """Report the first start of the stream, and channels whose events may be missing."""
         if not self.is_listening:
             self.is_listening = True
-            say(f"listening to {', '.join(self.channels) or 'private messages'} as {self.user}")
+            say(
+                f"listening to {', '.join(self.channels) or 'private messages'} as {self.user}{self._advice()}"
+            )
         if resumed.get("lost"):
             lost = (name or "private messages" for name in resumed["lost"])
             say(f"events may be missing from: {', '.join(lost)}")
+
+    def _advice(self) -> str:
+        return "" if self.channels else "; -c CHANNEL subscribes to channels as well"
 
     def report_down(self, down: Down) -> None:
         say(f"stream ended: {down.reason}")

@@ -13,6 +13,7 @@ EPILOG = """\
 examples:
   channelstream publish -c news '{"text": "hello"}'
   channelstream publish --to alice --to bob "lunch?"
+  channelstream publish -c news --to alice '{"text": "only alice reads this in the channel"}'
 """
 NOT_JSON = (
     "channelstream: MESSAGE is sent as text: it starts like JSON but is not valid JSON"
@@ -54,7 +55,7 @@ def _parser() -> OneLineParser:
         metavar="USER",
         action="append",
         default=[],
-        help="Only this user receives it; may be repeated.",
+        help="Only this user receives it; may be repeated. Without -c it is a private message.",
     )
     parser.add_argument(
         "-u", "--user", metavar="USER", default=DEFAULT_USER, help=f"The user who sends it [{DEFAULT_USER}]."

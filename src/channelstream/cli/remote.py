@@ -18,7 +18,13 @@ from channelstream.config.tls import client_context
 from channelstream.errors import ConfigError, RequestFailed
 
 REQUEST_TIMEOUT_S = 10.0
-_OPTIONS = ("secret", "host", "port", "unix_socket")
+_OPTIONS = {
+    "secret": "The secret of the server, with which calls are signed.",
+    "host": "The address at which the server listens.",
+    "port": "The TCP port of the server.",
+    "unix_socket": "Path of the unix socket of the server, instead of host and port.",
+}
+"""What the settings mean for a command that calls a server."""
 T = TypeVar("T")
 
 
@@ -105,10 +111,12 @@ class Server:
 
 def add_server_flags(parser: OneLineParser) -> None:
     """Add the flags for the server's address and secret."""
-    parser.add_argument("--url", help="Address of the server [the address of the settings].")
-    group = parser.add_argument_group("Settings")
+    parser.add_argument(
+        "--url", help="Address of the server, such as https://push.example.com [that of the settings]."
+    )
+    group = parser.add_argument_group("Settings of the server")
     add_file_flag(group.add_argument)
-    add_flags(group.add_argument, [BY_NAME[name] for name in _OPTIONS])
+    add_flags(group.add_argument, [BY_NAME[name] for name in _OPTIONS], _OPTIONS)
     group.add_argument(
         "--ssl-certfile",
         metavar="FILE",

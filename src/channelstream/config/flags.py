@@ -10,6 +10,7 @@ from argparse import (
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import NoReturn
 
 from channelstream.config.option import Option
@@ -108,12 +109,17 @@ def add_file_flag(add_argument: Callable[..., Action]) -> None:
     add_argument("-i", "--ini", metavar="FILE", help="Read settings from this INI file.")
 
 
-def add_flags(add_argument: Callable[..., Action], options: Iterable[Option]) -> None:
+def add_flags(
+    add_argument: Callable[..., Action],
+    options: Iterable[Option],
+    sentences: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Add a flag for each option; its value is checked later, with those of the other sources.
 
     Args:
         add_argument: method of a parser or of a group.
         options: the options to add.
+        sentences: what options mean for this command, by name, where that is not their own sentence.
     """
     for option in options:
         declared = option.declared
@@ -123,7 +129,7 @@ def add_flags(add_argument: Callable[..., Action], options: Iterable[Option]) ->
             *spellings,
             dest=option.name,
             metavar=declared.kind.metavar,
-            help=f"{declared.sentence} [{default}]".replace("%", "%%"),
+            help=f"{sentences.get(option.name, declared.sentence)} [{default}]".replace("%", "%%"),
         )
 
 
