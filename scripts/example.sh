@@ -36,6 +36,14 @@ for port in (8000, 0):
 EOF
 }
 
+# Succeeds if a program can listen at a port.
+is_free() {
+    .venv/bin/python - "$1" 2>/dev/null <<'EOF'
+import socket, sys
+socket.create_server(("127.0.0.1", int(sys.argv[1]))).close()
+EOF
+}
+
 stop() {
     # shellcheck disable=SC2086 # either may be empty
     kill $server $app 2>/dev/null || true
@@ -56,6 +64,9 @@ case $name in
     *) fail "there is no example '$name': make example NAME=django|fastapi|flask|node|pyramid" ;;
 esac
 
+at=${PORT:-5000}
+is_free "$at" || fail "port $at is in use: take another one, as in PORT=5001 make example NAME=$name"
+
 trap stop EXIT
 trap 'exit 0' TERM
 trap 'server=; exit 0' INT # the server has received Ctrl-C as well; a second signal would skip its drain
@@ -68,5 +79,5 @@ fi
 export CHANNELSTREAM_URL="$url"
 "$program" "examples/$name/$source" &
 app=$!
-echo "example: open http://127.0.0.1:${PORT:-5000} in two windows; Ctrl-C ends it" >&2
+echo "example: open http://127.0.0.1:$at in two windows; Ctrl-C ends it" >&2
 wait "$app"

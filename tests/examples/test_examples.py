@@ -125,6 +125,21 @@ def test_a_stopped_server_is_on_the_page(chromium: Browser, start_server: Any) -
         page.context.close()
 
 
+def test_a_port_in_use_is_reported_in_one_line(server: Any) -> None:
+    """With the remedy, before anything starts, and without a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        environ = {"CHANNELSTREAM_URL": server.url, "CHANNELSTREAM_SECRET": server.secret, "PORT": port}
+        ended = subprocess.run(
+            ["scripts/example.sh", "flask"], cwd=ROOT, env=os.environ | environ, capture_output=True, text=True, check=False
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1:] == [
+        f"example: port {port} is in use: take another one, as in PORT=5001 make example NAME=flask"
+    ]
+    assert "Traceback" not in ended.stderr
+
+
 def test_django_protects_its_calls(server: Any) -> None:
     """A page of another site, which has no token, is refused by Django."""
     with running("django", server.url, server.secret) as address:
