@@ -46,10 +46,13 @@ def test_serves_a_unix_socket(start_server: Any, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_it(start_server: Any) -> None:
-    """SIGINT ends it with exit code 0 and no traceback."""
-    code, log = start_server().stop()
+    """SIGINT ends it with exit code 0 and no traceback; the log says that it stops, and that it has stopped."""
+    code, log = start_server("--drain-timeout-s", "7").stop()
     assert code == 0
     assert "Traceback" not in log
+    stopping, stopped = log.splitlines()[-2:]
+    assert stopping.endswith("stopping: closing 0 streams, within 7 s")
+    assert stopped.endswith("stopped")
 
 
 def test_refuses_strangers_with_a_public_secret() -> None:

@@ -117,7 +117,11 @@ class Server:
             self.on_started()
             await self._stopping.wait()
         finally:
+            if self.has_started:
+                within_s = self._settings.drain_timeout_s
+                logger.info("stopping: closing %d streams, within %g s", self.streams.sockets, within_s)
             await self._shut_down()
+            logger.info("stopped")
 
     def _catch_signals(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -156,6 +160,8 @@ class Server:
         await self._sampler.stop()
         self._drain = asyncio.get_running_loop().create_task(self._drained())
         await asyncio.wait((self._drain,))
+        if left := self.streams.sockets:
+            logger.warning("dropping %d streams that have not closed in time", left)
         await self._http_server.abort()
         self.streams.heartbeat.stop()
         await self._housekeeping.stop()
