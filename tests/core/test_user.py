@@ -97,6 +97,9 @@ def test_the_presence_entry_is_rebuilt_only_by_a_change(user: User) -> None:
     user.publish_keys(["a"])
     first = user.listed
     assert first == (user.name, {"a": 1})
+    user.publish_keys(["a"])
+    user.update_state({"a": 1})
+    user.update_state({})
     assert user.listed is first
     user.update_state({"a": 3})
     assert user.listed == (user.name, {"a": 3})

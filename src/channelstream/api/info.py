@@ -5,12 +5,10 @@ divided into short event loop turns, so it does not delay other requests or stre
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Any
 
-from msgspec import Raw
-from msgspec.structs import asdict
+from msgspec import Raw, Struct
 
 from channelstream.api.call import Call
 from channelstream.api.schemas import InfoOptions
@@ -48,7 +46,8 @@ async def split_if_long(call: Call, answer: Answer, info: Answer) -> Answer | Pa
 
 
 def _is_large(channel: Answer) -> bool:
-    return sum(memoryview(message).nbytes for message in channel["history"]) > PART_BYTES
+    history = channel["history"]
+    return bool(history) and sum(memoryview(message).nbytes for message in history) > PART_BYTES
 
 
 async def channels_info(call: Call, names: Sequence[str] | None, options: InfoOptions) -> Answer:
@@ -87,8 +86,7 @@ async def seed_info(call: Call, options: InfoOptions) -> Answer:
     return answer | {"unique_users": len(unique)}
 
 
-@dataclass(slots=True)
-class _Page:
+class _Page(Struct):
     """The users of a channel that are part of an answer.
 
     Attributes:
@@ -141,18 +139,19 @@ async def _render(
 ) -> Answer:
     connections = await _connections(call, channels) if options.include_connections else {}
     as_json = _as_json if len(channels) > STEP else _unchanged
+    position_text = str(position)
 
     def describe(channel: Channel) -> tuple[str, Any]:
         name = name_of(channel.name)
-        described = _channel(channel, pages[name], options, position)
+        described = _channel(channel, pages[name], options, position, position_text)
         described |= connections.get(name, {})
         return name, described if _is_large(described) else as_json(described)
 
     step = 1 if options.include_history else STEP
     answer: Answer = {"channels": dict(await call.slices.each(channels, describe, step))}
-    members, has_more = await _all_members(call, pages.values())
-    answer["users"] = await _users(call, members, options)
-    answer["position"] = str(position)
+    members, has_more = await _all_members(call, pages.values()) if options.include_users else ([], False)
+    answer["users"] = await _users(call, members, options) if members else []
+    answer["position"] = position_text
     if has_more:
         answer["users_cut"] = True
     return answer
@@ -200,12 +199,14 @@ def _state(user: User, options: InfoOptions) -> dict[str, Any]:
     return user.public_state if options.return_public_state else user.state
 
 
-def _channel(channel: Channel, page: _Page, options: InfoOptions, position: Position) -> Answer:
+def _channel(
+    channel: Channel, page: _Page, options: InfoOptions, position: Position, position_text: str
+) -> Answer:
     answer: Answer = {
         "uuid": channel.id,
         "name": page.channel,
         "long_name": None,
-        "settings": asdict(channel.settings),
+        "settings": channel.settings,
         "history": [
             Raw(item)
             for entry in channel.history.entries
@@ -217,7 +218,7 @@ def _channel(channel: Channel, page: _Page, options: InfoOptions, position: Posi
         "total_connections": channel.connections,
         "total_users": channel.user_count,
         "users": page.users,
-        "position": str(position),
+        "position": position_text,
     }
     if page.has_more:
         answer["users_cut"] = True

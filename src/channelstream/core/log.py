@@ -162,8 +162,7 @@ def advance_positions(delivered: Offsets, entries: Iterable[Entry]) -> Iterator[
         yield advanced
 
 
-@dataclass(frozen=True, slots=True)
-class LogLimits:
+class LogLimits(Struct, frozen=True):
     """Bounds of a log: at most `events` entries, none older than `age_s` seconds (None: of any age)."""
 
     events: int

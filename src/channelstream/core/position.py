@@ -11,9 +11,10 @@ client is sent that the channels of this shard are lost.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 from zlib import crc32
+
+from msgspec import Struct
 
 MAX_SHARDS = 16
 """Most shards of a log: each lengthens the position of every event by 18 to 28 characters."""
@@ -46,8 +47,7 @@ def with_offset(offsets: Offsets, shard: int, offset: int) -> Offsets:
     return (*offsets[:shard], offset, *offsets[shard + 1 :])
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True):
     """The epoch and the last offset of each shard."""
 
     epochs: tuple[str, ...]

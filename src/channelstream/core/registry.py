@@ -82,7 +82,9 @@ class Registry:
         self._idle_users: OrderedDict[str, None] = OrderedDict()
         self._idle_channels: OrderedDict[str, None] = OrderedDict()
         self._new_id = new_id
-        self._defaults = ChannelSettings(log_events=limits.log_events, log_age_s=limits.log_age_s)
+        self._defaults = self._bounded(
+            ChannelSettings(log_events=limits.log_events, log_age_s=limits.log_age_s)
+        )
         self._user_limits = LogLimits(limits.user_log_events, limits.log_age_s)
 
     # -- users
@@ -103,6 +105,8 @@ class Registry:
         Raises:
             Invalid: more than `MAX_STATE_KEYS` keys, or than `MAX_STATE_BYTES`.
         """
+        if not any(values):
+            return
         user = self.users.get(name) or User(name, "", Log(self._user_limits, self.budget, 0), 0.0)
         refusal = user.exceeded_limit(*values)
         if refusal is not None:
@@ -157,7 +161,7 @@ class Registry:
         """Return the channel, created with these settings if it is new."""
         channel = self.channels.get(name)
         if channel is None:
-            settings = self._bounded(replace(self._defaults, **patch))
+            settings = self._bounded(replace(self._defaults, **patch)) if patch else self._defaults
             limits = settings.log_limits(self.limits.transit_s)
             channel = Channel(name, self._new_id(), settings, limits, self.budget, floor, now.wall_s)
             channel.idle_since_s = now.steady_s

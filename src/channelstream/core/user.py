@@ -1,9 +1,9 @@
 """A user: its state, which keys of it are public, and its log of private messages."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from channelstream.core.log import Log
 from channelstream.core.position import Offsets
@@ -73,13 +73,17 @@ class User:
     def restore(self, state: State, keys: Iterable[str]) -> None:
         """Set the state and its public keys."""
         self.state = state
-        self.publish_keys(keys)
+        self.public_keys = tuple(dict.fromkeys(keys))
+        self._update_listed()
 
     def update_state(self, values: Mapping[str, StateValue]) -> list[tuple[str, StateValue]]:
         """Set values, a null removes its key; return the pairs that changed, sorted by key."""
+        if not values:
+            return []
         changed = [(key, value) for key, value in sorted(values.items()) if _differs(self.state, key, value)]
-        _set(self.state, changed)
-        self._update_listed()
+        if changed:
+            _set(self.state, changed)
+            self._update_listed()
         return changed
 
     def exceeded_limit(self, *updates: Mapping[str, StateValue]) -> str | None:
@@ -97,12 +101,13 @@ class User:
 
     def publish_keys(self, keys: Iterable[str]) -> None:
         """Make exactly these keys public."""
-        self.public_keys = tuple(dict.fromkeys(keys))
-        self._update_listed()
+        public_keys = tuple(dict.fromkeys(keys))
+        if public_keys != self.public_keys:
+            self.public_keys = public_keys
+            self._update_listed()
 
 
-@dataclass(frozen=True, slots=True)
-class UserUpdate:
+class UserUpdate(Struct, frozen=True):
     """Changes of a user that a request asks for.
 
     Attributes:
@@ -118,8 +123,7 @@ class UserUpdate:
     add_public: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class UserChange:
+class UserChange(Struct, frozen=True):
     """A user after an update.
 
     Attributes:

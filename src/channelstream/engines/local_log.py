@@ -339,7 +339,8 @@ class LocalLog:
         keys = user.public_keys if update.public_keys is None else update.public_keys
         user.publish_keys((*keys, *update.add_public))
         changed: list[tuple[str, StateValue]] = user.update_state(update.values)
-        self._unannounced[user.name] = self.registry.state_events(user, before, self._clock.wall())
+        if user.public_state is not before:
+            self._unannounced[user.name] = self.registry.state_events(user, before, self._clock.wall())
         return UserChange(user, changed, (self.committed,))
 
     def announce_next(self, name: str) -> bool:
@@ -348,8 +349,11 @@ class LocalLog:
         Returns:
             Whether there may be more of them.
         """
+        events = self._unannounced.get(name)
+        if events is None:
+            return False
         slices = Slices(self._clock.steady)
-        for event in self._unannounced.get(name, ()):
+        for event in events:
             self._accept(event)
             if slices.is_over:
                 return True
@@ -358,7 +362,8 @@ class LocalLog:
 
     def announce_rest(self, name: str) -> None:
         """Announce a changed state of a user to all channels that have not received it, in one turn."""
-        self._accept_all(self._unannounced.pop(name, ()))
+        if name in self._unannounced:
+            self._accept_all(self._unannounced.pop(name))
 
     def channels(self, names: Sequence[str] | None) -> list[Channel]:
         """Return the known channels among these; None means all."""

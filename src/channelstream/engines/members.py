@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
+
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.position import Offsets, ReadRange
 
@@ -12,8 +14,7 @@ ToJoin = tuple[str, Mapping[str, Any]]
 """A channel to join, with the settings it gets if it is created."""
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """A connection, as the engine registers it."""
 
     conn_id: str

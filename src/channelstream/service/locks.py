@@ -45,9 +45,6 @@ class Lock:
         self._waiting = waiting
         self._key = key
 
-    async def __aenter__(self) -> None:
-        await self.acquire()
-
     async def acquire(self) -> None:
         """Wait until everyone who asked before has released the key, then lock it."""
         if self._key not in self._waiting:
@@ -65,6 +62,8 @@ class Lock:
             if not waiter.cancelled():
                 self.release()
             raise
+
+    __aenter__ = acquire
 
     async def __aexit__(self, *_: object) -> None:
         self.release()

@@ -4,8 +4,9 @@ All names here are keys (`apps.keys`): a node does not know applications.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import ClientProtocol
@@ -37,16 +38,14 @@ ATTEMPTS = 3
 """Most attempts of a `/connect` to create a connection, or to find the one that other calls create and end meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subscribed:
+class Subscribed(Struct, frozen=True):
     """The channels of a connection after a change: all of them, and those that changed, sorted."""
 
     channels: list[str]
     changed: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True):
     """A connection that `connect` made or found, with all its channels, sorted."""
 
     conn_id: str
@@ -156,6 +155,8 @@ class Node:
     def _new_id_beside(self, user: str, new_id: Callable[[], str]) -> str:
         """Return a new id in the shard of the user, so that the connection depends on one shard less."""
         shards = len(self.hub.offsets)
+        if shards == 1:
+            return new_id()
         drawn = (new_id() for _ in range(DRAWS_PER_SHARD * shards))
         return next((each for each in drawn if shard_of(each, shards) == shard_of(user, shards)), new_id())
 
