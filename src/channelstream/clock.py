@@ -13,8 +13,8 @@ class SystemClock:
 
 def new_id() -> str:
     """Return a random UUID, version 4 (RFC 9562), lower-case and dashed; twice as fast as `uuid.uuid4`."""
-    text = os.urandom(16).hex()
-    variant = "89ab"[int(text[16], 16) & 3]
+    random = os.urandom(16)
+    text, variant = random.hex(), "89ab"[random[8] & 3]
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
 

@@ -8,7 +8,7 @@ new type then fails the type check wherever it is not handled yet. Each type has
 it (`engines/event_codec.py`).
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -85,6 +85,8 @@ class Message(EventBase, frozen=True, kw_only=True, gc=False, tag="message"):
         no_history: it is left out of the channel's history.
     """
 
+    supersedes: ClassVar[None] = None
+    count: ClassVar[int] = 1
     user: str
     payload: bytes
     timestamp: str
