@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from channelstream.config import Settings
 from channelstream.errors import Invalid, Unavailable
+from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.site import routes
 
 SECRET = "the api's secret"
@@ -112,7 +113,9 @@ def panel() -> Panel:
 
 @pytest.fixture
 def app(settings: Settings, push_server: RecordingServer, panel: Panel) -> Starlette:
-    return Starlette(routes=routes(settings, push_server, panel, openapi, is_signed, NoTraces()))
+    return Starlette(
+        routes=routes(settings, push_server, panel, openapi, is_signed, NoTraces(), cast(Scraper, None))
+    )
 
 
 class Bridge(httpx.BaseTransport):

@@ -22,7 +22,7 @@ LAYERS = (
     {"http"},
     {"transports", "api"},
     {"config"},
-    {"pages", "logs", "housekeeping", "tracing", "clock", "pacing", "watchdog", "health"},
+    {"pages", "logs", "housekeeping", "tracing", "clock", "pacing", "watchdog", "health", "integrations"},
     {"admin", "demo", "explorer"},
     {"site"},
     {"server"},
@@ -44,6 +44,7 @@ engine's address, and the server makes the engine. Engines, service and http kno
 engines alone.
 """
 IMPORTS_ONLY = {
+    "integrations": {"errors", "core", "apps", "auth", "slices", "service", "http"},
     "pages": {"errors", "core", "http"},
     "demo": {"pages"},
     "explorer": {"errors", "pages"},
@@ -270,6 +271,9 @@ def test_every_unit_has_a_place() -> None:
         ("channelstream.demo.app", "from channelstream.config import Settings"),
         ("channelstream.explorer.page", "from channelstream.api.endpoints import ENDPOINTS"),
         ("channelstream.explorer.page", "from channelstream.admin.panel import Panel"),
+        ("channelstream.integrations.metrics.meter", "from channelstream.pages.access import Gate"),
+        ("channelstream.integrations.metrics.meter", "from channelstream.engines.base import Engine"),
+        ("channelstream.service.node", "from channelstream.integrations.metrics.meter import Meter"),
         ("channelstream.api.info", "from channelstream.engines.base import Engine"),
         ("channelstream.transports.attachment", "from channelstream.engines import base"),
         ("channelstream.admin.tables", "import channelstream.engines.memory"),

@@ -140,3 +140,52 @@ def test_a_flush_that_fails_is_logged_and_brought_to_its_end(caplog: pytest.LogC
 
     play(scenario)
     assert "a bug in a transport" in caplog.text
+
+
+def test_each_part_of_a_flush_reports_the_age_of_its_oldest_event() -> None:
+    """From the arrival of the first event, also where the flush had to wait; nothing is counted twice."""
+
+    async def scenario() -> list[float]:
+        flush, ages = Flush(), list[float]()
+        pacer = FlushPacer(flush, flush.waiting, flush.steady, ages.append)
+        flush.takes_s, flush.parts_left, flush.events = 0.5, 3, 0
+        pacer.request_flush()
+        flush.now_s += 2.0
+        await turns(4)
+        return ages
+
+    assert play_for(scenario) == [2.5, 3.0, 3.5]
+
+
+def test_an_event_that_arrives_between_two_parts_is_as_old_as_the_end_of_the_first() -> None:
+    """At most: it arrived after that, and it is written with the next flush."""
+
+    async def scenario() -> list[float]:
+        flush, ages = Flush(), list[float]()
+
+        def last_part_asks_again() -> bool:
+            more = flush()
+            if not more and flush.count == 3:
+                pacer.request_flush()
+            return more
+
+        pacer = FlushPacer(last_part_asks_again, flush.waiting, flush.steady, ages.append)
+        flush.takes_s, flush.parts_left, flush.events = 0.5, 3, 0
+        pacer.request_flush()
+        await turns(1)
+        flush.events = 1
+        await turns(6)
+        return ages
+
+    assert play_for(scenario) == [0.5, 1.0, 1.5, 1.5]
+
+
+def play_for(scenario: Callable[[], Coroutine[Any, Any, list[float]]]) -> list[float]:
+    """Return the result of a scenario that is played."""
+    found: list[float] = []
+
+    async def kept() -> None:
+        found.extend(await scenario())
+
+    play(kept)
+    return found

@@ -33,7 +33,11 @@ class FlushPacer:
     """Calls `flush` after each request for it."""
 
     def __init__(
-        self, flush: Callable[[], bool], waiting: Callable[[], int], steady: Callable[[], float]
+        self,
+        flush: Callable[[], bool],
+        waiting: Callable[[], int],
+        steady: Callable[[], float],
+        on_written: Callable[[float], None] = lambda latency_s: None,
     ) -> None:
         """Create a pacer.
 
@@ -41,15 +45,23 @@ class FlushPacer:
             flush: writes a part of the waiting batches; returns whether more is left.
             waiting: returns the number of events that wait for a flush.
             steady: a clock that never jumps, in seconds.
+            on_written: called after each part of a flush with the age of the oldest event that it has written, in seconds.
         """
         self._flush = flush
         self._waiting = waiting
         self._steady = steady
         self._spent_s = 0.0
         self._not_before_s = 0.0
+        self._on_written = on_written
+        # When the first event arrived of those that are written, and of those that wait for the next flush.
+        self._written_since_s = 0.0
+        self._waiting_since_s: float | None = None
+        self._part_ended_s: float | None = None
 
     def request_flush(self) -> None:
         """Flush in the next loop turn; if several events wait then, after the pause that follows the last flush."""
+        if self._waiting_since_s is None:
+            self._waiting_since_s = self._steady()
         asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
@@ -62,16 +74,26 @@ class FlushPacer:
     def _flush_part(self) -> None:
         """Flush one part; the next part follows in another loop turn, after other work that is due."""
         began_s = self._steady()
+        self._note_arrivals(began_s)
         try:
             more = self._flush()
         except Exception:
             # The hub does not ask again: the error of one connection must not silence all others.
             logger.exception("a flush failed: events in it may be lost")
             more = True
-        ended_s = self._steady()
+        ended_s = self._part_ended_s = self._steady()
         self._spent_s += ended_s - began_s
+        self._on_written(ended_s - self._written_since_s)
         if more:
             asyncio.get_running_loop().call_soon(self._flush_part)
             return
         self._not_before_s = ended_s + min(MAX_PAUSE_S, self._spent_s / 2)
-        self._spent_s = 0.0
+        self._spent_s, self._part_ended_s = 0.0, None
+
+    def _note_arrivals(self, now_s: float) -> None:
+        """Note when the first event arrived: of this flush before its first part, of the next one between two parts."""
+        if self._part_ended_s is None:
+            since_s, self._waiting_since_s = self._waiting_since_s, None
+            self._written_since_s = now_s if since_s is None else since_s
+        elif self._waiting_since_s is None and self._waiting():
+            self._waiting_since_s = self._part_ended_s

@@ -44,6 +44,9 @@ from channelstream.http.asgi import RouterApp, ScopeRequest
 from channelstream.http.listener import Listener
 from channelstream.http.router import Router
 from channelstream.http.shared import HttpServer, HttpSettings
+from channelstream.integrations.metrics.collect import Collector
+from channelstream.integrations.metrics.meter import CountedAuth, Meter
+from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.pacing import FlushPacer
 from channelstream.pages.app import page_route
 from channelstream.service import Node, NodeLimits, Services
@@ -59,6 +62,8 @@ from channelstream.wire.protocols import PROTOCOLS, Protocols
 
 DESCRIPTORS_FOR_US = 64
 """Descriptors that the process itself needs: logs, listening sockets, the loop."""
+UNMEASURED_ENGINES = {"memory"}
+"""It answers from memory and never fails: to measure its calls would only cost the time of each."""
 GC_THRESHOLDS = (50_000, 50, 1_000)
 """Garbage collection after 50,000 new objects: idle connections are many objects, and no garbage."""
 
@@ -76,9 +81,11 @@ class Server:
         http_server: HttpServer,
         sampler: Sampler,
         watchdog: Watchdog,
+        scraper: Scraper,
     ) -> None:
         self.node = node
         self.streams = streams
+        self.scraper = scraper
         self.has_started = False
         self.on_started: Callable[[], None] = lambda: None
         self._settings = settings
@@ -226,15 +233,22 @@ def build(
         protocols: what it speaks.
         entrances: the paths that open a WebSocket.
     """
-    node, apps = _node(settings, protocols.formats), make_apps(settings)
+    meter = Meter(lambda: node.hub.writes)
+    node, apps = _node(settings, protocols.formats, meter), make_apps(settings)
     policy = Policy(settings.trusted_proxies, settings.enforce_https, settings.allow_cors)
     services = Services(apps, node)
     streams = Streams(services, _stream_settings(settings), policy, protocols)
     auth = make_signature_auth(settings, apps.default, node.clock.wall)
-    auths: dict[Auth, RequestAuth] = {Auth.SIGNED: auth, Auth.NONE: OpenAuth(apps.default)}
+    auths: dict[Auth, RequestAuth] = {
+        Auth.SIGNED: CountedAuth(auth, meter.refused),
+        Auth.NONE: OpenAuth(apps.default),
+    }
     api = Api(services, auths, settings.max_body_bytes).routes(ENDPOINTS)
     watchdog = Watchdog(settings.slow_turn_ms / 1000)
+    watchdog.on_tick = meter.delay.observe
     sampler = Sampler(node, watchdog)
+    meter.consume(node.signals)
+    scraper = Scraper(Collector(services, meter, watchdog))
     pages = routes(
         settings,
         RouterApp(Router(policy, api)),
@@ -242,11 +256,12 @@ def build(
         _openapi_document,
         partial(_is_admin, auth),
         Tracer(services.default),
+        scraper,
     )
     rows = [*health_routes(node), *api, *stream_routes(streams, services.default, entrances)]
     router = Router(policy, rows, page_route(pages, policy, settings.http_scheme))
-    http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets)
-    return Server(settings, node, streams, http_server, sampler, watchdog)
+    http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered)
+    return Server(settings, node, streams, http_server, sampler, watchdog, scraper)
 
 
 def _is_admin(auth: RequestAuth, request: Request) -> bool:
@@ -264,9 +279,9 @@ def _openapi_document() -> dict[str, Any]:
     return openapi.document(ENDPOINTS, __version__)
 
 
-def _node(settings: Settings, formats: Sequence[Format]) -> Node:
+def _node(settings: Settings, formats: Sequence[Format], meter: Meter) -> Node:
     clock = SystemClock()
-    pacer = FlushPacer(lambda: hub.flush(), lambda: hub.waiting_events, clock.steady)
+    pacer = FlushPacer(lambda: hub.flush(), lambda: hub.waiting_events, clock.steady, meter.written)
     hub = Hub(formats, pacer.request_flush)
     limits = RegistryLimits(
         log_bytes=settings.log_bytes,
@@ -295,6 +310,8 @@ def _node(settings: Settings, formats: Sequence[Format]) -> Node:
         unattached_s=settings.unattached_timeout_s,
         restored_s=max(settings.poll_gap_s, settings.detach_grace_s),
     )
+    if engine.name not in UNMEASURED_ENGINES:
+        engine = meter.engine.measured(engine)
     return Node(engine, hub, clock, new_id, node_limits)
 
 

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from channelstream.admin.data import AdminData
+from channelstream.admin.metrics import MetricsPage
 from channelstream.admin.pages import Admin
 from channelstream.admin.panel import Panel
 from channelstream.admin.trace import TracePage
@@ -19,6 +20,7 @@ from channelstream.config import Settings
 from channelstream.demo.app import Demo
 from channelstream.demo.push_server import PushServer
 from channelstream.explorer.page import Explorer
+from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.pages.access import Gate
 from channelstream.pages.assets import Assets
 from channelstream.pages.html import Renderer
@@ -47,6 +49,7 @@ def routes(
     openapi: Callable[[], dict[str, Any]],
     is_signed: Callable[[Request], bool],
     traces: Tracer,
+    scraper: Scraper,
 ) -> list[BaseRoute]:
     """Return the routes of every page.
 
@@ -57,6 +60,7 @@ def routes(
         openapi: returns the OpenAPI document; called in a thread.
         is_signed: whether a request carries a valid API signature from an allowed address.
         traces: starts and describes the traces of `/admin/trace`.
+        scraper: answers `/metrics`.
     """
     # Without the option, cookies are valid until the process ends.
     cookie_secret = settings.cookie_secret or secrets.token_urlsafe(32)
@@ -70,6 +74,7 @@ def routes(
         *Admin(gate, renderer).routes(),
         *AdminData(gate, panel).routes(),
         *TracePage(gate, renderer, traces).routes(),
+        *MetricsPage(gate, scraper, settings.metrics_allow).routes(),
         *Explorer(gate, renderer, openapi, settings.secret).routes(),
         *(_demo(settings, api, renderer, cookie_secret) if settings.serves_demo else []),
     ]

@@ -1,13 +1,14 @@
 """The API explorer's routes."""
 
 import threading
-from typing import Any
+from typing import Any, cast
 
 from httpx import Client
 from itsdangerous import TimestampSigner
 from starlette.applications import Starlette
 from tests.site import Bridge, NoTraces, openapi
 
+from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.site import routes
 
 RIGHT = {"username": "admin", "password": "open sesame"}
@@ -30,7 +31,9 @@ def test_document_is_built_outside_of_the_event_loop(settings, push_server, pane
         threads.append(threading.current_thread())
         return openapi()
 
-    app = Starlette(routes=routes(settings, push_server, panel, build, lambda _: False, NoTraces()))
+    app = Starlette(
+        routes=routes(settings, push_server, panel, build, lambda _: False, NoTraces(), cast(Scraper, None))
+    )
     with Client(transport=Bridge(app, ""), base_url="http://push.test") as admin:
         admin.post("/admin/sign_in", data=RIGHT)
         assert admin.get("/openapi.json").status_code == 200

@@ -119,6 +119,11 @@ class Settings:
         Networks(),
         "Addresses and networks whose X-Forwarded-For, Forwarded, X-Script-Name and scheme headers are trusted.",
     )
+    metrics_allow: tuple[str, ...] = _access.option(
+        (),
+        Networks(),
+        "Addresses and networks that may read /metrics without credentials; admins always may (docs/metrics.md).",
+    )
     allow_cors: tuple[str, ...] = _access.option(
         (), Origins(), "Origins of pages that may open streams and read answers; empty means all."
     )

@@ -67,6 +67,7 @@ class Hub:
     Attributes:
         offsets: the position up to which this node has received the log, one offset for each shard.
         deliveries: deliveries to connections since the start, one for each event and recipient.
+        writes: writes to streams in flushes since the start.
         waiting_events: events delivered since the last round of the flush began.
         changes: recent edits and deletions.
     """
@@ -85,6 +86,7 @@ class Hub:
         self.users: dict[str, dict[Connection, None]] = {}
         self.offsets: Offsets = (0,)
         self.deliveries = 0
+        self.writes = 0
         self.waiting_events = 0
         self.changes = RecentChanges()
         self._root = Batch()
@@ -302,7 +304,9 @@ class Hub:
             self._close_failed(connection, batch)
             raise
         finally:
-            if remaining := list(rest):
+            remaining = list(rest)
+            self.writes += len(waiting) - len(remaining)
+            if remaining:
                 self._slices.appendleft((number, remaining))
         return left
 

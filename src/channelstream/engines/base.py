@@ -220,6 +220,10 @@ class Engine(EventLog, Directory, Protocol):
         It turns false with the first call that finds the service out of reach, and true again without any call.
         """
 
+    @property
+    def log_bytes(self) -> int | None:
+        """The bytes that the logs of all channels and users count for; None if a service keeps them."""
+
     async def start(self, receiver: Receiver) -> None:
         """Deliver accepted events to `receiver` from now on, beginning after `position`.
 

@@ -56,6 +56,10 @@ class MemoryEngine:
     def is_reachable(self) -> bool:
         return True
 
+    @property
+    def log_bytes(self) -> int:
+        return self.registry.budget.used_bytes
+
     async def head(self, names: Iterable[str] | None = None, all_shards: bool = False) -> Position:
         return self.position
 

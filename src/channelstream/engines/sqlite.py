@@ -38,7 +38,7 @@ from channelstream.engines.sqlite_file import SqliteFile
 from channelstream.engines.sqlite_restore import Restore, leave_event, restore_from
 from channelstream.engines.sqlite_upkeep import Upkeep
 from channelstream.engines.sqlite_writes import writes_of
-from channelstream.engines.undo import undo_channels, undo_user
+from channelstream.engines.undo import public_state, undo_channels, undo_user
 from channelstream.engines.unwritten import Unwritten
 from channelstream.errors import ConfigError, Unavailable
 from channelstream.slices import Slices, to_its_end, turn_for
@@ -101,6 +101,10 @@ class SqliteEngine:
     def is_reachable(self) -> bool:
         """Whether the last write succeeded; after a failure each `collect` writes a row to find out."""
         return not self._commits.is_failing
+
+    @property
+    def log_bytes(self) -> int:
+        return self.registry.budget.used_bytes
 
     async def head(self, names: Iterable[str] | None = None, all_shards: bool = False) -> Position:
         return self.position
@@ -239,7 +243,7 @@ class SqliteEngine:
     ) -> UserChange | None:
         self._commits.check_room()
         undo = undo_user(self.registry, member.user, self._clock, connected=True)
-        announced_before = self._public_state(member.user)
+        announced_before = public_state(self.registry, member.user)
         with self._commits.together() as batch:
             change = self._log.connect(member, update)
             self._log.announce_rest(member.user)
@@ -269,7 +273,7 @@ class SqliteEngine:
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         self._commits.check_room()
         undo = undo_user(self.registry, name, self._clock, connected=False)
-        announced_before = self._public_state(name)
+        announced_before = public_state(self.registry, name)
         change = self._log.update_user(name, update)
         if change is not None:
             # In one turn: a failed write takes back the state and its events together.
@@ -277,11 +281,6 @@ class SqliteEngine:
             self._save_user(self._commits.batch(), name, undo, announced_before)
             await self._commits.flush()
         return change
-
-    def _public_state(self, name: str) -> State:
-        """Return the state that is announced when a user joins a channel."""
-        user = self.registry.users.get(name)
-        return user.public_state if user else {}
 
     def _save_user(self, batch: Batch, name: str, undo: Callable[[], None], announced_before: State) -> None:
         """Have a user written with a batch.
@@ -291,7 +290,7 @@ class SqliteEngine:
         """
         batch.users.add(name)
         batch.undo.append(undo)
-        if self._public_state(name) != announced_before:
+        if public_state(self.registry, name) != announced_before:
             self._unwritten.track([("user", name)], batch.done)
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:

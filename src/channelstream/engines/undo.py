@@ -8,10 +8,17 @@ from collections.abc import Callable, Sequence
 from channelstream.core.channel import Channel, ChannelSettings
 from channelstream.core.log import Entry
 from channelstream.core.registry import Registry
+from channelstream.core.user import State
 from channelstream.engines.base import Clock, moment
 
 _Kept = tuple[list[Entry], int]
 """The entries of a log, and its floor."""
+
+
+def public_state(registry: Registry, name: str) -> State:
+    """Return the state that is announced when a user joins a channel, to compare it with that after a change."""
+    user = registry.users.get(name)
+    return user.public_state if user else {}
 
 
 def undo_user(registry: Registry, name: str, clock: Clock, connected: bool) -> Callable[[], None]:

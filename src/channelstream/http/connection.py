@@ -2,8 +2,7 @@
 
 Invariant: at most one request is in progress, and the memory of a socket is bounded whatever its client does. The
 next request is read when the answer before it has been written. A client that sends requests ahead (pipelining) has
-at most one packet read; then reading stops until the answer is out. To parse ahead would need a bound of its own for
-requests whose answers no client reads.
+at most one packet read; then reading stops until the answer is out. To parse ahead would need one more bound.
 
 Every wait has a bound, by its phase (`Phase`): for a head, for a body, for the next request, and for a client that
 reads nothing of its answer. An idle connection is closed only if nothing of a request has arrived. The loop may not
@@ -281,6 +280,10 @@ class HttpConnection(asyncio.Protocol):
 
     # -- the answer
 
+    def begun(self, status: int) -> None:
+        request = self._request
+        self._http_server.on_answer("" if request is None else request.route, status)
+
     def answered(self) -> None:
         """Continue after an answer: with the next request, or by closing."""
         exchange = self._exchange
@@ -334,6 +337,7 @@ class HttpConnection(asyncio.Protocol):
             self._close()
             return
         cors = self._http_server.router.policy.cors(self._headers)
+        self.begun(error.http_status)
         self._out.write(last_answer(refusal(error, cors), self.date()))
         self._close_gently(is_whole=False)
 

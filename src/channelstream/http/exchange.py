@@ -47,6 +47,9 @@ class AnswerSink(Protocol):
     access_log: bool
 
     def date(self) -> bytes: ...
+    def begun(self, status: int) -> None:
+        """Called when the answer begins."""
+
     def body_consumed(self) -> None:
         """Called when the handler has read from the body: there is room for more of it."""
 
@@ -298,6 +301,7 @@ class HttpExchange:
         if self._head.body_bytes is None and not self.is_whole:
             # To read a body of unknown length to its end costs more than a new connection.
             self.keep_alive = False
+        self._sink.begun(status)
         if self._sink.access_log:
             self._log(status)
 

@@ -37,10 +37,11 @@ class Request:
         path: that of the head.
         headers: those of the head.
         source: where its body comes from.
+        route: the path of its route, as the table has it; empty for a page, and before one is found.
         parameters: the values of the parameters in the path of its route, such as `{key}`.
     """
 
-    __slots__ = ("_arguments", "_policy", "head", "headers", "parameters", "path", "source")
+    __slots__ = ("_arguments", "_policy", "head", "headers", "parameters", "path", "route", "source")
 
     def __init__(self, head: RequestHead, source: Source, policy: Policy) -> None:
         self.head = head
@@ -48,6 +49,7 @@ class Request:
         self.headers: Sequence[Header] = head.headers
         self.source = source
         self.parameters: Mapping[str, str] = NO_PARAMETERS
+        self.route = ""
         self._policy = policy
         self._arguments: dict[str, str] | None = None
 

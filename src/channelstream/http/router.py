@@ -116,14 +116,16 @@ class Router:
 
     def _find(self, request: Request) -> Route:
         path = request.path
-        route = self._literal.get(path)
-        if route is not None:
-            return route
+        route = self._literal.get(path) or self._find_pattern(request) or self._rest
+        request.route = route.path
+        return route
+
+    def _find_pattern(self, request: Request) -> Route | None:
         for pattern in self._patterns:
-            if found := pattern.expression.fullmatch(path):
+            if found := pattern.expression.fullmatch(request.path):
                 request.parameters = found.groupdict()
                 return pattern.route
-        return self._rest
+        return None
 
     async def _answer(self, route: Route, request: Request) -> Response | None:
         """Answer a request; None if its handler has done so.

@@ -53,6 +53,7 @@ class HttpServer:
         settings: HttpSettings,
         router: Router,
         streams: Callable[[], int] = lambda: 0,
+        on_answer: Callable[[str, int], None] = lambda route, status: None,
     ) -> None:
         """Create the state of a server without connections.
 
@@ -60,6 +61,7 @@ class HttpServer:
             settings: the bounds.
             router: finds who serves a request.
             streams: returns the number of open sockets that were taken over.
+            on_answer: called for each answer with the path of its route (`Request.route`) and its status.
         """
         self.settings = settings
         self.router = router
@@ -67,6 +69,7 @@ class HttpServer:
         self.waits = Waits()
         self._sockets: set[Socket] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.on_answer = on_answer
         self._streams = streams
         self._empty = asyncio.Event()
 

@@ -13,8 +13,8 @@ from channelstream.http.asgi import App, AsgiHandler, Receive, Scope, Send
 from channelstream.http.router import ANY_METHOD, Route
 from channelstream.pages.refusals import json_errors
 
-ADMIN_PREFIX = "/admin"
-"""Pages of other origins can never read what is below it."""
+ADMIN_PREFIXES = ("/admin", "/metrics")
+"""Pages of other origins can never read what is below them."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def page_route(pages: Iterable[BaseRoute], policy: Policy, scheme: str) -> Route
     """
 
     def cors(path: str, headers: Sequence[Header]) -> tuple[Header, ...]:
-        return () if path.startswith(ADMIN_PREFIX) else policy.cors(headers)
+        return () if path.startswith(ADMIN_PREFIXES) else policy.cors(headers)
 
     def cors_of_error(scope: Scope) -> tuple[Header, ...]:
         return cors(scope["path"].removeprefix(scope["root_path"]), scope["headers"])

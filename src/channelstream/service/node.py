@@ -101,6 +101,11 @@ class Node:
         return self._engine.name
 
     @property
+    def log_bytes(self) -> int | None:
+        """The bytes of all logs; None if a service keeps them (`Engine.log_bytes`)."""
+        return self._engine.log_bytes
+
+    @property
     def unready_reason(self) -> str:
         """Why no new clients should be sent to this node, in a word; empty if they should."""
         if self.draining:

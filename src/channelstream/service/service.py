@@ -210,6 +210,9 @@ class Services:
     def of(self, app: App) -> Service:
         return self._services[app.id]
 
+    def all(self) -> Iterable[Service]:
+        return self._services.values()
+
     def owner(self, key: str) -> Service:
         """Return the service of the application that has this key."""
         return self.of(self._apps.owner(key))

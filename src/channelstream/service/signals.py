@@ -18,7 +18,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, ParamSpec
 
-from channelstream.core.connection import Connection
+from channelstream.core.connection import Connection, Stream
 from channelstream.core.events import Event
 from channelstream.core.log import Entry
 
@@ -73,11 +73,12 @@ class Signals:
         replayed: these entries of the log were read for a connection; events of these channels are missing.
         attached: a connection has a stream.
         detached: a connection has lost its stream, and ends after so many seconds unless another one attaches.
+        closed: a WebSocket or an event stream has ended with this close code; None if its socket was lost without one.
         stalled: the client of a connection reads too slowly; its events are read from the log later.
         ended: a connection, or one of its streams, has ended here with this close code, if there is one, and reason.
     """
 
-    __slots__ = ("accepted", "attached", "detached", "duplicate", "ended", "replayed", "stalled")
+    __slots__ = ("accepted", "attached", "closed", "detached", "duplicate", "ended", "replayed", "stalled")
 
     def __init__(self, on_accepted_change: Callable[[], None]) -> None:
         """Create the signals.
@@ -90,5 +91,6 @@ class Signals:
         self.replayed: Signal[[Connection, Sequence[Entry], Iterable[str]]] = Signal()
         self.attached: Signal[[Connection]] = Signal()
         self.detached: Signal[[Connection, float]] = Signal()
+        self.closed: Signal[[Stream, int | None]] = Signal()
         self.stalled: Signal[[Connection]] = Signal()
         self.ended: Signal[[Connection, int | None, str]] = Signal()

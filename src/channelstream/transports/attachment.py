@@ -53,6 +53,7 @@ class Attachment:
         "_commands",
         "_delivered_when_lost",
         "_drained",
+        "_has_ended",
         "_paused",
         "_task",
         "connection",
@@ -66,7 +67,7 @@ class Attachment:
         self.stream = stream
         # `connection.delivered` at the moment when the connection lost this stream.
         self._delivered_when_lost: Offsets | None = None
-        self._paused = False
+        self._paused = self._has_ended = False
         self._drained: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
         # Carries out what a text of the client asks for; None between two texts.
@@ -158,6 +159,9 @@ class Attachment:
             code: the close code; None if the socket was lost without a close code. If the client closes with
                 1000, the whole connection ends. That is recorded when the connection ends, and not here.
         """
+        if not self._has_ended:
+            self._has_ended = True
+            self.node.signals.closed.emit(self.stream, code)
         if self.is_current and code != CloseCode.NORMAL:
             self.node.record_ending(self.connection, code, reason, final=False)
         self.lost(grace_s)

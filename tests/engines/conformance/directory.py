@@ -41,6 +41,15 @@ def test_a_started_engine_is_reachable(lab: Lab) -> None:
     assert lab.engine.is_reachable
 
 
+def test_the_bytes_of_the_logs_grow_with_them(lab: Lab) -> None:
+    """Where the engine has them in this process."""
+    lab.connect("ann", "a")
+    before = lab.engine.log_bytes
+    lab.publish(message("m1"))
+    after = lab.engine.log_bytes
+    assert after is None if before is None else after is not None and after > before
+
+
 def test_fresh_state_is_for_new_users_only(lab: Lab) -> None:
     """`state` of the request applies to known users too and counts as a change."""
     member = Member("1", "ann", V07)

@@ -118,6 +118,10 @@ class RedisEngine:
         """Whether this node is linked with every shard; heartbeats find a link that is silent."""
         return all(shard.client.is_reachable for shard in self._shards)
 
+    @property
+    def log_bytes(self) -> None:
+        return None
+
     async def head(self, names: Iterable[str] | None = None, all_shards: bool = False) -> Position:
         needed = set(self._shards if names is None else self._shards.split(names))
         asked = list(self._shards if all_shards or len(self._shards) == 1 else needed)

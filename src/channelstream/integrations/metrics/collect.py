@@ -1,0 +1,139 @@
+"""What one process has at the moment of a scrape."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from channelstream import __version__
+from channelstream.integrations.metrics.catalog import Metrics
+from channelstream.integrations.metrics.meter import NO_CODE, OTHER, Meter, transport_label
+from channelstream.integrations.metrics.samples import Family, Labels, Sample
+from channelstream.service import Node, Services
+from channelstream.slices import STEP, Slices
+
+Rows = Iterable[tuple[Labels, float]]
+
+
+class Loop(Protocol):
+    """Figures of the event loop; `watchdog.Watchdog` has them."""
+
+    slow_turns: int
+
+
+class Collector:
+    """Collects the metrics of one process."""
+
+    def __init__(self, services: Services, meter: Meter, loop: Loop) -> None:
+        self._services = services
+        self._meter = meter
+        self._loop = loop
+
+    async def collect(self) -> list[Family]:
+        """Return all metrics, those of the process itself included."""
+        by_stream, backlog = await self._connections()
+        process = await asyncio.to_thread(_process_families)
+        rows = {**self._counted(), **self._of_node(self._services.node)}
+        rows[Metrics.connections] = _labelled(by_stream, "application", "transport")
+        rows[Metrics.backlog_bytes] = [({}, backlog)]
+        meter = self._meter
+        return [
+            *(_family(metric, _samples(metric, given)) for metric, given in rows.items()),
+            _family(
+                Metrics.delivery_latency_seconds,
+                meter.latency.samples(Metrics.delivery_latency_seconds.full_name),
+            ),
+            _family(Metrics.loop_delay_seconds, meter.delay.samples(Metrics.loop_delay_seconds.full_name)),
+            self._engine_family(),
+            *process,
+        ]
+
+    async def _connections(self) -> tuple[Counter[tuple[str, str]], int]:
+        """Return the number of connections by application and transport, and the bytes that wait; in short turns."""
+        node, backlog = self._services.node, 0
+        found = Counter((service.app.id, NO_CODE) for service in self._services.all())
+        found.subtract(found.keys())
+        slices = Slices(node.clock.steady)
+        for number, connection in enumerate(list(node.hub.connections.values())):
+            stream = connection.stream
+            app_id = self._services.owner(connection.id).app.id
+            found[app_id, transport_label(stream) if stream else NO_CODE] += 1
+            backlog += stream.buffered_bytes() if stream else 0
+            if number % STEP == 0:
+                await slices.due()
+        return found, backlog
+
+    def _counted(self) -> dict[Metrics, Rows]:
+        """Return what the meter has counted."""
+        meter = self._meter
+        return {
+            Metrics.streams_opened: _labelled(meter.opened, "transport"),
+            Metrics.streams_closed: _labelled(meter.closed, "transport", "code"),
+            Metrics.connections_ended: _labelled(meter.ended, "code"),
+            Metrics.replayed_events: [({}, meter.replayed)],
+            Metrics.lost_channels: [({}, meter.lost)],
+            Metrics.engine_errors: _labelled(meter.engine.failed, "operation"),
+            Metrics.auth_refused: _labelled(meter.refused, "reason"),
+            Metrics.http_requests: [
+                ({"route": route or OTHER, "status": f"{status}xx"}, count)
+                for (route, status), count in meter.requests.items()
+            ],
+        }
+
+    def _of_node(self, node: Node) -> dict[Metrics, Rows]:
+        """Return what the node and the loop count anyway."""
+        log_bytes = node.log_bytes
+        return {
+            Metrics.messages_published: [({}, node.published)],
+            Metrics.deliveries: [({}, node.hub.deliveries)],
+            Metrics.slow_clients: [({}, node.stalls)],
+            Metrics.slow_turns: [({}, self._loop.slow_turns)],
+            Metrics.log_bytes: [] if log_bytes is None else [({}, log_bytes)],
+            Metrics.ready: [({}, not node.unready_reason)],
+            Metrics.build_info: [({"version": __version__, "engine": node.engine_name}, 1)],
+        }
+
+    def _engine_family(self) -> Family:
+        metric, calls = Metrics.engine_call_seconds, self._meter.engine
+        samples = [
+            Sample(f"{metric.full_name}_{suffix}", {"operation": operation}, float(value))
+            for suffix, values in (("count", calls.ended), ("sum", calls.seconds))
+            for operation, value in values.items()
+        ]
+        return _family(metric, samples)
+
+
+def _labelled(counts: Mapping[str, int] | Mapping[tuple[str, str], int], *labels: str) -> Rows:
+    """Return rows of counts by a label, or by several."""
+    return [
+        (dict(zip(labels, (key,) if isinstance(key, str) else key, strict=True)), count)
+        for key, count in counts.items()
+    ]
+
+
+def _samples(metric: Metrics, rows: Rows) -> list[Sample]:
+    return [Sample(metric.sample_name, dict(labels), float(value)) for labels, value in rows]
+
+
+def _family(metric: Metrics, samples: list[Sample]) -> Family:
+    return Family(metric.full_name, metric.value.kind, metric.value.text, samples)
+
+
+def up_family(has_answered: bool) -> Family:
+    """Return whether a worker has answered the scrape."""
+    return _family(Metrics.worker_up, _samples(Metrics.worker_up, [({}, has_answered)]))
+
+
+def _process_families() -> list[Family]:
+    """Return memory, descriptors and processor time of this process; in a thread, since the first import takes 0.1 s."""
+    from prometheus_client import ProcessCollector
+
+    return [
+        Family(
+            metric.name,
+            metric.type,
+            metric.documentation,
+            [Sample(sample.name, dict(sample.labels), sample.value) for sample in metric.samples],
+        )
+        for metric in ProcessCollector(registry=None).collect()
+    ]

@@ -1,0 +1,184 @@
+"""What is counted while the server runs, beyond the counters that the node has anyway.
+
+The values of each label are few, whatever strangers send: close codes that nobody knows are `other`, and a route is the path
+of the table and not that of the request.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from time import perf_counter
+from typing import Any, TypeVar, cast
+
+from channelstream.apps.principal import Principal
+from channelstream.auth.base import AuthRequest, RequestAuth
+from channelstream.core.connection import Connection, ConnectionState, Stream
+from channelstream.core.log import Entry
+from channelstream.errors import BadSignature, CloseCode, Forbidden, Unavailable
+from channelstream.integrations.metrics.samples import Histogram
+from channelstream.service.signals import Signals
+
+GOING_AWAY = 1001
+"""The code of a page that is left (RFC 6455, 7.4.1); only clients send it."""
+CODES = {int(code): str(int(code)) for code in CloseCode} | {GOING_AWAY: str(GOING_AWAY)}
+"""The close codes that are counted by their number."""
+NO_CODE, OTHER = "none", "other"
+BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+OPERATIONS = (
+    "head", "publish", "replay", "catch_up", "connect", "disconnect", "disconnect_all", "join", "leave", "configure",
+    "update_user", "channels", "users", "states", "collect",
+)  # fmt: skip
+"""The calls of an engine that are counted."""
+CLUSTER_OPERATIONS = ("members", "nodes", "ask", "confirm_ownership", "claim")
+"""Those of its cluster."""
+
+T = TypeVar("T")
+
+
+def code_label(code: int | None) -> str:
+    return NO_CODE if code is None else CODES.get(code, OTHER)
+
+
+@lru_cache(maxsize=64)
+def _slug(name: str) -> str:
+    return re.sub(r"\W+", "_", name.lower())
+
+
+def transport_label(stream: Stream) -> str:
+    """Return the transport of a stream as a label: `websocket`, `websocket_compressed`, `sse` or `long_poll`."""
+    return _slug(stream.format.name)
+
+
+class EngineCalls:
+    """Counts the calls of an engine by operation."""
+
+    def __init__(self) -> None:
+        self.ended: Counter[str] = Counter()
+        self.seconds: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+
+    def measured(self, engine: T) -> T:
+        """Return an engine whose calls are counted."""
+        proxy = _Measured(engine, OPERATIONS, self)
+        proxy.cluster = _Measured(proxy.cluster, CLUSTER_OPERATIONS, self)
+        return cast(T, proxy)
+
+    def wrap(self, operation: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        async def measured(*arguments: Any, **named: Any) -> Any:
+            began_s = perf_counter()
+            try:
+                return await call(*arguments, **named)
+            except Unavailable:
+                self.failed[operation] += 1
+                raise
+            finally:
+                self.ended[operation] += 1
+                self.seconds[operation] += perf_counter() - began_s  # type: ignore[assignment]
+
+        return measured
+
+
+class _Measured:
+    """Passes everything on, and counts the operations."""
+
+    cluster: Any
+
+    def __init__(self, target: Any, operations: Iterable[str], calls: EngineCalls) -> None:
+        self._target = target
+        for name in operations:
+            setattr(self, name, calls.wrap(name, getattr(target, name)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._target, name)
+
+
+class CountedAuth:
+    """An authentication whose refusals are counted by their error code (`auth.base.RequestAuth`)."""
+
+    def __init__(self, auth: RequestAuth, refused: Counter[str]) -> None:
+        self._auth = auth
+        self._refused = refused
+
+    def principal(self, request: AuthRequest) -> Principal:
+        try:
+            return self._auth.principal(request)
+        except (Forbidden, BadSignature) as error:
+            self._refused[error.code] += 1
+            raise
+
+    def verify_body(self, principal: Principal, body: bytes) -> None:
+        try:
+            self._auth.verify_body(principal, body)
+        except BadSignature as error:
+            self._refused[error.code] += 1
+            raise
+
+
+class Meter:
+    """The counters of a process.
+
+    Attributes:
+        opened: streams by transport.
+        closed: streams by transport and close code.
+        ended: connections by close code.
+        replayed: events read from the log for clients.
+        lost: channels that clients were sent as lost.
+        latency: from the arrival of an event to its write.
+        delay: of the timers of the event loop.
+        requests: answers by the path of the route and the class of the status.
+        refused: API calls by the code of the error.
+        engine: the calls of the engine.
+    """
+
+    def __init__(self, writes: Callable[[], int]) -> None:
+        """Create counters that begin at zero.
+
+        Args:
+            writes: returns the number of writes since the start (`Hub.writes`).
+        """
+        self.opened: Counter[str] = Counter()
+        self.closed: Counter[tuple[str, str]] = Counter()
+        self.ended: Counter[str] = Counter()
+        self.replayed = self.lost = 0
+        self.latency = Histogram(BUCKETS_S)
+        self.delay = Histogram(BUCKETS_S)
+        self.requests: Counter[tuple[str, int]] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.engine = EngineCalls()
+        self._writes = writes
+        self._written = 0
+
+    def consume(self, signals: Signals) -> None:
+        """Count what a node announces."""
+        signals.attached.connect(self._attached)
+        signals.closed.connect(self._closed)
+        signals.ended.connect(self._ended)
+        signals.replayed.connect(self._replayed)
+
+    def written(self, latency_s: float) -> None:
+        """Count the writes since the last call, whose oldest event arrived so long ago."""
+        writes = self._writes()
+        if writes != self._written:
+            self.latency.observe(latency_s, writes - self._written)
+            self._written = writes
+
+    def answered(self, route: str, status: int) -> None:
+        """Count an answer to an HTTP request."""
+        self.requests[route, status // 100] += 1
+
+    def _attached(self, connection: Connection) -> None:
+        if connection.stream is not None:
+            self.opened[transport_label(connection.stream)] += 1
+
+    def _closed(self, stream: Stream, code: int | None) -> None:
+        self.closed[transport_label(stream), code_label(code)] += 1
+
+    def _ended(self, connection: Connection, code: int | None, reason: str) -> None:
+        # The signal is also that of a stream whose connection lives on.
+        if connection.state is ConnectionState.CLOSED:
+            self.ended[code_label(code)] += 1
+
+    def _replayed(self, connection: Connection, entries: Sequence[Entry], lost: Iterable[str]) -> None:
+        self.replayed += len(entries)
+        self.lost += len(tuple(lost))

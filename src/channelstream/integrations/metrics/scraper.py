@@ -1,0 +1,57 @@
+"""Answers scrapes, one at a time: scrapers that come together share one collection."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from channelstream.core.addresses import Networks
+from channelstream.errors import Forbidden
+from channelstream.http.request import Request
+from channelstream.http.response import Response
+from channelstream.http.router import Route
+from channelstream.integrations.metrics.collect import Collector, up_family
+from channelstream.integrations.metrics.exposition import Scrape, merged, write
+from channelstream.integrations.metrics.samples import Family
+
+PATH = "/metrics"
+HEADERS = ((b"cache-control", b"no-store"),)
+
+
+class Scraper:
+    """Collects and writes the metrics."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+        self._collecting: asyncio.Task[list[Family]] | None = None
+
+    async def scrape(self, accept: str) -> Scrape:
+        """Return the metrics of now, in the form that the header Accept prefers."""
+        if self._collecting is None:
+            self._collecting = asyncio.get_running_loop().create_task(self._collect())
+            self._collecting.add_done_callback(self._done)
+        # Another scraper may wait for it when this one is cancelled.
+        families = await asyncio.shield(self._collecting)
+        return await asyncio.to_thread(write, families, accept)
+
+    def _done(self, _collected: "asyncio.Task[list[Family]]") -> None:
+        self._collecting = None
+
+    async def _collect(self) -> list[Family]:
+        return merged([("0", [*await self._collector.collect(), up_family(True)])])
+
+
+def metrics_routes(scraper: Scraper, allowed: Sequence[str]) -> Iterable[Route]:
+    """Return the route of a port of its own, without credentials.
+
+    Args:
+        allowed: addresses and networks that may read; empty: all that reach the port.
+    """
+    networks = Networks(allowed)
+
+    async def answer(request: Request) -> Response:
+        if allowed and not networks.has(request.address):
+            raise Forbidden("This address may not read the metrics; see the option metrics_allow.")
+        accept = next((value for name, value in request.headers if name == b"accept"), b"")
+        scrape = await scraper.scrape(accept.decode("latin-1"))
+        return Response(scrape.body, headers=HEADERS, content_type=scrape.content_type.encode())
+
+    return (Route(PATH, {"GET": answer, "HEAD": answer}, cors=lambda _: (), serves_plain_http=True),)

@@ -1,0 +1,388 @@
+"""Metrics: what a scrape has, who may read it, and that no stranger can add a series."""
+
+import asyncio
+import contextlib
+import re
+import socket
+from collections.abc import AsyncIterator, Iterable
+from contextlib import ExitStack, closing
+from inspect import iscoroutinefunction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as read_text
+from tests.conftest import ADMIN_SECRET, RunningServer, StartServer
+from tests.http.test_router import asked
+from tests.http_client import http
+from tests.streams import next_items
+from tests.waiting import PATIENCE_S, eventually
+from websockets.sync.client import connect
+
+from channelstream.config import Settings
+from channelstream.engines.base import Engine
+from channelstream.engines.cluster import Cluster
+from channelstream.errors import CloseCode, Unavailable
+from channelstream.integrations.metrics.catalog import Metrics
+from channelstream.integrations.metrics.meter import (
+    CLUSTER_OPERATIONS,
+    CODES,
+    OPERATIONS,
+    EngineCalls,
+)
+from channelstream.integrations.metrics.samples import Histogram
+from channelstream.server import Server, build
+
+ROOT = Path(__file__).parents[2]
+ADMIN = ("admin", ADMIN_SECRET)
+MANY = 1_000
+PROCESS = {
+    "process_virtual_memory_bytes",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_cpu_seconds",
+    "process_open_fds",
+    "process_max_fds",
+}
+Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def values(families: Iterable[Metric]) -> Values:
+    """Return the value of each sample, by its name and its labels without that of the worker."""
+    return {
+        (
+            sample.name,
+            tuple(sorted(pair for pair in sample.labels.items() if pair[0] != "worker")),
+        ): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def scraped(server: RunningServer) -> Values:
+    answer = http.get(f"{server.url}/metrics", auth=ADMIN)
+    assert answer.status_code == 200, answer.text
+    return values(read_text(answer.text))
+
+
+def value(found: Values, metric: Metrics, **labels: str) -> float:
+    """Return a sample; 0 where nothing was counted yet."""
+    return found.get((metric.sample_name, tuple(sorted(labels.items()))), 0.0)
+
+
+async def text_of(server: Server, accept: str = "") -> str:
+    return (await server.scraper.scrape(accept)).body.decode()
+
+
+@contextlib.asynccontextmanager
+async def running(**options: Any) -> AsyncIterator[Server]:
+    server = build(Settings(secret="x", admin_secret="y", **options))
+    await server.node.start()
+    try:
+        yield server
+    finally:
+        await server.node.close()
+
+
+# -- the form
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/html, */*", "text/plain; version=0.0.4; charset=utf-8"),
+        (
+            "application/openmetrics-text; version=9.9.9; escaping=evil, text/plain",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        ),
+    ],
+)
+def test_a_scraper_gets_the_form_that_it_names(accept: str, content_type: str) -> None:
+    """Either form has every metric of the catalog, and those of the process; nothing of the request is in the header."""
+
+    async def life() -> tuple[str, str]:
+        async with running() as server:
+            scrape = await server.scraper.scrape(accept)
+            return scrape.body.decode(), scrape.content_type
+
+    text, sent = asyncio.run(life())
+    assert sent == content_type
+    read = read_openmetrics if "openmetrics" in sent else read_text
+    assert {family.name for family in read(text)} == {metric.full_name for metric in Metrics} | PROCESS
+
+
+def test_each_metric_has_the_labels_of_the_catalog() -> None:
+    async def life() -> str:
+        async with running() as server:
+            return await text_of(server)
+
+    declared = {name: {*metric.value.labels, "worker"} for metric in Metrics for name in metric.names()}
+    for family in read_text(asyncio.run(life())):
+        for sample in family.samples:
+            if not sample.name.startswith("process_"):
+                assert set(sample.labels) - {"le"} == declared[sample.name]
+
+
+def test_the_documentation_lists_every_metric() -> None:
+    """With its type, its labels and its meaning, in the words of the catalog."""
+    rows = re.findall(r"^\| `(channelstream_\w+)` \| (\w+) \| (.*?) \| (.*) \|$", page(), re.MULTILINE)
+    assert rows == [
+        (
+            metric.sample_name,
+            metric.value.kind,
+            ", ".join(f"`{label}`" for label in metric.value.labels),
+            metric.value.text,
+        )
+        for metric in Metrics
+    ]
+
+
+def page() -> str:
+    return (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+
+
+def test_a_histogram_has_its_observations_below_each_bound() -> None:
+    histogram = Histogram((0.1, 1.0))
+    histogram.observe(0.1)
+    histogram.observe(0.5, count=3)
+    histogram.observe(9.0)
+    found = {(sample.name, *sample.labels.values()): sample.value for sample in histogram.samples("h")}
+    assert found == {
+        ("h_bucket", "0.1"): 1,
+        ("h_bucket", "1.0"): 4,
+        ("h_bucket", "+Inf"): 5,
+        ("h_count",): 5,
+        ("h_sum",): pytest.approx(10.6),
+    }
+
+
+# -- what is counted
+
+
+def test_a_known_load_is_counted(start_server: StartServer) -> None:
+    """Connections, streams and their ends, messages, deliveries, requests and refusals."""
+    server = start_server()
+    with ExitStack() as stack:
+        urls = [f"{server.ws_url}/ws?conn_id={server.connect(f'u{n}', 'a')}" for n in range(6)]
+        streams = [stack.enter_context(connect(url)) for url in urls]
+        polled = server.connect("polling", "a")
+        assert http.get(f"{server.url}/listen?conn_id={polled}&since=").status_code == 200
+        events = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)
+        stack.enter_context(closing(events))
+        events.sendall(f"GET /sse?conn_id={server.connect('sse', 'a')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert events.recv(100).startswith(b"HTTP/1.1 200")
+        for n in range(5):
+            body = {"user": "app", "channel": "a", "message": n, "uuid": f"00000000-0000-4000-8000-{n:012}"}
+            server.post("/message", [body])
+        server.post("/message", [body])
+        for stream in streams:
+            received: list[Any] = []
+            while len([item for item in received if item["type"] == "message"]) < 5:
+                received += next_items(stream)
+        eventually(lambda: latency_count(scraped(server)) >= 6, "the writes are not counted")
+        found = scraped(server)
+        by_transport = {
+            name: value(found, Metrics.connections, application="default", transport=name)
+            for name in ("websocket", "sse", "long_poll", "none")
+        }
+        assert by_transport == {"websocket": 6, "sse": 1, "long_poll": 0, "none": 1}
+        opened = {
+            name: value(found, Metrics.streams_opened, transport=name)
+            for name in ("websocket", "sse", "long_poll")
+        }
+        assert opened == {"websocket": 6, "sse": 1, "long_poll": 1}
+        assert value(found, Metrics.messages_published) == 5
+        assert value(found, Metrics.deliveries) >= 5 * 8
+        assert value(found, Metrics.log_bytes) > 0
+        assert value(found, Metrics.http_requests, route="/message", status="2xx") == 6
+        assert value(found, Metrics.http_requests, route="/connect", status="2xx") == 8
+
+        # One end of each kind.
+        stack.enter_context(connect(urls[0]))
+        streams[1].close(1000)
+        streams[2].close(1001)
+        streams[3].close(4999)
+        streams[4].socket.shutdown(socket.SHUT_RDWR)
+        server.post("/disconnect", {"conn_id": urls[5].rpartition("=")[2]})
+        codes = ("4002", "1000", "1001", "other", "none")
+
+        def ends() -> dict[str, float]:
+            after = scraped(server)
+            return {
+                code: value(after, Metrics.streams_closed, transport="websocket", code=code) for code in codes
+            }
+
+        expected = {"4002": 1, "1000": 2, "1001": 1, "other": 1, "none": 1}
+        eventually(lambda: ends() == expected, f"the ends are not {expected}")
+        eventually(
+            lambda: value(scraped(server), Metrics.connections_ended, code="1000") == 2,
+            "no connection has ended",
+        )
+
+
+def latency_count(found: Values) -> float:
+    return found[f"{Metrics.delivery_latency_seconds.full_name}_count", ()]
+
+
+def test_refused_calls_are_counted_by_reason(start_server: StartServer) -> None:
+    server = start_server()
+    http.post(f"{server.url}/message", json=[])
+    for _ in range(2):
+        http.post(f"{server.url}/message", json=[], headers={"x-channelstream-secret": "wrong"})
+    found = scraped(server)
+    assert value(found, Metrics.auth_refused, reason="forbidden") == 1
+    assert value(found, Metrics.auth_refused, reason="bad_signature") == 2
+    assert value(found, Metrics.http_requests, route="/message", status="4xx") == 3
+
+
+def test_calls_of_an_engine_are_counted(start_server: StartServer, tmp_path: Path) -> None:
+    """Of one that can fail; their time is counted as well."""
+    server = start_server(f"--engine=sqlite:///{tmp_path / 'log.db'}")
+    for _ in range(3):
+        server.post("/message", [{"user": "app", "channel": "a", "message": 1}])
+    found = scraped(server)
+    name = Metrics.engine_call_seconds.full_name
+    assert found[f"{name}_count", (("operation", "publish"),)] == 3
+    assert 0 < found[f"{name}_sum", (("operation", "publish"),)] < PATIENCE_S
+    assert value(found, Metrics.engine_errors, operation="publish") == 0
+
+
+class Failing:
+    """An engine whose `publish` finds its service out of reach."""
+
+    name = "failing"
+
+    def __init__(self) -> None:
+        self.cluster = SimpleNamespace(**dict.fromkeys(CLUSTER_OPERATIONS, self.publish))
+        vars(self).update(dict.fromkeys(set(OPERATIONS) - {"publish"}, self._ok))
+
+    async def _ok(self, *arguments: object) -> str:
+        return f"answer to {arguments}"
+
+    async def publish(self, *arguments: object) -> str:
+        raise Unavailable("out of reach")
+
+
+def test_a_failed_call_of_an_engine_is_an_error() -> None:
+    """The error goes to the caller as it is, and so do answers."""
+    calls = EngineCalls()
+    engine: Any = calls.measured(Failing())
+
+    async def life() -> str:
+        for call in (engine.publish, engine.cluster.ask):
+            with pytest.raises(Unavailable):
+                await call(1)
+        return str(await engine.head(1, 2))
+
+    assert asyncio.run(life()) == "answer to (1, 2)"
+    assert engine.name == "failing"
+    assert dict(calls.ended) == {"publish": 1, "ask": 1, "head": 1}
+    assert dict(calls.failed) == {"publish": 1, "ask": 1}
+
+
+@pytest.mark.parametrize(("port", "operations"), [(Engine, OPERATIONS), (Cluster, CLUSTER_OPERATIONS)])
+def test_every_call_of_an_engine_is_an_operation(port: type, operations: tuple[str, ...]) -> None:
+    """Except those of its start and its end."""
+    methods = {
+        name for base in port.__mro__ for name, method in vars(base).items() if iscoroutinefunction(method)
+    }
+    assert set(operations) == methods - {"start", "close", "restored_connections"}
+
+
+def test_the_delay_of_the_loop_is_counted(server: RunningServer) -> None:
+    """By the ticks of the watchdog, which come all the time."""
+    name = f"{Metrics.loop_delay_seconds.full_name}_count"
+    before = scraped(server)[name, ()]
+    eventually(lambda: scraped(server)[name, ()] > before, "no tick is counted")
+
+
+# -- its bounds
+
+
+class AnyStream:
+    """A stream of a transport."""
+
+    format = SimpleNamespace(name="WebSocket")
+
+
+def series(text: str) -> set[str]:
+    return {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
+
+
+def test_strangers_add_no_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a thousand names, close codes, paths and methods; each label has few values."""
+
+    async def life() -> tuple[set[str], set[str]]:
+        async with running() as server:
+            server_http, node = server._http_server, server.node
+            before = series(await text_of(server))
+            stream: Any = AnyStream()
+            for n in range(MANY):
+                for path in (f"/p{n}", f"/metrics/{n}", f"/admin/data/{n}"):
+                    request = server_http.router.request(asked(path, f"M{n}"), None)  # type: ignore[arg-type]
+                    server_http.router.handler(request)
+                    server_http.on_answer(request.route, 200 + n % 400)
+                node.signals.closed.emit(stream, 1000 + 4 * n)
+            return before, series(await text_of(server))
+
+    before, after = asyncio.run(life())
+    added = after - before
+    routes = {line for line in added if "http_requests" in line}
+    assert {re.sub(r'status="\dxx"', "", line) for line in routes} == {
+        'channelstream_http_requests_total{route="other",,worker="0"}'
+    }
+    assert len(routes) <= 5
+    assert len({line for line in added if "streams_closed" in line}) <= len(CODES) + 2
+    assert added == routes | {line for line in added if "streams_closed" in line}
+
+
+def test_each_close_code_of_the_server_is_counted_by_its_number() -> None:
+    assert {int(code) for code in CloseCode} < set(CODES)
+
+
+def test_scrapes_that_come_together_share_one_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that is cancelled does not end it for the others."""
+
+    async def life() -> int:
+        async with running() as server:
+            collector, collected = server.scraper._collector, []
+            collect = collector.collect
+
+            async def counted() -> Any:
+                collected.append(1)
+                return await collect()
+
+            monkeypatch.setattr(collector, "collect", counted)
+            tasks = [asyncio.create_task(text_of(server)) for _ in range(5)]
+            await asyncio.sleep(0)
+            tasks[0].cancel()
+            texts = await asyncio.gather(*tasks[1:])
+            assert len(set(texts)) == 1
+            return len(collected)
+
+    assert asyncio.run(life()) == 1
+
+
+# -- who may read them
+
+
+def test_strangers_may_not_read_them(server: RunningServer) -> None:
+    """Nor may a wrong password; an admin may, and the application's server by its signature."""
+    url = f"{server.url}/metrics"
+    assert http.get(url).status_code == 401
+    assert http.get(url, auth=("admin", "wrong")).status_code == 401
+    assert http.get(url, headers={"accept": "text/html"}).status_code in (302, 303, 307)
+    assert http.get(url, headers=server.sign("/metrics")).status_code == 200
+    answer = http.get(url, auth=ADMIN, headers={"origin": "https://elsewhere.example"})
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_addresses_of_the_option_may_read_them(start_server: StartServer) -> None:
+    assert http.get(f"{start_server('--metrics-allow=127.0.0.0/8').url}/metrics").status_code == 200
+    assert http.get(f"{start_server('--metrics-allow=10.0.0.0/8').url}/metrics").status_code == 401
