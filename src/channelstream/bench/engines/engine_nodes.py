@@ -37,14 +37,12 @@ class Receiver:
         channels: the channel of each connection.
         joined: channels of connections that are in several.
         received: number of events.
-        renewals: how often a shard began a new log.
     """
 
     members: dict[str, Member] = field(default_factory=dict)
     channels: dict[str, str] = field(default_factory=dict)
     joined: dict[str, Sequence[str]] = field(default_factory=dict)
     received: int = 0
-    renewals: int = 0
 
     def deliver(self, entry: Entry) -> None:
         self.received += 1
@@ -56,7 +54,7 @@ class Receiver:
         """Do nothing."""
 
     def log_replaced(self, shard: int, offsets: Offsets) -> None:
-        self.renewals += 1
+        """Do nothing."""
 
     def taken_over(self, conn_id: str) -> None:
         """Do nothing."""
