@@ -24,7 +24,7 @@ from tests.files_in_memory import keep_files_in_memory
 from tests.fleet import Fleet
 from tests.http_client import http
 from tests.nursery import Child, nursery
-from tests.redis_server import RedisServer, address, redis_cluster
+from tests.redis_server import RedisServer, address, redis_cluster, running_redis
 from tests.reports import send_less
 from tests.sharing import Sharing, rank
 from tests.slow_turns import SlowTurns
@@ -243,16 +243,18 @@ def one_on_sqlite(slow_turns: SlowTurns, tmp_path_factory: pytest.TempPathFactor
     running.stop()
 
 
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One Redis for all tests of a file; where there is no `redis-server` they are skipped."""
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
 @contextmanager
 def fleet(directory: Path) -> Iterator[Fleet]:
     """Three servers on a Redis of their own; where there is no `redis-server` the test is skipped."""
-    redis = RedisServer(directory, "--save", "")
-    redis.start()
-    try:
-        with _fleet_on(redis.address) as running:
-            yield running
-    finally:
-        redis.kill()
+    with running_redis(directory) as redis, _fleet_on(redis.address) as running:
+        yield running
 
 
 @contextmanager

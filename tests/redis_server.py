@@ -122,6 +122,17 @@ def _printed(answer: Any) -> str:
 
 
 @contextmanager
+def running_redis(directory: Path) -> Iterator[RedisServer]:
+    """Start one that keeps nothing, and kill it."""
+    server = RedisServer(directory, "--save", "")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@contextmanager
 def redis_cluster(directory: Path, count: int, *more: str) -> Iterator[list[RedisServer]]:
     """Start so many masters on loopback, which share the slots."""
     ports = free_ports(count)

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from itertools import permutations
 from pathlib import Path
@@ -23,14 +23,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from channelstream.supervisor import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, WorkerSlot, reserve
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"), "--save", "")
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

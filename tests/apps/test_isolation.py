@@ -8,7 +8,7 @@ admin pages and in traces, is compared with what a server answers that has one a
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -239,14 +239,6 @@ async def started(engine: str) -> AsyncIterator[Node]:
         yield node
     finally:
         await node.close()
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"), "--save", "")
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture(params=["memory", "sqlite", pytest.param("redis", marks=pytest.mark.slow)])

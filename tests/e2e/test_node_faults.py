@@ -11,7 +11,7 @@ import httpx
 import pytest
 from tests.e2e.clocks import shifted_clock
 from tests.http_client import http
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, running_redis
 from tests.stoppable_line import StoppableLine
 from tests.streams import next_items
 from tests.waiting import PATIENCE_S, eventually
@@ -62,10 +62,8 @@ class Listener:
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path / "redis", "--save", "")
-    server.start()
-    yield server
-    server.kill()
+    with running_redis(tmp_path / "redis") as server:
+        yield server
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.http_client import http
-from tests.redis_server import RedisServer, redis_sentinels
+from tests.redis_server import RedisServer, redis_sentinels, running_redis
 from tests.streams import next_items
 from tests.waiting import PATIENCE_S, eventually
 from websockets.exceptions import ConnectionClosed
@@ -16,10 +16,8 @@ from websockets.sync.client import connect
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path, "--save", "")
-    server.start()
-    yield server
-    server.kill()
+    with running_redis(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture

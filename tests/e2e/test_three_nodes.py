@@ -80,14 +80,6 @@ class Listener:
             return closed.rcvd.code if closed.rcvd else None
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"), "--save", "")
-    server.start()
-    yield server
-    server.kill()
-
-
 def node_of(redis: RedisServer) -> Any:
     return launch("--engine", redis.address, "--node-lease-s", "3")
 

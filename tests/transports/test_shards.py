@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, running_redis
 from tests.waiting import soon
 
 from channelstream.clock import SystemClock, new_epoch, new_id
@@ -145,10 +145,8 @@ async def publish(nodes: list[Node], channel: str | None, user: str, random: Ran
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path, "--save", "")
-    server.start()
-    yield server
-    server.kill()
+    with running_redis(tmp_path) as server:
+        yield server
 
 
 @pytest.mark.parametrize("shards", [1, 2, 5])

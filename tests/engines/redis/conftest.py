@@ -1,4 +1,4 @@
-"""One Redis for each file of tests, and nodes on it."""
+"""Nodes on the Redis of each file of tests."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -11,16 +11,6 @@ from tests.stoppable_line import StoppableLine
 
 from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.link import script
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One Redis for all tests of this module; each begins with an empty one."""
-    server = RedisServer(tmp_path_factory.mktemp("redis"), "--save", "")
-    server.start()
-    yield server
-    server.kill()
-
 
 Life = Callable[[Nodes], Coroutine[Any, Any, None]]
 
