@@ -108,7 +108,9 @@ class CatchUp:
                     return
                 if not written:
                     continue
-            before, connection.delivered = connection.delivered, max_offsets(connection.delivered, read_to)
+            before = connection.delivered
+            if read_to != before:
+                connection.delivered = max_offsets(before, read_to)
             if self._is_behind_client():
                 await self._catch_node_up()
             elif self._attached.is_paused:
@@ -191,17 +193,16 @@ class CatchUp:
 
     def _progress(self, starts: dict[str, int]) -> dict[str, int]:
         """Return the offset after which the next read begins, for each channel of the connection."""
-        delivered = self._connection.delivered
-        # If a channel was left and joined again meanwhile, `starts` still has an offset of the former
-        # membership. So the bound of the new range applies too.
-        return {
-            name: max(
-                delivered[shard_in(self._connection, name)],
-                starts.get(name, read_range.joined),
-                read_range.bound,
-            )
-            for name, read_range in read_ranges(self._connection).items()
-        }
+        connection, delivered = self._connection, self._connection.delivered
+        progress: dict[str, int] = {}
+        for name, read_range in read_ranges(connection).items():
+            start, bound = read_range.joined, read_range.joined
+            if name in starts:
+                # If the channel was left and joined again meanwhile, this is an offset of the former membership.
+                # So the bound of the new range applies too.
+                start, bound = starts[name], read_range.bound
+            progress[name] = max(delivered[shard_in(connection, name)], start, bound)
+        return progress
 
     async def _write(self, entries: list[Entry], changes: Callable[[], list[Entry] | None]) -> bool:
         """Write entries piece by piece, each when the transport has room.

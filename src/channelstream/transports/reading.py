@@ -1,6 +1,6 @@
 """What a connection reads of the log: which channels, in which shards, and how far a read is complete."""
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Protocol
 
 from channelstream.core.batch import BufferBatch
@@ -34,13 +34,15 @@ class Attached(Protocol):
         """Wait until the transport has room."""
 
 
-async def read_chunk(node: Node, connection: Connection, starts: Mapping[str, int]) -> Replay:
+def read_chunk(
+    node: Node, connection: Connection, starts: Mapping[str, int]
+) -> Coroutine[None, None, Replay]:
     """Read the next `CHUNK` entries after the offset that is given for each channel.
 
     Raises:
         Unavailable: the engine is out of reach.
     """
-    return await node.replay(connection.user, starts, CHUNK)
+    return node.replay(connection.user, starts, CHUNK)
 
 
 def joined(connection: Connection) -> list[str]:
@@ -50,12 +52,17 @@ def joined(connection: Connection) -> list[str]:
 
 def read_ranges(connection: Connection) -> dict[str, ReadRange]:
     """Return the range of each log that can be read, that of the private messages among them."""
-    return {name: connection.channels[name] for name in joined(connection)} | {PRIVATE: connection.private}
+    ranges = {**connection.channels, PRIVATE: connection.private}
+    if connection.joining:
+        for name in connection.joining & connection.channels.keys():
+            del ranges[name]
+    return ranges
 
 
 def shard_in(connection: Connection, name: str) -> int:
     """Return the shard of a channel, or of the connection's private messages."""
-    return shard_of(connection.user if name == PRIVATE else name, len(connection.delivered))
+    shards = len(connection.delivered)
+    return 0 if shards == 1 else shard_of(connection.user if name == PRIVATE else name, shards)
 
 
 def complete_up_to(connection: Connection, starts: Mapping[str, int], read_to: Offsets) -> Offsets:
