@@ -125,7 +125,7 @@ def _delivery_rows(delivery: Delivery) -> Iterator[Row]:
 def _remarks(measured: Measured) -> Iterator[str]:
     """Yield remarks about the figures."""
     if measured.resume is not None:
-        yield "  Why streams and attempts ended (each client loses one stream, and gets one 4001):"
+        yield "  Why streams and attempts ended (each client loses one stream):"
         yield from (f"  {count:,} x {reason}" for reason, count in measured.resume.ends.items())
     if measured.delivery is None:
         return
