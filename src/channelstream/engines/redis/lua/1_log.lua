@@ -12,7 +12,7 @@
 --
 -- Bounded. Redis serves no other client while a script runs. So each script stops at about 5 ms, 2000 commands or 1 MiB of
 -- text, after at least one step, and its answer says how to continue (`4_operations.lua`). Each step alone is bounded: it
--- trims at most 100 entries, looks at 500 records of a message, leaves 100 channels. What would take longer is left to
+-- trims at most 100 entries, looks at 250 records of a message, leaves 100 channels. What would take longer is left to
 -- later calls: a log that is too long after a change of settings is trimmed a little by each event that enters it.
 --
 -- Keys. Only the prefix is declared (KEYS[1]); the others are computed, since which keys an event touches is known only
@@ -32,6 +32,9 @@ local function call(...)
   calls = calls + 1
   return redis.call(...)
 end
+
+-- Count work that one command does on many entries, as if each were a command.
+local function use_calls(count) calls = calls + count end
 
 local function key(kind, name) return PREFIX .. kind .. ':' .. name end
 local LOG = PREFIX .. 'log'
@@ -191,7 +194,9 @@ local function index_records(ids, uuid, left)
 end
 
 -- Most records about one uuid in a log, and their bytes: each change of a message reads all of them.
-local MAX_RECORDS, MAX_RECORD_BYTES = 500, SLICE_BYTES / 2
+local MAX_RECORDS, MAX_RECORD_BYTES = 250, SLICE_BYTES / 4
+-- Ids in the first command that reads some of them, when their bytes are not known, and in any.
+local FIRST_IDS, IDS_AT_ONCE = 10, 100
 
 -- Raise the floor of a log: it is complete only after that offset. It never sinks, and entries before it may still exist.
 local function raise_floor(holder, offset)
@@ -199,13 +204,19 @@ local function raise_floor(holder, offset)
   if offset > floor then call('HSET', holder, 'floor', whole(offset)) end
 end
 
+-- Delete entries and their texts, by one command for many: each command costs as much as some fifty entries.
+local function delete_entries(log, texts, dropped)
+  for at = 1, #dropped, IDS_AT_ONCE do
+    local last = math.min(at + IDS_AT_ONCE - 1, #dropped)
+    call('XDEL', log, unpack(dropped, at, last))
+    call('HDEL', texts, unpack(dropped, at, last))
+  end
+end
+
 -- Take records of one uuid, newest first, out of the middle of a log; its floor rises to the newest of them.
 local function drop_records(kind, name, dropped)
   local holder, log, texts = log_keys(kind, name)
-  for _, id in ipairs(dropped) do
-    call('XDEL', log, id)
-    call('HDEL', texts, id)
-  end
+  delete_entries(log, texts, dropped)
   clear_payloads(kind, name, dropped)
   raise_floor(holder, tonumber(dropped[1]:match('^%d+')))
 end
@@ -224,16 +235,22 @@ local function records_of(kind, name, uuid)
   if cached then return cached end
   local known, records, left, dropped, bytes = {}, {}, {}, {}, 0
   for id in (call('HGET', ids, uuid) or ''):gmatch('%S+') do known[#known + 1] = id end
-  for at = #known, 1, -1 do
-    if at == 1 or #left < MAX_RECORDS and bytes < MAX_RECORD_BYTES then
-      local packed = call('HGET', texts, known[at])
-      left[#left + 1] = known[at]
-      bytes = bytes + #(packed or '')
-      if packed then records[#records + 1] = cmsgpack.unpack(packed) end
-    else
-      dropped[#dropped + 1] = known[at]
-    end
+  local function keep(id, packed)
+    left[#left + 1] = id
+    bytes = bytes + #(packed or '')
+    if packed then records[#records + 1] = cmsgpack.unpack(packed) end
   end
+  local at, most = #known, FIRST_IDS
+  while at > 1 and #left < MAX_RECORDS and bytes < MAX_RECORD_BYTES do
+    local count = math.min(most, at - 1, MAX_RECORDS - #left)
+    local batch = call('HMGET', texts, unpack(known, at - count + 1, at))
+    use_calls(count)
+    for number = count, 1, -1 do keep(known[at - count + number], batch[number]) end
+    at = at - count
+    most = math.min(IDS_AT_ONCE, math.ceil((MAX_RECORD_BYTES - bytes) / (bytes + 1) * #left))
+  end
+  for number = at, 2, -1 do dropped[#dropped + 1] = known[number] end
+  if at > 0 then keep(known[1], call('HGET', texts, known[1])) end
   if #dropped > 0 then
     drop_records(kind, name, dropped)
     index_records(ids, uuid, reversed(left))
@@ -327,6 +344,16 @@ local function merged(change, older)
   return copy(change, PARTS, overlay(change[PARTS], older[PARTS]))
 end
 
+-- Whether a change for some users concerns nobody who receives a record: mostly one that was made for other users.
+local function is_for_others(names, record)
+  if not names or not record[ONLY] then return false end
+  local changed = set_of(names)
+  for _, name in ipairs(record[ONLY]) do
+    if changed[name] then return false end
+  end
+  return true
+end
+
 -- Replace the records that a change supersedes by their current form. Return the change as the log stores it, and the ids
 -- that were dropped; the caller clears their payloads last, since the stored change may have taken one over. A user's log
 -- has one reader, so a change supersedes everything in it.
@@ -334,23 +361,26 @@ local function supersede(kind, name, uuid, change)
   local holder, log, texts, ids = log_keys(kind, name)
   local left, dropped, kept = {}, {}, change
   for _, older in ipairs(records_of(kind, name, uuid)) do
-    kept = merged(kept, older)
-    local form
-    if kind == 'u' then form = current(older, change) else form = present(older, change) end
+    local form = older
+    if kind == 'u' or not is_for_others(change[ONLY], older) then
+      kept = merged(kept, older)
+      if kind == 'u' then form = current(older, change) else form = present(older, change) end
+    end
     if form then
       left[#left + 1] = older[ID]
-      if form ~= older then call('HSET', texts, older[ID], cmsgpack.pack(form)) end
-      if token_of(form) ~= token_of(older) then set_payload(kind, name, older[ID], token_of(form)) end
+      if form ~= older then
+        call('HSET', texts, older[ID], cmsgpack.pack(form))
+        if token_of(form) ~= token_of(older) then set_payload(kind, name, older[ID], token_of(form)) end
+      end
     else
       dropped[#dropped + 1] = older[ID]
       if kind == 'c' and not covers(change[ONLY], older) then
         -- Other users still need it, but too many are excluded: a client that resumes from before it is sent `lost`.
         raise_floor(holder, tonumber(older[ID]:match('^%d+')))
       end
-      call('XDEL', log, older[ID])
-      call('HDEL', texts, older[ID])
     end
   end
+  delete_entries(log, texts, dropped)
   index_records(ids, uuid, left)
   return kept, dropped
 end
