@@ -83,13 +83,15 @@ async def turns(count: int) -> None:
 
 
 async def kill_others() -> None:
-    """End all other tasks, the oldest first.
+    """End all other tasks, the oldest first, and those that they start as they end.
 
     Not before they have begun: Python would warn of coroutines that were never awaited.
     """
-    tasks = sorted(asyncio.all_tasks(), key=asyncio.Task.get_name)
-    tasks.remove(asyncio.current_task())
-    await turns(1)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    me = asyncio.current_task()
+    while tasks := sorted(
+        (each for each in asyncio.all_tasks() if each is not me), key=asyncio.Task.get_name
+    ):
+        await turns(1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
