@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import CLUSTER
 from tests.http_client import http
 
-from channelstream.api.schemas import MAX_NAMES, MAX_PRIVATE
+from channelstream.api.fields import MAX_NAMES, MAX_PRIVATE
 
 pytestmark = pytest.mark.nodes(1, CLUSTER)
 

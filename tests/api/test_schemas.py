@@ -17,9 +17,8 @@ from channelstream.api.schemas import (
     InfoBody,
     InfoOptions,
     MessageBody,
-    normalize_conn_id,
-    normalize_uuid,
 )
+from channelstream.core.ids import normalize_conn_id, normalize_uuid
 
 UUID = "2f6b5c1e-96a5-4a0e-8a39-6fd0a0d8f3c4"
 SPELLINGS = [

@@ -4,9 +4,8 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from channelstream.api.schemas import (
+from channelstream.api.fields import (
     ChannelName,
-    ChannelSettings,
     ConnId,
     MessageId,
     Payload,
@@ -16,6 +15,7 @@ from channelstream.api.schemas import (
     Timestamp,
     UserName,
 )
+from channelstream.api.schemas import ChannelSettings
 
 
 class UserInfo(Struct, kw_only=True):

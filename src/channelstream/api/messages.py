@@ -9,8 +9,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from channelstream.api.call import Call
+from channelstream.api.fields import NO_RECIPIENT
 from channelstream.api.lists import read_one_or_many
-from channelstream.api.schemas import NO_RECIPIENT, DeleteBody, EditBody, MessageBody
+from channelstream.api.schemas import DeleteBody, EditBody, MessageBody
 from channelstream.apps.keys import name_of
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Names
 from channelstream.core.log import Accepted

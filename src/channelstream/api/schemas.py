@@ -1,19 +1,35 @@
 """The request bodies of the API, field by field. Validation and the OpenAPI document use these types.
 
 Names and meanings are those of the 0.7 API, and of the seed (0.2). UNSET means that the caller did not send the field.
-`validation` reads two marks in `Meta(extra=...)`: `"rule"` is a `TextRule` that the text must also satisfy, and
-`"null_is_absent"` means that null, which old clients send, counts as a missing field.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from channelstream.api.fields import (
+    MAX_NAMES,
+    MISSING,
+    NO_RECIPIENT,
+    NULL_IS_ABSENT,
+    TOO_MANY,
+    ChannelName,
+    ConnId,
+    Excluded,
+    MessageChannel,
+    MessageId,
+    Payload,
+    PrivateTo,
+    PublicKeys,
+    Since,
+    State,
+    Status,
+    Timestamp,
+    UserName,
+    parsed,
+)
 from channelstream.core import timestamps
-from channelstream.core.ids import MAX_CONN_ID, normalize_conn_id, normalize_uuid
-from channelstream.core.user import MAX_STATE_KEYS
+from channelstream.core.ids import normalize_conn_id, normalize_uuid
 from channelstream.errors import Faults
 
 MAX_HISTORY_SIZE = 100_000
@@ -22,111 +38,6 @@ MAX_LOG_EVENTS = 100_000
 """Upper bound of `log_events`."""
 MAX_LOG_AGE_S = 7 * 24 * 3600
 """Upper bound of `log_age_s`, in seconds."""
-MISSING = "Missing data for required field."
-MAX_NAMES = 3000
-"""Most names in `pm_users` beside a channel, and in `exclude_users`: engines process such a list in one step."""
-MAX_PRIVATE = 100_000
-"""Most names in `pm_users` without a channel: so many are read and made a set in 40 ms, which is one event loop turn."""
-TOO_MANY = (
-    f"Name at most {MAX_NAMES:,} users in a channel; send the message several times, or without the channel."
-)
-NO_RECIPIENT = "Name a channel, or the users it is for in pm_users."
-"""Fault of a message without recipient. An item of a list that has no `channel` key is skipped, as in older versions."""
-
-_SAFE_INTEGER = 2**53 - 1
-
-
-def _parsed(parse: Callable[[str], str], text: str | UnsetType) -> str | UnsetType:
-    return UNSET if text is UNSET else parse(text)
-
-
-@dataclass(frozen=True, slots=True)
-class TextRule:
-    """A rule that a text must satisfy besides its length: `parse` returns the normal form or raises ValueError."""
-
-    parse: Callable[[str], str]
-    fault: str
-
-
-_CONN_ID = TextRule(normalize_conn_id, f"Must be 1 to {MAX_CONN_ID} visible characters.")
-_UUID_RULE = TextRule(normalize_uuid, "Not a valid UUID.")
-_DATETIME = TextRule(timestamps.normalize, "Not a valid datetime.")
-_NULL_IS_ABSENT = Meta(extra={"null_is_absent": True})
-
-UserName = Annotated[str, Meta(min_length=1, max_length=512, description="Name of a user.", examples=["ann"])]
-ChannelName = Annotated[
-    str, Meta(min_length=1, max_length=256, description="Name of a channel.", examples=["news"])
-]
-ConnId = Annotated[
-    str,
-    Meta(
-        description=f"Identity of a connection: 1 to {MAX_CONN_ID} visible characters. All spellings of a UUID "
-        "are the same id; answers have it in lower case, with dashes.",
-        examples=["9c1f3e52-4f0c-4f7c-8f6c-2a1f6f0e3b11"],
-        extra={"rule": _CONN_ID},
-    ),
-]
-MessageId = Annotated[
-    str,
-    Meta(
-        description="UUID of the message, in any spelling.",
-        examples=["2f6b5c1e-96a5-4a0e-8a39-6fd0a0d8f3c4"],
-        extra={"rule": _UUID_RULE},
-        extra_json_schema={"format": "uuid"},
-    ),
-]
-Timestamp = Annotated[
-    str,
-    Meta(
-        description="ISO 8601 time; UTC if it has no zone. Answers have it in UTC, without a zone, with six digits.",
-        examples=["2011-09-15T11:36:18.471862"],
-        extra={"rule": _DATETIME},
-        extra_json_schema={"pattern": timestamps.PATTERN},
-    ),
-]
-StateKey = Annotated[str, Meta(min_length=1, max_length=256, description="Key of a user's state.")]
-StateValue = str | int | float | bool | None
-State = Annotated[
-    dict[StateKey, StateValue],
-    Meta(
-        description="A user's state: text, number or boolean by key; null removes a key.",
-        examples=[{"color": "blue"}],
-    ),
-]
-Status = Annotated[
-    int,
-    Meta(ge=-_SAFE_INTEGER, le=_SAFE_INTEGER, description="Status number of 0.2.", examples=[1]),
-]
-PublicKeys = Annotated[
-    list[StateKey],
-    Meta(
-        max_length=MAX_STATE_KEYS,
-        description="State keys that others may see. Absent or null: the public keys do not change.",
-        examples=[["color"]],
-        extra={"null_is_absent": True},
-    ),
-]
-UserNames = Annotated[list[UserName], _NULL_IS_ABSENT]
-PrivateTo = Annotated[
-    UserNames,
-    Meta(
-        max_length=MAX_PRIVATE,
-        description=f"Only these users receive it. With a channel: at most {MAX_NAMES:,}, and only in that channel. Without"
-        f" a channel: at most {MAX_PRIVATE:,}, on all their connections.",
-    ),
-]
-Excluded = Annotated[UserNames, Meta(max_length=MAX_NAMES, description="These users do not receive it.")]
-MessageChannel = Annotated[
-    Annotated[str, Meta(max_length=256)] | None,
-    Meta(
-        description="The channel of the message. Without it and without `pm_users`, a single object is refused, and an item "
-        "of a list is skipped.",
-        examples=["news"],
-    ),
-]
-Payload = Annotated[
-    Any, Meta(description="Content of the message: any JSON.", examples=[{"text": "Hello, all"}])
-]
 
 
 class ChannelSettings(Struct, kw_only=True):
@@ -184,19 +95,6 @@ class InfoOptions(Struct, kw_only=True, frozen=True):
     return_public_state: Annotated[bool, Meta(description="Include only the public part of states.")] = False
 
 
-Since = Annotated[
-    str,
-    Meta(
-        description="A position that the page received, or the position of an `/info`. A stream may read the channels of "
-        "this call from there, and a new connection also its private messages, as far as the log reaches. Absent, null or "
-        "empty: new events only. An unreadable position, or one of another log, is no error: a stream that asks for earlier "
-        "events gets the channels in `lost`.",
-        examples=["k3f9a1-1234567"],
-        extra={"null_is_absent": True},
-    ),
-]
-
-
 class ConnectBody(Struct, kw_only=True):
     """Body of `/connect`: register a connection of a user before its browser opens a stream.
 
@@ -205,10 +103,8 @@ class ConnectBody(Struct, kw_only=True):
 
     username: UserName | UnsetType = UNSET
     user: UserName | UnsetType = UNSET
-    conn_id: Annotated[ConnId, _NULL_IS_ABSENT] | UnsetType = UNSET
-    channels: Annotated[
-        list[ChannelName], _NULL_IS_ABSENT, Meta(description="Channels to subscribe to.")
-    ] = []
+    conn_id: Annotated[ConnId, NULL_IS_ABSENT] | UnsetType = UNSET
+    channels: Annotated[list[ChannelName], NULL_IS_ABSENT, Meta(description="Channels to subscribe to.")] = []
     state_public_keys: PublicKeys | UnsetType = UNSET
     fresh_user_state: Annotated[State, Meta(description="Initial state, used only if the user is new.")] = {}
     user_state: State = {}
@@ -224,7 +120,7 @@ class ConnectBody(Struct, kw_only=True):
     def __post_init__(self) -> None:
         if self.username is UNSET and self.user is UNSET:
             raise ValueError(MISSING)
-        self.conn_id = _parsed(normalize_conn_id, self.conn_id)
+        self.conn_id = parsed(normalize_conn_id, self.conn_id)
         self.channels = list(dict.fromkeys(self.channels))
 
     @staticmethod
@@ -247,7 +143,7 @@ class SubscribeBody(Struct, kw_only=True):
     """Body of `/subscribe`: subscribe a connection to channels. `conn_id` may be in the query instead."""
 
     channels: Annotated[list[ChannelName], Meta(min_length=1, description="Channels to subscribe to.")]
-    conn_id: Annotated[ConnId, _NULL_IS_ABSENT] | UnsetType = UNSET
+    conn_id: Annotated[ConnId, NULL_IS_ABSENT] | UnsetType = UNSET
     channel_configs: Annotated[
         ChannelConfigs, Meta(description="Settings for those of `channels` that are new.")
     ] = {}
@@ -257,7 +153,7 @@ class SubscribeBody(Struct, kw_only=True):
     since: Since | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        self.conn_id = _parsed(normalize_conn_id, self.conn_id)
+        self.conn_id = parsed(normalize_conn_id, self.conn_id)
         self.channels = list(dict.fromkeys(self.channels))
 
 
@@ -265,23 +161,23 @@ class UnsubscribeBody(Struct, kw_only=True):
     """Body of `/unsubscribe`: unsubscribe a connection from channels. `conn_id` may be in the query instead."""
 
     channels: Annotated[list[ChannelName], Meta(min_length=1, description="Channels to leave.")]
-    conn_id: Annotated[ConnId, _NULL_IS_ABSENT] | UnsetType = UNSET
+    conn_id: Annotated[ConnId, NULL_IS_ABSENT] | UnsetType = UNSET
     info: Annotated[InfoOptions, Meta(description="Content of `channels_info` in the answer.")] = (
         InfoOptions()
     )
 
     def __post_init__(self) -> None:
-        self.conn_id = _parsed(normalize_conn_id, self.conn_id)
+        self.conn_id = parsed(normalize_conn_id, self.conn_id)
         self.channels = list(dict.fromkeys(self.channels))
 
 
 class DisconnectBody(Struct, kw_only=True):
     """Body of `/disconnect`: end a connection. `conn_id` may be in the query instead."""
 
-    conn_id: Annotated[ConnId, _NULL_IS_ABSENT] | UnsetType = UNSET
+    conn_id: Annotated[ConnId, NULL_IS_ABSENT] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        self.conn_id = _parsed(normalize_conn_id, self.conn_id)
+        self.conn_id = parsed(normalize_conn_id, self.conn_id)
 
 
 class UserStateBody(Struct, kw_only=True):
@@ -333,8 +229,8 @@ class MessageBody(Struct, kw_only=True):
     exclude_users: Excluded = []
     no_history: Annotated[bool, Meta(description="Keep it out of the history.")] = False
     message: Payload = UNSET
-    uuid: Annotated[MessageId, _NULL_IS_ABSENT] | UnsetType = UNSET
-    timestamp: Annotated[Timestamp, _NULL_IS_ABSENT] | UnsetType = UNSET
+    uuid: Annotated[MessageId, NULL_IS_ABSENT] | UnsetType = UNSET
+    timestamp: Annotated[Timestamp, NULL_IS_ABSENT] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.uuid is not UNSET:
@@ -357,17 +253,16 @@ class EditBody(Struct, kw_only=True):
     pm_users: PrivateTo = []
     exclude_users: Excluded = []
     message: Payload = UNSET
-    user: Annotated[UserName, _NULL_IS_ABSENT] | UnsetType = UNSET
-    timestamp: Annotated[Timestamp, _NULL_IS_ABSENT] | UnsetType = UNSET
+    user: Annotated[UserName, NULL_IS_ABSENT] | UnsetType = UNSET
+    timestamp: Annotated[Timestamp, NULL_IS_ABSENT] | UnsetType = UNSET
     edited: (
-        Annotated[Timestamp, _NULL_IS_ABSENT, Meta(description="Time of the edit; now if absent.")]
-        | UnsetType
+        Annotated[Timestamp, NULL_IS_ABSENT, Meta(description="Time of the edit; now if absent.")] | UnsetType
     ) = UNSET
 
     def __post_init__(self) -> None:
         self.uuid = normalize_uuid(self.uuid)
-        self.timestamp = _parsed(timestamps.normalize, self.timestamp)
-        self.edited = _parsed(timestamps.normalize, self.edited)
+        self.timestamp = parsed(timestamps.normalize, self.timestamp)
+        self.edited = parsed(timestamps.normalize, self.edited)
         if self.message is None:
             self.message = UNSET
         self.channel = _channel_for(self.channel, self.pm_users)
@@ -395,7 +290,7 @@ class InfoBody(Struct, kw_only=True):
 
     info: Annotated[InfoOptions, Meta(description="The 0.7 form.")] | UnsetType = UNSET
     channels: (
-        Annotated[list[str], _NULL_IS_ABSENT, Meta(description="The 0.2 form; empty: all channels.")]
+        Annotated[list[str], NULL_IS_ABSENT, Meta(description="The 0.2 form; empty: all channels.")]
         | UnsetType
     ) = UNSET
 

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect
 
+from channelstream.api.fields import MISSING, TextRule
 from channelstream.api.plain import read_plain, refuse_deep
-from channelstream.api.schemas import MISSING, ChannelConfigBody, ChannelSettings, TextRule
+from channelstream.api.schemas import ChannelConfigBody, ChannelSettings
 from channelstream.api.walker import Walker
 from channelstream.errors import Faults, Invalid
 
