@@ -48,13 +48,13 @@ async def read_one_or_many(
             await _Pieces(body, schema, max_items, walker, piece_bytes).read(begin.end(), slices),
             True,
         )
-    _check_count(len(items), max_items)
+    if len(items) > max_items:
+        raise _too_many(max_items)
     return items, many
 
 
-def _check_count(count: int, max_items: int) -> None:
-    if count > max_items:
-        raise Invalid({"_schema": [f"Longer than maximum length {max_items}: send several lists."]})
+def _too_many(max_items: int) -> Invalid:
+    return Invalid({"_schema": [f"Longer than maximum length {max_items}: send several lists."]})
 
 
 class _Pieces(Generic[T]):
@@ -91,7 +91,8 @@ class _Pieces(Generic[T]):
                 size = 2 * (found.end() - at)
             else:
                 at, size = found.end(), self._piece_bytes
-                _check_count(self._count, self._max_items)
+                if self._count > self._max_items:
+                    raise _too_many(self._max_items)
             await slices.due()
         if self._faults:
             await slices.drop(self._items)

@@ -13,7 +13,7 @@ from channelstream.api.fields import NO_RECIPIENT
 from channelstream.api.lists import read_one_or_many
 from channelstream.api.schemas import DeleteBody, EditBody, MessageBody
 from channelstream.apps.keys import name_of
-from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Names
+from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
 from channelstream.core.log import Accepted
 from channelstream.core.timestamps import stamp
 from channelstream.errors import Invalid
@@ -172,8 +172,8 @@ def _message_event(body: MessageBody, given: _Given) -> Message:
     return Message(
         uuid=given.uuid(body.uuid),
         channel=body.channel,
-        only=_names(body.pm_users),
-        exclude=_names(body.exclude_users),
+        only=frozenset(body.pm_users) or None,
+        exclude=frozenset(body.exclude_users) or None,
         user=body.user,
         payload=b"null" if body.message is UNSET else encode(body.message),
         timestamp=body.timestamp or given.now,
@@ -185,8 +185,8 @@ def _edit_event(body: EditBody, given: _Given) -> MessageEdited:
     return MessageEdited(
         uuid=body.uuid,
         channel=body.channel,
-        only=_names(body.pm_users),
-        exclude=_names(body.exclude_users),
+        only=frozenset(body.pm_users) or None,
+        exclude=frozenset(body.exclude_users) or None,
         edited=body.edited or given.now,
         user=body.user or None,
         payload=None if body.message is UNSET else encode(body.message),
@@ -196,12 +196,11 @@ def _edit_event(body: EditBody, given: _Given) -> MessageEdited:
 
 def _delete_event(body: DeleteBody, _: _Given) -> MessageDeleted:
     return MessageDeleted(
-        uuid=body.uuid, channel=body.channel, only=_names(body.pm_users), exclude=_names(body.exclude_users)
+        uuid=body.uuid,
+        channel=body.channel,
+        only=frozenset(body.pm_users) or None,
+        exclude=frozenset(body.exclude_users) or None,
     )
-
-
-def _names(names: Sequence[str]) -> Names | None:
-    return frozenset(names) if names else None
 
 
 def _publish_answer(body: MessageBody, outcome: Accepted) -> Answer:

@@ -202,7 +202,11 @@ class HttpConnection(asyncio.Protocol):
         head = self._reader.head() if self._reader.has_more else None
         if head is not None:
             self._begin(head)
-            return
+        else:
+            self._wait_for_more()
+
+    def _wait_for_more(self) -> None:
+        """Wait for the next request, or for the rest of its head."""
         self._in.resume()
         if self._has_ended or self._is_stopping:
             self._close()
@@ -294,6 +298,9 @@ class HttpConnection(asyncio.Protocol):
         elif self._reader.has_more:
             # In another turn: a client may have sent very many requests ahead.
             self._continue_later()
+        elif exchange.is_whole and not self._out.is_full:
+            self._exchange = self._request = None
+            self._wait_for_more()
         else:
             self._proceed()
 
