@@ -15,6 +15,9 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from tests.http_client import http
 from tests.nursery import nursery
 from tests.redis_server import RedisServer
 from tests.streams import next_items
@@ -267,3 +270,79 @@ def test_a_worker_that_dies_young_is_restarted_with_backoff() -> None:
     assert (pauses[0], pauses[-1]) == (2 * FIRST_PAUSE_S, LONGEST_PAUSE_S)
     seat.vacate(seat.started_s + YOUNG_S)
     assert seat.pause_s == FIRST_PAUSE_S
+
+
+def test_a_scrape_has_every_worker(service: Any) -> None:
+    """Whichever of them is asked; each sample has the number of its worker, and a request is counted at one of them."""
+    with ExitStack() as stack:
+        before = counted(scrape(service))
+        clients = of_each_worker(service, stack)
+        for client in clients:
+            families = scrape(service, client)
+            assert by_worker(families, "channelstream_worker_up") == {"0": 1, "1": 1}
+            assert set(by_worker(families, "process_cpu_seconds_total")) == {"0", "1"}
+        after = counted(scrape(service))
+    assert all(after[worker] > before.get(worker, 0) for worker in ("0", "1"))
+
+
+def test_a_worker_that_does_not_answer_is_reported(service: Any) -> None:
+    """The scrape does not wait for it, and it is back as soon as it answers."""
+    with ExitStack() as stack:
+        workers = children(service.process.pid)
+        idle = {pid: sockets(pid) for pid in workers}
+        client = stack.enter_context(httpx.Client(verify=False, timeout=PATIENCE_S))
+        client.get(f"{service.url}/info", headers=service.sign("/info")).raise_for_status()
+        [reached] = [pid for pid in workers if sockets(pid) > idle[pid]]
+        [stopped] = workers - {reached}
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            up = by_worker(scrape(service, client), "channelstream_worker_up")
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        assert sorted(up.values()) == [0, 1]
+        eventually(
+            lambda: by_worker(scrape(service, client), "channelstream_worker_up") == {"0": 1, "1": 1},
+            "the worker is not back",
+        )
+
+
+def test_a_scrape_works_while_redis_is_out_of_reach(tmp_path: Path, start_server: Callable[..., Any]) -> None:
+    """It has the failed calls, and says that no worker is ready."""
+    redis = RedisServer(tmp_path, "--save", "")
+    redis.start()
+    try:
+        service = start_server("--engine", redis.address, "--workers", "2", "--engine-timeout-s", "2")
+    finally:
+        redis.kill()
+    assert (
+        service.request("POST", "/message", [{"user": "a", "channel": "a", "message": 1}]).status_code == 503
+    )
+    eventually(
+        lambda: by_worker(scrape(service), "channelstream_ready") == {"0": 0, "1": 0},
+        "a worker is still ready",
+    )
+    assert sum(by_worker(scrape(service), "channelstream_engine_errors_total").values()) >= 1
+    assert by_worker(scrape(service), "channelstream_worker_up") == {"0": 1, "1": 1}
+
+
+def scrape(service: Any, client: httpx.Client | None = None) -> list[Metric]:
+    """Return what one of the workers answers, or that of a client."""
+    asked = client or http
+    answer = asked.get(f"{service.url}/metrics", auth=("admin", service.admin_secret), timeout=PATIENCE_S)
+    assert answer.status_code == 200, answer.text
+    return list(text_string_to_metric_families(answer.text))
+
+
+def by_worker(families: list[Metric], name: str) -> dict[str, float]:
+    """Return the sum of a sample's values for each worker."""
+    found: dict[str, float] = {}
+    for family in families:
+        for sample in family.samples:
+            if sample.name == name:
+                worker = sample.labels["worker"]
+                found[worker] = found.get(worker, 0) + sample.value
+    return found
+
+
+def counted(families: list[Metric]) -> dict[str, float]:
+    return by_worker(families, "channelstream_http_requests_total")

@@ -47,6 +47,7 @@ from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.integrations.metrics.collect import Collector
 from channelstream.integrations.metrics.meter import CountedAuth, Meter
 from channelstream.integrations.metrics.scraper import Scraper
+from channelstream.integrations.metrics.siblings import Worker
 from channelstream.pacing import FlushPacer
 from channelstream.pages.app import page_route
 from channelstream.service import Node, NodeLimits, Services
@@ -115,6 +116,7 @@ class Server:
         self._sampler.start()
         try:
             await self._listen(sockets)
+            await self.scraper.siblings.listen()
             self.has_started = True
             gc.set_threshold(*GC_THRESHOLDS)
             gc.collect()
@@ -163,6 +165,7 @@ class Server:
         # First: a probe that is still answered must not say that this node is ready.
         self.node.draining = True
         self._listener.close()
+        self.scraper.siblings.close()
         # First: pages that watch the samples are open answers, for which the drain would wait.
         await self._sampler.stop()
         self._drain = asyncio.get_running_loop().create_task(self._drained())
@@ -199,6 +202,7 @@ def serve(
     settings: Settings,
     sockets: list[socket.socket] | None = None,
     on_started: Callable[[Server], None] = lambda _: None,
+    worker: Worker = Worker(),  # noqa: B008 - it is immutable
 ) -> int:
     """Serve until a signal arrives; return the exit code of the process.
 
@@ -206,11 +210,12 @@ def serve(
         settings: what to serve with.
         sockets: bound sockets to listen on, instead of the address of the settings.
         on_started: called in the loop when the server listens.
+        worker: its place among the workers of a service.
 
     Raises:
         ConfigError: an option cannot be used as it stands.
     """
-    server = build(settings)
+    server = build(settings, worker=worker)
     server.on_started = lambda: on_started(server)
     logger.info("starting channelstream %s", __version__)
     try:
@@ -226,12 +231,14 @@ def build(
     settings: Settings,
     protocols: Protocols = PROTOCOLS,
     entrances: Iterable[MakeEntrance] = ENTRANCES,
+    worker: Worker = Worker(),  # noqa: B008 - it is immutable
 ) -> Server:
     """Build the server with all its parts.
 
     Args:
         protocols: what it speaks.
         entrances: the paths that open a WebSocket.
+        worker: its place among the workers of a service.
     """
     meter = Meter(lambda: node.hub.writes)
     node, apps = _node(settings, protocols.formats, meter), make_apps(settings)
@@ -248,7 +255,7 @@ def build(
     watchdog.on_tick = meter.delay.observe
     sampler = Sampler(node, watchdog)
     meter.consume(node.signals)
-    scraper = Scraper(Collector(services, meter, watchdog))
+    scraper = Scraper(Collector(services, meter, watchdog), worker)
     pages = routes(
         settings,
         RouterApp(Router(policy, api)),

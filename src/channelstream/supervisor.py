@@ -11,16 +11,21 @@ import logging
 import os
 import secrets
 import selectors
+import shutil
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
 
 from channelstream.config import Settings
 from channelstream.config.listening import announcements, refusal
+from channelstream.integrations.metrics.siblings import Worker
 from channelstream.server import Server, serve
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
@@ -48,7 +53,30 @@ def supervise(settings: Settings) -> int:
     port: int = reserved[0].getsockname()[1]
     # All workers need one key for cookies: a browser's next request may go to another worker.
     cookie_secret = settings.cookie_secret or secrets.token_urlsafe()
-    return Supervisor(replace(settings, port=port, cookie_secret=cookie_secret), reserved).run()
+    with private_directory() as directory:
+        return Supervisor(
+            replace(settings, port=port, cookie_secret=cookie_secret), reserved, directory
+        ).run()
+
+
+@contextmanager
+def private_directory() -> Iterator[Path | None]:
+    """Make a directory that only this user may enter, for the sockets between workers; None where none can be made."""
+    parent = os.getpid()
+    try:
+        directory = Path(mkdtemp(prefix="channelstream-"))
+    except OSError as error:
+        logger.warning(
+            "each worker answers /metrics for itself: there is no directory for their sockets: %s", error
+        )
+        yield None
+        return
+    try:
+        yield directory
+    finally:
+        # Workers leave through here as well.
+        if os.getpid() == parent:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 # -- the port
@@ -100,7 +128,7 @@ def _bind(family: int, address: tuple[str | int, ...], is_shared: bool) -> socke
 # -- a worker
 
 
-def _work(settings: Settings, reserved: list[socket.socket], line: socket.socket) -> int:
+def _work(settings: Settings, reserved: list[socket.socket], line: socket.socket, worker: Worker) -> int:
     """Run a worker; return its exit code.
 
     Raises:
@@ -109,7 +137,7 @@ def _work(settings: Settings, reserved: list[socket.socket], line: socket.socket
     # A Ctrl-C must reach the parent only, which signals each worker once: a second signal would end the drain.
     os.setpgid(0, 0)
     own = [_bind(each.family, each.getsockname(), is_shared=True) for each in reserved]
-    return serve(settings, own, partial(_report, line))
+    return serve(settings, own, partial(_report, line), worker)
 
 
 def _report(line: socket.socket, server: Server) -> None:
@@ -132,12 +160,14 @@ class WorkerSlot:
     """The slot of one worker; another process takes it after each death.
 
     Attributes:
+        number: from 0.
         pid: 0 while it is empty.
         due_s: when a worker is started, by the steady clock; None while there is one, and before the first one is
             wanted.
         pause_s: how long the slot stays empty after the next death, in seconds.
     """
 
+    number: int = 0
     pid: int = 0
     line: socket.socket | None = None
     is_serving: bool = False
@@ -157,10 +187,18 @@ class WorkerSlot:
 class Supervisor:
     """Keeps a worker in every slot, until a signal arrives or a worker cannot start."""
 
-    def __init__(self, settings: Settings, reserved: list[socket.socket]) -> None:
+    def __init__(
+        self, settings: Settings, reserved: list[socket.socket], directory: Path | None = None
+    ) -> None:
+        """Create a supervisor without workers.
+
+        Args:
+            directory: of the sockets on which workers ask each other.
+        """
         self._settings = settings
         self._reserved = reserved
-        self._slots = [WorkerSlot() for _ in range(settings.workers)]
+        self._directory = directory
+        self._slots = [WorkerSlot(number) for number in range(settings.workers)]
         self._has_served = False
         self._code: int | None = None
         self._deadline_s = 0.0
@@ -205,7 +243,8 @@ class Supervisor:
         if not pid:
             ours.close()
             self._forget_parent()
-            sys.exit(_work(self._settings, self._reserved, theirs))
+            worker = Worker(self._directory, slot.number, len(self._slots))
+            sys.exit(_work(self._settings, self._reserved, theirs, worker))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         theirs.close()
         slot.pid, slot.line, slot.started_s, slot.due_s = pid, ours, now_s, None

@@ -1,4 +1,4 @@
-"""Answers scrapes, one at a time: scrapers that come together share one collection."""
+"""Answers scrapes: the worker that is asked asks the others. Scrapes that come together share one collection."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -11,15 +11,21 @@ from channelstream.http.router import Route
 from channelstream.integrations.metrics.collect import Collector, up_family
 from channelstream.integrations.metrics.exposition import Scrape, merged, write
 from channelstream.integrations.metrics.samples import Family
+from channelstream.integrations.metrics.siblings import Siblings, Worker
 
 PATH = "/metrics"
 HEADERS = ((b"cache-control", b"no-store"),)
 
 
 class Scraper:
-    """Collects and writes the metrics."""
+    """Collects and writes the metrics of all workers.
 
-    def __init__(self, collector: Collector) -> None:
+    Attributes:
+        siblings: the other workers.
+    """
+
+    def __init__(self, collector: Collector, worker: Worker) -> None:
+        self.siblings = Siblings(worker, collector.collect)
         self._collector = collector
         self._collecting: asyncio.Task[list[Family]] | None = None
 
@@ -36,7 +42,14 @@ class Scraper:
         self._collecting = None
 
     async def _collect(self) -> list[Family]:
-        return merged([("0", [*await self._collector.collect(), up_family(True)])])
+        own, others = await asyncio.gather(self._collector.collect(), self.siblings.ask_all())
+        found = {**others, self.siblings.worker.number: own}
+        return merged([(str(number), _with_state(found[number])) for number in sorted(found)])
+
+
+def _with_state(families: list[Family] | None) -> list[Family]:
+    """Return the metrics of a worker, and whether it has answered."""
+    return [*(families or ()), up_family(families is not None)]
 
 
 def metrics_routes(scraper: Scraper, allowed: Sequence[str]) -> Iterable[Route]:
