@@ -21,12 +21,16 @@ from channelstream.core.registry import RegistryLimits
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, StateValue, User, UserUpdate
 from channelstream.engines import event_codec
+from channelstream.engines.event_codec import UnreadableEvent
 
 BIG_BYTES = 64 << 10
 """The size from which on a payload does not pass through the script: it lies beside the log, under a token."""
 _UNBOUNDED = 1 << 62
 """The budget of logs that were read from Redis: they were bounded there."""
 
+
+Place = tuple[str, str]
+"""A log: its kind (c for a channel, u for a user) and name."""
 
 _encode = msgspec.json.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
@@ -108,8 +112,32 @@ _read_text = msgspec.msgpack.Decoder(_Record | _Presence | _State).decode
 
 
 def read_event(text: bytes, payload: bytes = b"") -> Event:
-    """Return the event of a text of the script, with its payload where that lies beside the log."""
-    known = _read_text(text)
+    """Return the event of a text of the script, with its payload where that lies beside the log.
+
+    Raises:
+        UnreadableEvent: it has no form that this version knows, such as one of a newer version.
+    """
+    try:
+        return _read_known(_read_text(text), payload)
+    except UnreadableEvent:
+        raise
+    except (ValueError, TypeError) as error:
+        raise UnreadableEvent("an event that this version of channelstream cannot read") from error
+
+
+def logs_of(text: bytes) -> list[Place]:
+    """Return the logs in which an unreadable event is, as far as its text shows them."""
+    try:
+        kind, first, second, *_ = _unpack(text)
+        if kind != "record":
+            return [("c", str(second))]
+        channel = _value(first + "}").get("channel")
+        return [("u", name) for name in second] if channel is None else [("c", channel)]
+    except (ValueError, TypeError, AttributeError):
+        return []
+
+
+def _read_known(known: "_Record | _Presence | _State", payload: bytes) -> Event:
     match known:
         case _Record():
             return _read_record(known, payload)
@@ -190,8 +218,9 @@ class Origin:
         return Entry(number, position, int(at_ms) / 1000, read_event(text, payload), self.shard, offsets)
 
 
-def read_channel(origin: Origin, answer: Sequence[Any]) -> Channel:
-    name, (channel_id, settings, active_ms, connections, always, floor), users, shown = answer
+def read_channel(answer: Sequence[Any], entries: Iterable[Entry]) -> Channel:
+    """Return the channel of an answer, with the entries of its history."""
+    name, (channel_id, settings, active_ms, connections, always, floor), users = answer
     known = _settings(settings)
     channel = Channel(
         name.decode(),
@@ -209,7 +238,7 @@ def read_channel(origin: Origin, answer: Sequence[Any]) -> Channel:
         channel.users = {user.decode(): int(count) for user, count in counts}
     channel.connections = int(connections)
     channel.always_connections = int(always)
-    for entry in sorted((origin.entry(*each) for each in shown), key=lambda entry: entry.offset):
+    for entry in sorted(entries, key=lambda entry: entry.offset):
         channel.history.append(entry)
     return channel
 

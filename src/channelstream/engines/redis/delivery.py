@@ -3,13 +3,23 @@
 The shards call this, and it calls no shard: it knows only how far each of them has been received.
 """
 
-from collections.abc import Callable, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+from channelstream.core.log import Entry
 from channelstream.core.position import Offsets
 from channelstream.engines.base import Receiver
 from channelstream.engines.cluster import ClusterReceiver
+from channelstream.engines.event_codec import UnreadableEvent
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.shard_state import ShardState
+
+SKIPPED_EVERY_S = 60.0
+"""The shortest time between two lines of the log about events that were skipped, in seconds."""
+
+logger = logging.getLogger(__name__)
 
 
 class Delivery:
@@ -32,6 +42,7 @@ class Delivery:
         """
         self._states = states
         self._forget = forget
+        self._reported_s = -SKIPPED_EVERY_S
 
     @property
     def epochs(self) -> tuple[str, ...]:
@@ -42,10 +53,44 @@ class Delivery:
         """The offsets up to which this node was delivered everything."""
         return tuple(state.offset for state in self._states)
 
-    def deliver(self, shard: int, offset: bytes, at_ms: bytes, text: bytes, payload: bytes) -> None:
-        """Deliver an event; `ShardState.offset` includes it already."""
+    def deliver(self, shard: int, offset: bytes, at_ms: bytes, text: bytes, payload: bytes) -> bool:
+        """Deliver an event; `ShardState.offset` includes it already.
+
+        Returns:
+            Whether this version can read it; if not, the caller calls `lost`.
+        """
         origin = codec.Origin(self.epochs, self.offsets, shard)
-        self.receiver.deliver(origin.entry(offset, at_ms, text, payload))
+        entries = self.readable(origin, [(offset, at_ms, text, payload)])
+        for entry in entries:
+            self.receiver.deliver(entry)
+        return bool(entries)
+
+    def lost(self, places: Iterable[codec.Place]) -> None:
+        """Report that this node is not delivered everything of these logs."""
+        names = {"c": list[str](), "u": list[str]()}
+        for kind, name in places:
+            names[kind].append(name)
+        self.cluster_receiver.lost(names["c"], names["u"])
+
+    def readable(self, origin: codec.Origin, answers: Iterable[Sequence[Any]]) -> list[Entry]:
+        """Return the entries of answers of the script, without those that this version cannot read."""
+        found = list[Entry]()
+        for answer in answers:
+            try:
+                found.append(origin.entry(*answer))
+            except UnreadableEvent as error:
+                self._report_skipped(error)
+        return found
+
+    def _report_skipped(self, error: UnreadableEvent) -> None:
+        """Log that an event was skipped: a node of a newer version may publish very many."""
+        logger.debug("an event was skipped", exc_info=error)
+        now_s = time.monotonic()
+        if now_s - self._reported_s >= SKIPPED_EVERY_S:
+            self._reported_s = now_s
+            logger.warning(
+                "Redis has %s: it is skipped and reported as lost; do all nodes have one version?", error
+            )
 
     def advance(self) -> None:
         """Report that the offset of a shard has advanced without an event for this node."""

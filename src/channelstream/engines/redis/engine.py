@@ -31,6 +31,7 @@ from channelstream.core.position import Position, with_offset
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, Receiver
+from channelstream.engines.event_codec import UnreadableEvent
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.redis import codec
@@ -194,7 +195,7 @@ class RedisEngine:
             return Accepted(event, duplicate=False, found=found)
         if _Outcome.REPEATED in by_outcome:
             form = by_outcome[_Outcome.REPEATED][1:]
-            kept = codec.read_event(*form) if form else event
+            kept = _known_form(event, form)
             # The part names only its own users.
             whole = replace(kept, only=event.only, exclude=event.exclude) if len(answers) > 1 else kept
             return Accepted(whole, duplicate=True, found=True)
@@ -216,7 +217,9 @@ class RedisEngine:
             head, read_to = with_offset(head, shard.index, last), with_offset(read_to, shard.index, read)
             lost |= {batch[number - 1] for number in lost_numbers}
             origin = self._shards.replay_origin(shard)
-            found.append([origin.entry(*entry) for entry in entries])
+            found.append(self._delivery.readable(origin, entries))
+            if len(found[-1]) < len(entries):
+                lost |= _lost_by_unreadable(batch, entries)
         return Replay(list(merge(*found, key=_at_s)), frozenset(lost), read_to, head)
 
     async def catch_up(self, shards: Iterable[int]) -> None:
@@ -291,7 +294,8 @@ class RedisEngine:
         if with_users and isinstance(users, int):
             users = await shard.client.fields("cu", name.decode())
         shown = await shard.log.history_from(name.decode(), shown, int(after or 0))
-        return codec.read_channel(self._shards.replay_origin(shard), (name, known, users, shown))
+        entries = self._delivery.readable(self._shards.replay_origin(shard), shown)
+        return codec.read_channel((name, known, users), entries)
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
         found = {}
@@ -348,6 +352,26 @@ class RedisEngine:
         rules = [(kind, seconds * 1000) for kind, seconds in after if seconds]
         while await shard.client.call("collect", rules=rules, count=COLLECT_AT_ONCE):
             pass
+
+
+def _known_form(event: Event, form: Sequence[bytes]) -> Event:
+    """Return the current form of a message that is published again; the message if no form is known."""
+    try:
+        return codec.read_event(*form) if form else event
+    except UnreadableEvent:
+        return event
+
+
+def _lost_by_unreadable(names: Sequence[str], entries: Iterable[Sequence[bytes]]) -> set[str]:
+    """Return which of these logs have an entry that this version cannot read; all if its text does not show which."""
+    lost = set[str]()
+    for _, _, text, *payload in entries:
+        try:
+            codec.read_event(text, *payload)
+        except UnreadableEvent:
+            shown = {PRIVATE if kind == "u" else name for kind, name in codec.logs_of(text)}
+            lost |= shown & set(names) or set(names)
+    return lost
 
 
 def _at_s(entry: Entry) -> float:

@@ -196,8 +196,7 @@ class ShardRecovery:
             found.setdefault(int(entry[0]), []).append(entry)
         lost = {starts[number - 1][:2] for number in lost_numbers}
         if lost:
-            channels = [name for kind, name in lost if kind == "c"]
-            self._delivery.cluster_receiver.lost(channels, [name for kind, name in lost if kind == "u"])
+            self._delivery.lost(lost)
         rest = [
             (kind, name, max(offset, read_to)) for kind, name, offset in starts if (kind, name) not in lost
         ]

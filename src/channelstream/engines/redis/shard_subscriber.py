@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from redis.exceptions import ConnectionError as Lost
 
+from channelstream.engines.redis.codec import Place, logs_of
 from channelstream.engines.redis.delivery import Delivery
 from channelstream.engines.redis.shard_client import ShardClient
 from channelstream.engines.redis.shard_state import PAYLOAD_PREFIX, ShardState
@@ -113,7 +114,7 @@ class ShardSubscriber:
         if name in self.subscribed:
             self.subscribed[name] = max(seen, number)
         if number > self._state.offset:  # A private message is published once for each of its users.
-            self.deliver(offset, at_ms, text, payload)
+            self.deliver(offset, at_ms, text, payload, place=_place(name))
 
     def _on_gap(self, number: int) -> None:
         """Break the link, so that the log is read from the gap.
@@ -125,9 +126,19 @@ class ShardSubscriber:
         self._state.needs_new_epoch = self._state.needs_new_epoch or number <= self._state.offset
         raise Lost(f"event {number} was not received")
 
-    def deliver(self, offset: bytes, at_ms: bytes, text: bytes, payload: bytes = b"") -> None:
+    def deliver(
+        self, offset: bytes, at_ms: bytes, text: bytes, payload: bytes = b"", *, place: Place | None = None
+    ) -> None:
+        """Deliver an event, or report its log as lost if this version cannot read it.
+
+        Args:
+            place: a log that it is in; None if only its text may show that: if it does not either, all logs are lost.
+        """
         self._state.offset = int(offset)
-        self._delivery.deliver(self._state.index, offset, at_ms, text, payload)
+        if not self._delivery.deliver(self._state.index, offset, at_ms, text, payload):
+            known = logs_of(text) if place is None else [place]
+            self._delivery.lost(known or map(_place, self.subscribed))
+            self._delivery.advance()
 
     def advance(self, offset: int) -> None:
         if offset > self._state.offset:
@@ -160,3 +171,8 @@ class ShardSubscriber:
             )
         except Unavailable as error:
             logger.warning("a command of another node was not answered: %s", error)
+
+
+def _place(name: str) -> Place:
+    """Return the log that a name of a subscription stands for."""
+    return name[1], name[3:]
