@@ -111,13 +111,13 @@ def _page(channel: Channel, after: str, most: int) -> _Page:
 
 
 async def _pages(call: Call, channels: Sequence[Channel], options: InfoOptions) -> dict[str, _Page]:
+    """Return the page of each channel; none if the answer has no users."""
+    if not options.include_users:
+        return {}
     after = options.users_after and call.service.app.key(options.users_after)
 
     def page(channel: Channel) -> tuple[str, _Page]:
-        name = name_of(channel.name)
-        if not options.include_users:
-            return name, _Page(name, [], has_more=False, users=[])
-        return name, _page(channel, after, call.limits.info_users)
+        return name_of(channel.name), _page(channel, after, call.limits.info_users)
 
     return dict(await call.slices.each(channels, page))
 
@@ -125,8 +125,10 @@ async def _pages(call: Call, channels: Sequence[Channel], options: InfoOptions) 
 async def _select(
     call: Call, names: Sequence[str] | None, options: InfoOptions, with_users: bool
 ) -> list[Channel]:
-    excluded = set(options.exclude_channels)
     channels = await call.service.channels(names, with_users)
+    excluded = set(options.exclude_channels)
+    if not excluded:
+        return channels
     return [channel for channel in channels if name_of(channel.name) not in excluded]
 
 
@@ -143,13 +145,15 @@ async def _render(
 
     def describe(channel: Channel) -> tuple[str, Any]:
         name = name_of(channel.name)
-        described = _channel(channel, pages[name], options, position, position_text)
+        described = _channel(channel, name, options, position, position_text)
+        if page := pages.get(name):
+            described |= {"users": page.users} | ({"users_cut": True} if page.has_more else {})
         described |= connections.get(name, {})
         return name, described if _is_large(described) else as_json(described)
 
     step = 1 if options.include_history else STEP
     answer: Answer = {"channels": dict(await call.slices.each(channels, describe, step))}
-    members, has_more = await _all_members(call, pages.values()) if options.include_users else ([], False)
+    members, has_more = await _all_members(call, pages.values()) if pages else ([], False)
     answer["users"] = await _users(call, members, options) if members else []
     answer["position"] = position_text
     if has_more:
@@ -200,11 +204,12 @@ def _state(user: User, options: InfoOptions) -> dict[str, Any]:
 
 
 def _channel(
-    channel: Channel, page: _Page, options: InfoOptions, position: Position, position_text: str
+    channel: Channel, name: str, options: InfoOptions, position: Position, position_text: str
 ) -> Answer:
-    answer: Answer = {
+    """Describe a channel without its users."""
+    return {
         "uuid": channel.id,
-        "name": page.channel,
+        "name": name,
         "long_name": None,
         "settings": channel.settings,
         "history": [
@@ -217,12 +222,9 @@ def _channel(
         "last_active": stamp(channel.last_active_s),
         "total_connections": channel.connections,
         "total_users": channel.user_count,
-        "users": page.users,
+        "users": [],
         "position": position_text,
     }
-    if page.has_more:
-        answer["users_cut"] = True
-    return answer
 
 
 async def _connections(call: Call, channels: Sequence[Channel]) -> dict[str, Answer]:

@@ -293,6 +293,8 @@ class LocalConnections:
 
     def _read_range(self, name: str, joined: int, since: Position | None) -> ReadRange:
         """Return the range that may be read of a channel, or of a user's private messages, joined at this offset."""
+        if since is None:
+            return ReadRange.of(joined)
         return ReadRange.granted(joined, since, self._log.position.epochs, self._shard(name))
 
     # -- streams attach and detach
