@@ -146,6 +146,9 @@ def _tokens(value: bytes | None) -> tuple[bytes, ...]:
     """Return the items of a list, in lower case (RFC 9110, 5.6.1)."""
     if value is None:
         return ()
+    if b"," not in value:
+        item = value.strip().lower()
+        return (item,) if item else ()
     return tuple([item for part in value.lower().split(b",") if (item := part.strip())])
 
 

@@ -23,5 +23,8 @@ def _read_plain(query: str) -> dict[str, str]:
     fields = query.split("&")
     if len(fields) > MAX_FIELDS:
         return {}
-    pairs = [field.partition("=") for field in reversed(fields) if field]
-    return {name: value for name, _, value in pairs}
+    found: dict[str, str] = {}
+    for field in reversed(fields):
+        if field:
+            name, _, found[name] = field.partition("=")
+    return found

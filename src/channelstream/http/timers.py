@@ -94,7 +94,8 @@ class Deadline:
 
     def start(self, delay_s: float, do: Callable[..., None], *arguments: object) -> None:
         """Call a function after `delay_s`, in place of what was to be called."""
-        self.stop()
+        if self._wait is not None:
+            self._wait.cancel()
         self._wait = self._waits.start(delay_s, do, arguments)
 
     def stop(self) -> None:

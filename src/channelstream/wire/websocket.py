@@ -234,7 +234,7 @@ class FrameReader:
         self._frame: Frame | None = None
         self._message: _Message | None = None
         self._ended = False
-        self.renew()
+        self._frames_left = self._pieces_left = limits.frames
 
     def renew(self) -> None:
         """Reset the count of frames."""
