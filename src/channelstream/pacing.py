@@ -74,7 +74,11 @@ class FlushPacer:
     def _flush_part(self) -> None:
         """Flush one part; the next part follows in another loop turn, after other work that is due."""
         began_s = self._steady()
-        self._note_arrivals(began_s)
+        if self._part_ended_s is None:
+            self._written_since_s, self._waiting_since_s = self._waiting_since_s or began_s, None
+        elif self._waiting_since_s is None and self._waiting():
+            # It arrived between the two parts, and belongs to the next flush.
+            self._waiting_since_s = self._part_ended_s
         try:
             more = self._flush()
         except Exception:
@@ -89,11 +93,3 @@ class FlushPacer:
             return
         self._not_before_s = ended_s + min(MAX_PAUSE_S, self._spent_s / 2)
         self._spent_s, self._part_ended_s = 0.0, None
-
-    def _note_arrivals(self, now_s: float) -> None:
-        """Note when the first event arrived: of this flush before its first part, of the next one between two parts."""
-        if self._part_ended_s is None:
-            since_s, self._waiting_since_s = self._waiting_since_s, None
-            self._written_since_s = now_s if since_s is None else since_s
-        elif self._waiting_since_s is None and self._waiting():
-            self._waiting_since_s = self._part_ended_s

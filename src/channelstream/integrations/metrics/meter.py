@@ -159,9 +159,8 @@ class Meter:
     def written(self, latency_s: float) -> None:
         """Count the writes since the last call, whose oldest event arrived so long ago."""
         writes = self._writes()
-        if writes != self._written:
-            self.latency.observe(latency_s, writes - self._written)
-            self._written = writes
+        self.latency.observe(latency_s, writes - self._written)
+        self._written = writes
 
     def answered(self, route: str, status: int) -> None:
         """Count an answer to an HTTP request."""
