@@ -80,10 +80,15 @@ class Choices:
 
 
 class Gates:
-    """Where calls wait to be released; one of them in each run may fail instead."""
+    """Where calls wait to be released; one of them in each run may fail instead.
+
+    Attributes:
+        check: is called before each release, when nothing else is ready.
+    """
 
     def __init__(self, choices: Choices, may_fail: bool) -> None:
         self.are_open = True
+        self.check: Callable[[], None] = lambda: None
         self._choices = choices
         self._may_fail = may_fail
         self._waiting: list[Callable[[bool], None]] = []
@@ -112,10 +117,17 @@ class Gates:
         if not await gate:
             raise Unavailable("Not now.")
 
+    def withdraw(self, go_on: Callable[[bool], None]) -> None:
+        """Remove a waiter, if it still waits: its release would change nothing, in whatever order."""
+        if go_on in self._waiting:
+            number = self._waiting.index(go_on)
+            del self._waiting[number], self._can_fail[number]
+
     def release(self) -> bool:
         """Release one, or let it fail; False if none waits."""
         if not self._waiting:
             return False
+        self.check()
         fallible = [number for number, can in enumerate(self._can_fail) if can and self._may_fail]
         choice = self._choices.choose(len(self._waiting) + len(fallible))
         works = choice < len(self._waiting)
@@ -221,6 +233,7 @@ class Scene:
         ids = (f"00000000-0000-4000-8000-{each:012x}" for each in count())
         clock = self._clock = SceneClock()
         self.gates = gates
+        gates.check = self.check
         self.registry = Registry(RegistryLimits(), lambda: next(ids))
         own: Any = (
             MemoryEngine(self.registry, clock, "e", Lifetimes())
@@ -288,9 +301,13 @@ class Scene:
             with suppress(ChannelstreamError):
                 await self.connect("a")
 
+        def leave(_: bool) -> None:
+            asked.cancel()
+
         asked = asyncio.ensure_future(connect())
-        await self.gates.passed(can_fail=False)
-        asked.cancel()
+        # Who leaves after the answer changes nothing, at whatever step of other calls.
+        asked.add_done_callback(lambda _: self.gates.withdraw(leave))
+        self.gates.add(leave, can_fail=False)
         with suppress(asyncio.CancelledError):
             await asked
 
