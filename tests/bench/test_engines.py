@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from math import isfinite
 from pathlib import Path
@@ -32,6 +33,8 @@ TABLES = {
     "scripts": ["scripts"],
 }
 """With `--quick`, which measures a cluster with one number of shards only."""
+PAGE = "Before.\n\n<!-- engines: listeners -->\n| old |\n| old |\n\nBehind, <!-- engines: no -->\n"
+"""A page that is filled in with the figures of each part."""
 MAY_BE_NOTHING = re.compile(
     "CPU|%|nodes|Redis|clients|publishers|second|least|^of|shard|commands|^longest script|^scripts|^together|^pages"
 )
@@ -43,20 +46,34 @@ def run(folder: str, *flags: str, **options: Any) -> "subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A part that was measured.
+
+    Attributes:
+        page: what has become of `PAGE`.
+    """
+
+    tables: list[dict[str, Any]]
+    page: str
+
+
 @pytest.fixture(scope="module")
-def measured() -> Callable[[str], list[dict[str, Any]]]:
-    """Return the tables of a part, which is measured once for all tests."""
+def measured() -> Callable[[str], Measured]:
+    """Return the figures of a part, which is measured once for all tests."""
     return cache(measure)
 
 
-def measure(part: str) -> list[dict[str, Any]]:
-    with TemporaryDirectory() as folder:
-        done = run(folder, "--only", part)
+def measure(part: str) -> Measured:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        page = folder / "page.md"
+        page.write_text(PAGE)
+        done = run(name, "--only", part, "--into", str(page))
         assert done.returncode == 0, done.stderr
-        document = json.loads((Path(folder) / "engines.json").read_bytes())
-        assert (Path(folder) / "engines.md").read_text() == done.stdout
-    tables: list[dict[str, Any]] = document["tables"]
-    return tables
+        document = json.loads((folder / "engines.json").read_bytes())
+        assert (folder / "engines.md").read_text() == done.stdout
+        return Measured(document["tables"], page.read_text())
 
 
 needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on the PATH")
@@ -66,7 +83,7 @@ needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="n
 @pytest.mark.parametrize("part", TABLES)
 def test_tables_are_complete(part: str, measured: Any) -> None:
     """Every table of a part is there, and every row has all its figures."""
-    tables = measured(part)
+    tables = measured(part).tables
     assert [table["id"] for table in tables] == TABLES[part]
     for table in tables:
         assert table["rows"]
@@ -87,7 +104,7 @@ def test_the_page_shows_tables_of_the_program(measured: Any) -> None:
     tables = {
         each["id"]: Table(each["id"], each["title"], each["columns"], [Row(**row) for row in each["rows"]])
         for part in TABLES
-        for each in measured(part)
+        for each in measured(part).tables
     }
     # One table of a cluster is made as the other.
     tables |= {id_of(shards): tables[id_of(QUICK.shards[0])] for shards in FULL.shards}
@@ -102,14 +119,9 @@ def test_the_page_shows_tables_of_the_program(measured: Any) -> None:
 
 
 @needs_redis
-def test_a_page_is_filled_in(tmp_path: Path) -> None:
+def test_a_page_is_filled_in(measured: Any) -> None:
     """A marked table is replaced up to the next empty line; the rest stays."""
-    page = tmp_path / "page.md"
-    page.write_text(
-        "Before.\n\n<!-- engines: listeners -->\n| old |\n| old |\n\nBehind, <!-- engines: no -->\n"
-    )
-    assert run(str(tmp_path), "--only", "listeners", "--into", str(page)).returncode == 0
-    text = page.read_text()
+    text = measured("listeners").page
     assert "old" not in text
     assert text.startswith("Before.\n\n<!-- engines: listeners -->\n| | script calls |")
     assert text.endswith(" |\n\nBehind, <!-- engines: no -->\n")
