@@ -11,8 +11,8 @@ import pytest
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 ALL = "all"
-NOTED_EVERY_S = 0.2
-"""Short tests are noted with those after them: to look at every process costs more than most of them take."""
+NOTED_EVERY_S = 1.0
+"""Short tests are noted with those after them: to look at every process takes milliseconds, more than most tests."""
 SMALLEST_TABLE = 4
 """Lines of a table about one folder, which says nothing."""
 
