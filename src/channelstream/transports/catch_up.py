@@ -41,7 +41,7 @@ from operator import gt
 
 from channelstream.core.batch import BufferBatch
 from channelstream.core.changes import compacted, forms_for
-from channelstream.core.log import Entry, Replay, advance_positions
+from channelstream.core.log import Entry, advance_positions
 from channelstream.core.position import Offsets, max_offsets, min_offsets
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.transports.reading import Attached, complete_up_to, read_chunk, read_ranges, shard_in
@@ -93,8 +93,12 @@ class CatchUp:
             # Take this number before the log is read, so that no change in between is missed.
             changes = self._node.hub.changes.number
             progress = self._progress(starts)
-            replay = await self._read(progress)
-            if replay is None or not self._attached.is_current:
+            try:
+                replay = await read_chunk(self._node, connection, progress)
+            except Unavailable as error:
+                await asyncio.sleep(error.retry_after_s)
+                continue
+            if not self._attached.is_current:
                 return
             if strict and replay.lost:
                 self._attached.stream.close(CloseCode.TOO_SLOW, "too slow: the log no longer reaches back")
@@ -181,15 +185,6 @@ class CatchUp:
             await self._node.catch_up(ahead)
         if self._attached.is_current:
             self._connection.delivered = min_offsets(self._connection.delivered, self._node.hub.offsets)
-
-    async def _read(self, starts: dict[str, int]) -> Replay | None:
-        """Read the log, and retry while the engine is out of reach; return None if the stream has ended."""
-        while self._attached.is_current:
-            try:
-                return await read_chunk(self._node, self._connection, starts)
-            except Unavailable as error:
-                await asyncio.sleep(error.retry_after_s)
-        return None
 
     def _progress(self, starts: dict[str, int]) -> dict[str, int]:
         """Return the offset after which the next read begins, for each channel of the connection."""
