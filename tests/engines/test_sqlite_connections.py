@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +185,40 @@ def test_what_the_disk_refuses_is_taken_back_or_written_later(runs: Runs) -> Non
         await killed(again)
 
     asyncio.run(life())
+
+
+def test_a_disk_that_fails_for_long_takes_no_memory(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused connection leaves no row to write, and the rows that the others leave are bounded."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        write, engine._file.write = engine._file.write, _refuse  # type: ignore[method-assign]
+        for number in range(20):
+            with pytest.raises(Unavailable, match="cannot write"):
+                await engine.connect(Member(str(number), "ann", V07), EMPTY)
+        assert engine._commits.deferred().registrations.size == 0
+        monkeypatch.setattr(group_commit, "WAITING_BYTES", 100 * group_commit.ROW_BYTES)
+        with pytest.raises(Unavailable, match="does not keep up"):
+            for number in range(200):
+                with suppress_failed_write():
+                    await engine.configure({f"c{number}": {}})
+        assert engine._commits.deferred().rows <= 101
+        engine._file.write = write  # type: ignore[method-assign]
+        await engine.flush()
+        await register(engine, ANN, "a")
+        await killed(engine)
+
+    asyncio.run(life())
+
+
+@contextmanager
+def suppress_failed_write() -> Iterator[None]:
+    """Ignore that the write of a call has failed, but not that too much waits."""
+    try:
+        yield
+    except Unavailable as error:
+        if "cannot write" not in str(error):
+            raise
 
 
 def test_a_cancelled_connect_is_not_restored(runs: Runs) -> None:

@@ -13,7 +13,8 @@ at once.
 - **The race with new requests.** A request may arrive between the failure and the moment its callers run. The queue is
   emptied and the state is taken back in one turn of the event loop, without an await in between, so no request can add to
   a batch that is being rejected.
-- **Bounded.** Requests are refused while 16 MiB wait (`check_room`), so a slow disk shows as 503 and not as memory.
+- **Bounded.** Requests are refused while 16 MiB wait (`check_room`), so a slow disk shows as 503 and not as memory. Every
+  row counts, since a failed write leaves the rows of users, channels and connections to the next one.
 - **The task never ends.** Every caller waits for it, so an unexpected error is logged, and fails its batch only.
 """
 
@@ -34,7 +35,9 @@ BATCH_ROWS = 512
 BATCH_BYTES = 1 << 20
 """The size from which on a batch takes no further request, in rows and in bytes."""
 WAITING_BYTES = 16 << 20
-"""Bytes of entries that may wait to be written; further requests are refused with 503."""
+"""Bytes that may wait to be written; further requests are refused with 503."""
+ROW_BYTES = 100
+"""What a row counts of them, besides the size of its event."""
 RETRY_S = 1.0
 """Seconds after a failure until a deferred batch, for which no caller waits, is written."""
 
@@ -83,9 +86,13 @@ class Batch:
         self.registrations.add(failed.registrations)
 
     @property
+    def rows(self) -> int:
+        """About how many rows it writes; deletions of forgotten names follow from nothing that a request asks for."""
+        return len(self.entries) + len(self.channels) + len(self.users) + self.registrations.size
+
+    @property
     def is_full(self) -> bool:
-        rows = len(self.entries) + len(self.channels) + len(self.users) + self.registrations.size
-        return rows >= BATCH_ROWS or self.size >= BATCH_BYTES
+        return self.rows >= BATCH_ROWS or self.size >= BATCH_BYTES
 
 
 class Writer(Protocol):
@@ -124,7 +131,7 @@ class GroupCommit:
         Raises:
             Unavailable: `WAITING_BYTES` or more wait.
         """
-        if sum(batch.size for batch in self._queue) >= WAITING_BYTES:
+        if sum(batch.size + ROW_BYTES * batch.rows for batch in self._queue) >= WAITING_BYTES:
             raise Unavailable("The engine's disk does not keep up; try again later.")
 
     def batch(self) -> Batch:
