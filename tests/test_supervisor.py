@@ -19,7 +19,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from tests.http_client import http
 from tests.nursery import nursery
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, free_ports
 from tests.streams import next_items
 from tests.waiting import PATIENCE_S, eventually
 from websockets.exceptions import ConnectionClosed
@@ -325,12 +325,31 @@ def test_a_scrape_works_while_redis_is_out_of_reach(tmp_path: Path, start_server
     assert by_worker(scrape(service), "channelstream_worker_up") == {"0": 1, "1": 1}
 
 
+def test_the_port_of_scrapers_is_shared_by_the_workers(
+    redis: RedisServer, start_server: Callable[..., Any]
+) -> None:
+    """Each answers for all."""
+    [port] = free_ports(1)
+    start_server("--engine", redis.address, "--workers", "2", f"--metrics-port={port}")
+    url = f"http://127.0.0.1:{port}"
+    eventually(
+        lambda: (
+            by_worker(read(http.get(f"{url}/metrics").text), "channelstream_worker_up") == {"0": 1, "1": 1}
+        ),
+        "a worker is missing",
+    )
+
+
+def read(text: str) -> list[Metric]:
+    return list(text_string_to_metric_families(text))
+
+
 def scrape(service: Any, client: httpx.Client | None = None) -> list[Metric]:
     """Return what one of the workers answers, or that of a client."""
     asked = client or http
     answer = asked.get(f"{service.url}/metrics", auth=("admin", service.admin_secret), timeout=PATIENCE_S)
     assert answer.status_code == 200, answer.text
-    return list(text_string_to_metric_families(answer.text))
+    return read(answer.text)
 
 
 def by_worker(families: list[Metric], name: str) -> dict[str, float]:

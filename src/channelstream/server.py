@@ -29,7 +29,7 @@ from channelstream.auth.open import OpenAuth
 from channelstream.clock import SystemClock, new_epoch, new_id
 from channelstream.config import Settings
 from channelstream.config.applications import make_apps, make_signature_auth
-from channelstream.config.listening import announcements, refusal
+from channelstream.config.listening import announcements, metrics_refusal, refusal
 from channelstream.config.tls import server_context
 from channelstream.core.format import Format
 from channelstream.core.hub import Hub
@@ -46,6 +46,7 @@ from channelstream.http.router import Router
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.integrations.metrics.collect import Collector
 from channelstream.integrations.metrics.meter import CountedAuth, Meter
+from channelstream.integrations.metrics.port import MetricsPort
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.integrations.metrics.siblings import Worker
 from channelstream.pacing import FlushPacer
@@ -92,6 +93,7 @@ class Server:
         self._settings = settings
         self._http_server = http_server
         self._listener = Listener(http_server, server_context(settings))
+        self._metrics_port = MetricsPort(scraper, settings.metrics_allow, health_routes(node))
         self._housekeeping = Housekeeping(node)
         self._sampler = sampler
         self._watchdog = watchdog
@@ -102,8 +104,10 @@ class Server:
         """Stop serving, after the drain."""
         self._stopping.set()
 
-    async def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until a signal arrives or `stop` is called.
+    async def run(
+        self, sockets: list[socket.socket] | None = None, metrics_sockets: list[socket.socket] | None = None
+    ) -> None:
+        """Serve until a signal arrives or `stop` is called; the arguments are those of `serve`.
 
         Raises:
             ConfigError: an option cannot be used as it stands.
@@ -115,8 +119,8 @@ class Server:
         self._housekeeping.start()
         self._sampler.start()
         try:
+            await self._listen_for_scrapers(metrics_sockets)
             await self._listen(sockets)
-            await self.scraper.siblings.listen()
             self.has_started = True
             gc.set_threshold(*GC_THRESHOLDS)
             gc.collect()
@@ -161,11 +165,20 @@ class Server:
             return settings
         return replace(settings, port=await self._listener.listen_at(settings.host, settings.port))
 
+    async def _listen_for_scrapers(self, sockets: list[socket.socket] | None) -> None:
+        await self.scraper.siblings.listen()
+        settings = self._settings
+        if not settings.metrics_port:
+            return
+        try:
+            await self._metrics_port.listen(settings.metrics_host, settings.metrics_port, sockets)
+        except OSError as error:
+            raise metrics_refusal(settings, error) from error
+
     async def _shut_down(self) -> None:
         # First: a probe that is still answered must not say that this node is ready.
         self.node.draining = True
         self._listener.close()
-        self.scraper.siblings.close()
         # First: pages that watch the samples are open answers, for which the drain would wait.
         await self._sampler.stop()
         self._drain = asyncio.get_running_loop().create_task(self._drained())
@@ -173,6 +186,9 @@ class Server:
         if left := self.streams.sockets:
             logger.warning("dropping %d streams that have not closed in time", left)
         await self._http_server.abort()
+        # Late: a probe sees the drain on this port.
+        self.scraper.siblings.close()
+        await self._metrics_port.close()
         self.streams.heartbeat.stop()
         await self._housekeeping.stop()
         await self.node.close()
@@ -203,6 +219,7 @@ def serve(
     sockets: list[socket.socket] | None = None,
     on_started: Callable[[Server], None] = lambda _: None,
     worker: Worker = Worker(),  # noqa: B008 - it is immutable
+    metrics_sockets: list[socket.socket] | None = None,
 ) -> int:
     """Serve until a signal arrives; return the exit code of the process.
 
@@ -211,6 +228,7 @@ def serve(
         sockets: bound sockets to listen on, instead of the address of the settings.
         on_started: called in the loop when the server listens.
         worker: its place among the workers of a service.
+        metrics_sockets: bound sockets instead of the address of `metrics_port`.
 
     Raises:
         ConfigError: an option cannot be used as it stands.
@@ -220,7 +238,7 @@ def serve(
     logger.info("starting channelstream %s", __version__)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(server.run(sockets))
+            runner.run(server.run(sockets, metrics_sockets))
     except CannotListen as error:
         logger.error("%s", error)  # noqa: TRY400
         return 1

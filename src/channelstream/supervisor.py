@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +24,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from channelstream.config import Settings
-from channelstream.config.listening import announcements, refusal
+from channelstream.config.listening import announcements, metrics_refusal, refusal
 from channelstream.integrations.metrics.siblings import Worker
 from channelstream.server import Server, serve
 
@@ -50,12 +50,17 @@ def supervise(settings: Settings) -> int:
     except OSError as error:
         logger.error("%s", refusal(settings, error))  # noqa: TRY400
         return FAILED
+    try:
+        for_scrapers = reserve(settings.metrics_host, settings.metrics_port) if settings.metrics_port else []
+    except OSError as error:
+        logger.error("%s", metrics_refusal(settings, error))  # noqa: TRY400
+        return FAILED
     port: int = reserved[0].getsockname()[1]
     # All workers need one key for cookies: a browser's next request may go to another worker.
     cookie_secret = settings.cookie_secret or secrets.token_urlsafe()
     with private_directory() as directory:
         return Supervisor(
-            replace(settings, port=port, cookie_secret=cookie_secret), reserved, directory
+            replace(settings, port=port, cookie_secret=cookie_secret), reserved, directory, for_scrapers
         ).run()
 
 
@@ -128,7 +133,13 @@ def _bind(family: int, address: tuple[str | int, ...], is_shared: bool) -> socke
 # -- a worker
 
 
-def _work(settings: Settings, reserved: list[socket.socket], line: socket.socket, worker: Worker) -> int:
+def _work(
+    settings: Settings,
+    reserved: list[socket.socket],
+    for_scrapers: list[socket.socket],
+    line: socket.socket,
+    worker: Worker,
+) -> int:
     """Run a worker; return its exit code.
 
     Raises:
@@ -136,8 +147,11 @@ def _work(settings: Settings, reserved: list[socket.socket], line: socket.socket
     """
     # A Ctrl-C must reach the parent only, which signals each worker once: a second signal would end the drain.
     os.setpgid(0, 0)
-    own = [_bind(each.family, each.getsockname(), is_shared=True) for each in reserved]
-    return serve(settings, own, partial(_report, line), worker)
+    own, own_for_scrapers = (
+        [_bind(each.family, each.getsockname(), is_shared=True) for each in bound]
+        for bound in (reserved, for_scrapers)
+    )
+    return serve(settings, own, partial(_report, line), worker, own_for_scrapers)
 
 
 def _report(line: socket.socket, server: Server) -> None:
@@ -188,16 +202,23 @@ class Supervisor:
     """Keeps a worker in every slot, until a signal arrives or a worker cannot start."""
 
     def __init__(
-        self, settings: Settings, reserved: list[socket.socket], directory: Path | None = None
+        self,
+        settings: Settings,
+        reserved: list[socket.socket],
+        directory: Path | None = None,
+        for_scrapers: Iterable[socket.socket] = (),
     ) -> None:
         """Create a supervisor without workers.
 
         Args:
+            reserved: the bound sockets of the port.
             directory: of the sockets on which workers ask each other.
+            for_scrapers: the bound sockets of `metrics_port`.
         """
         self._settings = settings
         self._reserved = reserved
         self._directory = directory
+        self._for_scrapers = list(for_scrapers)
         self._slots = [WorkerSlot(number) for number in range(settings.workers)]
         self._has_served = False
         self._code: int | None = None
@@ -244,7 +265,7 @@ class Supervisor:
             ours.close()
             self._forget_parent()
             worker = Worker(self._directory, slot.number, len(self._slots))
-            sys.exit(_work(self._settings, self._reserved, theirs, worker))
+            sys.exit(_work(self._settings, self._reserved, self._for_scrapers, theirs, worker))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         theirs.close()
         slot.pid, slot.line, slot.started_s, slot.due_s = pid, ours, now_s, None

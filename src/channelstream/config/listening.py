@@ -47,6 +47,13 @@ def refusal(settings: Settings, error: OSError) -> CannotListen | ConfigError:
     )
 
 
+def metrics_refusal(settings: Settings, error: OSError) -> CannotListen:
+    """Return the error to raise if `metrics_host` and `metrics_port` cannot be used."""
+    host = settings.metrics_host
+    where = f"http://{f'[{host}]' if ':' in host else host}:{settings.metrics_port}"
+    return CannotListen(f"metrics_port: cannot listen on {where}: {_reason(error)}; take another one")
+
+
 def _unix_refusal(path: str, error: OSError) -> CannotListen | ConfigError:
     begin = f"unix_socket: cannot listen on {path!r}"
     if error.errno == errno.EADDRINUSE:

@@ -44,6 +44,14 @@ class Settings:
     unix_socket: str = _server.option(
         "", _socket, "Path of a unix socket to listen on, instead of host and port."
     )
+    metrics_port: int = _server.option(
+        0,
+        Whole(0, 65535),
+        "A port of its own for /metrics without credentials, /healthz and /readyz; 0 means none (docs/metrics.md).",
+    )
+    metrics_host: str = _server.option(
+        "127.0.0.1", Text(max_bytes=255), "The address to listen on at metrics_port."
+    )
     workers: int = _server.option(
         1, Whole(1, 256), "Number of processes that share the port; more than one needs a redis engine."
     )
@@ -122,7 +130,8 @@ class Settings:
     metrics_allow: tuple[str, ...] = _access.option(
         (),
         Networks(),
-        "Addresses and networks that may read /metrics without credentials; admins always may (docs/metrics.md).",
+        "Addresses and networks that may read /metrics without credentials; admins always may. At metrics_port, empty"
+        " means everybody who reaches it.",
     )
     allow_cors: tuple[str, ...] = _access.option(
         (), Origins(), "Origins of pages that may open streams and read answers; empty means all."
