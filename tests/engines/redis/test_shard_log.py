@@ -10,7 +10,8 @@ from tests.redis_server import RedisServer
 
 from channelstream.core.events import Event, Message
 from channelstream.core.log import PRIVATE
-from channelstream.engines.redis import codec
+from channelstream.engines.redis import codec, shard_log
+from channelstream.errors import Unavailable
 
 
 @pytest.mark.parametrize(("kind", "place"), [("c", {}), ("u", {"channel": None, "only": frozenset({"ann"})})])
@@ -176,5 +177,31 @@ def test_a_message_whose_record_was_evicted_is_lost_and_not_passed_over(
         redis.cli("DEL", f"{PREFIX}hp:a")
         [again] = await engine.publish([big(1)])
         assert (again.event, again.duplicate) == (big(1), True)
+
+    with_one_shard(life)
+
+
+def test_pieces_of_one_replay_are_of_one_log(
+    redis: RedisServer, with_one_shard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a new log begins between two of them, the replay fails: offsets of the former one mean nothing in it."""
+    monkeypatch.setattr(shard_log, "CHUNK", 1)
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.member("ann", "a", "b")
+        await engine.publish([message("m")])
+        assert uuids(await engine.replay("ann", {"a": 0, "b": 0}, 9)) == ["m"]
+        [shard] = engine._shards
+        read = shard.log.read
+
+        async def replaced(*arguments: Any, **options: Any) -> Any:
+            found = await read(*arguments, **options)
+            redis.cli("HSET", f"{PREFIX}log", "epoch", "another")
+            shard.client._state.epoch = "another"
+            return found
+
+        shard.log.read = replaced  # type: ignore[method-assign]
+        with pytest.raises(Unavailable):
+            await engine.replay("ann", {"a": 0, "b": 0}, 9)
 
     with_one_shard(life)

@@ -127,6 +127,10 @@ class ShardClient:
         else:
             self._move.end()
 
+    @property
+    def epoch(self) -> str:
+        return self._state.epoch
+
     async def unsubscribe(self, names: Iterable[str]) -> None:
         """Unsubscribe, if there is a link."""
         if self._link is not None:
@@ -164,13 +168,17 @@ class ShardClient:
         work: Callable[[], Awaitable[T]],
         until_s: float | None = None,
         arguments: Mapping[str, Any] = _NOTHING,
+        epoch: str | None = None,
     ) -> T:
         """Run work, again each time it was refused because the slot of this shard moves.
+
+        Args:
+            epoch: that of the log which the work is about; None means the present one.
 
         Raises:
             Unavailable: the move has not ended before the deadline, or a new log has begun meanwhile.
         """
-        epoch = self._state.epoch
+        epoch = self._state.epoch if epoch is None else epoch
 
         async def in_this_log() -> T:
             if self._state.epoch != epoch:

@@ -106,14 +106,18 @@ class ShardLog:
 
         Very many logs are read by several calls. The head is that of the first call, and no call reads further than
         those before it.
+
+        Raises:
+            Unavailable: among others, a new log has begun between two calls: offsets of the former one mean nothing in it.
         """
+        epoch = self._client.epoch
         head, read_to, lost, entries = await self._client.outlast_move(
             partial(self._replay_marked, logs[:CHUNK], limit)
         )
         for start in range(CHUNK, len(logs), CHUNK):
             batch = logs[start : start + CHUNK]
             _, read_to, more_lost, more = await self._client.outlast_move(
-                partial(self._read_linked, batch, limit, read_to)
+                partial(self._read_linked, batch, limit, read_to), epoch=epoch
             )
             lost += [start + number for number in more_lost]
             entries += more
