@@ -30,7 +30,11 @@ _OPTIONS: dict[str, Any] = {"protocol": 2, "socket_timeout": None, "health_check
 _UNREADABLE = "this is no address of Redis; in a password write %2F for /, %40 for @ and %23 for #"
 
 MEMBER_TIMEOUT_S = 1.0
-"""How long one member of a cluster may take to answer whether it has given a slot away, in seconds."""
+"""How long one member of a cluster may take to answer whether it has given a slot away, in seconds.
+
+A member that answers later costs a new epoch, as a restart does: its events are reported as lost, and none is silently. A
+longer time would delay each link after a failover, when the former master answers nothing: twice by this time.
+"""
 
 T = TypeVar("T")
 Host = tuple[str, int]

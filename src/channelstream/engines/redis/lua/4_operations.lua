@@ -38,7 +38,9 @@ local FREEING = set_of({ 'leave', 'disconnect', 'reap', 'collect', 'beat', 'clai
 local function has_moved_here(a, run)
   if run ~= a.moved_from then return false end
   for _, node in ipairs(call('SMEMBERS', PREFIX .. 'nodes')) do
-    if now_ms - a.up_ms < tonumber(call('HGET', key('n', node), 'beat') or '0') then return true end
+    local beat = tonumber(call('HGET', key('n', node), 'beat') or '0')
+    -- A heartbeat in the future, from before the clock was set back, proves nothing.
+    if beat <= now_ms and now_ms - a.up_ms < beat then return true end
   end
   return false
 end
