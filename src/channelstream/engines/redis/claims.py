@@ -21,6 +21,7 @@ The first rules of `connections.py` say why no step leaves a harmful state behin
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,7 +163,12 @@ class Claims:
         return moved_parts
 
     async def _finish_claim(self, member: Member, parts: Mapping[Shard, Any]) -> Claim:
+        with ExitStack() as held:
+            return await self._subscribe_claimed(member, parts, held)
+
+    async def _subscribe_claimed(self, member: Member, parts: Mapping[Shard, Any], held: ExitStack) -> Claim:
         home = self._shards.at(member.user)
+        held.enter_context(home.subscriber.hold([f"#u:{member.user}"]))
         await home.subscriber.subscribe([f"#u:{member.user}"])
         channels: dict[str, ReadRange] = {}
         private: ReadRange | None = None
@@ -175,7 +181,9 @@ class Claims:
                 else dict(codec.pairs(joined))
             )
             channels_here = {name.decode(): codec.decode_read_range(text) for name, text in found.items()}
-            await shard.subscriber.subscribe([f"#c:{name}" for name in channels_here])
+            names = [f"#c:{name}" for name in channels_here]
+            held.enter_context(shard.subscriber.hold(names))
+            await shard.subscriber.subscribe(names)
             private = codec.decode_read_range(connected) if connected else private
             begins = [*channels_here.values(), *([codec.decode_read_range(connected)] if connected else ())]
             offsets = with_offset(

@@ -34,6 +34,7 @@ each shard with the memory of this node, and repairs the differences (`reconcile
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from channelstream.core.position import Position
@@ -62,14 +63,15 @@ class Connections:
         home, directory = self._shards.at(member.user), self._shards.at(member.conn_id)
         # Subscribe before the registration: otherwise an event that is published right after the registration
         # would be missed.
-        await home.subscriber.subscribe([f"#u:{member.user}"])
-        try:
-            if directory is not home and not await self._reserve_id(directory, home, member):
-                return None
-            return await self._connect_user(home, member, update, since)
-        except BaseException:  # Also on cancellation: a shard may have registered the connection.
-            await self._undo_connect(member)
-            raise
+        with home.subscriber.hold([f"#u:{member.user}"]):
+            await home.subscriber.subscribe([f"#u:{member.user}"])
+            try:
+                if directory is not home and not await self._reserve_id(directory, home, member):
+                    return None
+                return await self._connect_user(home, member, update, since)
+            except BaseException:  # Also on cancellation: a shard may have registered the connection.
+                await self._undo_connect(member)
+                raise
 
     async def _reserve_id(self, directory: Shard, home: Shard, member: Member) -> bool:
         """Make this node the owner of a new id; return false if the id is taken."""
@@ -133,10 +135,13 @@ class Connections:
             raise Unavailable(OUT_OF_REACH)
         try:
             state = await self._list_shards(member, parts)
-            joined = await gather_all(
-                self._join(shard, member, {name: channels[name] for name in names}, state, since)
-                for shard, names in parts.items()
-            )
+            with ExitStack() as held:
+                for shard, names in parts.items():
+                    held.enter_context(shard.subscriber.hold([f"#c:{name}" for name in names]))
+                joined = await gather_all(
+                    self._join(shard, member, {name: channels[name] for name in names}, state, since)
+                    for shard, names in parts.items()
+                )
         except BaseException:  # Also on cancellation: a shard may have joined its channels.
             # If a shard has not joined its channels, the directory lists that shard without need. So the
             # connection is marked in the directory too: `restore` then corrects the list.

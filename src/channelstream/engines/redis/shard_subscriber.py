@@ -8,7 +8,9 @@ of the previous event in its channel. If that event was not received, the link i
 """
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 from redis.exceptions import ConnectionError as Lost
 
@@ -37,7 +39,18 @@ class ShardSubscriber:
         self._client = client
         self._delivery = delivery
         self._unused: set[str] = set()
+        self._held: Counter[str] = Counter()
         self._payloads: dict[bytes, bytes] = {}
+
+    @contextmanager
+    def hold(self, names: Collection[str]) -> Iterator[None]:
+        """Keep names subscribed while a member is added: that may take many calls, and each of them may wait."""
+        self._held.update(names)
+        try:
+            yield
+        finally:
+            self._held -= Counter(names)
+            self._unused.difference_update(names)
 
     async def subscribe(self, names: Sequence[str]) -> list[str]:
         """Subscribe to channels and users; return those that are new."""
@@ -59,7 +72,8 @@ class ShardSubscriber:
     async def unsubscribe_unused(self) -> None:
         """Unsubscribe from channels and users that had no member here in two collections in a row.
 
-        One collection is not enough: a join subscribes first, and its member exists only after the answer of the script.
+        One collection is not enough: a join subscribes first, and its member exists only after the last answer of the
+        script, and a moment after `hold`.
         """
         unused = {name for name in self.subscribed if not self._is_used(name)}
         unsubscribed = unused & self._unused
@@ -70,6 +84,8 @@ class ShardSubscriber:
             await self._client.unsubscribe(unsubscribed)
 
     def _is_used(self, name: str) -> bool:
+        if name in self._held:
+            return True
         kind, _, rest = name.partition(":")
         is_used = {
             "#c": self._delivery.cluster_receiver.has_channel,
