@@ -8,7 +8,6 @@ from tests.http.test_router import answered, asked
 from tests.http_client import http
 
 from channelstream.config import Settings
-from channelstream.http.listener import Listener
 from channelstream.http.response import Response
 from channelstream.server import Server, build
 
@@ -71,7 +70,7 @@ def test_a_node_that_drains_is_alive_and_not_ready(monkeypatch: pytest.MonkeyPat
             seen.append([await_now(server._http_server.router.handler(head)(head)) for head in heads])  # type: ignore[arg-type]
             close()
 
-        monkeypatch.setattr(Listener, "close", lambda _: record())
+        monkeypatch.setattr(server._listener, "close", record)
         await server._shut_down()
 
     asyncio.run(life())
