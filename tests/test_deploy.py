@@ -14,7 +14,7 @@ from tests.redis_server import RedisServer
 from channelstream.config import Loaded, Settings, check_safety, load_settings
 from channelstream.health import health_routes
 from channelstream.server import build
-from channelstream.supervisor import SPARE_S
+from channelstream.supervisor import drain_bound_s
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "examples/deploy"
@@ -175,5 +175,5 @@ def test_the_unit_starts_and_stops_the_server(tmp_path: Path) -> None:
     argv = [str(tmp_path / "settings.ini") if flag == "/etc/channelstream.ini" else flag for flag in flags]
     settings = load_settings(argv, {}).settings
     assert settings.port == 8001
-    assert float(service["TimeoutStopSec"]) > 2 * settings.drain_timeout_s + SPARE_S
+    assert float(service["TimeoutStopSec"]) > drain_bound_s(settings)
     assert service["KillMode"] == "mixed"

@@ -1,17 +1,25 @@
 """How a server ends that has very many streams and sockets: in short turns, and nothing that was accepted is lost."""
 
 import asyncio
+import signal
 from collections.abc import Callable, Coroutine
 from itertools import pairwise
 from typing import Any, cast
 
 import pytest
+from tests.conftest import StartServer
+from tests.http_client import http
+from tests.simulation.loop import VirtualLoop
+from tests.waiting import PATIENCE_S, eventually
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
-from channelstream import slices
+from channelstream import draining, slices
 from channelstream.config import Settings
 from channelstream.core.batch import BufferBatch
 from channelstream.core.events import Message
 from channelstream.core.user import UserUpdate
+from channelstream.draining import close_streams, spread_streams
 from channelstream.errors import CloseCode
 from channelstream.http.router import Router
 from channelstream.http.shared import HttpServer, HttpSettings
@@ -88,7 +96,7 @@ def test_streams_are_closed_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> N
         def left() -> int:
             return sum(not sink.seen for sink in sinks)
 
-        counts = await steps(server._close_streams(), left)
+        counts = await steps(close_streams(server.node), left)
         assert max(before - after for before, after in pairwise(counts)) == 1
         assert all(sink.seen == [CloseCode.RESTARTING] for sink in sinks)
 
@@ -102,7 +110,7 @@ def test_accepted_events_are_written_before_a_stream_is_closed() -> None:
         server, sinks = await opened()
         await server.node.publish([Message(uuid="m", channel="a", user="bob", payload=b"1", timestamp="t")])
         assert not any(sink.seen for sink in sinks)
-        await server._close_streams()
+        await close_streams(server.node)
         for sink in sinks:
             data, code = sink.seen
             assert b'"uuid":"m"' in cast(bytes, data)
@@ -147,3 +155,47 @@ def test_all_streams_are_closed_however_short_the_drain(
             assert code is CloseCode.RESTARTING
 
     asyncio.run(life())
+
+
+def test_streams_are_closed_over_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At even intervals, in random order; it returns at the end of the time."""
+    monkeypatch.setattr(draining, "shuffle", lambda connections: connections.reverse())
+    closed_s: dict[int, float] = {}
+
+    async def life() -> float:
+        server, sinks = await opened()
+        loop = asyncio.get_running_loop()
+        for number, sink in enumerate(sinks):
+            sink.close = lambda code, reason, number=number: closed_s.update({number: loop.time()})  # type: ignore[method-assign]
+        await spread_streams(server.node, 60.0)
+        return loop.time()
+
+    loop = VirtualLoop()
+    try:
+        ended_s = loop.run_until_complete(life())
+    finally:
+        loop.close()
+    assert list(closed_s) == list(reversed(range(MANY)))
+    assert list(closed_s.values()) == pytest.approx([60.0 * number / MANY for number in range(MANY)])
+    assert ended_s == pytest.approx(60.0)
+
+
+@pytest.mark.slow
+def test_calls_are_answered_while_streams_are_closed(start_server: StartServer) -> None:
+    """New connections and streams are refused, readiness is false; a Ctrl-C ends it at once."""
+    server = start_server("--drain-spread-s=3600")
+    with connect(f"{server.ws_url}/ws?conn_id={server.connect('ann', 'a')}") as stream:
+        server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: http.get(f"{server.url}/readyz").text == "draining", "the drain does not begin")
+        assert http.get(f"{server.url}/healthz").status_code == 200
+        server.post("/message", {"channel": "a", "user": "app", "message": "late"})
+        refused = server.request("POST", "/connect", {"username": "bob"})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                stream.recv(PATIENCE_S)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == CloseCode.RESTARTING
+        code, log = server.stop()
+    assert code == 0
+    assert "Traceback" not in log

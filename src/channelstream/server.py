@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
@@ -35,9 +35,10 @@ from channelstream.core.format import Format
 from channelstream.core.hub import Hub
 from channelstream.core.policy import Policy
 from channelstream.core.registry import RegistryLimits
+from channelstream.draining import close_streams, spread_streams
 from channelstream.engines.factory import Parts, make_engine
 from channelstream.engines.local_log import Lifetimes
-from channelstream.errors import BadSignature, CannotListen, CloseCode, Forbidden
+from channelstream.errors import BadSignature, CannotListen, Forbidden
 from channelstream.health import health_routes
 from channelstream.housekeeping import Housekeeping
 from channelstream.http.asgi import RouterApp, ScopeRequest
@@ -53,7 +54,6 @@ from channelstream.pacing import FlushPacer
 from channelstream.pages.app import page_route
 from channelstream.service import Node, NodeLimits, Services
 from channelstream.site import routes
-from channelstream.slices import Slices
 from channelstream.tracing import Tracer
 from channelstream.transports.entrances import ENTRANCES, MakeEntrance
 from channelstream.transports.routes import stream_routes
@@ -131,7 +131,7 @@ class Server:
             await self._stopping.wait()
         finally:
             if self.has_started:
-                within_s = self._settings.drain_timeout_s
+                within_s = self._settings.drain_spread_s + self._settings.drain_timeout_s
                 logger.info("stopping: closing %d streams, within %g s", self.streams.sockets, within_s)
             await self._shut_down()
             logger.info("stopped")
@@ -178,11 +178,12 @@ class Server:
     async def _shut_down(self) -> None:
         # First: a probe that is still answered must not say that this node is ready.
         self.node.draining = True
+        if self.has_started and self._settings.drain_spread_s:
+            await self._in_drain(spread_streams(self.node, self._settings.drain_spread_s))
         self._listener.close()
         # First: pages that watch the samples are open answers, for which the drain would wait.
         await self._sampler.stop()
-        self._drain = asyncio.get_running_loop().create_task(self._drained())
-        await asyncio.wait((self._drain,))
+        await self._in_drain(self._drained())
         if left := self.streams.sockets:
             logger.warning("dropping %d streams that have not closed in time", left)
         await self._http_server.abort()
@@ -194,23 +195,21 @@ class Server:
         await self.node.close()
         self._watchdog.stop()
 
-    async def _close_streams(self) -> None:
-        """Write the pending events of each stream, then close it, in short loop turns."""
-        slices = Slices(self.node.clock.steady)
-        for connection in list(self.node.hub.connections.values()):
-            stream = connection.stream
-            if stream is not None:
-                self.node.hub.stop_writing(connection)
-                stream.close(CloseCode.RESTARTING, "the server restarts")
-            await slices.due()
+    async def _in_drain(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do a part of the drain; nothing once a Ctrl-C has ended it."""
+        if self._drain is not None and self._drain.cancelled():
+            work.close()
+            return
+        self._drain = asyncio.get_running_loop().create_task(work)
+        await asyncio.wait((self._drain,))
 
     async def _drained(self) -> None:
         """Close all streams, and wait for `drain_timeout_s` at most until they and all sockets are closed."""
-        await self._close_streams()
+        await close_streams(self.node)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_timeout_s):
                 await self.streams.all_opened()
-                await self._close_streams()
+                await close_streams(self.node)
                 await asyncio.gather(self.streams.heartbeat.empty.wait(), self._http_server.close())
 
 

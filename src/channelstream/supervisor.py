@@ -340,13 +340,18 @@ class Supervisor:
 
     def _stop(self, code: int) -> None:
         self._code = code
-        self._deadline_s = time.monotonic() + 2 * self._settings.drain_timeout_s + SPARE_S
+        self._deadline_s = time.monotonic() + drain_bound_s(self._settings)
         self._signal_workers(signal.SIGTERM)
 
     def _signal_workers(self, number: signal.Signals) -> None:
         for slot in self._slots:
             if slot.pid:
                 os.kill(slot.pid, number)
+
+
+def drain_bound_s(settings: Settings) -> float:
+    """Return the seconds after which a worker that has not ended is killed."""
+    return settings.drain_spread_s + 2 * settings.drain_timeout_s + SPARE_S
 
 
 def _reason(code: int) -> str:

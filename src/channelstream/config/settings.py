@@ -102,6 +102,12 @@ class Settings:
         "Longest time to close all streams at shutdown; those left after it are dropped.",
         unit="seconds",
     )
+    drain_spread_s: float = _server.option(
+        0.0,
+        Number(0, 3600),
+        "Time over which streams are closed at shutdown, while calls are answered; 0 closes all at once.",
+        unit="seconds",
+    )
 
     secret: str = _access.option(
         "secret", Text(), "The key with which applications sign requests.", short="-s", secret=True
