@@ -36,9 +36,11 @@ class Deadlines(Generic[T]):
     def set(self, item: T, at_s: float) -> None:
         """Set the deadline of an item, in place of a former one."""
         number = ceil(at_s / SLOT_S)
-        if self._slot_of.get(item) == number:
+        former = self._slot_of.get(item)
+        if former == number:
             return
-        self.drop(item)
+        if former is not None:
+            self.drop(item)
         self._slot_of[item] = number
         slot = self._slots.get(number)
         if slot is None:

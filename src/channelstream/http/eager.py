@@ -41,10 +41,7 @@ def run_eagerly(work: Work, loop: asyncio.AbstractEventLoop) -> asyncio.Task[Non
 class _FutureTask:
     """Stands for the task of a coroutine in its first step, and passes calls on to it when there is one."""
 
-    __slots__ = ("__weakref__", "rest")
-
-    def __init__(self) -> None:
-        self.rest: asyncio.Task[None] | None = None
+    rest: asyncio.Task[None] | None = None
 
     def cancelling(self) -> int:
         return self.rest.cancelling() if self.rest is not None else 0
