@@ -3,12 +3,13 @@
 import asyncio
 import gc
 import json
+import socket
 import weakref
 from collections.abc import AsyncIterator
 
 import anyio
 import pytest
-from tests.clients.python.scripted import RESUMED, URL, Log, listening, message, numbers, run, until
+from tests.clients.python.scripted import RESUMED, Log, listening, message, numbers, run, until
 from tests.waiting import soon
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -336,8 +337,12 @@ def test_listening_starts_with_the_first_wait() -> None:
     """A listening that is not iterated opens nothing, and can be closed."""
 
     async def test() -> None:
-        client = AsyncChannelstream(URL, "s")
-        await client.listen("c").aclose()
-        await client.close()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            client = AsyncChannelstream(f"http://127.0.0.1:{server.getsockname()[1]}", "s")
+            await client.listen("c").aclose()
+            await client.close()
+            with pytest.raises(BlockingIOError):  # Nobody has connected.
+                server.accept()
 
     run(test)
