@@ -17,11 +17,19 @@ Life = Callable[[Nodes], Coroutine[Any, Any, None]]
 LifeOnALine = Callable[[StoppableLine, Nodes, Nodes], Coroutine[Any, Any, None]]
 
 
-def run_on(redis: RedisServer, shards: int, test: Life, timeout_s: float = 5.0, lease_s: float = 1.0) -> None:
+def run_on(
+    redis: RedisServer,
+    shards: int,
+    test: Life,
+    timeout_s: float = 5.0,
+    lease_s: float = 1.0,
+    run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run,
+) -> None:
     """Run a test's coroutine with nodes on an empty Redis; a timeout is shorter only where the test waits for it.
 
     Args:
         lease_s: longer where beats, and what they set right, are to come too late.
+        run: `uvloop.run` where the loop of the server differs from that of asyncio.
     """
 
     async def life() -> None:
@@ -32,7 +40,7 @@ def run_on(redis: RedisServer, shards: int, test: Life, timeout_s: float = 5.0, 
             await nodes.close()
 
     redis.cli("FLUSHALL")
-    asyncio.run(life())
+    run(life())
 
 
 @pytest.fixture(params=[1, 3], ids="{}-shards".format)

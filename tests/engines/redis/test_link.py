@@ -1,11 +1,14 @@
 """The two connections of a node with a shard: when they are given up, closed and made again."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
+import uvloop
 from tests.engines.conformance import message
 from tests.engines.conformance.nodes import at_once, received
 from tests.engines.redis.nodes import BIG, PREFIX, Nodes, big, cut, published
@@ -279,3 +282,37 @@ def test_a_channel_about_to_have_a_member_stays_subscribed(with_one_shard: Any) 
         await soon(lambda: received(recorder) == ["m1"])
 
     with_one_shard(life)
+
+
+async def ask(link: Link) -> None:
+    await link.command("PING")
+
+
+async def subscribe(link: Link) -> None:
+    await link.subscription.unsubscribe(["c:a"])
+
+
+@pytest.mark.parametrize("use", [ask, subscribe])
+def test_a_write_to_what_has_just_been_closed_is_no_fault(
+    with_one_shard: Any, caplog: pytest.LogCaptureFixture, use: Callable[[Link], Awaitable[None]]
+) -> None:
+    """The loop refuses it before the reader is informed of the end: the link is broken, as where the reader is first."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.member("ann", "a")
+        [shard] = engine._shards
+        link = shard.client._link
+        assert link is not None
+        # Begun in this turn and in the next one: which of them writes to a closed transport depends on the steps to there.
+        before = asyncio.ensure_future(use(link))
+        for connection in (link._commands, link.subscription._connection):
+            transport: Any = connection._writer.transport  # type: ignore[union-attr]
+            transport.abort()
+        for asking in (before, asyncio.ensure_future(use(link))):
+            with suppress(Unavailable):
+                await asking
+        await published(engine, message("m1"))
+
+    with_one_shard(life, run=uvloop.run)
+    assert "Traceback" not in caplog.text
+    assert not [record for record in caplog.records if record.exc_info]

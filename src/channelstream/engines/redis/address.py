@@ -43,6 +43,20 @@ Connect = Callable[[], AbstractConnection]
 """Returns a connection that is not connected yet."""
 
 
+async def send(connection: AbstractConnection, packed: Iterable[bytes]) -> None:
+    """Send packed commands.
+
+    Raises:
+        RedisError: the connection is lost.
+        OSError: the same.
+    """
+    try:
+        await connection.send_packed_command(packed, check_health=False)
+    except RuntimeError as error:
+        # uvloop refuses to write to what it has closed, and the reader is not informed before the next turn.
+        raise Lost("it was closed meanwhile") from error
+
+
 async def _never_moves(_: str) -> bool:
     return False
 
@@ -214,7 +228,7 @@ async def _answer(host: Host, options: dict[str, Any], *command: str) -> Any:
     member: Any = Connection(host=host[0], port=host[1], **options)
     try:
         await member.connect()
-        await member.send_command(*command)
+        await send(member, member.pack_command(*command))
         return await member.read_response(disable_decoding=True)
     finally:
         await member.disconnect(nowait=True)

@@ -29,7 +29,7 @@ import msgspec
 from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import ExecAbortError, InvalidResponse, MovedError, RedisError, ResponseError
 
-from channelstream.engines.redis.address import ShardAddress, info_fields
+from channelstream.engines.redis.address import ShardAddress, info_fields, send
 from channelstream.engines.redis.link_state import NOT_REDIS, LinkState, ignore_error
 from channelstream.engines.redis.link_subscription import OnMessage, Subscription
 from channelstream.engines.redis.slot_move import SLOT_MOVED
@@ -325,7 +325,7 @@ class Link:
             await self._unsent_event.wait()
             self._unsent_event.clear()
             unsent, self._unsent = self._unsent, []
-            await self._commands.send_packed_command(unsent, check_health=False)
+            await send(self._commands, unsent)
 
     async def _receive(self) -> None:
         while True:

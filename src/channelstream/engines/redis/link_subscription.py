@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable
 from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import RedisError
 
-from channelstream.engines.redis.address import ShardAddress
+from channelstream.engines.redis.address import ShardAddress, send
 from channelstream.engines.redis.link_state import LINK_BROKE, NOT_REDIS, UNREADABLE, LinkState, ignore_error
 from channelstream.engines.redis.slot_move import SLOT_MOVED
 from channelstream.errors import Unavailable
@@ -103,7 +103,7 @@ class Subscription:
         packed = self._connection.pack_command(command, *(self._prefix + name for name in names))
         try:
             async with asyncio.timeout_at(until_s):
-                await self._connection.send_packed_command(packed, check_health=False)
+                await send(self._connection, packed)
         except (RedisError, OSError) as error:  # TimeoutError is an OSError.
             self._state.abandon(str(error) or "its subscription takes nothing")
             raise Unavailable(LINK_BROKE) from error
