@@ -66,6 +66,8 @@ DESCRIPTORS_FOR_US = 64
 """Descriptors that the process itself needs: logs, listening sockets, the loop."""
 UNMEASURED_ENGINES = {"memory"}
 """It answers from memory and never fails: to measure its calls would only cost the time of each."""
+RECONNECT_WAIT_S = 30.0
+"""The longest wait of a client whose server was out of reach (docs/resume.md#reconnect-policy), in seconds."""
 GC_THRESHOLDS = (50_000, 50, 1_000)
 """Garbage collection after 50,000 new objects: idle connections are many objects, and no garbage."""
 
@@ -114,6 +116,7 @@ class Server:
             CannotListen: the address cannot be used.
         """
         self._catch_signals()
+        gc.set_threshold(*GC_THRESHOLDS)
         await self.node.start()
         self.streams.heartbeat.start()
         self._housekeeping.start()
@@ -122,7 +125,6 @@ class Server:
             await self._listen_for_scrapers(metrics_sockets)
             await self._listen(sockets)
             self.has_started = True
-            gc.set_threshold(*GC_THRESHOLDS)
             gc.collect()
             gc.freeze()
             # Not earlier: turns during the start delay no one.
@@ -332,7 +334,7 @@ def _node(settings: Settings, formats: Sequence[Format], meter: Meter) -> Node:
     node_limits = NodeLimits(
         channels_per_connection=settings.max_channels_per_connection,
         unattached_s=settings.unattached_timeout_s,
-        restored_s=max(settings.poll_gap_s, settings.detach_grace_s),
+        restored_s=RECONNECT_WAIT_S + max(settings.poll_gap_s, settings.detach_grace_s),
     )
     if engine.name not in UNMEASURED_ENGINES:
         engine = meter.engine.measured(engine)

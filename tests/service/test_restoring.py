@@ -9,6 +9,7 @@ from tests.core.test_explain import Sink
 from tests.engines.conformance.lab import MovedClock, Setup
 from tests.engines.test_sqlite import sqlite_engine
 
+from channelstream.config import Settings
 from channelstream.core.batch import BufferBatch
 from channelstream.core.connection import ConnectionState
 from channelstream.core.deadlines import SLOT_S
@@ -17,10 +18,12 @@ from channelstream.core.hub import Hub
 from channelstream.core.log import Entry
 from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode, Unavailable
+from channelstream.server import build
 from channelstream.service import Node
 from channelstream.service.limits import NodeLimits
 from channelstream.wire.channelstream import V07
 from channelstream.wire.protocols import PROTOCOLS
+from channelstream_client.reconnect import LONGEST_STEP_S
 
 EMPTY = UserUpdate({}, {})
 RESTORED_S = 25.0
@@ -128,3 +131,10 @@ def test_restored_connections_count_at_the_limits(tmp_path: Path) -> None:
         await node.close()
 
     asyncio.run(life())
+
+
+def test_a_client_that_follows_the_policy_comes_back_in_time() -> None:
+    """It may wait for the longest step of the policy before it tries, and has the usual time from then on."""
+    limits = build(Settings(poll_gap_s=7.0, detach_grace_s=11.0)).node.limits
+    assert limits.restored_s == LONGEST_STEP_S + 11.0
+    assert build(Settings(poll_gap_s=7.0, detach_grace_s=2.0)).node.limits.restored_s == LONGEST_STEP_S + 7.0

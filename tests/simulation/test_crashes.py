@@ -1,6 +1,6 @@
 """Plays servers that are killed at any moment; docs/proof.md says what holds after each start."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def nothing(*_: Any) -> None:
     """Do not record a change."""
 
 
-def from_now_on(rows: Iterable[Row]) -> dict[str, dict[str, ReadRange]]:
+def from_now_on(rows: list[Row]) -> dict[str, dict[str, ReadRange]]:
     ranges = read_subscriptions(rows)
     return {each: dict.fromkeys(channels, ReadRange.of(1 << 30)) for each, channels in ranges.items()}
 

@@ -13,7 +13,7 @@ file right after a crash:
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -69,20 +69,19 @@ def _connection_row(member: Member, private: ReadRange) -> Row:
     return member.conn_id, member.user, member.protocol.name, int(member.protocol.presence), *private
 
 
-def read_subscriptions(rows: Iterable[Row]) -> dict[str, dict[str, ReadRange]]:
+def read_subscriptions(rows: list[Row]) -> dict[str, dict[str, ReadRange]]:
     """Return the channels of each connection, by its id.
 
     Raises:
         ValueError: a row is none of this version's.
     """
     channels: defaultdict[str, dict[str, ReadRange]] = defaultdict(dict)
-    for row in rows:
-        conn_id, name, joined, since = msgspec.convert(row, _SubscriptionRow)
+    for conn_id, name, joined, since in msgspec.convert(rows, list[_SubscriptionRow]):
         channels[conn_id][name] = ReadRange(joined, since)
     return channels
 
 
-def read_connections(rows: Iterable[Row]) -> list[tuple[Member, ReadRange]]:
+def read_connections(rows: list[Row]) -> list[tuple[Member, ReadRange]]:
     """Return connections with the read ranges of their users' private messages.
 
     Raises:
@@ -90,9 +89,9 @@ def read_connections(rows: Iterable[Row]) -> list[tuple[Member, ReadRange]]:
     """
     protocols: dict[tuple[str, int], ClientProtocol] = {}  # One object for all connections of a protocol.
     found = []
-    for row in rows:
-        conn_id, user, name, presence, joined, since = msgspec.convert(row, _ConnectionRow)
-        protocol = ClientProtocol(name, PresenceAudience(presence))
-        member = Member(conn_id, user, protocols.setdefault((name, presence), protocol))
-        found.append((member, ReadRange(joined, since)))
+    for conn_id, user, name, presence, joined, since in msgspec.convert(rows, list[_ConnectionRow]):
+        protocol = protocols.get((name, presence))
+        if protocol is None:
+            protocol = protocols[name, presence] = ClientProtocol(name, PresenceAudience(presence))
+        found.append((Member(conn_id, user, protocol), ReadRange(joined, since)))
     return found

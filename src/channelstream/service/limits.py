@@ -20,7 +20,7 @@ class NodeLimits:
     connections: int = 1_000_000
     channels_per_connection: int = 1000
     unattached_s: float = 15.0
-    restored_s: float = 15.0
+    restored_s: float = 45.0
 
     def check_channel_count(self, count: int) -> None:
         """Raise Invalid if a connection may not have so many channels."""
