@@ -1,6 +1,6 @@
 """What a node announces about messages and connections, to any number of consumers.
 
-A consumer (a trace, later metrics and webhooks) connects functions to the signals that it needs. The code that emits a
+A consumer (a trace, the metrics) connects functions to the signals that it needs. The code that emits a
 signal does not know its consumers, and depends on none of them: an exception of a consumer is logged, and what the
 signal announces goes its way. A consumer runs inside the code that emits: it must be short, and neither await nor block.
 A signal without consumers costs a call. The hot path does not even have that: while nobody consumes `accepted`, the
