@@ -136,7 +136,8 @@ class Server:
                 within_s = self._settings.drain_spread_s + self._settings.drain_timeout_s
                 logger.info("stopping: closing %d streams, within %g s", self.streams.sockets, within_s)
             await self._shut_down()
-            logger.info("stopped")
+            if self.has_started:
+                logger.info("stopped")
 
     def _catch_signals(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
