@@ -37,8 +37,8 @@ def redirect(request: Request, path: str) -> Response:
     return RedirectResponse(root(request) + path, status_code=302, headers=dict(HEADERS))
 
 
-def json_response(document: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(document), status, dict(HEADERS), "application/json")
+def json_response(document: Any) -> Response:
+    return Response(msgspec.json.encode(document), 200, dict(HEADERS), "application/json")
 
 
 class Renderer:

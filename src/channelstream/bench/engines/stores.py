@@ -21,6 +21,7 @@ from channelstream.engines.redis.address import SLOTS, shard_addresses
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 20.0
 LOOK_AGAIN_S = 0.01
+MASTERS = 3
 _NESTED_IN = ("evalsha",)
 _AT_TOP = (*_NESTED_IN, "subscribe", "ssubscribe", "unsubscribe", "sunsubscribe")
 """Commands whose time counts. The time of other commands is part of the script's."""
@@ -158,12 +159,12 @@ async def one_redis() -> AsyncIterator[Store]:
 
 
 @asynccontextmanager
-async def cluster(shards: int, count: int = 3) -> AsyncIterator[Store]:
-    """Start a cluster of masters on loopback, for a log with `shards` shards. A master can have several."""
-    ports = free_ports(count)
+async def cluster(shards: int) -> AsyncIterator[Store]:
+    """Start a cluster of three masters on loopback, for a log with `shards` shards. A master can have several."""
+    ports = free_ports(MASTERS)
     async with AsyncExitStack() as stack:
         masters = [await stack.enter_async_context(_master(port)) for port in ports]
-        share = SLOTS // count + 1
+        share = SLOTS // MASTERS + 1
         for number, master in enumerate(masters):
             first, last = number * share, min((number + 1) * share, SLOTS) - 1
             await master.command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)

@@ -1,7 +1,7 @@
 """Times sequential calls."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -47,10 +47,10 @@ class TimedPublisher:
         self.publisher.close()
 
 
-def timed(lap: Lap, open_: Callable[[Wire], Awaitable[Publisher]] = open_publisher) -> OpenPublisher:
+def timed(lap: Lap) -> OpenPublisher:
     """Return a function that opens publishers whose calls are timed."""
 
     async def opened(wire: Wire) -> Publisher:
-        return TimedPublisher(await open_(wire), lap)
+        return TimedPublisher(await open_publisher(wire), lap)
 
     return opened
