@@ -71,6 +71,7 @@ def test_port_in_use() -> None:
     assert ended.returncode == 1
     [line] = [line for line in ended.stderr.splitlines() if " INFO " not in line]
     assert f"port: cannot listen on http://127.0.0.1:{port}: Address already in use; another program" in line
+    assert "stopped" not in ended.stderr
     assert line.endswith("take another port with -p")
 
 
