@@ -232,6 +232,19 @@ def test_a_removed_connection_is_forgotten(bench: Bench) -> None:
     assert (bench.hub.users, bench.hub.connections) == ({}, {})
 
 
+def test_the_connections_of_a_user_are_found_however_many_they_are(bench: Bench) -> None:
+    """One takes no dict; each of several is found, until the last one has gone."""
+    members = [bench.member("ann")[0] for _ in range(3)]
+    hub = bench.hub
+    assert list(hub.users["ann"]) == members
+    for left in (2, 1):
+        hub.remove(members.pop(0))
+        assert list(hub.users["ann"]) == members
+        assert isinstance(hub.users["ann"], tuple) == (left == 1)
+    hub.remove(members[0])
+    assert hub.users == {}
+
+
 # -- how it is written
 
 

@@ -93,7 +93,7 @@ class MemoryChecker:
             )
         here = set(hub.connections.values())
         for name, members in (hub.channels | hub.users).items():
-            demand(bool(members) and members.keys() <= here, "the index keeps the closed:", name)
+            demand(bool(members) and set(members) <= here, "the index keeps the closed:", name)
 
     def _batches(self, world: World) -> None:
         hub = world.hub

@@ -419,7 +419,7 @@ class Scene:
             demand(len(connection.channels) <= CHANNELS_EACH, "in too many channels:", *connection.channels)
         here = set(self.hub.connections.values())
         for name, members in (self.hub.channels | self.hub.users).items():
-            demand(bool(members) and members.keys() <= here, "the index keeps the closed:", name)
+            demand(bool(members) and set(members) <= here, "the index keeps the closed:", name)
 
     def check_counts(self) -> None:
         """Check, while nothing is under way, that the engine has registered exactly the connections that exist."""

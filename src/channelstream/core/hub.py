@@ -44,6 +44,7 @@ from channelstream.core.batch import DISCARD, Batch
 from channelstream.core.changes import Changes, RecentChanges, compacted, current_forms, forms_for
 from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.connection import Connection, ConnectionState, Step, Stream
+from channelstream.core.connections_of import Connections, with_connection, without_connection
 from channelstream.core.events import Event
 from channelstream.core.format import Format, items_of
 from channelstream.core.log import Entry
@@ -83,7 +84,7 @@ class Hub:
         """
         self.connections: dict[str, Connection] = {}
         self.channels: dict[str, dict[Connection, None]] = {}
-        self.users: dict[str, dict[Connection, None]] = {}
+        self.users: dict[str, Connections] = {}
         self.offsets: Offsets = (0,)
         self.deliveries = 0
         self.writes = 0
@@ -106,12 +107,16 @@ class Hub:
 
     def add(self, connection: Connection) -> None:
         self.connections[connection.id] = connection
-        self.users.setdefault(connection.user, {})[connection] = None
+        self.users[connection.user] = with_connection(self.users.get(connection.user), connection)
 
     def remove(self, connection: Connection) -> None:
         """Remove a connection, which must have been unsubscribed from all its channels."""
         del self.connections[connection.id]
-        _discard(self.users, connection.user, connection)
+        others = without_connection(self.users[connection.user], connection)
+        if others is None:
+            del self.users[connection.user]
+        else:
+            self.users[connection.user] = others
 
     def subscribe(self, connection: Connection, channel: str, read_range: ReadRange) -> None:
         connection.channels[channel] = read_range
@@ -119,7 +124,10 @@ class Hub:
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:
         del connection.channels[channel]
-        _discard(self.channels, channel, connection)
+        members = self.channels[channel]
+        del members[connection]
+        if not members:
+            del self.channels[channel]
 
     # -- the hot path
 
@@ -431,11 +439,3 @@ def _is_in_audience(connection: Connection, event: Event) -> bool:
     An event of a channel goes only to those of the user's connections that are in that channel.
     """
     return (event.channel is None or event.channel in connection.channels) and connection.receives(event)
-
-
-def _discard(index: dict[str, dict[Connection, None]], key: str, connection: Connection) -> None:
-    """Remove a connection from an index; remove the key too if this was its last connection."""
-    entries = index[key]
-    del entries[connection]
-    if not entries:
-        del index[key]

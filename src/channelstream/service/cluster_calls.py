@@ -27,7 +27,7 @@ class ClusterCalls:
         for name in channels:
             missed |= self._hub.channels.get(name, {})
         for name in users:
-            missed |= self._hub.users.get(name, {})
+            missed |= dict.fromkeys(self._hub.users.get(name, ()))
         for connection in missed:
             if connection.stream is not None:
                 connection.stream.close(CloseCode.TOO_SLOW, "the log no longer reaches back")
