@@ -74,10 +74,7 @@ class Collector:
             Metrics.lost_channels: [({}, meter.lost)],
             Metrics.engine_errors: _labelled(meter.engine.failed, "operation"),
             Metrics.auth_refused: _labelled(meter.refused, "reason"),
-            Metrics.http_requests: [
-                ({"route": route or OTHER, "status": f"{status}xx"}, count)
-                for (route, status), count in meter.requests.items()
-            ],
+            Metrics.http_requests: _labelled(_by_class(meter.requests), "route", "status"),
         }
 
     def _of_node(self, node: Node) -> dict[Metrics, Rows]:
@@ -101,6 +98,14 @@ class Collector:
             for operation, value in values.items()
         ]
         return _family(metric, samples)
+
+
+def _by_class(requests: Mapping[tuple[str, int], int]) -> Counter[tuple[str, str]]:
+    """Return the number of answers by route and class of the status."""
+    found: Counter[tuple[str, str]] = Counter()
+    for (route, status), count in requests.items():
+        found[route or OTHER, f"{status // 100}xx"] += count
+    return found
 
 
 def _labelled(counts: Mapping[str, int] | Mapping[tuple[str, str], int], *labels: str) -> Rows:

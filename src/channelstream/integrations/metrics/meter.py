@@ -5,6 +5,7 @@ of the table and not that of the request.
 """
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -126,7 +127,7 @@ class Meter:
         lost: channels that clients were sent as lost.
         latency: from the arrival of an event to its write.
         delay: of the timers of the event loop.
-        requests: answers by the path of the route and the class of the status.
+        requests: answers by the path of the route and the status. A plain dict: it is updated for every request.
         refused: API calls by the code of the error.
         engine: the calls of the engine.
     """
@@ -143,7 +144,7 @@ class Meter:
         self.replayed = self.lost = 0
         self.latency = Histogram(BUCKETS_S)
         self.delay = Histogram(BUCKETS_S)
-        self.requests: Counter[tuple[str, int]] = Counter()
+        self.requests: dict[tuple[str, int], int] = {}
         self.refused: Counter[str] = Counter()
         self.engine = EngineCalls()
         self._writes = writes
@@ -159,12 +160,19 @@ class Meter:
     def written(self, latency_s: float) -> None:
         """Count the writes since the last call, whose oldest event arrived so long ago."""
         writes = self._writes()
-        self.latency.observe(latency_s, writes - self._written)
-        self._written = writes
+        count, self._written = writes - self._written, writes
+        # As `Histogram.observe`: this is called for every flush.
+        latency = self.latency
+        latency.counts[bisect_left(BUCKETS_S, latency_s)] += count
+        latency.total_s += latency_s * count
 
     def answered(self, route: str, status: int) -> None:
         """Count an answer to an HTTP request."""
-        self.requests[route, status // 100] += 1
+        key = route, status
+        try:
+            self.requests[key] += 1
+        except KeyError:
+            self.requests[key] = 1
 
     def _attached(self, connection: Connection) -> None:
         if connection.stream is not None:
