@@ -49,7 +49,10 @@ class ShardSubscriber:
         try:
             yield
         finally:
-            self._held -= Counter(names)
+            self._held.subtract(names)
+            for name in names:
+                if self._held[name] <= 0:
+                    del self._held[name]
             self._unused.difference_update(names)
 
     async def subscribe(self, names: Sequence[str]) -> list[str]:
