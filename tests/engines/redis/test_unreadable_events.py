@@ -5,14 +5,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.engines.conformance import delete, message, private, uuids
+from tests.engines.conformance import EMPTY, delete, message, private, uuids
 from tests.engines.conformance.nodes import received
 from tests.engines.redis.nodes import Nodes, cut
 from tests.waiting import soon
 
 from channelstream.core.events import Event
 from channelstream.core.log import PRIVATE
+from channelstream.engines.members import Member
 from channelstream.engines.redis import codec
+from channelstream.engines.redis.skipped import Skipped
+from channelstream.wire.channelstream import V07
 
 ODD = "odd"
 """The uuid of events of a kind that no version knows."""
@@ -77,6 +80,51 @@ def test_reads_leave_them_out_and_report_the_loss(with_one_shard: Any) -> None:
         assert (after.entries, after.lost) == ([], frozenset())
 
     with_one_shard(life)
+
+
+@pytest.mark.parametrize("finds", ["live", "by reading"])
+def test_a_client_that_resumes_is_sent_the_loss(with_one_shard: Any, finds: str) -> None:
+    """Before anything is read for it: otherwise each of its streams would end at the event."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, listener = await nodes.member("ann", "a")
+        await engine.publish([message("m1"), message(ODD), private(ODD, "ann"), message("m2")])
+        begin = {"a": 0, PRIVATE: 0}
+        if finds == "by reading":
+            engine, _ = await nodes.node()
+            await engine.replay("ann", begin, 99)
+        else:
+            await soon(lambda: received(listener) == ["m1", "m2"])
+        assert (await engine.replay("ann", begin, 0)).lost == {"a", PRIVATE}
+        assert (await engine.replay("bob", {"a": 0}, 0)).lost == {"a"}
+        assert (await engine.replay("ann", dict.fromkeys(begin, 3), 0)).lost == frozenset()
+
+    with_one_shard(life)
+
+
+def test_each_user_of_a_private_message_is_reported(with_one_shard: Any) -> None:
+    """Redis sends it once for each of them."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, listener = await nodes.member("ann", "a")
+        bob = Member("bob", "bob", V07)
+        listener.members["bob"] = (bob, set())
+        await engine.connect(bob, EMPTY)
+        await engine.publish([private(ODD, "ann", "bob"), private("p", "ann", "bob"), message("m")])
+        await soon(lambda: received(listener) == ["p", "m"])
+        assert sorted(name for _, names in listener.gaps for name in names) == ["ann", "bob"]
+
+    with_one_shard(life)
+
+
+def test_the_logs_that_are_known_to_be_skipped_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("channelstream.engines.redis.skipped.MAX_LOGS", 2)
+    skipped = Skipped()
+    for number, name in enumerate("abac", 1):
+        skipped.add("e", [("c", name)], number)
+    assert [skipped.has_after("e", ("c", name), 0) for name in "abc"] == [True, False, True]
+    assert [skipped.has_after("e", ("c", "a"), offset) for offset in (2, 3)] == [True, False]
+    assert not skipped.has_after("later", ("c", "a"), 0)
 
 
 def test_a_repeated_message_is_a_duplicate_of_an_unreadable_one(with_one_shard: Any) -> None:

@@ -5,7 +5,7 @@ The shards call this, and it calls no shard: it knows only how far each of them 
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from channelstream.core.log import Entry
@@ -15,6 +15,7 @@ from channelstream.engines.cluster import ClusterReceiver
 from channelstream.engines.event_codec import UnreadableEvent
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.shard_state import ShardState
+from channelstream.engines.redis.skipped import Skipped
 
 SKIPPED_EVERY_S = 60.0
 """The shortest time between two lines of the log about events that were skipped, in seconds."""
@@ -28,6 +29,7 @@ class Delivery:
     Attributes:
         receiver: the node, as the log sees it; set before the first shard is linked.
         cluster_receiver: the node, as the cluster sees it; set as early.
+        skipped: the events that were found and cannot be read.
     """
 
     receiver: Receiver
@@ -43,6 +45,7 @@ class Delivery:
         self._states = states
         self._forget = forget
         self._reported_s = -SKIPPED_EVERY_S
+        self.skipped = Skipped()
 
     @property
     def epochs(self) -> tuple[str, ...]:
@@ -57,13 +60,18 @@ class Delivery:
         """Deliver an event; `ShardState.offset` includes it already.
 
         Returns:
-            Whether this version can read it; if not, the caller calls `lost`.
+            Whether this version can read it; if not, the caller calls `skip`.
         """
         origin = codec.Origin(self.epochs, self.offsets, shard)
         entries = self.readable(origin, [(offset, at_ms, text, payload)])
         for entry in entries:
             self.receiver.deliver(entry)
         return bool(entries)
+
+    def skip(self, shard: int, offset: int, places: Collection[codec.Place]) -> None:
+        """Report these logs as lost up to an event of theirs that this version cannot read."""
+        self.skipped.add(self._states[shard].epoch, places, offset)
+        self.lost(places)
 
     def lost(self, places: Iterable[codec.Place]) -> None:
         """Report that this node is not delivered everything of these logs."""

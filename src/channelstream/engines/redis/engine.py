@@ -16,7 +16,7 @@ A shard that is out of reach fails only the calls that need it.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from enum import Enum
 from heapq import merge
@@ -212,14 +212,19 @@ class RedisEngine:
         read_to = head = self._shards.offsets
         found: list[list[Entry]] = []
         lost: set[str] = set()
+        epochs, skipped = self._shards.epochs, self._delivery.skipped
         replies = await gather_all(shard.log.replay(batch, limit) for shard, batch in logs.items())
         for (shard, batch), (last, read, lost_numbers, entries) in zip(names.items(), replies, strict=True):
             head, read_to = with_offset(head, shard.index, last), with_offset(read_to, shard.index, read)
             lost |= {batch[number - 1] for number in lost_numbers}
-            origin = self._shards.replay_origin(shard)
+            origin, epoch = self._shards.replay_origin(shard), epochs[shard.index]
             found.append(self._delivery.readable(origin, entries))
             if len(found[-1]) < len(entries):
-                lost |= _lost_by_unreadable(batch, entries)
+                for offset, names_of_it in _unreadable(batch, entries):
+                    skipped.add(epoch, [_place(user, name) for name in names_of_it], offset)
+            lost |= {
+                name for name in batch if skipped.has_after(epoch, _place(user, name), from_offsets[name])
+            }
         return Replay(list(merge(*found, key=_at_s)), frozenset(lost), read_to, head)
 
     async def catch_up(self, shards: Iterable[int]) -> None:
@@ -362,16 +367,21 @@ def _known_form(event: Event, form: Sequence[bytes]) -> Event:
         return event
 
 
-def _lost_by_unreadable(names: Sequence[str], entries: Iterable[Sequence[bytes]]) -> set[str]:
-    """Return which of these logs have an entry that this version cannot read; all if its text does not show which."""
-    lost = set[str]()
-    for _, _, text, *payload in entries:
+def _unreadable(
+    names: Sequence[str], entries: Iterable[Sequence[bytes]]
+) -> Iterator[tuple[int, Collection[str]]]:
+    """Yield the offset of each entry that this version cannot read, with the logs that have it: all if none is known."""
+    for offset, _, text, *payload in entries:
         try:
             codec.read_event(text, *payload)
         except UnreadableEvent:
             shown = {PRIVATE if kind == "u" else name for kind, name in codec.logs_of(text)}
-            lost |= shown & set(names) or set(names)
-    return lost
+            yield int(offset), shown.intersection(names) or names
+
+
+def _place(user: str, name: str) -> codec.Place:
+    """Return the log of a channel, or of the private messages of a user."""
+    return ("u", user) if name == PRIVATE else ("c", name)
 
 
 def _at_s(entry: Entry) -> float:
@@ -379,6 +389,4 @@ def _at_s(entry: Entry) -> float:
 
 
 def _logs(user: str, from_offsets: Mapping[str, int]) -> Logs:
-    return [
-        ("u", user, start) if name == PRIVATE else ("c", name, start) for name, start in from_offsets.items()
-    ]
+    return [(*_place(user, name), start) for name, start in from_offsets.items()]

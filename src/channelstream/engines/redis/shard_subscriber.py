@@ -41,6 +41,7 @@ class ShardSubscriber:
         self._unused: set[str] = set()
         self._held: Counter[str] = Counter()
         self._payloads: dict[bytes, bytes] = {}
+        self._skipped = 0  # The offset of the last event, if this version cannot read it.
 
     @contextmanager
     def hold(self, names: Collection[str]) -> Iterator[None]:
@@ -132,8 +133,11 @@ class ShardSubscriber:
             return
         if name in self.subscribed:
             self.subscribed[name] = max(seen, number)
-        if number > self._state.offset:  # A private message is published once for each of its users.
+        # A private message is published once for each of its users.
+        if number > self._state.offset:
             self.deliver(offset, at_ms, text, payload, place=_place(name))
+        elif number == self._skipped:
+            self._delivery.skip(self._state.index, number, [_place(name)])
 
     def _on_gap(self, number: int) -> None:
         """Break the link, so that the log is read from the gap.
@@ -153,10 +157,11 @@ class ShardSubscriber:
         Args:
             place: a log that it is in; None if only its text may show that: if it does not either, all logs are lost.
         """
-        self._state.offset = int(offset)
+        self._state.offset, self._skipped = int(offset), 0
         if not self._delivery.deliver(self._state.index, offset, at_ms, text, payload):
+            self._skipped = int(offset)
             known = logs_of(text) if place is None else [place]
-            self._delivery.lost(known or map(_place, self.subscribed))
+            self._delivery.skip(self._state.index, self._skipped, known or list(map(_place, self.subscribed)))
             self._delivery.advance()
 
     def advance(self, offset: int) -> None:
