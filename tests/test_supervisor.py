@@ -204,12 +204,17 @@ def test_a_signal_drains_all_workers(service: Any, number: signal.Signals) -> No
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
 
-def test_workers_end_when_their_parent_is_killed(service: Any) -> None:
-    """The port is free, so that a service manager can start it again."""
+def test_workers_end_when_their_parent_is_killed(
+    redis: RedisServer, start_server: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The port is free, so that a service manager can start it again, and no file of theirs is left."""
+    service = start_server("--engine", redis.address, "--workers", "2", TMPDIR=str(tmp_path))
+    eventually(lambda: len(list(tmp_path.glob("channelstream-*/*.sock"))) == 2, "the workers have no sockets")
     workers = children(service.process.pid)
     service.process.kill()
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "workers live on")
     socket.create_server(("127.0.0.1", service.port)).close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_worker_that_cannot_start_stops_the_whole(tmp_path: Path) -> None:

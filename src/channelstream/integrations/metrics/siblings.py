@@ -68,8 +68,14 @@ class Siblings:
             logger.warning("this worker is missing in the metrics of the others: %s", error)
 
     def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        """Answer no longer. The last worker removes the directory: the supervisor may be dead."""
+        path = self.worker.path(self.worker.number)
+        if self._server is None or path is None:
+            return
+        self._server.close()
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()
 
     async def ask_all(self) -> dict[int, list[Family] | None]:
         """Return the metrics of all other workers by their number; None for each that does not answer."""
