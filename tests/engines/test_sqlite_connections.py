@@ -239,6 +239,30 @@ def test_a_cancelled_connect_is_not_restored(runs: Runs) -> None:
     asyncio.run(life())
 
 
+@pytest.mark.parametrize("turns", range(1, 5))
+def test_a_connection_outlives_a_cancelled_connect_with_its_id(runs: Runs, turns: int) -> None:
+    """As of an application that gives up, and asks again: what is taken back is the first one only."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        asking = asyncio.create_task(engine.connect(ANN, EMPTY))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert asking.cancelled()
+        await register(engine, ANN, "a")
+        await engine.configure({"z": {}})
+        assert engine.registry.users["ann"].connections == 1
+        await killed(engine)
+        again, _ = await runs.open()
+        [found] = await again.restored_connections()
+        assert (found.member, set(found.channels)) == (ANN, {"a"})
+        await killed(again)
+
+    asyncio.run(life())
+
+
 def test_a_cancelled_join_is_not_restored_and_a_cancelled_leave_is(runs: Runs) -> None:
     """Both are taken back; of a channel that was left and joined again, what was missed cannot be proven."""
 

@@ -254,7 +254,9 @@ class SqliteEngine:
         try:
             await self._commits.flush()
         except asyncio.CancelledError:
-            # The caller is gone and will not unregister it. A rejected batch does so by its undo.
+            # The caller is gone and will not unregister it. A rejected batch does so by its undo. The row ends now: the
+            # next one may be that of another connection with this id.
+            self._commits.batch().registrations.end(member.conn_id)
             batch.done.add_done_callback(lambda done: self._undo_connect(done, member))
             raise
         return change
@@ -262,9 +264,7 @@ class SqliteEngine:
     def _undo_connect(self, done: "asyncio.Future[bool]", member: Member) -> None:
         if not done.cancelled() and done.result():
             self._log.undo_connect(member)
-            batch = self._commits.batch()
-            batch.users.add(member.user)
-            batch.registrations.end(member.conn_id)
+            self._commits.batch().users.add(member.user)
 
     async def restored_connections(self) -> Sequence[RestoredConnection]:
         restored, self._restored = self._restored, ()
