@@ -19,6 +19,7 @@ from channelstream.engines.base import Engine
 from channelstream.engines.members import Member
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.engines.sqlite_connections import PUT_SUBSCRIPTIONS
+from channelstream.engines.sqlite_file import SqliteFile
 from channelstream.engines.sqlite_rows import PUT_MEMBERS
 from channelstream.errors import Unavailable
 from channelstream.wire.channelstream import V07
@@ -139,6 +140,42 @@ def test_connections_of_another_run_have_left(runs: Runs, change: Callable[[Path
         change(runs.path)
         assert await restart(runs) == ([], [("ann", False)])
         assert await restart(runs) == ([], [])
+
+    asyncio.run(life())
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_a_kill_during_a_start_changes_nothing(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, is_written: bool
+) -> None:
+    """Whether the file has the name of the new run already, or only the file beside it."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await register(engine, ANN, "a")
+        before = engine.position
+        await killed(engine)
+
+        class Killed(Exception):
+            pass
+
+        write = SqliteFile.write
+
+        def write_and_end(file: SqliteFile, writes: Any, erases: bool = False) -> None:
+            if is_written:
+                write(file, writes, erases)
+            raise Killed
+
+        for _ in range(2):
+            with monkeypatch.context() as context:
+                context.setattr(SqliteFile, "write", write_and_end)
+                with pytest.raises(Killed):
+                    await runs.open()
+        again, _ = await runs.open()
+        assert again.position == before
+        await killed(again)
+        assert await restart(runs) == (["of-ann"], [])
+        assert "\n" not in Path(f"{runs.path}-lock").read_text()
 
     asyncio.run(life())
 

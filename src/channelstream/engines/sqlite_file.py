@@ -29,6 +29,8 @@ WAL_LIMIT_BYTES = 64 << 20
 """The length to which the write-ahead log is truncated when it was longer."""
 CONNECTIONS_OF = "connections"
 """The key in `meta` that names the run whose connections the file has; a version that keeps none leaves it as it is."""
+LOCK_BYTES = 256
+"""Bytes that are read of the file with the names of runs."""
 ERASED = "erased"
 """The key in `meta` that says whether anything was erased since the file was rewritten."""
 
@@ -122,20 +124,22 @@ class SqliteFile:
     def _name_run(self, new_epoch: Callable[[], str]) -> None:
         """Write the name of this run into the file and beside it; begin a new epoch if the two names differ.
 
-        Connections that the last run has not written are dropped.
+        Connections that the last run has not written are dropped. A kill in between changes nothing: beside the file are the
+        names of both runs until the file has the new one.
         """
         names = f"('run', 'epoch', '{CONNECTIONS_OF}')"
         meta = dict(self._database.execute(f"SELECT key, value FROM meta WHERE key IN {names}"))  # noqa: S608
         run, epoch, last_run = new_epoch(), meta.get("epoch"), meta.get("run")
-        is_continued = str(last_run).encode() == os.pread(self._lock, 64, 0)
+        is_continued = str(last_run).encode() in os.pread(self._lock, LOCK_BYTES, 0).split(b"\n")
         if not (epoch and isinstance(epoch, str) and is_continued):
             epoch = run
         if epoch == run or meta.get(CONNECTIONS_OF) != last_run:
             for statement in sqlite_connections.EMPTY_TABLES:
                 self._database.execute(statement)
+        os.pwrite(self._lock, f"{run}\n{last_run}\n".encode() if is_continued else run.encode(), 0)
+        os.fsync(self._lock)
         self.write([(PUT_META, [("run", run), ("epoch", epoch), (CONNECTIONS_OF, run)])])
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, run.encode(), 0)
+        os.ftruncate(self._lock, len(run))
         os.fsync(self._lock)
 
     @contextmanager
