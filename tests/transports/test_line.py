@@ -208,7 +208,7 @@ def test_stopping_does_not_wait_for_a_connection_without_a_stream() -> None:
 
 def test_a_poll_on_a_slow_line_gets_its_whole_answer(own_server: Any, clients: Any) -> None:
     """An answer that takes many gaps between polls arrives whole, and the connection is there for the next poll."""
-    server = own_server("--poll-gap-s", "1", "--keep-alive-s", "2", "--heartbeat-interval-s", "0.2")
+    server = own_server("--poll-gap-s", "3", "--keep-alive-s", "3", "--heartbeat-interval-s", "0.2")
     pace = clients.sse(server.port, f"conn_id={server.connect('bob', 'other')}")
     answer = server.post("/connect", {"username": "ann", "channels": ["bulk"]})
     target = f"/listen?conn_id={answer['conn_id']}&since="
