@@ -13,6 +13,7 @@ from channelstream.apps.app import App
 from channelstream.config import Settings
 from channelstream.core.trace import MAX_MINUTES, MAX_NOTES, MAX_TRACES, Fact, FactKind, Kind, Subject, Trace
 from channelstream.errors import Invalid, TooManyRequests
+from channelstream.pages.form import MAX_FIELDS
 from channelstream.server import build
 from channelstream.service import Node, Service
 from channelstream.tracing import Tracer
@@ -108,6 +109,13 @@ def test_names_stay_text_on_the_page(server: Any) -> None:
     assert name not in page
     assert "waits in the log: it never had a stream" in page
     server.post(PATH, {"user": name, "minutes": "0"})
+
+
+def test_a_form_with_too_many_fields_starts_no_trace(server: Any) -> None:
+    fields = {"kind": "user", "name": "trace-form", **dict.fromkeys(map(str, range(MAX_FIELDS)), "x")}
+    auth = ("admin", server.admin_secret)
+    assert http.post(f"{server.url}/admin/trace", data=fields, auth=auth).status_code == 400
+    assert "trace-form" not in server.request("GET", PATH).text
 
 
 @pytest.mark.slow

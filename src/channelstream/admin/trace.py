@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 from starlette.requests import Request
@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from channelstream.errors import ChannelstreamError, Forbidden, Malformed
 from channelstream.pages.access import Gate, to_sign_in
+from channelstream.pages.form import read_form
 from channelstream.pages.html import Renderer, json_response, redirect
 from channelstream.pages.origin import is_same_origin
 from channelstream.pages.refusals import FOREIGN, SIGN_IN, error_response, refuse_page
@@ -65,8 +66,7 @@ class TracePage:
         if not is_same_origin(request):
             return error_response(Forbidden(FOREIGN))
         try:
-            fields = dict(parse_qsl((await request.body()).decode(errors="replace"), max_num_fields=16))
-            kind, name = self._begin(fields)
+            kind, name = self._begin(read_form(await request.body()))
         except ChannelstreamError as error:
             return await self._show(request, {}, error)
         return redirect(request, f"/admin/trace?{urlencode({kind: name})}")

@@ -1,7 +1,6 @@
 """Sign-in and sign-out of the admin, with a form and a cookie."""
 
 from collections.abc import Mapping
-from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,6 +8,7 @@ from starlette.routing import BaseRoute, Route
 
 from channelstream.errors import TooManyRequests
 from channelstream.pages.access import HOME, NEXT, Gate
+from channelstream.pages.form import read_form
 from channelstream.pages.html import Renderer, redirect
 from channelstream.pages.origin import is_same_origin
 
@@ -44,7 +44,7 @@ class SignIn:
     async def _sign_in(self, request: Request) -> Response:
         if not is_same_origin(request):
             return await self._show(request, HOME, FOREIGN, status=403)
-        fields = _fields(await request.body())
+        fields = read_form(await request.body())
         wanted = _page(fields.get(NEXT, ""))
         try:
             known = await self._gate.sign_in(request, fields.get("username", ""), fields.get("password", ""))
@@ -80,11 +80,3 @@ def _page(wanted: str) -> str:
     """Return the page that was asked for, or the first one if a sign-in does not open it."""
     is_page = wanted.startswith(PAGES) and not wanted.startswith("/admin/sign_")
     return wanted if is_page and len(wanted) <= PAGE_CHARS else HOME
-
-
-def _fields(body: bytes) -> dict[str, str]:
-    """Return the fields of an urlencoded form, or no fields if it is malformed."""
-    try:
-        return dict(parse_qsl(body.decode(), max_num_fields=16))
-    except ValueError:
-        return {}
