@@ -16,10 +16,9 @@ import uvloop
 
 from channelstream.bench.application import Application
 from channelstream.bench.histogram import Histogram
-from channelstream.bench.http import open_http
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Target
-from channelstream.bench.probe import probe
+from channelstream.bench.probe import longest_turn_ms, probe
 from channelstream.bench.processes import use_all_descriptors
 from channelstream.bench.servers import product
 from channelstream.bench.wire import CLOSE_FRAME, Wire, masked
@@ -132,15 +131,6 @@ def _leave(clients: list[Client], how: str) -> None:
             client.transport.abort()
 
 
-async def _longest_turn_ms(wire: Wire) -> float:
-    """Return the longest event loop turn of the server since its start, without time in which it had no processor."""
-    call = await open_http(wire, None)
-    path = "/admin/admin.json"
-    answer = await call.call(wire.get(f"{path}?secret={wire.signature(path).split()[1].decode()}"))
-    call.close()
-    return float(msgspec.json.decode(answer)["longest_turn_ms"])
-
-
 async def storm(target: Target, how: str, leaving: int, staying: int, with_lists: bool) -> dict[str, object]:
     """Let members leave a channel of which others stay members, and return the figures by name."""
     received = Received()
@@ -150,7 +140,7 @@ async def storm(target: Target, how: str, leaving: int, staying: int, with_lists
     await _configure(application, with_lists)
     application.close()
     await asyncio.sleep(1.0)  # lets the server finish deferred work
-    before_ms, before_s = await _longest_turn_ms(target.wire), target.cpu_s()
+    before_ms, before_s = await longest_turn_ms(target.wire), target.cpu_s()
     probing = asyncio.create_task(probe(target.wire, PROBED_S[how]))
     await asyncio.sleep(0.5)  # the probe runs before the storm begins
     received.bytes = 0
@@ -169,7 +159,7 @@ async def storm(target: Target, how: str, leaving: int, staying: int, with_lists
         "staying": staying,
         "user lists": with_lists,
         "longest turn before ms": before_ms,
-        "longest turn ms": await _longest_turn_ms(target.wire),
+        "longest turn ms": await longest_turn_ms(target.wire),
         "longest wait ms": round(waits.max_ns / 1e6, 1),
         "99th percentile ms": round(_percentile(waits), 2),
         "cpu s": round((after_s or 0.0) - (before_s or 0.0), 2),
