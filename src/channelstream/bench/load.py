@@ -15,6 +15,17 @@ class BenchFailed(Exception):
     """A run failed, or the server ended it. The text has the cause in one line."""
 
 
+def failure_of(group: BaseExceptionGroup[BaseException]) -> BenchFailed | None:
+    """Return the first error of a group of tasks, which fail for the same reason; None if it has other errors."""
+    failures, others = group.split(BenchFailed)
+    if others is not None:
+        return None
+    error: BenchFailed | ExceptionGroup[BenchFailed] | None = failures
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The load of one run.
 

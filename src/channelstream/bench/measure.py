@@ -11,7 +11,7 @@ from msgspec import structs
 from channelstream.bench.checker import Faults
 from channelstream.bench.crew import QUIET_S, Crew, check_descriptors, crew_of
 from channelstream.bench.histogram import Histogram
-from channelstream.bench.load import BenchFailed, Load
+from channelstream.bench.load import BenchFailed, Load, failure_of
 from channelstream.bench.orders import Result
 from channelstream.bench.probe import longest_turn_ms, probe
 from channelstream.bench.processes import cpu_s, memory_kb
@@ -101,11 +101,10 @@ async def measure(target: Target, load: Load, progress: Progress) -> Measured:
         async with crew_of(target.wire, load, run) as crew:
             return await Run(target, load, progress, crew, run).measured()
     except BaseExceptionGroup as group:
-        # The tasks of a group fail for the same reason, so the first error is enough.
-        failures, others = group.split(BenchFailed)
-        if failures is None or others is not None:
+        failure = failure_of(group)
+        if failure is None:
             raise
-        raise BenchFailed(str(failures.exceptions[0])) from group
+        raise BenchFailed(str(failure)) from group
 
 
 @dataclass(slots=True)

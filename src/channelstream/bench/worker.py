@@ -12,7 +12,7 @@ import uvloop
 
 from channelstream.bench.clients import Audience, Client
 from channelstream.bench.http import HttpConnection, open_http
-from channelstream.bench.load import BenchFailed
+from channelstream.bench.load import BenchFailed, failure_of
 from channelstream.bench.orders import (
     Answer,
     Attach,
@@ -203,11 +203,10 @@ async def _answer(action: Awaitable[Answer]) -> Answer:
     except BenchFailed as error:
         return Failed(str(error))
     except BaseExceptionGroup as group:
-        # The tasks of a group fail for the same reason, so the first error is enough.
-        failures, others = group.split(BenchFailed)
-        if failures is None or others is not None:
+        failure = failure_of(group)
+        if failure is None:
             raise
-        return Failed(str(failures.exceptions[0]))
+        return Failed(str(failure))
 
 
 def send_answer(answer: Answer) -> None:
