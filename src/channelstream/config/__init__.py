@@ -2,13 +2,16 @@
 
 ::
 
-    values   kinds of values: parsing and writing them
-    option   one option, and the sections of the table
-    settings the table
-    sources  INI file, environment     flags   command line
-    loading  merges the sources into Settings, and collects their faults
-    safety   settings that must not be served
-    template the INI file of `make-config`     document docs/options.md
+    values, networks  kinds of values: parsing and writing them
+    option            one option, and the sections of the table
+    settings          the table
+    sources, flags    INI file and environment, command line
+    loading           merges the sources into Settings, and collects their faults
+    safety            settings that must not be served
+    template          the INI file of `make-config`
+    document          docs/options.md
+    applications      the applications that the options describe
+    listening, tls    where to listen, TLS contexts
 """
 
 from channelstream.config.loading import Loaded, load, load_settings
