@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tests.simulation.loop import kill_others
+from tests.simulation.loop import kill_others, turns
 from tests.simulation.world import WorldClock
 
 from channelstream.apps.app import App, Apps
@@ -83,6 +83,16 @@ class Server:
         await self.node.start()
         self.streams.heartbeat.start()
         self._housekeeping.start()
+
+    async def settled(self) -> None:
+        """Wait until everything is written and delivered, also what expires meanwhile."""
+        commits = self.engine._commits
+        is_written = False
+        while not is_written:
+            await self.node._local._disconnects.drained()
+            await self.engine.flush()
+            await turns(20)
+            is_written = not commits._queue and commits._writing is None
 
     async def stop(self) -> None:
         self.streams.heartbeat.stop()

@@ -169,8 +169,7 @@ class Crashes:
         while self._calls:
             await asyncio.wait(self._calls)
         await asyncio.sleep(3.0)  # virtual time: an engine that has failed tries again.
-        await self._server.engine.flush()
-        await turns(20)
+        await self._server.settled()
         for client in self._clients:
             client.read()
             self._note_state(client)
