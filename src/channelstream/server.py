@@ -42,11 +42,12 @@ from channelstream.errors import BadSignature, CannotListen, Forbidden
 from channelstream.health import health_routes
 from channelstream.housekeeping import Housekeeping
 from channelstream.http.asgi import RouterApp, ScopeRequest
-from channelstream.http.listener import Listener
+from channelstream.http.listener import ACCEPTS_AT_ONCE, Listener
 from channelstream.http.router import Router
-from channelstream.http.shared import HttpServer, HttpSettings
+from channelstream.http.shared import SPARE_SOCKETS, HttpServer, HttpSettings
 from channelstream.integrations.metrics.collect import Collector
 from channelstream.integrations.metrics.meter import CountedAuth, Meter
+from channelstream.integrations.metrics.port import MAX_SOCKETS as METRICS_SOCKETS
 from channelstream.integrations.metrics.port import MetricsPort
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.integrations.metrics.siblings import Worker
@@ -63,7 +64,9 @@ from channelstream.watchdog import Watchdog
 from channelstream.wire.protocols import PROTOCOLS, Protocols
 
 DESCRIPTORS_FOR_US = 64
-"""Descriptors that the process itself needs: logs, listening sockets, the loop."""
+"""Descriptors that the process itself needs: logs, the loop, the files or links of the engine."""
+ADDRESSES = 2
+"""Addresses of a host at which a port listens: of IPv4 and of IPv6."""
 UNMEASURED_ENGINES = {"memory"}
 """It answers from memory and never fails: to measure its calls would only cost the time of each."""
 RECONNECT_WAIT_S = 30.0
@@ -357,7 +360,7 @@ def _stream_settings(settings: Settings) -> StreamSettings:
 
 
 def _http_settings(settings: Settings) -> HttpSettings:
-    descriptors = _descriptors()
+    descriptors = _descriptors(settings)
     if settings.max_connections > descriptors:
         logger.warning("max_connections is reduced to %d: the process may not open more sockets", descriptors)
     return HttpSettings(
@@ -370,8 +373,18 @@ def _http_settings(settings: Settings) -> HttpSettings:
     )
 
 
-def _descriptors() -> int:
+def _descriptors(settings: Settings) -> int:
     """Raise the limit of open descriptors as far as allowed; return the number of sockets that it admits."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(1, hard - DESCRIPTORS_FOR_US)
+    return max(1, hard - reserved_descriptors(settings))
+
+
+def reserved_descriptors(settings: Settings) -> int:
+    """Return how many descriptors are kept for what does not count as a connection of the server.
+
+    That is the process itself, its ports with the sockets that they refuse, and scrapes between workers.
+    """
+    of_port = ADDRESSES * ACCEPTS_AT_ONCE + SPARE_SOCKETS
+    of_metrics = of_port + METRICS_SOCKETS if settings.metrics_port else 0
+    return DESCRIPTORS_FOR_US + of_port + of_metrics + 2 * (settings.workers - 1)
