@@ -1,5 +1,6 @@
 """Sign-in and sign-out of the admin, with a form and a cookie."""
 
+import re
 from collections.abc import Mapping
 
 from starlette.requests import Request
@@ -13,8 +14,8 @@ from channelstream.pages.html import Renderer, redirect
 from channelstream.pages.origin import is_same_origin
 
 FORM_BYTES = 4096
-PAGES = (HOME, "/api-explorer")
-"""How the paths begin that a sign-in may lead to: nowhere but to pages that it opens."""
+PAGE = re.compile(r"/(?:admin(?:/(?!sign_)\w+)*(?:\.json)?|api-explorer|metrics)(?:\?.*)?", re.ASCII)
+"""What a sign-in may lead to: nothing but what it opens. Dots as segments of a path would lead anywhere on the host."""
 PAGE_CHARS = 1000
 """Longest path and query that a sign-in leads to: urlencoded they fit into a form."""
 WRONG = "User name or password is wrong."
@@ -78,5 +79,4 @@ class SignIn:
 
 def _page(wanted: str) -> str:
     """Return the page that was asked for, or the first one if a sign-in does not open it."""
-    is_page = wanted.startswith(PAGES) and not wanted.startswith("/admin/sign_")
-    return wanted if is_page and len(wanted) <= PAGE_CHARS else HOME
+    return wanted if len(wanted) <= PAGE_CHARS and PAGE.fullmatch(wanted) else HOME
