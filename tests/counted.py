@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from channelstream.core.budget import Budget
-from channelstream.core.log import HELD_BYTES, Entry, Log
+from channelstream.core.entry import HELD_BYTES, Entry
+from channelstream.core.log import Log
 
 
 def counted_bytes(logs: Iterable[Log], budget: Budget) -> int:

@@ -292,7 +292,7 @@ def test_every_unit_has_a_place() -> None:
         ("channelstream.service.node", "from channelstream.wire import protocols"),
         ("channelstream.errors", "from channelstream.core import events"),
         ("channelstream.server", "from channelstream.bench.load import Load"),
-        ("channelstream.bench.worker", "from channelstream.core.log import Entry"),
+        ("channelstream.bench.worker", "from channelstream.core.entry import Entry"),
         ("channelstream.bench.worker", "from channelstream.bench.peers import nats"),
         ("channelstream.bench.worker", "from channelstream.bench import engines"),
         ("channelstream.bench.peers.nats", "from channelstream.bench.engines.stores import Store"),
@@ -311,7 +311,7 @@ def test_planted_imports_are_caught(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("channelstream.core.hub", "from channelstream.core.log import Entry\nimport json"),
+        ("channelstream.core.hub", "from channelstream.core.entry import Entry\nimport json"),
         ("channelstream.core.hub", "from . import log"),
         ("channelstream.transports.sse", "from channelstream.service import Node"),
         ("channelstream.service.node", "from channelstream.engines.base import Engine"),

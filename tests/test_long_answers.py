@@ -15,8 +15,8 @@ from channelstream.api.messages import publish
 from channelstream.api.walker import Walker
 from channelstream.apps.app import App
 from channelstream.config import Settings
+from channelstream.core.entry import Entry
 from channelstream.core.events import Message
-from channelstream.core.log import Entry
 from channelstream.http.parts import PART_BYTES, Parts, encode, in_parts
 from channelstream.server import build
 from channelstream.service import Node, Service

@@ -13,6 +13,7 @@ import msgspec
 from channelstream.apps.app import App
 from channelstream.apps.keys import name_of
 from channelstream.core.connection import Connection
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event
 from channelstream.core.explain import (
     OutcomeSummary,
@@ -22,7 +23,6 @@ from channelstream.core.explain import (
     summarize,
     summarize_all,
 )
-from channelstream.core.log import Entry
 from channelstream.core.trace import (
     MAX_MINUTES,
     MAX_OUTCOMES,

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from channelstream.core.batch import DISCARD, Batch, BufferBatch
+from channelstream.core.entry import Entry
 from channelstream.core.events import Message
 from channelstream.core.format import Format
-from channelstream.core.log import Entry
 from channelstream.wire.channelstream import V07
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS

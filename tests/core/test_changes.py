@@ -9,8 +9,8 @@ from channelstream.core.changes import (
     current_forms,
     forms_for,
 )
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
-from channelstream.core.log import Entry
 
 
 def entry(offset: int, event: Event) -> Entry:

@@ -6,8 +6,9 @@ from msgspec.structs import replace
 from channelstream.core.budget import Budget
 from channelstream.core.channel import Channel, ChannelSettings
 from channelstream.core.client_protocol import PresenceAudience
+from channelstream.core.entry import Entry
 from channelstream.core.events import Message
-from channelstream.core.log import Entry, LogLimits
+from channelstream.core.log import LogLimits
 
 
 def channel(settings: ChannelSettings | None = None) -> Channel:

@@ -8,6 +8,7 @@ import pytest
 from channelstream.core import explain
 from channelstream.core.batch import BufferBatch
 from channelstream.core.connection import Connection, Step
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, MessageDeleted, Presence, UserLeft, UsersLeft
 from channelstream.core.explain import (
     Fate,
@@ -20,7 +21,6 @@ from channelstream.core.explain import (
     summarize_all,
 )
 from channelstream.core.hub import Hub
-from channelstream.core.log import Entry
 from channelstream.core.position import ReadRange
 from channelstream.errors import CloseCode
 from channelstream.wire.channelstream import SEED, V07

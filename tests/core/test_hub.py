@@ -15,6 +15,7 @@ from channelstream.core.batch import DISCARD, Batch, BufferBatch
 from channelstream.core.changes import KEPT
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection, ConnectionState, Step
+from channelstream.core.entry import Entry
 from channelstream.core.events import (
     Event,
     Message,
@@ -25,7 +26,6 @@ from channelstream.core.events import (
     UsersLeft,
 )
 from channelstream.core.hub import SLICE, Hub
-from channelstream.core.log import Entry
 from channelstream.core.position import ReadRange
 from channelstream.errors import CloseCode
 from channelstream.wire.channelstream import SEED, V07

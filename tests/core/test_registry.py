@@ -12,6 +12,7 @@ from tests.counted import counted_bytes
 from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.compaction import MAX_EXCLUDED
+from channelstream.core.entry import Entry
 from channelstream.core.events import (
     Event,
     Message,
@@ -21,7 +22,6 @@ from channelstream.core.events import (
     UsersLeft,
     UserStateChanged,
 )
-from channelstream.core.log import Entry
 from channelstream.core.registry import MAX_LISTED_USERS, Moment, Registry, RegistryLimits
 from channelstream.core.user import MAX_STATE_KEYS, User
 from channelstream.errors import Invalid

@@ -15,8 +15,8 @@ from tests.simulation.loop import turns
 from channelstream import slices
 from channelstream.core.budget import EXPIRY_BATCH
 from channelstream.core.channel import Channel
+from channelstream.core.entry import Entry
 from channelstream.core.events import Presence
-from channelstream.core.log import Entry
 from channelstream.engines.members import Leaving, Member
 from channelstream.engines.memory import MemoryEngine
 from channelstream.engines.sqlite import CHANNELS_AT_ONCE, SqliteEngine

@@ -11,9 +11,9 @@ from tests.engines.conformance import Recorder, Setup
 from tests.engines.test_sqlite import sqlite_engine
 
 from channelstream.core.connection import Connection
+from channelstream.core.entry import Entry
 from channelstream.core.events import Message, Names
 from channelstream.core.hub import Hub
-from channelstream.core.log import Entry
 from channelstream.core.registry import Moment, Registry, RegistryLimits
 from channelstream.wire.channelstream import V07
 from channelstream.wire.protocols import PROTOCOLS

@@ -12,8 +12,8 @@ from tests.waiting import soon
 from channelstream import slices
 from channelstream.config import Settings
 from channelstream.core.connection import ConnectionState
+from channelstream.core.entry import Entry
 from channelstream.core.events import UsersLeft
-from channelstream.core.log import Entry
 from channelstream.core.user import UserUpdate
 from channelstream.engines.members import Leaving, Member
 from channelstream.errors import CloseCode, Unavailable

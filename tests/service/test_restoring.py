@@ -13,9 +13,9 @@ from channelstream.config import Settings
 from channelstream.core.batch import BufferBatch
 from channelstream.core.connection import ConnectionState
 from channelstream.core.deadlines import SLOT_S
+from channelstream.core.entry import Entry
 from channelstream.core.events import Presence
 from channelstream.core.hub import Hub
-from channelstream.core.log import Entry
 from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.server import build

@@ -3,8 +3,8 @@
 import pytest
 
 from channelstream.config import Settings
+from channelstream.core.entry import Entry
 from channelstream.core.events import Message
-from channelstream.core.log import Entry
 from channelstream.server import build
 from channelstream.service import Node
 from channelstream.service.signals import Signal

@@ -10,8 +10,9 @@ from tests.simulation.failure import Failure
 from channelstream.core.budget import Budget
 from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection
+from channelstream.core.entry import Entry
 from channelstream.core.hub import Hub
-from channelstream.core.log import PRIVATE, Entry, Log
+from channelstream.core.log import PRIVATE, Log
 from channelstream.core.position import Position, ReadRange
 from channelstream.core.registry import Moment, Registry
 from channelstream.core.user import User, UserChange, UserUpdate

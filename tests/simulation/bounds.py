@@ -10,7 +10,8 @@ from tests.simulation.world import Bounds, World
 from channelstream.core.batch import BufferBatch
 from channelstream.core.changes import KEPT
 from channelstream.core.connection import ConnectionState
-from channelstream.core.log import Entry, Log
+from channelstream.core.entry import Entry
+from channelstream.core.log import Log
 from channelstream.housekeeping import COLLECT_EVERY, SWEEP_INTERVAL_S
 
 COLLECTED_WITHIN_S = (COLLECT_EVERY + 1) * SWEEP_INTERVAL_S

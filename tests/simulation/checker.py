@@ -11,6 +11,7 @@ from tests.simulation.truth import Place, Truth
 from tests.simulation.world import World
 
 from channelstream.core.connection import Connection, ConnectionState
+from channelstream.core.entry import Entry
 from channelstream.core.events import (
     Event,
     Message,
@@ -19,7 +20,7 @@ from channelstream.core.events import (
     Presence,
     UserStateChanged,
 )
-from channelstream.core.log import PRIVATE, Entry
+from channelstream.core.log import PRIVATE
 from channelstream.core.position import Position
 
 TYPES: dict[type[Event], set[str]] = {

@@ -23,9 +23,10 @@ from tests.simulation.world import WRITES, WorldClock
 
 from channelstream.apps.app import App, Apps
 from channelstream.core.connection import ConnectionState
+from channelstream.core.entry import Entry
 from channelstream.core.events import Message, MessageDeleted, Presence
 from channelstream.core.hub import Hub
-from channelstream.core.log import PRIVATE, Entry
+from channelstream.core.log import PRIVATE
 from channelstream.core.policy import Policy
 from channelstream.core.position import Position
 from channelstream.core.registry import Registry, RegistryLimits

@@ -164,7 +164,7 @@ def test_reading_from_elsewhere_than_allowed_is_found(
 @pytest.mark.parametrize(
     ("place", "fault", "promise", "first"),
     [
-        ("channelstream.core.log.Entry.for_user", lambda entry, _user: entry, "not for this client", 15),
+        ("channelstream.core.entry.Entry.for_user", lambda entry, _user: entry, "not for this client", 15),
         ("channelstream.service.locks.Locks.try_acquire", Locks.of, "instead of|KeyError|counted", 0),
     ],
     ids=["its own parting", "no turn"],

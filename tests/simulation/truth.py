@@ -3,8 +3,9 @@
 from tests.simulation.failure import demand
 
 from channelstream.core.client_protocol import PresenceAudience
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Names, Presence
-from channelstream.core.log import PRIVATE, Entry, Log
+from channelstream.core.log import PRIVATE, Log
 from channelstream.core.registry import Registry
 
 Place = tuple[str, str]

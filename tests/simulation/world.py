@@ -14,7 +14,7 @@ from tests.simulation.truth import Truth
 
 from channelstream import slices
 from channelstream.apps.app import App, Apps
-from channelstream.core.log import Entry
+from channelstream.core.entry import Entry
 from channelstream.core.policy import Policy
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.local_log import Lifetimes

@@ -12,8 +12,8 @@ from typing import Any
 from channelstream.apps.keys import name_of
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.connection import Connection
+from channelstream.core.entry import Entry
 from channelstream.core.events import Message
-from channelstream.core.log import Entry
 from channelstream.core.user import UserUpdate
 from channelstream.errors import ChannelstreamError, CloseCode, Unauthorized, Unavailable
 from channelstream.transports.admission import Admission

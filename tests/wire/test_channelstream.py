@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from channelstream.core.client_protocol import ClientProtocol
+from channelstream.core.entry import Entry
 from channelstream.core.events import (
     Event,
     Message,
@@ -17,7 +18,6 @@ from channelstream.core.events import (
     UsersLeft,
     UserStateChanged,
 )
-from channelstream.core.log import Entry
 from channelstream.wire.channelstream import (
     SEED,
     V07,

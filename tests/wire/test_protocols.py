@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
+from channelstream.core.entry import Entry
 from channelstream.core.events import Message
-from channelstream.core.log import Entry
 from channelstream.wire.channelstream import SEED, V07, catchup_item, item, protocols
 from channelstream.wire.client_session import WireProtocol
 from channelstream.wire.framing import Framing

@@ -20,8 +20,8 @@ from channelstream.apps.keys import name_of
 from channelstream.core.batch import DISCARD
 from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection, ConnectionState
+from channelstream.core.entry import Entry
 from channelstream.core.events import Message
-from channelstream.core.log import Entry
 from channelstream.core.position import Offsets, Position
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User

@@ -6,7 +6,7 @@ from channelstream.apps.keys import name_of
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.endings import Ending
-from channelstream.core.log import Entry
+from channelstream.core.entry import Entry
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State
 from channelstream.wire.framing import Framing

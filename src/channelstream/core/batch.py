@@ -17,8 +17,8 @@ returns the same batch. So the delivery loop needs no branch for such a connecti
 """
 
 from channelstream.core.changes import Changes, current_forms
+from channelstream.core.entry import Entry
 from channelstream.core.format import Format, items_of
-from channelstream.core.log import Entry
 
 UNCHANGED = Changes()
 BATCH_SIZE = 1_048_576

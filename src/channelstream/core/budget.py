@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from channelstream.core.deadlines import SLOT_S, Deadlines
 
 if TYPE_CHECKING:
-    from channelstream.core.log import Entry, Log
+    from channelstream.core.entry import Entry
+    from channelstream.core.log import Log
 
 EXPIRY_BATCH = 500
 """Entries that are freed in one step of a sweep."""

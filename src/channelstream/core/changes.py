@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 from channelstream.core.compaction import covers, current, merged
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event
-from channelstream.core.log import Entry
 
 KEPT = 1000
 KEPT_BYTES = 4 << 20

@@ -9,7 +9,7 @@ per batch, never per recipient.
 from collections.abc import Sequence
 from typing import Protocol
 
-from channelstream.core.log import Entry
+from channelstream.core.entry import Entry
 
 
 class Format(Protocol):

@@ -45,9 +45,9 @@ from channelstream.core.changes import Changes, RecentChanges, compacted, curren
 from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.connection import Connection, ConnectionState, Step, Stream
 from channelstream.core.connections_of import Connections, with_connection, without_connection
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event
 from channelstream.core.format import Format, items_of
-from channelstream.core.log import Entry
 from channelstream.core.position import Offsets, ReadRange
 from channelstream.errors import CloseCode
 

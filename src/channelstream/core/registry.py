@@ -15,8 +15,9 @@ from channelstream.core.budget import Budget
 from channelstream.core.channel import Channel, ChannelSettings
 from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.compaction import current, loses, merged, retained
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, Presence, UserLeft, UsersLeft, UserStateChanged
-from channelstream.core.log import Entry, Log, LogLimits, append_to_all
+from channelstream.core.log import Log, LogLimits, append_to_all
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, StateValue, User, is_changed
 from channelstream.errors import Invalid

@@ -22,8 +22,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from channelstream.core.channel import Channel
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event
-from channelstream.core.log import Accepted, Entry, Replay
+from channelstream.core.log import Accepted, Replay
 from channelstream.core.position import Position
 from channelstream.core.registry import Moment
 from channelstream.core.user import User, UserChange, UserUpdate

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from channelstream.core.log import Entry
+from channelstream.core.entry import Entry
 from channelstream.engines.registrations import Registrations
 from channelstream.errors import Unavailable
 

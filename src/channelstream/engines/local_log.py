@@ -22,9 +22,10 @@ from typing import Any
 
 from channelstream.core.channel import Channel
 from channelstream.core.compaction import affects, first_form, retained, unknown_part
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, MessageDeleted
 from channelstream.core.leave_batch import LeaveBatch
-from channelstream.core.log import PRIVATE, Accepted, Entry, Log, Replay
+from channelstream.core.log import PRIVATE, Accepted, Log, Replay
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Moment, Registry
 from channelstream.core.user import StateValue, User, UserChange, UserUpdate

@@ -6,8 +6,8 @@ The registry does the same in memory after the write (`Registry.compact`), so a 
 from collections.abc import Sequence
 
 from channelstream.core.compaction import loses, merged, retained
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event
-from channelstream.core.log import Entry
 from channelstream.core.registry import Registry
 from channelstream.engines.sqlite_file import Writes
 from channelstream.engines.sqlite_rows import (

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from channelstream.core.channel import ChannelSettings
+from channelstream.core.entry import Entry
 from channelstream.core.events import Presence
-from channelstream.core.log import Entry
 from channelstream.core.position import ReadRange
 from channelstream.core.registry import Moment, Registry
 from channelstream.core.timestamps import stamp

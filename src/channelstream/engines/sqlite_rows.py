@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from channelstream.core.channel import Channel
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event
-from channelstream.core.log import Entry
 from channelstream.core.user import User
 from channelstream.engines import event_codec
 

@@ -10,7 +10,7 @@ from math import ceil
 from typing import NamedTuple
 
 from channelstream.core.channel import Channel
-from channelstream.core.log import Entry
+from channelstream.core.entry import Entry
 from channelstream.core.registry import Registry
 from channelstream.engines.base import Clock
 from channelstream.engines.sqlite_file import Writes

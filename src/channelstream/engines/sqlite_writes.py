@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from channelstream.core.entry import Entry
 from channelstream.core.events import Presence, UsersLeft
-from channelstream.core.log import Entry
 from channelstream.core.registry import Registry
 from channelstream.engines.group_commit import Batch
 from channelstream.engines.registrations import Registrations

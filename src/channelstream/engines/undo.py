@@ -6,7 +6,7 @@ Changes are undone from the last to the first, so each undo finds the state that
 from collections.abc import Callable, Sequence
 
 from channelstream.core.channel import Channel, ChannelSettings
-from channelstream.core.log import Entry
+from channelstream.core.entry import Entry
 from channelstream.core.registry import Registry
 from channelstream.core.user import State
 from channelstream.engines.base import Clock, moment

@@ -12,9 +12,10 @@ from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection
 from channelstream.core.endings import Endings
+from channelstream.core.entry import Entry
 from channelstream.core.events import Message, MessageDeleted, MessageEdited
 from channelstream.core.hub import Hub
-from channelstream.core.log import Accepted, Entry, Replay
+from channelstream.core.log import Accepted, Replay
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Position, shard_of
 from channelstream.core.user import User, UserChange, UserUpdate

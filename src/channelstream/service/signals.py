@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, ParamSpec
 
 from channelstream.core.connection import Connection, Stream
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event
-from channelstream.core.log import Entry
 
 P = ParamSpec("P")
 

@@ -41,7 +41,7 @@ from operator import gt
 
 from channelstream.core.batch import BufferBatch
 from channelstream.core.changes import compacted, forms_for
-from channelstream.core.log import Entry, advance_positions
+from channelstream.core.entry import Entry, advance_positions
 from channelstream.core.position import Offsets, max_offsets, min_offsets
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.transports.reading import Attached, complete_up_to, read_chunk, read_ranges, shard_in

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from channelstream.apps.keys import name_of
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
+from channelstream.core.entry import Entry
 from channelstream.core.events import (
     Event,
     Message,
@@ -25,7 +26,6 @@ from channelstream.core.events import (
     UserStateChanged,
 )
 from channelstream.core.format import Format
-from channelstream.core.log import Entry
 from channelstream.wire.client_commands import ClientCommand, Outcome, Subscribe
 from channelstream.wire.client_session import WireProtocol
 from channelstream.wire.framing import Framing

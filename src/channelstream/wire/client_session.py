@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from channelstream.core.client_protocol import ClientProtocol
+from channelstream.core.entry import Entry
 from channelstream.core.format import Format
-from channelstream.core.log import Entry
 from channelstream.wire.client_commands import ClientCommand, Outcome, Subscribe
 from channelstream.wire.framing import Framing
 

@@ -9,13 +9,14 @@ import pytest
 
 from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
+from channelstream.core.entry import Entry
 from channelstream.core.events import (
     Event,
     Message,
     MessageDeleted,
     MessageEdited,
 )
-from channelstream.core.log import PRIVATE, Accepted, Entry, Replay
+from channelstream.core.log import PRIVATE, Accepted, Replay
 from channelstream.core.position import Offsets, shard_of
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import User, UserUpdate

@@ -12,8 +12,8 @@ from tests.waiting import soon
 
 from channelstream.clock import new_epoch
 from channelstream.core.client_protocol import ClientProtocol
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message
-from channelstream.core.log import Entry
 from channelstream.core.position import shard_of
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import UserUpdate

@@ -25,8 +25,8 @@ from tests.redis_server import RedisServer
 from tests.stoppable_line import StoppableLine
 from tests.waiting import PATIENCE_S, soon
 
+from channelstream.core.entry import Entry
 from channelstream.core.events import Presence
-from channelstream.core.log import Entry
 from channelstream.engines.members import Member
 from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.engine import RedisEngine

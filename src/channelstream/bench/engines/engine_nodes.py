@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from channelstream.bench.engines.stores import Store
 from channelstream.clock import new_epoch
-from channelstream.core.log import Entry
+from channelstream.core.entry import Entry
 from channelstream.core.position import Offsets
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import UserUpdate

@@ -14,8 +14,9 @@ from msgspec import Struct
 
 from channelstream.core.budget import Budget
 from channelstream.core.channel import Channel, ChannelSettings
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, Names, Presence, UserStateChanged
-from channelstream.core.log import Entry, Log, LogLimits
+from channelstream.core.log import Log, LogLimits
 from channelstream.core.position import Offsets, ReadRange, format_position, with_offset
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.timestamps import stamp

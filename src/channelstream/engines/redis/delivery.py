@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from channelstream.core.log import Entry
+from channelstream.core.entry import Entry
 from channelstream.core.position import Offsets
 from channelstream.engines.base import Receiver
 from channelstream.engines.cluster import ClusterReceiver

@@ -25,8 +25,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from channelstream.core.channel import Channel
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event
-from channelstream.core.log import PRIVATE, Accepted, Entry, Replay
+from channelstream.core.log import PRIVATE, Accepted, Replay
 from channelstream.core.position import Position, with_offset
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import User, UserChange, UserUpdate

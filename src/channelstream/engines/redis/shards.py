@@ -64,7 +64,7 @@ class Shards:
     def replay_origin(self, shard: Shard) -> codec.Origin:
         """Return the origin of entries read from a shard's log: their positions have offset 0 in all other shards.
 
-        A position must not promise what was not read; `core.log.advance_positions` raises them to those of the client.
+        A position must not promise what was not read; `core.entry.advance_positions` raises them to those of the client.
         """
         return codec.Origin(self.epochs, (0,) * len(self._shards), shard.index)
 

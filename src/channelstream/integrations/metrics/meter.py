@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 from channelstream.apps.principal import Principal
 from channelstream.auth.base import AuthRequest, RequestAuth
 from channelstream.core.connection import Connection, ConnectionState, Stream
-from channelstream.core.log import Entry
+from channelstream.core.entry import Entry
 from channelstream.errors import BadSignature, CloseCode, Forbidden, Unavailable
 from channelstream.integrations.metrics.samples import Histogram
 from channelstream.service.signals import Signals
