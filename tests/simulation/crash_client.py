@@ -44,9 +44,16 @@ class Client:
         if connection is None:
             return
         self.drop()
-        self._line, self._parser, self._resumed = Line(65_536, pauses_late=False), FrameParser(), None
-        self._line.protocol = stream = WebSocketStream(server.streams, self._line, connection, deflate=False)
+        self._line = line = Line(65_536, pauses_late=False)
+        self._parser, self._resumed = FrameParser(), None
+        line.protocol = stream = WebSocketStream(server.streams, line, connection, deflate=False)
+        line.on_lost = lambda: self._on_lost(line)
         stream.open(self.position)
+
+    def _on_lost(self, line: Line) -> None:
+        """Know that a line was cut, such as one whose client has answered no ping; with a close code it is a fault."""
+        if self._line is line and self._parser.close_code is None:
+            self._line = None
 
     def note(self, server: Server) -> None:
         """Take the present channels of the connection as certain; of those known before, what is owed stays the same."""
