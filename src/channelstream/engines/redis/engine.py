@@ -223,9 +223,10 @@ class RedisEngine:
             if len(found[-1]) < len(entries):
                 for offset, names_of_it in _unreadable(batch, entries):
                     skipped.add(epoch, [_place(user, name) for name in names_of_it], offset)
-            lost |= {
-                name for name in batch if skipped.has_after(epoch, _place(user, name), from_offsets[name])
-            }
+            if skipped:
+                lost |= {
+                    name for name in batch if skipped.has_after(epoch, _place(user, name), from_offsets[name])
+                }
         return Replay(list(merge(*found, key=_at_s)), frozenset(lost), read_to, head)
 
     async def catch_up(self, shards: Iterable[int]) -> None:

@@ -27,6 +27,9 @@ class Skipped:
             if len(self._offsets) > MAX_LOGS:
                 self._offsets.popitem(last=False)
 
+    def __bool__(self) -> bool:
+        return bool(self._offsets)
+
     def has_after(self, epoch: str, place: Place, offset: int) -> bool:
         """Whether a log has such an event after an offset."""
-        return bool(self._offsets) and self._offsets.get((epoch, place), 0) > offset
+        return self._offsets.get((epoch, place), 0) > offset
