@@ -79,13 +79,13 @@ def test_a_message_that_is_being_written_is_staged_once_for_all_its_users(tmp_pa
         batches = [("one", MANY), ("one", frozenset({"user 7"})), ("one", frozenset({"new"})), ("two", FEW)]
         publishing = [asyncio.create_task(engine.publish([private(*each)])) for each in batches]
         await asyncio.sleep(0)
-        assert {key: len(entries) for key, entries in engine._log._staged.items()} == {
+        assert {key: len(entries) for key, entries in engine._log.staged.entries.items()} == {
             (None, "one"): 2,
             (None, "two"): 1,
         }
         found = [accepted.duplicate for [accepted] in await asyncio.gather(*publishing)]
         assert found == [False, True, False, False]
-        assert not engine._log._staged
+        assert not engine._log.staged.entries
         await engine.close()
 
     asyncio.run(life())

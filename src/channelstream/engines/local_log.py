@@ -31,6 +31,7 @@ from channelstream.core.registry import Forgotten, Moment, Registry
 from channelstream.core.user import StateValue, User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, moment
 from channelstream.engines.members import Leaving, Member
+from channelstream.engines.staged import Staged
 from channelstream.slices import Slices
 
 logger = logging.getLogger(__name__)
@@ -39,8 +40,6 @@ FORGOTTEN_AT_ONCE = 20
 """Idle users and channels forgotten in one turn of the event loop."""
 
 _offset: Callable[[Entry], int] = attrgetter("offset")
-_Key = tuple[str | None, str]
-"""Where a message is: the name of the channel, None for all private ones, and the message's uuid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +56,7 @@ class LocalLog:
     Attributes:
         assigned: the last offset that was assigned.
         committed: the last offset that was committed; lower than `assigned` while entries are staged.
+        staged: these entries.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class LocalLog:
         self._clock = clock
         self._lifetimes = lifetimes
         self._accept = accept
-        self._staged: dict[_Key, tuple[Entry, ...]] = {}
+        self.staged = Staged()
         self._unannounced: dict[str, Iterator[Event]] = {}
 
     @property
@@ -98,24 +98,9 @@ class LocalLog:
         self.registry.commit(entry, self._clock.wall())
         self.committed = entry.offset
 
-    def stage(self, entry: Entry) -> None:
-        """Keep an entry until it is committed: events that are accepted next are compared with it already."""
-        event = entry.event
-        if isinstance(event, Message) or event.supersedes is not None:
-            key = _key(event)
-            self._staged[key] = (*self._staged.get(key, ()), entry)
-
-    def unstage(self, entries: Iterable[Entry]) -> None:
-        """Forget staged entries that are committed now, or never will be."""
-        for entry in entries:
-            key = _key(entry.event)
-            left = tuple(other for other in self._staged.pop(key, ()) if other is not entry)
-            if left:
-                self._staged[key] = left
-
     def roll_back(self, entries: Iterable[Entry]) -> None:
         """Take back the offsets of all entries that are not committed, given here: no reader has seen them."""
-        self.unstage(entries)
+        self.staged.remove(entries)
         self.assigned = self.committed
 
     # -- the log
@@ -151,21 +136,11 @@ class LocalLog:
         shown = self.registry.history_message(event)
         if shown is not None and not any(isinstance(each, Message) for each in known):
             known.append(shown.event)
-        for change in self._staged_about(event):
+        for change in self.staged.about(event):
             if change.supersedes is not None:
                 known = [left for each in known if (left := retained(each, change)) is not None]
             known.append(change)
         return known
-
-    def _staged_about(self, event: Event) -> list[Event]:
-        entries = self._staged.get(_key(event))
-        if entries is None:
-            return []
-        staged = [entry.event for entry in entries]
-        if event.channel is not None:
-            return staged
-        names = event.only or frozenset()
-        return [other for other in staged if other.only and not names.isdisjoint(other.only)]
 
     def _accept_all(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -405,7 +380,3 @@ class LocalLog:
         return self.registry.collect(
             self._clock.steady(), idle_s.users_s, idle_s.channels_s, most=FORGOTTEN_AT_ONCE
         )
-
-
-def _key(event: Event) -> _Key:
-    return event.channel, event.uuid

@@ -167,7 +167,7 @@ class SqliteEngine:
 
     def _accept(self, event: Event) -> None:
         entry = self._log.assign(event)
-        self._log.stage(entry)
+        self._log.staged.add(entry)
         self._commits.batch().add(entry)
 
     def seal(self, batch: Batch) -> Callable[[], None]:
@@ -196,7 +196,7 @@ class SqliteEngine:
         for entry in batch.entries:
             try:
                 # Without an await in between: the log then has exactly the delivered entries.
-                self._log.unstage([entry])
+                self._log.staged.remove([entry])
                 self._log.commit(entry)
                 self._upkeep.track(entry)
                 self._receiver.deliver(entry)
