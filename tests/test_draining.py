@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 from tests.conftest import StartServer
 from tests.http_client import http
-from tests.simulation.loop import VirtualLoop
+from tests.simulation.loop import VirtualLoop, turns
 from tests.waiting import PATIENCE_S, eventually
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from channelstream import draining, slices
+from channelstream import draining, housekeeping, slices
 from channelstream.config import Settings
 from channelstream.core.batch import BufferBatch
 from channelstream.core.events import Message
@@ -155,6 +155,34 @@ def test_all_streams_are_closed_however_short_the_drain(
             assert code is CloseCode.RESTARTING
 
     asyncio.run(life())
+
+
+def test_nobody_expires_while_the_last_sockets_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients cannot come back before the next start, however long the drain waits for the slowest of them."""
+    monkeypatch.setattr(housekeeping, "SWEEP_INTERVAL_S", 0.0)
+    swept: list[int] = []
+    during: list[int] = []
+
+    async def life() -> None:
+        server, _ = await opened()
+
+        async def sweep() -> None:
+            swept.append(1)
+
+        async def close() -> None:
+            before = len(swept)
+            await turns(20)
+            during.append(len(swept) - before)
+
+        server.node.sweep = sweep  # type: ignore[method-assign]
+        server._http_server.close = close  # type: ignore[method-assign]
+        server._housekeeping.start()
+        await turns(20)
+        assert swept
+        await server._shut_down()
+
+    asyncio.run(life())
+    assert during == [0]
 
 
 def test_streams_are_closed_over_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,6 +187,8 @@ class Server:
         if self.has_started and self._settings.drain_spread_s:
             await self._in_drain(spread_streams(self.node, self._settings.drain_spread_s))
         self._listener.close()
+        # From here on no client can come back, so none is late: the next server may restore its connection.
+        await self._housekeeping.stop()
         # First: pages that watch the samples are open answers, for which the drain would wait.
         await self._sampler.stop()
         await self._in_drain(self._drained())
@@ -197,7 +199,6 @@ class Server:
         self.scraper.siblings.close()
         await self._metrics_port.close()
         self.streams.heartbeat.stop()
-        await self._housekeeping.stop()
         await self.node.close()
         self._watchdog.stop()
 
