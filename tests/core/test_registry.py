@@ -22,7 +22,8 @@ from channelstream.core.events import (
     UsersLeft,
     UserStateChanged,
 )
-from channelstream.core.registry import MAX_LISTED_USERS, Moment, Registry, RegistryLimits
+from channelstream.core.presence_events import MAX_LISTED_USERS
+from channelstream.core.registry import Moment, Registry, RegistryLimits
 from channelstream.core.user import MAX_STATE_KEYS, User
 from channelstream.errors import Invalid
 
@@ -270,7 +271,7 @@ def test_a_user_list_is_bounded(bench: Bench) -> None:
     events = [bench.join(channel, bench.user(f"u{number}"))[0] for number in range(MAX_LISTED_USERS + 1)]
     lists = [(len(event.users), event.users_cut) for event in events[-2:] if isinstance(event, Presence)]
     assert lists == [(MAX_LISTED_USERS, False), (0, True)]
-    [parted] = bench.registry.departure_events(channel, ["u1", "u2"], 0.0)
+    [parted] = bench.registry.presence.departures(channel, ["u1", "u2"], 0.0)
     assert isinstance(parted, UsersLeft)
     assert [each.users_cut for _, each in parted.split()] == [True, True]
     quiet = bench.channel("b", notify_presence=True)

@@ -21,6 +21,7 @@ class LeaveBatch:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._presence = registry.presence
         self._users: dict[Channel, list[str]] = {}
         self._cost = 0
 
@@ -40,11 +41,11 @@ class LeaveBatch:
             self._cost += TURN_COST // USERS_AT_ONCE
             if not users:
                 self._cost += EVENT_COST + channel.connections
-            if self._registry.lists_users(channel):
+            if self._presence.lists_users(channel):
                 self._cost += len(channel.users)
             users.append(user.name)
 
     def events(self, now_s: float) -> Iterator[Event]:
         """Yield the events that announce the departures."""
         for channel, users in self._users.items():
-            yield from self._registry.departure_events(channel, users, now_s)
+            yield from self._presence.departures(channel, users, now_s)

@@ -5,7 +5,7 @@ them.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,16 +16,14 @@ from channelstream.core.channel import Channel, ChannelSettings
 from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.compaction import current, loses, merged, retained
 from channelstream.core.entry import Entry
-from channelstream.core.events import Event, Message, Presence, UserLeft, UsersLeft, UserStateChanged
+from channelstream.core.events import Event, Message, UserStateChanged
 from channelstream.core.log import Log, LogLimits, append_to_all
+from channelstream.core.presence_events import PresenceEvents
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, StateValue, User, is_changed
 from channelstream.errors import Invalid
 
 _I = TypeVar("_I", Channel, User)
-
-MAX_LISTED_USERS = 1000
-"""Most users in the list of a presence event; a larger channel has none, since each member would be sent all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +77,7 @@ class Registry:
         self.limits = limits
         self.channels: dict[str, Channel] = {}
         self.users: dict[str, User] = {}
+        self.presence = PresenceEvents(self.users, new_id)
         self.budget = Budget(limits.log_bytes)
         self._idle_users: OrderedDict[str, None] = OrderedDict()
         self._idle_channels: OrderedDict[str, None] = OrderedDict()
@@ -199,7 +198,7 @@ class Registry:
         """Add a connection to a channel; return the event that announces the user, if it is the user's first one."""
         if not self.add_member(channel, user, presence, now):
             return []
-        return self._presence(channel, user, joined=True, now_s=now.wall_s)
+        return self.presence.of(channel, user, joined=True, now_s=now.wall_s)
 
     def add_member(self, channel: Channel, user: User, presence: PresenceAudience, now: Moment) -> bool:
         """Add a connection to a channel; True if it is the user's first one, which must be announced."""
@@ -214,7 +213,7 @@ class Registry:
         """Remove a connection from a channel; return the event that announces it, if it was the user's last one."""
         if not self.leave(channel, user, presence, now):
             return []
-        return self._presence(channel, user, joined=False, now_s=now.wall_s)
+        return self.presence.of(channel, user, joined=False, now_s=now.wall_s)
 
     def leave(self, channel: Channel, user: User, presence: PresenceAudience, now: Moment) -> bool:
         """Remove a connection from a channel; True if it was the user's last one, which must be announced."""
@@ -223,62 +222,6 @@ class Registry:
         if last:
             user.channels.discard(channel.name)
         return last
-
-    def departure_events(self, channel: Channel, users: Sequence[str], now_s: float) -> list[Event]:
-        """Return the event that announces that the last connections of these users have left a channel."""
-        if len(users) == 1:
-            return self._presence(channel, self.users[users[0]], joined=False, now_s=now_s)
-        settings = channel.settings
-        if not (settings.notify_presence or channel.always_connections):
-            return []
-        ids = [self._new_id() for _ in users]
-        return [
-            UsersLeft(
-                uuid=ids[-1],
-                channel=channel.name,
-                departures=tuple(
-                    UserLeft(name, new_id, len(users) - number)
-                    for number, (name, new_id) in enumerate(zip(users, ids, strict=True), 1)
-                ),
-                timestamp=stamp(now_s),
-                users=self._listed(channel),
-                users_cut=self._asks_for_lists(channel) and not self.lists_users(channel),
-                announced=settings.notify_presence,
-            )
-        ]
-
-    def _presence(self, channel: Channel, user: User, joined: bool, now_s: float) -> list[Event]:
-        settings = channel.settings
-        if not (settings.notify_presence or channel.always_connections):
-            return []
-        return [
-            Presence(
-                uuid=self._new_id(),
-                channel=channel.name,
-                user=user.name,
-                joined=joined,
-                timestamp=stamp(now_s),
-                state=user.public_state if joined else None,
-                users=self._listed(channel),
-                users_cut=self._asks_for_lists(channel) and not self.lists_users(channel),
-                announced=settings.notify_presence,
-            )
-        ]
-
-    def _listed(self, channel: Channel) -> tuple[tuple[str, State], ...]:
-        """Return (name, public state) of the members; empty unless the channel broadcasts user lists."""
-        if not self.lists_users(channel):
-            return ()
-        return tuple([self.users[name].listed for name in channel.users])
-
-    @staticmethod
-    def _asks_for_lists(channel: Channel) -> bool:
-        settings = channel.settings
-        return settings.notify_presence and settings.broadcast_presence_with_user_lists
-
-    def lists_users(self, channel: Channel) -> bool:
-        """Whether presence events have the list of all members."""
-        return self._asks_for_lists(channel) and channel.user_count <= MAX_LISTED_USERS
 
     # -- logs
 
