@@ -1,5 +1,6 @@
 """Several worker processes on one port, with a real Redis."""
 
+import errno
 import json
 import os
 import signal
@@ -25,7 +26,8 @@ from tests.waiting import PATIENCE_S, eventually
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from channelstream.supervisor import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, WorkerSlot, reserve
+from channelstream.config import Settings
+from channelstream.supervisor import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, Supervisor, WorkerSlot, reserve
 
 
 @pytest.fixture
@@ -275,6 +277,22 @@ def test_a_worker_that_dies_young_is_restarted_with_backoff() -> None:
     assert (pauses[0], pauses[-1]) == (2 * FIRST_PAUSE_S, LONGEST_PAUSE_S)
     seat.vacate(seat.started_s + YOUNG_S)
     assert seat.pause_s == FIRST_PAUSE_S
+
+
+def test_a_worker_that_the_system_refuses_is_tried_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others go on, signals are received, and no socket stays open."""
+
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", refuse)
+    supervisor, slot = Supervisor(Settings(workers=2), []), WorkerSlot()
+    before = sockets(os.getpid())
+    for pause_s in (2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S):
+        supervisor._start(slot, 5.0)
+        assert (slot.pid, slot.line, slot.due_s) == (0, None, 5.0 + pause_s)
+    assert sockets(os.getpid()) == before
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGTERM, signal.SIGINT}
 
 
 def test_a_scrape_has_every_worker(service: Any) -> None:

@@ -256,11 +256,20 @@ class Supervisor:
                 self._start(slot, now_s)
 
     def _start(self, slot: WorkerSlot, now_s: float) -> None:
-        """Fork a worker, which leaves by SystemExit or ConfigError and never returns."""
+        """Fork a worker, which leaves by SystemExit or ConfigError and never returns; if the system refuses, try later."""
+        slot.started_s = now_s
         ours, theirs = socket.socketpair()
         # A signal in between would be written by the child to the parent's wakeup socket.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+            ours.close()
+            theirs.close()
+            slot.vacate(now_s)
+            logger.error("no worker can start: %s; tried again in %g s", error, slot.pause_s)  # noqa: TRY400
+            return
         if not pid:
             ours.close()
             self._forget_parent()
@@ -268,7 +277,7 @@ class Supervisor:
             sys.exit(_work(self._settings, self._reserved, self._for_scrapers, theirs, worker))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         theirs.close()
-        slot.pid, slot.line, slot.started_s, slot.due_s = pid, ours, now_s, None
+        slot.pid, slot.line, slot.due_s = pid, ours, None
         self._selector.register(ours, selectors.EVENT_READ, partial(self._receive, slot, ours))
 
     def _forget_parent(self) -> None:
