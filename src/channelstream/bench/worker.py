@@ -4,7 +4,7 @@ import asyncio
 import resource
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
 
 import msgspec
@@ -81,7 +81,9 @@ class Worker:
             self._registered += ["" for _ in numbers]
         return Done()
 
-    async def _register_some(self, connection: HttpConnection, headers: bytes, numbers: Any) -> None:
+    async def _register_some(
+        self, connection: HttpConnection, headers: bytes, numbers: Iterator[int]
+    ) -> None:
         for number in numbers:
             body = msgspec.json.encode(
                 {
@@ -106,7 +108,7 @@ class Worker:
         self._cpu_s = _cpu_s()
         return Done()
 
-    async def _attach_some(self, names: Any) -> None:
+    async def _attach_some(self, names: Iterator[str]) -> None:
         loop = asyncio.get_running_loop()
         for conn_id in names:
             client = Client(self._audience, conn_id)
