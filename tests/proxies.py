@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -34,13 +35,17 @@ class Proxy:
         errors: a file of what it complains of.
     """
 
-    def __init__(self, directory: Path, kind: str, server_port: int) -> None:
+    def __init__(
+        self, directory: Path, kind: str, server_port: int, changes: Sequence[tuple[str, str]] = ()
+    ) -> None:
         """Start one.
 
         Args:
             kind: `nginx` or `haproxy` as shipped; `-trusting` behind it passes every Upgrade on, as many proxies do.
+            changes: patterns of the shipped file of nginx, each with what replaces it.
         """
         self._directory = directory
+        self._changes = changes
         self.errors = directory / "errors"
         name, _, self._is_trusting = kind.partition("-")
         with (
@@ -76,6 +81,8 @@ class Proxy:
             )
             passed = "proxy_set_header Upgrade $http_upgrade;\n    proxy_set_header Connection $connection_upgrade;"
             text = _replace(text, r'proxy_set_header Connection "";', passed)
+        for old, new in self._changes:
+            text = _replace(text, old, new)
         kept = "".join(f"{kind}_temp_path {self._directory};\n" for kind in TEMPORARY)
         me = pwd.getpwuid(os.getuid())
         main = self._directory / "main.conf"

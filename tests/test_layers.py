@@ -41,11 +41,12 @@ LAYERS = (
     {"bench"},
     {"bench.peers", "bench.engines"},
     {"cli"},
+    {"cli.doctor"},
     {"__main__"},
 )
 """From left to right; a unit may import itself and what stands further left, never its neighbour."""
 ONLY_FOR = {
-    "engines": {"service", "config", "server", "bench.engines"},
+    "engines": {"service", "config", "server", "bench.engines", "cli.doctor"},
     "wire": {"transports", "api", "admin", "server", "bench.engines"},
 }
 """Units that only these may import.
@@ -81,7 +82,7 @@ PORTS = {
 }
 """The ports of the shared state, each with the modules of `service` that may take it."""
 CLIENT = "channelstream_client"
-USERS_OF_THE_CLIENT = {"bench", "cli"}
+USERS_OF_THE_CLIENT = {"bench", "cli", "cli.doctor"}
 """The units that may import the Python client, which is a distribution of its own. Nothing that serves loads it."""
 IMPURE_MODULES = {
     "asyncio", "concurrent", "http", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",

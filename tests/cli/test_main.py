@@ -75,7 +75,9 @@ def test_version() -> None:
     assert (ended.returncode, ended.stdout) == (0, f"{channelstream.__version__}\n")
 
 
-@pytest.mark.parametrize("command", ["make-config", "check-config", "sign", "publish", "listen", "serve"])
+@pytest.mark.parametrize(
+    "command", ["make-config", "check-config", "doctor", "sign", "publish", "listen", "serve"]
+)
 def test_every_command_has_help(command: str) -> None:
     """COMMAND -h explains it, and it is among those that the program's own help names."""
     ended = run(command, "-h")

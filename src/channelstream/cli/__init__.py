@@ -21,6 +21,7 @@ COMMANDS = {
     "serve": "serve",
     "make-config": "make_config",
     "check-config": "check_config",
+    "doctor": "doctor.command",
     "sign": "sign",
     "publish": "publish",
     "listen": "listen",

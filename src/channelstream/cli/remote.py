@@ -142,10 +142,10 @@ def server_of(arguments: Namespace, environ: Mapping[str, str]) -> Server:
     return Server(url_of(settings), settings.secret, settings.unix_socket, settings.ssl_certfile)
 
 
-def checked_url(text: str) -> str:
+def checked_url(text: str, flag: str = "--url") -> str:
     """Return the address of a server, with its scheme in lower case and no slash at the end.
 
-    Its path is a prefix that a proxy strips.
+    Its path is a prefix that a proxy strips. The flag is named in errors.
 
     Raises:
         ConfigError: it is not an http or https address.
@@ -153,9 +153,9 @@ def checked_url(text: str) -> str:
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
-        raise ConfigError(f"--url: {text!r} is not an http:// or https:// address: {error}") from error
+        raise ConfigError(f"{flag}: {text!r} is not an http:// or https:// address: {error}") from error
     if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigError(f"--url: {text!r} is not an http:// or https:// address")
+        raise ConfigError(f"{flag}: {text!r} is not an http:// or https:// address")
     return f"{url.scheme}:{text.partition(':')[2]}".rstrip("/")
 
 

@@ -16,6 +16,7 @@ COMMANDS = """
 commands:
   make-config     write an INI file with random secrets
   check-config    report problems of a configuration
+  doctor          examine a configuration and a running service
   sign PATH       print the headers of a signed request
   publish         publish a message to a channel or to users
   listen          subscribe and print events

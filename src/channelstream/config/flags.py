@@ -135,6 +135,11 @@ def add_flags(
 
 def read_flags(parser: OneLineParser, argv: Sequence[str]) -> Flags:
     """Parse a command line; its file may be given without `-i`, also after a ``-``."""
+    return read_arguments(parser, argv)[0]
+
+
+def read_arguments(parser: OneLineParser, argv: Sequence[str]) -> tuple[Flags, Namespace]:
+    """Parse a command line as `read_flags` does; return the options, and all arguments."""
     namespace, rest = parser.parse_known_args(complete_switches(argv))
     unknown = [argument for argument in rest if argument.startswith("-") and argument != "-"]
     if unknown:
@@ -144,7 +149,7 @@ def read_flags(parser: OneLineParser, argv: Sequence[str]) -> Flags:
         files.insert(0, namespace.ini)
     if len(files) > 1:
         parser.error(f"name one INI file, not {len(files)}")
-    return Flags(files[0] if files else None, given_flags(namespace))
+    return Flags(files[0] if files else None, given_flags(namespace)), namespace
 
 
 def given_flags(namespace: Namespace) -> dict[str, Given]:

@@ -1,0 +1,139 @@
+"""Checks of the options that decide who has access."""
+
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+
+from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
+from channelstream.config import safety
+from channelstream.config.networks import is_loopback
+from channelstream.core.addresses import read_network
+from channelstream.engines.factory import is_shared
+
+SHORTEST_SECRET = 16
+"""Characters below which a key can be guessed offline, from one signature or one cookie."""
+SECRETS = ("secret", "admin_secret", "cookie_secret")
+_RANDOM = "set it to what `channelstream make-config` writes"
+
+
+async def combined(subject: Subject) -> Iterable[Finding]:
+    """Report what the server itself refuses at its start."""
+    return [
+        fault(text, "correct it: the server does not start with it")
+        for text in safety.problems(subject.settings)
+    ]
+
+
+async def keys(subject: Subject) -> Iterable[Finding]:
+    return [*_default(subject), *_short(subject), *_equal(subject), *_cookies(subject)]
+
+
+def _default(subject: Subject) -> Iterator[Finding]:
+    if not subject.settings.loopback:
+        return  # `safety` refuses them.
+    for name in ("secret", "admin_secret"):
+        if getattr(subject.settings, name) in safety.PUBLIC_SECRETS:
+            report = fault if subject.is_behind_proxy else warning
+            yield report(f"{name} has a public default value", _RANDOM)
+
+
+def _short(subject: Subject) -> Iterator[Finding]:
+    for name in SECRETS:
+        value = getattr(subject.settings, name)
+        if value not in safety.PUBLIC_SECRETS and len(value) < SHORTEST_SECRET:
+            # A password can only be guessed online, where attempts are delayed.
+            report = warning if name == "admin_secret" else fault
+            yield report(f"{name} has fewer than {SHORTEST_SECRET} characters", _RANDOM)
+
+
+def _equal(subject: Subject) -> Iterator[Finding]:
+    for one, other in combinations(SECRETS, 2):
+        value = getattr(subject.settings, one)
+        if value and value == getattr(subject.settings, other):
+            yield fault(
+                f"{one} and {other} are equal: who has one has the other", f"give {other} a value of its own"
+            )
+
+
+def _cookies(subject: Subject) -> Iterator[Finding]:
+    settings = subject.settings
+    if not settings.cookie_secret and is_shared(settings.engine):
+        yield warning(
+            "cookie_secret is empty: a sign-in to /admin holds at one machine, until its next start",
+            "set the same random cookie_secret at all nodes",
+        )
+
+
+async def callers(subject: Subject) -> Iterable[Finding]:
+    """Report lists of addresses that admit everybody."""
+    return [*_everybody(subject), *_metrics(subject), *_proxies(subject)]
+
+
+def _everybody(subject: Subject) -> Iterator[Finding]:
+    settings = subject.settings
+    if any(map(_is_all, settings.trusted_proxies)):
+        yield fault(
+            "trusted_proxies has every address: any client can claim to be another one",
+            "name the addresses of the proxies only",
+        )
+    if settings.raw_secret_in_query == "always":  # noqa: S105 - a word of the option
+        yield warning(
+            "raw_secret_in_query is always: the secret is accepted in addresses, which proxies log",
+            "set it to loopback or never, and sign the calls",
+        )
+
+
+def _metrics(subject: Subject) -> Iterator[Finding]:
+    settings = subject.settings
+    is_open = settings.metrics_port and not settings.metrics_allow and not is_loopback(settings.metrics_host)
+    if is_open or any(map(_is_all, settings.metrics_allow)):
+        yield warning("everybody who reaches it may read /metrics", "name the scrapers in metrics_allow")
+
+
+def _proxies(subject: Subject) -> Iterator[Finding]:
+    settings = subject.settings
+    is_proxied = subject.public is not None and subject.public.url not in {node.url for node in subject.nodes}
+    if is_proxied and not settings.trusted_proxies:
+        yield warning(
+            "trusted_proxies is empty: every request through a proxy seems to come from the proxy itself, and if that may"
+            " call the API, so may everybody",
+            "name the address of the proxy in trusted_proxies",
+        )
+
+
+def _is_all(entry: str) -> bool:
+    """Return whether an entry admits every address; 0.0.0.0 alone does, too."""
+    return entry == "0.0.0.0" or not read_network(entry).prefixlen  # noqa: S104 - nothing listens there
+
+
+async def https(subject: Subject) -> Iterable[Finding]:
+    return [*_unreachable(subject), *_plain_origins(subject), *_plain_port(subject)]
+
+
+def _unreachable(subject: Subject) -> Iterator[Finding]:
+    settings = subject.settings
+    if settings.enforce_https and not settings.ssl_certfile and not settings.trusted_proxies:
+        yield fault(
+            "enforce_https without ssl_certfile and trusted_proxies: every request is answered 406",
+            "name the proxy that speaks TLS in trusted_proxies, or a certificate in ssl_certfile",
+        )
+
+
+def _plain_origins(subject: Subject) -> Iterator[Finding]:
+    settings, public = subject.settings, subject.public
+    if not settings.enforce_https and not (public and public.url.startswith("https:")):
+        return
+    for origin in settings.allow_cors:
+        if origin.startswith("http:") and not is_loopback(origin.removeprefix("http://").partition(":")[0]):
+            yield warning(
+                f"allow_cors has {origin}: a page without TLS can be changed on the way",
+                "write its https:// origin",
+            )
+
+
+def _plain_port(subject: Subject) -> Iterator[Finding]:
+    settings = subject.settings
+    if not settings.loopback and not settings.ssl_certfile and not settings.enforce_https:
+        yield warning(
+            f"host {settings.host} has no TLS: conn_ids, signatures and the admin password can be read on the way",
+            "listen on a loopback or private address behind a proxy with TLS, and set enforce_https",
+        )

@@ -1,0 +1,94 @@
+"""Checks of files: who else may read them, and whether the SQLite engine can write its own. And of descriptors."""
+
+import os
+import resource
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
+from channelstream.server import DESCRIPTORS_FOR_US
+
+SQLITE = "sqlite:///"
+OTHERS_READ, OTHERS_WRITE, GROUP_WRITES = stat.S_IROTH, stat.S_IWOTH, stat.S_IWGRP
+FEW_DESCRIPTORS = 4096
+"""A service with fewer is full long before its machine is."""
+
+
+def has_private_files(subject: Subject) -> bool:
+    return any(path.exists() for path in _private(subject))
+
+
+def uses_sqlite(subject: Subject) -> bool:
+    return subject.settings.engine.startswith(SQLITE)
+
+
+async def modes(subject: Subject) -> Iterable[Finding]:
+    """Report files with secrets that others may read or change."""
+    return [finding for path in _private(subject) if path.exists() for finding in _mode(path)]
+
+
+def _private(subject: Subject) -> Iterator[Path]:
+    yield from (Path(name) for name in (subject.ini, subject.settings.ssl_keyfile) if name)
+
+
+def _mode(path: Path) -> Iterator[Finding]:
+    mode = path.stat().st_mode
+    if mode & (OTHERS_READ | OTHERS_WRITE):
+        yield fault(
+            f"every user of the machine may read or change {path}, which has secrets: mode {mode & 0o777:o}",
+            f"chmod 640 {path}, with the server's group",
+        )
+    elif mode & GROUP_WRITES:
+        yield warning(f"the group of {path} may change it: mode {mode & 0o777:o}", f"chmod 640 {path}")
+
+
+async def sqlite(subject: Subject) -> Iterable[Finding]:
+    """Report a directory in which the engine cannot work, and data that others may read."""
+    path = Path(subject.settings.engine.removeprefix(SQLITE))
+    return list(_unusable(path.parent) or _readable(path))
+
+
+def _unusable(directory: Path) -> list[Finding]:
+    if not directory.is_dir():
+        return [
+            fault(f"there is no directory {directory} for the SQLite file", "create it for the server's user")
+        ]
+    if not os.access(directory, os.W_OK | os.X_OK):
+        return [
+            fault(f"this user may not write in {directory}", "run doctor as the server's user, or chown it")
+        ]
+    return []
+
+
+def _readable(path: Path) -> Iterator[Finding]:
+    """A directory that others may not enter protects its files, and a new file is as its directory is."""
+    if not path.parent.stat().st_mode & stat.S_IXOTH:
+        return
+    if not path.exists() or path.stat().st_mode & (OTHERS_READ | OTHERS_WRITE):
+        yield fault(
+            f"every user of the machine may read {path}, which has messages and the conn_id of each connection",
+            f"chmod 700 {path.parent}",
+        )
+
+
+async def descriptors(subject: Subject) -> Iterable[Finding]:
+    """Report a limit of this shell below what the options ask for; that of a running server is read from its metrics."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return list(too_few(hard, subject.settings.max_connections))
+
+
+def too_few(limit: int, max_connections: int) -> Iterator[Finding]:
+    """Report a limit of open descriptors that is too low.
+
+    Args:
+        limit: the hard limit of a process.
+        max_connections: the option; 0 means as many as the limit allows.
+    """
+    advice = "raise LimitNOFILE of the unit, or `ulimit -Hn`"
+    if max_connections + DESCRIPTORS_FOR_US > limit:
+        yield fault(
+            f"max_connections is {max_connections}, and a process may open {limit} descriptors", advice
+        )
+    elif limit < FEW_DESCRIPTORS:
+        yield warning(f"a process may open only {limit} descriptors: each client takes one", advice)

@@ -1,0 +1,27 @@
+"""The tables of all checks, in the order in which they run: causes before their effects."""
+
+from channelstream.cli.doctor import access, certificates, files, redis, service, streams
+from channelstream.cli.doctor.finding import Check
+
+OF_CONFIGURATION = (
+    Check("options", access.combined),
+    Check("secrets", access.keys),
+    Check("callers", access.callers),
+    Check("https", access.https),
+    Check("file modes", files.modes, files.has_private_files),
+    Check("sqlite", files.sqlite, files.uses_sqlite),
+    Check("descriptors", files.descriptors),
+    Check("certificate file", certificates.of_file, certificates.has_certificate),
+    Check("redis", redis.redis, redis.uses_redis),
+)
+"""They need no running server."""
+OF_SERVICE = (
+    Check("probes", service.probes, ends=True, timeout_s=30.0),
+    Check("clocks", service.clocks, timeout_s=30.0),
+    Check("nodes", service.nodes, timeout_s=30.0),
+    Check("certificate", certificates.served, certificates.is_public_tls, ends=True),
+    Check("public address", service.public_address, service.has_public_address, ends=True),
+    Check("websocket", streams.websocket, timeout_s=60.0),
+    Check("sse", streams.event_stream, timeout_s=60.0),
+    Check("long poll", streams.long_poll, timeout_s=60.0),
+)

@@ -1,0 +1,183 @@
+"""`doctor` finds what is wrong in real files, in Redis and in options; a made file has no finding."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.cli.doctor.report import Doctor, configured, made_certificate
+from tests.redis_server import RedisServer
+
+from channelstream.cli import main
+from channelstream.cli.doctor import redis
+from channelstream.cli.doctor.finding import Check, Finding, Subject, examine
+from channelstream.config import Settings
+
+
+def test_a_made_file_has_no_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each check that applies is named, and the last line counts."""
+    path = str(tmp_path / "made.ini")
+    assert main(["make-config", "-o", path], {}) == 0
+    capsys.readouterr()
+    assert main(["doctor", "--config-only", "-i", path], {}) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} == {"ok"}
+    assert last == f"fault: 0, warning: 0, ok: {len(lines)}"
+
+
+def test_weak_secrets_in_an_open_file_are_found_and_not_shown(tmp_path: Path, doctor: Doctor) -> None:
+    path = tmp_path / "open.ini"
+    path.write_text(
+        "[channelstream]\nsecret = hunter2hunter2\nadmin_secret = hunter2hunter2\ncookie_secret = salt-x\n"
+    )
+    path.chmod(0o644)
+    report = doctor("--config-only", "-i", str(path), secrets=())
+    assert report.code == 1
+    assert report.has("fault", "secrets", "secret has fewer than 16 characters")
+    assert report.has("warning", "secrets", "admin_secret has fewer than 16 characters")
+    assert report.has("fault", "secrets", "cookie_secret has fewer than 16 characters")
+    assert report.has("fault", "secrets", "secret and admin_secret are equal")
+    assert report.has("fault", "file modes", f"{path}, which has secrets: mode 644")
+    assert "hunter2" not in report.text
+    assert "salt-x" not in report.text
+    path.chmod(0o660)
+    assert doctor("--config-only", "-i", str(path), secrets=()).has("warning", "file modes", "mode 660")
+
+
+@pytest.mark.parametrize(
+    ("flags", "level", "text"),
+    [
+        ((), "warning", "secret has a public default value"),
+        (("--trusted-proxies", "127.0.0.1"), "fault", "secret has a public default value"),
+        (("--url", "https://push.example"), "fault", "admin_secret has a public default value"),
+    ],
+)
+def test_default_secrets_are_found(doctor: Doctor, flags: tuple[str, ...], level: str, text: str) -> None:
+    """On loopback they are served, which is a fault only behind a proxy."""
+    report = doctor("--config-only", *flags, secrets=())
+    assert report.has(level, "secrets", text)
+    assert report.code == (level == "fault")
+
+
+@pytest.mark.parametrize(
+    ("flags", "level", "check", "text"),
+    [
+        (("-o", "0.0.0.0", "-s", "secret"), "fault", "options", "secret: its default"),
+        (("-o", "0.0.0.0"), "warning", "https", "host 0.0.0.0 has no TLS"),
+        (("--enforce-https", "true"), "fault", "https", "every request is answered 406"),
+        (
+            ("--enforce-https", "true", "--trusted-proxies", "::1", "--allow-cors", "http://shop.example"),
+            "warning",
+            "https",
+            "allow_cors has http://shop.example",
+        ),
+        (("--trusted-proxies", "0.0.0.0/0"), "fault", "callers", "trusted_proxies has every address"),
+        (("--url", "https://push.example"), "warning", "callers", "trusted_proxies is empty"),
+        (("--raw-secret-in-query", "always"), "warning", "callers", "raw_secret_in_query"),
+        (("--metrics-allow", "0.0.0.0"), "warning", "callers", "/metrics"),
+        (("--metrics-port", "9100", "--metrics-host", "0.0.0.0"), "warning", "callers", "/metrics"),
+        (("--max-connections", "10000000"), "fault", "descriptors", "max_connections is 10000000"),
+        (("--engine", "redis://127.0.0.1:1"), "warning", "secrets", "cookie_secret is empty"),
+        (("--engine", "redis://u:pass-word@127.0.0.1:1"), "fault", "redis", "Redis cannot be used"),
+        (("--engine", "redis://h:1/x"), "fault", "redis", "the number of the database is no number"),
+        (
+            ("--engine", "sqlite:////nonexistent/state.db"),
+            "fault",
+            "sqlite",
+            "there is no directory /nonexistent",
+        ),
+        (("--port", "x"), "fault", "configuration", "port: 'x'"),
+        (("--allow-posting-from", "x.x.x.x"), "warning", "configuration", "placeholder"),
+    ],
+)
+def test_wrong_options_are_found(
+    doctor: Doctor, flags: tuple[str, ...], level: str, check: str, text: str
+) -> None:
+    report = configured(doctor, *flags)
+    assert report.has(level, check, text), report.text
+    assert report.code == any(found[0] == "fault" for found in report.findings)
+    assert "pass-word" not in report.text
+
+
+def test_a_sqlite_file_that_others_can_read_is_found(tmp_path: Path, doctor: Doctor) -> None:
+    """A directory that only the server's user may enter protects it."""
+    directory = tmp_path / "state"
+    directory.mkdir()
+    (directory / "state.db").touch(0o644)
+    directory.chmod(0o755)
+    engine = ("--engine", f"sqlite:///{directory / 'state.db'}")
+    assert configured(doctor, *engine).has("fault", "sqlite", "every user of the machine may read")
+    directory.chmod(0o700)
+    assert configured(doctor, *engine).findings == []
+
+
+def test_certificates_in_files_are_examined(tmp_path: Path, doctor: Doctor) -> None:
+    """One that is valid for long, and one with the key of another."""
+    flags = made_certificate(tmp_path, 365)
+    assert configured(doctor, *flags).findings == []
+    first = Path(flags[1]).read_text()
+    made_certificate(tmp_path, 365)
+    Path(flags[1]).write_text(first)
+    assert configured(doctor, *flags).has("fault", "options", "is not the key of the certificate")
+
+
+@pytest.fixture
+def evicting_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path / "redis", "--save", "", "--maxmemory-policy", "allkeys-lru")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.mark.slow
+def test_a_redis_that_may_lose_data_is_found(doctor: Doctor, evicting_redis: RedisServer) -> None:
+    """Once it is configured as docs/engines.md asks, nothing is found."""
+    engine = ("--engine", evicting_redis.address, "--cookie-secret", "a-cookie-secret-of-the-tests")
+    evicting_redis.cli("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1048576 524288 60")
+    report = configured(doctor, *engine)
+    assert report.has("fault", "redis", "maxmemory-policy is allkeys-lru")
+    assert report.has("warning", "redis", "client-output-buffer-limit pubsub is 1048576 bytes")
+    assert report.has("warning", "redis", "keeps nothing on a disk")
+    evicting_redis.cli("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    evicting_redis.cli("CONFIG", "SET", "client-output-buffer-limit", "pubsub 33554432 8388608 60")
+    evicting_redis.cli("CONFIG", "SET", "save", "3600 1")
+    assert configured(doctor, *engine).findings == []
+
+
+GOOD_INFO = {
+    "redis_version": "7.0.15",
+    "maxmemory_policy": "noeviction",
+    "role": "master",
+    "aof_enabled": "1",
+}
+
+
+@pytest.mark.parametrize(
+    ("info", "config", "text"),
+    [
+        ({"redis_version": "6.0.16"}, {"save": ""}, "Redis has version 6.0.16"),
+        ({"role": "slave"}, {"save": ""}, "is a replica"),
+        ({"aof_last_write_status": "err"}, {"save": ""}, "cannot write its data"),
+        ({"connected_slaves": "1"}, {"min-replicas-to-write": "0"}, "cut off from its replicas"),
+        ({}, {}, "does not let its configuration be read"),
+    ],
+)
+def test_what_redis_says_is_understood(info: dict[str, str], config: dict[str, str], text: str) -> None:
+    report = redis.Report(GOOD_INFO | info, config)
+    [finding] = redis.findings(report, Settings().max_body_bytes)
+    assert text in finding.text
+
+
+def test_a_check_that_takes_too_long_is_given_up() -> None:
+    async def forever(_: Subject) -> list[Finding]:
+        await asyncio.Event().wait()
+        return []
+
+    [result] = asyncio.run(examine(Subject(Settings()), [Check("slow", forever, timeout_s=0.01)]))
+    assert result.finding.text == "there is no result within 0.01 s"
+
+
+@pytest.mark.parametrize("flags", [("--node", "ftp://x"), ("--url", "x"), ("--wait-s", "0"), ("--nod", "x")])
+def test_a_wrong_command_line_is_refused(capsys: pytest.CaptureFixture[str], flags: tuple[str, ...]) -> None:
+    assert main(["doctor", *flags], {}) == 2
+    assert capsys.readouterr().err.startswith("channelstream: ")
