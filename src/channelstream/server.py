@@ -104,6 +104,7 @@ class Server:
         self._watchdog = watchdog
         self._stopping = asyncio.Event()
         self._drain: asyncio.Task[None] | None = None
+        self._is_hurried = False
 
     def stop(self) -> None:
         """Stop serving, after the drain."""
@@ -148,8 +149,10 @@ class Server:
 
     def _signalled(self, number: signal.Signals) -> None:
         """Stop; at once on a Ctrl-C during the drain."""
-        if number == signal.SIGINT and self._drain is not None:
-            self._drain.cancel()
+        if number == signal.SIGINT and self._stopping.is_set():
+            self._is_hurried = True
+            if self._drain is not None:
+                self._drain.cancel()
         self.stop()
 
     async def _listen(self, sockets: list[socket.socket] | None) -> None:
@@ -204,7 +207,7 @@ class Server:
 
     async def _in_drain(self, work: Coroutine[Any, Any, None]) -> None:
         """Do a part of the drain; nothing once a Ctrl-C has ended it."""
-        if self._drain is not None and self._drain.cancelled():
+        if self._is_hurried:
             work.close()
             return
         self._drain = asyncio.get_running_loop().create_task(work)

@@ -160,6 +160,7 @@ def _report(line: socket.socket, server: Server) -> None:
 
     def stop() -> None:
         loop.remove_reader(line)
+        server.scraper.siblings.are_orphans = True
         server.stop()
 
     line.send(SERVING)

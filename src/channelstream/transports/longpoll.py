@@ -56,6 +56,8 @@ class PollStream:
 
     def open(self, since: str | None) -> None:
         self._attachment.start(since)
+        # `start` ends the stream before this one, which sets `delivered`. Nothing is written yet: in the task of a request
+        # the catch-up begins in a later turn.
         self._delivered_before = self._connection.delivered
 
     def write(self, data: bytes) -> None:

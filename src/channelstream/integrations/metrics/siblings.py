@@ -44,7 +44,11 @@ class Worker(NamedTuple):
 
 
 class Siblings:
-    """The other workers, and the socket on which they ask this one."""
+    """The other workers, and the socket on which they ask this one.
+
+    Attributes:
+        are_orphans: the supervisor is dead, so the last worker removes the directory in its place.
+    """
 
     def __init__(self, worker: Worker, collect: Callable[[], Awaitable[list[Family]]]) -> None:
         """Create them; nothing listens yet.
@@ -53,6 +57,7 @@ class Siblings:
             collect: returns the metrics of this worker.
         """
         self.worker = worker
+        self.are_orphans = False
         self._collect = collect
         self._server: asyncio.Server | None = None
 
@@ -68,14 +73,15 @@ class Siblings:
             logger.warning("this worker is missing in the metrics of the others: %s", error)
 
     def close(self) -> None:
-        """Answer no longer. The last worker removes the directory: the supervisor may be dead."""
+        """Answer no longer."""
         path = self.worker.path(self.worker.number)
         if self._server is None or path is None:
             return
         self._server.close()
         with suppress(OSError):
             path.unlink(missing_ok=True)
-            path.parent.rmdir()
+            if self.are_orphans:
+                path.parent.rmdir()
 
     async def ask_all(self) -> dict[int, list[Family] | None]:
         """Return the metrics of all other workers by their number; None for each that does not answer."""
