@@ -5,12 +5,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from tests.cli.doctor.report import PATIENT, SECRETS, Doctor, configured, made_certificate, texts
 from tests.conftest import RUNNING, SECRET, RunningServer, StartServer
 from tests.e2e.clocks import SHIFTED
+from tests.fleet import Fleet
 from tests.proxies import Proxy
 
 from channelstream.cli.doctor import service
@@ -102,6 +104,25 @@ def test_nodes_that_differ_are_found(doctor: Doctor, one_node: RunningServer, ol
     assert report.has("fault", "nodes", f"{old_node} 0.9")
     assert report.has("warning", "clocks", "the clocks of the nodes differ")
     assert doctor("--node", old_node).has("warning", "nodes", "the nodes run 0.9, and this doctor")
+
+
+@pytest.mark.slow
+def test_nodes_that_were_not_examined_are_found(doctor: Doctor, three_nodes: Fleet) -> None:
+    """They are those that share the engine; its address is of no matter to the check."""
+    first, *others = (("--node", node.url) for node in three_nodes.nodes)
+    engine = ("--engine", "redis://127.0.0.1:1")
+    assert doctor(*engine, *first).has("warning", "nodes", "3 nodes share the engine, and 1 were examined")
+    report = doctor(*engine, *first, *chain(*others), *PATIENT)
+    assert {check for _, check, _ in report.findings} == {"redis", "secrets"}
+
+
+@pytest.mark.slow
+def test_a_server_that_demands_https_is_examined_as_its_proxy_asks(
+    doctor: Doctor, start_server: StartServer
+) -> None:
+    flags = ("--enforce-https", "true", "--trusted-proxies", "127.0.0.1")
+    server = start_server(*flags)
+    assert doctor("-p", str(server.port), *flags, *PATIENT).findings == []
 
 
 @pytest.fixture

@@ -23,6 +23,12 @@ OPENING_S = 60.0
 _PAGE = "see docs/deployment.md, nginx"
 
 
+def has_entrance(subject: Subject) -> bool:
+    """Return whether clients may use the address: with `enforce_https` a node without TLS refuses them."""
+    node = subject.nodes[0]
+    return subject.public is not None or not subject.settings.enforce_https or node.url.startswith("https:")
+
+
 async def websocket(subject: Subject) -> Iterable[Finding]:
     return await _open(
         subject,

@@ -21,7 +21,7 @@ OF_SERVICE = (
     Check("nodes", service.nodes, timeout_s=30.0),
     Check("certificate", certificates.served, certificates.is_public_tls, ends=True),
     Check("public address", service.public_address, service.has_public_address, ends=True),
-    Check("websocket", streams.websocket, timeout_s=60.0),
-    Check("sse", streams.event_stream, timeout_s=60.0),
-    Check("long poll", streams.long_poll, timeout_s=60.0),
+    Check("websocket", streams.websocket, streams.has_entrance, timeout_s=60.0),
+    Check("sse", streams.event_stream, streams.has_entrance, timeout_s=60.0),
+    Check("long poll", streams.long_poll, streams.has_entrance, timeout_s=60.0),
 )
