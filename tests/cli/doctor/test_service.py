@@ -49,10 +49,11 @@ def test_a_server_that_does_not_run_is_found_once(doctor: Doctor) -> None:
     assert report.has("fault", "probes", f"nothing listens at http://127.0.0.1:{port.number}")
 
 
-def test_another_secret_is_found(doctor: Doctor, one_node: RunningServer) -> None:
+def test_another_secret_is_found_once(doctor: Doctor, one_node: RunningServer) -> None:
     report = doctor("-p", str(one_node.port), "-s", "another-secret-of-the-tests")
     assert report.code == 1
-    assert report.has("fault", "nodes", "/metrics answered 401")
+    assert [found[:2] for found in report.findings] == [("fault", "signed call")]
+    assert report.has("fault", "signed call", "/connect answered 401")
     assert "another-secret" not in report.text
 
 

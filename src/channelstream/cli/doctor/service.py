@@ -26,7 +26,7 @@ FULL = 0.8
 """The part of its descriptors from which a process counts as full."""
 T = TypeVar("T")
 METRICS, NODES = "/metrics", "/admin/data/nodes"
-_REFUSED = (
+REFUSED = (
     "compare secret and allow_posting_from with the options of that server, and the clocks of both machines"
 )
 
@@ -186,7 +186,7 @@ async def nodes(subject: Subject) -> Iterable[Finding]:
         scraped = [await _scrape(node, settings) for node in subject.nodes]
         leases = await _leases(subject.nodes[0], settings) if is_shared(settings.engine) else []
     except RequestFailed as error:
-        return [fault(str(error), _REFUSED)]
+        return [fault(str(error), REFUSED)]
     processes = sum(len(each.values("channelstream_build_info")) for each in scraped)
     of_each = (finding for each in scraped for finding in _of(each, settings))
     return [*_versions(scraped), *of_each, *_members(leases, processes)]

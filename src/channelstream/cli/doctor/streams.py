@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from channelstream.cli import diagnosis
 from channelstream.cli.doctor.finding import Finding, Subject, fault
-from channelstream.cli.doctor.service import ask, read
+from channelstream.cli.doctor.service import REFUSED, ask, read
 from channelstream.cli.listen import reach_of
 from channelstream.errors import CloseCode, RequestFailed
 from channelstream_client import streams
@@ -27,6 +27,15 @@ def has_entrance(subject: Subject) -> bool:
     """Return whether clients may use the address: with `enforce_https` a node without TLS refuses them."""
     node = subject.nodes[0]
     return subject.public is not None or not subject.settings.enforce_https or node.url.startswith("https:")
+
+
+async def signed_call(subject: Subject) -> Iterable[Finding]:
+    """Report why no connection can be registered, without which no stream opens."""
+    try:
+        async with _connection(subject):
+            return []
+    except RequestFailed as error:
+        return [fault(str(error), REFUSED)]
 
 
 async def websocket(subject: Subject) -> Iterable[Finding]:
@@ -54,9 +63,7 @@ async def _open(subject: Subject, stream: streams.Stream, kind: str, advice: str
         async with _connection(subject) as conn_id:
             await _first_list(subject, stream, conn_id)
     except RequestFailed as error:
-        return [
-            fault(f"no connection can be registered: {error}", "correct what the checks of the nodes report")
-        ]
+        return [fault(str(error), REFUSED)]
     except StreamEnded as ended:
         if ended.code == CloseCode.UNKNOWN_CONNECTION:
             return [

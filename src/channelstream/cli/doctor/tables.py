@@ -18,6 +18,7 @@ OF_CONFIGURATION = (
 OF_SERVICE = (
     Check("probes", service.probes, ends=True, timeout_s=30.0),
     Check("clocks", service.clocks, timeout_s=30.0),
+    Check("signed call", streams.signed_call, ends=True),
     Check("nodes", service.nodes, timeout_s=30.0),
     Check("certificate", certificates.served, certificates.is_public_tls, ends=True),
     Check("public address", service.public_address, service.has_public_address, ends=True),
