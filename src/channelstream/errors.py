@@ -48,6 +48,10 @@ LONGEST_NAME = 100
 """Most characters of a client's text that an error repeats."""
 
 
+OVERLOADED_RETRY_S = 5
+"""`Retry-After` of a process that sheds load, in seconds: a connection lives that long without a stream."""
+
+
 class ChannelstreamError(Exception):
     """Base of all errors answered to a client.
 
@@ -282,6 +286,16 @@ class Unavailable(TryLater):
     refusal_code = CloseCode.RESTARTING
 
 
+class Overloaded(Unavailable):
+    """The process sheds load: it takes no new connections, streams and long replays now."""
+
+    close_code = CloseCode.OVERLOADED
+    refusal_code = CloseCode.OVERLOADED
+
+    def __init__(self) -> None:
+        super().__init__("The server has too much load; try again later.", OVERLOADED_RETRY_S)
+
+
 class UnsupportedCoding(ChannelstreamError):
     """The body has a transfer coding besides `chunked` (RFC 9112, 6.1); the connection is closed."""
 
@@ -299,7 +313,7 @@ class Moved(Unavailable):
 
 def closed(code: CloseCode, reason: str) -> ChannelstreamError:
     """Return the error that answers a poll where a WebSocket is closed with `code`."""
-    reason = f"{reason[:1].upper()}{reason[1:]}"
+    reason = f"{reason[:1].upper()}{reason[1:].rstrip('.')}"
     match code:
         case CloseCode.REPLACED:
             return Replaced(f"{reason}; do not reconnect this one.")

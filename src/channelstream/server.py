@@ -51,6 +51,7 @@ from channelstream.integrations.metrics.port import MAX_SOCKETS as METRICS_SOCKE
 from channelstream.integrations.metrics.port import MetricsPort
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.integrations.metrics.siblings import Worker
+from channelstream.load_monitor import LoadMonitor, make_load_monitor
 from channelstream.pacing import FlushPacer
 from channelstream.pages.app import page_route
 from channelstream.service import Node, NodeLimits, Services
@@ -89,6 +90,7 @@ class Server:
         sampler: Sampler,
         watchdog: Watchdog,
         scraper: Scraper,
+        load: LoadMonitor,
     ) -> None:
         self.node = node
         self.streams = streams
@@ -101,6 +103,7 @@ class Server:
         self._metrics_port = MetricsPort(scraper, settings.metrics_allow, health_routes(node))
         self._housekeeping = Housekeeping(node)
         self._sampler = sampler
+        self._load = load
         self._watchdog = watchdog
         self._stopping = asyncio.Event()
         self._drain: asyncio.Task[None] | None = None
@@ -133,6 +136,7 @@ class Server:
             gc.freeze()
             # Not earlier: turns during the start delay no one.
             self._watchdog.start()
+            self._load.start()
             self.on_started()
             await self._stopping.wait()
         finally:
@@ -194,6 +198,7 @@ class Server:
         await self._housekeeping.stop()
         # First: pages that watch the samples are open answers, for which the drain would wait.
         await self._sampler.stop()
+        await self._load.stop()
         await self._in_drain(self._drained())
         if left := self.streams.sockets:
             logger.warning("dropping %d streams that have not closed in time", left)
@@ -279,7 +284,8 @@ def build(
     }
     api = Api(services, auths, settings.max_body_bytes).routes(ENDPOINTS)
     watchdog = Watchdog(settings.slow_turn_ms / 1000)
-    watchdog.on_tick = meter.delay.observe
+    load = make_load_monitor(settings, node)
+    watchdog.on_tick += [meter.delay.observe, load.on_tick]
     sampler = Sampler(node, watchdog)
     meter.consume(node.signals)
     scraper = Scraper(Collector(services, meter, watchdog), worker)
@@ -295,7 +301,7 @@ def build(
     rows = [*health_routes(node), *api, *stream_routes(streams, services.default, entrances)]
     router = Router(policy, rows, page_route(pages, policy, settings.http_scheme))
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered)
-    return Server(settings, node, streams, http_server, sampler, watchdog, scraper)
+    return Server(settings, node, streams, http_server, sampler, watchdog, scraper, load)
 
 
 def _is_admin(auth: RequestAuth, request: Request) -> bool:

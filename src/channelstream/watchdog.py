@@ -239,7 +239,7 @@ class Watchdog:
         pauses: number of times that the process did not run for as long.
         longest_s: length of the longest turn since the start, without its time in the run queue; at most the time
             between two ticks too short. A blocked turn counts only if it was sampled.
-        on_tick: called with the delay of each tick, in seconds.
+        on_tick: all are called with the delay of each tick, in seconds.
         latest: the last slow turns, oldest first.
         latest_pauses: the last pauses, oldest first.
     """
@@ -253,7 +253,7 @@ class Watchdog:
         self.slow_turns = 0
         self.pauses = 0
         self.longest_s = 0.0
-        self.on_tick: Callable[[float], None] = lambda delay_s: None
+        self.on_tick: list[Callable[[float], None]] = []
         self.latest: deque[SlowTurn] = deque(maxlen=MAX_TURNS)
         self.latest_pauses: deque[SlowTurn] = deque(maxlen=MAX_PAUSES)
         self._slow_s = slow_s or float("inf")
@@ -322,7 +322,8 @@ class Watchdog:
         clocks = self._clocks()
         late_s = clocks.steady_s - self._next_tick.due_s
         self._delay_s = max(self._delay_s, late_s)
-        self.on_tick(late_s)
+        for observe in self.on_tick:
+            observe(late_s)
         if late_s > self._slow_s or late_s > self.longest_s:
             self._judge(late_s, clocks)
         self._arm(clocks)

@@ -5,20 +5,17 @@ The hot path only increments counters (`Hub.deliveries`, `Node.published`, `Node
 
 import asyncio
 from collections import deque
-from pathlib import Path
-from resource import getpagesize
 from typing import Any, Protocol
 
 from msgspec import Struct
 
+from channelstream.memory import resident_bytes
 from channelstream.service import Node
 
 SAMPLE_S = 5.0
 """Interval of the samples."""
 SAMPLES = 720
 """Most samples kept: one hour. Beyond it the oldest is dropped."""
-
-_STATM = Path("/proc/self/statm")
 
 
 class Loop(Protocol):
@@ -115,8 +112,3 @@ class Sampler:
             )
         )
         self.count += 1
-
-
-def resident_bytes() -> int:
-    """Return the resident memory of this process (Linux: proc(5), statm)."""
-    return int(_STATM.read_bytes().split()[1]) * getpagesize()

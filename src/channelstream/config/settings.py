@@ -250,6 +250,19 @@ class Settings:
         "Maximum of open sockets; 0 means as many as the process may open descriptors.",
         unit="sockets",
     )
+    shed_memory_bytes: int = _limits.option(
+        0,
+        Whole(0, 1 << 40),
+        "Resident memory of a process above which it sheds load; 0 means 90 % of its cgroup's limit, divided by `workers`,"
+        " and no bound without such a limit.",
+        unit="bytes",
+    )
+    shed_loop_delay_ms: float = _limits.option(
+        0.0,
+        Number(0, 60_000),
+        "Delay of the event loop above which a process sheds load, if it lasts for 3 seconds; 0 means no bound.",
+        unit="milliseconds",
+    )
     max_messages: int = _limits.option(
         100_000, Whole(1, 10_000_000), "Maximum of messages in the list of one call.", unit="messages"
     )

@@ -18,6 +18,7 @@ from channelstream.core.hub import Hub
 from channelstream.core.log import Accepted, Replay
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Position, shard_of
+from channelstream.core.shedding import Shedding, Work
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, Engine
 from channelstream.engines.members import Member
@@ -61,6 +62,7 @@ class Node:
         signals: what this node announces, for traces and other consumers.
         published: messages accepted here since the start.
         stalls: how often a client was too slow to be written to, since the start.
+        shedding: whether it refuses new work because of its load.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Node:
         self.published = 0
         self.stalls = 0
         self.draining = False
+        self.shedding = Shedding()
         self.signals = Signals(self._set_deliver)
         self.deliver = hub.deliver
         self._local = LocalConnections(engine, engine, hub, clock, limits, self.signals)
@@ -111,7 +114,9 @@ class Node:
         """Why no new clients should be sent to this node, in a word; empty if they should."""
         if self.draining:
             return "draining"
-        return "" if self._engine.is_reachable else "engine"
+        if not self._engine.is_reachable:
+            return "engine"
+        return "overloaded" if self.shedding.reason else ""
 
     @property
     def endings(self) -> Endings:
@@ -141,7 +146,7 @@ class Node:
 
         Raises:
             Invalid: the id is another user's, or it would have too many channels.
-            Unavailable: the server holds as many connections as it may, or the engine is out of reach.
+            Unavailable: the server holds as many connections as it may or sheds load, or the engine is out of reach.
         """
         asked = Subscribe(
             conn_id or self._new_id_beside(user, new_id or self.new_id),
@@ -172,6 +177,7 @@ class Node:
             return None
         if self.draining or len(self.hub.connections) >= self.limits.connections:
             raise Unavailable("The server takes no more connections now; try again later.")
+        self.shedding.check(Work.CONNECTION)
         self.limits.check_channel_count(len(asked.channels))
         connection = self._local.make(member.conn_id, member.user, member.protocol)
         since = parse_since(asked.since)

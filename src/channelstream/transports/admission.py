@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 
-from channelstream.core.connection import Connection
+from channelstream.core.connection import Connection, ConnectionState
+from channelstream.core.http_head import RequestHead
 from channelstream.core.ids import normalize_conn_id
+from channelstream.core.query import read_query
+from channelstream.core.shedding import Work
 from channelstream.errors import Invalid, Unauthorized, Unavailable
 from channelstream.service import Service
 from channelstream.transports.streams import Streams
@@ -20,6 +23,24 @@ class Admission:
     def __init__(self, streams: Streams, service: Service) -> None:
         self._streams = streams
         self.service = service
+
+    def check_load(self, head: RequestHead) -> None:
+        """Refuse a new stream while the process sheds load; a connection of this node that had one may open the next.
+
+        Raises:
+            Overloaded: it is refused.
+        """
+        shedding = self.service.node.shedding
+        if shedding.reason and not self._had_stream(read_query(head.query)):
+            shedding.check(Work.STREAM)
+
+    def _had_stream(self, query: Mapping[str, str]) -> bool:
+        try:
+            conn_id = normalize_conn_id(query.get("conn_id", ""))
+        except ValueError:
+            return False
+        connection = self.service.connection(conn_id)
+        return connection is not None and connection.state is not ConnectionState.NEW
 
     def connection(self, query: Mapping[str, str], framing: Framing) -> Connection | None:
         """Return the connection of a stream's request; None if another node may own it, so that `take_over` is needed.

@@ -278,13 +278,17 @@ class Attachment:
             if not self.is_current:
                 return
         if since is None:
-            await CatchUp(self, buffer, self.session.catchup_item).run({}, strict=False)
+            catch_up = CatchUp(self, buffer, self.session.catchup_item)
+            await catch_up.check_load({})
+            await catch_up.run({}, strict=False)
             return
         resumption = await Resumption.of(self, since)
         if resumption is None:
             return
+        catch_up = CatchUp(self, buffer, self.stream.format.item)
+        await catch_up.check_load(resumption.starts)
         self._send_resumed(resumption)
-        await CatchUp(self, buffer, self.stream.format.item).run(resumption.starts, strict=True)
+        await catch_up.run(resumption.starts, strict=True)
         if self.is_current and (resumption.lost or not since):
             self.stream.caught_up()
 

@@ -43,6 +43,7 @@ from channelstream.core.batch import BufferBatch
 from channelstream.core.changes import compacted, forms_for
 from channelstream.core.entry import Entry, advance_positions
 from channelstream.core.position import Offsets, max_offsets, min_offsets
+from channelstream.core.shedding import Work
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.transports.reading import Attached, complete_up_to, read_chunk, read_ranges, shard_in
 
@@ -77,6 +78,26 @@ class CatchUp:
         self._connection = attached.connection
         self._encode = encode
         self._node = attached.node
+
+    async def check_load(self, starts: dict[str, int]) -> None:
+        """Refuse a long replay while the process sheds load: one that takes a second read or a second write.
+
+        The client has been sent nothing of it yet, and keeps its position.
+
+        Args:
+            starts: as in `run`.
+
+        Raises:
+            Overloaded: it is refused.
+            Unavailable: the engine is out of reach.
+        """
+        shedding = self._node.shedding
+        if not shedding.reason:
+            return
+        replay = await read_chunk(self._node, self._connection, self._progress(starts))
+        is_long = replay.read_to != replay.head or sum(entry.size for entry in replay.entries) > PIECE_BYTES
+        if is_long and self._attached.is_current:
+            shedding.check(Work.REPLAY)
 
     async def run(self, starts: dict[str, int], strict: bool) -> None:
         """Write the entries that the log has for this connection until nothing is left, then go live.

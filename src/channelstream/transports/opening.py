@@ -49,6 +49,7 @@ class SocketOpener:
 
         Raises:
             BadHandshake, BadRequest, Forbidden, NotAcceptable: the request is faulty, or not allowed.
+            Overloaded: the process sheds load.
         """
         if b"websocket" not in head.upgrades:
             return None
@@ -58,6 +59,7 @@ class SocketOpener:
         handshake = accept(head.headers)
         self._streams.policy.check_transport(head)
         self._streams.policy.check_origin(head.headers)
+        self._admission.check_load(head)
         return TakeOver(partial(self._open_websocket, entrance, handshake, head))
 
     def _open_websocket(
@@ -88,7 +90,12 @@ class SocketOpener:
         )
 
     def event_stream(self, head: RequestHead) -> TakeOver:
-        """Return what opens an event stream; if it is refused, the handler of the route says why."""
+        """Return what opens an event stream; if it is refused, the handler of the route says why.
+
+        Raises:
+            Overloaded: the process sheds load.
+        """
+        self._admission.check_load(head)
         return TakeOver(partial(self._open_event_stream, head))
 
     def _open_event_stream(self, head: RequestHead, http: Detachable) -> None:

@@ -70,6 +70,7 @@ class StreamHandlers:
         """
         query = request.arguments
         callback = check_callback(query["callback"]) if "callback" in query else None
+        self._admission.check_load(request.head)
         await self._admission.take_over(query, Framing.POLL)
         await request.read(POLL_BODY_BYTES)
         connection = await self._admission.take_over(query, Framing.POLL)

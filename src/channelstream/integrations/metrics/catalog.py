@@ -64,6 +64,9 @@ class Metrics(Enum):
     )
     engine_errors = Metric("counter", ("operation",), "Calls that failed since the engine was out of reach.")
     auth_refused = Metric("counter", ("reason",), "API calls refused for their address or signature.")
+    shed = Metric(
+        "counter", ("what",), "What was refused since the process sheds load: connection, stream or replay."
+    )
     http_requests = Metric(
         "counter",
         ("route", "status"),

@@ -85,6 +85,7 @@ class Collector:
             Metrics.deliveries: [({}, node.hub.deliveries)],
             Metrics.slow_clients: [({}, node.stalls)],
             Metrics.slow_turns: [({}, self._loop.slow_turns)],
+            Metrics.shed: _labelled(node.shedding.refused, "what"),
             Metrics.log_bytes: [] if log_bytes is None else [({}, log_bytes)],
             Metrics.ready: [({}, not node.unready_reason)],
             Metrics.build_info: [({"version": __version__, "engine": node.engine_name}, 1)],

@@ -1,0 +1,47 @@
+"""The memory of the process, and the limit of its cgroup."""
+
+from pathlib import Path
+
+import pytest
+
+from channelstream.load_monitor import default_bound_bytes
+from channelstream.memory import cgroup_limit_bytes, resident_bytes
+
+
+def limit(directory: Path, group: str, **limits: str) -> int:
+    """Return the limit of a process in a group; `limits` are those of the groups by their names, root is the outermost."""
+    (directory / "of_process").write_text(group)
+    for name, text in limits.items():
+        folder = directory / "tree" / name.removeprefix("root").replace("_", "/")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.max").write_text(text)
+    return cgroup_limit_bytes(directory / "of_process", directory / "tree")
+
+
+def test_the_process_has_memory() -> None:
+    assert resident_bytes() > 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("group", "limits", "expected"),
+    [
+        ("0::/\n", {"root": "1000\n"}, 1000),
+        ("0::/system/unit\n", {"system_unit": "1000\n", "system": "max\n"}, 1000),
+        ("0::/system/unit\n", {"system_unit": "2000\n", "system": "1000\n"}, 1000),
+        ("0::/system/unit\n", {"system_unit": "max\n"}, 0),
+        ("0::/../other\n", {"root": "1000\n"}, 0),
+        ("4:memory:/old\n", {"old": "1000\n"}, 0),
+    ],
+)
+def test_the_smallest_limit_around_a_process_counts(
+    tmp_path: Path, group: str, limits: dict[str, str], expected: int
+) -> None:
+    assert limit(tmp_path, group, **limits) == expected
+
+
+def test_a_system_without_cgroups_has_no_limit(tmp_path: Path) -> None:
+    assert cgroup_limit_bytes(tmp_path / "none", tmp_path) == 0
+
+
+def test_workers_divide_the_limit() -> None:
+    assert [default_bound_bytes(*each) for each in ((1000, 1), (1000, 3), (0, 3))] == [900, 300, 0]
