@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.doctor.report import PATIENT, SECRETS, Doctor, configured, made_certificate, texts
+from tests.cli.test_diagnosis import answering, http
 from tests.conftest import RUNNING, SECRET, RunningServer, StartServer
 from tests.e2e.clocks import SHIFTED
 from tests.fleet import Fleet
@@ -47,6 +48,22 @@ def test_a_server_that_does_not_run_is_found_once(doctor: Doctor) -> None:
         report = doctor("-p", str(port.number))
     assert [found[:2] for found in report.findings] == [("fault", "probes")]
     assert report.has("fault", "probes", f"nothing listens at http://127.0.0.1:{port.number}")
+
+
+@pytest.mark.parametrize(
+    ("body", "check", "text"),
+    [
+        ("x" * (service.ANSWER_BYTES + 1), "probes", "with more than"),
+        ("ok", "signed call", "its answer to /connect has another form"),
+        ("<html>", "probes", "is not a channelstream server"),
+    ],
+    ids=["long", "ok", "html"],
+)
+def test_another_program_is_named(doctor: Doctor, body: str, check: str, text: str) -> None:
+    """Whatever it answers, no traceback follows, and what is read of it has a bound."""
+    with answering(http("200 OK", body)) as port:
+        report = doctor("-p", str(port))
+    assert report.has("fault", check, text)
 
 
 def test_another_secret_is_found_once(doctor: Doctor, one_node: RunningServer) -> None:

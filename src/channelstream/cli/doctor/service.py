@@ -18,6 +18,8 @@ from channelstream.config import Settings
 from channelstream.engines.factory import is_shared
 from channelstream.errors import ConfigError, RequestFailed
 
+ANSWER_BYTES = 8 << 20
+"""Longest answer that is read; the metrics of very many workers are shorter."""
 DATE_S = 1.0
 """The header Date has whole seconds."""
 NOTICED_SKEW_S = 5.0
@@ -53,13 +55,29 @@ async def _request(
         headers["x-forwarded-proto"] = "https"
     reach = reach_of(server)
     try:
-        return await reach.http.request(method, server.url + path, headers=headers, **parts)
+        async with reach.http.stream(method, server.url + path, headers=headers, **parts) as answer:
+            return await _whole(answer, server, path)
     except ConfigError as error:
         raise RequestFailed(str(error)) from error
     except (httpx.HTTPError, OSError) as error:
         raise RequestFailed(diagnosis.no_answer(server.url, server.where, error)) from error
     finally:
         await reach.close()
+
+
+async def _whole(answer: httpx.Response, server: Server, path: str) -> httpx.Response:
+    """Return an answer with its body, and of its headers those that are read.
+
+    Raises:
+        RequestFailed: the body is too long.
+    """
+    body = bytearray()
+    async for part in answer.aiter_bytes():
+        body += part
+        if len(body) > ANSWER_BYTES:
+            raise RequestFailed(f"{server.where} answered {path} with more than {ANSWER_BYTES} bytes")
+    headers = {name: answer.headers[name] for name in ("date", "location") if name in answer.headers}
+    return httpx.Response(answer.status_code, headers=headers, content=bytes(body))
 
 
 def has_public_address(subject: Subject) -> bool:
