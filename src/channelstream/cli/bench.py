@@ -77,7 +77,11 @@ def _parser() -> OneLineParser:
     )
     parser.add_argument("--list", action="store_true", help="Print the scenarios.")
     parser.add_argument("--pid", metavar="PID", help="The server's process, to measure CPU and memory.")
-    parser.add_argument("--no-reference", action="store_true", help="Do not measure the reference server.")
+    parser.add_argument(
+        "--no-reference",
+        action="store_true",
+        help="Do not measure the reference: a minimal server measured in the same run.",
+    )
     load = parser.add_argument_group("Load (overrides that of a scenario)")
     load.add_argument("--transport", choices=("ws", "sse", "poll"), help="How clients listen [ws].")
     for name, (flag, metavar, sentence, *_) in (_INTEGERS | _NUMBERS).items():

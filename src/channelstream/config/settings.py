@@ -112,7 +112,9 @@ class Settings:
     secret: str = _access.option(
         "secret", Text(), "The key with which applications sign requests.", short="-s", secret=True
     )
-    admin_user: str = _access.option("admin", Text(), "The user name for signing in to /admin.")
+    admin_user: str = _access.option(
+        "admin", Text(), "The user name of the sign-in form; with HTTP Basic any name is accepted."
+    )
     admin_secret: str = _access.option(
         "admin_secret", Text(), "The password for signing in to /admin.", short="-a", secret=True
     )

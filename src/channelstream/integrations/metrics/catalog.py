@@ -70,7 +70,7 @@ class Metrics(Enum):
     http_requests = Metric(
         "counter",
         ("route", "status"),
-        "Answered HTTP requests; route is the path in the table, other for pages and unknown paths.",
+        "Answered HTTP requests by call, stream or probe; other: pages, /metrics and unknown paths.",
     )
     ready = Metric("gauge", (), "1 if /readyz answers 200.")
     build_info = Metric("gauge", ("version", "engine"), "1, with the version and the engine.")
