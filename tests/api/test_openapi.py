@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from channelstream.api import answers, schemas
+from channelstream.api.endpoints import ENDPOINTS as SERVED
 from channelstream.api.openapi import REFUSALS, document
 from channelstream.api.stream_docs import REFUSALS as STREAM_REFUSALS
 from channelstream.api.table import Auth, Endpoint
@@ -209,6 +210,19 @@ def test_examples_and_defaults_are_good(api: dict[str, Any]) -> None:
     ]
     assert len(shown) > 20
     assert [(value, node) for value, node in shown if not conforms(api, value, node)] == []
+
+
+def test_offered_messages_can_be_sent_again() -> None:
+    """The body that the explorer offers keeps to its schema, and has no uuid of a sent message and no time."""
+    served = json.loads(json.dumps(document(SERVED, "1.2.3")))
+    for method, given in (
+        ("post", {"user", "channel", "message"}),
+        ("patch", {"uuid", "channel", "message"}),
+    ):
+        media = served["paths"]["/message"][method]["requestBody"]["content"]["application/json"]
+        assert media["example"].keys() == given
+        assert conforms(served, media["example"], media["schema"]["oneOf"][0])
+    assert {"uuid", "timestamp"} <= served["components"]["schemas"]["MessageBody"]["properties"].keys()
 
 
 def test_descriptions_are_not_indented(api: dict[str, Any]) -> None:

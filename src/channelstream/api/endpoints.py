@@ -1,6 +1,7 @@
 """The table of all API endpoints. Routing, access control and the OpenAPI document read it."""
 
 from channelstream.api import answers, channels, connections, messages, schemas, users
+from channelstream.api.fields import EXAMPLE_ID
 from channelstream.api.table import Auth, Endpoint
 from channelstream.apps.principal import Right
 
@@ -51,6 +52,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         summary="Send messages",
         description="Sends one message, or a list that one invalid item refuses. A message whose `uuid` is still in the "
         "log, or a request with the same `Idempotency-Key`, is answered as before and not delivered again.",
+        # No uuid: a second press of the button would be a repeat.
+        example={"user": "ann", "channel": "news", "message": {"text": "Hello, all"}},
     ),
     Endpoint(
         path="/message",
@@ -62,6 +65,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         response=answers.EditAnswer,
         summary="Edit messages",
         description="Sends an edit to the subscribers of the channel and changes the message in the visible history.",
+        # No times: those of an example would become the times of the message.
+        example={"uuid": EXAMPLE_ID, "channel": "news", "message": {"text": "Hello, everybody"}},
     ),
     Endpoint(
         path="/message",

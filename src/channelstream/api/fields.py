@@ -44,6 +44,8 @@ class TextRule:
 _CONN_ID = TextRule(normalize_conn_id, f"Must be 1 to {MAX_CONN_ID} visible characters.")
 _UUID_RULE = TextRule(normalize_uuid, "Not a valid UUID.")
 _DATETIME = TextRule(timestamps.normalize, "Not a valid datetime.")
+EXAMPLE_ID = "2f6b5c1e-96a5-4a0e-8a39-6fd0a0d8f3c4"
+"""The uuid of a message in examples."""
 NULL_IS_ABSENT = Meta(extra={"null_is_absent": True})
 
 UserName = Annotated[str, Meta(min_length=1, max_length=512, description="Name of a user.", examples=["ann"])]
@@ -63,7 +65,7 @@ MessageId = Annotated[
     str,
     Meta(
         description="UUID of the message, in any spelling.",
-        examples=["2f6b5c1e-96a5-4a0e-8a39-6fd0a0d8f3c4"],
+        examples=[EXAMPLE_ID],
         extra={"rule": _UUID_RULE},
         extra_json_schema={"format": "uuid"},
     ),

@@ -106,7 +106,7 @@ def _operation(row: Endpoint, method: str, schemas: dict[int, _Json]) -> _Json:
         "responses": {"200": _success(row, schemas), **dict(_refusal_refs(row, has_body))},
     }
     if has_body:
-        operation["requestBody"] = _content(_one_or_many(row, schemas[id(row.request)]))
+        operation["requestBody"] = _content(_one_or_many(row, schemas[id(row.request)]), row.example)
     if row.auth is Auth.NONE:
         operation["security"] = []
     return operation
@@ -127,8 +127,9 @@ def _one_or_many(row: Endpoint, schema: _Json) -> _Json:
     return {"oneOf": [schema, {"type": "array", "items": schema}]} if row.many else schema
 
 
-def _content(schema: _Json) -> _Json:
-    return {"content": {"application/json": {"schema": schema}}}
+def _content(schema: _Json, example: Any = None) -> _Json:
+    shown = {} if example is None else {"example": example}
+    return {"content": {"application/json": {"schema": schema, **shown}}}
 
 
 def _refusal_refs(row: Endpoint, has_body: bool) -> Iterator[tuple[str, _Json]]:

@@ -33,6 +33,7 @@ class Endpoint:
         auth: the scheme of its callers.
         right: what its callers must have; None for calls that need no credentials.
         query: names of the query parameters that the handler reads.
+        example: the body that the API explorer offers; None means one with every field of the schema.
     """
 
     path: str
@@ -46,3 +47,4 @@ class Endpoint:
     auth: Auth = Auth.SIGNED
     right: Right | None = None
     query: tuple[str, ...] = ()
+    example: Any = None
