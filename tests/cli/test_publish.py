@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -84,6 +85,27 @@ def test_refusal(server: Remembering, capsys: pytest.CaptureFixture[str]) -> Non
     assert "/message answered 422: [{" in line
     assert "hunter2" not in line
     assert server.requests[0][1]["x-channelstream-secret"] not in line
+
+
+def test_warns_of_a_file_that_is_not_read(
+    server: Remembering,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """A refused signature may come from a secret in a channelstream.ini that was not named; a named one warns of nothing."""
+    monkeypatch.chdir(tmp_path)
+    Path("channelstream.ini").write_text("[channelstream]\nsecret = mine\n")
+    server.status = 401
+    argv = ["publish", "--url", server.url, "-c", "news", "hi"]
+    assert main(argv, {}) == 1
+    warning, refusal = capsys.readouterr().err.splitlines()
+    assert warning == (
+        "warning: channelstream.ini is here and was not read: name it with -i channelstream.ini"
+    )
+    assert "/message answered 401" in refusal
+    assert main([*argv, "-i", "channelstream.ini"], {}) == 1
+    assert "was not read" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

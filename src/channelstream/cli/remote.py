@@ -1,6 +1,7 @@
 """Calls of a running server by the client commands: its address, signed requests, error texts."""
 
 import ssl
+import sys
 from argparse import Namespace
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -125,9 +126,12 @@ def add_server_flags(parser: OneLineParser) -> None:
 
 
 def settings_of(arguments: Namespace, environ: Mapping[str, str]) -> Settings:
-    """Return the settings from parsed arguments, environment and file."""
+    """Return the settings from parsed arguments, environment and file; warnings about them go to stderr."""
     file = getattr(arguments, "ini", None)
-    return load(Flags(file, given_flags(arguments)), environ).settings
+    loaded = load(Flags(file, given_flags(arguments)), environ)
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return loaded.settings
 
 
 def server_of(arguments: Namespace, environ: Mapping[str, str]) -> Server:
