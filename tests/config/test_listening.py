@@ -29,6 +29,16 @@ def test_announcements() -> None:
     assert len(list(announcements(Settings()))) == 2
 
 
+def test_announces_who_may_read_metrics_without_credentials() -> None:
+    """Where `metrics_port` serves them: everybody who reaches it, or the addresses of `metrics_allow`."""
+    open_to_all = Settings(demo=False, metrics_host="::1", metrics_port=9100)
+    assert list(announcements(open_to_all))[1:] == [
+        "metrics at http://[::1]:9100/metrics, without credentials, for everybody who reaches the port"
+    ]
+    *_, line = announcements(Settings(metrics_port=9100, metrics_allow=("10.0.0.0/8",)))
+    assert line.endswith("without credentials, for the addresses of metrics_allow")
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "said"),
     [

@@ -34,3 +34,25 @@ def test_tls_files(certificate: tuple[str, str]) -> None:
     assert list(problems(Settings(ssl_certfile=certificate[0], ssl_keyfile=certificate[1]))) == []
     faults = list(problems(Settings(ssl_keyfile="none.pem")))
     assert [fault.split(":")[0] for fault in faults] == ["ssl_keyfile", "ssl_keyfile"]
+
+
+@pytest.mark.parametrize(
+    ("host", "metrics_host"), [("127.0.0.1", "127.0.0.1"), ("", "127.0.0.1"), ("::1", "::")]
+)
+def test_one_port_for_two_listeners(host: str, metrics_host: str) -> None:
+    """`metrics_port` must differ from `port` where the addresses are not two of the machine."""
+    secrets = {"secret": "random-1", "admin_secret": "random-2"}
+    settings = Settings(host=host, port=9000, metrics_host=metrics_host, metrics_port=9000, **secrets)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"^metrics_port: 9000 is the same as port; take another one$"):
+        check_safety(settings)
+
+
+@pytest.mark.parametrize("settings", [
+    Settings(port=9000, metrics_port=9001),
+    Settings(port=0, metrics_port=0),
+    Settings(port=9000, metrics_port=9000, unix_socket="/run/c.sock"),
+    Settings(host="::1", port=9000, metrics_port=9000),
+])  # fmt: skip
+def test_two_listeners_at_two_addresses(settings: Settings) -> None:
+    """Two ports, no port, a unix socket, or two addresses."""
+    check_safety(settings)

@@ -34,6 +34,11 @@ def announcements(settings: Settings) -> Iterator[str]:
     yield f"running on {where} (Ctrl-C ends it)"
     if settings.serves_demo:
         yield f"demo at {address_of(settings)}/demo, admin at {address_of(settings)}/admin"
+    if settings.metrics_port:
+        readers = (
+            "the addresses of metrics_allow" if settings.metrics_allow else "everybody who reaches the port"
+        )
+        yield f"metrics at {_metrics_address(settings)}/metrics, without credentials, for {readers}"
 
 
 def refusal(settings: Settings, error: OSError) -> CannotListen | ConfigError:
@@ -49,9 +54,13 @@ def refusal(settings: Settings, error: OSError) -> CannotListen | ConfigError:
 
 def metrics_refusal(settings: Settings, error: OSError) -> CannotListen:
     """Return the error to raise if `metrics_host` and `metrics_port` cannot be used."""
-    host = settings.metrics_host
-    where = f"http://{f'[{host}]' if ':' in host else host}:{settings.metrics_port}"
+    where = _metrics_address(settings)
     return CannotListen(f"metrics_port: cannot listen on {where}: {_reason(error)}; take another one")
+
+
+def _metrics_address(settings: Settings) -> str:
+    host = settings.metrics_host
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.metrics_port}"
 
 
 def _unix_refusal(path: str, error: OSError) -> CannotListen | ConfigError:

@@ -12,6 +12,10 @@ PUBLIC_SECRETS = frozenset({"", "secret", "admin_secret", "YOURSECRET", "YOURADM
 """Default secrets of both generations, and those of the first one's sample file: they are public."""
 
 
+ALL_ADDRESSES = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - it is compared
+"""Hosts that mean every address of the machine."""
+
+
 def check_safety(settings: Settings) -> None:
     """Refuse settings that would give anyone access, or cannot work.
 
@@ -27,6 +31,7 @@ def problems(settings: Settings) -> Iterator[str]:
     yield from _public_secrets(settings)
     yield from _tls(settings)
     yield from _workers(settings)
+    yield from _ports(settings)
 
 
 def _public_secrets(settings: Settings) -> Iterator[str]:
@@ -75,3 +80,12 @@ def _workers(settings: Settings) -> Iterator[str]:
             f"workers: {settings.workers} processes cannot share unix_socket {settings.unix_socket!r}; "
             "set host and port instead, or workers = 1"
         )
+
+
+def _ports(settings: Settings) -> Iterator[str]:
+    """Refuse one port for two listeners, except at two addresses of the machine."""
+    if settings.unix_socket or not settings.metrics_port or settings.metrics_port != settings.port:
+        return
+    hosts = {settings.host, settings.metrics_host}
+    if len(hosts) == 1 or hosts & ALL_ADDRESSES:
+        yield f"metrics_port: {settings.metrics_port} is the same as port; take another one"
