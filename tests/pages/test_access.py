@@ -131,3 +131,13 @@ def test_a_made_up_ticket_opens_nothing(browser: Client) -> None:
     browser.cookies.clear()
     browser.cookies["auth_tkt"] = ticket + "x"
     assert browser.get("/admin").status_code == 302
+
+
+@pytest.mark.parametrize(
+    "path", ["/admin/admin.json", "/openapi.json", "/metrics", "/admin", "/admin/sign_in"]
+)
+def test_no_header_is_sent_twice(browser: Client, path: str) -> None:
+    """Refusals have the security headers and those of every answer, each once."""
+    names = [name.lower() for name, _ in browser.get(path).headers.multi_items()]
+    assert "x-content-type-options" in names
+    assert sorted(names) == sorted(set(names))

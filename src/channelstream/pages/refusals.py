@@ -27,7 +27,11 @@ def error_response(error: ChannelstreamError, headers: Mapping[str, str] | None 
     """Return the answer for an error, with the security headers. `headers` replace them, or are added."""
     answer = refusal(error)
     fields = {name.decode(): value.decode() for name, value in answer.fields()}
-    return Response(answer.body, answer.status, {**HEADERS, **fields, **(headers or {})})
+    # A name has no case: in two spellings the answer would have the field twice.
+    merged = {
+        name.lower(): value for part in (HEADERS, fields, headers or {}) for name, value in part.items()
+    }
+    return Response(answer.body, answer.status, merged)
 
 
 def json_errors(app: App, cors: Callable[[Scope], Sequence[Header]]) -> App:
