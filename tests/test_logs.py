@@ -200,3 +200,8 @@ def test_requests_leave_nothing_secret_or_personal_in_the_log(start_server: Any)
     assert log.count("/admin/") > 5
     secret = ("personal", signature.rpartition(".")[2], server.secret, server.admin_secret)
     assert [text for text in secret if text in log] == [], log
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 streams"), (1, "1 stream"), (2, "2 streams")])
+def test_a_number_agrees_with_its_noun(number: int, text: str) -> None:
+    assert logs.counted(number, "stream") == text

@@ -134,3 +134,13 @@ def configure(settings: Settings) -> None:
     root.setLevel("DEBUG" if settings.debug else settings.log_level.upper())
     # The demo calls the API by httpx, which would log every message.
     logging.getLogger("httpx").setLevel(logging.NOTSET if settings.debug else logging.WARNING)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, whose plural ends with s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def stopping(streams: int, within_s: float) -> str:
+    """Return the line with which a server begins to stop."""
+    return f"stopping: closing {counted(streams, 'stream')}, within {within_s:g} s"

@@ -16,7 +16,7 @@ from typing import Any
 import uvloop
 from starlette.requests import Request
 
-from channelstream import __version__
+from channelstream import __version__, logs
 from channelstream.admin.panel import Panel
 from channelstream.admin.sampler import Sampler
 from channelstream.api import openapi
@@ -142,7 +142,7 @@ class Server:
         finally:
             if self.has_started:
                 within_s = self._settings.drain_spread_s + self._settings.drain_timeout_s
-                logger.info("stopping: closing %d streams, within %g s", self.streams.sockets, within_s)
+                logger.info("%s", logs.stopping(self.streams.sockets, within_s))
             await self._shut_down()
             if self.has_started:
                 logger.info("stopped")
@@ -201,7 +201,7 @@ class Server:
         await self._load.stop()
         await self._in_drain(self._drained())
         if left := self.streams.sockets:
-            logger.warning("dropping %d streams that have not closed in time", left)
+            logger.warning("dropping %s, not closed in time", logs.counted(left, "stream"))
         await self._http_server.abort()
         # Late: a probe sees the drain on this port.
         self.scraper.siblings.close()

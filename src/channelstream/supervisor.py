@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
+from channelstream import logs
 from channelstream.config import Settings
 from channelstream.config.listening import announcements, metrics_refusal, refusal
 from channelstream.integrations.metrics.siblings import Worker
@@ -343,7 +344,7 @@ class Supervisor:
     def _signalled(self, receiver: socket.socket, _kept_open: socket.socket) -> None:
         for number in receiver.recv(64):
             if self._code is None:
-                logger.info("stopping %d workers", sum(1 for slot in self._slots if slot.pid))
+                logger.info("stopping %s", logs.counted(sum(1 for slot in self._slots if slot.pid), "worker"))
                 self._stop(0)
             elif number == signal.SIGINT:
                 self._signal_workers(signal.SIGINT)
