@@ -142,7 +142,15 @@ def test_a_stopped_process_is_no_slow_turn(start_server: Any) -> None:
     eventually(pauses, "no pause is reported")
     document = server.request("GET", "/admin/admin.json").json()
     assert document["pauses"] >= 1
-    assert document["latest_slow_turns"][0].keys() == {"at", "ms", "cause", "cpu_ms", "collector_ms", "stack"}
+    assert document["latest_slow_turns"][0].keys() == {
+        "at",
+        "ms",
+        "cause",
+        "cpu_ms",
+        "collector_ms",
+        "is_pause",
+        "stack",
+    }
     assert "the process did not run for " in server.log()
 
 

@@ -57,7 +57,7 @@ class Cause(StrEnum):
     OTHER_THREAD = "held up by another thread"
     BLOCKED = "blocked in a call"
     NO_PROCESSOR = "no processor was free"
-    STOPPED = "it was stopped"
+    STOPPED = "it was stopped, or the machine gave it no time"
 
     @property
     def is_slow_turn(self) -> bool:
@@ -131,6 +131,7 @@ class SlowTurn:
             "at": stamp(self.at_s),
             "ms": round(1000 * self.took_s, 1),
             "cause": self.cause.value,
+            "is_pause": not self.cause.is_slow_turn,
             "cpu_ms": round(1000 * self.spent.loop_cpu_s, 1),
             "collector_ms": round(1000 * self.spent.collector_s, 1),
             "stack": self.stack,

@@ -51,7 +51,7 @@ async function showTurns() {
   if (rows) fill("turns", rows.map(turnRow), { none: "None was slow." });
 }
 
-function turnRow({ at, ms, cpu_ms: cpu, cause, stack }) {
+function turnRow({ at, ms, cpu_ms: cpu, cause, is_pause: isPause, stack }) {
   return element(
     "tr",
     {},
@@ -59,7 +59,7 @@ function turnRow({ at, ms, cpu_ms: cpu, cause, stack }) {
     cell("number", number(ms)),
     cell("number", number(cpu)),
     cell("", cause),
-    cell("id", stack),
+    cell("id", isPause ? "–" : stack),
   );
 }
 
