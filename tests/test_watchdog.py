@@ -198,6 +198,13 @@ def test_lines_are_limited() -> None:
     assert not limit.admits(60.5)
 
 
+@pytest.mark.parametrize("cause", Cause)
+def test_a_row_says_whether_it_is_a_pause(cause: Cause) -> None:
+    """The functions of a pause did not cause it: the admin page does not show them."""
+    is_pause = cause in {Cause.STOPPED, Cause.NO_PROCESSOR}
+    assert SlowTurn(0.0, 0.3, cause, spent(), "a.b:1").row()["is_pause"] is is_pause
+
+
 def test_kept_items_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
     """Any number are counted; the last ones are kept, and few are logged. Pauses take no place of slow turns."""
     dog = Watchdog(SLOW_S)
