@@ -16,6 +16,7 @@ from channelstream.core.events import Event
 from channelstream.engines.local_log import LocalLog
 from channelstream.engines.members import Member
 from channelstream.engines.sqlite import SqliteEngine
+from channelstream.engines.staged import Staged
 from channelstream.engines.unwritten import Unwritten
 from channelstream.service.locks import Locks
 from channelstream.transports.attachment import Attachment
@@ -96,7 +97,7 @@ def test_messages_to_a_client_that_left_are_found(monkeypatch: pytest.MonkeyPatc
 
 def test_a_message_that_is_accepted_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a pending write does not count yet."""
-    monkeypatch.setattr(LocalLog, "_staged_about", lambda _log, _event: [])
+    monkeypatch.setattr(Staged, "about", lambda _staged, _event: [])
     with pytest.raises(Failure, match="accepted twice"):
         ways("diskless", ("publish", "publish"), is_connected=True)
 
@@ -108,7 +109,7 @@ def test_a_message_that_is_accepted_again_while_it_is_deleted_is_found(
     known = LocalLog._known
 
     def without_deletions(log: LocalLog, event: Event) -> list[Event]:
-        held = log._staged_about(event)
+        held = log.staged.about(event)
         return [each for each in known(log, event) if each not in held]
 
     monkeypatch.setattr(LocalLog, "_known", without_deletions)
