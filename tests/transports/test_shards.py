@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from tests.engines.redis.nodes import take_out_of_reach
 from tests.redis_server import RedisServer, running_redis
 from tests.waiting import soon
 
@@ -297,18 +298,7 @@ def shards_of(node: Node) -> list[Any]:
 
 def put_out_of_reach(node: Node, index: int) -> Callable[[], None]:
     """Break a node's link with a shard, until the returned function is called."""
-    shard = shards_of(node)[index]
-    establish = shard.establish
-
-    async def unreachable() -> None:
-        raise Unavailable("It is out of reach.")
-
-    def mend() -> None:
-        shard.establish = establish
-
-    shard.establish = unreachable
-    shard.client._link.abandon("the test cuts it")
-    return mend
+    return take_out_of_reach(shards_of(node)[index])
 
 
 class Listening(Client):
