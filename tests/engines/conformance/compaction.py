@@ -18,6 +18,7 @@ from tests.engines.conformance.lab import (
     uuids,
 )
 
+from channelstream.core.compaction import MAX_EXCLUDED
 from channelstream.core.events import (
     Event,
     Message,
@@ -282,3 +283,18 @@ def test_a_replay_never_has_a_superseded_text(lab: Lab, seed: int) -> None:
     for entry in lab.channel("a").history.entries:
         whole = [event for event in accepted if event.only is None]
         assert getattr(entry.event, "payload", b"") == newest(whole, entry.event.uuid, "")
+
+
+def test_a_message_edited_for_many_users_is_lost_for_the_others(lab: Lab) -> None:
+    """A client that resumes from before is sent the loss; one that has had the message misses nothing."""
+    lab.connect("ann", "a")
+    start = lab.head()
+    lab.publish(message("m0"), message("m1"), message("m2"))
+    first, second, *_ = lab.numbers()
+    lab.publish(edit("m1", only=frozenset(map(str, range(MAX_EXCLUDED)))))
+    before = lab.replay("zoe", 3, a=start)
+    assert (uuids(before), before.lost) == (["m0", "m1", "m2"], frozenset())
+    lab.publish(edit("m1", only=frozenset({"one more"})))
+    assert lab.replay("zoe", 3, a=first).lost == {"a"}
+    after = lab.replay("zoe", 1, a=second)
+    assert (uuids(after), after.lost) == (["m2"], frozenset())

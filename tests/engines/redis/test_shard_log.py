@@ -36,24 +36,6 @@ def test_a_log_that_expired_stays_lost_when_it_is_used_again(
     with_one_shard(life)
 
 
-def test_a_message_edited_for_many_users_is_lost_for_the_others(with_one_shard: Any) -> None:
-    """A client that resumes from before is sent the loss; one that has had the message misses nothing."""
-
-    async def life(nodes: Nodes) -> None:
-        engine, _ = await nodes.node()
-        await engine.configure({"a": {}})
-        await engine.publish([message("m0"), message("m1"), message("m2")])
-        await engine.publish([edit("m1", only=frozenset(map(str, range(1000))))])
-        before = await engine.replay("zoe", {"a": 0}, 3)
-        assert (uuids(before), before.lost) == (["m0", "m1", "m2"], frozenset())
-        await engine.publish([edit("m1", only=frozenset({"one more"}))])
-        assert (await engine.replay("zoe", {"a": 1}, 3)).lost == {"a"}
-        after = await engine.replay("zoe", {"a": 2}, 1)
-        assert (uuids(after), after.lost) == (["m2"], frozenset())
-
-    with_one_shard(life)
-
-
 def test_a_log_of_deleted_messages_is_whole(redis: RedisServer, with_one_shard: Any) -> None:
     """Deletions leave a stream without older entries, which has not expired."""
 
