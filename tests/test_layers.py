@@ -36,7 +36,7 @@ LAYERS = (
         "integrations",
     },
     {"admin", "demo", "explorer"},
-    {"site"},
+    {"site", "descriptors"},
     {"server"},
     {"supervisor"},
     {"bench"},

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import os
-import resource
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -35,6 +34,7 @@ from channelstream.core.format import Format
 from channelstream.core.hub import Hub
 from channelstream.core.policy import Policy
 from channelstream.core.registry import RegistryLimits
+from channelstream.descriptors import sockets_allowed
 from channelstream.draining import close_streams, spread_streams
 from channelstream.engines.factory import Parts, make_engine
 from channelstream.engines.local_log import Lifetimes
@@ -42,12 +42,11 @@ from channelstream.errors import BadSignature, CannotListen, Forbidden
 from channelstream.health import health_routes
 from channelstream.housekeeping import Housekeeping
 from channelstream.http.asgi import RouterApp, ScopeRequest
-from channelstream.http.listener import ACCEPTS_AT_ONCE, Listener
+from channelstream.http.listener import Listener
 from channelstream.http.router import Router
-from channelstream.http.shared import SPARE_SOCKETS, HttpServer, HttpSettings
+from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.integrations.metrics.collect import Collector
 from channelstream.integrations.metrics.meter import CountedAuth, Meter
-from channelstream.integrations.metrics.port import MAX_SOCKETS as METRICS_SOCKETS
 from channelstream.integrations.metrics.port import MetricsPort
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.integrations.metrics.siblings import Worker
@@ -64,10 +63,6 @@ from channelstream.transports.streams import Streams
 from channelstream.watchdog import Watchdog
 from channelstream.wire.protocols import PROTOCOLS, Protocols
 
-DESCRIPTORS_FOR_US = 64
-"""Descriptors that the process itself needs: logs, the loop, the files or links of the engine."""
-ADDRESSES = 2
-"""Addresses of a host at which a port listens: of IPv4 and of IPv6."""
 UNMEASURED_ENGINES = {"memory"}
 """It answers from memory and never fails: to measure its calls would only cost the time of each."""
 RECONNECT_WAIT_S = 30.0
@@ -370,31 +365,14 @@ def _stream_settings(settings: Settings) -> StreamSettings:
 
 
 def _http_settings(settings: Settings) -> HttpSettings:
-    descriptors = _descriptors(settings)
-    if settings.max_connections > descriptors:
-        logger.warning("max_connections is reduced to %d: the process may not open more sockets", descriptors)
+    most = sockets_allowed(settings)
+    if settings.max_connections > most:
+        logger.warning("max_connections is reduced to %d: the process may not open more sockets", most)
     return HttpSettings(
-        max_sockets=min(settings.max_connections or descriptors, descriptors),
+        max_sockets=min(settings.max_connections or most, most),
         head_bytes=settings.max_head_bytes,
         head_timeout_s=settings.head_timeout_s,
         body_timeout_s=settings.body_timeout_s,
         keep_alive_s=settings.keep_alive_s,
         access_log=settings.debug,
     )
-
-
-def _descriptors(settings: Settings) -> int:
-    """Raise the limit of open descriptors as far as allowed; return the number of sockets that it admits."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(1, hard - reserved_descriptors(settings))
-
-
-def reserved_descriptors(settings: Settings) -> int:
-    """Return how many descriptors are kept for what does not count as a connection of the server.
-
-    That is the process itself, its ports with the sockets that they refuse, and scrapes between workers.
-    """
-    of_port = ADDRESSES * ACCEPTS_AT_ONCE + SPARE_SOCKETS
-    of_metrics = of_port + METRICS_SOCKETS if settings.metrics_port else 0
-    return DESCRIPTORS_FOR_US + of_port + of_metrics + 2 * (settings.workers - 1)

@@ -11,9 +11,9 @@ from tests.redis_server import free_ports
 from tests.waiting import eventually
 
 from channelstream.config import Settings
+from channelstream.descriptors import reserved_descriptors
 from channelstream.http.shared import SPARE_SOCKETS
 from channelstream.integrations.metrics.port import MAX_SOCKETS
-from channelstream.server import reserved_descriptors
 
 ADMIN = ("admin", ADMIN_SECRET)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
-from channelstream.server import DESCRIPTORS_FOR_US
+from channelstream.descriptors import DESCRIPTORS_FOR_US
 
 SQLITE = "sqlite:///"
 OTHERS_READ, OTHERS_WRITE, GROUP_WRITES = stat.S_IROTH, stat.S_IWOTH, stat.S_IWGRP
