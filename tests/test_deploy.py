@@ -1,6 +1,5 @@
 """The files of `examples/deploy`: they fit the server's options, one another, and the documents."""
 
-import os
 import re
 import shlex
 import shutil
@@ -160,22 +159,18 @@ def test_redis_accepts_the_command_of_compose(tmp_path: Path) -> None:
         server.kill()
 
 
-def test_the_probes_of_unit_and_compose_are_paths_of_the_server() -> None:
+def test_the_probe_of_compose_is_a_path_of_the_server() -> None:
     """At its default port."""
     paths = {route.path for route in health_routes(build(Settings()).node)}
-    for text in (COMPOSE, unit()["Service"]["Environment"]):
-        [(port, path)] = re.findall(r"http://127\.0\.0\.1:(\d+)(/\w+)", text)
-        assert (int(port), path in paths) == (Settings().port, True)
+    [(port, path)] = re.findall(r"http://127\.0\.0\.1:(\d+)(/\w+)", COMPOSE)
+    assert (int(port), path in paths) == (Settings().port, True)
 
 
-def test_the_unit_does_not_wait_for_a_server_that_has_ended() -> None:
-    """Its restart would be late otherwise."""
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    command = shlex.split(unit()["Service"]["ExecStartPost"].removeprefix("-").replace("$$", "$"))
-    environment = {"MAINPID": str(ended.pid), "READY": "http://127.0.0.1:1/readyz", "PATH": os.defpath}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=9, check=False)
-    assert "kill" in done.stderr  # No such process.
+def test_the_unit_waits_for_the_report_of_the_server() -> None:
+    """And for no program that asks it at an address of its own."""
+    service = unit()["Service"]
+    assert service["Type"] == "notify"
+    assert "ExecStartPost" not in service
 
 
 def test_the_unit_starts_and_stops_the_server(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ LAYERS = (
         "health",
         "load_monitor",
         "draining",
+        "service_manager",
         "integrations",
     },
     {"admin", "demo", "explorer"},

@@ -15,7 +15,7 @@ from typing import Any
 import uvloop
 from starlette.requests import Request
 
-from channelstream import __version__, logs
+from channelstream import __version__, logs, service_manager
 from channelstream.admin.panel import Panel
 from channelstream.admin.sampler import Sampler
 from channelstream.api import openapi
@@ -132,10 +132,12 @@ class Server:
             # Not earlier: turns during the start delay no one.
             self._watchdog.start()
             self._load.start()
+            service_manager.notify(service_manager.READY)
             self.on_started()
             await self._stopping.wait()
         finally:
             if self.has_started:
+                service_manager.notify(service_manager.STOPPING)
                 within_s = self._settings.drain_spread_s + self._settings.drain_timeout_s
                 logger.info("%s", logs.stopping(self.streams.sockets, within_s))
             await self._shut_down()

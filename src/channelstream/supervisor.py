@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
-from channelstream import logs
+from channelstream import logs, service_manager
 from channelstream.config import Settings
 from channelstream.config.listening import announcements, metrics_refusal, refusal
 from channelstream.integrations.metrics.siblings import Worker
@@ -148,6 +148,7 @@ def _work(
     """
     # A Ctrl-C must reach the parent only, which signals each worker once: a second signal would end the drain.
     os.setpgid(0, 0)
+    service_manager.forget()
     own, own_for_scrapers = (
         [_bind(each.family, each.getsockname(), is_shared=True) for each in bound]
         for bound in (reserved, for_scrapers)
@@ -315,6 +316,7 @@ class Supervisor:
             where, *pages = announcements(self._settings)
             for line in (f"{len(self._slots)} workers {where}", *pages):
                 logger.info("%s", line)
+            service_manager.notify(service_manager.READY)
 
     # -- ending
 
@@ -350,6 +352,7 @@ class Supervisor:
                 self._signal_workers(signal.SIGINT)
 
     def _stop(self, code: int) -> None:
+        service_manager.notify(service_manager.STOPPING)
         self._code = code
         self._deadline_s = time.monotonic() + drain_bound_s(self._settings)
         self._signal_workers(signal.SIGTERM)
