@@ -27,7 +27,15 @@ LONGEST_FIRST = (
         "e2e/test_accessibility",
         "e2e/test_pages",
     ),
-    *("examples/", "api/test_fuzz", "e2e/test_faults", "e2e/test_cut_lines", "test_packages", "e2e/"),
+    *(
+        "examples/",
+        "api/test_fuzz",
+        "e2e/test_faults",
+        "e2e/test_cut_lines",
+        "test_packages",
+        "test_image",
+        "e2e/",
+    ),
     *("test_supervisor", "bench/", "cli/test_bench", "clients/", "simulation/", "transports/test_attachment"),
 )
 """Parts of the names of groups that take long; a long one that began last would run alone at the end."""

@@ -4,11 +4,11 @@ import re
 import shlex
 import shutil
 import subprocess
-import tomllib
 from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+from tests.recipe import stages
 from tests.redis_server import RedisServer
 
 from channelstream.config import Loaded, Settings, check_safety, load_settings
@@ -19,6 +19,7 @@ from channelstream.supervisor import drain_bound_s
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "examples/deploy"
 COMPOSE = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+*_, IMAGE = stages((ROOT / "Dockerfile").read_text(encoding="utf-8"))
 NGINX = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
 HAPROXY = (DEPLOY / "haproxy.cfg").read_text(encoding="utf-8")
 MARGIN_S = 10
@@ -42,7 +43,7 @@ def node() -> Loaded:
     """Return the settings of a node of compose, with secrets of some kind."""
     environ = dict(re.findall(r"^ +(CHANNELSTREAM_\w+): (.*)$", COMPOSE, re.MULTILINE))
     assert environ
-    return load_settings(command("channelstream"), environ)
+    return load_settings(command("channelstream"), IMAGE.environ | environ)
 
 
 def location(path: str) -> dict[str, str]:
@@ -62,13 +63,19 @@ def test_compose_gives_a_node_options_that_exist() -> None:
     check_safety(loaded.settings)
 
 
-def test_compose_builds_from_files_that_exist() -> None:
-    """All that the project's own file names is copied into the image."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    copied = " ".join(re.findall(r"^ +COPY (.*) /src/", COMPOSE, re.MULTILINE)).split()
-    named = {project["readme"], *project["license-files"]}
-    assert set(copied) == {"pyproject.toml", "src", "clients/python"} | named
-    assert [name for name in copied if not (ROOT / name).exists()] == []
+def test_compose_builds_the_image_and_restricts_it() -> None:
+    """Its nodes can write to /tmp only, and have longer to stop than a drain takes."""
+    [context] = re.findall(r"^  build: (.*)$", COMPOSE, re.MULTILINE)
+    assert (DEPLOY / context).resolve() == ROOT
+    restrictions = re.findall(r"^  (read_only|tmpfs|cap_drop|security_opt): (.*)$", COMPOSE, re.MULTILINE)
+    assert dict(restrictions) == {
+        "read_only": "true",
+        "tmpfs": '["/tmp:size=16m"]',
+        "cap_drop": "[ALL]",
+        "security_opt": '["no-new-privileges:true"]',
+    }
+    [grace_s] = re.findall(r"^  stop_grace_period: (\d+)s$", COMPOSE, re.MULTILINE)
+    assert int(grace_s) > drain_bound_s(node().settings)
 
 
 def test_nginx_knows_the_nodes_of_compose() -> None:
@@ -159,11 +166,11 @@ def test_redis_accepts_the_command_of_compose(tmp_path: Path) -> None:
         server.kill()
 
 
-def test_the_probe_of_compose_is_a_path_of_the_server() -> None:
-    """At its default port."""
+def test_compose_waits_for_a_node_that_is_ready() -> None:
+    """By the probe of the image."""
     paths = {route.path for route in health_routes(build(Settings()).node)}
-    [(port, path)] = re.findall(r"http://127\.0\.0\.1:(\d+)(/\w+)", COMPOSE)
-    assert (int(port), path in paths) == (Settings().port, True)
+    assert re.findall(r"^    PROBE: (.*)$", COMPOSE, re.MULTILINE) == ["/readyz"]
+    assert {"/readyz", IMAGE.environ["PROBE"]} <= paths
 
 
 def test_the_unit_waits_for_the_report_of_the_server() -> None:
