@@ -19,6 +19,8 @@ export interface Message<Payload = any> extends OfServer {
   message: Payload;
   timestamp: string;
   edited: string | null;
+  /** The W3C trace context of the call that published it, if that call asked for it. */
+  traceparent?: string;
   /** True for a message that was sent while the client was away. Only in a stream that was opened without `since`. */
   catchup?: boolean;
 }

@@ -48,6 +48,32 @@ def test_one_message_is_answered_with_one(server: Any) -> None:
     assert len(answer["timestamp"]) == len("2011-09-15T11:36:18.471862")
 
 
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_a_message_has_the_trace_context_of_its_call_where_asked(server: Any, receive: Receive) -> None:
+    """Live and in the history, also after an edit, which has none; a malformed context is handed to no one."""
+    keep(server, "msg-trace")
+    conn_id = server.connect("msg-trace", "msg-trace")
+    body = {"user": "poster", "channel": "msg-trace", "message": 1, "include_traceparent": True}
+    headers = {"traceparent": TRACEPARENT}
+    sent = server.post("/message", body, headers=headers)
+    server.post("/message", body | {"include_traceparent": False}, headers=headers)
+    server.post("/message", body, headers={"traceparent": TRACEPARENT.upper()})
+    server.post("/message", body)
+    server.request("PATCH", "/message", {"uuid": sent["uuid"], "channel": "msg-trace", "message": 2})
+    items = receive("msg-trace", conn_id)
+    assert [item.get("traceparent") for item in history(server, "msg-trace")] == [
+        TRACEPARENT,
+        None,
+        None,
+        None,
+    ]
+    assert "traceparent" not in sent
+    assert items[0]["traceparent"] == TRACEPARENT
+    assert [item for item in items[1:] if "traceparent" in item] == []
+
+
 @pytest.mark.nodes(1, 3)  # In a cluster channels of different shards have no order among them.
 def test_a_list_is_answered_with_a_list(server: Any, receive: Receive) -> None:
     """In the order of the list, which is the order of delivery too."""

@@ -1,9 +1,11 @@
 """Events: who receives them."""
 
 import pytest
+from msgspec.structs import replace
 
 from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.events import (
+    TRACEPARENT_BYTES,
     Message,
     MessageDeleted,
     MessageEdited,
@@ -120,3 +122,4 @@ def test_an_event_has_the_weight_of_its_content() -> None:
     assert long.size_bytes() >= 1000
     assert crowd.size_bytes() >= 50 * 100
     assert state.size_bytes() > 0
+    assert replace(message(), traceparent="00-…").size_bytes() == message().size_bytes() + TRACEPARENT_BYTES

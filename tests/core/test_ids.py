@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelstream.core.ids import MAX_CONN_ID, normalize_conn_id, normalize_uuid
+from channelstream.core.ids import MAX_CONN_ID, is_traceparent, normalize_conn_id, normalize_uuid
 
 DASHED = "6f1b1d3e-0f5a-4c39-9a53-0a8b2f7d1c11"
 
@@ -64,3 +64,30 @@ def test_the_form_of_a_conn_id_is_final(text: str) -> None:
     except ValueError:
         return
     assert normalize_conn_id(form) == form
+
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_a_trace_context_has_the_form_of_version_00() -> None:
+    assert is_traceparent(TRACEPARENT)
+    assert is_traceparent(TRACEPARENT[:-2] + "00")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        TRACEPARENT[:-1],
+        TRACEPARENT + "0",
+        TRACEPARENT + "-x",
+        TRACEPARENT.upper(),
+        TRACEPARENT + "\n",
+        "cc" + TRACEPARENT[2:],
+        "00-" + "0" * 32 + TRACEPARENT[35:],
+        TRACEPARENT[:36] + "0" * 16 + "-01",
+    ],
+)
+def test_another_form_is_no_trace_context(text: str) -> None:
+    """Another version, an id of zeros only, upper case, too short or too long."""
+    assert not is_traceparent(text)

@@ -31,6 +31,12 @@ STORED: list[tuple[Event, str, bytes, bytes | None]] = [
         b'{"n":1.0}',
     ),
     (
+        Message(uuid="m", channel="a", user="bob", payload=b"1", timestamp="t", traceparent="00-1-2-01"),
+        "message",
+        b'{"kind":"message","uuid":"m","channel":"a","user":"bob","payload":"","timestamp":"t","traceparent":"00-1-2-01"}',
+        b"1",
+    ),
+    (
         MessageEdited(uuid="m", channel="a", edited="t", payload=b'"ho"'),
         "edit",
         b'{"kind":"edit","uuid":"m","channel":"a","edited":"t","payload":""}',

@@ -87,6 +87,10 @@ class HistoryItem(Struct, kw_only=True):
     message: Payload = UNSET
     edited: Annotated[Timestamp | None, Meta(description="Time of the last edit; null: never edited.")]
     catchup: bool
+    traceparent: Annotated[
+        str | UnsetType,
+        Meta(description="The trace context of the call that sent it, if that call asked for it."),
+    ] = UNSET
 
 
 class ChannelInfo(Struct, kw_only=True):

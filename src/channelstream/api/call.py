@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, Self
 from channelstream.api.validation import missing_connection
 from channelstream.api.walker import Walker
 from channelstream.apps.app import AppLimits
-from channelstream.core.ids import normalize_conn_id
+from channelstream.core.ids import is_traceparent, normalize_conn_id
 from channelstream.core.policy import Header, header
 from channelstream.errors import Invalid
 from channelstream.http.request import NO_PARAMETERS
@@ -72,6 +72,12 @@ class Call:
     def parameters(self) -> Mapping[str, str]:
         """The values of the parameters in the path of the endpoint, such as `{key}`."""
         return self._request.parameters
+
+    @property
+    def traceparent(self) -> str | None:
+        """The W3C trace context of this call: that of its request; None if it has none, or a malformed one."""
+        text = (header(self._request.headers, b"traceparent") or b"").decode("latin-1")
+        return text if is_traceparent(text) else None
 
     @property
     def key(self) -> str:

@@ -43,7 +43,7 @@ Result = Answer | list[Answer] | Parts
 class _Given:
     """The values that the server gives the messages of a call that have none of their own."""
 
-    __slots__ = ("_key", "_new_id", "_number", "now")
+    __slots__ = ("_call", "_key", "_new_id", "_number", "now")
 
     def __init__(self, call: Call, key: str) -> None:
         """Start before the first message.
@@ -52,6 +52,7 @@ class _Given:
             key: the Idempotency-Key; empty if there is none.
         """
         self.now = stamp(call.service.clock.wall())
+        self._call = call
         self._key = key
         self._new_id = call.service.new_id
         self._number = -1
@@ -60,6 +61,10 @@ class _Given:
         """Return the id of the next message: its own one if it has one."""
         self._number += 1
         return own or (_id_from_key(self._key, self._number) if self._key else self._new_id())
+
+    def traceparent(self) -> str | None:
+        """Return the trace context of the call; None if it has none."""
+        return self._call.traceparent
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +183,7 @@ def _message_event(body: MessageBody, given: _Given) -> Message:
         payload=b"null" if body.message is UNSET else encode(body.message),
         timestamp=body.timestamp or given.now,
         no_history=body.no_history,
+        traceparent=given.traceparent() if body.include_traceparent else None,
     )
 
 

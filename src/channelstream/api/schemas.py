@@ -229,6 +229,9 @@ class MessageBody(Struct, kw_only=True):
     exclude_users: Excluded = []
     no_history: Annotated[bool, Meta(description="Keep it out of the history.")] = False
     message: Payload = UNSET
+    include_traceparent: Annotated[
+        bool, Meta(description="Send the trace context of this call with the message, as `traceparent`.")
+    ] = False
     uuid: Annotated[MessageId, NULL_IS_ABSENT] | UnsetType = UNSET
     timestamp: Annotated[Timestamp, NULL_IS_ABSENT] | UnsetType = UNSET
 

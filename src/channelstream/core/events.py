@@ -21,6 +21,8 @@ NAME_BYTES = 150
 """Memory of a user's name in an event that lists it: the text, its place in the list, its share of the encoded form."""
 STATE_BYTES = 300
 """Memory of one key of a user's state with its value."""
+TRACEPARENT_BYTES = 200
+"""Memory of a trace context: the text, and its part of the encoded form."""
 USER_LEFT_BYTES = 600
 """Memory of one user of `UsersLeft`: its name, its id and its encoded form."""
 
@@ -83,6 +85,7 @@ class Message(EventBase, frozen=True, kw_only=True, gc=False, tag="message"):
         timestamp: naive UTC, ISO 8601 with six fraction digits.
         edited: when it was last edited; None if it never was.
         no_history: it is left out of the channel's history.
+        traceparent: the W3C trace context of the call that published it; None unless that call asked for it.
     """
 
     supersedes: ClassVar[None] = None
@@ -92,10 +95,11 @@ class Message(EventBase, frozen=True, kw_only=True, gc=False, tag="message"):
     timestamp: str
     edited: str | None = None
     no_history: bool = False
+    traceparent: str | None = None
 
     def size_bytes(self) -> int:
         names = 0 if self.only is None and self.exclude is None else EventBase.size_bytes(self)
-        return names + 2 * len(self.payload)
+        return names + 2 * len(self.payload) + (0 if self.traceparent is None else TRACEPARENT_BYTES)
 
 
 class MessageEdited(EventBase, frozen=True, kw_only=True, gc=False, tag="edit"):

@@ -1,4 +1,4 @@
-"""Normal forms of ids, which clients spell in several ways."""
+"""Ids: the normal forms of those that clients spell in several ways, and the form of trace contexts."""
 
 import re
 
@@ -6,6 +6,7 @@ MAX_CONN_ID = 128
 
 _NORMAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UUID = re.compile(r"([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})")
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def normalize_uuid(text: str) -> str:
@@ -37,3 +38,8 @@ def normalize_conn_id(text: str) -> str:
         return normalize_uuid(text)
     except ValueError:
         return text
+
+
+def is_traceparent(text: str) -> bool:
+    """Whether a text is a trace context in the form of version 00 (W3C Trace Context, 3.2)."""
+    return _TRACEPARENT.fullmatch(text) is not None

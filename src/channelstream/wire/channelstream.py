@@ -59,6 +59,7 @@ class _Item(Struct, omit_defaults=True):
     state: dict[str, Any] | UnsetType | None = UNSET
     edited: str | UnsetType | None = UNSET
     catchup: bool | UnsetType = UNSET
+    traceparent: str | UnsetType = UNSET
 
 
 def item(entry: Entry, protocol: ClientProtocol) -> bytes:
@@ -129,6 +130,7 @@ def _message(event: Message, protocol: ClientProtocol) -> _Item:
         user=name_of(event.user),
         message=_payload(event.payload, protocol),
         edited=event.edited,
+        traceparent=event.traceparent or UNSET,
     )
 
 

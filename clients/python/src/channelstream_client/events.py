@@ -13,7 +13,11 @@ from channelstream_client.reading import parsed_field, read, read_list, read_tim
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageEvent:
-    """A message; `channel` is None for a private message."""
+    """A message; `channel` is None for a private message.
+
+    Attributes:
+        traceparent: the W3C trace context of the call that published it, if that call asked for it.
+    """
 
     position: str = ""
     uuid: str
@@ -22,6 +26,7 @@ class MessageEvent:
     timestamp: datetime = parsed_field(read_time)
     message: Any = None
     edited: datetime | None = parsed_field(read_time, default=None)
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

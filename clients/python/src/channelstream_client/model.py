@@ -26,6 +26,7 @@ class Message:
         exclude_users: these users do not receive it.
         no_history: do not keep it in the channel's history.
         timestamp: its time; None means the time at which the server accepts it.
+        include_traceparent: send the W3C trace context of the call with it (`MessageEvent.traceparent`).
         uuid: its id, created before the first attempt. A message that is sent twice is delivered once.
     """
 
@@ -36,6 +37,7 @@ class Message:
     exclude_users: Sequence[str] = ()
     no_history: bool = False
     timestamp: datetime | None = None
+    include_traceparent: bool = False
     uuid: str = field(default_factory=lambda: str(uuid4()))
 
     def __post_init__(self) -> None:
