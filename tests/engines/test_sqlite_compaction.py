@@ -249,7 +249,11 @@ def test_a_uuid_is_accepted_once_while_a_deletion_of_it_is_written(runs: Runs) -
             again = asyncio.create_task(engine.publish([new]))
             assert [(await each)[0].duplicate for each in (first, again)] == [False, True]
         messages = [entry.event for entry in recorder.entries if isinstance(entry.event, Message)]
-        assert [(event.uuid, event.exclude) for event in messages] == [("m1", {"bob"}), ("m2", {"bob"})]
+        assert [(event.uuid, event.exclude, event.edited) for event in messages] == [
+            ("m1", {"bob"}, None),
+            ("m2", {"bob"}, None),
+            ("m2", None, "e"),
+        ]
 
     live(runs, life)
 

@@ -103,12 +103,17 @@ class Message(EventBase, frozen=True, kw_only=True, gc=False, tag="message"):
 
 
 class MessageEdited(EventBase, frozen=True, kw_only=True, gc=False, tag="edit"):
-    """A new payload, author or time of a message; None keeps that part."""
+    """A new payload, author or time of a message; None keeps that part.
+
+    Attributes:
+        early: no recipient had the message when it was accepted. The message may come later, which is no duplicate then.
+    """
 
     edited: str
     user: str | None = None
     payload: bytes | None = None
     timestamp: str | None = None
+    early: bool = False
 
     @property
     def supersedes(self) -> str:

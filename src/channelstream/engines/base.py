@@ -79,7 +79,8 @@ class EventLog(Protocol):
         """Accept events in this order, except duplicates.
 
         A duplicate is a message whose uuid, or whose deletion, the log has for every recipient, or an edit of a deleted
-        message. Once an event is accepted, what it supersedes is neither kept nor replayed (`core.compaction`).
+        message. Once an event is accepted, what it supersedes is neither kept nor replayed (`core.compaction`). A message
+        that comes after its edit is accepted in its edited form.
         """
 
     async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:

@@ -15,15 +15,24 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from heapq import merge, nsmallest
 from itertools import islice
 from operator import attrgetter, itemgetter
 from typing import Any
 
 from channelstream.core.channel import Channel
-from channelstream.core.compaction import affects, first_form, retained, unknown_part
+from channelstream.core.compaction import (
+    affects,
+    first_form,
+    late_forms,
+    merged,
+    retained,
+    split_early,
+    unknown_part,
+)
 from channelstream.core.entry import Entry
-from channelstream.core.events import Event, Message, MessageDeleted
+from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
 from channelstream.core.leave_batch import LeaveBatch
 from channelstream.core.log import PRIVATE, Accepted, Log, Replay
 from channelstream.core.position import Position
@@ -113,20 +122,26 @@ class LocalLog:
         known = self._known(event)
         if isinstance(event, Message):
             return self._publish_message(event, known)
-        found = any(isinstance(each, Message) and affects(event, each) for each in known)
-        rest: Event | None = event
-        if not isinstance(event, MessageDeleted):
-            deleted = [each for each in known if isinstance(each, MessageDeleted)]
-            rest = unknown_part(event, deleted)
+        messages = [each for each in known if isinstance(each, Message)]
+        found = any(affects(event, each) for each in messages)
+        if not isinstance(event, MessageEdited):
+            self._accept(event)
+            return Accepted(event, duplicate=False, found=found)
+        rest = unknown_part(event, [each for each in known if isinstance(each, MessageDeleted)])
         if rest is not None:
-            self._accept(rest)
+            self._accept_all(split_early(rest, messages))
         return Accepted(event, duplicate=rest is None, found=found)
 
     def _publish_message(self, message: Message, known: Sequence[Event]) -> Accepted:
-        rest = unknown_part(message, known) if known else message
+        if not known:
+            self._accept(message)
+            return Accepted(message, duplicate=False, found=False)
+        early = [each for each in known if isinstance(each, MessageEdited) and each.early]
+        others = [each for each in known if each not in early]
+        rest = unknown_part(message, others)
         if rest is not None:
-            self._accept(rest)
-            return Accepted(message, duplicate=False, found=bool(known))
+            self._accept_all(late_forms(rest, early))
+            return Accepted(message, duplicate=False, found=bool(others))
         first = first_form(message, known)
         return Accepted(first or message, duplicate=True, found=first is not None)
 
@@ -137,9 +152,10 @@ class LocalLog:
         if shown is not None and not any(isinstance(each, Message) for each in known):
             known.append(shown.event)
         for change in self.staged.about(event):
+            kept = reduce(merged, known, change)
             if change.supersedes is not None:
                 known = [left for each in known if (left := retained(each, change)) is not None]
-            known.append(change)
+            known.append(kept)
         return known
 
     def _accept_all(self, events: Iterable[Event]) -> None:

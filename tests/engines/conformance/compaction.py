@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.engines.conformance.lab import (
+    ALWAYS,
     IF_ANNOUNCED,
     Lab,
     delete,
@@ -156,6 +157,65 @@ def test_a_message_repeated_after_an_edit_is_answered_in_its_current_form(lab: L
     lab.publish(message("m3"), edit("m3"), message("m4"), message("m5"))
     edited = Message(uuid="m3", channel="a", user="ann", payload=b'"new"', timestamp="t", edited="e")
     assert lab.publish(message("m3")) == [Accepted(edited, duplicate=True, found=True)]
+
+
+def forms(events: Iterable[Event]) -> list[tuple[type[Event], bytes, set[str] | None]]:
+    """Return the type, the text and the users of each message or edit."""
+    return [
+        (type(event), event.payload or b"", None if event.only is None else set(event.only))
+        for event in events
+        if isinstance(event, Message | MessageEdited)
+    ]
+
+
+@pytest.mark.usefixtures("payloads_within_the_log")
+def test_an_edit_that_overtakes_its_message_is_applied_to_it(lab: Lab) -> None:
+    """In a channel: the message is no duplicate, and is sent and kept in its edited form, also in the history."""
+    lab.connect("ann", "a", store_history=True)
+    start = lab.head()
+    accepted = lab.publish(edit(), edit(user="eve", payload=None), message("m1"))
+    assert outcomes(accepted) == [(False, False), (False, False), (False, False)]
+    assert accepted[2].event == message("m1")
+    present = Message(uuid="m1", channel="a", user="eve", payload=b'"new"', timestamp="t", edited="e")
+    assert lab.received()[-1] == present
+    assert forms(entry.event for entry in lab.replay("ann", a=start).entries) == [
+        (MessageEdited, b'"new"', None),
+        (Message, b'"new"', None),
+    ]
+    assert [entry.event for entry in lab.channel("a").history.entries] == [present]
+    assert lab.publish(message("m1")) == [Accepted(present, duplicate=True, found=True)]
+    assert outcomes(lab.publish(edit(payload=b'"last"'), delete())) == [(False, True), (False, True)]
+    assert uuids(lab.replay("ann", a=start)) == ["m1"]
+
+
+@pytest.mark.usefixtures("payloads_within_the_log")
+def test_an_edit_for_some_overtakes_a_message_for_more(lab: Lab) -> None:
+    """Users who had the message get the edit; those who get it later have it in its edited form; others as it is."""
+    for user in ("ann", "bob", "cid"):
+        lab.connect(user, "a")
+    some = frozenset({"ann", "bob"})
+    everybody = frozenset({"ann", "bob", "cid"})
+    lab.publish(private("p1", "ann"), edit("p1", channel=None, only=some), edit("m1", only=some))
+    accepted = lab.publish(private("p1", *everybody), message("m1"))
+    assert not any(each.duplicate for each in accepted)
+    for user, received in (
+        ("ann", {(Message, b'"new"'), (MessageEdited, b'"new"')}),
+        ("bob", {(Message, b'"new"'), (MessageEdited, b'"new"')}),
+        ("cid", {(Message, b'"hi"')}),
+    ):
+        mine = forms(entry.event for entry in lab.replay(user, private=0).entries)
+        assert {each[:2] for each in mine if user in (each[2] or ())} == received
+        entries = [each.event for each in lab.replay(user, a=0).entries if each.event.is_for(user, ALWAYS)]
+        assert {each[:2] for each in forms(entries)} == received
+    assert all(each.duplicate for each in lab.publish(private("p1", *everybody), message("m1")))
+
+
+def test_a_deletion_that_overtakes_its_message_is_final(lab: Lab) -> None:
+    """Also after an edit that has overtaken it as well."""
+    lab.connect("ann", "a")
+    accepted = lab.publish(edit(), delete(), message("m1"))
+    assert outcomes(accepted) == [(False, False), (False, False), (True, False)]
+    assert uuids(lab.replay("ann", a=0)) == ["m1"]
 
 
 def test_the_same_message_for_further_users_reaches_them(lab: Lab) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
@@ -126,8 +127,11 @@ class Lab:
         return self._runner.run(flush())
 
     def received(self) -> list[Event]:
-        """Return the events that the receiver was given so far, in order."""
-        return [entry.event for entry in self.recorder.entries]
+        """Return the events that the receiver was given so far, in order; edits as they were published."""
+        return [
+            replace(entry.event, early=False) if isinstance(entry.event, MessageEdited) else entry.event
+            for entry in self.recorder.entries
+        ]
 
     def in_order(self, events: Iterable[Event]) -> list[Event]:
         """Sort events by shard: in each their order counts, which shard comes first does not."""
@@ -236,6 +240,11 @@ def settle() -> Settle:
         return
 
     return nothing
+
+
+@pytest.fixture
+def payloads_within_the_log() -> None:
+    """Skips a test where every payload lies beside the log."""
 
 
 @pytest.fixture

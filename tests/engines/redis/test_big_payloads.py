@@ -191,3 +191,17 @@ def test_payloads_of_refused_calls_do_not_pile_up_at_the_receiver(with_one_shard
         assert len(for_user.subscriber._payloads) == 1
 
     with_one_shard(life, lease_s=PATIENCE_S)
+
+
+def test_a_message_after_an_edit_with_a_big_payload_is_a_duplicate(with_one_shard: Any) -> None:
+    """The payload was published with the edit only; nodes stay linked."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder = await nodes.member("ann", "a")
+        big_edit = edit("m1", b'"%b"' % (b"x" * BIG))
+        [first], [late] = await engine.publish([big_edit]), await engine.publish([message("m1")])
+        assert (first.duplicate, late.duplicate) == (False, True)
+        await engine.catch_up([0])
+        assert [each.event for each in recorder.entries[-1:]] == [big_edit]
+
+    with_one_shard(life)

@@ -187,10 +187,23 @@ end
 -- Answers of `records_of`, until they change: accepting and storing an event both ask for them.
 local record_cache = {}
 
+-- An edit that is accepted before its message is early (core/compaction.py): the ids of its uuid have this mark beside them.
+local function early_mark(uuid) return '?' .. uuid end
+
+-- Mark that a log has edits of a message, and has never had the message; nothing if it keeps no events.
+local function mark_early(kind, name, uuid)
+  local ids = key(kind .. 'x', name)
+  if call('HEXISTS', ids, uuid) == 1 then call('HSET', ids, early_mark(uuid), '') end
+end
+
 -- Set the ids of the records about a uuid.
 local function index_records(ids, uuid, left)
   record_cache[ids .. ' ' .. uuid] = nil
-  if #left == 0 then call('HDEL', ids, uuid) else call('HSET', ids, uuid, table.concat(left, ' ')) end
+  if #left == 0 then
+    call('HDEL', ids, uuid, early_mark(uuid))
+  else
+    call('HSET', ids, uuid, table.concat(left, ' '))
+  end
 end
 
 -- Most records about one uuid in a log, and their bytes: each change of a message reads all of them.
@@ -337,6 +350,18 @@ end
 local function present(record, change)
   if covers(change[ONLY], record) then return current(record, change) end
   return without_names(record, change[ONLY], true)
+end
+
+-- A message as it is accepted after an early edit: in its edited form for the users of the edit.
+local function late_forms(record, edit)
+  if covers(edit[ONLY], record) then return { current(record, edit) } end
+  local rest = without_names(record, edit[ONLY])
+  if rest == record then return { record } end
+  local names, addressed = set_of(record[ONLY]), {}
+  for _, name in ipairs(edit[ONLY]) do
+    if not record[ONLY] or names[name] then addressed[#addressed + 1] = name end
+  end
+  return { rest, copy(current(record, edit), ONLY, addressed) }
 end
 
 local function merged(change, older)

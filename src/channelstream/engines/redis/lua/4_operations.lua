@@ -106,22 +106,48 @@ local function update_history(event, record, offset)
   end
 end
 
--- The records with an event's uuid in its log and history. For a private event these are the records in the logs of all
--- its users. The second result lists those users of the event that exist here and have no such record in their log.
+local function of_kind(known, kind)
+  local found = {}
+  for _, record in ipairs(known) do
+    if record[KIND] == kind then found[#found + 1] = record end
+  end
+  return found
+end
+
+-- Whether the edits among the records about an event's uuid in a log are early. Not if a payload is big: it was published
+-- and kept for one entry only, and the message in its edited form is another.
+local function has_early(kind, name, event, records)
+  if #of_kind(records, 'edit') == 0 or #of_kind(records, 'message') > 0 then return false end
+  for _, record in ipairs({ { [PARTS] = event.parts }, unpack(records) }) do
+    if token_of(record) then return false end
+  end
+  return call('HEXISTS', key(kind .. 'x', name), early_mark(event.uuid)) == 1
+end
+
+-- The records with an event's uuid in its log and history, and its early edits. For a private event these are the records in
+-- the logs of all its users. The third result lists those users of the event that exist here and have no record of the
+-- message in their log.
 local function known_about(event)
-  local known, new = {}, {}
+  local known, early, new = {}, {}, {}
   if event.channel then
-    for number, record in ipairs(records_of('c', event.channel, event.uuid)) do known[number] = record end
     local shown = history_record(event.channel, event.uuid)
+    local records = records_of('c', event.channel, event.uuid)
+    local is_early = not shown and has_early('c', event.channel, event, records)
+    for _, record in ipairs(records) do
+      local list = is_early and record[KIND] == 'edit' and early or known
+      list[#list + 1] = record
+    end
     if shown then known[#known + 1] = shown[3] end
-    return known
+    return known, early
   end
   for _, user in ipairs(event.only) do
     local records = records_of('u', user, event.uuid)
-    for _, record in ipairs(records) do known[#known + 1] = copy(record, ONLY, { user }) end
-    if #records == 0 and call('EXISTS', key('u', user)) == 1 then new[#new + 1] = user end
+    local is_early = has_early('u', user, event, records)
+    local list = is_early and early or known
+    for _, record in ipairs(records) do list[#list + 1] = copy(record, ONLY, { user }) end
+    if is_early or #records == 0 and call('EXISTS', key('u', user)) == 1 then new[#new + 1] = user end
   end
-  return known, new
+  return known, early, new
 end
 
 -- A record restricted to the recipients that have none of the known records; nil if no recipient is left.
@@ -130,14 +156,6 @@ local function unknown_part(record, known)
     record = record and without_names(record, each[ONLY])
   end
   return record
-end
-
-local function of_kind(known, kind)
-  local found = {}
-  for _, record in ipairs(known) do
-    if record[KIND] == kind then found[#found + 1] = record end
-  end
-  return found
 end
 
 -- The Redis key that holds a payload of an event; nil if none has it. A channel's payloads are stored beside its log and
@@ -183,22 +201,45 @@ local function store_and_publish(event, record, offset)
   end
 end
 
+-- Accept a message for the recipients that have none of the known records, in one entry for each of its forms.
+local function accept_message(event, record, known, early, new)
+  local rest = unknown_part(record, known)
+  if not event.channel and #known > 0 then rest = #new > 0 and copy(record, ONLY, new) or nil end
+  if not rest then return duplicate_answer(event, record, known) end
+  local forms = { rest }
+  for _, edit in ipairs(early) do
+    local edited = {}
+    for _, form in ipairs(forms) do
+      for _, each in ipairs(late_forms(form, edit)) do edited[#edited + 1] = each end
+    end
+    forms = edited
+  end
+  for _, form in ipairs(forms) do store_and_publish(event, form, next_offset()) end
+  for _, edit in ipairs(early) do
+    local kind, name = event.channel and 'c' or 'u', event.channel or edit[ONLY][1]
+    call('HDEL', key(kind .. 'x', name), early_mark(event.uuid))
+  end
+  return { 'accepted' }
+end
+
+local function accept_change(event, record, known, new)
+  local found = false
+  for _, each in ipairs(of_kind(known, 'message')) do found = found or affects(event.only, each) end
+  if event.kind == 'edit' then record = unknown_part(record, of_kind(known, 'delete')) end
+  if not record then return { 'deleted' } end
+  store_and_publish(event, record, next_offset())
+  if event.kind == 'edit' then
+    if event.channel and #of_kind(known, 'message') == 0 then mark_early('c', event.channel, event.uuid) end
+    for _, user in ipairs(new or {}) do mark_early('u', user, event.uuid) end
+  end
+  return { found and 'found' or 'accepted' }
+end
+
 local function accept(event)
   local record = { '', event.kind, event.head, event.only, event.exclude, event.parts }
-  local known, new = known_about(event)
-  local found = false
-  if event.kind == 'message' then
-    local rest = unknown_part(record, known)
-    if not event.channel and #known > 0 then rest = #new > 0 and copy(record, ONLY, new) or nil end
-    if not rest then return duplicate_answer(event, record, known) end
-    record = rest
-  else
-    for _, each in ipairs(of_kind(known, 'message')) do found = found or affects(event.only, each) end
-    if event.kind == 'edit' then record = unknown_part(record, of_kind(known, 'delete')) end
-    if not record then return { 'deleted' } end
-  end
-  store_and_publish(event, record, next_offset())
-  return { found and 'found' or 'accepted' }
+  local known, early, new = known_about(event)
+  if event.kind == 'message' then return accept_message(event, record, known, early, new) end
+  return accept_change(event, record, known, new)
 end
 
 -- Accept events in order, until the limits are reached; return an answer for each accepted event. The caller sends the
