@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -190,3 +191,33 @@ def test_the_unit_starts_and_stops_the_server(tmp_path: Path) -> None:
     assert settings.port == 8001
     assert float(service["TimeoutStopSec"]) > drain_bound_s(settings)
     assert service["KillMode"] == "mixed"
+
+
+def analyzed(unit_file: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """What `systemd-analyze` says of a unit, where there is one to ask."""
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("No systemd-analyze is here; on Debian: apt-get install systemd.")
+    command = [program, *arguments, str(unit_file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "unrecognized option" in done.stderr:
+        pytest.skip("This systemd-analyze is older than version 250.")
+    return done
+
+
+def test_systemd_reads_the_unit(tmp_path: Path) -> None:
+    """With a program that exists here, it has no fault to report."""
+    text = (DEPLOY / "channelstream.service").read_text(encoding="utf-8")
+    installed = tmp_path / "channelstream.service"
+    installed.write_text(text.replace("/opt/channelstream/.venv/bin/channelstream", sys.executable))
+    done = analyzed(installed, "verify", "--man=no")
+    faults = [line for line in done.stderr.splitlines() if installed.name in line]
+    assert (done.returncode, faults) == (0, [])
+
+
+def test_the_unit_leaves_a_server_few_rights() -> None:
+    """Of 10, which is a unit without restrictions, systemd gives it less than 3."""
+    done = analyzed(
+        DEPLOY / "channelstream.service", "security", "--offline=yes", "--no-pager", "--threshold=30"
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
