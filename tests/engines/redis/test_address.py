@@ -90,3 +90,15 @@ def test_a_mistake_is_named_and_the_password_is_not(address: str, reason: str) -
         None if caught.value.__suppress_context__ else caught.value.__context__
     )
     assert PASSWORD not in f"{caught.value} {cause}"
+
+
+@pytest.mark.parametrize("address", ["redis://a:1/0", "redis+cluster://a:1", "redis+sentinel://a:1/main/0"])
+def test_a_connection_is_made_without_reading_files(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """redis-py would look for its own version in the metadata of its package, which takes longer than to connect."""
+
+    def look() -> str:
+        raise AssertionError("a file is read")
+
+    (shard, *_) = shard_addresses(address)
+    monkeypatch.setattr("redis.utils.get_lib_version", look)
+    assert shard.connect().driver_info.lib_version
