@@ -159,6 +159,27 @@ def test_changes_of_one_message_for_many_users_are_bounded(redis: RedisServer, w
     with_one_shard(life, lease_s=PATIENCE_S)
 
 
+def test_an_edit_writes_few_bytes_however_often_its_message_was_published(
+    redis: RedisServer, with_one_shard: Any
+) -> None:
+    """For further users each time: forms that are too much leave the log, and a client from before is sent the loss."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        await engine.configure({"a": {"log_events": 1000}})
+        users = [f"u{number}" for number in range(100)]
+        await engine.publish([replaced_for(message("m1"), user) for user in users])
+        assert not (await engine.replay("u0", {"a": 0}, 1)).lost
+        [change] = await engine.publish([edit("m1", b'"%b"' % (b"x" * 60_000))])
+        assert change.found
+        assert int(redis.cli("MEMORY", "USAGE", f"{PREFIX}cr:a", "SAMPLES", "0")) < READ_BYTES
+        assert (await engine.replay("u0", {"a": 0}, 1)).lost == {"a"}
+        [deletion] = await engine.publish([delete("m1")])
+        assert deletion.found
+
+    with_one_shard(life, lease_s=PATIENCE_S)
+
+
 def test_logs_that_follow_one_another_are_read_in_few_steps(redis: RedisServer, with_one_shard: Any) -> None:
     """More is read of the log that is behind, and expired entries are skipped in one step."""
 

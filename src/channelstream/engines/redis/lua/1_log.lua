@@ -206,7 +206,8 @@ local function index_records(ids, uuid, left)
   end
 end
 
--- Most records about one uuid in a log, and their bytes: each change of a message reads all of them.
+-- Most records about one uuid in a log, and their bytes: each change of a message reads all of them. It also writes at most
+-- these bytes, so that there are never more than twice as many to read.
 local MAX_RECORDS, MAX_RECORD_BYTES = 250, SLICE_BYTES / 4
 -- Ids in the first command that reads some of them, when their bytes are not known, and in any.
 local FIRST_IDS, IDS_AT_ONCE = 10, 100
@@ -384,23 +385,30 @@ end
 -- has one reader, so a change supersedes everything in it.
 local function supersede(kind, name, uuid, change)
   local holder, log, texts, ids = log_keys(kind, name)
-  local left, dropped, kept = {}, {}, change
+  local left, dropped, kept, bytes = {}, {}, change, 0
   for _, older in ipairs(records_of(kind, name, uuid)) do
-    local form = older
+    local form, packed = older
     if kind == 'u' or not is_for_others(change[ONLY], older) then
       kept = merged(kept, older)
       if kind == 'u' then form = current(older, change) else form = present(older, change) end
     end
+    if form and form ~= older then
+      packed = cmsgpack.pack(form)
+      bytes = bytes + #packed
+      -- A channel may have had the message for many users one after the other, and each gets the new payload.
+      if kind == 'c' and bytes > MAX_RECORD_BYTES then form = nil end
+    end
     if form then
       left[#left + 1] = older[ID]
-      if form ~= older then
-        call('HSET', texts, older[ID], cmsgpack.pack(form))
+      if packed then
+        call('HSET', texts, older[ID], packed)
         if token_of(form) ~= token_of(older) then set_payload(kind, name, older[ID], token_of(form)) end
       end
     else
       dropped[#dropped + 1] = older[ID]
-      if kind == 'c' and not covers(change[ONLY], older) then
-        -- Other users still need it, but too many are excluded: a client that resumes from before it is sent `lost`.
+      if kind == 'c' and (packed or not covers(change[ONLY], older)) then
+        -- Some users still need it, but too many are excluded or it is too much to write: a client that resumes from before
+        -- it is sent `lost`.
         raise_floor(holder, tonumber(older[ID]:match('^%d+')))
       end
     end
