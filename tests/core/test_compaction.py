@@ -1,7 +1,6 @@
 """Compaction: what a change leaves of an event, and for which users."""
 
 import pytest
-from msgspec.structs import replace
 
 from channelstream.core.compaction import (
     MAX_EXCLUDED,
@@ -9,11 +8,9 @@ from channelstream.core.compaction import (
     covers,
     current,
     first_form,
-    late_forms,
     loses,
     merged,
     retained,
-    split_early,
     unknown_part,
     without,
 )
@@ -154,52 +151,3 @@ def test_an_event_that_is_no_change_supersedes_nothing() -> None:
     assert covers(delete(), joined)
     assert current(joined, edit()) == joined
     assert current(message(), joined) == message()
-
-
-def early(only: str | None = None, payload: bytes | None = b"2") -> MessageEdited:
-    return MessageEdited(uuid="m", channel="a", edited="e", payload=payload, only=names(only), early=True)
-
-
-@pytest.mark.parametrize(
-    ("only", "messages", "parts"),
-    [
-        (None, [], [early()]),
-        (None, [message("a")], [edit()]),
-        ("ab", [message()], [edit("ab")]),
-        ("ab", [message("a"), message("bc")], [edit("ab")]),
-        ("ab", [message("c")], [early("ab")]),
-        ("abc", [message("b")], [edit("b"), early("ac")]),
-    ],
-)
-def test_an_edit_is_early_for_users_without_the_message(
-    only: str | None, messages: list[Message], parts: list[MessageEdited]
-) -> None:
-    assert split_early(edit(only), messages) == parts
-
-
-def edited(only: str | None = None, exclude: str | None = None, payload: bytes = b"2") -> Message:
-    return replace(message(only, exclude, payload), edited="e")
-
-
-@pytest.mark.parametrize(
-    ("late", "edits", "forms"),
-    [
-        (message(), [], [message()]),
-        (message(), [early()], [edited()]),
-        (message("ab"), [early("abc")], [edited("ab")]),
-        (message("ab"), [early("c")], [message("ab")]),
-        (message("ab"), [early("bc")], [message("a"), edited("b")]),
-        (message(), [early("b")], [message(exclude="b"), edited("b")]),
-        (
-            message(),
-            [early("a"), early("b", b"3")],
-            [message(exclude="ab"), edited("b", None, b"3"), edited("a")],
-        ),
-        (message("abc", "c"), [early("bc")], [message("a", "c"), edited("bc", "c")]),
-    ],
-)
-def test_a_message_comes_after_its_early_edits_in_their_form(
-    late: Message, edits: list[MessageEdited], forms: list[Message]
-) -> None:
-    """For the users of each edit; the others get it as it is."""
-    assert late_forms(late, edits) == forms

@@ -49,6 +49,12 @@ STORED: list[tuple[Event, str, bytes, bytes | None]] = [
         None,
     ),
     (
+        MessageEdited(uuid="m", channel="a", edited="t", user="bob", early=True),
+        "edit",
+        b'{"kind":"edit","uuid":"m","channel":"a","edited":"t","user":"bob","early":true}',
+        None,
+    ),
+    (
         MessageDeleted(uuid="m", channel="a"),
         "delete",
         b'{"kind":"delete","uuid":"m","channel":"a"}',

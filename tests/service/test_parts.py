@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from channelstream.config import Settings
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
 from channelstream.core.log import PRIVATE, Accepted
 from channelstream.core.user import UserUpdate
+from channelstream.engines import user_groups
 from channelstream.engines.members import Member
+from channelstream.engines.user_groups import USERS_AT_ONCE
 from channelstream.server import build
-from channelstream.service import Node, Service, publishing
-from channelstream.service.publishing import USERS_AT_ONCE
+from channelstream.service import Node, Service
 from channelstream.service.service import KEYED_AT_ONCE
 from channelstream.wire.channelstream import V07
 
@@ -61,7 +62,7 @@ async def sizes(node: Node, events: Sequence[Event]) -> list[int]:
         (private(1), [100]),
         (private(100), [4] * 25),
         (private(USERS_AT_ONCE), [1] * 100),
-        (private(USERS_AT_ONCE + 1), [1, *[2] * 99, 1]),
+        (private(USERS_AT_ONCE + 1), [1] * 200),
     ],
 )
 def test_a_part_is_as_long_as_its_events_are_cheap(make: Callable[[str], Event], expected: list[int]) -> None:
@@ -97,7 +98,7 @@ async def received(node: Node) -> dict[str, list[Event]]:
 
 def test_a_message_in_parts_is_one_message(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each user has it once, also when it is repeated for more users; an edit and a deletion reach all of them."""
-    monkeypatch.setattr(publishing, "USERS_AT_ONCE", 2)
+    monkeypatch.setattr(user_groups, "USERS_AT_ONCE", 2)
 
     async def life() -> None:
         await node.start()
@@ -120,6 +121,97 @@ def test_a_message_in_parts_is_one_message(node: Node, monkeypatch: pytest.Monke
         assert not any(
             isinstance(event, Message) for each in (await received(node)).values() for event in each
         )
+        await node._engine.close()
+
+    asyncio.run(life())
+
+
+async def publish_in_steps(node: Node, event: Event, between: Callable[[int], Awaitable[object]]) -> None:
+    """Publish an event, and await `between` with the number of the step after each of them."""
+    publish, steps = node._engine.publish, 0
+
+    async def noted(part: Sequence[Event]) -> list[Accepted]:
+        nonlocal steps
+        accepted = await publish(part)
+        node._engine.publish = publish  # type: ignore[method-assign]
+        steps += 1
+        await between(steps)
+        node._engine.publish = noted  # type: ignore[method-assign]
+        return accepted
+
+    node._engine.publish = noted  # type: ignore[method-assign]
+    await node._publishing.publish([event])
+    node._engine.publish = publish  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("deletes", [False, True])
+def test_a_change_between_the_steps_of_a_message_applies_to_all_its_users(
+    node: Node, monkeypatch: pytest.MonkeyPatch, deletes: bool
+) -> None:
+    """Those of the later steps get the message in its edited form, and no deleted one."""
+    monkeypatch.setattr(user_groups, "USERS_AT_ONCE", 2)
+    everybody = frozenset(CROWD)
+
+    async def life() -> None:
+        await node.start()
+        for name in CROWD:
+            await node._engine.connect(Member(name, name, V07), NOTHING)
+        deletion = MessageDeleted(uuid="m", only=everybody)
+        edit = MessageEdited(uuid="m", only=everybody, edited="t", payload=b"2")
+        found: list[Accepted] = []
+
+        async def change(step: int) -> None:
+            if step == 1:
+                found.extend(await node._publishing.publish([deletion if deletes else edit]))
+
+        await publish_in_steps(node, to(CROWD), change)
+        assert [each.found for each in found] == [True]
+        kept = [
+            [each for each in log if isinstance(each, Message)] for log in (await received(node)).values()
+        ]
+        assert [[each.payload for each in log] for log in kept] == [[] if deletes else [b"2"]] * len(CROWD)
+        await node._engine.close()
+
+    asyncio.run(life())
+
+
+def test_an_edit_is_divided_as_its_message_was(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one for more users, at once with the last step of the message: each has it in its edited form."""
+    monkeypatch.setattr(user_groups, "USERS_AT_ONCE", 2)
+    edit = MessageEdited(uuid="m", only=frozenset({"nobody", *CROWD}), edited="t", payload=b"2")
+
+    async def life() -> None:
+        await node.start()
+        for name in CROWD:
+            await node._engine.connect(Member(name, name, V07), NOTHING)
+        await node._publishing.publish([to(CROWD[:3])])
+        last, edited = await asyncio.gather(
+            node._engine.publish([to(CROWD[3:])]), node._publishing.publish([edit])
+        )
+        assert (last[0].duplicate, edited[0]) == (False, Accepted(edit, duplicate=False, found=True))
+        for log in (await received(node)).values():
+            assert [each.payload for each in log if isinstance(each, Message)] == [b"2"]
+        await node._engine.close()
+
+    asyncio.run(life())
+
+
+def test_a_change_for_very_many_users_is_accepted_in_steps() -> None:
+    """As the message is: no step is for more users than one of a message."""
+
+    async def life() -> None:
+        node = build(Settings(secret="x", admin_secret="y")).node
+        await node.start()
+        names = frozenset(f"user {number}" for number in range(2 * USERS_AT_ONCE + 1))
+        for name in names:
+            await node._engine.connect(Member(name, name, V07), NOTHING)
+        await node._publishing.publish([to(list(names))])
+        edit = MessageEdited(uuid="m", only=names, edited="t", payload=b"2")
+        for change in (edit, MessageDeleted(uuid="m", only=names)):
+            parts = [part async for part in node._engine.divide(change)]
+            assert sorted(len(part.only or ()) for part in parts) == [1, USERS_AT_ONCE, USERS_AT_ONCE]
+            assert frozenset[str]().union(*(part.only or () for part in parts)) == names
+            assert (await node._publishing.publish([change]))[0].found
         await node._engine.close()
 
     asyncio.run(life())

@@ -7,12 +7,9 @@ valid, and no client misses anything.
 
 A change for some users supersedes the older event for these users only. A user excluded from a change is not sent the
 change, and is not sent the older form either.
-
-An edit may be accepted before its message: from another node, or while a message to very many users is accepted for some
-of them after the others. Such an edit is `early`. The message is then accepted in its edited form, after the edit.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TypeVar, assert_never
 
 from msgspec.structs import replace
@@ -75,7 +72,7 @@ def current(event: Event, change: Event) -> Event | None:
 def _edited(event: Event, change: MessageEdited) -> Event | None:
     match event:
         case Message():
-            return _edited_message(event, change)
+            return edited_message(event, change)
         case MessageEdited():
             return None  # The newer edit has all that the older one changed (`merged`).
         case MessageDeleted() | Presence() | UsersLeft() | UserStateChanged():
@@ -84,7 +81,8 @@ def _edited(event: Event, change: MessageEdited) -> Event | None:
             assert_never(event)
 
 
-def _edited_message(message: Message, change: MessageEdited) -> Message:
+def edited_message(message: Message, change: MessageEdited) -> Message:
+    """Return the form of a message after an edit."""
     return replace(
         message,
         edited=change.edited,
@@ -154,34 +152,3 @@ def first_form(message: Message, known: Iterable[Event]) -> Message | None:
         form = form and current(form, other)
     assert form is None or isinstance(form, Message)  # noqa: S101 - a message stays one
     return form
-
-
-def split_early(edit: MessageEdited, messages: Sequence[Message]) -> list[MessageEdited]:
-    """Return an edit for the users who have one of the messages, and an early one for those who have none."""
-    if not messages:
-        return [replace(edit, early=True)]
-    if edit.only is None or any(message.only is None for message in messages):
-        return [edit]
-    late = edit.only.difference(*(message.only or () for message in messages))
-    if not late:
-        return [edit]
-    early = replace(for_users(edit, late), early=True)
-    return [early] if late == edit.only else [for_users(edit, edit.only - late), early]
-
-
-def late_forms(message: Message, early: Iterable[MessageEdited]) -> list[Message]:
-    """Return a message as it is accepted after early edits: in its edited form for the users of each edit."""
-    forms = [message]
-    for edit in early:
-        forms = [form for each in forms for form in _late_forms(each, edit)]
-    return forms
-
-
-def _late_forms(message: Message, edit: MessageEdited) -> list[Message]:
-    if covers(edit, message):
-        return [_edited_message(message, edit)]
-    rest, names = without(message, edit.only), edit.only or frozenset()
-    if rest is None or rest is message:
-        return [message]
-    edited = for_users(message, names if message.only is None else names & message.only)
-    return [rest, _edited_message(edited, edit)]

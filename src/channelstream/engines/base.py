@@ -18,7 +18,7 @@ again:
   an engine would need a second round trip for each publish.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from channelstream.core.channel import Channel
@@ -81,6 +81,14 @@ class EventLog(Protocol):
         A duplicate is a message whose uuid, or whose deletion, the log has for every recipient, or an edit of a deleted
         message. Once an event is accepted, what it supersedes is neither kept nor replayed (`core.compaction`). A message
         that comes after its edit is accepted in its edited form.
+        """
+
+    def divide(self, event: Event) -> AsyncIterator[Event]:
+        """Divide a private event for very many users (`user_groups.is_for_many`) into events for some of them.
+
+        They are published one after the other, so that no other call waits for all. A reader in between may find the
+        event in the logs of some users only. An edit or a deletion is divided as its message was: where it is not for all
+        users of an older event, that event does not get its new form.
         """
 
     async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:

@@ -13,7 +13,7 @@ that channel may be sent a list of users with the new state before the change.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from heapq import merge, nsmallest
@@ -21,18 +21,11 @@ from itertools import islice
 from operator import attrgetter, itemgetter
 from typing import Any
 
+from channelstream.core.acceptance import accept
 from channelstream.core.channel import Channel
-from channelstream.core.compaction import (
-    affects,
-    first_form,
-    late_forms,
-    merged,
-    retained,
-    split_early,
-    unknown_part,
-)
+from channelstream.core.compaction import merged, retained
 from channelstream.core.entry import Entry
-from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
+from channelstream.core.events import Event, Message
 from channelstream.core.leave_batch import LeaveBatch
 from channelstream.core.log import PRIVATE, Accepted, Log, Replay
 from channelstream.core.position import Position
@@ -41,6 +34,7 @@ from channelstream.core.user import StateValue, User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, moment
 from channelstream.engines.members import Leaving, Member
 from channelstream.engines.staged import Staged
+from channelstream.engines.user_groups import divide
 from channelstream.slices import Slices
 
 logger = logging.getLogger(__name__)
@@ -114,36 +108,18 @@ class LocalLog:
 
     # -- the log
 
+    def divide(self, event: Event) -> AsyncIterator[Event]:
+        """Divide a private event for very many users; see `EventLog.divide`."""
+        return divide(event, self.registry, self.staged, self._clock)
+
     def publish(self, events: Sequence[Event]) -> list[Accepted]:
         """Accept events in order, except duplicates; see `EventLog.publish`."""
         return [self._publish(event) for event in events]
 
     def _publish(self, event: Event) -> Accepted:
-        known = self._known(event)
-        if isinstance(event, Message):
-            return self._publish_message(event, known)
-        messages = [each for each in known if isinstance(each, Message)]
-        found = any(affects(event, each) for each in messages)
-        if not isinstance(event, MessageEdited):
-            self._accept(event)
-            return Accepted(event, duplicate=False, found=found)
-        rest = unknown_part(event, [each for each in known if isinstance(each, MessageDeleted)])
-        if rest is not None:
-            self._accept_all(split_early(rest, messages))
-        return Accepted(event, duplicate=rest is None, found=found)
-
-    def _publish_message(self, message: Message, known: Sequence[Event]) -> Accepted:
-        if not known:
-            self._accept(message)
-            return Accepted(message, duplicate=False, found=False)
-        early = [each for each in known if isinstance(each, MessageEdited) and each.early]
-        others = [each for each in known if each not in early]
-        rest = unknown_part(message, others)
-        if rest is not None:
-            self._accept_all(late_forms(rest, early))
-            return Accepted(message, duplicate=False, found=bool(others))
-        first = first_form(message, known)
-        return Accepted(first or message, duplicate=True, found=first is not None)
+        accepted, new = accept(event, self._known(event))
+        self._accept_all(new)
+        return accepted
 
     def _known(self, event: Event) -> list[Event]:
         """Return the committed and staged events about an uuid in their current form, from the event's channel or users."""

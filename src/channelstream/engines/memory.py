@@ -10,7 +10,7 @@ turns: joining, leaving and configuring very many channels, announcing a state t
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 from channelstream.core.channel import Channel
@@ -71,6 +71,9 @@ class MemoryEngine:
 
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
         return self._log.publish(events)
+
+    def divide(self, event: Event) -> AsyncIterator[Event]:
+        return self._log.divide(event)
 
     async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
         await turn_for(len(from_offsets))

@@ -14,7 +14,7 @@ effects that depend on them and cannot be undone, so they wait until such a chan
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, suppress
 from itertools import islice
@@ -228,6 +228,9 @@ class SqliteEngine:
         accepted = self._log.publish(events)
         await self._commits.flush()
         return accepted
+
+    def divide(self, event: Event) -> AsyncIterator[Event]:
+        return self._log.divide(event)
 
     async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
         await turn_for(len(from_offsets))

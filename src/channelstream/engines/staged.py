@@ -34,12 +34,13 @@ class Staged:
             if left:
                 self.entries[key] = left
 
+    def entries_about(self, event: Event) -> tuple[Entry, ...]:
+        """Return the entries about the same message, of private ones for any users."""
+        return self.entries.get(_key(event), ())
+
     def about(self, event: Event) -> list[Event]:
         """Return the events about the same message, in the same channel or for some of the same users."""
-        entries = self.entries.get(_key(event))
-        if entries is None:
-            return []
-        staged = [entry.event for entry in entries]
+        staged = [entry.event for entry in self.entries_about(event)]
         if event.channel is not None:
             return staged
         names = event.only or frozenset()

@@ -1,15 +1,16 @@
-"""Publishes events in their order, a long list in several event loop turns, and a message to very many users in parts."""
+"""Publishes events in their order: a long list in several event loop turns, an event for very many users in steps."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import groupby
 
 from msgspec.structs import replace
 
-from channelstream.core.events import Event, Message
+from channelstream.core.events import Event
 from channelstream.core.hub import Hub
 from channelstream.core.log import Accepted
 from channelstream.engines.base import EventLog
+from channelstream.engines.user_groups import is_for_many
 from channelstream.slices import turn_for
 
 PART_COST = 20_000
@@ -20,11 +21,6 @@ CHANGE_COST = 400
 """The same of an edit or a deletion, which replaces entries of logs and histories."""
 PRIVATE_COST = 50
 """Cost of a recipient with a log of its own, that of its private messages."""
-USERS_AT_ONCE = 1000
-"""Users for whom a private message is accepted in one step: it enters the log of each. That takes 3 ms.
-
-An edit or a deletion is not divided: one that covers only a part of the users of a message does not give it its new form.
-"""
 
 
 class Publishing:
@@ -50,17 +46,26 @@ class Publishing:
         return accepted
 
     async def _publish(self, events: Sequence[Event]) -> list[Accepted]:
-        if any(map(_is_for_many, events)):
-            return await self._divided(events)
+        if any(map(is_for_many, events)):
+            return await self._some_in_steps(events)
         return await (self._log.publish(events) if len(events) == 1 else self._in_parts(events))
 
-    async def _divided(self, events: Sequence[Event]) -> list[Accepted]:
-        """Publish private messages to very many users in parts, for some of the users each."""
-        sizes = list[int]()
-        accepted = iter(await self._in_parts(_by_users(events, sizes)))
-        return [
-            _whole(event, list(islice(accepted, size))) for event, size in zip(events, sizes, strict=True)
-        ]
+    async def _some_in_steps(self, events: Sequence[Event]) -> list[Accepted]:
+        accepted = list[Accepted]()
+        for many, run in groupby(events, is_for_many):
+            if many:
+                accepted += [await self._in_steps(event) for event in run]
+            else:
+                accepted += await self._in_parts(run)
+        return accepted
+
+    async def _in_steps(self, event: Event) -> Accepted:
+        """Publish a private event for very many users, for some of them in each loop turn."""
+        accepted = list[Accepted]()
+        async for part in self._log.divide(event):
+            accepted += await self._log.publish([part])
+            await asyncio.sleep(0)
+        return _whole(event, accepted)
 
     async def _in_parts(self, events: Iterable[Event]) -> list[Accepted]:
         accepted: list[Accepted] = []
@@ -90,29 +95,8 @@ class Publishing:
         return len(self._hub.channels.get(event.channel, ()))
 
 
-def _is_for_many(event: Event) -> bool:
-    is_private = isinstance(event, Message) and event.channel is None
-    return is_private and len(event.only or ()) > USERS_AT_ONCE
-
-
-def _by_users(events: Iterable[Event], sizes: list[int]) -> Iterator[Event]:
-    """Yield a private message to very many users as several, other events as they are; append to `sizes` how many."""
-    for event in events:
-        if not _is_for_many(event):
-            sizes.append(1)
-            yield event
-            continue
-        names = iter(event.only or ())
-        sizes.append(0)
-        while group := frozenset(islice(names, USERS_AT_ONCE)):
-            sizes[-1] += 1
-            yield replace(event, only=group, exclude=(event.exclude or frozenset()) & group or None)
-
-
 def _whole(event: Event, parts: Sequence[Accepted]) -> Accepted:
     """Combine the outcomes of the parts of an event: it is a duplicate only if every part is one."""
-    if len(parts) == 1:
-        return parts[0]
     duplicate, found = all(part.duplicate for part in parts), any(part.found for part in parts)
     known = next((part.event for part in parts if part.found), event) if duplicate else event
     return Accepted(replace(known, only=event.only, exclude=event.exclude), duplicate=duplicate, found=found)

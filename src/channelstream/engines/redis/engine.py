@@ -16,7 +16,7 @@ A shard that is out of reach fails only the calls that need it.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from enum import Enum
 from heapq import merge
@@ -50,6 +50,7 @@ from channelstream.engines.redis.shard import Shard
 from channelstream.engines.redis.shard_log import Logs
 from channelstream.engines.redis.shard_state import NodeContext, RedisSettings, ShardState, shard_label
 from channelstream.engines.redis.shards import Shards, gather_all
+from channelstream.engines.user_groups import by_users
 from channelstream.errors import ConfigError, Moved, Unavailable
 
 COLLECT_AT_ONCE = 100
@@ -201,6 +202,11 @@ class RedisEngine:
             whole = replace(kept, only=event.only, exclude=event.exclude) if len(answers) > 1 else kept
             return Accepted(whole, duplicate=True, found=True)
         return Accepted(event, duplicate=True, found=False)
+
+    async def divide(self, event: Event) -> AsyncIterator[Event]:
+        """Divide it into any groups: in the log of each user an event gets its own form."""
+        for part in by_users(event, event.only or ()):
+            yield part
 
     async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
         names: dict[Shard, list[str]] = {} if from_offsets else {shard: [] for shard in self._shards}

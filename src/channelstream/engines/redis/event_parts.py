@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from msgspec.structs import replace
-
+from channelstream.core.compaction import for_users
 from channelstream.core.events import Event
 from channelstream.engines.event_codec import payload_of
 from channelstream.engines.redis import codec
@@ -36,7 +35,7 @@ def parts_of(event: Event, shards: Shards) -> Iterable[tuple[Shard, Event]]:
     if sum(map(len, names.values())) <= 1:
         return [(shard, event) for shard in names]
     return [
-        (shard, _for_users(event, frozenset(batch)))
+        (shard, for_users(event, frozenset(batch)))
         for shard, users in names.items()
         for batch in _groups(users, fits)
     ]
@@ -55,11 +54,6 @@ def next_events(batch: Sequence[tuple[int, Event]], start: int) -> list[Event]:
         if is_big or size >= PUBLISH_BYTES:
             break
     return events
-
-
-def _for_users(event: Event, names: frozenset[str]) -> Event:
-    """Return an event for some of its users."""
-    return replace(event, only=names, exclude=(event.exclude or frozenset()) & names or None)
 
 
 def _in_channel(_: int, name_bytes: int) -> bool:

@@ -1,0 +1,84 @@
+"""What the log accepts of a published event, by the events that it has about the same message.
+
+A message is a duplicate for the users who have it, or its deletion. An edit may come before its message: from another
+node, or while a message to very many users is accepted for some of them after the others. Such an edit is `early`. The
+message is no duplicate then: it is accepted in its edited form, after the edit.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from msgspec.structs import replace
+
+from channelstream.core.compaction import (
+    affects,
+    covers,
+    edited_message,
+    first_form,
+    for_users,
+    unknown_part,
+    without,
+)
+from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
+from channelstream.core.log import Accepted
+
+
+def accept(event: Event, known: Sequence[Event]) -> tuple[Accepted, Sequence[Event]]:
+    """Return the outcome of a published event, and the events that enter the log.
+
+    Args:
+        known: what the log has about the same message, in its current form.
+    """
+    if isinstance(event, Message):
+        return (
+            _accept_message(event, known)
+            if known
+            else (Accepted(event, duplicate=False, found=False), [event])
+        )
+    messages = [each for each in known if isinstance(each, Message)]
+    found = any(affects(event, each) for each in messages)
+    if not isinstance(event, MessageEdited):
+        return Accepted(event, duplicate=False, found=found), [event]
+    rest = unknown_part(event, [each for each in known if isinstance(each, MessageDeleted)])
+    accepted = Accepted(event, duplicate=rest is None, found=found)
+    return accepted, [] if rest is None else split_early(rest, messages)
+
+
+def _accept_message(message: Message, known: Sequence[Event]) -> tuple[Accepted, Sequence[Event]]:
+    early = [each for each in known if isinstance(each, MessageEdited) and each.early]
+    others = [each for each in known if each not in early]
+    rest = unknown_part(message, others)
+    if rest is not None:
+        return Accepted(message, duplicate=False, found=bool(others)), late_forms(rest, early)
+    first = first_form(message, known)
+    return Accepted(first or message, duplicate=True, found=first is not None), []
+
+
+def split_early(edit: MessageEdited, messages: Sequence[Message]) -> list[MessageEdited]:
+    """Return an edit for the users who have one of the messages, and an early one for those who have none."""
+    if not messages:
+        return [replace(edit, early=True)]
+    if edit.only is None or any(message.only is None for message in messages):
+        return [edit]
+    late = edit.only.difference(*(message.only or () for message in messages))
+    if not late:
+        return [edit]
+    early = replace(for_users(edit, late), early=True)
+    return [early] if late == edit.only else [for_users(edit, edit.only - late), early]
+
+
+def late_forms(message: Message, early: Iterable[MessageEdited]) -> list[Message]:
+    """Return a message as it is accepted after early edits: in its edited form for the users of each edit."""
+    forms = [message]
+    for edit in early:
+        forms = [form for each in forms for form in _late_forms(each, edit)]
+    return forms
+
+
+def _late_forms(message: Message, edit: MessageEdited) -> list[Message]:
+    if covers(edit, message):
+        return [edited_message(message, edit)]
+    rest, names = without(message, edit.only), edit.only or frozenset()
+    if rest is None or rest is message:
+        return [message]
+    edited = for_users(message, names if message.only is None else names & message.only)
+    return [rest, edited_message(edited, edit)]
