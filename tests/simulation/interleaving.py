@@ -108,14 +108,20 @@ class Gates:
         self._can_fail.append(can_fail)
 
     async def passed(self, can_fail: bool) -> None:
-        """Wait here.
+        """Wait here. A cancelled caller waits no longer: its release would change nothing.
 
         Raises:
             Unavailable: it has failed.
         """
         gate: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.add(lambda works: None if gate.done() else gate.set_result(works), can_fail)
-        if not await gate:
+        go_on = gate.set_result
+        self.add(go_on, can_fail)
+        try:
+            works = await gate
+        except asyncio.CancelledError:
+            self.withdraw(go_on)
+            raise
+        if not works:
             raise Unavailable("Not now.")
 
     def withdraw(self, go_on: Callable[[bool], None]) -> None:
