@@ -68,7 +68,7 @@ install() {
     case $what in
         run) pip_install --editable ".[bench]" --editable clients/python ;;
         examples) pip_install --editable ".[bench]" --editable clients/python --group examples ;;
-        dev) pip_install --editable ".[bench]" --editable clients/python --group dev --group examples ;;
+        dev) pip_install --editable ".[bench,otel]" --editable clients/python --group dev --group examples ;;
     esac
     echo "$what $key" >"$stamp"
 }

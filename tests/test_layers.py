@@ -58,7 +58,7 @@ engine's address, and the server makes the engine. Engines, service and http kno
 engines alone.
 """
 IMPORTS_ONLY = {
-    "integrations": {"errors", "core", "apps", "auth", "slices", "service", "http"},
+    "integrations": {"errors", "core", "apps", "auth", "slices", "service", "http", "api"},
     "pages": {"errors", "core", "http"},
     "demo": {"pages"},
     "explorer": {"errors", "pages"},

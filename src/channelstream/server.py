@@ -50,6 +50,7 @@ from channelstream.integrations.metrics.meter import CountedAuth, Meter
 from channelstream.integrations.metrics.port import MetricsPort
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.integrations.metrics.siblings import Worker
+from channelstream.integrations.spans.base import Spans, make_spans
 from channelstream.load_monitor import LoadMonitor, make_load_monitor
 from channelstream.pacing import FlushPacer
 from channelstream.pages.app import page_route
@@ -86,6 +87,7 @@ class Server:
         watchdog: Watchdog,
         scraper: Scraper,
         load: LoadMonitor,
+        spans: Spans,
     ) -> None:
         self.node = node
         self.streams = streams
@@ -99,6 +101,7 @@ class Server:
         self._housekeeping = Housekeeping(node)
         self._sampler = sampler
         self._load = load
+        self._spans = spans
         self._watchdog = watchdog
         self._stopping = asyncio.Event()
         self._drain: asyncio.Task[None] | None = None
@@ -205,6 +208,7 @@ class Server:
         await self._metrics_port.close()
         self.streams.heartbeat.stop()
         await self.node.close()
+        await self._spans.close()
         self._watchdog.stop()
 
     async def _in_drain(self, work: Coroutine[Any, Any, None]) -> None:
@@ -261,6 +265,7 @@ def build(
     protocols: Protocols = PROTOCOLS,
     entrances: Iterable[MakeEntrance] = ENTRANCES,
     worker: Worker = Worker(),  # noqa: B008 - it is immutable
+    spans: Spans | None = None,
 ) -> Server:
     """Build the server with all its parts.
 
@@ -268,9 +273,14 @@ def build(
         protocols: what it speaks.
         entrances: the paths that open a WebSocket.
         worker: its place among the workers of a service.
+        spans: what records its calls; None means as the option `otel` says.
+
+    Raises:
+        ConfigError: an option cannot be used as it stands.
     """
     meter = Meter(lambda: node.hub.writes)
-    node, apps = _node(settings, protocols.formats, meter), make_apps(settings)
+    spans = spans or make_spans(settings.otel)
+    node, apps = _node(settings, protocols.formats, meter, spans), make_apps(settings)
     policy = Policy(settings.trusted_proxies, settings.enforce_https, settings.allow_cors)
     services = Services(apps, node)
     streams = Streams(services, _stream_settings(settings), policy, protocols)
@@ -279,12 +289,13 @@ def build(
         Auth.SIGNED: CountedAuth(auth, meter.refused),
         Auth.NONE: OpenAuth(apps.default),
     }
-    api = Api(services, auths, settings.max_body_bytes).routes(ENDPOINTS)
+    api = Api(services, auths, settings.max_body_bytes).routes(map(spans.recorded, ENDPOINTS))
     watchdog = Watchdog(settings.slow_turn_ms / 1000)
     load = make_load_monitor(settings, node)
     watchdog.on_tick += [meter.delay.observe, load.on_tick]
     sampler = Sampler(node, watchdog)
     meter.consume(node.signals)
+    spans.consume(node.signals)
     scraper = Scraper(Collector(services, meter, watchdog), worker)
     pages = routes(
         settings,
@@ -298,7 +309,7 @@ def build(
     rows = [*health_routes(node), *api, *stream_routes(streams, services.default, entrances)]
     router = Router(policy, rows, page_route(pages, policy, settings.http_scheme))
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered)
-    return Server(settings, node, streams, http_server, sampler, watchdog, scraper, load)
+    return Server(settings, node, streams, http_server, sampler, watchdog, scraper, load, spans)
 
 
 def _is_admin(auth: RequestAuth, request: Request) -> bool:
@@ -316,7 +327,7 @@ def _openapi_document() -> dict[str, Any]:
     return openapi.document(ENDPOINTS, __version__)
 
 
-def _node(settings: Settings, formats: Sequence[Format], meter: Meter) -> Node:
+def _node(settings: Settings, formats: Sequence[Format], meter: Meter, spans: Spans) -> Node:
     clock = SystemClock()
     pacer = FlushPacer(lambda: hub.flush(), lambda: hub.waiting_events, clock.steady, meter.written)
     hub = Hub(formats, pacer.request_flush)
@@ -349,7 +360,7 @@ def _node(settings: Settings, formats: Sequence[Format], meter: Meter) -> Node:
     )
     if engine.name not in UNMEASURED_ENGINES:
         engine = meter.engine.measured(engine)
-    return Node(engine, hub, clock, new_id, node_limits)
+    return Node(spans.watched(engine), hub, clock, new_id, node_limits)
 
 
 def _stream_settings(settings: Settings) -> StreamSettings:

@@ -106,6 +106,7 @@ def test_a_server_imports_nothing_of_other_commands() -> None:
         "httpx",
         "websockets",
         "uvicorn",
+        "opentelemetry",
         "channelstream.bench",
         "channelstream.cli.listen",
     }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from channelstream.config import Settings, check_safety
+from channelstream.config import Settings, check_safety, safety
 from channelstream.config.safety import PUBLIC_SECRETS, problems
 from channelstream.errors import ConfigError
 
@@ -56,3 +56,14 @@ def test_one_port_for_two_listeners(host: str, metrics_host: str) -> None:
 def test_two_listeners_at_two_addresses(settings: Settings) -> None:
     """Two ports, no port, a unix socket, or two addresses."""
     check_safety(settings)
+
+
+@pytest.mark.parametrize("missing", ["channelstream_none", "channelstream.none", "channelstream_none.sub"])
+def test_an_option_without_its_packages(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused with the command that installs them, also where only a part is there."""
+    monkeypatch.setattr(safety, "OTEL_MODULES", ("channelstream", missing))
+    sentence = r"^otel: its packages are missing; install them with: pip install 'channelstream\[otel\]'$"
+    with pytest.raises(ConfigError, match=sentence):
+        check_safety(Settings(otel=True))
+    monkeypatch.setattr(safety, "OTEL_MODULES", ("channelstream", "channelstream.core.hub"))
+    check_safety(Settings(otel=True))

@@ -21,6 +21,9 @@ class Fields(Protocol):
     """What a call reads of its request besides the body: `http.request.Request`."""
 
     @property
+    def method(self) -> str: ...
+
+    @property
     def headers(self) -> Sequence[Header]: ...
 
     @property
@@ -35,6 +38,7 @@ class Fields(Protocol):
 class NoFields(NamedTuple):
     """The fields of a call that the server itself makes."""
 
+    method: str = "POST"
     headers: Sequence[Header] = ()
     arguments: Mapping[str, str] = NO_PARAMETERS
     parameters: Mapping[str, str] = NO_PARAMETERS
@@ -47,14 +51,16 @@ class Call:
         service: that of the application for which the call is made.
         slices: divides the work of this call into short event loop turns.
         walker: reads the long bodies that msgspec refuses, of all calls.
+        span: the W3C trace context of the span that records this call; None without one.
     """
 
-    __slots__ = ("_request", "body", "service", "slices", "walker")
+    __slots__ = ("_request", "body", "service", "slices", "span", "walker")
 
     def __init__(self, service: Service, request: Fields, body: bytes, walker: Walker) -> None:
         self.service = service
         self.body = body
         self.walker = walker
+        self.span: str | None = None
         self.slices = Slices(service.clock.steady)
         self._request = request
 
@@ -69,13 +75,23 @@ class Call:
         return self.service.app.limits
 
     @property
+    def method(self) -> str:
+        return self._request.method
+
+    @property
+    def headers(self) -> Sequence[Header]:
+        return self._request.headers
+
+    @property
     def parameters(self) -> Mapping[str, str]:
         """The values of the parameters in the path of the endpoint, such as `{key}`."""
         return self._request.parameters
 
     @property
     def traceparent(self) -> str | None:
-        """The W3C trace context of this call: that of its request; None if it has none, or a malformed one."""
+        """The W3C trace context of this call: that of its span, else of its request; None without a valid one."""
+        if self.span is not None:
+            return self.span
         text = (header(self._request.headers, b"traceparent") or b"").decode("latin-1")
         return text if is_traceparent(text) else None
 

@@ -1,6 +1,7 @@
 """Refuses well-formed settings that must not be served."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from channelstream.config.settings import Settings
@@ -12,6 +13,8 @@ PUBLIC_SECRETS = frozenset({"", "secret", "admin_secret", "YOURSECRET", "YOURADM
 """Default secrets of both generations, and those of the first one's sample file: they are public."""
 
 
+OTEL_MODULES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
+"""What the option otel needs."""
 ALL_ADDRESSES = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - it is compared
 """Hosts that mean every address of the machine."""
 
@@ -32,6 +35,7 @@ def problems(settings: Settings) -> Iterator[str]:
     yield from _tls(settings)
     yield from _workers(settings)
     yield from _ports(settings)
+    yield from _extras(settings)
 
 
 def _public_secrets(settings: Settings) -> Iterator[str]:
@@ -89,3 +93,17 @@ def _ports(settings: Settings) -> Iterator[str]:
     hosts = {settings.host, settings.metrics_host}
     if len(hosts) == 1 or hosts & ALL_ADDRESSES:
         yield f"metrics_port: {settings.metrics_port} is the same as port; take another one"
+
+
+def _extras(settings: Settings) -> Iterator[str]:
+    """Refuse options whose packages are missing."""
+    if settings.otel and not all(map(is_installed, OTEL_MODULES)):
+        yield "otel: its packages are missing; install them with: pip install 'channelstream[otel]'"
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module can be imported, without importing it."""
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # A package that it is in.
+        return False

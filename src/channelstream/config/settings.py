@@ -87,6 +87,11 @@ class Settings:
         Choice[LogFormat]("human", "json"),
         "Log one readable line (human) or one JSON object (json) for each event.",
     )
+    otel: bool = _server.option(
+        False,
+        Switch(),
+        "Record API calls as spans of OpenTelemetry; needs channelstream[otel] (docs/opentelemetry.md).",
+    )
     engine: str = _server.option(
         "memory",
         Text(pattern=PATTERN, description=FORMS),

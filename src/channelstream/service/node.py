@@ -285,12 +285,16 @@ class Node:
     # -- calls of the log (`engines.base.Receiver`)
 
     def _set_deliver(self) -> None:
-        """Choose what the engine calls for each entry: the hub itself, unless `Signals.accepted` has consumers."""
-        self.deliver = self._announce_and_deliver if self.signals.accepted else self.hub.deliver
+        """Choose what the engine calls for each entry: the hub itself, unless a signal of deliveries has consumers."""
+        has_consumers = self.signals.accepted or self.signals.delivered
+        self.deliver = self._announce_and_deliver if has_consumers else self.hub.deliver
 
     def _announce_and_deliver(self, entry: Entry) -> None:
+        hub = self.hub
         self.signals.accepted.emit(entry)
-        self.hub.deliver(entry)
+        before = hub.deliveries
+        hub.deliver(entry)
+        self.signals.delivered.emit(entry, hub.deliveries - before)
 
     # -- messages and state
 

@@ -3,8 +3,8 @@
 A consumer (a trace, the metrics) connects functions to the signals that it needs. The code that emits a
 signal does not know its consumers, and depends on none of them: an exception of a consumer is logged, and what the
 signal announces goes its way. A consumer runs inside the code that emits: it must be short, and neither await nor block.
-A signal without consumers costs a call. The hot path does not even have that: while nobody consumes `accepted`, the
-engine calls the hub itself (`Node.deliver`).
+A signal without consumers costs a call. The hot path does not even have that: while nobody consumes `accepted` or
+`delivered`, the engine calls the hub itself (`Node.deliver`).
 
 The signals are those of one node, and of its streams as they are:
 
@@ -69,6 +69,7 @@ class Signals:
 
     Attributes:
         accepted: an entry arrives and is delivered next; the connections are still in the state before it.
+        delivered: an entry was delivered to so many connections of this node, and is written with the next flush.
         duplicate: a message was published with a uuid that the log holds, and is not delivered again.
         replayed: these entries of the log were read for a connection; events of these channels are missing.
         attached: a connection has a stream.
@@ -78,15 +79,26 @@ class Signals:
         ended: a connection, or one of its streams, has ended here with this close code, if there is one, and reason.
     """
 
-    __slots__ = ("accepted", "attached", "closed", "detached", "duplicate", "ended", "replayed", "stalled")
+    __slots__ = (
+        "accepted",
+        "attached",
+        "closed",
+        "delivered",
+        "detached",
+        "duplicate",
+        "ended",
+        "replayed",
+        "stalled",
+    )
 
-    def __init__(self, on_accepted_change: Callable[[], None]) -> None:
+    def __init__(self, on_delivery_change: Callable[[], None]) -> None:
         """Create the signals.
 
         Args:
-            on_accepted_change: called when `accepted` gets a consumer or loses one.
+            on_delivery_change: called when `accepted` or `delivered` gets a consumer or loses one.
         """
-        self.accepted: Signal[[Entry]] = Signal(on_accepted_change)
+        self.accepted: Signal[[Entry]] = Signal(on_delivery_change)
+        self.delivered: Signal[[Entry, int]] = Signal(on_delivery_change)
         self.duplicate: Signal[[Event]] = Signal()
         self.replayed: Signal[[Connection, Sequence[Entry], Iterable[str]]] = Signal()
         self.attached: Signal[[Connection]] = Signal()

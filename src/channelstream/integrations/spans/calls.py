@@ -1,0 +1,110 @@
+"""A span for each API call that its credentials admit.
+
+A call that is refused for its address or signature has no span: strangers fill no collector. For the same reason the
+`traceparent` of a call that needs no credentials is not followed: its span begins a trace of its own.
+
+A span has no text of the request but its trace context: no query, header, body, address or name.
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from channelstream.api.call import Call
+from channelstream.api.table import Auth, Endpoint
+from channelstream.core.policy import header
+from channelstream.errors import ChannelstreamError
+from channelstream.http.response import Response
+from channelstream.integrations.spans.deliveries import CallSpan, Deliveries, current
+
+MAX_TRACESTATE = 512
+"""Longest `tracestate` that is exported with a span, in characters (W3C Trace Context, 3.3.1.5); a longer one is ignored."""
+FIELDS = ("traceparent", "tracestate")
+APPLICATION = "channelstream.application"
+METHOD, ROUTE, PATH = "http.request.method", "http.route", "url.path"
+STATUS, ERROR = "http.response.status_code", "error.type"
+SERVER_ERROR = 500
+
+_propagator = TraceContextTextMapPropagator()
+
+
+class Calls:
+    """Gives each call of the API a span."""
+
+    def __init__(self, tracer: Any, deliveries: Deliveries) -> None:
+        self._tracer = tracer
+        self._deliveries = deliveries
+
+    def recorded(self, row: Endpoint) -> Endpoint:
+        """Return a row whose calls have spans."""
+        return replace(row, handler=partial(self._answer, row))
+
+    async def _answer(self, row: Endpoint, call: Call) -> Any:
+        span = self._start(row, call)
+        call.span = _traceparent(span)
+        if not span.is_recording():
+            return await row.handler(call)
+        return await self._answer_recorded(row, call, CallSpan(span))
+
+    async def _answer_recorded(self, row: Endpoint, call: Call, recorded: CallSpan) -> Any:
+        span, token, has_failed = recorded.span, current.set(recorded), True
+        try:
+            result = await row.handler(call)
+            span.set_attribute(STATUS, result.status if isinstance(result, Response) else 200)
+            has_failed = False
+        except ChannelstreamError as error:
+            _fail(span, error.code, error.http_status)
+            raise
+        except Exception as error:
+            _fail(span, type(error).__name__, SERVER_ERROR)
+            raise
+        except BaseException as error:
+            # It is cancelled: there is no answer.
+            span.set_attribute(ERROR, type(error).__name__)
+            raise
+        finally:
+            current.reset(token)
+            self._deliveries.ended(recorded, has_failed)
+        return result
+
+    def _start(self, row: Endpoint, call: Call) -> Any:
+        return self._tracer.start_span(
+            f"{call.method} {row.path}",
+            context=_parent(call) if row.auth is Auth.SIGNED else None,
+            kind=SpanKind.SERVER,
+            attributes={
+                METHOD: call.method,
+                ROUTE: row.path,
+                PATH: row.path,
+                APPLICATION: call.service.app.id,
+            },
+        )
+
+
+def _parent(call: Call) -> Any:
+    """Return the context of the caller's span; an empty one if the call names none."""
+    found = {name: (header(call.headers, name.encode()) or b"").decode("latin-1") for name in FIELDS}
+    if len(found["tracestate"]) > MAX_TRACESTATE:
+        del found["tracestate"]
+    return _propagator.extract({name: text for name, text in found.items() if text})
+
+
+def _traceparent(span: Any) -> str | None:
+    """Return the trace context of a span; None if there is none, as where the SDK is disabled."""
+    context = span.get_span_context()
+    if not context.is_valid:
+        return None
+    return (
+        f"00-{format_trace_id(context.trace_id)}-{format_span_id(context.span_id)}-{context.trace_flags:02x}"
+    )
+
+
+def _fail(span: Any, kind: str, status: int) -> None:
+    """Note a failure; as the conventions of HTTP have it, that of the caller is none of the span."""
+    span.set_attribute(STATUS, status)
+    span.set_attribute(ERROR, kind)
+    if status >= SERVER_ERROR:
+        span.set_status(StatusCode.ERROR)
