@@ -79,7 +79,7 @@ def test_answers_are_as_described(path: str, method: str, one_node: Any, session
     ]
 
     @settings(
-        max_examples=12,
+        max_examples=6,
         deadline=None,
         derandomize=True,
         phases=(Phase.explicit, Phase.generate),
