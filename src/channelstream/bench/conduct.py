@@ -1,18 +1,25 @@
 """Runs a scenario: each step on the server and on its reference, and the report."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 
 from channelstream import __version__
-from channelstream.bench.load import BenchFailed
+from channelstream.bench.drain import drain, spread_drain
+from channelstream.bench.load import BenchFailed, Load
 from channelstream.bench.measure import Target, measure
 from channelstream.bench.processes import machine
 from channelstream.bench.progress import Progress
 from channelstream.bench.restart import restart
 from channelstream.bench.results import FORMAT, Measured, Report, StepReport, ratios
-from channelstream.bench.scenarios import Scenario, Step
+from channelstream.bench.scenarios import Outage, Scenario, Step
 from channelstream.bench.servers import product, reference
+
+_OUTAGES: dict[Outage, Callable[[Load, Sequence[str], Progress], Awaitable[Measured]]] = {
+    "restart": restart,
+    "drain": drain,
+    "spread drain": spread_drain,
+}
 
 
 async def conduct(
@@ -41,8 +48,8 @@ async def _step(
         progress.begin(f"{scenario.name}, {step.label}, reference")
         compared = await _measured(reference(step.reference), step, progress)
     progress.begin(f"{scenario.name}, {step.label}")
-    if step.restarts:
-        return await _restarted(step, target, progress)
+    if step.outage is not None:
+        return await _with_outage(step.outage, step, target, progress)
     server: AbstractAsyncContextManager[Target] = (
         product(*step.flags) if target is None else nullcontext(target)
     )
@@ -50,10 +57,11 @@ async def _step(
     return StepReport(step.label, step.load, measured, compared, ratios(measured, compared))
 
 
-async def _restarted(step: Step, target: Target | None, progress: Progress) -> StepReport:
+async def _with_outage(outage: Outage, step: Step, target: Target | None, progress: Progress) -> StepReport:
     if target is not None:
-        raise BenchFailed("a restart is measured with a server that the run itself starts: give no URL")
-    return StepReport(step.label, step.load, await restart(step.load, step.flags, progress), None, {})
+        raise BenchFailed(f"a {outage} is measured with servers that the run itself starts: give no URL")
+    measured = await _OUTAGES[outage](step.load, step.flags, progress)
+    return StepReport(step.label, step.load, measured, None, {})
 
 
 async def _measured(server: AbstractAsyncContextManager[Target], step: Step, progress: Progress) -> Measured:

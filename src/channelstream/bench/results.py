@@ -104,6 +104,36 @@ class Resume(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return not (self.lost or self.missing or self.repeated)
 
 
+class Drained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The return of all clients of a node that stopped while the other nodes went on.
+
+    Attributes:
+        back_s: from the signal until the last client had resumed at another node. It includes the clients' own waits.
+        before_ms: calls of the other nodes with all clients connected, before the signal.
+        during_ms: the same from the signal until all clients were back.
+        failed: calls that were refused or not answered.
+        ends: streams and attempts that ended since the signal, by reason.
+        lost: answers that reported a loss.
+        missing: messages that were skipped.
+        repeated: messages that were received twice.
+    """
+
+    clients: int
+    back_s: float
+    before_ms: Percentiles
+    during_ms: Percentiles
+    failed: int
+    ends: dict[str, int]
+    lost: int
+    missing: int
+    repeated: int
+
+    @property
+    def is_right(self) -> bool:
+        """Whether every call was answered, and every client received every message once and in order."""
+        return not (self.failed or self.lost or self.missing or self.repeated)
+
+
 class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run against one server.
 
@@ -114,6 +144,7 @@ class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         requests: calls that published them.
         stall_ms: time of a small request while the clients were idle.
         resume: the return of the clients after a restart.
+        drained: the return of the clients of a node that stopped.
         longest_turn_ms: longest turn of the event loop of a server that was started for the run, exact to 5 ms.
     """
 
@@ -126,11 +157,12 @@ class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     delivery: Delivery | None = None
     longest_turn_ms: float | None = None
     resume: Resume | None = None
+    drained: Drained | None = None
 
     @property
     def is_right(self) -> bool:
         """Whether what was sent has arrived, as far as that was measured."""
-        return all(part is None or part.is_right for part in (self.delivery, self.resume))
+        return all(part is None or part.is_right for part in (self.delivery, self.resume, self.drained))
 
 
 class StepReport(Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,12 +1,14 @@
 """The predefined scenarios. Each answers one question by one or more runs."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from channelstream.bench.load import Load
 from channelstream.bench.servers import Reference, missing_for
+
+Outage = Literal["restart", "drain", "spread drain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,14 +18,15 @@ class Step:
     Attributes:
         flags: options of the server, if the run starts one.
         reference: the reference server for the same load; None means none.
-        restarts: the server is killed and started again, and its clients come back.
+        outage: what happens to the server whose clients come back: `restart` kills it and starts it again, `drain` and
+            `spread drain` stop one of three nodes; None means nothing.
     """
 
     label: str
     load: Load
     flags: tuple[str, ...] = ()
     reference: Reference | None = "broadcast"
-    restarts: bool = False
+    outage: Outage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,10 @@ class Scenario:
 
 def _channels(count: int) -> Step:
     return Step(f"{count} channel(s)", Load(clients=1000, channels=count, messages=200))
+
+
+def _drained(label: str, outage: Outage) -> Step:
+    return Step(label, Load(clients=15_000, messages=0), reference=None, outage=outage)
 
 
 _TEXTS = Load(clients=1000, messages=100, payload_bytes=1000)
@@ -111,7 +118,12 @@ _ALL = (
     Scenario(
         "restart",
         "time until 15,000 clients have resumed after a server on SQLite was killed and started again",
-        (Step("killed", Load(clients=15_000, messages=0), reference=None, restarts=True),),
+        (Step("killed", Load(clients=15_000, messages=0), reference=None, outage="restart"),),
+    ),
+    Scenario(
+        "drain",
+        "calls while the 15,000 clients of one of three nodes on Redis come back at the others, at once and spread",
+        (_drained("at once", "drain"), _drained("50 a second", "spread drain")),
     ),
     Scenario(
         "compression",

@@ -8,14 +8,14 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from channelstream.bench.application import Application
 from channelstream.bench.inbound import CLOSE, DATA_OPCODES, PING, AnswerReader, FrameReader, Piece, status_of
 from channelstream.bench.load import BenchFailed
-from channelstream.bench.wire import PONG_FRAME, masked
+from channelstream.bench.wire import PONG_FRAME, Wire, masked
 from channelstream_client.protocol import LOST, Item, RenewalFailed, StreamEnded, items_of, refused
 from channelstream_client.resuming import OpenStream, RenewConnection, ResumingClient, Stop, Wait
 
@@ -46,12 +46,14 @@ class Shared:
 
     Attributes:
         jitter: returns random numbers from 0 to 1.
+        balancer: where the next streams open; where it ends, they open at the server of the application.
         stopped: why subscribers do not reconnect.
         ends: numbers of streams and attempts that ended, by reason.
     """
 
     application: Application
     jitter: Callable[[], float]
+    balancer: Iterator[Wire] = field(default_factory=lambda: iter(()))
     frames: Frames = field(default_factory=Frames)
     stopped: list[str] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
@@ -135,7 +137,7 @@ class Subscriber:
         self._shared.start(self._go_on())
 
     async def _open(self, target: str) -> None:
-        wire = self._shared.application.wire
+        wire = next(self._shared.balancer, self._shared.application.wire)
         socket = self._socket = _Socket(self, wire.upgrade(target))
         try:
             await asyncio.get_running_loop().create_connection(lambda: socket, wire.host, wire.port)

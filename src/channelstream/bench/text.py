@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from channelstream.bench.results import (
     Delivery,
+    Drained,
     Measured,
     Memory,
     Percentiles,
@@ -74,6 +75,8 @@ def _rows(measured: Measured) -> Iterator[Row]:
         yield from _delivery_rows(measured.delivery)
     if measured.resume is not None:
         yield from _resume_rows(measured.resume)
+    if measured.drained is not None:
+        yield from _drained_rows(measured.drained)
     if measured.longest_turn_ms is not None:
         yield "longest turn of the loop", f"{measured.longest_turn_ms:,.1f} ms"
 
@@ -91,9 +94,21 @@ def _resume_rows(resume: Resume) -> Iterator[Row]:
     yield from _rate_rows("clients back", resume.server)
     if resume.server.cpu_us_each is not None:
         yield "CPU of the server", f"{resume.server.cpu_us_each * resume.clients / 1e6:,.2f} s"
-    yield "reported as lost", f"{resume.lost:,}"
-    yield "missing", f"{resume.missing:,}"
-    yield "received twice", f"{resume.repeated:,}"
+    yield from _fault_rows(resume)
+
+
+def _drained_rows(drained: Drained) -> Iterator[Row]:
+    yield "all clients back after", f"{drained.back_s:,.1f} s"
+    yield from _percentile_rows("call before", drained.before_ms)
+    yield from _percentile_rows("call during the drain", drained.during_ms)
+    yield "calls that failed", f"{drained.failed:,}"
+    yield from _fault_rows(drained)
+
+
+def _fault_rows(found: Resume | Drained) -> Iterator[Row]:
+    yield "reported as lost", f"{found.lost:,}"
+    yield "missing", f"{found.missing:,}"
+    yield "received twice", f"{found.repeated:,}"
 
 
 def _memory_rows(memory: Memory) -> Iterator[Row]:
@@ -124,9 +139,9 @@ def _delivery_rows(delivery: Delivery) -> Iterator[Row]:
 
 def _remarks(measured: Measured) -> Iterator[str]:
     """Yield remarks about the figures."""
-    if measured.resume is not None:
+    if (returned := measured.resume or measured.drained) is not None:
         yield "  Why streams and attempts ended (each client loses one stream):"
-        yield from (f"  {count:,} x {reason}" for reason, count in measured.resume.ends.items())
+        yield from (f"  {count:,} x {reason}" for reason, count in returned.ends.items())
     if measured.delivery is None:
         return
     for reason, count in measured.delivery.closed.items():

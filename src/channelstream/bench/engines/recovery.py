@@ -7,9 +7,10 @@ from contextlib import AsyncExitStack
 from channelstream.bench.engines.compared import in_turn
 from channelstream.bench.engines.engine_nodes import EngineNode, engine_node
 from channelstream.bench.engines.sizes import Sizes
-from channelstream.bench.engines.stores import Store, Used, cluster, one_redis, until
+from channelstream.bench.engines.stores import Store, Used, cluster, one_redis
 from channelstream.bench.engines.table import Figures, Table, medians
 from channelstream.bench.progress import Progress
+from channelstream.bench.redis_process import until
 from channelstream.core.position import shard_of
 from channelstream.engines.redis.address import shard_addresses
 

@@ -7,9 +7,10 @@ from msgspec.structs import replace
 
 from channelstream.bench.engines.engine_nodes import PATIENT, EngineNode, engine_node, run_in_batches
 from channelstream.bench.engines.sizes import Sizes
-from channelstream.bench.engines.stores import Store, one_redis, until
+from channelstream.bench.engines.stores import Store, one_redis
 from channelstream.bench.engines.table import Figures, Row, Table, significant
 from channelstream.bench.progress import Progress
+from channelstream.bench.redis_process import until
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
 from channelstream.core.user import UserUpdate
 from channelstream.engines.local_log import Lifetimes

@@ -1,26 +1,17 @@
 """Starts Redis servers for a run, and reads their usage: commands, bytes, time."""
 
-import asyncio
-import shutil
 import socket
-import tempfile
-import time
-from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
-from channelstream.bench.load import BenchFailed
+from channelstream.bench.redis_process import HOST, START_TIMEOUT_S, RedisProcess, redis_process, until
 from channelstream.engines.redis.address import SLOTS, shard_addresses
 
-HOST = "127.0.0.1"
-START_TIMEOUT_S = 20.0
-LOOK_AGAIN_S = 0.01
 MASTERS = 3
 _NESTED_IN = ("evalsha",)
 _AT_TOP = (*_NESTED_IN, "subscribe", "ssubscribe", "unsubscribe", "sunsubscribe")
@@ -69,11 +60,11 @@ class Used:
 class Master:
     """A Redis process, with a connection that reads its usage."""
 
-    def __init__(self, folder: Path, process: Process, port: int) -> None:
-        self.process = process
+    def __init__(self, server: RedisProcess, port: int) -> None:
+        self.process = server.process
         self.port = port
-        self.socket = f"{folder}/redis.sock"
-        self.address = f"unix://{self.socket}"
+        self.socket = server.socket
+        self.address = server.address
         self._connection: AbstractConnection = shard_addresses(self.address)[0].connect()
         self._own_bytes = 0
 
@@ -116,9 +107,6 @@ class Master:
 
     async def close(self) -> None:
         await self._connection.disconnect(nowait=True)
-        if self.process.returncode is None:
-            self.process.kill()
-        await self.process.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,64 +170,16 @@ async def _are_whole(masters: Sequence[Master]) -> bool:
     return all(b"cluster_state:ok" in each for each in info)
 
 
-async def until(holds: Callable[[], Awaitable[bool]], timeout_s: float, otherwise: str) -> None:
-    """Poll a condition until it holds: Redis does not notify of it.
-
-    Raises:
-        BenchFailed: with the text `otherwise`, after the timeout.
-    """
-    deadline_s = time.monotonic() + timeout_s
-    while not await holds():
-        if time.monotonic() > deadline_s:
-            raise BenchFailed(otherwise)
-        await asyncio.sleep(LOOK_AGAIN_S)
-
-
 @asynccontextmanager
 async def _master(port: int = 0) -> AsyncIterator[Master]:
-    """Start one process, and wait until it answers.
-
-    Raises:
-        BenchFailed: redis-server is not installed or does not start.
-    """
-    program = shutil.which("redis-server")
-    if program is None:
-        raise BenchFailed("no redis-server is on the PATH; on Debian: apt-get install redis-server")
-    with tempfile.TemporaryDirectory(prefix="channelstream-") as name:
-        folder = Path(name)
-        flags = ["--port", str(port), "--bind", HOST, "--save", "", "--dir", name]
-        if port:
-            flags += ["--cluster-enabled", "yes"]
-        process = await asyncio.create_subprocess_exec(
-            program,
-            *flags,
-            "--unixsocket",
-            f"{name}/redis.sock",
-            stdin=DEVNULL,
-            stdout=DEVNULL,
-            start_new_session=True,
-        )
-        master = Master(folder, process, port)
+    """Start one process; with a port it is a part of a cluster."""
+    flags = ("--port", str(port), "--cluster-enabled", "yes") if port else ()
+    async with redis_process(*flags) as server:
+        master = Master(server, port)
         try:
-            await until(lambda: _is_up(master), START_TIMEOUT_S, "redis-server did not start")
             yield master
         finally:
             await master.close()
-
-
-async def _is_up(master: Master) -> bool:
-    """Return whether it answers.
-
-    Raises:
-        BenchFailed: the process has ended.
-    """
-    if master.process.returncode is not None:
-        raise BenchFailed("redis-server has ended")
-    try:
-        await master.command("PING")
-    except (RedisError, OSError):
-        return False
-    return True
 
 
 def free_ports(count: int) -> list[int]:
