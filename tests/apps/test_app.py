@@ -17,6 +17,8 @@ def test_a_key_has_an_owner() -> None:
     """The application that made it."""
     apps = Apps(App(), App("shop"))
     assert [apps.owner(app.key("room")) for app in apps] == list(apps)
+    assert [apps.find(app.key("room")) for app in apps] == list(apps)
+    assert apps.find(App("gone").key("room")) is None
 
 
 def test_two_applications_never_have_one_id() -> None:

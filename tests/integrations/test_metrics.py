@@ -22,7 +22,9 @@ from tests.streams import next_items
 from tests.waiting import PATIENCE_S, eventually
 from websockets.sync.client import connect
 
+from channelstream.apps.app import App
 from channelstream.config import Settings
+from channelstream.core.user import UserUpdate
 from channelstream.engines.base import Engine
 from channelstream.engines.cluster import Cluster
 from channelstream.errors import CloseCode, Unavailable
@@ -35,6 +37,7 @@ from channelstream.integrations.metrics.meter import (
 )
 from channelstream.integrations.metrics.samples import Histogram
 from channelstream.server import Server, build
+from channelstream.wire.channelstream import V07
 
 ROOT = Path(__file__).parents[2]
 ADMIN = ("admin", ADMIN_SECRET)
@@ -158,6 +161,22 @@ def test_a_histogram_has_its_observations_below_each_bound() -> None:
         ("h_count",): 5,
         ("h_sum",): pytest.approx(10.6),
     }
+
+
+def test_restored_connections_of_a_removed_application_are_counted(tmp_path: Path) -> None:
+    """As those of `other`: a scrape does not fail after an application was taken out of the configuration."""
+    engine, gone = f"sqlite:///{tmp_path / 'log.db'}", App("gone")
+
+    async def life() -> Values:
+        async with running(engine=engine) as server:
+            await server.node.connect(gone.key("c1"), gone.key("ann"), V07, {}, UserUpdate({}, {}))
+            await server.node.connect("c2", "bob", V07, {}, UserUpdate({}, {}))
+        async with running(engine=engine) as server:
+            return values(read_text(await text_of(server)))
+
+    found = asyncio.run(life())
+    for application in ("other", "default"):
+        assert value(found, Metrics.connections, application=application, transport="none") == 1
 
 
 # -- what is counted

@@ -96,5 +96,9 @@ class Apps:
         return iter(self._apps.values())
 
     def owner(self, key: str) -> App:
-        """Return the application that has this key."""
+        """Return the application of this server that has this key."""
         return self._apps[app_id_of(key)]
+
+    def find(self, key: str) -> App | None:
+        """Return the application that has this key; None if it is none of this server."""
+        return self._apps.get(app_id_of(key))

@@ -217,6 +217,14 @@ class Services:
         """Return the service of the application that has this key."""
         return self.of(self._apps.owner(key))
 
+    def owner_id(self, key: str) -> str | None:
+        """Return the id of the application that has this key; None if it is not configured.
+
+        A restart restores the connections of an application that was removed from the configuration, too.
+        """
+        found = self._apps.find(key)
+        return None if found is None else found.id
+
 
 def _named(done: Subscribed | None) -> Subscribed | None:
     """Return the result of a node with names."""

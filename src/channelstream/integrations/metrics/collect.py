@@ -56,7 +56,7 @@ class Collector:
         slices = Slices(node.clock.steady)
         for number, connection in enumerate(list(node.hub.connections.values())):
             stream = connection.stream
-            app_id = self._services.owner(connection.id).app.id
+            app_id = self._services.owner_id(connection.id) or OTHER
             found[app_id, transport_label(stream) if stream else NO_CODE] += 1
             backlog += stream.buffered_bytes() if stream else 0
             if number % STEP == 0:
