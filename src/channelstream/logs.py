@@ -141,6 +141,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def restored(connections: int, within_s: float) -> str:
+    """Return the line of a server that has restored the connections of its last run."""
+    return f"restored {counted(connections, 'connection')}; a client has {within_s:g} s to open its stream"
+
+
 def stopping(streams: int, within_s: float) -> str:
     """Return the line with which a server begins to stop."""
     return f"stopping: closing {counted(streams, 'stream')}, within {within_s:g} s"

@@ -123,6 +123,8 @@ class Server:
         self._catch_signals()
         gc.set_threshold(*GC_THRESHOLDS)
         await self.node.start()
+        if restored := len(self.node.hub.connections):
+            logger.info("%s", logs.restored(restored, self.node.limits.restored_s))
         self.streams.heartbeat.start()
         self._housekeeping.start()
         self._sampler.start()
@@ -250,7 +252,7 @@ def serve(
     """
     server = build(settings, worker=worker)
     server.on_started = lambda: on_started(server)
-    logger.info("starting channelstream %s", __version__)
+    logger.info("starting channelstream %s, engine %s", __version__, server.node.engine_name)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(server.run(sockets, metrics_sockets))
