@@ -145,7 +145,8 @@ def test_listen_outlives_a_restart(start_server: Any, listen: Listen) -> None:
     second = start_server("-p", str(first.port))
     said = list(lines_up_to(process.stderr, "missing"))
     assert said[-1] == "channelstream: events may be missing from: private messages, cli-restart\n"
-    assert all(line.startswith("channelstream: stream ended: ") for line in said[:-1])
+    assert said[0].startswith("channelstream: stream ended: ")
+    assert all(line.startswith("channelstream: no stream: ") for line in said[1:-1])
     publish(second, "cli-restart", "after")
     assert '"after"' in line_with(process.stdout, '"message": "after"')
 

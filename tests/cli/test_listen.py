@@ -78,9 +78,21 @@ def test_prints_events_and_resumes(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("final", [4002, 1002, 1007, 1008, 1009])
 def test_stops_where_it_must(final: int, capsys: pytest.CaptureFixture[str]) -> None:
     """A code that says stop ends it with exit code 1."""
-    code, stream, _ = play([([], final)])
+    code, stream, _ = play([([event(1)], final)])
     assert (code, len(stream.opened)) == (1, 1)
     assert f"stream ended: closed ({final})" in capsys.readouterr().err
+
+
+def test_a_stream_that_does_not_open_has_not_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither at the start, nor after the end of one that was open."""
+    play([([], 1006), ([event(1)], 1006), ([], 1006), ([event(2)], 1008)])
+    lines = [line.removeprefix("channelstream: ") for line in capsys.readouterr().err.splitlines()]
+    assert lines == [
+        "no stream: closed (1006)",
+        "stream ended: closed (1006)",
+        "no stream: closed (1006)",
+        "stream ended: closed (1008)",
+    ]
 
 
 def test_unknown_connection_is_replaced() -> None:

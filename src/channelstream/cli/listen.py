@@ -98,7 +98,8 @@ class Subscriber:
 
     Attributes:
         jitter: returns random numbers from 0 to 1, so that many clients do not reconnect at the same time.
-        is_listening: whether it has received something.
+        has_received: whether a stream has brought an item.
+        is_listening: whether it has reported its first stream.
     """
 
     server: Server
@@ -106,6 +107,7 @@ class Subscriber:
     channels: Sequence[str]
     stream: Stream
     jitter: Callable[[], float] = random.random
+    has_received: bool = False
     is_listening: bool = False
 
     def listen(self) -> int:
@@ -122,7 +124,7 @@ class Subscriber:
         except _SubscriberRefused as refused:
             raise refused.__cause__ or refused from None
         except StreamClosed as closed:
-            say(f"stream ended: {closed}")
+            self._report_end(str(closed), was_open=self.has_received)
             return 1
         say("the connection was ended")
         return 0
@@ -163,6 +165,7 @@ class Subscriber:
 
     def handle(self, item: Item) -> None:
         """Print an event. A `resumed` item is reported on stderr instead of stdout."""
+        self.has_received = True
         if item.get("type") == "resumed":
             self.report_start(item)
         else:
@@ -183,4 +186,7 @@ class Subscriber:
         return "" if self.channels else "; -c CHANNEL subscribes to channels as well"
 
     def report_down(self, down: Down) -> None:
-        say(f"stream ended: {down.reason}")
+        self._report_end(down.reason, was_open=down.was_open)
+
+    def _report_end(self, reason: str, *, was_open: bool) -> None:
+        say(f"{'stream ended' if was_open else 'no stream'}: {reason}")

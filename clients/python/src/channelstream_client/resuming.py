@@ -46,6 +46,7 @@ class Down:
         attempt: number of failures in a row, including this one; 1 is the end of a stream that was open.
         retry_s: time until the next attempt, in seconds.
         error: the exception of the transport or of `renew`.
+        was_open: whether a stream has ended that was open; otherwise none has opened.
     """
 
     reason: str
@@ -53,6 +54,7 @@ class Down:
     attempt: int
     retry_s: float
     error: BaseException | None = None
+    was_open: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +140,7 @@ class ResumingClient(Generic[T]):
         "_discards",
         "_has_begun",
         "_is_forgotten",
+        "_is_open",
         "_limits",
         "_opened_at",
         "_policy",
@@ -187,6 +190,7 @@ class ResumingClient(Generic[T]):
         self._limits = limits
         self._has_begun = False
         self._is_forgotten = False
+        self._is_open = False
         self._opened_at = 0.0
         self._read_to = position
         self._asked_for = position
@@ -261,6 +265,7 @@ class ResumingClient(Generic[T]):
         return [] if self._discards else wanted
 
     def _on_open(self, now: float) -> None:
+        self._is_open = True
         upgrade_s = self._policy.received(now)
         if upgrade_s is not None:
             self.leave_at = now + upgrade_s
@@ -302,6 +307,7 @@ class ResumingClient(Generic[T]):
         """Record why a stream ended or did not open, or why there is no new connection. The first reason counts."""
         if self._wait is not None or self._stop is not None:
             return
+        was_open = self._is_open
         self._close_stream()
         wait_s = self._policy.ended(end, now)
         if wait_s is None or (end.code == UNKNOWN_CONNECTION and not self._can_renew):
@@ -316,11 +322,18 @@ class ResumingClient(Generic[T]):
             return
         wait_s = wait_s if left_s is None else min(wait_s, left_s)
         reason = without_id(str(end))
-        down = Down(reason=reason, code=end.code, attempt=self.failures, retry_s=wait_s, error=end.__cause__)
+        down = Down(
+            reason=reason,
+            code=end.code,
+            attempt=self.failures,
+            retry_s=wait_s,
+            error=end.__cause__,
+            was_open=was_open,
+        )
         self._wait = Wait(wait_s, down)
 
     def _close_stream(self) -> None:
-        self.is_reading = self.is_polling = False
+        self.is_reading = self.is_polling = self._is_open = False
         self.leave_at = None
 
     def _left_s(self, now: float) -> float | None:
