@@ -1,7 +1,11 @@
 """A headless Chromium, watched: it must log no error and send requests to our server only."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from mimetypes import guess_type
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -11,7 +15,7 @@ from tests.http_client import http
 from tests.line import Line
 
 if TYPE_CHECKING:  # Tests without a browser do not wait for it.
-    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, Route, WebSocket
 
 
 @dataclass
@@ -29,15 +33,29 @@ class Watch:
     urls: set[str] = field(default_factory=set)
     expected: str | None = None
 
-    def follow(self, page: "Page") -> None:
-        page.on("console", self._received)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("websocket", lambda websocket: self.urls.add(websocket.url))
-        page.on("request", lambda request: self.urls.add(request.url))
+    @contextmanager
+    def following(self, page: "Page") -> Iterator[None]:
+        events: dict[Any, Callable[[Any], None]] = {
+            "console": self._received,
+            "pageerror": self._failed,
+            "websocket": self._asked,
+            "request": self._asked,
+        }
+        for event, receive in events.items():
+            page.on(event, receive)
+        yield
+        for event, receive in events.items():
+            page.remove_listener(event, receive)
 
     def _received(self, message: "ConsoleMessage") -> None:
         if message.type in ("error", "warning"):
             self.errors.append(f"{message.text} {message.location.get('url', '')}")
+
+    def _failed(self, error: "Error") -> None:
+        self.errors.append(str(error))
+
+    def _asked(self, asked: "Request | WebSocket") -> None:
+        self.urls.add(asked.url)
 
     def unexpected(self) -> list[str]:
         return [text for text in self.errors if self.expected is None or self.expected not in text]
@@ -49,6 +67,35 @@ class Watch:
         ]
 
 
+class Windows:
+    """Browsers of visitors, each with one page. A used one serves other tests: it has its process and its cache already."""
+
+    def __init__(self, chromium: "Browser") -> None:
+        self._chromium = chromium
+        self._free: dict[str, list[Page]] = defaultdict(list)
+
+    @contextmanager
+    def opened(self, **options: Any) -> "Iterator[Page]":
+        """Lend an empty page of a browser that has these options and no cookies."""
+        free = self._free[repr(options)]
+        page = free.pop() if free else self._new(options)
+        yield page
+        for each in page.context.pages:
+            each is page or each.close()
+        page.unroute_all(behavior="ignoreErrors")
+        page.emulate_media(color_scheme="null", reduced_motion="null")
+        page.goto("about:blank")
+        page.context.clear_cookies()
+        free.append(page)
+
+    def _new(self, options: dict[str, Any]) -> "Page":
+        from tests.browser import PATIENCE_MS
+
+        context = self._chromium.new_context(**options)
+        context.set_default_timeout(PATIENCE_MS)
+        return context.new_page()
+
+
 @pytest.fixture(scope="module")
 def chromium() -> "Iterator[Browser]":
     """One Chromium for all tests of a module."""
@@ -56,6 +103,11 @@ def chromium() -> "Iterator[Browser]":
 
     with chromium_browser() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def windows(chromium: "Browser") -> Windows:
+    return Windows(chromium)
 
 
 @pytest.fixture
@@ -84,26 +136,39 @@ def watch(server: Any) -> Watch:
     return Watch({urlsplit(server.url).netloc})
 
 
+def answering(text: str, content_type: str | None) -> "Callable[[Route], None]":
+    def answer(route: "Route") -> None:
+        route.fulfill(body=text, content_type=content_type)
+
+    return answer
+
+
 @pytest.fixture
-def open_page(chromium: "Browser", server: Any, watch: Watch) -> "Iterator[Callable[..., Page]]":
+def open_page(windows: Windows, server: Any, watch: Watch) -> "Iterator[Callable[..., Page]]":
     """Open pages, each in its own browser; afterwards none of them may have logged an error."""
-    from tests.browser import PATIENCE_MS
+    with ExitStack() as stack:
 
-    contexts: list[BrowserContext] = []
+        def open_page(
+            path: str,
+            base: str = server.url,
+            cookies: Sequence[Any] = (),
+            answers: Mapping[str, str] = MappingProxyType({}),
+            **options: Any,
+        ) -> "Page":
+            """Open a page.
 
-    def open_page(path: str, base: str = server.url, cookies: Sequence[Any] = (), **options: Any) -> "Page":
-        context = chromium.new_context(base_url=base, **options)
-        context.add_cookies(cookies)
-        context.set_default_timeout(PATIENCE_MS)
-        contexts.append(context)
-        page = context.new_page()
-        watch.follow(page)
-        page.goto(path)
-        return page
+            Args:
+                answers: files that it gets in place of those of the server, by the ends of their paths.
+            """
+            page = stack.enter_context(windows.opened(base_url=base, **options))
+            page.context.add_cookies(cookies)
+            for end, text in answers.items():
+                page.route(f"**/{end}", answering(text, guess_type(end)[0]))
+            stack.enter_context(watch.following(page))
+            page.goto(path)
+            return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
+        yield open_page
     assert watch.unexpected() == []
     assert watch.foreign() == []
 
