@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from itertools import product
 from time import perf_counter
 from typing import Any, TypeVar, cast
 
@@ -25,6 +26,10 @@ GOING_AWAY = 1001
 CODES = {int(code): str(int(code)) for code in CloseCode} | {GOING_AWAY: str(GOING_AWAY)}
 """The close codes that are counted by their number."""
 NO_CODE, OTHER = "none", "other"
+STREAMS = ("websocket", "websocket_compressed", "sse")
+"""The transports whose streams end with a code or without one."""
+POLL = "long_poll"
+REASONS = (Forbidden.code, BadSignature.code)
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 OPERATIONS = (
     "head", "publish", "replay", "catch_up", "connect", "disconnect", "disconnect_all", "join", "leave", "configure",
@@ -35,6 +40,12 @@ CLUSTER_OPERATIONS = ("members", "nodes", "ask", "confirm_ownership", "claim")
 """Those of its cluster."""
 
 T = TypeVar("T")
+K = TypeVar("K")
+
+
+def zeros(labels: Iterable[K]) -> Counter[K]:
+    """Return counters that exist before they count: `rate` of Prometheus does not see the first value of a new series."""
+    return Counter(dict.fromkeys(labels, 0))
 
 
 def code_label(code: int | None) -> str:
@@ -61,6 +72,7 @@ class EngineCalls:
 
     def measured(self, engine: T) -> T:
         """Return an engine whose calls are counted."""
+        self.failed = zeros((*OPERATIONS, *CLUSTER_OPERATIONS))
         proxy = _Measured(engine, OPERATIONS, self)
         proxy.cluster = _Measured(proxy.cluster, CLUSTER_OPERATIONS, self)
         return cast(T, proxy)
@@ -138,14 +150,15 @@ class Meter:
         Args:
             writes: returns the number of writes since the start (`Hub.writes`).
         """
-        self.opened: Counter[str] = Counter()
-        self.closed: Counter[tuple[str, str]] = Counter()
-        self.ended: Counter[str] = Counter()
+        codes = (*CODES.values(), NO_CODE, OTHER)
+        self.opened = zeros((*STREAMS, POLL))
+        self.closed = zeros(product(STREAMS, codes))
+        self.ended = zeros(codes)
         self.replayed = self.lost = 0
         self.latency = Histogram(BUCKETS_S)
         self.delay = Histogram(BUCKETS_S)
         self.requests: dict[tuple[str, int], int] = {}
-        self.refused: Counter[str] = Counter()
+        self.refused = zeros(REASONS)
         self.engine = EngineCalls()
         self._writes = writes
         self._written = 0
