@@ -1,4 +1,4 @@
-"""Answers scrapes: the worker that is asked asks the others. Scrapes that come together share one collection."""
+"""Answers scrapes: the worker that is asked asks the others. Scrapes that it gets while it collects share the result."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
