@@ -48,6 +48,8 @@ LONGEST_NAME = 100
 """Most characters of a client's text that an error repeats."""
 
 
+RETRY_S = 1
+"""`Retry-After` of a request that may be repeated soon, in seconds."""
 OVERLOADED_RETRY_S = 5
 """`Retry-After` of a process that sheds load, in seconds: a connection lives that long without a stream."""
 
@@ -255,7 +257,7 @@ class HeadTooLong(ChannelstreamError):
 class TryLater(ChannelstreamError):
     """A request that may be repeated after `retry_after_s`."""
 
-    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+    def __init__(self, message: str, retry_after_s: int = RETRY_S) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.headers = ((b"retry-after", b"%d" % retry_after_s),)
@@ -337,7 +339,8 @@ def closed(code: CloseCode, reason: str) -> ChannelstreamError:
 
 
 def _reconnect_later(code: CloseCode, reason: str) -> Unavailable:
-    error = Unavailable(f"{reason}; reconnect with `since` in a moment.")
+    retry_after_s = OVERLOADED_RETRY_S if code is CloseCode.OVERLOADED else RETRY_S
+    error = Unavailable(f"{reason}; reconnect with `since` in a moment.", retry_after_s)
     error.close_code = code
     return error
 
