@@ -61,6 +61,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         print(scenarios_text())
         return 0
     scenarios = _scenarios(parser, arguments)
+    _refuse_outages(parser, arguments, scenarios)
     try:
         target = _target(parser, arguments, environ)
         reports = [_conducted(scenario, target, arguments) for scenario in scenarios]
@@ -131,6 +132,17 @@ def _scenarios(parser: OneLineParser, arguments: Namespace) -> list[Scenario]:
     return [SCENARIOS[name].changed(changes) for name in names]
 
 
+def _refuse_outages(parser: OneLineParser, arguments: Namespace, scenarios: Sequence[Scenario]) -> None:
+    """Refuse a URL for scenarios that end servers: a running one is left alone."""
+    outages = (scenario.name for scenario in scenarios for step in scenario.steps if step.outage is not None)
+    if _has_url(arguments) and (name := next(outages, None)):
+        parser.error(f"--scenario {name} starts and ends servers of its own: leave out URL")
+
+
+def _has_url(arguments: Namespace) -> bool:
+    return getattr(arguments, "url", None) is not None
+
+
 def _changes(parser: OneLineParser, arguments: Namespace) -> dict[str, Any]:
     """Return the parameters that the arguments set."""
     given = vars(arguments)
@@ -160,7 +172,7 @@ def _number(
 
 def _target(parser: OneLineParser, arguments: Namespace, environ: Mapping[str, str]) -> Target | None:
     """Return the running server to measure; None means that a server has to be started."""
-    if "url" not in arguments or arguments.url is None:
+    if not _has_url(arguments):
         if "pid" in arguments:
             parser.error("--pid is the process of the server at URL")
         return None
