@@ -11,7 +11,9 @@ from channelstream.bench import subscriber as module
 from channelstream.bench.application import Application
 from channelstream.bench.subscriber import Frames, Shared, Subscriber
 from channelstream.bench.wire import Wire
+from channelstream_client import resuming
 from channelstream_client.protocol import Item
+from channelstream_client.resuming import Limits
 
 UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 
@@ -40,8 +42,9 @@ class Server:
         pongs: frames that clients sent.
     """
 
-    def __init__(self, *streams: bytes) -> None:
+    def __init__(self, *streams: bytes, all_stay_open: bool = False) -> None:
         self.streams = list(streams)
+        self.all_stay_open = all_stay_open
         self.opened: list[str] = []
         self.connects: list[Item] = []
         self.pongs = b""
@@ -58,22 +61,27 @@ class Server:
                 else:
                     self.opened.append(target)
                     writer.write(self.streams.pop(0))
-                    if not self.streams:
+                    if self.all_stay_open or not self.streams:
                         self.pongs = await reader.read(100)
                     return
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
 
 
-def play(server: Server, check: Callable[[Subscriber, Shared, list[str]], Awaitable[None]]) -> None:
+def play(
+    server: Server,
+    check: Callable[[Subscriber, Shared, list[str]], Awaitable[None]],
+    limits: Limits | None = None,
+) -> None:
     """Let a subscriber listen to a server, without waits, while `check` runs; it is given the received texts."""
 
     async def run() -> None:
         listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
         port = listener.sockets[0].getsockname()[1]
-        shared = Shared(Application(Wire(host="127.0.0.1", port=port, secret="s")), lambda: 0.0)
+        application = Application(Wire(host="127.0.0.1", port=port, secret="s"))
+        shared = Shared(application, lambda: 0.0, limits=limits or Limits())
         texts: list[str] = []
         subscriber = Subscriber(
             shared, {"username": "ann"}, lambda got: texts.extend(each["message"] for each in got)
@@ -166,6 +174,19 @@ def test_closed_subscribers_do_not_come_back() -> None:
         assert len(server.opened) == 1
 
     play(server, check)
+
+
+@pytest.mark.parametrize("silent", [b"", UPGRADED, UPGRADED + items("a")])
+def test_a_silent_stream_is_replaced(silent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the Python client does: whether the server does not answer, or sends nothing after that."""
+    monkeypatch.setattr(resuming, "OPEN_TIMEOUT_S", 0.05)
+    server = Server(silent, *[UPGRADED + items("b")] * 1_000, all_stay_open=True)
+
+    async def check(subscriber: Subscriber, shared: Shared, texts: list[str]) -> None:
+        await soon(lambda: "b" in texts)
+        assert any("silent for 0.05 s" in reason for reason in shared.ends)
+
+    play(server, check, Limits(silence_s=0.05))
 
 
 def test_ping_is_answered() -> None:

@@ -214,5 +214,7 @@ def test_without_the_extra_there_is_no_reference(
 def test_a_restart_needs_a_server_of_its_own(server: Any, capsys: Captured) -> None:
     """A running server is not killed."""
     assert bench(server, "--scenario", "idle,restart", "--clients", "1") == 2
-    sentence = "--scenario restart starts and ends servers of its own: leave out URL (see channelstream bench -h)"
+    sentence = (
+        "--scenario restart starts and ends servers of its own: leave out URL (see channelstream bench -h)"
+    )
     assert capsys.readouterr().err == f"channelstream: {sentence}\n"

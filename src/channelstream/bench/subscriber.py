@@ -17,7 +17,7 @@ from channelstream.bench.inbound import CLOSE, DATA_OPCODES, PING, AnswerReader,
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.wire import PONG_FRAME, Wire, masked
 from channelstream_client.protocol import LOST, Item, RenewalFailed, StreamEnded, items_of, refused
-from channelstream_client.resuming import OpenStream, RenewConnection, ResumingClient, Stop, Wait
+from channelstream_client.resuming import Limits, OpenStream, RenewConnection, ResumingClient, Stop, Wait
 
 _FRAMES_KEPT = 1_024
 _HEAD_END = b"\r\n\r\n"
@@ -46,6 +46,7 @@ class Shared:
 
     Attributes:
         jitter: returns random numbers from 0 to 1.
+        limits: when a subscriber gives a stream up.
         balancer: where the next streams open; where it ends, they open at the server of the application.
         stopped: why subscribers do not reconnect.
         ends: numbers of streams and attempts that ended, by reason.
@@ -54,6 +55,7 @@ class Shared:
     application: Application
     jitter: Callable[[], float]
     balancer: Iterator[Wire] = field(default_factory=lambda: iter(()))
+    limits: Limits = field(default_factory=Limits)
     frames: Frames = field(default_factory=Frames)
     stopped: list[str] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
@@ -112,7 +114,13 @@ class Subscriber:
         """
         made = await self._shared.application.call("/connect", self._body)
         self._client = ResumingClient(
-            "", made["conn_id"], [None], self._shared.jitter, position=made["position"], can_renew=True
+            "",
+            made["conn_id"],
+            [None],
+            self._shared.jitter,
+            position=made["position"],
+            can_renew=True,
+            limits=self._shared.limits,
         )
         await self._go_on()
 
@@ -121,7 +129,7 @@ class Subscriber:
         self._timer = None
         match self._client.next_step(time.monotonic()):
             case OpenStream() as opening:
-                await self._open(opening.address("/ws"))
+                await self._open(opening)
             case RenewConnection(position=position):
                 await self._renew(position)
             case Wait(wait_s=wait_s):
@@ -136,13 +144,14 @@ class Subscriber:
     def _start_going(self) -> None:
         self._shared.start(self._go_on())
 
-    async def _open(self, target: str) -> None:
+    async def _open(self, opening: OpenStream[None]) -> None:
         wire = next(self._shared.balancer, self._shared.application.wire)
-        socket = self._socket = _Socket(self, wire.upgrade(target))
+        socket = self._socket = _Socket(self, wire.upgrade(opening.address("/ws")), opening)
         try:
-            await asyncio.get_running_loop().create_connection(lambda: socket, wire.host, wire.port)
-        except OSError as error:
-            self.ended(socket, StreamEnded(LOST, str(error)))
+            async with asyncio.timeout(opening.timeout_s):
+                await asyncio.get_running_loop().create_connection(lambda: socket, wire.host, wire.port)
+        except OSError as error:  # `TimeoutError` is one, without a text.
+            self.ended(socket, StreamEnded(LOST, str(error) or "no connection in time"))
 
     async def _renew(self, position: str) -> None:
         try:
@@ -183,25 +192,48 @@ class Subscriber:
 
 
 class _Socket(asyncio.Protocol):
-    """One WebSocket of a subscriber."""
+    """One WebSocket of a subscriber. It ends if no bytes arrive for as long as its client allows."""
 
-    __slots__ = ("_head", "_opening", "_reader", "_subscriber", "_transport")
+    __slots__ = ("_head", "_last_s", "_limits", "_reader", "_request", "_subscriber", "_timer", "_transport")
 
-    def __init__(self, subscriber: Subscriber, opening: bytes) -> None:
+    def __init__(self, subscriber: Subscriber, request: bytes, limits: OpenStream[None]) -> None:
+        """Create it without a connection.
+
+        Args:
+            request: opens it.
+            limits: how long its answer, and bytes after that, may fail to come.
+        """
         self._subscriber = subscriber
-        self._opening = opening
+        self._request = request
+        self._limits = limits
+        self._last_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._head: bytes | None = b""
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(self._opening)
+        self._transport.write(self._request)
+        self._last_s = time.monotonic()
+        self._watch(self._limits.timeout_s)
+
+    def _watch(self, for_s: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(for_s, self._check_silence)
+
+    def _check_silence(self) -> None:
+        limit_s = self._limits.silence_s if self._head is None else self._limits.timeout_s
+        left_s = self._last_s + limit_s - time.monotonic()
+        if left_s > 0:
+            self._watch(left_s)
+        else:
+            self._end(StreamEnded(LOST, f"silent for {limit_s:g} s"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(StreamEnded(LOST, str(exc or "connection lost")))
 
     def data_received(self, data: bytes) -> None:
+        self._last_s = time.monotonic()
         try:
             if self._head is not None:
                 data = self._read_head(self._head + data)
@@ -239,5 +271,7 @@ class _Socket(asyncio.Protocol):
         self._subscriber.ended(self, end)
 
     def drop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if self._transport is not None:
             self._transport.abort()
