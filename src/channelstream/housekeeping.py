@@ -49,6 +49,14 @@ class Housekeeping:
         self._node = node
         self._rounds = Rounds(node.clock.steady())
         self._task: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+
+    async def pause(self) -> None:
+        """Return when no round is in progress; none begins until `resume`."""
+        await self._turn.acquire()
+
+    def resume(self) -> None:
+        self._turn.release()
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -64,10 +72,14 @@ class Housekeeping:
             planned_s = self._node.clock.steady() + SWEEP_INTERVAL_S
             await asyncio.sleep(SWEEP_INTERVAL_S)
             count += 1
-            if self._rounds.may_expire(planned_s, self._node.clock.steady()):
-                await _attempt(self._node.sweep)
-            if count % COLLECT_EVERY == 0:
-                await _attempt(self._node.collect)
+            async with self._turn:
+                await self._round(count, planned_s)
+
+    async def _round(self, count: int, planned_s: float) -> None:
+        if self._rounds.may_expire(planned_s, self._node.clock.steady()):
+            await _attempt(self._node.sweep)
+        if count % COLLECT_EVERY == 0:
+            await _attempt(self._node.collect)
 
 
 async def _attempt(work: Callable[[], Awaitable[None]]) -> None:

@@ -128,9 +128,14 @@ class RequestReader:
         self._move(at)
         return part
 
+    @property
+    def unread(self) -> bytes:
+        """The received bytes that are not read."""
+        return self._data[self._at :]
+
     def take_rest(self) -> bytes:
         """Return the received bytes that are not read, for the protocol that takes over."""
-        rest = self._data[self._at :]
+        rest = self.unread
         self._move(len(self._data))
         return rest
 

@@ -32,8 +32,9 @@ from channelstream.http.eager import run_eagerly
 from channelstream.http.exchange import HttpExchange
 from channelstream.http.inbound import Inbound
 from channelstream.http.line import ack_progress, has_unread, is_tls, peer_of
+from channelstream.http.moving import descriptor_of, drop_descriptor, is_movable
 from channelstream.http.outbound import Outbound
-from channelstream.http.phase import Phase
+from channelstream.http.phase import Phase, Work
 from channelstream.http.request import Request
 from channelstream.http.response import refusal
 from channelstream.http.router import Handler
@@ -72,23 +73,28 @@ class HttpConnection(asyncio.Protocol):
         "_phase",
         "_predecessor",
         "_reader",
+        "_received",
         "_request",
         "_transport",
         "access_log",
         "date",
     )
 
-    def __init__(self, http_server: HttpServer, predecessor: Socket | None = None) -> None:
+    def __init__(
+        self, http_server: HttpServer, predecessor: Socket | None = None, received: bytes | None = None
+    ) -> None:
         """Create the protocol of a socket.
 
         Args:
             http_server: the state that all connections share.
             predecessor: the entry of this socket in `HttpServer` until now: its TLS handshake.
+            received: what another process has received of the next request on this socket; None for a new socket.
         """
         self.access_log = http_server.settings.access_log
         self.date = http_server.date
         self._http_server = http_server
         self._predecessor = predecessor
+        self._received = received
         self._phase = Phase.HEAD
         self._exchange: HttpExchange | None = None
         self._request: Request | None = None
@@ -113,8 +119,10 @@ class HttpConnection(asyncio.Protocol):
         self._http_server.register(self)
         if self._http_server.excess > 0:
             self._refuse(Unavailable("The server has too many connections; try again later."))
-        else:
+        elif self._received is None:
             self._wait_for_head()
+        else:
+            self._continue_from(self._received)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._enter_closed()
@@ -156,12 +164,65 @@ class HttpConnection(asyncio.Protocol):
     def abort(self) -> None:
         self._transport.abort()
 
+    # -- another process may take the socket over
+
+    def hold(self) -> None:
+        """Begin no further request, until `let_go`; what is on its way of the request in progress is still read."""
+        if self._exchange is None or self._exchange.is_whole:
+            self._in.hold()
+
+    def let_go(self) -> None:
+        """Read again after `hold`, also after `unread`."""
+        self._in.let_go()
+        if self._exchange is None and self._phase in (Phase.IDLE, Phase.HEAD):
+            if self._phase is Phase.HEAD:
+                self._wait_for_head()
+            self._proceed()
+
+    @property
+    def work(self) -> Work:
+        """What is done for the client."""
+        exchange = self._exchange
+        if exchange is None or exchange.has_started or self._phase is not Phase.EXCHANGE:
+            return Work.NONE
+        return Work.HANDLER if exchange.is_whole else Work.RECEIVING
+
+    def unread(self) -> bytes | None:
+        """Return the received bytes that are not read, for another process; None if it cannot take the socket over.
+
+        No timer runs afterwards.
+        """
+        is_idle = self._exchange is None and self._phase in (Phase.IDLE, Phase.HEAD)
+        if not is_idle or self._has_ended or self._is_stopping or not is_movable(self._transport):
+            return None
+        self._deadline.stop()
+        self._idle.stop()
+        return self._reader.unread
+
+    def descriptor(self) -> int:
+        return descriptor_of(self._transport)
+
+    def leave(self) -> None:
+        """Forget the socket, which is another process's, and close the descriptor without a word to the client."""
+        transport, _ = self.release()
+        drop_descriptor(transport)
+
+    def _continue_from(self, received: bytes) -> None:
+        """Read what another process has received, and then the socket."""
+        self._received = b""
+        self._phase = Phase.IDLE
+        if received:
+            self.data_received(received)
+        else:
+            self._wait_for_request()
+
     def release(self) -> tuple[asyncio.Transport, bytes]:
         """Return the socket, and the received bytes that are not read; nothing of it stays here."""
         self._enter_closed()
         self._out.stop_watching()
         self._exchange = self._request = None
         self._headers = []
+        self._in.let_go()
         self._in.resume()
         self._http_server.unregister(self)
         return self._transport, self._reader.take_rest()
@@ -199,6 +260,10 @@ class HttpConnection(asyncio.Protocol):
                 if not exchange.is_done or self._out.is_full:
                     return
             self._exchange = self._request = None
+        if self._http_server.is_held:
+            self._phase = Phase.IDLE
+            self._in.hold()
+            return
         head = self._reader.head() if self._reader.has_more else None
         if head is not None:
             self._begin(head)
@@ -224,6 +289,8 @@ class HttpConnection(asyncio.Protocol):
                 self._continue_later()
         if exchange.is_whole:
             self._deadline.stop()
+            if self._http_server.is_held:
+                self._in.hold()
         has_next = exchange.is_whole and reader.has_more
         if exchange.is_full or reader.has_stopped or has_next:
             self._in.pause()

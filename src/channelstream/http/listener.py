@@ -9,10 +9,13 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from channelstream.http.connection import HttpConnection
+from channelstream.http.phase import Work
 from channelstream.http.shared import SPARE_SOCKETS, HttpServer
 from channelstream.http.unix_socket import UnixSocket
 
@@ -32,14 +35,20 @@ ListeningSocket = socket.socket
 
 
 class Listener:
-    """Accepts connections until it is closed."""
+    """Accepts connections until it is closed.
+
+    Attributes:
+        paused: the listening sockets, after `pause`.
+    """
 
     def __init__(self, http_server: HttpServer, tls: ssl.SSLContext | None = None) -> None:
         self._http_server = http_server
         self._tls = tls
         self._servers: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
+        self._bound: list[Any] = []
         self._unix: UnixSocket | None = None
+        self.paused: list[socket.socket] = []
         self._make = partial(HttpConnection, http_server)
 
     async def listen_at(self, host: str, port: int) -> int:
@@ -74,11 +83,55 @@ class Listener:
         """Stop accepting."""
         if self._unix is not None:
             self._unix.remove()
+        self._stop_accepting()
+        self._drop_paused()
+
+    def pause(self) -> None:
+        """Accept nothing until `resume`; the kernel keeps the connections that come meanwhile."""
+        self.paused = [_again(each) for each in self._bound]
+        self._bound.clear()
+        self._stop_accepting()
+
+    async def resume(self) -> None:
+        """Accept again."""
+        paused, self.paused = self.paused, []
+        await self.listen_on(paused)
+
+    @property
+    def owns_path(self) -> bool:
+        """Whether it removes the path of a unix socket at its end."""
+        return self._unix is not None
+
+    async def take_over(self, sockets: Sequence[socket.socket], owns_path: bool) -> None:
+        """Listen on the sockets of another process, which no longer does.
+
+        Args:
+            owns_path: the path of the unix socket among them is removed at the end.
+        """
+        for listening in sockets if owns_path else ():
+            if listening.family == socket.AF_UNIX:
+                with suppress(OSError):  # It was removed meanwhile: nothing is left to remove.
+                    self._unix = UnixSocket.taken_over(listening)
+        await self.listen_on(sockets)
+
+    def leave(self) -> None:
+        """Leave the sockets, and the path of a unix socket, to the process that listens on them from now on."""
+        self._unix = None
+        self._drop_paused()
+
+    def _drop_paused(self) -> None:
+        for listening in self.paused:
+            listening.close()
+        self.paused.clear()
+
+    def _stop_accepting(self) -> None:
         for server in self._servers:
             server.close()
+        self._servers.clear()
         for listening in self._sockets:
             asyncio.get_running_loop().remove_reader(listening)
             listening.close()
+        self._sockets.clear()
 
     async def _serve(self, bound: socket.socket) -> asyncio.Server:
         loop = asyncio.get_running_loop()
@@ -88,13 +141,14 @@ class Listener:
     async def _add(self, server: asyncio.Server) -> None:
         """Keep a server. With TLS, accept here and not in the loop: sockets count before their handshake is done."""
         self._servers.append(server)
+        self._bound += server.sockets
         for bound in server.sockets:
             if self._tls is None:
                 for _ in range(ACCEPTS_AT_ONCE - 1):
-                    again = ListeningSocket(fileno=os.dup(bound.fileno()))
+                    again = _again(bound)
                     self._servers.append(await self._serve(again))
             else:
-                listening = ListeningSocket(fileno=os.dup(bound.fileno()))
+                listening = _again(bound)
                 listening.setblocking(False)
                 listening.listen(BACKLOG)
                 self._sockets.append(listening)
@@ -123,6 +177,11 @@ class Listener:
                 Handshake(self._http_server, accepted, tls).begin()
 
 
+def _again(bound: Any) -> socket.socket:
+    """Return another descriptor of a listening socket."""
+    return ListeningSocket(fileno=os.dup(bound.fileno()))
+
+
 class Handshake:
     """An accepted socket during its TLS handshake, counted and bounded in time like any other."""
 
@@ -141,6 +200,16 @@ class Handshake:
 
     def abort(self) -> None:
         self.stop()
+
+    def hold(self) -> None:
+        """Do nothing: the connection that it becomes begins no request."""
+
+    def let_go(self) -> None:
+        """Do nothing, likewise."""
+
+    @property
+    def work(self) -> Work:
+        return Work.NONE
 
     async def _shake_hands(self) -> None:
         try:

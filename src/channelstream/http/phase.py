@@ -15,3 +15,14 @@ class Phase(Enum):
     LINGER = auto()
     """The last answer has been written; what the client still sends is discarded for `LINGER_S`."""
     CLOSED = auto()
+
+
+class Work(Enum):
+    """What a connection does for its client, as far as another process must wait for it that takes the sockets over."""
+
+    NONE = auto()
+    """Nothing, or its answer is being written."""
+    RECEIVING = auto()
+    """A request is being received; its handler may wait for the rest."""
+    HANDLER = auto()
+    """The handler of a whole request runs."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from channelstream.http.answers import DateLine
+from channelstream.http.phase import Work
 from channelstream.http.router import Router
 from channelstream.http.timers import Waits
 from channelstream.slices import Slices
@@ -44,6 +45,16 @@ class Socket(Protocol):
     def abort(self) -> object:
         """Drop it at once."""
 
+    def hold(self) -> object:
+        """Begin no further request, until `let_go`."""
+
+    def let_go(self) -> object:
+        """Continue after `hold`."""
+
+    @property
+    def work(self) -> Work:
+        """What is done for the client."""
+
 
 class HttpServer:
     """The state of a server that its connections share."""
@@ -72,11 +83,32 @@ class HttpServer:
         self.on_answer = on_answer
         self._streams = streams
         self._empty = asyncio.Event()
+        self.is_held = False
+        """Whether no connection begins a request, since another process may take the sockets over."""
 
     @property
     def excess(self) -> int:
         """The number of accepted sockets above the limit; negative below it."""
         return len(self._sockets) + self._streams() - self.settings.max_sockets
+
+    @property
+    def sockets(self) -> list[Socket]:
+        """All accepted sockets that are open, those of streams excepted."""
+        return list(self._sockets)
+
+    async def hold(self) -> None:
+        """Begin no further request on any connection, until `let_go`."""
+        self.is_held = True
+        await self._for_each(lambda accepted: accepted.hold())
+
+    async def let_go(self) -> None:
+        """Continue after `hold`."""
+        self.is_held = False
+        await self._for_each(lambda accepted: accepted.let_go())
+
+    def works(self, *kinds: Work) -> bool:
+        """Return whether work of one of these kinds is in progress on any connection."""
+        return any(accepted.work in kinds for accepted in self._sockets)
 
     def register(self, accepted: Socket) -> None:
         self._sockets.add(accepted)

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 USUAL_RIGHTS = 0o666
 """Mode of a new socket: everyone may connect who has access to its directory."""
@@ -45,6 +46,15 @@ class UnixSocket:
         except BaseException:
             self.listening.close()
             raise
+
+    @classmethod
+    def taken_over(cls, listening: socket.socket) -> Self:
+        """Return the listening socket of another process, which leaves its file to this one."""
+        unix = cls.__new__(cls)
+        unix.listening = listening
+        unix._path = Path(listening.getsockname())
+        unix._inode = _inode(unix._path.lstat())
+        return unix
 
     def remove(self) -> None:
         """Remove the file, unless another server has replaced it, or its mode was changed for the next server to keep."""

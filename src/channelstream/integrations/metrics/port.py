@@ -29,7 +29,7 @@ class MetricsPort:
         """
         router = Router(Policy(), [*metrics_routes(scraper, allowed), *probes])
         self._http_server = HttpServer(HttpSettings(max_sockets=MAX_SOCKETS), router)
-        self._listener = Listener(self._http_server)
+        self.listener = Listener(self._http_server)
 
     async def listen(self, host: str, port: int, sockets: Sequence[socket] | None) -> None:
         """Listen on bound sockets, or if there are none at all addresses of a host.
@@ -38,11 +38,11 @@ class MetricsPort:
             OSError: the address cannot be used.
         """
         if sockets is None:
-            await self._listener.listen_at(host, port)
+            await self.listener.listen_at(host, port)
         else:
-            await self._listener.listen_on(sockets)
+            await self.listener.listen_on(sockets)
 
     async def close(self) -> None:
         """Stop accepting, and drop the sockets."""
-        self._listener.close()
+        self.listener.close()
         await self._http_server.abort()
