@@ -387,6 +387,14 @@ class CannotListen(Exception):
     """The address is in use, or not of this machine; the text names the option, the address and what to do."""
 
 
+class CannotHandOver(Exception):
+    """The process cannot hand its work over to another one; the text says why."""
+
+
+class PeerEnded(CannotHandOver):
+    """The other process of a hand-over has ended."""
+
+
 class RequestFailed(Exception):
     """The server refused a request, or did not answer.
 

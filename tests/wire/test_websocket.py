@@ -6,6 +6,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from channelstream.wire.websocket import (
     Opcode,
     Ping,
     Pong,
+    Unfinished,
     close_frame,
     frame,
     pong_frame,
@@ -362,3 +364,35 @@ def test_a_reader_that_is_closed_gives_nothing_more():
     assert next(events) == Ping(b"1")
     events.close()
     assert list(reader.feed(client_frame(9, b"3"))) == []
+
+
+def moved(reader: FrameReader, limits: Limits, inflates: bool) -> FrameReader:
+    """Return a reader that continues what another one has begun to read."""
+    begun = reader.unfinished()
+    again = FrameReader(limits, inflate if inflates else None)
+    if begun is not None:
+        again.continue_from(msgspec.msgpack.decode(msgspec.msgpack.encode(begun), type=Unfinished))
+    return again
+
+
+@pytest.mark.parametrize("inflates", [False, True])
+def test_another_reader_continues_at_any_byte(inflates):
+    """In a head, a payload, a control frame, or between the frames of a message: the events are those of one reader."""
+    text = "ö\N{SNOWMAN}".encode() * 20
+    first, rest = (compress(text)[:9], compress(text)[9:]) if inflates else (text[:33], text[33:])
+    data = client_frame(1, first, fin=False, rsv=0x40 * inflates) + client_frame(9, b"ping")
+    data += client_frame(0, rest) + client_frame(2, b"x" * 130) + client_frame(8, b"\x03\xe8")
+    expected, _ = read(FrameReader(LIMITS, inflate if inflates else None), data)
+    assert len(expected) == 4
+    for at in range(len(data) + 1):
+        reader = FrameReader(LIMITS, inflate if inflates else None)
+        before, _ = read(reader, data[:at])
+        assert reader.inflates == inflates
+        after, _ = read(moved(reader, LIMITS, inflates), data[at:])
+        assert before + after == expected, at
+
+
+def test_a_reader_between_two_messages_leaves_nothing():
+    reader = FrameReader(LIMITS)
+    read(reader, client_frame(1, b"whole"))
+    assert reader.unfinished() is None

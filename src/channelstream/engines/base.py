@@ -31,6 +31,9 @@ from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.cluster import Cluster
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 
+OTHER_ENGINE = "the state is that of another engine than the one of the configuration"
+"""Why `Engine.take_over` refuses a state."""
+
 
 class Receiver(Protocol):
     """The node as the log sees it."""
@@ -246,3 +249,28 @@ class Engine(EventLog, Directory, Protocol):
 
     async def collect(self) -> None:
         """Forget idle users, empty channels and aged entries; called every few seconds."""
+
+    # -- the move to another process of this machine
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is in progress that changes the state."""
+
+    def hand_over(self) -> AsyncIterator[bytes]:
+        """Yield the state, for `take_over` in another process; call it while the engine is settled.
+
+        The connections are not a part of it. Afterwards the engine serves no call until `proceed`.
+
+        Raises:
+            CannotHandOver: this engine does not move, or not now.
+        """
+
+    async def proceed(self) -> None:
+        """Serve again after `hand_over`: the other process has not taken over, and has ended."""
+
+    def take_over(self, state: Sequence[bytes], connections: Sequence[RestoredConnection]) -> None:
+        """Begin with the state of another process; `start` is called next.
+
+        Raises:
+            CannotHandOver: the state is not that of an engine of this kind.
+        """

@@ -125,6 +125,11 @@ class GroupCommit:
         self.is_failing = False
         self._task = asyncio.get_running_loop().create_task(self._run())
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a batch is being written, or will be."""
+        return self._writing is not None or self._work.is_set()
+
     def check_room(self) -> None:
         """Refuse a request while too much waits.
 

@@ -89,6 +89,11 @@ class LocalLog:
     def position(self) -> Position:
         return Position.single(self._epoch, self.committed)
 
+    @property
+    def is_announcing(self) -> bool:
+        """Whether a changed state of a user is not announced to all channels yet."""
+        return bool(self._unannounced)
+
     # -- entries
 
     def assign(self, event: Event) -> Entry:

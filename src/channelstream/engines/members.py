@@ -58,12 +58,12 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class RestoredConnection:
-    """A connection that an engine has kept from the last run of its server.
+    """A connection that an engine has kept from the last run of its server, or that another process hands over.
 
     Attributes:
         channels: each with its read range.
         private: the read range of its user's private messages.
-        offsets: the end of the log in the last run.
+        offsets: the end of the log in the last run, or the position up to which its client was sent everything.
     """
 
     member: Member

@@ -23,6 +23,7 @@ from channelstream.engines.base import Clock, Receiver
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.members import Leaving, Member, RestoredConnection
+from channelstream.errors import CannotHandOver
 from channelstream.slices import Slices, to_its_end, turn_for
 
 
@@ -40,8 +41,13 @@ class MemoryEngine:
         self.registry = registry
         self.cluster = SingleNode()
         self._clock = clock
-        self._log = LocalLog(registry, clock, Position.single(epoch, 0), lifetimes, self._accept)
+        self._lifetimes = lifetimes
+        self._log = self._begin_at(Position.single(epoch, 0))
+        self._restored: Sequence[RestoredConnection] = ()
         self._receiver: Receiver
+
+    def _begin_at(self, begin: Position) -> LocalLog:
+        return LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)
 
     def _accept(self, event: Event) -> None:
         entry = self._log.assign(event)
@@ -98,7 +104,8 @@ class MemoryEngine:
         return change
 
     async def restored_connections(self) -> Sequence[RestoredConnection]:
-        return ()
+        restored, self._restored = self._restored, ()
+        return restored
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         await to_its_end(self.disconnect_all([Leaving(member, channels)]))
@@ -182,3 +189,29 @@ class MemoryEngine:
     async def collect(self) -> None:
         await self._log.sweep()
         await self._log.collect()
+
+    # -- the move to another process
+
+    @property
+    def is_settled(self) -> bool:
+        return not self._log.is_announcing
+
+    def hand_over(self) -> AsyncIterator[bytes]:
+        from channelstream.engines.moved_state import state_of
+
+        return state_of(self.registry, self.position, self._clock)
+
+    async def proceed(self) -> None:
+        """Do nothing: the state is still here."""
+
+    def take_over(self, state: Sequence[bytes], connections: Sequence[RestoredConnection]) -> None:
+        from channelstream.engines.moved_state import stored_of
+        from channelstream.engines.sqlite_restore import Restore, Unreadable
+
+        stored = stored_of(state, connections)
+        try:
+            restore = Restore(stored, self.registry, self._clock)
+        except Unreadable as error:
+            raise CannotHandOver(f"the state has {error}") from error
+        self._log = self._begin_at(Position.single(stored.meta["epoch"], restore.offset))
+        self._restored = connections

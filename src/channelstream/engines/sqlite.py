@@ -27,7 +27,7 @@ from channelstream.core.log import Accepted, Replay
 from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange
 from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.user import State, User, UserChange, UserUpdate
-from channelstream.engines.base import Clock, Receiver
+from channelstream.engines.base import OTHER_ENGINE, Clock, Receiver
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
 from channelstream.engines.local_log import Lifetimes, LocalLog
@@ -36,11 +36,12 @@ from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_erasing import Erasing
 from channelstream.engines.sqlite_file import SqliteFile
 from channelstream.engines.sqlite_restore import Restore, leave_event, restore_from
+from channelstream.engines.sqlite_rows import DROP_LATER
 from channelstream.engines.sqlite_upkeep import Upkeep
 from channelstream.engines.sqlite_writes import writes_of
 from channelstream.engines.undo import public_state, undo_channels, undo_user
 from channelstream.engines.unwritten import Unwritten
-from channelstream.errors import ConfigError, Unavailable
+from channelstream.errors import CannotHandOver, ConfigError, Unavailable
 from channelstream.slices import Slices, to_its_end, turn_for
 
 IDLE_GRACE_S = 600.0
@@ -92,6 +93,8 @@ class SqliteEngine:
         self._receiver: Receiver
         self._clock_offset_s = 0.0
         self._trimming = False
+        self._has_left = False
+        self._is_taking_over = False
 
     @property
     def position(self) -> Position:
@@ -127,12 +130,16 @@ class SqliteEngine:
                 raise ConfigError(f"engine: {str(self._path)!r} cannot be written to") from error
             refused.pop_all()
 
-    def _open(self) -> Restore:
-        """Open the file and restore its contents."""
+    def _open_file(self) -> None:
         self._file = SqliteFile(self._path, self._new_epoch)
         self._opened.callback(self._file.close)
-        self._file.rebuild()
         self._erasing = Erasing(self._file, self._clock)
+
+    def _open(self) -> Restore:
+        """Open the file and restore its contents."""
+        self._open_file()
+        if not self._is_taking_over:
+            self._file.rebuild()
         stored = self._file.read()
         restore = restore_from(stored, self.registry, self._clock, self._path)
         self._clock_offset_s = restore.clock_offset_s
@@ -147,6 +154,10 @@ class SqliteEngine:
         self._thread.shutdown()
 
     async def close(self) -> None:
+        if self._has_left:
+            await self._commits.close()
+            self._thread.shutdown()
+            return
         await self._upkeep.schedule_all()
         with suppress(Unavailable):
             while self._upkeep.is_due:
@@ -162,6 +173,43 @@ class SqliteEngine:
             Unavailable: it could not be written.
         """
         await self._commits.flush()
+
+    # -- the move to another process
+
+    @property
+    def is_settled(self) -> bool:
+        return not (self._commits.is_writing or self._log.is_announcing)
+
+    async def hand_over(self) -> AsyncIterator[bytes]:
+        """Close the file, which has the state."""
+        try:
+            await self._commits.flush()
+        except Unavailable as error:
+            raise CannotHandOver(error.message) from error
+        self._file.is_rewritten_later = True
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._opened.close)
+        self._has_left = True
+        yield self._address
+
+    async def proceed(self) -> None:
+        if self._has_left:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._open_again)
+            self._has_left = False
+
+    def _open_again(self) -> None:
+        """Open the file after another process has had it, and drop the events that it has written."""
+        self._open_file()
+        self._file.write([(DROP_LATER, [(self._log.committed,)])])
+
+    def take_over(self, state: Sequence[bytes], connections: Sequence[RestoredConnection]) -> None:
+        """Take over the file: it has the connections, too."""
+        if list(state) != [self._address]:
+            raise CannotHandOver(OTHER_ENGINE)
+        self._is_taking_over = True
+
+    @property
+    def _address(self) -> bytes:
+        return f"sqlite {self._path.resolve()}".encode()
 
     # -- group_commit.Writer
 

@@ -13,13 +13,13 @@ file right after a crash:
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.position import ReadRange
-from channelstream.engines.members import Member
+from channelstream.engines.members import Member, RestoredConnection
 from channelstream.engines.registrations import Registrations
 from channelstream.engines.sqlite_rows import Bulk, Row
 
@@ -67,6 +67,15 @@ def registration_writes(changes: Registrations) -> list[tuple[Bulk, Sequence[Row
 
 def _connection_row(member: Member, private: ReadRange) -> Row:
     return member.conn_id, member.user, member.protocol.name, int(member.protocol.presence), *private
+
+
+def connection_rows(connections: Iterable[RestoredConnection]) -> dict[str, list[Row]]:
+    """Return the rows of connections in both tables, by their names."""
+    found, channels = list[Row](), list[Row]()
+    for each in connections:
+        found.append(_connection_row(each.member, each.private))
+        channels += [(each.member.conn_id, name, *both) for name, both in each.channels.items()]
+    return {"connections": found, "subscriptions": channels}
 
 
 def read_subscriptions(rows: list[Row]) -> dict[str, dict[str, ReadRange]]:

@@ -67,6 +67,8 @@ class SqliteFile:
         """
         self._path = path
         self._has_erased = self._has_moved = True
+        self.is_rewritten_later = False
+        """Whether `close` leaves it to the next server to remove erased texts, which takes long."""
         with self._as_config_error(), ExitStack() as stack:
             # SQLite names its log after the target of a symbolic link, so the lock file lies beside the target, too.
             self._database_lock = _lock(path, path)
@@ -235,7 +237,8 @@ class SqliteFile:
             stack.callback(os.close, self._database_lock)
             stack.callback(os.close, self._lock)
             stack.callback(self._database.close)
-            self.rebuild()
+            if not self.is_rewritten_later:
+                self.rebuild()
 
 
 def _execute(cursor: sqlite3.Cursor, bulk: Bulk, rows: Sequence[Row]) -> None:

@@ -103,6 +103,7 @@ TRIM_HISTORY = Bulk(
     " ON h.channel = floors.channel AND h.seq <= floors.floor)",
 )
 DROP_EVENTS = Bulk("DELETE FROM events WHERE seq IN (VALUES", 1, ")")
+DROP_LATER = Bulk("DELETE FROM events WHERE seq > (VALUES", 1, ")")
 TRIM_EVENTS = Bulk(
     "WITH floors (channel, floor) AS (VALUES",
     2,

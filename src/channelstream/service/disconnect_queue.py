@@ -45,6 +45,11 @@ class DisconnectQueue:
         self._task: asyncio.Task[None] | None = None
         self._failure: Unavailable | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether connections are being unregistered."""
+        return self._task is not None
+
     def add(self, leaving: Leaving, lock: Lock) -> None:
         """Queue a connection, and release the lock of its id once it is unregistered."""
         self._waiting.append((leaving, lock))

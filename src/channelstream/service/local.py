@@ -95,6 +95,19 @@ class LocalConnections:
         for connection in self._hub.connections.values():
             self._deadlines.set(connection, deadline_s)
 
+    def wait_for_streams(self, left_s: Mapping[str, float | None]) -> None:
+        """Set how long connections of another process wait for a stream; None: as those of the last run."""
+        now_s = self._clock.steady()
+        for conn_id, seconds in left_s.items():
+            if seconds is not None and (connection := self.get(conn_id)) is not None:
+                connection.deadline_s = now_s + seconds
+                self._deadlines.set(connection, connection.deadline_s)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no operation on a connection is in progress."""
+        return not (len(self.locks) or self._ending or self._disconnects.is_running)
+
     async def register(
         self, connection: Connection, update: UserUpdate, since: Position | None
     ) -> UserChange | None:

@@ -3,7 +3,7 @@
 All names here are keys (`apps.keys`): a node does not know applications.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -22,12 +22,13 @@ from channelstream.core.shedding import Shedding, Work
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, Engine
 from channelstream.engines.members import Member
-from channelstream.errors import CloseCode, Moved, Unavailable
+from channelstream.errors import CannotHandOver, CloseCode, Moved, Unavailable
 from channelstream.service.cluster_calls import ClusterCalls
 from channelstream.service.commands import Answer, End, Reconnect, Subscribe, Unsubscribe, parse_since
 from channelstream.service.handover import Handover
 from channelstream.service.limits import NodeLimits
 from channelstream.service.local import LocalConnections
+from channelstream.service.moving import encode_moved, moved, read_moved
 from channelstream.service.publishing import Publishing
 from channelstream.service.signals import Signals
 from channelstream.slices import in_turns
@@ -90,14 +91,58 @@ class Node:
         Raises:
             ConfigError: the engine cannot be used as it is configured.
         """
+        await self._start_engine()
+        await self._local.restore(await self._engine.restored_connections())
+
+    async def _start_engine(self) -> None:
         self._cluster.serve(ClusterCalls(self.hub, self._handover))
         await self._engine.start(self)
         self.hub.offsets = self._engine.position.offsets
-        await self._local.restore(await self._engine.restored_connections())
 
     async def close(self) -> None:
         """Stop the engine; everything that was acknowledged is as durable as the engine promises."""
         await self._engine.close()
+
+    # -- the move to another process
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is in progress that changes connections, or the state of the engine."""
+        return self._local.is_settled and self._engine.is_settled
+
+    def moved_connections(self) -> Iterator[bytes]:
+        """Yield a record of each connection, for `take`; all streams are suspended."""
+        now_s = self.clock.steady()
+        for connection in self.hub.connections.values():
+            yield encode_moved(moved(connection, now_s))
+
+    def moved_state(self) -> AsyncIterator[bytes]:
+        """Yield the state of the engine, for `take`; afterwards it serves no call until `proceed`.
+
+        Raises:
+            CannotHandOver: the engine cannot move.
+        """
+        return self._engine.hand_over()
+
+    async def proceed(self) -> None:
+        """Serve again after `moved_state`, of which nothing came."""
+        await self._engine.proceed()
+
+    async def take(self, state: Sequence[bytes], connections: Iterable[bytes]) -> None:
+        """Start with the state and the connections of another process, in place of `start`.
+
+        Raises:
+            ConfigError, CannotHandOver: the state cannot be used.
+        """
+        try:
+            found, left_s = read_moved(connections)
+        except ValueError as error:
+            raise CannotHandOver("a connection cannot be read") from error
+        self._engine.take_over(state, found)
+        # First: an engine of many nodes registers the connections that this node has, and unregisters all others.
+        await self._local.restore(found)
+        self._local.wait_for_streams(left_s)
+        await self._start_engine()
 
     @property
     def engine_name(self) -> str:

@@ -1,4 +1,4 @@
-"""Puts the connections of the last run into the hub, where they wait for their streams."""
+"""Puts the connections of the last run, or of another process, into the hub, where they wait for their streams."""
 
 from collections.abc import Callable, Sequence
 

@@ -54,6 +54,7 @@ class Attachment:
         "_delivered_when_lost",
         "_drained",
         "_has_ended",
+        "_is_settled",
         "_paused",
         "_task",
         "connection",
@@ -67,7 +68,7 @@ class Attachment:
         self.stream = stream
         # `connection.delivered` at the moment when the connection lost this stream.
         self._delivered_when_lost: Offsets | None = None
-        self._paused = self._has_ended = False
+        self._paused = self._has_ended = self._is_settled = False
         self._drained: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
         # Carries out what a text of the client asks for; None between two texts.
@@ -81,6 +82,11 @@ class Attachment:
     def is_busy(self) -> bool:
         """Whether the commands of a text are carried out."""
         return self._commands is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it needs nothing but the log to continue: it has caught up once, and carries out no commands."""
+        return self._is_settled and not self.is_busy
 
     @property
     def is_current(self) -> bool:
@@ -110,6 +116,35 @@ class Attachment:
         if greeting := self.session.opened(self.connection.id):
             self.stream.write_first(greeting)
         self._run(self._attach(buffer, since))
+
+    def suspend(self) -> None:
+        """Write nothing more; `connection.delivered` is valid afterwards, and `proceed` continues from it."""
+        if not self.is_current:
+            return
+        self.node.hub.stop_writing(self.connection)
+        self.node.hub.detach(self.connection, 0.0)
+        self.connection.deadline_s = None
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def continue_elsewhere(self) -> None:
+        """Continue a stream that another process has suspended."""
+        self._is_settled = True
+        self.node.attached(self.connection)
+        self.proceed()
+
+    def proceed(self) -> None:
+        """Continue after `suspend`, from the position in the log; a stream that had not caught up once is closed."""
+        if not self._is_settled:
+            self.stream.close(CloseCode.RESTARTING, "the server restarts")
+            return
+        buffer = BufferBatch(BUFFERED_ENTRIES)
+        self.node.hub.attach(self.connection, self.stream, buffer)
+        if self._paused or self.connection.delivered != self.node.hub.offsets:
+            self._run(self._recover(buffer))
+        else:
+            self.node.hub.go_live(self.connection, ())
 
     def pause(self) -> None:
         """Stop writing to a full transport; once it has drained, catch up from the log (backpressure)."""
@@ -270,6 +305,10 @@ class Attachment:
             self._task = None  # A finished task would be 0.7 KB of an idle stream (measured).
 
     async def _attach(self, buffer: BufferBatch, since: str | None) -> None:
+        await self._catch_up_first(buffer, since)
+        self._is_settled = True
+
+    async def _catch_up_first(self, buffer: BufferBatch, since: str | None) -> None:
         # Wait first. The application may choose the id, so a client may know it, and open its stream, before
         # `/connect` has registered the id. Or the connection has moved to this node, and is joining again the
         # channels that a shard has lost.

@@ -23,6 +23,7 @@ class Heartbeat:
     Attributes:
         count: streams in the ring.
         empty: set while there are none.
+        spreads: streams that are added come from another process at once, so each gets another slot than the one before.
     """
 
     def __init__(self, interval_s: float) -> None:
@@ -32,7 +33,8 @@ class Heartbeat:
         self.count = 0
         self.empty = asyncio.Event()
         self.empty.set()
-        self._next = 0
+        self.spreads = False
+        self._next = self._spread = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -43,8 +45,9 @@ class Heartbeat:
             self._timer.cancel()
 
     def add(self, stream: HeartbeatTarget) -> int:
-        """Add a stream, whose first heartbeat is a whole interval away; return its slot."""
-        slot = (self._next - 1) % len(self._slots)
+        """Add a stream, whose first heartbeat is a whole interval away unless the ring `spreads`; return its slot."""
+        self._spread += self.spreads
+        slot = (self._spread if self.spreads else self._next - 1) % len(self._slots)
         self._slots[slot][stream] = None
         self.count += 1
         self.empty.clear()

@@ -14,17 +14,19 @@ from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import header
 from channelstream.core.query import read_query
-from channelstream.errors import BadRequest, ChannelstreamError, Internal
+from channelstream.errors import BadRequest, ChannelstreamError, CloseCode, Internal
 from channelstream.http.answers import lines
 from channelstream.http.closing import close_transport
 from channelstream.http.line import is_tls
 from channelstream.http.takeover import Detachable, TakeOver
 from channelstream.transports.admission import Admission
 from channelstream.transports.entrances import Entrance, OpeningRequest
+from channelstream.transports.moving import StreamKind, StreamRecord
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.streams import Streams
 from channelstream.transports.websocket import CLOSE_TIMEOUT_S, WebSocketStream
 from channelstream.wire.deflate import negotiate
+from channelstream.wire.frame_head import FrameError
 from channelstream.wire.framing import Framing
 from channelstream.wire.handshake import Handshake, accept
 
@@ -160,6 +162,36 @@ class SocketOpener:
         stream.open(since)
         if rest:
             stream.data_received(rest)
+
+
+class ContinuedStream(asyncio.Protocol):
+    """The first protocol of a socket that another process hands over with its stream."""
+
+    def __init__(self, streams: Streams, record: StreamRecord) -> None:
+        self._streams = streams
+        self._record = record
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        # Here and not later: the loop reads from now on, and calls the protocol that the socket has then.
+        connection = self._streams.node.connection(self._record.conn_id)
+        if connection is None:
+            transport.abort()
+            return
+        stream = self._stream(transport, connection)
+        transport.set_protocol(stream)
+        if connection.stream is not None:
+            stream.close(CloseCode.REPLACED, "replaced by a newer stream of this connection")
+            return
+        try:
+            stream.continue_from(self._record)
+        except (FrameError, ValueError):
+            stream.close(CloseCode.RESTARTING, "the server restarts")
+
+    def _stream(self, transport: asyncio.Transport, connection: Connection) -> WebSocketStream | SSEStream:
+        kind = self._record.kind
+        if kind is StreamKind.SSE:
+            return SSEStream(self._streams, transport, connection)
+        return WebSocketStream(self._streams, transport, connection, kind is StreamKind.DEFLATE)
 
 
 class _Opening(NamedTuple):

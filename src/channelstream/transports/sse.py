@@ -11,7 +11,9 @@ from channelstream.core.format import Format
 from channelstream.errors import CloseCode
 from channelstream.http.closing import close_transport
 from channelstream.http.line import ack_progress
+from channelstream.http.moving import descriptor_of, drop_descriptor, is_movable
 from channelstream.transports.attachment import LINE_LOST, Attachment
+from channelstream.transports.moving import StreamKind, StreamRecord
 from channelstream.transports.streams import Streams
 from channelstream.wire.framing import Framing
 
@@ -77,6 +79,50 @@ class SSEStream(asyncio.Protocol):
 
     def buffered_bytes(self) -> int:
         return self._transport.get_write_buffer_size()
+
+    # -- another process may take the stream over
+
+    @property
+    def is_open(self) -> bool:
+        return not (self._closing or self._transport.is_closing())
+
+    @property
+    def is_busy(self) -> bool:
+        return self._attachment.is_busy
+
+    @property
+    def is_settled(self) -> bool:
+        return self._attachment.is_settled
+
+    def hold(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def suspend(self) -> None:
+        self._attachment.suspend()
+
+    def proceed(self) -> None:
+        self._attachment.proceed()
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def record(self) -> StreamRecord | None:
+        if not (self.is_open and self.is_settled and is_movable(self._transport)):
+            return None
+        return StreamRecord(StreamKind.SSE, self._attachment.connection.id, None)
+
+    def continue_from(self, record: StreamRecord) -> None:
+        """Continue a stream of another process; the first byte is read later."""
+        self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
+        self._attachment.continue_elsewhere()
+
+    def leave(self) -> None:
+        self._streams.heartbeat.remove(self, self._slot)
+        drop_descriptor(self._transport)
+        del self._attachment
+
+    def descriptor(self) -> int:
+        return descriptor_of(self._transport)
 
     def _detach(self, code: int | None, reason: str) -> None:
         self._attachment.ended(self._streams.grace_s(self._attachment.connection), code, reason)

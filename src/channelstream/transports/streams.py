@@ -37,6 +37,8 @@ class Streams:
         self.closing = ClosingQueue()
         self.inbound = TurnQueue(READS_AT_ONCE)
         """What WebSocket clients have sent and is not taken in yet."""
+        self.is_held = False
+        """Whether no stream is read, since another process may take them over."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
@@ -45,6 +47,11 @@ class Streams:
     def open(self) -> int:
         """Number of open WebSocket and SSE streams."""
         return self.heartbeat.count
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether streams are about to open."""
+        return bool(self._opening or self._tasks)
 
     @property
     def sockets(self) -> int:

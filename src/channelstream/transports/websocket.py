@@ -26,7 +26,9 @@ from channelstream.core.format import Format
 from channelstream.errors import CloseCode
 from channelstream.http.closing import close_transport
 from channelstream.http.line import ack_progress, is_tls
+from channelstream.http.moving import descriptor_of, drop_descriptor, is_movable
 from channelstream.transports.attachment import CLOSED_BY_CLIENT, LINE_LOST, Attachment
+from channelstream.transports.moving import StreamKind, StreamRecord
 from channelstream.transports.streams import Streams
 from channelstream.wire.deflate import inflate
 from channelstream.wire.frame_head import FrameError
@@ -131,6 +133,57 @@ class WebSocketStream(asyncio.Protocol):
     def buffered_bytes(self) -> int:
         return self._transport.get_write_buffer_size()
 
+    # -- another process may take the stream over
+
+    @property
+    def is_open(self) -> bool:
+        return not (self._closing or self._linger_timer or self._client_close or self._transport.is_closing())
+
+    @property
+    def is_busy(self) -> bool:
+        return self._attachment.is_busy
+
+    @property
+    def is_settled(self) -> bool:
+        return self._reading is None and self._attachment.is_settled
+
+    def hold(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def suspend(self) -> None:
+        self._attachment.suspend()
+
+    def proceed(self) -> None:
+        self._attachment.proceed()
+        if self._reading is None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def record(self) -> StreamRecord | None:
+        if not (self.is_open and self.is_settled and is_movable(self._transport)):
+            return None
+        kind = StreamKind.DEFLATE if self._reader.inflates else StreamKind.WEBSOCKET
+        return StreamRecord(kind, self._attachment.connection.id, self._reader.unfinished())
+
+    def continue_from(self, record: StreamRecord) -> None:
+        """Continue a stream of another process; the first byte is read later.
+
+        Raises:
+            FrameError, ValueError: the record is not what a stream has left.
+        """
+        if record.unfinished is not None:
+            self._reader.continue_from(record.unfinished)
+        self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
+        self._attachment.continue_elsewhere()
+
+    def leave(self) -> None:
+        self._streams.heartbeat.remove(self, self._slot)
+        drop_descriptor(self._transport)
+        del self._attachment
+
+    def descriptor(self) -> int:
+        return descriptor_of(self._transport)
+
     # -- what the client sends
 
     def data_received(self, data: bytes) -> None:
@@ -174,7 +227,7 @@ class WebSocketStream(asyncio.Protocol):
         self._reading = None
         if self._has_left:
             self._streams.closing.close(self._transport)
-        elif not self._transport.is_closing():
+        elif not (self._transport.is_closing() or self._streams.is_held):
             self._transport.resume_reading()
 
     def _read_slice(self, reading: Iterator[Inbound | None]) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, assert_never
 
+from msgspec import Struct
+
 from channelstream.errors import CloseCode
 from channelstream.wire.frame_head import (
     CONTROL_BYTES,
@@ -33,6 +35,7 @@ __all__ = [
     "Opcode",
     "Ping",
     "Pong",
+    "Unfinished",
     "close_frame",
     "frame",
     "pong_frame",
@@ -114,6 +117,21 @@ class Close:
 
 Inbound = Data | Ping | Pong | Close
 
+
+class Unfinished(Struct, frozen=True, array_like=True):
+    """What a client has begun to send, for a reader in another process.
+
+    Attributes:
+        head: bytes of a frame whose head, or whose control payload, is not complete.
+        frame: opcode, FIN, RSV1, mask and remaining bytes of a data frame whose payload is not complete.
+        message: opcode and payload of a message whose frames are not complete, and whether it is compressed.
+    """
+
+    head: bytes
+    frame: tuple[int, bool, bool, bytes, int] | None
+    message: tuple[int, bytes, bool] | None
+
+
 Inflate = Callable[[bytearray, int], Iterable[bytes]]
 """Turns a compressed payload into pieces of at most so many bytes together, or raises FrameError."""
 
@@ -181,6 +199,10 @@ class _Message:
     def __len__(self) -> int:
         return len(self._payload)
 
+    def begun(self) -> tuple[int, bytes, bool]:
+        """Return opcode, payload until now, and whether it is compressed."""
+        return self._opcode, bytes(self._payload), self._inflate is not None
+
     def add(self, chunk: bytes, last: bool) -> None:
         """Append a piece; a text fails at the first byte that is not UTF-8 (RFC 6455 section 8.1)."""
         self._payload += chunk
@@ -235,6 +257,37 @@ class FrameReader:
         self._message: _Message | None = None
         self._ended = False
         self._frames_left = self._pieces_left = limits.frames
+
+    @property
+    def inflates(self) -> bool:
+        """Whether messages may be compressed."""
+        return self._inflate is not None
+
+    def unfinished(self) -> Unfinished | None:
+        """Return what the client has begun to send; None if it is between two messages."""
+        frame, message = self._frame, self._message
+        if not self._pending and frame is None and message is None:
+            return None
+        return Unfinished(
+            self._pending,
+            None if frame is None else (frame.opcode, frame.fin, frame.rsv1, frame.mask, frame.left),
+            None if message is None else message.begun(),
+        )
+
+    def continue_from(self, begun: Unfinished) -> None:
+        """Continue what a client has begun to send to another reader with the same limits; call it before `feed`.
+
+        Raises:
+            FrameError, ValueError: no reader has left this.
+        """
+        self._pending = begun.head
+        if begun.frame is not None:
+            opcode, fin, rsv1, mask, left = begun.frame
+            self._frame = Frame(Opcode(opcode), fin, rsv1, 0, mask, left)
+        if begun.message is not None:
+            opcode, payload, is_compressed = begun.message
+            self._message = _Message(Opcode(opcode), self._inflate if is_compressed else None)
+            self._message.add(payload, last=False)
 
     def renew(self) -> None:
         """Reset the count of frames."""

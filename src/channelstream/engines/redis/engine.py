@@ -17,7 +17,7 @@ A shard that is out of reach fails only the calls that need it.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from enum import Enum
 from heapq import merge
 from typing import Any
@@ -35,7 +35,7 @@ from channelstream.engines.base import Clock, Receiver
 from channelstream.engines.event_codec import UnreadableEvent
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Leaving, Member, RestoredConnection
-from channelstream.engines.redis import codec
+from channelstream.engines.redis import codec, moving
 from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.claims import Claims
 from channelstream.engines.redis.cluster import RedisCluster
@@ -95,9 +95,10 @@ class RedisEngine:
         """
         self._lifetimes = lifetimes
         self._bounds = codec.write_bounds(limits)
-        node = NodeContext(new_id(), label, len(addresses), settings, new_id, new_epoch, clock)
+        self._is_taken_over = self._has_left = False
+        node = self._node = NodeContext(new_id(), label, len(addresses), settings, new_id, new_epoch, clock)
         states = [ShardState(index, shard_label(index, len(addresses))) for index in range(len(addresses))]
-        ownership = Ownership(len(states))
+        ownership = self._ownership = Ownership(len(states))
         self._delivery = Delivery(states, ownership.forget)
         shards = [
             Shard(address, node, state, self._delivery)
@@ -105,7 +106,7 @@ class RedisEngine:
         ]
         self._shards = Shards(shards, self._delivery)
         registrar = Registrar(self._shards, ownership, node, self._delivery)
-        restoring = Restoring(self._shards, registrar, self._bounds)
+        restoring = self._restoring = Restoring(self._shards, registrar, self._bounds)
         self._connections = Connections(self._shards, registrar, self._bounds)
         self.cluster = RedisCluster(self._shards, registrar, Claims(self._shards, registrar), restoring)
         self._lease_managers = [
@@ -146,6 +147,13 @@ class RedisEngine:
 
     async def start(self, receiver: Receiver) -> None:
         self._delivery.receiver = receiver
+        if self._is_taken_over:
+            await self._suspect()
+        await self._establish()
+        for lease_manager in self._lease_managers:
+            lease_manager.start(after_gap=self._is_taken_over)
+
+    async def _establish(self) -> None:
         async with AsyncExitStack() as refused:
             refused.push_async_callback(self._close_shards)
             try:
@@ -156,8 +164,38 @@ class RedisEngine:
             except Unavailable as error:
                 raise ConfigError(f"engine: {error.message}") from error
             refused.pop_all()
+
+    # -- the move to another process
+
+    @property
+    def is_settled(self) -> bool:
+        return True
+
+    async def hand_over(self) -> AsyncIterator[bytes]:
+        """Close the links: from then on the node is where the links are opened again."""
+        self._has_left = True
+        await self.close()
+        yield moving.record_of(self._node, self._shards, self._ownership)
+
+    async def proceed(self) -> None:
+        """Open the links again; if a shard is out of reach, its lease manager does it later."""
+        if not self._has_left:
+            return
+        self._has_left = False
+        await self._suspect()
+        with suppress(ConfigError):
+            await self._establish()
         for lease_manager in self._lease_managers:
-            lease_manager.start()
+            lease_manager.start(after_gap=True)
+
+    async def _suspect(self) -> None:
+        """Another node may have claimed any connection while no link was there."""
+        for shard in self._shards:
+            await self._restoring.suspect(shard)
+
+    def take_over(self, state: Sequence[bytes], connections: Sequence[RestoredConnection]) -> None:
+        moving.take_over(state, self._node, self._shards, self._ownership)
+        self._is_taken_over = True
 
     async def close(self) -> None:
         for lease_manager in self._lease_managers:

@@ -59,7 +59,14 @@ class LeaseManager:
         self._dead: set[str] = set()
         self._found_dead = asyncio.Event()
 
-    def start(self) -> None:
+    def start(self, after_gap: bool = False) -> None:
+        """Start the tasks.
+
+        Args:
+            after_gap: the node was without a link, as after an outage.
+        """
+        if after_gap:
+            self._reconciler.on_reconnect()
         for work in (
             self._keep_linked(),
             self._send_heartbeats(),

@@ -21,17 +21,21 @@ class Registrar:
     """Which shards register a connection, and how it is unregistered in them.
 
     Attributes:
-        node: the id of this node in Redis.
         label: its name for people.
         ownership: what this node knows about its connections.
     """
 
     def __init__(self, shards: Shards, ownership: Ownership, node: NodeContext, delivery: Delivery) -> None:
-        self.node = node.name
+        self._node = node
         self.label = node.label
         self.ownership = ownership
         self._shards = shards
         self._delivery = delivery
+
+    @property
+    def node(self) -> str:
+        """The id of this node in Redis."""
+        return self._node.name
 
     def serve(self, receiver: ClusterReceiver) -> None:
         """See `Cluster.serve`."""

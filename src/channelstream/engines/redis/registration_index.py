@@ -5,7 +5,7 @@ that shard until the reconciler has restored it. The index exists so that each h
 instead of a million ids. A bit mask for each connection keeps it small.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
 from itertools import islice
 
@@ -108,6 +108,17 @@ class RegistrationIndex:
         self._masks.pop(conn_id, None)
         for unconfirmed in self.unconfirmed:
             unconfirmed.discard(conn_id)
+
+    def masks(self) -> dict[str, int]:
+        """Return the shards of each connection, as bits of a number."""
+        return dict(self._masks)
+
+    def restore(self, masks: Mapping[str, int]) -> None:
+        """Fill an empty index with what `masks` has returned."""
+        for conn_id, mask in masks.items():
+            for shard in range(len(self.counts)):
+                if mask >> shard & 1:
+                    self._flip(conn_id, shard)
 
     def shards(self, conn_id: str) -> list[int]:
         """Return the shards that should register a connection."""

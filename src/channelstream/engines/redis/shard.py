@@ -7,6 +7,7 @@ receives messages and passes them to `Delivery`, and `ShardRecovery` establishes
 
 from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.delivery import Delivery
+from channelstream.engines.redis.moved_shard import MovedShard
 from channelstream.engines.redis.shard_client import ShardClient
 from channelstream.engines.redis.shard_log import ShardLog
 from channelstream.engines.redis.shard_recovery import ShardRecovery
@@ -50,6 +51,19 @@ class Shard:
     @property
     def is_linked(self) -> bool:
         return self.client.is_linked
+
+    def moved(self, unconfirmed: list[str]) -> MovedShard:
+        """Return what this node knows about the shard, for another process."""
+        state, subscribed = self._state, self.subscriber.subscribed
+        pending = sorted(self.pending_state)
+        return MovedShard(state.epoch, state.offset, state.needs_new_epoch, subscribed, pending, unconfirmed)
+
+    def restore(self, moved: MovedShard) -> None:
+        """Begin with what another process knows about the shard; call it before the first link."""
+        state = self._state
+        state.epoch, state.offset, state.needs_new_epoch = moved.epoch, moved.offset, moved.needs_new_epoch
+        self.subscriber.subscribed = dict(moved.subscribed)
+        self.pending_state.update(moved.pending_state)
 
     async def establish(self) -> None:
         """See `ShardRecovery.establish`."""

@@ -22,12 +22,12 @@ class RedisSettings:
     lease_s: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeContext:
     """The values that all shards of a node share.
 
     Attributes:
-        name: the id of the node in Redis.
+        name: the id of the node in Redis; it changes only before the first link, if the node moves to this process.
         label: the machine and the process, for people.
         shards: the number of shards of the log.
         new_id: makes tokens.

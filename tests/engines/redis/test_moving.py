@@ -1,0 +1,130 @@
+"""A node moves to another process: it stays the same node, and nothing of it is lost, repeated or announced."""
+
+from collections.abc import Callable
+
+import pytest
+from tests.engines.conformance import Recorder, at_once, message
+from tests.engines.redis.nodes import Nodes, counted
+from tests.waiting import soon
+
+from channelstream.core.events import Presence
+from channelstream.engines.redis.engine import RedisEngine
+from channelstream.errors import CannotHandOver
+
+Node = tuple[RedisEngine, Recorder]
+WithNodes = Callable[..., None]
+CHANNELS = [f"c{number}" for number in range(6)]
+
+
+async def state_of(engine: RedisEngine) -> list[bytes]:
+    return [record async for record in engine.hand_over()]
+
+
+async def next_process(nodes: Nodes, state: list[bytes], former: Recorder) -> Node:
+    """Start an engine with the state of another one, and with its connections."""
+    engine, recorder = nodes.make(), Recorder()
+    recorder.members = former.members
+    engine.take_over(state, ())
+    engine.cluster.serve(recorder)
+    nodes._engines.append(engine)
+    await engine.start(recorder)
+    return engine, recorder
+
+
+def uuids(recorder: Recorder) -> list[str]:
+    return [entry.event.uuid for entry in recorder.entries if not isinstance(entry.event, Presence)]
+
+
+def test_what_is_published_meanwhile_is_delivered_there(with_nodes: WithNodes) -> None:
+    """Once, in order within each shard, and what comes later as well; nothing is reported as lost."""
+
+    async def test(nodes: Nodes) -> None:
+        engine, recorder = await nodes.member("ann", *CHANNELS)
+        other, _ = await nodes.node()
+        await other.publish([message("before", channel) for channel in CHANNELS])
+        await soon(lambda: len(uuids(recorder)) == len(CHANNELS))
+        position, state = engine.position, await state_of(engine)
+        await other.publish([message(f"meanwhile {channel}", channel) for channel in CHANNELS])
+        after, received = await next_process(nodes, state, recorder)
+        await other.publish([message(f"later {channel}", channel) for channel in CHANNELS])
+        expected = {f"{when} {channel}" for when in ("meanwhile", "later") for channel in CHANNELS}
+        await soon(lambda: len(uuids(received)) == len(expected))
+        assert set(uuids(received)) == expected
+        assert (after.position.epochs, received.gaps, received.renewals) == (position.epochs, [], 0)
+
+    with_nodes(test)
+
+
+def test_nobody_leaves(with_nodes: WithNodes) -> None:
+    """The same node registers the same connections, also after its registrations were compared; one that ends leaves."""
+
+    async def test(nodes: Nodes) -> None:
+        engine, recorder = await nodes.member("ann", *CHANNELS, notify_presence=True)
+        watcher, seen = await nodes.member("bob", *CHANNELS)
+        state = await state_of(engine)
+        before = {node.id for node in await watcher.cluster.nodes()}
+        after, received = await next_process(nodes, state, recorder)
+        await soon(lambda: after.cluster.owns("ann"))
+        assert {node.id for node in await watcher.cluster.nodes()} == before
+        await counted(watcher, {channel: {"ann": 1, "bob": 1} for channel in CHANNELS})
+        member, _ = received.members.pop("ann")
+        await after.disconnect(member, CHANNELS)
+        await counted(watcher, {channel: {"bob": 1} for channel in CHANNELS})
+        left = [
+            event
+            for entry in seen.entries
+            if isinstance(event := entry.event, Presence) and event.user == "ann"
+        ]
+        assert [event.joined for event in left] == [False] * len(CHANNELS)
+
+    with_nodes(test)
+
+
+def test_commands_of_other_nodes_are_executed_there(with_nodes: WithNodes) -> None:
+    async def test(nodes: Nodes) -> None:
+        engine, recorder = await nodes.member("ann", "a")
+        other, _ = await nodes.node()
+        await next_process(nodes, await state_of(engine), recorder)
+        assert await other.cluster.ask("ann", b"stop") == b"executed stop"
+        claim = await other.cluster.claim("ann", False, at_once)
+        assert claim is not None
+        assert set(claim.channels) == {"a"}
+        await soon(lambda: "ann" not in recorder.members)
+
+    with_nodes(test)
+
+
+def test_it_goes_on_when_nothing_came_of_the_move(with_nodes: WithNodes) -> None:
+    async def test(nodes: Nodes) -> None:
+        engine, recorder = await nodes.member("ann", *CHANNELS)
+        other, _ = await nodes.node()
+        await state_of(engine)
+        await other.publish([message(f"meanwhile {channel}", channel) for channel in CHANNELS])
+        await engine.proceed()
+        await other.publish([message("later", CHANNELS[0])])
+        await soon(lambda: len(uuids(recorder)) == len(CHANNELS) + 1)
+        await soon(lambda: engine.cluster.owns("ann"))
+        await engine.proceed()  # It has links: nothing happens.
+        assert recorder.gaps == []
+
+    with_nodes(test)
+
+
+@pytest.mark.parametrize("state", [[], [b"x"], [b"\x81\xa6engine\xa5redis"]])
+def test_the_state_of_another_engine_is_refused(with_one_shard: WithNodes, state: list[bytes]) -> None:
+    async def test(nodes: Nodes) -> None:
+        with pytest.raises(CannotHandOver, match="another engine"):
+            nodes.make().take_over(state, ())
+
+    with_one_shard(test)
+
+
+def test_another_number_of_shards_is_refused(with_three_shards: WithNodes) -> None:
+    async def test(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        state = await state_of(engine)
+        nodes._places = nodes._places[:2]
+        with pytest.raises(CannotHandOver, match="another engine"):
+            nodes.make().take_over(state, ())
+
+    with_three_shards(test)
