@@ -1,0 +1,134 @@
+"""Where a running server is asked to upgrade: a socket of this machine, named by the address at which the server listens.
+
+A process is found by what it serves, so there is no file that could be stale and no process id that another process may have
+got meanwhile. The name is in the abstract namespace of unix(7): it needs no folder, and ends with its process. Anyone may
+connect to such a name, so both sides ask the kernel who the other one is.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from hashlib import sha256
+
+from channelstream.config import Settings
+from channelstream.errors import CannotHandOver
+from channelstream.upgrade.line import Line, Part
+from channelstream.upgrade.messages import FAILED, Failure, Report
+
+UPGRADE, REPORT = "upgrade", "report"
+MAX_REQUESTS = 4
+"""Requests at the same time; further ones are closed."""
+REQUEST_S = 5.0
+"""How long a request may take to arrive, or its answer to leave, in seconds."""
+ROOT = 0
+
+_CREDENTIALS = struct.Struct("3i")
+
+logger = logging.getLogger(__name__)
+
+
+def name_of(settings: Settings) -> str:
+    """Return the name of the socket of a server at this address."""
+    address = settings.unix_socket or f"{settings.host}:{settings.port}"
+    return f"\0channelstream-{sha256(address.encode()).hexdigest()[:32]}"
+
+
+def user_of(connected: socket.socket) -> int:
+    """Return the user of the process at the other end."""
+    packed = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user, _ = _CREDENTIALS.unpack(packed)
+    return int(user)
+
+
+class Control:
+    """Answers requests of the user of this process, and of root."""
+
+    def __init__(self, upgrade: Callable[[], Awaitable[Report]]) -> None:
+        """Create it; nothing listens yet.
+
+        Args:
+            upgrade: raises CannotHandOver if the process goes on as before.
+        """
+        self._upgrade = upgrade
+        self._listening: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._answering: set[asyncio.Task[None]] = set()
+
+    def listen(self, settings: Settings) -> None:
+        """Answer from now on. Where the name is taken, only SIGUSR2 remains, and a warning says so."""
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listening.setblocking(False)
+        try:
+            listening.bind(name_of(settings))
+            listening.listen(MAX_REQUESTS)
+        except OSError as error:
+            listening.close()
+            logger.warning("`channelstream upgrade` will not find this process: %s", error)
+            return
+        self._listening = listening
+        self._accepting = asyncio.get_running_loop().create_task(self._accept(listening))
+
+    def stop_listening(self) -> None:
+        """Leave the name to the next process; requests in progress are still answered."""
+        if self._listening is not None and self._accepting is not None:
+            self._accepting.cancel()
+            self._listening.close()
+            self._listening = None
+
+    async def close(self) -> None:
+        """Stop listening, and wait until all requests are answered."""
+        self.stop_listening()
+        await asyncio.gather(*self._answering, return_exceptions=True)
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            accepted, _ = await loop.sock_accept(listening)
+            if len(self._answering) == MAX_REQUESTS or user_of(accepted) not in {os.geteuid(), ROOT}:
+                accepted.close()
+                continue
+            task = loop.create_task(self._answer(Line(accepted)))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, line: Line) -> None:
+        try:
+            with suppress(CannotHandOver, TimeoutError):
+                async with asyncio.timeout(REQUEST_S):
+                    asked = await line.receive()
+                answer = await self._answer_to(asked)
+                async with asyncio.timeout(REQUEST_S):
+                    await line.send(answer)
+        finally:
+            line.close()
+
+    async def _answer_to(self, asked: Part) -> Part:
+        if asked.kind != UPGRADE:
+            return Failure("this version does not know the request").part(FAILED)
+        try:
+            return (await self._upgrade()).part(REPORT)
+        except CannotHandOver as error:
+            return Failure(str(error)).part(FAILED)
+
+
+async def ask_to_upgrade(settings: Settings) -> Report:
+    """Ask the server at an address to upgrade, and return its report.
+
+    Raises:
+        ConnectionError: no server of this user listens there.
+        CannotHandOver: the server goes on as before, or ends before it answers.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connected:
+        connected.connect(name_of(settings))
+        if os.geteuid() not in {user_of(connected), ROOT}:
+            raise ConnectionRefusedError
+        line = Line(connected)
+        await line.send(Part(UPGRADE))
+        answer = await line.receive()
+    if answer.kind == FAILED:
+        raise CannotHandOver(Failure.of(answer).reason)
+    return Report.of(answer)

@@ -1,0 +1,242 @@
+"""What the old process does: it holds everything, hands it over, and leaves it or goes on.
+
+To hold everything takes four steps, each with a bound:
+
+1. No request begins, those in progress end, and long polls are answered.
+2. No stream is written to any more, so the position of its connection is valid.
+3. What was written to streams is in the kernel.
+4. The state is exported, which nothing changes any more.
+
+A stream that is not ready within the bounds stays here. When the other process serves, it is closed with 1012, and its
+client resumes there from its position. A handler that is not ready is different: what it changes would be lost. So then
+nothing is handed over, and this process goes on.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+
+from channelstream.core.connection import Stream
+from channelstream.errors import CannotHandOver, CloseCode
+from channelstream.http.connection import HttpConnection
+from channelstream.http.phase import Work
+from channelstream.slices import Slices
+from channelstream.transports.longpoll import PollStream
+from channelstream.transports.moving import MovableStream, StreamKind, StreamRecord
+from channelstream.transports.sse import SSEStream
+from channelstream.transports.websocket import WebSocketStream
+from channelstream.upgrade.line import Part
+from channelstream.upgrade.server_parts import ServerParts
+from channelstream.upgrade.snapshot import (
+    CONNECTIONS,
+    HTTP,
+    LISTENING,
+    METRICS,
+    PART_BYTES,
+    STATE,
+    STREAMS,
+    cut,
+    encode,
+    with_descriptors,
+)
+
+SETTLED_S = 0.3
+"""How long the old process waits for requests in progress, and for streams that catch up, in seconds."""
+WRITTEN_S = 0.1
+"""How long it then waits until the kernel has taken what was written, in seconds."""
+STEP_S = 0.002
+"""Time between two looks, in seconds."""
+NAMES = {StreamKind.WEBSOCKET: "websocket", StreamKind.DEFLATE: "websocket", StreamKind.SSE: "sse"}
+
+
+@dataclass(slots=True)
+class _Held:
+    """What is held, and what of it is handed over."""
+
+    streams: list[MovableStream] = field(default_factory=list)
+    moved_streams: list[MovableStream] = field(default_factory=list)
+    moved_http: list[HttpConnection] = field(default_factory=list)
+
+
+class Giver:
+    """The old process.
+
+    Attributes:
+        tally: what is handed over, and how many streams are closed with 1012.
+    """
+
+    def __init__(self, parts: ServerParts) -> None:
+        self.tally: dict[str, int] = {}
+        self._parts = parts
+        self._held: _Held | None = None
+
+    # -- holding
+
+    async def freeze(self) -> None:
+        """Hold everything.
+
+        Raises:
+            CannotHandOver: a request does not end; `thaw` continues as before.
+        """
+        parts = self._parts
+        held = self._held = _Held()
+        parts.listener.pause()
+        parts.metrics_listener.pause()
+        await parts.housekeeping.pause()
+        parts.streams.heartbeat.stop()
+        parts.streams.is_held = True
+        await parts.http_server.hold()
+        await self._settle()
+        await self._suspend(held)
+        await self._until(lambda: not any(map(_is_waiting, self._movable(held.streams))), WRITTEN_S)
+
+    async def _settle(self) -> None:
+        """Wait until nothing is in progress that changes anything, and a while for streams that catch up."""
+        if await self._until(lambda: self._is_settled(Work.HANDLER, Work.RECEIVING), SETTLED_S):
+            return
+        if not self._is_settled(Work.HANDLER, streams=False):
+            raise CannotHandOver(f"a request takes longer than {SETTLED_S:g} s")
+
+    def _is_settled(self, *kinds: Work, streams: bool = True) -> bool:
+        parts = self._parts
+        found = self._open_streams()
+        if parts.http_server.works(*kinds) or parts.streams.is_opening or not parts.node.is_settled:
+            return False
+        if streams:
+            return all(stream.is_settled for stream in found)
+        return not any(stream.is_busy for stream in found)
+
+    def _open_streams(self) -> list[MovableStream]:
+        """Answer the long polls, and return all streams that have a socket of their own."""
+        found: list[MovableStream] = []
+        for connection in list(self._parts.node.hub.connections.values()):
+            stream: Stream | None = connection.stream
+            if isinstance(stream, PollStream):
+                stream.caught_up()
+            elif isinstance(stream, WebSocketStream | SSEStream) and stream.is_open:
+                found.append(stream)
+        return found
+
+    async def _suspend(self, held: _Held) -> None:
+        def suspend(stream: MovableStream) -> None:
+            if stream.is_open:
+                held.streams.append(stream)
+                stream.hold()
+                stream.suspend()
+
+        await Slices(asyncio.get_running_loop().time).each(self._open_streams(), suspend)
+
+    @staticmethod
+    def _movable(streams: list[MovableStream]) -> list[MovableStream]:
+        return [stream for stream in streams if stream.is_open and stream.is_settled]
+
+    async def _until(self, is_reached: Callable[[], bool], within_s: float) -> bool:
+        """Return whether a condition is reached in time."""
+        time = asyncio.get_running_loop().time
+        until_s = time() + within_s
+        while not is_reached():
+            if time() >= until_s:
+                return False
+            await asyncio.sleep(STEP_S)
+        return True
+
+    # -- handing over
+
+    async def parts(self) -> AsyncIterator[Part]:
+        """Yield all of it; the descriptors stay open here.
+
+        Raises:
+            CannotHandOver: the engine cannot move.
+        """
+        parts, held = self._parts, self._held
+        if held is None:
+            return
+        for kind, listener in ((LISTENING, parts.listener), (METRICS, parts.metrics_listener)):
+            yield Part(kind, encode(listener.owns_path), tuple(each.fileno() for each in listener.paused))
+        # First: an engine of many nodes executes commands of the others until then.
+        async for part in cut(STATE, parts.node.moved_state()):
+            yield part
+        for part in with_descriptors(STREAMS, self._stream_records(held)):
+            yield part
+            await asyncio.sleep(0)
+        for part in with_descriptors(HTTP, self._http_records(held)):
+            yield part
+            await asyncio.sleep(0)
+        self.tally["http"] = len(held.moved_http)
+        self.tally["ended"] = len(held.streams) - len(held.moved_streams)
+        async for part in cut(CONNECTIONS, _in_turns(parts.node.moved_connections())):
+            yield part
+
+    def _stream_records(self, held: _Held) -> Iterator[tuple[int, StreamRecord, int]]:
+        self.tally |= dict.fromkeys(NAMES.values(), 0)
+        for stream in held.streams:
+            record = stream.record() if stream.is_open else None
+            if record is None or record.size > PART_BYTES:
+                continue
+            held.moved_streams.append(stream)
+            self.tally[NAMES[record.kind]] += 1
+            yield stream.descriptor(), record, record.size
+
+    def _http_records(self, held: _Held) -> Iterator[tuple[int, bytes, int]]:
+        for accepted in self._parts.http_server.sockets:
+            if not isinstance(accepted, HttpConnection):
+                continue
+            received = accepted.unread()
+            if received is not None and len(received) <= PART_BYTES:
+                held.moved_http.append(accepted)
+                yield accepted.descriptor(), received, len(received)
+
+    # -- the end
+
+    async def thaw(self) -> None:
+        """Serve as before; the other process has ended."""
+        parts, held = self._parts, self._held
+        if held is None:
+            return
+        self._held = None
+        await parts.node.proceed()
+        parts.streams.is_held = False
+
+        def proceed(stream: MovableStream) -> None:
+            if stream.is_open:
+                stream.proceed()
+
+        slices = Slices(asyncio.get_running_loop().time)
+        await slices.each(held.streams, proceed)
+        parts.streams.heartbeat.start()
+        await parts.http_server.let_go()
+        parts.housekeeping.resume()
+        await parts.listener.resume()
+        await parts.metrics_listener.resume()
+
+    async def release(self) -> None:
+        """Leave what is handed over to the other process; what is left here ends with the drain of the server."""
+        parts, held = self._parts, self._held
+        if held is None:
+            return
+        parts.listener.leave()
+        parts.metrics_listener.leave()
+        slices = Slices(asyncio.get_running_loop().time)
+        await slices.each(held.moved_http, HttpConnection.leave)
+        moved = set(held.moved_streams)
+
+        def leave(stream: MovableStream) -> None:
+            if not stream.is_open:
+                return
+            if stream in moved:
+                stream.leave()
+            else:
+                stream.close(CloseCode.RESTARTING, "the server restarts")
+
+        await slices.each(held.streams, leave)
+
+
+def _is_waiting(stream: MovableStream) -> bool:
+    return stream.buffered_bytes() > 0
+
+
+async def _in_turns(records: Iterator[bytes]) -> AsyncIterator[bytes]:
+    slices = Slices(asyncio.get_running_loop().time)
+    for record in records:
+        yield record
+        await slices.due()

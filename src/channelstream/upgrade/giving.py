@@ -1,0 +1,195 @@
+"""The side of the process that hands its work over: it goes on as before unless every step succeeds."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import NamedTuple, Protocol
+
+from channelstream import __version__
+from channelstream.errors import CannotHandOver, PeerEnded
+from channelstream.upgrade.line import Line, Part
+from channelstream.upgrade.messages import (
+    BEGUN,
+    COMMIT,
+    END,
+    FAILED,
+    HELLO,
+    READY,
+    SET,
+    TERMS,
+    Failure,
+    Hello,
+    Report,
+    Terms,
+)
+
+ENDING_S = 2.0
+"""How long a process whose end of the line is closed may take to exit, in seconds."""
+
+
+class Giver(Protocol):
+    """What a process hands over.
+
+    Attributes:
+        tally: the sockets of each kind that are handed over, and under `ended` the streams that are not.
+    """
+
+    @property
+    def tally(self) -> Mapping[str, int]: ...
+
+    async def freeze(self) -> None:
+        """Begin no work, and finish what is in progress.
+
+        Raises:
+            CannotHandOver: it does not finish in time.
+        """
+
+    def parts(self) -> AsyncIterator[Part]:
+        """Yield the state and the descriptors, which stay open here."""
+
+    async def thaw(self) -> None:
+        """Go on, wherever `freeze` or `parts` have stopped."""
+
+    async def release(self) -> None:
+        """Close what is handed over, so that the other process has it alone."""
+
+
+class Successor(Protocol):
+    """The new process."""
+
+    async def end(self, patience_s: float) -> str:
+        """Wait for its end, kill it after a time, and return how it ended."""
+
+
+class Limits(NamedTuple):
+    """Longest times of the steps, in seconds.
+
+    Attributes:
+        start_s: until the new process has started and read its configuration.
+        frozen_s: until it could serve, from the moment at which this one stops reading requests.
+        begin_s: until it serves. This process has nothing any more that it could go on with.
+    """
+
+    start_s: float = 60.0
+    frozen_s: float = 10.0
+    begin_s: float = 30.0
+
+
+class HandOver:
+    """The steps towards one successor.
+
+    Attributes:
+        has_committed: from here on the successor serves, and nothing can be taken back.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        giver: Giver,
+        successor: Successor,
+        on_commit: Callable[[], None] = lambda: None,
+        limits: Limits = Limits(),  # noqa: B008 - it is immutable
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Create them; nothing is sent.
+
+        Args:
+            on_commit: called before the successor may begin.
+        """
+        self._line = line
+        self._giver = giver
+        self._successor = successor
+        self._on_commit = on_commit
+        self._limits = limits
+        self._clock = clock
+        self._frozen_at_s: float | None = None
+        self.has_committed = False
+
+    async def run(self, snapshot: int, terms: Terms) -> Report:
+        """Hand everything over.
+
+        Args:
+            snapshot: the version of the state.
+
+        Raises:
+            CannotHandOver: the new process is dead, and this one goes on.
+        """
+        try:
+            async with within(self._limits.start_s, "the new process has not started"):
+                hello = await self._introduced(snapshot, terms)
+            self._frozen_at_s = frozen_at_s = self._clock()
+            async with within(self._limits.frozen_s, "the new process has not taken the state over"):
+                await self._send_state()
+        except BaseException as error:
+            await self._take_back(error)
+            raise
+        await self._commit()
+        paused_s = round(self._clock() - frozen_at_s, 3)
+        return Report(__version__, hello.version, hello.pid, dict(self._giver.tally), paused_s)
+
+    async def _introduced(self, snapshot: int, terms: Terms) -> Hello:
+        hello = Hello.of(await self._next(HELLO))
+        if hello.snapshot != snapshot:
+            raise CannotHandOver(
+                f"channelstream {hello.version} reads another version of the state"
+                f" ({hello.snapshot}, here {snapshot}); restart the service instead"
+            )
+        await self._line.send(terms.part(TERMS))
+        await self._next(SET)
+        return hello
+
+    async def _send_state(self) -> None:
+        await self._giver.freeze()
+        async for part in self._giver.parts():
+            await self._line.send(part)
+        await self._line.send(Part(END))
+        await self._next(READY)
+
+    async def _commit(self) -> None:
+        """Let the new process begin. It does so as well if this one ends now.
+
+        Raises:
+            CannotHandOver: it has not begun, and nothing is left here.
+        """
+        self.has_committed = True
+        self._on_commit()
+        await self._line.send(Part(COMMIT))
+        await self._giver.release()
+        async with within(self._limits.begin_s, "the new process has not begun"):
+            await self._next(BEGUN)
+
+    async def _take_back(self, error: BaseException) -> None:
+        """Go on here. The new process is dead before: if the line ended first, it would begin.
+
+        Raises:
+            CannotHandOver: the new process had ended, and how.
+        """
+        has_ended = isinstance(error, PeerEnded)
+        ending = await self._successor.end(ENDING_S if has_ended else 0.0)
+        if self._frozen_at_s is not None:
+            await self._giver.thaw()
+        if has_ended:
+            raise CannotHandOver(f"the new process has ended ({ending}); the log has its reason") from error
+
+    async def _next(self, kind: str) -> Part:
+        part = await self._line.receive()
+        if part.kind == FAILED:
+            raise CannotHandOver(Failure.of(part).reason)
+        if part.kind != kind:
+            raise CannotHandOver(f"the new process has sent {part.kind[:32]!r} where {kind!r} is due")
+        return part
+
+
+@asynccontextmanager
+async def within(limit_s: float, failure: str) -> AsyncIterator[None]:
+    """Bound the time of a step.
+
+    Raises:
+        CannotHandOver: it has not ended in time.
+    """
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError as error:
+        raise CannotHandOver(f"{failure} within {limit_s:g} s") from error

@@ -1,0 +1,98 @@
+"""What the two processes of an upgrade send each other besides the state itself."""
+
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from channelstream.errors import CannotHandOver
+from channelstream.upgrade.line import Part
+
+HELLO, TERMS, SET = "hello", "terms", "set"
+"""The new process introduces itself; is given the terms; has built everything that needs no state."""
+END, READY = "end", "ready"
+"""The old process has sent all of its state; the new one could serve with it."""
+COMMIT, BEGUN = "commit", "begun"
+"""The new process may begin; it serves."""
+FAILED = "failed"
+"""The new process cannot go on, and ends."""
+DONE = "done"
+"""With FAILED, the results of upgrades."""
+MAX_REASON = 1000
+"""Longest reason of a failure that is sent, in characters."""
+
+
+M = TypeVar("M", bound="Message")
+
+
+class Message(Struct, frozen=True):
+    """A body of named fields, of which a newer version may send more than are read."""
+
+    def part(self, kind: str) -> Part:
+        return Part(kind, msgspec.json.encode(self))
+
+    @classmethod
+    def of(cls: type[M], part: Part) -> M:
+        """Read a body.
+
+        Raises:
+            CannotHandOver: it has other fields.
+        """
+        try:
+            return msgspec.json.decode(part.body, type=cls)
+        except msgspec.MsgspecError as error:
+            raise CannotHandOver(f"the other version sends another form of {part.kind}: {error}") from error
+
+
+class Hello(Message, frozen=True):
+    """Who takes over.
+
+    Attributes:
+        snapshot: the version of the state that it reads.
+        version: of the program.
+    """
+
+    snapshot: int
+    version: str
+    pid: int
+
+
+class Terms(Message, frozen=True):
+    """What the new process takes from the old one, whatever its own configuration says.
+
+    Attributes:
+        host, port, unix_socket, metrics_host, metrics_port: where the handed-over sockets listen.
+        cookie_secret: the key of cookies, which may have been drawn at the start.
+        upgrades: how many there were since the service was started, by their result; this one is done.
+    """
+
+    host: str
+    port: int
+    unix_socket: str
+    metrics_host: str
+    metrics_port: int
+    cookie_secret: str
+    upgrades: dict[str, int]
+
+
+class Failure(Message, frozen=True):
+    """Why the new process cannot go on."""
+
+    reason: str
+
+
+class Report(Message, frozen=True):
+    """A finished upgrade.
+
+    Attributes:
+        old_version, version: of the program, before and now.
+        pid: of the process that serves now.
+        tally: how many sockets of each kind are handed over; `ended`: how many streams are not, and resume.
+        paused_s: how long neither process has answered, in seconds: calls have waited for as long.
+    """
+
+    old_version: str
+    version: str
+    pid: int
+    tally: dict[str, int]
+    paused_s: float

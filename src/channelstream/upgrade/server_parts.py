@@ -1,0 +1,24 @@
+"""The parts of a server, as the process that hands them over and the one that takes them over see them."""
+
+from dataclasses import dataclass
+
+from channelstream.housekeeping import Housekeeping
+from channelstream.http.listener import Listener
+from channelstream.http.shared import HttpServer
+from channelstream.service import Node
+from channelstream.transports.streams import Streams
+
+
+@dataclass(frozen=True, slots=True)
+class ServerParts:
+    """The parts of a server that are handed over, and those that are held meanwhile."""
+
+    listener: Listener
+    metrics_listener: Listener
+    http_server: HttpServer
+    streams: Streams
+    housekeeping: Housekeeping
+
+    @property
+    def node(self) -> Node:
+        return self.streams.node

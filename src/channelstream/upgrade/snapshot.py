@@ -1,0 +1,82 @@
+"""The snapshot: what one process hands over to another, as parts of a line.
+
+| kind | body | descriptors |
+| --- | --- | --- |
+| `listening`, `metrics` | whether the path of a unix socket is removed at the end | listening sockets |
+| `streams` | a list of `StreamRecord` | one for each |
+| `http` | a list of the bytes received on each connection | one for each |
+| `connections` | records of `service.moving`, cut where a part is full | |
+| `state` | records of the engine, likewise | |
+
+All bodies are MessagePack but those of the last two, which are parts of one text each: a length of four bytes before each
+record.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+
+import msgspec
+
+from channelstream.errors import CannotHandOver
+from channelstream.transports.moving import StreamRecord
+from channelstream.upgrade.line import MAX_DESCRIPTORS, Part
+
+SNAPSHOT_VERSION = 1
+"""Grows with every change of a record, or of the stored form of events: another version is refused before the freeze."""
+LISTENING, METRICS, STREAMS, HTTP, CONNECTIONS, STATE = (
+    "listening", "metrics", "streams", "http", "connections", "state",
+)  # fmt: skip
+PART_BYTES = 1 << 20
+"""A part is full with so many bytes."""
+MAX_BYTES = 2 << 30
+"""Most bytes of all parts of a kind; a process does not take over more."""
+_LENGTH_BYTES = 4
+
+encode = msgspec.msgpack.Encoder().encode
+read_flag = msgspec.msgpack.Decoder(bool).decode
+read_streams = msgspec.msgpack.Decoder(list[StreamRecord]).decode
+read_texts = msgspec.msgpack.Decoder(list[bytes]).decode
+
+
+def with_descriptors(kind: str, records: Iterable[tuple[int, object, int]]) -> Iterator[Part]:
+    """Yield the parts of records that have a descriptor each.
+
+    Args:
+        records: each with its descriptor, the record, and about how many bytes it has.
+    """
+    descriptors, bodies, size = list[int](), list[object](), 0
+    for descriptor, record, record_bytes in records:
+        if bodies and (len(bodies) == MAX_DESCRIPTORS or size + record_bytes > PART_BYTES):
+            yield Part(kind, encode(bodies), tuple(descriptors))
+            descriptors, bodies, size = [], [], 0
+        descriptors.append(descriptor)
+        bodies.append(record)
+        size += record_bytes
+    if bodies:
+        yield Part(kind, encode(bodies), tuple(descriptors))
+
+
+async def cut(kind: str, records: AsyncIterator[bytes]) -> AsyncIterator[Part]:
+    """Yield the parts of records, of any length each."""
+    waiting = bytearray()
+    async for record in records:
+        waiting += len(record).to_bytes(_LENGTH_BYTES) + record
+        while len(waiting) >= PART_BYTES:
+            yield Part(kind, bytes(waiting[:PART_BYTES]))
+            del waiting[:PART_BYTES]
+    yield Part(kind, bytes(waiting))
+
+
+def joined(bodies: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield the records of the parts that `cut` made.
+
+    Raises:
+        CannotHandOver: the last one is not complete.
+    """
+    text = memoryview(b"".join(bodies))
+    at = 0
+    while at < len(text):
+        end = at + _LENGTH_BYTES + int.from_bytes(text[at : at + _LENGTH_BYTES])
+        if end > len(text):
+            raise CannotHandOver("a part of the snapshot is missing")
+        yield bytes(text[at + _LENGTH_BYTES : end])
+        at = end

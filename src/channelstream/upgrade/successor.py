@@ -1,0 +1,54 @@
+"""The new process: the program of this one, as it is on the disk now."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Self
+
+from channelstream.upgrade.line import Line
+
+
+class Process:
+    """A new process with a line to this one; it outlives this one."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+
+    @classmethod
+    def start(cls, line: Line, environ: Mapping[str, str] = os.environ) -> Self:
+        """Run the command of this process again, with the new process's end of a line.
+
+        It has the environment, the folder and the output of this one; signals have their default actions.
+
+        Raises:
+            OSError: the system starts no process.
+        """
+        command = [sys.executable, *sys.orig_argv[1:]]
+        descriptor = line.socket.fileno()
+        process = subprocess.Popen(  # noqa: S603 - the command of this process
+            command, env=line.bequeathed(environ), pass_fds=[descriptor]
+        )
+        return cls(process)
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    async def end(self, patience_s: float) -> str:
+        """Wait for its end, kill it after a time, and return how it ended."""
+        descriptor, ended = os.pidfd_open(self._process.pid), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(descriptor, ended.set)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await ended.wait()
+            self._process.kill()
+            await ended.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+        code = self._process.wait()
+        return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,123 @@
+"""What the new process does: it builds everything from the snapshot, then serves.
+
+Nothing is read from a client's socket, nothing written to it and nothing accepted before `begin`: until then the old process
+may go on. Streams are attached after the listening sockets and the idle connections, in short turns. A connection whose
+stream is not attached yet is like one whose client was offline for a moment: it reads the log from its position.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import TypeVar
+
+from channelstream.errors import CannotHandOver
+from channelstream.http.connection import HttpConnection
+from channelstream.http.listener import Listener
+from channelstream.transports.moving import StreamRecord
+from channelstream.transports.opening import ContinuedStream
+from channelstream.upgrade.line import Part
+from channelstream.upgrade.server_parts import ServerParts
+from channelstream.upgrade.snapshot import (
+    CONNECTIONS,
+    LISTENING,
+    MAX_BYTES,
+    METRICS,
+    STATE,
+    joined,
+    read_flag,
+    read_streams,
+    read_texts,
+)
+
+AT_ONCE = 100
+"""Sockets that are attached together."""
+
+T = TypeVar("T")
+
+
+class Taker:
+    """The new process, with all that it was handed over."""
+
+    def __init__(self, parts: ServerParts) -> None:
+        self._parts = parts
+        self._listening: dict[str, tuple[bool, list[socket.socket]]] = {}
+        self._streams: list[tuple[int, StreamRecord]] = []
+        self._http: list[tuple[int, bytes]] = []
+        self._texts: dict[str, list[bytes]] = {CONNECTIONS: [], STATE: []}
+        self._bytes = 0
+
+    async def take(self, part: Part) -> None:
+        """Keep a part.
+
+        Raises:
+            CannotHandOver: it cannot be read, or all of it is too much.
+        """
+        self._bytes += len(part.body)
+        if self._bytes > MAX_BYTES:
+            raise CannotHandOver("the snapshot is too large")
+        try:
+            self._keep(part)
+        except ValueError as error:
+            raise CannotHandOver(f"a part of the snapshot cannot be read: {part.kind}") from error
+
+    def _keep(self, part: Part) -> None:
+        match part.kind:
+            case "listening" | "metrics":
+                sockets = [socket.socket(fileno=each) for each in part.descriptors]
+                self._listening[part.kind] = (read_flag(part.body), sockets)
+            case "streams":
+                self._streams += zip(part.descriptors, read_streams(part.body), strict=True)
+            case "http":
+                self._http += zip(part.descriptors, read_texts(part.body), strict=True)
+            case "connections" | "state":
+                self._texts[part.kind].append(part.body)
+            case _:
+                raise ValueError(part.kind)
+
+    async def prepared(self) -> None:
+        """Start the node with the state; no socket is touched.
+
+        Raises:
+            CannotHandOver, ConfigError: the state is not complete, or cannot be used.
+        """
+        if self._listening.keys() != {LISTENING, METRICS} or not all(self._texts.values()):
+            raise CannotHandOver("a part of the snapshot is missing")
+        state = list(joined(self._texts.pop(STATE)))
+        await self._parts.node.take(state, joined(self._texts.pop(CONNECTIONS)))
+
+    async def begin(self) -> None:
+        """Serve: accept, read and write."""
+        parts = self._parts
+        await self._listen(LISTENING, parts.listener)
+        await self._listen(METRICS, parts.metrics_listener)
+        parts.streams.heartbeat.start()
+        await self._attach(self._http, self._make_http)
+        parts.streams.heartbeat.spreads = True
+        await self._attach(self._streams, self._make_stream)
+        parts.streams.heartbeat.spreads = False
+        parts.housekeeping.start()
+
+    async def _listen(self, kind: str, listener: Listener) -> None:
+        owns_path, sockets = self._listening.pop(kind)
+        await listener.take_over(sockets, owns_path)
+
+    def _make_http(self, received: bytes) -> asyncio.Protocol:
+        return HttpConnection(self._parts.http_server, received=received)
+
+    def _make_stream(self, record: StreamRecord) -> asyncio.Protocol:
+        return ContinuedStream(self._parts.streams, record)
+
+    async def _attach(self, records: list[tuple[int, T]], make: Callable[[T], asyncio.Protocol]) -> None:
+        """Serve sockets, some at a time, in the order in which they came."""
+        while records:
+            batch = records[:AT_ONCE]
+            del records[:AT_ONCE]
+            await asyncio.gather(*(_serve(descriptor, make(record)) for descriptor, record in batch))
+
+
+async def _serve(descriptor: int, protocol: asyncio.Protocol) -> None:
+    accepted = socket.socket(fileno=descriptor)
+    try:
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, accepted)
+    except OSError:  # Its client has gone.
+        accepted.close()

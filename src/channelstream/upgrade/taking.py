@@ -1,0 +1,119 @@
+"""The side of the process that takes over: it touches no socket before the other one has committed."""
+
+import os
+from dataclasses import replace
+from typing import Protocol
+
+from channelstream import __version__
+from channelstream.config import Settings
+from channelstream.config.safety import check_safety
+from channelstream.errors import CannotHandOver, PeerEnded
+from channelstream.upgrade.line import Line, Part
+from channelstream.upgrade.messages import (
+    BEGUN,
+    COMMIT,
+    END,
+    FAILED,
+    HELLO,
+    MAX_REASON,
+    READY,
+    SET,
+    TERMS,
+    Failure,
+    Hello,
+    Terms,
+)
+
+
+class Taker(Protocol):
+    """What takes the work of another process over."""
+
+    async def take(self, part: Part) -> None:
+        """Keep a part of the state.
+
+        Raises:
+            CannotHandOver: it cannot be used here.
+        """
+
+    async def prepared(self) -> None:
+        """Build everything from the parts, and touch no socket.
+
+        Raises:
+            CannotHandOver: something is missing, or cannot be used here.
+        """
+
+    async def begin(self) -> None:
+        """Accept, read and write."""
+
+
+class TakeOver:
+    """The steps towards the work of the process at the other end of a line.
+
+    Attributes:
+        upgrades: how many there were since the service was started, by their result; this one is done.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self.upgrades: dict[str, int] = {}
+
+    async def introduce(self, snapshot: int, settings: Settings) -> Settings:
+        """Return the settings to serve with: these, at the addresses of the sockets that are handed over.
+
+        Args:
+            snapshot: the version of the state that this process reads.
+
+        Raises:
+            CannotHandOver: the other process refuses, or has ended.
+            ConfigError: what is safe at the address of the configuration is not at that of the sockets.
+        """
+        await self._line.send(Hello(snapshot, __version__, os.getpid()).part(HELLO))
+        terms = Terms.of(await self._next(TERMS))
+        self.upgrades = terms.upgrades
+        kept = replace(
+            settings,
+            host=terms.host,
+            port=terms.port,
+            unix_socket=terms.unix_socket,
+            metrics_host=terms.metrics_host,
+            metrics_port=terms.metrics_port,
+            cookie_secret=settings.cookie_secret or terms.cookie_secret,
+        )
+        check_safety(kept)
+        return kept
+
+    async def take(self, taker: Taker) -> None:
+        """Take the state, and wait until the other process has committed, or has ended: then it needs nothing back.
+
+        Raises:
+            CannotHandOver: the other process keeps its work.
+        """
+        await self._line.send(Part(SET))
+        while (part := await self._line.receive()).kind != END:
+            await taker.take(part)
+        await taker.prepared()
+        await self._line.send(Part(READY))
+        try:
+            await self._next(COMMIT)
+        except PeerEnded:
+            return
+
+    async def report_begun(self) -> None:
+        """Inform the other process that this one serves."""
+        try:
+            await self._line.send(Part(BEGUN))
+        except PeerEnded:
+            return
+
+    async def refuse(self, reason: str) -> None:
+        """Inform the other process that this one ends, if it is still there."""
+        try:
+            await self._line.send(Failure(reason[:MAX_REASON]).part(FAILED))
+        except PeerEnded:
+            return
+
+    async def _next(self, kind: str) -> Part:
+        part = await self._line.receive()
+        if part.kind != kind:
+            raise CannotHandOver(f"the old process has sent {part.kind[:32]!r} where {kind!r} is due")
+        return part

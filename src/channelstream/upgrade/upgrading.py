@@ -1,0 +1,140 @@
+"""Upgrades of this process: at most one at a time, at the request of a signal or of `control`."""
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable
+
+from channelstream import logs
+from channelstream.errors import CannotHandOver
+from channelstream.upgrade.giving import Giver, HandOver
+from channelstream.upgrade.line import Line
+from channelstream.upgrade.messages import FAILED, Report, Terms
+from channelstream.upgrade.snapshot import SNAPSHOT_VERSION
+from channelstream.upgrade.successor import Process
+
+FIRST_PROCESS = 1
+NOUNS = {"websocket": "WebSocket", "sse": "event stream", "http": "idle connection", "ended": "ended stream"}
+
+logger = logging.getLogger(__name__)
+
+
+class Upgrading:
+    """Starts a new process, and hands everything over to it.
+
+    Attributes:
+        counts: how many there were, by their result.
+        report: that of the upgrade after which this process ends.
+        is_lost: the new process has everything, and ended before it served: this one ends, too.
+    """
+
+    def __init__(
+        self,
+        make_giver: Callable[[], Giver],
+        on_commit: Callable[[], None],
+        on_end: Callable[[], None],
+        counts: Counter[str],
+    ) -> None:
+        """Create it; nothing is started.
+
+        Args:
+            on_commit: called before the new process may begin.
+            on_end: called when this process has nothing left to serve.
+        """
+        self.counts = counts
+        self.report: Report | None = None
+        self.is_lost = False
+        self._make_giver = make_giver
+        self._on_commit = on_commit
+        self._on_end = on_end
+        self._hand_over: HandOver | None = None
+        self._successor: Process | None = None
+        self._task: asyncio.Task[Report] | None = None
+
+    async def upgrade(self, terms: Terms) -> Report:
+        """Upgrade; this goes on though the caller is cancelled.
+
+        Raises:
+            CannotHandOver: this process goes on as before, or another upgrade is under way.
+        """
+        if self._task is not None:
+            raise CannotHandOver("an upgrade is under way")
+        if os.getpid() == FIRST_PROCESS:
+            raise CannotHandOver("a container ends with its first process: replace the container instead")
+        self._task = asyncio.get_running_loop().create_task(self._run(terms))
+        self._task.add_done_callback(self._ended)
+        return await asyncio.shield(self._task)
+
+    async def stop(self) -> None:
+        """End an upgrade under way, because this process stops; wait if the new one has begun."""
+        if self._task is None:
+            return
+        if self._hand_over is None or not self._hand_over.has_committed:
+            self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def pass_on(self, number: int) -> None:
+        """Send a signal that is meant for the process that serves, if that is the new one."""
+        if self._successor is not None and self._hand_over is not None and self._hand_over.has_committed:
+            self._successor.signal(number)
+
+    def _ended(self, _task: "asyncio.Task[Report]") -> None:
+        self._task = None
+
+    async def _run(self, terms: Terms) -> Report:
+        try:
+            self.report = await self._attempt(terms)
+        except CannotHandOver as error:
+            self._failed(error)
+            raise
+        except asyncio.CancelledError as error:
+            raise CannotHandOver("the server stops") from error
+        except Exception as error:
+            logger.exception("a fault in the upgrade")
+            self._failed(error)
+            raise CannotHandOver("a fault of the running server, which its log has") from error
+        logger.info("%s", line_of(self.report))
+        self._on_end()
+        return self.report
+
+    def _failed(self, error: Exception) -> None:
+        self.counts[FAILED] += 1
+        self.is_lost = self._hand_over is not None and self._hand_over.has_committed
+        if self.is_lost:
+            logger.error("the new process was handed everything over and has failed: %s", error)
+            self._on_end()
+        else:
+            logger.error("the upgrade has failed, and this process goes on: %s", error)
+
+    async def _attempt(self, terms: Terms) -> Report:
+        logger.info("upgrading: a new process starts")
+        ours, theirs = Line.pair()
+        try:
+            self._successor = Process.start(theirs)
+        except OSError as error:
+            ours.close()
+            raise CannotHandOver(f"no process can be started: {error}") from error
+        finally:
+            theirs.close()
+        self._hand_over = HandOver(ours, self._make_giver(), self._successor, self._on_commit)
+        try:
+            return await self._hand_over.run(SNAPSHOT_VERSION, terms)
+        finally:
+            ours.close()
+
+
+def handed_over(report: Report) -> str:
+    """Return what was handed over, with its counts."""
+    counts = [
+        logs.counted(report.tally[kind], noun) for kind, noun in NOUNS.items() if report.tally.get(kind)
+    ]
+    return ", ".join(counts) or "no connection"
+
+
+def line_of(report: Report) -> str:
+    """Return a report in a line."""
+    return (
+        f"upgraded from {report.old_version} to {report.version}: process {report.pid} serves, and was handed over"
+        f" {handed_over(report)}; calls have waited {1000 * report.paused_s:.0f} ms at most"
+    )

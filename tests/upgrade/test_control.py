@@ -1,0 +1,155 @@
+"""The socket on which a running server is asked to upgrade."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from channelstream.config import Settings
+from channelstream.errors import CannotHandOver
+from channelstream.upgrade import control
+from channelstream.upgrade.control import MAX_REQUESTS, Control, ask_to_upgrade, name_of, user_of
+from channelstream.upgrade.line import Line, Part
+from channelstream.upgrade.messages import Report
+
+REPORT = Report("1", "2", 7, {"websocket": 1}, 0.1)
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Those of a server that no other test has."""
+    return Settings(unix_socket=f"/nowhere/{uuid4()}")
+
+
+async def upgraded() -> Report:
+    return REPORT
+
+
+def play(
+    settings: Settings,
+    scenario: Callable[[Control], Coroutine[Any, Any, None]],
+    upgrade: Callable[[], Coroutine[Any, Any, Report]] = upgraded,
+) -> None:
+    async def run() -> None:
+        asked = Control(upgrade)
+        asked.listen(settings)
+        try:
+            await scenario(asked)
+        finally:
+            await asked.close()
+
+    asyncio.run(run())
+
+
+def test_a_request_is_answered_with_the_report(settings: Settings) -> None:
+    """And no process answers any more when it has stopped listening, while it still answers what was asked."""
+
+    async def scenario(asked: Control) -> None:
+        assert await ask_to_upgrade(settings) == REPORT
+        waiting = asyncio.create_task(ask_to_upgrade(settings))
+        await started.wait()
+        asked.stop_listening()
+        with pytest.raises(ConnectionRefusedError):
+            await ask_to_upgrade(settings)
+        go_on.set()
+        assert await waiting == REPORT
+
+    async def upgrade() -> Report:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            started.set()
+            await go_on.wait()
+        return REPORT
+
+    calls, started, go_on = 0, asyncio.Event(), asyncio.Event()
+    play(settings, scenario, upgrade)
+
+
+def test_a_failure_is_answered_with_its_reason(settings: Settings) -> None:
+    """So is a request of another version."""
+
+    async def fail() -> Report:
+        raise CannotHandOver("the reason")
+
+    async def scenario(_asked: Control) -> None:
+        with pytest.raises(CannotHandOver, match=r"^the reason$"):
+            await ask_to_upgrade(settings)
+        with socket.socket(socket.AF_UNIX) as connected:
+            connected.connect(name_of(settings))
+            line = Line(connected)
+            await line.send(Part("odd"))
+            assert (await line.receive()).kind == "failed"
+
+    play(settings, scenario, fail)
+
+
+def test_another_user_is_not_answered(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel says who it is."""
+
+    async def scenario(_asked: Control) -> None:
+        monkeypatch.setattr(control, "ROOT", -1)
+        monkeypatch.setattr(os, "geteuid", lambda: -2)
+        with socket.socket(socket.AF_UNIX) as connected:
+            connected.connect(name_of(settings))
+            with pytest.raises(CannotHandOver):
+                await Line(connected).receive()
+        with pytest.raises(ConnectionRefusedError):
+            await ask_to_upgrade(settings)
+
+    play(settings, scenario)
+
+
+def test_the_kernel_names_the_user() -> None:
+    """Of the process at the other end."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert user_of(ours) == os.getuid()
+
+
+def test_few_requests_are_answered_at_the_same_time(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Further ones are closed, and those that say nothing are closed in time."""
+    monkeypatch.setattr(control, "REQUEST_S", 0.01)
+
+    async def scenario(_asked: Control) -> None:
+        lines = []
+        for _ in range(MAX_REQUESTS + 1):
+            connected = socket.socket(socket.AF_UNIX)
+            connected.connect(name_of(settings))
+            lines.append(Line(connected))
+            await asyncio.sleep(0)
+        for line in lines[::-1]:
+            with pytest.raises(CannotHandOver):
+                await line.receive()
+            line.close()
+
+    play(settings, scenario)
+
+
+def test_a_name_that_is_taken_is_a_warning(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    """The server serves, and can be upgraded by the signal."""
+
+    async def scenario(_asked: Control) -> None:
+        second = Control(upgraded)
+        with caplog.at_level(logging.WARNING):
+            second.listen(settings)
+        await second.close()
+
+    play(settings, scenario)
+    [record] = caplog.records
+    assert record.getMessage().startswith("`channelstream upgrade` will not find this process: ")
+
+
+def test_servers_at_different_addresses_have_different_names() -> None:
+    """Whatever the address is, the name fits into that of a socket."""
+    many = [Settings(), Settings(port=1), Settings(host="::"), Settings(unix_socket="/" + 100 * "x")]
+    names = {name_of(each) for each in many}
+    assert len(names) == len(many)
+    assert all(len(name) < 108 and name.startswith("\0channelstream-") for name in names)

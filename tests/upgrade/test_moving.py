@@ -1,0 +1,297 @@
+"""What clients and applications see of a move to another process: nothing, unless a client does not read."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.wire import open_wire
+from tests.redis_server import RedisServer
+from tests.transports.in_process import UPGRADE
+from tests.upgrade.stage import Stage, end, items, of, over_a_line, play, post, texts
+from tests.waiting import soon
+from websockets.asyncio.client import connect
+
+from channelstream.errors import CannotHandOver, CloseCode
+from channelstream.upgrade import giver
+from channelstream.upgrade.taker import Taker
+from channelstream.wire.websocket import close_frame
+
+STREAMS = {"ws": "websocket", "sse": "sse"}
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an engine."""
+    if request.param != "redis":
+        return "memory" if request.param == "memory" else f"sqlite:///{tmp_path}/state.db"
+    redis: RedisServer = request.getfixturevalue("redis")
+    redis.cli("FLUSHALL")
+    return redis.address
+
+
+@pytest.fixture(params=["committed", "thawed"])
+def move(request: pytest.FixtureRequest) -> Callable[[Stage], Any]:
+    """What is tried: a move to another process, and one of which nothing comes."""
+    return Stage.upgrade if request.param == "committed" else Stage.fail
+
+
+@pytest.mark.parametrize("transport", STREAMS)
+def test_a_stream_goes_on(transport: str, engine: str, move: Callable[[Stage], Any]) -> None:
+    """Without an end, a loss or a repetition, and also what was published while it moved is delivered."""
+
+    async def scenario(stage: Stage) -> None:
+        wire = await stage.stream(transport, "ann", "a")
+        await stage.publish("before")
+        assert await texts(wire, 1) == ["before"]
+        await stage.publish("last")
+        tally = await move(stage)
+        assert (tally[STREAMS[transport]], tally["ended"]) == (1, 0)
+        await stage.publish("after", "then")
+        assert await texts(wire, 3) == ["last", "after", "then"]
+
+    play(scenario, engine=engine)
+
+
+def test_a_compressed_stream_goes_on() -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.register("ann", "a")
+        async with connect(stage.url("ann")) as stream:
+            assert stream.protocol.extensions
+            await stage.upgrade()
+            await stage.publish("after")
+            while not (found := json.loads(await stream.recv())):
+                pass
+            assert found[-1]["message"] == {"text": "after"}
+
+    play(scenario, compression=True)
+
+
+def test_what_a_client_has_begun_to_send_goes_on(move: Callable[[Stage], Any]) -> None:
+    """A frame that is half there when its stream moves is answered when it is whole."""
+
+    async def scenario(stage: Stage) -> None:
+        wire = await stage.stream("ws", "ann", "a")
+        ping = b"\x89\x84\0\0\0\0half"
+        wire._writer.write(ping[:8])
+        await stage.reads(wire)
+        await move(stage)
+        wire._writer.write(ping[8:])
+        while (frame := await wire._frame())[0] != 0x8A:  # type: ignore[attr-defined]
+            pass
+        assert frame[1] == b"half"
+
+    play(scenario)
+
+
+def test_nobody_joins_or_parts(engine: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.call("/channel_config", [["a", {"notify_presence": True}]])
+        watcher = await stage.stream("ws", "ann", "a")
+        await stage.stream("sse", "bob", "a")
+        while (await items(watcher))[-1]["type"] != "presence":
+            pass
+        await stage.upgrade()
+        await stage.publish("after")
+        assert [item["type"] for item in await items(watcher)] == ["message"]
+        info = await stage.call("/info", {"info": {"channels": ["a"]}})
+        assert sorted(info["channels"]["a"]["users"]) == ["ann", "bob"]
+
+    play(scenario, engine=engine)
+
+
+def test_the_state_stays(engine: str) -> None:
+    """Settings, history, states of users and private messages are answered as before."""
+
+    async def scenario(stage: Stage) -> None:
+        await stage.call("/channel_config", [["a", {"store_history": True, "history_size": 2}]])
+        await stage.stream("ws", "ann", "a", "b")
+        await stage.call("/user_state", {"user": "ann", "user_state": {"age": 7, "name": "A"}})
+        await stage.publish("one", "two", "three")
+        asked = {"info": {"channels": ["a", "b"], "include_history": True, "include_connections": True}}
+        before = await stage.call("/info", asked)
+        await stage.upgrade()
+        after = await stage.call("/info", asked)
+        assert without_times(after) == without_times(before)
+
+    play(scenario, engine=engine)
+
+
+def test_a_client_that_is_away_resumes(engine: str) -> None:
+    """From its position, with all that it missed before and after the move."""
+
+    async def scenario(stage: Stage) -> None:
+        wire = await stage.stream("ws", "ann", "a")
+        await stage.publish("seen")
+        while (seen := (await items(wire))[-1])["type"] != "message":
+            pass
+        await wire.close()
+        await stage.publish("missed")
+        await stage.upgrade()
+        await stage.publish("missed too")
+        again = await open_wire("ws", stage.port)
+        stage.wires.append(again)
+        await again.ask(of("ann"), seen["position"])
+        [resumed] = await items(again)
+        assert (resumed["recovered"], resumed["lost"]) == (["", "a"], [])
+        assert await texts(again, 2) == ["missed", "missed too"]
+
+    play(scenario, engine=engine)
+
+
+def test_an_idle_connection_goes_on(move: Callable[[Stage], Any]) -> None:
+    """A caller that keeps its connection open is not disconnected, also in the middle of the head of a request."""
+
+    async def scenario(stage: Stage) -> None:
+        idle, half = await stage.calls(), await stage.calls()
+        for wire in (idle, half):
+            await post(wire, "/info", {})
+        half._writer.write(b"GET /healthz HTT")
+        await stage.reads(half)
+        tally = await move(stage)
+        assert tally["http"] == 2
+        # Else the time for a head would run for the idle one.
+        phases = [each._phase for each in stage.server.parts.http_server.sockets]
+        assert sorted(each.name for each in phases) == ["HEAD", "IDLE"]
+        assert "channels" in await post(idle, "/info", {})
+        half._writer.write(b"P/1.1\r\nHost: x\r\n\r\n")
+        assert (await half._head())[0] == 200
+
+    play(scenario)
+
+
+def test_a_waiting_poll_is_answered(move: Callable[[Stage], Any]) -> None:
+    """With an empty list; the next poll on the same connection is read by the next process."""
+
+    async def scenario(stage: Stage) -> None:
+        wire = await stage.stream("poll", "ann", "a")
+        [first] = await wire.items()
+        await wire.ask(of("ann"), first["position"])
+        await soon(lambda: stage.server.node.hub.connections[of("ann")].stream is not None)
+        await move(stage)
+        assert [item["type"] for item in await wire.items()] == ["resumed"]
+        await wire.ask(of("ann"), first["position"])
+        await stage.publish("after")
+        assert await texts(wire, 1) == ["after"]
+
+    play(scenario)
+
+
+def test_new_connections_wait(move: Callable[[Stage], Any]) -> None:
+    """Those that come while nothing is accepted are accepted afterwards."""
+
+    async def scenario(stage: Stage) -> None:
+        async def knock() -> None:
+            stage.late = await stage.calls()
+            stage.late._writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        stage.while_frozen = knock
+        await move(stage)
+        assert (await stage.late._head())[0] == 200
+
+    play(scenario)
+
+
+def test_a_client_that_does_not_read_resumes() -> None:
+    """What the kernel does not take of its stream stays in the old process, which closes it with 1012."""
+
+    async def scenario(stage: Stage) -> None:
+        await stage.register("ann", "a")
+        with socket.create_connection(("127.0.0.1", stage.port)) as client:
+            client.setblocking(False)
+            client.send(UPGRADE % of("ann").encode())
+            while not stage.server.node.stalls:
+                await stage.publish("x" * 60_000)
+            tally = await stage.upgrade()
+            assert (tally["websocket"], tally["ended"]) == (0, 1)
+            received, loop = bytearray(), asyncio.get_running_loop()
+            while part := await loop.sock_recv(client, 1 << 20):
+                received = (received + part)[-1000:]
+        assert close_frame(CloseCode.RESTARTING, "the server restarts") in received
+
+    play(scenario)
+
+
+def test_a_request_that_does_not_end_refuses_the_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its handler changes later would be lost; all goes on as before."""
+    monkeypatch.setattr(giver, "SETTLED_S", 0.01)
+
+    async def scenario(stage: Stage) -> None:
+        wire, entered, left = await stage.stream("ws", "ann", "a"), asyncio.Event(), asyncio.Event()
+        collect = stage.server.node.channels
+
+        async def slow(*arguments: Any, **named: Any) -> Any:
+            entered.set()
+            await left.wait()
+            return await collect(*arguments, **named)
+
+        monkeypatch.setattr(stage.server.node, "channels", slow)
+        asked = asyncio.create_task(stage.call("/info", {}))
+        await entered.wait()
+        held = stage.giver()
+        with pytest.raises(CannotHandOver, match="a request takes longer"):
+            await held.freeze()
+        await held.thaw()
+        left.set()
+        assert "channels" in await asked
+        await stage.publish("after")
+        assert await texts(wire, 1) == ["after"]
+
+    play(scenario)
+
+
+def test_a_connection_waits_as_long_as_before() -> None:
+    """One without a stream has the rest of its time, not a whole one."""
+
+    async def scenario(stage: Stage) -> None:
+        await stage.register("ann", "a")
+        before_s = stage.server.node.hub.connections[of("ann")].deadline_s
+        await stage.upgrade()
+        after_s = stage.server.node.hub.connections[of("ann")].deadline_s
+        assert after_s == pytest.approx(before_s, abs=1.0)
+
+    play(scenario)
+
+
+def test_the_path_of_a_unix_socket_moves(tmp_path: Path) -> None:
+    """The old process leaves it, and the new one removes it at its end."""
+    path = tmp_path / "s.sock"
+
+    async def scenario(stage: Stage) -> None:
+        await stage.server.parts.listener.listen_at_path(str(path))
+        await stage.upgrade()
+        stage.old[0].parts.listener.close()
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b" 200 " in await reader.read()
+        writer.close()
+
+    play(scenario)
+    assert not path.exists()
+
+
+def test_another_engine_is_refused(tmp_path: Path) -> None:
+    """A new process with another configuration does not begin with nothing."""
+
+    async def scenario(stage: Stage) -> None:
+        await stage.call("/info", {})
+        held, other = stage.giver(), stage.new(engine=f"sqlite:///{tmp_path}/other.db")
+        await held.freeze()
+        taker = Taker(other.parts)
+        await over_a_line(held.parts(), taker)
+        with pytest.raises(CannotHandOver, match="another engine"):
+            await taker.prepared()
+        end(taker)
+        await held.thaw()
+
+    play(scenario)
+
+
+def without_times(info: Any) -> Any:
+    """Return an answer without times of last use, which are those of the move for what is in use."""
+    if isinstance(info, dict):
+        return {key: without_times(each) for key, each in info.items() if key != "last_active"}
+    return [without_times(each) for each in info] if isinstance(info, list) else info

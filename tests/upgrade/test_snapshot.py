@@ -1,0 +1,137 @@
+"""The snapshot: its golden bytes, and how its parts are cut and joined."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.engines.conformance import Recorder, Setup, edit, message, private
+from tests.engines.test_memory import memory_engine
+
+from channelstream.core.connection import Connection
+from channelstream.core.position import ReadRange
+from channelstream.core.user import UserUpdate
+from channelstream.engines.members import Member
+from channelstream.engines.redis.moved_shard import MovedShard
+from channelstream.engines.redis.moving import MovedNode
+from channelstream.errors import CannotHandOver
+from channelstream.service.moving import encode_moved, moved, read_moved
+from channelstream.transports.moving import StreamKind, StreamRecord
+from channelstream.upgrade import snapshot
+from channelstream.upgrade.snapshot import (
+    SNAPSHOT_VERSION,
+    cut,
+    encode,
+    joined,
+    read_streams,
+    with_descriptors,
+)
+from channelstream.wire.channelstream import SEED, V07
+from channelstream.wire.websocket import Unfinished
+
+GOLDEN_VERSION = 1
+"""The version of the bytes below. A change of one of them raises `SNAPSHOT_VERSION`."""
+
+
+async def each(records: list[bytes]) -> AsyncIterator[bytes]:
+    for record in records:
+        yield record
+
+
+async def all_of(parts: AsyncIterator[Any]) -> list[Any]:
+    return [part async for part in parts]
+
+
+def test_the_version_is_that_of_the_golden_bytes() -> None:
+    assert SNAPSHOT_VERSION == GOLDEN_VERSION
+
+
+def test_streams_golden() -> None:
+    begun = Unfinished(b"\x81", (1, True, False, b"mask", 3), (1, b"he", False))
+    records = [StreamRecord(StreamKind.SSE, "c1", None), StreamRecord(StreamKind.WEBSOCKET, "c2", begun)]
+    golden = bytes.fromhex(
+        "92 93 03 a2 6331 c0 93 01 a2 6332 93 c4 01 81 95 01 c3 c2 c4 04 6d61736b 03 93 01 c4 02 6865 c2"
+    )
+    assert encode(records) == golden
+    assert read_streams(golden) == records
+
+
+def test_connections_golden() -> None:
+    connection = Connection("c1", "ann", V07, (7,), 103.0)
+    connection.channels["a"] = ReadRange(5, 4)
+    golden = bytes.fromhex(
+        "97 a2 6331 a3 616e6e 92 a3 763037 00 81 a1 61 92 05 04 92 07 07 91 07 cb 4008000000000000"
+    )
+    assert encode_moved(moved(connection, 100.0)) == golden
+    (found,), left_s = read_moved([golden])
+    assert (found.member, found.channels, found.private, found.offsets) == (
+        Member("c1", "ann", V07), {"a": ReadRange(5, 4)}, ReadRange(7, 7), (7,),
+    )  # fmt: skip
+    assert left_s == {"c1": 3.0}
+
+
+def test_states_golden() -> None:
+    """Of the memory engine: one record for each table that has rows."""
+
+    async def state() -> list[Any]:
+        engine = memory_engine(Setup())
+        await engine.start(Recorder())
+        await engine.connect(Member("c1", "ann", SEED), UserUpdate({"age": 7}, {}, ["age"]))
+        await engine.join(Member("c1", "ann", SEED), {"a": {"store_history": True}})
+        await engine.publish([message("m1"), edit("m1"), private("p1", "ann")])
+        return [msgspec.msgpack.decode(record) for record in await all_of(engine.hand_over())]
+
+    meta, channels, users, events, history = asyncio.run(state())
+    assert meta == ["meta", [["epoch", "first"], ["seq", 4]]]
+    [[name, _, settings, *floors]] = channels[1]
+    assert (channels[0], name, floors) == ("channels", "a", [0, 1, None])
+    assert b'"store_history":true' in settings
+    assert users == ["users", [["ann", "id0", b'{"age":7}', b'["age"]', 0, None]]]
+    assert events[0] == "events"
+    assert [row[:5] for row in events[1]] == [
+        [1, 1_700_000_000.0, "a", None, "presence"],
+        [2, 1_700_000_000.0, "a", None, "message"],
+        [3, 1_700_000_000.0, "a", None, "edit"],
+        [4, 1_700_000_000.0, None, "ann", "message"],
+    ]
+    assert history[0] == "history"
+    assert [row[:5] for row in history[1]] == [["a", "m1", 2, 1_700_000_000.0, "message"]]
+
+
+def test_nodes_golden() -> None:
+    """Of the Redis engine."""
+    node = MovedNode("n1", [MovedShard("e", 7, False, {"#c:a": 5}, ["ann"], ["c1"])], {"c1": 1})
+    golden = bytes.fromhex(
+        "84 a6 656e67696e65 a5 7265646973 a4 6e616d65 a2 6e31 a6 736861726473 91 96 a1 65 07 c2 81 a4 23633a61 05"
+        "91 a3 616e6e 91 a2 6331 ad 726567697374726174696f6e73 81 a2 6331 01"
+    )
+    assert msgspec.msgpack.encode(node) == golden
+    assert msgspec.msgpack.decode(golden, type=MovedNode) == node
+
+
+@given(st.lists(st.binary(max_size=40), max_size=10), st.integers(1, 30))
+def test_records_of_any_length_are_joined_again(records: list[bytes], part_bytes: int) -> None:
+    """No part is longer than a part may be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot, "PART_BYTES", part_bytes)
+        parts = asyncio.run(all_of(cut("state", each(records))))
+    assert all(len(part.body) <= part_bytes for part in parts)
+    assert list(joined([part.body for part in parts])) == records
+
+
+def test_an_incomplete_record_is_refused() -> None:
+    [part] = asyncio.run(all_of(cut("state", each([b"whole", b"half"]))))
+    with pytest.raises(CannotHandOver, match="missing"):
+        list(joined([part.body[:-1]]))
+
+
+def test_descriptors_stay_with_their_records() -> None:
+    """In parts that are full by their descriptors, or by their bytes."""
+    many = [(number, bytes([number % 256]), 1) for number in range(300)]
+    assert [len(part.descriptors) for part in with_descriptors("http", many)] == [250, 50]
+    large = [(number, b"", snapshot.PART_BYTES // 2 + 1) for number in range(3)]
+    assert [part.descriptors for part in with_descriptors("http", large)] == [(0,), (1,), (2,)]
+    assert list(with_descriptors("http", [])) == []

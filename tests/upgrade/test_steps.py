@@ -1,0 +1,364 @@
+"""The steps of a hand-over: whatever fails before the commit, the old process goes on and the new one is dead."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from channelstream import __version__
+from channelstream.config import Settings
+from channelstream.errors import CannotHandOver, ConfigError
+from channelstream.upgrade.giving import HandOver, Limits
+from channelstream.upgrade.line import Line, Part
+from channelstream.upgrade.messages import (
+    BEGUN,
+    COMMIT,
+    END,
+    HELLO,
+    READY,
+    SET,
+    TERMS,
+    Hello,
+    Report,
+    Terms,
+)
+from channelstream.upgrade.taking import TakeOver
+
+SNAPSHOT = 7
+TERMS_GIVEN = Terms(
+    host="127.0.0.1",
+    port=8001,
+    unix_socket="",
+    metrics_host="127.0.0.1",
+    metrics_port=0,
+    cookie_secret="of the old process",
+    upgrades={"done": 3},
+)
+STATE = [Part("state", b"1"), Part("state", b"2")]
+Steps = list[str]
+Successor = Callable[[], Coroutine[Any, Any, None]]
+
+
+class OldState:
+    """What the old process has; it notes what is done with it."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.tally = {"websocket": 2}
+        self._steps = steps
+        self.before_freeze: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0)
+
+    async def freeze(self) -> None:
+        self._steps.append("freeze")
+        await self.before_freeze()
+
+    async def parts(self) -> AsyncIterator[Part]:
+        for part in STATE:
+            yield part
+
+    async def thaw(self) -> None:
+        self._steps.append("thaw")
+
+    async def release(self) -> None:
+        self._steps.append("release")
+
+
+class NewState:
+    """What the new process gets; it notes what is done with it."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self.taken: list[Part] = []
+        self.in_prepared: Callable[[], None] = lambda: None
+
+    async def take(self, part: Part) -> None:
+        self.taken.append(part)
+
+    async def prepared(self) -> None:
+        self._steps.append("prepared")
+        self.in_prepared()
+
+    async def begin(self) -> None:
+        self._steps.append("begin")
+
+
+class Stage:
+    """Both sides in one loop, over a real line."""
+
+    def __init__(self) -> None:
+        self.steps: Steps = []
+        self.ours, self.theirs = Line.pair()
+        self.old, self.new = OldState(self.steps), NewState(self.steps)
+        self.has_committed = False
+        self.take_over = TakeOver(self.theirs)
+        self._successor: asyncio.Task[None] | None = None
+
+    async def end(self, patience_s: float) -> str:
+        """Be the successor that is killed."""
+        self.steps.append("kill")
+        if self._successor is not None:
+            self._successor.cancel()
+            await asyncio.gather(self._successor, return_exceptions=True)
+        self.theirs.close()
+        return "signal 9" if not patience_s else "exit code 3"
+
+    async def run(self, successor: Successor | None = None, limits: Limits | None = None) -> Report:
+        """Hand over to a successor; return its report, or raise."""
+        self._successor = asyncio.get_running_loop().create_task((successor or self.succeed)())
+        hand_over = HandOver(
+            self.ours, self.old, self, lambda: self.steps.append("name"), limits or Limits(), lambda: 0.0
+        )
+        try:
+            return await hand_over.run(SNAPSHOT, TERMS_GIVEN)
+        finally:
+            self.has_committed = hand_over.has_committed
+            if self.has_committed:
+                await self._successor
+
+    async def succeed(self) -> None:
+        """Be the new process."""
+        await self.take_over.introduce(SNAPSHOT, Settings())
+        await self.take_over.take(self.new)
+        await self.new.begin()
+        await self.take_over.report_begun()
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    made = Stage()
+    yield made
+    for line in (made.ours, made.theirs):
+        line.close()
+
+
+def test_everything_is_handed_over_in_order(stage: Stage) -> None:
+    """The name of the old process is free before the new one may begin."""
+    report = asyncio.run(stage.run())
+    assert stage.steps == ["freeze", "prepared", "name", "release", "begin"]
+    assert stage.new.taken == STATE
+    assert (report.old_version, report.version, report.tally) == (
+        __version__,
+        __version__,
+        {"websocket": 2},
+    )
+    assert stage.take_over.upgrades == {"done": 3}
+
+
+def test_the_address_stays_that_of_the_sockets(stage: Stage) -> None:
+    """Whatever the configuration of the new process says; its other options hold."""
+
+    async def successor() -> None:
+        own = Settings(port=9, host="::1", secret="new", cookie_secret="")
+        kept.append(await stage.take_over.introduce(SNAPSHOT, own))
+
+    kept: list[Settings] = []
+    with pytest.raises(CannotHandOver):
+        asyncio.run(stage.run(successor, Limits(frozen_s=0)))
+    [settings] = kept
+    assert (settings.host, settings.port, settings.secret) == ("127.0.0.1", 8001, "new")
+    assert settings.cookie_secret == "of the old process"
+
+
+def test_a_configuration_that_is_unsafe_at_the_address_is_refused(stage: Stage) -> None:
+    """The defaults are accepted on loopback only, and the sockets may be of all addresses."""
+
+    async def both() -> None:
+        public = Terms(**(_fields(TERMS_GIVEN) | {"host": "0.0.0.0"}))
+        await stage.ours.send(public.part(TERMS))
+        await stage.take_over.introduce(SNAPSHOT, Settings())
+
+    with pytest.raises(ConfigError, match="secret"):
+        asyncio.run(both())
+
+
+def _fields(terms: Terms) -> dict[str, Any]:
+    return {name: getattr(terms, name) for name in terms.__struct_fields__}
+
+
+def test_another_version_of_the_state_is_refused_before_anything_is_frozen(stage: Stage) -> None:
+    """The reason names both, and what to do."""
+
+    async def successor() -> None:
+        await stage.take_over.introduce(SNAPSHOT + 1, Settings())
+
+    with pytest.raises(
+        CannotHandOver, match=r"another version of the state \(8, here 7\); restart the service"
+    ):
+        asyncio.run(stage.run(successor))
+    assert stage.steps == ["kill"]
+
+
+@pytest.mark.parametrize("said", ["sent", HELLO, SET, READY])
+def test_a_process_that_ends_at_any_step_changes_nothing(stage: Stage, said: str) -> None:
+    """It is dead before the old one goes on, and its exit code is in the reason. `said`: the last it has sent."""
+
+    async def successor() -> None:
+        if said != "sent":
+            await stage.theirs.send(Hello(SNAPSHOT, "2", 1).part(HELLO))
+        if said in {SET, READY}:
+            await stage.theirs.receive()
+            await stage.theirs.send(Part(SET))
+        if said == READY:
+            while (await stage.theirs.receive()).kind != END:
+                pass
+        stage.theirs.close()
+
+    with pytest.raises(CannotHandOver, match=r"has ended \(exit code 3\)"):
+        asyncio.run(stage.run(successor))
+    frozen = said in {SET, READY}
+    assert stage.steps == (["freeze", "kill", "thaw"] if frozen else ["kill"])
+    assert not stage.has_committed
+
+
+def test_the_reason_of_the_new_process_is_reported(stage: Stage) -> None:
+    """It could not use the state."""
+
+    def refuse() -> None:
+        raise CannotHandOver("the engine has changed")
+
+    async def successor() -> None:
+        try:
+            await stage.succeed()
+        except CannotHandOver as error:
+            await stage.take_over.refuse(str(error))
+
+    stage.new.in_prepared = refuse
+    with pytest.raises(CannotHandOver, match=r"^the engine has changed$"):
+        asyncio.run(stage.run(successor))
+    assert stage.steps == ["freeze", "prepared", "kill", "thaw"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason", "steps"),
+    [
+        (Limits(start_s=0), "has not started within 0 s", ["kill"]),
+        (Limits(frozen_s=0), "has not taken the state over within 0 s", ["freeze", "kill", "thaw"]),
+    ],
+)
+def test_each_step_has_a_time_limit(stage: Stage, limits: Limits, reason: str, steps: Steps) -> None:
+    """A process that hangs is killed."""
+
+    async def successor() -> None:
+        if limits.start_s:
+            await stage.theirs.send(Hello(SNAPSHOT, "2", 1).part(HELLO))
+            await stage.theirs.receive()
+            await stage.theirs.send(Part(SET))
+        await asyncio.Event().wait()
+
+    with pytest.raises(CannotHandOver, match=reason):
+        asyncio.run(stage.run(successor, limits))
+    assert stage.steps == steps
+
+
+def test_a_state_that_does_not_freeze_is_not_handed_over(stage: Stage) -> None:
+    """The old process goes on."""
+
+    async def refuse() -> None:
+        raise CannotHandOver("a request takes longer than 0.3 s")
+
+    stage.old.before_freeze = refuse
+    with pytest.raises(CannotHandOver, match="a request takes longer"):
+        asyncio.run(stage.run())
+    assert stage.steps == ["freeze", "kill", "thaw"]
+
+
+def test_a_fault_of_ours_leaves_the_old_process_whole(stage: Stage) -> None:
+    """Also one that nobody has foreseen."""
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    stage.old.before_freeze = fail
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(stage.run())
+    assert stage.steps == ["freeze", "kill", "thaw"]
+
+
+def test_an_old_process_that_is_stopped_takes_everything_back(stage: Stage) -> None:
+    """It stops by itself then: its streams are closed as in any drain."""
+
+    async def stop() -> None:
+        running = asyncio.current_task()
+        assert running is not None
+        running.cancel()
+        await asyncio.sleep(0)
+
+    stage.old.before_freeze = stop
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(stage.run())
+    assert stage.steps == ["freeze", "kill", "thaw"]
+
+
+def test_an_old_process_that_dies_after_it_was_answered_has_committed(stage: Stage) -> None:
+    """Nobody else has the state."""
+
+    async def both() -> None:
+        await stage.ours.send(Part(END))
+        taking = asyncio.get_running_loop().create_task(stage.take_over.take(stage.new))
+        assert [(await stage.ours.receive()).kind for _ in range(2)] == [SET, READY]
+        stage.ours.close()
+        await taking
+        await stage.take_over.report_begun()
+
+    asyncio.run(both())
+    assert stage.steps == ["prepared"]
+
+
+@pytest.mark.parametrize("parts", [[], [Part("state", b"1")], [Part("state", b"1"), Part("odd")]])
+def test_an_old_process_that_dies_earlier_keeps_its_sockets(stage: Stage, parts: list[Part]) -> None:
+    """Those that came are not used: the state is not whole."""
+
+    async def both() -> None:
+        for part in parts:
+            await stage.ours.send(part)
+        stage.ours.close()
+        await stage.take_over.take(stage.new)
+
+    with pytest.raises(CannotHandOver, match=r"has ended|out of reach"):
+        asyncio.run(both())
+    assert stage.steps == []
+
+
+@pytest.mark.parametrize("kind", [BEGUN, COMMIT, "odd"])
+def test_the_old_process_takes_no_message_out_of_order(stage: Stage, kind: str) -> None:
+    """It goes on."""
+
+    async def successor() -> None:
+        await stage.theirs.send(Part(kind))
+        await asyncio.Event().wait()
+
+    with pytest.raises(CannotHandOver, match=f"has sent '{kind}' where 'hello' is due"):
+        asyncio.run(stage.run(successor))
+
+
+@pytest.mark.parametrize("kind", [END, COMMIT, "odd"])
+def test_the_new_process_takes_no_message_out_of_order(stage: Stage, kind: str) -> None:
+    """It ends."""
+
+    async def both() -> None:
+        await stage.ours.send(Part(kind))
+        await stage.take_over.introduce(SNAPSHOT, Settings())
+
+    with pytest.raises(CannotHandOver, match=f"has sent '{kind}' where 'terms' is due"):
+        asyncio.run(both())
+
+
+def test_a_process_that_does_not_begin_is_a_failure_that_nothing_takes_back(stage: Stage) -> None:
+    """What it was handed is with it."""
+
+    async def successor() -> None:
+        await stage.take_over.introduce(SNAPSHOT, Settings())
+        await stage.take_over.take(stage.new)
+        stage.theirs.close()
+
+    with pytest.raises(CannotHandOver, match="the other process has ended"):
+        asyncio.run(stage.run(successor))
+    assert stage.has_committed
+    assert stage.steps == ["freeze", "prepared", "name", "release"]
+
+
+def test_the_forms_of_messages_are_checked() -> None:
+    """A newer version may send more than is read, not less."""
+    with pytest.raises(CannotHandOver, match="another form of hello"):
+        Hello.of(Part(HELLO, b"{}"))
+    assert Hello.of(Part(HELLO, b'{"snapshot":1,"version":"3","pid":5,"more":[]}')) == Hello(1, "3", 5)
