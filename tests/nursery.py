@@ -36,6 +36,7 @@ IMPORTED = (
 )
 ORDER_BYTES = 1_000_000
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def is_readable(descriptor: int, timeout_s: float | None) -> bool:
@@ -241,6 +242,8 @@ class _Program:
     def run(self) -> list[str] | None:
         """Fork for each order; return in each child, with its arguments, and None when there are no more orders."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everything that the terminal started.
+        # A server that takes over from another one stays a child of the nursery.
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
             ready = select([self._control, self._ended], [], [])[0]
@@ -291,14 +294,17 @@ class _Program:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                end = self._ends.pop(pid)
+                end = self._ends.pop(pid, None)
+                if end is None:
+                    continue
                 with suppress(BrokenPipeError):
                     os.write(end, str(status).encode())
                 os.close(end)
 
     def _kill_all(self) -> None:
-        for pid in list(self._ends):
-            os.kill(pid, signal.SIGKILL)
+        """Kill the servers, and those that have taken over from one."""
+        for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def _die_with(parent: int) -> None:
@@ -316,6 +322,7 @@ def main() -> None:
     arguments = _Program(socket.socket(fileno=int(sys.argv[1]))).run()
     if arguments is not None:
         sys.argv[1:] = arguments
+        sys.orig_argv = [sys.executable, "-m", "channelstream", *arguments]
         sys.exit(import_module("channelstream.cli").main(arguments))
 
 

@@ -179,6 +179,9 @@ def test_the_unit_waits_for_the_report_of_the_server() -> None:
     service = unit()["Service"]
     assert service["Type"] == "notify"
     assert "ExecStartPost" not in service
+    _, *start = shlex.split(service["ExecStart"])
+    _, *reload = shlex.split(service["ExecReload"])
+    assert reload == ["upgrade", *start]
 
 
 def test_the_unit_starts_and_stops_the_server(tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ def test_limits_are_documented() -> None:
         ("`engines/`", ("engines/redis",), r"`redis/([a-z_]+)\.py`"),
         ("`service/` and `http/`", ("service",), r"`service/([a-z_]+)\.py`"),
         ("`service/` and `http/`", ("http",), r"`http/([a-z_]+)\.py`"),
+        ("`upgrade/`", ("upgrade",), r"`([a-z_]+)\.py`"),
     ],
 )
 def test_the_architecture_lists_every_file(heading: str, folders: tuple[str, ...], named: str) -> None:

@@ -296,7 +296,12 @@ def test_a_worker_that_the_system_refuses_is_tried_later(monkeypatch: pytest.Mon
 
 
 def test_a_scrape_has_every_worker(service: Any) -> None:
-    """Whichever of them is asked; each sample has the number of its worker, and a request is counted at one of them."""
+    """Whichever of them is asked; each sample has the number of its worker, and a request is counted at one of them.
+
+    A signal to upgrade ends no process of a service with workers.
+    """
+    for pid in (service.process.pid, *children(service.process.pid)):
+        os.kill(pid, signal.SIGUSR2)
     with ExitStack() as stack:
         before = counted(scrape(service))
         clients = of_each_worker(service, stack)
@@ -306,6 +311,7 @@ def test_a_scrape_has_every_worker(service: Any) -> None:
             assert set(by_worker(families, "process_cpu_seconds_total")) == {"0", "1"}
         after = counted(scrape(service))
     assert all(after[worker] > before.get(worker, 0) for worker in ("0", "1"))
+    eventually(lambda: "a service with workers is not upgraded" in service.log(), "the signal is not logged")
 
 
 def test_a_worker_that_does_not_answer_is_reported(service: Any) -> None:

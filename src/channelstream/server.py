@@ -1,13 +1,11 @@
-"""The composition root: builds the server from its settings, runs it, and drains it at the end."""
+"""The composition root: builds the server from its settings, and runs it."""
 
 import asyncio
-import gc
 import logging
 import os
-import signal
+import secrets
 import socket
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 import uvloop
 from starlette.requests import Request
 
-from channelstream import __version__, logs, service_manager
+from channelstream import __version__
 from channelstream.admin.panel import Panel
 from channelstream.admin.sampler import Sampler
 from channelstream.api import openapi
@@ -28,30 +26,25 @@ from channelstream.auth.open import OpenAuth
 from channelstream.clock import SystemClock, new_epoch, new_id
 from channelstream.config import Settings
 from channelstream.config.applications import make_apps, make_signature_auth
-from channelstream.config.listening import announcements, metrics_refusal, refusal
-from channelstream.config.tls import server_context
 from channelstream.core.format import Format
 from channelstream.core.hub import Hub
 from channelstream.core.policy import Policy
 from channelstream.core.registry import RegistryLimits
 from channelstream.descriptors import sockets_allowed
-from channelstream.draining import close_streams, spread_streams
 from channelstream.engines.factory import Parts, make_engine
 from channelstream.engines.local_log import Lifetimes
-from channelstream.errors import BadSignature, CannotListen, Forbidden
+from channelstream.errors import BadSignature, CannotHandOver, CannotListen, Forbidden
 from channelstream.health import health_routes
-from channelstream.housekeeping import Housekeeping
 from channelstream.http.asgi import RouterApp, ScopeRequest
-from channelstream.http.listener import Listener
 from channelstream.http.router import Router
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.integrations.metrics.collect import Collector
 from channelstream.integrations.metrics.meter import CountedAuth, Meter
-from channelstream.integrations.metrics.port import MetricsPort
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.integrations.metrics.siblings import Worker
 from channelstream.integrations.spans.base import Spans, make_spans
-from channelstream.load_monitor import LoadMonitor, make_load_monitor
+from channelstream.lifecycle import Server
+from channelstream.load_monitor import make_load_monitor
 from channelstream.pacing import FlushPacer
 from channelstream.pages.app import page_route
 from channelstream.service import Node, NodeLimits, Services
@@ -61,6 +54,9 @@ from channelstream.transports.entrances import ENTRANCES, MakeEntrance
 from channelstream.transports.routes import stream_routes
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
+from channelstream.upgrade.line import Line
+from channelstream.upgrade.snapshot import SNAPSHOT_VERSION
+from channelstream.upgrade.taking import TakeOver
 from channelstream.watchdog import Watchdog
 from channelstream.wire.protocols import PROTOCOLS, Protocols
 
@@ -68,167 +64,10 @@ UNMEASURED_ENGINES = {"memory"}
 """It answers from memory and never fails: to measure its calls would only cost the time of each."""
 RECONNECT_WAIT_S = 30.0
 """The longest wait of a client whose server was out of reach (docs/resume.md#reconnect-policy), in seconds."""
-GC_THRESHOLDS = (50_000, 50, 1_000)
-"""Garbage collection after 50,000 new objects: idle connections are many objects, and no garbage."""
+
+FAILED = 1
 
 logger = logging.getLogger(__name__)
-
-
-class Server:
-    """The node with its listener and all parts, from start to shutdown."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        node: Node,
-        streams: Streams,
-        http_server: HttpServer,
-        sampler: Sampler,
-        watchdog: Watchdog,
-        scraper: Scraper,
-        load: LoadMonitor,
-        spans: Spans,
-    ) -> None:
-        self.node = node
-        self.streams = streams
-        self.scraper = scraper
-        self.has_started = False
-        self.on_started: Callable[[], None] = lambda: None
-        self._settings = settings
-        self._http_server = http_server
-        self._listener = Listener(http_server, server_context(settings))
-        self._metrics_port = MetricsPort(scraper, settings.metrics_allow, health_routes(node))
-        self._housekeeping = Housekeeping(node)
-        self._sampler = sampler
-        self._load = load
-        self._spans = spans
-        self._watchdog = watchdog
-        self._stopping = asyncio.Event()
-        self._drain: asyncio.Task[None] | None = None
-        self._is_hurried = False
-
-    def stop(self) -> None:
-        """Stop serving, after the drain."""
-        self._stopping.set()
-
-    async def run(
-        self, sockets: list[socket.socket] | None = None, metrics_sockets: list[socket.socket] | None = None
-    ) -> None:
-        """Serve until a signal arrives or `stop` is called; the arguments are those of `serve`.
-
-        Raises:
-            ConfigError: an option cannot be used as it stands.
-            CannotListen: the address cannot be used.
-        """
-        self._catch_signals()
-        gc.set_threshold(*GC_THRESHOLDS)
-        await self.node.start()
-        if restored := len(self.node.hub.connections):
-            logger.info("%s", logs.restored(restored, self.node.limits.restored_s))
-        self.streams.heartbeat.start()
-        self._housekeeping.start()
-        self._sampler.start()
-        try:
-            await self._listen_for_scrapers(metrics_sockets)
-            await self._listen(sockets)
-            self.has_started = True
-            gc.collect()
-            gc.freeze()
-            # Not earlier: turns during the start delay no one.
-            self._watchdog.start()
-            self._load.start()
-            service_manager.notify(service_manager.READY)
-            self.on_started()
-            await self._stopping.wait()
-        finally:
-            if self.has_started:
-                service_manager.notify(service_manager.STOPPING)
-                within_s = self._settings.drain_spread_s + self._settings.drain_timeout_s
-                logger.info("%s", logs.stopping(self.streams.sockets, within_s))
-            await self._shut_down()
-            if self.has_started:
-                logger.info("stopped")
-
-    def _catch_signals(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
-
-    def _signalled(self, number: signal.Signals) -> None:
-        """Stop; at once on a Ctrl-C during the drain."""
-        if number == signal.SIGINT and self._stopping.is_set():
-            self._is_hurried = True
-            if self._drain is not None:
-                self._drain.cancel()
-        self.stop()
-
-    async def _listen(self, sockets: list[socket.socket] | None) -> None:
-        if sockets is not None:
-            await self._listener.listen_on(sockets)
-            return
-        try:
-            settings = await self._listen_at_address()
-        except OSError as error:
-            raise refusal(self._settings, error) from error
-        for line in announcements(settings):
-            logger.info("%s", line)
-
-    async def _listen_at_address(self) -> Settings:
-        """Listen at the address of the settings; return them with the port that the system has chosen."""
-        settings = self._settings
-        if settings.unix_socket:
-            await self._listener.listen_at_path(settings.unix_socket)
-            return settings
-        return replace(settings, port=await self._listener.listen_at(settings.host, settings.port))
-
-    async def _listen_for_scrapers(self, sockets: list[socket.socket] | None) -> None:
-        await self.scraper.siblings.listen()
-        settings = self._settings
-        if not settings.metrics_port:
-            return
-        try:
-            await self._metrics_port.listen(settings.metrics_host, settings.metrics_port, sockets)
-        except OSError as error:
-            raise metrics_refusal(settings, error) from error
-
-    async def _shut_down(self) -> None:
-        # First: a probe that is still answered must not say that this node is ready.
-        self.node.draining = True
-        if self.has_started and self._settings.drain_spread_s:
-            await self._in_drain(spread_streams(self.node, self._settings.drain_spread_s))
-        self._listener.close()
-        # From here on no client can come back, so none is late: the next server may restore its connection.
-        await self._housekeeping.stop()
-        # First: pages that watch the samples are open answers, for which the drain would wait.
-        await self._sampler.stop()
-        await self._load.stop()
-        await self._in_drain(self._drained())
-        if left := self.streams.sockets:
-            logger.warning("dropping %s, not closed in time", logs.counted(left, "stream"))
-        await self._http_server.abort()
-        # Late: a probe sees the drain on this port.
-        self.scraper.siblings.close()
-        await self._metrics_port.close()
-        self.streams.heartbeat.stop()
-        await self.node.close()
-        await self._spans.close()
-        self._watchdog.stop()
-
-    async def _in_drain(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do a part of the drain; nothing once a Ctrl-C has ended it."""
-        if self._is_hurried:
-            work.close()
-            return
-        self._drain = asyncio.get_running_loop().create_task(work)
-        await asyncio.wait((self._drain,))
-
-    async def _drained(self) -> None:
-        """Close all streams, and wait for `drain_timeout_s` at most until they and all sockets are closed."""
-        await close_streams(self.node)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_timeout_s):
-                await self.streams.all_opened()
-                await close_streams(self.node)
-                await asyncio.gather(self.streams.heartbeat.empty.wait(), self._http_server.close())
 
 
 def serve(
@@ -238,7 +77,7 @@ def serve(
     worker: Worker = Worker(),  # noqa: B008 - it is immutable
     metrics_sockets: list[socket.socket] | None = None,
 ) -> int:
-    """Serve until a signal arrives; return the exit code of the process.
+    """Serve until a signal arrives or another process takes over; return the exit code of the process.
 
     Args:
         settings: what to serve with.
@@ -250,7 +89,7 @@ def serve(
     Raises:
         ConfigError: an option cannot be used as it stands.
     """
-    server = build(settings, worker=worker)
+    server = build(_with_cookie_secret(settings), worker=worker)
     server.on_started = lambda: on_started(server)
     logger.info("starting channelstream %s, engine %s", __version__, server.node.engine_name)
     try:
@@ -258,8 +97,36 @@ def serve(
             runner.run(server.run(sockets, metrics_sockets))
     except CannotListen as error:
         logger.error("%s", error)  # noqa: TRY400
-        return 1
-    return 0
+        return FAILED
+    return server.exit_code
+
+
+def take_over(settings: Settings, line: Line) -> int:
+    """Serve in place of the process at the other end of a line; return the exit code of the process.
+
+    Raises:
+        ConfigError: an option cannot be used as it stands.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_take_over(settings, TakeOver(line)))
+
+
+async def _take_over(settings: Settings, steps: TakeOver) -> int:
+    try:
+        kept = await steps.introduce(SNAPSHOT_VERSION, settings)
+        server = build(_with_cookie_secret(kept))
+        logger.info("starting channelstream %s in place of a running server", __version__)
+        await server.run(take_over=steps)
+    except CannotHandOver as error:
+        await steps.refuse(str(error))
+        logger.error("this process takes nothing over: %s", error)  # noqa: TRY400
+        return FAILED
+    return server.exit_code
+
+
+def _with_cookie_secret(settings: Settings) -> Settings:
+    """Return settings whose key for cookies is known: the process that takes over needs it as well."""
+    return replace(settings, cookie_secret=settings.cookie_secret or secrets.token_urlsafe())
 
 
 def build(
@@ -311,7 +178,9 @@ def build(
     rows = [*health_routes(node), *api, *stream_routes(streams, services.default, entrances)]
     router = Router(policy, rows, page_route(pages, policy, settings.http_scheme))
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered)
-    return Server(settings, node, streams, http_server, sampler, watchdog, scraper, load, spans)
+    return Server(
+        settings, node, streams, http_server, sampler, watchdog, scraper, load, spans, meter.upgrades
+    )
 
 
 def _is_admin(auth: RequestAuth, request: Request) -> bool:

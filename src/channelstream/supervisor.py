@@ -27,7 +27,8 @@ from channelstream import logs, service_manager
 from channelstream.config import Settings
 from channelstream.config.listening import announcements, metrics_refusal, refusal
 from channelstream.integrations.metrics.siblings import Worker
-from channelstream.server import Server, serve
+from channelstream.lifecycle import Server
+from channelstream.server import serve
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
 """Pause before a dead worker is replaced, in seconds; doubled for each worker that dies within `YOUNG_S`."""
@@ -36,6 +37,7 @@ SPARE_S = 10.0
 """Seconds besides twice the drain's time after which workers are killed."""
 SERVING = b"\1"
 STOPPING = (signal.SIGTERM, signal.SIGINT)
+CAUGHT = (*STOPPING, signal.SIGUSR2)
 FAILED = 1
 
 logger = logging.getLogger(__name__)
@@ -263,11 +265,11 @@ class Supervisor:
         slot.started_s = now_s
         ours, theirs = socket.socketpair()
         # A signal in between would be written by the child to the parent's wakeup socket.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
         try:
             pid = os.fork()
         except OSError as error:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
             ours.close()
             theirs.close()
             slot.vacate(now_s)
@@ -278,7 +280,7 @@ class Supervisor:
             self._forget_parent()
             worker = Worker(self._directory, slot.number, len(self._slots))
             sys.exit(_work(self._settings, self._reserved, self._for_scrapers, theirs, worker))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
         theirs.close()
         slot.pid, slot.line, slot.due_s = pid, ours, None
         self._selector.register(ours, selectors.EVENT_READ, partial(self._receive, slot, ours))
@@ -288,7 +290,8 @@ class Supervisor:
         signal.set_wakeup_fd(-1)
         for number in STOPPING:
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
         self._selector.close()
         for slot in self._slots:
             if slot.line is not None:
@@ -338,14 +341,16 @@ class Supervisor:
         receiver.setblocking(False)
         sender.setblocking(False)
         # The handlers do nothing: Python writes the number of the signal to the socket.
-        for number in STOPPING:
+        for number in CAUGHT:
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(sender.fileno())
         self._selector.register(receiver, selectors.EVENT_READ, partial(self._signalled, receiver, sender))
 
     def _signalled(self, receiver: socket.socket, _kept_open: socket.socket) -> None:
         for number in receiver.recv(64):
-            if self._code is None:
+            if number == signal.SIGUSR2:
+                logger.error("a service with workers is not upgraded: restart it")
+            elif self._code is None:
                 logger.info("stopping %s", logs.counted(sum(1 for slot in self._slots if slot.pid), "worker"))
                 self._stop(0)
             elif number == signal.SIGINT:

@@ -332,11 +332,11 @@ def test_a_failed_call_of_an_engine_is_an_error() -> None:
 
 @pytest.mark.parametrize(("port", "operations"), [(Engine, OPERATIONS), (Cluster, CLUSTER_OPERATIONS)])
 def test_every_call_of_an_engine_is_an_operation(port: type, operations: tuple[str, ...]) -> None:
-    """Except those of its start and its end."""
+    """Except those of its start, its move and its end."""
     methods = {
         name for base in port.__mro__ for name, method in vars(base).items() if iscoroutinefunction(method)
     }
-    assert set(operations) == methods - {"start", "close", "restored_connections"}
+    assert set(operations) == methods - {"start", "close", "restored_connections", "proceed"}
 
 
 def test_the_delay_of_the_loop_is_counted(server: RunningServer) -> None:

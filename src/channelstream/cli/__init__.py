@@ -22,6 +22,7 @@ COMMANDS = {
     "make-config": "make_config",
     "check-config": "check_config",
     "doctor": "doctor.command",
+    "upgrade": "upgrade",
     "sign": "sign",
     "publish": "publish",
     "listen": "listen",

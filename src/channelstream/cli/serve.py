@@ -1,12 +1,17 @@
 """`channelstream`: run the server until a signal stops it."""
 
+import asyncio
 import logging
+import os
 from collections.abc import Mapping, Sequence
 
 from channelstream import __version__, logs
 from channelstream.config.flags import OneLineParser, read_flags, settings_parser
 from channelstream.config.loading import load
 from channelstream.config.safety import check_safety
+from channelstream.errors import ConfigError
+from channelstream.upgrade.line import Line
+from channelstream.upgrade.taking import TakeOver
 
 DESCRIPTION = "A push server: web applications publish signed messages, browsers receive them."
 USAGE = """
@@ -22,6 +27,7 @@ commands:
   listen          subscribe and print events
   trace           print who receives each event, and why others do not
   bench           measure a server
+  upgrade         replace a running server by the installed version, without a break
   serve           run the server, as without a command
 """
 EPILOG = """\
@@ -51,15 +57,32 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     Raises:
         ConfigError: the settings are wrong or unsafe.
     """
+    line = Line.inherited(os.environ)
+    try:
+        return _serve(argv, environ, line)
+    except ConfigError as error:
+        if line is not None:
+            asyncio.run(TakeOver(line).refuse(str(error)))
+        raise
+
+
+def _serve(argv: Sequence[str], environ: Mapping[str, str], line: Line | None) -> int:
+    """Run the server.
+
+    Args:
+        line: leads to the process whose work this one takes over.
+    """
     loaded = load(read_flags(parser(), argv), environ)
     check_safety(loaded.settings)
     logs.configure(loaded.settings)
     for warning in loaded.warnings:
         logger.warning("%s", warning)
     if loaded.settings.workers > 1:
+        if line is not None:
+            raise ConfigError("workers: an upgrade does not change it; restart the service")
         from channelstream.supervisor import supervise
 
         return supervise(loaded.settings)
-    from channelstream.server import serve
+    from channelstream.server import serve, take_over
 
-    return serve(loaded.settings)
+    return serve(loaded.settings) if line is None else take_over(loaded.settings, line)

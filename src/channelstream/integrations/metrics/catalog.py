@@ -72,6 +72,11 @@ class Metrics(Enum):
         ("route", "status"),
         "Answered HTTP requests by call, stream or probe; other: pages, /metrics and unknown paths.",
     )
+    upgrades = Metric(
+        "counter",
+        ("result",),
+        "Upgrades since the service was started, of all its processes: done, or failed.",
+    )
     ready = Metric("gauge", (), "1 if /readyz answers 200.")
     build_info = Metric("gauge", ("version", "engine"), "1, with the version and the engine.")
     worker_up = Metric("gauge", (), "1 if this worker answered the scrape, else 0.")

@@ -29,6 +29,7 @@ NO_CODE, OTHER = "none", "other"
 STREAMS = ("websocket", "websocket_compressed", "sse")
 """The transports whose streams end with a code or without one."""
 POLL = "long_poll"
+UPGRADES = ("done", "failed")
 REASONS = (Forbidden.code, BadSignature.code)
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 OPERATIONS = (
@@ -141,6 +142,7 @@ class Meter:
         delay: of the timers of the event loop.
         requests: answers by the path of the route and the status. A plain dict: it is updated for every request.
         refused: API calls by the code of the error.
+        upgrades: upgrades by their result.
         engine: the calls of the engine.
     """
 
@@ -159,6 +161,7 @@ class Meter:
         self.delay = Histogram(BUCKETS_S)
         self.requests: dict[tuple[str, int], int] = {}
         self.refused = zeros(REASONS)
+        self.upgrades = zeros(UPGRADES)
         self.engine = EngineCalls()
         self._writes = writes
         self._written = 0

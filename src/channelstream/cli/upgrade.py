@@ -1,0 +1,68 @@
+"""`channelstream upgrade`: replace a running server by the installed version; its connections stay open."""
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+
+from channelstream.cli.remote import settings_of
+from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
+from channelstream.config.listening import address_of
+from channelstream.config.settings import BY_NAME
+from channelstream.errors import CannotHandOver
+from channelstream.upgrade.control import ask_to_upgrade
+from channelstream.upgrade.messages import Report
+from channelstream.upgrade.upgrading import handed_over
+
+DESCRIPTION = """Replace the server that runs on this machine by the installed version. Its connections stay open.
+
+Run it as the server's user or as root, with the file and the options of the server: its address is what
+it is found by. If the new process does not start, the server goes on as before."""
+ADDRESS = {
+    "host": "The address at which the server listens.",
+    "port": "The TCP port of the server.",
+    "unix_socket": "Path of the unix socket of the server, instead of host and port.",
+}
+FAILED = 1
+
+
+def parser() -> OneLineParser:
+    made = OneLineParser("channelstream upgrade", DESCRIPTION)
+    add_file_flag(made.add_argument)
+    add_flags(made.add_argument, [BY_NAME[name] for name in ADDRESS], ADDRESS)
+    return made
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Ask the server to upgrade, and print the result.
+
+    Raises:
+        ConfigError: the arguments or the settings are wrong.
+    """
+    settings = settings_of(parser().parse_strictly(argv), environ)
+    if settings.workers > 1:
+        return _fail("a service with workers is not upgraded: restart it, one machine after the other")
+    where = address_of(settings)
+    try:
+        report = asyncio.run(ask_to_upgrade(settings))
+    except CannotHandOver as error:
+        return _fail(f"the server at {where} goes on as before: {error}")
+    except OSError:
+        return _fail(
+            f"no server of this user runs at {where}: name its file and its address, and take its user or root"
+        )
+    for line in _lines(report):
+        print(line)
+    return 0
+
+
+def _lines(report: Report) -> tuple[str, ...]:
+    return (
+        f"upgraded from {report.old_version} to {report.version}: process {report.pid} serves",
+        f"handed over: {handed_over(report)}",
+        f"calls have waited {1000 * report.paused_s:.0f} ms at most",
+    )
+
+
+def _fail(text: str) -> int:
+    print(f"channelstream: {text}", file=sys.stderr)
+    return FAILED

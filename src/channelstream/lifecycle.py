@@ -1,0 +1,310 @@
+"""The server as a process: its start, its signals, an upgrade, and its end."""
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from channelstream import logs, service_manager
+from channelstream.admin.sampler import Sampler
+from channelstream.config import Settings
+from channelstream.config.listening import announcements, metrics_refusal, refusal
+from channelstream.config.tls import server_context
+from channelstream.draining import close_streams, spread_streams
+from channelstream.errors import CannotHandOver
+from channelstream.health import health_routes
+from channelstream.housekeeping import Housekeeping
+from channelstream.http.listener import Listener
+from channelstream.http.shared import HttpServer
+from channelstream.integrations.metrics.port import MetricsPort
+from channelstream.integrations.metrics.scraper import Scraper
+from channelstream.integrations.spans.base import Spans
+from channelstream.load_monitor import LoadMonitor
+from channelstream.service import Node
+from channelstream.transports.streams import Streams
+from channelstream.upgrade.control import Control
+from channelstream.upgrade.giver import Giver
+from channelstream.upgrade.messages import DONE, Report, Terms
+from channelstream.upgrade.server_parts import ServerParts
+from channelstream.upgrade.taker import Taker
+from channelstream.upgrade.taking import TakeOver
+from channelstream.upgrade.upgrading import Upgrading
+from channelstream.watchdog import Watchdog
+
+GC_THRESHOLDS = (50_000, 50, 1_000)
+"""Garbage collection after 50,000 new objects: idle connections are many objects, and no garbage."""
+
+Begin = Callable[[], Coroutine[Any, Any, None]]
+
+logger = logging.getLogger(__name__)
+
+
+class Server:
+    """The node with its listener and all parts, from start to shutdown."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        node: Node,
+        streams: Streams,
+        http_server: HttpServer,
+        sampler: Sampler,
+        watchdog: Watchdog,
+        scraper: Scraper,
+        load: LoadMonitor,
+        spans: Spans,
+        upgrades: Counter[str],
+    ) -> None:
+        self.node = node
+        self.streams = streams
+        self.scraper = scraper
+        self.has_started = False
+        self.on_started: Callable[[], None] = lambda: None
+        self._settings = settings
+        self._http_server = http_server
+        self._listener = Listener(http_server, server_context(settings))
+        self._metrics_port = MetricsPort(scraper, settings.metrics_allow, health_routes(node))
+        self._housekeeping = Housekeeping(node)
+        self.parts = ServerParts(
+            self._listener, self._metrics_port.listener, http_server, streams, self._housekeeping
+        )
+        self._control = Control(self.upgrade)
+        self._upgrading = Upgrading(
+            partial(Giver, self.parts), self._control.stop_listening, self.stop, upgrades
+        )
+        self._sampler = sampler
+        self._load = load
+        self._spans = spans
+        self._watchdog = watchdog
+        self._stopping = asyncio.Event()
+        self._drain: asyncio.Task[None] | None = None
+        self._is_hurried = False
+
+    def stop(self) -> None:
+        """Stop serving, after the drain."""
+        self._stopping.set()
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the process: 1 if what it handed over is lost."""
+        return int(self._upgrading.is_lost)
+
+    async def upgrade(self) -> Report:
+        """Hand everything over to a new process of the same program, and stop.
+
+        Raises:
+            CannotHandOver: this process goes on as before.
+        """
+        return await self._upgrading.upgrade(self._terms())
+
+    def _terms(self) -> Terms:
+        of, counts = self._settings, self._upgrading.counts
+        return Terms(
+            host=of.host,
+            port=of.port,
+            unix_socket=of.unix_socket,
+            metrics_host=of.metrics_host,
+            metrics_port=of.metrics_port,
+            cookie_secret=of.cookie_secret,
+            upgrades={**counts, DONE: counts[DONE] + 1},
+        )
+
+    async def run(
+        self,
+        sockets: list[socket.socket] | None = None,
+        metrics_sockets: list[socket.socket] | None = None,
+        take_over: TakeOver | None = None,
+    ) -> None:
+        """Serve until a signal arrives, `stop` is called or another process takes over.
+
+        Args:
+            sockets, metrics_sockets: those of `serve`.
+            take_over: leads to the process whose work this one takes over.
+
+        Raises:
+            ConfigError: an option cannot be used as it stands.
+            CannotListen: the address cannot be used.
+            CannotHandOver: the other process keeps its work.
+        """
+        self._catch_signals()
+        gc.set_threshold(*GC_THRESHOLDS)
+        if take_over is None:
+            begin = await self._start(sockets, metrics_sockets)
+        else:
+            begin = await self._take_over(take_over)
+        self._sampler.start()
+        try:
+            await self.scraper.siblings.listen()
+            await begin()
+            self._started()
+            await self._stopping.wait()
+        finally:
+            if self.has_started:
+                self._log_end()
+            await self._shut_down()
+            if self.has_started:
+                logger.info("stopped")
+
+    def _log_end(self) -> None:
+        """Log the end, and report it to the service manager: it is another process that serves from here on, or none."""
+        if (report := self._upgrading.report) is not None:
+            service_manager.notify(f"MAINPID={report.pid}")
+            return
+        service_manager.notify(service_manager.STOPPING)
+        within_s = self._settings.drain_spread_s + self._settings.drain_timeout_s
+        logger.info("%s", logs.stopping(self.streams.sockets, within_s))
+
+    async def _start(
+        self, sockets: list[socket.socket] | None, metrics_sockets: list[socket.socket] | None
+    ) -> Begin:
+        """Start all that needs no socket, and return what begins to serve."""
+        await self.node.start()
+        if restored := len(self.node.hub.connections):
+            logger.info("%s", logs.restored(restored, self.node.limits.restored_s))
+        self.streams.heartbeat.start()
+        self._housekeeping.start()
+
+        async def begin() -> None:
+            await self._listen_for_scrapers(metrics_sockets)
+            await self._listen(sockets)
+            service_manager.notify(service_manager.READY)
+
+        return begin
+
+    async def _take_over(self, take_over: TakeOver) -> Begin:
+        """Take the state of another process, and return what begins to serve with it."""
+        _spare_collector()
+        self._upgrading.counts.update(take_over.upgrades)
+        taker = Taker(self.parts)
+        await take_over.take(taker)
+
+        async def begin() -> None:
+            await taker.begin()
+            self._announce()
+            await take_over.report_begun()
+
+        return begin
+
+    def _started(self) -> None:
+        self.has_started = True
+        _spare_collector()
+        # Not earlier: turns during the start delay no one.
+        self._watchdog.start()
+        self._load.start()
+        self.on_started()
+
+    def _catch_signals(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, self._upgrade_at_signal)
+
+    def _signalled(self, number: signal.Signals) -> None:
+        """Stop; at once on a Ctrl-C during the drain."""
+        self._upgrading.pass_on(number)
+        if number == signal.SIGINT and self._stopping.is_set():
+            self._is_hurried = True
+            if self._drain is not None:
+                self._drain.cancel()
+        self.stop()
+
+    def _upgrade_at_signal(self) -> None:
+        """Upgrade, if this process serves alone; the log has the result."""
+        is_alone = self.scraper.siblings.worker.workers == 1
+        if is_alone and self.has_started and not self._stopping.is_set():
+            self._http_server.run(asyncio.get_running_loop().create_task(self._upgraded_quietly()))
+
+    async def _upgraded_quietly(self) -> None:
+        try:
+            await self.upgrade()
+        except CannotHandOver as error:
+            logger.debug("SIGUSR2: %s", error)
+
+    async def _listen(self, sockets: list[socket.socket] | None) -> None:
+        if sockets is not None:
+            await self._listener.listen_on(sockets)
+            return
+        try:
+            await self._listen_at_address()
+        except OSError as error:
+            raise refusal(self._settings, error) from error
+        self._announce()
+
+    async def _listen_at_address(self) -> None:
+        """Listen at the address of the settings, which have the port afterwards that the system has chosen."""
+        settings = self._settings
+        if settings.unix_socket:
+            await self._listener.listen_at_path(settings.unix_socket)
+        else:
+            port = await self._listener.listen_at(settings.host, settings.port)
+            self._settings = replace(settings, port=port)
+
+    def _announce(self) -> None:
+        """Log where this process serves, which may be asked to upgrade from now on."""
+        self._control.listen(self._settings)
+        for line in announcements(self._settings):
+            logger.info("%s", line)
+
+    async def _listen_for_scrapers(self, sockets: list[socket.socket] | None) -> None:
+        settings = self._settings
+        if not settings.metrics_port:
+            return
+        try:
+            await self._metrics_port.listen(settings.metrics_host, settings.metrics_port, sockets)
+        except OSError as error:
+            raise metrics_refusal(settings, error) from error
+
+    async def _shut_down(self) -> None:
+        await self._upgrading.stop()
+        self._control.stop_listening()
+        # First: a probe that is still answered must not say that this node is ready.
+        self.node.draining = True
+        if self.has_started and self._settings.drain_spread_s and self._upgrading.report is None:
+            await self._in_drain(spread_streams(self.node, self._settings.drain_spread_s))
+        self._listener.close()
+        # From here on no client can come back, so none is late: the next server may restore its connection.
+        await self._housekeeping.stop()
+        # First: pages that watch the samples are open answers, for which the drain would wait.
+        await self._sampler.stop()
+        await self._load.stop()
+        await self._in_drain(self._drained())
+        if left := self.streams.sockets:
+            logger.warning("dropping %s, not closed in time", logs.counted(left, "stream"))
+        await self._http_server.abort()
+        # Late: a probe sees the drain on this port.
+        self.scraper.siblings.close()
+        await self._metrics_port.close()
+        self.streams.heartbeat.stop()
+        await self.node.close()
+        await self._spans.close()
+        self._watchdog.stop()
+        await self._control.close()
+
+    async def _in_drain(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do a part of the drain; nothing once a Ctrl-C has ended it."""
+        if self._is_hurried:
+            work.close()
+            return
+        self._drain = asyncio.get_running_loop().create_task(work)
+        await asyncio.wait((self._drain,))
+
+    async def _drained(self) -> None:
+        """Close all streams, and wait for `drain_timeout_s` at most until they and all sockets are closed."""
+        await close_streams(self.node)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_timeout_s):
+                await self.streams.all_opened()
+                await close_streams(self.node)
+                await asyncio.gather(self.streams.heartbeat.empty.wait(), self._http_server.close())
+
+
+def _spare_collector() -> None:
+    """Collect garbage, and spare the collector what lives until the end."""
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,303 @@
+"""A running service whose process is replaced: its clients notice nothing, and a failure neither."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import RunningServer, StartServer
+from tests.e2e.wire import Items, Wire, open_calls, open_wire
+from tests.http_client import http
+from tests.nursery import nursery
+from tests.waiting import PATIENCE_S, soon
+
+from channelstream.config import Settings
+from channelstream.errors import CannotHandOver
+from channelstream.service_manager import ADDRESS, STOPPING
+from channelstream.upgrade.control import ask_to_upgrade
+from channelstream.upgrade.messages import Report
+
+FAULTS = """
+import os
+from channelstream.upgrade import line, snapshot
+
+fault, value = os.environ["UPGRADE_FAULT"].split("=")
+send = line.Line.send
+
+async def faulty(self, part):
+    if fault == "dies" and part.kind == value:
+        os._exit(7)
+    if fault == "hangs" and part.kind == value:
+        import asyncio
+        await asyncio.Event().wait()
+    await send(self, part)
+
+line.Line.send = faulty
+if fault == "snapshot":
+    snapshot.SNAPSHOT_VERSION = int(value)
+"""
+"""A module that each new interpreter imports, and the forked server of a test does not: faults of new processes only."""
+
+
+@dataclass
+class Service:
+    """A server, whatever process serves.
+
+    Attributes:
+        pids: of the processes that were handed everything over.
+    """
+
+    running: RunningServer
+    pids: list[int] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(port=self.running.port)
+
+    async def upgrade(self) -> Report:
+        report = await ask_to_upgrade(self.settings)
+        self.pids.append(report.pid)
+        return report
+
+    async def post(self, path: str, body: object) -> Any:
+        return await asyncio.to_thread(self.running.post, path, body)
+
+    async def stream(self, transport: str, stack: AsyncExitStack) -> Wire:
+        """Register a connection in channel a, and return its stream."""
+        conn_id = await asyncio.to_thread(self.running.connect, transport, "a")
+        wire = await open_wire(transport, self.running.port)
+        stack.push_async_callback(wire.close)
+        await wire.ask(conn_id, "")
+        return wire
+
+
+@pytest.fixture
+def start_service(start_server: StartServer) -> Any:
+    """Start services of one's own; the processes that took over end with the test."""
+    started: list[Service] = []
+
+    def start(*flags: str, **environ: str) -> Service:
+        started.append(Service(start_server(*flags, **environ)))
+        return started[-1]
+
+    yield start
+    for service in started:
+        for pid in service.pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Callable[[str], dict[str, str]]:
+    """Return the environment of a server whose next processes have a fault."""
+    (tmp_path / "sitecustomize.py").write_text(FAULTS)
+    return lambda fault: {"PYTHONPATH": str(tmp_path), "UPGRADE_FAULT": fault}
+
+
+def play(scenario: Coroutine[Any, Any, None]) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            await scenario
+
+    asyncio.run(run())
+
+
+async def texts(wire: Wire, until: int) -> list[int]:
+    """Return the numbers of the messages up to one of them."""
+    found: list[int] = []
+    while until not in found:
+        items: Items = await wire.items()
+        found += [item["message"]["n"] for item in items if item["type"] == "message"]
+    return found
+
+
+@asynccontextmanager
+async def publisher(service: Service) -> AsyncIterator[Callable[[], int]]:
+    """Publish numbers over one connection, one after the other; yield what returns the last one that was accepted."""
+
+    async def run() -> None:
+        nonlocal last
+        for number in count(1):
+            body = {"user": "app", "channel": "a", "message": {"n": number}}
+            status, _, answer = await wire.post("/message", body, service.running.sign("/message"))
+            assert status == 200, answer
+            last = number
+
+    last = 0
+    wire = await open_calls(service.running.port)
+    publishing = asyncio.create_task(run())
+    try:
+        await soon(lambda: last > 0)
+        yield lambda: last
+    finally:
+        publishing.cancel()
+        ended = await asyncio.gather(publishing, return_exceptions=True)
+        await wire.close()
+    assert isinstance(ended[0], asyncio.CancelledError), ended
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "redis":
+        address: str = request.getfixturevalue("redis").address
+        return address
+    return {"memory": "memory", "sqlite": f"sqlite:///{tmp_path}/state.db"}[request.param]
+
+
+def test_clients_notice_nothing_of_an_upgrade(engine: str, start_service: Any) -> None:
+    """Twice under load: the same sockets get each message once, and the publisher's connection stays open."""
+    service = start_service("--engine", engine)
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            wires = [await service.stream(transport, stack) for transport in ("ws", "sse")]
+            received = [asyncio.create_task(texts(wire, 0)) for wire in wires]
+            async with publisher(service) as last:
+                for _ in range(2):
+                    before = last()
+                    report = await service.upgrade()
+                    assert (report.tally["websocket"], report.tally["sse"], report.tally["ended"]) == (
+                        1,
+                        1,
+                        0,
+                    )
+                    await soon(lambda before=before: last() > before)  # type: ignore[misc]
+                until = last()
+            await service.post("/message", {"user": "app", "channel": "a", "message": {"n": 0}})
+            for numbers in await asyncio.gather(*received):
+                accepted = numbers[: numbers.index(until) + 1]
+                assert accepted == list(range(1, until + 1))
+
+    play(scenario())
+
+
+def test_a_poll_that_waits_is_answered(start_service: Any) -> None:
+    """With an empty list, as at its end; the next one on its connection goes to the new process."""
+    service = start_service()
+
+    async def scenario() -> None:
+        conn_id = service.running.connect("ann", "a")
+        wire = await open_wire("poll", service.running.port)
+        ask = partial(wire._get, f"/listen?conn_id={conn_id}")
+        ask()
+        await service.upgrade()
+        assert await wire.items() == []
+        ask()
+        await service.post("/message", {"user": "app", "channel": "a", "message": {"n": 1}})
+        assert await texts(wire, 1) == [1]
+        await wire.close()
+
+    play(scenario())
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("dies=hello", r"has ended \(exit code 7\)"),
+        ("dies=ready", r"has ended \(exit code 7\)"),
+        ("snapshot=0", "another version of the state"),
+    ],
+)
+def test_a_new_process_that_fails_changes_nothing(
+    fault: str, reason: str, start_service: Any, faulty: Callable[[str], dict[str, str]]
+) -> None:
+    """Streams stay open, calls are answered, and one line of the log has the reason."""
+    service = start_service(**faulty(fault))
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            wire = await service.stream("ws", stack)
+            with pytest.raises(CannotHandOver, match=reason):
+                await service.upgrade()
+            await service.post("/message", {"user": "app", "channel": "a", "message": {"n": 1}})
+            assert await texts(wire, 1) == [1]
+
+    play(scenario())
+    log = service.running.log()
+    assert log.count("the upgrade has failed, and this process goes on: ") == 1
+    assert service.running.process.poll() is None
+
+
+def test_one_upgrade_at_a_time(start_service: Any, faulty: Callable[[str], dict[str, str]]) -> None:
+    """A second request is refused; a stop ends the first, and its new process."""
+    service = start_service(**faulty("hangs=hello"))
+
+    async def scenario() -> None:
+        asked = [asyncio.create_task(service.upgrade()) for _ in range(2)]
+        [refused], [first] = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        with pytest.raises(CannotHandOver, match="an upgrade is under way"):
+            await refused
+        service.running.process.send_signal(signal.SIGTERM)
+        with pytest.raises(CannotHandOver, match="the server stops"):
+            await first
+
+    play(scenario())
+    code, log = service.running.stop()
+    assert (code, "Traceback" in log) == (0, False), log
+
+
+def test_a_configuration_that_is_wrong_keeps_the_old_process(start_service: Any, tmp_path: Path) -> None:
+    """The command prints the option, and exits with 1."""
+    file = tmp_path / "settings.ini"
+    file.write_text("[channelstream]\nlog_events = 100\n")
+    service = start_service("-i", str(file))
+    file.write_text("[channelstream]\nlog_events = many\n")
+    ended = nursery().run(["upgrade", "-p", str(service.running.port)], {})
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "goes on as before: log_events: 'many'" in ended.stderr
+    service.running.request("GET", "/info").raise_for_status()
+
+
+def mainpid(manager: socket.socket) -> int:
+    """Wait until a service manager learns another process; neither one has stopped."""
+    while True:
+        state = manager.recv(1000).decode()
+        assert state != STOPPING
+        if state.startswith("MAINPID="):
+            return int(state.partition("=")[2])
+
+
+def test_the_command_and_the_signal_upgrade(start_service: Any, tmp_path: Path) -> None:
+    """The service manager learns the new process each time; a signal that comes during an upgrade changes nothing."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(PATIENCE_S)
+        manager.bind(str(tmp_path / "notify.sock"))
+        service = start_service(**{ADDRESS: manager.getsockname()})
+        ended = nursery().run(["upgrade", "-p", str(service.running.port)], {})
+        assert (ended.returncode, ended.stderr) == (0, "")
+        service.pids.append(mainpid(manager))
+        assert ended.stdout.splitlines()[0].endswith(f": process {service.pids[0]} serves")
+        assert "handed over: " in ended.stdout
+        assert service.running.process.wait(PATIENCE_S) == 0
+        os.kill(service.pids[0], signal.SIGUSR2)
+        os.kill(service.pids[0], signal.SIGUSR2)
+        service.pids.append(mainpid(manager))
+        scrape = http.get(
+            f"{service.running.url}/metrics", auth=("admin", service.running.admin_secret), timeout=PATIENCE_S
+        )
+        assert 'channelstream_upgrades_total{result="done",worker="0"} 2.0' in scrape.text
+        os.kill(service.pids[1], signal.SIGTERM)
+        while manager.recv(1000).decode() != STOPPING:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("environ", "reason"),
+    [
+        ({}, "no server of this user runs at http://127.0.0.1:1"),
+        ({"CHANNELSTREAM_WORKERS": "2"}, "a service with workers is not upgraded: restart it"),
+    ],
+)
+def test_the_command_finds_no_server(environ: dict[str, str], reason: str) -> None:
+    """It says where it has looked, and exits with 1."""
+    ended = nursery().run(["upgrade", "-p", "1"], environ)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert reason in ended.stderr
