@@ -11,7 +11,6 @@ from channelstream.bench.servers import product
 def test_each_departure_is_received_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """By each member that stays."""
     monkeypatch.setattr(departures, "PROBED_S", {"good-bye": 2.0})
-    monkeypatch.setattr(departures, "QUIET_S", 1.0)
 
     async def measured() -> dict[str, object]:
         async with product() as target:
