@@ -16,7 +16,14 @@ from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import ensure_csrf_cookie
 
-from channelstream_client import ChannelSettings, Channelstream, ChannelstreamError, Connection, Message
+from channelstream_client import (
+    ChannelSettings,
+    Channelstream,
+    ChannelstreamError,
+    Connection,
+    Message,
+    Unreachable,
+)
 
 ROOT = Path(__file__).parents[2]
 URL = os.environ.get("CHANNELSTREAM_URL", "http://127.0.0.1:8000")
@@ -42,6 +49,10 @@ settings.configure(
 server = Channelstream(URL, os.environ.get("CHANNELSTREAM_SECRET", "secret"))
 
 
+def explained(error: Exception) -> str:
+    return f"the push server {'cannot be reached' if isinstance(error, Unreachable) else 'refuses this'}: {error}"
+
+
 class NotServed:
     """Middleware that reports errors of the push server to the page."""
 
@@ -54,7 +65,7 @@ class NotServed:
     def process_exception(self, request: HttpRequest, error: Exception) -> JsonResponse | None:
         if not isinstance(error, ChannelstreamError):
             return None
-        return JsonResponse({"error": f"the push server does not do that: {error}"}, status=502)
+        return JsonResponse({"error": explained(error)}, status=502)
 
 
 @ensure_csrf_cookie  # page.js sends the token of the cookie with every POST

@@ -10,7 +10,14 @@ from fastapi import Body, Cookie, Depends, FastAPI, HTTPException, Request, Resp
 from fastapi.responses import FileResponse, JSONResponse
 from itsdangerous import BadSignature, Signer
 
-from channelstream_client import AsyncChannelstream, ChannelSettings, ChannelstreamError, Connection, Message
+from channelstream_client import (
+    AsyncChannelstream,
+    ChannelSettings,
+    ChannelstreamError,
+    Connection,
+    Message,
+    Unreachable,
+)
 
 ROOT = Path(__file__).parents[2]
 URL = os.environ.get("CHANNELSTREAM_URL", "http://127.0.0.1:8000")
@@ -75,9 +82,13 @@ async def say(user: User, text: Text) -> dict[str, str]:
     return {"uuid": sent.uuid}
 
 
+def explained(error: Exception) -> str:
+    return f"the push server {'cannot be reached' if isinstance(error, Unreachable) else 'refuses this'}: {error}"
+
+
 @app.exception_handler(ChannelstreamError)
 async def not_served(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"error": f"the push server does not do that: {error}"}, 502)
+    return JSONResponse({"error": explained(error)}, 502)
 
 
 if __name__ == "__main__":

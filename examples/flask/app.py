@@ -7,7 +7,14 @@ from typing import Any
 
 from flask import Flask, Response, abort, request, send_from_directory, session
 
-from channelstream_client import ChannelSettings, Channelstream, ChannelstreamError, Connection, Message
+from channelstream_client import (
+    ChannelSettings,
+    Channelstream,
+    ChannelstreamError,
+    Connection,
+    Message,
+    Unreachable,
+)
 
 ROOT = Path(__file__).parents[2]
 URL = os.environ.get("CHANNELSTREAM_URL", "http://127.0.0.1:8000")
@@ -62,9 +69,13 @@ def say() -> dict[str, str]:
     return {"uuid": server.publish(Message(user=name(), channel="chat", message={"text": text})).uuid}
 
 
+def explained(error: Exception) -> str:
+    return f"the push server {'cannot be reached' if isinstance(error, Unreachable) else 'refuses this'}: {error}"
+
+
 @app.errorhandler(ChannelstreamError)
 def not_served(error: ChannelstreamError) -> tuple[dict[str, str], int]:
-    return {"error": f"the push server does not do that: {error}"}, 502
+    return {"error": explained(error)}, 502
 
 
 def name() -> str:

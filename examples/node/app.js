@@ -24,7 +24,9 @@ function sign(path) {
 
 async function call(path, body) {
   const headers = { "content-type": "application/json", "x-channelstream-secret": sign(path) };
-  const answer = await fetch(url + path, { method: "POST", headers, body: JSON.stringify(body) });
+  const answer = await fetch(url + path, { method: "POST", headers, body: JSON.stringify(body) }).catch((error) => {
+    throw new Error(`the push server cannot be reached: ${error.cause?.message ?? error.message}`);
+  });
   if (!answer.ok) throw new Error(`the push server answered ${answer.status} to ${path}: ${await answer.text()}`);
   return answer.json();
 }

@@ -12,7 +12,14 @@ from pyramid.request import Request
 from pyramid.response import FileResponse
 from pyramid.session import SignedCookieSessionFactory
 
-from channelstream_client import ChannelSettings, Channelstream, ChannelstreamError, Connection, Message
+from channelstream_client import (
+    ChannelSettings,
+    Channelstream,
+    ChannelstreamError,
+    Connection,
+    Message,
+    Unreachable,
+)
 
 ROOT = Path(__file__).parents[2]
 URL = os.environ.get("CHANNELSTREAM_URL", "http://127.0.0.1:8000")
@@ -55,9 +62,13 @@ def say(request: Request) -> dict[str, str]:
     return {"uuid": server.publish(message).uuid}
 
 
+def explained(error: Exception) -> str:
+    return f"the push server {'cannot be reached' if isinstance(error, Unreachable) else 'refuses this'}: {error}"
+
+
 def not_served(error: Exception, request: Request) -> dict[str, str]:
     request.response.status_int = 502
-    return {"error": f"the push server does not do that: {error}"}
+    return {"error": explained(error)}
 
 
 def name(request: Request) -> str:
