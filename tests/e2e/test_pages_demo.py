@@ -28,6 +28,17 @@ def join(open_page: OpenPage) -> Callable[..., Page]:
     return join
 
 
+MISSING_PX = """select => {
+  const free = select.cloneNode(true);
+  free.style.cssText = "position: absolute; width: auto";
+  select.after(free);
+  const missing = free.offsetWidth - select.offsetWidth;
+  free.remove();
+  return missing;
+}"""
+"""How much wider an element would be if it had the room."""
+
+
 def say(page: Page, text: str) -> None:
     page.get_by_role("textbox", name="Message").fill(text)
     page.keyboard.press("Enter")
@@ -196,11 +207,15 @@ def test_a_name_that_is_taken_is_refused(join: Callable[..., Page], open_page: O
 
 
 def test_fits_a_phone(join: Callable[..., Page]) -> None:
-    """At 390 pixels nothing sticks out, and the list of people opens and closes."""
-    ann = join("phone-ann", viewport={"width": 390, "height": 780}, has_touch=True, is_mobile=True)
-    assert ann.evaluate("document.documentElement.scrollWidth") <= 390
+    """Nothing sticks out, the status is readable, and the list of people opens and closes."""
+    ann = join("Li", viewport={"width": 390, "height": 780}, has_touch=True, is_mobile=True)
+    for width in (500, 390, 360):
+        ann.set_viewport_size({"width": width, "height": 780})
+        assert ann.evaluate("document.documentElement.scrollWidth") <= width
+        assert ann.locator("#status").evaluate(MISSING_PX) <= 0, f"the status is cut at {width} pixels"
+    ann.set_viewport_size({"width": 390, "height": 780})
     toggle = ann.get_by_role("button", name="People")
     toggle.tap()
-    expect(person(ann, "phone-ann")).to_be_visible()
+    expect(person(ann, "Li")).to_be_visible()
     toggle.tap()
-    expect(person(ann, "phone-ann")).to_be_hidden()
+    expect(person(ann, "Li")).to_be_hidden()
