@@ -17,9 +17,10 @@ from channelstream.core.budget import EXPIRY_BATCH
 from channelstream.core.channel import Channel
 from channelstream.core.entry import Entry
 from channelstream.core.events import Presence
+from channelstream.engines import sqlite
 from channelstream.engines.members import Leaving, Member
 from channelstream.engines.memory import MemoryEngine
-from channelstream.engines.sqlite import CHANNELS_AT_ONCE, SqliteEngine
+from channelstream.engines.sqlite import SqliteEngine
 from channelstream.errors import Unavailable
 from channelstream.wire.channelstream import V07
 
@@ -355,14 +356,15 @@ class Looked(list[str]):
 
 
 @pytest.mark.slow
-def test_a_later_end_is_not_examined_yet(tmp_path: Path) -> None:
+def test_a_later_end_is_not_examined_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a change of settings is written, each turn examines only as many as it has time for, however many leave."""
+    monkeypatch.setattr(sqlite, "CHANNELS_AT_ONCE", at_once := 200)
 
     async def life() -> None:
         engine = sqlite_engine(tmp_path / "a.db", Setup())
         await engine.start(Recorder())
         names = [f"c{number}" for number in range(100)]
-        crowd = [Member(str(number), f"user {number}", V07) for number in range(40)]
+        crowd = [Member(str(number), f"user {number}", V07) for number in range(20)]
         for member in crowd:
             await engine.connect(member, EMPTY)
             await engine.join(member, {name: {} for name in names})
@@ -379,7 +381,7 @@ def test_a_later_end_is_not_examined_yet(tmp_path: Path) -> None:
             longest = max(longest, Looked.count - before)
         await leaving
         assert members_of(engine) == 0
-        assert longest <= 2 * CHANNELS_AT_ONCE
+        assert longest <= 2 * at_once < len(crowd) * len(names)
         writing.set_result(True)
         await engine.close()
 

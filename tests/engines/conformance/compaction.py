@@ -306,12 +306,13 @@ def newest(events: Iterable[Event], uuid: str, user: str) -> bytes | None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_replay_never_has_a_superseded_text(lab: Lab, seed: int) -> None:
-    """Of any messages, edits and deletions, for all or for some: the newest text of each, or none."""
+    """Of any messages, edits and deletions, for all or for some, alone or in lists: the newest text of each, or none."""
     chance = random.Random(seed)
     users = ("ann", "bob", "cid")
     for user in users:
         lab.connect(user, "a", store_history=True, history_size=1000)
     known: list[Message] = []
+    events: list[Event] = []
     for number in range(60):
         private_one = chance.random() < 0.4
         some = frozenset(chance.sample(users, chance.randint(1, 3)))
@@ -320,15 +321,20 @@ def test_a_replay_never_has_a_superseded_text(lab: Lab, seed: int) -> None:
         text = b'"%d"' % number
         if not known or chance.random() < 0.4:
             known.append(msgspec.structs.replace(fresh, payload=text))
-            event: Event = known[-1]
+            events.append(known[-1])
         else:
             about = chance.choice(known)
             narrow = about.only if about.channel is None or chance.random() < 0.7 else only
             if about.channel is None and chance.random() < 0.3:
                 narrow = some
             place: dict[str, Any] = {"channel": about.channel, "only": narrow}
-            event = chance.choice((edit(about.uuid, text, **place), delete(about.uuid, **place), about))
-        lab.publish(event)
+            events.append(
+                chance.choice((edit(about.uuid, text, **place), delete(about.uuid, **place), about))
+            )
+        if chance.random() < 0.4:
+            lab.publish(*events)
+            events.clear()
+    lab.publish(*events)
     accepted = lab.received()
     for user in users:
         replay = lab.replay(user, a=0, private=0)
