@@ -46,7 +46,7 @@ PATIENT = {
         ("UNATTACHED_TIMEOUT", "POLL_GAP", "DETACH_GRACE", "POLL_TIMEOUT", "PING_INTERVAL"), 3600
     ),
     **dict.fromkeys(("HEAD_TIMEOUT", "BODY_TIMEOUT", "KEEP_ALIVE"), 3600),
-    **dict.fromkeys(("ENGINE_TIMEOUT", "NODE_LEASE"), 60),
+    **dict.fromkeys(("ENGINE_TIMEOUT", "NODE_LEASE", "UPGRADE_PAUSE"), 60),
 }
 """Seconds after which a server ends something by itself: more than any test takes, however slow the machine.
 

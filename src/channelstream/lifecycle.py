@@ -31,6 +31,7 @@ from channelstream.service import Node
 from channelstream.transports.streams import Streams
 from channelstream.upgrade.control import Control
 from channelstream.upgrade.giver import Giver
+from channelstream.upgrade.giving import TAKEN_S, Limits
 from channelstream.upgrade.messages import DONE, Report, Terms
 from channelstream.upgrade.server_parts import ServerParts
 from channelstream.upgrade.taker import Taker
@@ -73,11 +74,20 @@ class Server:
         self._metrics_port = MetricsPort(scraper, settings.metrics_allow, health_routes(node))
         self._housekeeping = Housekeeping(node)
         self.parts = ServerParts(
-            self._listener, self._metrics_port.listener, http_server, streams, self._housekeeping
+            self._listener,
+            self._metrics_port.listener,
+            http_server,
+            streams,
+            self._housekeeping,
+            settings.upgrade_pause_s,
         )
         self._control = Control(self.upgrade)
         self._upgrading = Upgrading(
-            partial(Giver, self.parts), self._control.stop_listening, self.stop, upgrades
+            partial(Giver, self.parts),
+            self._control.stop_listening,
+            self.stop,
+            upgrades,
+            Limits(frozen_s=TAKEN_S + 2 * settings.upgrade_pause_s),
         )
         self._sampler = sampler
         self._load = load

@@ -192,6 +192,13 @@ class Settings:
         "Time between two WebSocket pings; a stream whose client acknowledges nothing for two of them is dropped.",
         unit="seconds",
     )
+    upgrade_pause_s: float = _timings.option(
+        0.3,
+        Number(0, 60),
+        "How long an upgrade waits for requests in progress, and a third of it for what is written to streams; new requests"
+        " wait meanwhile.",
+        unit="seconds",
+    )
     engine_timeout_s: float = _timings.option(
         5.0,
         _delay,

@@ -40,10 +40,6 @@ from channelstream.upgrade.snapshot import (
     with_descriptors,
 )
 
-SETTLED_S = 0.3
-"""How long the old process waits for requests in progress, and for streams that catch up, in seconds."""
-WRITTEN_S = 0.1
-"""How long it then waits until the kernel has taken what was written, in seconds."""
 STEP_S = 0.002
 """Time between two looks, in seconds."""
 NAMES = {StreamKind.WEBSOCKET: "websocket", StreamKind.DEFLATE: "websocket", StreamKind.SSE: "sse"}
@@ -88,14 +84,15 @@ class Giver:
         await parts.http_server.hold()
         await self._settle()
         await self._suspend(held)
-        await self._until(lambda: not any(map(_is_waiting, self._movable(held.streams))), WRITTEN_S)
+        await self._until(lambda: not any(map(_is_waiting, self._movable(held.streams))), parts.pause_s / 3)
 
     async def _settle(self) -> None:
         """Wait until nothing is in progress that changes anything, and a while for streams that catch up."""
-        if await self._until(lambda: self._is_settled(Work.HANDLER, Work.RECEIVING), SETTLED_S):
+        pause_s = self._parts.pause_s
+        if await self._until(lambda: self._is_settled(Work.HANDLER, Work.RECEIVING), pause_s):
             return
         if not self._is_settled(Work.HANDLER, streams=False):
-            raise CannotHandOver(f"a request takes longer than {SETTLED_S:g} s")
+            raise CannotHandOver(f"a request takes longer than {pause_s:g} s (upgrade_pause_s)")
 
     def _is_settled(self, *kinds: Work, streams: bool = True) -> bool:
         parts = self._parts

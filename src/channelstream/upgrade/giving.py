@@ -24,6 +24,8 @@ from channelstream.upgrade.messages import (
     Terms,
 )
 
+TAKEN_S = 10.0
+"""How long a new process may take to build everything from the state, in seconds."""
 ENDING_S = 2.0
 """How long a process whose end of the line is closed may take to exit, in seconds."""
 
@@ -72,7 +74,7 @@ class Limits(NamedTuple):
     """
 
     start_s: float = 60.0
-    frozen_s: float = 10.0
+    frozen_s: float = TAKEN_S
     begin_s: float = 30.0
 
 

@@ -11,13 +11,19 @@ from channelstream.transports.streams import Streams
 
 @dataclass(frozen=True, slots=True)
 class ServerParts:
-    """The parts of a server that are handed over, and those that are held meanwhile."""
+    """The parts of a server that are handed over, and those that are held meanwhile.
+
+    Attributes:
+        pause_s: how long the old process waits for requests in progress, and for streams that catch up, in seconds; a third
+            of it for the kernel to take what was written.
+    """
 
     listener: Listener
     metrics_listener: Listener
     http_server: HttpServer
     streams: Streams
     housekeeping: Housekeeping
+    pause_s: float
 
     @property
     def node(self) -> Node:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from channelstream import logs
 from channelstream.errors import CannotHandOver
-from channelstream.upgrade.giving import Giver, HandOver
+from channelstream.upgrade.giving import Giver, HandOver, Limits
 from channelstream.upgrade.line import Line
 from channelstream.upgrade.messages import FAILED, Report, Terms
 from channelstream.upgrade.snapshot import SNAPSHOT_VERSION
@@ -35,6 +35,7 @@ class Upgrading:
         on_commit: Callable[[], None],
         on_end: Callable[[], None],
         counts: Counter[str],
+        limits: Limits = Limits(),  # noqa: B008 - it is immutable
     ) -> None:
         """Create it; nothing is started.
 
@@ -48,6 +49,7 @@ class Upgrading:
         self._make_giver = make_giver
         self._on_commit = on_commit
         self._on_end = on_end
+        self._limits = limits
         self._hand_over: HandOver | None = None
         self._successor: Process | None = None
         self._task: asyncio.Task[Report] | None = None
@@ -117,7 +119,7 @@ class Upgrading:
             raise CannotHandOver(f"no process can be started: {error}") from error
         finally:
             theirs.close()
-        self._hand_over = HandOver(ours, self._make_giver(), self._successor, self._on_commit)
+        self._hand_over = HandOver(ours, self._make_giver(), self._successor, self._on_commit, self._limits)
         try:
             return await self._hand_over.run(SNAPSHOT_VERSION, terms)
         finally:
