@@ -208,7 +208,7 @@ def test_a_name_that_is_taken_is_refused(join: Callable[..., Page], open_page: O
 
 def test_fits_a_phone(join: Callable[..., Page]) -> None:
     """Nothing sticks out, the status is readable, and the list of people opens and closes."""
-    ann = join("Li", viewport={"width": 390, "height": 780}, has_touch=True, is_mobile=True)
+    ann = join("Qz", viewport={"width": 390, "height": 780}, has_touch=True, is_mobile=True)
     for width in (500, 390, 360):
         ann.set_viewport_size({"width": width, "height": 780})
         assert ann.evaluate("document.documentElement.scrollWidth") <= width
@@ -216,6 +216,6 @@ def test_fits_a_phone(join: Callable[..., Page]) -> None:
     ann.set_viewport_size({"width": 390, "height": 780})
     toggle = ann.get_by_role("button", name="People")
     toggle.tap()
-    expect(person(ann, "Li")).to_be_visible()
+    expect(person(ann, "Qz")).to_be_visible()
     toggle.tap()
-    expect(person(ann, "Li")).to_be_hidden()
+    expect(person(ann, "Qz")).to_be_hidden()
