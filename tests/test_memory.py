@@ -31,12 +31,36 @@ def test_the_process_has_memory() -> None:
         ("0::/system/unit\n", {"system_unit": "max\n"}, 0),
         ("0::/../other\n", {"root": "1000\n"}, 0),
         ("4:memory:/old\n", {"old": "1000\n"}, 0),
+        ("nonsense\n", {"root": "1000\n"}, 0),
     ],
 )
 def test_the_smallest_limit_around_a_process_counts(
     tmp_path: Path, group: str, limits: dict[str, str], expected: int
 ) -> None:
     assert limit(tmp_path, group, **limits) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "limits", "expected"),
+    [
+        ("4:memory:/a/b", {"a/b": 2000, "a": 1000}, 1000),
+        ("4:cpu,memory:/a", {"a": 1000, "": 9_223_372_036_854_771_712}, 1000),
+        ("4:memory:/docker/of-the-host", {"": 1000}, 1000),
+        ("4:memory:/", {"": 9_223_372_036_854_771_712}, 0),
+        ("4:cpu,memory_of_another:/a", {"a": 1000}, 0),
+        ("4:memory:/../a", {"": 1000}, 0),
+    ],
+)
+def test_limits_of_version_1_are_read(
+    tmp_path: Path, line: str, limits: dict[str, int], expected: int
+) -> None:
+    """Beside the line of version 2, which has no memory then; in a container the root has the limit."""
+    (tmp_path / "of_process").write_text(f"12:cpu:/a\n{line}\n0::/a\n")
+    for group, number in limits.items():
+        folder = tmp_path / "tree" / "memory" / group
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.limit_in_bytes").write_text(f"{number}\n")
+    assert cgroup_limit_bytes(tmp_path / "of_process", tmp_path / "tree") == expected
 
 
 def test_a_system_without_cgroups_has_no_limit(tmp_path: Path) -> None:
