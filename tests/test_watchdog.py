@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -187,6 +188,39 @@ def test_a_late_heartbeat_names_its_cause(
     line = str(SlowTurn(0.0, late_s, cause, went_by, "a.b:1"))
     assert line.startswith("slow turn" if cause.is_slow_turn else "the process did not run for 300 ms")
     assert ("780 ms without a processor" in line) == (went_by.queued_s > 0.5)
+
+
+class SlowQueue:
+    """A run queue whose figures take a second to read, as where the process is paused meanwhile."""
+
+    def __init__(self, clock: list[float]) -> None:
+        self._clock = clock
+
+    def waited_s(self) -> float:
+        self._clock[0] += 1.0
+        return 0.0
+
+
+def test_the_time_of_its_own_reads_delays_no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the tick that reads nor the next one is late for it."""
+    clock, delays = [0.0], list[float]()
+
+    async def main() -> Watchdog:
+        dog = Watchdog(SLOW_S)
+        dog._queue, dog.on_tick = SlowQueue(clock), [delays.append]  # type: ignore[assignment]
+        dog._arm(dog._clocks())
+        for _ in range(3):
+            clock[0] = max(clock[0], dog._next_tick.due_s)
+            dog._tick()
+        assert dog._timer is not None
+        dog._timer.cancel()
+        return dog
+
+    # The clock of the watchdog only: asyncio has that of the module.
+    figures = {name: getattr(time, name) for name in ("thread_time", "process_time", "time")}
+    monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: clock[0], **figures))
+    dog = asyncio.run(main())
+    assert (dog.slow_turns, dog.pauses, delays) == (0, 0, [0.0, 0.0, 0.0])
 
 
 def test_lines_are_limited() -> None:

@@ -320,8 +320,9 @@ class Watchdog:
         self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._tick)
 
     def _tick(self) -> None:
+        # Before the clocks are read: the process may be paused in a read.
+        late_s = time.monotonic() - self._next_tick.due_s
         clocks = self._clocks()
-        late_s = clocks.steady_s - self._next_tick.due_s
         self._delay_s = max(self._delay_s, late_s)
         for observe in self.on_tick:
             observe(late_s)
@@ -352,13 +353,10 @@ class Watchdog:
             logger.warning("%s%s", turn, limit.take_omitted())
 
     def _clocks(self) -> Clocks:
-        return Clocks(
-            time.monotonic(),
-            time.thread_time(),
-            time.process_time(),
-            self._queue.waited_s(),
-            self._collector_s,
-        )
+        """Read all clocks, the steady one last: the next tick is not late for the time of the reads."""
+        queued_s = self._queue.waited_s()
+        loop_cpu_s, process_cpu_s = time.thread_time(), time.process_time()
+        return Clocks(time.monotonic(), loop_cpu_s, process_cpu_s, queued_s, self._collector_s)
 
     def _collect(self, phase: str, _info: dict[str, int]) -> None:
         if phase == "start":
