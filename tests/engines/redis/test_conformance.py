@@ -54,7 +54,7 @@ def payloads_within_the_log(make_engine: MakeEngine) -> None:
         pytest.skip("a message does not take over a payload beside the log")
 
 
-@pytest.fixture(params=[1, 2, 5, "beside"], ids="{}-shards".format)
+@pytest.fixture(params=[1, 3, "beside"], ids="{}-shards".format)
 def make_engine(redis: RedisServer, request: pytest.FixtureRequest) -> MakeEngine:
     redis.cli("FLUSHALL")
     shards = 1 if request.param == "beside" else request.param
