@@ -58,7 +58,7 @@ FIXED = [
 """Seeds that found something once."""
 TRIES = 30
 """Seeds played at most until a fault that was planted is found."""
-RANDOM = 24
+RANDOM = 12
 """Seeds drawn for each commit, so that it is tried where none was before; its runs are alike."""
 
 
