@@ -225,7 +225,9 @@ def test_large_message_on_a_slow_line_is_not_cut(server: Any, stream: Stream) ->
         line = Line(server.port)
         async with AsyncChannelstream(server.url, server.secret) as client:
             connection = await client.connect("bob", ["py-listen"])
-            listening = Listening(line.url, connection.conn_id, transports=[stream], silence_s=SILENCE_S)
+            listening = Listening(
+                line.url, connection.conn_id, transports=[stream], silence_s=SILENCE_S, jitter=lambda: 0.0
+            )
             async with listening:
                 assert isinstance(await anext(listening), Resumed)
                 line.throttle(bytes_per_s=LARGE / (2.5 * SILENCE_S))
