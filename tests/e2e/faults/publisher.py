@@ -16,6 +16,8 @@ ANSWER_S = 10.0
 """How long a node may take to answer before the message is sent to another."""
 PAUSE_S = (0.0, 0.4)
 """Between two messages of a publisher: the fault finds, so the load is small."""
+CALM = 8.0
+"""How many times as long a publisher pauses while a scenario only waits."""
 RETRY_S = (0.1, 0.3)
 PRIVATELY = 0.15
 """How many of the messages are private."""
@@ -37,12 +39,14 @@ class Publisher:
 
     Attributes:
         attempts: all its requests.
+        is_calm: whether it makes long pauses.
     """
 
     def __init__(
         self, number: int, cluster: Cluster, truth: Truth, channel: str, users: Sequence[str], random: Random
     ) -> None:
         self.attempts: list[Attempt] = []
+        self.is_calm = False
         self._number = number
         self._cluster = cluster
         self._truth = truth
@@ -57,9 +61,12 @@ class Publisher:
             while not self._truth.complete:
                 private = self._random.random() < PRIVATELY
                 await self._publish(*(self._some() if private else (self._channel, None)))
-                await asyncio.sleep(self._random.uniform(*PAUSE_S))  # real time: the load.
+                await asyncio.sleep(self._pause_s())  # real time: the load.
             await self._publish(self._channel, None)
             await self._publish(PRIVATE, frozenset(self._users))
+
+    def _pause_s(self) -> float:
+        return self._random.uniform(*PAUSE_S) * (CALM if self.is_calm else 1.0)
 
     async def burst(self, node: Node, count: int, size: int) -> None:
         """Publish so many messages of so many bytes to the channel, at one node."""

@@ -71,10 +71,11 @@ async def kill_a_node(stage: Stage) -> None:
     stage.cluster.kill(stage.victim)
     await stage.progress()
     gone = {client.user for client in stage.absent}
-    await stage.until(
-        "all receive the leave",
-        lambda: all(gone <= {seen.user for seen in parted(client.presence)} for client in stage.clients),
-    )
+    with stage.calm():
+        await stage.until(
+            "all receive the leave",
+            lambda: all(gone <= {seen.user for seen in parted(client.presence)} for client in stage.clients),
+        )
     await stage.progress()
     for client in stage.clients:
         seen = parted(client.presence)
@@ -124,7 +125,8 @@ async def stop_redis(stage: Stage) -> None:
     try:
         with stage.outage(*stage.cluster.nodes) as outage:
             await stage.refused(outage)
-            await asyncio.sleep(stage.outage_s)  # real time: the length of the outage.
+            with stage.calm():
+                await asyncio.sleep(stage.outage_s)  # real time: the length of the outage.
     finally:
         redis.signal(signal.SIGCONT)
     await stage.progress()
@@ -136,7 +138,8 @@ async def cut_a_node_off(stage: Stage) -> None:
     line.cut()
     with stage.outage(stage.victim) as outage:
         await stage.refused(outage)
-        await asyncio.sleep(stage.outage_s)  # real time: the length of the outage.
+        with stage.calm():
+            await asyncio.sleep(stage.outage_s)  # real time: the length of the outage.
     line.mend()
     await stage.progress()
 
