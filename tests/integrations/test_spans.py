@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -34,7 +35,13 @@ from opentelemetry.trace import NoOpTracerProvider
 
 from channelstream.integrations.spans import deliveries
 from channelstream.integrations.spans.deliveries import MAX_EVENTS, MAX_WAITING, CallSpan, Deliveries
-from channelstream.integrations.spans.exporting import RECOVERED_S, Drops, Exporting, ReportingExporter
+from channelstream.integrations.spans.exporting import (
+    RECOVERED_S,
+    SWITCH_S,
+    Drops,
+    Exporting,
+    ReportingExporter,
+)
 from channelstream.integrations.spans.recorder import Recorder
 
 SECRET = "a-secret-of-the-spans"
@@ -494,6 +501,18 @@ def test_spans_may_be_made_without_an_exporter(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("OTEL_SERVICE_NAME", "push")
     assert Exporting({"OTEL_TRACES_EXPORTER": "none"}).provider.resource.attributes["service.name"] == "push"
     asyncio.run(exporting.close())
+
+
+def test_the_exporting_thread_gives_way_to_the_loop_soon() -> None:
+    """Only where there is one."""
+    usual = sys.getswitchinterval()
+    try:
+        asyncio.run(Exporting({"OTEL_TRACES_EXPORTER": "none"}).close())
+        assert sys.getswitchinterval() == usual
+        asyncio.run(Exporting({}).close())
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_S)
+    finally:
+        sys.setswitchinterval(usual)
 
 
 class Collector:
