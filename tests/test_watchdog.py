@@ -210,9 +210,10 @@ def test_the_time_of_its_own_reads_delays_no_tick(monkeypatch: pytest.MonkeyPatc
         dog._queue, dog.on_tick = SlowQueue(clock), [delays.append]  # type: ignore[assignment]
         dog._arm(dog._clocks())
         for _ in range(3):
+            assert dog._timer is not None
+            dog._timer.cancel()
             clock[0] = max(clock[0], dog._next_tick.due_s)
             dog._tick()
-        assert dog._timer is not None
         dog._timer.cancel()
         return dog
 

@@ -146,7 +146,7 @@ def test_clients_resume_after_a_restart_without_their_application(
     assert first.request("POST", "/disconnect", {"conn_id": ended}).status_code == 200
     first.process.kill() if ends == "kill" else first.stop()
     second = start_server(engine)
-    assert "engine sqlite" in second.lines[0]
+    assert any("starting channelstream" in line and "engine sqlite" in line for line in second.lines)
     assert any("restored 2 connections; a client has " in line for line in second.lines)
     info = second.post("/info", {"channels": ["a"]})
     assert (info["channels"]["a"]["total_users"], info["channels"]["a"]["total_connections"]) == (2, 2)
