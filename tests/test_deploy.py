@@ -15,7 +15,7 @@ from tests.redis_server import RedisServer
 from channelstream.config import Loaded, Settings, check_safety, load_settings
 from channelstream.health import health_routes
 from channelstream.server import build
-from channelstream.supervisor import drain_bound_s
+from channelstream.supervisor.supervisor import drain_bound_s
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "examples/deploy"

@@ -1,5 +1,6 @@
 """Several worker processes on one port, with a real Redis."""
 
+import asyncio
 import errno
 import json
 import os
@@ -16,6 +17,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from msgspec import to_builtins
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from tests.http_client import http
@@ -27,7 +29,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from channelstream.config import Settings
-from channelstream.supervisor import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, Supervisor, WorkerSlot, reserve
+from channelstream.supervisor.ports import reserve
+from channelstream.supervisor.renewal import VARIABLE, Kept, summed
+from channelstream.supervisor.slot import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, WorkerSlot
+from channelstream.supervisor.supervisor import Supervisor
+from channelstream.upgrade.line import Line
+from channelstream.upgrade.messages import Failure, Report
 
 
 @pytest.fixture
@@ -298,9 +305,9 @@ def test_a_worker_that_the_system_refuses_is_tried_later(monkeypatch: pytest.Mon
 def test_a_scrape_has_every_worker(service: Any) -> None:
     """Whichever of them is asked; each sample has the number of its worker, and a request is counted at one of them.
 
-    A signal to upgrade ends no process of a service with workers.
+    A signal to upgrade that is not sent to the parent changes nothing.
     """
-    for pid in (service.process.pid, *children(service.process.pid)):
+    for pid in children(service.process.pid):
         os.kill(pid, signal.SIGUSR2)
     with ExitStack() as stack:
         before = counted(scrape(service))
@@ -311,7 +318,6 @@ def test_a_scrape_has_every_worker(service: Any) -> None:
             assert set(by_worker(families, "process_cpu_seconds_total")) == {"0", "1"}
         after = counted(scrape(service))
     assert all(after[worker] > before.get(worker, 0) for worker in ("0", "1"))
-    eventually(lambda: "a service with workers is not upgraded" in service.log(), "the signal is not logged")
 
 
 def test_a_worker_that_does_not_answer_is_reported(service: Any) -> None:
@@ -394,3 +400,48 @@ def by_worker(families: list[Metric], name: str) -> dict[str, float]:
 
 def counted(families: list[Metric]) -> dict[str, float]:
     return by_worker(families, "channelstream_http_requests_total")
+
+
+def test_no_upgrade_begins_while_a_worker_is_missing() -> None:
+    """The one who asks is answered with the reason."""
+    supervisor = Supervisor(Settings(workers=2), [])
+    ours, theirs = Line.pair()
+    supervisor._upgrade(theirs)
+    assert Failure.of(asyncio.run(ours.receive())).reason.startswith("another upgrade, the start of a worker")
+    ours.close()
+
+
+def test_a_parent_finds_what_its_last_program_has_kept() -> None:
+    """In the environment, from which it is removed; the descriptors are not inherited by workers."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        os.set_inheritable(reserved.fileno(), True)
+        kept = Kept(
+            slots=[(0, 7, reserved.fileno())],
+            reserved=[reserved.fileno()],
+            for_scrapers=[],
+            directory=None,
+            host="127.0.0.1",
+            port=1,
+            metrics_host="",
+            metrics_port=0,
+            cookie_secret="",
+            retiring=[8],
+            requester=None,
+            report=Report("1", "2", 9, {}, 0.5),
+        )
+        environ = {VARIABLE: json.dumps(to_builtins(kept)), "A": "1"}
+        assert Kept.inherited(environ) == kept
+        assert (environ, os.get_inheritable(reserved.fileno())) == ({"A": "1"}, False)
+    assert Kept.inherited(environ) is None
+
+
+def test_the_report_of_a_service_has_all_workers() -> None:
+    """Calls have waited for the one that took longest."""
+    reports = [Report("1", "2", 7, {"sse": 1, "http": 2}, 0.2), Report("1", "2", 8, {"sse": 3}, 0.1)]
+    found = summed(reports)
+    assert (found.old_version, found.pid, found.tally, found.paused_s) == (
+        "1",
+        os.getpid(),
+        {"sse": 4, "http": 2},
+        0.2,
+    )

@@ -32,7 +32,8 @@ from channelstream.transports.streams import Streams
 from channelstream.upgrade.control import Control
 from channelstream.upgrade.giver import Giver
 from channelstream.upgrade.giving import TAKEN_S, Limits
-from channelstream.upgrade.messages import DONE, Report, Terms
+from channelstream.upgrade.line import Part
+from channelstream.upgrade.messages import DONE, TERMS, Report, Terms
 from channelstream.upgrade.server_parts import ServerParts
 from channelstream.upgrade.taker import Taker
 from channelstream.upgrade.taking import TakeOver
@@ -67,6 +68,8 @@ class Server:
         self.streams = streams
         self.scraper = scraper
         self.has_started = False
+        self.parent: socket.socket | None = None
+        """The line of a worker to the parent of the workers."""
         self.on_started: Callable[[], None] = lambda: None
         self._settings = settings
         self._http_server = http_server
@@ -102,6 +105,11 @@ class Server:
         self._stopping.set()
 
     @property
+    def _is_alone(self) -> bool:
+        """Whether no other process serves at its port, so that it is asked for itself."""
+        return self.scraper.siblings.worker.workers == 1
+
+    @property
     def exit_code(self) -> int:
         """The exit code of the process: 1 if what it handed over is lost."""
         return int(self._upgrading.is_lost)
@@ -114,9 +122,9 @@ class Server:
         """
         return await self._upgrading.upgrade(self._terms())
 
-    def _terms(self) -> Terms:
-        of, counts = self._settings, self._upgrading.counts
-        return Terms(
+    def _terms(self) -> Part:
+        of, counts, worker = self._settings, self._upgrading.counts, self.scraper.siblings.worker
+        terms = Terms(
             host=of.host,
             port=of.port,
             unix_socket=of.unix_socket,
@@ -124,7 +132,12 @@ class Server:
             metrics_port=of.metrics_port,
             cookie_secret=of.cookie_secret,
             upgrades={**counts, DONE: counts[DONE] + 1},
+            workers=worker.workers,
+            worker=worker.number,
+            directory=str(worker.directory or ""),
         )
+        descriptors = () if self.parent is None else (self.parent.fileno(),)
+        return Part(TERMS, terms.part(TERMS).body, descriptors)
 
     async def run(
         self,
@@ -197,7 +210,8 @@ class Server:
 
         async def begin() -> None:
             await taker.begin()
-            self._announce()
+            if self._is_alone:
+                self._announce()
             await take_over.report_begun()
 
         return begin
@@ -226,8 +240,7 @@ class Server:
 
     def _upgrade_at_signal(self) -> None:
         """Upgrade, if this process serves alone; the log has the result."""
-        is_alone = self.scraper.siblings.worker.workers == 1
-        if is_alone and self.has_started and not self._stopping.is_set():
+        if self._is_alone and self.has_started and not self._stopping.is_set():
             self._http_server.run(asyncio.get_running_loop().create_task(self._upgraded_quietly()))
 
     async def _upgraded_quietly(self) -> None:
@@ -288,7 +301,7 @@ class Server:
             logger.warning("dropping %s, not closed in time", logs.counted(left, "stream"))
         await self._http_server.abort()
         # Late: a probe sees the drain on this port.
-        self.scraper.siblings.close()
+        self.scraper.siblings.close(is_replaced=self._upgrading.report is not None)
         await self._metrics_port.close()
         self.streams.heartbeat.stop()
         await self.node.close()

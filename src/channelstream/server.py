@@ -66,6 +66,7 @@ RECONNECT_WAIT_S = 30.0
 """The longest wait of a client whose server was out of reach (docs/resume.md#reconnect-policy), in seconds."""
 
 FAILED = 1
+Attend = Callable[[socket.socket, Server], None]
 
 logger = logging.getLogger(__name__)
 
@@ -101,20 +102,27 @@ def serve(
     return server.exit_code
 
 
-def take_over(settings: Settings, line: Line) -> int:
+def take_over(settings: Settings, line: Line, attend: Attend = lambda _line, _server: None) -> int:
     """Serve in place of the process at the other end of a line; return the exit code of the process.
+
+    Args:
+        settings: what to serve with.
+        line: leads to that process.
+        attend: called by a worker when it serves, with its line to the parent of the workers.
 
     Raises:
         ConfigError: an option cannot be used as it stands.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_take_over(settings, TakeOver(line)))
+        return runner.run(_take_over(settings, TakeOver(line), attend))
 
 
-async def _take_over(settings: Settings, steps: TakeOver) -> int:
+async def _take_over(settings: Settings, steps: TakeOver, attend: Attend) -> int:
     try:
         kept = await steps.introduce(SNAPSHOT_VERSION, settings)
-        server = build(_with_cookie_secret(kept))
+        server = build(_with_cookie_secret(kept), worker=steps.worker)
+        if steps.parent is not None:
+            server.on_started = partial(attend, steps.parent, server)
         logger.info("starting channelstream %s in place of a running server", __version__)
         await server.run(take_over=steps)
     except CannotHandOver as error:

@@ -11,12 +11,14 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from tests.conftest import RunningServer, StartServer
 from tests.e2e.wire import Items, Wire, open_calls, open_wire
 from tests.http_client import http
 from tests.nursery import nursery
+from tests.redis_server import RedisServer
 from tests.waiting import PATIENCE_S, soon
 
 from channelstream.config import Settings
@@ -72,7 +74,7 @@ class Service:
 
     async def stream(self, transport: str, stack: AsyncExitStack) -> Wire:
         """Register a connection in channel a, and return its stream."""
-        conn_id = await asyncio.to_thread(self.running.connect, transport, "a")
+        conn_id = await asyncio.to_thread(self.running.connect, uuid4().hex, "a")
         wire = await open_wire(transport, self.running.port)
         stack.push_async_callback(wire.close)
         await wire.ask(conn_id, "")
@@ -289,15 +291,63 @@ def test_the_command_and_the_signal_upgrade(start_service: Any, tmp_path: Path) 
             pass
 
 
-@pytest.mark.parametrize(
-    ("environ", "reason"),
-    [
-        ({}, "no server of this user runs at http://127.0.0.1:1"),
-        ({"CHANNELSTREAM_WORKERS": "2"}, "a service with workers is not upgraded: restart it"),
-    ],
-)
-def test_the_command_finds_no_server(environ: dict[str, str], reason: str) -> None:
+def children(pid: int) -> set[int]:
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def test_workers_are_upgraded_one_after_the_other(redis: RedisServer, start_service: Any) -> None:
+    """Streams and the publisher's connection stay open. Their parent stays the same process, and replaces a dead one."""
+    service = start_service("--engine", redis.address, "--workers", "2")
+    parent = service.running.process.pid
+    workers = children(parent)
+
+    def has_new_ones(than: set[int]) -> bool:
+        return len(children(parent)) == 2 and not children(parent) & than
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            wires = [await service.stream(transport, stack) for transport in ("ws", "sse", "ws", "sse")]
+            received = [asyncio.create_task(texts(wire, 0)) for wire in wires]
+            async with publisher(service) as last:
+                before = last()
+                report = await service.upgrade()
+                assert (report.pid, report.tally["websocket"], report.tally["sse"]) == (parent, 2, 2)
+                await soon(lambda: last() > before)
+                until = last()
+            await service.post("/message", {"user": "app", "channel": "a", "message": {"n": 0}})
+            for numbers in await asyncio.gather(*received):
+                assert numbers[: numbers.index(until) + 1] == list(range(1, until + 1))
+        await soon(lambda: has_new_ones(workers))
+        killed = min(children(parent))
+        os.kill(killed, signal.SIGKILL)
+        await soon(lambda: has_new_ones({killed}))
+
+    play(scenario())
+    code, log = service.running.stop()
+    assert (code, "Traceback" in log) == (0, False), log
+
+
+def test_a_worker_that_cannot_be_upgraded_goes_on(
+    redis: RedisServer, start_service: Any, faulty: Callable[[str], dict[str, str]]
+) -> None:
+    """And so do the others and their parent."""
+    service = start_service("--engine", redis.address, "--workers", "2", **faulty("dies=ready"))
+    workers = children(service.running.process.pid)
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            wires = [await service.stream("ws", stack) for _ in range(4)]
+            with pytest.raises(CannotHandOver, match=r"exit code 7.*\(0 of 2 workers upgraded\)"):
+                await service.upgrade()
+            await service.post("/message", {"user": "app", "channel": "a", "message": {"n": 1}})
+            assert [await texts(wire, 1) for wire in wires] == [[1]] * 4
+
+    play(scenario())
+    assert children(service.running.process.pid) == workers
+
+
+def test_the_command_finds_no_server() -> None:
     """It says where it has looked, and exits with 1."""
-    ended = nursery().run(["upgrade", "-p", "1"], environ)
+    ended = nursery().run(["upgrade", "-p", "1"], {})
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert reason in ended.stderr
+    assert "no server of this user runs at http://127.0.0.1:1" in ended.stderr

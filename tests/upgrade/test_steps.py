@@ -109,7 +109,7 @@ class Stage:
             self.ours, self.old, self, lambda: self.steps.append("name"), limits or Limits(), lambda: 0.0
         )
         try:
-            return await hand_over.run(SNAPSHOT, TERMS_GIVEN)
+            return await hand_over.run(SNAPSHOT, TERMS_GIVEN.part(TERMS))
         finally:
             self.has_committed = hand_over.has_committed
             if self.has_committed:

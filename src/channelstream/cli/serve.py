@@ -78,11 +78,10 @@ def _serve(argv: Sequence[str], environ: Mapping[str, str], line: Line | None) -
     for warning in loaded.warnings:
         logger.warning("%s", warning)
     if loaded.settings.workers > 1:
-        if line is not None:
-            raise ConfigError("workers: an upgrade does not change it; restart the service")
-        from channelstream.supervisor import supervise
+        from channelstream.supervisor.supervisor import supervise
+        from channelstream.supervisor.worker import take_over_worker
 
-        return supervise(loaded.settings)
+        return supervise(loaded.settings) if line is None else take_over_worker(loaded.settings, line)
     from channelstream.server import serve, take_over
 
     return serve(loaded.settings) if line is None else take_over(loaded.settings, line)

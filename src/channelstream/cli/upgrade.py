@@ -39,8 +39,6 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         ConfigError: the arguments or the settings are wrong.
     """
     settings = settings_of(parser().parse_strictly(argv), environ)
-    if settings.workers > 1:
-        return _fail("a service with workers is not upgraded: restart it, one machine after the other")
     where = address_of(settings)
     try:
         report = asyncio.run(ask_to_upgrade(settings))

@@ -17,9 +17,9 @@ from hashlib import sha256
 from channelstream.config import Settings
 from channelstream.errors import CannotHandOver
 from channelstream.upgrade.line import Line, Part
-from channelstream.upgrade.messages import FAILED, Failure, Report
+from channelstream.upgrade.messages import FAILED, REPORT, Failure, Report
 
-UPGRADE, REPORT = "upgrade", "report"
+UPGRADE = "upgrade"
 MAX_REQUESTS = 4
 """Requests at the same time; further ones are closed."""
 REQUEST_S = 5.0
@@ -44,6 +44,25 @@ def user_of(connected: socket.socket) -> int:
     return int(user)
 
 
+def may_ask(connected: socket.socket) -> bool:
+    """Whether the other end is of this user, or of root."""
+    return user_of(connected) in {os.geteuid(), ROOT}
+
+
+def listening_at(settings: Settings) -> socket.socket | None:
+    """Return the socket for requests. Where its name is taken only SIGUSR2 remains, and a warning says so."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening.setblocking(False)
+    try:
+        listening.bind(name_of(settings))
+        listening.listen(MAX_REQUESTS)
+    except OSError as error:
+        listening.close()
+        logger.warning("`channelstream upgrade` will not find this process: %s", error)
+        return None
+    return listening
+
+
 class Control:
     """Answers requests of the user of this process, and of root."""
 
@@ -59,18 +78,10 @@ class Control:
         self._answering: set[asyncio.Task[None]] = set()
 
     def listen(self, settings: Settings) -> None:
-        """Answer from now on. Where the name is taken, only SIGUSR2 remains, and a warning says so."""
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listening.setblocking(False)
-        try:
-            listening.bind(name_of(settings))
-            listening.listen(MAX_REQUESTS)
-        except OSError as error:
-            listening.close()
-            logger.warning("`channelstream upgrade` will not find this process: %s", error)
-            return
-        self._listening = listening
-        self._accepting = asyncio.get_running_loop().create_task(self._accept(listening))
+        """Answer from now on."""
+        self._listening = listening_at(settings)
+        if self._listening is not None:
+            self._accepting = asyncio.get_running_loop().create_task(self._accept(self._listening))
 
     def stop_listening(self) -> None:
         """Leave the name to the next process; requests in progress are still answered."""
@@ -88,7 +99,7 @@ class Control:
         loop = asyncio.get_running_loop()
         while True:
             accepted, _ = await loop.sock_accept(listening)
-            if len(self._answering) == MAX_REQUESTS or user_of(accepted) not in {os.geteuid(), ROOT}:
+            if len(self._answering) == MAX_REQUESTS or not may_ask(accepted):
                 accepted.close()
                 continue
             task = loop.create_task(self._answer(Line(accepted)))

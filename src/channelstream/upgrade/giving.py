@@ -17,11 +17,9 @@ from channelstream.upgrade.messages import (
     HELLO,
     READY,
     SET,
-    TERMS,
     Failure,
     Hello,
     Report,
-    Terms,
 )
 
 TAKEN_S = 10.0
@@ -108,11 +106,12 @@ class HandOver:
         self._frozen_at_s: float | None = None
         self.has_committed = False
 
-    async def run(self, snapshot: int, terms: Terms) -> Report:
+    async def run(self, snapshot: int, terms: Part) -> Report:
         """Hand everything over.
 
         Args:
             snapshot: the version of the state.
+            terms: a message of kind TERMS.
 
         Raises:
             CannotHandOver: the new process is dead, and this one goes on.
@@ -130,14 +129,14 @@ class HandOver:
         paused_s = round(self._clock() - frozen_at_s, 3)
         return Report(__version__, hello.version, hello.pid, dict(self._giver.tally), paused_s)
 
-    async def _introduced(self, snapshot: int, terms: Terms) -> Hello:
+    async def _introduced(self, snapshot: int, terms: Part) -> Hello:
         hello = Hello.of(await self._next(HELLO))
         if hello.snapshot != snapshot:
             raise CannotHandOver(
                 f"channelstream {hello.version} reads another version of the state"
                 f" ({hello.snapshot}, here {snapshot}); restart the service instead"
             )
-        await self._line.send(terms.part(TERMS))
+        await self._line.send(terms)
         await self._next(SET)
         return hello
 

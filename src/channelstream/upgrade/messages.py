@@ -16,6 +16,8 @@ COMMIT, BEGUN = "commit", "begun"
 """The new process may begin; it serves."""
 FAILED = "failed"
 """The new process cannot go on, and ends."""
+REPORT = "report"
+"""The answer of a server that was asked to upgrade, or FAILED."""
 DONE = "done"
 """With FAILED, the results of upgrades."""
 MAX_REASON = 1000
@@ -64,6 +66,9 @@ class Terms(Message, frozen=True):
         host, port, unix_socket, metrics_host, metrics_port: where the handed-over sockets listen.
         cookie_secret: the key of cookies, which may have been drawn at the start.
         upgrades: how many there were since the service was started, by their result; this one is done.
+        workers: how many processes share the port.
+        worker: the number of this one.
+        directory: of the sockets on which they ask each other; empty: there is none.
     """
 
     host: str
@@ -73,6 +78,9 @@ class Terms(Message, frozen=True):
     metrics_port: int
     cookie_secret: str
     upgrades: dict[str, int]
+    workers: int = 1
+    worker: int = 0
+    directory: str = ""
 
 
 class Failure(Message, frozen=True):

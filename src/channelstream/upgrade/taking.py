@@ -1,13 +1,16 @@
 """The side of the process that takes over: it touches no socket before the other one has committed."""
 
 import os
+import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from channelstream import __version__
 from channelstream.config import Settings
 from channelstream.config.safety import check_safety
-from channelstream.errors import CannotHandOver, PeerEnded
+from channelstream.errors import CannotHandOver, ConfigError, PeerEnded
+from channelstream.integrations.metrics.siblings import Worker
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import (
     BEGUN,
@@ -51,11 +54,15 @@ class TakeOver:
 
     Attributes:
         upgrades: how many there were since the service was started, by their result; this one is done.
+        worker: the place of this process among the workers of a service.
+        parent: its line to the parent of the workers, if there is one.
     """
 
     def __init__(self, line: Line) -> None:
         self._line = line
         self.upgrades: dict[str, int] = {}
+        self.worker = Worker()
+        self.parent: socket.socket | None = None
 
     async def introduce(self, snapshot: int, settings: Settings) -> Settings:
         """Return the settings to serve with: these, at the addresses of the sockets that are handed over.
@@ -68,7 +75,12 @@ class TakeOver:
             ConfigError: what is safe at the address of the configuration is not at that of the sockets.
         """
         await self._line.send(Hello(snapshot, __version__, os.getpid()).part(HELLO))
-        terms = Terms.of(await self._next(TERMS))
+        part = await self._next(TERMS)
+        terms = Terms.of(part)
+        if settings.workers != terms.workers:
+            raise ConfigError("workers: an upgrade does not change it; restart the service")
+        self.parent = next((socket.socket(fileno=each) for each in part.descriptors), None)
+        self.worker = Worker(Path(terms.directory) if terms.directory else None, terms.worker, terms.workers)
         self.upgrades = terms.upgrades
         kept = replace(
             settings,

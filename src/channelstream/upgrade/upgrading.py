@@ -9,8 +9,8 @@ from collections.abc import Callable
 from channelstream import logs
 from channelstream.errors import CannotHandOver
 from channelstream.upgrade.giving import Giver, HandOver, Limits
-from channelstream.upgrade.line import Line
-from channelstream.upgrade.messages import FAILED, Report, Terms
+from channelstream.upgrade.line import Line, Part
+from channelstream.upgrade.messages import FAILED, Report
 from channelstream.upgrade.snapshot import SNAPSHOT_VERSION
 from channelstream.upgrade.successor import Process
 
@@ -54,7 +54,7 @@ class Upgrading:
         self._successor: Process | None = None
         self._task: asyncio.Task[Report] | None = None
 
-    async def upgrade(self, terms: Terms) -> Report:
+    async def upgrade(self, terms: Part) -> Report:
         """Upgrade; this goes on though the caller is cancelled.
 
         Raises:
@@ -84,7 +84,7 @@ class Upgrading:
     def _ended(self, _task: "asyncio.Task[Report]") -> None:
         self._task = None
 
-    async def _run(self, terms: Terms) -> Report:
+    async def _run(self, terms: Part) -> Report:
         try:
             self.report = await self._attempt(terms)
         except CannotHandOver as error:
@@ -109,7 +109,7 @@ class Upgrading:
         else:
             logger.error("the upgrade has failed, and this process goes on: %s", error)
 
-    async def _attempt(self, terms: Terms) -> Report:
+    async def _attempt(self, terms: Part) -> Report:
         logger.info("upgrading: a new process starts")
         ours, theirs = Line.pair()
         try:

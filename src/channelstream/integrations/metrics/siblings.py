@@ -72,12 +72,18 @@ class Siblings:
         except OSError as error:
             logger.warning("this worker is missing in the metrics of the others: %s", error)
 
-    def close(self) -> None:
-        """Answer no longer."""
+    def close(self, is_replaced: bool = False) -> None:
+        """Answer no longer.
+
+        Args:
+            is_replaced: another process answers at the path.
+        """
         path = self.worker.path(self.worker.number)
         if self._server is None or path is None:
             return
         self._server.close()
+        if is_replaced:
+            return
         with suppress(OSError):
             path.unlink(missing_ok=True)
             if self.are_orphans:

@@ -1,0 +1,113 @@
+"""An upgrade of all workers and of their parent, which stays the same process and runs the new program in the end.
+
+The parent asks one worker after the other. Each hands over to a new process as a server of one process does; the new one
+gets its end of the line to the parent. When all are new, the parent replaces its own program (execve(2)): its process id,
+its children, the bound sockets and the lines stay. If a worker goes on as before, so do those after it and the parent.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Self
+
+import msgspec
+from msgspec import Struct
+
+from channelstream import __version__
+from channelstream.supervisor.slot import WorkerSlot
+from channelstream.upgrade.line import Line
+from channelstream.upgrade.messages import Report
+
+VARIABLE = "_CHANNELSTREAM_PARENT"
+"""Names the state of the parent in the environment of its new program."""
+PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass(slots=True)
+class Renewal:
+    """An upgrade under way.
+
+    Attributes:
+        waiting: the workers that have to be upgraded still; the first one is asked now.
+        requester: who asked, and waits for the report.
+        reports: those of the upgraded workers.
+    """
+
+    waiting: list[WorkerSlot]
+    requester: Line | None = None
+    reports: list[Report] = field(default_factory=list)
+
+
+class Kept(Struct, frozen=True):
+    """What a parent keeps when it replaces its program.
+
+    Attributes:
+        slots: number, process id, and descriptor of the line of each worker.
+        reserved, for_scrapers: descriptors of the bound sockets.
+        retiring: processes that have handed over and have not ended.
+        requester: descriptor of the connection on which the report is expected.
+    """
+
+    slots: list[tuple[int, int, int]]
+    reserved: list[int]
+    for_scrapers: list[int]
+    directory: str | None
+    host: str
+    port: int
+    metrics_host: str
+    metrics_port: int
+    cookie_secret: str
+    retiring: list[int]
+    requester: int | None
+    report: Report
+
+    @classmethod
+    def inherited(cls, environ: MutableMapping[str, str]) -> Self | None:
+        """Return what the program of this process before this one has kept, if there was one."""
+        text = environ.pop(VARIABLE, None)
+        if text is None:
+            return None
+        kept = msgspec.json.decode(text, type=cls)
+        for descriptor in kept._descriptors():
+            os.set_inheritable(descriptor, False)
+        return kept
+
+    def sockets(self, descriptors: Iterable[int]) -> list[socket.socket]:
+        return [socket.socket(fileno=each) for each in descriptors]
+
+    def run_new_program(self) -> None:
+        """Run the command of this process again, in this process; return only by an error.
+
+        Raises:
+            OSError: the program cannot be run.
+        """
+        for descriptor in self._descriptors():
+            os.set_inheritable(descriptor, True)
+        # The new program catches it, but not at once; what is ignored stays so.
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        environ = {**os.environ, VARIABLE: msgspec.json.encode(self).decode()}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606 - no shell is meant
+
+    def _descriptors(self) -> list[int]:
+        lines = [descriptor for _, _, descriptor in self.slots]
+        return [*lines, *self.reserved, *self.for_scrapers, *filter(None, [self.requester])]
+
+
+def summed(reports: list[Report]) -> Report:
+    """Return the report of a service from those of its workers."""
+    tally: dict[str, int] = {}
+    for report in reports:
+        for kind, count in report.tally.items():
+            tally[kind] = tally.get(kind, 0) + count
+    first = reports[0]
+    paused_s = max(report.paused_s for report in reports)
+    return Report(__version__, first.version, os.getpid(), tally, paused_s)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of processes whose parent, a worker, ends (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -1,0 +1,450 @@
+"""The parent of the workers."""
+
+import asyncio
+import logging
+import os
+import secrets
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
+
+from channelstream import logs, service_manager
+from channelstream.config import Settings
+from channelstream.config.listening import announcements, metrics_refusal, refusal
+from channelstream.errors import CannotHandOver
+from channelstream.integrations.metrics.siblings import Worker
+from channelstream.supervisor.ports import reserve
+from channelstream.supervisor.renewal import Kept, Renewal, adopt_orphans, summed
+from channelstream.supervisor.slot import WorkerSlot
+from channelstream.supervisor.worker import KEPT, MESSAGE_BYTES, SERVING, UPGRADE, UPGRADED, work
+from channelstream.upgrade import control
+from channelstream.upgrade.line import Line, Part
+from channelstream.upgrade.messages import FAILED as NOT_UPGRADED
+from channelstream.upgrade.messages import REPORT, Failure, Report
+from channelstream.upgrade.upgrading import line_of
+
+SPARE_S = 10.0
+"""Seconds besides twice the drain's time after which workers are killed."""
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+CAUGHT = (*STOPPING, signal.SIGUSR2)
+FAILED = 1
+REQUEST_S = 1.0
+"""How long this process waits for a request to upgrade whose connection is there, or for room for its answer."""
+
+logger = logging.getLogger(__name__)
+
+
+def supervise(settings: Settings) -> int:
+    """Serve with `settings.workers` processes until a signal arrives; return the exit code.
+
+    A worker returns from here as well: with its own exit code, or by the ConfigError that keeps it from serving.
+    """
+    kept = Kept.inherited(os.environ)
+    if kept is not None:
+        return _resume(settings, kept)
+    try:
+        reserved = reserve(settings.host, settings.port)
+    except OSError as error:
+        logger.error("%s", refusal(settings, error))  # noqa: TRY400
+        return FAILED
+    try:
+        for_scrapers = reserve(settings.metrics_host, settings.metrics_port) if settings.metrics_port else []
+    except OSError as error:
+        logger.error("%s", metrics_refusal(settings, error))  # noqa: TRY400
+        return FAILED
+    port: int = reserved[0].getsockname()[1]
+    # All workers need one key for cookies: a browser's next request may go to another worker.
+    cookie_secret = settings.cookie_secret or secrets.token_urlsafe()
+    with private_directory() as directory:
+        return Supervisor(
+            replace(settings, port=port, cookie_secret=cookie_secret), reserved, directory, for_scrapers
+        ).run()
+
+
+def _resume(settings: Settings, kept: Kept) -> int:
+    """Supervise the workers of this process, whose program was another one."""
+    own = replace(
+        settings,
+        host=kept.host,
+        port=kept.port,
+        metrics_host=kept.metrics_host,
+        metrics_port=kept.metrics_port,
+        cookie_secret=kept.cookie_secret,
+    )
+    with private_directory(kept.directory) as directory:
+        supervisor = Supervisor(own, kept.sockets(kept.reserved), directory, kept.sockets(kept.for_scrapers))
+        supervisor.resume(kept)
+        return supervisor.run()
+
+
+@contextmanager
+def private_directory(kept: str | None = None) -> Iterator[Path | None]:
+    """Make a directory that only this user may enter, for the sockets between workers; None where none can be made.
+
+    Args:
+        kept: one that was made before.
+    """
+    parent = os.getpid()
+    try:
+        directory = Path(kept or mkdtemp(prefix="channelstream-"))
+    except OSError as error:
+        logger.warning(
+            "each worker answers /metrics for itself: there is no directory for their sockets: %s", error
+        )
+        yield None
+        return
+    try:
+        yield directory
+    finally:
+        # Workers leave through here as well.
+        if os.getpid() == parent:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+class Supervisor:
+    """Keeps a worker in every slot, until a signal arrives or a worker cannot start."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        reserved: list[socket.socket],
+        directory: Path | None = None,
+        for_scrapers: Iterable[socket.socket] = (),
+    ) -> None:
+        """Create a supervisor without workers.
+
+        Args:
+            reserved: the bound sockets of the port.
+            directory: of the sockets on which workers ask each other.
+            for_scrapers: the bound sockets of `metrics_port`.
+        """
+        self._settings = settings
+        self._reserved = reserved
+        self._directory = directory
+        self._for_scrapers = list(for_scrapers)
+        self._slots = [WorkerSlot(number) for number in range(settings.workers)]
+        self._has_served = False
+        self._code: int | None = None
+        self._deadline_s = 0.0
+        self._selector = selectors.DefaultSelector()
+        self._renewal: Renewal | None = None
+        self._retiring: set[int] = set()
+        self._requests: socket.socket | None = None
+
+    def run(self) -> int:
+        """Run until the last worker has ended; return the exit code."""
+        self._catch_signals()
+        adopt_orphans()
+        if not self._has_served:
+            # The others wait for the first, so that a fault of all is reported once.
+            self._slots[0].due_s = time.monotonic()
+        while self._code is None or self._retiring or any(slot.pid for slot in self._slots):
+            for key, _ in self._selector.select(self._timeout_s()):
+                act: Callable[[], None] = key.data
+                act()
+            if self._code is None:
+                self._fill()
+            elif time.monotonic() > self._deadline_s:
+                self._signal_workers(signal.SIGKILL)
+        return self._code
+
+    def _timeout_s(self) -> float | None:
+        """Return the seconds until the next deadline; None if there is none."""
+        due = [slot.due_s for slot in self._slots if slot.due_s is not None]
+        if self._code is not None:
+            due = [self._deadline_s]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    # -- starting
+
+    def _fill(self) -> None:
+        now_s = time.monotonic()
+        for slot in self._slots:
+            if slot.due_s is not None and slot.due_s <= now_s:
+                self._start(slot, now_s)
+
+    def _start(self, slot: WorkerSlot, now_s: float) -> None:
+        """Fork a worker, which leaves by SystemExit or ConfigError and never returns; if the system refuses, try later."""
+        slot.started_s = now_s
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # A signal in between would be written by the child to the parent's wakeup socket.
+        signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
+            ours.close()
+            theirs.close()
+            slot.vacate(now_s)
+            logger.error("no worker can start: %s; tried again in %g s", error, slot.pause_s)  # noqa: TRY400
+            return
+        if not pid:
+            ours.close()
+            self._forget_parent()
+            worker = Worker(self._directory, slot.number, len(self._slots))
+            sys.exit(work(self._settings, self._reserved, self._for_scrapers, theirs, worker))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
+        theirs.close()
+        self._attend(slot, pid, ours)
+
+    def _attend(self, slot: WorkerSlot, pid: int, line: socket.socket) -> None:
+        slot.pid, slot.line, slot.due_s = pid, line, None
+        self._selector.register(line, selectors.EVENT_READ, partial(self._receive, slot, line))
+
+    def _forget_parent(self) -> None:
+        """In a new worker, close the parent's files: an open socket pair would hide its death from the others."""
+        signal.set_wakeup_fd(-1)
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
+        self._selector.close()
+        requester = self._renewal.requester if self._renewal else None
+        for each in (*(slot.line for slot in self._slots), self._requests, requester):
+            if each is not None:
+                each.close()
+
+    def _receive(self, slot: WorkerSlot, line: socket.socket) -> None:
+        message = _message(line)
+        match message[:1]:
+            case b"":
+                self._lose(slot, line)
+            case kind if kind == SERVING:
+                slot.is_serving = True
+                self._start_others()
+            case kind if kind == UPGRADED:
+                self._renewed(slot, Report.of(Part(REPORT, message[1:])))
+            case kind if kind == KEPT:
+                self._give_up(Failure.of(Part(NOT_UPGRADED, message[1:])).reason)
+
+    def _lose(self, slot: WorkerSlot, line: socket.socket) -> None:
+        """Notice the end of a worker."""
+        if self._renewal is not None and slot in self._renewal.waiting:
+            self._give_up(f"worker {slot.pid} has ended")
+        self._selector.unregister(line)
+        line.close()
+        _, status = os.waitpid(slot.pid, 0)
+        self._ended(slot, os.waitstatus_to_exitcode(status))
+
+    def _start_others(self) -> None:
+        """Start the other workers once the first one serves; log it once all serve."""
+        if self._has_served:
+            return
+        for slot in self._slots:
+            if not slot.pid:
+                slot.due_s = time.monotonic()
+        if all(slot.is_serving for slot in self._slots):
+            self._has_served = True
+            where, *pages = announcements(self._settings)
+            for line in (f"{len(self._slots)} workers {where}", *pages):
+                logger.info("%s", line)
+            self._listen_for_requests()
+            service_manager.notify(service_manager.READY)
+
+    # -- upgrading
+
+    def resume(self, kept: Kept) -> None:
+        """Take the workers that the program of this process before this one has left, and answer who asked for it."""
+        self._has_served = True
+        for number, pid, descriptor in kept.slots:
+            slot = self._slots[number]
+            slot.is_serving, slot.started_s = True, time.monotonic()
+            self._attend(slot, pid, socket.socket(fileno=descriptor))
+        for pid in kept.retiring:
+            self._retire(pid)
+        self._listen_for_requests()
+        logger.info("all workers are upgraded: %s", line_of(kept.report))
+        if kept.requester is not None:
+            _answer(Line(socket.socket(fileno=kept.requester)), kept.report.part(REPORT))
+
+    def _listen_for_requests(self) -> None:
+        self._requests = control.listening_at(self._settings)
+        if self._requests is not None:
+            self._selector.register(
+                self._requests, selectors.EVENT_READ, partial(self._asked, self._requests)
+            )
+
+    def _asked(self, listening: socket.socket) -> None:
+        """Answer a request to upgrade, whose bytes are there or come at once: only this user and root are answered."""
+        accepted, _ = listening.accept()
+        if not control.may_ask(accepted):
+            accepted.close()
+            return
+        requester = Line(accepted)
+        try:
+            kind = asyncio.run(asyncio.wait_for(requester.receive(), REQUEST_S)).kind
+        except (CannotHandOver, TimeoutError):
+            kind = ""
+        if kind == control.UPGRADE:
+            self._upgrade(requester)
+        else:
+            _answer(requester, Failure("this version does not know the request").part(NOT_UPGRADED))
+
+    def _upgrade(self, requester: Line | None = None) -> None:
+        """Begin to upgrade, if no worker is missing."""
+        if (
+            self._renewal is not None
+            or self._code is not None
+            or not all(slot.is_serving for slot in self._slots)
+        ):
+            reason = "another upgrade, the start of a worker or a stop is under way"
+            logger.error("no upgrade: %s", reason)
+            if requester is not None:
+                _answer(requester, Failure(reason).part(NOT_UPGRADED))
+            return
+        logger.info("upgrading %s, one after the other", logs.counted(len(self._slots), "worker"))
+        self._renewal = Renewal(list(self._slots), requester)
+        self._ask(self._slots[0])
+
+    def _ask(self, slot: WorkerSlot) -> None:
+        if slot.line is not None:
+            slot.line.send(UPGRADE)
+
+    def _renewed(self, slot: WorkerSlot, report: Report) -> None:
+        """Go on with the next worker, or with this process after the last one."""
+        self._retire(slot.pid)
+        slot.pid, slot.started_s = report.pid, time.monotonic()
+        renewal = self._renewal
+        if renewal is None:
+            return
+        renewal.reports.append(report)
+        renewal.waiting.remove(slot)
+        if renewal.waiting:
+            self._ask(renewal.waiting[0])
+        else:
+            self._renew(renewal)
+
+    def _renew(self, renewal: Renewal) -> None:
+        """Replace the program of this process, unless it stops."""
+        if self._code is not None:
+            self._give_up("the server stops")
+            return
+        if self._requests is not None:
+            self._selector.unregister(self._requests)
+            self._requests.close()
+        try:
+            self._kept(renewal).run_new_program()
+        except OSError as error:
+            self._give_up(f"all workers are upgraded, and the parent is not: {error}")
+
+    def _kept(self, renewal: Renewal) -> Kept:
+        of = self._settings
+        return Kept(
+            slots=[
+                (slot.number, slot.pid, slot.line.fileno()) for slot in self._slots if slot.line is not None
+            ],
+            reserved=[each.fileno() for each in self._reserved],
+            for_scrapers=[each.fileno() for each in self._for_scrapers],
+            directory=str(self._directory) if self._directory else None,
+            host=of.host,
+            port=of.port,
+            metrics_host=of.metrics_host,
+            metrics_port=of.metrics_port,
+            cookie_secret=of.cookie_secret,
+            retiring=list(self._retiring),
+            requester=renewal.requester.socket.fileno() if renewal.requester else None,
+            report=summed(renewal.reports),
+        )
+
+    def _give_up(self, reason: str) -> None:
+        """Go on as before: with new workers where they have been upgraded, and else with old ones."""
+        renewal, self._renewal = self._renewal, None
+        if renewal is None:
+            return
+        done = f"{len(renewal.reports)} of {logs.counted(len(self._slots), 'worker')} upgraded"
+        logger.error("the upgrade has failed, and the service goes on: %s (%s)", reason, done)
+        if renewal.requester is not None:
+            _answer(renewal.requester, Failure(f"{reason} ({done})").part(NOT_UPGRADED))
+
+    def _retire(self, pid: int) -> None:
+        """Wait for the end of a process that has handed over, beside other work."""
+        descriptor = os.pidfd_open(pid)
+        self._retiring.add(pid)
+
+        def ended() -> None:
+            self._selector.unregister(descriptor)
+            os.close(descriptor)
+            os.waitpid(pid, 0)
+            self._retiring.discard(pid)
+
+        self._selector.register(descriptor, selectors.EVENT_READ, ended)
+
+    # -- ending
+
+    def _ended(self, slot: WorkerSlot, code: int) -> None:
+        had_served, pid = slot.is_serving, slot.pid
+        slot.vacate(time.monotonic())
+        if self._code is not None:
+            self._code = self._code or (FAILED if code not in (0, -signal.SIGTERM) else 0)
+        elif had_served or (self._has_served and any(other.is_serving for other in self._slots)):
+            logger.error(
+                "worker %d has ended (%s); another one starts in %g s", pid, _reason(code), slot.pause_s
+            )
+        else:
+            logger.error("worker %d could not start (%s): stopping all workers", pid, _reason(code))
+            self._stop(code if code > 0 else FAILED)
+
+    def _catch_signals(self) -> None:
+        receiver, sender = socket.socketpair()
+        receiver.setblocking(False)
+        sender.setblocking(False)
+        # The handlers do nothing: Python writes the number of the signal to the socket.
+        for number in CAUGHT:
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(sender.fileno())
+        self._selector.register(receiver, selectors.EVENT_READ, partial(self._signalled, receiver, sender))
+
+    def _signalled(self, receiver: socket.socket, _kept_open: socket.socket) -> None:
+        for number in receiver.recv(64):
+            if number == signal.SIGUSR2:
+                self._upgrade()
+            elif self._code is None:
+                logger.info("stopping %s", logs.counted(sum(1 for slot in self._slots if slot.pid), "worker"))
+                self._stop(0)
+            elif number == signal.SIGINT:
+                self._signal_workers(signal.SIGINT)
+
+    def _stop(self, code: int) -> None:
+        service_manager.notify(service_manager.STOPPING)
+        self._code = code
+        self._deadline_s = time.monotonic() + drain_bound_s(self._settings)
+        self._signal_workers(signal.SIGTERM)
+
+    def _signal_workers(self, number: signal.Signals) -> None:
+        for slot in self._slots:
+            if slot.pid:
+                os.kill(slot.pid, number)
+        for pid in self._retiring if number == signal.SIGKILL else ():
+            os.kill(pid, number)
+
+
+def _message(line: socket.socket) -> bytes:
+    """Return a message of a worker; empty at its end."""
+    try:
+        return line.recv(MESSAGE_BYTES)
+    except ConnectionResetError:
+        return b""
+
+
+def _answer(requester: Line, answer: Part) -> None:
+    with suppress(CannotHandOver, TimeoutError):
+        asyncio.run(asyncio.wait_for(requester.send(answer), REQUEST_S))
+    requester.close()
+
+
+def drain_bound_s(settings: Settings) -> float:
+    """Return the seconds after which a worker that has not ended is killed."""
+    return settings.drain_spread_s + 2 * settings.drain_timeout_s + SPARE_S
+
+
+def _reason(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,101 @@
+"""A worker: a node of its own, which talks with the parent."""
+
+import asyncio
+import os
+import socket
+from functools import partial
+
+from channelstream import service_manager
+from channelstream.config import Settings
+from channelstream.errors import CannotHandOver
+from channelstream.integrations.metrics.siblings import Worker
+from channelstream.lifecycle import Server
+from channelstream.server import serve, take_over
+from channelstream.supervisor.ports import bind
+from channelstream.upgrade.line import Line
+from channelstream.upgrade.messages import MAX_REASON, REPORT, Failure
+
+SERVING = b"s"
+"""A message to the parent: this worker serves."""
+UPGRADE = b"u"
+"""A message to a worker: let a new process take over."""
+UPGRADED, KEPT = b"n", b"k"
+"""First bytes of its answers, before a `Report` of the new process, and before the `Failure`."""
+MESSAGE_BYTES = 65_536
+"""Longest message that is read."""
+
+
+def work(
+    settings: Settings,
+    reserved: list[socket.socket],
+    for_scrapers: list[socket.socket],
+    line: socket.socket,
+    worker: Worker,
+) -> int:
+    """Run a worker; return its exit code.
+
+    Raises:
+        ConfigError: it cannot serve.
+    """
+    # A Ctrl-C must reach the parent only, which signals each worker once: a second signal would end the drain.
+    os.setpgid(0, 0)
+    service_manager.forget()
+    own, own_for_scrapers = (
+        [bind(each.family, each.getsockname(), is_shared=True) for each in bound]
+        for bound in (reserved, for_scrapers)
+    )
+    return serve(settings, own, partial(attend, line), worker, own_for_scrapers)
+
+
+def attend(line: socket.socket, server: Server) -> None:
+    """Report to the parent that this worker serves, and do what it asks from now on."""
+    line.setblocking(False)
+    server.parent = line
+    attendant = Attendant(line, server)
+    line.send(SERVING)
+    attendant.begin()
+
+
+def take_over_worker(settings: Settings, line: Line) -> int:
+    """Run a worker in place of the process at the other end of a line; return its exit code.
+
+    Raises:
+        ConfigError: it cannot serve.
+    """
+    return take_over(settings, line, attend)
+
+
+class Attendant:
+    """Upgrades a worker when the parent asks, and stops it when the parent is dead."""
+
+    def __init__(self, line: socket.socket, server: Server) -> None:
+        self._line = line
+        self._server = server
+        self._upgrading: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        asyncio.get_running_loop().add_reader(self._line, self._receive)
+
+    def _receive(self) -> None:
+        # The new process reads from the same end, once it serves.
+        asyncio.get_running_loop().remove_reader(self._line)
+        if self._message() == UPGRADE:
+            self._upgrading = asyncio.get_running_loop().create_task(self._upgrade())
+        else:
+            self._server.scraper.siblings.are_orphans = True
+            self._server.stop()
+
+    def _message(self) -> bytes:
+        try:
+            return self._line.recv(MESSAGE_BYTES)
+        except ConnectionResetError:
+            return b""
+
+    async def _upgrade(self) -> None:
+        try:
+            report = await self._server.upgrade()
+        except CannotHandOver as error:
+            self._line.send(KEPT + Failure(str(error)[:MAX_REASON]).part("").body)
+            self.begin()
+            return
+        self._line.send(UPGRADED + report.part(REPORT).body)
