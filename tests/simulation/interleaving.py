@@ -24,7 +24,7 @@ from tests.simulation.world import WRITES, WorldClock
 from channelstream.apps.app import App, Apps
 from channelstream.core.connection import ConnectionState
 from channelstream.core.entry import Entry
-from channelstream.core.events import Message, MessageDeleted, Presence
+from channelstream.core.events import Message, MessageDeleted, MessageEdited, Presence
 from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE
 from channelstream.core.policy import Policy
@@ -54,6 +54,7 @@ LEFT_AFTER = 6
 """Turns of the loop in which the client of a poll may go away: its entries in the log are answered meanwhile."""
 UUID = "11111111-1111-4111-8111-111111111111"
 MESSAGE = Message(uuid=UUID, channel="a", user="app", payload=b"1", timestamp="2026-01-01T00:00:00.000000")
+EDIT = MessageEdited(uuid=UUID, channel="a", edited=MESSAGE.timestamp, payload=b"2")
 DELETION = MessageDeleted(uuid=UUID, channel="a")
 
 
@@ -260,6 +261,7 @@ class Scene:
         self._numbers = count(70)
         self._refused: set[int] = set()
         self._logged: set[str] = set()
+        self._accepted: set[str] = set()
         self._opened = 0
         self._failures: list[Failure] = []
         self._beginning: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -294,9 +296,15 @@ class Scene:
 
     async def publish(self) -> None:
         await self.node.publish([MESSAGE])
+        self._accepted.add("message")
+
+    async def edit(self) -> None:
+        await self.node.change([EDIT])
+        self._accepted.add("edit")
 
     async def delete(self) -> None:
-        await self.node.publish([DELETION])
+        await self.node.change([DELETION])
+        self._accepted.add("deletion")
 
     async def connect(self, *channels: str, user: str = "ann") -> None:
         await self.node.connect("c", user, V07, self._announced(channels), UserUpdate({"k": 1}, {}))
@@ -444,6 +452,14 @@ class Scene:
             demand(counted == held, "connections miscounted:", name, counted, "instead of", held)
         demand(not len(self.node._local.locks), "turns are kept:", len(self.node._local.locks))
 
+    def check_message(self) -> None:
+        """Check, while the channel has not been left, that its log has the message in its present form."""
+        channel = self.registry.channels.get("a")
+        if channel is None or "deletion" in self._accepted or not self._accepted >= {"message", "edit"}:
+            return
+        kept = [entry.event.payload for entry in channel.log.entries if isinstance(entry.event, Message)]
+        demand(kept == [EDIT.payload], "the log has the message as", kept)
+
     async def run(self, calls: Sequence["Call"], is_connected: bool) -> None:
         """Play calls concurrently."""
         await self.node.start()
@@ -454,6 +470,7 @@ class Scene:
         self.gates.are_open = True
         await asyncio.sleep(2.0)  # virtual time: an engine that has failed tries again what nobody waits for
         self.check_counts()
+        self.check_message()
         await self.end()
         await asyncio.sleep(2.0)  # virtual time: the same
         self.check_counts()
@@ -495,6 +512,7 @@ CALLS = {
         Call("configure a", Scene.configure),
         Call("change state", Scene.change_state),
         Call("publish", Scene.publish),
+        Call("edit", Scene.edit),
         Call("delete", Scene.delete),
         Call("left poll", Scene.leave_poll),
     )

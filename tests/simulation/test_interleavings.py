@@ -12,6 +12,7 @@ from tests.simulation.drawn import drawn_seeds
 from tests.simulation.failure import Failure
 from tests.simulation.interleaving import CALLS, ENGINES, some_ways, ways
 
+from channelstream.core import acceptance
 from channelstream.core.events import Event
 from channelstream.engines.local_log import LocalLog
 from channelstream.engines.members import Member
@@ -38,7 +39,9 @@ def quiet() -> Iterator[None]:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_two_calls_in_every_order(engine: str, is_connected: bool) -> None:
     """With each single failure, and without: registrations agree with connections, and nothing is left behind."""
-    played = sum(ways(engine, pair, is_connected) for pair in combinations_with_replacement(CALLS, 2))
+    # What an edit has to do with is played below.
+    calls = [name for name in CALLS if name != "edit"]
+    played = sum(ways(engine, pair, is_connected) for pair in combinations_with_replacement(calls, 2))
     assert played > 300  # Else nothing was explored.
 
 
@@ -48,6 +51,13 @@ def test_more_calls_in_random_orders() -> None:
         chance = random.Random(seed)
         names = chance.choices(list(CALLS), k=chance.choice((3, 4)))
         some_ways(chance.choice(ENGINES), names, chance.random() < 0.6, seed)
+
+
+@pytest.mark.parametrize("others", [("publish",), ("publish", "delete")])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_edit_and_its_message_in_every_order(engine: str, others: tuple[str, ...]) -> None:
+    """The log has the message once, in its edited form, whichever of them is accepted first."""
+    assert ways(engine, ("edit", *others), is_connected=True)
 
 
 # -- each fault that was there once is found
@@ -100,6 +110,14 @@ def test_a_message_that_is_accepted_twice_is_found(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Staged, "about", lambda _staged, _event: [])
     with pytest.raises(Failure, match="accepted twice"):
         ways("diskless", ("publish", "publish"), is_connected=True)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_message_that_an_edit_has_replaced_is_found(monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
+    """Where an edit that comes first makes its message a duplicate."""
+    monkeypatch.setattr(acceptance, "split_early", lambda edit, _messages: [edit])
+    with pytest.raises(Failure, match="the log has the message as"):
+        ways(engine, ("edit", "publish"), is_connected=True)
 
 
 def test_a_message_that_is_accepted_again_while_it_is_deleted_is_found(
