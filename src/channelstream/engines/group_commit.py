@@ -60,6 +60,7 @@ class Batch:
         forgotten_users: names of users, likewise.
         registrations: changes of connections.
         undo: functions that take back its changes of state, called from the last to the first.
+        was_held: it was kept open over several turns of the event loop.
         size: bytes of its entries.
     """
 
@@ -72,6 +73,7 @@ class Batch:
     registrations: Registrations = field(default_factory=Registrations)
     undo: list[Callable[[], None]] = field(default_factory=list)
     size: int = 0
+    was_held: bool = False
 
     def add(self, entry: Entry) -> None:
         self.entries.append(entry)
@@ -121,6 +123,9 @@ class GroupCommit:
         self._queue: deque[Batch] = deque()
         self._writing: Batch | None = None
         self._is_together = False
+        self._is_held = False
+        self._released = asyncio.Event()
+        self._released.set()
         self._work = asyncio.Event()
         self.is_failing = False
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -146,7 +151,7 @@ class GroupCommit:
 
     def deferred(self) -> Batch:
         """Return the batch that takes a change which may wait for the next write or retry."""
-        if not self._queue or (self._queue[-1].is_full and not self._is_together):
+        if not self._queue or (self._queue[-1].is_full and not (self._is_together or self._is_held)):
             self._queue.append(Batch(asyncio.get_running_loop().create_future()))
         return self._queue[-1]
 
@@ -164,6 +169,29 @@ class GroupCommit:
             self._is_together = False
         self._work.set()
 
+    def hold(self) -> bool:
+        """Keep the batch that takes changes open until `release`; false if that is not possible.
+
+        All changes of these turns are in it, beyond its size too. It can be held once, and only one at a time, so that
+        those who hold it one after the other cannot keep everything from the disk.
+        """
+        batch = self.deferred()
+        if self._is_held or batch.was_held:
+            return False
+        self._is_held = batch.was_held = True
+        self._released.clear()
+        return True
+
+    async def released(self) -> None:
+        """Wait until no batch is kept open."""
+        await self._released.wait()
+
+    def release(self) -> None:
+        """Have the batch written that `hold` has kept open."""
+        self._is_held = False
+        self._released.set()
+        self._work.set()
+
     async def flush(self) -> None:
         """Return when everything that waits now is written.
 
@@ -174,7 +202,16 @@ class GroupCommit:
         if self._queue:
             last = self._queue[-1]
             self._work.set()
-        if last is not None and not await asyncio.shield(last.done):
+        if last is not None:
+            await self.written(last)
+
+    async def written(self, batch: Batch) -> None:
+        """Return when a batch is written.
+
+        Raises:
+            Unavailable: it could not be written.
+        """
+        if not await asyncio.shield(batch.done):
             raise Unavailable("The engine cannot write to its disk; try again later.")
 
     async def close(self) -> None:
@@ -191,6 +228,8 @@ class GroupCommit:
     async def _run(self) -> None:
         while True:
             await self._work.wait()
+            while self._is_held:
+                await self._released.wait()
             if not self._queue:
                 self._work.clear()
                 continue

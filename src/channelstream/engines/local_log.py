@@ -333,6 +333,14 @@ class LocalLog:
         self._unannounced.pop(name, None)
         return False
 
+    def is_announced(self, name: str) -> bool:
+        """Return whether all channels have received the last change of a user's state."""
+        return name not in self._unannounced
+
+    def discard_announcements(self) -> None:
+        """Announce no change any more that some channels have not received: all of them are taken back."""
+        self._unannounced.clear()
+
     def announce_rest(self, name: str) -> None:
         """Announce a changed state of a user to all channels that have not received it, in one turn."""
         if name in self._unannounced:

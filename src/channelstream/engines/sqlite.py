@@ -26,7 +26,7 @@ from channelstream.core.events import Event, Presence, UsersLeft
 from channelstream.core.log import Accepted, Replay
 from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange
 from channelstream.core.registry import Forgotten, Registry
-from channelstream.core.user import State, User, UserChange, UserUpdate
+from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import OTHER_ENGINE, Clock, Receiver
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
@@ -38,8 +38,9 @@ from channelstream.engines.sqlite_file import SqliteFile
 from channelstream.engines.sqlite_restore import Restore, leave_event, restore_from
 from channelstream.engines.sqlite_rows import DROP_LATER
 from channelstream.engines.sqlite_upkeep import Upkeep
+from channelstream.engines.sqlite_users import UserChanges
 from channelstream.engines.sqlite_writes import writes_of
-from channelstream.engines.undo import public_state, undo_channels, undo_user
+from channelstream.engines.undo import undo_channels
 from channelstream.engines.unwritten import Unwritten
 from channelstream.errors import CannotHandOver, ConfigError, Unavailable
 from channelstream.slices import Slices, to_its_end, turn_for
@@ -89,6 +90,7 @@ class SqliteEngine:
         self._log: LocalLog
         self._upkeep: Upkeep
         self._commits: GroupCommit
+        self._users: UserChanges
         self._unwritten = Unwritten()
         self._receiver: Receiver
         self._clock_offset_s = 0.0
@@ -121,6 +123,7 @@ class SqliteEngine:
             restore = await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
             self._restored = restore.connections
             self._commits = GroupCommit(self, self._thread)
+            self._users = UserChanges(self.registry, self._clock, self._log, self._commits, self._unwritten)
             refused.push_async_callback(self._commits.close)
             for member in restore.left:
                 self._accept(leave_event(self._new_id(), member, self._clock.wall()))
@@ -259,6 +262,7 @@ class SqliteEngine:
         with self._commits.together() as deferred:
             for batch in batches:
                 deferred.repeat(batch)
+            self._log.discard_announcements()
             for batch in reversed(batches):
                 for undo in reversed(batch.undo):
                     undo()
@@ -292,18 +296,15 @@ class SqliteEngine:
     async def connect(
         self, member: Member, update: UserUpdate, since: Position | None = None
     ) -> UserChange | None:
+        await self._users.settled(member.user)
         self._commits.check_room()
-        undo = undo_user(self.registry, member.user, self._clock, connected=True)
-        announced_before = public_state(self.registry, member.user)
-        with self._commits.together() as batch:
+        with self._users.change(member.user, connected=True) as batch:
             change = self._log.connect(member, update)
-            self._log.announce_rest(member.user)
-            self._save_user(batch, member.user, undo, announced_before)
             private = ReadRange.granted(self._log.committed, since, self.position.epochs, 0)
             batch.registrations.connect(member, private)
             batch.undo.append(lambda: self._commits.deferred().registrations.end(member.conn_id))
         try:
-            await self._commits.flush()
+            await self._users.written(member.user, batch)
         except asyncio.CancelledError:
             # The caller is gone and will not unregister it. A rejected batch does so by its undo. The row ends now: the
             # next one may be that of another connection with this id.
@@ -322,27 +323,14 @@ class SqliteEngine:
         return restored
 
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
+        await self._users.settled(name)
         self._commits.check_room()
-        undo = undo_user(self.registry, name, self._clock, connected=False)
-        announced_before = public_state(self.registry, name)
-        change = self._log.update_user(name, update)
-        if change is not None:
-            # In one turn: a failed write takes back the state and its events together.
-            self._log.announce_rest(name)
-            self._save_user(self._commits.batch(), name, undo, announced_before)
-            await self._commits.flush()
+        if name not in self.registry.users:
+            return None
+        with self._users.change(name, connected=False) as batch:
+            change = self._log.update_user(name, update)
+        await self._users.written(name, batch)
         return change
-
-    def _save_user(self, batch: Batch, name: str, undo: Callable[[], None], announced_before: State) -> None:
-        """Have a user written with a batch.
-
-        Args:
-            announced_before: its public state before the change. If that is the same, joining does not have to wait.
-        """
-        batch.users.add(name)
-        batch.undo.append(undo)
-        if public_state(self.registry, name) != announced_before:
-            self._unwritten.track([("user", name)], batch.done)
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
         self._commits.check_room()
