@@ -20,8 +20,10 @@ from channelstream.core.user import UserUpdate
 from channelstream.engines import user_groups
 from channelstream.engines.members import Member
 from channelstream.engines.user_groups import USERS_AT_ONCE
+from channelstream.errors import Unavailable
 from channelstream.server import build
 from channelstream.service import Node, Service
+from channelstream.service.publishing import STEPS_AT_ONCE
 from channelstream.service.service import KEYED_AT_ONCE
 from channelstream.wire.channelstream import V07
 
@@ -61,7 +63,7 @@ async def sizes(node: Node, events: Sequence[Event]) -> list[int]:
         (deletion, [50, 50]),
         (private(1), [100]),
         (private(100), [4] * 25),
-        (private(USERS_AT_ONCE), [1] * 100),
+        (private(USERS_AT_ONCE), [2] * 50),
         (private(USERS_AT_ONCE + 1), [1] * 200),
     ],
 )
@@ -286,5 +288,32 @@ def test_a_long_list_of_bodies_becomes_events_in_several_turns(monkeypatch: pyte
         answers = await publishing
         assert isinstance(answers, list)
         assert [bytes(answer["message"]) for answer in answers] == [b"%d" % number for number in range(100)]
+
+    asyncio.run(life())
+
+
+def test_few_steps_of_an_event_wait_for_the_engine(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several at a time, and all of them have ended when the call fails."""
+    monkeypatch.setattr(user_groups, "USERS_AT_ONCE", 1)
+
+    async def life() -> None:
+        await node.start()
+        answered, waiting, most, ended = asyncio.Event(), 0, 0, 0
+
+        async def publish(_: Sequence[Event]) -> list[Accepted]:
+            nonlocal waiting, most, ended
+            waiting, number = waiting + 1, waiting
+            most = max(most, waiting - ended)
+            if number == STEPS_AT_ONCE - 1:
+                answered.set()
+            await answered.wait()
+            ended += 1
+            raise Unavailable("The engine is out of reach.")
+
+        node._engine.publish = publish  # type: ignore[method-assign]
+        with pytest.raises(Unavailable):
+            await node._publishing.publish([to(CROWD)])
+        assert (waiting, ended, most) == (STEPS_AT_ONCE, STEPS_AT_ONCE, STEPS_AT_ONCE)
+        await node._engine.close()
 
     asyncio.run(life())

@@ -1,6 +1,7 @@
 """Publishes events in their order: a long list in several event loop turns, an event for very many users in steps."""
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
@@ -21,6 +22,8 @@ CHANGE_COST = 400
 """The same of an edit or a deletion, which replaces entries of logs and histories."""
 PRIVATE_COST = 50
 """Cost of a recipient with a log of its own, that of its private messages."""
+STEPS_AT_ONCE = 4
+"""Steps of one event that may wait for the engine: a commit of the disk, or a call of Redis, serves several."""
 
 
 class Publishing:
@@ -61,10 +64,17 @@ class Publishing:
 
     async def _in_steps(self, event: Event) -> Accepted:
         """Publish a private event for very many users, for some of them in each loop turn."""
-        accepted = list[Accepted]()
-        async for part in self._log.divide(event):
-            accepted += await self._log.publish([part])
-            await asyncio.sleep(0)
+        accepted, running = list[Accepted](), deque[asyncio.Task[list[Accepted]]]()
+        try:
+            async for part in self._log.divide(event):
+                running.append(asyncio.create_task(self._log.publish([part])))
+                await asyncio.sleep(0)  # It is accepted in this turn, and perhaps written in a later one.
+                if len(running) == STEPS_AT_ONCE:
+                    accepted += await running.popleft()
+            while running:
+                accepted += await running.popleft()
+        finally:
+            await asyncio.gather(*running, return_exceptions=True)
         return _whole(event, accepted)
 
     async def _in_parts(self, events: Iterable[Event]) -> list[Accepted]:
