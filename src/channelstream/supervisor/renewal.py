@@ -17,7 +17,6 @@ from typing import Self
 import msgspec
 from msgspec import Struct
 
-from channelstream import __version__
 from channelstream.supervisor.slot import WorkerSlot
 from channelstream.upgrade.line import Line
 from channelstream.upgrade.messages import Report
@@ -105,7 +104,7 @@ def summed(reports: list[Report]) -> Report:
             tally[kind] = tally.get(kind, 0) + count
     first = reports[0]
     paused_s = max(report.paused_s for report in reports)
-    return Report(__version__, first.version, os.getpid(), tally, paused_s)
+    return Report(first.old_version, first.version, os.getpid(), tally, paused_s)
 
 
 def adopt_orphans() -> None:
