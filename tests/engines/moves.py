@@ -1,13 +1,17 @@
 """Moves of an engine between two processes, for `tests/engines/conformance/moving.py`."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from tests.engines.conformance.lab import Lab, MovedClock, Settle, Setup
 
 from channelstream.core.position import ReadRange
 from channelstream.engines.base import Engine
 from channelstream.engines.members import RestoredConnection
+
+
+async def nothing() -> None:
+    """Nothing happens."""
 
 
 class OtherClock(MovedClock):
@@ -36,20 +40,30 @@ class Processes:
         self.lab = Lab(runner, make(self._setup), self._setup, settle)
         self._left: list[Engine] = []
 
-    async def _state(self) -> list[bytes]:
-        return [record async for record in self.lab.engine.hand_over()]
+    async def _state(self, meanwhile: Callable[[], Awaitable[None]]) -> list[bytes]:
+        copied = [record async for record in self.lab.engine.copy()]
+        await meanwhile()
+        await self._settle(self.lab.engine)
+        return copied + [record async for record in self.lab.engine.hand_over()]
 
-    def move(self) -> Lab:
-        former, state = self.lab, self._runner.run(self._state())
+    def move(self, meanwhile: Callable[[], Awaitable[None]] = nothing) -> Lab:
+        """Move to the next process.
+
+        Args:
+            meanwhile: what happens after the logs are copied.
+        """
+        former, state = self.lab, self._runner.run(self._state(meanwhile))
         setup = Setup(OtherClock(former.clock))
         engine = self._make(setup)
-        engine.take_over(state, self._connections())
+        for record in state:
+            engine.receive(record)
+        engine.take_over(self._connections())
         self._left.append(former.engine)
         self.lab = Lab(self._runner, engine, setup, self._settle)
         return self.lab
 
     def stay(self) -> Lab:
-        self._runner.run(self._state())
+        self._runner.run(self._state(nothing))
         self._runner.run(self.lab.engine.proceed())
         return self.lab
 

@@ -13,6 +13,10 @@ from tests.engines.moves import Processes
 from tests.engines.test_sqlite import sqlite_engine
 from tests.engines.test_sqlite_connections import flush, killed
 
+from channelstream.core.position import ReadRange
+from channelstream.engines.members import RestoredConnection
+from channelstream.engines.sqlite import SqliteEngine
+
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
@@ -50,8 +54,10 @@ def test_what_the_other_process_has_written_does_not_count(tmp_path: Path) -> No
         await engine.connect(ANN, EMPTY)
         await engine.join(ANN, {"a": {}})
         await engine.publish([message("m1")])
-        state = [record async for record in engine.hand_over()]
-        other.take_over(state, ())
+        for source in (engine.copy(), engine.hand_over()):
+            async for record in source:
+                other.receive(record)
+        other.take_over(())
         await other.start(Recorder())
         await other.publish([message(f"stray {number}") for number in range(3)])
         await killed(other)
@@ -64,3 +70,37 @@ def test_what_the_other_process_has_written_does_not_count(tmp_path: Path) -> No
         await last.close()
 
     asyncio.run(life())
+
+
+def test_what_a_history_shows_is_in_the_file_after_a_move(tmp_path: Path) -> None:
+    """The other process had not written it apart from the event, which the log drops later."""
+    path = tmp_path / "state.db"
+
+    async def life() -> None:
+        engine, other, last = (sqlite_engine(path, Setup(), number * 1_000_000) for number in (1, 2, 3))
+        await engine.start(Recorder())
+        await engine.connect(ANN, EMPTY)
+        await engine.join(ANN, {"a": {"store_history": True, "log_events": 1}})
+        await engine.publish([message("m1")])
+        await moved(engine, other)
+        await other.publish([message("m2"), message("m3")])
+        await other.collect()
+        await other.flush()
+        await killed(other)
+        await last.start(Recorder())
+        [channel] = await last.channels(["a"])
+        assert [entry.event.uuid for entry in channel.history.entries] == ["m1", "m2", "m3"]
+        await last.close()
+
+    asyncio.run(life())
+
+
+async def moved(engine: SqliteEngine, other: SqliteEngine) -> None:
+    """Start another engine with the state of one that has the connection of ann in a channel."""
+    for source in (engine.copy(), engine.hand_over()):
+        async for record in source:
+            other.receive(record)
+    everything = ReadRange.of(0)
+    other.take_over([RestoredConnection(ANN, {"a": everything}, everything, (0,))])
+    await other.start(Recorder())
+    await engine.close()

@@ -38,6 +38,7 @@ class Stage:
     Attributes:
         server: the one that serves now.
         old: those that do not serve any more.
+        after_copy: what happens while a server still serves, and its logs are copied.
         while_frozen: what clients do while a server holds everything.
     """
 
@@ -46,6 +47,7 @@ class Stage:
     server: Server
     old: list[Server] = field(default_factory=list)
     wires: list[Wire] = field(default_factory=list)
+    after_copy: Callable[[], Awaitable[None]] = field(default_factory=lambda: nothing)
     while_frozen: Callable[[], Awaitable[None]] = field(default_factory=lambda: nothing)
 
     async def calls(self) -> CallWire:
@@ -91,6 +93,8 @@ class Stage:
     async def _handed_over(self) -> tuple[Giver, Taker, Server]:
         giver, server = self.giver(), self.new()
         taker = Taker(server.parts)
+        await over_a_line(giver.copy(), taker)
+        await self.after_copy()
         await giver.freeze()
         await self.while_frozen()
         await over_a_line(giver.parts(), taker)

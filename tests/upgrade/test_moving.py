@@ -12,11 +12,13 @@ import pytest
 from tests.e2e.wire import open_wire
 from tests.redis_server import RedisServer
 from tests.transports.in_process import UPGRADE
-from tests.upgrade.stage import Stage, end, items, of, over_a_line, play, post, texts
+from tests.upgrade.stage import Stage, items, of, over_a_line, play, post, texts
 from tests.waiting import soon
 from websockets.asyncio.client import connect
 
+from channelstream.engines.base import Receiver
 from channelstream.errors import CannotHandOver, CloseCode
+from channelstream.server import Server
 from channelstream.upgrade.taker import Taker
 from channelstream.wire.websocket import close_frame
 
@@ -256,6 +258,32 @@ def test_a_connection_waits_as_long_as_before() -> None:
     play(scenario)
 
 
+def test_connections_are_there_before_the_engine_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine of many nodes unregisters, when it starts, what its node does not have."""
+    counts: list[int] = []
+
+    async def scenario(stage: Stage) -> None:
+        await stage.register("ann", "a")
+        node_of_new = stage.new
+
+        def new(**more: Any) -> Server:
+            server = node_of_new(**more)
+            start = server.node._engine.start
+
+            async def counted(receiver: Receiver) -> None:
+                counts.append(len(server.node.hub.connections))
+                await start(receiver)
+
+            monkeypatch.setattr(server.node._engine, "start", counted)
+            return server
+
+        monkeypatch.setattr(stage, "new", new)
+        await stage.upgrade()
+
+    play(scenario)
+    assert counts == [1]
+
+
 def test_the_path_of_a_unix_socket_moves(tmp_path: Path) -> None:
     """The old process leaves it, and the new one removes it at its end."""
     path = tmp_path / "s.sock"
@@ -279,12 +307,8 @@ def test_another_engine_is_refused(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.call("/info", {})
         held, other = stage.giver(), stage.new(engine=f"sqlite:///{tmp_path}/other.db")
-        await held.freeze()
-        taker = Taker(other.parts)
-        await over_a_line(held.parts(), taker)
         with pytest.raises(CannotHandOver, match="another engine"):
-            await taker.prepared()
-        end(taker)
+            await over_a_line(held.copy(), Taker(other.parts))
         await held.thaw()
 
     play(scenario)

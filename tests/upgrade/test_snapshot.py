@@ -17,15 +17,14 @@ from channelstream.core.user import UserUpdate
 from channelstream.engines.members import Member
 from channelstream.engines.redis.moved_shard import MovedShard
 from channelstream.engines.redis.moving import MovedNode
-from channelstream.errors import CannotHandOver
 from channelstream.service.moving import encode_moved, moved, read_moved
 from channelstream.transports.moving import StreamKind, StreamRecord
 from channelstream.upgrade import snapshot
 from channelstream.upgrade.snapshot import (
     SNAPSHOT_VERSION,
+    Records,
     cut,
     encode,
-    joined,
     read_streams,
     with_descriptors,
 )
@@ -82,23 +81,25 @@ def test_states_golden() -> None:
         await engine.connect(Member("c1", "ann", SEED), UserUpdate({"age": 7}, {}, ["age"]))
         await engine.join(Member("c1", "ann", SEED), {"a": {"store_history": True}})
         await engine.publish([message("m1"), edit("m1"), private("p1", "ann")])
-        return [msgspec.msgpack.decode(record) for record in await all_of(engine.hand_over())]
+        copied, rest = await all_of(engine.copy()), await all_of(engine.hand_over())
+        return [msgspec.msgpack.decode(record) for record in copied + rest]
 
-    meta, channels, users, events, history = asyncio.run(state())
-    assert meta == ["meta", [["epoch", "first"], ["seq", 4]]]
+    begin, events, private_events, meta, channels, users, history = asyncio.run(state())
+    assert begin == ["meta", [["epoch", "first"], ["at", 50.0]]]
+    assert meta == ["meta", [["seq", 4]]]
     [[name, _, settings, *floors]] = channels[1]
     assert (channels[0], name, floors) == ("channels", "a", [0, 1, None])
     assert b'"store_history":true' in settings
     assert users == ["users", [["ann", "id0", b'{"age":7}', b'["age"]', 0, None]]]
-    assert events[0] == "events"
-    assert [row[:5] for row in events[1]] == [
-        [1, 1_700_000_000.0, "a", None, "presence"],
-        [2, 1_700_000_000.0, "a", None, "message"],
-        [3, 1_700_000_000.0, "a", None, "edit"],
-        [4, 1_700_000_000.0, None, "ann", "message"],
+    assert (events[0], private_events[0]) == ("events", "events")
+    assert [row[:5] for row in events[1] + private_events[1]] == [
+        [1, 50.0, "a", None, "presence"],
+        [2, 50.0, "a", None, "message"],
+        [3, 50.0, "a", None, "edit"],
+        [4, 50.0, None, "ann", "message"],
     ]
     assert history[0] == "history"
-    assert [row[:5] for row in history[1]] == [["a", "m1", 2, 1_700_000_000.0, "message"]]
+    assert [row[:5] for row in history[1]] == [["a", "m1", 2, 50.0, "message"]]
 
 
 def test_nodes_golden() -> None:
@@ -119,13 +120,20 @@ def test_records_of_any_length_are_joined_again(records: list[bytes], part_bytes
         patch.setattr(snapshot, "PART_BYTES", part_bytes)
         parts = asyncio.run(all_of(cut("state", each(records))))
     assert all(len(part.body) <= part_bytes for part in parts)
-    assert list(joined([part.body for part in parts])) == records
+    taken = Records()
+    assert [record for part in parts for record in taken.take(part.body)] == records
+    assert taken.is_whole
 
 
-def test_an_incomplete_record_is_refused() -> None:
+def test_an_incomplete_record_is_noticed() -> None:
+    """Also that nothing was taken."""
     [part] = asyncio.run(all_of(cut("state", each([b"whole", b"half"]))))
-    with pytest.raises(CannotHandOver, match="missing"):
-        list(joined([part.body[:-1]]))
+    taken = Records()
+    assert not taken.is_whole
+    assert taken.take(part.body[:-1]) == [b"whole"]
+    assert not taken.is_whole
+    assert taken.take(part.body[-1:]) == [b"half"]
+    assert taken.is_whole
 
 
 def test_descriptors_stay_with_their_records() -> None:

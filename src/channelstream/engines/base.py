@@ -256,8 +256,11 @@ class Engine(EventLog, Directory, Protocol):
     def is_settled(self) -> bool:
         """Whether nothing is in progress that changes the state."""
 
+    def copy(self) -> AsyncIterator[bytes]:
+        """Yield what of the state hardly changes, for `receive` in another process; all calls are served meanwhile."""
+
     def hand_over(self) -> AsyncIterator[bytes]:
-        """Yield the state, for `take_over` in another process; call it while the engine is settled.
+        """Yield the rest of the state, after `copy`; call it while the engine is settled.
 
         The connections are not a part of it. Afterwards the engine serves no call until `proceed`.
 
@@ -266,11 +269,18 @@ class Engine(EventLog, Directory, Protocol):
         """
 
     async def proceed(self) -> None:
-        """Serve again after `hand_over`: the other process has not taken over, and has ended."""
+        """Serve again after `copy` or `hand_over`: the other process has not taken over, and has ended."""
 
-    def take_over(self, state: Sequence[bytes], connections: Sequence[RestoredConnection]) -> None:
-        """Begin with the state of another process; `start` is called next.
+    def receive(self, record: bytes) -> None:
+        """Take a record of `copy`, or of `hand_over`, of the engine of another process.
 
         Raises:
-            CannotHandOver: the state is not that of an engine of this kind.
+            CannotHandOver: it is not that of an engine of this kind.
+        """
+
+    def take_over(self, connections: Sequence[RestoredConnection]) -> None:
+        """Begin with all that was received, and with these connections; `start` is called next.
+
+        Raises:
+            CannotHandOver: it is not complete, or not the state of this engine.
         """

@@ -11,7 +11,7 @@ turns: joining, leaving and configuring very many channels, announcing a state t
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from channelstream.core.channel import Channel
 from channelstream.core.events import Event
@@ -19,12 +19,15 @@ from channelstream.core.log import Accepted, Replay
 from channelstream.core.position import Position
 from channelstream.core.registry import Registry
 from channelstream.core.user import User, UserChange, UserUpdate
-from channelstream.engines.base import Clock, Receiver
+from channelstream.engines.base import OTHER_ENGINE, Clock, Receiver
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.errors import CannotHandOver
 from channelstream.slices import Slices, to_its_end, turn_for
+
+if TYPE_CHECKING:
+    from channelstream.engines.moved_state import IncomingState, OutgoingState
 
 
 class MemoryEngine:
@@ -44,6 +47,8 @@ class MemoryEngine:
         self._lifetimes = lifetimes
         self._log = self._begin_at(Position.single(epoch, 0))
         self._restored: Sequence[RestoredConnection] = ()
+        self._outgoing: OutgoingState | None = None
+        self._incoming: IncomingState | None = None
         self._receiver: Receiver
 
     def _begin_at(self, begin: Position) -> LocalLog:
@@ -196,22 +201,31 @@ class MemoryEngine:
     def is_settled(self) -> bool:
         return not self._log.is_announcing
 
-    def hand_over(self) -> AsyncIterator[bytes]:
-        from channelstream.engines.moved_state import state_of
+    def copy(self) -> AsyncIterator[bytes]:
+        from channelstream.engines.moved_state import OutgoingState
 
-        return state_of(self.registry, self.position, self._clock)
+        self._outgoing = OutgoingState(self.registry, self._clock)
+        return self._outgoing.copy(self.position.epochs[0])
+
+    def hand_over(self) -> AsyncIterator[bytes]:
+        outgoing, self._outgoing = self._outgoing, None
+        assert outgoing is not None  # noqa: S101 - `copy` is called before
+        return outgoing.rest(self._log.committed)
 
     async def proceed(self) -> None:
-        """Do nothing: the state is still here."""
+        """Forget what was copied: the state is still here."""
+        self._outgoing = None
 
-    def take_over(self, state: Sequence[bytes], connections: Sequence[RestoredConnection]) -> None:
-        from channelstream.engines.moved_state import stored_of
-        from channelstream.engines.sqlite_restore import Restore, Unreadable
+    def receive(self, record: bytes) -> None:
+        from channelstream.engines.moved_state import IncomingState
 
-        stored = stored_of(state, connections)
-        try:
-            restore = Restore(stored, self.registry, self._clock)
-        except Unreadable as error:
-            raise CannotHandOver(f"the state has {error}") from error
-        self._log = self._begin_at(Position.single(stored.meta["epoch"], restore.offset))
+        self._incoming = self._incoming or IncomingState(self._clock)
+        self._incoming.add(record)
+
+    def take_over(self, connections: Sequence[RestoredConnection]) -> None:
+        incoming, self._incoming = self._incoming, None
+        if incoming is None:
+            raise CannotHandOver(OTHER_ENGINE)
+        restore, epoch = incoming.restored(self.registry, connections)
+        self._log = self._begin_at(Position.single(epoch, restore.offset))
         self._restored = connections

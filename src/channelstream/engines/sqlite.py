@@ -32,6 +32,7 @@ from channelstream.engines.cluster import SingleNode
 from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.members import Leaving, Member, RestoredConnection, ToJoin, in_groups
+from channelstream.engines.moved_state import IncomingState, OutgoingState
 from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_erasing import Erasing
 from channelstream.engines.sqlite_file import SqliteFile
@@ -96,7 +97,9 @@ class SqliteEngine:
         self._clock_offset_s = 0.0
         self._trimming = False
         self._has_left = False
-        self._is_taking_over = False
+        self._outgoing: OutgoingState | None = None
+        self._incoming: IncomingState | None = None
+        self._taken_over: tuple[Restore, str] | None = None
 
     @property
     def position(self) -> Position:
@@ -121,7 +124,7 @@ class SqliteEngine:
         async with AsyncExitStack() as refused:
             refused.push_async_callback(self._release)
             restore = await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
-            self._restored = restore.connections
+            self._restored = restore.connections if self._taken_over is None else self._restored
             self._commits = GroupCommit(self, self._thread)
             self._users = UserChanges(self.registry, self._clock, self._log, self._commits, self._unwritten)
             refused.push_async_callback(self._commits.close)
@@ -139,16 +142,23 @@ class SqliteEngine:
         self._erasing = Erasing(self._file, self._clock)
 
     def _open(self) -> Restore:
-        """Open the file and restore its contents."""
+        """Open the file and restore its contents; from the state of another process if there is one."""
         self._open_file()
-        if not self._is_taking_over:
+        if self._taken_over is not None:
+            restore, epoch = self._taken_over
+        else:
             self._file.rebuild()
-        stored = self._file.read()
-        restore = restore_from(stored, self.registry, self._clock, self._path)
+            stored = self._file.read()
+            restore, epoch = (
+                restore_from(stored, self.registry, self._clock, self._path),
+                stored.meta["epoch"],
+            )
         self._clock_offset_s = restore.clock_offset_s
-        begin = Position.single(stored.meta["epoch"], restore.offset)
+        begin = Position.single(epoch, restore.offset)
         self._log = LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)
         self._upkeep = Upkeep(self.registry, self._clock, restore.clock_offset_s)
+        if self._taken_over is not None:
+            self._upkeep.track_all()
         return restore
 
     async def _release(self) -> None:
@@ -183,8 +193,16 @@ class SqliteEngine:
     def is_settled(self) -> bool:
         return not (self._commits.is_writing or self._log.is_announcing)
 
+    async def copy(self) -> AsyncIterator[bytes]:
+        yield self._address
+        self._outgoing = OutgoingState(self.registry, self._clock, self._clock_offset_s)
+        async for record in self._outgoing.copy(self.position.epochs[0]):
+            yield record
+
     async def hand_over(self) -> AsyncIterator[bytes]:
-        """Close the file, which has the state."""
+        """Yield the rest of the state, and close the file: the other process does not have to read it."""
+        outgoing, self._outgoing = self._outgoing, None
+        assert outgoing is not None  # noqa: S101 - `copy` is called before
         try:
             await self._commits.flush()
         except Unavailable as error:
@@ -192,9 +210,11 @@ class SqliteEngine:
         self._file.is_rewritten_later = True
         await asyncio.get_running_loop().run_in_executor(self._thread, self._opened.close)
         self._has_left = True
-        yield self._address
+        async for record in outgoing.rest(self._log.committed):
+            yield record
 
     async def proceed(self) -> None:
+        self._outgoing = None
         if self._has_left:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._open_again)
             self._has_left = False
@@ -204,11 +224,20 @@ class SqliteEngine:
         self._open_file()
         self._file.write([(DROP_LATER, [(self._log.committed,)])])
 
-    def take_over(self, state: Sequence[bytes], connections: Sequence[RestoredConnection]) -> None:
-        """Take over the file: it has the connections, too."""
-        if list(state) != [self._address]:
+    def receive(self, record: bytes) -> None:
+        if self._incoming is not None:
+            self._incoming.add(record)
+        elif record == self._address:
+            self._incoming = IncomingState(self._clock)
+        else:
             raise CannotHandOver(OTHER_ENGINE)
-        self._is_taking_over = True
+
+    def take_over(self, connections: Sequence[RestoredConnection]) -> None:
+        if self._incoming is None:
+            raise CannotHandOver(OTHER_ENGINE)
+        self._taken_over = self._incoming.restored(self.registry, connections)
+        self._restored = connections
+        self._incoming = None
 
     @property
     def _address(self) -> bytes:

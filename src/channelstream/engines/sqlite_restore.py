@@ -9,7 +9,7 @@ time; if it is set forward, the difference counts as idle time.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -74,6 +74,18 @@ def _user(row: Row) -> tuple[_UserRow, State, list[str]]:
     return columns, _state(columns[2]), _names(columns[3])
 
 
+class Moved(NamedTuple):
+    """What another process has sent of its state, apart from its rows. All histories are rows.
+
+    Attributes:
+        entries: the events, by offset.
+        clock_offset_s: as in `Restore`.
+    """
+
+    entries: Mapping[int, Entry]
+    clock_offset_s: float
+
+
 class Restore:
     """Fills an empty registry.
 
@@ -84,8 +96,11 @@ class Restore:
         left: the rows of the members of the last run that have none of these connections.
     """
 
-    def __init__(self, stored: Stored, registry: Registry, clock: Clock) -> None:
+    def __init__(self, stored: Stored, registry: Registry, clock: Clock, moved: Moved | None = None) -> None:
         """Fill the registry.
+
+        Args:
+            moved: what is read already, if another process moves the state to this one.
 
         Raises:
             Unreadable: a row is damaged, or a newer version has written it.
@@ -96,7 +111,9 @@ class Restore:
         self._epoch = stored.meta["epoch"]
         with _reading("a last offset or time"):
             self.offset, last_s = _marks(stored)
-        self.clock_offset_s = max(clock.wall(), last_s) - clock.steady()
+        self.clock_offset_s = (
+            max(clock.wall(), last_s) - clock.steady() if moved is None else moved.clock_offset_s
+        )
         for row in stored.channels:
             with _reading(f"settings of the channel {row[0]!r}"):
                 channel_row, patch = _channel(row)
@@ -108,7 +125,10 @@ class Restore:
         with _reading("an event"):
             shown = {row[2]: self._entry(row[2], row[3], row[4:]) for row in stored.history}
             written = {row[0]: self._entry(row[0], row[1], row[4:]) for row in stored.events}
-        self._add_entries(shown, written)
+        if moved is None:
+            self._add_entries(shown, written)
+        else:
+            self._add_moved(shown, moved.entries)
         with _reading("a connection"):
             ranges = read_subscriptions(stored.subscriptions)
             connections = read_connections(stored.connections)
@@ -159,6 +179,17 @@ class Restore:
         """Add histories and events in the order of the log; a row of a history is newer than the event with its offset."""
         for offset in sorted(shown.keys() | written.keys()):
             self._add(written.get(offset), shown.get(offset))
+
+    def _add_moved(self, shown: Mapping[int, Entry], moved: Mapping[int, Entry]) -> None:
+        """Add the entries of logs and histories as they were, without what they supersede."""
+        for offset in sorted(moved):
+            entry = moved[offset]
+            for log in self._registry.logs_of(entry.event):
+                if offset > log.floor:
+                    log.append(entry)
+        for offset in sorted(shown):
+            event = shown[offset].event
+            self._registry.channels[str(event.channel)].history.append(shown[offset])
 
     def _entry(self, offset: int, at: float, event: Row) -> Entry:
         return Entry(offset, f"{self._epoch}-{offset}", at - self.clock_offset_s, read_event(*event))

@@ -92,6 +92,12 @@ class Upkeep:
         else:
             self._orphans.append((entry.offset,))
 
+    def track_all(self) -> None:
+        """Record everything that is shown: what another process has written to the file and not trimmed is not known."""
+        for channel in self._registry.channels.values():
+            self._changed[channel.name] = {entry.event.uuid for entry in channel.history.entries}
+        self._receivers = {user.name: None for user in self._registry.users.values() if user.log.floor}
+
     def forget(self, channels: Iterable[str]) -> None:
         """Forget channels that no longer exist."""
         for name in channels:

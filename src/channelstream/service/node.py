@@ -116,8 +116,12 @@ class Node:
         for connection in self.hub.connections.values():
             yield encode_moved(moved(connection, now_s))
 
+    def copied_state(self) -> AsyncIterator[bytes]:
+        """Yield what of the state of the engine hardly changes, for `receive`, while everything is served."""
+        return self._engine.copy()
+
     def moved_state(self) -> AsyncIterator[bytes]:
-        """Yield the state of the engine, for `take`; afterwards it serves no call until `proceed`.
+        """Yield the rest of the state of the engine, for `receive`; afterwards it serves no call until `proceed`.
 
         Raises:
             CannotHandOver: the engine cannot move.
@@ -125,11 +129,19 @@ class Node:
         return self._engine.hand_over()
 
     async def proceed(self) -> None:
-        """Serve again after `moved_state`, of which nothing came."""
+        """Serve again after `copied_state` or `moved_state`, of which nothing came."""
         await self._engine.proceed()
 
-    async def take(self, state: Sequence[bytes], connections: Iterable[bytes]) -> None:
-        """Start with the state and the connections of another process, in place of `start`.
+    def receive(self, record: bytes) -> None:
+        """Take a record of the state of another process.
+
+        Raises:
+            CannotHandOver: it is that of another engine.
+        """
+        self._engine.receive(record)
+
+    async def take(self, connections: Iterable[bytes]) -> None:
+        """Start with the received state and the connections of another process, in place of `start`.
 
         Raises:
             ConfigError, CannotHandOver: the state cannot be used.
@@ -138,7 +150,7 @@ class Node:
             found, left_s = read_moved(connections)
         except ValueError as error:
             raise CannotHandOver("a connection cannot be read") from error
-        self._engine.take_over(state, found)
+        self._engine.take_over(found)
         # First: an engine of many nodes registers the connections that this node has, and unregisters all others.
         await self._local.restore(found)
         self._local.wait_for_streams(left_s)

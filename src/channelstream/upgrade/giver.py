@@ -139,6 +139,10 @@ class Giver:
 
     # -- handing over
 
+    def copy(self) -> AsyncIterator[Part]:
+        """Yield the parts of the logs, before `freeze`: the pause does not grow with them."""
+        return cut(STATE, self._parts.node.copied_state())
+
     async def parts(self) -> AsyncIterator[Part]:
         """Yield all of it; the descriptors stay open here.
 
@@ -188,10 +192,10 @@ class Giver:
     async def thaw(self) -> None:
         """Serve as before; the other process has ended."""
         parts, held = self._parts, self._held
+        await parts.node.proceed()
         if held is None:
             return
         self._held = None
-        await parts.node.proceed()
         parts.streams.is_held = False
 
         def proceed(stream: MovableStream) -> None:

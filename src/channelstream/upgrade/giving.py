@@ -38,6 +38,9 @@ class Giver(Protocol):
     @property
     def tally(self) -> Mapping[str, int]: ...
 
+    def copy(self) -> AsyncIterator[Part]:
+        """Yield what hardly changes, while everything is served."""
+
     async def freeze(self) -> None:
         """Begin no work, and finish what is in progress.
 
@@ -49,7 +52,7 @@ class Giver(Protocol):
         """Yield the state and the descriptors, which stay open here."""
 
     async def thaw(self) -> None:
-        """Go on, wherever `freeze` or `parts` have stopped."""
+        """Go on, wherever `copy`, `freeze` or `parts` have stopped."""
 
     async def release(self) -> None:
         """Close what is handed over, so that the other process has it alone."""
@@ -103,8 +106,8 @@ class HandOver:
         self._on_commit = on_commit
         self._limits = limits
         self._clock = clock
-        self._frozen_at_s: float | None = None
         self.has_committed = False
+        self._has_begun = False
 
     async def run(self, snapshot: int, terms: Part) -> Report:
         """Hand everything over.
@@ -119,7 +122,9 @@ class HandOver:
         try:
             async with within(self._limits.start_s, "the new process has not started"):
                 hello = await self._introduced(snapshot, terms)
-            self._frozen_at_s = frozen_at_s = self._clock()
+                self._has_begun = True
+                await self._send_all(self._giver.copy())
+            frozen_at_s = self._clock()
             async with within(self._limits.frozen_s, "the new process has not taken the state over"):
                 await self._send_state()
         except BaseException as error:
@@ -142,10 +147,13 @@ class HandOver:
 
     async def _send_state(self) -> None:
         await self._giver.freeze()
-        async for part in self._giver.parts():
-            await self._line.send(part)
+        await self._send_all(self._giver.parts())
         await self._line.send(Part(END))
         await self._next(READY)
+
+    async def _send_all(self, parts: AsyncIterator[Part]) -> None:
+        async for part in parts:
+            await self._line.send(part)
 
     async def _commit(self) -> None:
         """Let the new process begin. It does so as well if this one ends now.
@@ -168,7 +176,7 @@ class HandOver:
         """
         has_ended = isinstance(error, PeerEnded)
         ending = await self._successor.end(ENDING_S if has_ended else 0.0)
-        if self._frozen_at_s is not None:
+        if self._has_begun:
             await self._giver.thaw()
         if has_ended:
             raise CannotHandOver(f"the new process has ended ({ending}); the log has its reason") from error

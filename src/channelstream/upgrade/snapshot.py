@@ -6,17 +6,16 @@
 | `streams` | a list of `StreamRecord` | one for each |
 | `http` | a list of the bytes received on each connection | one for each |
 | `connections` | records of `service.moving`, cut where a part is full | |
-| `state` | records of the engine, likewise | |
+| `state` | records of the engine, likewise; those of its logs come before everything else | |
 
 All bodies are MessagePack but those of the last two, which are parts of one text each: a length of four bytes before each
 record.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 import msgspec
 
-from channelstream.errors import CannotHandOver
 from channelstream.transports.moving import StreamRecord
 from channelstream.upgrade.line import MAX_DESCRIPTORS, Part
 
@@ -66,17 +65,31 @@ async def cut(kind: str, records: AsyncIterator[bytes]) -> AsyncIterator[Part]:
     yield Part(kind, bytes(waiting))
 
 
-def joined(bodies: Sequence[bytes]) -> Iterator[bytes]:
-    """Yield the records of the parts that `cut` made.
+class Records:
+    """Takes the parts of `cut`, and gives the records of which all is here.
 
-    Raises:
-        CannotHandOver: the last one is not complete.
+    Attributes:
+        has_any: at least one part was taken.
     """
-    text = memoryview(b"".join(bodies))
-    at = 0
-    while at < len(text):
-        end = at + _LENGTH_BYTES + int.from_bytes(text[at : at + _LENGTH_BYTES])
-        if end > len(text):
-            raise CannotHandOver("a part of the snapshot is missing")
-        yield bytes(text[at + _LENGTH_BYTES : end])
-        at = end
+
+    def __init__(self) -> None:
+        self.has_any = False
+        self._waiting = b""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all records are whole; there may be none."""
+        return self.has_any and not self._waiting
+
+    def take(self, body: bytes) -> list[bytes]:
+        """Take the body of the next part, and return the records that are whole with it."""
+        self.has_any = True
+        text, at, found = self._waiting + body, 0, list[bytes]()
+        while (begin := at + _LENGTH_BYTES) <= len(text):
+            end = begin + int.from_bytes(text[at:begin])
+            if end > len(text):
+                break
+            found.append(text[begin:end])
+            at = end
+        self._waiting = text[at:]
+        return found

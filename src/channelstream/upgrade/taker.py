@@ -23,7 +23,7 @@ from channelstream.upgrade.snapshot import (
     MAX_BYTES,
     METRICS,
     STATE,
-    joined,
+    Records,
     read_flag,
     read_streams,
     read_texts,
@@ -43,7 +43,8 @@ class Taker:
         self._listening: dict[str, tuple[bool, list[socket.socket]]] = {}
         self._streams: list[tuple[int, StreamRecord]] = []
         self._http: list[tuple[int, bytes]] = []
-        self._texts: dict[str, list[bytes]] = {CONNECTIONS: [], STATE: []}
+        self._connections: list[bytes] = []
+        self._records = {CONNECTIONS: Records(), STATE: Records()}
         self._bytes = 0
 
     async def take(self, part: Part) -> None:
@@ -69,8 +70,11 @@ class Taker:
                 self._streams += zip(part.descriptors, read_streams(part.body), strict=True)
             case "http":
                 self._http += zip(part.descriptors, read_texts(part.body), strict=True)
-            case "connections" | "state":
-                self._texts[part.kind].append(part.body)
+            case "connections":
+                self._connections += self._records[part.kind].take(part.body)
+            case "state":
+                for record in self._records[part.kind].take(part.body):
+                    self._parts.node.receive(record)
             case _:
                 raise ValueError(part.kind)
 
@@ -80,10 +84,11 @@ class Taker:
         Raises:
             CannotHandOver, ConfigError: the state is not complete, or cannot be used.
         """
-        if self._listening.keys() != {LISTENING, METRICS} or not all(self._texts.values()):
+        are_whole = all(records.is_whole for records in self._records.values())
+        if self._listening.keys() != {LISTENING, METRICS} or not are_whole:
             raise CannotHandOver("a part of the snapshot is missing")
-        state = list(joined(self._texts.pop(STATE)))
-        await self._parts.node.take(state, joined(self._texts.pop(CONNECTIONS)))
+        await self._parts.node.take(self._connections)
+        self._connections.clear()
 
     async def begin(self) -> None:
         """Serve: accept, read and write."""

@@ -11,13 +11,15 @@ import pytest
 from tests.engines.conformance.lab import Lab, Setup, delete, edit, message, outcomes, private
 
 from channelstream.core.events import UsersLeft
-from channelstream.core.log import Replay
+from channelstream.core.log import PRIVATE, Replay
 from channelstream.core.user import UserUpdate
+from channelstream.engines.base import Engine
 from channelstream.engines.members import Leaving
 
 USERS_S = Setup().users_s
-Move = Callable[[], Lab]
-"""Hands the state of the present lab over to the next process, and returns that one's lab."""
+Move = Callable[..., Lab]
+"""Hands the state of the present lab over to the next process, and returns that one's lab; an argument is awaited when the
+logs are copied and the rest is not."""
 
 
 def form(replay: Replay) -> Any:
@@ -43,6 +45,44 @@ def test_it_reads_as_before(begun: Lab, move: Move) -> None:
     assert [
         form(lab.replay(user, a=at, b=at, private=at)) for user in ("ann", "bob") for at in range(20)
     ] == before
+
+
+def test_what_changes_while_it_moves_is_there(begun: Lab, move: Move) -> None:
+    """Also what is edited, deleted, dropped or forgotten after the logs were copied is nowhere as it was."""
+    engine, before = begun.engine, list[Any]()
+    begun.connect("ann", "a", "b", store_history=True, log_events=3)
+    begun.publish(*[message(f"m{number}{channel}", channel) for number in range(3) for channel in "ab"])
+    begun.publish(private("p1", "ann"), private("p2", "ann"))
+    ann, bob = begun.recorder.members["of-ann"][0], begun.connect("bob", "c", log_events=5)
+    del begun.recorder.members["of-bob"]
+    begun.recorder.members["of-ann"][1].add("d")
+
+    async def meanwhile() -> None:
+        await engine.publish([edit("m2a"), delete("m1a"), message("m9"), message("new", "b")])
+        await engine.publish([delete("p1", None, only=frozenset(("ann",)))])
+        await engine.disconnect(bob, ["c"])
+        await engine.configure({"b": {"store_history": False, "notify_presence": True}})
+        await engine.join(ann, {"d": {}})
+        before.append(await everything(engine))
+
+    lab = move(meanwhile)
+    assert [lab.run(everything(lab.engine))] == before
+    assert {user.name: user.connections for user in lab.users()} == {"ann": 1, "bob": 0}
+
+
+async def everything(engine: Engine) -> Any:
+    """Return all that can be read."""
+    names = ("a", "b", "d", PRIVATE)
+    replays = [form(await engine.replay("ann", dict.fromkeys(names, at), 100)) for at in range(20)]
+    channels = {
+        each.name: (
+            each.settings,
+            each.users,
+            [(entry.offset, entry.event) for entry in each.history.entries],
+        )
+        for each in await engine.channels(None)
+    }
+    return replays, channels, engine.position
 
 
 def test_its_offsets_go_on(begun: Lab, move: Move) -> None:

@@ -31,7 +31,7 @@ from channelstream.core.log import PRIVATE, Accepted, Replay
 from channelstream.core.position import Position, with_offset
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import User, UserChange, UserUpdate
-from channelstream.engines.base import Clock, Receiver
+from channelstream.engines.base import OTHER_ENGINE, Clock, Receiver
 from channelstream.engines.event_codec import UnreadableEvent
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Leaving, Member, RestoredConnection
@@ -51,7 +51,7 @@ from channelstream.engines.redis.shard_log import Logs
 from channelstream.engines.redis.shard_state import NodeContext, RedisSettings, ShardState, shard_label
 from channelstream.engines.redis.shards import Shards, gather_all
 from channelstream.engines.user_groups import by_users
-from channelstream.errors import ConfigError, Moved, Unavailable
+from channelstream.errors import CannotHandOver, ConfigError, Moved, Unavailable
 
 COLLECT_AT_ONCE = 100
 LEAVING_AT_ONCE = 64
@@ -171,6 +171,11 @@ class RedisEngine:
     def is_settled(self) -> bool:
         return True
 
+    async def copy(self) -> AsyncIterator[bytes]:
+        """Yield nothing: Redis has the logs."""
+        return
+        yield b""
+
     async def hand_over(self) -> AsyncIterator[bytes]:
         """Close the links: from then on the node is where the links are opened again."""
         self._has_left = True
@@ -193,9 +198,13 @@ class RedisEngine:
         for shard in self._shards:
             await self._restoring.suspect(shard)
 
-    def take_over(self, state: Sequence[bytes], connections: Sequence[RestoredConnection]) -> None:
-        moving.take_over(state, self._node, self._shards, self._ownership)
+    def receive(self, record: bytes) -> None:
+        moving.take_over(record, self._node, self._shards, self._ownership)
         self._is_taken_over = True
+
+    def take_over(self, connections: Sequence[RestoredConnection]) -> None:
+        if not self._is_taken_over:
+            raise CannotHandOver(OTHER_ENGINE)
 
     async def close(self) -> None:
         for lease_manager in self._lease_managers:

@@ -5,8 +5,6 @@ the log when the links are there again (`shard_recovery.py`), and registrations 
 While no link is there, another node that asks for one of its connections gets no answer, and its caller repeats the call.
 """
 
-from collections.abc import Sequence
-
 import msgspec
 from msgspec import Struct
 
@@ -37,14 +35,13 @@ def record_of(node: NodeContext, shards: Shards, ownership: Ownership) -> bytes:
     return msgspec.msgpack.encode(MovedNode(node.name, moved, registrations.masks()))
 
 
-def take_over(records: Sequence[bytes], node: NodeContext, shards: Shards, ownership: Ownership) -> None:
+def take_over(record: bytes, node: NodeContext, shards: Shards, ownership: Ownership) -> None:
     """Become the node of a record.
 
     Raises:
         CannotHandOver: it is none of this engine, or has another number of shards.
     """
     try:
-        (record,) = records
         moved = msgspec.msgpack.decode(record, type=MovedNode)
         pairs = list(zip(shards, moved.shards, strict=True))
     except ValueError as error:
