@@ -5,8 +5,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tests.engines.conformance.lab import edit
 from tests.engines.test_sqlite import Runs, message
 from tests.engines.test_sqlite_compaction import reopened
+from tests.engines.test_sqlite_connections import killed
 from tests.simulation.loop import turns
 
 from channelstream import slices
@@ -201,6 +203,32 @@ def test_idle_users_and_channels_are_forgotten_in_short_turns(
         again = await reopened(runs, "killed.db")
         assert [each.name for each in await again.channels(None)] == CHANNELS[:1]
         await again.close()
+        await engine.close()
+
+    asyncio.run(life())
+
+
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_a_history_survives_two_kills(runs: Runs, is_edited: bool) -> None:
+    """A message that the log drops after the first one: its event leaves the file when the history has a row of it."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.configure({"a": SHORT_LOG})
+        await engine.publish([message("m1"), *([edit("m1")] if is_edited else [])])
+        await killed(engine)
+        engine, _ = await runs.open()
+        await engine.publish([message("m2"), message("m3")])
+        await engine.collect()
+        await engine.flush()
+        await trimmed(engine)
+        await killed(engine)
+        engine, _ = await runs.open()
+        [channel] = await engine.channels(["a"])
+        assert [entry.event.uuid for entry in channel.history.entries] == ["m1", "m2", "m3"]
+        assert getattr(channel.history.entries[0].event, "payload", None) == (
+            b'"new"' if is_edited else b'"hi"'
+        )
         await engine.close()
 
     asyncio.run(life())

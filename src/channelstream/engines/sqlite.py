@@ -157,8 +157,7 @@ class SqliteEngine:
         begin = Position.single(epoch, restore.offset)
         self._log = LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)
         self._upkeep = Upkeep(self.registry, self._clock, restore.clock_offset_s)
-        if self._taken_over is not None:
-            self._upkeep.track_all()
+        self._upkeep.track_histories(restore.history_rows)
         return restore
 
     async def _release(self) -> None:

@@ -92,6 +92,7 @@ class Restore:
     Attributes:
         offset: the offset of the last event.
         clock_offset_s: seconds from the clock of the entries to that of the file.
+        history_rows: the entries of histories that have a row in the file.
         connections: those of the last run.
         left: the rows of the members of the last run that have none of these connections.
     """
@@ -125,6 +126,7 @@ class Restore:
         with _reading("an event"):
             shown = {row[2]: self._entry(row[2], row[3], row[4:]) for row in stored.history}
             written = {row[0]: self._entry(row[0], row[1], row[4:]) for row in stored.events}
+        self.history_rows = frozenset(shown.values() if moved is None else ())
         if moved is None:
             self._add_entries(shown, written)
         else:

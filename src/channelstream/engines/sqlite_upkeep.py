@@ -4,7 +4,7 @@ A message is written once, as an event. Only every few thousand events, for many
 written and old events are deleted. So most messages of a busy channel with a short history are never written twice.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from itertools import islice
 from math import ceil
 from typing import NamedTuple
@@ -92,11 +92,16 @@ class Upkeep:
         else:
             self._orphans.append((entry.offset,))
 
-    def track_all(self) -> None:
-        """Record everything that is shown: what another process has written to the file and not trimmed is not known."""
+    def track_histories(self, rows: Container[Entry]) -> None:
+        """Record the messages of histories that have no row: the last run, or another process, has not written them.
+
+        Args:
+            rows: the entries that have one.
+        """
         for channel in self._registry.channels.values():
-            self._changed[channel.name] = {entry.event.uuid for entry in channel.history.entries}
-        self._receivers = {user.name: None for user in self._registry.users.values() if user.log.floor}
+            uuids = {entry.event.uuid for entry in channel.history.entries if entry not in rows}
+            if uuids:
+                self._changed[channel.name] = uuids
 
     def forget(self, channels: Iterable[str]) -> None:
         """Forget channels that no longer exist."""
