@@ -151,9 +151,14 @@ def test_a_client_that_returns_to_a_cut_off_node_stays(
         wait_for_users(healthy, ["ann"])
         line.mend()
         poll = f"{cut_off.url}/listen?conn_id={conn_id}&since={moved[-1]['position']}"
-        while (answer := http.get(poll)).status_code == 503:
-            pass
-        assert answer.status_code == 200, answer.text
+        answers: list[httpx.Response] = []
+
+        def is_answered() -> bool:
+            answers.append(http.get(poll))
+            return answers[-1].status_code != 503
+
+        eventually(is_answered, "the node does not come back")
+        assert answers[-1].status_code == 200, answers[-1].text
 
 
 def wait_for_users(node: Any, users: list[str]) -> None:
