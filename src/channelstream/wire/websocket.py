@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from msgspec import Struct
-
 from channelstream.errors import CloseCode
 from channelstream.wire.frame_head import (
     CONTROL_BYTES,
@@ -22,6 +20,7 @@ from channelstream.wire.frame_head import (
     protocol_error,
     read_head,
 )
+from channelstream.wire.unfinished import Unfinished
 
 __all__ = [
     "PING",
@@ -116,21 +115,6 @@ class Close:
 
 
 Inbound = Data | Ping | Pong | Close
-
-
-class Unfinished(Struct, frozen=True, array_like=True):
-    """What a client has begun to send, for a reader in another process.
-
-    Attributes:
-        head: bytes of a frame whose head, or whose control payload, is not complete.
-        frame: opcode, FIN, RSV1, mask and remaining bytes of a data frame whose payload is not complete.
-        message: opcode and payload of a message whose frames are not complete, and whether it is compressed.
-    """
-
-    head: bytes
-    frame: tuple[int, bool, bool, bytes, int] | None
-    message: tuple[int, bytes, bool] | None
-
 
 Inflate = Callable[[bytearray, int], Iterable[bytes]]
 """Turns a compressed payload into pieces of at most so many bytes together, or raises FrameError."""

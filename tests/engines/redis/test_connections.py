@@ -186,7 +186,7 @@ def test_a_connection_that_failed_to_connect_is_removed_at_once(
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
-        for lease_manager in engine._lease_managers:
+        for lease_manager in engine._links.lease_managers:
             await lease_manager.stop()  # Which would find it, too.
         shard = engine._shards.at("ann")
         call = shard.client.call

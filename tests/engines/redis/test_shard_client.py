@@ -258,7 +258,7 @@ def test_a_full_redis_is_emptied_by_leaving(redis: RedisServer, with_nodes: Any)
             for member in members:
                 del recorder.members[member.conn_id]
                 await engine.disconnect(member, ["a"])
-            for lease_manager in engine._lease_managers:
+            for lease_manager in engine._links.lease_managers:
                 await lease_manager._shard.client.heartbeat(lease_ms=1000, label="", connections=1)
             await engine.collect()
             assert all(shard.is_linked for shard in engine._shards)

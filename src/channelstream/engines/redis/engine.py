@@ -17,7 +17,6 @@ A shard that is out of reach fails only the calls that need it.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
 from enum import Enum
 from heapq import merge
 from typing import Any
@@ -43,6 +42,7 @@ from channelstream.engines.redis.connections import Connections
 from channelstream.engines.redis.delivery import Delivery
 from channelstream.engines.redis.event_parts import next_events, parts_of
 from channelstream.engines.redis.lease_manager import LeaseManager
+from channelstream.engines.redis.links import Links
 from channelstream.engines.redis.ownership import Ownership
 from channelstream.engines.redis.registrar import Registrar
 from channelstream.engines.redis.restoring import Restoring
@@ -51,7 +51,7 @@ from channelstream.engines.redis.shard_log import Logs
 from channelstream.engines.redis.shard_state import NodeContext, RedisSettings, ShardState, shard_label
 from channelstream.engines.redis.shards import Shards, gather_all
 from channelstream.engines.user_groups import by_users
-from channelstream.errors import CannotHandOver, ConfigError, Moved, Unavailable
+from channelstream.errors import CannotHandOver, Moved, Unavailable
 
 COLLECT_AT_ONCE = 100
 LEAVING_AT_ONCE = 64
@@ -95,7 +95,7 @@ class RedisEngine:
         """
         self._lifetimes = lifetimes
         self._bounds = codec.write_bounds(limits)
-        self._is_taken_over = self._has_left = False
+        self._is_taken_over = False
         node = self._node = NodeContext(new_id(), label, len(addresses), settings, new_id, new_epoch, clock)
         states = [ShardState(index, shard_label(index, len(addresses))) for index in range(len(addresses))]
         ownership = self._ownership = Ownership(len(states))
@@ -106,12 +106,13 @@ class RedisEngine:
         ]
         self._shards = Shards(shards, self._delivery)
         registrar = Registrar(self._shards, ownership, node, self._delivery)
-        restoring = self._restoring = Restoring(self._shards, registrar, self._bounds)
+        restoring = Restoring(self._shards, registrar, self._bounds)
         self._connections = Connections(self._shards, registrar, self._bounds)
         self.cluster = RedisCluster(self._shards, registrar, Claims(self._shards, registrar), restoring)
-        self._lease_managers = [
+        lease_managers = [
             LeaseManager(registrar, restoring, shard, settings.lease_s) for shard in self._shards
         ]
+        self._links = Links(self._shards, restoring, lease_managers)
 
     @property
     def position(self) -> Position:
@@ -147,23 +148,10 @@ class RedisEngine:
 
     async def start(self, receiver: Receiver) -> None:
         self._delivery.receiver = receiver
-        if self._is_taken_over:
-            await self._suspect()
-        await self._establish()
-        for lease_manager in self._lease_managers:
-            lease_manager.start(after_gap=self._is_taken_over)
+        await self._links.open(after_gap=self._is_taken_over)
 
-    async def _establish(self) -> None:
-        async with AsyncExitStack() as refused:
-            refused.push_async_callback(self._close_shards)
-            try:
-                # The first shard refuses a wrong number of shards, before anything is written to the others.
-                first, *others = self._shards
-                await first.establish()
-                await gather_all(shard.establish() for shard in others)
-            except Unavailable as error:
-                raise ConfigError(f"engine: {error.message}") from error
-            refused.pop_all()
+    async def close(self) -> None:
+        await self._links.close()
 
     # -- the move to another process
 
@@ -178,25 +166,11 @@ class RedisEngine:
 
     async def hand_over(self) -> AsyncIterator[bytes]:
         """Close the links: from then on the node is where the links are opened again."""
-        self._has_left = True
-        await self.close()
+        await self._links.close()
         yield moving.record_of(self._node, self._shards, self._ownership)
 
     async def proceed(self) -> None:
-        """Open the links again; if a shard is out of reach, its lease manager does it later."""
-        if not self._has_left:
-            return
-        self._has_left = False
-        await self._suspect()
-        with suppress(ConfigError):
-            await self._establish()
-        for lease_manager in self._lease_managers:
-            lease_manager.start(after_gap=True)
-
-    async def _suspect(self) -> None:
-        """Another node may have claimed any connection while no link was there."""
-        for shard in self._shards:
-            await self._restoring.suspect(shard)
+        await self._links.reopen()
 
     def receive(self, record: bytes) -> None:
         moving.take_over(record, self._node, self._shards, self._ownership)
@@ -205,15 +179,6 @@ class RedisEngine:
     def take_over(self, connections: Sequence[RestoredConnection]) -> None:
         if not self._is_taken_over:
             raise CannotHandOver(OTHER_ENGINE)
-
-    async def close(self) -> None:
-        for lease_manager in self._lease_managers:
-            await lease_manager.stop()
-        await self._close_shards()
-
-    async def _close_shards(self) -> None:
-        for shard in self._shards:
-            await shard.client.close()
 
     # -- the log
 
