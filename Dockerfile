@@ -8,9 +8,11 @@ COPY src /src/src
 COPY clients/python /src/clients/python
 # The pages serve it: src/channelstream/pages/static has a link to it.
 COPY clients/js/channelstream.js /src/clients/js/
+# --build-arg EXTRAS=[otel] installs what spans need: docs/opentelemetry.md.
+ARG EXTRAS=
 # The server needs no pip: the one of the base installs into its environment.
 RUN python -m venv --without-pip /opt/channelstream \
-    && pip --python /opt/channelstream/bin/python install --no-cache-dir /src/clients/python /src
+    && pip --python /opt/channelstream/bin/python install --no-cache-dir /src/clients/python "/src${EXTRAS}"
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="channelstream" \

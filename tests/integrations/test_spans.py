@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -34,7 +35,13 @@ from opentelemetry.trace import NoOpTracerProvider
 
 from channelstream.integrations.spans import deliveries, exporting
 from channelstream.integrations.spans.deliveries import MAX_EVENTS, MAX_WAITING, CallSpan, Deliveries
-from channelstream.integrations.spans.exporting import RECOVERED_S, Drops, Exporting, ReportingExporter
+from channelstream.integrations.spans.exporting import (
+    RECOVERED_S,
+    SWITCH_S,
+    Drops,
+    Exporting,
+    ReportingExporter,
+)
 from channelstream.integrations.spans.recorder import Recorder
 
 SECRET = "a-secret-of-the-spans"
@@ -174,14 +181,18 @@ def test_a_long_tracestate_is_left_out() -> None:
 
 
 def test_strangers_make_no_spans_and_join_no_trace() -> None:
-    """A call with a wrong signature has none; the trace of a call that needs no signature is not followed."""
+    """A call with a wrong signature has none. One that needs no signature has one in a new trace, if it takes effect."""
 
     async def life() -> Sequence[Any]:
         async with running() as scene:
             refused = await scene.call("/message", message(), f"traceparent: {TRACEPARENT}", sign=False)
             assert refused.status == 401
             assert scene.spans == ()
-            await scene.call("/disconnect", {"conn_id": UUID}, f"traceparent: {TRACEPARENT}", sign=False)
+            await scene.call("/connect", {"username": "ann", "conn_id": UUID})
+            scene.exporter.clear()
+            for conn_id in ("unknown", UUID, UUID, ""):
+                body = {"conn_id": conn_id}
+                await scene.call("/disconnect", body, f"traceparent: {TRACEPARENT}", sign=False)
             return scene.spans
 
     (span,) = asyncio.run(life())
@@ -256,11 +267,12 @@ def test_nothing_of_a_request_is_in_a_span() -> None:
             await scene.call("/message", private, "cookie: sec-ret-cookie", "traceparent: sec-ret")
             await scene.call("/connect", {"username": "sec-ret-user", "channels": ["sec-ret-channel"]})
             await scene.call("/connect", {"username": "", "channels": ["sec-ret-channel"]})
+            await scene.call("/connect", {"username": "ann", "conn_id": "sec-ret-id"})
             await scene.call("/disconnect?conn_id=sec-ret-id", {}, method="GET", sign=False)
             return "".join(span.to_json() for span in scene.spans)
 
     text = asyncio.run(life())
-    assert text.count('"SpanKind.SERVER"') == 4
+    assert text.count('"SpanKind.SERVER"') == 5
     assert "sec-ret" not in text
     assert "127.0.0.1" not in text
     assert SECRET not in text
@@ -494,6 +506,18 @@ def test_spans_may_be_made_without_an_exporter(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("OTEL_SERVICE_NAME", "push")
     assert Exporting({"OTEL_TRACES_EXPORTER": "none"}).provider.resource.attributes["service.name"] == "push"
     asyncio.run(exporting.close())
+
+
+def test_the_exporting_thread_gives_way_to_the_loop_soon() -> None:
+    """Only where there is one."""
+    usual = sys.getswitchinterval()
+    try:
+        asyncio.run(Exporting({"OTEL_TRACES_EXPORTER": "none"}).close())
+        assert sys.getswitchinterval() == usual
+        asyncio.run(Exporting({}).close())
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_S)
+    finally:
+        sys.setswitchinterval(usual)
 
 
 class Collector:

@@ -1,7 +1,7 @@
 """A span for each API call that its credentials admit.
 
-A call that is refused for its address or signature has no span: strangers fill no collector. For the same reason the
-`traceparent` of a call that needs no credentials is not followed: its span begins a trace of its own.
+Strangers fill no collector: a call that is refused for its address or signature has no span, and one that needs no
+credentials has one only if it takes effect. Its `traceparent` is not followed: its span begins a trace of its own.
 
 A span has no text of the request but its trace context: no query, header, body, address or name.
 """
@@ -50,11 +50,11 @@ class Calls:
         return await self._answer_recorded(row, call, CallSpan(span))
 
     async def _answer_recorded(self, row: Endpoint, call: Call, recorded: CallSpan) -> Any:
-        span, token, has_failed = recorded.span, current.set(recorded), True
+        span, token, has_failed, has_effect = recorded.span, current.set(recorded), True, False
         try:
             result = await row.handler(call)
             span.set_attribute(STATUS, result.status if isinstance(result, Response) else 200)
-            has_failed = False
+            has_failed, has_effect = False, result is not False
         except ChannelstreamError as error:
             _fail(span, error.code, error.http_status)
             raise
@@ -67,7 +67,9 @@ class Calls:
             raise
         finally:
             current.reset(token)
-            self._deliveries.ended(recorded, has_failed)
+            # A span that does not end is not exported.
+            if has_effect or row.auth is Auth.SIGNED:
+                self._deliveries.ended(recorded, has_failed)
         return result
 
     def _start(self, row: Endpoint, call: Call) -> Any:

@@ -7,6 +7,7 @@ nothing after the start.
 
 import asyncio
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,12 @@ from channelstream.errors import ConfigError
 
 FLUSH_S = 2.0
 """How long a server that stops waits for its last spans to be exported, in seconds."""
+SWITCH_S = 0.001
+"""How long the exporting thread may keep the interpreter lock, in seconds.
+
+To encode 512 spans takes it 42 ms, in which each turn of the loop waits for the lock once. With the 5 ms of CPython a turn
+was 8 to 13 ms late in the median, with this interval 3 to 5 ms (measured on a busy machine).
+"""
 RECOVERED_S = 60.0
 """How long nothing must be dropped until the log says so, in seconds: a collector may be too slow all the time."""
 SDK_LOGGER = "opentelemetry"
@@ -119,6 +126,7 @@ class Exporting:
             self.provider.add_span_processor(
                 BatchSpanProcessor(ReportingExporter(OTLPSpanExporter(), self.drops))
             )
+            sys.setswitchinterval(min(SWITCH_S, sys.getswitchinterval()))
         # Not earlier: until here the SDK has warned of variables that it cannot read.
         sdk_logger = logging.getLogger(SDK_LOGGER)
         sdk_logger.handlers[:] = [self.drops]
