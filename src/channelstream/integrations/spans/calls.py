@@ -21,8 +21,7 @@ from channelstream.http.response import Response
 from channelstream.integrations.spans.deliveries import CallSpan, Deliveries, current
 
 MAX_TRACESTATE = 512
-"""Longest `tracestate` that is exported with a span, in characters (W3C Trace Context, 3.3.1.5); a longer one is ignored."""
-FIELDS = ("traceparent", "tracestate")
+"""Longest `tracestate` that is exported with a span, in bytes (W3C Trace Context, 3.3.1.5); a longer one is ignored."""
 APPLICATION = "channelstream.application"
 METHOD, ROUTE, PATH = "http.request.method", "http.route", "url.path"
 STATUS, ERROR = "http.response.status_code", "error.type"
@@ -87,11 +86,14 @@ class Calls:
 
 
 def _parent(call: Call) -> Any:
-    """Return the context of the caller's span; an empty one if the call names none."""
-    found = {name: (header(call.headers, name.encode()) or b"").decode("latin-1") for name in FIELDS}
-    if len(found["tracestate"]) > MAX_TRACESTATE:
-        del found["tracestate"]
-    return _propagator.extract({name: text for name, text in found.items() if text})
+    """Return the context of the caller's span; None if the call names none, an empty one if that is malformed."""
+    traceparent, tracestate = (header(call.headers, name) for name in (b"traceparent", b"tracestate"))
+    if traceparent is None:
+        return None
+    carrier = {"traceparent": traceparent.decode("latin-1")}
+    if tracestate is not None and len(tracestate) <= MAX_TRACESTATE:
+        carrier["tracestate"] = tracestate.decode("latin-1")
+    return _propagator.extract(carrier)
 
 
 def _traceparent(span: Any) -> str | None:
