@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,14 @@ from tests.transports.in_process import UPGRADE
 from tests.upgrade.stage import Stage, items, of, over_a_line, play, post, texts
 from tests.waiting import soon
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedError
 
+from channelstream.core.user import UserUpdate
 from channelstream.engines.base import Receiver
 from channelstream.errors import CannotHandOver, CloseCode
 from channelstream.server import Server
 from channelstream.upgrade.taker import Taker
+from channelstream.wire.channelstream import V07
 from channelstream.wire.websocket import close_frame
 
 STREAMS = {"ws": "websocket", "sse": "sse"}
@@ -58,18 +62,46 @@ def test_a_stream_goes_on(transport: str, engine: str, move: Callable[[Stage], A
     play(scenario, engine=engine)
 
 
-def test_a_compressed_stream_goes_on() -> None:
+@pytest.mark.parametrize("compression", [False, True])
+def test_a_stream_of_an_older_client_goes_on(compression: bool) -> None:
+    """It has no position, and is sent each message once; also compressed."""
+
     async def scenario(stage: Stage) -> None:
         await stage.register("ann", "a")
         async with connect(stage.url("ann")) as stream:
-            assert stream.protocol.extensions
+            assert bool(stream.protocol.extensions) == compression
+            await stage.publish("before")
             await stage.upgrade()
             await stage.publish("after")
-            while not (found := json.loads(await stream.recv())):
-                pass
-            assert found[-1]["message"] == {"text": "after"}
+            found: list[str] = []
+            while len(found) < 2:
+                found += [item["message"]["text"] for item in json.loads(await stream.recv())]
+            assert found == ["before", "after"]
 
-    play(scenario, compression=True)
+    play(scenario, compression=compression)
+
+
+def test_a_stream_with_tls_resumes(certificate: tuple[str, str]) -> None:
+    """The state of its encryption cannot move: it is closed with 1012, and the new process has the port."""
+    cert, key = certificate
+    trust = ssl.create_default_context(cafile=cert)
+
+    async def scenario(stage: Stage) -> None:
+        await stage.server.node.connect(of("ann"), "ann", V07, {"a": {}}, UserUpdate({}, {}))
+        url = stage.url("ann").replace("ws:", "wss:")
+        async with connect(url, ssl=trust) as stream:
+            await soon(lambda: stage.server.node.hub.connections[of("ann")].stream is not None)
+            tally = await stage.upgrade()
+            assert (tally["websocket"], tally["ended"]) == (0, 1)
+            with pytest.raises(ConnectionClosedError) as ended:
+                while True:
+                    await stream.recv()
+            assert ended.value.rcvd is not None
+            assert ended.value.rcvd.code == CloseCode.RESTARTING
+        async with connect(url, ssl=trust):
+            await soon(lambda: stage.server.node.hub.connections[of("ann")].stream is not None)
+
+    play(scenario, ssl_certfile=cert, ssl_keyfile=key)
 
 
 def test_what_a_client_has_begun_to_send_goes_on(move: Callable[[Stage], Any]) -> None:
