@@ -78,7 +78,7 @@ def _serve(argv: Sequence[str], environ: Mapping[str, str], line: Line | None) -
     for warning in loaded.warnings:
         logger.warning("%s", warning)
     if loaded.settings.workers > 1:
-        from channelstream.supervisor.supervisor import supervise
+        from channelstream.supervisor.starting import supervise
         from channelstream.supervisor.worker import take_over_worker
 
         return supervise(loaded.settings) if line is None else take_over_worker(loaded.settings, line)

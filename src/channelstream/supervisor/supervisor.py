@@ -3,26 +3,21 @@
 import asyncio
 import logging
 import os
-import secrets
 import selectors
-import shutil
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
 
 from channelstream import logs, service_manager
 from channelstream.config import Settings
-from channelstream.config.listening import announcements, metrics_refusal, refusal
+from channelstream.config.listening import announcements
 from channelstream.errors import CannotHandOver
 from channelstream.integrations.metrics.siblings import Worker
-from channelstream.supervisor.ports import reserve
 from channelstream.supervisor.renewal import Kept, Renewal, adopt_orphans, summed
 from channelstream.supervisor.slot import WorkerSlot
 from channelstream.supervisor.worker import KEPT, MESSAGE_BYTES, SERVING, UPGRADE, UPGRADED, work
@@ -41,73 +36,6 @@ REQUEST_S = 1.0
 """How long this process waits for a request to upgrade whose connection is there, or for room for its answer."""
 
 logger = logging.getLogger(__name__)
-
-
-def supervise(settings: Settings) -> int:
-    """Serve with `settings.workers` processes until a signal arrives; return the exit code.
-
-    A worker returns from here as well: with its own exit code, or by the ConfigError that keeps it from serving.
-    """
-    kept = Kept.inherited(os.environ)
-    if kept is not None:
-        return _resume(settings, kept)
-    try:
-        reserved = reserve(settings.host, settings.port)
-    except OSError as error:
-        logger.error("%s", refusal(settings, error))  # noqa: TRY400
-        return FAILED
-    try:
-        for_scrapers = reserve(settings.metrics_host, settings.metrics_port) if settings.metrics_port else []
-    except OSError as error:
-        logger.error("%s", metrics_refusal(settings, error))  # noqa: TRY400
-        return FAILED
-    port: int = reserved[0].getsockname()[1]
-    # All workers need one key for cookies: a browser's next request may go to another worker.
-    cookie_secret = settings.cookie_secret or secrets.token_urlsafe()
-    with private_directory() as directory:
-        return Supervisor(
-            replace(settings, port=port, cookie_secret=cookie_secret), reserved, directory, for_scrapers
-        ).run()
-
-
-def _resume(settings: Settings, kept: Kept) -> int:
-    """Supervise the workers of this process, whose program was another one."""
-    own = replace(
-        settings,
-        host=kept.host,
-        port=kept.port,
-        metrics_host=kept.metrics_host,
-        metrics_port=kept.metrics_port,
-        cookie_secret=kept.cookie_secret,
-    )
-    with private_directory(kept.directory) as directory:
-        supervisor = Supervisor(own, kept.sockets(kept.reserved), directory, kept.sockets(kept.for_scrapers))
-        supervisor.resume(kept)
-        return supervisor.run()
-
-
-@contextmanager
-def private_directory(kept: str | None = None) -> Iterator[Path | None]:
-    """Make a directory that only this user may enter, for the sockets between workers; None where none can be made.
-
-    Args:
-        kept: one that was made before.
-    """
-    parent = os.getpid()
-    try:
-        directory = Path(kept or mkdtemp(prefix="channelstream-"))
-    except OSError as error:
-        logger.warning(
-            "each worker answers /metrics for itself: there is no directory for their sockets: %s", error
-        )
-        yield None
-        return
-    try:
-        yield directory
-    finally:
-        # Workers leave through here as well.
-        if os.getpid() == parent:
-            shutil.rmtree(directory, ignore_errors=True)
 
 
 class Supervisor:
