@@ -17,7 +17,6 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from msgspec import to_builtins
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from tests.http_client import http
@@ -32,7 +31,8 @@ from channelstream.config import Settings
 from channelstream.supervisor.ports import reserve
 from channelstream.supervisor.renewal import VARIABLE, Kept, summed
 from channelstream.supervisor.slot import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, WorkerSlot
-from channelstream.supervisor.supervisor import Supervisor
+from channelstream.supervisor.supervisor import UPGRADED_S, Supervisor
+from channelstream.supervisor.worker import UPGRADE
 from channelstream.upgrade.line import Line
 from channelstream.upgrade.messages import Failure, Report
 
@@ -429,10 +429,34 @@ def test_a_parent_finds_what_its_last_program_has_kept() -> None:
             requester=None,
             report=Report("1", "2", 9, {}, 0.5),
         )
-        environ = {VARIABLE: json.dumps(to_builtins(kept)), "A": "1"}
+        environ = {VARIABLE: str(kept.written()), "A": "1"}
         assert Kept.inherited(environ) == kept
         assert (environ, os.get_inheritable(reserved.fileno())) == ({"A": "1"}, False)
     assert Kept.inherited(environ) is None
+
+
+def test_a_worker_that_does_not_answer_ends_the_upgrade() -> None:
+    """The others are not asked, and its late answer is taken as that of a new process."""
+    supervisor = Supervisor(Settings(workers=2), [])
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    requester, asked = Line.pair()
+    supervisor._has_served = True
+    for slot in supervisor._slots:
+        slot.is_serving, slot.line, slot.pid = True, ours, 7
+    supervisor._upgrade(asked)
+    assert theirs.recv(10) == UPGRADE
+    renewal = supervisor._renewal
+    assert renewal is not None
+    assert supervisor._timeout_s() == pytest.approx(UPGRADED_S, abs=60)
+    supervisor._give_up("worker 7 does not answer")
+    assert Failure.of(asyncio.run(requester.receive())).reason.endswith("(0 of 2 workers upgraded)")
+    supervisor._renewed(supervisor._slots[0], Report("1", "2", 7, {}, 0.1))
+    assert supervisor._renewal is None
+    theirs.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        theirs.recv(10)
+    for each in (ours, theirs, requester):
+        each.close()
 
 
 def test_the_report_of_a_service_has_all_workers() -> None:

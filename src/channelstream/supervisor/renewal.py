@@ -22,7 +22,7 @@ from channelstream.upgrade.line import Line
 from channelstream.upgrade.messages import Report
 
 VARIABLE = "_CHANNELSTREAM_PARENT"
-"""Names the state of the parent in the environment of its new program."""
+"""Names the descriptor of what the parent keeps, in the environment of its new program."""
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -32,11 +32,13 @@ class Renewal:
 
     Attributes:
         waiting: the workers that have to be upgraded still; the first one is asked now.
+        due_s: when the first one counts as hung, by the steady clock.
         requester: who asked, and waits for the report.
         reports: those of the upgraded workers.
     """
 
     waiting: list[WorkerSlot]
+    due_s: float
     requester: Line | None = None
     reports: list[Report] = field(default_factory=list)
 
@@ -67,10 +69,11 @@ class Kept(Struct, frozen=True):
     @classmethod
     def inherited(cls, environ: MutableMapping[str, str]) -> Self | None:
         """Return what the program of this process before this one has kept, if there was one."""
-        text = environ.pop(VARIABLE, None)
-        if text is None:
+        number = environ.pop(VARIABLE, None)
+        if number is None:
             return None
-        kept = msgspec.json.decode(text, type=cls)
+        with os.fdopen(int(number), "rb") as file:
+            kept = msgspec.json.decode(file.read(), type=cls)
         for descriptor in kept._descriptors():
             os.set_inheritable(descriptor, False)
         return kept
@@ -88,8 +91,15 @@ class Kept(Struct, frozen=True):
             os.set_inheritable(descriptor, True)
         # The new program catches it, but not at once; what is ignored stays so.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-        environ = {**os.environ, VARIABLE: msgspec.json.encode(self).decode()}
+        environ = {**os.environ, VARIABLE: str(self.written())}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606 - no shell is meant
+
+    def written(self) -> int:
+        """Return the descriptor of a file in memory with all of it: the environment would show the secret."""
+        descriptor = os.memfd_create("channelstream", 0)
+        os.write(descriptor, msgspec.json.encode(self))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return descriptor
 
     def _descriptors(self) -> list[int]:
         lines = [descriptor for _, _, descriptor in self.slots]

@@ -32,6 +32,8 @@ SPARE_S = 10.0
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 CAUGHT = (*STOPPING, signal.SIGUSR2)
 FAILED = 1
+UPGRADED_S = 120.0
+"""How long a worker may take to hand over, besides twice `upgrade_pause_s`: more than the sum of its own limits."""
 REQUEST_S = 1.0
 """How long this process waits for a request to upgrade whose connection is there, or for room for its answer."""
 
@@ -79,6 +81,8 @@ class Supervisor:
             for key, _ in self._selector.select(self._timeout_s()):
                 act: Callable[[], None] = key.data
                 act()
+            if self._renewal is not None and time.monotonic() > self._renewal.due_s:
+                self._give_up(f"worker {self._renewal.waiting[0].pid} does not answer")
             if self._code is None:
                 self._fill()
             elif time.monotonic() > self._deadline_s:
@@ -90,6 +94,8 @@ class Supervisor:
         due = [slot.due_s for slot in self._slots if slot.due_s is not None]
         if self._code is not None:
             due = [self._deadline_s]
+        if self._renewal is not None:
+            due.append(self._renewal.due_s)
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     # -- starting
@@ -147,12 +153,19 @@ class Supervisor:
             case b"":
                 self._lose(slot, line)
             case kind if kind == SERVING:
-                slot.is_serving = True
-                self._start_others()
+                self._serves(slot, int(message[1:]))
             case kind if kind == UPGRADED:
                 self._renewed(slot, Report.of(Part(REPORT, message[1:])))
             case kind if kind == KEPT:
                 self._give_up(Failure.of(Part(NOT_UPGRADED, message[1:])).reason)
+
+    def _serves(self, slot: WorkerSlot, pid: int) -> None:
+        """Notice that a worker serves: the one that was started, or the one to which it has handed over."""
+        if pid != slot.pid:
+            self._retire(slot.pid)
+            slot.pid, slot.started_s = pid, time.monotonic()
+        slot.is_serving = True
+        self._start_others()
 
     def _lose(self, slot: WorkerSlot, line: socket.socket) -> None:
         """Notice the end of a worker."""
@@ -230,24 +243,26 @@ class Supervisor:
                 _answer(requester, Failure(reason).part(NOT_UPGRADED))
             return
         logger.info("upgrading %s, one after the other", logs.counted(len(self._slots), "worker"))
-        self._renewal = Renewal(list(self._slots), requester)
-        self._ask(self._slots[0])
+        self._renewal = Renewal(list(self._slots), 0.0, requester)
+        self._ask(self._renewal)
 
-    def _ask(self, slot: WorkerSlot) -> None:
-        if slot.line is not None:
-            slot.line.send(UPGRADE)
+    def _ask(self, renewal: Renewal) -> None:
+        """Ask the next worker."""
+        renewal.due_s = time.monotonic() + UPGRADED_S + 2 * self._settings.upgrade_pause_s
+        line = renewal.waiting[0].line
+        if line is not None:
+            line.send(UPGRADE)
 
     def _renewed(self, slot: WorkerSlot, report: Report) -> None:
         """Go on with the next worker, or with this process after the last one."""
-        self._retire(slot.pid)
-        slot.pid, slot.started_s = report.pid, time.monotonic()
+        self._serves(slot, report.pid)
         renewal = self._renewal
-        if renewal is None:
+        if renewal is None or slot not in renewal.waiting:
             return
         renewal.reports.append(report)
         renewal.waiting.remove(slot)
         if renewal.waiting:
-            self._ask(renewal.waiting[0])
+            self._ask(renewal)
         else:
             self._renew(renewal)
 

@@ -16,7 +16,7 @@ from channelstream.upgrade.line import Line
 from channelstream.upgrade.messages import MAX_REASON, REPORT, Failure
 
 SERVING = b"s"
-"""A message to the parent: this worker serves."""
+"""First byte of a message to the parent, before the process id in decimal digits: this process serves."""
 UPGRADE = b"u"
 """A message to a worker: let a new process take over."""
 UPGRADED, KEPT = b"n", b"k"
@@ -52,7 +52,7 @@ def attend(line: socket.socket, server: Server) -> None:
     line.setblocking(False)
     server.parent = line
     attendant = Attendant(line, server)
-    line.send(SERVING)
+    line.send(SERVING + str(os.getpid()).encode())
     attendant.begin()
 
 
