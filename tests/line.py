@@ -46,6 +46,12 @@ class Line:
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self._start()
 
+    def lead_to(self, port: int) -> None:
+        """Cut it, and mend it as a line to another server."""
+        self.cut()
+        self._target = ("127.0.0.1", port)
+        self.mend()
+
     def _start(self) -> None:
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,12 +15,17 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from tests.browser import chromium_browser
+from tests.conftest import launch
 from tests.http_client import http
+from tests.line import Line
 from tests.waiting import eventually
 
 from channelstream_client.testing.port import HeldPort
 
 ROOT = Path(__file__).parents[2]
+REFUSED = re.compile(
+    r"Not connected, trying again: no connection: the push server (refuses this|answered 401)"
+)
 NAMES = ("django", "fastapi", "flask", "pyramid", "node")
 
 pytestmark = pytest.mark.browser
@@ -31,18 +37,34 @@ def chromium() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(params=NAMES)
-def example(request: pytest.FixtureRequest, server: Any) -> Iterator[str]:
-    """The address of a running example."""
-    with running(request.param, server.url, server.secret) as address:
-        yield address
+@dataclass(frozen=True)
+class Example:
+    """A running example.
+
+    Attributes:
+        address: of its pages.
+        line: by which it and its pages reach the push server.
+    """
+
+    address: str
+    line: Line
 
 
-@pytest.fixture(params=NAMES)
-def misled(request: pytest.FixtureRequest, server: Any) -> Iterator[str]:
-    """The address of one that signs with a wrong secret."""
-    with running(request.param, server.url, "wrong") as address:
-        yield address
+@pytest.fixture(scope="module", params=NAMES)
+def example(request: pytest.FixtureRequest, one_node: Any) -> Iterator[Example]:
+    """An example, started once for the tests of all."""
+    line = Line(one_node.port)
+    with running(request.param, line.url, one_node.secret) as address:
+        yield Example(address, line)
+    line.cut()
+
+
+@pytest.fixture(scope="module")
+def foreign() -> Iterator[Any]:
+    """A push server with a secret that no example has."""
+    server = launch("--secret", "of nobody")
+    yield server
+    server.stop()
 
 
 @contextmanager
@@ -82,15 +104,15 @@ def sign_in(browser: Browser, address: str, name: str) -> Page:
     return page
 
 
-def test_a_chat_reaches_both_pages_in_order(chromium: Browser, example: str) -> None:
+def test_a_chat_reaches_both_pages_in_order(chromium: Browser, example: Example) -> None:
     """Messages appear on both pages, in order; a later visitor sees members and history."""
     text = f"Hello from {uuid4()}"  # The chat is that of all examples, and has a history.
-    ann = sign_in(chromium, example, "Ann")
+    ann = sign_in(chromium, example.address, "Ann")
     expect(ann.get_by_role("status")).to_have_text("Connected.")
     ann.get_by_label("Message").fill(text)
     ann.get_by_role("button", name="Send").click()
     expect(ann.get_by_role("listitem").last).to_have_text(f"Ann: {text}")
-    bob = sign_in(chromium, example, "Bob")
+    bob = sign_in(chromium, example.address, "Bob")
     expect(bob.get_by_role("listitem").last).to_have_text(f"Ann: {text}")
     for page in (ann, bob):
         expect(page.locator("#here")).to_have_text("Ann, Bob")
@@ -98,13 +120,15 @@ def test_a_chat_reaches_both_pages_in_order(chromium: Browser, example: str) -> 
     ann.context.close()
 
 
-def test_a_refusal_is_on_the_page(chromium: Browser, misled: str) -> None:
+def test_a_refusal_is_on_the_page(chromium: Browser, example: Example, one_node: Any, foreign: Any) -> None:
     """Where the push server refuses the application, the page reports it and tries again."""
-    page = sign_in(chromium, misled, "Ann")
-    expect(page.get_by_role("status")).to_contain_text(
-        re.compile("Not connected, trying again: no connection: the push server (refuses this|answered 401)")
-    )
-    page.context.close()
+    example.line.lead_to(foreign.port)
+    try:
+        page = sign_in(chromium, example.address, "Ann")
+        expect(page.get_by_role("status")).to_contain_text(REFUSED)
+        page.context.close()
+    finally:
+        example.line.lead_to(one_node.port)
 
 
 def test_a_stopped_server_is_on_the_page(chromium: Browser, start_server: Any) -> None:
