@@ -36,7 +36,7 @@ TABLES = {
 PAGE = "Before.\n\n<!-- engines: listeners -->\n| old |\n| old |\n\nBehind, <!-- engines: no -->\n"
 """A page that is filled in with the figures of each part."""
 MAY_BE_NOTHING = re.compile(
-    "CPU|%|nodes|Redis|clients|publishers|second|least|^of|shard|commands|^longest script|^scripts|^together|^pages"
+    "CPU|%|nodes|Redis|clients|publishers|second|least|^of|shard|commands|^longest script|^median|^scripts|^together|^pages"
 )
 """In so short a time: what clocks and the kernel's ticks did not notice. An operation may need no script, or no pages."""
 

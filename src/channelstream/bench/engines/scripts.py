@@ -1,7 +1,8 @@
 """The longest script of each operation with large data. Redis serves no other client while a script runs."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from statistics import median
 
 from msgspec.structs import replace
 
@@ -75,6 +76,7 @@ class Log:
         pages = 0 if scans_within else used.pages
         self.rows[name] = {
             "longest script, ms": max(took_ms, default=0.0),
+            "median, ms": _median(took_ms, used.scripts),
             "scripts": used.scripts,
             "together, ms": used.busy_us / 1000,
             "pages": pages,
@@ -109,6 +111,12 @@ async def scripts(sizes: Sizes, progress: Progress) -> list[Table]:
             await part(node, sizes, log)
     title = TITLE.format(members=sizes.members[-1], channels=sizes.channels, big=sizes.big_bytes)
     return [Table("scripts", title, list(next(iter(log.rows.values()))), log.table)]
+
+
+def _median(took_ms: Sequence[float], scripts: int) -> float:
+    """Return the median time of scripts, of which the slow log has those above its limit only."""
+    unlogged = [int(SLOW_US) / 1000] * max(0, scripts - len(took_ms))
+    return median([*took_ms, *unlogged] or [0.0])
 
 
 async def _many_channels(node: EngineNode, sizes: Sizes, log: Log) -> None:
