@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 from tests.e2e.wire import open_wire
 from tests.redis_server import RedisServer
-from tests.transports.in_process import UPGRADE
+from tests.transports.in_process import CLIENT_BUFFER_BYTES, UPGRADE
 from tests.upgrade.stage import Stage, items, of, over_a_line, play, post, texts
-from tests.waiting import soon
+from tests.waiting import PATIENCE_S, soon
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
+from channelstream.core.connection import ConnectionState
 from channelstream.core.user import UserUpdate
 from channelstream.engines.base import Receiver
 from channelstream.errors import CannotHandOver, CloseCode
 from channelstream.server import Server
+from channelstream.transports import websocket
 from channelstream.upgrade.taker import Taker
 from channelstream.wire.channelstream import V07
 from channelstream.wire.websocket import close_frame
@@ -37,6 +39,12 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     redis: RedisServer = request.getfixturevalue("redis")
     redis.cli("FLUSHALL")
     return redis.address
+
+
+@pytest.fixture
+def patient_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client may take long to read its close code."""
+    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", PATIENCE_S)
 
 
 @pytest.fixture(params=["committed", "thawed"])
@@ -81,7 +89,7 @@ def test_a_stream_of_an_older_client_goes_on(compression: bool) -> None:
     play(scenario, compression=compression)
 
 
-def test_a_stream_with_tls_resumes(certificate: tuple[str, str]) -> None:
+def test_a_stream_with_tls_resumes(certificate: tuple[str, str], patient_close: None) -> None:
     """The state of its encryption cannot move: it is closed with 1012, and the new process has the port."""
     cert, key = certificate
     trust = ssl.create_default_context(cafile=cert)
@@ -204,7 +212,7 @@ def test_a_waiting_poll_is_answered(move: Callable[[Stage], Any]) -> None:
         wire = await stage.stream("poll", "ann", "a")
         [first] = await wire.items()
         await wire.ask(of("ann"), first["position"])
-        await soon(lambda: stage.server.node.hub.connections[of("ann")].stream is not None)
+        await soon(lambda: stage.server.node.hub.connections[of("ann")].state is ConnectionState.LIVE)
         await move(stage)
         assert [item["type"] for item in await wire.items()] == ["resumed"]
         await wire.ask(of("ann"), first["position"])
@@ -229,12 +237,15 @@ def test_new_connections_wait(move: Callable[[Stage], Any]) -> None:
     play(scenario)
 
 
-def test_a_client_that_does_not_read_resumes() -> None:
+def test_a_client_that_does_not_read_resumes(patient_close: None) -> None:
     """What the kernel does not take of its stream stays in the old process, which closes it with 1012."""
 
     async def scenario(stage: Stage) -> None:
         await stage.register("ann", "a")
-        with socket.create_connection(("127.0.0.1", stage.port)) as client:
+        with socket.socket() as client:
+            # A window that does not grow: what the server's kernel cannot send stays there.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CLIENT_BUFFER_BYTES)
+            client.connect(("127.0.0.1", stage.port))
             client.setblocking(False)
             client.send(UPGRADE % of("ann").encode())
             while not stage.server.node.stalls:
@@ -242,9 +253,11 @@ def test_a_client_that_does_not_read_resumes() -> None:
             tally = await stage.upgrade()
             assert (tally["websocket"], tally["ended"]) == (0, 1)
             received, loop = bytearray(), asyncio.get_running_loop()
-            while part := await loop.sock_recv(client, 1 << 20):
-                received = (received + part)[-1000:]
-        assert close_frame(CloseCode.RESTARTING, "the server restarts") in received
+            while close_frame(CloseCode.RESTARTING, "the server restarts") not in received:
+                part = await loop.sock_recv(client, 1 << 20)
+                assert part, "it was closed without a code"
+                received = (received + part)[-1_100_000:]
+        await soon(lambda: stage.old[0].parts.streams.heartbeat.count == 0, "the old process keeps it")
 
     play(scenario, upgrade_pause_s=0.01)
 

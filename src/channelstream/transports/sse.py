@@ -103,6 +103,9 @@ class SSEStream(asyncio.Protocol):
 
     def proceed(self) -> None:
         self._attachment.proceed()
+        self.let_go()
+
+    def let_go(self) -> None:
         if not self._transport.is_closing():
             self._transport.resume_reading()
 

@@ -220,6 +220,7 @@ class Giver:
         slices = Slices(asyncio.get_running_loop().time)
         await slices.each(held.moved_http, HttpConnection.leave)
         moved = set(held.moved_streams)
+        parts.streams.is_held = False
 
         def leave(stream: MovableStream) -> None:
             if not stream.is_open:
@@ -227,6 +228,8 @@ class Giver:
             if stream in moved:
                 stream.leave()
             else:
+                # Unread bytes would reset the socket, and the reset may overtake the close frame.
+                stream.let_go()
                 stream.close(CloseCode.RESTARTING, "the server restarts")
 
         await slices.each(held.streams, leave)
