@@ -50,13 +50,18 @@ class Housekeeping:
         self._rounds = Rounds(node.clock.steady())
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
+        self._is_paused = False
 
     async def pause(self) -> None:
         """Return when no round is in progress; none begins until `resume`."""
         await self._turn.acquire()
+        self._is_paused = True
 
     def resume(self) -> None:
-        self._turn.release()
+        """Continue after `pause`, also after one that was cancelled."""
+        if self._is_paused:
+            self._is_paused = False
+            self._turn.release()
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())

@@ -40,6 +40,7 @@ class Stage:
         old: those that do not serve any more.
         after_copy: what happens while a server still serves, and its logs are copied.
         while_frozen: what clients do while a server holds everything.
+        when_sent: what they do when its state is sent already.
     """
 
     settings: Settings
@@ -49,6 +50,7 @@ class Stage:
     wires: list[Wire] = field(default_factory=list)
     after_copy: Callable[[], Awaitable[None]] = field(default_factory=lambda: nothing)
     while_frozen: Callable[[], Awaitable[None]] = field(default_factory=lambda: nothing)
+    when_sent: Callable[[], Awaitable[None]] = field(default_factory=lambda: nothing)
 
     async def calls(self) -> CallWire:
         """Open a connection for calls, which stays open between them."""
@@ -98,6 +100,7 @@ class Stage:
         await giver.freeze()
         await self.while_frozen()
         await over_a_line(giver.parts(), taker)
+        await self.when_sent()
         return giver, taker, server
 
     async def fail(self) -> dict[str, int]:

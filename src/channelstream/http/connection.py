@@ -171,10 +171,16 @@ class HttpConnection(asyncio.Protocol):
         if self._exchange is None or self._exchange.is_whole:
             self._in.hold()
 
+    def hold_body(self) -> None:
+        """Read no more of the request in progress either."""
+        self._in.hold()
+
     def let_go(self) -> None:
-        """Read again after `hold`, also after `unread`."""
+        """Read again after `hold` and `hold_body`, also after `unread`."""
         self._in.let_go()
-        if self._exchange is None and self._phase in (Phase.IDLE, Phase.HEAD):
+        if self._exchange is not None and not self._exchange.is_whole:
+            self._continue_later()
+        elif self._exchange is None and self._phase in (Phase.IDLE, Phase.HEAD):
             if self._phase is Phase.HEAD:
                 self._wait_for_head()
             self._proceed()
@@ -283,6 +289,8 @@ class HttpConnection(asyncio.Protocol):
     def _read_body(self, exchange: HttpExchange) -> None:
         reader = self._reader
         if not exchange.is_whole:
+            if self._http_server.holds_bodies:
+                return
             part = reader.body()
             exchange.receive_body(part, reader.is_whole)
             if reader.has_stopped and not exchange.is_full:

@@ -204,6 +204,9 @@ class Handshake:
     def hold(self) -> None:
         """Do nothing: the connection that it becomes begins no request."""
 
+    def hold_body(self) -> None:
+        """Do nothing, likewise."""
+
     def let_go(self) -> None:
         """Do nothing, likewise."""
 

@@ -48,8 +48,11 @@ class Socket(Protocol):
     def hold(self) -> object:
         """Begin no further request, until `let_go`."""
 
+    def hold_body(self) -> object:
+        """Read no more of a request that is not complete, until `let_go`."""
+
     def let_go(self) -> object:
-        """Continue after `hold`."""
+        """Continue after `hold` and `hold_body`."""
 
     @property
     def work(self) -> Work:
@@ -85,6 +88,8 @@ class HttpServer:
         self._empty = asyncio.Event()
         self.is_held = False
         """Whether no connection begins a request, since another process may take the sockets over."""
+        self.holds_bodies = False
+        """Whether no request is completed either: its handler would change what is handed over already."""
 
     @property
     def excess(self) -> int:
@@ -101,9 +106,14 @@ class HttpServer:
         self.is_held = True
         await self._for_each(lambda accepted: accepted.hold())
 
+    async def hold_bodies(self) -> None:
+        """After `hold`: read no more of any request, until `let_go`."""
+        self.holds_bodies = True
+        await self._for_each(lambda accepted: accepted.hold_body())
+
     async def let_go(self) -> None:
-        """Continue after `hold`."""
-        self.is_held = False
+        """Continue after `hold` and `hold_bodies`."""
+        self.is_held = self.holds_bodies = False
         await self._for_each(lambda accepted: accepted.let_go())
 
     def works(self, *kinds: Work) -> bool:

@@ -58,10 +58,10 @@ class MovableStream(Protocol):
         """Whether it needs nothing but the log to continue, and all that was read is carried out."""
 
     def hold(self) -> None:
-        """Read nothing more, until `let_go` or `proceed`."""
+        """Read nothing more, until `let_go`."""
 
     def let_go(self) -> None:
-        """Read again; what is left here is closed, and its client answers the close frame."""
+        """Read again after `hold`: what goes on here, and what is closed here, whose client answers the close frame."""
 
     def suspend(self) -> None:
         """Write nothing more, until `proceed`."""

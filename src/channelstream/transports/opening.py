@@ -172,6 +172,14 @@ class ContinuedStream(asyncio.Protocol):
         self._record = record
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        try:
+            self._continue(transport)
+        except Exception:
+            # The loop would wait for ever, and with it all others: no process has them any more.
+            logger.exception("a stream of another process cannot be continued")
+            transport.abort()
+
+    def _continue(self, transport: asyncio.Transport) -> None:
         # Here and not later: the loop reads from now on, and calls the protocol that the socket has then.
         connection = self._streams.node.connection(self._record.conn_id)
         if connection is None:

@@ -156,7 +156,6 @@ class WebSocketStream(asyncio.Protocol):
 
     def proceed(self) -> None:
         self._attachment.proceed()
-        self.let_go()
 
     def let_go(self) -> None:
         if self._reading is None and not self._transport.is_closing():

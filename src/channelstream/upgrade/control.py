@@ -24,6 +24,8 @@ MAX_REQUESTS = 4
 """Requests at the same time; further ones are closed."""
 REQUEST_S = 5.0
 """How long a request may take to arrive, or its answer to leave, in seconds."""
+PAUSE_S = 0.5
+"""Pause in accepting after the process could open no more descriptors, in seconds."""
 ROOT = 0
 
 _CREDENTIALS = struct.Struct("3i")
@@ -98,7 +100,11 @@ class Control:
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            accepted, _ = await loop.sock_accept(listening)
+            try:
+                accepted, _ = await loop.sock_accept(listening)
+            except OSError:  # This process may open no more descriptors.
+                await asyncio.sleep(PAUSE_S)
+                continue
             if len(self._answering) == MAX_REQUESTS or not may_ask(accepted):
                 accepted.close()
                 continue

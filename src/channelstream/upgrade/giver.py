@@ -47,8 +47,14 @@ NAMES = {StreamKind.WEBSOCKET: "websocket", StreamKind.DEFLATE: "websocket", Str
 
 @dataclass(slots=True)
 class _Held:
-    """What is held, and what of it is handed over."""
+    """What is held, and what of it is handed over.
 
+    Attributes:
+        unread: streams of which nothing is read.
+        streams: those of them to which nothing is written either.
+    """
+
+    unread: dict[MovableStream, None] = field(default_factory=dict)
     streams: list[MovableStream] = field(default_factory=list)
     moved_streams: list[MovableStream] = field(default_factory=list)
     moved_http: list[HttpConnection] = field(default_factory=list)
@@ -75,28 +81,38 @@ class Giver:
             CannotHandOver: a request does not end; `thaw` continues as before.
         """
         parts = self._parts
+        # First: a round may take long, and nothing waits for it yet.
+        await parts.housekeeping.pause()
         held = self._held = _Held()
         parts.listener.pause()
         parts.metrics_listener.pause()
-        await parts.housekeeping.pause()
         parts.streams.heartbeat.stop()
         parts.streams.is_held = True
         await parts.http_server.hold()
-        await self._settle()
+        await self._settle(held)
         await self._suspend(held)
         await self._until(lambda: not any(map(_is_waiting, self._movable(held.streams))), parts.pause_s / 3)
 
-    async def _settle(self) -> None:
-        """Wait until nothing is in progress that changes anything, and a while for streams that catch up."""
-        pause_s = self._parts.pause_s
-        if await self._until(lambda: self._is_settled(Work.HANDLER, Work.RECEIVING), pause_s):
+    async def _settle(self, held: _Held) -> None:
+        """Wait until nothing is in progress that changes anything, and a while for streams that catch up.
+
+        A request that is still being received then is not completed here: what its handler would change may have been sent
+        already.
+        """
+        parts, pause_s = self._parts, self._parts.pause_s
+        if await self._until(lambda: self._is_settled(held, Work.HANDLER, Work.RECEIVING), pause_s):
             return
-        if not self._is_settled(Work.HANDLER, streams=False):
+        await parts.http_server.hold_bodies()
+        if not await self._until(lambda: self._is_settled(held, Work.HANDLER, streams=False), pause_s / 3):
             raise CannotHandOver(f"a request takes longer than {pause_s:g} s (upgrade_pause_s)")
 
-    def _is_settled(self, *kinds: Work, streams: bool = True) -> bool:
+    def _is_settled(self, held: _Held, *kinds: Work, streams: bool = True) -> bool:
         parts = self._parts
         found = self._open_streams()
+        for stream in found:
+            if stream not in held.unread:
+                held.unread[stream] = None
+                stream.hold()
         if parts.http_server.works(*kinds) or parts.streams.is_opening or not parts.node.is_settled:
             return False
         if streams:
@@ -118,10 +134,9 @@ class Giver:
         def suspend(stream: MovableStream) -> None:
             if stream.is_open:
                 held.streams.append(stream)
-                stream.hold()
                 stream.suspend()
 
-        await Slices(asyncio.get_running_loop().time).each(self._open_streams(), suspend)
+        await Slices(asyncio.get_running_loop().time).each(list(held.unread), suspend)
 
     @staticmethod
     def _movable(streams: list[MovableStream]) -> list[MovableStream]:
@@ -191,11 +206,16 @@ class Giver:
 
     async def thaw(self) -> None:
         """Serve as before; the other process has ended."""
-        parts, held = self._parts, self._held
-        await parts.node.proceed()
+        try:
+            await self._parts.node.proceed()
+        finally:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        parts, held, self._held = self._parts, self._held, None
+        parts.housekeeping.resume()
         if held is None:
             return
-        self._held = None
         parts.streams.is_held = False
 
         def proceed(stream: MovableStream) -> None:
@@ -204,9 +224,9 @@ class Giver:
 
         slices = Slices(asyncio.get_running_loop().time)
         await slices.each(held.streams, proceed)
+        await slices.each(list(held.unread), lambda stream: stream.let_go())
         parts.streams.heartbeat.start()
         await parts.http_server.let_go()
-        parts.housekeeping.resume()
         await parts.listener.resume()
         await parts.metrics_listener.resume()
 

@@ -84,6 +84,8 @@ class HandOver:
 
     Attributes:
         has_committed: from here on the successor serves, and nothing can be taken back.
+        is_taken_back: it has failed. To cancel it from here on would leave everything held.
+        is_stuck: this process cannot go on, since it could not take back what it holds.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class HandOver:
         self._on_commit = on_commit
         self._limits = limits
         self._clock = clock
-        self.has_committed = False
+        self.has_committed = self.is_taken_back = self.is_stuck = False
         self._has_begun = False
 
     async def run(self, snapshot: int, terms: Part) -> Report:
@@ -174,12 +176,20 @@ class HandOver:
         Raises:
             CannotHandOver: the new process had ended, and how.
         """
+        self.is_taken_back = True
         has_ended = isinstance(error, PeerEnded)
         ending = await self._successor.end(ENDING_S if has_ended else 0.0)
         if self._has_begun:
-            await self._giver.thaw()
+            await self._thaw()
         if has_ended:
             raise CannotHandOver(f"the new process has ended ({ending}); the log has its reason") from error
+
+    async def _thaw(self) -> None:
+        try:
+            await self._giver.thaw()
+        except Exception:
+            self.is_stuck = True
+            raise
 
     async def _next(self, kind: str) -> Part:
         part = await self._line.receive()

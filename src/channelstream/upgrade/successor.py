@@ -14,8 +14,14 @@ from channelstream.upgrade.line import Line
 class Process:
     """A new process with a line to this one; it outlives this one."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", descriptor: int) -> None:
+        """Take a running process.
+
+        Args:
+            descriptor: of the process (pidfd_open(2)).
+        """
         self._process = process
+        self._descriptor = descriptor
 
     @classmethod
     def start(cls, line: Line, environ: Mapping[str, str] = os.environ) -> Self:
@@ -24,23 +30,28 @@ class Process:
         It has the environment, the folder and the output of this one; signals have their default actions.
 
         Raises:
-            OSError: the system starts no process.
+            OSError: the system starts no process, or gives no descriptor of it. Without one its end could not be waited for,
+                and after a failure this process goes on only when the new one is dead.
         """
         command = [sys.executable, *sys.orig_argv[1:]]
         descriptor = line.socket.fileno()
         process = subprocess.Popen(  # noqa: S603 - the command of this process
             command, env=line.bequeathed(environ), pass_fds=[descriptor]
         )
-        return cls(process)
+        try:
+            return cls(process, os.pidfd_open(process.pid))
+        except OSError:
+            process.kill()
+            process.wait()
+            raise
 
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
     async def end(self, patience_s: float) -> str:
         """Wait for its end, kill it after a time, and return how it ended."""
-        descriptor, ended = os.pidfd_open(self._process.pid), asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(descriptor, ended.set)
+        ended, loop = asyncio.Event(), asyncio.get_running_loop()
+        loop.add_reader(self._descriptor, ended.set)
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(patience_s):
@@ -48,7 +59,7 @@ class Process:
             self._process.kill()
             await ended.wait()
         finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
+            loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
         code = self._process.wait()
         return f"signal {-code}" if code < 0 else f"exit code {code}"

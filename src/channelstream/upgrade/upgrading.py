@@ -26,7 +26,8 @@ class Upgrading:
     Attributes:
         counts: how many there were, by their result.
         report: that of the upgrade after which this process ends.
-        is_lost: the new process has everything, and ended before it served: this one ends, too.
+        is_lost: nothing is left to go on with, and this process ends: the new one has everything and ended before it served,
+            or what was held could not be taken back.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Upgrading:
         self._hand_over: HandOver | None = None
         self._successor: Process | None = None
         self._task: asyncio.Task[Report] | None = None
+        self._is_stopping = False
 
     async def upgrade(self, terms: Part) -> Report:
         """Upgrade; this goes on though the caller is cancelled.
@@ -60,6 +62,8 @@ class Upgrading:
         Raises:
             CannotHandOver: this process goes on as before, or another upgrade is under way.
         """
+        if self._is_stopping:
+            raise CannotHandOver("the server stops")
         if self._task is not None:
             raise CannotHandOver("an upgrade is under way")
         if os.getpid() == FIRST_PROCESS:
@@ -69,10 +73,12 @@ class Upgrading:
         return await asyncio.shield(self._task)
 
     async def stop(self) -> None:
-        """End an upgrade under way, because this process stops; wait if the new one has begun."""
+        """End an upgrade under way, because this process stops; wait if the new one has begun. Then begin none."""
+        self._is_stopping = True
         if self._task is None:
             return
-        if self._hand_over is None or not self._hand_over.has_committed:
+        running = self._hand_over
+        if running is None or not (running.has_committed or running.is_taken_back):
             self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -102,8 +108,12 @@ class Upgrading:
 
     def _failed(self, error: Exception) -> None:
         self.counts[FAILED] += 1
-        self.is_lost = self._hand_over is not None and self._hand_over.has_committed
-        if self.is_lost:
+        running = self._hand_over
+        self.is_lost = running is not None and (running.has_committed or running.is_stuck)
+        if running is not None and running.is_stuck:
+            logger.error("the upgrade has failed, and this process cannot go on: %s", error)
+            self._on_end()
+        elif self.is_lost:
             logger.error("the new process was handed everything over and has failed: %s", error)
             self._on_end()
         else:
@@ -111,6 +121,7 @@ class Upgrading:
 
     async def _attempt(self, terms: Part) -> Report:
         logger.info("upgrading: a new process starts")
+        self._hand_over = None
         ours, theirs = Line.pair()
         try:
             self._successor = Process.start(theirs)

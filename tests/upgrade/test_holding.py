@@ -1,0 +1,157 @@
+"""What clients send while everything is held, and what a failure leaves."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.wire import CallWire
+from tests.upgrade.stage import Stage, of, play, post, sign, texts
+from tests.waiting import soon
+
+from channelstream.transports.websocket import WebSocketStream
+
+PATH = "/message"
+CONTENT = json.dumps([{"user": "app", "channel": "a", "message": {"text": "late"}}]).encode()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return "memory" if request.param == "memory" else f"sqlite:///{tmp_path}/state.db"
+
+
+async def begin_to_publish(stage: Stage) -> tuple[CallWire, Callable[[], Any]]:
+    """Send half of a request; return its connection, and what sends the rest."""
+    calls = await stage.calls()
+    fields = {
+        "Host": "test",
+        "Content-Length": str(len(CONTENT)),
+        "content-type": "application/json",
+        **sign(PATH),
+    }
+    lines = (f"POST {PATH} HTTP/1.1", *map(": ".join, fields.items()), "", "")
+    calls._writer.write("\r\n".join(lines).encode() + CONTENT[:5])
+    await stage.reads(calls)
+
+    async def rest() -> None:
+        calls._writer.write(CONTENT[5:])
+        for _ in range(10):  # The server reads it in these turns of the loop, if it reads.
+            await asyncio.sleep(0)
+
+    return calls, rest
+
+
+def test_a_request_that_is_complete_too_late_is_not_carried_out(engine: str) -> None:
+    """Its connection is closed without an answer: the state that it would change is with the other process."""
+
+    async def scenario(stage: Stage) -> None:
+        wire = await stage.stream("ws", "ann", "a")
+        calls, stage.when_sent = await begin_to_publish(stage)
+        await stage.upgrade()
+        await stage.old[0].parts.http_server.close()
+        with suppress(ConnectionError):
+            assert await calls._reader.read() == b""
+        await stage.publish("after")
+        assert await texts(wire, 1) == ["after"]
+
+    play(scenario, engine=engine, upgrade_pause_s=0.01)
+
+
+def test_a_request_that_is_received_meanwhile_is_carried_out_afterwards(engine: str) -> None:
+    """If nothing comes of the move."""
+
+    async def scenario(stage: Stage) -> None:
+        wire = await stage.stream("ws", "ann", "a")
+        calls, stage.when_sent = await begin_to_publish(stage)
+        await stage.fail()
+        assert (await calls._head())[0] == 200
+        assert await texts(wire, 1) == ["late"]
+
+    play(scenario, engine=engine, upgrade_pause_s=0.01)
+
+
+def test_streams_are_read_again_after_a_hold_that_fails() -> None:
+    """Also one whose reading has paused meanwhile."""
+
+    async def scenario(stage: Stage) -> None:
+        wire = await stage.stream("ws", "ann", "a")
+        stream = stage.server.node.hub.connections[of("ann")].stream
+        assert isinstance(stream, WebSocketStream)
+        held = stage.giver()
+        _, _ = await begin_to_publish(stage)
+        freezing = asyncio.create_task(held.freeze())
+        await soon(lambda: stage.server.parts.streams.is_held)
+        stream.data_received(b"\x82\xff" + (1 << 17).to_bytes(8) + bytes(4) + bytes(1 << 17))
+        await soon(lambda: stream.is_settled)
+        freezing.cancel()
+        await asyncio.gather(freezing, return_exceptions=True)
+        await held.thaw()
+        wire._writer.write(b"\x89\x80\0\0\0\0")
+        while (await wire._frame())[0] != 0x8A:  # type: ignore[attr-defined]
+            pass
+
+    play(scenario)
+
+
+def test_a_hold_that_is_cancelled_early_leaves_the_periodic_work() -> None:
+    """It waits for a round, and gives back what it has not got."""
+
+    async def scenario(stage: Stage) -> None:
+        housekeeping, held = stage.server.parts.housekeeping, stage.giver()
+        async with housekeeping._turn:
+            freezing = asyncio.create_task(held.freeze())
+            await asyncio.sleep(0)
+            await post(await stage.calls(), "/info", {})
+            freezing.cancel()
+            await asyncio.gather(freezing, return_exceptions=True)
+            await held.thaw()
+        assert not housekeeping._turn.locked()
+
+    play(scenario)
+
+
+def test_an_engine_that_does_not_proceed_lets_clients_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server stops then, and its drain closes streams as ever."""
+
+    async def scenario(stage: Stage) -> None:
+        async def fail() -> None:
+            raise OSError("the disk is full")
+
+        wire = await stage.stream("ws", "ann", "a")
+        monkeypatch.setattr(stage.server.node._engine, "proceed", fail)
+        with pytest.raises(OSError, match="full"):
+            await stage.fail()
+        await stage.publish("after")
+        assert await texts(wire, 1) == ["after"]
+
+    play(scenario)
+
+
+def test_a_fault_in_one_stream_is_not_that_of_all(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the commit no process could go on."""
+
+    async def scenario(stage: Stage) -> None:
+        faulty, wire = await stage.stream("ws", "bob", "a"), await stage.stream("ws", "ann", "a")
+        continue_from = WebSocketStream.continue_from
+
+        def fail(stream: WebSocketStream, record: Any) -> None:
+            if record.conn_id == of("bob"):
+                raise ZeroDivisionError
+            continue_from(stream, record)
+
+        monkeypatch.setattr(WebSocketStream, "continue_from", fail)
+        with caplog.at_level(logging.ERROR):
+            await stage.upgrade()
+        await stage.publish("after")
+        assert await texts(wire, 1) == ["after"]
+        with suppress(ConnectionError):
+            await faulty._reader.read()  # It ends, and its client comes back.
+
+    play(scenario)
+    assert "a stream of another process cannot be continued" in caplog.text

@@ -1,0 +1,151 @@
+"""Upgrades of a process: what becomes of it when one fails."""
+
+import asyncio
+import os
+import socket
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from channelstream import __version__
+from channelstream.errors import CannotHandOver
+from channelstream.upgrade.line import Line, Part
+from channelstream.upgrade.messages import HELLO, SET, TERMS, Hello
+from channelstream.upgrade.snapshot import SNAPSHOT_VERSION
+from channelstream.upgrade.successor import Process
+from channelstream.upgrade.upgrading import Upgrading
+
+
+class Holding:
+    """What a process has; `steps` notes what is done with it."""
+
+    def __init__(self) -> None:
+        self.tally: dict[str, int] = {}
+        self.steps: list[str] = []
+        self.is_stuck = False
+
+    async def copy(self) -> AsyncIterator[Part]:
+        yield Part("state")
+
+    async def freeze(self) -> None:
+        self.steps.append("freeze")
+
+    async def parts(self) -> AsyncIterator[Part]:
+        yield Part("state")
+
+    async def thaw(self) -> None:
+        self.steps.append("thaw")
+        if self.is_stuck:
+            raise OSError("the disk is full")
+
+    async def release(self) -> None:
+        self.steps.append("release")
+
+
+class Dying:
+    """A new process that takes the state and ends; its end is noticed when `may_end` is set."""
+
+    def __init__(self, line: Line) -> None:
+        # `line` is closed here as soon as the process has it.
+        self._line = Line(socket.socket(fileno=os.dup(line.socket.fileno())))
+        self._playing = asyncio.get_running_loop().create_task(self._play())
+        self.is_waited_for, self.may_end = asyncio.Event(), asyncio.Event()
+
+    async def _play(self) -> None:
+        await self._line.send(Hello(SNAPSHOT_VERSION, __version__, 1).part(HELLO))
+        await self._line.receive()
+        await self._line.send(Part(SET))
+        while (await self._line.receive()).kind != "end":
+            pass
+        self._line.close()
+
+    async def end(self, patience_s: float) -> str:
+        self.is_waited_for.set()
+        await self.may_end.wait()
+        await self._playing
+        return "exit code 7"
+
+
+def play(
+    monkeypatch: pytest.MonkeyPatch, holding: Holding, scenario: Callable[[Upgrading, list[Dying]], Any]
+) -> tuple[Upgrading, list[str]]:
+    """Return what the upgrades of a scenario have left, and whether the process has ended for that."""
+    started: list[Dying] = []
+
+    def start(line: Line) -> Dying:
+        started.append(Dying(line))
+        return started[-1]
+
+    async def run() -> Upgrading:
+        upgrading = Upgrading(lambda: holding, lambda: None, lambda: ends.append("ends"), Counter())
+        await scenario(upgrading, started)
+        return upgrading
+
+    ends: list[str] = []
+    monkeypatch.setattr(Process, "start", start)
+    return asyncio.run(run()), ends
+
+
+def test_a_stop_waits_until_everything_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the new process could live, and all streams would stay held during the drain. Then none begins."""
+
+    async def scenario(upgrading: Upgrading, started: list[Dying]) -> None:
+        asked = asyncio.create_task(upgrading.upgrade(Part(TERMS)))
+        while not started:
+            await asyncio.sleep(0)
+        await started[0].is_waited_for.wait()
+        stopping = asyncio.create_task(upgrading.stop())
+        await asyncio.sleep(0)
+        started[0].may_end.set()
+        with pytest.raises(CannotHandOver, match="exit code 7"):
+            await asked
+        await stopping
+        with pytest.raises(CannotHandOver, match="the server stops"):
+            await upgrading.upgrade(Part(TERMS))
+
+    holding = Holding()
+    upgrading, ends = play(monkeypatch, holding, scenario)
+    assert holding.steps == ["freeze", "thaw"]
+    assert (upgrading.is_lost, ends) == (False, [])
+
+
+def test_a_process_that_cannot_take_back_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its service manager starts it again; it does not stay without its engine."""
+
+    async def scenario(upgrading: Upgrading, started: list[Dying]) -> None:
+        asked = asyncio.create_task(upgrading.upgrade(Part(TERMS)))
+        while not started:
+            await asyncio.sleep(0)
+        started[0].may_end.set()
+        with pytest.raises(CannotHandOver):
+            await asked
+
+    holding = Holding()
+    holding.is_stuck = True
+    upgrading, ends = play(monkeypatch, holding, scenario)
+    assert (upgrading.is_lost, ends) == (True, ["ends"])
+    assert "this process cannot go on: the disk is full" in caplog.text
+
+
+def test_a_process_whose_end_cannot_be_waited_for_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a failure this one goes on only when the other one is dead. It is."""
+
+    def refuse(pid: int) -> int:
+        pids.append(pid)
+        raise PermissionError
+
+    pids: list[int] = []
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", "input()"])
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    ours, theirs = Line.pair()
+    with pytest.raises(PermissionError):
+        Process.start(theirs)
+    for line in (ours, theirs):
+        line.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
