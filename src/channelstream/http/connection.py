@@ -217,10 +217,15 @@ class HttpConnection(asyncio.Protocol):
         """Read what another process has received, and then the socket."""
         self._received = b""
         self._phase = Phase.IDLE
+        self._wait_for_request()
         if received:
-            self.data_received(received)
-        else:
-            self._wait_for_request()
+            self._reader.receive(received)
+            # Not now: a pause of reading would have no effect, as uvloop reads from every new socket after this.
+            self._loop.call_soon(self._begin_received, context=Context())
+
+    def _begin_received(self) -> None:
+        if self._phase is Phase.IDLE:
+            self._proceed()
 
     def release(self) -> tuple[asyncio.Transport, bytes]:
         """Return the socket, and the received bytes that are not read; nothing of it stays here."""
