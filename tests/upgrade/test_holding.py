@@ -156,7 +156,7 @@ def test_an_engine_that_does_not_proceed_lets_clients_go(monkeypatch: pytest.Mon
 def test_a_fault_in_one_stream_is_not_that_of_all(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After the commit no process could go on."""
+    """It ends, and its client comes back; it does not stay open without a word."""
 
     async def scenario(stage: Stage) -> None:
         faulty, wire = await stage.stream("ws", "bob", "a"), await stage.stream("ws", "ann", "a")
@@ -173,7 +173,7 @@ def test_a_fault_in_one_stream_is_not_that_of_all(
         await stage.publish("after")
         assert await texts(wire, 1) == ["after"]
         with suppress(ConnectionError):
-            await faulty._reader.read()  # It ends, and its client comes back.
+            await faulty._reader.read()
 
     play(scenario)
     assert "a stream of another process cannot be continued" in caplog.text

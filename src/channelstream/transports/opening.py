@@ -175,7 +175,7 @@ class ContinuedStream(asyncio.Protocol):
         try:
             self._continue(transport)
         except Exception:
-            # The loop would wait for ever, and with it all others: no process has them any more.
+            # The loop would leave the socket open, and its client without a word: if it ends, the client comes back.
             logger.exception("a stream of another process cannot be continued")
             transport.abort()
 

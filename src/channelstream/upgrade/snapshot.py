@@ -27,7 +27,7 @@ LISTENING, METRICS, STREAMS, HTTP, CONNECTIONS, STATE = (
 PART_BYTES = 1 << 20
 """A part is full with so many bytes."""
 MAX_BYTES = 2 << 30
-"""Most bytes of all parts of a kind; a process does not take over more."""
+"""Most bytes of all parts together; a process does not take over more."""
 _LENGTH_BYTES = 4
 
 encode = msgspec.msgpack.Encoder().encode
