@@ -4,7 +4,9 @@ import pytest
 from msgspec.structs import replace
 from tests.core.test_compaction import delete, edit, message, names
 
+from channelstream.core import acceptance
 from channelstream.core.acceptance import accept, late_forms, split_early
+from channelstream.core.compaction import without
 from channelstream.core.events import Event, Message, MessageEdited
 
 
@@ -45,8 +47,10 @@ def edited(only: str | None = None, exclude: str | None = None, payload: bytes =
         (
             message(),
             [early("a"), early("b", b"3")],
-            [message(exclude="ab"), edited("b", None, b"3"), edited("a")],
+            [message(exclude="ab"), edited("a"), edited("b", None, b"3")],
         ),
+        (message(), [early(), early("b", b"3")], [edited(exclude="b"), edited("b", None, b"3")]),
+        (message("ab"), [early("ab"), early("c")], [edited("ab")]),
         (message("abc", "c"), [early("bc")], [message("a", "c"), edited("bc", "c")]),
     ],
 )
@@ -55,6 +59,21 @@ def test_a_message_comes_after_its_early_edits_in_their_form(
 ) -> None:
     """For the users of each edit; the others get it as it is."""
     assert late_forms(late, edits) == forms
+
+
+def test_very_many_early_edits_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once for each form that the others have made."""
+    looks = 0
+
+    def counted(event: Message, users: frozenset[str] | None) -> Message | None:
+        nonlocal looks
+        looks += 1
+        return without(event, users)
+
+    monkeypatch.setattr(acceptance, "without", counted)
+    edits = [replace(early(), only=frozenset({str(number)})) for number in range(100)]
+    assert len(late_forms(message(), edits)) == len(edits) + 1
+    assert looks == 1
 
 
 @pytest.mark.parametrize(

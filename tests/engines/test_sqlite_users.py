@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -140,5 +140,27 @@ def test_a_batch_is_kept_open_once(live: Any) -> None:
         await asyncio.gather(engine.update_user("bob", mood(2)), first)
         assert (len(writes), len(announced(recorder))) == (1, 2 * len(NAMES))
         assert not engine._commits._is_held
+
+    live(life)
+
+
+def test_a_fault_while_a_state_is_announced_holds_nobody_up(live: Any) -> None:
+    """The next change of the user announces the rest, and its own."""
+
+    async def life(engine: SqliteEngine, recorder: Recorder) -> None:
+        accept, calls = engine._log._accept, count(1)
+
+        def faulty(event: Any) -> None:
+            if next(calls) == 5:
+                raise RuntimeError("a bug")
+            accept(event)
+
+        engine._log._accept = faulty
+        with pytest.raises(RuntimeError, match="a bug"):
+            await engine.update_user("ann", mood(1))
+        await engine.update_user("ann", mood(2))
+        found = announced(recorder)
+        assert [name for name, value in found if value == 1] == [*NAMES[:4], *NAMES[5:]]
+        assert [name for name, value in found if value == 2] == NAMES
 
     live(life)

@@ -5,20 +5,19 @@ node, or while a message to very many users is accepted for some of them after t
 message is no duplicate then: it is accepted in its edited form, after the edit.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from channelstream.core.compaction import (
     affects,
-    covers,
     edited_message,
     first_form,
     for_users,
     unknown_part,
     without,
 )
-from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
+from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Names
 from channelstream.core.log import Accepted
 
 
@@ -44,8 +43,12 @@ def accept(event: Event, known: Sequence[Event]) -> tuple[Accepted, Sequence[Eve
 
 
 def _accept_message(message: Message, known: Sequence[Event]) -> tuple[Accepted, Sequence[Event]]:
-    early = [each for each in known if isinstance(each, MessageEdited) and each.early]
-    others = [each for each in known if each not in early]
+    early, others = list[MessageEdited](), list[Event]()
+    for each in known:
+        if isinstance(each, MessageEdited) and each.early:
+            early.append(each)
+        else:
+            others.append(each)
     rest = unknown_part(message, others)
     if rest is not None:
         return Accepted(message, duplicate=False, found=bool(others)), late_forms(rest, early)
@@ -66,19 +69,24 @@ def split_early(edit: MessageEdited, messages: Sequence[Message]) -> list[Messag
     return [early] if late == edit.only else [for_users(edit, edit.only - late), early]
 
 
-def late_forms(message: Message, early: Iterable[MessageEdited]) -> list[Message]:
-    """Return a message as it is accepted after early edits: in its edited form for the users of each edit."""
-    forms = [message]
+def late_forms(message: Message, early: Sequence[MessageEdited]) -> list[Message]:
+    """Return a message as it is accepted after early edits: in its edited form for the users of each edit.
+
+    Each user has one edit at most: in the log a newer one takes over what an older one has changed (`merged`).
+    """
+    for_some = [edit for edit in early if edit.only is not None]
+    names = frozenset[str]().union(*(edit.only or () for edit in for_some))
+    rest = without(message, names) if names else message
     for edit in early:
-        forms = [form for each in forms for form in _late_forms(each, edit)]
+        if rest is not None and edit.only is None:
+            rest = edited_message(rest, edit)
+    forms = [] if rest is None else [rest]
+    for edit in for_some:
+        form = _part_for(message, edit.only or frozenset())
+        if form.addressees:
+            forms.append(edited_message(form, edit))
     return forms
 
 
-def _late_forms(message: Message, edit: MessageEdited) -> list[Message]:
-    if covers(edit, message):
-        return [edited_message(message, edit)]
-    rest, names = without(message, edit.only), edit.only or frozenset()
-    if rest is None or rest is message:
-        return [message]
-    edited = for_users(message, names if message.only is None else names & message.only)
-    return [rest, edited_message(edited, edit)]
+def _part_for(message: Message, names: Names) -> Message:
+    return for_users(message, names if message.only is None else names & message.only)

@@ -135,6 +135,11 @@ class GroupCommit:
         """Whether a batch is being written, or will be."""
         return self._writing is not None or self._work.is_set()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a batch is kept open."""
+        return self._is_held
+
     def check_room(self) -> None:
         """Refuse a request while too much waits.
 

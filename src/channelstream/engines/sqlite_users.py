@@ -32,7 +32,7 @@ class UserChanges:
 
     async def settled(self, user: str) -> None:
         """Wait until the last change is announced: another one would announce the rest of it in one turn."""
-        while not self._log.is_announced(user):
+        while self._commits.is_held and not self._log.is_announced(user):
             await self._commits.released()
 
     @contextmanager

@@ -4,6 +4,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.engines.conformance import EMPTY, delete, edit, message
 from tests.engines.redis.nodes import (
     PREFIX,
@@ -176,6 +177,28 @@ def test_an_edit_writes_few_bytes_however_often_its_message_was_published(
         assert (await engine.replay("u0", {"a": 0}, 1)).lost == {"a"}
         [deletion] = await engine.publish([delete("m1")])
         assert deletion.found
+
+    with_one_shard(life, lease_s=PATIENCE_S)
+
+
+@pytest.mark.parametrize(("edits", "size", "forms"), [(50, 10, 51), (51, 10, 1), (50, 60_000, 1)])
+def test_a_message_is_accepted_in_few_forms_however_many_edits_it_comes_after(
+    redis: RedisServer, with_one_shard: Any, edits: int, size: int, forms: int
+) -> None:
+    """Where they are too many or too long, users of the edits have these only; all others get the message."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        await engine.configure({"a": {"log_events": 1000}})
+        users = [f"u{number}" for number in range(edits)]
+        await engine.publish([edit("m1", payload=None, user="bob", only=frozenset({user})) for user in users])
+        (before,) = (await engine.head()).offsets
+        late = replace(message("m1"), payload=b'"%b"' % (b"x" * size))
+        assert await for_each_script(redis, engine.publish([late])) < COMMANDS
+        assert int(redis.cli("MEMORY", "USAGE", f"{PREFIX}cr:a", "SAMPLES", "0")) < READ_BYTES
+        kept = [entry.event for entry in (await engine.replay("u0", {"a": before}, 1000)).entries]
+        assert len(kept) == forms
+        assert [event.exclude for event in kept if event.only is None] == [frozenset(users)]
 
     with_one_shard(life, lease_s=PATIENCE_S)
 

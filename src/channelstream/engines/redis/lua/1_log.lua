@@ -187,7 +187,7 @@ end
 -- Answers of `records_of`, until they change: accepting and storing an event both ask for them.
 local record_cache = {}
 
--- An edit that is accepted before its message is early (core/compaction.py): the ids of its uuid have this mark beside them.
+-- An edit that is accepted before its message is early (core/acceptance.py): the ids of its uuid have this mark beside them.
 local function early_mark(uuid) return '?' .. uuid end
 
 -- Mark that a log has edits of a message, and has never had the message; nothing if it keeps no events.
@@ -353,16 +353,23 @@ local function present(record, change)
   return without_names(record, change[ONLY], true)
 end
 
--- A message as it is accepted after an early edit: in its edited form for the users of the edit.
-local function late_forms(record, edit)
-  if covers(edit[ONLY], record) then return { current(record, edit) } end
-  local rest = without_names(record, edit[ONLY])
-  if rest == record then return { record } end
-  local names, addressed = set_of(record[ONLY]), {}
-  for _, name in ipairs(edit[ONLY]) do
-    if not record[ONLY] or names[name] then addressed[#addressed + 1] = name end
+-- The forms of a message as it is accepted after early edits: edited for the users of each edit. Each user has one at most.
+local function late_forms(record, early)
+  local names, all, for_everybody, forms = set_of(record[ONLY]), {}, {}, {}
+  for _, edit in ipairs(early) do
+    local addressed = {}
+    for _, name in ipairs(edit[ONLY] or {}) do
+      all[#all + 1] = name
+      if not record[ONLY] or names[name] then addressed[#addressed + 1] = name end
+    end
+    if #addressed > 0 then forms[#forms + 1] = copy(current(record, edit), ONLY, addressed) end
+    if not edit[ONLY] then for_everybody[#for_everybody + 1] = edit end
   end
-  return { rest, copy(current(record, edit), ONLY, addressed) }
+  local rest = record
+  if #all > 0 then rest = without_names(record, all) end
+  for _, edit in ipairs(rest and for_everybody or {}) do rest = current(rest, edit) end
+  forms[#forms + 1] = rest
+  return forms
 end
 
 local function merged(change, older)

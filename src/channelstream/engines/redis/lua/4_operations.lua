@@ -114,13 +114,20 @@ local function of_kind(known, kind)
   return found
 end
 
+-- Most forms of a message that are written in one step.
+local MAX_FORMS = 50
+
 -- Whether the edits among the records about an event's uuid in a log are early. Not if a payload is big: it was published
--- and kept for one entry only, and the message in its edited form is another.
+-- and kept for one entry only, and the message in its edited form is another. Nor if these forms are too much to write: there
+-- is one for each edit.
 local function has_early(kind, name, event, records)
   if #of_kind(records, 'edit') == 0 or #of_kind(records, 'message') > 0 then return false end
+  local bytes = 0
   for _, record in ipairs({ { [PARTS] = event.parts }, unpack(records) }) do
     if token_of(record) then return false end
   end
+  for _, part in ipairs(event.parts or {}) do bytes = bytes + #part end
+  if #records > MAX_FORMS or #records * bytes > MAX_RECORD_BYTES then return false end
   return call('HEXISTS', key(kind .. 'x', name), early_mark(event.uuid)) == 1
 end
 
@@ -206,15 +213,7 @@ local function accept_message(event, record, known, early, new)
   local rest = unknown_part(record, known)
   if not event.channel and #known > 0 then rest = #new > 0 and copy(record, ONLY, new) or nil end
   if not rest then return duplicate_answer(event, record, known) end
-  local forms = { rest }
-  for _, edit in ipairs(early) do
-    local edited = {}
-    for _, form in ipairs(forms) do
-      for _, each in ipairs(late_forms(form, edit)) do edited[#edited + 1] = each end
-    end
-    forms = edited
-  end
-  for _, form in ipairs(forms) do store_and_publish(event, form, next_offset()) end
+  for _, form in ipairs(late_forms(rest, early)) do store_and_publish(event, form, next_offset()) end
   for _, edit in ipairs(early) do
     local kind, name = event.channel and 'c' or 'u', event.channel or edit[ONLY][1]
     call('HDEL', key(kind .. 'x', name), early_mark(event.uuid))
