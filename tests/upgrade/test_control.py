@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import pytest
 
+from channelstream.cli.upgrade import run
 from channelstream.config import Settings
-from channelstream.errors import CannotHandOver
+from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.upgrade import control
 from channelstream.upgrade.control import MAX_REQUESTS, Control, ask_to_upgrade, name_of, user_of
 from channelstream.upgrade.line import Line, Part
@@ -85,6 +86,24 @@ def test_a_failure_is_answered_with_its_reason(settings: Settings) -> None:
             line = Line(connected)
             await line.send(Part("odd"))
             assert (await line.receive()).kind == "failed"
+
+    play(settings, scenario, fail)
+
+
+def test_the_command_does_not_claim_that_a_server_goes_on_that_has_ended(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It had handed everything over, and the new process has failed."""
+
+    async def fail() -> Report:
+        raise PeerEnded("the reason")
+
+    async def scenario(_asked: Control) -> None:
+        code = await asyncio.to_thread(run, ["--unix-socket", settings.unix_socket], {})
+        assert (code, capsys.readouterr().err) == (
+            1,
+            f"channelstream: the server at unix:{settings.unix_socket} has ended; its log has more: the reason\n",
+        )
 
     play(settings, scenario, fail)
 

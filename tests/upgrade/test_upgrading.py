@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from channelstream import __version__
-from channelstream.errors import CannotHandOver
+from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import HELLO, SET, TERMS, Hello
 from channelstream.upgrade.snapshot import SNAPSHOT_VERSION
@@ -122,7 +122,7 @@ def test_a_process_that_cannot_take_back_ends(
         while not started:
             await asyncio.sleep(0)
         started[0].may_end.set()
-        with pytest.raises(CannotHandOver):
+        with pytest.raises(PeerEnded):
             await asked
 
     holding = Holding()

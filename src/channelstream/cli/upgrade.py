@@ -8,7 +8,7 @@ from channelstream.cli.remote import settings_of
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.listening import address_of
 from channelstream.config.settings import BY_NAME
-from channelstream.errors import CannotHandOver
+from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.upgrade.control import ask_to_upgrade
 from channelstream.upgrade.messages import Report
 from channelstream.upgrade.upgrading import handed_over
@@ -42,6 +42,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     where = address_of(settings)
     try:
         report = asyncio.run(ask_to_upgrade(settings))
+    except PeerEnded as error:
+        return _fail(f"the server at {where} has ended; its log has more: {error}")
     except CannotHandOver as error:
         return _fail(f"the server at {where} goes on as before: {error}")
     except OSError:

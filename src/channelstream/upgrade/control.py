@@ -15,7 +15,7 @@ from contextlib import suppress
 from hashlib import sha256
 
 from channelstream.config import Settings
-from channelstream.errors import CannotHandOver
+from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import FAILED, REPORT, Failure, Report
 
@@ -128,6 +128,8 @@ class Control:
             return Failure("this version does not know the request").part(FAILED)
         try:
             return (await self._upgrade()).part(REPORT)
+        except PeerEnded as error:
+            return Failure(str(error), goes_on=False).part(FAILED)
         except CannotHandOver as error:
             return Failure(str(error)).part(FAILED)
 
@@ -137,7 +139,8 @@ async def ask_to_upgrade(settings: Settings) -> Report:
 
     Raises:
         ConnectionError: no server of this user listens there.
-        CannotHandOver: the server goes on as before, or ends before it answers.
+        PeerEnded: the server has ended, or ends.
+        CannotHandOver: it goes on as before.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connected:
         connected.connect(name_of(settings))
@@ -147,5 +150,6 @@ async def ask_to_upgrade(settings: Settings) -> Report:
         await line.send(Part(UPGRADE))
         answer = await line.receive()
     if answer.kind == FAILED:
-        raise CannotHandOver(Failure.of(answer).reason)
+        failure = Failure.of(answer)
+        raise CannotHandOver(failure.reason) if failure.goes_on else PeerEnded(failure.reason)
     return Report.of(answer)

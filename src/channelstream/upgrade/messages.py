@@ -84,9 +84,14 @@ class Terms(Message, frozen=True):
 
 
 class Failure(Message, frozen=True):
-    """Why the new process cannot go on."""
+    """Why the new process cannot go on, or why a request to upgrade has failed.
+
+    Attributes:
+        goes_on: whether the process that was asked serves as before.
+    """
 
     reason: str
+    goes_on: bool = True
 
 
 class Report(Message, frozen=True):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from channelstream import logs
-from channelstream.errors import CannotHandOver
+from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.upgrade.giving import Giver, HandOver, Limits
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import FAILED, Report
@@ -60,6 +60,7 @@ class Upgrading:
         """Upgrade; this goes on though the caller is cancelled.
 
         Raises:
+            PeerEnded: neither process goes on.
             CannotHandOver: this process goes on as before, or another upgrade is under way.
         """
         if self._is_stopping:
@@ -95,16 +96,19 @@ class Upgrading:
             self.report = await self._attempt(terms)
         except CannotHandOver as error:
             self._failed(error)
-            raise
+            raise self._failure(str(error)) from error
         except asyncio.CancelledError as error:
             raise CannotHandOver("the server stops") from error
         except Exception as error:
             logger.exception("a fault in the upgrade")
             self._failed(error)
-            raise CannotHandOver("a fault of the running server, which its log has") from error
+            raise self._failure("a fault of the running server, which its log has") from error
         logger.info("%s", line_of(self.report))
         self._on_end()
         return self.report
+
+    def _failure(self, reason: str) -> CannotHandOver:
+        return PeerEnded(reason) if self.is_lost else CannotHandOver(reason)
 
     def _failed(self, error: Exception) -> None:
         self.counts[FAILED] += 1
