@@ -8,6 +8,7 @@ import pytest
 from tests.engines.redis.nodes import SHORT_S, Nodes, in_shards
 from tests.redis_server import RedisServer
 from tests.stoppable_line import StoppableLine
+from tests.waiting import PATIENCE_S
 
 from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.link import script
@@ -21,7 +22,7 @@ def run_on(
     redis: RedisServer,
     shards: int,
     test: Life,
-    timeout_s: float = 5.0,
+    timeout_s: float = PATIENCE_S,
     lease_s: float = 1.0,
     run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run,
 ) -> None:

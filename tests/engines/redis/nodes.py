@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import msgspec
 from tests.engines.conformance import EMPTY, Recorder, message
-from tests.waiting import soon
+from tests.waiting import PATIENCE_S, soon
 
 from channelstream.clock import new_epoch
 from channelstream.core.client_protocol import ClientProtocol
@@ -42,7 +42,9 @@ SHORT_S = 2.0
 class Nodes:
     """Several engines on one Redis, in one loop; each has its recorder."""
 
-    def __init__(self, where: list[ShardAddress], timeout_s: float = 5.0, lease_s: float = 1.0) -> None:
+    def __init__(
+        self, where: list[ShardAddress], timeout_s: float = PATIENCE_S, lease_s: float = 1.0
+    ) -> None:
         self.shards = len(where)
         self.settings = RedisSettings(timeout_s, lease_s)
         self._places = where

@@ -10,6 +10,7 @@ from tests.engines.conformance import MakeEngine, Settle, Setup
 from tests.engines.conformance.nodes import *  # noqa: F403
 from tests.engines.redis.nodes import PREFIX, in_shards
 from tests.redis_server import RedisServer
+from tests.waiting import PATIENCE_S
 
 from channelstream.clock import new_epoch
 from channelstream.engines.base import Engine
@@ -69,7 +70,7 @@ def make_engine(redis: RedisServer, request: pytest.FixtureRequest) -> MakeEngin
             lambda: str(uuid4()),
             new_epoch,
             "the node's label",
-            RedisSettings(),
+            RedisSettings(timeout_s=PATIENCE_S),
             setup.clock,
         )
 

@@ -66,7 +66,7 @@ def test_a_heartbeat_is_never_refused_for_a_full_queue(
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
-        [lease_manager] = engine._lease_managers
+        [lease_manager] = engine._links.lease_managers
         monkeypatch.setattr("channelstream.engines.redis.link.MAX_CALLS", 0)
         with pytest.raises(Unavailable, match="Too much waits"):
             await engine.publish([message("m1")])
@@ -80,7 +80,7 @@ def test_heartbeats_do_not_pile_up_before_a_slow_redis(redis: RedisServer, with_
 
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.node()
-        [lease_manager] = engine._lease_managers
+        [lease_manager] = engine._links.lease_managers
         lease = f"{PREFIX}nl:{engine.cluster._registrar.node}"
         line.cut()
         for _ in range(20):
@@ -184,7 +184,7 @@ def test_nodes_do_not_reap_each_other_after_an_outage(with_one_shard: Any) -> No
         early.establish = establish_early  # type: ignore[method-assign]
         await soon(lambda: early.is_linked)
         # The heartbeat that was due meanwhile, as in an outage.
-        await first._lease_managers[0]._heartbeat()
+        await first._links.lease_managers[0]._heartbeat()
         await first.replay("nobody", {}, 0)
         assert parted(watcher) == []
         late.establish = establish_late  # type: ignore[method-assign]

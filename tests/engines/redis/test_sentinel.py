@@ -22,7 +22,7 @@ def test_a_node_follows_a_failover(tmp_path: Path) -> None:
     with redis_sentinels(tmp_path, "a-password") as watched:
 
         async def life() -> None:
-            nodes = Nodes(shard_addresses(watched.address))
+            nodes = Nodes(shard_addresses(watched.address), timeout_s=5.0)
             engine, listener = await nodes.member("ann", "a", notify_presence=True)
             speaker, _ = await nodes.node()
             await speaker.publish([message("m1")])

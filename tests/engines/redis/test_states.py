@@ -134,7 +134,7 @@ def test_a_state_is_announced_no_faster_than_its_node_receives(with_one_shard: A
         assert steps.count("again") >= 2
         assert steps.count("again") == steps.count("again-received ")
 
-    with_one_shard(life, timeout_s=PATIENCE_S, lease_s=600.0)
+    with_one_shard(life, lease_s=600.0)
 
 
 async def unfinished(operation: str, **arguments: Any) -> None:
