@@ -18,6 +18,7 @@ from channelstream.config import Settings
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message
 from channelstream.core.log import Accepted
+from channelstream.engines.user_groups import USERS_AT_ONCE
 from channelstream.errors import ConfigError, Unavailable
 from channelstream.http.request import Part
 from channelstream.http.response import Response
@@ -314,6 +315,21 @@ def test_a_call_has_a_bounded_number_of_events() -> None:
     span = asyncio.run(life())
     assert len(span.events) == MAX_EVENTS
     assert span.attributes["channelstream.messages"] == 150
+
+
+def test_a_message_in_steps_is_one_event_and_one_message() -> None:
+    """That of its first step."""
+
+    async def life() -> Any:
+        async with running() as scene:
+            await connected(scene, 1)
+            users = ["u0", *(f"none {n}" for n in range(3 * USERS_AT_ONCE))]
+            await scene.call("/message", message(channel=None, pm_users=users))
+            return scene.span
+
+    span = asyncio.run(life())
+    assert [event[:2] for event in events_of(span)] == [("message", UUID)]
+    assert span.attributes["channelstream.messages"] == 1
 
 
 def test_a_file_engine_reports_its_deliveries_as_well(tmp_path: Any) -> None:

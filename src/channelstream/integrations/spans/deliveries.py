@@ -5,6 +5,8 @@ There is one span event for each message, edit or deletion, whatever the number 
 call is handed to the exporter when everything is delivered, or `WAIT_S` after the call: a Redis engine announces an event
 only to nodes that have a recipient. The end of the span is that of the call in any case.
 
+Of an event that is accepted in several steps or forms, the delivery of the first one is recorded.
+
 Each event belongs to the first call that publishes its uuid and is still waiting: of a message and its edit that are
 published at the same time, one delivery is recorded.
 """
@@ -41,15 +43,17 @@ class CallSpan:
         published: events that the call has passed to the engine.
         awaited: how many of them are or were awaited.
         uuids: those that are not delivered yet.
+        last: the kind and the uuid of the event that it has published last.
         ended_ns: the time of the end of the call; None while it runs.
     """
 
-    __slots__ = ("awaited", "ended_ns", "published", "span", "uuids")
+    __slots__ = ("awaited", "ended_ns", "last", "published", "span", "uuids")
 
     def __init__(self, span: Any) -> None:
         self.span = span
         self.published = self.awaited = 0
         self.uuids: set[str] = set()
+        self.last: tuple[type[Event], str] | None = None
         self.ended_ns: int | None = None
 
 
@@ -71,10 +75,14 @@ class Deliveries:
 
     def publishing(self, call: CallSpan, events: Sequence[Event]) -> None:
         """Await the deliveries of events that are published next."""
-        call.published += len(events)
         for event in events:
+            what = type(event), event.uuid
+            if what == call.last:
+                continue  # A further step of an event for very many users (`engines/user_groups.py`).
+            call.last = what
+            call.published += 1
             if call.awaited >= MAX_EVENTS or len(self._awaited) >= MAX_WAITING:
-                return
+                continue
             if self._awaited.setdefault(event.uuid, call) is call:
                 call.awaited += 1
                 call.uuids.add(event.uuid)
