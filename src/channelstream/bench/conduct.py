@@ -14,11 +14,15 @@ from channelstream.bench.restart import restart
 from channelstream.bench.results import FORMAT, Measured, Report, StepReport, ratios
 from channelstream.bench.scenarios import Outage, Scenario, Step
 from channelstream.bench.servers import product, reference
+from channelstream.bench.upgrade import upgrade, upgrade_redis, upgrade_sqlite
 
 _OUTAGES: dict[Outage, Callable[[Load, Sequence[str], Progress], Awaitable[Measured]]] = {
     "restart": restart,
     "drain": drain,
     "spread drain": spread_drain,
+    "upgrade": upgrade,
+    "upgrade of SQLite": upgrade_sqlite,
+    "upgrade of Redis": upgrade_redis,
 }
 
 
@@ -59,7 +63,7 @@ async def _step(
 
 async def _with_outage(outage: Outage, step: Step, target: Target | None, progress: Progress) -> StepReport:
     if target is not None:
-        raise BenchFailed(f"a {outage} is measured with servers that the run itself starts: give no URL")
+        raise BenchFailed(f"{outage!r} is measured with servers that the run itself starts: give no URL")
     measured = await _OUTAGES[outage](step.load, step.flags, progress)
     return StepReport(step.label, step.load, measured, None, {})
 

@@ -1,5 +1,7 @@
 """The load of one run, and the error of a failed run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from msgspec import Struct
@@ -24,6 +26,18 @@ def failure_of(group: BaseExceptionGroup[BaseException]) -> BenchFailed | None:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+@contextmanager
+def failing_as_one() -> Iterator[None]:
+    """Raise the first error of a group of tasks in place of the group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        failure = failure_of(group)
+        if failure is None:
+            raise
+        raise BenchFailed(str(failure)) from group
 
 
 class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,13 +5,14 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Protocol
 
 from msgspec import structs
 
 from channelstream.bench.checker import Faults
 from channelstream.bench.crew import QUIET_S, Crew, check_descriptors, crew_of
 from channelstream.bench.histogram import Histogram
-from channelstream.bench.load import BenchFailed, Load, failure_of
+from channelstream.bench.load import Load, failing_as_one
 from channelstream.bench.orders import Result
 from channelstream.bench.probe import longest_turn_ms, probe
 from channelstream.bench.processes import cpu_s, memory_kb
@@ -65,11 +66,17 @@ class Target:
         return 0 if self.pid is None else memory_kb(self.pid)
 
 
+class Timed(Protocol):
+    """A server whose CPU time can be read; None means that it is not measured."""
+
+    def cpu_s(self) -> float | None: ...
+
+
 @dataclass(slots=True)
 class Stopwatch:
     """Measures time and the server's CPU, over several laps."""
 
-    target: Target
+    target: Timed
     seconds: float = 0.0
     cpu_s: float | None = None
     _start: float = 0.0
@@ -97,14 +104,9 @@ async def measure(target: Target, load: Load, progress: Progress) -> Measured:
     """
     check_descriptors(load)
     run = f"bench-{uuid.uuid4().hex[:12]}"
-    try:
+    with failing_as_one():
         async with crew_of(target.wire, load, run) as crew:
             return await Run(target, load, progress, crew, run).measured()
-    except BaseExceptionGroup as group:
-        failure = failure_of(group)
-        if failure is None:
-            raise
-        raise BenchFailed(str(failure)) from group
 
 
 @dataclass(slots=True)
@@ -190,8 +192,8 @@ class Run:
             return posting.rate(publishing.messages), None
         # The server delivers while it accepts, so the CPU for accepting alone is unknown.
         publish = rate(publishing.messages, posting.seconds, None)
-        whole.seconds = max(0, max(result.last_ns for result in results) - start_ns) / 1e9
-        return publish, self._delivery(results, whole, publishing.messages)
+        expected = publishing.messages * self.load.clients
+        return publish, delivery_of(results, whole, start_ns, expected, self.samples)
 
     async def _sample(self, publishing: Publishing) -> None:
         """Record and show the number of received messages periodically."""
@@ -205,28 +207,39 @@ class Run:
                 self.progress.show("publishing", publishing.messages, self.load.messages)
             await asyncio.sleep(SAMPLE_S)
 
-    def _delivery(self, results: list[Result], whole: Stopwatch, messages: int) -> Delivery:
-        received = sum(result.received for result in results)
-        faults, latency, closed = Faults(), Histogram(), dict[str, int]()
-        for result in results:
-            faults.add(result.faults)
-            latency.merge(Histogram(result.counts, result.max_ns))
-            for reason, count in result.closed.items():
-                closed[reason] = closed.get(reason, 0) + count
-        return Delivery(
-            expected=messages * self.load.clients,
-            lost=sum(result.lost for result in results),
-            duplicated=faults.duplicated,
-            out_of_order=faults.out_of_order,
-            position_disorder=faults.position_disorder,
-            closed=closed,
-            rate=whole.rate(received),
-            bytes_each=round(sum(result.bytes for result in results) / max(received, 1), 1),
-            latency_ms=percentiles(latency),
-            distribution=distribution(latency),
-            timeline=timeline(self.samples, whole.seconds),
-            generator_load=round(max(result.cpu_s for result in results) / max(whole.seconds, 1e-9), 2),
-        )
+
+def delivery_of(
+    results: list[Result], whole: Stopwatch, start_ns: int, expected: int, samples: list[tuple[float, int]]
+) -> Delivery:
+    """Return what the clients of all workers have received.
+
+    Args:
+        whole: measured the CPU; its time becomes that until the last receipt.
+        expected: the number of deliveries if nothing is lost.
+        samples: times in seconds, with the number of messages received so far.
+    """
+    whole.seconds = max(0, max(result.last_ns for result in results) - start_ns) / 1e9
+    received = sum(result.received for result in results)
+    faults, latency, closed = Faults(), Histogram(), dict[str, int]()
+    for result in results:
+        faults.add(result.faults)
+        latency.merge(Histogram(result.counts, result.max_ns))
+        for reason, count in result.closed.items():
+            closed[reason] = closed.get(reason, 0) + count
+    return Delivery(
+        expected=expected,
+        lost=sum(result.lost for result in results),
+        duplicated=faults.duplicated,
+        out_of_order=faults.out_of_order,
+        position_disorder=faults.position_disorder,
+        closed=closed,
+        rate=whole.rate(received),
+        bytes_each=round(sum(result.bytes for result in results) / max(received, 1), 1),
+        latency_ms=percentiles(latency),
+        distribution=distribution(latency),
+        timeline=timeline(samples, whole.seconds),
+        generator_load=round(max(result.cpu_s for result in results) / max(whole.seconds, 1e-9), 2),
+    )
 
 
 def _close(publishers: list[Publisher]) -> None:

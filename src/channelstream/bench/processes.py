@@ -57,7 +57,12 @@ def check_pid(pid: int) -> None:
 
 def cpu_s(pid: int) -> float:
     """Return the CPU time, user and system, of a process and its children, in seconds."""
-    return sum(_ticks(each) for each in family(pid)) / _TICKS_PER_S
+    return sum(cpu_s_of_each(pid).values())
+
+
+def cpu_s_of_each(pid: int) -> dict[int, float]:
+    """Return the CPU time of a process and that of each of its children."""
+    return {each: _ticks(each) / _TICKS_PER_S for each in family(pid)}
 
 
 def memory_kb(pid: int) -> int:

@@ -68,6 +68,7 @@ class Publishing:
         self._load = load
         self._channels = channels
         self._begun = 0
+        self._is_stopped = False
         self._start = time.monotonic()
         self._received: Callable[[], int] = lambda: 0
         self._ticked = asyncio.Event()
@@ -77,6 +78,10 @@ class Publishing:
     @property
     def messages(self) -> int:
         return sum(self.sent.values())
+
+    def stop(self) -> None:
+        """Begin no further call."""
+        self._is_stopped = True
 
     async def run(
         self, publishers: Sequence[Publisher], received: Callable[[], int], ticked: asyncio.Event
@@ -112,6 +117,8 @@ class Publishing:
 
     def _has_more(self) -> bool:
         load = self._load
+        if self._is_stopped:
+            return False
         if load.messages and self._begun >= load.messages:
             return False
         return not load.duration_s or time.monotonic() - self._start < load.duration_s

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from channelstream.bench.histogram import Histogram, middle_of
-from channelstream.bench.load import Load
+from channelstream.bench.load import Load, Transport
 from channelstream.bench.processes import Machine
 
 FORMAT = 1
@@ -134,6 +134,46 @@ class Drained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return not (self.failed or self.lost or self.missing or self.repeated)
 
 
+class Upgrade(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One upgrade of a server under load.
+
+    Attributes:
+        exit_code: of the command.
+        output: the lines that it printed.
+        handed_over: number of sockets of each kind, as the command names them, and of streams that ended with 1012.
+        publish_ms: calls that began while the command ran, until their answers.
+    """
+
+    exit_code: int
+    output: list[str]
+    handed_over: dict[str, int]
+    publish_ms: Percentiles
+
+
+class Upgraded(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Upgrades of a server, one after the other, under load.
+
+    Attributes:
+        clients: number of clients of each transport.
+        between_ms: calls that began before, between and after the upgrades.
+        failed: calls that were refused or not answered, by reason.
+        before_kb: the server's memory before the first upgrade.
+        after_kb: the same after the last.
+    """
+
+    clients: dict[Transport, int]
+    upgrades: list[Upgrade]
+    between_ms: Percentiles
+    failed: dict[str, int]
+    before_kb: int
+    after_kb: int
+
+    @property
+    def is_right(self) -> bool:
+        """Whether every upgrade succeeded, and every call."""
+        return not self.failed and not any(each.exit_code for each in self.upgrades)
+
+
 class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run against one server.
 
@@ -145,6 +185,7 @@ class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         stall_ms: time of a small request while the clients were idle.
         resume: the return of the clients after a restart.
         drained: the return of the clients of a node that stopped.
+        upgraded: the upgrades of a server under load.
         longest_turn_ms: longest turn of the event loop of a server that was started for the run, exact to 5 ms.
     """
 
@@ -158,11 +199,13 @@ class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     longest_turn_ms: float | None = None
     resume: Resume | None = None
     drained: Drained | None = None
+    upgraded: Upgraded | None = None
 
     @property
     def is_right(self) -> bool:
         """Whether what was sent has arrived, as far as that was measured."""
-        return all(part is None or part.is_right for part in (self.delivery, self.resume, self.drained))
+        parts = (self.delivery, self.resume, self.drained, self.upgraded)
+        return all(part is None or part.is_right for part in parts)
 
 
 class StepReport(Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,7 +8,7 @@ import msgspec
 from channelstream.bench.load import Load
 from channelstream.bench.servers import Reference, missing_for
 
-Outage = Literal["restart", "drain", "spread drain"]
+Outage = Literal["restart", "drain", "spread drain", "upgrade", "upgrade of SQLite", "upgrade of Redis"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,8 @@ class Step:
     Attributes:
         flags: options of the server, if the run starts one.
         reference: the reference server for the same load; None means none.
-        outage: what happens to the server whose clients come back: `restart` kills it and starts it again, `drain` and
-            `spread drain` stop one of three nodes; None means nothing.
+        outage: what happens to the server: `restart` kills it and starts it again, `drain` and `spread drain` stop one of
+            three nodes, the others upgrade it, with an engine; None means nothing.
     """
 
     label: str
@@ -56,6 +56,15 @@ def _channels(count: int) -> Step:
 
 def _drained(label: str, outage: Outage) -> Step:
     return Step(label, Load(clients=15_000, messages=0), reference=None, outage=outage)
+
+
+def _upgraded(name: str, engine: str, outage: Outage) -> Scenario:
+    load = Load(clients=300, messages=0, rate_per_s=20, publishers=4)
+    return Scenario(
+        name,
+        f"ten upgrades of a server with {engine}, under load: what clients and publishers notice",
+        (Step(f"upgraded, {engine}", load, reference=None, outage=outage),),
+    )
 
 
 _TEXTS = Load(clients=1000, messages=100, payload_bytes=1000)
@@ -125,6 +134,9 @@ _ALL = (
         "calls while the 15,000 clients of one of three nodes on Redis come back at the others, at once and spread",
         (_drained("at once", "drain"), _drained("50 a second", "spread drain")),
     ),
+    _upgraded("upgrade", "the memory engine", "upgrade"),
+    _upgraded("upgrade-sqlite", "SQLite", "upgrade of SQLite"),
+    _upgraded("upgrade-redis", "Redis", "upgrade of Redis"),
     Scenario(
         "compression",
         "bytes saved and CPU spent by permessage-deflate, with messages of 1,000 bytes",

@@ -8,7 +8,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib.util import find_spec
 from typing import Literal, cast
@@ -78,7 +78,7 @@ async def started(
         *module,
         stdout=PIPE,
         stderr=STDOUT,
-        env=_environ(secret),
+        env=own_environ() | {"CHANNELSTREAM_SECRET": secret},
         start_new_session=True,
     )
     log = cast(asyncio.StreamReader, process.stdout)
@@ -87,16 +87,18 @@ async def started(
         port = await _port(log, lines, name)
         reading = asyncio.ensure_future(_follow(log))
         wire = Wire(host=HOST, port=port, secret=secret if signs else "")
-        yield Target(name, wire, process.pid, reports_turns=reports_turns)
+        try:
+            yield Target(name, wire, process.pid, reports_turns=reports_turns)
+        finally:
+            await stop(process)
+            await _stop_successor(process.pid, reading)
     finally:
         await stop(process)
-    await reading
 
 
-def _environ(secret: str) -> Mapping[str, str]:
+def own_environ() -> dict[str, str]:
     """Return the environment without settings of the user's own server."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CHANNELSTREAM_")}
-    return kept | {"CHANNELSTREAM_SECRET": secret}
+    return {name: value for name, value in os.environ.items() if not name.startswith("CHANNELSTREAM_")}
 
 
 async def _port(log: asyncio.StreamReader, lines: deque[str], name: str) -> int:
@@ -129,3 +131,17 @@ async def stop(process: Process) -> None:
         with suppress(ProcessLookupError):  # It ended at this moment.
             process.kill()
         await process.wait()
+
+
+async def _stop_successor(pid: int, reading: asyncio.Future[None]) -> None:
+    """End the process to which a server that has ended has handed over, if there is one, and read the log to its end.
+
+    Args:
+        pid: of the server that was started. Its successors are of its group, and have its log.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if not reading.done():
+            with suppress(ProcessLookupError):  # There is none: the end of the log is not read yet.
+                os.killpg(pid, number)
+            await asyncio.wait((reading,), timeout=STOP_TIMEOUT_S)
+    await reading

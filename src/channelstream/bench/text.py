@@ -12,10 +12,15 @@ from channelstream.bench.results import (
     Report,
     Resume,
     StepReport,
+    Upgrade,
+    Upgraded,
 )
 
 BUSY = 0.9
 """From this load on, the process of the clients may limit deliveries a second and add latency."""
+
+ENDED = "ended stream"
+"""The name of a stream that an upgrade ends, in the output of the command."""
 
 Row = tuple[str, str]
 
@@ -77,6 +82,8 @@ def _rows(measured: Measured) -> Iterator[Row]:
         yield from _resume_rows(measured.resume)
     if measured.drained is not None:
         yield from _drained_rows(measured.drained)
+    if measured.upgraded is not None:
+        yield from _upgraded_rows(measured.upgraded)
     if measured.longest_turn_ms is not None:
         yield "longest turn of the loop", f"{measured.longest_turn_ms:,.1f} ms"
 
@@ -105,6 +112,21 @@ def _drained_rows(drained: Drained) -> Iterator[Row]:
     yield from _fault_rows(drained)
 
 
+def _upgraded_rows(upgraded: Upgraded) -> Iterator[Row]:
+    for transport, count in upgraded.clients.items():
+        yield f"{transport} clients", f"{count:,}"
+    succeeded = sum(not each.exit_code for each in upgraded.upgrades)
+    yield "upgrades that succeeded", f"{succeeded} of {len(upgraded.upgrades)}"
+    yield "streams ended with 1012", f"{sum(each.handed_over.get(ENDED, 0) for each in upgraded.upgrades):,}"
+    yield from _percentile_rows("publish between upgrades", upgraded.between_ms)
+    yield (
+        "longest publish in an upgrade",
+        f"{max((each.publish_ms.max for each in upgraded.upgrades), default=0):,.2f} ms",
+    )
+    yield "calls that failed", f"{sum(upgraded.failed.values()):,}"
+    yield "memory before, after", f"{upgraded.before_kb:,}, {upgraded.after_kb:,} KB"
+
+
 def _fault_rows(found: Resume | Drained) -> Iterator[Row]:
     yield "reported as lost", f"{found.lost:,}"
     yield "missing", f"{found.missing:,}"
@@ -128,6 +150,7 @@ def _percentile_rows(name: str, figures: Percentiles) -> Iterator[Row]:
 
 def _delivery_rows(delivery: Delivery) -> Iterator[Row]:
     yield _RATE, f"{delivery.rate.per_s:,.0f} /s"
+    yield "deliveries in all", f"{delivery.rate.count:,}"
     if delivery.rate.cpu_us_each is not None:
         yield _CPU, f"{delivery.rate.cpu_us_each:.2f} µs"
     yield "bytes per delivery", f"{delivery.bytes_each:,.0f}"
@@ -142,6 +165,10 @@ def _remarks(measured: Measured) -> Iterator[str]:
     if (returned := measured.resume or measured.drained) is not None:
         yield "  Why streams and attempts ended (each client loses one stream):"
         yield from (f"  {count:,} x {reason}" for reason, count in returned.ends.items())
+    if measured.upgraded is not None:
+        for number, each in enumerate(measured.upgraded.upgrades, 1):
+            yield _upgrade_line(number, each)
+        yield from (f"  {count:,} x {reason}" for reason, count in measured.upgraded.failed.items())
     if measured.delivery is None:
         return
     for reason, count in measured.delivery.closed.items():
@@ -151,6 +178,14 @@ def _remarks(measured: Measured) -> Iterator[str]:
             f"  The clients' process used {measured.delivery.generator_load:.0%} of a core, so it may be what limits"
             " deliveries/s and latency."
         )
+
+
+def _upgrade_line(number: int, upgrade: Upgrade) -> str:
+    waits = upgrade.publish_ms
+    return (
+        f"  {number}. exit code {upgrade.exit_code}; publishes took {waits.p99:,.0f} ms (p99), {waits.max:,.0f} ms at"
+        f" most: {'; '.join(upgrade.output)}"
+    )
 
 
 def _growth(report: Report) -> Iterator[str]:

@@ -110,8 +110,8 @@ examples:
 
 def scenarios_text() -> str:
     """Return the scenarios as text: name and question."""
-    lines = [f"  {scenario.name:14}{scenario.question}" for scenario in SCENARIOS.values()]
-    return "\n".join([*lines, f"  {QUICK_NAME:14}{', '.join(QUICK)}"])
+    lines = [f"  {scenario.name:16}{scenario.question}" for scenario in SCENARIOS.values()]
+    return "\n".join([*lines, f"  {QUICK_NAME:16}{', '.join(QUICK)}"])
 
 
 # -- arguments
