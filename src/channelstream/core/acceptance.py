@@ -39,7 +39,9 @@ def accept(event: Event, known: Sequence[Event]) -> tuple[Accepted, Sequence[Eve
         return Accepted(event, duplicate=False, found=found), [event]
     rest = unknown_part(event, [each for each in known if isinstance(each, MessageDeleted)])
     accepted = Accepted(event, duplicate=rest is None, found=found)
-    return accepted, [] if rest is None else split_early(rest, messages)
+    # An edit that is not early came after the message, which may have left the log.
+    after = [each for each in known if isinstance(each, MessageEdited) and not each.early]
+    return accepted, [] if rest is None else split_early(rest, [*messages, *after])
 
 
 def _accept_message(message: Message, known: Sequence[Event]) -> tuple[Accepted, Sequence[Event]]:
@@ -56,8 +58,12 @@ def _accept_message(message: Message, known: Sequence[Event]) -> tuple[Accepted,
     return Accepted(first or message, duplicate=True, found=first is not None), []
 
 
-def split_early(edit: MessageEdited, messages: Sequence[Message]) -> list[MessageEdited]:
-    """Return an edit for the users who have one of the messages, and an early one for those who have none."""
+def split_early(edit: MessageEdited, messages: Sequence[Message | MessageEdited]) -> list[MessageEdited]:
+    """Return an edit for the users who have one of the messages, and an early one for those who have none.
+
+    Args:
+        messages: and the edits that came after them.
+    """
     if not messages:
         return [replace(edit, early=True)]
     if edit.only is None or any(message.only is None for message in messages):

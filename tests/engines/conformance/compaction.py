@@ -188,6 +188,13 @@ def test_an_edit_that_overtakes_its_message_is_applied_to_it(lab: Lab) -> None:
     assert uuids(lab.replay("ann", a=start)) == ["m1"]
 
 
+def test_a_message_that_has_left_the_log_before_an_edit_of_its_edit_is_a_duplicate(lab: Lab) -> None:
+    """The second edit is not taken for one that came before the message."""
+    lab.connect("ann", "a", log_events=3)
+    lab.publish(message("m1"), message("m2"), message("m3"), edit("m1"), edit("m1", b'"last"'))
+    assert outcomes(lab.publish(message("m1")))[0][0]
+
+
 @pytest.mark.usefixtures("payloads_within_the_log")
 def test_an_edit_for_some_overtakes_a_message_for_more(lab: Lab) -> None:
     """Users who had the message get the edit; those who get it later have it in its edited form; others as it is."""

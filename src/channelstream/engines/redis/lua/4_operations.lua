@@ -228,7 +228,9 @@ local function accept_change(event, record, known, new)
   if not record then return { 'deleted' } end
   store_and_publish(event, record, next_offset())
   if event.kind == 'edit' then
-    if event.channel and #of_kind(known, 'message') == 0 then mark_early('c', event.channel, event.uuid) end
+    -- An edit that is not early came after the message, which may have left the log.
+    local has_come = #of_kind(known, 'message') + #of_kind(known, 'edit') > 0
+    if event.channel and not has_come then mark_early('c', event.channel, event.uuid) end
     for _, user in ipairs(new or {}) do mark_early('u', user, event.uuid) end
   end
   return { found and 'found' or 'accepted' }
