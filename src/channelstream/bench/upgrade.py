@@ -22,7 +22,7 @@ from msgspec import structs
 from channelstream.bench.crew import Crew, check_descriptors, crew_of
 from channelstream.bench.histogram import Histogram
 from channelstream.bench.load import BenchFailed, Load, Transport, failing_as_one
-from channelstream.bench.measure import CONNECT_AT_ONCE, SAMPLE_S, Stopwatch, Target, delivery_of
+from channelstream.bench.measure import CONNECT_AT_ONCE, SAMPLE_S, Stopwatch, delivery_of
 from channelstream.bench.processes import cpu_s_of_each, memory_kb, use_all_descriptors
 from channelstream.bench.progress import Progress
 from channelstream.bench.publishing import Addressed, Publisher, Publishing, open_publisher
@@ -125,6 +125,7 @@ def handed_over(output: str) -> dict[str, int]:
 class Trial:
     """The upgrades of one server, and its load."""
 
+    run: str
     wire: Wire
     progress: Progress
     succession: Succession
@@ -207,27 +208,20 @@ async def upgrade(
     whole = structs.replace(load, clients=sum(each.clients for each in loads), messages=0, duration_s=0)
     check_descriptors(whole)
     use_all_descriptors()
-    run = f"bench-{uuid.uuid4().hex[:12]}"
     with failing_as_one():
         async with AsyncExitStack() as stack:
-            server = await stack.enter_async_context(product(*flags))
-            crews = [await stack.enter_async_context(crew_of(server.wire, each, run)) for each in loads]
-            await _connect(crews, loads, progress)
-            trial = Trial(server.wire, progress, _succession(server), crews)
+            trial = await _begun(stack, loads, flags, progress)
             before_kb = memory_kb(trial.succession.pid)
-            publishing = Publishing(whole, [channel_name(run, number) for number in range(load.channels)])
-            measured = await _published(trial, publishing, whole, upgrades, between_s)
-            return structs.replace(
-                measured,
-                upgraded=Upgraded(
-                    clients={each.transport: each.clients for each in loads},
-                    upgrades=trial.upgrades(),
-                    between_ms=percentiles(trial.calls.between),
-                    failed=dict(trial.calls.failed),
-                    before_kb=before_kb,
-                    after_kb=memory_kb(trial.succession.pid),
-                ),
+            measured = await _published(trial, whole, upgrades, between_s)
+            upgraded = Upgraded(
+                clients={each.transport: each.clients for each in loads},
+                upgrades=trial.upgrades(),
+                between_ms=percentiles(trial.calls.between),
+                failed=dict(trial.calls.failed),
+                before_kb=before_kb,
+                after_kb=memory_kb(trial.succession.pid),
             )
+    return structs.replace(measured, upgraded=upgraded)
 
 
 async def upgrade_sqlite(load: Load, flags: Sequence[str], progress: Progress) -> Measured:
@@ -242,9 +236,16 @@ async def upgrade_redis(load: Load, flags: Sequence[str], progress: Progress) ->
         return await upgrade(load, ("--engine", redis.address, *flags), progress)
 
 
-def _succession(server: Target) -> Succession:
+async def _begun(
+    stack: AsyncExitStack, loads: Sequence[Load], flags: Sequence[str], progress: Progress
+) -> Trial:
+    """Start a server and connect all clients; the stack ends both."""
+    server = await stack.enter_async_context(product(*flags))
     assert server.pid is not None  # noqa: S101 - for the types: it is a process of ours
-    return Succession(server.pid)
+    run = f"bench-{uuid.uuid4().hex[:12]}"
+    crews = [await stack.enter_async_context(crew_of(server.wire, each, run)) for each in loads]
+    await _connect(crews, loads, progress)
+    return Trial(run, server.wire, progress, Succession(server.pid), crews)
 
 
 async def _connect(crews: Sequence[Crew], loads: Sequence[Load], progress: Progress) -> None:
@@ -259,10 +260,9 @@ async def _connect(crews: Sequence[Crew], loads: Sequence[Load], progress: Progr
         begin = end
 
 
-async def _published(
-    trial: Trial, publishing: Publishing, load: Load, upgrades: int, between_s: float
-) -> Measured:
+async def _published(trial: Trial, load: Load, upgrades: int, between_s: float) -> Measured:
     """Publish while the server is upgraded, and wait until all messages are received."""
+    publishing = Publishing(load, [channel_name(trial.run, number) for number in range(load.channels)])
     publishers = [
         TimedPublisher(trial.wire, await open_publisher(trial.wire), trial.calls)
         for _ in range(load.publishers)
