@@ -507,6 +507,7 @@ def test_off_leaves_everything_as_it_is() -> None:
             {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
             "OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' is not http/protobuf, the protocol that spans are exported with",
         ),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1"}, "OTEL_EXPORTER_OTLP_ENDPOINT: it is no URL"),
     ],
 )
 def test_another_exporter_or_protocol_is_refused(environ: dict[str, str], sentence: str) -> None:

@@ -117,7 +117,7 @@ class Exporting:
         """Start it, with a thread that exports.
 
         Raises:
-            ConfigError: the variables name another exporter or protocol.
+            ConfigError: the variables name another exporter or protocol, or no URL.
         """
         exports = _check(environ)
         self.provider: Any = TracerProvider(resource=_resource(), shutdown_on_exit=False)
@@ -174,7 +174,14 @@ def _resource() -> Any:
 
 
 def _shown(environ: Mapping[str, str]) -> str:
-    """Return the address of the collector without path, query and login, which may be secrets."""
-    endpoint = next((environ[name] for name in ENDPOINTS if environ.get(name)), DEFAULT_ENDPOINT)
-    parts = urlsplit(endpoint)
+    """Return the address of the collector without path, query and login, which may be secrets.
+
+    Raises:
+        ConfigError: it is no URL.
+    """
+    name = next((name for name in ENDPOINTS if environ.get(name)), "")
+    try:
+        parts = urlsplit(environ.get(name, DEFAULT_ENDPOINT))
+    except ValueError as error:
+        raise ConfigError(f"{name}: it is no URL") from error
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
