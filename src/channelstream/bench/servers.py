@@ -42,7 +42,7 @@ def missing_for(kind: Reference) -> str:
     """Return what a reference server lacks, as a sentence; empty if it can be started."""
     if all(find_spec(package) for package in _REQUIRES[kind]):
         return ""
-    return f"the {kind} reference is not measured: it takes `pip install 'channelstream[bench]'`"
+    return f"the {kind} reference is not measured: it takes `pip install {' '.join(_REQUIRES[kind])}`"
 
 
 def product(*flags: str) -> AbstractAsyncContextManager[Target]:

@@ -14,6 +14,8 @@ PUBLIC_SECRETS = frozenset({"", "secret", "admin_secret", "YOURSECRET", "YOURADM
 
 
 OTEL_MODULES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
+OTEL_PACKAGES = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+"""Those of the extra `otel`. They install the same with every release of the server on PyPI, and with none."""
 """What the option otel needs."""
 ALL_ADDRESSES = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - it is compared
 """Hosts that mean every address of the machine."""
@@ -98,7 +100,7 @@ def _ports(settings: Settings) -> Iterator[str]:
 def _extras(settings: Settings) -> Iterator[str]:
     """Refuse options whose packages are missing."""
     if settings.otel and not all(map(is_installed, OTEL_MODULES)):
-        yield "otel: its packages are missing; install them with: pip install 'channelstream[otel]'"
+        yield f"otel: its packages are missing; install them with: pip install {OTEL_PACKAGES}"
 
 
 def is_installed(module: str) -> bool:
