@@ -3,7 +3,7 @@
 import socket
 import ssl
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -15,31 +15,49 @@ _GATEWAY = (502, 504)
 """Statuses of a proxy that gets no answer from its server."""
 
 
+class Advised(NamedTuple):
+    """Why there was no answer, and what to do, if there is more to do than the cause says."""
+
+    cause: str
+    advice: str = ""
+
+
 def no_answer(url: str, where: str, error: Exception) -> str:
+    """Return why there was no answer, with the flags of commands for clients."""
+    return ": ".join(filter(None, explained(url, where, error, "--url", "--ssl-certfile")))
+
+
+def explained(url: str, where: str, error: Exception, address_flag: str, trust_flag: str) -> Advised:
     """Return why there was no answer.
 
     Args:
         url: the server's address.
         where: the address to show: for a unix socket its path.
+        address_flag: the flag of the command that names this address.
+        trust_flag: the flag of the command that names a certificate to trust.
     """
     for cause in _causes(error):
         match cause:
             case ssl.SSLCertVerificationError():
-                advice = "pass the certificate of its authority, or its own, with --ssl-certfile"
-                return f"the certificate of {where} is not trusted: {cause.verify_message}; {advice}"
+                return Advised(
+                    f"the certificate of {where} is not trusted ({cause.verify_message})",
+                    f"pass the certificate of its authority, or its own, with {trust_flag}",
+                )
             case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE" | "HTTP_REQUEST"):
-                return f"{where} does not use TLS: use an address with http://"
+                return Advised(f"{where} does not use TLS", "use an address with http://")
             case ConnectionRefusedError() | FileNotFoundError():
-                return f"nothing listens at {where}: start the server, or pass its address with --url"
+                advice = f"start the server, or pass its address with {address_flag}"
+                return Advised(f"nothing listens at {where}", advice)
             case socket.gaierror():
-                return f"there is no host {urlsplit(url).hostname!r}: correct the address {where}"
+                return Advised(f"there is no host {urlsplit(url).hostname!r}", f"correct the address {where}")
             case httpx.TimeoutException():
-                return f"{where} does not answer in time: it is overloaded or stuck, or not an HTTP server"
+                reason = "it is overloaded or stuck, or not an HTTP server"
+                return Advised(f"{where} does not answer in time: {reason}")
     if isinstance(error, httpx.ConnectError):
-        return f"{where} cannot be reached: {error}"
+        return Advised(f"{where} cannot be reached: {error}")
     if url.startswith("http:") and _speaks_tls(url):
-        return f"{where} uses TLS: use an address with https://"
-    return f"{where} does not answer with HTTP, so it is not a channelstream server: {error}"
+        return Advised(f"{where} uses TLS", "use an address with https://")
+    return Advised(f"{where} does not answer with HTTP, so it is not a channelstream server: {error}")
 
 
 def refused(url: str, path: str, answer: httpx.Response) -> str:

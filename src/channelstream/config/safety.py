@@ -14,9 +14,9 @@ PUBLIC_SECRETS = frozenset({"", "secret", "admin_secret", "YOURSECRET", "YOURADM
 
 
 OTEL_MODULES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
-OTEL_PACKAGES = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
-"""Those of the extra `otel`. They install the same with every release of the server on PyPI, and with none."""
 """What the option otel needs."""
+OTEL_PACKAGES = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+"""Those of the extra `otel`: to name the extra would install an older server from PyPI before 1.0 is released."""
 ALL_ADDRESSES = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - it is compared
 """Hosts that mean every address of the machine."""
 

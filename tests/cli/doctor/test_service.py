@@ -1,6 +1,7 @@
 """`doctor` finds what is wrong with real servers and proxies, and nothing where all is well."""
 
 import asyncio
+import ssl
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from tests.e2e.clocks import SHIFTED
 from tests.fleet import Fleet
 from tests.proxies import Proxy
 
+from channelstream.cli import diagnosis
 from channelstream.cli.doctor import service
 from channelstream.cli.doctor.finding import Level, Subject
 from channelstream.cli.remote import Server
@@ -48,6 +50,24 @@ def test_a_server_that_does_not_run_is_found_once(doctor: Doctor) -> None:
         report = doctor("-p", str(port.number))
     assert [found[:2] for found in report.findings] == [("fault", "probes")]
     assert report.has("fault", "probes", f"nothing listens at http://127.0.0.1:{port.number}")
+    assert "--url" not in report.text
+    assert '"start the server, or pass its address with --node"' in report.text
+
+
+def test_a_public_address_where_nothing_listens(doctor: Doctor, one_node: RunningServer) -> None:
+    """It is named with the flag of this address, not with that of a node."""
+    with HeldPort() as port:
+        report = doctor("-p", str(one_node.port), "--url", f"http://127.0.0.1:{port.number}")
+    assert '"start the server, or pass its address with --url"' in report.text
+    assert "--node" not in report.text
+
+
+def test_advice_about_a_certificate_names_the_flag_of_the_doctor() -> None:
+    """`--ssl-certfile` is that of the server, here."""
+    error = ssl.SSLCertVerificationError()
+    error.verify_message = "self-signed certificate"
+    found = diagnosis.explained("https://x", "x", error, "--node", "--trust")
+    assert found.advice.endswith("with --trust")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from channelstream.cli import diagnosis
-from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
+from channelstream.cli.doctor.finding import NODE_FLAG, TRUST_FLAG, URL_FLAG, Finding, Subject, fault, warning
 from channelstream.cli.remote import Server
 from channelstream.config.tls import client_context, server_context
 from channelstream.errors import ConfigError
@@ -78,7 +78,9 @@ async def served(subject: Subject) -> Iterable[Finding]:
     except ConfigError as error:
         return [fault(str(error), _ADDRESS)]
     except OSError as error:
-        return [fault(diagnosis.no_answer(server.url, server.where, error), _ADDRESS)]
+        flag = URL_FLAG if subject.public else NODE_FLAG
+        found = diagnosis.explained(server.url, server.where, error, flag, TRUST_FLAG)
+        return [fault(found.cause, found.advice or _ADDRESS)]
     return list(_dates(certificate, server.where, subject.wall()))
 
 

@@ -9,6 +9,9 @@ from enum import StrEnum
 from channelstream.cli.remote import Server
 from channelstream.config import Settings
 
+NODE_FLAG, URL_FLAG, TRUST_FLAG = "--node", "--url", "--trust"
+"""Flags that name the address of a node, the public address, and a certificate to trust."""
+
 
 class Level(StrEnum):
     """How bad a finding is. Only a fault changes the exit code."""

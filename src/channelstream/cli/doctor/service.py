@@ -11,7 +11,7 @@ import httpx
 from channelstream import __version__
 from channelstream.cli import diagnosis
 from channelstream.cli.doctor.files import too_few
-from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
+from channelstream.cli.doctor.finding import NODE_FLAG, TRUST_FLAG, URL_FLAG, Finding, Subject, fault, warning
 from channelstream.cli.listen import reach_of
 from channelstream.cli.remote import Server, signed_headers
 from channelstream.config import Settings
@@ -33,9 +33,25 @@ REFUSED = (
 )
 
 
-async def probe(server: Server, settings: Settings, path: str) -> httpx.Response:
-    """Return the answer to a request without a signature, as `ask` does."""
-    return await _request(server, settings, "GET", path, {})
+class Unanswered(RequestFailed):
+    """There is no answer.
+
+    Attributes:
+        advice: what to do; empty if the message says all.
+    """
+
+    def __init__(self, found: diagnosis.Advised) -> None:
+        super().__init__(found.cause)
+        self.advice = found.advice
+
+
+async def probe(server: Server, settings: Settings, path: str, flag: str = NODE_FLAG) -> httpx.Response:
+    """Return the answer to a request without a signature, as `ask` does.
+
+    Args:
+        flag: the one that names the address, for the advice.
+    """
+    return await _request(server, settings, "GET", path, {}, flag)
 
 
 async def ask(server: Server, settings: Settings, method: str, path: str, **parts: Any) -> httpx.Response:
@@ -44,11 +60,18 @@ async def ask(server: Server, settings: Settings, method: str, path: str, **part
     Raises:
         RequestFailed: there is none.
     """
-    return await _request(server, settings, method, path, signed_headers(server.secret, path), **parts)
+    headers = signed_headers(server.secret, path)
+    return await _request(server, settings, method, path, headers, NODE_FLAG, **parts)
 
 
 async def _request(
-    server: Server, settings: Settings, method: str, path: str, headers: dict[str, str], **parts: Any
+    server: Server,
+    settings: Settings,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    flag: str,
+    **parts: Any,
 ) -> httpx.Response:
     if settings.enforce_https and server.url.startswith("http:"):
         # The doctor speaks to a node as its trusted proxy does.
@@ -60,9 +83,14 @@ async def _request(
     except ConfigError as error:
         raise RequestFailed(str(error)) from error
     except (httpx.HTTPError, OSError) as error:
-        raise RequestFailed(diagnosis.no_answer(server.url, server.where, error)) from error
+        raise Unanswered(diagnosis.explained(server.url, server.where, error, flag, TRUST_FLAG)) from error
     finally:
         await reach.close()
+
+
+def failed(error: RequestFailed, advice: str) -> Finding:
+    """Return a fault with the advice of its cause, or else with this one."""
+    return fault(str(error), (isinstance(error, Unanswered) and error.advice) or advice)
 
 
 async def _whole(answer: httpx.Response, server: Server, path: str) -> httpx.Response:
@@ -93,7 +121,7 @@ async def _probes_of(subject: Subject, node: Server) -> list[Finding]:
     try:
         answers = [await probe(node, subject.settings, path) for path in ("/healthz", "/readyz")]
     except RequestFailed as error:
-        return [fault(str(error), "start the server, or name its address with --node")]
+        return [failed(error, f"correct the server, or pass another address with {NODE_FLAG}")]
     health, ready = answers
     if health.status_code != 200 or health.text != "ok":
         return [
@@ -112,9 +140,9 @@ async def public_address(subject: Subject) -> Iterable[Finding]:
     """Report a proxy that does not reach the service. Its probes may be closed to the public: it only has to answer."""
     public = subject.entrance
     try:
-        answer = await probe(public, subject.settings, "/healthz")
+        answer = await probe(public, subject.settings, "/healthz", URL_FLAG)
     except RequestFailed as error:
-        return [fault(str(error), "correct the proxy, or the address of --url")]
+        return [failed(error, "correct the proxy, or the address of --url")]
     if answer.status_code >= 500 or answer.is_redirect:
         return [
             fault(
@@ -204,7 +232,7 @@ async def nodes(subject: Subject) -> Iterable[Finding]:
         scraped = [await _scrape(node, settings) for node in subject.nodes]
         leases = await _leases(subject.nodes[0], settings) if is_shared(settings.engine) else []
     except RequestFailed as error:
-        return [fault(str(error), REFUSED)]
+        return [failed(error, REFUSED)]
     processes = sum(len(each.values("channelstream_build_info")) for each in scraped)
     of_each = (finding for each in scraped for finding in _of(each, settings))
     return [*_versions(scraped), *of_each, *_members(leases, processes)]

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from channelstream.cli import diagnosis
 from channelstream.cli.doctor.finding import Finding, Subject, fault
-from channelstream.cli.doctor.service import REFUSED, ask, read
+from channelstream.cli.doctor.service import REFUSED, ask, failed, read
 from channelstream.cli.listen import reach_of
 from channelstream.errors import CloseCode, RequestFailed
 from channelstream_client import streams
@@ -35,7 +35,7 @@ async def signed_call(subject: Subject) -> Iterable[Finding]:
         async with _connection(subject):
             return []
     except RequestFailed as error:
-        return [fault(str(error), REFUSED)]
+        return [failed(error, REFUSED)]
 
 
 async def websocket(subject: Subject) -> Iterable[Finding]:
@@ -63,7 +63,7 @@ async def _open(subject: Subject, stream: streams.Stream, kind: str, advice: str
         async with _connection(subject) as conn_id:
             await _first_list(subject, stream, conn_id)
     except RequestFailed as error:
-        return [fault(str(error), REFUSED)]
+        return [failed(error, REFUSED)]
     except StreamEnded as ended:
         if ended.code == CloseCode.UNKNOWN_CONNECTION:
             return [
