@@ -37,6 +37,8 @@ from opentelemetry.trace import NoOpTracerProvider
 from channelstream.integrations.spans import deliveries, exporting
 from channelstream.integrations.spans.deliveries import MAX_EVENTS, MAX_WAITING, CallSpan, Deliveries
 from channelstream.integrations.spans.exporting import (
+    DEFAULT_ENDPOINT,
+    ENDPOINTS,
     RECOVERED_S,
     SWITCH_S,
     Drops,
@@ -507,13 +509,65 @@ def test_off_leaves_everything_as_it_is() -> None:
             {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
             "OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' is not http/protobuf, the protocol that spans are exported with",
         ),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1"}, "OTEL_EXPORTER_OTLP_ENDPOINT: it is no URL"),
     ],
 )
 def test_another_exporter_or_protocol_is_refused(environ: dict[str, str], sentence: str) -> None:
     with pytest.raises(ConfigError) as refused:
         Exporting(environ)
     assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://[::1",
+        "collector:4318",
+        "//collector:4318",
+        "grpc://collector:4317",
+        "http://",
+        "http://key@:4318",
+        "http://collector:port",
+        "http://collector:65536",
+        "http://collector:0",
+    ],
+)
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_what_is_no_address_of_a_collector_is_refused(name: str, address: str) -> None:
+    """The sentence does not repeat it: a login may be in it. Where nothing is exported it does not matter."""
+    with pytest.raises(ConfigError) as refused:
+        Exporting({name: address})
+    assert (
+        str(refused.value) == f"{name}: it must be an http:// or https:// address, such as {DEFAULT_ENDPOINT}"
+    )
+    Exporting({name: address, "OTEL_TRACES_EXPORTER": "none"})
+
+
+@pytest.mark.parametrize(
+    ("environ", "lines"),
+    [
+        ({}, ["spans of API calls are exported to http://localhost:4318"]),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://ann:login@collector:4318/key?token=key"},
+            ["spans of API calls are exported to https://collector:4318"],
+        ),
+        (
+            {"OTEL_TRACES_EXPORTER": "none"},
+            ["spans of API calls are not exported: OTEL_TRACES_EXPORTER is none"],
+        ),
+        ({"OTEL_SDK_DISABLED": "true"}, ["spans of API calls are not recorded: OTEL_SDK_DISABLED is true"]),
+    ],
+)
+def test_the_start_says_where_spans_go(
+    environ: dict[str, str], lines: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the parts of the address that may be secrets."""
+    usual = sys.getswitchinterval()
+    caplog.set_level(logging.INFO, exporting.__name__)
+    try:
+        asyncio.run(Exporting(environ).close())
+    finally:
+        sys.setswitchinterval(usual)
+    assert [row.getMessage() for row in caplog.records if row.name == exporting.__name__] == lines
 
 
 def test_spans_may_be_made_without_an_exporter(monkeypatch: pytest.MonkeyPatch) -> None:

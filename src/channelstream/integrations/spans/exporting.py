@@ -117,16 +117,18 @@ class Exporting:
         """Start it, with a thread that exports.
 
         Raises:
-            ConfigError: the variables name another exporter or protocol, or no URL.
+            ConfigError: the variables name another exporter or protocol, or no address.
         """
         exports = _check(environ)
+        collector = _collector(environ) if exports else ""
         self.provider: Any = TracerProvider(resource=_resource(), shutdown_on_exit=False)
-        self.drops = Drops(_shown(environ))
+        self.drops = Drops(collector)
         if exports:
             self.provider.add_span_processor(
                 BatchSpanProcessor(ReportingExporter(OTLPSpanExporter(), self.drops))
             )
             sys.setswitchinterval(min(SWITCH_S, sys.getswitchinterval()))
+        logger.info("spans of API calls are %s", _fate(environ, collector))
         # Not earlier: until here the SDK has warned of variables that it cannot read.
         sdk_logger = logging.getLogger(SDK_LOGGER)
         sdk_logger.handlers[:] = [self.drops]
@@ -173,15 +175,25 @@ def _resource() -> Any:
     return Resource(found)
 
 
-def _shown(environ: Mapping[str, str]) -> str:
+def _collector(environ: Mapping[str, str]) -> str:
     """Return the address of the collector without path, query and login, which may be secrets.
 
     Raises:
-        ConfigError: it is no URL.
+        ConfigError: it is no address of a server.
     """
     name = next((name for name in ENDPOINTS if environ.get(name)), "")
     try:
         parts = urlsplit(environ.get(name, DEFAULT_ENDPOINT))
-    except ValueError as error:
-        raise ConfigError(f"{name}: it is no URL") from error
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise ConfigError(f"{name}: it must be an http:// or https:// address, such as {DEFAULT_ENDPOINT}")
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _fate(environ: Mapping[str, str], collector: str) -> str:
+    """Return what becomes of spans; `collector` is the address that is shown, empty if none is used."""
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return "not recorded: OTEL_SDK_DISABLED is true"
+    return f"exported to {collector}" if collector else "not exported: OTEL_TRACES_EXPORTER is none"
