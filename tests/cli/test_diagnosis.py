@@ -127,7 +127,7 @@ def test_unknown_certificate(
     with answering(http("200 OK", '"hello"'), tls) as port:
         url = f"https://127.0.0.1:{port}"
         line = complaint(capsys, command, "--url", url)
-        assert line.startswith(f"the certificate of {url} is not trusted: ")
+        assert line.startswith(f"the certificate of {url} is not trusted (")
         assert line.endswith("--ssl-certfile")
         line = complaint(capsys, command, "--url", url, "--ssl-certfile", certificate[0])
         assert line.startswith(f"{url} is not a channelstream server: its answer to /")
