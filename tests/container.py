@@ -140,6 +140,10 @@ class Image:
             f"mount -o remount,bind,ro {self.root}",
             f"mount -t tmpfs tmpfs {self.root}/tmp",
         ]
+        # It hides what lies below it, as the environment of a checkout in /tmp does.
+        for path in (INTERPRETER, ENVIRONMENT):
+            if path.is_relative_to("/tmp"):
+                mounts += [f"mkdir -p {self.root}{path}", *self._bound(path)]
         mounts += [f"mount --bind {folder} {self.root}{where}" for where, folder in volumes.items()]
         program = ["chroot", str(self.root), *_as_user(self._stage, environ, self._stage.one("CMD").words)]
         script = "\n".join([*mounts, "ip link set lo up", f"exec {shlex.join(program)}"])
@@ -158,11 +162,15 @@ class Image:
         read_only = [Path("/", name) for name in SYSTEM] + [INTERPRETER, ENVIRONMENT]
         for path in read_only:
             if path.is_dir() and not path.is_symlink():
-                yield f"mount --bind {path} {self.root}{path}"
-                yield f"mount -o remount,bind,ro {self.root}{path}"
+                yield from self._bound(path)
         for name in DEVICES:
             yield f"mount --bind /dev/{name} {self.root}/dev/{name}"
         yield f"mount -t proc proc {self.root}/proc"
+
+    def _bound(self, path: Path) -> Iterator[str]:
+        """Show a folder of this machine, read-only."""
+        yield f"mount --bind {path} {self.root}{path}"
+        yield f"mount -o remount,bind,ro {self.root}{path}"
 
 
 def _inside(path: Path) -> str:
