@@ -88,6 +88,7 @@ class Server:
         self._upgrading = Upgrading(
             partial(Giver, self.parts),
             self._control.stop_listening,
+            self._control.listen_again,
             self.stop,
             upgrades,
             Limits(frozen_s=TAKEN_S + 2 * settings.upgrade_pause_s),

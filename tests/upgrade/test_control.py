@@ -72,6 +72,23 @@ def test_a_request_is_answered_with_the_report(settings: Settings) -> None:
     play(settings, scenario, upgrade)
 
 
+def test_a_process_that_goes_on_after_all_has_its_name_again(settings: Settings) -> None:
+    """One that had none stays without."""
+
+    async def scenario(asked: Control) -> None:
+        asked.stop_listening()
+        # The task that accepts ends in the next turn, as in an upgrade.
+        await asyncio.sleep(0)
+        asked.listen_again()
+        asked.listen_again()
+        assert await ask_to_upgrade(settings) == REPORT
+        nameless = Control(upgraded)
+        nameless.listen_again()
+        assert nameless._listening is None
+
+    play(settings, scenario)
+
+
 def test_a_failure_is_answered_with_its_reason(settings: Settings) -> None:
     """So is a request of another version."""
 

@@ -94,7 +94,12 @@ class Stage:
         self.old, self.new = OldState(self.steps), NewState(self.steps)
         self.has_committed = False
         self.take_over = TakeOver(self.theirs)
+        self.on_name: Callable[[], None] = lambda: None
         self._successor: asyncio.Task[None] | None = None
+
+    def leave_name(self) -> None:
+        self.steps.append("name")
+        self.on_name()
 
     async def end(self, patience_s: float) -> str:
         """Be the successor that is killed."""
@@ -109,7 +114,13 @@ class Stage:
         """Hand over to a successor; return its report, or raise."""
         self._successor = asyncio.get_running_loop().create_task((successor or self.succeed)())
         hand_over = HandOver(
-            self.ours, self.old, self, lambda: self.steps.append("name"), limits or Limits(), lambda: 0.0
+            self.ours,
+            self.old,
+            self,
+            self.leave_name,
+            lambda: self.steps.append("name again"),
+            limits or Limits(),
+            lambda: 0.0,
         )
         try:
             return await hand_over.run(SNAPSHOT, TERMS_GIVEN.part(TERMS))
@@ -358,6 +369,21 @@ def test_a_process_that_does_not_begin_is_a_failure_that_nothing_takes_back(stag
         asyncio.run(stage.run(successor))
     assert stage.has_committed
     assert stage.steps == ["freeze", "prepared", "name", "release"]
+
+
+def test_a_process_that_ends_before_the_commit_has_not_begun(stage: Stage) -> None:
+    """The commit does not reach it, so the old process goes on, under its name."""
+
+    async def successor() -> None:
+        await stage.take_over.introduce(SNAPSHOT, Settings())
+        await stage.take_over.take(stage.new)
+
+    # In the turn of the commit, when the old process has read that the new one is ready.
+    stage.on_name = stage.theirs.socket.close
+    with pytest.raises(CannotHandOver, match=r"the new process has ended \(exit code 3\)"):
+        asyncio.run(stage.run(successor))
+    assert not stage.has_committed
+    assert stage.steps == ["freeze", "prepared", "name", "kill", "thaw", "name again"]
 
 
 def test_the_forms_of_messages_are_checked() -> None:

@@ -80,7 +80,9 @@ def play(
         return started[-1]
 
     async def run() -> Upgrading:
-        upgrading = Upgrading(lambda: holding, lambda: None, lambda: ends.append("ends"), Counter())
+        upgrading = Upgrading(
+            lambda: holding, lambda: None, lambda: None, lambda: ends.append("ends"), Counter()
+        )
         await scenario(upgrading, started)
         return upgrading
 

@@ -75,12 +75,14 @@ class Control:
             upgrade: raises CannotHandOver if the process goes on as before.
         """
         self._upgrade = upgrade
+        self._settings: Settings | None = None
         self._listening: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._answering: set[asyncio.Task[None]] = set()
 
     def listen(self, settings: Settings) -> None:
         """Answer from now on."""
+        self._settings = settings
         self._listening = listening_at(settings)
         if self._listening is not None:
             self._accepting = asyncio.get_running_loop().create_task(self._accept(self._listening))
@@ -91,6 +93,11 @@ class Control:
             self._accepting.cancel()
             self._listening.close()
             self._listening = None
+
+    def listen_again(self) -> None:
+        """Answer again after `stop_listening`, if this process had the name: no other one needs it."""
+        if self._settings is not None and self._listening is None:
+            self.listen(self._settings)
 
     async def close(self) -> None:
         """Stop listening, and wait until all requests are answered."""

@@ -94,6 +94,7 @@ class HandOver:
         giver: Giver,
         successor: Successor,
         on_commit: Callable[[], None] = lambda: None,
+        on_return: Callable[[], None] = lambda: None,
         limits: Limits = Limits(),  # noqa: B008 - it is immutable
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -101,11 +102,13 @@ class HandOver:
 
         Args:
             on_commit: called before the successor may begin.
+            on_return: called after `on_commit` if the successor had ended before.
         """
         self._line = line
         self._giver = giver
         self._successor = successor
         self._on_commit = on_commit
+        self._on_return = on_return
         self._limits = limits
         self._clock = clock
         self.has_committed = self.is_taken_back = self.is_stuck = False
@@ -161,14 +164,30 @@ class HandOver:
         """Let the new process begin. It does so as well if this one ends now.
 
         Raises:
-            CannotHandOver: it has not begun, and nothing is left here.
+            CannotHandOver: it has not begun. Nothing is left here if `has_committed`.
         """
         self.has_committed = True
         self._on_commit()
-        await self._line.send(Part(COMMIT))
+        try:
+            await self._line.send(Part(COMMIT))
+        except PeerEnded as error:
+            await self._return(error)
+            raise
         await self._giver.release()
         async with within(self._limits.begin_s, "the new process has not begun"):
             await self._next(BEGUN)
+
+    async def _return(self, error: PeerEnded) -> None:
+        """Go on here: COMMIT has not reached the successor, and without it only the end of this process lets it begin.
+
+        Raises:
+            CannotHandOver: how it had ended.
+        """
+        self.has_committed = False
+        try:
+            await self._take_back(error)
+        finally:
+            self._on_return()
 
     async def _take_back(self, error: BaseException) -> None:
         """Go on here. The new process is dead before: if the line ended first, it would begin.

@@ -34,6 +34,7 @@ class Upgrading:
         self,
         make_giver: Callable[[], Giver],
         on_commit: Callable[[], None],
+        on_return: Callable[[], None],
         on_end: Callable[[], None],
         counts: Counter[str],
         limits: Limits = Limits(),  # noqa: B008 - it is immutable
@@ -42,6 +43,7 @@ class Upgrading:
 
         Args:
             on_commit: called before the new process may begin.
+            on_return: called after `on_commit` if this process goes on after all.
             on_end: called when this process has nothing left to serve.
         """
         self.counts = counts
@@ -49,6 +51,7 @@ class Upgrading:
         self.is_lost = False
         self._make_giver = make_giver
         self._on_commit = on_commit
+        self._on_return = on_return
         self._on_end = on_end
         self._limits = limits
         self._hand_over: HandOver | None = None
@@ -134,7 +137,9 @@ class Upgrading:
             raise CannotHandOver(f"no process can be started: {error}") from error
         finally:
             theirs.close()
-        self._hand_over = HandOver(ours, self._make_giver(), self._successor, self._on_commit, self._limits)
+        self._hand_over = HandOver(
+            ours, self._make_giver(), self._successor, self._on_commit, self._on_return, self._limits
+        )
         try:
             return await self._hand_over.run(SNAPSHOT_VERSION, terms)
         finally:
