@@ -256,6 +256,18 @@ PAGES = (
 )
 
 
+def test_reasons_are_in_sight_on_a_narrow_screen(
+    open_admin: Callable[..., Page], post: Callable[..., Any]
+) -> None:
+    """The table of what has ended has its last column, the reason, beside the others: it needs no scrolling."""
+    post("/connect", {"username": "narrow-user", "conn_id": "narrow-connection", "channels": ["narrow"]})
+    post("/disconnect", {"conn_id": "narrow-connection"})
+    page = open_admin(viewport={"width": 500, "height": 780})
+    expect(page.locator("#endings").get_by_text("narrow-connection").first).to_be_visible()
+    table = page.locator(".wide", has=page.locator("#endings"))
+    assert table.evaluate("wide => wide.scrollWidth <= wide.clientWidth")
+
+
 def test_pages_fit_a_phone(open_admin: Callable[..., Page], post: Callable[..., Any], document: Any) -> None:
     """At 390 pixels nothing overflows; wide tables scroll."""
     operations = sum(map(len, document["paths"].values()))
