@@ -31,8 +31,9 @@ from channelstream.config import Settings
 from channelstream.supervisor.ports import reserve
 from channelstream.supervisor.renewal import VARIABLE, Kept, summed
 from channelstream.supervisor.slot import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, WorkerSlot
-from channelstream.supervisor.supervisor import UPGRADED_S, Supervisor
+from channelstream.supervisor.supervisor import Supervisor
 from channelstream.supervisor.worker import UPGRADE
+from channelstream.upgrade.control import PROCESS_S
 from channelstream.upgrade.line import Line
 from channelstream.upgrade.messages import Failure, Report
 
@@ -447,7 +448,7 @@ def test_a_worker_that_does_not_answer_ends_the_upgrade() -> None:
     assert theirs.recv(10) == UPGRADE
     renewal = supervisor._renewal
     assert renewal is not None
-    assert supervisor._timeout_s() == pytest.approx(UPGRADED_S, abs=60)
+    assert supervisor._timeout_s() == pytest.approx(PROCESS_S, abs=60)
     supervisor._give_up("worker 7 does not answer")
     assert Failure.of(asyncio.run(requester.receive())).reason.endswith("(0 of 2 workers upgraded)")
     supervisor._renewed(supervisor._slots[0], Report("1", "2", 7, {}, 0.1))

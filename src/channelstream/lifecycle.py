@@ -91,7 +91,7 @@ class Server:
             self._control.listen_again,
             self.stop,
             upgrades,
-            Limits(frozen_s=TAKEN_S + 2 * settings.upgrade_pause_s),
+            upgrade_limits(settings, node.is_single),
         )
         self._sampler = sampler
         self._load = load
@@ -326,6 +326,16 @@ class Server:
                 await self.streams.all_opened()
                 await close_streams(self.node)
                 await asyncio.gather(self.streams.heartbeat.empty.wait(), self._http_server.close())
+
+
+def upgrade_limits(settings: Settings, is_single: bool) -> Limits:
+    """Return the longest times of an upgrade.
+
+    A third of a lease may have passed when the links to Redis are closed, and to go on after a failure takes time, too:
+    so half of a lease is left for the new process.
+    """
+    apart_s = TAKEN_S if is_single else min(TAKEN_S, settings.node_lease_s / 2)
+    return Limits(frozen_s=TAKEN_S + 2 * settings.upgrade_pause_s, apart_s=apart_s)
 
 
 def _spare_collector() -> None:

@@ -355,4 +355,4 @@ def test_the_command_finds_no_server() -> None:
     """It says where it has looked, and exits with 1."""
     ended = nursery().run(["upgrade", "-p", "1"], {})
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert "no server of this user runs at http://127.0.0.1:1" in ended.stderr
+    assert "no server runs at http://127.0.0.1:1 that you may upgrade. " in ended.stderr

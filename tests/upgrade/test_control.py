@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ import pytest
 
 from channelstream.cli.upgrade import run
 from channelstream.config import Settings
-from channelstream.errors import CannotHandOver, PeerEnded
+from channelstream.errors import CannotHandOver, ConfigError, PeerEnded
 from channelstream.upgrade import control
 from channelstream.upgrade.control import MAX_REQUESTS, Control, ask_to_upgrade, name_of, user_of
 from channelstream.upgrade.line import Line, Part
@@ -113,16 +114,59 @@ def test_the_command_does_not_claim_that_a_server_goes_on_that_has_ended(
     """It had handed everything over, and the new process has failed."""
 
     async def fail() -> Report:
-        raise PeerEnded("the reason")
+        raise PeerEnded("the \x1b[2Jreason")
 
     async def scenario(_asked: Control) -> None:
         code = await asyncio.to_thread(run, ["--unix-socket", settings.unix_socket], {})
         assert (code, capsys.readouterr().err) == (
             1,
-            f"channelstream: the server at unix:{settings.unix_socket} has ended; its log has more: the reason\n",
+            f"channelstream: the server at unix:{settings.unix_socket} has ended; its log has more: the \\x1b[2Jreason\n",
         )
 
     play(settings, scenario, fail)
+
+
+def test_a_server_that_does_not_answer_is_reported(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command does not wait for longer than all steps may take, and does not say what it cannot know."""
+
+    async def hang() -> Report:
+        await answered.wait()
+        return REPORT
+
+    async def scenario(_asked: Control) -> None:
+        code = await asyncio.to_thread(run, ["--unix-socket", settings.unix_socket], {})
+        answered.set()
+        assert (code, capsys.readouterr().err) == (
+            1,
+            f"channelstream: the server at unix:{settings.unix_socket} has not answered within 0.6 s: see its log\n",
+        )
+
+    answered = asyncio.Event()
+    monkeypatch.setattr(control, "PROCESS_S", 0)
+    play(settings, scenario, hang)
+
+
+def test_a_wrong_configuration_of_the_command_says_that_nothing_was_asked(tmp_path: Path) -> None:
+    """The server has its own, and goes on."""
+    file = tmp_path / "settings.ini"
+    file.write_text("[channelstream]\nlog_events = many\n")
+    with pytest.raises(
+        ConfigError, match=r"^log_events: 'many'.*; no server was asked to upgrade, and one that runs"
+    ):
+        run(["-i", str(file)], {})
+
+
+def test_a_relative_path_is_that_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers in different folders have different names; the command may name the same path in full."""
+    settings, names = Settings(unix_socket="server.sock"), set()
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        names.add(name_of(settings))
+        assert name_of(Settings(unix_socket=str(tmp_path / folder / "server.sock"))) in names
+    assert len(names) == 2
 
 
 def test_another_user_is_not_answered(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

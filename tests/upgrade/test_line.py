@@ -1,6 +1,7 @@
 """Messages between two processes: whole, in order, with their descriptors, within bounds."""
 
 import asyncio
+import errno
 import os
 import resource
 import socket
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from channelstream.errors import CannotHandOver
+from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.upgrade.line import MAX_BODY_BYTES, MAX_DESCRIPTORS, VARIABLE, Line, Part
 
 Ends = tuple[Line, Line]
@@ -170,3 +171,17 @@ def test_a_new_process_inherits_its_end() -> None:
     assert VARIABLE not in os.environ
     ours.close()
     inherited.close()
+
+
+def test_too_many_descriptors_on_their_way_are_no_end_of_the_other_process() -> None:
+    """The kernel refuses them (sendmsg(2))."""
+
+    class Full:
+        def setblocking(self, _flag: bool) -> None: ...
+
+        def sendmsg(self, *_arguments: object) -> int:
+            raise OSError(errno.ETOOMANYREFS, "Too many references")
+
+    with pytest.raises(CannotHandOver, match="too many descriptors are on their way") as raised:
+        asyncio.run(Line(Full()).send(Part("streams")))  # type: ignore[arg-type]
+    assert not isinstance(raised.value, PeerEnded)

@@ -9,6 +9,7 @@ import pytest
 from channelstream import __version__
 from channelstream.config import Settings
 from channelstream.errors import CannotHandOver, ConfigError
+from channelstream.lifecycle import upgrade_limits
 from channelstream.upgrade.giving import HandOver, Limits
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import (
@@ -164,10 +165,11 @@ def test_the_address_stays_that_of_the_sockets(stage: Stage) -> None:
     async def successor() -> None:
         own = Settings(port=9, host="::1", secret="new", cookie_secret="")
         kept.append(await stage.take_over.introduce(SNAPSHOT, own))
+        stage.theirs.close()
 
     kept: list[Settings] = []
     with pytest.raises(CannotHandOver):
-        asyncio.run(stage.run(successor, Limits(frozen_s=0)))
+        asyncio.run(stage.run(successor))
     [settings] = kept
     assert (settings.host, settings.port, settings.secret) == ("127.0.0.1", 8001, "new")
     assert settings.cookie_secret == "of the old process"
@@ -247,6 +249,7 @@ def test_the_reason_of_the_new_process_is_reported(stage: Stage) -> None:
     [
         (Limits(start_s=0), "has not started within 0 s", ["kill"]),
         (Limits(frozen_s=0), "has not taken the state over within 0 s", ["freeze", "kill", "thaw"]),
+        (Limits(apart_s=0), "has not taken the state over within 0 s", ["freeze", "kill", "thaw"]),
     ],
 )
 def test_each_step_has_a_time_limit(stage: Stage, limits: Limits, reason: str, steps: Steps) -> None:
@@ -262,6 +265,30 @@ def test_each_step_has_a_time_limit(stage: Stage, limits: Limits, reason: str, s
     with pytest.raises(CannotHandOver, match=reason):
         asyncio.run(stage.run(successor, limits))
     assert stage.steps == steps
+
+
+@pytest.mark.parametrize(
+    ("lease_s", "is_single", "apart_s"),
+    [(1.0, False, 0.5), (10.0, False, 5.0), (60.0, False, 10.0), (1.0, True, 10.0)],
+)
+def test_a_node_among_others_is_apart_for_half_of_its_lease(
+    lease_s: float, is_single: bool, apart_s: float
+) -> None:
+    """Else the others would take it for dead, and announce its users as parted."""
+    assert upgrade_limits(Settings(node_lease_s=lease_s), is_single).apart_s == apart_s
+
+
+def test_a_copy_that_takes_too_long_is_not_called_a_start(stage: Stage) -> None:
+    """The new process had started; no more is held than before."""
+
+    async def copy() -> AsyncIterator[Part]:
+        yield STATE[0]
+        raise TimeoutError
+
+    stage.old.copy = copy  # type: ignore[method-assign]
+    with pytest.raises(CannotHandOver, match=r"has not taken a copy of the logs within 60 s"):
+        asyncio.run(stage.run())
+    assert stage.steps == ["kill", "thaw"]
 
 
 def test_a_state_that_does_not_freeze_is_not_handed_over(stage: Stage) -> None:

@@ -8,8 +8,8 @@ from channelstream.cli.remote import settings_of
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.listening import address_of
 from channelstream.config.settings import BY_NAME
-from channelstream.errors import CannotHandOver, PeerEnded
-from channelstream.upgrade.control import ask_to_upgrade
+from channelstream.errors import CannotHandOver, ConfigError, PeerEnded
+from channelstream.upgrade.control import ask_to_upgrade, patience_s
 from channelstream.upgrade.messages import Report
 from channelstream.upgrade.upgrading import handed_over
 
@@ -38,7 +38,13 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     Raises:
         ConfigError: the arguments or the settings are wrong.
     """
-    settings = settings_of(parser().parse_strictly(argv), environ)
+    arguments = parser().parse_strictly(argv)
+    try:
+        settings = settings_of(arguments, environ)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error}; no server was asked to upgrade, and one that runs goes on as before"
+        ) from error
     where = address_of(settings)
     try:
         report = asyncio.run(ask_to_upgrade(settings))
@@ -46,12 +52,15 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return _fail(f"the server at {where} has ended; its log has more: {error}")
     except CannotHandOver as error:
         return _fail(f"the server at {where} goes on as before: {error}")
+    except TimeoutError:
+        return _fail(f"the server at {where} has not answered within {patience_s(settings):g} s: see its log")
     except OSError:
         return _fail(
-            f"no server of this user runs at {where}: name its file and its address, and take its user or root"
+            f"no server runs at {where} that you may upgrade. Name the address with which it was started"
+            " (-i FILE, --host, --port, --unix-socket), or run this as its user or as root."
         )
     for line in _lines(report):
-        print(line)
+        print(_printable(line))
     return 0
 
 
@@ -64,5 +73,10 @@ def _lines(report: Report) -> tuple[str, ...]:
 
 
 def _fail(text: str) -> int:
-    print(f"channelstream: {text}", file=sys.stderr)
+    print(f"channelstream: {_printable(text)}", file=sys.stderr)
     return FAILED
+
+
+def _printable(text: str) -> str:
+    """Return a line with the text of another process, of which a terminal executes nothing."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -31,7 +31,7 @@ from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.cluster import Cluster
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 
-OTHER_ENGINE = "the state is that of another engine than the one of the configuration"
+OTHER_ENGINE = "the engine has changed: an upgrade cannot change it; restart the service"
 """Why `Engine.take_over` refuses a state."""
 
 

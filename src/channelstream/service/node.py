@@ -162,6 +162,11 @@ class Node:
         return self._engine.name
 
     @property
+    def is_single(self) -> bool:
+        """Whether no other node shares its log."""
+        return self._cluster.is_single
+
+    @property
     def log_bytes(self) -> int | None:
         """The bytes of all logs; None if a service keeps them (`Engine.log_bytes`)."""
         return self._engine.log_bytes

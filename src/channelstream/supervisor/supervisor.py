@@ -32,8 +32,6 @@ SPARE_S = 10.0
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 CAUGHT = (*STOPPING, signal.SIGUSR2)
 FAILED = 1
-UPGRADED_S = 120.0
-"""How long a worker may take to hand over, besides twice `upgrade_pause_s`: more than the sum of its own limits."""
 REQUEST_S = 1.0
 """How long this process waits for a request to upgrade whose connection is there, or for room for its answer."""
 
@@ -248,7 +246,7 @@ class Supervisor:
 
     def _ask(self, renewal: Renewal) -> None:
         """Ask the next worker."""
-        renewal.due_s = time.monotonic() + UPGRADED_S + 2 * self._settings.upgrade_pause_s
+        renewal.due_s = time.monotonic() + control.PROCESS_S + 2 * self._settings.upgrade_pause_s
         line = renewal.waiting[0].line
         if line is not None:
             line.send(UPGRADE)

@@ -24,6 +24,8 @@ MAX_REQUESTS = 4
 """Requests at the same time; further ones are closed."""
 REQUEST_S = 5.0
 """How long a request may take to arrive, or its answer to leave, in seconds."""
+PROCESS_S = 120.0
+"""How long a process may take to hand over, besides twice `upgrade_pause_s`: more than the sum of its own limits."""
 PAUSE_S = 0.5
 """Pause in accepting after the process could open no more descriptors, in seconds."""
 ROOT = 0
@@ -35,7 +37,8 @@ logger = logging.getLogger(__name__)
 
 def name_of(settings: Settings) -> str:
     """Return the name of the socket of a server at this address."""
-    address = settings.unix_socket or f"{settings.host}:{settings.port}"
+    path = settings.unix_socket and os.path.realpath(settings.unix_socket)
+    address = path or f"{settings.host}:{settings.port}"
     return f"\0channelstream-{sha256(address.encode()).hexdigest()[:32]}"
 
 
@@ -141,21 +144,29 @@ class Control:
             return Failure(str(error)).part(FAILED)
 
 
+def patience_s(settings: Settings) -> float:
+    """Return how long a server may take to answer, in seconds: more than the longest times of all steps, in each worker."""
+    return settings.workers * (PROCESS_S + 2 * settings.upgrade_pause_s)
+
+
 async def ask_to_upgrade(settings: Settings) -> Report:
     """Ask the server at an address to upgrade, and return its report.
 
     Raises:
         ConnectionError: no server of this user listens there.
+        TimeoutError: it has not answered in time.
         PeerEnded: the server has ended, or ends.
         CannotHandOver: it goes on as before.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connected:
+        connected.settimeout(REQUEST_S)
         connected.connect(name_of(settings))
         if os.geteuid() not in {user_of(connected), ROOT}:
             raise ConnectionRefusedError
         line = Line(connected)
-        await line.send(Part(UPGRADE))
-        answer = await line.receive()
+        async with asyncio.timeout(patience_s(settings)):
+            await line.send(Part(UPGRADE))
+            answer = await line.receive()
     if answer.kind == FAILED:
         failure = Failure.of(answer)
         raise CannotHandOver(failure.reason) if failure.goes_on else PeerEnded(failure.reason)

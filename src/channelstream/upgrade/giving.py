@@ -71,11 +71,14 @@ class Limits(NamedTuple):
     Attributes:
         start_s: until the new process has started and read its configuration.
         frozen_s: until it could serve, from the moment at which this one stops reading requests.
+        apart_s: until it could serve, from the moment at which the engine hands its state over: others take a node
+            without links to Redis for dead after `node_lease_s`.
         begin_s: until it serves. This process has nothing any more that it could go on with.
     """
 
     start_s: float = 60.0
     frozen_s: float = TAKEN_S
+    apart_s: float = TAKEN_S
     begin_s: float = 30.0
 
 
@@ -125,12 +128,12 @@ class HandOver:
             CannotHandOver: the new process is dead, and this one goes on.
         """
         try:
-            async with within(self._limits.start_s, "the new process has not started"):
+            async with within(self._limits.start_s, self._late):
                 hello = await self._introduced(snapshot, terms)
                 self._has_begun = True
                 await self._send_all(self._giver.copy())
             frozen_at_s = self._clock()
-            async with within(self._limits.frozen_s, "the new process has not taken the state over"):
+            async with within(self._limits.frozen_s, lambda: "the new process has not taken the state over"):
                 await self._send_state()
         except BaseException as error:
             await self._take_back(error)
@@ -138,6 +141,9 @@ class HandOver:
         await self._commit()
         paused_s = round(self._clock() - frozen_at_s, 3)
         return Report(__version__, hello.version, hello.pid, dict(self._giver.tally), paused_s)
+
+    def _late(self) -> str:
+        return f"the new process has not {'taken a copy of the logs' if self._has_begun else 'started'}"
 
     async def _introduced(self, snapshot: int, terms: Part) -> Hello:
         hello = Hello.of(await self._next(HELLO))
@@ -152,9 +158,10 @@ class HandOver:
 
     async def _send_state(self) -> None:
         await self._giver.freeze()
-        await self._send_all(self._giver.parts())
-        await self._line.send(Part(END))
-        await self._next(READY)
+        async with within(self._limits.apart_s, lambda: "the new process has not taken the state over"):
+            await self._send_all(self._giver.parts())
+            await self._line.send(Part(END))
+            await self._next(READY)
 
     async def _send_all(self, parts: AsyncIterator[Part]) -> None:
         async for part in parts:
@@ -174,7 +181,7 @@ class HandOver:
             await self._return(error)
             raise
         await self._giver.release()
-        async with within(self._limits.begin_s, "the new process has not begun"):
+        async with within(self._limits.begin_s, lambda: "the new process has not begun"):
             await self._next(BEGUN)
 
     async def _return(self, error: PeerEnded) -> None:
@@ -220,7 +227,7 @@ class HandOver:
 
 
 @asynccontextmanager
-async def within(limit_s: float, failure: str) -> AsyncIterator[None]:
+async def within(limit_s: float, failure: Callable[[], str]) -> AsyncIterator[None]:
     """Bound the time of a step.
 
     Raises:
@@ -230,4 +237,4 @@ async def within(limit_s: float, failure: str) -> AsyncIterator[None]:
         async with asyncio.timeout(limit_s):
             yield
     except TimeoutError as error:
-        raise CannotHandOver(f"{failure} within {limit_s:g} s") from error
+        raise CannotHandOver(f"{failure()} within {limit_s:g} s") from error

@@ -6,6 +6,7 @@ with the first bytes of the head (SCM_RIGHTS of unix(7)), so that the receiver k
 
 import array
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable, Mapping, MutableMapping
@@ -150,7 +151,15 @@ class Line:
                 finally:
                     remove(self.socket)
             except OSError as error:
-                raise PeerEnded(f"the other process is out of reach: {error.strerror}") from error
+                raise _failure(error) from error
+
+
+def _failure(error: OSError) -> CannotHandOver:
+    if error.errno == errno.ETOOMANYREFS:
+        return CannotHandOver(
+            "too many descriptors are on their way: this process may open too few (LimitNOFILE)"
+        )
+    return PeerEnded(f"the other process is out of reach: {error.strerror}")
 
 
 def _check(kind_bytes: int, body_bytes: int, missing: int) -> None:
