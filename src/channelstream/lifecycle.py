@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 from collections import Counter
@@ -212,7 +213,8 @@ class Server:
         async def begin() -> None:
             await taker.begin()
             if self._is_alone:
-                self._announce()
+                # A terminal signals the process that it has started, which has ended.
+                self._announce(f"kill {os.getpid()}")
             await take_over.report_begun()
 
         return begin
@@ -269,10 +271,10 @@ class Server:
             port = await self._listener.listen_at(settings.host, settings.port)
             self._settings = replace(settings, port=port)
 
-    def _announce(self) -> None:
+    def _announce(self, ending: str = "Ctrl-C") -> None:
         """Log where this process serves, which may be asked to upgrade from now on."""
         self._control.listen(self._settings)
-        for line in announcements(self._settings):
+        for line in announcements(self._settings, ending):
             logger.info("%s", line)
 
     async def _listen_for_scrapers(self, sockets: list[socket.socket] | None) -> None:

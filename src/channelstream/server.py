@@ -126,8 +126,8 @@ async def _take_over(settings: Settings, steps: TakeOver, attend: Attend) -> int
         logger.info("starting channelstream %s in place of a running server", __version__)
         await server.run(take_over=steps)
     except CannotHandOver as error:
-        await steps.refuse(str(error))
-        logger.error("this process takes nothing over: %s", error)  # noqa: TRY400
+        if not await steps.refuse(str(error)):
+            logger.error("this process takes nothing over: %s", error)  # noqa: TRY400
         return FAILED
     return server.exit_code
 

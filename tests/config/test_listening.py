@@ -26,6 +26,7 @@ def test_address(settings: Settings, address: str) -> None:
 def test_announcements() -> None:
     """The pages are named where the demo is served."""
     assert list(announcements(Settings(demo=False))) == ["running on http://127.0.0.1:8000 (Ctrl-C ends it)"]
+    assert next(announcements(Settings(), "kill 7")) == "running on http://127.0.0.1:8000 (kill 7 ends it)"
     assert len(list(announcements(Settings()))) == 2
 
 

@@ -261,6 +261,8 @@ def test_a_configuration_that_is_wrong_keeps_the_old_process(start_service: Any,
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "goes on as before: log_events: 'many'" in ended.stderr
     service.running.request("GET", "/info").raise_for_status()
+    _, log = service.running.stop()
+    assert log.count("log_events: 'many'") == 1
 
 
 def mainpid(manager: socket.socket) -> int:

@@ -352,7 +352,7 @@ def test_another_engine_is_refused(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.call("/info", {})
         held, other = stage.giver(), stage.new(engine=f"sqlite:///{tmp_path}/other.db")
-        with pytest.raises(CannotHandOver, match="another engine"):
+        with pytest.raises(CannotHandOver, match="the engine has changed"):
             await over_a_line(held.copy(), Taker(other.parts))
         await held.thaw()
 

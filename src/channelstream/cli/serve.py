@@ -41,6 +41,8 @@ Every option is also an INI key and an environment variable: poll_timeout_s,
 CHANNELSTREAM_POLL_TIMEOUT_S. Flags override the environment, which overrides the file.
 """
 
+FAILED = 1
+
 logger = logging.getLogger(__name__)
 
 
@@ -61,8 +63,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         return _serve(argv, environ, line)
     except ConfigError as error:
-        if line is not None:
-            asyncio.run(TakeOver(line).refuse(str(error)))
+        if line is not None and asyncio.run(TakeOver(line).refuse(str(error))):
+            return FAILED
         raise
 
 

@@ -28,10 +28,14 @@ def address_of(settings: Settings) -> str:
     return f"{'https' if settings.ssl_certfile else 'http'}://{host}:{settings.port}"
 
 
-def announcements(settings: Settings) -> Iterator[str]:
-    """Yield the lines that are logged once the server listens."""
+def announcements(settings: Settings, ending: str = "Ctrl-C") -> Iterator[str]:
+    """Yield the lines that are logged once the server listens.
+
+    Args:
+        ending: what ends it.
+    """
     where = f"unix socket {settings.unix_socket}" if settings.unix_socket else address_of(settings)
-    yield f"running on {where} (Ctrl-C ends it)"
+    yield f"running on {where} ({ending} ends it)"
     if settings.serves_demo:
         yield f"demo at {address_of(settings)}/demo, admin at {address_of(settings)}/admin"
     if settings.metrics_port:

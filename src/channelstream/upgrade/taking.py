@@ -117,12 +117,13 @@ class TakeOver:
         except PeerEnded:
             return
 
-    async def refuse(self, reason: str) -> None:
-        """Inform the other process that this one ends, if it is still there."""
+    async def refuse(self, reason: str) -> bool:
+        """Inform the other process that this one ends, and return whether it is there: then its log has the reason."""
         try:
             await self._line.send(Failure(reason[:MAX_REASON]).part(FAILED))
         except PeerEnded:
-            return
+            return False
+        return True
 
     async def _next(self, kind: str) -> Part:
         part = await self._line.receive()
