@@ -336,8 +336,8 @@ def upgrade_limits(settings: Settings, is_single: bool) -> Limits:
     A third of a lease may have passed when the links to Redis are closed, and to go on after a failure takes time, too:
     so half of a lease is left for the new process.
     """
-    apart_s = TAKEN_S if is_single else min(TAKEN_S, settings.node_lease_s / 2)
-    return Limits(frozen_s=TAKEN_S + 2 * settings.upgrade_pause_s, apart_s=apart_s)
+    frozen_s = TAKEN_S + 2 * settings.upgrade_pause_s
+    return Limits(frozen_s=frozen_s, apart_s=frozen_s if is_single else settings.node_lease_s / 2)
 
 
 def _spare_collector() -> None:

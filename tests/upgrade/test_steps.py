@@ -269,7 +269,7 @@ def test_each_step_has_a_time_limit(stage: Stage, limits: Limits, reason: str, s
 
 @pytest.mark.parametrize(
     ("lease_s", "is_single", "apart_s"),
-    [(1.0, False, 0.5), (10.0, False, 5.0), (60.0, False, 10.0), (1.0, True, 10.0)],
+    [(1.0, False, 0.5), (10.0, False, 5.0), (60.0, False, 30.0), (1.0, True, 10.6)],
 )
 def test_a_node_among_others_is_apart_for_half_of_its_lease(
     lease_s: float, is_single: bool, apart_s: float
