@@ -461,7 +461,7 @@ def test_a_worker_that_does_not_answer_ends_the_upgrade() -> None:
 
 
 def test_the_report_of_a_service_has_all_workers() -> None:
-    """Calls have waited for the one that took longest."""
+    """All streams are served again when the one that took longest serves its own."""
     reports = [Report("1", "2", 7, {"sse": 1, "http": 2}, 0.2), Report("1", "2", 8, {"sse": 3}, 0.1)]
     found = summed(reports)
     assert (found.old_version, found.pid, found.tally, found.paused_s) == (

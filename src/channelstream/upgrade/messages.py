@@ -101,7 +101,7 @@ class Report(Message, frozen=True):
         old_version, version: of the program, before and now.
         pid: of the process that serves now.
         tally: how many sockets of each kind are handed over; `ended`: how many streams are not, and resume.
-        paused_s: how long neither process has answered, in seconds: calls have waited for as long.
+        paused_s: from when calls wait until all streams are served again, in seconds. Calls wait for a part of it only.
     """
 
     old_version: str
