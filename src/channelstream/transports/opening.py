@@ -22,6 +22,7 @@ from channelstream.http.takeover import Detachable, TakeOver
 from channelstream.transports.admission import Admission
 from channelstream.transports.entrances import Entrance, OpeningRequest
 from channelstream.transports.moving import StreamKind, StreamRecord
+from channelstream.transports.socket_stream import SocketStream
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.streams import Streams
 from channelstream.transports.websocket import CLOSE_TIMEOUT_S, WebSocketStream
@@ -195,7 +196,7 @@ class ContinuedStream(asyncio.Protocol):
         except (FrameError, ValueError):
             stream.close(CloseCode.RESTARTING, "the server restarts")
 
-    def _stream(self, transport: asyncio.Transport, connection: Connection) -> WebSocketStream | SSEStream:
+    def _stream(self, transport: asyncio.Transport, connection: Connection) -> SocketStream:
         kind = self._record.kind
         if kind is StreamKind.SSE:
             return SSEStream(self._streams, transport, connection)

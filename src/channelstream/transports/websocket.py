@@ -22,13 +22,12 @@ from itertools import chain
 from typing import assert_never
 
 from channelstream.core.connection import Connection
-from channelstream.core.format import Format
 from channelstream.errors import CloseCode
 from channelstream.http.closing import close_transport
 from channelstream.http.line import ack_progress, is_tls
-from channelstream.http.moving import descriptor_of, drop_descriptor, is_movable
-from channelstream.transports.attachment import CLOSED_BY_CLIENT, LINE_LOST, Attachment
+from channelstream.transports.attachment import CLOSED_BY_CLIENT, LINE_LOST
 from channelstream.transports.moving import StreamKind, StreamRecord
+from channelstream.transports.socket_stream import SocketStream
 from channelstream.transports.streams import Streams
 from channelstream.wire.deflate import inflate
 from channelstream.wire.frame_head import FrameError
@@ -42,6 +41,7 @@ from channelstream.wire.websocket import (
     Opcode,
     Ping,
     Pong,
+    Unfinished,
     close_frame,
     pong_frame,
 )
@@ -56,66 +56,30 @@ LINGER_S = 0.25
 """Time for which the bytes of a client that broke the protocol are still read and discarded, in seconds."""
 
 
-class WebSocketStream(asyncio.Protocol):
+class WebSocketStream(SocketStream):
     """One WebSocket after its handshake."""
 
     __slots__ = (
-        "_attachment",
-        "_beats",
         "_client_close",
-        "_close_timer",
-        "_closing",
         "_has_left",
         "_is_responsive",
-        "_last_progress",
         "_linger_timer",
-        "_paused",
         "_pinged",
         "_reader",
         "_reading",
-        "_slot",
-        "_streams",
-        "_transport",
-        "session",
-        "write",
     )
 
     def __init__(
         self, streams: Streams, transport: asyncio.Transport, connection: Connection, deflate: bool
     ) -> None:
-        self._streams = streams
-        self._transport = transport
-        self.write = transport.write
-        self.session = streams.protocols.session_of(
-            connection.protocol, Framing.DEFLATE if deflate else Framing.WEBSOCKET
-        )
+        super().__init__(streams, transport, connection, Framing.DEFLATE if deflate else Framing.WEBSOCKET)
         self._reader = FrameReader(streams.limits, inflate if deflate else None)
         self._reading: Iterator[Inbound | None] | None = None
-        self._attachment = Attachment(streams.node, connection, self)
-        self._slot = streams.heartbeat.add(self)
-        self._beats = 0
-        self._last_progress: int | None = None
-        self._is_responsive = self._pinged = self._paused = self._closing = False
-        self._has_left = False
+        self._is_responsive = self._pinged = self._has_left = False
         self._client_close: Close | None = None
         """The close frame of the client, until it is handled."""
-        self._close_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
         """Set if the client broke the protocol: its further bytes are discarded."""
-
-    def open(self, since: str | None) -> None:
-        self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
-        self._attachment.start(since)
-
-    @property
-    def format(self) -> Format:
-        return self.session.format
-
-    def write_first(self, data: bytes) -> None:
-        self.write(data)
-
-    def caught_up(self) -> None:
-        """Nothing to do: everything has been written."""
 
     def close(self, code: CloseCode | int | None, reason: str) -> None:
         """Send a close frame, then wait for that of the client, for `CLOSE_TIMEOUT_S` at most."""
@@ -126,65 +90,31 @@ class WebSocketStream(asyncio.Protocol):
         self.write(self.session.closing(code, reason))
         self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
 
-    def _detach(self, code: int | None, reason: str) -> None:
-        """Detach the connection: nothing may follow a close frame (RFC 6455, 5.5.1), so later events wait in the log."""
-        self._attachment.ended(self._streams.grace_s(self._attachment.connection), code, reason)
-
-    def buffered_bytes(self) -> int:
-        return self._transport.get_write_buffer_size()
-
     # -- another process may take the stream over
 
     @property
-    def is_open(self) -> bool:
-        return not (self._closing or self._linger_timer or self._client_close or self._transport.is_closing())
+    def kind(self) -> StreamKind:
+        return StreamKind.DEFLATE if self._reader.inflates else StreamKind.WEBSOCKET
 
     @property
-    def is_busy(self) -> bool:
-        return self._attachment.is_busy
+    def is_open(self) -> bool:
+        return not (self._linger_timer or self._client_close) and super().is_open
 
     @property
     def is_settled(self) -> bool:
-        return self._reading is None and self._attachment.is_settled
-
-    def hold(self) -> None:
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def suspend(self) -> None:
-        self._attachment.suspend()
-
-    def proceed(self) -> None:
-        self._attachment.proceed()
+        return self._reading is None and super().is_settled
 
     def let_go(self) -> None:
-        if self._reading is None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self._reading is None:
+            super().let_go()
 
-    def record(self) -> StreamRecord | None:
-        if not (self.is_open and self.is_settled and is_movable(self._transport)):
-            return None
-        kind = StreamKind.DEFLATE if self._reader.inflates else StreamKind.WEBSOCKET
-        return StreamRecord(kind, self._attachment.connection.id, self._reader.unfinished())
+    def _unfinished(self) -> Unfinished | None:
+        return self._reader.unfinished()
 
     def continue_from(self, record: StreamRecord) -> None:
-        """Continue a stream of another process; the first byte is read later.
-
-        Raises:
-            FrameError, ValueError: the record is not what a stream has left.
-        """
         if record.unfinished is not None:
             self._reader.continue_from(record.unfinished)
-        self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
-        self._attachment.continue_elsewhere()
-
-    def leave(self) -> None:
-        self._streams.heartbeat.remove(self, self._slot)
-        drop_descriptor(self._transport)
-        del self._attachment
-
-    def descriptor(self) -> int:
-        return descriptor_of(self._transport)
+        super().continue_from(record)
 
     # -- what the client sends
 
@@ -298,10 +228,6 @@ class WebSocketStream(asyncio.Protocol):
             self.close(code, reason)
 
     # -- the transport
-
-    def pause_writing(self) -> None:
-        self._paused = True
-        self._attachment.pause()
 
     def resume_writing(self) -> None:
         self._paused = False

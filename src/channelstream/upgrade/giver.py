@@ -22,9 +22,8 @@ from channelstream.http.connection import HttpConnection
 from channelstream.http.phase import Work
 from channelstream.slices import Slices
 from channelstream.transports.longpoll import PollStream
-from channelstream.transports.moving import MovableStream, StreamKind, StreamRecord
-from channelstream.transports.sse import SSEStream
-from channelstream.transports.websocket import WebSocketStream
+from channelstream.transports.moving import StreamKind, StreamRecord
+from channelstream.transports.socket_stream import SocketStream
 from channelstream.upgrade.line import Part
 from channelstream.upgrade.server_parts import ServerParts
 from channelstream.upgrade.snapshot import (
@@ -54,9 +53,9 @@ class _Held:
         streams: those of them to which nothing is written either.
     """
 
-    unread: dict[MovableStream, None] = field(default_factory=dict)
-    streams: list[MovableStream] = field(default_factory=list)
-    moved_streams: list[MovableStream] = field(default_factory=list)
+    unread: dict[SocketStream, None] = field(default_factory=dict)
+    streams: list[SocketStream] = field(default_factory=list)
+    moved_streams: list[SocketStream] = field(default_factory=list)
     moved_http: list[HttpConnection] = field(default_factory=list)
 
 
@@ -119,19 +118,19 @@ class Giver:
             return all(stream.is_settled for stream in found)
         return not any(stream.is_busy for stream in found)
 
-    def _open_streams(self) -> list[MovableStream]:
+    def _open_streams(self) -> list[SocketStream]:
         """Answer the long polls, and return all streams that have a socket of their own."""
-        found: list[MovableStream] = []
+        found: list[SocketStream] = []
         for connection in list(self._parts.node.hub.connections.values()):
             stream: Stream | None = connection.stream
             if isinstance(stream, PollStream):
                 stream.caught_up()
-            elif isinstance(stream, WebSocketStream | SSEStream) and stream.is_open:
+            elif isinstance(stream, SocketStream) and stream.is_open:
                 found.append(stream)
         return found
 
     async def _suspend(self, held: _Held) -> None:
-        def suspend(stream: MovableStream) -> None:
+        def suspend(stream: SocketStream) -> None:
             if stream.is_open:
                 held.streams.append(stream)
                 stream.suspend()
@@ -139,7 +138,7 @@ class Giver:
         await Slices(asyncio.get_running_loop().time).each(list(held.unread), suspend)
 
     @staticmethod
-    def _movable(streams: list[MovableStream]) -> list[MovableStream]:
+    def _movable(streams: list[SocketStream]) -> list[SocketStream]:
         return [stream for stream in streams if stream.is_open and stream.is_settled]
 
     async def _until(self, is_reached: Callable[[], bool], within_s: float) -> bool:
@@ -218,7 +217,7 @@ class Giver:
             return
         parts.streams.is_held = False
 
-        def proceed(stream: MovableStream) -> None:
+        def proceed(stream: SocketStream) -> None:
             if stream.is_open:
                 stream.proceed()
 
@@ -242,7 +241,7 @@ class Giver:
         moved = set(held.moved_streams)
         parts.streams.is_held = False
 
-        def leave(stream: MovableStream) -> None:
+        def leave(stream: SocketStream) -> None:
             if not stream.is_open:
                 return
             if stream in moved:
@@ -255,7 +254,7 @@ class Giver:
         await slices.each(held.streams, leave)
 
 
-def _is_waiting(stream: MovableStream) -> bool:
+def _is_waiting(stream: SocketStream) -> bool:
     return stream.buffered_bytes() > 0
 
 

@@ -1,0 +1,152 @@
+"""A stream that has a socket of its own: what WebSockets and event streams share.
+
+A plain asyncio protocol on the transport of the request. Another process may take such a stream over (`moving.py`): it is
+held, suspended, and then either left to the other process or let go and continued here.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+
+from channelstream.core.connection import Connection
+from channelstream.core.format import Format
+from channelstream.errors import CloseCode
+from channelstream.http.moving import descriptor_of, drop_descriptor, is_movable
+from channelstream.transports.attachment import Attachment
+from channelstream.transports.moving import StreamKind, StreamRecord
+from channelstream.transports.streams import Streams
+from channelstream.wire.framing import Framing
+from channelstream.wire.websocket import Unfinished
+
+
+class SocketStream(asyncio.Protocol, ABC):
+    """One stream on its socket; `record`, `leave` and `suspend` only while it `is_open`."""
+
+    __slots__ = (
+        "_attachment",
+        "_beats",
+        "_close_timer",
+        "_closing",
+        "_last_progress",
+        "_paused",
+        "_slot",
+        "_streams",
+        "_transport",
+        "session",
+        "write",
+    )
+
+    def __init__(
+        self, streams: Streams, transport: asyncio.Transport, connection: Connection, framing: Framing
+    ) -> None:
+        self._streams = streams
+        self._transport = transport
+        self.write = transport.write
+        self.session = streams.protocols.session_of(connection.protocol, framing)
+        self._attachment = Attachment(streams.node, connection, self)
+        self._slot = streams.heartbeat.add(self)
+        self._beats = 0
+        self._last_progress: int | None = None
+        self._paused = self._closing = False
+        self._close_timer: asyncio.TimerHandle | None = None
+
+    def open(self, since: str | None) -> None:
+        self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
+        self._attachment.start(since)
+
+    @property
+    def format(self) -> Format:
+        return self.session.format
+
+    def write_first(self, data: bytes) -> None:
+        self.write(data)
+
+    def caught_up(self) -> None:
+        """Nothing to do: everything has been written."""
+
+    @abstractmethod
+    def close(self, code: CloseCode | int | None, reason: str) -> None:
+        """End the stream, and send the client the reason."""
+
+    @abstractmethod
+    def beat(self) -> None:
+        """Send a heartbeat; drop a client that does not respond."""
+
+    def _detach(self, code: int | None, reason: str) -> None:
+        """Detach the connection: nothing may follow a close frame (RFC 6455, 5.5.1), so later events wait in the log."""
+        self._attachment.ended(self._streams.grace_s(self._attachment.connection), code, reason)
+
+    def buffered_bytes(self) -> int:
+        """Return the written bytes that the kernel has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._attachment.pause()
+
+    # -- another process may take the stream over
+
+    @property
+    @abstractmethod
+    def kind(self) -> StreamKind: ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side closes it."""
+        return not (self._closing or self._transport.is_closing())
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a command of its client is carried out."""
+        return self._attachment.is_busy
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it needs nothing but the log to continue, and all that was read is carried out."""
+        return self._attachment.is_settled
+
+    def hold(self) -> None:
+        """Read nothing more, until `let_go`."""
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def let_go(self) -> None:
+        """Read again after `hold`: what goes on here, and what is closed here, whose client answers the close frame."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def suspend(self) -> None:
+        """Write nothing more, until `proceed`."""
+        self._attachment.suspend()
+
+    def proceed(self) -> None:
+        """Continue from the position of the connection."""
+        self._attachment.proceed()
+
+    def record(self) -> StreamRecord | None:
+        """Return what another process needs; None if it cannot take the stream over."""
+        if not (self.is_open and self.is_settled and is_movable(self._transport)):
+            return None
+        return StreamRecord(self.kind, self._attachment.connection.id, self._unfinished())
+
+    def _unfinished(self) -> Unfinished | None:
+        """Return what the client has begun to send."""
+        return None
+
+    def descriptor(self) -> int:
+        """Return the descriptor of the socket."""
+        return descriptor_of(self._transport)
+
+    def leave(self) -> None:
+        """Forget the stream, which is another process's, and close the descriptor without a word to the client."""
+        self._streams.heartbeat.remove(self, self._slot)
+        drop_descriptor(self._transport)
+        del self._attachment
+
+    def continue_from(self, record: StreamRecord) -> None:
+        """Continue a stream of another process; the first byte is read later.
+
+        Raises:
+            FrameError, ValueError: the record is not what a stream has left.
+        """
+        self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
+        self._attachment.continue_elsewhere()
