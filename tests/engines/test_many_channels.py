@@ -17,7 +17,7 @@ from channelstream.core.budget import EXPIRY_BATCH
 from channelstream.core.channel import Channel
 from channelstream.core.entry import Entry
 from channelstream.core.events import Presence
-from channelstream.engines import sqlite
+from channelstream.engines import sqlite_members
 from channelstream.engines.members import Leaving, Member
 from channelstream.engines.memory import MemoryEngine
 from channelstream.engines.sqlite import SqliteEngine
@@ -358,7 +358,7 @@ class Looked(list[str]):
 @pytest.mark.slow
 def test_a_later_end_is_not_examined_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a change of settings is written, each turn examines only as many as it has time for, however many leave."""
-    monkeypatch.setattr(sqlite, "CHANNELS_AT_ONCE", at_once := 200)
+    monkeypatch.setattr(sqlite_members, "CHANNELS_AT_ONCE", at_once := 200)
 
     async def life() -> None:
         engine = sqlite_engine(tmp_path / "a.db", Setup())

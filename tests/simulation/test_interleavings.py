@@ -16,7 +16,7 @@ from channelstream.core import acceptance
 from channelstream.core.events import Event
 from channelstream.engines.local_log import LocalLog
 from channelstream.engines.members import Member
-from channelstream.engines.sqlite import SqliteEngine
+from channelstream.engines.sqlite_members import MemberChanges
 from channelstream.engines.staged import Staged
 from channelstream.engines.unwritten import Unwritten
 from channelstream.service.locks import Locks
@@ -90,10 +90,10 @@ def test_calls_that_do_not_take_turns_are_found(
 def test_a_connection_that_is_taken_back_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the refused write, and for the caller that has left."""
 
-    def undo_connect(engine: SqliteEngine, _done: Any, member: Member) -> None:
-        engine._log.undo_connect(member)
+    def undo_connect(changes: MemberChanges, _done: Any, member: Member) -> None:
+        changes._log.undo_connect(member)
 
-    monkeypatch.setattr(SqliteEngine, "_undo_connect", undo_connect)
+    monkeypatch.setattr(MemberChanges, "_undo_connect", undo_connect)
     with pytest.raises(Failure):
         ways("diskless", ("given-up connect",), is_connected=False)
 

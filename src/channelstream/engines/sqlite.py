@@ -4,38 +4,34 @@ Readers use the same registry in memory as with the memory engine. An event gets
 together with all that arrived meanwhile (`group_commit.py`). Only then, in order, it is committed to memory, delivered, and
 its caller answered. So no client ever has a position or an answer that a crash takes back.
 
-Not everything waits for the disk. A connection is a member as soon as it joins and until it leaves, whatever the disk
-says: to refuse to leave would be absurd. Its presence event, and its row for a restart (`sqlite_connections.py`), are
-written when that is possible. Who calls waits for that, so what was acknowledged survives a crash. Settings and
-user state do change before they are written, and are undone if the write fails (`undo.py`). Joining and leaving have
-effects that depend on them and cannot be undone, so they wait until such a change is decided (`unwritten.py`).
+Settings and user state change before they are written, and are undone if the write fails (`undo.py`). Connections join and
+leave at once, whatever the disk says (`sqlite_members.py`).
 """
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from channelstream.core.channel import Channel
 from channelstream.core.events import Event, Presence, UsersLeft
 from channelstream.core.log import Accepted, Replay
-from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange
+from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import OTHER_ENGINE, Clock, Receiver
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
 from channelstream.engines.local_log import Lifetimes, LocalLog
-from channelstream.engines.members import Leaving, Member, RestoredConnection, ToJoin, in_groups
+from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.moved_state import IncomingState, OutgoingState
 from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_erasing import Erasing
 from channelstream.engines.sqlite_file import SqliteFile
+from channelstream.engines.sqlite_members import MemberChanges
 from channelstream.engines.sqlite_restore import Restore, leave_event, restore_from
 from channelstream.engines.sqlite_rows import DROP_LATER
 from channelstream.engines.sqlite_upkeep import Upkeep
@@ -44,13 +40,10 @@ from channelstream.engines.sqlite_writes import writes_of
 from channelstream.engines.undo import undo_channels
 from channelstream.engines.unwritten import Unwritten
 from channelstream.errors import CannotHandOver, ConfigError, Unavailable
-from channelstream.slices import Slices, to_its_end, turn_for
+from channelstream.slices import Slices, turn_for
 
 IDLE_GRACE_S = 600.0
 """How long nothing is forgotten after a start, in seconds: clients need time to come back."""
-
-CHANNELS_AT_ONCE = 1000
-"""Channels checked in one turn of the event loop while connections leave: more than one turn has time to leave."""
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +85,7 @@ class SqliteEngine:
         self._upkeep: Upkeep
         self._commits: GroupCommit
         self._users: UserChanges
+        self._members: MemberChanges
         self._unwritten = Unwritten()
         self._receiver: Receiver
         self._clock_offset_s = 0.0
@@ -127,6 +121,7 @@ class SqliteEngine:
             self._restored = restore.connections if self._taken_over is None else self._restored
             self._commits = GroupCommit(self, self._thread)
             self._users = UserChanges(self.registry, self._clock, self._log, self._commits, self._unwritten)
+            self._members = MemberChanges(self._log, self._commits, self._users, self._unwritten)
             refused.push_async_callback(self._commits.close)
             for member in restore.left:
                 self._accept(leave_event(self._new_id(), member, self._clock.wall()))
@@ -324,27 +319,7 @@ class SqliteEngine:
     async def connect(
         self, member: Member, update: UserUpdate, since: Position | None = None
     ) -> UserChange | None:
-        await self._users.settled(member.user)
-        self._commits.check_room()
-        with self._users.change(member.user, connected=True) as batch:
-            change = self._log.connect(member, update)
-            private = ReadRange.granted(self._log.committed, since, self.position.epochs, 0)
-            batch.registrations.connect(member, private)
-            batch.undo.append(lambda: self._commits.deferred().registrations.end(member.conn_id))
-        try:
-            await self._users.written(member.user, batch)
-        except asyncio.CancelledError:
-            # The caller is gone and will not unregister it. A rejected batch does so by its undo. The row ends now: the
-            # next one may be that of another connection with this id.
-            self._commits.batch().registrations.end(member.conn_id)
-            batch.done.add_done_callback(lambda done: self._undo_connect(done, member))
-            raise
-        return change
-
-    def _undo_connect(self, done: "asyncio.Future[bool]", member: Member) -> None:
-        if not done.cancelled() and done.result():
-            self._log.undo_connect(member)
-            self._commits.batch().users.add(member.user)
+        return await self._members.connect(member, update, since)
 
     async def restored_connections(self) -> Sequence[RestoredConnection]:
         restored, self._restored = self._restored, ()
@@ -375,74 +350,16 @@ class SqliteEngine:
     async def join(
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None
     ) -> dict[str, int]:
-        await turn_for(len(channels))
-        await self._unwritten.written(channels, [member.user])
-        self._commits.check_room()
-        waiting, joined = deque(channels.items()), dict[str, int]()
-        try:
-            while waiting:
-                self._join_next(member, waiting, joined, since)
-                if waiting:
-                    await asyncio.sleep(0)
-                    await self._unwritten.written((name for name, _ in waiting), [member.user])
-            # The connection is a member whatever the disk says; its event is written as soon as that is possible.
-            with suppress(Unavailable):
-                await self._commits.flush()
-        except BaseException:  # Cancelled, or a bug: the call has failed, so nothing stays joined.
-            with self._commits.together() as batch:
-                self._log.leave(member, joined)
-                batch.registrations.leave(member.conn_id, joined)
-            raise
-        return joined
-
-    def _join_next(
-        self, member: Member, waiting: deque[ToJoin], joined: dict[str, int], since: Position | None
-    ) -> None:
-        before = len(joined)
-        with self._commits.together() as batch:
-            batch.channels.update(self._log.join_next(member, waiting, joined))
-            new, epochs = islice(joined.items(), before, None), self.position.epochs
-            ranges = {name: ReadRange.granted(offset, since, epochs, 0) for name, offset in new}
-            batch.registrations.join(member.conn_id, ranges)
+        return await self._members.join(member, channels, since)
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
-        """Leave at once, or in several short turns; the presence event is delivered when it is written."""
-        await turn_for(len(channels))
-        await self._unwritten.written(channels)
-        waiting, left = deque(channels), list[str]()
-        try:
-            while waiting:
-                with self._commits.together() as batch:
-                    count = len(left)
-                    self._log.leave_next(member, waiting, left)
-                    batch.registrations.leave(member.conn_id, left[count:])
-                if waiting:
-                    await asyncio.sleep(0)
-                    await self._unwritten.written(waiting)
-            with suppress(Unavailable):  # It has left, whatever the disk says.
-                await self._commits.flush()
-        except BaseException:
-            again = deque[ToJoin]((name, {}) for name in left)
-            while again:
-                # After a restart it is unknown what it could read before.
-                self._join_next(member, again, {}, UNKNOWN_POSITION)
-            raise
+        await self._members.leave(member, channels)
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
-        """Unregister, and wait until that is written; if it cannot be, the connection ends nevertheless."""
-        await to_its_end(self.disconnect_all([Leaving(member, channels)]))
-        await self._commits.flush()
+        await self._members.disconnect(member, channels)
 
     async def disconnect_all(self, leaving: Sequence[Leaving]) -> None:
-        """Unregister in many short turns; the presence events are delivered when they are written."""
-        for group in in_groups(leaving, CHANNELS_AT_ONCE):
-            for each in group:
-                self._commits.batch().registrations.end(each.member.conn_id)
-            while group:
-                await self._unwritten.written(name for each in group for name in each.channels)
-                disconnected = self._log.disconnect_next(group)
-                self._commits.deferred().users.update(member.user for member in disconnected)
-                await asyncio.sleep(0)
+        await self._members.disconnect_all(leaving)
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         return self._log.channels(names)
