@@ -1,8 +1,9 @@
 """One shard of the log, as one node sees it.
 
-A shard has its own epoch and offsets, and reconnects independently of the others; `engine.py` combines them. Its parts
-depend on each other in one direction: `ShardClient` makes calls, `ShardLog` publishes and reads by calls, `ShardSubscriber`
-receives messages and passes them to `Delivery`, and `ShardRecovery` establishes the link that all of them use.
+A shard has its own epoch and offsets, and reconnects independently of the others; `engine.py` and `sharded_log.py` combine
+them. Its parts depend on each other in one direction: `ShardClient` makes calls, `ShardLog` publishes and reads by calls,
+`ShardSubscriber` receives messages and passes them to `Delivery`, and `ShardRecovery` establishes the link that all of them
+use.
 """
 
 from channelstream.engines.redis.address import ShardAddress
