@@ -17,7 +17,12 @@ def sockets_allowed(settings: Settings) -> int:
     """Raise the limit of open descriptors as far as allowed; return the number of sockets that it admits."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(1, hard - reserved_descriptors(settings))
+    return sockets_within(hard, settings)
+
+
+def sockets_within(limit: int, settings: Settings) -> int:
+    """Return the number of sockets for clients that a limit of open descriptors admits."""
+    return max(1, limit - reserved_descriptors(settings))
 
 
 def reserved_descriptors(settings: Settings) -> int:

@@ -9,9 +9,10 @@ from tests.cli.doctor.report import Doctor, configured, made_certificate
 from tests.redis_server import RedisServer
 
 from channelstream.cli import main
-from channelstream.cli.doctor import redis
+from channelstream.cli.doctor import files, redis
 from channelstream.cli.doctor.finding import Check, Finding, Subject, examine
 from channelstream.config import Settings
+from channelstream.descriptors import reserved_descriptors
 
 
 def test_a_made_file_has_no_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,6 +110,21 @@ def test_a_sqlite_file_that_others_can_read_is_found(tmp_path: Path, doctor: Doc
     assert configured(doctor, *engine).has("fault", "sqlite", "every user of the machine may read")
     directory.chmod(0o700)
     assert configured(doctor, *engine).findings == []
+
+
+@pytest.mark.parametrize("metrics_port", [0, 9100])
+def test_descriptors_that_the_server_needs_itself_are_not_for_clients(metrics_port: int) -> None:
+    """The server reduces `max_connections` by them."""
+    most = 5_000
+    limit = most + reserved_descriptors(Settings(metrics_port=metrics_port))
+    enough, too_many = (
+        list(files.too_few(limit, Settings(metrics_port=metrics_port, max_connections=count)))
+        for count in (most, most + 1)
+    )
+    assert enough == []
+    assert [finding.text for finding in too_many] == [
+        f"max_connections is {most + 1}, and a process with {limit} descriptors takes {most}"
+    ]
 
 
 def test_certificates_in_files_are_examined(tmp_path: Path, doctor: Doctor) -> None:

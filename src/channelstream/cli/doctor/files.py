@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
-from channelstream.descriptors import DESCRIPTORS_FOR_US
+from channelstream.config import Settings
+from channelstream.descriptors import sockets_within
 
 SQLITE = "sqlite:///"
 OTHERS_READ, OTHERS_WRITE, GROUP_WRITES = stat.S_IROTH, stat.S_IWOTH, stat.S_IWGRP
@@ -75,20 +76,21 @@ def _readable(path: Path) -> Iterator[Finding]:
 async def descriptors(subject: Subject) -> Iterable[Finding]:
     """Report a limit of this shell below what the options ask for; that of a running server is read from its metrics."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return list(too_few(hard, subject.settings.max_connections))
+    return list(too_few(hard, subject.settings))
 
 
-def too_few(limit: int, max_connections: int) -> Iterator[Finding]:
-    """Report a limit of open descriptors that is too low.
+def too_few(limit: int, settings: Settings) -> Iterator[Finding]:
+    """Report a limit of open descriptors that is too low for the server with these settings.
 
     Args:
         limit: the hard limit of a process.
-        max_connections: the option; 0 means as many as the limit allows.
     """
     advice = "raise LimitNOFILE of the unit, or `ulimit -Hn`"
-    if max_connections + DESCRIPTORS_FOR_US > limit:
+    most = sockets_within(limit, settings)
+    if settings.max_connections > most:
         yield fault(
-            f"max_connections is {max_connections}, and a process may open {limit} descriptors", advice
+            f"max_connections is {settings.max_connections}, and a process with {limit} descriptors takes {most}",
+            advice,
         )
     elif limit < FEW_DESCRIPTORS:
         yield warning(f"a process may open only {limit} descriptors: each client takes one", advice)

@@ -273,7 +273,7 @@ def _of(scraped: _Scraped, settings: Settings) -> Iterator[Finding]:
         yield fault(f"a worker of {where} does not answer the others", "read the log of that server")
     limits, opened = scraped.values("process_max_fds"), scraped.values("process_open_fds")
     for limit, count in zip(limits, opened, strict=False):
-        for each in too_few(int(limit), settings.max_connections):
+        for each in too_few(int(limit), settings):
             yield Finding(each.level, f"{where}: {each.text}", each.advice)
         if count > FULL * limit:
             yield warning(
