@@ -65,7 +65,7 @@ class Server:
                         self.pongs = await reader.read(100)
                     return
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+            pass  # The subscriber has closed the socket, between two requests or within one.
         finally:
             writer.close()
 

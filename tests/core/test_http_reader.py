@@ -84,7 +84,7 @@ class Reference:
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass
+            pass  # The head is whole: llhttp only says that what follows it is no HTTP.
         except httptools.HttpParserError:
             # Behind an empty line begins the next request, which is none.
             if not self.is_whole:

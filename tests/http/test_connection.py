@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -258,10 +259,8 @@ def test_bytes_after_such_an_answer_are_bounded(bound: str, monkeypatch: pytest.
         client = await stage.dial()
         await client.send(POST % 8_000_000 + b"x" * 1000)
         await client.until(b"}")
-        try:
+        with suppress(ConnectionError):  # The server may have closed the socket before all of it is sent.
             await client.send(b"x" * 1000)
-        except ConnectionError:
-            pass
         await soon(client.transport.is_closing)
 
     play(scene)
