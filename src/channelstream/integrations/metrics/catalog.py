@@ -62,10 +62,12 @@ class Metrics(Enum):
         ("operation",),
         "Calls of an engine with a file or a service, and the time until their end.",
     )
-    engine_errors = Metric("counter", ("operation",), "Calls that failed since the engine was out of reach.")
+    engine_errors = Metric(
+        "counter", ("operation",), "Calls that failed because the engine was out of reach."
+    )
     auth_refused = Metric("counter", ("reason",), "API calls refused for their address or signature.")
     shed = Metric(
-        "counter", ("what",), "What was refused since the process sheds load: connection, stream or replay."
+        "counter", ("what",), "What was refused because the process sheds load: connection, stream or replay."
     )
     http_requests = Metric(
         "counter",
