@@ -254,8 +254,8 @@ async def _big_messages(node: EngineNode, sizes: Sizes, log: Log) -> None:
         for event in events:
             await engine.publish([event])
 
-    await log.measure(f"publish a message of {size_mb} MB, which the history shows", publish)
-    await log.measure("publish the same message again", lambda: engine.publish([events[-1]]))
+    await log.measure(f"publish {len(events)} messages of {size_mb} MB, which the history shows", publish)
+    await log.measure("publish the last of them again", lambda: engine.publish([events[-1]]))
     big = b'"%b"' % (b"y" * sizes.big_bytes)
     edit = MessageEdited(uuid=events[-1].uuid, channel=name, edited="t", payload=big)
     await log.measure("edit this message", lambda: engine.publish([edit]))
