@@ -35,7 +35,7 @@ from channelstream.supervisor.supervisor import Supervisor
 from channelstream.supervisor.worker import UPGRADE
 from channelstream.upgrade.control import PROCESS_S
 from channelstream.upgrade.line import Line
-from channelstream.upgrade.messages import Failure, Report
+from channelstream.upgrade.messages import Failure, Report, kept_options
 
 
 @pytest.fixture
@@ -421,11 +421,7 @@ def test_a_parent_finds_what_its_last_program_has_kept() -> None:
             reserved=[reserved.fileno()],
             for_scrapers=[],
             directory=None,
-            host="127.0.0.1",
-            port=1,
-            metrics_host="",
-            metrics_port=0,
-            cookie_secret="",
+            **kept_options(Settings(port=1)),
             retiring=[8],
             requester=None,
             report=Report("1", "2", 9, {}, 0.5),

@@ -34,7 +34,7 @@ from channelstream.upgrade.control import Control
 from channelstream.upgrade.giver import Giver
 from channelstream.upgrade.giving import TAKEN_S, Limits
 from channelstream.upgrade.line import Part
-from channelstream.upgrade.messages import DONE, TERMS, Report, Terms
+from channelstream.upgrade.messages import DONE, TERMS, Report, Terms, kept_options
 from channelstream.upgrade.server_parts import ServerParts
 from channelstream.upgrade.taker import Taker
 from channelstream.upgrade.taking import TakeOver
@@ -125,14 +125,9 @@ class Server:
         return await self._upgrading.upgrade(self._terms())
 
     def _terms(self) -> Part:
-        of, counts, worker = self._settings, self._upgrading.counts, self.scraper.siblings.worker
+        counts, worker = self._upgrading.counts, self.scraper.siblings.worker
         terms = Terms(
-            host=of.host,
-            port=of.port,
-            unix_socket=of.unix_socket,
-            metrics_host=of.metrics_host,
-            metrics_port=of.metrics_port,
-            cookie_secret=of.cookie_secret,
+            **kept_options(self._settings),
             upgrades={**counts, DONE: counts[DONE] + 1},
             workers=worker.workers,
             worker=worker.number,

@@ -10,6 +10,7 @@ from channelstream import __version__
 from channelstream.config import Settings
 from channelstream.errors import CannotHandOver, ConfigError
 from channelstream.lifecycle import upgrade_limits
+from channelstream.supervisor.renewal import Kept
 from channelstream.upgrade.giving import HandOver, Limits
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import (
@@ -23,6 +24,7 @@ from channelstream.upgrade.messages import (
     Hello,
     Report,
     Terms,
+    kept_options,
 )
 from channelstream.upgrade.taking import TakeOver
 
@@ -173,6 +175,19 @@ def test_the_address_stays_that_of_the_sockets(stage: Stage) -> None:
     [settings] = kept
     assert (settings.host, settings.port, settings.secret) == ("127.0.0.1", 8001, "new")
     assert settings.cookie_secret == "of the old process"
+
+
+def test_a_key_of_cookies_that_is_configured_now_holds() -> None:
+    """For the parent of workers as for a new process: a browser's next request may go to any worker."""
+    kept = Kept(
+        **kept_options(Settings(port=8001, cookie_secret="old")),
+        slots=[], reserved=[], for_scrapers=[], directory=None, retiring=[], requester=None,
+        report=Report("1", "2", 9, {}, 0.5),
+    )  # fmt: skip
+    for options in (TERMS_GIVEN, kept):
+        settings = options.applied_to(Settings(port=9, cookie_secret="new"))
+        assert (settings.port, settings.cookie_secret) == (8001, "new")
+        assert options.applied_to(Settings(port=9)).cookie_secret == options.cookie_secret
 
 
 def test_a_configuration_that_is_unsafe_at_the_address_is_refused(stage: Stage) -> None:

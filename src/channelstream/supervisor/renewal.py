@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import msgspec
-from msgspec import Struct
 
 from channelstream.supervisor.slot import WorkerSlot
 from channelstream.upgrade.line import Line
-from channelstream.upgrade.messages import Report
+from channelstream.upgrade.messages import KeptOptions, Report
 
 VARIABLE = "_CHANNELSTREAM_PARENT"
 """Names the descriptor of what the parent keeps, in the environment of its new program."""
@@ -43,7 +42,7 @@ class Renewal:
     reports: list[Report] = field(default_factory=list)
 
 
-class Kept(Struct, frozen=True):
+class Kept(KeptOptions, frozen=True, kw_only=True):
     """What a parent keeps when it replaces its program.
 
     Attributes:
@@ -57,11 +56,6 @@ class Kept(Struct, frozen=True):
     reserved: list[int]
     for_scrapers: list[int]
     directory: str | None
-    host: str
-    port: int
-    metrics_host: str
-    metrics_port: int
-    cookie_secret: str
     retiring: list[int]
     requester: int | None
     report: Report

@@ -48,14 +48,7 @@ def supervise(settings: Settings) -> int:
 
 def _resume(settings: Settings, kept: Kept) -> int:
     """Supervise the workers of this process, whose program was another one."""
-    own = replace(
-        settings,
-        host=kept.host,
-        port=kept.port,
-        metrics_host=kept.metrics_host,
-        metrics_port=kept.metrics_port,
-        cookie_secret=kept.cookie_secret,
-    )
+    own = kept.applied_to(settings)
     with private_directory(kept.directory) as directory:
         supervisor = Supervisor(own, kept.sockets(kept.reserved), directory, kept.sockets(kept.for_scrapers))
         supervisor.resume(kept)

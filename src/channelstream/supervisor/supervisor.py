@@ -24,7 +24,7 @@ from channelstream.supervisor.worker import KEPT, MESSAGE_BYTES, SERVING, UPGRAD
 from channelstream.upgrade import control
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import FAILED as NOT_UPGRADED
-from channelstream.upgrade.messages import REPORT, Failure, Report
+from channelstream.upgrade.messages import REPORT, Failure, Report, kept_options
 from channelstream.upgrade.upgrading import line_of
 
 SPARE_S = 10.0
@@ -278,19 +278,14 @@ class Supervisor:
             self._give_up(f"all workers are upgraded, and the parent is not: {error}")
 
     def _kept(self, renewal: Renewal) -> Kept:
-        of = self._settings
         return Kept(
+            **kept_options(self._settings),
             slots=[
                 (slot.number, slot.pid, slot.line.fileno()) for slot in self._slots if slot.line is not None
             ],
             reserved=[each.fileno() for each in self._reserved],
             for_scrapers=[each.fileno() for each in self._for_scrapers],
             directory=str(self._directory) if self._directory else None,
-            host=of.host,
-            port=of.port,
-            metrics_host=of.metrics_host,
-            metrics_port=of.metrics_port,
-            cookie_secret=of.cookie_secret,
             retiring=list(self._retiring),
             requester=renewal.requester.socket.fileno() if renewal.requester else None,
             report=summed(renewal.reports),

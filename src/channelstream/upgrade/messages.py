@@ -1,10 +1,12 @@
 """What the two processes of an upgrade send each other besides the state itself."""
 
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from channelstream.config import Settings
 from channelstream.errors import CannotHandOver
 from channelstream.upgrade.line import Part
 
@@ -59,24 +61,42 @@ class Hello(Message, frozen=True):
     pid: int
 
 
-class Terms(Message, frozen=True):
-    """What the new process takes from the old one, whatever its own configuration says.
+class KeptOptions(Message, frozen=True, kw_only=True):
+    """The options that hold for the program after an upgrade as for the one before.
 
     Attributes:
         host, port, unix_socket, metrics_host, metrics_port: where the handed-over sockets listen.
-        cookie_secret: the key of cookies, which may have been drawn at the start.
+        cookie_secret: the key of cookies, which may have been drawn at the start. It holds if the configuration has none.
+    """
+
+    host: str
+    port: int
+    unix_socket: str = ""
+    metrics_host: str
+    metrics_port: int
+    cookie_secret: str
+
+    def applied_to(self, configured: Settings) -> Settings:
+        """Return the settings of the program after the upgrade, by its configuration and these options."""
+        cookie_secret = configured.cookie_secret or self.cookie_secret
+        return replace(configured, **kept_options(self) | {"cookie_secret": cookie_secret})
+
+
+def kept_options(of: Settings | KeptOptions) -> dict[str, Any]:
+    """Return the fields of `KeptOptions`."""
+    return {name: getattr(of, name) for name in KeptOptions.__struct_fields__}
+
+
+class Terms(KeptOptions, frozen=True, kw_only=True):
+    """What the new process takes from the old one, whatever its own configuration says.
+
+    Attributes:
         upgrades: how many there were since the service was started, by their result; this one is done.
         workers: how many processes share the port.
         worker: the number of this one.
         directory: of the sockets on which they ask each other; empty: there is none.
     """
 
-    host: str
-    port: int
-    unix_socket: str
-    metrics_host: str
-    metrics_port: int
-    cookie_secret: str
     upgrades: dict[str, int]
     workers: int = 1
     worker: int = 0

@@ -2,7 +2,6 @@
 
 import os
 import socket
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -82,15 +81,7 @@ class TakeOver:
         self.parent = next((socket.socket(fileno=each) for each in part.descriptors), None)
         self.worker = Worker(Path(terms.directory) if terms.directory else None, terms.worker, terms.workers)
         self.upgrades = terms.upgrades
-        kept = replace(
-            settings,
-            host=terms.host,
-            port=terms.port,
-            unix_socket=terms.unix_socket,
-            metrics_host=terms.metrics_host,
-            metrics_port=terms.metrics_port,
-            cookie_secret=settings.cookie_secret or terms.cookie_secret,
-        )
+        kept = terms.applied_to(settings)
         check_safety(kept)
         return kept
 
