@@ -42,6 +42,7 @@ from operator import gt
 from channelstream.core.batch import BufferBatch
 from channelstream.core.changes import compacted, forms_for
 from channelstream.core.entry import Entry, advance_positions
+from channelstream.core.log import Replay
 from channelstream.core.position import Offsets, max_offsets, min_offsets
 from channelstream.core.shedding import Work
 from channelstream.errors import CloseCode, Unavailable
@@ -108,49 +109,62 @@ class CatchUp:
             strict: close the stream if the log no longer reaches back to where the client is, since this
                 client relies on getting everything.
         """
-        connection = self._connection
         while self._attached.is_current:
-            self._buffer.reset()
-            # Take this number before the log is read, so that no change in between is missed.
-            changes = self._node.hub.changes.number
-            progress = self._progress(starts)
-            try:
-                replay = await read_chunk(self._node, connection, progress)
-            except Unavailable as error:
-                await asyncio.sleep(error.retry_after_s)
-                continue
-            if not self._attached.is_current:
+            if await self._advance(starts, strict):
                 return
-            if strict and replay.lost:
-                self._attached.stream.close(CloseCode.TOO_SLOW, "too slow: the log no longer reaches back")
-                return
-            self._node.signals.replayed.emit(connection, replay.entries, ())
-            read_to = complete_up_to(connection, progress, replay.read_to)
-            if replay.entries:
-                entries = [entry for entry in replay.entries if entry.offset <= read_to[entry.shard]]
-                written = await self._write(entries, self._changes_after(changes, replay.head))
-                if not self._attached.is_current:
-                    return
-                if not written:
-                    continue
-            before = connection.delivered
-            if read_to != before:
-                connection.delivered = max_offsets(before, read_to)
-            if self._is_behind_client():
-                await self._catch_node_up()
-            elif self._attached.is_paused:
-                # A write of the transport itself, such as a pong, has filled the transport. If the stream went
-                # live now, nothing would bound the data that waits for the client.
-                await self._attached.drained(self._buffer)
-            elif read_to == replay.head and not self._buffer.overflowed and self._go_live(changes):
-                return
-            elif read_to != replay.read_to and connection.delivered == before:
-                # All that remains to be read is a channel that is still being joined. Its log cannot be read
-                # yet.
-                await self._node.joined(connection)
             # An in-process engine may answer without yielding to the event loop. Without this `sleep`, nothing
             # that this method waits for could happen.
             await asyncio.sleep(0)
+
+    async def _advance(self, starts: dict[str, int], strict: bool) -> bool:
+        """Read a chunk of the log and write it; return whether the stream is live, or no longer current."""
+        self._buffer.reset()
+        # Take this number before the log is read, so that no change in between is missed.
+        changes = self._node.hub.changes.number
+        progress = self._progress(starts)
+        try:
+            replay = await read_chunk(self._node, self._connection, progress)
+        except Unavailable as error:
+            await asyncio.sleep(error.retry_after_s)
+            return False
+        if not self._attached.is_current:
+            return True
+        if strict and replay.lost:
+            self._attached.stream.close(CloseCode.TOO_SLOW, "too slow: the log no longer reaches back")
+            return True
+        self._node.signals.replayed.emit(self._connection, replay.entries, ())
+        read_to = complete_up_to(self._connection, progress, replay.read_to)
+        if replay.entries:
+            entries = [entry for entry in replay.entries if entry.offset <= read_to[entry.shard]]
+            if not await self._write(entries, self._changes_after(changes, replay.head)):
+                return False
+            if not self._attached.is_current:
+                return True
+        return await self._proceed(replay, read_to, changes)
+
+    async def _proceed(self, replay: Replay, read_to: Offsets, changes: int) -> bool:
+        """Go live, or wait for what the next read needs; return whether the stream is live.
+
+        Args:
+            read_to: the offsets up to which the client was written everything.
+            changes: the number of the last change before the log was read.
+        """
+        connection = self._connection
+        before = connection.delivered
+        if read_to != before:
+            connection.delivered = max_offsets(before, read_to)
+        if self._is_behind_client():
+            await self._catch_node_up()
+        elif self._attached.is_paused:
+            # A write of the transport itself, such as a pong, has filled the transport. If the stream went
+            # live now, nothing would bound the data that waits for the client.
+            await self._attached.drained(self._buffer)
+        elif read_to == replay.head and not self._buffer.overflowed and self._go_live(changes):
+            return True
+        elif read_to != replay.read_to and connection.delivered == before:
+            # All that remains to be read is a channel that is still being joined. Its log cannot be read yet.
+            await self._node.joined(connection)
+        return False
 
     def _go_live(self, changes: int) -> bool:
         """Write the buffered events, and from now on live events; return False if the log must be read again.
