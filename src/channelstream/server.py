@@ -20,6 +20,7 @@ from channelstream.api import openapi
 from channelstream.api.app import Api
 from channelstream.api.endpoints import ENDPOINTS
 from channelstream.api.table import Auth
+from channelstream.apps.app import App
 from channelstream.apps.principal import Right
 from channelstream.auth.base import RequestAuth
 from channelstream.auth.open import OpenAuth
@@ -36,7 +37,7 @@ from channelstream.engines.local_log import Lifetimes
 from channelstream.errors import BadSignature, CannotHandOver, CannotListen, Forbidden
 from channelstream.health import health_routes
 from channelstream.http.asgi import RouterApp, ScopeRequest
-from channelstream.http.router import Router
+from channelstream.http.router import Route, Router
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.integrations.metrics.collect import Collector
 from channelstream.integrations.metrics.meter import CountedAuth, Meter
@@ -44,7 +45,7 @@ from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.integrations.metrics.siblings import Worker
 from channelstream.integrations.spans.base import Spans, make_spans
 from channelstream.lifecycle import Server
-from channelstream.load_monitor import make_load_monitor
+from channelstream.load_monitor import LoadMonitor, make_load_monitor
 from channelstream.pacing import FlushPacer
 from channelstream.pages.app import page_route
 from channelstream.service import Node, NodeLimits, Services
@@ -162,33 +163,49 @@ def build(
     services = Services(apps, node)
     streams = Streams(services, _stream_settings(settings), policy, protocols)
     auth = make_signature_auth(settings, apps.default, node.clock.wall)
-    auths: dict[Auth, RequestAuth] = {
-        Auth.SIGNED: CountedAuth(auth, meter.refused),
-        Auth.NONE: OpenAuth(apps.default),
-    }
+    auths = _auths(apps.default, CountedAuth(auth, meter.refused))
     api = Api(services, auths, settings.max_body_bytes).routes(map(spans.recorded, ENDPOINTS))
-    watchdog = Watchdog(settings.slow_turn_ms / 1000)
-    load = make_load_monitor(settings, node)
-    watchdog.on_tick += [meter.delay.observe, load.on_tick]
+    watchdog, load = _watchdog(settings, node, meter)
     sampler = Sampler(node, watchdog)
     meter.consume(node.signals)
     spans.consume(node.signals)
     scraper = Scraper(Collector(services, meter, watchdog), worker)
-    pages = routes(
-        settings,
-        RouterApp(Router(policy, api)),
-        Panel(services.default, streams, sampler),
-        _openapi_document,
-        partial(_is_admin, auth),
-        Tracer(services.default),
-        scraper,
-    )
+    panel, tracer = Panel(services.default, streams, sampler), Tracer(services.default)
+    pages = _pages(settings, policy, api, auth, panel, tracer, scraper)
     rows = [*health_routes(node), *api, *stream_routes(streams, services.default, entrances)]
-    router = Router(policy, rows, page_route(pages, policy, settings.http_scheme))
+    router = Router(policy, rows, pages)
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered)
     return Server(
         settings, node, streams, http_server, sampler, watchdog, scraper, load, spans, meter.upgrades
     )
+
+
+def _auths(app: App, signed: RequestAuth) -> dict[Auth, RequestAuth]:
+    """Return the schemes that rows of the API name; without one, a call acts for a stranger of `app`."""
+    return {Auth.SIGNED: signed, Auth.NONE: OpenAuth(app)}
+
+
+def _watchdog(settings: Settings, node: Node, meter: Meter) -> tuple[Watchdog, LoadMonitor]:
+    """Return what measures the turns of the event loop, and the load of which their delay is a part."""
+    watchdog = Watchdog(settings.slow_turn_ms / 1000)
+    load = make_load_monitor(settings, node)
+    watchdog.on_tick += [meter.delay.observe, load.on_tick]
+    return watchdog, load
+
+
+def _pages(
+    settings: Settings,
+    policy: Policy,
+    api: list[Route],
+    auth: RequestAuth,
+    panel: Panel,
+    tracer: Tracer,
+    scraper: Scraper,
+) -> Route:
+    """Return the route of all pages; the demo among them calls the API as any application does."""
+    app, is_signed = RouterApp(Router(policy, api)), partial(_is_admin, auth)
+    pages = routes(settings, app, panel, _openapi_document, is_signed, tracer, scraper)
+    return page_route(pages, policy, settings.http_scheme)
 
 
 def _is_admin(auth: RequestAuth, request: Request) -> bool:
