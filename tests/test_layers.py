@@ -12,6 +12,7 @@ import channelstream
 PACKAGE = "channelstream"
 ROOT = Path(channelstream.__file__).parent
 LAYERS = (
+    {"faults"},
     {"errors"},
     {"core"},
     {"apps"},

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Any, ClassVar, Self, assert_never
 
+from channelstream.faults import LONGEST_NAME, Faults, correction
+
 
 class CloseCode(IntEnum):
     """Why the server closes a stream, and what the client must do.
@@ -34,8 +36,6 @@ class CloseCode(IntEnum):
     """The client read too slowly, and the log no longer reaches back: reconnect with `since`."""
 
 
-Faults = dict[str, Any]
-"""Validation faults by field, nested as the body is: ``{"channels": {"0": ["Not a valid string."]}}``."""
 Headers = Sequence[tuple[bytes, bytes]]
 """Header fields, names in lower case."""
 
@@ -44,9 +44,6 @@ CLOSES: Headers = ((b"connection", b"close"),)
 
 OWN_KEYS = frozenset({"error", "code", "faults", "close_code"})
 """Keys of error bodies. The faults of a field with such a name are only in `faults`, not at top level."""
-LONGEST_NAME = 100
-"""Most characters of a client's text that an error repeats."""
-
 
 RETRY_S = 1
 """`Retry-After` of a request that may be repeated soon, in seconds."""
@@ -233,7 +230,7 @@ class Invalid(ChannelstreamError):
     refusal_code = CloseCode.UNKNOWN_CONNECTION
 
     def __init__(self, faults: Faults, faults_at_top: Faults | None = None) -> None:
-        super().__init__(_correct(faults), faults)
+        super().__init__(correction(faults), faults)
         if faults_at_top is not None:
             self.faults_at_top = faults_at_top
 
@@ -343,40 +340,6 @@ def _reconnect_later(code: CloseCode, reason: str) -> Unavailable:
     error = Unavailable(f"{reason}; reconnect with `since` in a moment.", retry_after_s)
     error.close_code = code
     return error
-
-
-def _correct(faults: Faults) -> str:
-    """Return what to do about the faults: the first one by name; the others are in `faults`."""
-    path, fault = _first(faults)
-    where = ".".join(path)[:LONGEST_NAME]
-    more = "; `faults` has the others" if _has_more(faults) else ""
-    return f"Nothing was done. Correct {where or 'the body'} and send it again: {fault.rstrip('.')}{more}."
-
-
-def _first(faults: Faults) -> tuple[list[str], str]:
-    """Return the path of the first fault in the body, and its text."""
-    path: list[str] = []
-    found: Any = faults
-    while isinstance(found, dict):
-        name, inner = next(iter(found.items()))
-        if name != "_schema" and not (path and name == "value" and _is_entry(found) and not _is_entry(inner)):
-            path.append(name)
-        found = inner
-    return path, found[0]
-
-
-def _is_entry(found: Any) -> bool:
-    """Whether these are faults of an entry of a free-form object, whose key and value are one level deeper."""
-    return isinstance(found, dict) and found.keys() <= {"key", "value"}
-
-
-def _has_more(faults: Faults) -> bool:
-    found: Any = faults
-    while isinstance(found, dict):
-        if len(found) > 1:
-            return True
-        found = next(iter(found.values()))
-    return len(found) > 1
 
 
 class ConfigError(Exception):

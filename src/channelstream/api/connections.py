@@ -19,7 +19,8 @@ from channelstream.api.schemas import (
 from channelstream.api.validation import conn_id_in, decode, unknown_connection
 from channelstream.apps.keys import name_of
 from channelstream.core.user import UserUpdate
-from channelstream.errors import CloseCode, Faults, Invalid
+from channelstream.errors import CloseCode, Invalid
+from channelstream.faults import Faults
 from channelstream.http.parts import Parts
 from channelstream.service.node import Subscribed
 from channelstream.wire.channelstream import SEED, V07

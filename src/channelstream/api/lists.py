@@ -8,7 +8,8 @@ import msgspec
 from channelstream.api.plain import count_items
 from channelstream.api.validation import MAX_FAULTS, decode_one_or_many
 from channelstream.api.walker import Walker
-from channelstream.errors import Faults, Invalid, Malformed
+from channelstream.errors import Invalid, Malformed
+from channelstream.faults import Faults
 from channelstream.slices import Slices
 
 PIECE_BYTES = 8_192

@@ -30,7 +30,7 @@ from channelstream.api.fields import (
 )
 from channelstream.core import timestamps
 from channelstream.core.ids import normalize_conn_id, normalize_uuid
-from channelstream.errors import Faults
+from channelstream.faults import Faults
 
 MAX_HISTORY_SIZE = 100_000
 """Upper bound of `history_size`."""

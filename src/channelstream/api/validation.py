@@ -18,7 +18,8 @@ from channelstream.api.fields import MISSING, TextRule
 from channelstream.api.plain import read_plain, refuse_deep
 from channelstream.api.schemas import ChannelConfigBody, ChannelSettings
 from channelstream.api.walker import Walker
-from channelstream.errors import Faults, Invalid
+from channelstream.errors import Invalid
+from channelstream.faults import Faults
 
 MAX_FAULTS = 100
 """Most faults in one answer, so that a body full of faults costs neither time nor a long answer."""

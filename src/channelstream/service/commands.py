@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from channelstream.core.position import UNKNOWN_POSITION, Offsets, Position
 from channelstream.core.user import UserUpdate
-from channelstream.errors import Faults, Invalid
+from channelstream.errors import Invalid
+from channelstream.faults import Faults
 
 
 class Reconnect(Struct, frozen=True):
