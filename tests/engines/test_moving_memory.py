@@ -4,9 +4,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from tests.engines.conformance.lab import Lab
 from tests.engines.conformance.moving import *  # noqa: F403
-from tests.engines.conformance.moving import Move
 from tests.engines.moves import Processes
 from tests.engines.test_memory import memory_engine
 
@@ -24,18 +22,3 @@ def processes() -> Iterator[Processes]:
         processes = Processes(runner, lambda setup: memory_engine(setup, next(epochs)), at_once)
         yield processes
         processes.end()
-
-
-@pytest.fixture
-def begun(processes: Processes) -> Lab:
-    return processes.lab
-
-
-@pytest.fixture
-def move(processes: Processes) -> Move:
-    return processes.move
-
-
-@pytest.fixture
-def stay(processes: Processes) -> Move:
-    return processes.stay

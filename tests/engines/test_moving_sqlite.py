@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.engines.conformance.lab import EMPTY, Lab, Recorder, Setup, message
+from tests.engines.conformance.lab import EMPTY, Recorder, Setup, message
 from tests.engines.conformance.moving import *  # noqa: F403
-from tests.engines.conformance.moving import Move
 from tests.engines.conformance.restarts import ANN
 from tests.engines.moves import Processes
 from tests.engines.test_sqlite import sqlite_engine
@@ -27,21 +26,6 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
         )
         yield processes
         processes.end()
-
-
-@pytest.fixture
-def begun(processes: Processes) -> Lab:
-    return processes.lab
-
-
-@pytest.fixture
-def move(processes: Processes) -> Move:
-    return processes.move
-
-
-@pytest.fixture
-def stay(processes: Processes) -> Move:
-    return processes.stay
 
 
 def test_what_the_other_process_has_written_does_not_count(tmp_path: Path) -> None:

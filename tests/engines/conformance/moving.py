@@ -1,7 +1,6 @@
 """What an engine of one process must do that moves to another process: answer there as here.
 
-It needs three fixtures: `begun`, a lab, `move`, which returns the lab of the next process, and `stay`, which returns the
-present one after a move of which nothing came. The next process has another steady clock.
+It needs the fixture `processes`. The next process has another steady clock.
 """
 
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.engines.conformance.lab import Lab, Setup, delete, edit, message, outcomes, private
+from tests.engines.moves import Processes
 
 from channelstream.core.events import UsersLeft
 from channelstream.core.log import PRIVATE, Replay
@@ -20,6 +20,23 @@ USERS_S = Setup().users_s
 Move = Callable[..., Lab]
 """Hands the state of the present lab over to the next process, and returns that one's lab; an argument is awaited when the
 logs are copied and the rest is not."""
+
+
+@pytest.fixture
+def begun(processes: Processes) -> Lab:
+    """Return the lab of the present process."""
+    return processes.lab
+
+
+@pytest.fixture
+def move(processes: Processes) -> Move:
+    return processes.move
+
+
+@pytest.fixture
+def stay(processes: Processes) -> Move:
+    """Return what returns the present lab after a move of which nothing came."""
+    return processes.stay
 
 
 def form(replay: Replay) -> Any:
