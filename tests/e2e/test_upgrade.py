@@ -247,6 +247,8 @@ def test_one_upgrade_at_a_time(start_service: Any, faulty: Callable[[str], dict[
             await first
 
     play(scenario())
+    # A second signal, once the handlers are gone, would kill the process.
+    service.running.process.wait(PATIENCE_S)
     code, log = service.running.stop()
     assert (code, "Traceback" in log) == (0, False), log
 
