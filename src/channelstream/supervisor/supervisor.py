@@ -20,7 +20,7 @@ from channelstream.errors import CannotHandOver
 from channelstream.integrations.metrics.siblings import Worker
 from channelstream.supervisor.renewal import Kept, Renewal, adopt_orphans, summed
 from channelstream.supervisor.slot import WorkerSlot
-from channelstream.supervisor.worker import KEPT, MESSAGE_BYTES, SERVING, UPGRADE, UPGRADED, work
+from channelstream.supervisor.worker import KEPT, SERVING, UPGRADE, UPGRADED, received, work
 from channelstream.upgrade import control
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import FAILED as NOT_UPGRADED
@@ -146,7 +146,7 @@ class Supervisor:
                 each.close()
 
     def _receive(self, slot: WorkerSlot, line: socket.socket) -> None:
-        message = _message(line)
+        message = received(line)
         match message[:1]:
             case b"":
                 self._lose(slot, line)
@@ -246,7 +246,7 @@ class Supervisor:
 
     def _ask(self, renewal: Renewal) -> None:
         """Ask the next worker."""
-        renewal.due_s = time.monotonic() + control.PROCESS_S + 2 * self._settings.upgrade_pause_s
+        renewal.due_s = time.monotonic() + control.process_patience_s(self._settings)
         line = renewal.waiting[0].line
         if line is not None:
             line.send(UPGRADE)
@@ -361,14 +361,6 @@ class Supervisor:
                 os.kill(slot.pid, number)
         for pid in self._retiring if number == signal.SIGKILL else ():
             os.kill(pid, number)
-
-
-def _message(line: socket.socket) -> bytes:
-    """Return a message of a worker; empty at its end."""
-    try:
-        return line.recv(MESSAGE_BYTES)
-    except ConnectionResetError:
-        return b""
 
 
 def _answer(requester: Line, answer: Part) -> None:

@@ -65,6 +65,14 @@ def take_over_worker(settings: Settings, line: Line) -> int:
     return take_over(settings, line, attend)
 
 
+def received(line: socket.socket) -> bytes:
+    """Return the message that has come on a line between a worker and the parent; empty once the other end is closed."""
+    try:
+        return line.recv(MESSAGE_BYTES)
+    except ConnectionResetError:
+        return b""
+
+
 class Attendant:
     """Upgrades a worker when the parent asks, and stops it when the parent is dead."""
 
@@ -79,17 +87,11 @@ class Attendant:
     def _receive(self) -> None:
         # The new process reads from the same end, once it serves.
         asyncio.get_running_loop().remove_reader(self._line)
-        if self._message() == UPGRADE:
+        if received(self._line) == UPGRADE:
             self._upgrading = asyncio.get_running_loop().create_task(self._upgrade())
         else:
             self._server.scraper.siblings.are_orphans = True
             self._server.stop()
-
-    def _message(self) -> bytes:
-        try:
-            return self._line.recv(MESSAGE_BYTES)
-        except ConnectionResetError:
-            return b""
 
     async def _upgrade(self) -> None:
         try:

@@ -25,7 +25,7 @@ MAX_REQUESTS = 4
 REQUEST_S = 5.0
 """How long a request may take to arrive, or its answer to leave, in seconds."""
 PROCESS_S = 120.0
-"""How long a process may take to hand over, besides twice `upgrade_pause_s`: more than the sum of its own limits."""
+"""How long a process may take to hand over, besides twice `upgrade_pause_s`, in seconds: more than the sum of its limits."""
 PAUSE_S = 0.5
 """Pause in accepting after the process could open no more descriptors, in seconds."""
 ROOT = 0
@@ -144,9 +144,14 @@ class Control:
             return Failure(str(error)).part(FAILED)
 
 
+def process_patience_s(settings: Settings) -> float:
+    """Return how long one process may take to hand over, in seconds."""
+    return PROCESS_S + 2 * settings.upgrade_pause_s
+
+
 def patience_s(settings: Settings) -> float:
-    """Return how long a server may take to answer, in seconds: more than the longest times of all steps, in each worker."""
-    return settings.workers * (PROCESS_S + 2 * settings.upgrade_pause_s)
+    """Return how long a server may take to answer, in seconds: its workers hand over one after the other."""
+    return settings.workers * process_patience_s(settings)
 
 
 async def ask_to_upgrade(settings: Settings) -> Report:
