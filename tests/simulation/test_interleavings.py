@@ -39,7 +39,7 @@ def quiet() -> Iterator[None]:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_two_calls_in_every_order(engine: str, is_connected: bool) -> None:
     """With each single failure, and without: registrations agree with connections, and nothing is left behind."""
-    # What an edit has to do with is played below.
+    # An edit concerns only messages and deletions, with which it is played below.
     calls = [name for name in CALLS if name != "edit"]
     played = sum(ways(engine, pair, is_connected) for pair in combinations_with_replacement(calls, 2))
     assert played > 300  # Else nothing was explored.
