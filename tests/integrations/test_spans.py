@@ -18,6 +18,7 @@ from channelstream.config import Settings
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message
 from channelstream.core.log import Accepted
+from channelstream.engines.memory import MemoryEngine
 from channelstream.engines.user_groups import USERS_AT_ONCE
 from channelstream.errors import ConfigError, Unavailable
 from channelstream.http.request import Part
@@ -493,6 +494,7 @@ def test_off_leaves_everything_as_it_is() -> None:
     server: Server = build(Settings(secret=SECRET))
     assert isinstance(make_spans(False), NoSpans)
     assert server.node.deliver == server.node.hub.deliver
+    assert isinstance(server.node._engine, MemoryEngine)
     engine, row = object(), object()
     assert NoSpans().watched(engine) is engine
     assert NoSpans().recorded(row) is row  # type: ignore[arg-type, comparison-overlap]
