@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from channelstream import memory
+from channelstream.config import Settings
 from channelstream.load_monitor import default_bound_bytes
-from channelstream.memory import cgroup_limit_bytes, resident_bytes
+from channelstream.memory import ResidentMemory, cgroup_limit_bytes
+from channelstream.server import build
 
 
 def limit(directory: Path, group: str, **limits: str) -> int:
@@ -19,7 +22,28 @@ def limit(directory: Path, group: str, **limits: str) -> int:
 
 
 def test_the_process_has_memory() -> None:
-    assert resident_bytes() > 1 << 20
+    assert ResidentMemory().read() > 1 << 20
+
+
+def test_the_last_value_counts_where_it_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where no descriptor is left; it must not end what takes the samples."""
+    resident = ResidentMemory()
+    last = resident.read()
+    monkeypatch.setattr(memory, "_STATM", Path("/nonexistent/statm"))
+    assert resident.read() == last
+
+
+def test_a_process_without_descriptors_is_still_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the load monitor and the samples of the admin pages: an error would end the task of each for ever."""
+    server = build(Settings(secret="x", admin_secret="y", shed_loop_delay_ms=1000))
+    monkeypatch.setattr(memory, "_STATM", Path("/nonexistent/statm"))
+    for _ in range(3):
+        for observe in server._watchdog.on_tick:
+            observe(1.1)
+        server._load.sample()
+        server._sampler.take(1.1)
+    assert server.node.shedding.reason == "loop delay"
+    assert server._sampler.count == 3
 
 
 @pytest.mark.parametrize(

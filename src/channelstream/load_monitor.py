@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from channelstream.config import Settings
 from channelstream.core.shedding import Shedding, delay_bound, memory_bound
-from channelstream.memory import cgroup_limit_bytes, resident_bytes
+from channelstream.memory import ResidentMemory, cgroup_limit_bytes
 from channelstream.service import Node
 
 SAMPLE_S = 1.0
@@ -77,4 +77,4 @@ def make_load_monitor(settings: Settings, node: Node) -> LoadMonitor:
     """Return the monitor of a node, which has the bounds of the settings then."""
     memory_bytes = settings.shed_memory_bytes or default_bound_bytes(cgroup_limit_bytes(), settings.workers)
     node.shedding.limit(memory_bound(memory_bytes), delay_bound(settings.shed_loop_delay_ms / 1000))
-    return LoadMonitor(node.shedding, resident_bytes, node.clock.steady)
+    return LoadMonitor(node.shedding, ResidentMemory().read, node.clock.steady)

@@ -12,9 +12,17 @@ _NO_LIMIT = 1 << 62
 """Version 1 writes the largest number of pages in bytes, a little below 2**63, where there is no limit."""
 
 
-def resident_bytes() -> int:
-    """Return the resident memory of this process (proc(5), statm)."""
-    return int(_STATM.read_bytes().split()[1]) * getpagesize()
+class ResidentMemory:
+    """Reads the resident memory of this process (proc(5), statm)."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def read(self) -> int:
+        """Return it in bytes; the last value where it cannot be read, as if no descriptor is left."""
+        with suppress(OSError):
+            self._bytes = int(_STATM.read_bytes().split()[1]) * getpagesize()
+        return self._bytes
 
 
 def cgroup_limit_bytes(cgroup: Path = _CGROUP, hierarchy: Path = _HIERARCHY) -> int:

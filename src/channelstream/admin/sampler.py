@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from channelstream.memory import resident_bytes
+from channelstream.memory import ResidentMemory
 from channelstream.service import Node
 
 SAMPLE_S = 5.0
@@ -70,6 +70,7 @@ class Sampler:
         self.stopped = asyncio.Event()
         self._node = node
         self._sample_s = sample_s
+        self._memory = ResidentMemory()
         self._task: asyncio.Task[None] | None = None
         self._before = (node.clock.steady(), 0, 0, 0)
 
@@ -108,7 +109,7 @@ class Sampler:
                 published=round(published / passed_s, 1) if passed_s else 0.0,
                 delay_ms=round(1000 * delay_s, 1),
                 stalls=int(stalls),
-                memory_bytes=resident_bytes(),
+                memory_bytes=self._memory.read(),
             )
         )
         self.count += 1
