@@ -11,8 +11,6 @@ from channelstream.errors import ConfigError
 
 PUBLIC_SECRETS = frozenset({"", "secret", "admin_secret", "YOURSECRET", "YOURADMINSECRET"})
 """Default secrets of both generations, and those of the first one's sample file: they are public."""
-
-
 OTEL_MODULES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 """What the option otel needs."""
 OTEL_PACKAGES = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"

@@ -6,7 +6,7 @@ from itertools import combinations
 from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
 from channelstream.config import safety
 from channelstream.config.networks import is_loopback
-from channelstream.core.addresses import read_network
+from channelstream.core.addresses import EVERYBODY, read_network
 from channelstream.engines.factory import is_shared
 
 SHORTEST_SECRET = 16
@@ -101,8 +101,8 @@ def _proxies(subject: Subject) -> Iterator[Finding]:
 
 
 def _is_all(entry: str) -> bool:
-    """Return whether an entry admits every address; 0.0.0.0 alone does, too."""
-    return entry == "0.0.0.0" or not read_network(entry).prefixlen  # noqa: S104 - nothing listens there
+    """Return whether an entry admits every address."""
+    return entry == EVERYBODY or not read_network(entry).prefixlen
 
 
 async def https(subject: Subject) -> Iterable[Finding]:
