@@ -107,7 +107,7 @@ def _traceparent(span: Any) -> str | None:
 
 
 def _fail(span: Any, kind: str, status: int) -> None:
-    """Note a failure; as the conventions of HTTP have it, that of the caller is none of the span."""
+    """Record a failure. By the conventions of OpenTelemetry a fault of the caller is no error of a server's span."""
     span.set_attribute(STATUS, status)
     span.set_attribute(ERROR, kind)
     if status >= SERVER_ERROR:

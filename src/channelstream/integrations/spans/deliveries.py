@@ -2,8 +2,8 @@
 
 There is one span event for each message, edit or deletion, whatever the number of its recipients, and for the first
 `MAX_EVENTS` of a call only. An engine may deliver an event shortly after it has answered the publisher. So the span of a
-call is handed to the exporter when everything is delivered, or `WAIT_S` after the call: a Redis engine announces an event
-only to nodes that have a recipient. The end of the span is that of the call in any case.
+call is handed to the exporter when everything is delivered. It waits for `WAIT_S` after the call at most, since a Redis
+engine announces an event only to nodes that have a recipient. The end of the span is that of the call in any case.
 
 Of an event that is accepted in several steps or forms, the delivery of the first one is recorded.
 
