@@ -81,7 +81,7 @@ PURE_FILES = {f"{PACKAGE}.engines.event_codec"}
 PORTS = {
     "Engine": {"node"},
     "EventLog": {"local", "publishing"},
-    "Directory": {"local"},
+    "Directory": {"connecting", "local"},
     "Cluster": {"handover"},
 }
 """The ports of the shared state, each with the modules of `service` that may take it."""

@@ -2,15 +2,17 @@
 
 `service.py` has the use cases of the API, the transports and the admin pages, for one application; `node.py` is the
 process that all applications share: no other package calls an engine.
-`local.py` has the connections of this process, `disconnect_queue.py` unregisters those that end, `handover.py` has
-their moves between nodes, `commands.py` the messages between nodes, `cluster_calls.py` what other nodes cause here.
+`connecting.py` registers connections, `local.py` has those of this process, `disconnect_queue.py` unregisters those that
+end, `handover.py` has their moves between nodes, `commands.py` the messages between nodes, `cluster_calls.py` what other
+nodes cause here.
 `publishing.py` divides long lists of events into loop turns, and `signals.py` announces what happens. Operations on one
 connection run one after the other (`locks.py`), so nothing changes between a check and the act that follows it, however
 long the engine takes.
 """
 
+from channelstream.service.connecting import Opened
 from channelstream.service.limits import NodeLimits
-from channelstream.service.node import Node, Opened, Subscribed
+from channelstream.service.node import Node, Subscribed
 from channelstream.service.service import Service, Services
 
 __all__ = ["Node", "NodeLimits", "Opened", "Service", "Services", "Subscribed"]

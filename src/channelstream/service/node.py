@@ -17,14 +17,15 @@ from channelstream.core.events import Message, MessageDeleted, MessageEdited
 from channelstream.core.hub import Hub
 from channelstream.core.log import Accepted, Replay
 from channelstream.core.node_status import NodeStatus
-from channelstream.core.position import Position, shard_of
+from channelstream.core.position import Position
 from channelstream.core.shedding import Shedding, Work
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, Engine
 from channelstream.engines.members import Member
-from channelstream.errors import CannotHandOver, CloseCode, Moved, Unavailable
+from channelstream.errors import CannotHandOver, CloseCode, Unavailable
 from channelstream.service.cluster_calls import ClusterCalls
-from channelstream.service.commands import Answer, End, Reconnect, Subscribe, Unsubscribe, parse_since
+from channelstream.service.commands import Answer, End, Subscribe, Unsubscribe
+from channelstream.service.connecting import Connecting, Opened
 from channelstream.service.handover import Handover
 from channelstream.service.limits import NodeLimits
 from channelstream.service.local import LocalConnections
@@ -33,12 +34,8 @@ from channelstream.service.publishing import Publishing
 from channelstream.service.signals import Signals
 from channelstream.slices import in_turns
 
-DRAWS_PER_SHARD = 10
-"""Most ids drawn to find one in a certain shard: in one of 22,000 cases there is none among them."""
 MEMBERS_SLICE = 1000
 """Members of a channel that are copied in one loop turn."""
-ATTEMPTS = 3
-"""Most attempts of a `/connect` to create a connection, or to find the one that other calls create and end meanwhile."""
 
 
 class Subscribed(Struct, frozen=True):
@@ -46,14 +43,6 @@ class Subscribed(Struct, frozen=True):
 
     channels: list[str]
     changed: list[str]
-
-
-class Opened(Struct, frozen=True):
-    """A connection that `connect` made or found, with all its channels, sorted."""
-
-    conn_id: str
-    user: User
-    channels: list[str]
 
 
 class Node:
@@ -83,6 +72,7 @@ class Node:
         self.deliver = hub.deliver
         self._local = LocalConnections(engine, engine, hub, clock, limits, self.signals)
         self._handover = Handover(engine.cluster, self._local)
+        self._connecting = Connecting(engine, hub, self._local, self._handover, limits, self._check_room)
         self._publishing = Publishing(engine, hub)
 
     async def start(self) -> None:
@@ -210,56 +200,16 @@ class Node:
             Invalid: the id is another user's, or it would have too many channels.
             Unavailable: the server holds as many connections as it may or sheds load, or the engine is out of reach.
         """
-        asked = Subscribe(
-            conn_id or self._new_id_beside(user, new_id or self.new_id),
-            _patches(channels),
-            Reconnect(user, update),
-            since,
-        )
-        if conn_id is not None and (known := await self._reconnect(asked, user)):
-            return known
-        for _ in range(ATTEMPTS):
-            async with self._local.locks.of(asked.conn_id):
-                opened = await self._open(asked, Member(asked.conn_id, user, protocol), update)
-            if opened := opened or await self._reconnect(asked, user):
-                return opened
-        raise Unavailable("Other calls create and end this connection at the moment; try again.")
+        is_drawn = conn_id is None
+        conn_id = conn_id or self._connecting.draw_id(user, new_id or self.new_id)
+        member = Member(conn_id, user, protocol)
+        return await self._connecting.connect(member, _patches(channels), update, since, is_drawn=is_drawn)
 
-    def _new_id_beside(self, user: str, new_id: Callable[[], str]) -> str:
-        """Return a new id in the shard of the user, so that the connection depends on one shard less."""
-        shards = len(self.hub.offsets)
-        if shards == 1:
-            return new_id()
-        drawn = (new_id() for _ in range(DRAWS_PER_SHARD * shards))
-        return next((each for each in drawn if shard_of(each, shards) == shard_of(user, shards)), new_id())
-
-    async def _open(self, asked: Subscribe, member: Member, update: UserUpdate) -> Opened | None:
-        """Register a connection; None if its id is in use by now, here or at another node."""
-        if self._local.get(asked.conn_id) is not None:
-            return None
+    def _check_room(self) -> None:
+        """Raise Unavailable if the node takes no new connection now."""
         if self.draining or len(self.hub.connections) >= self.limits.connections:
             raise Unavailable("The server takes no more connections now; try again later.")
         self.shedding.check(Work.CONNECTION)
-        self.limits.check_channel_count(len(asked.channels))
-        connection = self._local.make(member.conn_id, member.user, member.protocol)
-        since = parse_since(asked.since)
-        change = await self._local.register(connection, update, since)
-        if change is None:
-            return None
-        try:
-            await self._local.join(connection, asked.channels, since)
-        except Moved:
-            return None
-        return Opened(connection.id, change.user, sorted(connection.channels))
-
-    async def _reconnect(self, asked: Subscribe, user: str) -> Opened | None:
-        answer = await self._handover.dispatch(asked)
-        if answer is None:
-            return None
-        users = await self._engine.users([user], with_channels=False)
-        if not users:
-            raise Unavailable("The user of this connection was removed; connect again.")
-        return Opened(asked.conn_id, users[0], answer.channels)
 
     async def subscribe(
         self, conn_id: str, channels: Mapping[str, Mapping[str, Any]], since: str = ""

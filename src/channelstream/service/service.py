@@ -25,7 +25,8 @@ from channelstream.core.log import Accepted
 from channelstream.core.position import Position
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.errors import CloseCode
-from channelstream.service.node import Node, Opened, Subscribed
+from channelstream.service.connecting import Opened
+from channelstream.service.node import Node, Subscribed
 from channelstream.slices import Slices, in_turns, turn_for
 
 Patches = Mapping[str, Mapping[str, Any]]

@@ -1,0 +1,117 @@
+"""Registers connections, or finds those that have their ids already, here or at another node.
+
+Only under the lock of an id (`locks.py`) is it certain that this node has no connection with it, and only the engine knows
+that no other node has: it refuses an id that is taken. Then the connection is looked for again.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from channelstream.core.hub import Hub
+from channelstream.core.position import shard_of
+from channelstream.core.user import User, UserUpdate
+from channelstream.engines.base import Directory
+from channelstream.engines.members import Member
+from channelstream.errors import Moved, Unavailable
+from channelstream.service.commands import Reconnect, Subscribe, parse_since
+from channelstream.service.handover import Handover
+from channelstream.service.limits import NodeLimits
+from channelstream.service.local import LocalConnections
+
+DRAWS_PER_SHARD = 10
+"""Most ids drawn to find one in a certain shard: in one of 22,000 cases there is none among them."""
+ATTEMPTS = 3
+"""Most attempts of a `/connect` to create a connection, or to find the one that other calls create and end meanwhile."""
+
+
+class Opened(Struct, frozen=True):
+    """A connection that `connect` made or found, with all its channels, sorted."""
+
+    conn_id: str
+    user: User
+    channels: list[str]
+
+
+class Connecting:
+    """The calls of `/connect` at a node."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        hub: Hub,
+        local: LocalConnections,
+        handover: Handover,
+        limits: NodeLimits,
+        check_room: Callable[[], None],
+    ) -> None:
+        """Create the part of a node.
+
+        Args:
+            check_room: raises Unavailable while the node takes no new connection.
+        """
+        self._directory = directory
+        self._hub = hub
+        self._local = local
+        self._handover = handover
+        self._limits = limits
+        self._check_room = check_room
+
+    def draw_id(self, user: str, new_id: Callable[[], str]) -> str:
+        """Return a new id in the shard of the user, so that the connection depends on one shard less."""
+        shards = len(self._hub.offsets)
+        if shards == 1:
+            return new_id()
+        drawn = (new_id() for _ in range(DRAWS_PER_SHARD * shards))
+        return next((each for each in drawn if shard_of(each, shards) == shard_of(user, shards)), new_id())
+
+    async def connect(
+        self,
+        member: Member,
+        channels: dict[str, dict[str, Any]],
+        update: UserUpdate,
+        since: str,
+        *,
+        is_drawn: bool,
+    ) -> Opened:
+        """Register a connection, or add channels to the one that has its id (`Node.connect`).
+
+        Args:
+            is_drawn: its id is new, so it is not looked for first.
+        """
+        asked = Subscribe(member.conn_id, channels, Reconnect(member.user, update), since)
+        if not is_drawn and (known := await self._reconnect(asked, member.user)):
+            return known
+        for _ in range(ATTEMPTS):
+            async with self._local.locks.of(member.conn_id):
+                opened = await self._open(asked, member, update)
+            if opened := opened or await self._reconnect(asked, member.user):
+                return opened
+        raise Unavailable("Other calls create and end this connection at the moment; try again.")
+
+    async def _open(self, asked: Subscribe, member: Member, update: UserUpdate) -> Opened | None:
+        """Register a connection; None if its id is in use by now, here or at another node."""
+        if self._local.get(asked.conn_id) is not None:
+            return None
+        self._check_room()
+        self._limits.check_channel_count(len(asked.channels))
+        connection = self._local.make(member.conn_id, member.user, member.protocol)
+        since = parse_since(asked.since)
+        change = await self._local.register(connection, update, since)
+        if change is None:
+            return None
+        try:
+            await self._local.join(connection, asked.channels, since)
+        except Moved:
+            return None
+        return Opened(connection.id, change.user, sorted(connection.channels))
+
+    async def _reconnect(self, asked: Subscribe, user: str) -> Opened | None:
+        answer = await self._handover.dispatch(asked)
+        if answer is None:
+            return None
+        users = await self._directory.users([user], with_channels=False)
+        if not users:
+            raise Unavailable("The user of this connection was removed; connect again.")
+        return Opened(asked.conn_id, users[0], answer.channels)
