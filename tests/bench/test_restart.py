@@ -4,9 +4,10 @@ import pytest
 import uvloop
 from msgspec.structs import replace
 
+from channelstream.bench.crowd import Tally, User
 from channelstream.bench.load import Load
 from channelstream.bench.progress import Progress
-from channelstream.bench.restart import Tally, User, restart
+from channelstream.bench.restart import restart
 from channelstream.bench.results import Measured, Percentiles, Resume, rate
 from channelstream_client.protocol import Item
 

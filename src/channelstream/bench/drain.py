@@ -1,7 +1,4 @@
-"""Measures the calls of nodes while the clients of another node, which stops, come back to them.
-
-The clients follow the reconnect policy of docs/resume.md, and each must receive every message once and in order.
-"""
+"""Measures the calls of nodes while the clients of another node, which stops, come back to them."""
 
 import asyncio
 import os
@@ -18,15 +15,14 @@ from msgspec import structs
 from channelstream.bench.application import Application
 from channelstream.bench.caller import calling
 from channelstream.bench.crew import check_descriptors
+from channelstream.bench.crowd import Crowd, crowd_at
 from channelstream.bench.load import Load
 from channelstream.bench.measure import Target
 from channelstream.bench.processes import use_all_descriptors
 from channelstream.bench.progress import Progress
 from channelstream.bench.redis_process import redis_process
-from channelstream.bench.restart import Crowd
 from channelstream.bench.results import Drained, Measured
 from channelstream.bench.servers import product
-from channelstream.bench.subscriber import Shared
 
 NODES = 3
 SPREAD_PER_S = 50
@@ -61,9 +57,8 @@ async def drain(
         options = ("--secret", secret, "--engine", redis.address, *flags)
         started = [await stack.enter_async_context(product(*options)) for _ in range(nodes)]
         targets = [Target(each.name, structs.replace(each.wire, secret=secret), each.pid) for each in started]
-        crowd = Crowd(Shared(Application(targets[0].wire), jitter), progress)
-        stack.push_async_callback(crowd.close)
-        await crowd.begin(load.clients)
+        clients = crowd_at(targets[0].wire, load.clients, progress, jitter)
+        crowd = await stack.enter_async_context(clients)
         return Measured(drained=await _drained(crowd, targets, before_s))
 
 
@@ -88,15 +83,11 @@ async def _drained(crowd: Crowd, targets: Sequence[Target], before_s: float) -> 
         await crowd.publish()
         await crowd.all_received()
     return Drained(
-        clients=len(crowd.users),
+        **structs.asdict(crowd.returned()),
         back_s=round(back_s, 3),
         before_ms=before.answered_ms,
         during_ms=during.answered_ms,
         failed=before.failed + during.failed,
-        ends=dict(crowd.shared.ends),
-        lost=crowd.tally.lost,
-        missing=crowd.tally.missing,
-        repeated=crowd.tally.repeated,
     )
 
 

@@ -74,25 +74,17 @@ class Delivery(Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
-class Resume(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The return of all clients after their server was killed and started again.
+class Returned(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What clients have noticed until all were back, after their server had stopped.
 
     Attributes:
-        down_s: from the kill until the new server listens.
-        since_listening_ms: from that moment until a client has resumed. It includes the client's own waits.
-        attempt_ms: the same from the beginning of the attempt that succeeded.
-        server: the clients that resumed, until the last one.
-        ends: streams and attempts that ended since the kill, by reason.
+        ends: streams and attempts that ended since then, by reason.
         lost: answers that reported a loss.
         missing: messages that were skipped.
         repeated: messages that were received twice.
     """
 
     clients: int
-    down_s: float
-    since_listening_ms: Percentiles
-    attempt_ms: Percentiles
-    server: Rate
     ends: dict[str, int]
     lost: int
     missing: int
@@ -104,7 +96,23 @@ class Resume(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return not (self.lost or self.missing or self.repeated)
 
 
-class Drained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Resume(Returned, frozen=True, kw_only=True):
+    """The return of all clients after their server was killed and started again.
+
+    Attributes:
+        down_s: from the kill until the new server listens.
+        since_listening_ms: from that moment until a client has resumed. It includes the client's own waits.
+        attempt_ms: the same from the beginning of the attempt that succeeded.
+        server: the clients that resumed, until the last one.
+    """
+
+    down_s: float
+    since_listening_ms: Percentiles
+    attempt_ms: Percentiles
+    server: Rate
+
+
+class Drained(Returned, frozen=True, kw_only=True):
     """The return of all clients of a node that stopped while the other nodes went on.
 
     Attributes:
@@ -112,26 +120,17 @@ class Drained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         before_ms: calls of the other nodes with all clients connected, before the signal.
         during_ms: the same from the signal until all clients were back.
         failed: calls that were refused or not answered.
-        ends: streams and attempts that ended since the signal, by reason.
-        lost: answers that reported a loss.
-        missing: messages that were skipped.
-        repeated: messages that were received twice.
     """
 
-    clients: int
     back_s: float
     before_ms: Percentiles
     during_ms: Percentiles
     failed: int
-    ends: dict[str, int]
-    lost: int
-    missing: int
-    repeated: int
 
     @property
     def is_right(self) -> bool:
         """Whether every call was answered, and every client received every message once and in order."""
-        return not (self.failed or self.lost or self.missing or self.repeated)
+        return super().is_right and not self.failed
 
 
 class Upgrade(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,6 +11,7 @@ from channelstream.bench.results import (
     Rate,
     Report,
     Resume,
+    Returned,
     StepReport,
     Upgrade,
     Upgraded,
@@ -127,7 +128,7 @@ def _upgraded_rows(upgraded: Upgraded) -> Iterator[Row]:
     yield "memory before, after", f"{upgraded.before_kb:,}, {upgraded.after_kb:,} KB"
 
 
-def _fault_rows(found: Resume | Drained) -> Iterator[Row]:
+def _fault_rows(found: Returned) -> Iterator[Row]:
     yield "reported as lost", f"{found.lost:,}"
     yield "missing", f"{found.missing:,}"
     yield "received twice", f"{found.repeated:,}"
