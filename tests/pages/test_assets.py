@@ -5,6 +5,7 @@ import re
 import pytest
 from httpx import Client
 
+from channelstream.pages.encodings import accepts_gzip
 from channelstream.site import assets
 
 
@@ -25,6 +26,41 @@ def test_every_asset_is_served_for_good(browser: Client) -> None:
         assert answer.headers["content-type"].startswith(kinds[file.suffix])
         assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_assets_are_compressed_for_browsers_that_accept_it(browser: Client) -> None:
+    """Caches keep both forms apart, and a browser that has one is answered 304 without a body."""
+    url = f"{assets().url}/swagger-ui/swagger-ui-bundle.js"
+    packed = browser.get(url, headers={"accept-encoding": "br, gzip"})
+    plain = browser.get(url, headers={"accept-encoding": "gzip;q=0, identity"})
+    assert (packed.headers["content-encoding"], "content-encoding" in plain.headers) == ("gzip", False)
+    assert packed.content == plain.content
+    assert int(packed.headers["content-length"]) < 0.3 * len(plain.content)
+    for answer, accepted in ((packed, "gzip"), (plain, "identity")):
+        assert answer.headers["vary"] == "Accept-Encoding"
+        again = browser.get(
+            url, headers={"accept-encoding": accepted, "if-none-match": f'"x", {answer.headers["etag"]}'}
+        )
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", answer.headers["etag"])
+    assert packed.headers["etag"] != plain.headers["etag"]
+
+
+@pytest.mark.parametrize(
+    ("header", "accepted"),
+    [
+        ("", False),
+        ("gzip", True),
+        ("br, GZIP;q=0.5", True),
+        ("gzip;q=0, *", False),
+        ("*", True),
+        ("br;q=1, *;q=0", False),
+        ("gzip;q=high", False),
+        (";;,,", False),
+    ],
+)
+def test_which_browsers_accept_gzip(header: str, accepted: bool) -> None:
+    """By the weights of RFC 9110; what cannot be read is not accepted."""
+    assert accepts_gzip(header) is accepted
 
 
 @pytest.mark.parametrize("name", ["swagger-ui.css", "swagger-ui-bundle.js"])

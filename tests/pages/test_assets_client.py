@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 from tests.http_client import http
 
 from channelstream.pages import assets
@@ -28,5 +29,5 @@ def test_a_released_version_is_kept_for_good(monkeypatch: pytest.MonkeyPatch) ->
     """Its file never changes."""
     monkeypatch.setattr(assets, "version", lambda name: "1.2.3")
     assert assets.client_url() == "/static/client/1.2.3/channelstream.js"
-    answer = asyncio.run(assets._client(None))  # type: ignore[arg-type]
+    answer = asyncio.run(assets._client(Request({"type": "http", "headers": []})))
     assert "immutable" in answer.headers["cache-control"]

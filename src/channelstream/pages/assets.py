@@ -9,10 +9,10 @@ from pathlib import Path
 from openapi_ui_bundles import swagger_ui
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
-from starlette.types import Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from channelstream.pages.asset import Asset
 
 STATIC = Path(__file__).parent / "static"
 SWAGGER_UI_FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
@@ -23,6 +23,8 @@ ASSET_HEADERS = {
 }
 
 CLIENT = STATIC / "client" / "channelstream.js"
+"""In a checkout a symbolic link into `clients/js`, in a wheel the file itself."""
+_CLIENT = Asset(CLIENT)
 
 
 class Assets:
@@ -55,13 +57,18 @@ class Assets:
 
     def routes(self) -> list[BaseRoute]:
         """Return routes for the assets and the two files of Swagger UI."""
-        return [
-            Route(f"{self.url}/swagger-ui/{{name}}", _swagger_ui_file),
-            Route(client_url(), _client),
-            *(Mount(f"{self.url}/{name}", _Files(directory=path)) for name, path in self._folders.items()),
-            # In a checkout the client is a symbolic link into clients/js; in a wheel it is the file itself.
-            Mount(self.url, _Files(directory=STATIC, follow_symlink=True)),
-        ]
+        served = {name: Asset(file) for name, file in self.files().items()}
+        served |= {
+            f"swagger-ui/{name}": Asset(Path(swagger_ui.static_path) / name) for name in SWAGGER_UI_FILES
+        }
+
+        async def serve(request: Request) -> Response:
+            found = served.get(request.path_params["name"])
+            if found is None:
+                raise HTTPException(404)
+            return await found.answer(request, ASSET_HEADERS)
+
+        return [Route(client_url(), _client), Route(f"{self.url}/{{name:path}}", serve)]
 
 
 def client_url() -> str:
@@ -73,24 +80,4 @@ async def _client(request: Request) -> Response:
     """Serve the client to pages of any origin. Only a released version may be cached for ever."""
     is_released = "dev" not in version("channelstream")
     caching = ASSET_HEADERS if is_released else ASSET_HEADERS | {"Cache-Control": "no-cache"}
-    headers = {**caching, "Access-Control-Allow-Origin": "*"}
-    return FileResponse(CLIENT, headers=headers, media_type="text/javascript")
-
-
-async def _swagger_ui_file(request: Request) -> Response:
-    name = request.path_params["name"]
-    if name not in SWAGGER_UI_FILES:
-        raise HTTPException(404)
-    return FileResponse(Path(swagger_ui.static_path) / name, headers=ASSET_HEADERS)
-
-
-class _Files(StaticFiles):
-    """Static files that browsers may cache for ever."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] in (200, 206, 304):
-                message["headers"] += [(k.lower().encode(), v.encode()) for k, v in ASSET_HEADERS.items()]
-            await send(message)
-
-        await super().__call__(scope, receive, with_headers)
+    return await _CLIENT.answer(request, {**caching, "Access-Control-Allow-Origin": "*"})
