@@ -20,5 +20,6 @@ const CELLS = {
 /** Make the row of a table from an object with the names of its columns. */
 export function rowOf(table, values) {
   const columns = [...table.tHead.rows[0].cells].map(({ dataset }) => dataset);
-  return element("tr", {}, ...columns.map((column) => CELLS[column.cell](values[column.name])));
+  const key = values.id ?? values[columns[0].name];
+  return element("tr", { key }, ...columns.map((column) => CELLS[column.cell](values[column.name])));
 }

@@ -28,8 +28,8 @@ function show(channel) {
 
 const historyNote = () => (settings.store_history ? "No messages yet." : "This channel keeps no history.");
 
-function messageItem({ at, user, edited: changed, json }) {
-  return eventItem([`${time(at)} `, link("user", user), changed ? " (edited)" : ""], json);
+function messageItem({ uuid, at, user, edited: changed, json }) {
+  return eventItem(uuid, [`${time(at)} `, link("user", user), changed ? " (edited)" : ""], json);
 }
 
 function showSettings() {

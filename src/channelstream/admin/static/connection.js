@@ -13,7 +13,7 @@ function show(connection) {
   if (!open) return facts([["State", "closed"]]);
   facts(factsOf(connection));
   fill("channels", connection.listed_channels.map((channel) => linkItem("channel", channel)), { all: connection.channels, none: "In no channel." });
-  const events = connection.events.map(({ position, channel, json }) => eventItem([`${position} `, channel === null ? "private" : link("channel", channel)], json));
+  const events = connection.events.map(({ position, channel, json }) => eventItem(position, [`${position} `, channel === null ? "private" : link("channel", channel)], json));
   fill("events", events, { none: "Nothing yet." });
 }
 

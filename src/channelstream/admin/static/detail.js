@@ -2,6 +2,7 @@
 
 import { byId, element, fault, link, time } from "./dom.js";
 import { keepFresh, read } from "./server.js";
+import { update } from "./update.js";
 
 const { root } = document.documentElement.dataset;
 /** The kinds, by their names on the trace page. */
@@ -27,21 +28,35 @@ export function follow(kind, show) {
   });
 }
 
-/** Show facts. Each is a name and a value; the value is a text or an element. */
-export function facts(pairs) {
-  const rows = pairs.map(([term, what]) => element("div", {}, element("dt", {}, term), element("dd", {}, what)));
-  byId("facts").replaceChildren(...rows);
+byId("copy").addEventListener("click", async () => {
+  // The clipboard is for pages over TLS or from this machine; elsewhere the older way copies a selected field.
+  await (navigator.clipboard?.writeText(name) ?? copySelected());
+  byId("copied").textContent = "Copied";
+});
+
+function copySelected() {
+  const field = element("textarea", { value: name, className: "visually-hidden" });
+  byId("copy").after(field);
+  field.select();
+  document.execCommand("copy");
+  field.remove();
+  byId("copy").focus();
 }
 
-export const linkItem = (kind, text, note = "") => element("li", {}, link(kind, text), note);
+/** Show facts. Each is a name and a value; the value is a text or an element. */
+export function facts(pairs) {
+  const rows = pairs.map(([term, what]) => element("div", { key: term }, element("dt", {}, term), element("dd", {}, what)));
+  update(byId("facts"), rows);
+}
+
+export const linkItem = (kind, text, note = "") => element("li", { key: text }, link(kind, text), note);
 
 /** An item of a list of events: a head in grey, and the JSON as the client received it. */
-export function eventItem(head, json) {
-  return element("li", {}, element("p", { className: "muted" }, ...head), ...(json ? [element("code", {}, json)] : []));
+export function eventItem(key, head, json) {
+  return element("li", { key }, element("p", { className: "muted" }, ...head), ...(json ? [element("code", {}, json)] : []));
 }
 
 export function endingItem({ at, code, reason, final }) {
   const what = final ? "Connection ended" : "Stream ended";
-  return element("li", {}, element("span", { className: "muted" }, `${time(at)} `), `${what}: ${reason}`, code === null ? "" : ` (${code})`);
+  return element("li", { key: `${at} ${final}` }, element("span", { className: "muted" }, `${time(at)} `), `${what}: ${reason}`, code === null ? "" : ` (${code})`);
 }
-

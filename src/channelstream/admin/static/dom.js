@@ -1,5 +1,7 @@
 /** Creates elements and formats numbers and times. Untrusted text becomes text nodes only, never HTML. */
 
+import { update } from "./update.js";
+
 const { root } = document.documentElement.dataset;
 const whole = new Intl.NumberFormat();
 const when = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" });
@@ -7,7 +9,7 @@ const when = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle:
 export const byId = (id) => document.getElementById(id);
 export const number = (value) => whole.format(value);
 
-/** Make an element with properties and children; a string child is text. */
+/** Make an element with properties and children; a string child is text. By the property `key` a later one replaces it (`update`). */
 export function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);
@@ -48,7 +50,7 @@ export function fault(text) {
 /** Fill a list or a table's body. Below it the page says that it is empty, or how many items are left out. */
 export function fill(id, items, { all = items.length, none = "None." } = {}) {
   const target = byId(id);
-  (target.tBodies?.[0] ?? target).replaceChildren(...items);
+  update(target.tBodies?.[0] ?? target, items);
   const left = all - items.length;
   byId(`${id}-rest`).textContent = items.length === 0 ? none : left > 0 ? `And ${number(left)} more.` : "";
 }

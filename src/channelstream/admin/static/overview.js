@@ -37,7 +37,7 @@ async function showEndings() {
 function endingRow({ at, conn_id: id, user, code, reason, final }) {
   return element(
     "tr",
-    {},
+    { key: `${at} ${id} ${final}` },
     cell("nowrap", time(at)),
     cell("id", link("connection", id)),
     cell("", link("user", user)),
@@ -54,7 +54,7 @@ async function showTurns() {
 function turnRow({ at, ms, cpu_ms: cpu, cause, is_pause: isPause, stack }) {
   return element(
     "tr",
-    {},
+    { key: at },
     cell("nowrap", time(at)),
     cell("number", number(ms)),
     cell("number", number(cpu)),

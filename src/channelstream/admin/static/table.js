@@ -3,6 +3,7 @@
 import { rowOf } from "./cells.js";
 import { byId, fault, number } from "./dom.js";
 import { keepFresh, read } from "./server.js";
+import { update } from "./update.js";
 
 const TYPING_MS = 200;
 const table = byId("rows");
@@ -15,7 +16,6 @@ const asked = {
   page: "0",
   ...Object.fromEntries(new URLSearchParams(location.search)),
 };
-let shown = "";
 
 async function refresh() {
   const wanted = JSON.stringify(asked);
@@ -29,10 +29,7 @@ async function refresh() {
 }
 
 function show(answer) {
-  const content = JSON.stringify(answer.rows);
-  // Unchanged rows are not replaced, so the focus stays.
-  if (content !== shown) table.tBodies[0].replaceChildren(...answer.rows.map((row) => rowOf(table, row)));
-  shown = content;
+  update(table.tBodies[0], answer.rows.map((row) => rowOf(table, row)));
   byId("count").textContent = number(answer.total);
   byId("found").textContent = asked.search ? `${number(answer.found)} found` : "";
   byId("rest").textContent = answer.found ? "" : asked.search ? "Nothing found." : none;

@@ -17,7 +17,7 @@ function show(user) {
 }
 
 function stateRow(key, value, publicKeys) {
-  return element("tr", {}, cell("", key), cell("", String(value)), cell("nowrap", publicKeys.includes(key) ? "everybody" : "the application"));
+  return element("tr", { key }, cell("", key), cell("", String(value)), cell("nowrap", publicKeys.includes(key) ? "everybody" : "the application"));
 }
 
 follow("user", show);
