@@ -104,13 +104,11 @@ class MemoryChecker:
                 demand(
                     len(batch.buffered) <= self._bounds.held, "more held than may be:", len(batch.buffered)
                 )
-        if not hub._flush_is_due:
+        if not hub.rounds.is_due:
             demand(len(hub.changes._kept) <= KEPT, "more changes remembered than may be")
-            demand(not hub._slices, "slices outlive their flush")
-            demand(not hub._root._next, "batches outlive their flush")
-            demand(
-                not any(hub._waiting_by_format), "a connection waits for a flush that nobody has asked for"
-            )
+            demand(not hub.rounds.slices, "slices outlive their flush")
+            demand(not hub.rounds.root._next, "batches outlive their flush")
+            demand(not any(hub.rounds.waiting), "a connection waits for a flush that nobody has asked for")
 
     def check_settled(self, world: World) -> None:
         """Check counts that may differ while calls are under way."""

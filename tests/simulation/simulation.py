@@ -18,7 +18,7 @@ from tests.simulation.script import Step
 from tests.simulation.world import Bounds, World, WorldClock
 
 from channelstream import slices
-from channelstream.core import batch, hub
+from channelstream.core import batch, rounds
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
 from channelstream.core.user import UserUpdate
 from channelstream.errors import ChannelstreamError, CloseCode
@@ -352,7 +352,7 @@ def _sizes(bounds: Bounds) -> Iterator[None]:
         (reading, "CHUNK", bounds.chunk),
         (catch_up, "PIECE_BYTES", bounds.piece_bytes),
         (attachment, "BUFFERED_ENTRIES", bounds.held),
-        (hub, "SLICE", bounds.slice),
+        (rounds, "SLICE", bounds.slice),
         (batch, "BATCH_SIZE", bounds.batch_size),
         (slices, "TURN_S", bounds.turn_s),
         (slices, "MANY", 1 if bounds.turn_s < 0 else slices.MANY),

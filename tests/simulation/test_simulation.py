@@ -122,7 +122,7 @@ def first_failure(promise: str, weights: Mapping[str, float] = WEIGHTS, first: i
     ("place", "fault"),
     [
         ("channelstream.core.registry.Registry.compact", lambda _registry, entry: entry),
-        ("channelstream.core.hub.Hub._waiting_changes", lambda _hub: Changes()),
+        ("channelstream.core.rounds.Rounds._waiting_changes", lambda _rounds: Changes()),
         ("channelstream.transports.catch_up.forms_for", lambda _user, entries, _changes: entries),
     ],
 )

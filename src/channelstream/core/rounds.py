@@ -1,0 +1,219 @@
+"""The flush: the connections that wait for it, and the rounds in which they are written to.
+
+A flush encodes each distinct batch once per format, and calls `write` once for each connection that waits.
+
+A flush of many connections is split into slices, with other work in between. `_begin` moves the waiting
+connections to `slices`, and their batches from `root` to another root, `_sent`. Events keep arriving between the
+slices. If a connection still waits, the event is added to its batch of this round. If the connection has been
+written to already, the event begins a batch of the next round, at `root`. So no connection is sent an event
+twice, and no event is skipped. A very large batch is written in parts, one part in each round.
+
+These rules hold between two slices, and when a stream is lost:
+
+- A connection may leave its slice while it waits: it is detached, or a stream of another transport is
+  attached. So `_write_out` checks batch and format again just before it writes.
+- Edits and deletions may arrive between the delivery of an entry and its flush. Each batch is encoded with
+  all changes since its round began (`_sent_began`) applied, so that no outdated form of an entry is written
+  (`core.changes`).
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from channelstream.core.batch import Batch
+from channelstream.core.changes import Changes, RecentChanges, compacted, current_forms, forms_for
+from channelstream.core.connection import Connection, ConnectionState
+from channelstream.core.entry import Entry
+from channelstream.core.format import Format, items_of
+from channelstream.errors import CloseCode
+
+SLICE = 1_000
+"""Connections written to in one call of `flush`: 5 ms of work, at 5 us for a write (docs/performance.md)."""
+ENCODE_BYTES = 1024
+"""Bytes whose encoding takes as long as one write."""
+WRITE_BYTES = 16_384
+"""A write counts once more for each full `WRITE_BYTES` of its data.
+
+The kernel copies that many bytes in about the time that the rest of a write takes.
+"""
+
+
+class Rounds:
+    """The waiting connections of a hub, and their rounds.
+
+    Attributes:
+        root: the batch of a live connection for which nothing waits; the same object for ever.
+        waiting: the connections whose batch has grown from `root`, at the number of their format; they are written
+            to in the next round.
+        slices: those that the round in progress has not written to yet, with the number of their format.
+        changes: recent edits and deletions.
+        waiting_events: events delivered since the last round began.
+        writes: writes to streams in rounds since the start.
+        is_due: a flush has been asked for, and has not ended.
+    """
+
+    def __init__(self, formats: Sequence[Format], schedule_flush: Callable[[], None]) -> None:
+        """Create the rounds of a hub without connections; the arguments are those of `Hub`."""
+        self.root = Batch()
+        self.waiting: list[list[Connection]] = [[] for _ in formats]
+        self.slices: deque[tuple[int, list[Connection]]] = deque()
+        self.changes = RecentChanges()
+        self.waiting_events = 0
+        self.writes = 0
+        self.is_due = False
+        # Changes (edits and deletions) are numbered. `_began` is the number of the last change before the
+        # round that is being collected. `_sent_began` is the same for the round that is being written.
+        self._began = self._sent_began = 0
+        self._sent = Batch()
+        # The rest of each very large batch of the round that is being written.
+        self._rests: dict[Batch, Batch] = {}
+        self._formats = formats
+        self._schedule_flush = schedule_flush
+
+    def ask(self) -> None:
+        """Ask for a flush."""
+        self.is_due = True
+        self._schedule_flush()
+
+    def flush(self) -> bool:
+        """Write the waiting batches: one write per connection.
+
+        Connections that wait for the same events are sent the same bytes. One call does about 5 ms of work:
+        `SLICE` writes, or fewer if the batches are large. If more is left, `flush` returns True, and the
+        caller calls it again soon.
+        """
+        if not self.slices:
+            self._begin()
+        left = SLICE
+        while self.slices and left > 0:
+            number, waiting = self.slices.popleft()
+            left = self._write_out(number, waiting, left)
+        if self.slices:
+            return True
+        self._sent.forget()
+        self._rests.clear()
+        self._sent_began = self._began
+        self.is_due = False
+        if any(self.waiting):
+            self.ask()
+        return False
+
+    def _begin(self) -> None:
+        """Begin a round with the connections that wait now. Later events wait for the next round."""
+        for number, waiting in enumerate(self.waiting):
+            if waiting:
+                self.waiting[number] = []
+                self.slices.extend((number, waiting[at : at + SLICE]) for at in range(0, len(waiting), SLICE))
+        self.waiting_events = 0
+        self._sent = self.root.detach_children()
+        self._sent_began, self._began = self._began, self.changes.number
+
+    def _write_out(self, number: int, waiting: list[Connection], left: int) -> int:
+        """Write to each of the connections, and return how many writes of `left` remain.
+
+        Connections for which no write remains wait for the next call of `flush`. If a write fails, the stream
+        of that connection is closed, and the connections after it wait for the next call.
+        """
+        format_ = self._formats[number]
+        root = self.root
+        changes = self._waiting_changes()
+        last: Batch | None = None
+        following = root
+        data = b""
+        batch = root
+        cost = 1
+        rest = iter(waiting)
+        try:
+            for connection in rest:
+                batch = connection.batch
+                if batch is not last:
+                    last = batch
+                    following = self._rest(batch, changes) if batch.has_rest else root
+                    known = batch.known_bytes(number, changes)
+                    if known is None:
+                        data = batch.encoded(format_, changes)
+                        left -= len(data) // ENCODE_BYTES
+                    else:
+                        data = known
+                    cost = 1 + len(data) // WRITE_BYTES
+                # Skip a connection that was detached while it waited, or whose stream has another format now.
+                if batch.entry is not None and connection.format_number == number:
+                    connection.batch = following
+                    if following is not root:
+                        self.waiting[number].append(connection)
+                    if data:
+                        connection.write(data)
+                    left -= cost
+                    if left <= 0:
+                        break
+        except Exception:
+            _close_failed(connection, batch)
+            raise
+        finally:
+            remaining = list(rest)
+            self.writes += len(waiting) - len(remaining)
+            if remaining:
+                self.slices.appendleft((number, remaining))
+        return left
+
+    def _rest(self, batch: Batch, changes: Changes) -> Batch:
+        """Return the rest of a very large batch, for the next round."""
+        rest = self._rests.get(batch)
+        if rest is None:
+            rest = self.root
+            # Apply all changes now: the next round no longer knows those from before `_begin`.
+            for entry in current_forms(batch.rest(), changes):
+                rest = rest.append(entry)
+            self._rests[batch] = rest
+        return rest
+
+    # -- edits and deletions
+
+    def add_change(self, entry: Entry) -> None:
+        """Note an edit or a deletion, which applies to all batches that wait."""
+        if not self.is_due:  # Nothing waits, so no entry needs the older changes.
+            self._sent_began = self._began = self.changes.number
+        self.changes.add(entry, needed=self._sent_began)
+
+    def _waiting_changes(self) -> Changes:
+        """Return the changes that were delivered since the first entry of the round that is being written."""
+        changes = self.changes.after(self._sent_began)
+        assert changes is not None  # noqa: S101 - `RecentChanges.add` keeps them
+        return Changes(changes)
+
+    # -- a single connection
+
+    def encoded(self, batch: Batch, number: int) -> bytes:
+        """Return the bytes of a waiting batch in the format of this number, for one connection out of its turn."""
+        return batch.encoded(self._formats[number], self._waiting_changes())
+
+    def write_alone(self, connection: Connection) -> None:
+        """Write the batch of a connection at once, because of a change that is not sent to this connection.
+
+        The change lists the connection's user in `only`, so this user must no longer be sent the older form
+        of the changed entry. The change itself is not sent either: the user is also in `exclude`, or the
+        connection is not in the channel. Other connections that share the batch may still need the older
+        form. If the batch waited for the next flush, this connection would be sent the older form with them.
+        """
+        batch = connection.batch
+        if connection.state is not ConnectionState.LIVE or batch.entry is None:
+            return
+        format_ = self._formats[connection.format_number]
+        changes = self.changes.after(self._sent_began) or ()
+        forms = forms_for(connection.user, compacted(batch.entries()), changes)
+        connection.batch = self.root
+        try:
+            if items := items_of(format_, forms):
+                connection.write(format_.enclose(items, forms[-1].position))
+        except Exception:
+            _close_failed(connection, batch)
+
+
+def _close_failed(connection: Connection, batch: Batch) -> None:
+    """Close a stream on which a write has failed.
+
+    The batch is put back first, so that `delivered` becomes the position before that batch.
+    """
+    if connection.stream is not None and connection.state is ConnectionState.LIVE:
+        connection.batch = batch
+        connection.stream.close(CloseCode.OVERLOADED, "a write has failed")

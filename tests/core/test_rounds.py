@@ -1,0 +1,396 @@
+"""The flush: slices, very large batches, and what waits when an edit or a deletion arrives."""
+
+import gc
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from tests.core.hub_bench import Bench, fail
+
+from channelstream.core import batch, changes, rounds
+from channelstream.core.batch import Batch, BufferBatch
+from channelstream.core.changes import KEPT
+from channelstream.core.connection import Connection
+from channelstream.core.entry import Entry
+from channelstream.core.events import (
+    Message,
+    MessageDeleted,
+    MessageEdited,
+)
+from channelstream.core.rounds import SLICE
+from channelstream.wire.channelstream import V07
+from channelstream.wire.framing import Framing
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+# -- very many connections
+
+
+def test_many_connections_are_written_to_in_slices(bench: Bench) -> None:
+    """A client in a later slice gets new events in the same write; one already served gets them in the next round."""
+    tapes = [bench.member("ann", "a")[1] for _ in range(SLICE + 1)]
+    bench.say("a")
+    assert bench.hub.flush()
+    bench.say("a")
+    assert not bench.hub.flush()
+    assert (tapes[0].uuids(), tapes[-1].uuids()) == ([["1"]], [["1", "2"]])
+    assert bench.flushes_asked == 2
+    assert not bench.hub.flush()
+    assert tapes[0].uuids() == [["1"], ["2"]]
+
+
+def test_a_very_large_batch_is_written_in_parts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part is one write, in order, and the same bytes for all; an entry that is too large is one part."""
+    tapes = [bench.member(user, "a")[1] for user in ("ann", "bob")]
+    first = bench.say("a")
+    monkeypatch.setattr(batch, "BATCH_SIZE", 2 * first.size + 1)
+    large = b'"%b"' % (b"x" * first.size)
+    bench.deliver(Message(uuid="2", channel="a", user="ann", payload=large, timestamp="t"))
+    for _ in range(3):
+        bench.say("a")
+    bench.flush_all()
+    assert tapes[0].uuids() == [["1"]]
+    bench.say("a")
+    for _ in range(3):
+        bench.flush_all()
+    assert tapes[0].uuids() == [["1"], ["2"], ["3", "4"], ["5", "6"]]
+    assert all(one is other for one, other in zip(tapes[0].written, tapes[1].written, strict=True))
+    assert bench.flushes_asked == 4
+
+
+def test_a_poll_that_takes_a_part_of_a_batch_leaves_the_rest_in_the_log(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stream ends with the write; the next one begins after the written part."""
+    connection, tape = bench.member("ann", "a")
+    tape.on_write = lambda: bench.hub.detach(connection, 99.0)
+    size = bench.say("a").size
+    bench.say("a")
+    monkeypatch.setattr(batch, "BATCH_SIZE", size)
+    bench.flush_all()
+    bench.flush_all()
+    assert (tape.uuids(), connection.delivered) == ([["1"]], (1,))
+
+
+def test_a_message_deleted_before_a_round_is_not_sent_in_a_later_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of a very large batch is older than the round it is written in."""
+    _, tape = bench.member("bob", "a")
+    size = bench.say("a").size
+    said = bench.say("a")
+    bench.say("a")
+    bench.deliver(MessageDeleted(uuid=said.event.uuid, channel="a", exclude=frozenset({"bob"})))
+    monkeypatch.setattr(batch, "BATCH_SIZE", size)
+    for _ in range(4):
+        bench.flush_all()
+    assert tape.uuids() == [["1"], ["3"]]
+
+
+def test_rounds_that_each_leave_a_rest_keep_no_old_changes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest has taken the changes with it, so the bound of what is remembered holds."""
+    bench.member("ann", "a")
+    monkeypatch.setattr(batch, "BATCH_SIZE", 1)
+    monkeypatch.setattr(changes, "KEPT", 10)
+    for _ in range(30):
+        bench.say("a")
+    for _ in range(25):
+        bench.deliver(deletion("unknown"))
+        bench.deliver(deletion("unknown"))
+        bench.hub.flush()
+    assert len(bench.hub.changes.after(bench.hub.changes.number - 10) or ()) == 10
+    assert bench.hub.changes.after(bench.hub.changes.number - 20) is None
+
+
+def test_a_very_large_batch_is_split_once_in_a_round(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However its recipients lie among others."""
+    for _ in range(5):
+        bench.member("ann", "all", "a")
+        bench.member("bob", "all", "b")
+        bench.member("eve", "all", "a", framing=Framing.SSE)
+    for channel in ("all", "a", "b"):
+        bench.say(channel)
+    monkeypatch.setattr(batch, "BATCH_SIZE", 1)
+    split: list[Sequence[Entry]] = []
+    current_forms = rounds.current_forms
+
+    def counted(entries: Sequence[Entry], *more: Any) -> Sequence[Entry]:
+        split.append(entries)
+        return current_forms(entries, *more)
+
+    monkeypatch.setattr(rounds, "current_forms", counted)
+    bench.flush_all()
+    assert [len(entries) for entries in split] == [1, 1]
+
+
+def test_an_edit_for_some_applies_to_the_part_that_is_written_before_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that the edit is sent to are not sent the earlier text, though others are."""
+    tapes = [bench.member(user, "a")[1] for user in ("ann", "bob")]
+    said = bench.say("a")
+    bench.deliver(
+        MessageEdited(
+            uuid=said.event.uuid, channel="a", only=frozenset({"ann"}), edited="later", payload=b"2"
+        )
+    )
+    monkeypatch.setattr(batch, "BATCH_SIZE", 1)
+    for _ in range(3):
+        bench.flush_all()
+    [theirs, other] = ([json.loads(data) for data in tape.written] for tape in tapes)
+    assert [item["message"] for [item] in theirs] == [2, 2]
+    assert [item["message"] for [item] in other] == [1]
+
+
+def test_a_stream_that_stalls_takes_no_more_of_a_very_large_batch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its transport is full: the rest of the batch is read from the log once it has drained."""
+    connection, tape = bench.member("ann", "a")
+    buffer = BufferBatch(0)
+
+    def stall() -> None:
+        tape.on_write = lambda: None
+        bench.hub.stall(connection, buffer)
+
+    tape.on_write = stall
+    size = bench.say("a").size
+    for _ in range(3):
+        bench.say("a")
+    monkeypatch.setattr(batch, "BATCH_SIZE", 2 * size)
+    bench.flush_all()
+    bench.flush_all()
+    assert tape.uuids() == [["1", "2"], ["3", "4"]]
+    assert connection.delivered == (4,)
+    bench.hub.go_live(connection, [])
+    tape.on_write = stall
+    for _ in range(7):
+        bench.say("a")
+    bench.flush_all()
+    assert tape.uuids()[2:] == [["5", "6"]]
+    assert (connection.batch, connection.delivered) == (buffer, (6,))
+
+
+def test_large_writes_count_as_several(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice of them is shorter."""
+    tapes = [bench.member("ann", "a")[1] for _ in range(5)]
+    bench.say("a")
+    monkeypatch.setattr(rounds, "SLICE", 4)
+    monkeypatch.setattr(rounds, "WRITE_BYTES", 100)
+    assert bench.hub.flush()
+    size = len(tapes[0].written[0])
+    assert 100 < size < 200
+    assert [len(tape.written) for tape in tapes] == [1, 1, 0, 0, 0]
+    bench.flush_all()
+    assert [len(tape.written) for tape in tapes] == [1] * 5
+
+
+def test_a_client_waiting_for_a_slice_may_reconnect_by_another_transport(bench: Bench) -> None:
+    """The new stream gets the later events in its own framing, and nothing in the old one."""
+    for _ in range(SLICE):
+        bench.member("ann", "a", framing=Framing.WEBSOCKET)
+    connection, old = bench.member("bob", "a", framing=Framing.POLL)
+    bench.say("a")
+    assert bench.hub.flush()
+    bench.hub.detach(connection, 99.0)
+    new = bench.attach(connection, Framing.SSE)
+    bench.say("a")
+    for _ in range(3):
+        bench.hub.flush()
+    assert (old.written, [data[:9] for data in new.written]) == ([], [b"id: e-2\nd"])
+
+
+def test_a_round_in_slices_leaves_no_batches_behind(bench: Bench) -> None:
+    """Every batch is freed by its last user and not by the garbage collector."""
+    for _ in range(SLICE + 1):
+        bench.member("ann", "a")
+    gc.collect()
+    gc.disable()
+    try:
+        bench.say("a")
+        bench.hub.flush()
+        bench.say("a")
+        while bench.hub.flush():
+            pass
+        bench.hub.flush()
+        left = [each for each in gc.get_objects() if type(each) is Batch and each.entry is not None]
+    finally:
+        gc.enable()
+    assert left == []
+
+
+# -- what was superseded before it was sent
+
+
+def deletion(uuid: str, **rest: Any) -> MessageDeleted:
+    return MessageDeleted(uuid=uuid, channel="a", **rest)
+
+
+def test_a_message_deleted_before_the_flush_is_not_sent(bench: Bench) -> None:
+    """Only the deletion is; of an edited message the new text, and the edit."""
+    _, tape = bench.member("bob", "a")
+    for _ in range(3):
+        bench.say("a")
+    bench.deliver(deletion("1"))
+    bench.deliver(MessageEdited(uuid="2", channel="a", edited="e", payload=b"2"))
+    bench.hub.flush()
+    [items] = map(json.loads, tape.written)
+    assert [(item["type"], item["uuid"], item.get("message")) for item in items] == [
+        ("message", "2", 2),
+        ("message", "3", 1),
+        ("message:delete", "1", None),
+        ("message:edit", "2", 2),
+    ]
+
+
+def test_a_user_not_sent_the_deletion_is_not_sent_the_message(bench: Bench) -> None:
+    """One excluded from it, and one that has left; the next flush serves them as usual."""
+    excluded, tape = bench.member("ann", "a")
+    left, other = bench.member("bob", "a")
+    bench.say("a")
+    bench.hub.unsubscribe(left, "a")
+    bench.deliver(deletion("1", exclude=frozenset({"ann"})))
+    bench.hub.flush()
+    assert (tape.written, other.written) == ([], [])
+    bench.say("a")
+    bench.hub.flush()
+    assert tape.uuids() == [["3"]]
+    assert excluded.batch is left.batch
+
+
+def about_one_who_is_excluded(uuid: str) -> MessageDeleted:
+    """A deletion about ann only, which she is not sent."""
+    return deletion(uuid, only=frozenset({"ann"}), exclude=frozenset({"ann"}))
+
+
+def test_a_deletion_about_one_user_who_is_not_sent_it_leaves_the_others_the_message(bench: Bench) -> None:
+    """Users who share the batch are sent it as usual; nothing is written where nothing remains, or without a stream."""
+    _, tape = bench.member("ann", "a")
+    _, other = bench.member("bob", "a")
+    _, silent = bench.member("ann")
+    bench.hub.add(Connection("new", "ann", V07, bench.hub.offsets, 15.0))
+    bench.say("a")
+    bench.say("a")
+    bench.deliver(about_one_who_is_excluded("1"))
+    bench.deliver(about_one_who_is_excluded("1"))
+    bench.hub.flush()
+    bench.say("a")
+    bench.deliver(about_one_who_is_excluded("5"))
+    bench.flush_all()
+    assert (tape.uuids(), other.uuids(), silent.written) == ([["2"]], [["1", "2"], ["5"]], [])
+
+
+def test_a_deletion_for_one_who_has_left_leaves_the_others_the_message(bench: Bench) -> None:
+    """A user that left while the message was pending is sent neither; users who share the batch are sent the message."""
+    left, tape = bench.member("ann", "a")
+    _, other = bench.member("bob", "a")
+    bench.say("a")
+    bench.hub.unsubscribe(left, "a")
+    bench.deliver(deletion("1", only=frozenset({"ann"})))
+    bench.hub.flush()
+    assert (tape.written, other.uuids()) == ([], [["1"]])
+
+
+def test_a_write_before_such_a_deletion_may_fail(bench: Bench) -> None:
+    """That stream ends, with nothing of it delivered; the deletion is delivered."""
+    connection, tape = bench.member("ann", "a")
+    offsets = bench.hub.offsets
+    tape.on_write = fail
+    tape.on_close = lambda: bench.hub.detach(connection, 99.0)
+    bench.say("a")
+    bench.say("a")
+    bench.deliver(about_one_who_is_excluded("1"))
+    assert (connection.stream, connection.delivered) == (None, offsets)
+
+
+def test_a_deletion_for_one_leaves_the_others_what_waits_for_them(bench: Bench) -> None:
+    """In one flush."""
+    tapes = [bench.member(user, "a")[1] for user in ("ann", "bob")]
+    bench.say("a")
+    bench.deliver(deletion("1", only=frozenset({"ann"})))
+    bench.hub.flush()
+    [[theirs], [other]] = (list(map(json.loads, tape.written)) for tape in tapes)
+    assert [item["type"] for item in theirs] == ["message:delete"]
+    assert [item["type"] for item in other] == ["message"]
+
+
+def test_a_client_waiting_for_a_slice_is_not_sent_a_deleted_message(bench: Bench) -> None:
+    """Whether it is sent the deletion or not: bytes encoded for others are encoded again."""
+    tapes = [bench.member("ann" if number % 2 else "bob", "a")[1] for number in range(SLICE + 2)]
+    bench.say("a")
+    assert bench.hub.flush()
+    bench.deliver(deletion("1", exclude=frozenset({"bob"})))
+    assert not bench.hub.flush()
+    assert [bool(tape.written) for tape in tapes[-3:]] == [True, False, True]
+    assert json.loads(tapes[-1].written[0])[0]["type"] == "message:delete"
+    bench.hub.flush()
+    assert json.loads(tapes[1].written[-1])[0]["type"] == "message:delete"
+
+
+def test_bytes_encoded_before_a_deletion_are_encoded_again_later(bench: Bench) -> None:
+    """Although the later round applies the same changes."""
+    for _ in range(SLICE + 1):
+        bench.member("zoe", "a")
+    stalling, _ = bench.member("ann", "b")
+    _, tape = bench.member("bob", "b")
+    bench.say("a")
+    bench.deliver(deletion("unknown"))
+    assert bench.hub.flush()
+    said = bench.say("b")
+    bench.hub.stall(stalling, BufferBatch(0))
+    bench.deliver(MessageDeleted(uuid=said.event.uuid, channel="b", exclude=frozenset({"bob"})))
+    bench.flush_all()
+    bench.flush_all()
+    assert tape.written == []
+
+
+def test_many_changes_cost_a_flush_one_lookup_each(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many clients wait for different ones."""
+    looked_at: list[Entry] = []
+    subject = changes._subject
+    monkeypatch.setattr(changes, "_subject", lambda entry: looked_at.append(entry) or subject(entry))
+    for number in range(100):
+        bench.member(f"user-{number}", f"channel-{number}")
+        bench.deliver(MessageEdited(uuid="m", channel=f"channel-{number}", edited="e", payload=b"1"))
+    bench.flush_all()
+    assert max(Counter(looked_at).values()) <= 5
+
+
+def test_a_stall_sends_pending_events_in_their_current_form(bench: Bench) -> None:
+    """As a flush does."""
+    connection, tape = bench.member("bob", "a")
+    bench.say("a")
+    bench.deliver(deletion("1", exclude=frozenset({"bob"})))
+    bench.hub.stall(connection, BufferBatch(0))
+    assert tape.written == []
+    assert connection.delivered == bench.hub.offsets
+
+
+def test_changes_are_remembered_while_events_are_pending(bench: Bench) -> None:
+    """A flush that is over needs none of the older ones."""
+    bench.member("bob", "a")
+    for _ in range(3):
+        bench.say("a")
+        bench.deliver(deletion("unknown"))
+        bench.hub.flush()
+    assert bench.hub.changes.number == 3
+    assert bench.hub.rounds._waiting_changes().last is None
+
+
+def test_changes_without_a_local_receiver_are_not_kept(bench: Bench) -> None:
+    """No flush needs them."""
+    bench.member("bob", "a")
+    bench.say("a")
+    bench.hub.flush()
+    for number in range(2 * KEPT):
+        bench.deliver(MessageDeleted(uuid=str(number), channel="elsewhere"))
+    assert bench.hub.changes.after(KEPT - 1) is None
+    assert bench.hub.changes.after(KEPT) is not None
