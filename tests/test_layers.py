@@ -82,7 +82,7 @@ PORTS = {
     "Engine": {"node"},
     "EventLog": {"local", "publishing"},
     "Directory": {"connecting", "local"},
-    "Cluster": {"handover"},
+    "Cluster": {"handover", "remote_calls"},
 }
 """The ports of the shared state, each with the modules of `service` that may take it."""
 CLIENT = "channelstream_client"

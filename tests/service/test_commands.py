@@ -17,9 +17,10 @@ from channelstream.service.commands import (
     read_answer,
     read_command,
 )
+from channelstream.service.remote_calls import RemoteCall
 
 UPDATE = {"values": {"a": 1}, "fresh": {}, "public_keys": None, "add_public": []}
-ENCODED: list[tuple[Command, dict[str, object]]] = [
+ENCODED: list[tuple[Command | RemoteCall, dict[str, object]]] = [
     (
         Subscribe("c", {"news": {}}, Reconnect("ann", UserUpdate({"a": 1}, {})), "e-1"),
         {
@@ -33,11 +34,12 @@ ENCODED: list[tuple[Command, dict[str, object]]] = [
     (Unsubscribe("c", ["news"]), {"type": "Unsubscribe", "conn_id": "c", "channels": ["news"]}),
     (End("c", 1000, "bye"), {"type": "End", "conn_id": "c", "code": 1000, "reason": "bye"}),
     (Release("c"), {"type": "Release", "conn_id": "c"}),
+    (RemoteCall("figures", b"\xff"), {"type": "RemoteCall", "procedure": "figures", "argument": b"\xff"}),
 ]
 
 
 @pytest.mark.parametrize(("command", "encoded"), ENCODED, ids=lambda value: type(value).__name__)
-def test_a_command_keeps_its_encoded_form(command: Command, encoded: dict[str, object]) -> None:
+def test_a_command_keeps_its_encoded_form(command: Command | RemoteCall, encoded: dict[str, object]) -> None:
     """A node of another version understands it."""
     assert msgspec.msgpack.decode(encode(command)) == encoded
     assert type(read_command(msgspec.msgpack.encode(encoded))) is type(command)

@@ -78,6 +78,10 @@ class Cluster(Protocol):
     is_single: bool
     """Whether there can be no other node, so that nobody needs to be asked."""
 
+    @property
+    def node_id(self) -> str:
+        """The id of this node in `nodes`; empty if the log belongs to this process alone."""
+
     def serve(self, receiver: ClusterReceiver) -> None:
         """Call this receiver from `Engine.start` on."""
 
@@ -92,6 +96,13 @@ class Cluster(Protocol):
 
         Raises:
             Unavailable: the owner does not answer.
+        """
+
+    async def ask_node(self, node_id: str, command: bytes) -> bytes | None:
+        """Send a command to a node and return its answer; None if no such node receives it.
+
+        Raises:
+            Unavailable: the node does not answer.
         """
 
     def owns(self, conn_id: str) -> bool:
@@ -126,6 +137,7 @@ class SingleNode:
     """The cluster of an engine of one process: this node owns every connection there is."""
 
     is_single = True
+    node_id = ""
 
     def serve(self, receiver: ClusterReceiver) -> None:
         """Do nothing: no other node calls."""
@@ -137,6 +149,9 @@ class SingleNode:
         return []
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
+        return None
+
+    async def ask_node(self, node_id: str, command: bytes) -> bytes | None:
         return None
 
     def owns(self, conn_id: str) -> bool:

@@ -7,16 +7,19 @@ from channelstream.core.hub import Hub
 from channelstream.core.position import Offsets, ReadRange, max_offsets, shard_of, with_offset
 from channelstream.engines.members import Membership
 from channelstream.errors import CloseCode
+from channelstream.service.commands import encode, read_command
 from channelstream.service.handover import Handover
 from channelstream.service.local import member_of
+from channelstream.service.remote_calls import RemoteCall, RemoteCalls, encode_result
 
 
 class ClusterCalls:
     """The receiver of a cluster (`engines.cluster.ClusterReceiver`)."""
 
-    def __init__(self, hub: Hub, handover: Handover) -> None:
+    def __init__(self, hub: Hub, handover: Handover, remote_calls: RemoteCalls) -> None:
         self._hub = hub
         self._handover = handover
+        self._remote_calls = remote_calls
 
     def advance(self, offsets: Offsets) -> None:
         self._hub.offsets = max_offsets(self._hub.offsets, offsets)
@@ -72,7 +75,11 @@ class ClusterCalls:
         return Membership(member_of(connection), channels, connection.private)
 
     async def execute(self, command: bytes) -> bytes:
-        return await self._handover.execute(command)
+        match read_command(command):
+            case RemoteCall() as call:
+                return encode_result(await self._remote_calls.execute(call))
+            case about_connection:
+                return encode(await self._handover.execute(about_connection))
 
     def _shard(self, name: str) -> int:
         return shard_of(name, len(self._hub.offsets))

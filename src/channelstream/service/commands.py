@@ -13,6 +13,7 @@ from channelstream.core.position import UNKNOWN_POSITION, Offsets, Position
 from channelstream.core.user import UserUpdate
 from channelstream.errors import Invalid
 from channelstream.faults import Faults
+from channelstream.service.remote_calls import RemoteCall
 
 
 class Reconnect(Struct, frozen=True):
@@ -80,15 +81,15 @@ class Answer(Struct, frozen=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_command: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+_command: msgspec.msgpack.Decoder[Command | RemoteCall] = msgspec.msgpack.Decoder(Command | RemoteCall)
 _answer = msgspec.msgpack.Decoder(Answer)
 
 
-def encode(message: Command | Answer) -> bytes:
+def encode(message: Command | RemoteCall | Answer) -> bytes:
     return _encode(message)
 
 
-def read_command(data: bytes) -> Command:
+def read_command(data: bytes) -> Command | RemoteCall:
     return _command.decode(data)
 
 

@@ -35,7 +35,7 @@ from contextlib import suppress
 from channelstream.core.connection import Connection
 from channelstream.engines.cluster import Cluster
 from channelstream.errors import CloseCode, Invalid, Moved, Replaced, Unavailable
-from channelstream.service.commands import Answer, Command, Release, encode, read_answer, read_command
+from channelstream.service.commands import Answer, Command, Release, encode, read_answer
 from channelstream.service.local import LocalConnections
 
 RETRY_DELAYS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
@@ -165,18 +165,14 @@ class Handover:
             await asyncio.sleep(delay_s)
         return None
 
-    async def execute(self, data: bytes) -> bytes:
-        """Execute an encoded command of another node, and return the encoded answer.
-
-        If this node does not hold the connection, `Answer.found` is false.
-        """
-        command = read_command(data)
+    async def execute(self, command: Command) -> Answer:
+        """Execute a command of another node; `Answer.found` says whether this node holds the connection."""
         # Check this without the lock: a task of this node may be claiming the connection. That task holds the
         # lock while it waits for the node that asks.
         if self._local.get(command.conn_id) is None:
-            return encode(Answer(found=False))
+            return Answer(found=False)
         async with self._local.locks.of(command.conn_id):
-            return encode(await self._execute_local(command))
+            return await self._execute_local(command)
 
     async def _execute_local(self, command: Command) -> Answer:
         connection = self._local.get(command.conn_id)

@@ -31,6 +31,7 @@ from channelstream.service.limits import NodeLimits
 from channelstream.service.local import LocalConnections
 from channelstream.service.moving import encode_moved, moved, read_moved
 from channelstream.service.publishing import Publishing
+from channelstream.service.remote_calls import RemoteCalls
 from channelstream.service.signals import Signals
 from channelstream.slices import in_turns
 
@@ -53,6 +54,7 @@ class Node:
         published: messages accepted here since the start.
         stalls: how often a client was too slow to be written to, since the start.
         shedding: whether it refuses new work because of its load.
+        remote_calls: calls of other nodes, about a node.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Node:
         self.deliver = hub.deliver
         self._local = LocalConnections(engine, engine, hub, clock, limits, self.signals)
         self._handover = Handover(engine.cluster, self._local)
+        self.remote_calls = RemoteCalls(engine.cluster)
         self._connecting = Connecting(engine, hub, self._local, self._handover, limits, self._check_room)
         self._publishing = Publishing(engine, hub)
 
@@ -85,7 +88,7 @@ class Node:
         await self._local.restore(await self._engine.restored_connections())
 
     async def _start_engine(self) -> None:
-        self._cluster.serve(ClusterCalls(self.hub, self._handover))
+        self._cluster.serve(ClusterCalls(self.hub, self._handover, self.remote_calls))
         await self._engine.start(self)
         self.hub.offsets = self._engine.position.offsets
 

@@ -46,3 +46,14 @@ def test_members_elsewhere_are_never_invented(lab: Lab) -> None:
     assert lab.run(lab.engine.cluster.members("a")).items() <= {"of-ann": "ann", "of-bob": "bob"}.items()
     assert lab.run(lab.engine.cluster.members("b")).items() <= {"of-ann": "ann"}.items()
     assert lab.run(lab.engine.cluster.members("unknown")) == {}
+
+
+def test_a_command_to_an_unknown_node_has_no_answer(lab: Lab) -> None:
+    assert lab.run(lab.engine.cluster.ask_node("nobody", b"stop")) is None
+
+
+def test_a_node_knows_its_id_among_all_nodes(lab: Lab) -> None:
+    """Empty where there can be no other."""
+    cluster = lab.engine.cluster
+    assert [node.id for node in lab.run(cluster.nodes())] == ([] if cluster.is_single else [cluster.node_id])
+    assert bool(cluster.node_id) is not cluster.is_single

@@ -61,6 +61,18 @@ def test_a_command_reaches_the_node_of_its_connection(with_nodes: WithNodes) -> 
     with_nodes(life)
 
 
+def test_a_command_reaches_a_node_by_its_id(with_nodes: WithNodes) -> None:
+    """Also the node that sends it."""
+
+    async def life(nodes: Nodes) -> None:
+        one, _ = await nodes.node()
+        other, _ = await nodes.node()
+        for engine in (one, other):
+            assert await other.cluster.ask_node(engine.cluster.node_id, b"\xff stop") == b"executed \xff stop"
+
+    with_nodes(life)
+
+
 def test_a_claimed_connection_keeps_its_protocol(with_nodes: WithNodes) -> None:
     """Its channels include its audience until it leaves them at its new node."""
 

@@ -5,6 +5,7 @@ from channelstream.engines.cluster import Claim, ClusterReceiver, RequestRelease
 from channelstream.engines.redis.claims import Claims
 from channelstream.engines.redis.registrar import Registrar
 from channelstream.engines.redis.restoring import Restoring
+from channelstream.engines.redis.shard import Shard
 from channelstream.engines.redis.shards import Shards
 
 
@@ -19,6 +20,10 @@ class RedisCluster:
         self._claims = claims
         self._restoring = restoring
 
+    @property
+    def node_id(self) -> str:
+        return self._registrar.node
+
     def serve(self, receiver: ClusterReceiver) -> None:
         self._registrar.serve(receiver)
 
@@ -27,16 +32,21 @@ class RedisCluster:
         return {conn_id.decode(): user.decode() for conn_id, user in found.items()}
 
     async def nodes(self) -> list[NodeStatus]:
-        # Every node sends heartbeats to every shard.
-        shard = next((each for each in self._shards if each.is_linked), self._shards.at(""))
-        answer = await shard.client.call("nodes")
+        answer = await self._any_shard().client.call("nodes")
         return [
             NodeStatus(node.decode(), label.decode(), int(connections), int(heartbeat_ms) / 1000, bool(lives))
             for node, label, connections, heartbeat_ms, lives in answer
         ]
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
-        return await self._shards.at(conn_id).client.ask(conn_id, command)
+        return await self._shards.at(conn_id).client.ask("ask", command, conn_id=conn_id)
+
+    async def ask_node(self, node_id: str, command: bytes) -> bytes | None:
+        return await self._any_shard().client.ask("ask_node", command, to=node_id)
+
+    def _any_shard(self) -> Shard:
+        """Return a shard within reach, if there is one: every node is known to each shard, and listens at it."""
+        return next((each for each in self._shards if each.is_linked), self._shards.at(""))
 
     def owns(self, conn_id: str) -> bool:
         return self._registrar.owns(conn_id)

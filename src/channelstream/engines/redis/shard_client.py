@@ -354,11 +354,16 @@ class ShardClient:
             await link.subscription.await_mark(mark, until_s)
         return count, dead, lapsed
 
-    async def ask(self, conn_id: str, command: bytes) -> bytes | None:
-        """See `Cluster.ask`; this is the shard of the connection's id."""
+    async def ask(self, operation: str, command: bytes, **receiver: str) -> bytes | None:
+        """Send a command to another node, and return its answer; None if no node receives it.
+
+        Args:
+            operation: the script's: `ask` for the owner of a connection, whose shard this is; `ask_node` for a node.
+            receiver: the arguments of the operation that name it.
+        """
         async with self.replies.expect() as (token, reply):
             receivers = await self.call(
-                "ask", conn_id=conn_id, node=self._node.name, token=token, blob=command
+                operation, node=self._node.name, token=token, blob=command, **receiver
             )
             return None if receivers <= 0 else await asyncio.wait_for(reply, ASK_TIMEOUT_S)
 

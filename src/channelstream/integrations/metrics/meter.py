@@ -37,7 +37,7 @@ OPERATIONS = (
     "update_user", "channels", "users", "states", "collect",
 )  # fmt: skip
 """The calls of an engine that are counted."""
-CLUSTER_OPERATIONS = ("members", "nodes", "ask", "confirm_ownership", "claim")
+CLUSTER_OPERATIONS = ("members", "nodes", "ask", "ask_node", "confirm_ownership", "claim")
 """Those of its cluster."""
 
 T = TypeVar("T")

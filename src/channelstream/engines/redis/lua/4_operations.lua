@@ -477,12 +477,18 @@ function operations.follow(a) return move(a.conn_id, a.from, a.node) end
 -- connection, and removes a shard before that shard unregisters the connection.
 function operations.spread(a) return update_shards(a.conn_id, a.node, a.more, a.less) and 1 or 'gone' end
 
+-- Send a command to a node; return how many nodes have received it.
+function operations.ask_node(a)
+  return call(PUBLISH, key('#n', a.to), 'ask ' .. a.node .. ' ' .. a.token .. ' ' .. ARGV[7])
+end
+
 -- Send a command to the owner of a connection; return how many nodes have received it, or -1 if no node owns the
 -- connection.
 function operations.ask(a)
   local node, ending = unpack(call('HMGET', key('k', a.conn_id), 'dir', 'ending'))
   if not node or ending then return -1 end
-  return call(PUBLISH, key('#n', node), 'ask ' .. a.node .. ' ' .. a.token .. ' ' .. ARGV[7])
+  a.to = node
+  return operations.ask_node(a)
 end
 
 function operations.reply(a) call(PUBLISH, key('#n', a.node), 'reply ' .. a.token .. ' ' .. ARGV[7]) end

@@ -1,0 +1,142 @@
+"""Calls between nodes that are about a node, as those of the admin pages are.
+
+`commands.py` has those about a connection. Code that answers a procedure registers it once, at the start, on every node. A
+caller gets an answer of each living node, its own included, so that one node, several nodes and the workers of a
+machine are the same to it. Nothing waits for a node longer than an engine waits for the answer to a command. A node
+that does not answer, or whose version does not know the procedure, is in the result with the reason.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from msgspec import Struct
+
+from channelstream.core.node_status import NodeStatus
+from channelstream.engines.cluster import Cluster
+from channelstream.errors import ChannelstreamError, Unavailable
+
+ANSWER_BYTES = 1 << 20
+"""Longest answer to a call. A procedure answers less; a longer answer is replaced by a failure."""
+NODES_ASKED = 64
+"""Most nodes that are asked at once; those that were alive most recently."""
+
+Procedure = Callable[[bytes], Awaitable[bytes]]
+
+logger = logging.getLogger(__name__)
+
+
+class RemoteCall(Struct, frozen=True, tag=True):
+    """Call a procedure of a node."""
+
+    procedure: str
+    argument: bytes
+
+
+class RemoteResult(Struct, frozen=True):
+    """The result of a call.
+
+    Attributes:
+        value: what the procedure has returned.
+        failure: why there is no value, in a sentence; empty if there is one.
+    """
+
+    value: bytes = b""
+    failure: str = ""
+
+
+class NodeResult(Struct, frozen=True):
+    """What a node has answered.
+
+    Attributes:
+        node: the node as the engine lists it; None if the log belongs to this process alone.
+        is_here: whether it is the node that has asked.
+        result: its result.
+    """
+
+    node: NodeStatus | None
+    is_here: bool
+    result: RemoteResult
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_result = msgspec.msgpack.Decoder(RemoteResult)
+
+
+class RemoteCalls:
+    """The procedures of this node, and its calls of those of all nodes."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._procedures: dict[str, Procedure] = {}
+
+    def register(self, name: str, procedure: Procedure) -> None:
+        """Answer calls of this name with what the procedure returns."""
+        self._procedures[name] = procedure
+
+    async def execute(self, call: RemoteCall) -> RemoteResult:
+        """Call a procedure of this node. A failure is a part of the result, and never an error."""
+        procedure = self._procedures.get(call.procedure)
+        if procedure is None:
+            return RemoteResult(failure="The version of the node does not know this.")
+        try:
+            value = await procedure(call.argument)
+        except ChannelstreamError as error:
+            return RemoteResult(failure=error.message)
+        except Exception:
+            logger.exception("the procedure %s has failed", call.procedure)
+            return RemoteResult(failure="The node has failed; its log says why.")
+        if len(value) > ANSWER_BYTES:
+            return RemoteResult(failure="The answer of the node is too long.")
+        return RemoteResult(value)
+
+    async def call_all(self, procedure: str, argument: bytes = b"") -> list[NodeResult]:
+        """Call a procedure of every living node at once; the result of this node is the first.
+
+        Raises:
+            Unavailable: the engine is out of reach, so that the nodes are not known.
+        """
+        call = RemoteCall(procedure, argument)
+        nodes = [node for node in await self._cluster.nodes() if node.is_alive]
+        own_id = self._cluster.node_id
+        others = sorted(
+            (node for node in nodes if node.id != own_id), key=lambda node: node.heartbeat_s, reverse=True
+        )[:NODES_ASKED]
+        own = next((node for node in nodes if node.id == own_id), None)
+        results = await asyncio.gather(
+            self.execute(call), *(self._call_node(node.id, call) for node in others)
+        )
+        return [
+            NodeResult(node, number == 0, result)
+            for number, (node, result) in enumerate(zip((own, *others), results, strict=True))
+        ]
+
+    async def call_owner(self, conn_id: str, procedure: str, argument: bytes) -> RemoteResult | None:
+        """Call a procedure of the node that owns a connection; None if no living node does.
+
+        Raises:
+            Unavailable: the engine is out of reach, or the owner does not answer.
+        """
+        return _read(await self._cluster.ask(conn_id, _encode(RemoteCall(procedure, argument))))
+
+    async def _call_node(self, node_id: str, call: RemoteCall) -> RemoteResult:
+        try:
+            result = _read(await self._cluster.ask_node(node_id, _encode(call)))
+        except Unavailable:
+            return RemoteResult(failure="The node does not answer.")
+        return result or RemoteResult(failure="The node is out of reach.")
+
+
+def encode_result(result: RemoteResult) -> bytes:
+    return _encode(result)
+
+
+def _read(data: bytes | None) -> RemoteResult | None:
+    """Return a result; a node of another version may answer what cannot be read."""
+    if data is None:
+        return None
+    try:
+        return _result.decode(data)
+    except msgspec.MsgspecError:
+        return RemoteResult(failure="The answer of the node cannot be read.")

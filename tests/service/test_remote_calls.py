@@ -1,0 +1,67 @@
+"""Calls of the procedures of a node: what a failure is, where there is no other node."""
+
+import asyncio
+
+import pytest
+
+from channelstream.engines.cluster import SingleNode
+from channelstream.errors import NotFound
+from channelstream.service.remote_calls import (
+    ANSWER_BYTES,
+    NodeResult,
+    RemoteCall,
+    RemoteCalls,
+    RemoteResult,
+)
+
+
+async def _reverse(argument: bytes) -> bytes:
+    return argument[::-1]
+
+
+async def _missing(argument: bytes) -> bytes:
+    raise NotFound("There is no such connection.")
+
+
+async def _broken(argument: bytes) -> bytes:
+    raise ZeroDivisionError
+
+
+async def _long(argument: bytes) -> bytes:
+    return bytes(ANSWER_BYTES + 1)
+
+
+@pytest.fixture
+def calls() -> RemoteCalls:
+    calls = RemoteCalls(SingleNode())
+    for procedure in (_reverse, _missing, _broken, _long):
+        calls.register(procedure.__name__, procedure)
+    return calls
+
+
+def test_a_node_without_others_answers_itself(calls: RemoteCalls) -> None:
+    found = asyncio.run(calls.call_all("_reverse", b"abc"))
+    assert found == [NodeResult(None, True, RemoteResult(b"cba"))]
+
+
+@pytest.mark.parametrize(
+    ("name", "failure"),
+    [
+        ("unknown", "The version of the node does not know this."),
+        ("_missing", "There is no such connection."),
+        ("_broken", "The node has failed; its log says why."),
+        ("_long", "The answer of the node is too long."),
+    ],
+)
+def test_a_failure_is_a_part_of_the_result(
+    calls: RemoteCalls, name: str, failure: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And only what nobody expected is logged with its traceback."""
+    assert asyncio.run(calls.execute(RemoteCall(name, b""))) == RemoteResult(failure=failure)
+    assert [record.message for record in caplog.records if record.exc_info] == (
+        ["the procedure _broken has failed"] if name == "_broken" else []
+    )
+
+
+def test_a_connection_without_other_nodes_is_owned_by_none(calls: RemoteCalls) -> None:
+    assert asyncio.run(calls.call_owner("ann", "_reverse", b"abc")) is None
