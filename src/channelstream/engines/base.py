@@ -19,7 +19,7 @@ again:
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from channelstream.core.channel import Channel
 from channelstream.core.entry import Entry
@@ -55,6 +55,13 @@ class Clock(Protocol):
 def moment(clock: Clock) -> Moment:
     """Return the current time of both clocks."""
     return Moment(clock.wall(), clock.steady())
+
+
+class Counts(NamedTuple):
+    """How many channels and users are known."""
+
+    channels: int
+    users: int
 
 
 class EventLog(Protocol):
@@ -203,6 +210,9 @@ class Directory(Protocol):
         Args:
             with_channels: false leaves out their channels, which may lie in any shard.
         """
+
+    async def counts(self) -> Counts:
+        """Return how many channels and users are known, at a cost that does not grow with them."""
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
         """Return users of whom only the state is valid; users that are no longer members are left out.

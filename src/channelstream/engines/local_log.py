@@ -356,6 +356,11 @@ class LocalLog:
         known = self.registry.users
         return list(known.values()) if names is None else [known[name] for name in names if name in known]
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The numbers of known channels and users."""
+        return len(self.registry.channels), len(self.registry.users)
+
     async def free_cut(self) -> None:
         """Free the entries that were cut from logs, in short turns of the event loop."""
         slices = Slices(self._clock.steady)

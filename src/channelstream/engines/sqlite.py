@@ -22,7 +22,7 @@ from channelstream.core.log import Accepted, Replay
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.user import User, UserChange, UserUpdate
-from channelstream.engines.base import OTHER_ENGINE, Clock, Receiver
+from channelstream.engines.base import OTHER_ENGINE, Clock, Counts, Receiver
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
 from channelstream.engines.local_log import Lifetimes, LocalLog
@@ -366,6 +366,9 @@ class SqliteEngine:
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
         return self._log.users(names)
+
+    async def counts(self) -> Counts:
+        return Counts(*self._log.counts)
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
         return self._log.users(list(members))

@@ -20,7 +20,7 @@ from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Position
 from channelstream.core.shedding import Shedding, Work
 from channelstream.core.user import User, UserChange, UserUpdate
-from channelstream.engines.base import Clock, Engine
+from channelstream.engines.base import Clock, Counts, Engine
 from channelstream.engines.members import Member
 from channelstream.errors import CannotHandOver, CloseCode, Unavailable
 from channelstream.service.cluster_calls import ClusterCalls
@@ -360,6 +360,10 @@ class Node:
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
         """Return the known users among these; None means all (`Directory.users`)."""
         return await self._engine.users(names, with_channels)
+
+    async def counts(self) -> Counts:
+        """Return how many channels and users are known (`Directory.counts`)."""
+        return await self._engine.counts()
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
         """Return users of whom only the state is valid, by a channel of each (`Directory.states`)."""

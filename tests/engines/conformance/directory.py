@@ -340,6 +340,17 @@ def test_the_states_of_members_are_found_by_their_channels(lab: Lab) -> None:
     assert lab.run(lab.engine.states({})) == []
 
 
+def test_what_is_known_is_counted(lab: Lab) -> None:
+    """Idle users and empty channels as well, until they are forgotten."""
+    assert lab.run(lab.engine.counts()) == (0, 0)
+    lab.connect("ann", "a", "b", "c")
+    lab.disconnect(lab.connect("bob", "c", "d"), "c", "d")
+    assert lab.run(lab.engine.counts()) == (4, 2)
+    lab.collect(after_s=3000.0)
+    lab.collect(after_s=3000.0)
+    assert lab.run(lab.engine.counts()) == (3, 1)
+
+
 # -- ageing
 
 

@@ -20,7 +20,7 @@ from channelstream.core.log import Accepted, Replay
 from channelstream.core.position import Position
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import User, UserChange, UserUpdate
-from channelstream.engines.base import OTHER_ENGINE, Clock, Receiver
+from channelstream.engines.base import OTHER_ENGINE, Clock, Counts, Receiver
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.redis import codec, moving
@@ -243,6 +243,10 @@ class RedisEngine:
     async def _channels_of(self, shard: Shard, user: str, listed: Sequence[bytes] | None) -> Iterable[bytes]:
         """Return a user's channels in a shard: the listed ones, or a scan where they were too many for the answer."""
         return await shard.client.fields("uc", user) if listed is None else listed
+
+    async def counts(self) -> Counts:
+        each = await gather_all(shard.client.counts() for shard in self._shards)
+        return Counts(*map(sum, zip(*each, strict=True)))
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
         parts: dict[Shard, list[str]] = {}

@@ -293,6 +293,16 @@ class ShardClient:
             except (ResponseError, Unavailable) as error:
                 logger.debug("%s: the move has not ended: %s", self._state.label, error)
 
+    async def counts(self) -> tuple[int, int]:
+        """Return how many channels and users of this shard are known."""
+
+        async def count() -> tuple[int, int]:
+            link, prefix = self.linked(), self._address.prefix
+            channels, users = [await self.command_on(link, "SCARD", f"{prefix}known:{kind}") for kind in "cu"]
+            return channels, users
+
+        return await self.outlast_move(count)
+
     async def names(self, kind: str) -> list[str]:
         """Return all channels (c) or users (u) of this shard, sorted."""
         key = f"{self._address.prefix}known:{kind}"
