@@ -122,6 +122,10 @@ class Wavering:
             method = self._failing(method)
         return self._counted(self._later(method, self._line if name in WRITES else None))
 
+    def replay_at_once(self, *args: Any) -> Any:
+        """Answer only where no call takes turns: a stream that reads later meets the races."""
+        return self._engine.replay_at_once(*args) if self._chance is None else None
+
     def _failing(self, method: Callable[..., Any]) -> Callable[..., Any]:
         async def call(*args: Any, **more: Any) -> Any:
             if self._fails and self._chance is not None and self._chance.random() < 0.05:

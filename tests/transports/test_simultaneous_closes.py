@@ -59,7 +59,11 @@ async def crowd(is_live: bool = True) -> tuple[Node, list[Socket]]:
         assert connection is not None
         line = Socket(65_536, pauses_late=False)
         line.protocol = stream = WebSocketStream(shared, line, connection, deflate=False)
-        stream.open("")
+        if not is_live:  # Without a message that it has missed, it would be live at once.
+            await node.publish(
+                [Message(uuid=f"m{number}", channel="a", user="x", payload=b"1", timestamp="t")]
+            )
+        stream.open("" if is_live else None)
         lines.append(line)
     while is_live and any(each.state is not ConnectionState.LIVE for each in node.hub.connections.values()):
         await asyncio.sleep(0)

@@ -115,6 +115,9 @@ class EventLog(Protocol):
             limit: about how many entries to return at most; the caller continues from `read_to`.
         """
 
+    def replay_at_once(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay | None:
+        """Read as `replay` does, without a wait; None if that takes a call of another process, or many logs are read."""
+
     async def catch_up(self, shards: Iterable[int]) -> None:
         """Return when the receiver was delivered every event that these shards have accepted up to this call."""
 

@@ -24,7 +24,7 @@ from channelstream.engines.cluster import SingleNode
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.errors import CannotHandOver
-from channelstream.slices import Slices, to_its_end, turn_for
+from channelstream.slices import MANY, Slices, to_its_end, turn_for
 
 if TYPE_CHECKING:
     from channelstream.engines.moved_state import IncomingState, OutgoingState
@@ -91,6 +91,9 @@ class MemoryEngine:
         found = self._log.replay(user, from_offsets, limit)
         await turn_for(len(found.entries))
         return found
+
+    def replay_at_once(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay | None:
+        return self._log.replay(user, from_offsets, limit) if len(from_offsets) < MANY else None
 
     async def catch_up(self, shards: Iterable[int]) -> None:
         """Do nothing: an event is delivered when it is accepted."""

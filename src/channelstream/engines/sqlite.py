@@ -40,7 +40,7 @@ from channelstream.engines.sqlite_writes import writes_of
 from channelstream.engines.undo import undo_channels
 from channelstream.engines.unwritten import Unwritten
 from channelstream.errors import CannotHandOver, ConfigError, Unavailable
-from channelstream.slices import Slices, turn_for
+from channelstream.slices import MANY, Slices, turn_for
 
 IDLE_GRACE_S = 600.0
 """How long nothing is forgotten after a start, in seconds: clients need time to come back."""
@@ -312,6 +312,9 @@ class SqliteEngine:
         found = self._log.replay(user, from_offsets, limit)
         await turn_for(len(found.entries))
         return found
+
+    def replay_at_once(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay | None:
+        return self._log.replay(user, from_offsets, limit) if len(from_offsets) < MANY else None
 
     async def catch_up(self, shards: Iterable[int]) -> None:
         """Do nothing: an event is delivered as soon as its offset is committed."""

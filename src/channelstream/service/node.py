@@ -349,6 +349,10 @@ class Node:
         """Read the events after given offsets (`EventLog.replay`)."""
         return await self._engine.replay(user, from_offsets, limit)
 
+    def replay_at_once(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay | None:
+        """Read as `replay` does, without a wait; None if that is not possible (`EventLog.replay_at_once`)."""
+        return self._engine.replay_at_once(user, from_offsets, limit)
+
     async def catch_up(self, shards: Iterable[int]) -> None:
         """Return when this node was delivered every event that these shards have accepted up to this call."""
         await self._engine.catch_up(shards)

@@ -19,6 +19,7 @@ from channelstream.core.position import Offsets, Position, min_offsets
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.http.eager import run_eagerly
 from channelstream.service import Node, Service
+from channelstream.transports.at_once import first_bytes
 from channelstream.transports.catch_up import CatchUp
 from channelstream.transports.client_commands import carry_out
 from channelstream.transports.resuming import Resumption
@@ -98,6 +99,24 @@ class Attachment:
         """Whether the transport is full."""
         return self._paused
 
+    def open(self, since: str | None, head: bytes = b"") -> None:
+        """Attach as `start` does, and go live at once if the client misses nothing (`at_once.py`).
+
+        Args:
+            since: as in `start`.
+            head: what the transport writes before everything else. All that is written at once is one write.
+        """
+        self._attach_stream()
+        head += self.session.opened(self.connection.id)
+        first = first_bytes(self, self.session, since)
+        if first is None:
+            self._catch_up(since, head)
+            return
+        self._is_settled = True
+        self.node.hub.go_live(self.connection, ())
+        if data := head + first:
+            self.stream.write_first(data)
+
     def start(self, since: str | None) -> None:
         """Attach: close the older stream of the connection, catch up, then go live.
 
@@ -105,17 +124,24 @@ class Attachment:
             since: the position the client asks to resume from; empty if the client has none yet, None if the
                 client is of an older generation and cannot resume.
         """
+        self._attach_stream()
+        self._catch_up(since, self.session.opened(self.connection.id))
+
+    def _catch_up(self, since: str | None, first: bytes) -> None:
+        buffer = self.connection.batch = BufferBatch(BUFFERED_ENTRIES)
+        if first:
+            self.stream.write_first(first)
+        self._run(self._attach(buffer, since))
+
+    def _attach_stream(self) -> None:
+        """Attach to the connection; the caller lets no event arrive until it has given it another batch."""
         older = self.connection.stream
-        buffer = BufferBatch(BUFFERED_ENTRIES)
-        self.node.hub.attach(self.connection, self.stream, buffer)
+        self.node.hub.attach(self.connection, self.stream, DISCARD)
         self.node.attached(self.connection)
         # Close the older stream only now: a stream that is closed while it is current detaches the
         # connection.
         if older is not None:
             older.close(CloseCode.REPLACED, "replaced by a newer stream of this connection")
-        if greeting := self.session.opened(self.connection.id):
-            self.stream.write_first(greeting)
-        self._run(self._attach(buffer, since))
 
     def suspend(self) -> None:
         """Write nothing more; `connection.delivered` is valid afterwards, and `proceed` continues from it."""

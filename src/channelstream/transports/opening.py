@@ -70,13 +70,15 @@ class SocketOpener:
     ) -> None:
         transport, rest = http.release()
         deflate = negotiate(handshake.offers) if self._compresses(entrance) else None
-        transport.write(handshake.response(deflate))
+        answer = handshake.response(deflate)
         framing = Framing.WEBSOCKET if deflate is None else Framing.DEFLATE
         request = OpeningRequest(head.path, read_query(head.query), framing)
-        opening = _Opening(self._streams, entrance, transport, request, rest)
+        opening = _Opening(self._streams, entrance, transport, request, answer, rest)
         try:
             connection = entrance.connection(request)
             if connection is None:
+                transport.write(answer)
+                opening = opening._replace(answer=b"")
                 transport.pause_reading()
                 self._streams.run(opening.fetch(), has_socket=True)
             else:
@@ -157,10 +159,10 @@ class SocketOpener:
         Args:
             rest: bytes that the client has sent after its request.
         """
-        transport.write(SSE_HEAD + lines(self._streams.policy.cors(head.headers)) + b"\r\n")
+        answer = SSE_HEAD + lines(self._streams.policy.cors(head.headers)) + b"\r\n"
         stream = SSEStream(self._streams, transport, connection)
         transport.set_protocol(stream)
-        stream.open(since)
+        stream.open(since, answer)
         if rest:
             stream.data_received(rest)
 
@@ -207,6 +209,7 @@ class _Opening(NamedTuple):
     """A WebSocket between its handshake and its stream.
 
     Attributes:
+        answer: that to its handshake; empty if it is written.
         rest: bytes that the client has sent after its handshake.
     """
 
@@ -214,6 +217,7 @@ class _Opening(NamedTuple):
     entrance: Entrance
     transport: asyncio.Transport
     request: OpeningRequest
+    answer: bytes
     rest: bytes
 
     async def fetch(self) -> None:
@@ -232,7 +236,7 @@ class _Opening(NamedTuple):
         deflate = self.request.framing is Framing.DEFLATE
         stream = WebSocketStream(self.streams, self.transport, connection, deflate)
         self.transport.set_protocol(stream)
-        stream.open(self.request.query.get("since"))
+        stream.open(self.request.query.get("since"), self.answer)
         if self.rest:
             stream.data_received(self.rest)
 
@@ -246,7 +250,7 @@ class _Opening(NamedTuple):
         """Close the socket after its handshake, as the protocol says the close code of the error."""
         transport = self.transport
         session = self.streams.protocols.session_of(self.entrance.protocol, self.request.framing)
-        transport.write(session.closing(error.refusal_code, error.message))
+        transport.write(self.answer + session.closing(error.refusal_code, error.message))
         close_transport(transport)
         if transport.get_write_buffer_size() or is_tls(transport):
             # This socket is in no count of open ones any more, so it must not wait for a client that reads nothing.

@@ -44,7 +44,7 @@ class Resumption:
         head, shards = await _head(attached)
         if not attached.is_current:
             return None
-        starts = _resume_from(connection, since, head, shards)
+        starts = resume_from(connection, since, head, shards)
         replay = await node.replay(connection.user, starts, limit=0)
         if not attached.is_current:
             return None
@@ -77,7 +77,7 @@ def _shards(connection: Connection) -> set[int]:
     return {shard_in(connection, name) for name in (PRIVATE, *joined(connection))}
 
 
-def _resume_from(connection: Connection, since: str, head: Position, shards: set[int]) -> dict[str, int]:
+def resume_from(connection: Connection, since: str, head: Position, shards: set[int]) -> dict[str, int]:
     """Return the offset after which each channel is read for a resuming client; -1 if that is unknown.
 
     It is unknown if `since` has no offset of this log for the channel's shard, or if the channel's `ReadRange`

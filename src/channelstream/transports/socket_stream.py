@@ -49,9 +49,15 @@ class SocketStream(asyncio.Protocol, ABC):
         self._paused = self._closing = False
         self._close_timer: asyncio.TimerHandle | None = None
 
-    def open(self, since: str | None) -> None:
+    def open(self, since: str | None, head: bytes = b"") -> None:
+        """Attach to the connection.
+
+        Args:
+            since: the position in the request, as in `Attachment.start`.
+            head: the head of the answer.
+        """
         self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
-        self._attachment.start(since)
+        self._attachment.open(since, head)
 
     @property
     def format(self) -> Format:

@@ -18,6 +18,7 @@ from channelstream.core.events import (
 from channelstream.core.log import PRIVATE, Accepted
 from channelstream.core.position import Position, max_offsets
 from channelstream.core.registry import RegistryLimits
+from channelstream.slices import MANY
 
 # -- publishing
 
@@ -124,6 +125,17 @@ def test_a_replay_returns_what_followed_across_channels_in_order(lab: Lab) -> No
     assert lab.in_order(entry.event for entry in replay.entries) == lab.in_order(wanted)
     assert (replay.lost, lab.read_whole(replay)) == (frozenset(), True)
     assert uuids(lab.replay("ann", a=numbers["a1"])) == ["a2"]
+
+
+def test_a_read_at_once_is_that_of_a_replay(lab: Lab) -> None:
+    """An engine that has to ask another process has none; it has none of very many logs either."""
+    lab.connect("ann", "a")
+    lab.publish(message("a1"), private("p1", "ann"))
+    starts = {"a": lab.head("a") - 1, PRIVATE: lab.head("ann") - 1, "unknown": 0}
+    read = lab.engine.replay_at_once("ann", starts, 9)
+    assert read is None or read == lab.run(lab.engine.replay("ann", starts, 9))
+    assert (read is not None) == lab.engine.cluster.is_single
+    assert lab.engine.replay_at_once("ann", {f"c{number}": 0 for number in range(MANY)}, 9) is None
 
 
 def test_a_replay_from_the_head_is_empty_and_loses_nothing(lab: Lab) -> None:
