@@ -5,21 +5,28 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from tests.engines.conformance import MovedClock, Setup
+from tests.engines.test_memory import memory_engine
 
 from channelstream.admin import panel as panels
 from channelstream.admin.panel import WATCHERS, Panel
 from channelstream.admin.sampler import Sampler
 from channelstream.apps.app import App
+from channelstream.core.hub import Hub
 from channelstream.errors import Unavailable
-from channelstream.service import Node, Service
+from channelstream.service import Node, NodeLimits, Service
 from channelstream.transports.streams import Streams
 from channelstream.watchdog import Watchdog
+from channelstream.wire.protocols import PROTOCOLS
 
 
-def watched_panel() -> tuple[Panel, Sampler]:
-    clock = SimpleNamespace(steady=lambda: 1.0, wall=lambda: 1.0)
-    hub: Any = SimpleNamespace(deliveries=7, connections={}, users={}, channels={})
-    node = cast(Node, SimpleNamespace(clock=clock, hub=hub, new_id=str, published=3, stalls=0))
+async def watched_panel() -> tuple[Panel, Sampler]:
+    clock = MovedClock()
+    node = Node(
+        memory_engine(Setup(clock)), Hub(PROTOCOLS.formats, lambda: None), clock, lambda: "id", NodeLimits()
+    )
+    await node.start()
+    node.hub.deliveries = 7
     sampler = Sampler(node, Watchdog(0.1))
     return Panel(Service(App(), node), cast(Streams, SimpleNamespace(open=2)), sampler), sampler
 
@@ -28,7 +35,7 @@ def test_watchers_are_bounded() -> None:
     """At the bound one more is refused; when one has gone there is room again."""
 
     async def main() -> None:
-        panel, _ = watched_panel()
+        panel, _ = await watched_panel()
         watching: list[Any] = [panel.watch() for _ in range(WATCHERS)]
         for each in watching:
             assert (await anext(each))["figures"]["deliveries"] == 7
@@ -44,7 +51,7 @@ def test_watchers_that_have_not_begun_count() -> None:
     """Many concurrent requests are bounded too; one that leaves before it has begun makes room."""
 
     async def main() -> None:
-        panel, _ = watched_panel()
+        panel, _ = await watched_panel()
         watching = [panel.watch() for _ in range(WATCHERS)]
         with pytest.raises(Unavailable):
             panel.watch()
@@ -60,7 +67,7 @@ def test_a_watcher_sees_each_sample_once(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(panels, "WATCHED_S", 0.003)
 
     async def main() -> list[int]:
-        panel, sampler = watched_panel()
+        panel, sampler = await watched_panel()
         sampler.take(0.0)
         sampler.take(0.0)
         counts = []
@@ -76,7 +83,7 @@ def test_a_stopped_server_has_no_watchers() -> None:
     """Watchers get the end at once, and no new one is accepted."""
 
     async def main() -> None:
-        panel, sampler = watched_panel()
+        panel, sampler = await watched_panel()
         watching = panel.watch()
         await anext(watching)
         await sampler.stop()

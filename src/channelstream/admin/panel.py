@@ -10,6 +10,7 @@ import msgspec
 from channelstream.admin import details
 from channelstream.admin.document import Document
 from channelstream.admin.listing import PageRequest
+from channelstream.admin.overview import Overview
 from channelstream.admin.sampler import SAMPLE_S, Sampler
 from channelstream.admin.shown import ending_row
 from channelstream.admin.tables import Tables
@@ -63,12 +64,12 @@ class _Watcher:
 
 
 class Panel:
-    """The admin's view of an application on a running node; the figures of a watching page are those of the node."""
+    """The admin's view of an application on a running node; the figures of a watching page are those of the service."""
 
     def __init__(self, service: Service, streams: Streams, sampler: Sampler) -> None:
         self._document = Document(service, streams, sampler.loop)
+        self._overview = Overview(service.node, streams, sampler.loop)
         self._service = service
-        self._streams = streams
         self._sampler = sampler
         self._tables = Tables(service)
         self._watchers: WeakSet[_Watcher] = WeakSet()
@@ -122,7 +123,7 @@ class Panel:
             known = 0
             for _ in range(int(WATCHED_S / FIGURES_S)):
                 new, known = self._sampler.since(known), self._sampler.count
-                yield {"every_s": SAMPLE_S, "samples": new, "figures": self._figures()}
+                yield {"every_s": SAMPLE_S, "samples": new, **await self._overview.read()}
                 if await self._has_stopped():
                     return
         finally:
@@ -134,17 +135,3 @@ class Panel:
         except TimeoutError:
             return False
         return True
-
-    def _figures(self) -> dict[str, Any]:
-        node = self._service.node
-        hub = node.hub
-        return {
-            "connections": len(hub.connections),
-            "streams": self._streams.open,
-            "users": len(hub.users),
-            "channels": len(hub.channels),
-            "published": node.published,
-            "deliveries": hub.deliveries,
-            "uptime": self._document.uptime(),
-            **self._sampler.loop.figures(),
-        }

@@ -41,6 +41,14 @@ export function bytes(count) {
   return `${number(Number((count / 1024 ** step).toPrecision(3)))} ${units[step - 1]}`;
 }
 
+/** A time in whole seconds as days, hours, minutes and seconds, of which the first two that count are named. */
+export function duration(seconds) {
+  const parts = [[Math.floor(seconds / 86400), "d"], [Math.floor(seconds / 3600) % 24, "h"], [Math.floor(seconds / 60) % 60, "min"], [seconds % 60, "s"]];
+  const first = parts.findIndex(([count]) => count);
+  const named = first < 0 ? parts.slice(-1) : parts.slice(first, first + 2);
+  return named.map(([count, unit]) => `${count} ${unit}`).join(" ");
+}
+
 /** Show an error, or hide it if the text is empty. */
 export function fault(text) {
   byId("fault").textContent = text;

@@ -1,7 +1,7 @@
-/** The overview: live figures, charts of the last hour, and streams and connections that ended recently. */
+/** The overview: live figures of the service and of each node, charts of the last hour, and streams and connections that ended recently. */
 
 import { Chart } from "./chart.js";
-import { byId, bytes, cell, element, fill, link, number, time } from "./dom.js";
+import { byId, bytes, cell, duration, element, fault, fill, link, number, time } from "./dom.js";
 import { read, watch } from "./server.js";
 
 const KEPT = 720;
@@ -20,13 +20,31 @@ const CHARTS = [
 let samples = [];
 
 function showFigures(event, first) {
-  for (const name of FIGURES) byId(name).textContent = number(event.figures[name]);
-  byId("uptime").textContent = event.figures.uptime;
+  for (const name of FIGURES) byId(name).textContent = event.figures[name] === null ? "unknown" : number(event.figures[name]);
+  byId("uptime").textContent = duration(event.figures.uptime_s);
+  fault(event.failure && `The other nodes are unknown, so these figures are those of one node. ${event.failure}`);
+  showNodes(event.nodes);
   if (!first && !event.samples.length) return;
   samples = (first ? event.samples : [...samples, ...event.samples]).slice(-KEPT);
   for (const [index, chart] of CHARTS) chart.show(samples.map((sample) => [sample[0], sample[index]]));
   showEndings();
   showTurns();
+}
+
+/** Where there can be other nodes, show each of them, and which one answers. */
+function showNodes(nodes) {
+  const here = nodes.find(({ is_here: isHere }) => isHere);
+  byId("nodes-panel").hidden = !here.id;
+  if (!here.id) return;
+  byId("answered").textContent = `; answered by ${here.label}`;
+  fill("nodes", nodes.map(nodeRow));
+}
+
+function nodeRow({ id, label, is_here: isHere, failure, figures }) {
+  const state = failure || (isHere ? "answers this page" : "serves");
+  const { uptime_s: up, connections, streams, users, published, deliveries, slow_turns: slow } = figures ?? {};
+  const counts = [connections, streams, users, published, deliveries, slow].map((count) => cell("number", count === undefined ? "–" : number(count)));
+  return element("tr", { key: id }, cell("nowrap", label), cell("", state), cell("nowrap", up === undefined ? "–" : duration(up)), ...counts);
 }
 
 async function showEndings() {

@@ -1,0 +1,145 @@
+"""The figures of the whole service: each node answers with its own, and the node of the page adds them up."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from channelstream import __version__
+from channelstream.admin.sampler import Loop
+from channelstream.errors import Unavailable
+from channelstream.service import Node
+from channelstream.service.remote_calls import NodeResult, RemoteCall
+from channelstream.transports.streams import Streams
+
+PROCEDURE = "figures"
+AGE_S = 0.9
+"""How old the figures may be that a page gets: all pages that watch share one call of the nodes in this time."""
+
+
+class Figures(Struct, frozen=True):
+    """The figures of one node.
+
+    Attributes:
+        users: users with a connection at this node.
+        channels: channels with a connection at this node.
+        published, deliveries: messages accepted and events delivered since its start.
+        uptime_s: seconds since its start.
+        longest_turn_ms: of its event loop since its start.
+    """
+
+    version: str
+    uptime_s: int
+    connections: int
+    streams: int
+    users: int
+    channels: int
+    published: int
+    deliveries: int
+    slow_turns: int
+    longest_turn_ms: float
+    pauses: int
+
+
+SUMS = ("connections", "streams", "published", "deliveries", "slow_turns", "pauses")
+"""The figures of the service that are the sums of those of its nodes."""
+
+_decode = msgspec.msgpack.Decoder(Figures).decode
+
+
+class Overview:
+    """Reads the figures of all nodes, and answers the calls of the other nodes."""
+
+    def __init__(self, node: Node, streams: Streams, loop: Loop) -> None:
+        self._node = node
+        self._streams = streams
+        self._loop = loop
+        self._started_s = node.clock.steady()
+        self._lock = asyncio.Lock()
+        self._latest: dict[str, Any] = {}
+        self._read_s = float("-inf")
+        node.remote_calls.register(PROCEDURE, self._answer)
+
+    @property
+    def uptime_s(self) -> int:
+        """Whole seconds since the start of this node."""
+        return int(self._node.clock.steady() - self._started_s)
+
+    async def read(self) -> dict[str, Any]:
+        """Return the figures of the service, and those of each node, at most `AGE_S` old.
+
+        While the engine is out of reach the other nodes are not known: then they are those of this node, with the reason.
+        """
+        async with self._lock:
+            if self._node.clock.steady() - self._read_s >= AGE_S:
+                self._latest = await self._read()
+                self._read_s = self._node.clock.steady()
+            return self._latest
+
+    async def _read(self) -> dict[str, Any]:
+        calls, known, failure = self._node.remote_calls, None, ""
+        try:
+            known = await self._node.counts()
+            results = await calls.call_all(PROCEDURE)
+        except Unavailable as error:
+            failure = error.message
+            results = [NodeResult(None, True, await calls.execute(RemoteCall(PROCEDURE, b"")))]
+        nodes = [_row(each) for each in results]
+        return {
+            "figures": {
+                **_sum(row["figures"] for row in nodes if row["figures"]),
+                "users": known and known.users,
+                "channels": known and known.channels,
+            },
+            "nodes": nodes,
+            "failure": failure,
+        }
+
+    async def _answer(self, argument: bytes) -> bytes:
+        return msgspec.msgpack.encode(self._figures())
+
+    def _figures(self) -> Figures:
+        hub, loop = self._node.hub, self._loop.figures()
+        return Figures(
+            version=__version__,
+            uptime_s=self.uptime_s,
+            connections=len(hub.connections),
+            streams=self._streams.open,
+            users=len(hub.users),
+            channels=len(hub.channels),
+            published=self._node.published,
+            deliveries=hub.deliveries,
+            slow_turns=loop["slow_turns"],
+            longest_turn_ms=loop["longest_turn_ms"],
+            pauses=loop["pauses"],
+        )
+
+
+def _row(each: NodeResult) -> dict[str, Any]:
+    """Describe a node: its figures, or why there are none."""
+    failure, figures = each.result.failure, None
+    if not failure:
+        try:
+            figures = asdict(_decode(each.result.value))
+        except msgspec.MsgspecError:
+            failure = "The version of the node has other figures."
+    return {
+        "id": each.node.id if each.node else "",
+        "label": each.node.label if each.node else "",
+        "is_here": each.is_here,
+        "failure": failure,
+        "figures": figures,
+    }
+
+
+def _sum(each: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return the sums, the longest turn, and the longest time that a node is up."""
+    figures = list(each)
+    return {
+        **{name: sum(one[name] for one in figures) for name in SUMS},
+        "longest_turn_ms": max((one["longest_turn_ms"] for one in figures), default=0.0),
+        "uptime_s": max((one["uptime_s"] for one in figures), default=0),
+    }

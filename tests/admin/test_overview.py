@@ -1,0 +1,59 @@
+"""The figures of a service of several nodes, on real ones: any node gives the sums, and the figures of each."""
+
+import json
+from itertools import product
+from typing import Any
+
+import pytest
+from tests.http_client import http
+from tests.waiting import PATIENCE_S, eventually
+
+from channelstream.admin.overview import SUMS
+
+pytestmark = pytest.mark.nodes(3)
+
+
+def watched(node: Any) -> dict[str, Any]:
+    """Return what a page of this node is sent first."""
+    stream = http.stream(
+        "GET", f"{node.url}/admin/live", auth=("admin", node.admin_secret), timeout=PATIENCE_S
+    )
+    with stream as answer:
+        lines = (line for line in answer.iter_lines() if line.startswith("data: "))
+        event: dict[str, Any] = json.loads(next(lines).removeprefix("data: "))
+    return event
+
+
+def test_each_node_shows_the_sums_of_all(server: Any) -> None:
+    """Whichever node answers, a user of two nodes is one user, and each node is listed with its own figures."""
+    for node in server.nodes:
+        node.connect("overview-ann", "overview-a")
+    event: dict[str, Any] = {}
+
+    def has_all() -> bool:
+        event.update(watched(server.any))
+        nodes = [each["figures"] for each in event["nodes"] if each["figures"]]
+        counted = [each for each in nodes if each["connections"] >= 1 and each["users"] >= 1]
+        return len(counted) == len(server.nodes)
+
+    eventually(has_all, "a node is missing")
+    rows = [row["figures"] for row in event["nodes"]]
+    assert [row["failure"] for row in event["nodes"]] == [""] * len(rows)
+    assert [row["is_here"] for row in event["nodes"]] == [True] + [False] * (len(rows) - 1)
+    assert {name: event["figures"][name] for name in SUMS} == {
+        name: sum(row[name] for row in rows) for name in SUMS
+    }
+    assert event["failure"] == ""
+
+
+def test_users_and_channels_are_those_of_the_tables(server: Any) -> None:
+    """Their numbers are the totals that the tables show, at each node."""
+    server.connect("overview-bob", "overview-b", "overview-c")
+    auth = ("admin", server.admin_secret)
+    for node, name in product(server.nodes, ("users", "channels")):
+
+        def is_total(node: Any = node, name: str = name) -> bool:
+            table = http.get(f"{node.url}/admin/data/{name}", auth=auth).json()
+            return bool(watched(node)["figures"][name] == table["total"] > 0)
+
+        eventually(is_total, f"{name} differ")
