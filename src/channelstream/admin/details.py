@@ -91,9 +91,14 @@ async def user(service: Service, name: str) -> dict[str, Any] | None:
         "channels": len(found.channels),
         "listed_channels": sorted(map(name_of, islice(found.channels, LISTED))),
         "connections": found.connections,
-        "listed_connections": connection_rows(islice(service.connections_of(name), LISTED)),
+        "listed_connections": connections_of(service, name),
         "private_log": len(found.log.entries),
     }
+
+
+def connections_of(service: Service, name: str) -> list[dict[str, Any]]:
+    """Describe the connections of a user at this node."""
+    return connection_rows(islice(service.connections_of(name), LISTED))
 
 
 async def connection(service: Service, conn_id: str) -> dict[str, Any] | None:

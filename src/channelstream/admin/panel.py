@@ -9,6 +9,7 @@ import msgspec
 
 from channelstream.admin import details
 from channelstream.admin.document import Document
+from channelstream.admin.elsewhere import Elsewhere
 from channelstream.admin.listing import PageRequest
 from channelstream.admin.overview import Overview
 from channelstream.admin.sampler import SAMPLE_S, Sampler
@@ -36,18 +37,18 @@ class Detail(NamedTuple):
     """A kind of things that have a page each.
 
     Attributes:
-        describe: returns what the page shows, or None if there is no such thing.
+        describe: returns what the page shows, or None if there is no such thing at any node.
         table: the table that lists them.
     """
 
-    describe: Callable[[Service, str], Awaitable[dict[str, Any] | None]]
+    describe: Callable[[Service, Elsewhere, str], Awaitable[dict[str, Any] | None]]
     table: str
 
 
 DETAILS = {
-    "channel": Detail(details.channel, "channels"),
-    "user": Detail(details.user, "users"),
-    "connection": Detail(details.connection, "connections"),
+    "channel": Detail(lambda service, _, name: details.channel(service, name), "channels"),
+    "user": Detail(lambda _, elsewhere, name: elsewhere.user(name), "users"),
+    "connection": Detail(lambda _, elsewhere, name: elsewhere.connection(name), "connections"),
 }
 ACTIONS: dict[str, Callable[[Call], Awaitable[Any]]] = {
     "disconnect": connections.disconnect,
@@ -69,6 +70,7 @@ class Panel:
     def __init__(self, service: Service, streams: Streams, sampler: Sampler) -> None:
         self._document = Document(service, streams, sampler.loop)
         self._overview = Overview(service.node, streams, sampler.loop)
+        self._elsewhere = Elsewhere(service)
         self._service = service
         self._sampler = sampler
         self._tables = Tables(service)
@@ -85,7 +87,7 @@ class Panel:
 
     async def detail(self, kind: str, name: str) -> dict[str, Any] | None:
         """Describe a channel, user or connection. Return None if the name is unknown."""
-        return await DETAILS[kind].describe(self._service, name)
+        return await DETAILS[kind].describe(self._service, self._elsewhere, name)
 
     def endings(self) -> list[dict[str, Any]]:
         """Return how streams and connections ended recently, newest first."""

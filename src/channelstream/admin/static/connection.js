@@ -22,6 +22,7 @@ function factsOf(connection) {
   return [
     ["User", link("user", connection.user)],
     ["State", connection.state],
+    ...(connection.node ? [["Node", connection.node]] : []),
     ["Transport", connection.transport || "none yet"],
     ["Protocol", connection.protocol],
     ["Position", element("code", {}, connection.position)],

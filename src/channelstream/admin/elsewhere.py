@@ -1,0 +1,81 @@
+"""Details of what any node may have: a connection, and the connections of a user.
+
+A node describes what it has itself; the node of the page asks all of them. So a page shows the same, whichever node
+answers it.
+"""
+
+from typing import Any
+
+import msgspec
+
+from channelstream.admin import details
+from channelstream.core.node_status import NodeStatus
+from channelstream.service import Service
+from channelstream.service.remote_calls import NodeResult
+
+CONNECTION = "connection"
+CONNECTIONS_OF_USER = "connections of a user"
+
+
+class Elsewhere:
+    """Details from all nodes, and the answers of this node to the others."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._calls = service.node.remote_calls
+        self._calls.register(CONNECTION, self._describe)
+        self._calls.register(CONNECTIONS_OF_USER, self._list)
+
+    async def connection(self, conn_id: str) -> dict[str, Any] | None:
+        """Describe a connection of any node, or how it has ended; None if no node knows it.
+
+        Raises:
+            Unavailable: the engine is out of reach, and this node has no such connection.
+        """
+        here = await details.connection(self._service, conn_id)
+        if _is_open(here) or self._service.node.is_single:
+            return here
+        found = [(each.node, answer) for each, answer in await self._ask_all(CONNECTION, conn_id) if answer]
+        opened = next(((node, answer) for node, answer in found if _is_open(answer)), None)
+        if opened is not None:
+            node, answer = opened
+            return {**answer, "node": _label(node)}
+        endings = sorted(
+            (each for _, answer in found for each in answer["endings"]), key=_moment, reverse=True
+        )
+        return {**found[0][1], "endings": endings[: details.ENDINGS]} if found else None
+
+    async def user(self, name: str) -> dict[str, Any] | None:
+        """Describe a user, with the connections at all nodes; None if it is unknown.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+        found = await details.user(self._service, name)
+        if found is None or self._service.node.is_single:
+            return found
+        rows = [row for _, answer in await self._ask_all(CONNECTIONS_OF_USER, name) for row in answer or ()]
+        return {**found, "listed_connections": rows[: details.LISTED]}
+
+    async def _ask_all(self, procedure: str, name: str) -> list[tuple[NodeResult, Any]]:
+        """Return the answers of the nodes that have one."""
+        results = await self._calls.call_all(procedure, name.encode())
+        return [(each, msgspec.json.decode(each.result.value)) for each in results if each.result.value]
+
+    async def _describe(self, argument: bytes) -> bytes:
+        return msgspec.json.encode(await details.connection(self._service, argument.decode()))
+
+    async def _list(self, argument: bytes) -> bytes:
+        return msgspec.json.encode(details.connections_of(self._service, argument.decode()))
+
+
+def _is_open(found: dict[str, Any] | None) -> bool:
+    return found is not None and found["state"] != "closed"
+
+
+def _label(node: NodeStatus | None) -> str:
+    return "" if node is None else node.label
+
+
+def _moment(ending: dict[str, Any]) -> str:
+    return str(ending["at"])

@@ -1,0 +1,52 @@
+"""What any node has, every node shows: real nodes on one Redis."""
+
+from typing import Any
+
+import pytest
+from tests.http_client import http
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.nodes(3)
+
+
+@pytest.fixture(autouse=True)
+def all_are_listed(server: Any) -> None:
+    """Each node is listed, and so asked, from its first heartbeat on."""
+    url, auth = f"{server.any.url}/admin/data/nodes", ("admin", server.admin_secret)
+    eventually(lambda: http.get(url, auth=auth).json()["total"] == len(server.nodes), "a node is missing")
+
+
+def described(node: Any, kind: str, name: str) -> Any:
+    return http.get(
+        f"{node.url}/admin/data/{kind}", params={"name": name}, auth=("admin", node.admin_secret)
+    ).json()
+
+
+def test_a_connection_is_shown_at_every_node(server: Any) -> None:
+    """With the node that it is at; it can be disconnected from any, and how it ended is shown at each."""
+    home, *others = server.nodes
+    conn_id = home.connect("elsewhere-ann", "elsewhere-a")
+    labels = {described(node, "connection", conn_id)["node"] for node in others}
+    assert len(labels) == 1
+    assert described(home, "connection", conn_id)["user"] == "elsewhere-ann"
+    ended = http.post(
+        f"{others[0].url}/admin/do/disconnect", json={"conn_id": conn_id}, auth=("admin", home.admin_secret)
+    )
+    assert ended.status_code == 200, ended.text
+    for node in server.nodes:
+        found = described(node, "connection", conn_id)
+        assert found["state"] == "closed"
+        assert [ending["final"] for ending in found["endings"]] == [True]
+
+
+def test_the_connections_of_a_user_are_those_of_all_nodes(server: Any) -> None:
+    ids = {node.connect("elsewhere-bob") for node in server.nodes}
+    for node in server.nodes:
+        found = described(node, "user", "elsewhere-bob")
+        assert found["connections"] == len(ids)
+        assert {row["id"] for row in found["listed_connections"]} == ids
+
+
+def test_a_connection_that_no_node_knows_is_not_found(server: Any) -> None:
+    answer = described(server.any, "connection", "elsewhere-nobody")
+    assert answer["code"] == "not_found", answer
