@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from channelstream.admin.listing import PageRequest
 from channelstream.config import Settings
 from channelstream.errors import Invalid, Unavailable
 from channelstream.integrations.metrics.scraper import Scraper
@@ -48,8 +49,10 @@ class Panel:
     async def document(self) -> Sequence[bytes]:
         return DOCUMENT
 
-    async def table(self, *asked: Any) -> dict[str, Any]:
-        self.asked.append(asked)
+    async def table(self, name: str, asked: PageRequest) -> dict[str, Any]:
+        self.asked.append(
+            (name, asked.search, asked.sort, asked.descending, asked.page, asked.only.get("state"))
+        )
         return {"rows": []}
 
     async def detail(self, kind: str, name: str) -> dict[str, Any] | None:

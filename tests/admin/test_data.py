@@ -13,11 +13,14 @@ ACTIONS = ["disconnect", "settings", "message"]
 @pytest.mark.parametrize(
     ("query", "asked"),
     [
-        ("", ("", "", False, 0)),
-        ("?search=%20ann%20&sort=users&descending=true&page=7", ("ann", "users", True, 7)),
-        ("?page=-1&descending=yes", ("", "", False, 0)),
-        ("?page=99999999999999999999", ("", "", False, 0)),
-        ("?page=%C2%B2", ("", "", False, 0)),
+        ("", ("", "", False, 0, None)),
+        (
+            "?search=%20ann%20&sort=users&descending=true&page=7&state=live",
+            ("ann", "users", True, 7, "live"),
+        ),
+        ("?page=-1&descending=yes", ("", "", False, 0, None)),
+        ("?page=99999999999999999999", ("", "", False, 0, None)),
+        ("?page=%C2%B2", ("", "", False, 0, None)),
     ],
 )
 def test_tables_pass_the_wish_on(browser: Client, panel: Any, query: str, asked: tuple[Any, ...]) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from channelstream import slices
-from channelstream.admin import details
+from channelstream.admin import details, lag
 from channelstream.apps.app import App
 from channelstream.config import Settings
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
@@ -61,5 +61,31 @@ def test_other_tasks_run_while_the_last_events_are_found(monkeypatch: pytest.Mon
         numbers = [int(each["position"].rpartition("-")[2]) for each in shown["events"]]
         assert numbers == list(range(90, 70, -1))
         assert turns > len(CHANNELS)
+
+    asyncio.run(life())
+
+
+def test_how_far_a_client_is_behind_is_counted() -> None:
+    """The events that its stream was not sent, those of others not among them, up to a bound."""
+
+    async def life() -> None:
+        node = build(Settings(secret="x", admin_secret="y")).node
+        await node.start()
+        await node.connect("c", "ann", V07, {"c1": {"log_age_s": 86400.0}}, UserUpdate({}, {}))
+        connection = node.connection("c")
+        assert connection is not None
+        assert await lag.lag_of(node, connection) == {"events": 0, "bytes": 0, "seconds": 0.0, "more": False}
+        await node.publish([said(1), said(2)])
+        await node.publish([said(31)])
+        [channel] = await node.channels(["c1"])
+        channel.log.entries[0].at_s -= 3600
+        shown = await lag.lag_of(node, connection)
+        assert shown is not None
+        assert (shown["events"], shown["bytes"], shown["more"]) == (2, 2 * said(1).size_bytes(), False)
+        assert 3600 <= shown["seconds"] < 7200
+        await node.publish([said(1 + 30 * number) for number in range(2, lag.COUNTED + 2)])
+        shown = await lag.lag_of(node, connection)
+        assert shown is not None
+        assert (shown["events"] <= lag.COUNTED, shown["more"]) == (True, True)
 
     asyncio.run(life())

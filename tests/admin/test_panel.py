@@ -79,7 +79,11 @@ def test_a_connection_shows_its_stream_and_its_end(server: Any, admin: httpx.Cli
             "one",
         ]
         assert details["position"] == details["server_position"] == details["events"][0]["position"]
-        assert (details["waiting_events"], details["waiting_bytes"], details["endings"]) == (0, 0, [])
+        assert (details["lag"]["events"], details["waiting_bytes"], details["endings"]) == (0, 0, [])
+        assert (details["client"]["address"], "websockets" in details["client"]["agent"]) == (
+            "127.0.0.1",
+            True,
+        )
         socket.close(1001, "away")
     details = until(lambda: described(admin, "connection", conn_id), lambda details: details["endings"] != [])
     assert (details["state"], details["transport"]) == ("detached", "WebSocket")
@@ -132,6 +136,41 @@ def test_tables_sort_and_search(server: Any, admin: httpx.Client) -> None:
     assert names("connections", "user", search="panel-t", sort="user", descending="true") == [
         "panel-t2", "panel-t1", "panel-t0",
     ]  # fmt: skip
+
+
+def test_connections_are_filtered_by_state_and_transport(server: Any, admin: httpx.Client) -> None:
+    """A value that a column does not have filters nothing; the address of a stream is shown and searched."""
+    new, open_id = server.connect("panel-new", "panel-f"), server.connect("panel-open", "panel-f")
+
+    def ids(**asked: str) -> set[str]:
+        rows = admin.get("/data/connections", params={"search": "panel-", **asked}).json()["rows"]
+        return {row["id"] for row in rows} & {new, open_id}
+
+    with connect(f"{server.ws_url}/ws?conn_id={open_id}&since=") as socket:
+        socket.recv(timeout=PATIENCE_S)
+        until(lambda: described(admin, "connection", open_id), lambda details: details["state"] == "live")
+        assert ids(state="new") == {new}
+        assert ids(state="live", transport="WebSocket") == {open_id}
+        assert ids(transport="SSE") == set()
+        assert ids(state="no such state", user="panel-new") == {new, open_id}
+        [row] = admin.get("/data/connections", params={"search": open_id}).json()["rows"]
+        assert (row["address"], row["since"] > "2020") == ("127.0.0.1", True)
+        assert ids(search="127.0.0.1", state="live") == {open_id}
+
+
+def test_polls_that_follow_one_another_are_one_stream(server: Any, admin: httpx.Client) -> None:
+    """Its time is that of the first, as long as the same client sends them; then that of the next."""
+    conn_id = server.connect("panel-poll", "panel-p")
+
+    def poll(agent: str) -> str:
+        server.post("/message", {"channel": "panel-p", "user": "bob", "message": 1})
+        url = f"{server.url}/listen"
+        http.get(url, params={"conn_id": conn_id}, headers={"user-agent": agent}).raise_for_status()
+        return str(described(admin, "connection", conn_id)["client"]["since"])
+
+    first = poll("one")
+    assert poll("one") == first
+    assert poll("another") > first
 
 
 def test_every_column_can_be_sorted_by(server: Any, admin: httpx.Client) -> None:

@@ -8,6 +8,7 @@ from channelstream.core.batch import DISCARD
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import NO_NAMES, TRANSITIONS, Connection, ConnectionState, Step, without
 from channelstream.core.events import Presence
+from channelstream.core.stream_client import StreamClient
 from channelstream.wire.channelstream import SEED, V07
 
 
@@ -56,3 +57,13 @@ def test_connections_that_join_and_leave_nothing_share_one_empty_set() -> None:
     assert connection().joining is connection().leaving is NO_NAMES
     assert without(frozenset(("a", "b")), ["a"]) == {"b"}
     assert without(frozenset(("a", "b")), ["a", "b", "c"]) is NO_NAMES
+
+
+def test_a_connection_knows_the_client_of_its_stream() -> None:
+    """None before the first stream, and where it is not known."""
+    opened = connection()
+    assert opened.client is None
+    opened.client = StreamClient("::1", "curl", 5.0)
+    assert opened.client == StreamClient("::1", "curl", 5.0)
+    opened.client = None
+    assert opened.client is None

@@ -13,6 +13,7 @@ from tests.engines.test_memory import memory_engine
 
 from channelstream.core.connection import Connection
 from channelstream.core.position import ReadRange
+from channelstream.core.stream_client import StreamClient
 from channelstream.core.user import UserUpdate
 from channelstream.engines.members import Member
 from channelstream.engines.redis.moved_shard import MovedShard
@@ -31,7 +32,7 @@ from channelstream.upgrade.snapshot import (
 from channelstream.wire.channelstream import SEED, V07
 from channelstream.wire.websocket import Unfinished
 
-GOLDEN_VERSION = 1
+GOLDEN_VERSION = 2
 """The version of the bytes below. A change of one of them raises `SNAPSHOT_VERSION`."""
 
 
@@ -61,13 +62,15 @@ def test_streams_golden() -> None:
 def test_connections_golden() -> None:
     connection = Connection("c1", "ann", V07, (7,), 103.0)
     connection.channels["a"] = ReadRange(5, 4)
+    connection.client = StreamClient("::1", "curl", 2.0)
     golden = bytes.fromhex(
-        "97 a2 6331 a3 616e6e 92 a3 763037 00 81 a1 61 92 05 04 92 07 07 91 07 cb 4008000000000000"
+        "98 a2 6331 a3 616e6e 92 a3 763037 00 81 a1 61 92 05 04 92 07 07 91 07 cb 4008000000000000"
+        "93 a3 3a3a31 a4 6375726c cb 4000000000000000"
     )
     assert encode_moved(moved(connection, 100.0)) == golden
     (found,), left_s = read_moved([golden])
-    assert (found.member, found.channels, found.private, found.offsets) == (
-        Member("c1", "ann", V07), {"a": ReadRange(5, 4)}, ReadRange(7, 7), (7,),
+    assert (found.member, found.channels, found.private, found.offsets, found.client) == (
+        Member("c1", "ann", V07), {"a": ReadRange(5, 4)}, ReadRange(7, 7), (7,), StreamClient("::1", "curl", 2.0),
     )  # fmt: skip
     assert left_s == {"c1": 3.0}
 

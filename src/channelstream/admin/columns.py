@@ -1,6 +1,6 @@
 """The columns of a table: each is declared once, for the page, its JSON, the order and the search."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
@@ -37,6 +37,7 @@ class Column(Generic[T]):
         order: returns what rows are ordered by; None means the value itself.
         is_sortable: whether rows can be ordered by it.
         is_searched: whether its text is searched.
+        choices: its values, if a page can show only the rows with one of them.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Column(Generic[T]):
     order: Callable[[T], Any] | None = None
     is_sortable: bool = True
     is_searched: bool = False
+    choices: Sequence[str] = ()
 
     @property
     def key(self) -> Callable[[T], Any]:

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from channelstream.admin.listing import PageRequest
 from channelstream.admin.panel import ACTIONS, DETAILS, Panel
 from channelstream.admin.tables import TABLES
 from channelstream.errors import ChannelstreamError, Forbidden, NotFound
@@ -67,11 +68,8 @@ class AdminData:
             query = request.query_params
             descending = query.get("descending") == "true"
             search = query.get("search", "").strip()[:NAME_CHARACTERS]
-            return json_response(
-                await self._panel.table(
-                    name, search, query.get("sort", ""), descending, _page(query.get("page"))
-                )
-            )
+            asked = PageRequest(search, query.get("sort", ""), descending, _page(query.get("page")), query)
+            return json_response(await self._panel.table(name, asked))
 
         return table
 

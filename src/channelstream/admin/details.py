@@ -7,7 +7,9 @@ from typing import Any
 
 from msgspec.structs import asdict
 
+from channelstream.admin.lag import lag_of
 from channelstream.admin.shown import (
+    client_row,
     cut,
     ending_row,
     event_row,
@@ -116,7 +118,8 @@ async def connection(service: Service, conn_id: str) -> dict[str, Any] | None:
         "protocol": PROTOCOLS.title_of(found.protocol),
         "position": str(Position(node.position.epochs, _delivered_offsets(node, found, waiting))),
         "server_position": str(node.position),
-        "waiting_events": len(waiting),
+        "client": client_row(found.client),
+        "lag": await lag_of(node, found),
         "waiting_bytes": waiting_bytes(found),
         "expires_in_s": _expires_in_s(node, found),
         "channels": len(found.channels),

@@ -4,8 +4,8 @@ All work on rows is done in slices, with an event loop turn between them, so it 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from heapq import merge
 from itertools import islice
 from typing import Any, Generic, TypeVar
@@ -24,6 +24,7 @@ class PageRequest:
     """Which part of a table to return.
 
     Attributes:
+        only: by the name of a column with choices, the value that a row must have; another column does not count.
         search: text that a row must contain, in upper or lower case; empty means all rows.
         sort: name of a column; an unknown name means the first column.
         page: number of the page, from 0; a number beyond the end means the last page.
@@ -33,6 +34,7 @@ class PageRequest:
     sort: str = ""
     descending: bool = False
     page: int = 0
+    only: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Listing(Generic[T]):
 
     async def page(self, rows: Sequence[T], request: PageRequest) -> dict[str, Any]:
         """Return one page, with the number of all rows and of the rows found."""
-        found = await self._found(rows, request.search.casefold()) if request.search else rows
+        found = await self._found(rows, request)
         pages = max(1, -(-len(found) // PAGE_ROWS))
         number = min(max(request.page, 0), pages - 1)
         column = self._sort_column(request.sort)
@@ -67,11 +69,24 @@ class Listing(Generic[T]):
         asked = (column for column in self.columns if column.is_sortable and column.name == name)
         return next(asked, self.columns[0])
 
-    async def _found(self, rows: Sequence[T], wanted: str) -> list[T]:
+    async def _found(self, rows: Sequence[T], request: PageRequest) -> Sequence[T]:
+        chosen = [
+            (column.read, request.only[column.name])
+            for column in self.columns
+            if request.only.get(column.name) in column.choices
+        ]
+        wanted = request.search.casefold()
+        if not wanted and not chosen:
+            return rows
         texts = [column.read for column in self.columns if column.is_searched]
         found: list[T] = []
         for piece in _slices(rows):
-            found += [row for row in piece if wanted in " ".join(text(row) for text in texts).casefold()]
+            found += [
+                row
+                for row in piece
+                if all(read(row) == value for read, value in chosen)
+                and wanted in " ".join(text(row) for text in texts).casefold()
+            ]
             await asyncio.sleep(0)
         return found
 

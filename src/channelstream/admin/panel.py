@@ -81,9 +81,9 @@ class Panel:
         result = await in_parts(await self._document(), Slices(self._service.clock.steady))
         return result.parts
 
-    async def table(self, name: str, search: str, sort: str, descending: bool, page: int) -> dict[str, Any]:
+    async def table(self, name: str, request: PageRequest) -> dict[str, Any]:
         """Return a page of the table of this name."""
-        return await self._tables.page(name, PageRequest(search, sort, descending, page))
+        return await self._tables.page(name, request)
 
     async def detail(self, kind: str, name: str) -> dict[str, Any] | None:
         """Describe a channel, user or connection. Return None if the name is unknown."""

@@ -7,6 +7,7 @@ from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.endings import Ending
 from channelstream.core.entry import Entry
+from channelstream.core.stream_client import StreamClient
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State
 from channelstream.wire.framing import Framing
@@ -36,6 +37,13 @@ def transport_of(connection: Connection) -> str:
     if connection.state in (ConnectionState.NEW, ConnectionState.RESTORED):
         return ""
     return PROTOCOLS.formats[connection.format_number].name
+
+
+def client_row(client: StreamClient | None) -> dict[str, Any] | None:
+    """Describe who opened a stream; None if that is not known."""
+    if client is None:
+        return None
+    return {"address": client.address, "agent": client.agent, "since": stamp(client.since_s)}
 
 
 def waiting_bytes(connection: Connection) -> int:

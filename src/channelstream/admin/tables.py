@@ -10,11 +10,12 @@ from channelstream.admin.listing import Listing, PageRequest
 from channelstream.admin.shown import KEYS, state_of, transport_of, waiting_bytes
 from channelstream.apps.keys import name_of
 from channelstream.core.channel import Channel
-from channelstream.core.connection import Connection
+from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
 from channelstream.service import Service
+from channelstream.wire.protocols import PROTOCOLS
 
 T = TypeVar("T")
 
@@ -64,6 +65,22 @@ def _moment(name: str, label: str, at_s: Callable[[T], float]) -> Column[T]:
     return Column(name, label, lambda row: stamp(at_s(row)), Cell.TIME, order=at_s)
 
 
+_STATES = tuple(state.value for state in ConnectionState if state is not ConnectionState.CLOSED)
+_TRANSPORTS = tuple(dict.fromkeys(each.name for each in PROTOCOLS.formats))
+
+
+def _address(connection: Connection) -> str:
+    return "" if connection.client is None else connection.client.address
+
+
+def _since_s(connection: Connection) -> float:
+    return 0.0 if connection.client is None else connection.client.since_s
+
+
+def _since(connection: Connection) -> str:
+    return "" if connection.client is None else stamp(connection.client.since_s)
+
+
 CHANNELS: Table[Channel] = Table(
     "channels",
     "Channels",
@@ -110,8 +127,10 @@ CONNECTIONS: Table[Connection] = Table(
                 is_searched=True,
             ),
             _named("user", "User", lambda connection: connection.user, Cell.USER),
-            Column("state", "State", lambda connection: connection.state.value, Cell.WORD),
-            Column("transport", "Transport", transport_of, Cell.WORD),
+            Column("state", "State", lambda connection: connection.state.value, Cell.WORD, choices=_STATES),
+            Column("transport", "Transport", transport_of, Cell.WORD, choices=_TRANSPORTS),
+            Column("address", "Address", _address, is_searched=True),
+            Column("since", "Since", _since, Cell.TIME, order=_since_s),
             Column("channels", "Channels", lambda connection: len(connection.channels), Cell.COUNT),
             Column("waiting", "Bytes waiting", waiting_bytes, Cell.BYTES),
         )

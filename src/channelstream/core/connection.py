@@ -9,6 +9,7 @@ from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.events import Event
 from channelstream.core.format import Format
 from channelstream.core.position import Offsets, ReadRange, shard_of
+from channelstream.core.stream_client import StreamClient
 from channelstream.errors import CloseCode
 
 NO_NAMES: frozenset[str] = frozenset()
@@ -108,6 +109,8 @@ class Connection:
     """
 
     __slots__ = (
+        "_agent",
+        "_client",
         "batch",
         "channels",
         "deadline_s",
@@ -141,10 +144,21 @@ class Connection:
         self.delivered = delivered
         self.state = ConnectionState.NEW
         self.stream: Stream | None = None
+        self._agent = ""
+        self._client = b""
         self.deadline_s: float | None = deadline_s
 
     def move(self, step: Step) -> None:
         self.state = TRANSITIONS[self.state, step]
+
+    @property
+    def client(self) -> StreamClient | None:
+        """Who opened the present or last stream; None if there was none, or only at another node."""
+        return StreamClient.unpacked(self._client, self._agent) if self._client else None
+
+    @client.setter
+    def client(self, client: StreamClient | None) -> None:
+        self._client, self._agent = (client.packed(), client.agent) if client else (b"", "")
 
     def receives(self, event: Event) -> bool:
         return event.is_for(self.user, self.protocol.presence)

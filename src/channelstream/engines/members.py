@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.position import Offsets, ReadRange
+from channelstream.core.stream_client import StreamClient
 
 ToJoin = tuple[str, Mapping[str, Any]]
 """A channel to join, with the settings it gets if it is created."""
@@ -64,9 +65,11 @@ class RestoredConnection:
         channels: each with its read range.
         private: the read range of its user's private messages.
         offsets: the end of the log in the last run, or the position up to which its client was sent everything.
+        client: who opened its last stream; None if that is not known.
     """
 
     member: Member
     channels: Mapping[str, ReadRange]
     private: ReadRange
     offsets: Offsets
+    client: StreamClient | None = None

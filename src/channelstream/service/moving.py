@@ -12,6 +12,7 @@ from msgspec import Struct
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.connection import Connection
 from channelstream.core.position import Offsets, ReadRange
+from channelstream.core.stream_client import StreamClient
 from channelstream.engines.members import Member, RestoredConnection
 
 
@@ -24,6 +25,7 @@ class MovedConnection(Struct, frozen=True, array_like=True):
         private: the same of its user's private messages.
         delivered: the position up to which its client was sent everything.
         left_s: after this time it ends unless a stream attaches, in seconds; None while it has a stream.
+        client: who opened its present or last stream.
     """
 
     conn_id: str
@@ -33,6 +35,7 @@ class MovedConnection(Struct, frozen=True, array_like=True):
     private: ReadRange
     delivered: Offsets
     left_s: float | None
+    client: tuple[str, str, float] | None
 
 
 encode_moved = msgspec.msgpack.Encoder().encode
@@ -50,6 +53,7 @@ def moved(connection: Connection, now_s: float) -> MovedConnection:
         connection.private,
         connection.delivered,
         None if deadline_s is None else max(0.0, deadline_s - now_s),
+        connection.client,
     )
 
 
@@ -60,6 +64,7 @@ def read_moved(records: Iterable[bytes]) -> tuple[list[RestoredConnection], dict
         ValueError: a record is none of this version's.
     """
     protocols: dict[tuple[str, int], ClientProtocol] = {}
+    agents: dict[str, str] = {}  # Each text is there once, as in the process before.
     connections, left_s = list[RestoredConnection](), dict[str, float | None]()
     for record in records:
         each = _decode(record)
@@ -68,6 +73,9 @@ def read_moved(records: Iterable[bytes]) -> tuple[list[RestoredConnection], dict
             name, presence = each.protocol
             protocol = protocols[each.protocol] = ClientProtocol(name, PresenceAudience(presence))
         member = Member(each.conn_id, each.user, protocol)
-        connections.append(RestoredConnection(member, each.channels, each.private, each.delivered))
+        client = each.client and StreamClient(*each.client)
+        if client is not None:
+            client = client._replace(agent=agents.setdefault(client.agent, client.agent))
+        connections.append(RestoredConnection(member, each.channels, each.private, each.delivered, client))
         left_s[each.conn_id] = each.left_s
     return connections, left_s

@@ -23,6 +23,7 @@ async def restore(
         connection = Connection(member.conn_id, member.user, member.protocol, each.offsets, 0.0)
         connection.move(Step.RESTORE)
         connection.private = each.private
+        connection.client = each.client
         hub.add(connection)
         for name, read_range in each.channels.items():
             hub.subscribe(connection, name, read_range)

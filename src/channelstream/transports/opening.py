@@ -73,7 +73,7 @@ class SocketOpener:
         answer = handshake.response(deflate)
         framing = Framing.WEBSOCKET if deflate is None else Framing.DEFLATE
         request = OpeningRequest(head.path, read_query(head.query), framing)
-        opening = _Opening(self._streams, entrance, transport, request, answer, rest)
+        opening = _Opening(self._streams, entrance, transport, head, request, answer, rest)
         try:
             connection = entrance.connection(request)
             if connection is None:
@@ -162,6 +162,7 @@ class SocketOpener:
         answer = SSE_HEAD + lines(self._streams.policy.cors(head.headers)) + b"\r\n"
         stream = SSEStream(self._streams, transport, connection)
         transport.set_protocol(stream)
+        self._streams.note_client(connection, head)
         stream.open(since, answer)
         if rest:
             stream.data_received(rest)
@@ -216,6 +217,7 @@ class _Opening(NamedTuple):
     streams: Streams
     entrance: Entrance
     transport: asyncio.Transport
+    head: RequestHead
     request: OpeningRequest
     answer: bytes
     rest: bytes
@@ -236,6 +238,7 @@ class _Opening(NamedTuple):
         deflate = self.request.framing is Framing.DEFLATE
         stream = WebSocketStream(self.streams, self.transport, connection, deflate)
         self.transport.set_protocol(stream)
+        self.streams.note_client(connection, self.head)
         stream.open(self.request.query.get("since"), self.answer)
         if self.rest:
             stream.data_received(self.rest)

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from functools import partial
 
+from channelstream.core.connection import Connection, ConnectionState
+from channelstream.core.format import Format
 from channelstream.errors import Unavailable, UpgradeRequired
 from channelstream.http.request import ClientGone, Request
 from channelstream.http.response import Response
@@ -75,6 +77,7 @@ class StreamHandlers:
         await request.read(POLL_BODY_BYTES)
         connection = await self._admission.take_over(query, Framing.POLL)
         stream = PollStream(self._streams, connection, request.source.line())
+        self._streams.note_client(connection, request.head, follows=_had_poll(connection, stream.format))
         stream.open(query.get("since"))
         body = await stream.wait(request.disconnected)
         if body is None:
@@ -85,3 +88,8 @@ class StreamHandlers:
             # Starts in the next turn of the loop: the answer is written in this one.
             self._streams.run_in_background(stream.hold_while_read())
         return Response(body) if callback is None else Response(jsonp(callback, body), content_type=SCRIPT)
+
+
+def _had_poll(connection: Connection, poll: Format) -> bool:
+    """Whether the last stream of the connection was a poll, which has been answered."""
+    return connection.state is ConnectionState.DETACHED and connection.format_number == poll.number

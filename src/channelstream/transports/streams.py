@@ -5,7 +5,9 @@ from collections.abc import Coroutine
 from math import ceil
 
 from channelstream.core.connection import Connection
-from channelstream.core.policy import Policy
+from channelstream.core.http_head import RequestHead
+from channelstream.core.policy import Policy, header
+from channelstream.core.stream_client import Agents, client_of
 from channelstream.http.closing import ClosingQueue
 from channelstream.service import Services
 from channelstream.slices import TurnQueue
@@ -39,9 +41,20 @@ class Streams:
         """What WebSocket clients have sent and is not taken in yet."""
         self.is_held = False
         """Whether no stream is read, since another process may take them over."""
+        self._agents = Agents()
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
+
+    def note_client(self, connection: Connection, head: RequestHead, *, follows: bool = False) -> None:
+        """Keep who opens a stream of a connection.
+
+        Args:
+            follows: the request continues the stream of the one before it, as a poll does.
+        """
+        agent = self._agents.text(header(head.headers, b"user-agent"))
+        before = connection.client if follows else None
+        connection.client = client_of(self.policy.client(head), agent, self.node.clock.wall(), before)
 
     @property
     def open(self) -> int:

@@ -8,7 +8,7 @@ const CELLS = {
   id: (value) => cell("id", value),
   count: (value) => cell("number", number(value)),
   bytes: (value) => cell("number", bytes(value)),
-  time: (value) => cell("nowrap", time(value)),
+  time: (value) => cell("nowrap", value ? time(value) : ""),
   marks: (value) => cell("", chips(value)),
   pairs: (value) => cell("", chips(Object.entries(value).map(([key, each]) => `${key}: ${each}`))),
   lease: (value) => cell("nowrap", value ? "runs" : "has ended"),

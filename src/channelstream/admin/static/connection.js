@@ -2,7 +2,7 @@
 
 import { ask } from "./ask.js";
 import { endingItem, eventItem, facts, follow, linkItem, name } from "./detail.js";
-import { byId, bytes, element, fault, fill, link, number } from "./dom.js";
+import { byId, bytes, element, fault, fill, link, number, time } from "./dom.js";
 import { act } from "./server.js";
 
 function show(connection) {
@@ -27,10 +27,19 @@ function factsOf(connection) {
     ["Protocol", connection.protocol],
     ["Position", element("code", {}, connection.position)],
     ["Position of the server", element("code", {}, connection.server_position)],
-    ["Waiting to be written", `${number(connection.waiting_events)} events`],
+    ...clientFacts(connection.client),
+    ["Behind", lagOf(connection.lag)],
     ["Written, not yet read by the client", bytes(connection.waiting_bytes)],
     ...expires,
   ];
+}
+
+const clientFacts = (client) => (client ? [["Address", client.address], ["Since", time(client.since)], ["User agent", client.agent || "none sent"]] : []);
+
+function lagOf(lag) {
+  if (lag === null) return "unknown: the engine cannot be reached";
+  if (!lag.events && !lag.more) return "nothing";
+  return `${number(lag.events)}${lag.more ? " or more" : ""} events, ${bytes(lag.bytes)}, ${number(lag.seconds)} s`;
 }
 
 byId("disconnect").addEventListener("click", async () => {

@@ -31,8 +31,8 @@ async function refresh() {
 function show(answer) {
   update(table.tBodies[0], answer.rows.map((row) => rowOf(table, row)));
   byId("count").textContent = number(answer.total);
-  byId("found").textContent = asked.search ? `${number(answer.found)} found` : "";
-  byId("rest").textContent = answer.found ? "" : asked.search ? "Nothing found." : none;
+  byId("found").textContent = answer.found < answer.total || asked.search ? `${number(answer.found)} found` : "";
+  byId("rest").textContent = answer.found ? "" : answer.total ? "Nothing found." : none;
   showPager(answer);
   for (const heading of headings) {
     const here = heading.dataset.sort === answer.sort;
@@ -61,6 +61,11 @@ function sortBy(heading) {
   // Numbers and times are sorted from the greatest at first: the largest values are the interesting ones.
   const usual = ["count", "bytes", "time"].includes(cell);
   ask({ sort, descending: String(sort === asked.sort ? asked.descending !== "true" : usual) });
+}
+
+for (const choice of document.querySelectorAll("select[data-choice]")) {
+  choice.value = asked[choice.name] ?? "";
+  choice.addEventListener("change", () => ask({ [choice.name]: choice.value }));
 }
 
 let typing = 0;
