@@ -6,13 +6,13 @@ import { byId, element } from "./dom.js";
 let asked = 0;
 
 /**
- * @param title the question. @param lines the effects. @param yes the label of the button.
+ * @param title the question, a text or its parts. @param lines the effects, likewise. @param yes the label of the button.
  * @returns whether the person confirmed; Escape and Cancel do not.
  */
 export function ask(title, lines, yes) {
   const dialog = byId("ask");
-  byId("ask-title").textContent = title;
-  byId("ask-text").replaceChildren(...lines.map((line) => element("li", {}, line)));
+  byId("ask-title").replaceChildren(...[title].flat());
+  byId("ask-text").replaceChildren(...lines.map((line) => element("li", {}, ...[line].flat())));
   byId("ask-yes").textContent = yes;
   dialog.returnValue = "";
   dialog.showModal();

@@ -1,11 +1,12 @@
 /** The cells of tables. The server declares the columns (`admin/columns.py`); the headings carry them to here. */
 
 import { bytes, cell, chips, element, link, number, time } from "./dom.js";
+import { shown } from "./names.js";
 
 const CELLS = {
-  text: (value) => cell("", value),
+  text: (value) => cell("", shown(value)),
   word: (value) => cell("nowrap", value || "none yet"),
-  id: (value) => cell("id", value),
+  id: (value) => cell("id", shown(value)),
   count: (value) => cell("number", number(value)),
   bytes: (value) => cell("number", bytes(value)),
   time: (value) => cell("nowrap", value ? time(value) : ""),

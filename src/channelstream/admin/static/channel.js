@@ -3,6 +3,7 @@
 import { ask } from "./ask.js";
 import { eventItem, facts, follow, linkItem, name } from "./detail.js";
 import { byId, fill, link, number, time } from "./dom.js";
+import { shown } from "./names.js";
 import { act } from "./server.js";
 
 const form = byId("settings");
@@ -45,7 +46,7 @@ async function save() {
   const changed = fields.filter((field) => valueOf(field) !== settings[field.name]);
   if (!changed.length) return note("settings", "Nothing has changed.");
   const lines = changed.map((field) => `${field.name}: ${settings[field.name]} → ${valueOf(field)}`);
-  if (!(await ask(`Change the settings of ${name}?`, lines, "Change"))) return;
+  if (!(await ask(["Change the settings of ", shown(name), "?"], lines, "Change"))) return;
   const patch = Object.fromEntries(changed.map((field) => [field.name, valueOf(field)]));
   await attempt("settings", "Saved.", () => act("settings", { [name]: patch }));
   edited = false;

@@ -3,6 +3,7 @@
 import { ask } from "./ask.js";
 import { endingItem, eventItem, facts, follow, linkItem, name } from "./detail.js";
 import { byId, bytes, element, fault, fill, link, number, time } from "./dom.js";
+import { shown } from "./names.js";
 import { act } from "./server.js";
 
 function show(connection) {
@@ -34,7 +35,7 @@ function factsOf(connection) {
   ];
 }
 
-const clientFacts = (client) => (client ? [["Address", client.address], ["Since", time(client.since)], ["User agent", client.agent || "none sent"]] : []);
+const clientFacts = (client) => (client ? [["Address", shown(client.address)], ["Since", time(client.since)], ["User agent", client.agent ? shown(client.agent) : "none sent"]] : []);
 
 function lagOf(lag) {
   if (lag === null) return "unknown: the engine cannot be reached";
@@ -44,7 +45,7 @@ function lagOf(lag) {
 
 byId("disconnect").addEventListener("click", async () => {
   const lines = ["Its stream is closed with a code after which the client does not reconnect. Its user leaves its channels."];
-  if (!(await ask(`Disconnect ${name}?`, lines, "Disconnect"))) return;
+  if (!(await ask(["Disconnect ", shown(name), "?"], lines, "Disconnect"))) return;
   await act("disconnect", { conn_id: name }).catch((error) => fault(error.message));
   now();
 });

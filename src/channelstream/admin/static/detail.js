@@ -1,6 +1,7 @@
 /** Shared code of the pages about one channel, user or connection. */
 
 import { byId, element, fault, link, time } from "./dom.js";
+import { plain, shown } from "./names.js";
 import { keepFresh, read } from "./server.js";
 import { update } from "./update.js";
 
@@ -12,9 +13,9 @@ export const name = new URLSearchParams(location.search).get("name") ?? "";
 
 /** Fetch the channel, user or connection repeatedly and `show` it. Returns a function that does so at once. */
 export function follow(kind, show) {
-  byId("title").textContent = name;
+  byId("title").replaceChildren(shown(name));
   byId("trace").href = `${root}/admin/trace?${new URLSearchParams({ [TRACED[kind]]: name })}`;
-  document.title = `${name} · ${document.title}`;
+  document.title = `${plain(name)} · ${document.title}`;
   return keepFresh(async () => {
     try {
       show(await read(`/data/${kind}?${new URLSearchParams({ name })}`));
@@ -53,10 +54,10 @@ export const linkItem = (kind, text, note = "") => element("li", { key: text }, 
 
 /** An item of a list of events: a head in grey, and the JSON as the client received it. */
 export function eventItem(key, head, json) {
-  return element("li", { key }, element("p", { className: "muted" }, ...head), ...(json ? [element("code", {}, json)] : []));
+  return element("li", { key }, element("p", { className: "muted" }, ...head), ...(json ? [element("code", {}, shown(json))] : []));
 }
 
 export function endingItem({ at, code, reason, final }) {
   const what = final ? "Connection ended" : "Stream ended";
-  return element("li", { key: `${at} ${final}` }, element("span", { className: "muted" }, `${time(at)} `), `${what}: ${reason}`, code === null ? "" : ` (${code})`);
+  return element("li", { key: `${at} ${final}` }, element("span", { className: "muted" }, `${time(at)} `), `${what}: `, shown(reason), code === null ? "" : ` (${code})`);
 }

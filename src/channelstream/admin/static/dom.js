@@ -1,5 +1,6 @@
 /** Creates elements and formats numbers and times. Untrusted text becomes text nodes only, never HTML. */
 
+import { shown } from "./names.js";
 import { update } from "./update.js";
 
 const { root } = document.documentElement.dataset;
@@ -21,10 +22,10 @@ export const cell = (className, ...children) => element("td", { className }, ...
 
 /** The address of the page about one thing; `kind` is channel, user or connection. */
 export const pageOf = (kind, name) => `${root}/admin/${kind}?${new URLSearchParams({ name })}`;
-export const link = (kind, name) => element("a", { href: pageOf(kind, name) }, name);
+export const link = (kind, name) => element("a", { href: pageOf(kind, name) }, shown(name));
 
 export function chips(texts) {
-  return element("div", { className: "chips" }, ...texts.map((text) => element("span", { className: "chip" }, text)));
+  return element("div", { className: "chips" }, ...texts.map((text) => element("span", { className: "chip" }, shown(text))));
 }
 
 /** The server's times are in UTC, without a zone. */

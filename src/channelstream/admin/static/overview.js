@@ -2,6 +2,7 @@
 
 import { Chart } from "./chart.js";
 import { byId, bytes, cell, duration, element, fault, fill, link, number, time } from "./dom.js";
+import { shown } from "./names.js";
 import { read, watch } from "./server.js";
 
 const KEPT = 720;
@@ -60,7 +61,7 @@ function endingRow({ at, conn_id: id, user, code, reason, final }) {
     cell("id", link("connection", id)),
     cell("", link("user", user)),
     cell("number", code === null ? "–" : String(code)),
-    cell("", final ? `Connection ended: ${reason}` : `Stream ended: ${reason}`),
+    cell("", final ? "Connection ended: " : "Stream ended: ", shown(reason)),
   );
 }
 

@@ -3,6 +3,7 @@
 import { rowOf } from "./cells.js";
 import { facts, follow, linkItem } from "./detail.js";
 import { byId, cell, element, fill, number, time } from "./dom.js";
+import { shown } from "./names.js";
 
 function show(user) {
   facts([
@@ -17,7 +18,7 @@ function show(user) {
 }
 
 function stateRow(key, value, publicKeys) {
-  return element("tr", { key }, cell("", key), cell("", String(value)), cell("nowrap", publicKeys.includes(key) ? "everybody" : "the application"));
+  return element("tr", { key }, cell("", shown(key)), cell("", shown(String(value))), cell("nowrap", publicKeys.includes(key) ? "everybody" : "the application"));
 }
 
 follow("user", show);
