@@ -1,4 +1,4 @@
-"""The ports of the shared state: `EventLog`, `Directory` and, in `cluster.py`, `Cluster`. An engine implements all three.
+"""The ports of the shared state: `EventLog`, `Directory`, and in files of their own `Cluster` and `TimeSeries`.
 
 An engine accepts events, assigns each an offset in its shard of the log (most engines have one shard), keeps the logs
 that clients resume from, and delivers every accepted event to the receiver of every node. The log and the directory are
@@ -30,6 +30,7 @@ from channelstream.core.registry import Moment
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.cluster import Cluster
 from channelstream.engines.members import Leaving, Member, RestoredConnection
+from channelstream.engines.time_series import TimeSeries
 
 OTHER_ENGINE = "the engine has changed: an upgrade cannot change it; restart the service"
 """Why `Engine.take_over` refuses a state."""
@@ -238,6 +239,10 @@ class Engine(EventLog, Directory, Protocol):
     @property
     def cluster(self) -> Cluster:
         """The nodes that share it."""
+
+    @property
+    def time_series(self) -> TimeSeries:
+        """Records by time, which outlive the process if the engine does."""
 
     @property
     def is_reachable(self) -> bool:

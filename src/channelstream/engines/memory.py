@@ -23,6 +23,7 @@ from channelstream.engines.base import OTHER_ENGINE, Clock, Counts, Receiver
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.members import Leaving, Member, RestoredConnection
+from channelstream.engines.time_series import LocalTimeSeries
 from channelstream.errors import CannotHandOver
 from channelstream.slices import MANY, Slices, to_its_end, turn_for
 
@@ -43,6 +44,7 @@ class MemoryEngine:
         """
         self.registry = registry
         self.cluster = SingleNode()
+        self.time_series = LocalTimeSeries()
         self._clock = clock
         self._lifetimes = lifetimes
         self._log = self._begin_at(Position.single(epoch, 0))

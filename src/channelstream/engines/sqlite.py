@@ -34,6 +34,7 @@ from channelstream.engines.sqlite_file import SqliteFile
 from channelstream.engines.sqlite_members import MemberChanges
 from channelstream.engines.sqlite_restore import Restore, leave_event, restore_from
 from channelstream.engines.sqlite_rows import DROP_LATER
+from channelstream.engines.sqlite_time_series import SqliteTimeSeries
 from channelstream.engines.sqlite_upkeep import Upkeep
 from channelstream.engines.sqlite_users import UserChanges
 from channelstream.engines.sqlite_writes import writes_of
@@ -76,6 +77,7 @@ class SqliteEngine:
         self._new_id = new_id
         self._new_epoch = new_epoch
         self._thread = ThreadPoolExecutor(1, "sqlite")
+        self.time_series = SqliteTimeSeries(self._thread, lambda: self._file)
         self._started_s = clock.steady()
         self._restored: Sequence[RestoredConnection] = ()
         self._file: SqliteFile

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from channelstream.engines import sqlite_connections
 from channelstream.engines.sqlite_faults import NotWritten, why_unusable
-from channelstream.engines.sqlite_rows import PUT_META, SCHEMA, Bulk, Row
+from channelstream.engines.sqlite_rows import PUT_META, SCHEMA, TIME_SERIES_SCHEMA, Bulk, Row
 from channelstream.errors import ConfigError
 
 APPLICATION_ID = 0x63687374
@@ -104,7 +104,7 @@ class SqliteFile:
             self._database.executescript(
                 f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
             )
-        self._database.executescript(sqlite_connections.SCHEMA)
+        self._database.executescript(sqlite_connections.SCHEMA + TIME_SERIES_SCHEMA)
 
     def _check_format(self) -> None:
         version = self._pragma("user_version")
@@ -169,6 +169,15 @@ class SqliteFile:
                 self._all(sqlite_connections.READ_CONNECTIONS),
                 self._all(sqlite_connections.READ_SUBSCRIPTIONS),
             )
+
+    def records(self, series: str, since_s: float, limit: int) -> list[Row]:
+        """Return times and data of the newest records of a series from a time on, oldest first.
+
+        Raises:
+            sqlite3.Error: they cannot be read.
+        """
+        newest = "SELECT at, data FROM time_series WHERE series = ? AND at >= ? ORDER BY at DESC LIMIT ?"
+        return self._all(newest, series, since_s, limit)[::-1]
 
     def _all(self, sql: str, *values: object) -> list[Row]:
         return self._database.execute(sql, values).fetchall()

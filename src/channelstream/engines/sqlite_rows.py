@@ -42,6 +42,12 @@ CREATE TABLE members (
 """`at` and `last_active` are times of the file's own clock, in seconds (`sqlite_restore.py`). `user` is the recipient of a
 private message that has only one. A `last_active` of NULL means in use. `members` are those whose join was announced."""
 
+TIME_SERIES_SCHEMA = """
+CREATE TABLE IF NOT EXISTS time_series (series TEXT NOT NULL, at REAL NOT NULL, data BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS time_series_by_time ON time_series (series, at);
+"""
+"""`at` is the time of day. Older files have no such table."""
+
 Row = tuple[Any, ...]
 
 
@@ -103,6 +109,12 @@ TRIM_HISTORY = Bulk(
     " ON h.channel = floors.channel AND h.seq <= floors.floor)",
 )
 DROP_EVENTS = Bulk("DELETE FROM events WHERE seq IN (VALUES", 1, ")")
+PUT_RECORDS = Bulk("INSERT INTO time_series VALUES", 3)
+DROP_OLD_RECORDS = Bulk(
+    "DELETE FROM time_series WHERE rowid IN (SELECT each.rowid FROM time_series AS each JOIN (VALUES",
+    2,
+    ") AS old ON each.series = old.column1 AND each.at < old.column2)",
+)
 DROP_LATER = Bulk("DELETE FROM events WHERE seq > (VALUES", 1, ")")
 TRIM_EVENTS = Bulk(
     "WITH floors (channel, floor) AS (VALUES",

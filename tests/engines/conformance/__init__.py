@@ -5,6 +5,7 @@
 | `EventLog` | `event_log.py`, `compaction.py` |
 | `Directory` | `directory.py`, `presence.py`; `restarts.py` for connections that outlive their server |
 | `Cluster` | `cluster.py`; `nodes.py` for what nodes owe each other |
+| `TimeSeries` | `time_series.py` |
 
 A test module of an engine imports everything from here and provides the fixture `make_engine`, a function that takes
 a `Setup` and returns an engine that has not been started. Engines whose receiver is called after `publish` returns
@@ -18,3 +19,4 @@ from tests.engines.conformance.directory import *  # noqa: F403
 from tests.engines.conformance.event_log import *  # noqa: F403
 from tests.engines.conformance.lab import *  # noqa: F403
 from tests.engines.conformance.presence import *  # noqa: F403
+from tests.engines.conformance.time_series import *  # noqa: F403

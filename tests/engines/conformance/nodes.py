@@ -19,6 +19,7 @@ from channelstream.core.log import PRIVATE
 from channelstream.core.position import UNKNOWN_POSITION, ReadRange, shard_of
 from channelstream.engines.base import Engine
 from channelstream.engines.members import Member
+from channelstream.engines.time_series import Record
 from channelstream.errors import Moved
 from channelstream.wire.channelstream import SEED, V07
 
@@ -69,6 +70,20 @@ def test_a_command_reaches_a_node_by_its_id(with_nodes: WithNodes) -> None:
         other, _ = await nodes.node()
         for engine in (one, other):
             assert await other.cluster.ask_node(engine.cluster.node_id, b"\xff stop") == b"executed \xff stop"
+
+    with_nodes(life)
+
+
+def test_records_by_time_are_those_of_all_nodes(with_nodes: WithNodes) -> None:
+    """Also two that are equal."""
+
+    async def life(nodes: Nodes) -> None:
+        one, _ = await nodes.node()
+        other, _ = await nodes.node()
+        for engine in (one, other):
+            await engine.time_series.append("minutes", Record(60.0, b"same"), 3600.0)
+        for engine in (one, other):
+            assert await engine.time_series.read("minutes", 60.0) == [(60.0, b"same")] * 2
 
     with_nodes(life)
 

@@ -13,6 +13,7 @@ from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.events import Event, Presence, UsersLeft
 from channelstream.core.position import Position, ReadRange
 from channelstream.engines.members import Leaving, Member, RestoredConnection
+from channelstream.engines.time_series import Record
 from channelstream.wire.channelstream import SEED, V07
 
 Crash = Callable[[], Lab]
@@ -34,6 +35,13 @@ def about(event: Event) -> list[tuple[str, bool]]:
     if isinstance(event, UsersLeft):
         return [(user, False) for user in event.about]
     return [(event.user, event.joined)] if isinstance(event, Presence) else []
+
+
+def test_records_by_time_outlive_a_crash(begun: Lab, crash: Crash) -> None:
+    begun.run(begun.engine.time_series.append("minutes", Record(60.0, b"before"), 3600.0))
+    lab = crash()
+    lab.run(lab.engine.time_series.append("minutes", Record(120.0, b"after"), 3600.0))
+    assert lab.run(lab.engine.time_series.read("minutes", 0.0)) == [(60.0, b"before"), (120.0, b"after")]
 
 
 def test_a_connection_outlives_a_crash(begun: Lab, crash: Crash) -> None:

@@ -38,6 +38,7 @@ from channelstream.engines.redis.shard import Shard
 from channelstream.engines.redis.shard_state import NodeContext, RedisSettings, ShardState, shard_label
 from channelstream.engines.redis.sharded_log import ShardedLog
 from channelstream.engines.redis.shards import Shards, gather_all
+from channelstream.engines.redis.time_series import RedisTimeSeries
 from channelstream.errors import CannotHandOver, Moved, Unavailable
 
 COLLECT_AT_ONCE = 100
@@ -88,6 +89,7 @@ class RedisEngine:
         restoring = Restoring(self._shards, registrar, self._bounds)
         self._connections = Connections(self._shards, registrar, self._bounds)
         self.cluster = RedisCluster(self._shards, registrar, Claims(self._shards, registrar), restoring)
+        self.time_series = RedisTimeSeries(shards[0].client, new_id)
         lease_managers = [
             LeaseManager(registrar, restoring, shard, settings.lease_s) for shard in self._shards
         ]

@@ -293,6 +293,11 @@ class ShardClient:
             except (ResponseError, Unavailable) as error:
                 logger.debug("%s: the move has not ended: %s", self._state.label, error)
 
+    @property
+    def prefix(self) -> str:
+        """What the keys of this shard begin with."""
+        return self._address.prefix
+
     async def counts(self) -> tuple[int, int]:
         """Return how many channels and users of this shard are known."""
 

@@ -1,0 +1,53 @@
+"""The port to records by time: what a service shows of its past, such as figures of each minute.
+
+An engine that outlives its process keeps them, so that the past is still there after a restart; nodes that share an
+engine share them. What a record means is known only to its writer. A record is written once, and dropped when it is too old.
+"""
+
+from bisect import bisect_left
+from collections import deque
+from operator import itemgetter
+from typing import NamedTuple, Protocol
+
+RECORD_BYTES = 8192
+"""Longest record. Writers write less."""
+SERIES_RECORDS = 100_000
+"""Most records of a series; the oldest are dropped."""
+
+
+class Record(NamedTuple):
+    """A record of a series.
+
+    Attributes:
+        at_s: its time, in seconds since 1970.
+    """
+
+    at_s: float
+    data: bytes
+
+
+class TimeSeries(Protocol):
+    """The port. Its methods raise `Unavailable` when the engine is out of reach; a record may have been written then."""
+
+    async def append(self, series: str, record: Record, keep_s: float) -> None:
+        """Add a record to a series, and drop the records that are older by more than `keep_s` seconds."""
+
+    async def read(self, series: str, since_s: float) -> list[Record]:
+        """Return the records of all nodes from a time on, oldest first."""
+
+
+class LocalTimeSeries:
+    """Keeps the records in this process."""
+
+    def __init__(self) -> None:
+        self._series: dict[str, deque[Record]] = {}
+
+    async def append(self, series: str, record: Record, keep_s: float) -> None:
+        records = self._series.setdefault(series, deque(maxlen=SERIES_RECORDS))
+        records.append(record)
+        while records[0].at_s < record.at_s - keep_s:
+            records.popleft()
+
+    async def read(self, series: str, since_s: float) -> list[Record]:
+        records = list(self._series.get(series, ()))
+        return records[bisect_left(records, since_s, key=itemgetter(0)) :]
