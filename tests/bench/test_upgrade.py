@@ -34,6 +34,8 @@ RIGHT = Upgraded(
     before_kb=100,
     after_kb=100,
 )
+BUSY = "import time\nwhile time.process_time() < 0.05: pass\nprint(flush=True)\ninput()"
+"""A program that uses more time than the kernel's ticks can miss, and then waits."""
 
 
 def test_counts_are_read_from_the_output() -> None:
@@ -118,10 +120,13 @@ async def publish_twice(calls: Calls, first: Refused) -> None:
 
 def test_the_time_of_a_process_that_has_ended_is_kept() -> None:
     """It is what it had used when it was last looked at, and that of the next process is added."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+    command = [sys.executable, "-c", BUSY]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
         succession = Succession(child.pid)
-        while not (used_s := succession.cpu_s()):
-            pass
+        used_s = succession.cpu_s()
+        assert used_s > 0
         child.communicate(b"\n")
     assert succession.cpu_s() == used_s
 
