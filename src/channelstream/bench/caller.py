@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from channelstream.bench.histogram import Histogram
 from channelstream.bench.load import BenchFailed
+from channelstream.bench.programs import start_program
 from channelstream.bench.publishing import open_publisher
 from channelstream.bench.results import Percentiles, percentiles
 from channelstream.bench.wire import Wire
@@ -112,9 +113,7 @@ class CallerProcess:
 @asynccontextmanager
 async def calling(wires: Sequence[Wire], rate_per_s: float = RATE_PER_S) -> AsyncIterator[CallerProcess]:
     """Call these nodes, each so many times a second, from a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "channelstream.bench.caller", stdin=PIPE, stdout=PIPE, start_new_session=True
-    )
+    process = await start_program("channelstream.bench.caller", stdin=PIPE, stdout=PIPE)
     try:
         caller = CallerProcess(process)
         await caller.ask(msgspec.json.encode(Order(list(wires), rate_per_s)))

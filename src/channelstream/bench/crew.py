@@ -2,7 +2,6 @@
 
 import asyncio
 import resource
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from channelstream.bench.orders import (
     answer_from,
     to_line,
 )
+from channelstream.bench.programs import start_program
 from channelstream.bench.wire import Wire
 
 QUIET_S = 5.0
@@ -134,11 +134,8 @@ def _shares(first: int, count: int, workers: int) -> list[Register]:
 @asynccontextmanager
 async def crew_of(wire: Wire, load: Load, run: str) -> AsyncIterator[Crew]:
     """Start workers for one run, and end them with it."""
-    command = (sys.executable, "-m", "channelstream.bench.worker")
     processes = [
-        await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, limit=_LINE_BYTES, start_new_session=True
-        )
+        await start_program("channelstream.bench.worker", stdin=PIPE, stdout=PIPE, line_bytes=_LINE_BYTES)
         for _ in range(load.workers)
     ]
     crew = Crew(processes)

@@ -5,7 +5,6 @@ import os
 import re
 import secrets
 import signal
-import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -15,6 +14,7 @@ from typing import Literal, cast
 
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Target
+from channelstream.bench.programs import start_program
 from channelstream.bench.wire import Wire
 
 START_TIMEOUT_S = 30.0
@@ -72,15 +72,8 @@ async def started(
         BenchFailed: the server does not start.
     """
     secret = secrets.token_hex(16)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        *module,
-        stdout=PIPE,
-        stderr=STDOUT,
-        env=own_environ() | {"CHANNELSTREAM_SECRET": secret},
-        start_new_session=True,
-    )
+    environ = own_environ() | {"CHANNELSTREAM_SECRET": secret}
+    process = await start_program(*module, stdout=PIPE, stderr=STDOUT, environ=environ)
     log = cast(asyncio.StreamReader, process.stdout)
     lines: deque[str] = deque(maxlen=_LINES_KEPT)
     try:

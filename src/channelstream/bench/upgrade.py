@@ -6,7 +6,6 @@ a fault, and what it misses is lost.
 
 import asyncio
 import re
-import sys
 import time
 import uuid
 from asyncio.subprocess import PIPE, STDOUT
@@ -24,6 +23,7 @@ from channelstream.bench.histogram import Histogram
 from channelstream.bench.load import BenchFailed, Load, Transport, failing_as_one
 from channelstream.bench.measure import CONNECT_AT_ONCE, SAMPLE_S, Stopwatch, delivery_of
 from channelstream.bench.processes import cpu_s_of_each, memory_kb, use_all_descriptors
+from channelstream.bench.programs import start_program
 from channelstream.bench.progress import Progress
 from channelstream.bench.publishing import Addressed, Publisher, Publishing, open_publisher
 from channelstream.bench.redis_process import redis_process
@@ -169,12 +169,8 @@ class Trial:
 
 async def upgrade_at(wire: Wire) -> tuple[int, str]:
     """Upgrade the server at an address. Return the exit code of the command, and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "channelstream", "upgrade", "--host", wire.host, "--port", str(wire.port)),
-        stdout=PIPE,
-        stderr=STDOUT,
-        env=own_environ(),
-    )
+    command = ("channelstream", "upgrade", "--host", wire.host, "--port", str(wire.port))
+    process = await start_program(*command, stdout=PIPE, stderr=STDOUT, environ=own_environ())
     try:
         output, _ = await process.communicate()
     finally:

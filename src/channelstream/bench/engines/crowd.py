@@ -1,7 +1,6 @@
 """Many clients of one or several nodes in one channel: most in a process that reads cheaply, a few that check messages."""
 
 import asyncio
-import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Sequence
@@ -17,6 +16,7 @@ from channelstream.bench.load import BenchFailed, Load
 from channelstream.bench.measure import Target
 from channelstream.bench.orders import Result
 from channelstream.bench.processes import cpu_s
+from channelstream.bench.programs import start_program
 from channelstream.bench.publishing import Publishing
 from channelstream.bench.worker import channel_name
 
@@ -62,15 +62,7 @@ async def sink_of(nodes: Sequence[Target], clients: int, run: str) -> AsyncItera
         BenchFailed: the clients cannot be registered or have no streams.
     """
     order = Order([node.wire for node in nodes], clients, channel_name(run, 0))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        SINK,
-        msgspec.json.encode(order),
-        stdin=PIPE,
-        stdout=PIPE,
-        start_new_session=True,
-    )
+    process = await start_program(SINK, msgspec.json.encode(order).decode(), stdin=PIPE, stdout=PIPE)
     sink = Sink(process, clients)
     assert process.stdout is not None and process.stdin is not None
     try:
