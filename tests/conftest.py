@@ -22,6 +22,7 @@ from itsdangerous import TimestampSigner
 from tests.durations import Durations
 from tests.files_in_memory import keep_files_in_memory
 from tests.fleet import Fleet
+from tests.forked_programs import forked_programs
 from tests.http_client import http
 from tests.nursery import Child, nursery
 from tests.redis_server import RedisServer, address, redis_cluster, running_redis
@@ -250,6 +251,13 @@ def one_on_sqlite(slow_turns: SlowTurns, tmp_path_factory: pytest.TempPathFactor
     yield running
     slow_turns.note("one on SQLite", [running])
     running.stop()
+
+
+@pytest.fixture
+def bench_forks() -> Iterator[None]:
+    """Let a bench in this process start its programs as forks."""
+    with forked_programs():
+        yield
 
 
 @pytest.fixture(scope="module")

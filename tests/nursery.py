@@ -1,9 +1,11 @@
 """Servers as forks of one process that has imported them: a start takes a tenth of the processor time of a new interpreter.
 
-Run as a program, it is that process. It gets an order for each server over a socket: the arguments, the environment and the
-folder as JSON, beside them the descriptors of the server's stdout and stderr, and the one to which the nursery writes how it
-ended. A server is a process like any other afterwards: it has its own sockets, signals and log. `python -m channelstream`
-itself is tested by `tests/cli`.
+Run as a program, it is that process. It gets an `Order` for each server over a socket, as JSON, beside it the descriptors of
+the server's stdout and stderr, the one to which the nursery writes how it ended, and that of its stdin, if it reads one. A
+server is a process like any other afterwards: it has its own sockets, signals and log. `python -m channelstream` itself is
+tested by `tests/cli`.
+
+It starts other modules with a function `main` too: those that the bench starts (`tests/forked_programs.py`).
 """
 
 import atexit
@@ -20,6 +22,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -34,6 +37,7 @@ IMPORTED = (
     *("channelstream.cli.serve", "channelstream.server"),
     *("channelstream.engines.memory", "channelstream.engines.sqlite", "channelstream.engines.redis.engine"),
 )
+SERVER = "channelstream"
 ORDER_BYTES = 1_000_000
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -46,6 +50,23 @@ def is_readable(descriptor: int, timeout_s: float | None) -> bool:
     return bool(waiting.poll(None if timeout_s is None else 1000 * timeout_s))
 
 
+@dataclass(frozen=True)
+class Order:
+    """A process to start.
+
+    Attributes:
+        module: that `python -m` would run.
+        folder: where it runs.
+        has_session: whether it has a session of its own, as with `start_new_session` of `subprocess`.
+    """
+
+    module: str
+    arguments: Sequence[str]
+    environ: Mapping[str, str]
+    folder: str
+    has_session: bool
+
+
 class Child:
     """A server that the nursery has started, with what the tests use of `subprocess.Popen`."""
 
@@ -53,11 +74,11 @@ class Child:
         self.pid = pid
         self.returncode: int | None = None
         self.stdout: IO[str] = os.fdopen(log)
-        self._end = end
+        self.end = end
 
     def __del__(self) -> None:
         if self.returncode is None:
-            os.close(self._end)
+            os.close(self.end)
 
     def poll(self) -> int | None:
         """Return the exit code, negative for a signal; None while it runs."""
@@ -75,11 +96,11 @@ class Child:
         return code
 
     def _ended(self, timeout_s: float | None) -> int | None:
-        if self.returncode is None and is_readable(self._end, timeout_s):
-            status = os.read(self._end, 32)
+        if self.returncode is None and is_readable(self.end, timeout_s):
+            status = os.read(self.end, 32)
             # Without a status the nursery has ended, and all its servers are killed with it.
             self.returncode = os.waitstatus_to_exitcode(int(status)) if status else -signal.SIGKILL
-            os.close(self._end)
+            os.close(self.end)
         return self.returncode
 
     def line(self, timeout_s: float) -> str:
@@ -170,22 +191,32 @@ class Nursery:
         environ: Mapping[str, str],
         folder: Path | None = None,
         errors: int | None = None,
+        *,
+        module: str = SERVER,
+        stdin: int | None = None,
+        has_session: bool = False,
     ) -> Child:
         """Start `channelstream` with these arguments and this environment.
 
         Args:
             folder: where it runs; None means that of this process.
             errors: the descriptor for stderr; None means that of the log.
+            module: another one with a function `main`.
+            stdin: its descriptor; None means that it is empty.
+            has_session: whether it has a session of its own.
 
         Raises:
             RuntimeError: the nursery has ended, or does not answer; no server can be started any more.
         """
         log, log_end = os.pipe()
         end, end_end = os.pipe()
-        order = json.dumps([list(arguments), dict(environ), str(folder or Path.cwd())]).encode()
+        order = Order(module, list(arguments), dict(environ), str(folder or Path.cwd()), has_session)
+        descriptors = [log_end, log_end if errors is None else errors, end_end]
+        if stdin is not None:
+            descriptors.append(stdin)
         try:
             with self._ordering:
-                pid = self._ask(order, log_end, log_end if errors is None else errors, end_end)
+                pid = self._ask(json.dumps(asdict(order)).encode(), *descriptors)
         except BaseException:
             os.close(log)
             os.close(end)
@@ -239,8 +270,8 @@ class _Program:
         # A signal that came between a look and a wait would not end the wait; a byte on a socket does.
         signal.set_wakeup_fd(wake.detach())
 
-    def run(self) -> list[str] | None:
-        """Fork for each order; return in each child, with its arguments, and None when there are no more orders."""
+    def run(self) -> Order | None:
+        """Fork for each order; return it in its child, and None when there are no more orders."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everything that the terminal started.
         # A server that takes over from another one stays a child of the nursery.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -252,24 +283,24 @@ class _Program:
                 self._reap()
             if self._control not in ready:
                 continue
-            order, descriptors, _, _ = socket.recv_fds(self._control, ORDER_BYTES, 3)
-            if not order:
+            text, descriptors, _, _ = socket.recv_fds(self._control, ORDER_BYTES, 4)
+            if not text:
                 self._kill_all()
                 return None
-            arguments, environ, folder = json.loads(order)
-            log, errors, end = descriptors
+            order = Order(**json.loads(text))
+            log, errors, end, *stdin = descriptors
             nursery_pid = os.getpid()
             pid = os.fork()
             if pid == 0:
                 os.close(end)
-                self._become(environ, folder, (log, errors), nursery_pid)
-                return list(arguments)
+                self._become(order, {**dict(enumerate(stdin)), 1: log, 2: errors}, nursery_pid)
+                return order
             self._ends[pid] = end
-            os.close(log)
-            os.close(errors)
+            for descriptor in (log, errors, *stdin):
+                os.close(descriptor)
             self._control.send(str(pid).encode())
 
-    def _become(self, environ: Mapping[str, str], folder: str, streams: tuple[int, int], parent: int) -> None:
+    def _become(self, order: Order, streams: Mapping[int, int], parent: int) -> None:
         """Give a fork the state of a new process."""
         wake = signal.set_wakeup_fd(-1)
         for descriptor in (self._control.detach(), self._ended.detach(), wake, *self._ends.values()):
@@ -277,15 +308,17 @@ class _Program:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _die_with(parent)
-        for number, descriptor in enumerate(streams, 1):
+        if order.has_session:
+            os.setsid()
+        for number, descriptor in streams.items():
             os.dup2(descriptor, number)
             os.close(descriptor)
         os.environ.clear()
-        os.environ.update(environ)
-        os.chdir(folder)
+        os.environ.update(order.environ)
+        os.chdir(order.folder)
         time.tzset()
         # As `python -m` has it.
-        sys.path[0:1] = [folder, *filter(None, environ.get("PYTHONPATH", "").split(os.pathsep))]
+        sys.path[0:1] = [order.folder, *filter(None, order.environ.get("PYTHONPATH", "").split(os.pathsep))]
         random.seed()
 
     def _reap(self) -> None:
@@ -319,11 +352,13 @@ def main() -> None:
         import_module(name)
     gc.collect()
     gc.freeze()
-    arguments = _Program(socket.socket(fileno=int(sys.argv[1]))).run()
-    if arguments is not None:
-        sys.argv[1:] = arguments
-        sys.orig_argv = [sys.executable, "-m", "channelstream", *arguments]
-        sys.exit(import_module("channelstream.cli").main(arguments))
+    order = _Program(socket.socket(fileno=int(sys.argv[1]))).run()
+    if order is not None:
+        sys.argv[1:] = order.arguments
+        sys.orig_argv = [sys.executable, "-m", order.module, *order.arguments]
+        if order.module == SERVER:
+            sys.exit(import_module("channelstream.cli").main(order.arguments))
+        sys.exit(import_module(order.module).main())
 
 
 if __name__ == "__main__":

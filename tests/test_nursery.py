@@ -88,6 +88,20 @@ def test_a_signal_reaches_the_server(number: signal.Signals, code: int, started:
     child.send_signal(number)  # It reaches nobody else.
 
 
+def test_another_module_is_a_program_with_a_stdin() -> None:
+    """It is in a session of its own, where it is to be, and reads what is written."""
+    theirs, ours = os.pipe()
+    worker = nursery().start(
+        [], os.environ, module="channelstream.bench.worker", stdin=theirs, has_session=True
+    )
+    os.close(theirs)
+    eventually(lambda: os.getsid(worker.pid) == worker.pid, "it has no session of its own")
+    os.write(ours, b"nonsense\n")
+    assert "DecodeError" in worker.communicate()[0]
+    assert worker.returncode == 1
+    os.close(ours)
+
+
 def test_a_wait_ends(started: Any) -> None:
     """Where the server does not."""
     child = started(nursery())

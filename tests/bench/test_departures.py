@@ -8,6 +8,7 @@ from channelstream.bench.servers import product
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("bench_forks")
 def test_each_departure_is_received_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """By each member that stays."""
     monkeypatch.setattr(departures, "PROBED_S", {"good-bye": 2.0})

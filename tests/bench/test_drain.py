@@ -20,6 +20,7 @@ needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="n
 
 @needs_redis
 @pytest.mark.slow
+@pytest.mark.usefixtures("bench_forks")
 def test_clients_of_a_node_that_stops_are_back_at_another() -> None:
     """Each loses its stream once, by 1012, and nothing else; the calls of the other node are measured meanwhile."""
     measured = uvloop.run(

@@ -2,21 +2,26 @@
 
 import asyncio
 import json
+import logging
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
+from io import StringIO
 from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from tests.forked_programs import forked_programs
 
 from channelstream.bench.checker import Faults
+from channelstream.bench.engines.__main__ import main
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.orders import Result
 
@@ -33,6 +38,8 @@ TABLES = {
     "scripts": ["scripts"],
 }
 """With `--quick`, which measures a cluster with one number of shards only."""
+IN_A_PROCESS = "listeners"
+"""The part that is measured by `python -m` of the program, with interpreters of their own for all that it starts."""
 PAGE = "Before.\n\n<!-- engines: listeners -->\n| old |\n| old |\n\nBehind, <!-- engines: no -->\n"
 """A page that is filled in with the figures of each part."""
 MAY_BE_NOTHING = re.compile(
@@ -65,15 +72,35 @@ def measured() -> Callable[[str], Measured]:
 
 
 def measure(part: str) -> Measured:
+    """Measure in this process, and `IN_A_PROCESS` with the command."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         page = folder / "page.md"
         page.write_text(PAGE)
-        done = run(name, "--only", part, "--into", str(page))
-        assert done.returncode == 0, done.stderr
+        flags = ("--only", part, "--into", str(page))
+        printed = (print_of if part == IN_A_PROCESS else print_here)(name, *flags)
         document = json.loads((folder / "engines.json").read_bytes())
-        assert (folder / "engines.md").read_text() == done.stdout
+        assert (folder / "engines.md").read_text() == printed
         return Measured(document["tables"], page.read_text())
+
+
+def print_of(folder: str, *flags: str) -> str:
+    done = run(folder, *flags)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def print_here(folder: str, *flags: str) -> str:
+    printed = StringIO()
+    logger = logging.getLogger("channelstream")
+    level = logger.level
+    try:
+        with redirect_stdout(printed), forked_programs():
+            code = main(["--quick", "--output", folder, *flags])
+    finally:
+        logger.setLevel(level)
+    assert code == 0
+    return printed.getvalue()
 
 
 needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on the PATH")

@@ -146,6 +146,7 @@ def runs(pid: int) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("bench_forks")
 def test_an_upgrade_under_load_loses_nothing() -> None:
     """All streams are handed over, each delivery arrives once, and no process is left after the run."""
     load = Load(clients=2, messages=0, rate_per_s=20, publishers=2)

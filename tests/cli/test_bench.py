@@ -2,11 +2,14 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tests.forked_programs import forked_programs
 
 from channelstream.bench import servers
 from channelstream.bench.results import Report
@@ -17,6 +20,13 @@ pytestmark = pytest.mark.slow
 
 SMALL = ["--clients", "20", "--messages", "30", "--publishers", "3", "--payload-bytes", "50"]
 Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def bench_starts_programs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In one test the bench starts them as users have it: with interpreters of their own."""
+    with nullcontext() if request.function is test_own_server else forked_programs():
+        yield
 
 
 def bench(server: Any, *argv: str) -> int:

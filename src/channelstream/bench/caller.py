@@ -145,5 +145,9 @@ def write(lap: Lap) -> None:
     sys.stdout.buffer.flush()
 
 
-if __name__ == "__main__":
+def main() -> None:
     uvloop.run(work())
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -62,8 +62,9 @@ class Document(Struct, frozen=True):
     tables: list[Table]
 
 
-def main() -> int:
-    args = _arguments()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, and return the exit code; without arguments, those of the process count."""
+    args = _arguments(argv)
     use_all_descriptors()
     # The recovery part makes Redis lose everything on purpose, so warnings about it are not shown.
     logging.getLogger("channelstream").setLevel(logging.ERROR)
@@ -98,7 +99,7 @@ def _first(error: BaseException) -> str:
     return str(error)
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, prog="make bench-engines")
     parser.add_argument(
         "--only", default="", help=f"parts with commas between: {', '.join(PARTS)}; without it, all"
@@ -108,7 +109,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=Path("bench-results"), help="folder of the reports")
     parser.add_argument("--into", type=Path, help="a page whose marked tables are replaced by the new ones")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 async def _measured(names: list[str], sizes: Sizes, progress: Progress) -> list[Table]:
