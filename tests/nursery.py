@@ -28,7 +28,7 @@ from importlib import import_module
 from pathlib import Path
 from select import POLLIN, poll, select
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, NoReturn
 
 from tests.waiting import PATIENCE_S, eventually
 
@@ -347,6 +347,18 @@ def _die_with(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)  # It had ended before.
 
 
+def _leave(code: int | None) -> NoReturn:
+    """End as an interpreter does, but free no memory: that would copy all that is shared with the nursery, in 25 ms."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        sys.exit(code)  # The interpreter reports it.
+    os._exit(code or 0)
+
+
 def main() -> None:
     for name in IMPORTED:
         import_module(name)
@@ -357,8 +369,8 @@ def main() -> None:
         sys.argv[1:] = order.arguments
         sys.orig_argv = [sys.executable, "-m", order.module, *order.arguments]
         if order.module == SERVER:
-            sys.exit(import_module("channelstream.cli").main(order.arguments))
-        sys.exit(import_module(order.module).main())
+            _leave(import_module("channelstream.cli").main(order.arguments))
+        _leave(import_module(order.module).main())
 
 
 if __name__ == "__main__":

@@ -162,6 +162,18 @@ def test_a_server_inherits_no_descriptors_or_signal_handlers(tmp_path: Path, sta
     assert signals == "True True -1 1 set()"
 
 
+def test_a_server_waits_for_threads_and_calls_exit_handlers(tmp_path: Path) -> None:
+    """As an interpreter does at its end, and what they print is not lost."""
+    program = (
+        "import atexit, threading\n"
+        "atexit.register(print, 'handled')\n"
+        "threading.Thread(target=lambda: threading.main_thread().join() or print('joined')).start()"
+    )
+    (tmp_path / "shown.py").write_text(program)
+    log, _ = nursery().start(["-s", "secret", "--signature-checker", "shown.No"], {}, tmp_path).communicate()
+    assert log.splitlines()[-2:] == ["joined", "handled"]
+
+
 def test_ended_servers_are_reaped() -> None:
     """Ended servers are reaped while others start, in any order and many at once."""
     children = [nursery().start(["--no-such-option"], os.environ) for _ in range(5)]
