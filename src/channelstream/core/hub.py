@@ -195,7 +195,8 @@ class Hub:
 
     def attach(self, connection: Connection, stream: Stream, batch: Batch) -> None:
         """Attach a stream to a connection; until `go_live`, `batch` collects the connection's events."""
-        self.stop_writing(connection)
+        if connection.state is ConnectionState.LIVE:
+            self.stop_writing(connection)
         connection.move(Step.ATTACH)
         connection.stream = stream
         connection.write = stream.write

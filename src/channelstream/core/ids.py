@@ -32,6 +32,8 @@ def normalize_conn_id(text: str) -> str:
     Raises:
         ValueError: the text is not 1 to 128 visible characters.
     """
+    if _NORMAL_UUID.fullmatch(text) is not None:
+        return text
     if not 1 <= len(text) <= MAX_CONN_ID or " " in text or not text.isprintable():
         raise ValueError("not a conn_id")
     try:

@@ -50,6 +50,7 @@ class Node:
     """One process's part of the service, and the receiver of its log.
 
     Attributes:
+        is_single: whether no other node shares its log.
         signals: what this node announces, for traces and other consumers.
         published: messages accepted here since the start.
         stalls: how often a client was too slow to be written to, since the start.
@@ -62,6 +63,7 @@ class Node:
     ) -> None:
         self._engine = engine
         self._cluster = engine.cluster
+        self.is_single = engine.cluster.is_single
         self.hub = hub
         self.clock = clock
         self.new_id = new_id
@@ -155,11 +157,6 @@ class Node:
         return self._engine.name
 
     @property
-    def is_single(self) -> bool:
-        """Whether no other node shares its log."""
-        return self._cluster.is_single
-
-    @property
     def log_bytes(self) -> int | None:
         """The bytes of all logs; None if a service keeps them (`Engine.log_bytes`)."""
         return self._engine.log_bytes
@@ -248,11 +245,11 @@ class Node:
 
     def connection(self, conn_id: str) -> Connection | None:
         """Return a connection of this node; None if it has none of this id."""
-        return self._local.get(conn_id)
+        return self.hub.connections.get(conn_id)
 
     def may_be_elsewhere(self, conn_id: str) -> bool:
         """Whether another node may own the connection, so that `take_over` is needed."""
-        if self._cluster.is_single:
+        if self.is_single:
             return False
         return self.connection(conn_id) is None or not self._cluster.owns(conn_id)
 

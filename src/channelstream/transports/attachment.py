@@ -107,8 +107,9 @@ class Attachment:
             head: what the transport writes before everything else. All that is written at once is one write.
         """
         self._attach_stream()
-        head += self.session.opened(self.connection.id)
-        first = first_bytes(self, self.session, since)
+        session = self.stream.session
+        head += session.opened(self.connection.id)
+        first = first_bytes(self, session, since)
         if first is None:
             self._catch_up(since, head)
             return

@@ -51,8 +51,9 @@ class Heartbeat:
         self._spread += self.spreads
         slot = (self._spread if self.spreads else self._next - 1) % len(self._slots)
         self._slots[slot][stream] = None
+        if not self.count:
+            self.empty.clear()
         self.count += 1
-        self.empty.clear()
         return slot
 
     def remove(self, stream: HeartbeatTarget, slot: int) -> None:

@@ -163,6 +163,8 @@ class Meter:
         self.refused = zeros(REASONS)
         self.upgrades = zeros(UPGRADES)
         self.engine = EngineCalls()
+        self._labels: dict[int, str] = {}
+        """The transports by the numbers of their formats."""
         self._writes = writes
         self._written = 0
 
@@ -191,8 +193,13 @@ class Meter:
             self.requests[key] = 1
 
     def _attached(self, connection: Connection) -> None:
-        if connection.stream is not None:
-            self.opened[transport_label(connection.stream)] += 1
+        if connection.stream is None:
+            return
+        number = connection.format_number
+        label = self._labels.get(number)
+        if label is None:
+            label = self._labels[number] = transport_label(connection.stream)
+        self.opened[label] += 1
 
     def _closed(self, stream: Stream, code: int | None) -> None:
         self.closed[transport_label(stream), code_label(code)] += 1
