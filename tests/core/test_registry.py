@@ -510,6 +510,26 @@ def test_zero_keeps_for_ever(bench: Bench) -> None:
     assert set(bench.registry.channels) == {"a"}
 
 
+def test_idle_times_may_be_set_in_any_order(bench: Bench) -> None:
+    """Once they are in order, those that are idle for the longest time are forgotten first."""
+    for name, age_s in (("new", 5.0), ("old", 50.0)):
+        bench.registry.open_user(name, {}, 0, NOW).idle_since_s -= age_s
+        bench.channel(name).idle_since_s -= age_s
+    bench.registry.order_idle()
+    bench.registry.collect(STEADY_S, users_after_s=10, channels_after_s=10)
+    assert set(bench.registry.users) == set(bench.registry.channels) == {"new"}
+
+
+def test_a_connection_is_restored_with_its_user_and_channels(bench: Bench) -> None:
+    """Known or not; nobody joins."""
+    known = bench.channel("known")
+    bench.registry.restore_connection("ann", ["known", "new"], ALWAYS, 7, NOW)
+    assert (known.users, known.always_connections) == ({"ann": 1}, 1)
+    user, new = bench.registry.users["ann"], bench.registry.channels["new"]
+    assert (user.connections, user.channels, user.log.floor) == (1, {"known", "new"}, 7)
+    assert (new.users, new.log.floor) == ({"ann": 1}, 7)
+
+
 CHURN = st.lists(
     st.tuples(
         st.sampled_from(["connect", "disconnect", "join", "part", "say", "configure", "touch", "collect"]),

@@ -8,7 +8,7 @@ import pytest
 from tests.engines.conformance.lab import EMPTY, Recorder, Setup, message
 from tests.engines.conformance.moving import *  # noqa: F403
 from tests.engines.conformance.restarts import ANN
-from tests.engines.moves import Processes
+from tests.engines.moves import Processes, build
 from tests.engines.test_sqlite import sqlite_engine
 from tests.engines.test_sqlite_connections import flush, killed
 
@@ -39,9 +39,8 @@ def test_what_the_other_process_has_written_does_not_count(tmp_path: Path) -> No
         await engine.join(ANN, {"a": {}})
         await engine.publish([message("m1")])
         for source in (engine.copy(), engine.hand_over()):
-            async for record in source:
-                other.receive(record)
-        other.take_over(())
+            build(other, [record async for record in source], (), ())
+        other.take_over()
         await other.start(Recorder())
         await other.publish([message(f"stray {number}") for number in range(3)])
         await killed(other)
@@ -81,10 +80,14 @@ def test_what_a_history_shows_is_in_the_file_after_a_move(tmp_path: Path) -> Non
 
 async def moved(engine: SqliteEngine, other: SqliteEngine) -> None:
     """Start another engine with the state of one that has the connection of ann in a channel."""
-    for source in (engine.copy(), engine.hand_over()):
-        async for record in source:
-            other.receive(record)
     everything = ReadRange.of(0)
-    other.take_over([RestoredConnection(ANN, {"a": everything}, everything, (0,))])
+    build(
+        other,
+        [record async for record in engine.copy()],
+        (),
+        [RestoredConnection(ANN, {"a": everything}, everything, (0,))],
+    )
+    build(other, [record async for record in engine.hand_over()], (), ())
+    other.take_over()
     await other.start(Recorder())
     await engine.close()

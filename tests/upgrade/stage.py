@@ -96,6 +96,7 @@ class Stage:
         giver, server = self.giver(), self.new()
         taker = Taker(server.parts)
         await over_a_line(giver.copy(), taker)
+        await taker.build()
         await self.after_copy()
         await giver.freeze()
         await self.while_frozen()

@@ -184,6 +184,38 @@ def test_a_client_that_is_away_resumes(engine: str) -> None:
     play(scenario, engine=engine)
 
 
+def test_what_changes_after_the_copy_moves_as_it_is_then(engine: str) -> None:
+    """Connections that came, ended or were registered again, and channels that they joined or left."""
+
+    async def scenario(stage: Stage) -> None:
+        stays = await stage.stream("ws", "ann", "a", "b")
+        ends = await stage.stream("ws", "bob", "a")
+        await stage.register("cid", "a")
+
+        async def change() -> None:
+            await stage.call("/subscribe", {"conn_id": of("ann"), "channels": ["c"]})
+            await stage.call("/unsubscribe", {"conn_id": of("ann"), "channels": ["b"]})
+            for user in ("bob", "cid"):
+                await stage.call("/disconnect", {"conn_id": of(user)})
+            await stage.register("cid", "c")
+            stage.late = await stage.stream("sse", "dee", "c")
+            before.append(await stage.call("/info", asked))
+
+        before: list[Any] = []
+        asked = {"info": {"include_users": True, "include_connections": True}}
+        stage.after_copy = change
+        tally = await stage.upgrade()
+        assert (tally["websocket"], tally["sse"], tally["ended"]) == (1, 1, 0)
+        assert [without_times(await stage.call("/info", asked))] == list(map(without_times, before))
+        await stage.publish("after", channel="c")
+        for wire in (stays, stage.late):
+            assert await texts(wire, 1) == ["after"]
+        assert sorted(stage.server.node.hub.connections) == sorted(map(of, ("ann", "cid", "dee")))
+        await ends.close()
+
+    play(scenario, engine=engine)
+
+
 def test_an_idle_connection_goes_on(move: Callable[[Stage], Any]) -> None:
     """A caller that keeps its connection open is not disconnected, also in the middle of the head of a request."""
 

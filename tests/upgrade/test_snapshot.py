@@ -12,13 +12,14 @@ from tests.engines.conformance import Recorder, Setup, edit, message, private
 from tests.engines.test_memory import memory_engine
 
 from channelstream.core.connection import Connection
+from channelstream.core.hub import Hub
 from channelstream.core.position import ReadRange
 from channelstream.core.stream_client import StreamClient
 from channelstream.core.user import UserUpdate
 from channelstream.engines.members import Member
 from channelstream.engines.redis.moved_shard import MovedShard
 from channelstream.engines.redis.moving import MovedNode
-from channelstream.service.moving import encode_moved, moved, read_moved
+from channelstream.service.moving import OutgoingConnections
 from channelstream.transports.moving import StreamKind, StreamRecord
 from channelstream.upgrade import snapshot
 from channelstream.upgrade.snapshot import (
@@ -30,6 +31,7 @@ from channelstream.upgrade.snapshot import (
     with_descriptors,
 )
 from channelstream.wire.channelstream import SEED, V07
+from channelstream.wire.protocols import PROTOCOLS
 from channelstream.wire.websocket import Unfinished
 
 GOLDEN_VERSION = 2
@@ -60,19 +62,24 @@ def test_streams_golden() -> None:
 
 
 def test_connections_golden() -> None:
+    hub = Hub(PROTOCOLS.formats, lambda: None)
     connection = Connection("c1", "ann", V07, (7,), 103.0)
-    connection.channels["a"] = ReadRange(5, 4)
     connection.client = StreamClient("::1", "curl", 2.0)
-    golden = bytes.fromhex(
-        "98 a2 6331 a3 616e6e 92 a3 763037 00 81 a1 61 92 05 04 92 07 07 91 07 cb 4008000000000000"
-        "93 a3 3a3a31 a4 6375726c cb 4000000000000000"
-    )
-    assert encode_moved(moved(connection, 100.0)) == golden
-    (found,), left_s = read_moved([golden])
-    assert (found.member, found.channels, found.private, found.offsets, found.client) == (
-        Member("c1", "ann", V07), {"a": ReadRange(5, 4)}, ReadRange(7, 7), (7,), StreamClient("::1", "curl", 2.0),
-    )  # fmt: skip
-    assert left_s == {"c1": 3.0}
+    hub.add(connection)
+    hub.subscribe(connection, "a", ReadRange(5, 4))
+    outgoing = OutgoingConnections(hub)
+    changes, positions = list(outgoing.changes()), list(outgoing.positions(100.0))
+    hub.unsubscribe(connection, "a")
+    hub.remove(connection)
+    assert [*changes, *positions, *outgoing.changes()] == [
+        bytes.fromhex(
+            "97 aa 636f6e6e656374696f6e a2 6331 a3 616e6e 92 a3 763037 00 81 a1 61 92 05 04 92 07 07"
+            "93 a3 3a3a31 a4 6375726c cb 4000000000000000"
+        ),
+        bytes.fromhex("92 a4 6e6f6465 91 00"),
+        bytes.fromhex("94 a8 706f736974696f6e a2 6331 91 07 cb 4008000000000000"),
+        bytes.fromhex("92 a5 656e646564 a2 6331"),
+    ]
 
 
 def test_states_golden() -> None:
@@ -87,7 +94,7 @@ def test_states_golden() -> None:
         copied, rest = await all_of(engine.copy()), await all_of(engine.hand_over())
         return [msgspec.msgpack.decode(record) for record in copied + rest]
 
-    begin, events, private_events, meta, channels, users, history = asyncio.run(state())
+    begin, events, history, private_events, channels, users, meta = asyncio.run(state())
     assert begin == ["meta", [["epoch", "first"], ["at", 50.0]]]
     assert meta == ["meta", [["seq", 4]]]
     [[name, _, settings, *floors]] = channels[1]

@@ -15,7 +15,9 @@ from channelstream.upgrade.giving import HandOver, Limits
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import (
     BEGUN,
+    BUILT,
     COMMIT,
+    COPIED,
     END,
     HELLO,
     READY,
@@ -79,6 +81,9 @@ class NewState:
 
     async def take(self, part: Part) -> None:
         self.taken.append(part)
+
+    async def build(self) -> None:
+        self.taken.append(Part(BUILT))
 
     async def prepared(self) -> None:
         self._steps.append("prepared")
@@ -149,10 +154,10 @@ def stage() -> Iterator[Stage]:
 
 
 def test_everything_is_handed_over_in_order(stage: Stage) -> None:
-    """The name of the old process is free before the new one may begin."""
+    """Copies are built before anything is frozen, and the name of the old process is free before the new one may begin."""
     report = asyncio.run(stage.run())
     assert stage.steps == ["freeze", "prepared", "name", "release", "begin"]
-    assert stage.new.taken == STATE
+    assert stage.new.taken == [STATE[0], Part(BUILT), STATE[0], Part(BUILT), STATE[1]]
     assert (report.old_version, report.version, report.tally) == (
         __version__,
         __version__,
@@ -230,8 +235,9 @@ def test_a_process_that_ends_at_any_step_changes_nothing(stage: Stage, said: str
             await stage.theirs.receive()
             await stage.theirs.send(Part(SET))
         if said == READY:
-            while (await stage.theirs.receive()).kind != END:
-                pass
+            while (kind := (await stage.theirs.receive()).kind) != END:
+                if kind == COPIED:
+                    await stage.theirs.send(Part(BUILT))
         stage.theirs.close()
 
     with pytest.raises(CannotHandOver, match=r"has ended \(exit code 3\)"):
@@ -274,7 +280,8 @@ def test_each_step_has_a_time_limit(stage: Stage, limits: Limits, reason: str, s
         if limits.start_s:
             await stage.theirs.send(Hello(SNAPSHOT, "2", 1).part(HELLO))
             await stage.theirs.receive()
-            await stage.theirs.send(Part(SET))
+            for part in (SET, BUILT, BUILT):
+                await stage.theirs.send(Part(part))
         await asyncio.Event().wait()
 
     with pytest.raises(CannotHandOver, match=reason):
@@ -301,7 +308,7 @@ def test_a_copy_that_takes_too_long_is_not_called_a_start(stage: Stage) -> None:
         raise TimeoutError
 
     stage.old.copy = copy  # type: ignore[method-assign]
-    with pytest.raises(CannotHandOver, match=r"has not taken a copy of the logs within 60 s"):
+    with pytest.raises(CannotHandOver, match=r"has not built everything from a copy within 60 s"):
         asyncio.run(stage.run())
     assert stage.steps == ["kill", "thaw"]
 

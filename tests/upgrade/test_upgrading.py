@@ -13,7 +13,7 @@ import pytest
 from channelstream import __version__
 from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.upgrade.line import Line, Part
-from channelstream.upgrade.messages import HELLO, SET, TERMS, Hello
+from channelstream.upgrade.messages import BUILT, COPIED, END, HELLO, SET, TERMS, Hello
 from channelstream.upgrade.snapshot import SNAPSHOT_VERSION
 from channelstream.upgrade.successor import Process
 from channelstream.upgrade.upgrading import Upgrading
@@ -58,8 +58,9 @@ class Dying:
         await self._line.send(Hello(SNAPSHOT_VERSION, __version__, 1).part(HELLO))
         await self._line.receive()
         await self._line.send(Part(SET))
-        while (await self._line.receive()).kind != "end":
-            pass
+        while (kind := (await self._line.receive()).kind) != END:
+            if kind == COPIED:
+                await self._line.send(Part(BUILT))
         self._line.close()
 
     async def end(self, patience_s: float) -> str:

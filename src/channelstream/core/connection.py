@@ -160,5 +160,10 @@ class Connection:
     def client(self, client: StreamClient | None) -> None:
         self._client, self._agent = (client.packed(), client.agent) if client else (b"", "")
 
+    @property
+    def packed_client(self) -> tuple[bytes, str]:
+        """The client in a form that is quickly compared."""
+        return self._client, self._agent
+
     def receives(self, event: Event) -> bool:
         return event.is_for(self.user, self.protocol.presence)

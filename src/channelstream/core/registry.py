@@ -223,6 +223,24 @@ class Registry:
             user.channels.discard(channel.name)
         return last
 
+    # -- another process, or another run
+
+    def restore_connection(
+        self, name: str, channels: Iterable[str], presence: PresenceAudience, floor: int, now: Moment
+    ) -> None:
+        """Add a connection of a user to channels, announced as it is; what is unknown is created."""
+        user = self.open_user(name, {}, floor, now)
+        self.connect(user)
+        for each in channels:
+            self.add_member(self.open_channel(each, {}, floor, now), user, presence, now)
+
+    def order_idle(self) -> None:
+        """Put idle users and channels into the order of their idle times, which were set in another one."""
+        idle_users = sorted(self._idle_users, key=lambda name: self.users[name].idle_since_s)
+        self._idle_users = OrderedDict.fromkeys(idle_users)
+        idle_channels = sorted(self._idle_channels, key=lambda name: self.channels[name].idle_since_s)
+        self._idle_channels = OrderedDict.fromkeys(idle_channels)
+
     # -- logs
 
     def logs_of(self, event: Event) -> list[Log]:

@@ -275,10 +275,13 @@ class Engine(EventLog, Directory, Protocol):
         """Whether nothing is in progress that changes the state."""
 
     def copy(self) -> AsyncIterator[bytes]:
-        """Yield what of the state hardly changes, for `receive` in another process; all calls are served meanwhile."""
+        """Yield the state, for `receive` in another process; when called again, what has changed since.
+
+        All calls are served meanwhile.
+        """
 
     def hand_over(self) -> AsyncIterator[bytes]:
-        """Yield the rest of the state, after `copy`; call it while the engine is settled.
+        """Yield what has changed since `copy`; call it while the engine is settled.
 
         The connections are not a part of it. Afterwards the engine serves no call until `proceed`.
 
@@ -296,8 +299,18 @@ class Engine(EventLog, Directory, Protocol):
             CannotHandOver: it is not that of an engine of this kind.
         """
 
-    def take_over(self, connections: Sequence[RestoredConnection]) -> None:
-        """Begin with all that was received, and with these connections; `start` is called next.
+    def build(self, left: Sequence[Leaving], connections: Sequence[RestoredConnection]) -> None:
+        """Build the state as far as it is received, which may take long; called several times.
+
+        Args:
+            left: connections of earlier calls that are not there any more, or are among the new ones as they are now.
+
+        Raises:
+            CannotHandOver: it is not the state of this engine.
+        """
+
+    def take_over(self) -> None:
+        """Begin with all that was received and built; `start` is called next.
 
         Raises:
             CannotHandOver: it is not complete, or not the state of this engine.

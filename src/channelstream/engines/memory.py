@@ -28,7 +28,8 @@ from channelstream.errors import CannotHandOver
 from channelstream.slices import MANY, Slices, to_its_end, turn_for
 
 if TYPE_CHECKING:
-    from channelstream.engines.moved_state import IncomingState, OutgoingState
+    from channelstream.engines.incoming_state import IncomingState
+    from channelstream.engines.moved_state import OutgoingState
 
 
 class MemoryEngine:
@@ -48,7 +49,6 @@ class MemoryEngine:
         self._clock = clock
         self._lifetimes = lifetimes
         self._log = self._begin_at(Position.single(epoch, 0))
-        self._restored: Sequence[RestoredConnection] = ()
         self._outgoing: OutgoingState | None = None
         self._incoming: IncomingState | None = None
         self._receiver: Receiver
@@ -114,8 +114,7 @@ class MemoryEngine:
         return change
 
     async def restored_connections(self) -> Sequence[RestoredConnection]:
-        restored, self._restored = self._restored, ()
-        return restored
+        return ()
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         await to_its_end(self.disconnect_all([Leaving(member, channels)]))
@@ -212,8 +211,8 @@ class MemoryEngine:
     def copy(self) -> AsyncIterator[bytes]:
         from channelstream.engines.moved_state import OutgoingState
 
-        self._outgoing = OutgoingState(self.registry, self._clock)
-        return self._outgoing.copy(self.position.epochs[0])
+        self._outgoing = self._outgoing or OutgoingState(self.registry, self._clock)
+        return self._outgoing.copy(self.position.epochs[0], self._log.committed)
 
     def hand_over(self) -> AsyncIterator[bytes]:
         outgoing, self._outgoing = self._outgoing, None
@@ -225,15 +224,19 @@ class MemoryEngine:
         self._outgoing = None
 
     def receive(self, record: bytes) -> None:
-        from channelstream.engines.moved_state import IncomingState
+        from channelstream.engines.incoming_state import IncomingState
 
-        self._incoming = self._incoming or IncomingState(self._clock)
+        self._incoming = self._incoming or IncomingState(self.registry, self._clock)
         self._incoming.add(record)
 
-    def take_over(self, connections: Sequence[RestoredConnection]) -> None:
+    def build(self, left: Sequence[Leaving], connections: Sequence[RestoredConnection]) -> None:
+        if self._incoming is None:
+            raise CannotHandOver(OTHER_ENGINE)
+        self._incoming.build(left, connections)
+
+    def take_over(self) -> None:
         incoming, self._incoming = self._incoming, None
         if incoming is None:
             raise CannotHandOver(OTHER_ENGINE)
-        restore, epoch = incoming.restored(self.registry, connections)
-        self._log = self._begin_at(Position.single(epoch, restore.offset))
-        self._restored = connections
+        taken = incoming.finish()
+        self._log = self._begin_at(Position.single(taken.epoch, taken.offset))

@@ -3,43 +3,38 @@
 The form is that of the SQLite engine's rows, which is stored and restored anyway: a record is a table and some of its rows.
 The first record says what time it is by the clock of all times in it. The connections are not in it.
 
-The logs are nearly all of a state, and an event in them never changes: an edit puts another one in its place. So the events
-are copied before, while calls are served (`copy`), and the other process reads them at once. What is different at the end
-(`rest`) is sent then: new events, those that took the place of others, and which ones are gone.
+All of it is copied while calls are served (`copy`), and what has changed since is sent when nothing changes any more
+(`rest`). Nothing is recorded for that while a server runs: entries of logs and histories never change, since an edit puts
+another one in their place, and channels and users are compared with what was copied of them (`_channel_mark`, `_user_mark`).
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 import msgspec
 
 from channelstream.core.channel import Channel
 from channelstream.core.entry import Entry
 from channelstream.core.registry import Registry
-from channelstream.core.user import User
-from channelstream.engines.base import OTHER_ENGINE, Clock
-from channelstream.engines.event_codec import UnreadableEvent
-from channelstream.engines.members import RestoredConnection
-from channelstream.engines.sqlite_connections import connection_rows
-from channelstream.engines.sqlite_file import Stored
-from channelstream.engines.sqlite_restore import Moved, Restore, Unreadable
-from channelstream.engines.sqlite_rows import (
-    Row,
-    channel_row,
-    event_row,
-    history_row,
-    read_event,
-    user_row,
-)
-from channelstream.errors import CannotHandOver
+from channelstream.core.user import State, User
+from channelstream.engines.base import Clock
+from channelstream.engines.sqlite_rows import Row, channel_row, event_row, history_row, user_row
 from channelstream.slices import Slices
 
 ROWS = 64
 """Most rows of a record."""
-META, CHANNELS, USERS, EVENTS, GONE, HISTORY = "meta", "channels", "users", "events", "gone", "history"
+META, CHANNELS, USERS, EVENTS, HISTORY = "meta", "channels", "users", "events", "history"
+GONE, GONE_HISTORY, GONE_CHANNELS, GONE_USERS = "gone", "gone_history", "gone_channels", "gone_users"
+
+_ChannelMark = tuple[Channel, object, int, int | None, float | None]
+_UserMark = tuple[User, tuple[str, State], int, float | None]
+Shown = tuple[str, int]
+"""An entry of a history: its channel and its offset."""
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[str, list[tuple[Any, ...]]]).decode
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class OutgoingState:
@@ -54,39 +49,50 @@ class OutgoingState:
         self._registry = registry
         self._clock = clock
         self._offset_s = offset_s
-        self._copied: dict[int, Entry] = {}
+        self._has_begun = False
+        self._entries: dict[int, Entry] = {}
+        self._shown: dict[Shown, Entry] = {}
+        self._channel_marks: dict[str, _ChannelMark] = {}
+        self._user_marks: dict[str, _UserMark] = {}
 
-    async def copy(self, epoch: str) -> AsyncIterator[bytes]:
-        """Yield records of the events, in short turns of the event loop."""
-        yield _encode((META, [("epoch", epoch), ("at", self._clock.steady() + self._offset_s)]))
-        slices = Slices(self._clock.steady)
-        for log in [*(each.log for each in self._channels()), *(each.log for each in self._users())]:
-            entries = [entry for entry in log.entries if entry.offset not in self._copied]
-            self._copied |= {entry.offset: entry for entry in entries}
-            for record in self._event_records(entries):
-                yield record
-                await slices.due()
-            await slices.due()
-
-    async def rest(self, committed: int) -> AsyncIterator[bytes]:
-        """Yield the records of everything else; nothing changes meanwhile.
+    async def copy(self, epoch: str, committed: int) -> AsyncIterator[bytes]:
+        """Yield records in short turns of the event loop: of everything, and when called again of what has changed.
 
         Args:
             committed: the offset of the last event.
         """
-        present = {entry.offset: entry for entry in self._entries()}
+        if not self._has_begun:
+            self._has_begun = True
+            yield _encode((META, [("epoch", epoch), ("at", self._clock.steady() + self._offset_s)]))
+        slices = Slices(self._clock.steady)
+        for channel in list(self._channels()):
+            for record in (*self._new_events(channel.log.entries), *self._new_history(channel)):
+                yield record
+            await slices.due()
+        for user in list(self._users()):
+            for record in self._new_events(user.log.entries):
+                yield record
+            await slices.due()
+        for record in self._changed_rows(committed):
+            yield record
+            await slices.due()
+
+    async def rest(self, committed: int) -> AsyncIterator[bytes]:
+        """Yield the records of what has changed since it was copied; nothing changes meanwhile."""
         yield _encode((META, [("seq", committed)]))
-        changed = [present[at] for at in sorted(present) if self._copied.get(at) is not present[at]]
-        gone = self._copied.keys() - present.keys()
-        offset_s = self._offset_s
-        channels = (channel_row(each, committed, offset_s) for each in self._channels())
-        histories = (history_row(name, each, each.at_s + offset_s) for name, each in self._histories())
+        entries = {entry.offset: entry for entry in self._log_entries()}
+        shown = {
+            (each.name, entry.offset): entry for each in self._channels() for entry in each.history.entries
+        }
+        registry = self._registry
         for records in (
-            _records(GONE, ((offset,) for offset in sorted(gone))),
-            self._event_records(changed),
-            _records(CHANNELS, _in_order_of_use(channels)),
-            _records(USERS, _in_order_of_use(user_row(each, offset_s) for each in self._users())),
-            _records(HISTORY, histories),
+            _records(GONE, _gone(self._entries, entries)),
+            self._event_records(_new(self._entries, entries)),
+            self._changed_rows(committed),
+            _records(GONE_CHANNELS, _gone(self._channel_marks, registry.channels)),
+            _records(GONE_USERS, _gone(self._user_marks, registry.users)),
+            _records(GONE_HISTORY, _gone(self._shown, shown)),
+            self._history_records(_new(self._shown, shown)),
         ):
             for record in records:
                 yield record
@@ -97,77 +103,74 @@ class OutgoingState:
     def _users(self) -> Iterable[User]:
         return self._registry.users.values()
 
-    def _entries(self) -> Iterator[Entry]:
+    def _log_entries(self) -> Iterator[Entry]:
         for channel in self._channels():
             yield from channel.log.entries
         for user in self._users():
             yield from user.log.entries
 
-    def _event_records(self, entries: Iterable[Entry]) -> Iterator[bytes]:
-        return _records(EVENTS, (event_row(each, each.at_s + self._offset_s) for each in entries))
+    def _new_events(self, entries: Iterable[Entry]) -> Iterator[bytes]:
+        return self._event_records(_new(self._entries, {entry.offset: entry for entry in entries}))
 
-    def _histories(self) -> list[tuple[str, Entry]]:
-        found = [(each.name, entry) for each in self._channels() for entry in each.history.entries]
-        return sorted(found, key=lambda each: each[1].offset)
+    def _new_history(self, channel: Channel) -> Iterator[bytes]:
+        shown = {(channel.name, entry.offset): entry for entry in channel.history.entries}
+        return self._history_records(_new(self._shown, shown))
 
+    def _event_records(self, entries: Mapping[int, Entry]) -> Iterator[bytes]:
+        rows = (event_row(entry, entry.at_s + self._offset_s) for _, entry in sorted(entries.items()))
+        return _records(EVENTS, rows)
 
-class IncomingState:
-    """The state of another process, as far as it is here."""
+    def _history_records(self, shown: Mapping[Shown, Entry]) -> Iterator[bytes]:
+        rows = (history_row(name, each, each.at_s + self._offset_s) for (name, _), each in shown.items())
+        return _records(HISTORY, rows)
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._entries: dict[int, Entry] = {}
-        self._offset_s = 0.0
-        self._meta: dict[str, Any] = {}
-        self._tables: dict[str, list[Row]] = {name: [] for name in (CHANNELS, USERS, HISTORY)}
+    def _changed_rows(self, committed: int) -> Iterator[bytes]:
+        """Return the records of the channels and users that are not as they were copied."""
+        offset_s = self._offset_s
+        channels = (channel_row(each, committed, offset_s) for each in self._changed_channels())
+        yield from _records(CHANNELS, channels)
+        yield from _records(USERS, (user_row(each, offset_s) for each in self._changed_users()))
 
-    def add(self, record: bytes) -> None:
-        """Take a record.
+    def _changed_channels(self) -> Iterator[Channel]:
+        marks = self._channel_marks
+        for channel in list(self._channels()):
+            mark = _channel_mark(channel)
+            if marks.get(channel.name) != mark:
+                marks[channel.name] = mark
+                yield channel
 
-        Raises:
-            CannotHandOver: it cannot be read.
-        """
-        try:
-            table, rows = _decode(record)
-            self._add(table, rows)
-        except (ValueError, TypeError, KeyError, UnreadableEvent) as error:
-            raise CannotHandOver(OTHER_ENGINE) from error
-
-    def _add(self, table: str, rows: list[Row]) -> None:
-        if table == META:
-            self._meta |= dict(rows)
-            self._offset_s = (
-                float(self._meta["at"]) - self._clock.steady() if len(rows) > 1 else self._offset_s
-            )
-        elif table == EVENTS:
-            epoch, offset_s = self._meta["epoch"], self._offset_s
-            for offset, at, _, _, *event in rows:
-                self._entries[offset] = Entry(offset, f"{epoch}-{offset}", at - offset_s, read_event(*event))
-        elif table == GONE:
-            for (offset,) in rows:
-                self._entries.pop(offset, None)
-        else:
-            self._tables[table] += rows
-
-    def restored(self, registry: Registry, connections: Sequence[RestoredConnection]) -> tuple[Restore, str]:
-        """Fill an empty registry, also with the connections; return what else is restored, and the epoch.
-
-        Raises:
-            CannotHandOver: the state is not complete, or cannot be read.
-        """
-        if not {"epoch", "seq"} <= self._meta.keys():
-            raise CannotHandOver(OTHER_ENGINE)
-        stored = Stored(self._meta, **self._tables, **connection_rows(connections))
-        try:
-            restore = Restore(stored, registry, self._clock, Moved(self._entries, self._offset_s))
-        except Unreadable as error:
-            raise CannotHandOver(f"the state has {error}") from error
-        return restore, str(self._meta["epoch"])
+    def _changed_users(self) -> Iterator[User]:
+        marks = self._user_marks
+        for user in list(self._users()):
+            mark, before = _user_mark(user), marks.get(user.name)
+            # Not by value: the private state may differ while the public one is equal.
+            if before is None or before[1] is not mark[1] or before != mark:
+                marks[user.name] = mark
+                yield user
 
 
-def _in_order_of_use(rows: Iterable[Row]) -> list[Row]:
-    """Return rows of channels or users as they are restored: the longest idle first, those in use last."""
-    return sorted(rows, key=lambda row: (row[-1] is None, row[-1] or 0.0))
+def _channel_mark(channel: Channel) -> _ChannelMark:
+    """Return what differs if a channel has changed, apart from its entries."""
+    shown = channel.history.entries
+    idle_since_s = None if channel.connections else channel.idle_since_s
+    return channel, channel.settings, channel.log.floor, shown[0].offset if shown else None, idle_since_s
+
+
+def _user_mark(user: User) -> _UserMark:
+    """Return what differs if a user has changed; `listed` is replaced with every change of the state or its keys."""
+    return user, user.listed, user.log.floor, None if user.connections else user.idle_since_s
+
+
+def _new(copied: dict[K, Entry], present: Mapping[K, Entry]) -> dict[K, Entry]:
+    """Return the present entries that are not copied, and add them to those that are."""
+    new = {key: entry for key, entry in present.items() if copied.get(key) is not entry}
+    copied |= new
+    return new
+
+
+def _gone(copied: Mapping[K, object], present: Mapping[K, object]) -> list[tuple[K]]:
+    """Return rows of the copied items that are not there any more."""
+    return [(key,) for key in copied if key not in present]
 
 
 def _records(table: str, rows: Iterable[Row]) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from channelstream.core.channel import Channel
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Presence, UsersLeft
 from channelstream.core.log import Accepted, Replay
 from channelstream.core.position import Position
@@ -25,15 +26,16 @@ from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import OTHER_ENGINE, Clock, Counts, Receiver
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
+from channelstream.engines.incoming_state import IncomingState, TakenState
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.members import Leaving, Member, RestoredConnection
-from channelstream.engines.moved_state import IncomingState, OutgoingState
+from channelstream.engines.moved_state import OutgoingState
 from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_erasing import Erasing
 from channelstream.engines.sqlite_file import SqliteFile
 from channelstream.engines.sqlite_members import MemberChanges
-from channelstream.engines.sqlite_restore import Restore, leave_event, restore_from
-from channelstream.engines.sqlite_rows import DROP_LATER
+from channelstream.engines.sqlite_restore import leave_event, restore_from
+from channelstream.engines.sqlite_rows import DROP_LATER, Row
 from channelstream.engines.sqlite_time_series import SqliteTimeSeries
 from channelstream.engines.sqlite_upkeep import Upkeep
 from channelstream.engines.sqlite_users import UserChanges
@@ -95,7 +97,7 @@ class SqliteEngine:
         self._has_left = False
         self._outgoing: OutgoingState | None = None
         self._incoming: IncomingState | None = None
-        self._taken_over: tuple[Restore, str] | None = None
+        self._taken: TakenState | None = None
 
     @property
     def position(self) -> Position:
@@ -119,13 +121,12 @@ class SqliteEngine:
         self._receiver = receiver
         async with AsyncExitStack() as refused:
             refused.push_async_callback(self._release)
-            restore = await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
-            self._restored = restore.connections if self._taken_over is None else self._restored
+            left = await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
             self._commits = GroupCommit(self, self._thread)
             self._users = UserChanges(self.registry, self._clock, self._log, self._commits, self._unwritten)
             self._members = MemberChanges(self._log, self._commits, self._users, self._unwritten)
             refused.push_async_callback(self._commits.close)
-            for member in restore.left:
+            for member in left:
                 self._accept(leave_event(self._new_id(), member, self._clock.wall()))
             try:
                 await self._commits.flush()
@@ -138,24 +139,30 @@ class SqliteEngine:
         self._opened.callback(self._file.close)
         self._erasing = Erasing(self._file, self._clock)
 
-    def _open(self) -> Restore:
-        """Open the file and restore its contents; from the state of another process if there is one."""
+    def _open(self) -> list[Row]:
+        """Open the file and restore its contents, unless another process has handed them over.
+
+        Returns:
+            The rows of the members of the last run that are connected no more.
+        """
         self._open_file()
-        if self._taken_over is not None:
-            restore, epoch = self._taken_over
-        else:
-            self._file.rebuild()
-            stored = self._file.read()
-            restore, epoch = (
-                restore_from(stored, self.registry, self._clock, self._path),
-                stored.meta["epoch"],
-            )
-        self._clock_offset_s = restore.clock_offset_s
-        begin = Position.single(epoch, restore.offset)
+        if self._taken is not None:
+            self._begin(self._taken, frozenset())
+            return []
+        self._file.rebuild()
+        stored = self._file.read()
+        restore = restore_from(stored, self.registry, self._clock, self._path)
+        self._restored = restore.connections
+        state = TakenState(stored.meta["epoch"], restore.offset, restore.clock_offset_s)
+        self._begin(state, restore.history_rows)
+        return restore.left
+
+    def _begin(self, state: TakenState, history_rows: frozenset[Entry]) -> None:
+        self._clock_offset_s = state.clock_offset_s
+        begin = Position.single(state.epoch, state.offset)
         self._log = LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)
-        self._upkeep = Upkeep(self.registry, self._clock, restore.clock_offset_s)
-        self._upkeep.track_histories(restore.history_rows)
-        return restore
+        self._upkeep = Upkeep(self.registry, self._clock, state.clock_offset_s)
+        self._upkeep.track_histories(history_rows)
 
     async def _release(self) -> None:
         """Close the file, if it was opened, so that another server can use it; then end the thread."""
@@ -190,9 +197,10 @@ class SqliteEngine:
         return not (self._commits.is_writing or self._log.is_announcing)
 
     async def copy(self) -> AsyncIterator[bytes]:
-        yield self._address
-        self._outgoing = OutgoingState(self.registry, self._clock, self._clock_offset_s)
-        async for record in self._outgoing.copy(self.position.epochs[0]):
+        if self._outgoing is None:
+            yield self._address
+            self._outgoing = OutgoingState(self.registry, self._clock, self._clock_offset_s)
+        async for record in self._outgoing.copy(self.position.epochs[0], self._log.committed):
             yield record
 
     async def hand_over(self) -> AsyncIterator[bytes]:
@@ -224,16 +232,20 @@ class SqliteEngine:
         if self._incoming is not None:
             self._incoming.add(record)
         elif record == self._address:
-            self._incoming = IncomingState(self._clock)
+            self._incoming = IncomingState(self.registry, self._clock)
         else:
             raise CannotHandOver(OTHER_ENGINE)
 
-    def take_over(self, connections: Sequence[RestoredConnection]) -> None:
+    def build(self, left: Sequence[Leaving], connections: Sequence[RestoredConnection]) -> None:
         if self._incoming is None:
             raise CannotHandOver(OTHER_ENGINE)
-        self._taken_over = self._incoming.restored(self.registry, connections)
-        self._restored = connections
-        self._incoming = None
+        self._incoming.build(left, connections)
+
+    def take_over(self) -> None:
+        incoming, self._incoming = self._incoming, None
+        if incoming is None:
+            raise CannotHandOver(OTHER_ENGINE)
+        self._taken = incoming.finish()
 
     @property
     def _address(self) -> bytes:

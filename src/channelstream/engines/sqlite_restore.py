@@ -9,7 +9,7 @@ time; if it is set forward, the difference counts as idle time.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -44,7 +44,7 @@ class Unreadable(ValueError):
 
 
 @contextmanager
-def _reading(what: str) -> Iterator[None]:
+def reading(what: str) -> Iterator[None]:
     """Raise the errors of reading rows as Unreadable; only the reading is inside, since other errors are bugs."""
     try:
         yield
@@ -60,7 +60,7 @@ def _marks(stored: Stored) -> tuple[int, float]:
     return max(offset, int(stored.meta.get("seq", 0))), max(at, float(stored.meta.get("at", 0.0)))
 
 
-def _channel(row: Row) -> tuple[_ChannelRow, dict[str, Any]]:
+def read_channel(row: Row) -> tuple[_ChannelRow, dict[str, Any]]:
     """Return the columns and the settings of a channel."""
     columns = msgspec.convert(row, _ChannelRow)
     patch = _patch(columns[2])
@@ -68,22 +68,10 @@ def _channel(row: Row) -> tuple[_ChannelRow, dict[str, Any]]:
     return columns, patch
 
 
-def _user(row: Row) -> tuple[_UserRow, State, list[str]]:
+def read_user(row: Row) -> tuple[_UserRow, State, list[str]]:
     """Return the columns, the state and the public keys of a user."""
     columns = msgspec.convert(row, _UserRow)
     return columns, _state(columns[2]), _names(columns[3])
-
-
-class Moved(NamedTuple):
-    """What another process has sent of its state, apart from its rows. All histories are rows.
-
-    Attributes:
-        entries: the events, by offset.
-        clock_offset_s: as in `Restore`.
-    """
-
-    entries: Mapping[int, Entry]
-    clock_offset_s: float
 
 
 class Restore:
@@ -97,11 +85,8 @@ class Restore:
         left: the rows of the members of the last run that have none of these connections.
     """
 
-    def __init__(self, stored: Stored, registry: Registry, clock: Clock, moved: Moved | None = None) -> None:
+    def __init__(self, stored: Stored, registry: Registry, clock: Clock) -> None:
         """Fill the registry.
-
-        Args:
-            moved: what is read already, if another process moves the state to this one.
 
         Raises:
             Unreadable: a row is damaged, or a newer version has written it.
@@ -110,28 +95,23 @@ class Restore:
         self._registry = registry
         self._now = moment(clock)
         self._epoch = stored.meta["epoch"]
-        with _reading("a last offset or time"):
+        with reading("a last offset or time"):
             self.offset, last_s = _marks(stored)
-        self.clock_offset_s = (
-            max(clock.wall(), last_s) - clock.steady() if moved is None else moved.clock_offset_s
-        )
+        self.clock_offset_s = max(clock.wall(), last_s) - clock.steady()
         for row in stored.channels:
-            with _reading(f"settings of the channel {row[0]!r}"):
-                channel_row, patch = _channel(row)
+            with reading(f"settings of the channel {row[0]!r}"):
+                channel_row, patch = read_channel(row)
             self._add_channel(channel_row, patch)
         for row in stored.users:
-            with _reading(f"a state of the user {row[0]!r}"):
-                user_row, state, public_keys = _user(row)
+            with reading(f"a state of the user {row[0]!r}"):
+                user_row, state, public_keys = read_user(row)
             self._add_user(user_row, state, public_keys)
-        with _reading("an event"):
+        with reading("an event"):
             shown = {row[2]: self._entry(row[2], row[3], row[4:]) for row in stored.history}
             written = {row[0]: self._entry(row[0], row[1], row[4:]) for row in stored.events}
-        self.history_rows = frozenset(shown.values() if moved is None else ())
-        if moved is None:
-            self._add_entries(shown, written)
-        else:
-            self._add_moved(shown, moved.entries)
-        with _reading("a connection"):
+        self.history_rows = frozenset(shown.values())
+        self._add_entries(shown, written)
+        with reading("a connection"):
             ranges = read_subscriptions(stored.subscriptions)
             connections = read_connections(stored.connections)
         self.connections = [
@@ -156,15 +136,11 @@ class Restore:
         self, member: Member, private: ReadRange, ranges: Mapping[str, ReadRange]
     ) -> RestoredConnection:
         """Register a connection as a member of its channels, announced as it is."""
-        user = self._registry.open_user(member.user, {}, self.offset, self._now)
-        self._registry.connect(user)
-        channels: dict[str, ReadRange] = {}
-        for name, read_range in ranges.items():
-            channel = self._registry.open_channel(name, {}, self.offset, self._now)
-            self._registry.add_member(channel, user, member.protocol.presence, self._now)
-            channels[channel.name] = read_range
+        registry, presence = self._registry, member.protocol.presence
+        registry.restore_connection(member.user, ranges, presence, self.offset, self._now)
         # All connections of a user share one text of the name.
-        registered = Member(member.conn_id, user.name, member.protocol)
+        channels = {registry.channels[name].name: read_range for name, read_range in ranges.items()}
+        registered = Member(member.conn_id, registry.users[member.user].name, member.protocol)
         return RestoredConnection(registered, channels, private, (self.offset,))
 
     def _is_member(self, name: str, user: str, _announced: int) -> bool:
@@ -181,17 +157,6 @@ class Restore:
         """Add histories and events in the order of the log; a row of a history is newer than the event with its offset."""
         for offset in sorted(shown.keys() | written.keys()):
             self._add(written.get(offset), shown.get(offset))
-
-    def _add_moved(self, shown: Mapping[int, Entry], moved: Mapping[int, Entry]) -> None:
-        """Add the entries of logs and histories as they were, without what they supersede."""
-        for offset in sorted(moved):
-            entry = moved[offset]
-            for log in self._registry.logs_of(entry.event):
-                if offset > log.floor:
-                    log.append(entry)
-        for offset in sorted(shown):
-            event = shown[offset].event
-            self._registry.channels[str(event.channel)].history.append(shown[offset])
 
     def _entry(self, offset: int, at: float, event: Row) -> Entry:
         return Entry(offset, f"{self._epoch}-{offset}", at - self.clock_offset_s, read_event(*event))

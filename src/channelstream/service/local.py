@@ -91,17 +91,24 @@ class LocalConnections:
 
         Needs no locks: nothing is served yet.
         """
-        deadline_s = await restore(kept, self._hub, self._clock.steady, self._limits.restored_s)
-        for connection in self._hub.connections.values():
+        restored = await restore(kept, self._hub, self._clock.steady)
+        deadline_s = self._clock.steady() + self._limits.restored_s
+        for connection in restored:
+            connection.deadline_s = deadline_s
             self._deadlines.set(connection, deadline_s)
 
-    def wait_for_streams(self, left_s: Mapping[str, float | None]) -> None:
-        """Set how long connections of another process wait for a stream; None: as those of the last run."""
+    def drop(self, connection: Connection) -> None:
+        """Hold a restored connection no longer, and announce nothing: another process has it otherwise, or has ended it."""
+        self._deadlines.drop(connection)
+        self._remove(connection)
+
+    def wait_for_streams(self, left_s: Mapping[str, float]) -> None:
+        """Set how long connections of another process that have no stream there wait for one."""
         now_s = self._clock.steady()
         for conn_id, seconds in left_s.items():
-            if seconds is not None and (connection := self.get(conn_id)) is not None:
-                connection.deadline_s = now_s + seconds
-                self._deadlines.set(connection, connection.deadline_s)
+            connection = self._hub.connections[conn_id]
+            connection.deadline_s = now_s + seconds
+            self._deadlines.set(connection, connection.deadline_s)
 
     @property
     def is_settled(self) -> bool:
@@ -220,12 +227,17 @@ class LocalConnections:
         self._deadlines.drop(connection)
         self.record_ending(connection, code, reason, final=True)
         stream, connection.stream = connection.stream, None
+        channels = self._remove(connection)
+        if stream is not None:
+            stream.close(code, reason)
+        return channels
+
+    def _remove(self, connection: Connection) -> list[str]:
+        """Remove a connection from the hub, and return its channels."""
         channels = list(connection.channels)
         for name in channels:
             self._hub.unsubscribe(connection, name)
         self._hub.remove(connection)
-        if stream is not None:
-            stream.close(code, reason)
         return channels
 
     def restore_subscriptions(

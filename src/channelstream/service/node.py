@@ -4,6 +4,7 @@ All names here are keys (`apps.keys`): a node does not know applications.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from msgspec import Struct
@@ -29,7 +30,7 @@ from channelstream.service.connecting import Connecting, Opened
 from channelstream.service.handover import Handover
 from channelstream.service.limits import NodeLimits
 from channelstream.service.local import LocalConnections
-from channelstream.service.moving import encode_moved, moved, read_moved
+from channelstream.service.moving import IncomingConnections, OutgoingConnections
 from channelstream.service.publishing import Publishing
 from channelstream.service.remote_calls import RemoteCalls
 from channelstream.service.signals import Signals
@@ -79,6 +80,8 @@ class Node:
         self.remote_calls = RemoteCalls(engine.cluster)
         self._connecting = Connecting(engine, hub, self._local, self._handover, limits, self._check_room)
         self._publishing = Publishing(engine, hub)
+        self._outgoing: OutgoingConnections | None = None
+        self._incoming = IncomingConnections(hub, self._local)
 
     async def start(self) -> None:
         """Start the engine, restore its connections, and receive its events from the current end of its log on.
@@ -105,18 +108,22 @@ class Node:
         """Whether nothing is in progress that changes connections, or the state of the engine."""
         return self._local.is_settled and self._engine.is_settled
 
+    def copied_connections(self) -> Iterator[bytes]:
+        """Yield all connections, for `receive_connection`, while everything is served; then what has changed."""
+        self._outgoing = self._outgoing or OutgoingConnections(self.hub)
+        return self._outgoing.changes()
+
     def moved_connections(self) -> Iterator[bytes]:
-        """Yield a record of each connection, for `take`; all streams are suspended."""
-        now_s = self.clock.steady()
-        for connection in self.hub.connections.values():
-            yield encode_moved(moved(connection, now_s))
+        """Yield what has changed of the connections, and all positions; all streams are suspended."""
+        assert self._outgoing is not None  # noqa: S101 - `copied_connections` is called before
+        return chain(self._outgoing.changes(), self._outgoing.positions(self.clock.steady()))
 
     def copied_state(self) -> AsyncIterator[bytes]:
-        """Yield what of the state of the engine hardly changes, for `receive`, while everything is served."""
+        """Yield the state of the engine, for `receive`, while everything is served; then what has changed."""
         return self._engine.copy()
 
     def moved_state(self) -> AsyncIterator[bytes]:
-        """Yield the rest of the state of the engine, for `receive`; afterwards it serves no call until `proceed`.
+        """Yield what has changed of the state of the engine; afterwards it serves no call until `proceed`.
 
         Raises:
             CannotHandOver: the engine cannot move.
@@ -125,6 +132,7 @@ class Node:
 
     async def proceed(self) -> None:
         """Serve again after `copied_state` or `moved_state`, of which nothing came."""
+        self._outgoing = None
         await self._engine.proceed()
 
     def receive(self, record: bytes) -> None:
@@ -135,20 +143,41 @@ class Node:
         """
         self._engine.receive(record)
 
-    async def take(self, connections: Iterable[bytes]) -> None:
-        """Start with the received state and the connections of another process, in place of `start`.
+    def receive_connection(self, record: bytes) -> None:
+        """Take a record of the connections of another process.
+
+        Raises:
+            CannotHandOver: it is that of another version.
+        """
+        try:
+            self._incoming.receive(record)
+        except ValueError as error:
+            raise CannotHandOver("a connection cannot be read") from error
+
+    async def build(self) -> None:
+        """Build the state and the connections as far as they are received; called several times.
+
+        Raises:
+            CannotHandOver: the state cannot be used.
+        """
+        left, connections = self._incoming.changes()
+        self._engine.build(left, connections)
+        await self._incoming.apply(left, connections)
+
+    async def take(self) -> None:
+        """Start with all that was received, in place of `start`.
 
         Raises:
             ConfigError, CannotHandOver: the state cannot be used.
         """
-        try:
-            found, left_s = read_moved(connections)
-        except ValueError as error:
-            raise CannotHandOver("a connection cannot be read") from error
-        self._engine.take_over(found)
+        await self.build()
+        self._engine.take_over()
         # First: an engine of many nodes registers the connections that this node has, and unregisters all others.
-        await self._local.restore(found)
-        self._local.wait_for_streams(left_s)
+        try:
+            self._incoming.position()
+        except (ValueError, KeyError) as error:
+            raise CannotHandOver("the positions of the connections are not complete") from error
+        self._incoming = IncomingConnections(self.hub, self._local)
         await self._start_engine()
 
     @property

@@ -8,14 +8,14 @@ from channelstream.engines.members import RestoredConnection
 from channelstream.slices import Slices
 
 
-async def restore(
-    kept: Sequence[RestoredConnection], hub: Hub, now: Callable[[], float], grace_s: float
-) -> float:
-    """Restore connections, in short turns of the event loop, and return when they end unless a stream attaches.
+async def restore(kept: Sequence[RestoredConnection], hub: Hub, now: Callable[[], float]) -> list[Connection]:
+    """Restore connections, in short turns of the event loop.
 
     Args:
         now: a clock that never jumps, in seconds.
-        grace_s: how long each waits, counted from the end of this call: the first ones wait for the last ones.
+
+    Returns:
+        The connections, without a deadline yet: the first ones wait for the last ones.
     """
 
     def add(each: RestoredConnection) -> Connection:
@@ -29,8 +29,4 @@ async def restore(
             hub.subscribe(connection, name, read_range)
         return connection
 
-    restored = await Slices(now).each(kept, add)
-    deadline_s = now() + grace_s
-    for connection in restored:
-        connection.deadline_s = deadline_s
-    return deadline_s
+    return await Slices(now).each(kept, add)

@@ -153,12 +153,16 @@ class Giver:
 
     # -- handing over
 
-    def copy(self) -> AsyncIterator[Part]:
-        """Yield the parts of the logs, before `freeze`: the pause does not grow with them."""
-        return cut(STATE, self._parts.node.copied_state())
+    async def copy(self) -> AsyncIterator[Part]:
+        """Yield the parts of the state and the connections, before `freeze`: the pause grows with their changes only."""
+        node = self._parts.node
+        async for part in cut(STATE, node.copied_state()):
+            yield part
+        async for part in cut(CONNECTIONS, _in_turns(node.copied_connections())):
+            yield part
 
     async def parts(self) -> AsyncIterator[Part]:
-        """Yield all of it; the descriptors stay open here.
+        """Yield the rest; the descriptors stay open here.
 
         Raises:
             CannotHandOver: the engine cannot move.

@@ -11,7 +11,9 @@ from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import (
     BEGUN,
+    BUILT,
     COMMIT,
+    COPIED,
     END,
     FAILED,
     HELLO,
@@ -24,6 +26,8 @@ from channelstream.upgrade.messages import (
 
 TAKEN_S = 10.0
 """How long a new process may take to build everything from the state, in seconds."""
+COPIES = 2
+"""Copies before anything waits. The first one takes long, so much may change meanwhile; the second one has only that."""
 ENDING_S = 2.0
 """How long a process whose end of the line is closed may take to exit, in seconds."""
 
@@ -39,7 +43,7 @@ class Giver(Protocol):
     def tally(self) -> Mapping[str, int]: ...
 
     def copy(self) -> AsyncIterator[Part]:
-        """Yield what hardly changes, while everything is served."""
+        """Yield all that can be copied while everything is served; when called again, what has changed since."""
 
     async def freeze(self) -> None:
         """Begin no work, and finish what is in progress.
@@ -49,7 +53,7 @@ class Giver(Protocol):
         """
 
     def parts(self) -> AsyncIterator[Part]:
-        """Yield the state and the descriptors, which stay open here."""
+        """Yield the rest of the state, and of the descriptors, which stay open here."""
 
     async def thaw(self) -> None:
         """Go on, wherever `copy`, `freeze` or `parts` have stopped."""
@@ -69,7 +73,7 @@ class Limits(NamedTuple):
     """Longest times of the steps, in seconds.
 
     Attributes:
-        start_s: until the new process has started and read its configuration.
+        start_s: until the new process has started, read its configuration and built everything from copies.
         frozen_s: until it could serve, from the moment at which this one stops reading requests.
         apart_s: until it could serve, from the moment at which the engine hands its state over: others take a node
             without links to Redis for dead after `node_lease_s`.
@@ -131,7 +135,10 @@ class HandOver:
             async with within(self._limits.start_s, self._late):
                 hello = await self._introduced(snapshot, terms)
                 self._has_begun = True
-                await self._send_all(self._giver.copy())
+                for _ in range(COPIES):
+                    await self._send_all(self._giver.copy())
+                    await self._line.send(Part(COPIED))
+                    await self._next(BUILT)
             frozen_at_s = self._clock()
             async with within(self._limits.frozen_s, lambda: "the new process has not taken the state over"):
                 await self._send_state()
@@ -143,7 +150,7 @@ class HandOver:
         return Report(__version__, hello.version, hello.pid, dict(self._giver.tally), paused_s)
 
     def _late(self) -> str:
-        return f"the new process has not {'taken a copy of the logs' if self._has_begun else 'started'}"
+        return f"the new process has not {'built everything from a copy' if self._has_begun else 'started'}"
 
     async def _introduced(self, snapshot: int, terms: Part) -> Hello:
         hello = Hello.of(await self._next(HELLO))

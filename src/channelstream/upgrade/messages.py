@@ -12,6 +12,8 @@ from channelstream.upgrade.line import Part
 
 HELLO, TERMS, SET = "hello", "terms", "set"
 """The new process introduces itself; is given the terms; has built everything that needs no state."""
+COPIED, BUILT = "copied", "built"
+"""The old process has sent a copy; the new one has built everything from what it has."""
 END, READY = "end", "ready"
 """The old process has sent all of its state; the new one could serve with it."""
 COMMIT, BEGUN = "commit", "begun"

@@ -6,7 +6,7 @@
 | `streams` | a list of `StreamRecord` | one for each |
 | `http` | a list of the bytes received on each connection | one for each |
 | `connections` | records of `service.moving`, cut where a part is full | |
-| `state` | records of the engine, likewise; those of its logs come before everything else | |
+| `state` | records of the engine, likewise | |
 
 All bodies are MessagePack but those of the last two, which are parts of one text each: a length of four bytes before each
 record.

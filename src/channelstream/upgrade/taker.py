@@ -43,7 +43,6 @@ class Taker:
         self._listening: dict[str, tuple[bool, list[socket.socket]]] = {}
         self._streams: list[tuple[int, StreamRecord]] = []
         self._http: list[tuple[int, bytes]] = []
-        self._connections: list[bytes] = []
         self._records = {CONNECTIONS: Records(), STATE: Records()}
         self._bytes = 0
 
@@ -71,12 +70,21 @@ class Taker:
             case "http":
                 self._http += zip(part.descriptors, read_texts(part.body), strict=True)
             case "connections":
-                self._connections += self._records[part.kind].take(part.body)
+                for record in self._records[part.kind].take(part.body):
+                    self._parts.node.receive_connection(record)
             case "state":
                 for record in self._records[part.kind].take(part.body):
                     self._parts.node.receive(record)
             case _:
                 raise ValueError(part.kind)
+
+    async def build(self) -> None:
+        """Build the node from the parts that are here.
+
+        Raises:
+            CannotHandOver: one of them cannot be used.
+        """
+        await self._parts.node.build()
 
     async def prepared(self) -> None:
         """Start the node with the state; no socket is touched.
@@ -87,8 +95,7 @@ class Taker:
         are_whole = all(records.is_whole for records in self._records.values())
         if self._listening.keys() != {LISTENING, METRICS} or not are_whole:
             raise CannotHandOver("a part of the snapshot is missing")
-        await self._parts.node.take(self._connections)
-        self._connections.clear()
+        await self._parts.node.take()
 
     async def begin(self) -> None:
         """Serve: accept, read and write."""

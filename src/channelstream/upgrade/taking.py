@@ -13,7 +13,9 @@ from channelstream.integrations.metrics.siblings import Worker
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import (
     BEGUN,
+    BUILT,
     COMMIT,
+    COPIED,
     END,
     FAILED,
     HELLO,
@@ -37,8 +39,15 @@ class Taker(Protocol):
             CannotHandOver: it cannot be used here.
         """
 
+    async def build(self) -> None:
+        """Build everything from the parts that are here, and touch no socket; further ones change it.
+
+        Raises:
+            CannotHandOver: something cannot be used here.
+        """
+
     async def prepared(self) -> None:
-        """Build everything from the parts, and touch no socket.
+        """Complete everything with the last parts, and touch no socket.
 
         Raises:
             CannotHandOver: something is missing, or cannot be used here.
@@ -93,7 +102,11 @@ class TakeOver:
         """
         await self._line.send(Part(SET))
         while (part := await self._line.receive()).kind != END:
-            await taker.take(part)
+            if part.kind == COPIED:
+                await taker.build()
+                await self._line.send(Part(BUILT))
+            else:
+                await taker.take(part)
         await taker.prepared()
         await self._line.send(Part(READY))
         try:

@@ -3,7 +3,9 @@
 It needs the fixture `processes`. The next process has another steady clock.
 """
 
+import random
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from channelstream.core.events import UsersLeft
 from channelstream.core.log import PRIVATE, Replay
 from channelstream.core.user import UserUpdate
 from channelstream.engines.base import Engine
-from channelstream.engines.members import Leaving
+from channelstream.engines.members import Leaving, Member
 
 USERS_S = Setup().users_s
 Move = Callable[..., Lab]
@@ -174,3 +176,111 @@ def test_it_goes_on_when_nothing_came_of_the_move(begun: Lab, stay: Move, publis
     lab.connect("bob", "a")
     assert lab.head() == head + 2
     assert lab.replay("ann", a=head).entries[0].event.uuid == "m2"
+
+
+class Churn:
+    """Random changes of a lab, of its few users and channels."""
+
+    def __init__(self, lab: Lab, seed: int) -> None:
+        self._lab = lab
+        self._random = random.Random(seed)
+        self._numbers = count()
+
+    def change(self) -> None:
+        """Change one thing."""
+        self._random.choice(
+            (self._connect, self._end, self._join, self._leave, self._say, self._edit, self._delete,
+             self._whisper, self._configure, self._update, self._pass_time)
+        )()  # fmt: skip
+
+    def _channel(self) -> str:
+        return self._random.choice("abc")
+
+    def _user(self) -> str:
+        return self._random.choice(("ann", "bob", "cid"))
+
+    def _uuid(self) -> str:
+        return f"m{self._random.randrange(8)}"
+
+    def _member(self) -> tuple[Member, set[str]] | None:
+        members = list(self._lab.recorder.members.values())
+        return self._random.choice(members) if members else None
+
+    def _connect(self) -> None:
+        self._lab.connect(self._user(), self._channel(), conn_id=f"c{next(self._numbers)}")
+
+    def _end(self) -> None:
+        if found := self._member():
+            self._lab.disconnect(found[0], *found[1])
+
+    def _join(self) -> None:
+        name, found = self._channel(), self._member()
+        if found and name not in found[1]:
+            self._lab.join(found[0], name, store_history=True, history_size=2, log_events=4)
+
+    def _leave(self) -> None:
+        if (found := self._member()) and found[1]:
+            self._lab.leave(found[0], sorted(found[1])[0])
+
+    def _say(self) -> None:
+        self._lab.publish(message(self._uuid(), self._channel()))
+
+    def _edit(self) -> None:
+        self._lab.publish(edit(self._uuid(), channel=self._channel()))
+
+    def _delete(self) -> None:
+        self._lab.publish(delete(self._uuid(), self._channel()))
+
+    def _whisper(self) -> None:
+        self._lab.publish(private(f"p{self._random.randrange(4)}", self._user(), self._user()))
+
+    def _configure(self) -> None:
+        self._lab.configure(self._channel(), store_history=self._random.random() < 0.5)
+
+    def _update(self) -> None:
+        values = {self._random.choice("xy"): self._random.choice((1, True, None, "1"))}
+        update = UserUpdate(values, {}, self._random.choice((None, ("x",), ("x", "y"))))
+        self._lab.run(self._lab.engine.update_user(self._user(), update))
+
+    def _pass_time(self) -> None:
+        self._lab.collect(self._random.choice((1.0, 300.0)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nothing_differs_whatever_happens_between_copies(processes: Processes, seed: int) -> None:
+    """What can be read, who is where, and what is forgotten when."""
+    lab, chance = processes.lab, random.Random(seed)
+    churn = Churn(lab, seed)
+    for _ in range(60):
+        churn.change()
+        if chance.random() < 0.1:
+            processes.copy()
+    before = described(lab)
+    moved = processes.move()
+    assert described(moved) == before
+    idle = before[-1]
+    moved.collect(after_s=0.7 * USERS_S)
+    stay = {name for name in before[2] if idle.get(name, 0) <= 0.3 * USERS_S}
+    assert {user.name for user in moved.users()} == stay
+
+
+def described(lab: Lab) -> Any:
+    """Return all that can be read of an engine."""
+    names = {"a": 0, "b": 0, "c": 0, "private": 0}
+    replays = [
+        form(lab.replay(user, **dict.fromkeys(names, at)))
+        for user in ("ann", "bob", "cid")
+        for at in range(0, 60, 5)
+    ]
+    channels = {
+        each.name: (each.id, each.settings, each.users, each.always_connections,
+                    [(entry.offset, entry.event) for entry in each.history.entries])
+        for each in lab.channels()
+    }  # fmt: skip
+    users = {
+        each.name: (each.id, each.state, each.public_keys, each.public_state, each.connections, each.channels)
+        for each in lab.users()
+    }
+    now_s = lab.clock.steady()
+    idle = {each.name: round(now_s - each.idle_since_s, 3) for each in lab.users() if not each.connections}
+    return replays, channels, users, lab.engine.position, idle

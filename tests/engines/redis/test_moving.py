@@ -24,7 +24,8 @@ async def state_of(engine: RedisEngine) -> list[bytes]:
 def take_over(engine: RedisEngine, state: list[bytes]) -> None:
     for record in state:
         engine.receive(record)
-    engine.take_over(())
+    engine.build((), ())
+    engine.take_over()
 
 
 async def next_process(nodes: Nodes, state: list[bytes], former: Recorder) -> Node:

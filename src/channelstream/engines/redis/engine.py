@@ -143,7 +143,10 @@ class RedisEngine:
         moving.take_over(record, self._node, self._shards, self._ownership)
         self._is_taken_over = True
 
-    def take_over(self, connections: Sequence[RestoredConnection]) -> None:
+    def build(self, left: Sequence[Leaving], connections: Sequence[RestoredConnection]) -> None:
+        """Do nothing: Redis has the connections."""
+
+    def take_over(self) -> None:
         if not self._is_taken_over:
             raise CannotHandOver(OTHER_ENGINE)
 
