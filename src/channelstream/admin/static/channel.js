@@ -4,12 +4,15 @@ import { ask } from "./ask.js";
 import { eventItem, facts, follow, linkItem, name } from "./detail.js";
 import { byId, fill, link, number, time } from "./dom.js";
 import { shown } from "./names.js";
+import { Broken, payloadOf } from "./payload.js";
 import { act } from "./server.js";
 
 const form = byId("settings");
 const fields = [...form.querySelectorAll("[name]")];
 let settings = {};
 let edited = false;
+/** How many connections a message reaches now. */
+let receivers = 0;
 
 function show(channel) {
   facts([
@@ -20,6 +23,7 @@ function show(channel) {
     ["Last active", time(channel.last_active)],
   ]);
   settings = channel.settings;
+  receivers = channel.connections;
   // Settings that are being edited are not overwritten.
   if (!edited) showSettings();
   const users = channel.listed_users.map(({ name: user, connections }) => linkItem("user", user, connections > 1 ? ` × ${connections}` : ""));
@@ -54,30 +58,33 @@ async function save() {
 }
 
 async function send() {
-  const { user, message } = Object.fromEntries(new FormData(byId("send")));
+  const { user, message: field, as_text: asText } = byId("send").elements;
+  note("send", "");
   await attempt("send", "Sent.", async () => {
-    await act("message", { channel: name, user, message: asJson(message) });
-    byId("send").elements.message.value = "";
+    const message = payloadOf(field.value, asText.checked);
+    if (receivers && !(await ask(["Send to ", shown(name), "?"], [receiversNote(), shown(JSON.stringify(message))], "Send"))) return false;
+    await act("message", { channel: name, user: user.value, message });
+    field.value = "";
+    now();
   });
-  now();
 }
 
-/** Text that is not JSON is sent as `{text}`. */
-function asJson(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return { text };
-  }
-}
+const receiversNote = () => (receivers === 1 ? "One connection receives it at once." : `${number(receivers)} connections receive it at once.`);
 
+/** Do something, and say that it is done, or why it is not. Work that returns false was not confirmed. */
 async function attempt(id, done, work) {
   try {
-    await work();
-    note(id, done);
+    if ((await work()) !== false) note(id, done);
   } catch (error) {
     note(id, error.message);
+    if (error instanceof Broken) showFault(error.index);
   }
+}
+
+function showFault(index) {
+  const field = byId("send").elements.message;
+  field.focus();
+  field.setSelectionRange(index, index + 1);
 }
 
 function note(id, text) {
