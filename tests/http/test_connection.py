@@ -10,7 +10,7 @@ from tests.http.stage import GET, POST, Gate, Stage, play, read_all, turns
 from tests.waiting import soon
 
 from channelstream.errors import TooLarge
-from channelstream.http import connection
+from channelstream.http import waiting
 from channelstream.http.request import Request
 from channelstream.http.response import Response
 from channelstream.http.router import Route
@@ -82,7 +82,7 @@ def test_a_request_received_as_the_idle_time_ends_is_answered() -> None:
         await client.send(GET)
         await client.until(b"ok")
         client.socket.send(GET)  # The loop has no turn between this and the end of the time.
-        client.connection.close_if_idle()
+        client.connection._waiting.close_if_idle(client.connection)
         await client.until(b"ok")
         assert stage.asked == ["/a", "/a"]
 
@@ -115,7 +115,7 @@ def test_a_client_that_still_reads_is_not_idle() -> None:
         client = await stage.dial()
         await client.send(GET)
         await client.until(b"\r\n\r\n")
-        client.connection.close_if_idle()
+        client.connection._waiting.close_if_idle(client.connection)
         await client.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         assert (await client.rest()).count(b"x") == 2 * size
 
@@ -155,7 +155,7 @@ def test_a_request_that_the_loop_has_not_read_in_time_is_answered(parts: tuple[b
         await client.send(parts[0])
         await turns()
         client.socket.send(parts[1])  # The loop has no turn between this and the end of the time.
-        client.connection.time_is_up("Too late.")
+        client.connection._waiting.time_is_up(client.connection, "Too late.")
         assert (await client.until(b"ok")).startswith(b"HTTP/1.1 200 ")
 
     play(scene)
@@ -169,7 +169,7 @@ def test_a_client_that_has_not_sent_everything_is_refused(more: bytes) -> None:
         client = await stage.dial()
         if more:
             client.socket.send(more)
-        client.connection.time_is_up("Too late.")
+        client.connection._waiting.time_is_up(client.connection, "Too late.")
         assert (await client.rest()).startswith(b"HTTP/1.1 408 ")
 
     play(scene)
@@ -252,7 +252,7 @@ def test_an_answer_in_the_middle_of_a_body_is_read() -> None:
 @pytest.mark.parametrize("bound", ["LINGER_BYTES", "LINGER_S"])
 def test_bytes_after_such_an_answer_are_bounded(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In bytes and in time."""
-    monkeypatch.setattr(connection, bound, 0)
+    monkeypatch.setattr(waiting, bound, 0)
 
     async def scene(stage: Stage) -> None:
         stage.handler = too_large

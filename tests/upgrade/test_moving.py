@@ -228,7 +228,7 @@ def test_an_idle_connection_goes_on(move: Callable[[Stage], Any]) -> None:
         tally = await move(stage)
         assert tally["http"] == 2
         # Else the time for a head would run for the idle one.
-        phases = [each._phase for each in stage.server.parts.http_server.sockets]
+        phases = [each._waiting.phase for each in stage.server.parts.http_server.sockets]
         assert sorted(each.name for each in phases) == ["HEAD", "IDLE"]
         assert "channels" in await post(idle, "/info", {})
         half._writer.write(b"P/1.1\r\nHost: x\r\n\r\n")

@@ -4,15 +4,7 @@ Invariant: at most one request is in progress, and the memory of a socket is bou
 next request is read when the answer before it has been written. A client that sends requests ahead (pipelining) has
 at most one packet read; then reading stops until the answer is out. To parse ahead would need one more bound.
 
-Every wait has a bound, by its phase (`Phase`): for a head, for a body, for the next request, and for a client that
-reads nothing of its answer. An idle connection is closed only if nothing of a request has arrived. The loop may not
-have read yet what the kernel already holds, so the socket is checked for it (`close_if_idle`): a request that crosses
-with the close would get a reset as answer. A head or a body is late only if it is not there after the loop has read
-once more (`time_is_up`): where very many clients come back at once, the loop is behind by longer than they may take.
-
-An answer that closes the connection before the whole request was read would be lost, since the kernel resets a socket
-that is closed with unread bytes, and the reset overtakes the answer. So the connection lingers (`Phase.LINGER`): it
-closes its own side, and reads and discards for `LINGER_S` (RFC 9112, 9.6).
+What it waits for, how long, and how it lingers before it closes, is in `waiting.py`.
 
 A request may also leave HTTP: `release` hands the socket to a stream, and this object keeps no reference that only
 the garbage collector could free, since idle streams are many.
@@ -25,13 +17,13 @@ from contextvars import Context
 from channelstream.core.http_head import RequestHead
 from channelstream.core.http_reader import RequestReader
 from channelstream.core.policy import Header
-from channelstream.errors import ChannelstreamError, Internal, TimedOut, Unavailable
+from channelstream.errors import ChannelstreamError, Internal, Unavailable
 from channelstream.http.answers import last_answer
 from channelstream.http.closing import close_transport
 from channelstream.http.eager import run_eagerly
 from channelstream.http.exchange import HttpExchange
 from channelstream.http.inbound import Inbound
-from channelstream.http.line import ack_progress, has_unread, is_tls, peer_of
+from channelstream.http.line import is_tls, peer_of
 from channelstream.http.moving import descriptor_of, drop_descriptor, is_movable
 from channelstream.http.outbound import Outbound
 from channelstream.http.phase import Phase, Work
@@ -40,16 +32,7 @@ from channelstream.http.response import refusal
 from channelstream.http.router import Handler
 from channelstream.http.shared import SPARE_SOCKETS, HttpServer, Socket
 from channelstream.http.takeover import TakeOver
-from channelstream.http.timers import Deadline, IdleTimer
-
-LINGER_S = 2.0
-LINGER_BYTES = 16_777_216
-"""How long, and how much, a client may still send after an answer that closes the connection; it is discarded."""
-
-LATE_HEAD = "The head of the request took too long."
-LATE_BODY = "The body of the request took too long."
-READ_S = 0.001
-"""In this time the loop reads what the kernel holds, in seconds."""
+from channelstream.http.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -59,23 +42,20 @@ class HttpConnection(asyncio.Protocol):
 
     __slots__ = (
         "_continuation",
-        "_deadline",
         "_exchange",
         "_has_ended",
         "_headers",
         "_http_server",
-        "_idle",
         "_in",
         "_is_stopping",
-        "_linger_left",
         "_loop",
         "_out",
-        "_phase",
         "_predecessor",
         "_reader",
         "_received",
         "_request",
         "_transport",
+        "_waiting",
         "access_log",
         "date",
     )
@@ -95,13 +75,11 @@ class HttpConnection(asyncio.Protocol):
         self._http_server = http_server
         self._predecessor = predecessor
         self._received = received
-        self._phase = Phase.HEAD
         self._exchange: HttpExchange | None = None
         self._request: Request | None = None
         self._headers: list[Header] = []
         self._continuation: asyncio.Handle | None = None
         self._is_stopping = self._has_ended = False
-        self._linger_left = LINGER_BYTES
 
     # -- the life of the socket
 
@@ -111,21 +89,20 @@ class HttpConnection(asyncio.Protocol):
         settings = self._http_server.settings
         self._in = Inbound(transport)
         self._out = Outbound(transport, self._loop, settings.keep_alive_s)
-        self._deadline = Deadline(self._http_server.waits)
-        self._idle = IdleTimer(self._loop, settings.keep_alive_s)
+        self._waiting = Waiting(transport, self._out, self._http_server)
         self._reader = RequestReader(settings.head_bytes, *peer_of(transport))
         if self._predecessor is not None:
             self._http_server.unregister(self._predecessor)
         self._http_server.register(self)
         if self._http_server.excess > 0:
-            self._refuse(Unavailable("The server has too many connections; try again later."))
+            self.refuse(Unavailable("The server has too many connections; try again later."))
         elif self._received is None:
-            self._wait_for_head()
+            self._waiting.for_head(self)
         else:
             self._continue_from(self._received)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._enter_closed()
+        self._waiting.end()
         self._out.stop_watching()
         self._out.resume()
         if self._exchange is not None:
@@ -142,22 +119,22 @@ class HttpConnection(asyncio.Protocol):
         """
         self._has_ended = True
         exchange = self._exchange
-        if exchange is None or not exchange.is_whole or self._phase is not Phase.EXCHANGE:
-            self._close()
+        if exchange is None or not exchange.is_whole or self._waiting.phase is not Phase.EXCHANGE:
+            self.close()
             return False
         exchange.half_close()
         return not is_tls(self._transport)
 
     @property
     def is_open(self) -> bool:
-        return self._phase is Phase.EXCHANGE and not self._transport.is_closing()
+        return self._waiting.phase is Phase.EXCHANGE and not self._transport.is_closing()
 
     def stop(self) -> None:
         """Close at once, or after the answer if a whole request is in progress."""
         self._is_stopping = True
-        exchange = self._exchange if self._phase is Phase.EXCHANGE else None
+        exchange = self._exchange if self._waiting.phase is Phase.EXCHANGE else None
         if exchange is None or exchange.is_answered or not exchange.is_whole:
-            self._close()
+            self.close()
         else:
             exchange.keep_alive = False
 
@@ -180,16 +157,16 @@ class HttpConnection(asyncio.Protocol):
         self._in.let_go()
         if self._exchange is not None and not self._exchange.is_whole:
             self._continue_later()
-        elif self._exchange is None and self._phase in (Phase.IDLE, Phase.HEAD):
-            if self._phase is Phase.HEAD:
-                self._wait_for_head()
+        elif self._exchange is None and self._waiting.phase in (Phase.IDLE, Phase.HEAD):
+            if self._waiting.phase is Phase.HEAD:
+                self._waiting.for_head(self)
             self._proceed()
 
     @property
     def work(self) -> Work:
         """What is done for the client."""
         exchange = self._exchange
-        if exchange is None or exchange.has_started or self._phase is not Phase.EXCHANGE:
+        if exchange is None or exchange.has_started or self._waiting.phase is not Phase.EXCHANGE:
             return Work.NONE
         return Work.HANDLER if exchange.is_whole else Work.RECEIVING
 
@@ -198,11 +175,10 @@ class HttpConnection(asyncio.Protocol):
 
         No timer runs afterwards.
         """
-        is_idle = self._exchange is None and self._phase in (Phase.IDLE, Phase.HEAD)
+        is_idle = self._exchange is None and self._waiting.phase in (Phase.IDLE, Phase.HEAD)
         if not is_idle or self._has_ended or self._is_stopping or not is_movable(self._transport):
             return None
-        self._deadline.stop()
-        self._idle.stop()
+        self._waiting.suspend()
         return self._reader.unread
 
     def descriptor(self) -> int:
@@ -216,20 +192,20 @@ class HttpConnection(asyncio.Protocol):
     def _continue_from(self, received: bytes) -> None:
         """Read what another process has received, and then the socket."""
         self._received = b""
-        self._phase = Phase.IDLE
-        self._wait_for_request()
+        self._waiting.phase = Phase.IDLE
+        self._waiting.for_request(self)
         if received:
             self._reader.receive(received)
             # Not now: a pause of reading would have no effect, as uvloop reads from every new socket after this.
             self._loop.call_soon(self._begin_received, context=Context())
 
     def _begin_received(self) -> None:
-        if self._phase is Phase.IDLE:
+        if self._waiting.phase is Phase.IDLE:
             self._proceed()
 
     def release(self) -> tuple[asyncio.Transport, bytes]:
         """Return the socket, and the received bytes that are not read; nothing of it stays here."""
-        self._enter_closed()
+        self._waiting.end()
         self._out.stop_watching()
         self._exchange = self._request = None
         self._headers = []
@@ -241,11 +217,9 @@ class HttpConnection(asyncio.Protocol):
     # -- what the client sends
 
     def data_received(self, data: bytes) -> None:
-        if self._phase is Phase.LINGER:
-            self._linger_left -= len(data)
-            if self._linger_left < 0:
-                self._close()
-        elif self._phase is not Phase.CLOSED:
+        if self._waiting.phase is Phase.LINGER:
+            self._waiting.discard(len(data), self)
+        elif self._waiting.phase is not Phase.CLOSED:
             self._reader.receive(data)
             self._proceed()
 
@@ -253,7 +227,7 @@ class HttpConnection(asyncio.Protocol):
         try:
             self._read_requests()
         except ChannelstreamError as error:
-            self._refuse(error)
+            self.refuse(error)
 
     def _read_requests(self) -> None:
         """Read to the end of the request in progress; once its answer is out, begin the next one.
@@ -272,7 +246,7 @@ class HttpConnection(asyncio.Protocol):
                     return
             self._exchange = self._request = None
         if self._http_server.is_held:
-            self._phase = Phase.IDLE
+            self._waiting.phase = Phase.IDLE
             self._in.hold()
             return
         head = self._reader.head() if self._reader.has_more else None
@@ -285,11 +259,11 @@ class HttpConnection(asyncio.Protocol):
         """Wait for the next request, or for the rest of its head."""
         self._in.resume()
         if self._has_ended or self._is_stopping:
-            self._close()
+            self.close()
         elif self._reader.has_more:
-            self._wait_for_head()
+            self._waiting.for_head(self)
         else:
-            self._wait_for_request()
+            self._waiting.for_request(self)
 
     def _read_body(self, exchange: HttpExchange) -> None:
         reader = self._reader
@@ -301,7 +275,7 @@ class HttpConnection(asyncio.Protocol):
             if reader.has_stopped and not exchange.is_full:
                 self._continue_later()
         if exchange.is_whole:
-            self._deadline.stop()
+            self._waiting.received()
             if self._http_server.is_held:
                 self._in.hold()
         has_next = exchange.is_whole and reader.has_more
@@ -317,19 +291,19 @@ class HttpConnection(asyncio.Protocol):
 
     def _continue(self) -> None:
         self._continuation = None
-        if self._phase is Phase.EXCHANGE:
+        if self._waiting.phase is Phase.EXCHANGE:
             self._proceed()
 
     def _begin(self, head: RequestHead) -> None:
         """Begin a request whose head is complete."""
-        self._phase = Phase.EXCHANGE
+        self._waiting.phase = Phase.EXCHANGE
         self._headers = head.headers
         self._exchange = exchange = HttpExchange(self, self._out, head)
         self._request = request = self._http_server.router.request(head, exchange)
         exchange.is_whole = self._reader.is_whole
         self._read_body(exchange)
         if not exchange.is_whole:
-            self._deadline.start(self._http_server.settings.body_timeout_s, self.time_is_up, LATE_BODY)
+            self._waiting.for_body(self)
         self._dispatch(exchange, request)
 
     def _dispatch(self, exchange: HttpExchange, request: Request) -> None:
@@ -371,7 +345,7 @@ class HttpConnection(asyncio.Protocol):
     def answered(self) -> None:
         """Continue after an answer: with the next request, or by closing."""
         exchange = self._exchange
-        if exchange is None or self._phase is not Phase.EXCHANGE:
+        if exchange is None or self._waiting.phase is not Phase.EXCHANGE:
             return
         if not exchange.keep_alive or self._is_stopping:
             self._close_gently(is_whole=exchange.is_whole)
@@ -390,9 +364,9 @@ class HttpConnection(asyncio.Protocol):
         if exchange is None or exchange.is_abandoned or exchange.is_answered:
             return
         if exchange.has_started or exchange.is_half_closed:
-            self._close()
+            self.close()
         else:
-            self._refuse(Internal())
+            self.refuse(Internal())
 
     def body_consumed(self) -> None:
         if self._reader.has_stopped:
@@ -406,22 +380,22 @@ class HttpConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._out.resume()
         exchange = self._exchange
-        if exchange is not None and exchange.is_answered and self._phase is Phase.EXCHANGE:
+        if exchange is not None and exchange.is_answered and self._waiting.phase is Phase.EXCHANGE:
             self._proceed()
 
-    def _refuse(self, error: ChannelstreamError) -> None:
+    def refuse(self, error: ChannelstreamError) -> None:
         """Answer with an error and close; if an answer has begun, only close."""
         exchange = self._exchange
         if exchange is not None:
             exchange.end()
-        if self._transport.is_closing() or self._phase in (Phase.LINGER, Phase.CLOSED):
+        if self._transport.is_closing() or self._waiting.phase in (Phase.LINGER, Phase.CLOSED):
             return
         if exchange is not None and exchange.is_answered:
             # A second answer would be taken for that of the next request.
             self._close_gently(is_whole=False)
             return
         if exchange is not None and exchange.has_started:
-            self._close()
+            self.close()
             return
         cors = self._http_server.router.policy.cors(self._headers)
         self.begun(error.http_status)
@@ -431,57 +405,16 @@ class HttpConnection(asyncio.Protocol):
     # -- closing
 
     def _close_gently(self, is_whole: bool) -> None:
-        """Close after an answer; linger before if the request was not read to its end (see the head of this file)."""
+        """Close after an answer; linger before if the request was not read to its end."""
         if is_whole or self._has_ended or self._is_stopping or self._http_server.excess > SPARE_SOCKETS:
-            self._close()
+            self.close()
             return
-        self._phase = Phase.LINGER
-        self._deadline.start(LINGER_S, self._close)
+        self._waiting.linger(self)
         self._in.resume()
-        self._out.watch()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
 
-    def _close(self) -> None:
-        self._enter_closed()
+    def close(self) -> None:
+        self._waiting.end()
         if self._exchange is not None and not self._exchange.is_answered:
             self._exchange.end()
         close_transport(self._transport)
         self._out.watch()
-
-    def _enter_closed(self) -> None:
-        self._phase = Phase.CLOSED
-        self._deadline.stop()
-        self._idle.stop()
-
-    # -- waiting
-
-    def _wait_for_head(self) -> None:
-        """Start the timer of a head: at its first byte, or for the first head when the socket is accepted."""
-        if self._phase is not Phase.HEAD or not self._deadline.is_running:
-            self._phase = Phase.HEAD
-            self._deadline.start(self._http_server.settings.head_timeout_s, self.time_is_up, LATE_HEAD)
-
-    def _wait_for_request(self) -> None:
-        """Wait for the next request; before the first one the timer of the head runs."""
-        if self._phase is not Phase.HEAD:
-            self._phase = Phase.IDLE
-            self._idle.start(self.close_if_idle)
-
-    def close_if_idle(self) -> None:
-        """Close an idle connection, unless its client still reads an answer, or the kernel holds unread bytes of it."""
-        if self._phase is not Phase.IDLE:
-            return
-        if not has_unread(self._transport):
-            self._close()
-            return
-        if ack_progress(self._transport) is not None:
-            self._out.watch()
-        self._wait_for_request()
-
-    def time_is_up(self, late: str) -> None:
-        """Refuse, but let the loop first read what the kernel holds: if the loop is behind, the request may be there."""
-        if has_unread(self._transport):
-            self._deadline.start(READ_S, self._refuse, TimedOut(late))
-        else:
-            self._refuse(TimedOut(late))

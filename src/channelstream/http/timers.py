@@ -125,28 +125,24 @@ class IdleTimer:
         self._since_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self, close: Callable[[], None]) -> None:
-        """Measure from now on.
-
-        Args:
-            close: called after `keep_alive_s`, also if the connection is not idle any more.
-        """
+    def start(self, do: Callable[..., None], *arguments: object) -> None:
+        """Measure from now on, and call a function after `keep_alive_s`, also if the connection is not idle any more."""
         self._since_s = self._loop.time()
         if self._timer is None:
-            self._wait(self._keep_alive_s, close)
+            self._wait(self._keep_alive_s, do, arguments)
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _wait(self, delay_s: float, close: Callable[[], None]) -> None:
-        self._timer = self._loop.call_later(delay_s, self._check, close)
+    def _wait(self, delay_s: float, do: Callable[..., None], arguments: tuple[object, ...]) -> None:
+        self._timer = self._loop.call_later(delay_s, self._check, do, arguments)
 
-    def _check(self, close: Callable[[], None]) -> None:
+    def _check(self, do: Callable[..., None], arguments: tuple[object, ...]) -> None:
         self._timer = None
         left_s = self._since_s + self._keep_alive_s - self._loop.time()
         if left_s > 0:
-            self._wait(left_s, close)
+            self._wait(left_s, do, arguments)
         else:
-            close()
+            do(*arguments)
