@@ -32,6 +32,18 @@ def bench() -> Bench:
 # -- very many connections
 
 
+def test_writes_are_counted(bench: Bench) -> None:
+    """One for each connection and round, whatever the number of events."""
+    for _ in range(3):
+        bench.member("ann", "a")
+    bench.say("a")
+    bench.say("a")
+    bench.hub.flush()
+    bench.say("a")
+    bench.hub.flush()
+    assert bench.hub.writes == 6
+
+
 def test_many_connections_are_written_to_in_slices(bench: Bench) -> None:
     """A client in a later slice gets new events in the same write; one already served gets them in the next round."""
     tapes = [bench.member("ann", "a")[1] for _ in range(SLICE + 1)]
