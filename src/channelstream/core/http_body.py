@@ -1,7 +1,7 @@
-"""The body of a request: where it ends, and its bytes without their framing (RFC 9112, 6 and 7.1)."""
+"""The body of a request that comes in chunks: where it ends, and its bytes without their framing (RFC 9112, 7.1)."""
 
 import re
-from typing import Final, Protocol
+from typing import Final
 
 from channelstream.core.http_head import check_trailers
 from channelstream.errors import BadRequest, HeadTooLong
@@ -16,45 +16,13 @@ _EXTENSION: Final = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+" % (_TOKE
 _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:%b)*+" % _EXTENSION)
 
 
-class Body(Protocol):
-    """Reads a body from received bytes.
+class ChunkedBody:
+    """A body in chunks; its trailers are checked and dropped.
 
     Attributes:
         is_complete: the body was read to its end.
         has_stopped: the last read has reached its bound of work; the same data may have more of the body.
     """
-
-    is_complete: bool
-    has_stopped: bool
-
-    def read(self, data: bytes, at: int) -> tuple[bytes, int]:
-        """Return the bytes of the body in `data` from index `at` on, and the index after the last byte that was read.
-
-        Raises:
-            BadRequest, HeadTooLong: the framing breaks the protocol or a bound.
-        """
-
-
-class SizedBody:
-    """A body with a Content-Length."""
-
-    __slots__ = ("_left", "is_complete")
-
-    has_stopped = False
-
-    def __init__(self, size: int) -> None:
-        self._left = size
-        self.is_complete = not size
-
-    def read(self, data: bytes, at: int) -> tuple[bytes, int]:
-        part = data[at : at + self._left]
-        self._left -= len(part)
-        self.is_complete = not self._left
-        return part, at + len(part)
-
-
-class ChunkedBody:
-    """A body in chunks; its trailers are checked and dropped."""
 
     __slots__ = ("_is_last", "_left", "_trailer_left", "has_stopped", "is_complete")
 
@@ -72,6 +40,11 @@ class ChunkedBody:
         self.is_complete = self.has_stopped = False
 
     def read(self, data: bytes, at: int) -> tuple[bytes, int]:
+        """Return the bytes of the body in `data` from index `at` on, and the index after the last byte that was read.
+
+        Raises:
+            BadRequest, HeadTooLong: the framing breaks the protocol or a bound.
+        """
         parts: list[bytes] = []
         before, steps = -1, 0
         while before != at and not self.is_complete and steps < CHUNK_STEPS:

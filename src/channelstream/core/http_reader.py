@@ -4,15 +4,13 @@ It never reads beyond the request in progress: the bytes after it may belong to 
 over the socket.
 """
 
-from channelstream.core.http_body import Body, ChunkedBody, SizedBody
+from channelstream.core.http_body import ChunkedBody
 from channelstream.core.http_head import RequestHead, check_beginning, read_head
 from channelstream.core.policy import Address
 from channelstream.errors import HeadTooLong
 
 _EMPTY_LINE = b"\r\n"
 _HEAD_END = b"\r\n\r\n"
-_NO_BODY = SizedBody(0)
-"""The body of all requests without one: nothing is left of it, so nothing of it changes."""
 REPEATED_BYTES = 1024
 """Longest head that is kept for the next request of the connection. Programs send the same one again, the signature of a
 call included, and to read it is a fifth of the cost of a call."""
@@ -31,12 +29,13 @@ class RequestReader:
 
     __slots__ = (
         "_at",
-        "_body",
+        "_chunked",
         "_client",
         "_data",
         "_has_skipped",
         "_head_bytes",
         "_last",
+        "_left",
         "_scheme",
         "_seen",
         "has_more",
@@ -59,7 +58,8 @@ class RequestReader:
         self._at = 0
         self._seen = 0  # Index up to which the end of the head was searched.
         self._has_skipped = False
-        self._body: Body = _NO_BODY
+        self._chunked: ChunkedBody | None = None  # The body in progress, if it comes in chunks.
+        self._left = 0  # Bytes left of any other body.
         self.has_more = self.has_stopped = False
         self.is_whole = True
         self._last: tuple[bytes, RequestHead] | None = None
@@ -97,16 +97,12 @@ class RequestReader:
         head = self._read(data[at:end])
         self._has_skipped = False
         self._move(end)
-        self._begin_body(head.body_bytes)
-        return head
-
-    def _begin_body(self, size: int | None) -> None:
-        if size == 0:
-            self._body = _NO_BODY
-        else:
-            self._body = ChunkedBody(self._head_bytes) if size is None else SizedBody(size)
+        size = head.body_bytes
+        self._left = size or 0
+        self._chunked = ChunkedBody(self._head_bytes) if size is None else None
         self.is_whole = size == 0
         self.has_stopped = False
+        return head
 
     def _read(self, data: bytes) -> RequestHead:
         """Read a head, unless it has the same bytes as the one before."""
@@ -122,7 +118,16 @@ class RequestReader:
         Raises:
             BadRequest, HeadTooLong: a chunk or a trailer breaks the protocol or a bound.
         """
-        body = self._body
+        if self._chunked is not None:
+            return self._chunk(self._chunked)
+        at = self._at
+        part = self._data[at : at + self._left]
+        self._left -= len(part)
+        self.is_whole = not self._left
+        self._move(at + len(part))
+        return part
+
+    def _chunk(self, body: ChunkedBody) -> bytes:
         part, at = body.read(self._data, self._at)
         self.is_whole, self.has_stopped = body.is_complete, body.has_stopped
         self._move(at)

@@ -57,7 +57,12 @@ class Received(Protocol):
 
 
 class Policy:
-    """The options `trusted_proxies`, `enforce_https`, `http_scheme` and `allow_cors`, applied to a request."""
+    """The options `trusted_proxies`, `enforce_https`, `http_scheme` and `allow_cors`, applied to a request.
+
+    Attributes:
+        has_proxies: there are proxies whose headers are believed.
+        enforces_https: plain HTTP is refused.
+    """
 
     def __init__(
         self,
@@ -72,14 +77,14 @@ class Policy:
             enforce_https: refuse plain HTTP.
             origins: pages that may read answers and open streams; empty means all.
         """
-        self._has_proxies = bool(trusted_proxies)
+        self.has_proxies = bool(trusted_proxies)
         self._trusted = Networks(trusted_proxies)
-        self._enforce_https = enforce_https
+        self.enforces_https = enforce_https
         self._origins = frozenset(origin.encode() for origin in origins)
 
     def is_proxied(self, request: Received) -> bool:
         """Whether the peer is a proxy whose headers are believed."""
-        return self._has_proxies and self._trusted.has(_peer(request))
+        return self.has_proxies and self._trusted.has(_peer(request))
 
     def client(self, request: Received) -> str:
         """Return the caller's address: that of the peer, or the last one in the headers that is not a trusted proxy.
@@ -88,7 +93,7 @@ class Policy:
         a proxy that sets one of them passes the other on as the client wrote it.
         """
         peer = _peer(request)
-        if not self._has_proxies or not self._trusted.has(peer):
+        if not self.has_proxies or not self._trusted.has(peer):
             return peer
         lists = (x_forwarded_for(request.headers), forwarded(request.headers))
         callers = {hops[self._caller_index(hops)].address for hops in lists if hops}
@@ -139,10 +144,7 @@ class Policy:
 
     def path(self, request: Received) -> str:
         """Return the request's path without the prefix of `root`, which the proxy may have left in it."""
-        path = request.path
-        if not self._has_proxies:
-            return path
-        root = self.root(request)
+        path, root = request.path, self.root(request)
         return path.removeprefix(root) if root and path.startswith(root + "/") else path
 
     def check_transport(self, request: Received) -> None:
@@ -151,7 +153,7 @@ class Policy:
         Raises:
             NotAcceptable: the request came over plain HTTP.
         """
-        if self._enforce_https and self.scheme(request) != "https":
+        if self.enforces_https and self.scheme(request) != "https":
             raise NotAcceptable("This server answers only over https.")
 
     def check_origin(self, headers: Iterable[Header]) -> None:

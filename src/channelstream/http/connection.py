@@ -20,7 +20,6 @@ from channelstream.core.policy import Header
 from channelstream.errors import ChannelstreamError, Internal, Unavailable
 from channelstream.http.answers import last_answer
 from channelstream.http.closing import close_transport
-from channelstream.http.eager import run_eagerly
 from channelstream.http.exchange import HttpExchange
 from channelstream.http.inbound import Inbound
 from channelstream.http.line import is_tls, peer_of
@@ -29,7 +28,6 @@ from channelstream.http.outbound import Outbound
 from channelstream.http.phase import Phase, Work
 from channelstream.http.request import Request
 from channelstream.http.response import refusal
-from channelstream.http.router import Handler
 from channelstream.http.shared import SPARE_SOCKETS, HttpServer, Socket
 from channelstream.http.takeover import TakeOver
 from channelstream.http.waiting import Waiting
@@ -66,7 +64,7 @@ class HttpConnection(asyncio.Protocol):
         """Create the protocol of a socket.
 
         Args:
-            http_server: the state that all connections share.
+            http_server: what all connections share.
             predecessor: the entry of this socket in `HttpServer` until now: its TLS handshake.
             received: what another process has received of the next request on this socket; None for a new socket.
         """
@@ -165,13 +163,11 @@ class HttpConnection(asyncio.Protocol):
     @property
     def work(self) -> Work:
         """What is done for the client."""
-        exchange = self._exchange
-        if exchange is None or exchange.has_started or self._waiting.phase is not Phase.EXCHANGE:
-            return Work.NONE
-        return Work.HANDLER if exchange.is_whole else Work.RECEIVING
+        exchange = self._exchange if self._waiting.phase is Phase.EXCHANGE else None
+        return Work.NONE if exchange is None else exchange.work
 
-    def unread(self) -> bytes | None:
-        """Return the received bytes that are not read, for another process; None if it cannot take the socket over.
+    def unread(self) -> tuple[int, bytes] | None:
+        """Return the descriptor and the received bytes that are not read; None if no other process can take them over.
 
         No timer runs afterwards.
         """
@@ -179,10 +175,7 @@ class HttpConnection(asyncio.Protocol):
         if not is_idle or self._has_ended or self._is_stopping or not is_movable(self._transport):
             return None
         self._waiting.suspend()
-        return self._reader.unread
-
-    def descriptor(self) -> int:
-        return descriptor_of(self._transport)
+        return descriptor_of(self._transport), self._reader.unread
 
     def leave(self) -> None:
         """Forget the socket, which is another process's, and close the descriptor without a word to the client."""
@@ -197,11 +190,7 @@ class HttpConnection(asyncio.Protocol):
         if received:
             self._reader.receive(received)
             # Not now: a pause of reading would have no effect, as uvloop reads from every new socket after this.
-            self._loop.call_soon(self._begin_received, context=Context())
-
-    def _begin_received(self) -> None:
-        if self._waiting.phase is Phase.IDLE:
-            self._proceed()
+            self._continue_later()
 
     def release(self) -> tuple[asyncio.Transport, bytes]:
         """Return the socket, and the received bytes that are not read; nothing of it stays here."""
@@ -224,36 +213,30 @@ class HttpConnection(asyncio.Protocol):
             self._proceed()
 
     def _proceed(self) -> None:
-        try:
-            self._read_requests()
-        except ChannelstreamError as error:
-            self.refuse(error)
-
-    def _read_requests(self) -> None:
         """Read to the end of the request in progress; once its answer is out, begin the next one.
 
         Not while the answer still fills the transport: a stream that took over a full one would get no
         `pause_writing`.
-
-        Raises:
-            ChannelstreamError: the client broke the protocol.
         """
         exchange = self._exchange
-        if exchange is not None:
-            if not exchange.is_done or self._out.is_full:
-                self._read_body(exchange)
+        try:
+            if exchange is not None:
                 if not exchange.is_done or self._out.is_full:
-                    return
-            self._exchange = self._request = None
-        if self._http_server.is_held:
-            self._waiting.phase = Phase.IDLE
-            self._in.hold()
-            return
-        head = self._reader.head() if self._reader.has_more else None
-        if head is not None:
-            self._begin(head)
-        else:
-            self._wait_for_more()
+                    self._read_body(exchange)
+                    if not exchange.is_done or self._out.is_full:
+                        return
+                self._exchange = self._request = None
+            if self._http_server.is_held:
+                self._waiting.phase = Phase.IDLE
+                self._in.hold()
+                return
+            head = self._reader.head() if self._reader.has_more else None
+            if head is not None:
+                self._begin(head)
+            else:
+                self._wait_for_more()
+        except ChannelstreamError as error:
+            self.refuse(error)
 
     def _wait_for_more(self) -> None:
         """Wait for the next request, or for the rest of its head."""
@@ -266,23 +249,26 @@ class HttpConnection(asyncio.Protocol):
             self._waiting.for_request(self)
 
     def _read_body(self, exchange: HttpExchange) -> None:
-        reader = self._reader
+        """Read more of a body."""
         if not exchange.is_whole:
             if self._http_server.holds_bodies:
                 return
-            part = reader.body()
-            exchange.receive_body(part, reader.is_whole)
-            if reader.has_stopped and not exchange.is_full:
-                self._continue_later()
-        if exchange.is_whole:
-            self._waiting.received()
-            if self._http_server.is_held:
-                self._in.hold()
-        has_next = exchange.is_whole and reader.has_more
-        if exchange.is_full or reader.has_stopped or has_next:
+            exchange.receive_body(self._reader.body(), self._reader.is_whole)
+            if exchange.is_whole:
+                self._waiting.received()
+        if exchange.is_whole and self._http_server.is_held:
+            self._in.hold()
+        self._read_on(exchange)
+
+    def _read_on(self, exchange: HttpExchange) -> None:
+        """Read the socket only while there is room: for the body, or for the beginning of the next request."""
+        reader = self._reader
+        if reader.has_more if exchange.is_whole else exchange.is_full or reader.has_stopped:
             self._in.pause()
         else:
             self._in.resume()
+        if reader.has_stopped and not exchange.is_full:
+            self._continue_later()
 
     def _continue_later(self) -> None:
         """Continue with the body or the next request in the next loop turn, and not in the context of a handler."""
@@ -291,19 +277,22 @@ class HttpConnection(asyncio.Protocol):
 
     def _continue(self) -> None:
         self._continuation = None
-        if self._waiting.phase is Phase.EXCHANGE:
+        if self._waiting.phase in (Phase.IDLE, Phase.EXCHANGE):
             self._proceed()
 
     def _begin(self, head: RequestHead) -> None:
-        """Begin a request whose head is complete."""
+        """Begin a request whose head is complete; the body of most has come with it."""
+        reader = self._reader
         self._waiting.phase = Phase.EXCHANGE
         self._headers = head.headers
-        self._exchange = exchange = HttpExchange(self, self._out, head)
+        body = b"" if reader.is_whole else reader.body()
+        self._exchange = exchange = HttpExchange(self, self._out, head, body, reader.is_whole)
         self._request = request = self._http_server.router.request(head, exchange)
-        exchange.is_whole = self._reader.is_whole
-        self._read_body(exchange)
-        if not exchange.is_whole:
+        if exchange.is_whole:
+            self._waiting.received()
+        else:
             self._waiting.for_body(self)
+        self._read_on(exchange)
         self._dispatch(exchange, request)
 
     def _dispatch(self, exchange: HttpExchange, request: Request) -> None:
@@ -323,18 +312,14 @@ class HttpConnection(asyncio.Protocol):
             logger.exception("a request could not be dispatched: %s %s", request.method, request.path)
             self.fail()
             return
-        self._run(exchange, request, match)
+        self._http_server.start(exchange.run(match, request), self._loop)
 
     def serve(self) -> None:
         """Let the handler of the route answer the request in progress."""
         exchange, request = self._exchange, self._request
         if exchange is not None and request is not None and self.is_open:
-            self._run(exchange, request, self._http_server.router.handler(request))
-
-    def _run(self, exchange: HttpExchange, request: Request, handler: Handler) -> None:
-        task = run_eagerly(exchange.run(handler, request), self._loop)
-        if task is not None:
-            self._http_server.run(task)
+            handler = self._http_server.router.handler(request)
+            self._http_server.start(exchange.run(handler, request), self._loop)
 
     # -- the answer
 

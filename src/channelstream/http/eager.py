@@ -24,10 +24,12 @@ def run_eagerly(work: Work, loop: asyncio.AbstractEventLoop) -> asyncio.Task[Non
     Its changes of context variables stay its own, as those of a task do. Within another task, where the current task
     must not change, all of it becomes a task.
     """
-    if asyncio.current_task(loop) is not None:
+    task = _FutureTask()
+    try:
+        _enter_task(loop, task)  # type: ignore[arg-type]
+    except RuntimeError:  # There is one.
         return loop.create_task(work)
-    context, task = copy_context(), _FutureTask()
-    _enter_task(loop, task)  # type: ignore[arg-type]
+    context = copy_context()
     try:
         waits_for = context.run(work.send, None)
     except StopIteration:

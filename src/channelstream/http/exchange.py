@@ -27,6 +27,7 @@ from channelstream.core.policy import Header
 from channelstream.http.answers import CLOSE, CONTINUE, checked_lines, closes, known_head, status_line
 from channelstream.http.line import Line
 from channelstream.http.outbound import Outbound
+from channelstream.http.phase import Work
 from channelstream.http.request import ClientGone, Part, Request
 from channelstream.http.response import Response
 from channelstream.http.router import Handler
@@ -89,14 +90,26 @@ class HttpExchange:
         "keep_alive",
     )
 
-    def __init__(self, sink: AnswerSink, out: Outbound, head: RequestHead) -> None:
+    def __init__(
+        self, sink: AnswerSink, out: Outbound, head: RequestHead, body: bytes, is_whole: bool
+    ) -> None:
+        """Begin a request.
+
+        Args:
+            sink: the connection.
+            out: its sending side.
+            head: the head of the request.
+            body: what has come of its body.
+            is_whole: whether that is all of it.
+        """
         self.keep_alive = head.keep_alive
-        self.is_whole = self.is_half_closed = self.is_abandoned = False
+        self.is_whole = is_whole
+        self.is_half_closed = self.is_abandoned = False
         self.has_started = self.is_answered = False
         self._sink = sink
         self._out = out
         self._head = head
-        self._body = b""
+        self._body = body
         self._has_reported_end = False
         self._waits_for_continue = head.expects_continue
         self._changed: asyncio.Event | None = None
@@ -114,6 +127,13 @@ class HttpExchange:
     def is_full(self) -> bool:
         """Whether the handler must read before more of the body is received."""
         return len(self._body) > BODY_BYTES
+
+    @property
+    def work(self) -> Work:
+        """What is done for the client."""
+        if self.has_started:
+            return Work.NONE
+        return Work.HANDLER if self.is_whole else Work.RECEIVING
 
     def receive_body(self, part: bytes, is_whole: bool) -> None:
         """Buffer a part of the body; after the answer, discard it."""

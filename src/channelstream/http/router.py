@@ -94,9 +94,8 @@ class Router:
 
     def request(self, head: RequestHead, source: Source) -> Request:
         """Return a request without the prefix of a proxy in its path."""
-        path = self.policy.path(head)
-        if path is not head.path:
-            head = head._replace(path=path)
+        if self.policy.has_proxies:
+            head = head._replace(path=self.policy.path(head))
         return Request(head, source, self.policy)
 
     def match(self, request: Request) -> Handler | TakeOver:
@@ -135,7 +134,7 @@ class Router:
         """
         head = request.head
         try:
-            if not route.serves_plain_http:
+            if self.policy.enforces_https and not route.serves_plain_http:
                 self.policy.check_transport(head)
         except ChannelstreamError as error:
             return refusal(error, self.policy.cors(head.headers))

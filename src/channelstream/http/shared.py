@@ -1,11 +1,12 @@
 """What all connections of a server share: their bounds, the router, and the set of open sockets."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from channelstream.http.answers import DateLine
+from channelstream.http.eager import run_eagerly
 from channelstream.http.phase import Work
 from channelstream.http.router import Router
 from channelstream.http.timers import Waits
@@ -127,6 +128,12 @@ class HttpServer:
         self._sockets.discard(accepted)
         if not self._sockets:
             self._empty.set()
+
+    def start(self, work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
+        """Run a coroutine up to its first wait, and the rest of it as a task."""
+        task = run_eagerly(work, loop)
+        if task is not None:
+            self.run(task)
 
     def run(self, task: asyncio.Task[Any]) -> None:
         """Keep a task until it is done."""

@@ -50,15 +50,26 @@ class Waiting:
 
     Attributes:
         phase: what is awaited; the connection itself sets `EXCHANGE` when a request begins.
+        received: stops the timer of a head or a body, when the request has been received to its end.
     """
 
-    __slots__ = ("_deadline", "_idle", "_linger_left", "_out", "_settings", "_transport", "phase")
+    __slots__ = (
+        "_deadline",
+        "_idle",
+        "_linger_left",
+        "_out",
+        "_settings",
+        "_transport",
+        "phase",
+        "received",
+    )
 
     def __init__(self, transport: asyncio.Transport, out: Outbound, http_server: HttpServer) -> None:
         """Start with a new socket, in `Phase.HEAD` and without a timer."""
         self.phase = Phase.HEAD
         self._settings = http_server.settings
         self._deadline = Deadline(http_server.waits)
+        self.received = self._deadline.stop
         self._idle = IdleTimer(asyncio.get_running_loop(), self._settings.keep_alive_s)
         self._transport = transport
         self._out = out
@@ -79,10 +90,6 @@ class Waiting:
     def for_body(self, owner: Owner) -> None:
         """Start the timer of a body, in place of that of the head."""
         self._deadline.start(self._settings.body_timeout_s, self.time_is_up, owner, LATE_BODY)
-
-    def received(self) -> None:
-        """Stop the timer: the request has been received to its end."""
-        self._deadline.stop()
 
     def linger(self, owner: Owner) -> None:
         """Close the own side, and wait until the client has closed, or for `LINGER_S`."""

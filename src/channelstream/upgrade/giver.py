@@ -200,10 +200,11 @@ class Giver:
         for accepted in self._parts.http_server.sockets:
             if not isinstance(accepted, HttpConnection):
                 continue
-            received = accepted.unread()
-            if received is not None and len(received) <= PART_BYTES:
+            unread = accepted.unread()
+            if unread is not None and len(unread[1]) <= PART_BYTES:
+                descriptor, received = unread
                 held.moved_http.append(accepted)
-                yield accepted.descriptor(), received, len(received)
+                yield descriptor, received, len(received)
 
     # -- the end
 
