@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from tests.http_client import http
 from tests.nursery import Child, nursery
 from tests.redis_server import RedisServer, address, redis_cluster, running_redis
 from tests.reports import send_less
+from tests.shared_servers import SharedServers
 from tests.sharing import Sharing, rank
 from tests.slow_turns import SlowTurns
 from tests.waiting import PATIENCE_S
@@ -176,6 +177,7 @@ def pytest_configure(config: pytest.Config) -> None:
     keep_files_in_memory()
     config.pluginmanager.register(Durations())
     config.pluginmanager.register(SlowTurns(), "slow-turns")
+    config.pluginmanager.register(SharedServers(hasattr(config, "workerinput")), "shared-servers")
     if hasattr(config, "workerinput"):
         send_less(config)
     # A busy machine may take any time for an example.
@@ -245,12 +247,26 @@ def one_node(slow_turns: SlowTurns) -> Iterator[RunningServer]:
 
 
 @pytest.fixture(scope="session")
-def one_on_sqlite(slow_turns: SlowTurns, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def shared_servers(pytestconfig: pytest.Config) -> SharedServers:
+    plugin = pytestconfig.pluginmanager.get_plugin("shared-servers")
+    assert isinstance(plugin, SharedServers)
+    return plugin
+
+
+@pytest.fixture
+def one_on_sqlite(
+    shared_servers: SharedServers, slow_turns: SlowTurns, tmp_path_factory: pytest.TempPathFactory
+) -> RunningServer:
     """One server whose log is in a file, for all tests that can share it."""
-    running = launch("--engine", f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'log.db'}")
-    yield running
-    slow_turns.note("one on SQLite", [running])
-    running.stop()
+
+    @contextmanager
+    def start() -> Iterator[RunningServer]:
+        running = launch("--engine", f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'log.db'}")
+        yield running
+        slow_turns.note("one on SQLite", [running])
+        running.stop()
+
+    return shared_servers.get("one on SQLite", start)
 
 
 @pytest.fixture
@@ -284,27 +300,46 @@ def _fleet_on(address: str) -> Iterator[Fleet]:
         yield Fleet(nodes)
 
 
-@pytest.fixture(scope="session")
-def three_nodes(slow_turns: SlowTurns, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Three servers on one Redis, for all tests that can share them; none of them may log a traceback."""
-    with fleet(tmp_path_factory.mktemp("redis")) as running:
+@contextmanager
+def _watched(name: str, slow_turns: SlowTurns, start: AbstractContextManager[Fleet]) -> Iterator[Fleet]:
+    """Note the slow turns of a fleet before it ends; none of its nodes may log a traceback."""
+    with start as running:
         yield running
-        slow_turns.note("three nodes", running.nodes)
+        slow_turns.note(name, running.nodes)
         code, log = running.stop()
     assert (code, "Traceback" in log) == (0, False), log
 
 
-@pytest.fixture(scope="session")
-def nodes_on_a_cluster(slow_turns: SlowTurns, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+@pytest.fixture
+def three_nodes(
+    shared_servers: SharedServers, slow_turns: SlowTurns, tmp_path_factory: pytest.TempPathFactory
+) -> Fleet:
+    """Three servers on one Redis, for all tests that can share them."""
+
+    def start() -> AbstractContextManager[Fleet]:
+        return _watched("three nodes", slow_turns, fleet(tmp_path_factory.mktemp("redis")))
+
+    return shared_servers.get("three nodes", start)
+
+
+@contextmanager
+def _fleet_on_a_cluster(directory: Path) -> Iterator[Fleet]:
+    with redis_cluster(directory, 3) as masters, _fleet_on(address(masters)) as running:
+        yield running
+
+
+@pytest.fixture
+def nodes_on_a_cluster(
+    shared_servers: SharedServers, slow_turns: SlowTurns, tmp_path_factory: pytest.TempPathFactory
+) -> Fleet:
     """Three servers whose log is in three shards, each in a master of a Redis cluster."""
-    with (
-        redis_cluster(tmp_path_factory.mktemp("cluster"), 3) as masters,
-        _fleet_on(address(masters)) as running,
-    ):
-        yield running
-        slow_turns.note("nodes on a cluster", running.nodes)
-        code, log = running.stop()
-    assert (code, "Traceback" in log) == (0, False), log
+
+    def start() -> AbstractContextManager[Fleet]:
+        return _watched(
+            "nodes on a cluster", slow_turns, _fleet_on_a_cluster(tmp_path_factory.mktemp("cluster"))
+        )
+
+    return shared_servers.get("nodes on a cluster", start)
 
 
 @pytest.fixture

@@ -144,10 +144,10 @@ def test_nodes_that_differ_are_found(doctor: Doctor, one_node: RunningServer, ol
     assert doctor("--node", old_node).has("warning", "nodes", "the nodes run 0.9, and this doctor")
 
 
-@pytest.mark.slow
-def test_nodes_that_were_not_examined_are_found(doctor: Doctor, three_nodes: Fleet) -> None:
+@pytest.mark.nodes(3)
+def test_nodes_that_were_not_examined_are_found(doctor: Doctor, server: Fleet) -> None:
     """They are those that share the engine; its address is of no matter to the check."""
-    first, *others = (("--node", node.url) for node in three_nodes.nodes)
+    first, *others = (("--node", node.url) for node in server.nodes)
     engine = ("--engine", "redis://127.0.0.1:1")
     assert doctor(*engine, *first).has("warning", "nodes", "3 nodes share the engine, and 1 were examined")
     report = doctor(*engine, *first, *chain(*others), *PATIENT)
