@@ -127,7 +127,7 @@ def end(taker: Taker) -> None:
     for _, sockets in taker._listening.values():
         for listening in sockets:
             listening.close()
-    for descriptor, _ in (*taker._streams, *taker._http):
+    for descriptor, _ in (*taker._streams.values(), *taker._http):
         os.close(descriptor)
 
 

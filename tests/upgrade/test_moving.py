@@ -129,6 +129,59 @@ def test_what_a_client_has_begun_to_send_goes_on(move: Callable[[Stage], Any]) -
     play(scenario)
 
 
+def test_what_a_client_sends_after_the_copy_goes_on() -> None:
+    """A frame that was begun before and is whole now, and one that was begun after it."""
+
+    async def scenario(stage: Stage) -> None:
+        ping = b"\x89\x84\0\0\0\0half"
+        early, late = await stage.stream("ws", "ann", "a"), await stage.stream("ws", "bob", "a")
+        await stage.publish("before")
+        for wire in (early, late):
+            assert await texts(wire, 1) == ["before"]
+        early._writer.write(ping[:8])
+        await stage.reads(early)
+
+        async def go_on() -> None:
+            early._writer.write(ping[8:])
+            late._writer.write(ping[:8])
+            for wire in (early, late):
+                await stage.reads(wire)
+
+        stage.after_copy = go_on
+        await stage.upgrade()
+        late._writer.write(ping[8:])
+        early._writer.write(ping)
+        for wire in (early, early, late):
+            while (frame := await wire._frame())[0] != 0x8A:  # type: ignore[attr-defined]
+                pass
+            assert frame[1] == b"half"
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("transport", STREAMS)
+def test_a_stream_that_ends_after_the_copy_ends_for_its_client(transport: str) -> None:
+    """At once, though the new process has a descriptor of it."""
+
+    async def scenario(stage: Stage) -> None:
+        wire = await stage.stream(transport, "ann", "a")
+        await stage.publish("before")
+        assert await texts(wire, 1) == ["before"]
+
+        async def end() -> None:
+            await stage.call("/disconnect", {"conn_id": of("ann")})
+            if transport == "ws":
+                wire._writer.write(b"\x88\x80\0\0\0\0")
+            while await wire._reader.read(1000):
+                pass
+
+        stage.after_copy = end
+        tally = await stage.upgrade()
+        assert (tally[STREAMS[transport]], tally["ended"]) == (0, 0)
+
+    play(scenario)
+
+
 def test_nobody_joins_or_parts(engine: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.call("/channel_config", [["a", {"notify_presence": True}]])

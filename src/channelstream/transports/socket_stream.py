@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from channelstream.core.connection import Connection
 from channelstream.core.format import Format
 from channelstream.errors import CloseCode
-from channelstream.http.moving import descriptor_of, drop_descriptor, is_movable
+from channelstream.http.moving import descriptor_of, drop_descriptor, end_for_all, is_movable
 from channelstream.transports.attachment import Attachment
 from channelstream.transports.moving import StreamKind, StreamRecord
 from channelstream.transports.streams import Streams
@@ -128,19 +128,27 @@ class SocketStream(asyncio.Protocol, ABC):
         """Continue from the position of the connection."""
         self._attachment.proceed()
 
-    def record(self) -> StreamRecord | None:
-        """Return what another process needs; None if it cannot take the stream over."""
-        if not (self.is_open and self.is_settled and is_movable(self._transport)):
-            return None
-        return StreamRecord(self.kind, self._attachment.connection.id, self._unfinished())
+    @property
+    def is_movable(self) -> bool:
+        """Whether another process can take the stream over as it is now."""
+        return self.is_open and self.is_settled and is_movable(self._transport)
 
-    def _unfinished(self) -> Unfinished | None:
+    def record(self, unfinished: Unfinished | None) -> StreamRecord:
+        """Return what another process needs of a stream that is movable, with what its client has begun to send."""
+        return StreamRecord(self.kind, self._attachment.connection.id, unfinished)
+
+    def unfinished(self) -> Unfinished | None:
         """Return what the client has begun to send."""
         return None
 
     def descriptor(self) -> int:
         """Return the descriptor of the socket."""
         return descriptor_of(self._transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._streams.heartbeat.remove(self, self._slot)
+        if self in self._streams.copied:
+            end_for_all(self._transport)
 
     def leave(self) -> None:
         """Forget the stream, which is another process's, and close the descriptor without a word to the client."""

@@ -59,7 +59,7 @@ class SSEStream(SocketStream):
         return self._streams.closing.close(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._streams.heartbeat.remove(self, self._slot)
+        super().connection_lost(exc)
         if self._close_timer is not None:
             self._close_timer.cancel()
         self._detach(None, LINE_LOST)

@@ -42,6 +42,8 @@ class Streams:
         self.is_held = False
         """Whether no stream is read, since another process may take them over."""
         self._agents = Agents()
+        self.copied: dict[object, int] = {}
+        """Streams of which another process has the sockets as well, each with its number there."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()

@@ -108,7 +108,7 @@ class WebSocketStream(SocketStream):
         if self._reading is None:
             super().let_go()
 
-    def _unfinished(self) -> Unfinished | None:
+    def unfinished(self) -> Unfinished | None:
         return self._reader.unfinished()
 
     def continue_from(self, record: StreamRecord) -> None:
@@ -242,7 +242,7 @@ class WebSocketStream(SocketStream):
         return self._streams.closing.close(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._streams.heartbeat.remove(self, self._slot)
+        super().connection_lost(exc)
         for timer in (self._close_timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()

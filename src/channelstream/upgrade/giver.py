@@ -1,11 +1,12 @@
 """What the old process does: it holds everything, hands it over, and leaves it or goes on.
 
-To hold everything takes four steps, each with a bound:
+What can be copied is copied first, while everything is served: also the descriptors of streams, of which the other process
+reads nothing yet. Then to hold everything takes four steps, each with a bound:
 
-1. No request begins, those in progress end, and long polls are answered.
+1. No stream is read. No request begins, those in progress end, and long polls are answered.
 2. No stream is written to any more, so the position of its connection is valid.
 3. What was written to streams is in the kernel.
-4. The state is exported, which nothing changes any more.
+4. What has changed since the copy is exported, and nothing changes any more.
 
 A stream that is not ready within the bounds stays here. When the other process serves, it is closed with 1012, and its
 client resumes there from its position. A handler that is not ready is different: what it changes would be lost. So then
@@ -13,10 +14,12 @@ nothing is handed over, and this process goes on.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Container, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 
-from channelstream.core.connection import Stream
 from channelstream.errors import CannotHandOver, CloseCode
 from channelstream.http.connection import HttpConnection
 from channelstream.http.phase import Work
@@ -29,6 +32,7 @@ from channelstream.upgrade.server_parts import ServerParts
 from channelstream.upgrade.snapshot import (
     CONNECTIONS,
     HTTP,
+    LEFT,
     LISTENING,
     METRICS,
     PART_BYTES,
@@ -50,10 +54,12 @@ class _Held:
 
     Attributes:
         unread: streams of which nothing is read.
+        unsettled: those of them that were not settled when they were last looked at.
         streams: those of them to which nothing is written either.
     """
 
     unread: dict[SocketStream, None] = field(default_factory=dict)
+    unsettled: list[SocketStream] = field(default_factory=list)
     streams: list[SocketStream] = field(default_factory=list)
     moved_streams: list[SocketStream] = field(default_factory=list)
     moved_http: list[HttpConnection] = field(default_factory=list)
@@ -70,6 +76,7 @@ class Giver:
         self.tally: dict[str, int] = {}
         self._parts = parts
         self._held: _Held | None = None
+        self._numbers = count()
 
     # -- holding
 
@@ -83,14 +90,28 @@ class Giver:
         # First: a round may take long, and nothing waits for it yet.
         await parts.housekeeping.pause()
         held = self._held = _Held()
+        parts.streams.is_held = True
+        # Before calls wait: there may be many streams.
+        await self._hold_streams(held)
         parts.listener.pause()
         parts.metrics_listener.pause()
         parts.streams.heartbeat.stop()
-        parts.streams.is_held = True
         await parts.http_server.hold()
         await self._settle(held)
         await self._suspend(held)
-        await self._until(lambda: not any(map(_is_waiting, self._movable(held.streams))), parts.pause_s / 3)
+        waiting = [stream for stream in held.streams if stream.buffered_bytes()]
+        await self._until(lambda: not any(map(_is_waiting, waiting)), parts.pause_s / 3)
+
+    async def _hold_streams(self, held: _Held) -> None:
+        await Slices(asyncio.get_running_loop().time).each(
+            self._open_streams(), lambda stream: self._hold(held, stream)
+        )
+
+    @staticmethod
+    def _hold(held: _Held, stream: SocketStream) -> None:
+        held.unread[stream] = None
+        held.unsettled.append(stream)
+        stream.hold()
 
     async def _settle(self, held: _Held) -> None:
         """Wait until nothing is in progress that changes anything, and a while for streams that catch up.
@@ -107,27 +128,24 @@ class Giver:
 
     def _is_settled(self, held: _Held, *kinds: Work, streams: bool = True) -> bool:
         parts = self._parts
-        found = self._open_streams()
-        for stream in found:
-            if stream not in held.unread:
-                held.unread[stream] = None
-                stream.hold()
+        for stream in self._open_streams(but=held.unread):
+            self._hold(held, stream)
+        for poll in [each.stream for each in parts.node.hub.connections.values()]:
+            if isinstance(poll, PollStream):
+                poll.caught_up()
         if parts.http_server.works(*kinds) or parts.streams.is_opening or not parts.node.is_settled:
             return False
-        if streams:
-            return all(stream.is_settled for stream in found)
-        return not any(stream.is_busy for stream in found)
+        held.unsettled = [each for each in held.unsettled if each.is_open and not each.is_settled]
+        return not any(streams or each.is_busy for each in held.unsettled)
 
-    def _open_streams(self) -> list[SocketStream]:
-        """Answer the long polls, and return all streams that have a socket of their own."""
-        found: list[SocketStream] = []
-        for connection in list(self._parts.node.hub.connections.values()):
-            stream: Stream | None = connection.stream
-            if isinstance(stream, PollStream):
-                stream.caught_up()
-            elif isinstance(stream, SocketStream) and stream.is_open:
-                found.append(stream)
-        return found
+    def _open_streams(self, but: Container[object] = ()) -> list[SocketStream]:
+        """Return the streams that have a socket of their own, except those that are known."""
+        found = [each.stream for each in self._parts.node.hub.connections.values()]
+        return [
+            stream
+            for stream in found
+            if stream not in but and isinstance(stream, SocketStream) and stream.is_open
+        ]
 
     async def _suspend(self, held: _Held) -> None:
         def suspend(stream: SocketStream) -> None:
@@ -137,18 +155,17 @@ class Giver:
 
         await Slices(asyncio.get_running_loop().time).each(list(held.unread), suspend)
 
-    @staticmethod
-    def _movable(streams: list[SocketStream]) -> list[SocketStream]:
-        return [stream for stream in streams if stream.is_open and stream.is_settled]
-
     async def _until(self, is_reached: Callable[[], bool], within_s: float) -> bool:
         """Return whether a condition is reached in time."""
         time = asyncio.get_running_loop().time
-        until_s = time() + within_s
+        begun_s = now_s = time()
         while not is_reached():
-            if time() >= until_s:
+            looked_s, now_s = now_s, time()
+            if now_s >= begun_s + within_s:
                 return False
-            await asyncio.sleep(STEP_S)
+            # At least as long as the look: what is waited for needs time, too.
+            await asyncio.sleep(max(STEP_S, now_s - looked_s))
+            now_s = time()
         return True
 
     # -- handing over
@@ -160,6 +177,34 @@ class Giver:
             yield part
         async for part in cut(CONNECTIONS, _in_turns(node.copied_connections())):
             yield part
+        async for part in self._copied_streams():
+            yield part
+
+    async def _copied_streams(self) -> AsyncIterator[Part]:
+        """Yield the streams that are new since the last call, and the numbers of those that have ended."""
+        copied, duplicates = self._parts.streams.copied, list[int]()
+        ended = [stream for stream in copied if isinstance(stream, SocketStream) and not stream.is_open]
+        if ended:
+            yield Part(LEFT, encode([copied.pop(stream) for stream in ended]))
+        new = [stream for stream in self._open_streams(but=copied) if stream.is_movable]
+        try:
+            for part in with_descriptors(STREAMS, self._duplicated(new, duplicates)):
+                yield part
+                _close(duplicates, len(part.descriptors))
+        finally:
+            _close(duplicates, len(duplicates))
+
+    def _duplicated(
+        self, streams: list[SocketStream], duplicates: list[int]
+    ) -> Iterator[tuple[int, StreamRecord, int]]:
+        """Yield the records of streams, with descriptors that stay when a stream ends before they are sent."""
+        for stream in streams:
+            if not stream.is_open:
+                continue
+            record = stream.record(None)
+            duplicates.append(_duplicate(stream.descriptor()))
+            self._parts.streams.copied[stream] = next(self._numbers)
+            yield duplicates[-1], record, record.size
 
     async def parts(self) -> AsyncIterator[Part]:
         """Yield the rest; the descriptors stay open here.
@@ -175,9 +220,8 @@ class Giver:
         # First: an engine of many nodes executes commands of the others until then.
         async for part in cut(STATE, parts.node.moved_state()):
             yield part
-        for part in with_descriptors(STREAMS, self._stream_records(held)):
+        async for part in self._moved_streams(held):
             yield part
-            await asyncio.sleep(0)
         for part in with_descriptors(HTTP, self._http_records(held)):
             yield part
             await asyncio.sleep(0)
@@ -186,15 +230,28 @@ class Giver:
         async for part in cut(CONNECTIONS, _in_turns(parts.node.moved_connections())):
             yield part
 
-    def _stream_records(self, held: _Held) -> Iterator[tuple[int, StreamRecord, int]]:
-        self.tally |= dict.fromkeys(NAMES.values(), 0)
+    async def _moved_streams(self, held: _Held) -> AsyncIterator[Part]:
+        """Yield the numbers of the streams that do not move as they were copied, and those that are not copied."""
+        copied = self._parts.streams.copied
+        left, new = dict(copied), list[tuple[int, StreamRecord, int]]()
+        slices = Slices(asyncio.get_running_loop().time)
         for stream in held.streams:
-            record = stream.record() if stream.is_open else None
-            if record is None or record.size > PART_BYTES:
+            if not stream.is_movable:
+                continue
+            unfinished = stream.unfinished()
+            if stream in copied and unfinished is None:
+                del left[stream]
+            elif (record := stream.record(unfinished)).size <= PART_BYTES:
+                new.append((stream.descriptor(), record, record.size))
+            else:
                 continue
             held.moved_streams.append(stream)
-            self.tally[NAMES[record.kind]] += 1
-            yield stream.descriptor(), record, record.size
+            await slices.due()
+        kinds = Counter(NAMES[stream.kind] for stream in held.moved_streams)
+        self.tally |= {name: kinds[name] for name in NAMES.values()}
+        yield Part(LEFT, encode(list(left.values())))
+        for part in with_descriptors(STREAMS, new):
+            yield part
 
     def _http_records(self, held: _Held) -> Iterator[tuple[int, bytes, int]]:
         for accepted in self._parts.http_server.sockets:
@@ -217,6 +274,7 @@ class Giver:
 
     async def _let_go(self) -> None:
         parts, held, self._held = self._parts, self._held, None
+        parts.streams.copied.clear()
         parts.housekeeping.resume()
         if held is None:
             return
@@ -260,7 +318,21 @@ class Giver:
 
 
 def _is_waiting(stream: SocketStream) -> bool:
-    return stream.buffered_bytes() > 0
+    return stream.is_open and stream.is_settled and stream.buffered_bytes() > 0
+
+
+def _duplicate(descriptor: int) -> int:
+    try:
+        return os.dup(descriptor)
+    except OSError as error:
+        raise CannotHandOver("this process may open too few descriptors (LimitNOFILE)") from error
+
+
+def _close(descriptors: list[int], count: int) -> None:
+    """Close the first of these descriptors, and remove them."""
+    for descriptor in descriptors[:count]:
+        os.close(descriptor)
+    del descriptors[:count]
 
 
 async def _in_turns(records: Iterator[bytes]) -> AsyncIterator[bytes]:

@@ -3,7 +3,8 @@
 | kind | body | descriptors |
 | --- | --- | --- |
 | `listening`, `metrics` | whether the path of a unix socket is removed at the end | listening sockets |
-| `streams` | a list of `StreamRecord` | one for each |
+| `streams` | a list of `StreamRecord`, which are numbered as they come | one for each |
+| `left` | the numbers of streams that are not handed over after all, or come again as they are now | |
 | `http` | a list of the bytes received on each connection | one for each |
 | `connections` | records of `service.moving`, cut where a part is full | |
 | `state` | records of the engine, likewise | |
@@ -21,8 +22,8 @@ from channelstream.upgrade.line import MAX_DESCRIPTORS, Part
 
 SNAPSHOT_VERSION = 2
 """Grows with every change of a record, or of the stored form of events: another version is refused before the freeze."""
-LISTENING, METRICS, STREAMS, HTTP, CONNECTIONS, STATE = (
-    "listening", "metrics", "streams", "http", "connections", "state",
+LISTENING, METRICS, STREAMS, LEFT, HTTP, CONNECTIONS, STATE = (
+    "listening", "metrics", "streams", "left", "http", "connections", "state",
 )  # fmt: skip
 PART_BYTES = 1 << 20
 """A part is full with so many bytes."""
@@ -33,6 +34,7 @@ _LENGTH_BYTES = 4
 encode = msgspec.msgpack.Encoder().encode
 read_flag = msgspec.msgpack.Decoder(bool).decode
 read_streams = msgspec.msgpack.Decoder(list[StreamRecord]).decode
+read_numbers = msgspec.msgpack.Decoder(list[int]).decode
 read_texts = msgspec.msgpack.Decoder(list[bytes]).decode
 
 

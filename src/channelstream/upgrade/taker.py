@@ -6,8 +6,10 @@ stream is not attached yet is like one whose client was offline for a moment: it
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
+from itertools import count
 from typing import TypeVar
 
 from channelstream.errors import CannotHandOver
@@ -25,6 +27,7 @@ from channelstream.upgrade.snapshot import (
     STATE,
     Records,
     read_flag,
+    read_numbers,
     read_streams,
     read_texts,
 )
@@ -41,7 +44,8 @@ class Taker:
     def __init__(self, parts: ServerParts) -> None:
         self._parts = parts
         self._listening: dict[str, tuple[bool, list[socket.socket]]] = {}
-        self._streams: list[tuple[int, StreamRecord]] = []
+        self._streams: dict[int, tuple[int, StreamRecord]] = {}
+        self._numbers = count()
         self._http: list[tuple[int, bytes]] = []
         self._records = {CONNECTIONS: Records(), STATE: Records()}
         self._bytes = 0
@@ -57,7 +61,7 @@ class Taker:
             raise CannotHandOver("the snapshot is too large")
         try:
             self._keep(part)
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             raise CannotHandOver(f"a part of the snapshot cannot be read: {part.kind}") from error
 
     def _keep(self, part: Part) -> None:
@@ -66,7 +70,11 @@ class Taker:
                 sockets = [socket.socket(fileno=each) for each in part.descriptors]
                 self._listening[part.kind] = (read_flag(part.body), sockets)
             case "streams":
-                self._streams += zip(part.descriptors, read_streams(part.body), strict=True)
+                for each in zip(part.descriptors, read_streams(part.body), strict=True):
+                    self._streams[next(self._numbers)] = each
+            case "left":
+                for number in read_numbers(part.body):
+                    os.close(self._streams.pop(number)[0])
             case "http":
                 self._http += zip(part.descriptors, read_texts(part.body), strict=True)
             case "connections":
@@ -105,7 +113,8 @@ class Taker:
         parts.streams.heartbeat.start()
         await self._attach(self._http, self._make_http)
         parts.streams.heartbeat.spreads = True
-        await self._attach(self._streams, self._make_stream)
+        streams, self._streams = list(self._streams.values()), {}
+        await self._attach(streams, self._make_stream)
         parts.streams.heartbeat.spreads = False
         parts.housekeeping.start()
 
