@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import secrets
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -27,6 +26,7 @@ from channelstream.auth.open import OpenAuth
 from channelstream.clock import SystemClock, new_epoch, new_id
 from channelstream.config import Settings
 from channelstream.config.applications import make_apps, make_signature_auth
+from channelstream.config.cookies import cookie_secret_or_drawn
 from channelstream.core.format import Format
 from channelstream.core.hub import Hub
 from channelstream.core.policy import Policy
@@ -135,7 +135,7 @@ async def _take_over(settings: Settings, steps: TakeOver, attend: Attend) -> int
 
 def _with_cookie_secret(settings: Settings) -> Settings:
     """Return settings whose key for cookies is known: the process that takes over needs it as well."""
-    return replace(settings, cookie_secret=settings.cookie_secret or secrets.token_urlsafe())
+    return replace(settings, cookie_secret=cookie_secret_or_drawn(settings.cookie_secret))
 
 
 def build(

@@ -1,6 +1,5 @@
 """The pages of a server: admin, demo and API explorer, with what they share."""
 
-import secrets
 from collections.abc import Awaitable, Callable
 from functools import cache, partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from channelstream.admin.pages import Admin
 from channelstream.admin.panel import Panel
 from channelstream.admin.trace import TracePage
 from channelstream.config import Settings
+from channelstream.config.cookies import cookie_secret_or_drawn, is_drawn
 from channelstream.demo.app import Demo
 from channelstream.demo.push_server import PushServer
 from channelstream.explorer.page import Explorer
@@ -62,10 +62,14 @@ def routes(
         traces: starts and describes the traces of `/admin/trace`.
         scraper: answers `/metrics`.
     """
-    # Without the option, cookies are valid until the process ends.
-    cookie_secret = settings.cookie_secret or secrets.token_urlsafe(32)
+    cookie_secret = cookie_secret_or_drawn(settings.cookie_secret)
     files = assets()
-    renderer = Renderer([part / "templates" for part in PARTS], files.url, demo=settings.serves_demo)
+    renderer = Renderer(
+        [part / "templates" for part in PARTS],
+        files.url,
+        demo=settings.serves_demo,
+        keeps_sign_ins=not is_drawn(cookie_secret),
+    )
     gate = Gate(settings.admin_user, settings.admin_secret, cookie_secret, is_signed, Throttle())
     return [
         Route("/", _landing(renderer), methods=["GET"]),

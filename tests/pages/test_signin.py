@@ -8,6 +8,7 @@ from httpx import Client
 
 from channelstream.config import Settings
 from channelstream.pages import throttle as throttling
+from channelstream.pages.signin import ENDED
 
 RIGHT = {"username": "admin", "password": "open sesame"}
 
@@ -98,6 +99,24 @@ def test_wrong_credentials_show_the_form_again(browser: Client, fields: dict[str
     assert browser.get("/admin").status_code == 302
 
 
+def test_the_typed_name_is_kept(browser: Client) -> None:
+    """After a wrong password only the password has to be typed again; a name is text, and bounded."""
+    form = browser.post("/admin/sign_in", data={"username": '"><b>ann', "password": "wrong"}).text
+    assert 'value="&#34;&gt;&lt;b&gt;ann" required>' in form
+    assert 'type="password" autocomplete="current-password" required autofocus>' in form
+    long = browser.post("/admin/sign_in", data={"username": "x" * 3000, "password": "wrong"}).text
+    assert f'value="{"x" * 512}"' in long
+
+
+def test_the_form_says_that_a_session_has_ended(browser: Client, other_browser: Client) -> None:
+    """To a browser with a cookie that is not valid any more, and to one that comes from a page that was open."""
+    assert ENDED not in browser.get("/admin/sign_in").text
+    assert ENDED in browser.get("/admin/sign_in?ended=1").text
+    other_browser.cookies["auth_tkt"] = "of another key"
+    answer = other_browser.get("/admin/users")
+    assert ENDED in other_browser.get(answer.headers["location"]).text
+
+
 def test_a_body_that_is_no_form_signs_nobody_in(browser: Client) -> None:
     """Bytes that are not text, and bodies beyond the bound, are answered and change nothing."""
     assert browser.post("/admin/sign_in", content=b"\xff\xfe").status_code == 200
@@ -133,3 +152,19 @@ def test_links_keep_the_prefix_a_proxy_stripped(open_browser: Callable[..., Clie
     answer = browser.post("/push/admin/sign_in", data=RIGHT)
     assert answer.headers["location"] == "/push/admin"
     assert "Path=/push" in answer.headers["set-cookie"]
+
+
+NOT_KEPT = "A restart signs you out: the option <code>cookie_secret</code> is not set."
+
+
+def test_a_configured_key_keeps_sign_ins_over_a_restart(browser: Client) -> None:
+    """The overview says nothing about restarts then."""
+    browser.post("/admin/sign_in", data=RIGHT)
+    assert NOT_KEPT not in browser.get("/admin").text
+
+
+@pytest.mark.parametrize("settings", [Settings(admin_secret="open sesame")])
+def test_the_overview_says_that_a_restart_ends_sign_ins(browser: Client) -> None:
+    """Where the key of cookies was drawn at the start."""
+    browser.post("/admin/sign_in", data=RIGHT)
+    assert NOT_KEPT in browser.get("/admin").text

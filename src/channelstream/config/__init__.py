@@ -11,6 +11,7 @@
     template          the INI file of `make-config`
     document          docs/options.md
     applications      the applications that the options describe
+    cookies           the key of cookies if none is configured
     listening, tls    where to listen, TLS contexts
 """
 

@@ -91,6 +91,10 @@ class Gate:
 
         return await self._throttle.attempt(_address(request), check)
 
+    def had_ticket(self, request: Request) -> bool:
+        """Return whether the request carries a cookie that is not valid any more."""
+        return COOKIE in request.cookies and not self.has_ticket(request)
+
     def has_ticket(self, request: Request) -> bool:
         """Return whether the request carries a valid cookie of this server, at most `COOKIE_AGE_S` old."""
         try:

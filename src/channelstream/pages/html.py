@@ -48,9 +48,12 @@ class Renderer:
         folders: where the templates are; all pages share those of this package.
         static_url: path of the assets, without the proxy's prefix.
         demo: whether links to the demo are shown.
+        keeps_sign_ins: whether a sign-in outlives a restart.
     """
 
-    def __init__(self, folders: Sequence[Path], static_url: str, demo: bool) -> None:
+    def __init__(
+        self, folders: Sequence[Path], static_url: str, demo: bool, keeps_sign_ins: bool = True
+    ) -> None:
         self._environment = Environment(
             loader=FileSystemLoader([TEMPLATES, *folders]),
             autoescape=True,
@@ -59,7 +62,7 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._static_url = static_url
-        self._environment.globals.update(version=__version__, demo=demo)
+        self._environment.globals.update(version=__version__, demo=demo, keeps_sign_ins=keeps_sign_ins)
         self._compiled: set[str] = set()
 
     async def page(

@@ -19,6 +19,11 @@ PAGE = re.compile(r"/(?:admin(?:/(?!sign_)\w+)*(?:\.json)?|api-explorer|metrics)
 PAGE_CHARS = 1000
 """Longest path and query that a sign-in leads to: urlencoded they fit into a form."""
 WRONG = "User name or password is wrong."
+ENDED = "Your session has ended. Please sign in again."
+ENDED_MARK = "ended"
+"""The parameter with which a page says that it was open when its session ended."""
+NAME_CHARACTERS = 512
+"""Longest user name that the form keeps after a wrong password."""
 FOREIGN = "This form was sent from another site. Please sign in here."
 
 
@@ -40,20 +45,21 @@ class SignIn:
         wanted = _page(request.query_params.get(NEXT, ""))
         if self._gate.has_ticket(request):
             return redirect(request, wanted)
-        return await self._show(request, wanted, "")
+        has_ended = ENDED_MARK in request.query_params or self._gate.had_ticket(request)
+        return await self._show(request, wanted, ENDED if has_ended else "")
 
     async def _sign_in(self, request: Request) -> Response:
         if not is_same_origin(request):
             return await self._show(request, HOME, FOREIGN, status=403)
         fields = read_form(await request.body())
-        wanted = _page(fields.get(NEXT, ""))
+        wanted, name = _page(fields.get(NEXT, "")), fields.get("username", "")
         try:
-            known = await self._gate.sign_in(request, fields.get("username", ""), fields.get("password", ""))
+            known = await self._gate.sign_in(request, name, fields.get("password", ""))
         except TooManyRequests as error:
             headers = {"Retry-After": str(error.retry_after_s)}
-            return await self._show(request, wanted, error.message, status=429, headers=headers)
+            return await self._show(request, wanted, error.message, name, status=429, headers=headers)
         if not known:
-            return await self._show(request, wanted, WRONG)
+            return await self._show(request, wanted, WRONG, name)
         response = redirect(request, wanted)
         self._gate.set_ticket(request, response)
         return response
@@ -69,11 +75,12 @@ class SignIn:
         request: Request,
         wanted: str,
         fault: str,
+        name: str = "",
         status: int = 200,
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """Show the form, which leads to the page `wanted`."""
-        context = {"fault": fault, "wanted": wanted}
+        """Show the form, which leads to the page `wanted`, with the name that was typed."""
+        context = {"fault": fault, "wanted": wanted, "name": name[:NAME_CHARACTERS]}
         return await self._renderer.page(request, "sign_in.html", context, status=status, headers=headers)
 
 

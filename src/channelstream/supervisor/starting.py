@@ -2,7 +2,6 @@
 
 import logging
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from channelstream.config import Settings
+from channelstream.config.cookies import cookie_secret_or_drawn
 from channelstream.config.listening import metrics_refusal, refusal
 from channelstream.supervisor.ports import reserve
 from channelstream.supervisor.renewal import Kept
@@ -39,7 +39,7 @@ def supervise(settings: Settings) -> int:
         return FAILED
     port: int = reserved[0].getsockname()[1]
     # All workers need one key for cookies: a browser's next request may go to another worker.
-    cookie_secret = settings.cookie_secret or secrets.token_urlsafe()
+    cookie_secret = cookie_secret_or_drawn(settings.cookie_secret)
     with private_directory() as directory:
         return Supervisor(
             replace(settings, port=port, cookie_secret=cookie_secret), reserved, directory, for_scrapers

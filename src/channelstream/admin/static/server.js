@@ -15,7 +15,7 @@ export class Refused extends Error {
   }
 }
 
-/** Fetch a document below /admin. If the admin is no longer signed in, the page goes to the sign-in form. */
+/** Fetch a document below /admin. If the session has ended, the page goes to the sign-in form, or says so. */
 export async function read(path) {
   return answer(await fetch(`${root}/admin${path}`, { redirect: "manual", cache: "no-store" }));
 }
@@ -27,16 +27,30 @@ export async function act(action, body) {
   return answer(await fetch(`${root}/admin/do/${action}`, options));
 }
 
+/** Whether the person has typed into a form of this page, which would be lost with the page. */
+let typed = false;
+document.addEventListener("input", ({ target }) => (typed ||= target.form !== null));
+
 async function answer(response) {
-  if (response.type === "opaqueredirect") {
-    const here = location.pathname.slice(root.length) + location.search;
-    location.assign(`${root}/admin/sign_in?next=${encodeURIComponent(here)}`);
-    return new Promise(() => {});
-  }
+  if (response.type === "opaqueredirect") return signIn();
+  byId("ended").hidden = true;
   // A truncated success means that the connection was lost: it fails like a request without an answer.
   const body = await (response.ok ? response.json() : response.json().catch(() => null));
   if (!response.ok) throw new Refused(response.status, body);
   return body;
+}
+
+/** The session has ended: go to the form, or say so where that would lose what was typed. */
+function signIn() {
+  const here = location.pathname.slice(root.length) + location.search;
+  const form = `${root}/admin/sign_in?${new URLSearchParams({ next: here, ended: "1" })}`;
+  if (!typed) {
+    location.assign(form);
+    return new Promise(() => {});
+  }
+  byId("ended").querySelector("a").href = form;
+  byId("ended").hidden = false;
+  throw new Refused(401, { error: "Your session has ended." });
 }
 
 /**
