@@ -30,14 +30,20 @@ the connection at once.
 """
 
 import asyncio
-from contextlib import suppress
 
 from channelstream.core.connection import Connection
 from channelstream.engines.cluster import Cluster
 from channelstream.errors import CloseCode, Invalid, Moved, Replaced, Unavailable
 from channelstream.service.commands import Answer, Command, Release, encode, read_answer
 from channelstream.service.local import LocalConnections
+from channelstream.service.turns import Turn, Turns
 
+CLAIMS_AT_ONCE = 6
+"""Connections that move here at once for streams that open.
+
+With `READS_AT_ONCE` of `node.py` it keeps Redis busy, and lets a call wait behind a few others. Moving has most of the room,
+since a stopped node's connections are unregistered `node_lease_s` after its end; reading has no such limit.
+"""
 RETRY_DELAYS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Pauses before the retries of a command whose connection is between two nodes, in seconds."""
 
@@ -50,6 +56,8 @@ class Handover:
         self._local = local
         self._claiming: set[str] = set()
         self._overtaken: set[str] = set()
+        self._turns = Turns(CLAIMS_AT_ONCE)
+        self._is_owner_silent = False
 
     async def take_over(self, conn_id: str) -> Connection | None:
         """Return the connection, which this node owns from now on; None if the connection is unknown.
@@ -62,36 +70,34 @@ class Handover:
             await self._cluster.confirm_ownership(conn_id)
         if (here := self._local.get(conn_id)) or self._cluster.is_single:
             return here
-        async with self._local.locks.of(conn_id):
-            # Another stream of the connection may have been opened here while this one waited for the lock.
-            return self._local.get(conn_id) or await self._claim(conn_id, orphan=False)
+        async with self._turns.turn() as turn, self._local.locks.of(conn_id):
+            # Another stream of the connection may have been opened here while this one waited.
+            return self._local.get(conn_id) or await self._claim(conn_id, turn)
 
-    async def _claim(self, conn_id: str, orphan: bool) -> Connection | None:
+    async def _claim(self, conn_id: str, turn: Turn | None) -> Connection | None:
         """Claim a connection and hold it here; return None if it is unknown.
 
         The caller holds the lock of the connection's id.
 
         Args:
-            orphan: claim the connection only if its owner has died.
+            turn: that of a stream that opens; None means to claim the connection only if its owner has died.
 
         Raises:
-            Moved: `orphan` was given, and a living node owns the connection.
+            Moved: no turn was given, and a living node owns the connection.
             Replaced: another node has claimed the connection while this node was claiming it.
         """
         released: Answer | None = None
 
         async def release() -> None:
             nonlocal released
-            if not orphan:
-                # An owner that does not answer loses the connection all the same.
-                with suppress(Unavailable):
-                    released = await self._ask_owner(Release(conn_id))
+            if turn is not None:
+                released = await self._ask_release(conn_id, turn)
             # From here on this node may become the owner, and lose the connection again before `claim`
             # returns. So `taken_over` keeps a notice of that.
             self._claiming.add(conn_id)
 
         try:
-            claim = await self._cluster.claim(conn_id, orphan, release)
+            claim = await self._cluster.claim(conn_id, turn is None, release)
             if conn_id in self._overtaken:
                 raise Replaced("replaced by a stream at another node")
         finally:
@@ -148,10 +154,25 @@ class Handover:
                 # This node does not hold the connection, and no other node has answered for it. Claim it if
                 # its owner has died. If the owner lives, `claim` raises `Moved`.
                 try:
-                    connection = await self._claim(command.conn_id, orphan=True)
+                    connection = await self._claim(command.conn_id, None)
                 except (Moved, Replaced):
                     return Answer(found=False)
             return None if connection is None else await self._local.execute(connection, command)
+
+    async def _ask_release(self, conn_id: str, turn: Turn) -> Answer | None:
+        """Return the answer of the owner; None if it does not answer: it loses the connection all the same.
+
+        Waiting for a silent node costs nothing but time, so it takes no turn from others once one was silent.
+        """
+        if self._is_owner_silent:
+            turn.end()
+        try:
+            released = await self._ask_owner(Release(conn_id))
+        except Unavailable:
+            self._is_owner_silent = True
+            return None
+        self._is_owner_silent = False
+        return released
 
     async def _ask_owner(self, command: Command) -> Answer | None:
         """Send a command to the owner, and repeat it while the connection is between two nodes.

@@ -66,7 +66,7 @@ async def _head(attached: Attached) -> tuple[Position, set[int]]:
     connection = attached.connection
     while True:
         shards, names = _shards(connection), [connection.user, *joined(connection)]
-        head = await attached.node.head(names)
+        head = await attached.node.head_for_stream(names)
         if _shards(connection) <= shards:  # Otherwise a channel of a further shard was joined.
             return head, shards
 

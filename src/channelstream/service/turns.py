@@ -1,0 +1,46 @@
+"""Bounds how many streams a node opens or catches up at once, so that calls of the API do not wait behind them.
+
+When another node stops, thousands of its clients may come back to this one in a second. Each takes about six calls of Redis,
+which answers the calls of a node in the order in which they were sent: without a bound, a publish waited for seconds behind
+thousands of them (docs/performance.md). With it, a publish waits behind a few. The price is CPU: fewer calls share a packet.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Turns:
+    """So many at once; the others wait in the order in which they asked.
+
+    What waits is bounded by those who ask: each has a socket (`max_connections`).
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._free = asyncio.Semaphore(at_once)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator["Turn"]:
+        """Wait for a turn, which ends with the context at the latest."""
+        await self._free.acquire()
+        turn = Turn(self._free)
+        try:
+            yield turn
+        finally:
+            turn.end()
+
+
+class Turn:
+    """One of the turns that are taken."""
+
+    __slots__ = ("_free", "_has_ended")
+
+    def __init__(self, free: asyncio.Semaphore) -> None:
+        self._free = free
+        self._has_ended = False
+
+    def end(self) -> None:
+        """Let the next one begin; nothing if it has ended."""
+        if not self._has_ended:
+            self._has_ended = True
+            self._free.release()
