@@ -25,7 +25,7 @@ from channelstream.bench.results import Drained, Measured
 from channelstream.bench.servers import product
 
 NODES = 3
-SPREAD_PER_S = 50
+SPREAD_PER_S = 100
 """Streams that a spread drain closes a second: what two slow cores can take that also run Redis and the clients."""
 BEFORE_S = 15.0
 """Time in which calls are measured before the signal."""

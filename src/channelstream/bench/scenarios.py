@@ -132,7 +132,7 @@ _ALL = (
     Scenario(
         "drain",
         "calls while the 15,000 clients of one of three nodes on Redis come back at the others, at once and spread",
-        (_drained("at once", "drain"), _drained("50 a second", "spread drain")),
+        (_drained("at once", "drain"), _drained("100 a second", "spread drain")),
     ),
     _upgraded("upgrade", "the memory engine", "upgrade"),
     _upgraded("upgrade-sqlite", "SQLite", "upgrade of SQLite"),
