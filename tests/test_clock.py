@@ -4,7 +4,7 @@ import re
 import time
 import uuid
 
-from channelstream.clock import SystemClock, new_epoch, new_id
+from channelstream.clock import DRAWN, RandomIds, SystemClock, new_epoch
 
 
 def test_the_clock_is_the_machines() -> None:
@@ -16,9 +16,11 @@ def test_the_clock_is_the_machines() -> None:
 
 
 def test_ids_are_random_uuids() -> None:
-    """Version 4, in their one form, and never the same."""
-    made = [new_id() for _ in range(1000)]
-    assert len(set(made)) == 1000
+    """Version 4, in their one form, and never the same; also where the random bytes are used up."""
+    ids, others = RandomIds(), RandomIds()
+    made = [ids.new() for _ in range(5 * DRAWN)] + [others.new() for _ in range(5 * DRAWN)]
+    assert len(set(made)) == 10 * DRAWN
+    assert {text[19] for text in made} == set("89ab")
     for text in made:
         read = uuid.UUID(text)
         assert (str(read), read.version, read.variant) == (text, 4, uuid.RFC_4122)

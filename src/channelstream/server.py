@@ -23,7 +23,7 @@ from channelstream.apps.app import App
 from channelstream.apps.principal import Right
 from channelstream.auth.base import RequestAuth
 from channelstream.auth.open import OpenAuth
-from channelstream.clock import SystemClock, new_epoch, new_id
+from channelstream.clock import RandomIds, SystemClock, new_epoch
 from channelstream.config import Settings
 from channelstream.config.applications import make_apps, make_signature_auth
 from channelstream.config.cookies import cookie_secret_or_drawn
@@ -224,7 +224,7 @@ def _openapi_document() -> dict[str, Any]:
 
 
 def _node(settings: Settings, formats: Sequence[Format], meter: Meter, spans: Spans) -> Node:
-    clock = SystemClock()
+    clock, new_id = SystemClock(), RandomIds().new
     pacer = FlushPacer(lambda: hub.flush(), lambda: hub.waiting_events, clock.steady, meter.written)
     hub = Hub(formats, pacer.request_flush)
     limits = RegistryLimits(

@@ -14,7 +14,7 @@ from tests.engines.redis.nodes import take_out_of_reach
 from tests.redis_server import RedisServer, running_redis
 from tests.waiting import soon
 
-from channelstream.clock import SystemClock, new_epoch, new_id
+from channelstream.clock import RandomIds, SystemClock, new_epoch
 from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Message
 from channelstream.core.hub import Hub
@@ -34,6 +34,7 @@ from channelstream.wire.channelstream import V07
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS
 
+new_id = RandomIds().new
 CHANNELS = [f"channel-{number}" for number in range(7)]
 MESSAGES = 60
 """Published in each channel, and as many to each user."""
