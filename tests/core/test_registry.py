@@ -440,8 +440,11 @@ def test_a_message_is_known_as_long_as_log_or_history_holds_it(bench: Bench) -> 
     assert registry.entries_about(MessageDeleted(uuid="p1", only=frozenset({"cid", "bob"}))) == [private]
     channel.log.clear()
     assert (registry.entries_about(of_m1), registry.history_message(of_m1)) == ([], entry)
+    assert registry.knows("a", "m1")
     channel.history.clear()
     assert registry.history_message(of_m1) is None
+    assert not registry.knows("a", "m1")
+    assert not registry.knows("unknown", "m1")
     for elsewhere in (MessageDeleted(uuid="m1", channel="unknown"), MessageDeleted(uuid="m1")):
         assert (registry.entries_about(elsewhere), registry.history_message(elsewhere)) == ([], None)
 

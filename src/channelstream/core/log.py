@@ -101,6 +101,10 @@ class Log:
         rest = map(self.entries.__getitem__, range(begin + 1, len(self.entries)))
         return chain((self.entries[begin].after(offset),), rest)
 
+    def knows(self, uuid: str) -> bool:
+        """Return whether it has entries about this message, or has dropped them and not freed them yet."""
+        return self._about is not None and uuid in self._about
+
     def about(self, uuid: str) -> tuple[Entry, ...]:
         """Return the entries of the message with this uuid and of its edits and deletions."""
         found = self._about.get(uuid, ()) if self._about else ()

@@ -255,6 +255,11 @@ class Registry:
         users = self.users
         return [users[name].log for name in names if name in users]
 
+    def knows(self, channel: str, uuid: str) -> bool:
+        """Return whether the log or the history of a channel has the message with this uuid, or a change of it."""
+        found = self.channels.get(channel)
+        return found is not None and (found.log.knows(uuid) or found.history.knows(uuid))
+
     def entries_about(self, event: Event) -> list[Entry]:
         """Return the entries of the message that an event is, or changes; also for users whom the event excludes."""
         if event.channel is not None:

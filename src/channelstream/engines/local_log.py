@@ -122,9 +122,15 @@ class LocalLog:
         return [self._publish(event) for event in events]
 
     def _publish(self, event: Event) -> Accepted:
-        accepted, new = accept(event, self._known(event))
-        self._accept_all(new)
+        accepted, new = accept(event, self._known(event) if self._may_know(event) else ())
+        for each in new:
+            self._accept(each)
         return accepted
+
+    def _may_know(self, event: Event) -> bool:
+        """Return whether the log may have anything about the event's message; nearly all messages are new."""
+        channel = event.channel
+        return channel is None or bool(self.staged.entries) or self.registry.knows(channel, event.uuid)
 
     def _known(self, event: Event) -> list[Event]:
         """Return the committed and staged events about an uuid in their current form, from the event's channel or users."""
