@@ -346,10 +346,11 @@ class Node:
     async def publish(self, messages: Sequence[Message]) -> list[Accepted]:
         """Publish messages in this order; when this returns, the engine has accepted them."""
         results = await self._publishing.publish(messages)
-        duplicates = [result for result in results if result.duplicate]
-        self.published += len(results) - len(duplicates)
-        for duplicate in duplicates:
-            self.signals.duplicate.emit(duplicate.event)
+        for result in results:
+            if result.duplicate:
+                self.signals.duplicate.emit(result.event)
+            else:
+                self.published += 1
         return results
 
     async def change(self, changes: Sequence[MessageEdited | MessageDeleted]) -> list[Accepted]:

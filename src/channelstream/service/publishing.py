@@ -38,6 +38,8 @@ class Publishing:
 
         If it raises, the engine may have accepted some of them.
         """
+        if len(events) == 1 and events[0].only is None:
+            return await self._log.publish(events)
         if not events:
             return []
         first, last = events[0].only, events[-1].only
