@@ -79,47 +79,39 @@ class _Kind(Generic[B, E]):
 
 async def publish(call: Call) -> Result:
     """Publish messages. One invalid item refuses all; if the engine fails between two parts, the earlier ones are sent."""
-    bodies, many = await _read(call, MessageBody)
-    return await _send_bodies(call, bodies, many, _PUBLISH, call.key)
+    return await _change(call, _PUBLISH, call.key)
 
 
 async def edit(call: Call) -> Result:
     """Edit messages, and send the edits to their recipients."""
-    return await _send_bodies(call, *await _read(call, EditBody), _EDIT)
+    return await _change(call, _EDIT)
 
 
 async def delete(call: Call) -> Result:
     """Delete messages, and send the deletions to their recipients."""
-    return await _send_bodies(call, *await _read(call, DeleteBody), _DELETE)
+    return await _change(call, _DELETE)
 
 
-async def _read(call: Call, schema: type[B]) -> tuple[list[B], bool]:
-    """Return the messages of the body, and whether the body is a list.
+async def _change(call: Call, kind: _Kind[B, E], key: str = "") -> Result:
+    """Send the messages of the body, and answer in its form: one object, or a list.
 
     Raises:
         Invalid: the body is a single object without recipient. In a list such an item is skipped: the older
             generations do so.
     """
-    bodies, many = await read_one_or_many(call.body, schema, call.limits.messages, call.slices, call.walker)
+    limit = call.limits.messages
+    bodies, many = await read_one_or_many(call.body, kind.schema, limit, call.slices, call.walker)
     if not many and not _is_addressed(bodies[0]):
         raise Invalid({"channel": [NO_RECIPIENT]})
-    return bodies, many
-
-
-def _is_addressed(body: Body) -> bool:
-    return body.channel is not None or bool(body.pm_users)
-
-
-async def _send_bodies(call: Call, bodies: list[B], many: bool, kind: _Kind[B, E], key: str = "") -> Result:
-    """Send the bodies; a long list chunk by chunk, so that other work runs between the chunks."""
     sender = _Sender(call, kind, key)
     if len(bodies) == 1:
         answers = await sender.send_one(bodies[0])
         return answers if many else answers[0]
-    if len(bodies) <= CHUNK:
-        return await sender.send_all(bodies)
-    chunks = [chunk async for chunk in sender.send_chunks(bodies) if chunk]
-    return Parts([b"[", *(part for chunk in chunks[:-1] for part in (chunk, b",")), *chunks[-1:], b"]"])
+    return await sender.send_list(bodies)
+
+
+def _is_addressed(body: Body) -> bool:
+    return body.channel is not None or bool(body.pm_users)
 
 
 class _Sender(Generic[B, E]):
@@ -141,6 +133,13 @@ class _Sender(Generic[B, E]):
             await turn_for(len(body.pm_users))
         [outcome] = await kind.send(self._call.service, [kind.make_event(body, self._given)])
         return [kind.to_answer(body, outcome)]
+
+    async def send_list(self, bodies: list[B]) -> Result:
+        """Send a list; a long one chunk by chunk, so that other work runs between the chunks."""
+        if len(bodies) <= CHUNK:
+            return await self.send_all(bodies)
+        chunks = [chunk async for chunk in self.send_chunks(bodies) if chunk]
+        return Parts([b"[", *(part for chunk in chunks[:-1] for part in (chunk, b",")), *chunks[-1:], b"]"])
 
     async def send_all(self, bodies: Sequence[B]) -> list[Answer]:
         """Send a list in short loop turns."""
