@@ -1,7 +1,8 @@
 """The architecture, proven from the source: imports point to the left only, and some units are pure."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -147,14 +148,18 @@ def absolute(node: ast.ImportFrom, package: str) -> str:
     return ".".join([*kept, *([node.module] if node.module else [])])
 
 
-def violations(source: str, module: str, is_package: bool = False) -> list[str]:
+def package_of(module: str, is_package: bool = False) -> str:
+    """The package from which relative imports of a module start."""
+    return module if is_package else module.rpartition(".")[0]
+
+
+def violations(module: str, imported: Iterable[str]) -> list[str]:
     """The imports of one file that point to the right, or to a neighbour."""
     own = unit_of(module)
     if own is None:
-        return [name for name in imports(ast.parse(source), PACKAGE) if unit_of(name) in known_units()]
-    package = module if is_package else module.rpartition(".")[0]
+        return [f"{module} imports {name}" for name in imported if unit_of(name) in known_units()]
     wrong = []
-    for name in imports(ast.parse(source), package):
+    for name in imported:
         if name.partition(".")[0] == CLIENT and own not in USERS_OF_THE_CLIENT:
             wrong.append(f"{module} imports {name}")
         unit = unit_of(name)
@@ -206,29 +211,40 @@ FILES = sorted(ROOT.rglob("*.py"))
 PURE = [path for path in FILES if unit_of(module_of(path)) in PURE_UNITS or module_of(path) in PURE_FILES]
 
 
-def relative(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+@dataclass(frozen=True)
+class Imports:
+    """What a file imports.
+
+    Attributes:
+        modules: as `imports` finds them.
+        names: each module from which it imports by name, with the name.
+    """
+
+    modules: list[str]
+    names: list[tuple[str, str]]
+
+
+@cache
+def imports_of(path: Path) -> Imports:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    statements = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return Imports(
+        list(imports(tree, package_of(module_of(path), path.name == "__init__.py"))),
+        [(node.module or "", alias.name) for node in statements for alias in node.names],
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", FILES, ids=relative)
-def test_imports_point_to_the_left(path: Path) -> None:
+def test_imports_point_to_the_left() -> None:
     """No file imports what stands to its right, or beside it."""
-    source = path.read_text(encoding="utf-8")
-    assert violations(source, module_of(path), path.name == "__init__.py") == []
-
-
-def imported_names(path: Path) -> Iterator[tuple[str, str]]:
-    """Each module from which a file imports by name, with the name."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
-            yield from ((node.module or "", alias.name) for alias in node.names)
+    assert len(FILES) > 300
+    assert [found for path in FILES for found in violations(module_of(path), imports_of(path).modules)] == []
 
 
 def test_only_applications_make_keys() -> None:
     """The others get keys from an `App`, and names with `name_of`."""
     others = [path for path in FILES if unit_of(module_of(path)) != "apps"]
-    assert [path for path in others if KEY_MAKERS & {name for _, name in imported_names(path)}] == []
+    assert [path for path in others if KEY_MAKERS & {name for _, name in imports_of(path).names}] == []
 
 
 def test_the_api_reaches_nodes_through_services() -> None:
@@ -237,7 +253,7 @@ def test_the_api_reaches_nodes_through_services() -> None:
     names = {
         name
         for path in api
-        for module, name in imported_names(path)
+        for module, name in imports_of(path).names
         if module.startswith(f"{PACKAGE}.service")
     }
     assert names <= OF_NODES
@@ -249,17 +265,18 @@ def test_each_part_of_a_node_takes_only_the_ports_that_it_needs() -> None:
     parts = [path for path in FILES if unit_of(module_of(path)) == "service"]
     taken: dict[str, set[str]] = {name: set() for name in PORTS}
     for path in parts:
-        for _, name in imported_names(path):
+        for _, name in imports_of(path).names:
             if name in PORTS:
                 taken[name].add(path.stem)
     assert taken == PORTS
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", PURE, ids=relative)
-def test_pure_units_are_pure(path: Path) -> None:
+def test_pure_units_are_pure() -> None:
     """They have no async, no I/O, no clock and no randomness."""
-    assert impurities(path.read_text(encoding="utf-8")) == []
+    found = {module_of(path): impurities(path.read_text(encoding="utf-8")) for path in PURE}
+    assert {module for module, each in found.items() if each} == set(), found
+    assert len(found) > 40
 
 
 def test_every_unit_has_a_place() -> None:
@@ -310,7 +327,7 @@ def test_every_unit_has_a_place() -> None:
 )
 def test_planted_imports_are_caught(module: str, source: str) -> None:
     """The checker sees a wrong import in every spelling."""
-    assert len(violations(source, module)) == 1
+    assert len(violations(module, imports(ast.parse(source), package_of(module)))) == 1
 
 
 @pytest.mark.parametrize(
@@ -328,7 +345,7 @@ def test_planted_imports_are_caught(module: str, source: str) -> None:
 )
 def test_right_imports_pass(module: str, source: str) -> None:
     """The checker has no objection to imports that point to the left."""
-    assert violations(source, module) == []
+    assert violations(module, imports(ast.parse(source), package_of(module))) == []
 
 
 @pytest.mark.parametrize(
