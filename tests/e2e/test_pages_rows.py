@@ -28,7 +28,7 @@ def test_focus_selection_and_scroll_survive_changed_rows(
     names = [f"keyed-{number:02}" for number in range(30)]
     post("/channel_config", {name: {} for name in names})
     page = open_admin(
-        "/admin/channels?search=keyed-&sort=users&descending=true", viewport={"width": 500, "height": 300}
+        "/admin/channels?search=keyed-&sort=users&descending=true", viewport={"width": 600, "height": 300}
     )
     rows = page.locator("#rows tbody tr")
     expect(rows).to_have_count(30)

@@ -4,7 +4,7 @@ import { bytes, cell, chips, element, link, number, time } from "./dom.js";
 import { shown } from "./names.js";
 
 const CELLS = {
-  text: (value) => cell("", shown(value)),
+  text: (value) => cell("", value && shown(value)),
   word: (value) => cell("nowrap", value || "none yet"),
   id: (value) => cell("id", shown(value)),
   count: (value) => cell("number", number(value)),

@@ -56,10 +56,18 @@ export function fault(text) {
   byId("fault").hidden = !text;
 }
 
+/** Fill the body of a table. On a narrow screen each cell has its heading beside it (`admin.css`). */
+export function fillRows(table, rows) {
+  const labels = [...table.tHead.rows[0].cells].map(({ textContent }) => textContent.trim());
+  for (const row of rows) labels.forEach((label, index) => (row.cells[index].dataset.label = label));
+  update(table.tBodies[0], rows);
+}
+
 /** Fill a list or a table's body. Below it the page says that it is empty, or how many items are left out. */
 export function fill(id, items, { all = items.length, none = "None." } = {}) {
   const target = byId(id);
-  update(target.tBodies?.[0] ?? target, items);
+  if (target.tBodies) fillRows(target, items);
+  else update(target, items);
   const left = all - items.length;
   byId(`${id}-rest`).textContent = items.length === 0 ? none : left > 0 ? `And ${number(left)} more.` : "";
 }

@@ -1,9 +1,8 @@
 /** A table whose rows stay on the server: the server searches, sorts and pages; this page shows one part. */
 
 import { rowOf } from "./cells.js";
-import { byId, fault, number } from "./dom.js";
+import { byId, fault, fillRows, number } from "./dom.js";
 import { keepFresh, read } from "./server.js";
-import { update } from "./update.js";
 
 const TYPING_MS = 200;
 const table = byId("rows");
@@ -29,7 +28,7 @@ async function refresh() {
 }
 
 function show(answer) {
-  update(table.tBodies[0], answer.rows.map((row) => rowOf(table, row)));
+  fillRows(table, answer.rows.map((row) => rowOf(table, row)));
   byId("count").textContent = number(answer.total);
   byId("found").textContent = answer.found < answer.total || asked.search ? `${number(answer.found)} found` : "";
   byId("rest").textContent = answer.found ? "" : answer.total ? "Nothing found." : none;

@@ -1,0 +1,65 @@
+"""The admin pages on screens of other widths."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.browser
+
+TABLES = ("/admin/channels", "/admin/users", "/admin/connections", "/admin/user?name=layout-ann")
+
+
+@pytest.fixture
+def something_wide(post: Callable[..., Any]) -> None:
+    """A user with a long state, and a channel with all marks."""
+    settings = {"notify_presence": True, "notify_state": True, "store_history": True}
+    state = {f"key {number}": f"a value of some length {number}" for number in range(4)}
+    body = {"username": "layout-ann", "conn_id": "layout-1", "channels": ["layout"], "user_state": state}
+    post("/connect", body | {"channel_configs": {"layout": settings}})
+
+
+@pytest.mark.usefixtures("something_wide")
+def test_rows_are_cards_on_a_phone(open_admin: Callable[..., Page]) -> None:
+    """Each value is below the one before it, with its heading beside it; no table is scrolled, and it can be sorted."""
+    page = open_admin(viewport={"width": 390, "height": 780})
+    for path in TABLES:
+        page.goto(path)
+        row = page.locator("tbody tr").filter(has_text="layout").first
+        expect(row).to_be_visible()
+        assert page.evaluate(
+            "[...document.querySelectorAll('.wide')].every(each => each.scrollWidth <= each.clientWidth)"
+        ), path
+        tops = row.locator("td:not(:empty)").evaluate_all(
+            "cells => cells.map(each => each.getBoundingClientRect().top)"
+        )
+        assert tops == sorted(set(tops)), path
+        labels = row.locator("td").evaluate_all("cells => cells.map(each => each.dataset.label)")
+        assert labels == [
+            text.strip() for text in row.locator("xpath=ancestor::table").locator("th").all_text_contents()
+        ]
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.goto("/admin/channels?search=layout")
+    page.get_by_role("button", name="Users").click()
+    expect(page.locator("th[aria-sort]")).to_have_text("Users")
+
+
+@pytest.mark.usefixtures("something_wide")
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_a_wide_screen_is_used(open_admin: Callable[..., Page], width: int) -> None:
+    """Most of its width is content, and the marks of a channel are on one line."""
+    page = open_admin("/admin/channels?search=layout", viewport={"width": width, "height": 900})
+    marks = page.locator("#rows tbody tr").filter(has_text="layout").first.locator(".chip")
+    expect(marks).to_have_count(3)
+    assert len(set(marks.evaluate_all("marks => marks.map(each => each.offsetTop)"))) == 1
+    assert page.locator("main > .panel").evaluate("panel => panel.clientWidth") > 0.9 * width
+    page.goto("/admin")
+    boxes = [
+        page.locator(f"section[aria-labelledby={name}-title]").bounding_box() for name in ("endings", "turns")
+    ]
+    assert all(boxes)
+    ends, turns = boxes
+    assert ends
+    assert turns
+    assert (ends["y"] == turns["y"]) is (width == 1920)
