@@ -28,16 +28,16 @@ from channelstream.core.events import Message, MessageDeleted, MessageEdited, Pr
 from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE
 from channelstream.core.policy import Policy
-from channelstream.core.position import Position
 from channelstream.core.registry import Registry, RegistryLimits
 from channelstream.core.user import UserUpdate
-from channelstream.engines.local_log import Lifetimes, LocalLog
+from channelstream.engines.incoming_state import TakenState
+from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.memory import MemoryEngine
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.engines.sqlite_erasing import Erasing
 from channelstream.engines.sqlite_file import Stored, Writes
 from channelstream.engines.sqlite_restore import Restore
-from channelstream.engines.sqlite_upkeep import Upkeep
+from channelstream.engines.sqlite_rows import Row
 from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
 from channelstream.service import Node, NodeLimits, Services
 from channelstream.transports.longpoll import PollStream
@@ -213,14 +213,12 @@ class DisklessEngine(SqliteEngine):
         super().__init__(Path("nowhere"), registry, clock, Lifetimes(), new_id, lambda: "e")
         self._thread: Any = GatedDisk(gates)
 
-    def _open(self) -> Restore:
+    def _open(self) -> list[Row]:
         self._file: Any = self._thread
         self._erasing = Erasing(self._file, self._clock)
         restore = Restore(Stored({"epoch": "e"}), self.registry, self._clock)
-        begin = Position.single("e", restore.offset)
-        self._log = LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)
-        self._upkeep = Upkeep(self.registry, self._clock, restore.clock_offset_s)
-        return restore
+        self._begin(TakenState("e", restore.offset, restore.clock_offset_s), frozenset())
+        return restore.left
 
 
 class SceneClock(WorldClock):
