@@ -249,34 +249,48 @@ class SlotMove:
     """The move of one slot to another master, in the steps of `redis-cli --cluster reshard`."""
 
     def __init__(self, source: RedisServer, target: RedisServer, slot: int) -> None:
-        self._source, self._target = source, target
+        self.source, self.target = source, target
         self._slot = str(slot)
 
     def begin(self) -> None:
-        self._set(self._target, "IMPORTING", self._source.cli("CLUSTER", "MYID"))
-        self._set(self._source, "MIGRATING", self._target.cli("CLUSTER", "MYID"))
+        self._set(self.target, "IMPORTING", self.source.cli("CLUSTER", "MYID"))
+        self._set(self.source, "MIGRATING", self.target.cli("CLUSTER", "MYID"))
 
     def move(self, count: int) -> bool:
         """Move some keys; return whether there were any."""
-        keys = self._source.cli("CLUSTER", "GETKEYSINSLOT", self._slot, str(count)).split()
+        keys = self.source.cli("CLUSTER", "GETKEYSINSLOT", self._slot, str(count)).split()
         if keys:
-            answer = self._source.cli(
-                "MIGRATE", "127.0.0.1", str(self._target.port), "", "0", "5000", "KEYS", *keys
+            answer = self.source.cli(
+                "MIGRATE", "127.0.0.1", str(self.target.port), "", "0", "5000", "KEYS", *keys
             )
             assert answer in ("OK", "NOKEY"), answer
         return bool(keys)
 
     def cancel(self) -> None:
         """Leave the slot where it is; no key has been moved."""
-        for master in (self._source, self._target):
+        for master in (self.source, self.target):
             self._set(master, "STABLE")
 
     def finish(self) -> None:
         """Move the keys that are left, and give the slot to the target."""
         while self.move(10):
             pass
-        for master in (self._target, self._source):
-            self._set(master, "NODE", self._target.cli("CLUSTER", "MYID"))
+        for master in (self.target, self.source):
+            self._set(master, "NODE", self.target.cli("CLUSTER", "MYID"))
+
+    def at_once(self) -> bool:
+        """Let the masters move the slot without these steps; return whether they can."""
+        return _moves_at_once(self.source, self.target, self._slot)
 
     def _set(self, master: RedisServer, *parts: str) -> None:
         assert master.cli("CLUSTER", "SETSLOT", self._slot, *parts) == "OK"
+
+
+def _moves_at_once(source: RedisServer, target: RedisServer, slot: str) -> bool:
+    """Move a slot by `CLUSTER MIGRATESLOTS` of Valkey 9 and newer; return whether the servers know it."""
+    to = target.cli("CLUSTER", "MYID")
+    if (answer := source.cli("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", to)) != "OK":
+        assert "unknown subcommand" in answer, answer
+        return False
+    eventually(lambda: source.cli("CLUSTER", "COUNTKEYSINSLOT", slot) == "0", "the slot does not move")
+    return True

@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pytest
+from redis.asyncio.connection import Connection
 from redis.crc import key_slot
 from tests.engines.conformance import message
 from tests.engines.conformance.nodes import received
@@ -25,6 +27,14 @@ pytestmark = pytest.mark.slow
 [PREFIX] = prefixes(1)
 SLOT = key_slot(PREFIX.encode())
 PATIENT_S = LEASE_S = 60.0
+DECLARED = f"{PREFIX}log"
+"""A key that exists as long as the log."""
+TWO_STEPS = f"""
+redis.call('HINCRBY', KEYS[1], 'seq', 1)
+redis.call('EXISTS', '{PREFIX}c:a channel that does not exist')
+return 'whole'
+"""
+"""A script that writes the key that it declares, and then reads one that it has computed."""
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +69,21 @@ def with_a_move(masters: list[RedisServer], monkeypatch: pytest.MonkeyPatch) -> 
         asyncio.run(life())
 
     return run
+
+
+@asynccontextmanager
+async def connection_to(server: RedisServer) -> AsyncIterator[Connection]:
+    connection = Connection(port=server.port, protocol=2)
+    try:
+        await connection.connect()
+        yield connection
+    finally:
+        await connection.disconnect()
+
+
+async def asked(connection: Connection, *command: str) -> Any:
+    await connection.send_command(*command)
+    return await connection.read_response(disable_decoding=True)
 
 
 async def logged(engine: RedisEngine) -> list[str]:
@@ -145,6 +170,64 @@ def test_a_big_message_waits_for_the_link_with_the_new_master(with_a_move: Any) 
         await shard.client.unlink()
         await engine.publish([big(1)])
         await soon(lambda: received(listener) == ["m1"])
+
+    with_a_move(life)
+
+
+def test_a_script_with_a_declared_key_that_exists_would_stop_half_way(with_a_move: Any) -> None:
+    """So none is declared: the first key that is not at the old master ends the script, and nothing is undone."""
+
+    async def life(nodes: Nodes, move: SlotMove) -> None:
+        await nodes.node()
+        before = await asyncio.to_thread(move.source.cli, "HGET", DECLARED, "seq")
+        await asyncio.to_thread(move.begin)
+        answer = await asyncio.to_thread(move.source.cli, "EVAL", TWO_STEPS, "1", DECLARED)
+        assert "non local key" in answer
+        after = await asyncio.to_thread(move.source.cli, "HGET", DECLARED, "seq")
+        assert int(after) == int(before) + 1
+        assert (await asyncio.to_thread(move.source.cli, "EVAL", TWO_STEPS, "1", PREFIX)).startswith(
+            f"{SLOT} "
+        )
+        assert await asyncio.to_thread(move.source.cli, "HGET", DECLARED, "seq") == after
+        await asyncio.to_thread(move.cancel)
+
+    with_a_move(life)
+
+
+def test_a_script_that_follows_ask_would_replace_keys_that_have_not_moved(with_a_move: Any) -> None:
+    """At the new master they look as if they never existed, and what is written there keeps them from moving."""
+
+    async def life(nodes: Nodes, move: SlotMove) -> None:
+        await nodes.node()
+        known = await asyncio.to_thread(move.source.cli, "HGET", DECLARED, "epoch")
+        await asyncio.to_thread(move.begin)
+        async with connection_to(move.target) as asking:
+            assert await asked(asking, "ASKING") == b"OK"
+            assert await asked(asking, "EVAL", TWO_STEPS, "1", DECLARED) == b"whole"
+        assert known
+        assert await asyncio.to_thread(move.source.cli, "HGET", DECLARED, "epoch") == known
+        with pytest.raises(AssertionError, match="BUSYKEY"):
+            await asyncio.to_thread(move.finish)
+        await asyncio.to_thread(move.cancel)
+
+    with_a_move(life)
+
+
+def test_nothing_is_lost_when_the_server_moves_a_slot_at_once(with_a_move: Any) -> None:
+    """Valkey 9 and newer copy a slot while the old master serves it: calls wait only while the new one takes over."""
+
+    async def life(nodes: Nodes, move: SlotMove) -> None:
+        engine, listener = await nodes.member("ann", "a")
+        speaker, _ = await nodes.node()
+        await speaker.publish([message("m1")])
+        before = engine.position
+        if not await asyncio.to_thread(move.at_once):
+            pytest.skip("This server cannot move a slot at once; Valkey 9 can.")
+        await speaker.publish([message("m2")])
+        await soon(lambda: received(listener) == ["m1", "m2"])
+        assert (listener.renewals, listener.gaps) == (0, [])
+        assert engine.position.epochs == before.epochs
+        assert await logged(engine) == ["m1", "m2"]
 
     with_a_move(life)
 

@@ -1,10 +1,18 @@
 """What a node does while the slot of a shard moves to another master of a Redis cluster.
 
 - **No script runs during a move.** A script computes its keys, and while the keys are divided between two masters neither
-  could run it whole: it would stop in the middle at the first key that is not there. The only declared key is one that
-  never exists, so Redis refuses every script (ASK) before it has done anything, from the first step of the move to the last.
-  For this reason ASK is not followed: until the last key has moved the other master has not all keys, and after that a
-  subscription could not follow (the protocol allows no ASKING on a connection that has subscribed).
+  could run it whole. The only declared key is one that never exists, so Redis refuses every script (ASK) before it has done
+  anything, from the first step of the move to the last.
+- **No declared key may exist.** Redis checks the declared keys before a script, and each other key when the script comes to
+  it. At the old master it refuses a key that is not there, also one that never existed, such as that of a new channel. A
+  script that was admitted because its declared key exists would be stopped there, after its first writes, and Redis undoes
+  none. To declare all keys is no way out: which ones a script touches is known only after it has read some of them.
+- **ASK is not followed.** With ASKING the new master runs a script, but a key that has not moved yet looks as if it never
+  existed. The script would create it again, and then Redis refuses to move the real one (BUSYKEY). Nor could a subscription
+  follow: the protocol allows no ASKING on a connection that has subscribed. `tests/engines/redis/test_slot_move.py` proves
+  this and the rule before with a cluster.
+- **Servers that move a slot at once** (Valkey 9 and newer, `CLUSTER MIGRATESLOTS`) need none of this: the old master runs
+  scripts until the new one has all keys, and then answers MOVED.
 - **Calls wait.** A refused call has done nothing, so it is made again when the move has ended, at the master that has the
   slot then, until its deadline. One task per shard asks Redis whether the move has ended; the other calls wait for it.
 - **The log goes on.** The link with the old master is broken, and the new one begins as after any outage: with what was
