@@ -175,7 +175,7 @@ def test_a_poll_is_kept_while_its_client_reads() -> None:
     async def scenario(stage: Stage) -> None:
         poll = PollStream(stage.streams, stage.connection, Line(stage.transport))
         poll.open("")
-        await stage.until(poll.answered.is_set)
+        await stage.until(lambda: poll.is_finished)
         stage.transport.write(b"x" * MUCH)
         await stage.until(lambda: stage.transport.get_write_buffer_size() < MUCH)
         held = asyncio.ensure_future(poll.hold_while_read())

@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import socket
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from channelstream.config import Settings
 from channelstream.core.events import Message
 from channelstream.core.user import UserUpdate
 from channelstream.server import build
+from channelstream.transports import streams as transport_streams
 from channelstream.transports.longpoll import PollStream
 from channelstream.wire.channelstream import V07
 
@@ -234,3 +236,32 @@ def test_a_message_written_to_a_closed_poll_is_in_the_next_answer() -> None:
         return json.loads(answer or b"null")  # type: ignore[no-any-return]
 
     assert [item["uuid"] for item in asyncio.run(scenario())] == ["m"]
+
+
+@pytest.mark.parametrize("timeout_s", [3600.0, 0.0])
+def test_many_polls_are_answered_in_short_turns(monkeypatch: pytest.MonkeyPatch, timeout_s: float) -> None:
+    """One message, or the end of the time they may wait, would otherwise answer all of them in one turn."""
+    monkeypatch.setattr(transport_streams, "ANSWERS_AT_ONCE", 4)
+
+    async def scenario() -> list[int]:
+        server = build(Settings(secret="x", admin_secret="y", poll_timeout_s=timeout_s))
+        node, streams = server.node, server.streams
+        await node.start()
+        answers = []
+        for number in range(11):
+            await node.connect(f"c{number}", f"u{number}", V07, {"a": {}}, UserUpdate(values={}, fresh={}))
+            poll = PollStream(streams, node.hub.connections[f"c{number}"])
+            poll.open(None)
+            answers.append(asyncio.create_task(poll.wait(asyncio.get_running_loop().create_future)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        if timeout_s:
+            await node.publish([Message(uuid="m", channel="a", user="x", payload=b"1", timestamp="t")])
+            node.hub.flush()
+        counts = [0]
+        while counts[-1] < len(answers):
+            await asyncio.sleep(0)
+            counts.append(sum(map(asyncio.Task.done, answers)))
+        return [after - before for before, after in pairwise(counts) if after > before]
+
+    assert asyncio.run(scenario()) == [4, 4, 3]

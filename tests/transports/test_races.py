@@ -93,6 +93,12 @@ class Scene:
         return [item["uuid"] for item in await self.answer(poll) if item["type"] == "message"]
 
 
+async def finished(poll: PollStream) -> None:
+    """Wait until the answer of a poll is ready."""
+    while not poll.is_finished:
+        await asyncio.sleep(0)
+
+
 async def _nothing() -> dict[str, str]:
     return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
@@ -204,7 +210,7 @@ def test_a_replaced_stream_does_not_move_the_start_of_its_successor() -> None:
 
         scene.engine.before["head"].append(meanwhile)
         older = scene.open(old)
-        await older.answered.wait()
+        await finished(older)
         await asyncio.sleep(0)
         await scene.publish("a", "new")
         return await scene.uuids(newer[0])
@@ -308,7 +314,7 @@ def test_a_lost_answer_noticed_late_is_not_sent_again() -> None:
             poll = scene.open(None)
             await asyncio.sleep(0)
             await scene.publish("a", uuid)
-            await poll.answered.wait()
+            await finished(poll)
             return poll
 
         lost = await answered("one")

@@ -39,12 +39,14 @@ class PollStream:
 
     Args:
         line: the socket of the request; None where the server does not expose it.
+
+    Attributes:
+        is_finished: whether the answer is ready, and the connection may open another stream.
     """
 
     def __init__(self, streams: Streams, connection: Connection, line: Line | None = None) -> None:
         self.session = streams.protocols.session_of(connection.protocol, Framing.POLL)
         self._line = line
-        self.answered = asyncio.Event()
         self.end: ChannelstreamError | None = None
         """The error by which the server ended the stream; a script (JSONP) gets it as its last item instead."""
         self._streams = streams
@@ -53,6 +55,8 @@ class PollStream:
         self._delivered_before: Offsets = ()
         self._first: list[bytes] = []
         self._body: bytes | None = None
+        self.is_finished = self._has_turn = False
+        self._turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def open(self, since: str | None) -> None:
         self._attachment.start(since)
@@ -77,7 +81,7 @@ class PollStream:
         self._finish()
 
     def close(self, code: CloseCode, reason: str) -> None:
-        if not self.answered.is_set():
+        if not self.is_finished:
             self.end = closed(code, reason)
             self._body = self.session.closing(code, reason)
             self._finish()
@@ -90,7 +94,18 @@ class PollStream:
         if self._is_lost():
             # Now, as the client may poll again before `wait` continues.
             self._attachment.mark_undelivered(self._delivered_before)
-        self.answered.set()
+        self.is_finished = True
+        self._request_turn()
+
+    def _request_turn(self) -> None:
+        """Let `wait` continue: a message may answer very many polls at once, of which each loop turn answers a few."""
+        if not self._has_turn:
+            self._has_turn = True
+            self._streams.answers.run(self._take_turn)
+
+    def _take_turn(self) -> None:
+        if not self._turn.done():
+            self._turn.set_result(None)
 
     def _is_lost(self) -> bool:
         return self._line is not None and self._line.has_ended()
@@ -104,20 +119,18 @@ class PollStream:
         Returns:
             The list of items; None if the client has gone.
         """
+        loop = asyncio.get_running_loop()
         disconnected = asyncio.ensure_future(until_gone())
-        answered = asyncio.ensure_future(self.answered.wait())
+        disconnected.add_done_callback(lambda _: self._request_turn())
+        timer = loop.call_later(self._streams.settings.poll_timeout_s, self._request_turn)
         try:
-            await asyncio.wait(
-                (disconnected, answered),
-                timeout=self._streams.settings.poll_timeout_s,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await self._turn
             # The client may have gone in this loop turn; `until_gone` returns in the next, and its task ends one later.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         finally:
             disconnected.cancel()
-            answered.cancel()
+            timer.cancel()
         self._finish()
         if is_lost := disconnected.done() or self._is_lost():
             self._attachment.mark_undelivered(self._delivered_before)
