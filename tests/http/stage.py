@@ -97,7 +97,9 @@ class Client:
     async def until(self, mark: bytes) -> bytes:
         """Read up to and with the mark."""
         while mark not in self._buffer:
-            self._buffer += await self._more()
+            more = await self._more()
+            assert more, f"the server has closed after {self._buffer!r}"
+            self._buffer += more
         found, _, self._buffer = self._buffer.partition(mark)
         return found + mark
 

@@ -87,7 +87,7 @@ class HttpConnection(asyncio.Protocol):
         settings = self._http_server.settings
         self._in = Inbound(transport)
         self._out = Outbound(transport, self._loop, settings.keep_alive_s)
-        self._waiting = Waiting(transport, self._out, self._http_server)
+        self._waiting = Waiting(transport, self._in, self._out, self._http_server)
         self._reader = RequestReader(settings.head_bytes, *peer_of(transport))
         if self._predecessor is not None:
             self._http_server.unregister(self._predecessor)
@@ -115,6 +115,7 @@ class HttpConnection(asyncio.Protocol):
         Returns:
             Whether the socket stays open for writing; with TLS it never does.
         """
+        self._in.take_turn(self._proceed_if_open)
         self._has_ended = True
         exchange = self._exchange
         if exchange is None or not exchange.is_whole or self._waiting.phase is not Phase.EXCHANGE:
@@ -130,6 +131,7 @@ class HttpConnection(asyncio.Protocol):
     def stop(self) -> None:
         """Close at once, or after the answer if a whole request is in progress."""
         self._is_stopping = True
+        self._in.take_turn(self._proceed_if_open)
         exchange = self._exchange if self._waiting.phase is Phase.EXCHANGE else None
         if exchange is None or exchange.is_answered or not exchange.is_whole:
             self.close()
@@ -210,6 +212,13 @@ class HttpConnection(asyncio.Protocol):
             self._waiting.discard(len(data), self)
         elif self._waiting.phase is not Phase.CLOSED:
             self._reader.receive(data)
+            if self._http_server.is_crowded:
+                self._in.read_in_turn(self._proceed_if_open, self._http_server.inbound)
+            else:
+                self._proceed()
+
+    def _proceed_if_open(self) -> None:
+        if self._waiting.phase not in (Phase.LINGER, Phase.CLOSED):
             self._proceed()
 
     def _proceed(self) -> None:

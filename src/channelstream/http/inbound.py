@@ -1,16 +1,24 @@
-"""What a client sends: whether the loop reads it."""
+"""What a client sends: whether the loop reads it, and in which turn it is taken in."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from channelstream.slices import TurnQueue
 
 
 class Inbound:
-    """The receiving side of a connection, which may be paused at any time."""
+    """The receiving side of a connection, which may be paused at any time.
 
-    __slots__ = ("_is_held", "_is_paused", "_transport")
+    Attributes:
+        waits_for_turn: whether received bytes are not taken in yet, since many clients have sent some at once.
+    """
+
+    __slots__ = ("_is_held", "_is_paused", "_transport", "waits_for_turn")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._is_paused = self._is_held = False
+        self._is_paused = self._is_held = self.waits_for_turn = False
 
     def pause(self) -> None:
         if not self._is_paused:
@@ -37,3 +45,27 @@ class Inbound:
             self._is_held = False
             if not self._is_paused:
                 self._transport.resume_reading()
+
+    def read_in_turn(self, read: Callable[[], None], turns: TurnQueue) -> None:
+        """Take received bytes in: now, or later if other clients have filled this turn of the loop.
+
+        Until then no more is read of this client, so that what waits is bounded.
+
+        Args:
+            read: takes them in, and resumes reading.
+            turns: of all clients.
+        """
+        if self.waits_for_turn:
+            return
+        if turns.has_room():
+            read()
+            return
+        self.waits_for_turn = True
+        self.pause()
+        turns.put(partial(self.take_turn, read))
+
+    def take_turn(self, read: Callable[[], None]) -> None:
+        """Take in what waits, if anything still does."""
+        if self.waits_for_turn:
+            self.waits_for_turn = False
+            read()

@@ -2,10 +2,10 @@
 
 Every wait has a bound, by its phase (`Phase`): for a head, for a body, for the next request, and for what a client still
 sends after the last answer. (A client that reads nothing of its answer is `unread.py`'s.) An idle connection is closed
-only if nothing of a request has arrived. The loop may not have read yet what the kernel already holds, so the socket is
-checked for it (`close_if_idle`): a request that crosses with the close would get a reset as answer. A head or a body is
-late only if it is not there after the loop has read once more (`time_is_up`): where very many clients come back at once,
-the loop is behind by longer than they may take.
+only if nothing of a request has arrived. What has arrived may wait for its turn (`inbound.py`), and the loop may not have
+read yet what the kernel already holds, so the socket is checked for it (`close_if_idle`): a request that crosses with the
+close would get a reset as answer. A head or a body is late only if it is not there after its turn, or after the loop has
+read once more (`time_is_up`): where very many clients come back at once, the loop is behind by longer than they may take.
 
 An answer that closes the connection before the whole request was read would be lost, since the kernel resets a socket
 that is closed with unread bytes, and the reset overtakes the answer. So the connection lingers (`Phase.LINGER`): it
@@ -19,6 +19,7 @@ import asyncio
 from typing import Protocol
 
 from channelstream.errors import ChannelstreamError, TimedOut
+from channelstream.http.inbound import Inbound
 from channelstream.http.line import ack_progress, has_unread
 from channelstream.http.outbound import Outbound
 from channelstream.http.phase import Phase
@@ -56,6 +57,7 @@ class Waiting:
     __slots__ = (
         "_deadline",
         "_idle",
+        "_in",
         "_linger_left",
         "_out",
         "_settings",
@@ -64,7 +66,9 @@ class Waiting:
         "received",
     )
 
-    def __init__(self, transport: asyncio.Transport, out: Outbound, http_server: HttpServer) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, inbound: Inbound, out: Outbound, http_server: HttpServer
+    ) -> None:
         """Start with a new socket, in `Phase.HEAD` and without a timer."""
         self.phase = Phase.HEAD
         self._settings = http_server.settings
@@ -72,6 +76,7 @@ class Waiting:
         self.received = self._deadline.stop
         self._idle = IdleTimer(asyncio.get_running_loop(), self._settings.keep_alive_s)
         self._transport = transport
+        self._in = inbound
         self._out = out
         self._linger_left = LINGER_BYTES
 
@@ -119,7 +124,7 @@ class Waiting:
         """Close an idle connection, unless its client still reads an answer, or the kernel holds unread bytes of it."""
         if self.phase is not Phase.IDLE:
             return
-        if not has_unread(self._transport):
+        if not (self._in.waits_for_turn or has_unread(self._transport)):
             owner.close()
             return
         if ack_progress(self._transport) is not None:
@@ -128,7 +133,9 @@ class Waiting:
 
     def time_is_up(self, owner: Owner, late: str) -> None:
         """Refuse, but let the loop first read what the kernel holds: if the loop is behind, the request may be there."""
-        if has_unread(self._transport):
+        if self._in.waits_for_turn:
+            self._deadline.start(READ_S, self.time_is_up, owner, late)
+        elif has_unread(self._transport):
             self._deadline.start(READ_S, owner.refuse, TimedOut(late))
         else:
             owner.refuse(TimedOut(late))
