@@ -69,7 +69,7 @@ async def crowd(count: int = MANY) -> Node:
 def overdue(node: Node) -> None:
     for connection in node.hub.connections.values():
         connection.deadline_s = 0.0
-        node._local._deadlines.set(connection, 0.0)
+        node._local.departures.deadlines.set(connection, 0.0)
 
 
 def listen(node: Node) -> list[Entry]:
@@ -164,7 +164,7 @@ def test_an_id_reused_between_two_turns_is_another_connection(
             node.end_soon(connection, CloseCode.NORMAL, "good-bye")
         assert node.hub.connections == {}
         await node.connect(f"c{count - 1}", "another", V07, LOUD, EMPTY)
-        await node._local._disconnects.drained()
+        await node._local.departures.disconnects.drained()
         (user,) = await node.users(["another"])
         (channel,) = await node.channels(["a"])
         assert (user.connections, channel.users) == (1, {"another": 1})
@@ -187,7 +187,7 @@ def test_pending_calls_of_a_connection_complete_before_its_end() -> None:
             await asyncio.sleep(0)
             assert list(node.hub.connections) == ["c0"]
         await node.end("c0", CloseCode.NORMAL, "ended meanwhile")
-        await node._local._disconnects.drained()
+        await node._local.departures.disconnects.drained()
         assert (node.hub.connections, len(node._local.locks)) == ({}, 0)
 
     played(life)
@@ -201,7 +201,7 @@ def test_a_failed_engine_releases_the_locks_of_its_sweep(
 
     async def life() -> None:
         node = await crowd(3)
-        departures = node._local._disconnects
+        departures = node._local.departures.disconnects
         disconnect = departures._disconnect
 
         async def fail(leaving: list[Leaving]) -> None:

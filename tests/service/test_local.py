@@ -148,14 +148,14 @@ def test_a_connection_that_reconnects_before_its_end_is_kept() -> None:
         connection = node.connection("c")
         assert connection is not None
         for stays in (True, False):
-            node._local._deadlines.drop(connection)
+            node._local.departures.deadlines.drop(connection)
             connection.deadline_s = None
-            node._local._expire_after(connection, -1.0)
+            node._local.departures.extend(connection, -1.0)
             async with node._local.locks.of("c"):
                 sweep = asyncio.create_task(node.sweep())
                 await asyncio.sleep(0)
                 if stays:  # As a repeated /connect does that had the turn.
-                    node._local._expire_after(connection, 60.0)
+                    node._local.departures.extend(connection, 60.0)
             await sweep
             assert (node.connection("c") is not None) == stays
 

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from channelstream.core.client_protocol import ClientProtocol
+from channelstream.core.connection import Connection
 from channelstream.core.position import Offsets, ReadRange
 from channelstream.core.stream_client import StreamClient
 
@@ -21,6 +22,11 @@ class Member(Struct, frozen=True):
     conn_id: str
     user: str
     protocol: ClientProtocol
+
+
+def member_of(connection: Connection) -> Member:
+    """Return a connection as the engine registers it."""
+    return Member(connection.id, connection.user, connection.protocol)
 
 
 @dataclass(frozen=True, slots=True)

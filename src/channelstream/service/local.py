@@ -16,29 +16,27 @@ checks after an `await` of the engine whether the connection is still here (`_ch
 not.
 """
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, assert_never
 
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection, ConnectionState, Step, without
-from channelstream.core.deadlines import SLOT_S, Deadlines
 from channelstream.core.endings import Ending, Endings
 from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE
 from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, shard_of
 from channelstream.core.user import UserChange, UserUpdate
 from channelstream.engines.base import Clock, Directory, EventLog
-from channelstream.engines.members import Leaving, Member, RestoredConnection
+from channelstream.engines.members import RestoredConnection, member_of
 from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
 from channelstream.service.commands import Answer, Command, End, Release, Subscribe, Unsubscribe, parse_since
+from channelstream.service.departures import Departures
 from channelstream.service.disconnect_queue import DisconnectQueue
 from channelstream.service.limits import NodeLimits
-from channelstream.service.locks import Lock, Locks
+from channelstream.service.locks import Locks
 from channelstream.service.restoring import restore
 from channelstream.service.signals import Signals
-from channelstream.slices import Slices
 
 
 class LocalConnections:
@@ -49,6 +47,7 @@ class LocalConnections:
 
     Attributes:
         locks: by connection id.
+        departures: the connections that end at their deadline, or soon.
         endings: the streams and connections that ended lately, and why.
     """
 
@@ -69,9 +68,8 @@ class LocalConnections:
         self._hub = hub
         self._clock = clock
         self._limits = limits
-        self._deadlines: Deadlines[Connection] = Deadlines()
-        self._disconnects = DisconnectQueue(directory.disconnect_all)
-        self._ending: set[asyncio.Task[None]] = set()
+        disconnects = DisconnectQueue(directory.disconnect_all)
+        self.departures = Departures(disconnects, clock, self.locks, self.forget)
 
     def get(self, conn_id: str) -> Connection | None:
         return self._hub.connections.get(conn_id)
@@ -83,7 +81,7 @@ class LocalConnections:
         deadline_s = self._clock.steady() + self._limits.unattached_s
         connection = Connection(conn_id, user, protocol, self._hub.offsets, deadline_s)
         self._hub.add(connection)
-        self._deadlines.set(connection, deadline_s)
+        self.departures.expire_at(connection, deadline_s)
         return connection
 
     async def restore(self, kept: Sequence[RestoredConnection]) -> None:
@@ -94,26 +92,23 @@ class LocalConnections:
         restored = await restore(kept, self._hub, self._clock.steady)
         deadline_s = self._clock.steady() + self._limits.restored_s
         for connection in restored:
-            connection.deadline_s = deadline_s
-            self._deadlines.set(connection, deadline_s)
+            self.departures.expire_at(connection, deadline_s)
 
     def drop(self, connection: Connection) -> None:
         """Hold a restored connection no longer, and announce nothing: another process has it otherwise, or has ended it."""
-        self._deadlines.drop(connection)
+        self.departures.deadlines.drop(connection)
         self._remove(connection)
 
     def wait_for_streams(self, left_s: Mapping[str, float]) -> None:
         """Set how long connections of another process that have no stream there wait for one."""
         now_s = self._clock.steady()
         for conn_id, seconds in left_s.items():
-            connection = self._hub.connections[conn_id]
-            connection.deadline_s = now_s + seconds
-            self._deadlines.set(connection, connection.deadline_s)
+            self.departures.expire_at(self._hub.connections[conn_id], now_s + seconds)
 
     @property
     def is_settled(self) -> bool:
         """Whether no operation on a connection is in progress."""
-        return not (len(self.locks) or self._ending or self._disconnects.is_running)
+        return not len(self.locks) and self.departures.is_settled
 
     async def register(
         self, connection: Connection, update: UserUpdate, since: Position | None
@@ -224,7 +219,7 @@ class LocalConnections:
             return []
         self._hub.stop_writing(connection)
         connection.move(Step.CLOSE)
-        self._deadlines.drop(connection)
+        self.departures.deadlines.drop(connection)
         self.record_ending(connection, code, reason, final=True)
         stream, connection.stream = connection.stream, None
         channels = self._remove(connection)
@@ -287,7 +282,7 @@ class LocalConnections:
             await self._directory.update_user(connection.user, asked.reconnect.update)
         await self.join(connection, new, parse_since(asked.since))
         if asked.reconnect is not None and connection.stream is None:
-            self._expire_after(connection, self._limits.unattached_s)
+            self.departures.extend(connection, self._limits.unattached_s)
         return _answer(connection, new)
 
     async def _unsubscribe(self, connection: Connection, asked: Unsubscribe) -> Answer:
@@ -333,87 +328,18 @@ class LocalConnections:
         """Take the lost stream from a connection, which ends unless another one attaches within `grace_s`."""
         deadline_s = self._clock.steady() + grace_s
         self._hub.detach(connection, deadline_s)
-        self._deadlines.set(connection, deadline_s)
+        self.departures.expire_at(connection, deadline_s)
         self._signals.detached.emit(connection, grace_s)
 
     def hold(self, connection: Connection, seconds: float) -> None:
         """Extend the life of a connection without a stream to so many seconds from now; never shorten it."""
         if connection.state is ConnectionState.DETACHED:
-            self._expire_after(connection, seconds)
+            self.departures.extend(connection, seconds)
 
     def attached(self, connection: Connection) -> None:
         """Cancel the deadline of a connection that has a stream."""
-        self._deadlines.drop(connection)
+        self.departures.deadlines.drop(connection)
         self._signals.attached.emit(connection)
-
-    def _expire_after(self, connection: Connection, seconds: float) -> None:
-        connection.deadline_s = max(connection.deadline_s or 0.0, self._clock.steady() + seconds)
-        self._deadlines.set(connection, connection.deadline_s)
-
-    def _is_overdue(self, connection: Connection) -> bool:
-        # As exact as the table of deadlines, which ends a slot as a whole.
-        return connection.deadline_s is not None and connection.deadline_s <= self._clock.steady() + SLOT_S
-
-    async def sweep(self) -> None:
-        """End the connections whose deadline is over. It acquires their locks itself."""
-        slices = Slices(self._clock.steady)
-        tasks: list[asyncio.Task[None]] = []
-        while (connection := self._deadlines.due(self._clock.steady())) is not None:
-            task = self.end_soon(connection, CloseCode.UNKNOWN_CONNECTION, "expired", self._is_overdue)
-            tasks += [] if task is None else [task]
-            await slices.due()
-        await asyncio.gather(*tasks)
-        await self._disconnects.drained()
-
-    def end_soon(
-        self,
-        connection: Connection,
-        code: CloseCode,
-        reason: str,
-        is_due: Callable[[Connection], bool] = lambda _: True,
-    ) -> asyncio.Task[None] | None:
-        """End a connection of this node in a batch with others that end now. It acquires the lock itself.
-
-        The node forgets it at once; if its lock is held, the returned task does so afterwards.
-
-        Args:
-            is_due: checked once the lock is acquired: a stream may have attached meanwhile.
-        """
-        lock = self.locks.try_acquire(connection.id)
-        if lock is not None:
-            self._leave(connection, lock, code, reason)
-            return None
-        task = asyncio.get_running_loop().create_task(self._end_later(connection, code, reason, is_due))
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-        return task
-
-    async def _end_later(
-        self, connection: Connection, code: CloseCode, reason: str, is_due: Callable[[Connection], bool]
-    ) -> None:
-        lock = self.locks.of(connection.id)
-        await lock.acquire()
-        if is_due(connection):
-            self._leave(connection, lock, code, reason)
-        else:
-            lock.release()
-
-    def _leave(self, connection: Connection, lock: Lock, code: CloseCode, reason: str) -> None:
-        """Forget a connection, and hold its lock until the engine has unregistered it."""
-        if connection.state is ConnectionState.CLOSED:
-            lock.release()
-            return
-        try:
-            channels = self.forget(connection, code, reason)
-        except BaseException:
-            lock.release()
-            raise
-        self._disconnects.add(Leaving(member_of(connection), channels), lock)
-
-
-def member_of(connection: Connection) -> Member:
-    """Return a connection as the engine registers it."""
-    return Member(connection.id, connection.user, connection.protocol)
 
 
 def _answer(connection: Connection, changed: Iterable[str]) -> Answer:

@@ -18,8 +18,8 @@ from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
 from channelstream.core.position import Offsets, ReadRange
 from channelstream.core.stream_client import StreamClient
-from channelstream.engines.members import Leaving, Member, RestoredConnection
-from channelstream.service.local import LocalConnections, member_of
+from channelstream.engines.members import Leaving, Member, RestoredConnection, member_of
+from channelstream.service.local import LocalConnections
 
 
 class MovedConnection(Struct, frozen=True, array_like=True, tag="connection"):

@@ -293,7 +293,7 @@ class Node:
 
     def end_soon(self, connection: Connection, code: CloseCode, reason: str) -> None:
         """End a connection of this node as `disconnect` does, in a batch with others that end now."""
-        self._local.end_soon(connection, code, reason)
+        self._local.departures.end_soon(connection, code, reason)
 
     def record_ending(self, connection: Connection, code: int | None, reason: str, *, final: bool) -> None:
         """Record why a connection (`final`), or one stream of it, has ended."""
@@ -321,7 +321,7 @@ class Node:
 
     async def sweep(self) -> None:
         """End the connections that never had a stream, or have had none for longer than their grace period."""
-        await self._local.sweep()
+        await self._local.departures.sweep()
 
     async def collect(self) -> None:
         """Forget idle users, empty channels and aged entries; called every few seconds."""
