@@ -424,7 +424,7 @@ def test_a_parent_finds_what_its_last_program_has_kept() -> None:
             **kept_options(Settings(port=1)),
             retiring=[8],
             requester=None,
-            report=Report("1", "2", 9, {}, 0.5),
+            report=Report("1", "2", 9, {}, 0.5, 0.6),
         )
         environ = {VARIABLE: str(kept.written()), "A": "1"}
         assert Kept.inherited(environ) == kept
@@ -447,7 +447,7 @@ def test_a_worker_that_does_not_answer_ends_the_upgrade() -> None:
     assert supervisor._timeout_s() == pytest.approx(PROCESS_S, abs=60)
     supervisor._give_up("worker 7 does not answer")
     assert Failure.of(asyncio.run(requester.receive())).reason.endswith("(0 of 2 workers upgraded)")
-    supervisor._renewed(supervisor._slots[0], Report("1", "2", 7, {}, 0.1))
+    supervisor._renewed(supervisor._slots[0], Report("1", "2", 7, {}, 0.1, 0.2))
     assert supervisor._renewal is None
     theirs.setblocking(False)
     with pytest.raises(BlockingIOError):
@@ -458,11 +458,10 @@ def test_a_worker_that_does_not_answer_ends_the_upgrade() -> None:
 
 def test_the_report_of_a_service_has_all_workers() -> None:
     """All streams are served again when the one that took longest serves its own."""
-    reports = [Report("1", "2", 7, {"sse": 1, "http": 2}, 0.2), Report("1", "2", 8, {"sse": 3}, 0.1)]
-    found = summed(reports)
-    assert (found.old_version, found.pid, found.tally, found.paused_s) == (
-        "1",
-        os.getpid(),
-        {"sse": 4, "http": 2},
-        0.2,
-    )
+    reports = [
+        Report("1", "2", 7, {"sse": 1, "http": 2}, 0.2, 0.3),
+        Report("1", "2", 8, {"sse": 3}, 0.1, 0.4),
+    ]
+    assert summed(reports) == Report("1", "2", os.getpid(), {"sse": 4, "http": 2}, 0.2, 0.4)
+    late = Report("1", "2", 9, {}, 0.1, None)
+    assert summed([*reports, late]).streams_s is None

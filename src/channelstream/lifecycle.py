@@ -211,6 +211,8 @@ class Server:
                 # A terminal signals the process that it has started, which has ended.
                 self._announce(f"kill {os.getpid()}")
             await take_over.report_begun()
+            await taker.attach()
+            await take_over.report_attached()
 
         return begin
 

@@ -24,7 +24,7 @@ WAITS = Percentiles(2, 1.0, 1.0, 212.0, 212.0, 240.0)
 OUTPUT = [
     "upgraded from 1.0 to 1.1: process 4711 serves",
     "handed over: 1,200 WebSockets, 1 event stream, 16 idle connections, 2 ended streams",
-    "all streams were served again after 140 ms",
+    "calls waited for 90 ms, and all streams were served again after 140 ms",
 ]
 RIGHT = Upgraded(
     clients={"ws": 1200},

@@ -117,6 +117,7 @@ class Stage:
         await taker.prepared()
         await giver.release()
         await taker.begin()
+        await taker.attach()
         self.old.append(self.server)
         self.server = server
         return giver.tally

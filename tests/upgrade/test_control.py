@@ -19,7 +19,7 @@ from channelstream.upgrade.control import MAX_REQUESTS, Control, ask_to_upgrade,
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import Report
 
-REPORT = Report("1", "2", 7, {"websocket": 1}, 0.1)
+REPORT = Report("1", "2", 7, {"websocket": 1}, 0.1, 0.2)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from channelstream.engines.base import Receiver
 from channelstream.errors import CannotHandOver, CloseCode
 from channelstream.server import Server
 from channelstream.transports import websocket
-from channelstream.upgrade.taker import Taker
+from channelstream.upgrade.taker import Taker, with_requests_first
 from channelstream.wire.channelstream import V07
 from channelstream.wire.websocket import close_frame
 
@@ -288,6 +289,18 @@ def test_an_idle_connection_goes_on(move: Callable[[Stage], Any]) -> None:
         assert (await half._head())[0] == 200
 
     play(scenario)
+
+
+def test_connections_with_requests_are_served_first() -> None:
+    """Of many idle ones only few have sent something: it is read, or waits in the kernel."""
+    pairs = [socket.socketpair() for _ in range(4)]
+    pairs[2][0].send(b"GET")
+    ends = [far.fileno() for _, far in pairs]
+    connections = [(end, b"GE" if end == ends[3] else b"") for end in ends]
+    with_requests_first(connections)
+    assert [end for end, _ in connections] == [ends[2], ends[3], ends[0], ends[1]]
+    for each in chain(*pairs):
+        each.close()
 
 
 def test_a_waiting_poll_is_answered(move: Callable[[Stage], Any]) -> None:

@@ -92,6 +92,9 @@ class NewState:
     async def begin(self) -> None:
         self._steps.append("begin")
 
+    async def attach(self) -> None:
+        self._steps.append("attach")
+
 
 class Stage:
     """Both sides in one loop, over a real line."""
@@ -143,6 +146,8 @@ class Stage:
         await self.take_over.take(self.new)
         await self.new.begin()
         await self.take_over.report_begun()
+        await self.new.attach()
+        await self.take_over.report_attached()
 
 
 @pytest.fixture
@@ -156,7 +161,7 @@ def stage() -> Iterator[Stage]:
 def test_everything_is_handed_over_in_order(stage: Stage) -> None:
     """Copies are built before anything is frozen, and the name of the old process is free before the new one may begin."""
     report = asyncio.run(stage.run())
-    assert stage.steps == ["freeze", "prepared", "name", "release", "begin"]
+    assert stage.steps == ["freeze", "prepared", "name", "release", "begin", "attach"]
     assert stage.new.taken == [STATE[0], Part(BUILT), STATE[0], Part(BUILT), STATE[1]]
     assert (report.old_version, report.version, report.tally) == (
         __version__,
@@ -187,7 +192,7 @@ def test_a_key_of_cookies_that_is_configured_now_holds() -> None:
     kept = Kept(
         **kept_options(Settings(port=8001, cookie_secret="old")),
         slots=[], reserved=[], for_scrapers=[], directory=None, retiring=[], requester=None,
-        report=Report("1", "2", 9, {}, 0.5),
+        report=Report("1", "2", 9, {}, 0.5, 0.6),
     )  # fmt: skip
     for options in (TERMS_GIVEN, kept):
         settings = options.applied_to(Settings(port=9, cookie_secret="new"))
@@ -418,6 +423,26 @@ def test_a_process_that_does_not_begin_is_a_failure_that_nothing_takes_back(stag
         asyncio.run(stage.run(successor))
     assert stage.has_committed
     assert stage.steps == ["freeze", "prepared", "name", "release"]
+
+
+@pytest.mark.parametrize("limit_s", [0, 60])
+def test_streams_that_are_continued_for_long_are_no_failure(stage: Stage, limit_s: float) -> None:
+    """The new process answers calls: the report says how long they waited."""
+
+    async def successor() -> None:
+        await stage.take_over.introduce(SNAPSHOT, Settings())
+        await stage.take_over.take(stage.new)
+        await stage.take_over.report_begun()
+        if limit_s:
+            await stage.take_over.report_attached()
+
+    report = asyncio.run(stage.run(successor, Limits(attach_s=limit_s)))
+    assert (report.calls_s, report.streams_s) == (0.0, 0.0 if limit_s else None)
+    assert report.waits == (
+        "calls waited for 0 ms, and all streams were served again after 0 ms"
+        if limit_s
+        else "calls waited for 0 ms, and streams are still continued one after the other"
+    )
 
 
 def test_a_process_that_ends_before_the_commit_has_not_begun(stage: Stage) -> None:

@@ -68,7 +68,7 @@ def _lines(report: Report) -> tuple[str, ...]:
     return (
         f"upgraded from {report.old_version} to {report.version}: process {report.pid} serves",
         f"handed over: {handed_over(report)}",
-        f"all streams were served again after {1000 * report.paused_s:.0f} ms",
+        report.waits,
     )
 
 

@@ -107,8 +107,10 @@ def summed(reports: list[Report]) -> Report:
         for kind, count in report.tally.items():
             tally[kind] = tally.get(kind, 0) + count
     first = reports[0]
-    paused_s = max(report.paused_s for report in reports)
-    return Report(first.old_version, first.version, os.getpid(), tally, paused_s)
+    calls_s = max(report.calls_s for report in reports)
+    waits = [report.streams_s for report in reports]
+    streams_s = None if None in waits else max(filter(None, waits), default=0.0)
+    return Report(first.old_version, first.version, os.getpid(), tally, calls_s, streams_s)
 
 
 def adopt_orphans() -> None:

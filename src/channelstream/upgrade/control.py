@@ -24,7 +24,7 @@ MAX_REQUESTS = 4
 """Requests at the same time; further ones are closed."""
 REQUEST_S = 5.0
 """How long a request may take to arrive, or its answer to leave, in seconds."""
-PROCESS_S = 120.0
+PROCESS_S = 180.0
 """How long a process may take to hand over, besides twice `upgrade_pause_s`, in seconds: more than the sum of its limits."""
 PAUSE_S = 0.5
 """Pause in accepting after the process could open no more descriptors, in seconds."""

@@ -10,6 +10,7 @@ from channelstream import __version__
 from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import (
+    ATTACHED,
     BEGUN,
     BUILT,
     COMMIT,
@@ -77,13 +78,15 @@ class Limits(NamedTuple):
         frozen_s: until it could serve, from the moment at which this one stops reading requests.
         apart_s: until it could serve, from the moment at which the engine hands its state over: others take a node
             without links to Redis for dead after `node_lease_s`.
-        begin_s: until it serves. This process has nothing any more that it could go on with.
+        begin_s: until it answers calls. This process has nothing any more that it could go on with.
+        attach_s: until it serves all streams. This process does not wait for longer.
     """
 
     start_s: float = 60.0
     frozen_s: float = TAKEN_S
     apart_s: float = TAKEN_S
     begin_s: float = 30.0
+    attach_s: float = 60.0
 
 
 class HandOver:
@@ -146,8 +149,9 @@ class HandOver:
             await self._take_back(error)
             raise
         await self._commit()
-        paused_s = round(self._clock() - frozen_at_s, 3)
-        return Report(__version__, hello.version, hello.pid, dict(self._giver.tally), paused_s)
+        calls_s = round(self._clock() - frozen_at_s, 3)
+        streams_s = round(self._clock() - frozen_at_s, 3) if await self._is_attached() else None
+        return Report(__version__, hello.version, hello.pid, dict(self._giver.tally), calls_s, streams_s)
 
     def _late(self) -> str:
         return f"the new process has not {'built everything from a copy' if self._has_begun else 'started'}"
@@ -190,6 +194,15 @@ class HandOver:
         await self._giver.release()
         async with within(self._limits.begin_s, lambda: "the new process has not begun"):
             await self._next(BEGUN)
+
+    async def _is_attached(self) -> bool:
+        """Wait until the new process serves all streams, and return whether it does in time."""
+        try:
+            async with asyncio.timeout(self._limits.attach_s):
+                await self._next(ATTACHED)
+        except TimeoutError:
+            return False
+        return True
 
     async def _return(self, error: PeerEnded) -> None:
         """Go on here: COMMIT has not reached the successor, and without it only the end of this process lets it begin.

@@ -16,8 +16,8 @@ COPIED, BUILT = "copied", "built"
 """The old process has sent a copy; the new one has built everything from what it has."""
 END, READY = "end", "ready"
 """The old process has sent all of its state; the new one could serve with it."""
-COMMIT, BEGUN = "commit", "begun"
-"""The new process may begin; it serves."""
+COMMIT, BEGUN, ATTACHED = "commit", "begun", "attached"
+"""The new process may begin; it answers calls; it serves all streams, too."""
 FAILED = "failed"
 """The new process cannot go on, and ends."""
 REPORT = "report"
@@ -123,11 +123,21 @@ class Report(Message, frozen=True):
         old_version, version: of the program, before and now.
         pid: of the process that serves now.
         tally: how many sockets of each kind are handed over; `ended`: how many streams are not, and resume.
-        paused_s: from when calls wait until all streams are served again, in seconds. Calls wait for a part of it only.
+        calls_s: from when calls wait until they are answered again, in seconds.
+        streams_s: from then until all streams are served again; None if the process that was asked has not waited so long.
     """
 
     old_version: str
     version: str
     pid: int
     tally: dict[str, int]
-    paused_s: float
+    calls_s: float
+    streams_s: float | None
+
+    @property
+    def waits(self) -> str:
+        """How long calls and streams waited, in words."""
+        calls = f"calls waited for {1000 * self.calls_s:.0f} ms"
+        if self.streams_s is None:
+            return f"{calls}, and streams are still continued one after the other"
+        return f"{calls}, and all streams were served again after {1000 * self.streams_s:.0f} ms"

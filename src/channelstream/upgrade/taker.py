@@ -7,14 +7,16 @@ stream is not attached yet is like one whose client was offline for a moment: it
 
 import asyncio
 import os
+import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import TypeVar
 
 from channelstream.errors import CannotHandOver
 from channelstream.http.connection import HttpConnection
 from channelstream.http.listener import Listener
+from channelstream.slices import in_turns
 from channelstream.transports.moving import StreamRecord
 from channelstream.transports.opening import ContinuedStream
 from channelstream.upgrade.line import Part
@@ -32,8 +34,8 @@ from channelstream.upgrade.snapshot import (
     read_texts,
 )
 
-AT_ONCE = 100
-"""Sockets that are attached together."""
+AT_ONCE = 50
+"""Sockets that are attached together: less than 10 ms of work, after which calls are answered."""
 
 T = TypeVar("T")
 
@@ -106,15 +108,24 @@ class Taker:
         await self._parts.node.take()
 
     async def begin(self) -> None:
-        """Serve: accept, read and write."""
+        """Accept, and answer calls."""
         parts = self._parts
         await self._listen(LISTENING, parts.listener)
         await self._listen(METRICS, parts.metrics_listener)
         parts.streams.heartbeat.start()
-        await self._attach(self._http, self._make_http)
-        parts.streams.heartbeat.spreads = True
+        http, self._http = self._http, []
+        while http:
+            with_requests_first(http)
+            await self._attach(http[:AT_ONCE], self._make_http)
+            del http[:AT_ONCE]
+
+    async def attach(self) -> None:
+        """Continue the streams, some at a time."""
+        parts = self._parts
         streams, self._streams = list(self._streams.values()), {}
-        await self._attach(streams, self._make_stream)
+        parts.streams.heartbeat.spreads = True
+        async for batch in in_turns(streams, AT_ONCE):
+            await self._attach(batch, self._make_stream)
         parts.streams.heartbeat.spreads = False
         parts.housekeeping.start()
 
@@ -128,12 +139,18 @@ class Taker:
     def _make_stream(self, record: StreamRecord) -> asyncio.Protocol:
         return ContinuedStream(self._parts.streams, record)
 
-    async def _attach(self, records: list[tuple[int, T]], make: Callable[[T], asyncio.Protocol]) -> None:
-        """Serve sockets, some at a time, in the order in which they came."""
-        while records:
-            batch = records[:AT_ONCE]
-            del records[:AT_ONCE]
-            await asyncio.gather(*(_serve(descriptor, make(record)) for descriptor, record in batch))
+    @staticmethod
+    async def _attach(batch: Sequence[tuple[int, T]], make: Callable[[T], asyncio.Protocol]) -> None:
+        await asyncio.gather(*(_serve(descriptor, make(record)) for descriptor, record in batch))
+
+
+def with_requests_first(connections: list[tuple[int, bytes]]) -> None:
+    """Put the connections first whose clients have sent something: many others may be idle."""
+    poll = select.poll()
+    for descriptor, _ in connections:
+        poll.register(descriptor, select.POLLIN)
+    ready = {descriptor for descriptor, _ in poll.poll(0)}
+    connections.sort(key=lambda each: not (each[0] in ready or each[1]))
 
 
 async def _serve(descriptor: int, protocol: asyncio.Protocol) -> None:

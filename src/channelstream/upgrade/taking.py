@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from channelstream.errors import CannotHandOver, ConfigError, PeerEnded
 from channelstream.integrations.metrics.siblings import Worker
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import (
+    ATTACHED,
     BEGUN,
     BUILT,
     COMMIT,
@@ -54,7 +56,10 @@ class Taker(Protocol):
         """
 
     async def begin(self) -> None:
-        """Accept, read and write."""
+        """Accept, and answer calls."""
+
+    async def attach(self) -> None:
+        """Continue the streams, some at a time."""
 
 
 class TakeOver:
@@ -115,11 +120,14 @@ class TakeOver:
             return
 
     async def report_begun(self) -> None:
-        """Inform the other process that this one serves."""
-        try:
+        """Inform the other process that this one answers calls."""
+        with suppress(PeerEnded):
             await self._line.send(Part(BEGUN))
-        except PeerEnded:
-            return
+
+    async def report_attached(self) -> None:
+        """Inform the other process, if it still waits, that this one serves all streams."""
+        with suppress(PeerEnded):
+            await self._line.send(Part(ATTACHED))
 
     async def refuse(self, reason: str) -> bool:
         """Inform the other process that this one ends, and return whether it is there: then its log has the reason."""

@@ -158,5 +158,5 @@ def line_of(report: Report) -> str:
     """Return a report in a line."""
     return (
         f"upgraded from {report.old_version} to {report.version}: process {report.pid} serves, and was handed over"
-        f" {handed_over(report)}; all streams were served again after {1000 * report.paused_s:.0f} ms"
+        f" {handed_over(report)}; {report.waits}"
     )
