@@ -98,7 +98,7 @@ class Stage:
         await over_a_line(giver.copy(), taker)
         await taker.build()
         await self.after_copy()
-        await giver.freeze()
+        await hold(giver)
         await self.while_frozen()
         await over_a_line(giver.parts(), taker)
         await self.when_sent()
@@ -130,6 +130,11 @@ def end(taker: Taker) -> None:
             listening.close()
     for descriptor, _ in (*taker._streams.values(), *taker._http):
         os.close(descriptor)
+
+
+async def hold(giver: Giver) -> None:
+    await giver.hold_streams()
+    await giver.freeze()
 
 
 async def nothing() -> None:

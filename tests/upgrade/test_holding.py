@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.wire import CallWire
-from tests.upgrade.stage import Stage, of, play, post, sign, texts
+from tests.upgrade.stage import Stage, hold, of, play, post, sign, texts
 from tests.waiting import soon
 
 from channelstream.http.connection import HttpConnection
@@ -105,7 +105,7 @@ def test_streams_are_read_again_after_a_hold_that_fails() -> None:
         assert isinstance(stream, WebSocketStream)
         held = stage.giver()
         _, _ = await begin_to_publish(stage)
-        freezing = asyncio.create_task(held.freeze())
+        freezing = asyncio.create_task(hold(held))
         await soon(lambda: stage.server.parts.streams.is_held)
         stream.data_received(b"\x82\xff" + (1 << 17).to_bytes(8) + bytes(4) + bytes(1 << 17))
         await soon(lambda: stream.is_settled)
@@ -125,7 +125,7 @@ def test_a_hold_that_is_cancelled_early_leaves_the_periodic_work() -> None:
     async def scenario(stage: Stage) -> None:
         housekeeping, held = stage.server.parts.housekeeping, stage.giver()
         async with housekeeping._turn:
-            freezing = asyncio.create_task(held.freeze())
+            freezing = asyncio.create_task(hold(held))
             await asyncio.sleep(0)
             await post(await stage.calls(), "/info", {})
             freezing.cancel()

@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.wire import open_wire
 from tests.redis_server import RedisServer
 from tests.transports.in_process import CLIENT_BUFFER_BYTES, UPGRADE
-from tests.upgrade.stage import Stage, items, of, over_a_line, play, post, texts
+from tests.upgrade.stage import Stage, hold, items, of, over_a_line, play, post, texts
 from tests.waiting import PATIENCE_S, soon
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
@@ -25,7 +25,7 @@ from channelstream.engines.base import Receiver
 from channelstream.errors import CannotHandOver, CloseCode
 from channelstream.server import Server
 from channelstream.transports import websocket
-from channelstream.upgrade.taker import Taker, with_requests_first
+from channelstream.upgrade.taker import Taker, calls_of
 from channelstream.wire.channelstream import V07
 from channelstream.wire.websocket import close_frame
 
@@ -291,14 +291,16 @@ def test_an_idle_connection_goes_on(move: Callable[[Stage], Any]) -> None:
     play(scenario)
 
 
-def test_connections_with_requests_are_served_first() -> None:
-    """Of many idle ones only few have sent something: it is read, or waits in the kernel."""
-    pairs = [socket.socketpair() for _ in range(4)]
-    pairs[2][0].send(b"GET")
+def test_connections_with_calls_are_served_first() -> None:
+    """A call is received already, or waits in the kernel. Very many other connections may be idle, or have polls."""
+    pairs = [socket.socketpair() for _ in range(6)]
+    for (near, _), sent in zip(pairs, (b"", b"POST /message", b"GET /listen", b"", b"PO", b""), strict=True):
+        near.send(sent)
+    pairs[5][0].close()
     ends = [far.fileno() for _, far in pairs]
-    connections = [(end, b"GE" if end == ends[3] else b"") for end in ends]
-    with_requests_first(connections)
-    assert [end for end, _ in connections] == [ends[2], ends[3], ends[0], ends[1]]
+    received = dict.fromkeys(ends, b"") | {ends[3]: b"POST /connect"}
+    assert calls_of(list(received.items())) == [(ends[1], b""), (ends[3], b"POST /connect")]
+    assert pairs[1][1].recv(20) == b"POST /message"
     for each in chain(*pairs):
         each.close()
 
@@ -377,7 +379,7 @@ def test_a_request_that_does_not_end_refuses_the_move(monkeypatch: pytest.Monkey
         await entered.wait()
         held = stage.giver()
         with pytest.raises(CannotHandOver, match="a request takes longer"):
-            await held.freeze()
+            await hold(held)
         await held.thaw()
         left.set()
         assert "channels" in await asked

@@ -56,6 +56,9 @@ class OldState:
     async def copy(self) -> AsyncIterator[Part]:
         yield STATE[0]
 
+    async def hold_streams(self) -> None:
+        self._steps.append("hold streams")
+
     async def freeze(self) -> None:
         self._steps.append("freeze")
         await self.before_freeze()
@@ -161,7 +164,7 @@ def stage() -> Iterator[Stage]:
 def test_everything_is_handed_over_in_order(stage: Stage) -> None:
     """Copies are built before anything is frozen, and the name of the old process is free before the new one may begin."""
     report = asyncio.run(stage.run())
-    assert stage.steps == ["freeze", "prepared", "name", "release", "begin", "attach"]
+    assert stage.steps == ["hold streams", "freeze", "prepared", "name", "release", "begin", "attach"]
     assert stage.new.taken == [STATE[0], Part(BUILT), STATE[0], Part(BUILT), STATE[1]]
     assert (report.old_version, report.version, report.tally) == (
         __version__,
@@ -247,7 +250,7 @@ def test_a_process_that_ends_at_any_step_changes_nothing(stage: Stage, said: str
 
     with pytest.raises(CannotHandOver, match=r"has ended \(exit code 3\)"):
         asyncio.run(stage.run(successor))
-    expected = {SET: ["kill", "thaw"], READY: ["freeze", "kill", "thaw"]}
+    expected = {SET: ["kill", "thaw"], READY: ["hold streams", "freeze", "kill", "thaw"]}
     assert stage.steps == expected.get(said, ["kill"])
     assert not stage.has_committed
 
@@ -267,15 +270,23 @@ def test_the_reason_of_the_new_process_is_reported(stage: Stage) -> None:
     stage.new.in_prepared = refuse
     with pytest.raises(CannotHandOver, match=r"^the engine has changed$"):
         asyncio.run(stage.run(successor))
-    assert stage.steps == ["freeze", "prepared", "kill", "thaw"]
+    assert stage.steps == ["hold streams", "freeze", "prepared", "kill", "thaw"]
 
 
 @pytest.mark.parametrize(
     ("limits", "reason", "steps"),
     [
         (Limits(start_s=0), "has not started within 0 s", ["kill"]),
-        (Limits(frozen_s=0), "has not taken the state over within 0 s", ["freeze", "kill", "thaw"]),
-        (Limits(apart_s=0), "has not taken the state over within 0 s", ["freeze", "kill", "thaw"]),
+        (
+            Limits(frozen_s=0),
+            "has not taken the state over within 0 s",
+            ["hold streams", "freeze", "kill", "thaw"],
+        ),
+        (
+            Limits(apart_s=0),
+            "has not taken the state over within 0 s",
+            ["hold streams", "freeze", "kill", "thaw"],
+        ),
     ],
 )
 def test_each_step_has_a_time_limit(stage: Stage, limits: Limits, reason: str, steps: Steps) -> None:
@@ -327,7 +338,7 @@ def test_a_state_that_does_not_freeze_is_not_handed_over(stage: Stage) -> None:
     stage.old.before_freeze = refuse
     with pytest.raises(CannotHandOver, match="a request takes longer"):
         asyncio.run(stage.run())
-    assert stage.steps == ["freeze", "kill", "thaw"]
+    assert stage.steps == ["hold streams", "freeze", "kill", "thaw"]
 
 
 def test_a_fault_of_ours_leaves_the_old_process_whole(stage: Stage) -> None:
@@ -339,7 +350,7 @@ def test_a_fault_of_ours_leaves_the_old_process_whole(stage: Stage) -> None:
     stage.old.before_freeze = fail
     with pytest.raises(ZeroDivisionError):
         asyncio.run(stage.run())
-    assert stage.steps == ["freeze", "kill", "thaw"]
+    assert stage.steps == ["hold streams", "freeze", "kill", "thaw"]
 
 
 def test_an_old_process_that_is_stopped_takes_everything_back(stage: Stage) -> None:
@@ -354,7 +365,7 @@ def test_an_old_process_that_is_stopped_takes_everything_back(stage: Stage) -> N
     stage.old.before_freeze = stop
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(stage.run())
-    assert stage.steps == ["freeze", "kill", "thaw"]
+    assert stage.steps == ["hold streams", "freeze", "kill", "thaw"]
 
 
 def test_an_old_process_that_dies_after_it_was_answered_has_committed(stage: Stage) -> None:
@@ -422,7 +433,7 @@ def test_a_process_that_does_not_begin_is_a_failure_that_nothing_takes_back(stag
     with pytest.raises(CannotHandOver, match="the other process has ended"):
         asyncio.run(stage.run(successor))
     assert stage.has_committed
-    assert stage.steps == ["freeze", "prepared", "name", "release"]
+    assert stage.steps == ["hold streams", "freeze", "prepared", "name", "release"]
 
 
 @pytest.mark.parametrize("limit_s", [0, 60])
@@ -457,7 +468,7 @@ def test_a_process_that_ends_before_the_commit_has_not_begun(stage: Stage) -> No
     with pytest.raises(CannotHandOver, match=r"the new process has ended \(exit code 3\)"):
         asyncio.run(stage.run(successor))
     assert not stage.has_committed
-    assert stage.steps == ["freeze", "prepared", "name", "kill", "thaw", "name again"]
+    assert stage.steps == ["hold streams", "freeze", "prepared", "name", "kill", "thaw", "name again"]
 
 
 def test_the_forms_of_messages_are_checked() -> None:

@@ -30,6 +30,9 @@ class Holding:
     async def copy(self) -> AsyncIterator[Part]:
         yield Part("state")
 
+    async def hold_streams(self) -> None:
+        self.steps.append("hold streams")
+
     async def freeze(self) -> None:
         self.steps.append("freeze")
 
@@ -111,7 +114,7 @@ def test_a_stop_waits_until_everything_is_taken_back(monkeypatch: pytest.MonkeyP
 
     holding = Holding()
     upgrading, ends = play(monkeypatch, holding, scenario)
-    assert holding.steps == ["freeze", "thaw"]
+    assert holding.steps == ["hold streams", "freeze", "thaw"]
     assert (upgrading.is_lost, ends) == (False, [])
 
 

@@ -80,19 +80,24 @@ class Giver:
 
     # -- holding
 
+    async def hold_streams(self) -> None:
+        """Pause periodic work, of which a round may take long, and read no stream: there may be many."""
+        parts = self._parts
+        await parts.housekeeping.pause()
+        held = self._held = _Held()
+        parts.streams.is_held = True
+        await Slices(asyncio.get_running_loop().time).each(
+            self._open_streams(), lambda stream: self._hold(held, stream)
+        )
+
     async def freeze(self) -> None:
-        """Hold everything.
+        """Hold everything, after `hold_streams`.
 
         Raises:
             CannotHandOver: a request does not end; `thaw` continues as before.
         """
-        parts = self._parts
-        # First: a round may take long, and nothing waits for it yet.
-        await parts.housekeeping.pause()
-        held = self._held = _Held()
-        parts.streams.is_held = True
-        # Before calls wait: there may be many streams.
-        await self._hold_streams(held)
+        parts, held = self._parts, self._held
+        assert held is not None  # noqa: S101 - `hold_streams` is called before
         parts.listener.pause()
         parts.metrics_listener.pause()
         parts.streams.heartbeat.stop()
@@ -101,11 +106,6 @@ class Giver:
         await self._suspend(held)
         waiting = [stream for stream in held.streams if stream.buffered_bytes()]
         await self._until(lambda: not any(map(_is_waiting, waiting)), parts.pause_s / 3)
-
-    async def _hold_streams(self, held: _Held) -> None:
-        await Slices(asyncio.get_running_loop().time).each(
-            self._open_streams(), lambda stream: self._hold(held, stream)
-        )
 
     @staticmethod
     def _hold(held: _Held, stream: SocketStream) -> None:

@@ -46,6 +46,9 @@ class Giver(Protocol):
     def copy(self) -> AsyncIterator[Part]:
         """Yield all that can be copied while everything is served; when called again, what has changed since."""
 
+    async def hold_streams(self) -> None:
+        """Read no stream any more; calls are still served."""
+
     async def freeze(self) -> None:
         """Begin no work, and finish what is in progress.
 
@@ -57,7 +60,7 @@ class Giver(Protocol):
         """Yield the rest of the state, and of the descriptors, which stay open here."""
 
     async def thaw(self) -> None:
-        """Go on, wherever `copy`, `freeze` or `parts` have stopped."""
+        """Go on, wherever `copy`, `hold_streams`, `freeze` or `parts` have stopped."""
 
     async def release(self) -> None:
         """Close what is handed over, so that the other process has it alone."""
@@ -142,6 +145,7 @@ class HandOver:
                     await self._send_all(self._giver.copy())
                     await self._line.send(Part(COPIED))
                     await self._next(BUILT)
+                await self._giver.hold_streams()
             frozen_at_s = self._clock()
             async with within(self._limits.frozen_s, lambda: "the new process has not taken the state over"):
                 await self._send_state()

@@ -37,6 +37,11 @@ from channelstream.upgrade.snapshot import (
 AT_ONCE = 50
 """Sockets that are attached together: less than 10 ms of work, after which calls are answered."""
 
+UNTIL_LOOK = 200
+"""Connections without a call that are attached until those with one are looked for again."""
+CALL = b"POST "
+"""With this begins a call that changes anything; polls begin otherwise."""
+
 T = TypeVar("T")
 
 
@@ -113,15 +118,13 @@ class Taker:
         await self._listen(LISTENING, parts.listener)
         await self._listen(METRICS, parts.metrics_listener)
         parts.streams.heartbeat.start()
-        http, self._http = self._http, []
-        while http:
-            with_requests_first(http)
-            await self._attach(http[:AT_ONCE], self._make_http)
-            del http[:AT_ONCE]
+        await self._attach_http(calls_of(self._http))
 
     async def attach(self) -> None:
-        """Continue the streams, some at a time."""
+        """Continue other connections and then streams, some at a time."""
         parts = self._parts
+        while self._http:
+            await self._attach_http(calls_of(self._http) or self._http[:UNTIL_LOOK])
         streams, self._streams = list(self._streams.values()), {}
         parts.streams.heartbeat.spreads = True
         async for batch in in_turns(streams, AT_ONCE):
@@ -139,18 +142,42 @@ class Taker:
     def _make_stream(self, record: StreamRecord) -> asyncio.Protocol:
         return ContinuedStream(self._parts.streams, record)
 
+    async def _attach_http(self, connections: list[tuple[int, bytes]]) -> None:
+        attached = set(connections)
+        self._http = [each for each in self._http if each not in attached]
+        for start in range(0, len(connections), AT_ONCE):
+            await self._attach(connections[start : start + AT_ONCE], self._make_http)
+
     @staticmethod
     async def _attach(batch: Sequence[tuple[int, T]], make: Callable[[T], asyncio.Protocol]) -> None:
         await asyncio.gather(*(_serve(descriptor, make(record)) for descriptor, record in batch))
 
 
-def with_requests_first(connections: list[tuple[int, bytes]]) -> None:
-    """Put the connections first whose clients have sent something: many others may be idle."""
+def calls_of(connections: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Return the connections on which a call waits, of all with what is received of a request on each.
+
+    All clients that poll were answered before the move, and ask again at once: calls must not wait for very many of them.
+    """
     poll = select.poll()
     for descriptor, _ in connections:
         poll.register(descriptor, select.POLLIN)
     ready = {descriptor for descriptor, _ in poll.poll(0)}
-    connections.sort(key=lambda each: not (each[0] in ready or each[1]))
+    return [
+        (descriptor, received)
+        for descriptor, received in connections
+        if (received or (_first_bytes(descriptor) if descriptor in ready else b"")).startswith(CALL)
+    ]
+
+
+def _first_bytes(descriptor: int) -> bytes:
+    """Return the first bytes that a client has sent, which stay unread."""
+    line = socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=descriptor)
+    try:
+        return line.recv(len(CALL), socket.MSG_PEEK)
+    except OSError:
+        return b""
+    finally:
+        line.detach()
 
 
 async def _serve(descriptor: int, protocol: asyncio.Protocol) -> None:
