@@ -43,15 +43,32 @@ def test_a_malformed_uuid_is_refused(text: str) -> None:
         normalize_uuid(text)
 
 
-@pytest.mark.parametrize("text", ["a", "My-Own_Id", "ł😀", "x" * MAX_CONN_ID])
+@pytest.mark.parametrize(
+    "text", ["a", "My-Own_Id", "ł😀", "x" * MAX_CONN_ID, "علی\u200cرضا", "👩\u200d💻", "क\u094d\u200dष"]
+)
 def test_any_visible_text_is_a_conn_id(text: str) -> None:
-    """Of 1 to 128 characters, and it keeps its case."""
+    """Of 1 to 128 characters, and it keeps its case; with the joiners that a script or an emoji needs."""
     assert normalize_conn_id(text) == text
 
 
-@pytest.mark.parametrize("text", ["", "x" * (MAX_CONN_ID + 1), "a b", "a\nb", "a\x00", "a\u00a0b", "\ud800"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x" * (MAX_CONN_ID + 1),
+        "a b",
+        "a\nb",
+        "a\x00",
+        "a\u00a0b",
+        "\ud800",
+        "a\u200db",
+        "\u200d",
+        "علی\u200c\u200c",
+        "א\u202eב",
+    ],
+)
 def test_invisible_characters_are_no_conn_id(text: str) -> None:
-    """Empty, too long, white space, control characters, half a character."""
+    """Empty, too long, white space, control characters, half a character, a joiner that joins nothing."""
     with pytest.raises(ValueError, match="not a conn_id"):
         normalize_conn_id(text)
 

@@ -152,6 +152,7 @@ def test_status_and_info(browser: Client, push_server) -> None:
         ("/demo/connect", {"username": " \t "}),
         ("/demo/connect", {"username": "x" * 33}),
         ("/demo/connect", {"username": "a\u202eb"}),
+        ("/demo/connect", {"username": "a\u200db"}),
         ("/demo/connect", {"username": 7}),
         ("/demo/connect", {"username": "ann", "channels": ["production"]}),
         ("/demo/connect", {"channels": []}),

@@ -55,8 +55,8 @@ ChannelName = Annotated[
 ConnId = Annotated[
     str,
     Meta(
-        description=f"Identity of a connection: 1 to {MAX_CONN_ID} visible characters. All spellings of a UUID "
-        "are the same id; answers have it in lower case, with dashes.",
+        description=f"Identity of a connection: 1 to {MAX_CONN_ID} visible characters, and joiners between them that a "
+        "script needs. All spellings of a UUID are the same id; answers have it in lower case, with dashes.",
         examples=["9c1f3e52-4f0c-4f7c-8f6c-2a1f6f0e3b11"],
         extra={"rule": _CONN_ID},
     ),

@@ -1,5 +1,6 @@
 """Validates untrusted input of the demo. A refusal has a text that the page can show."""
 
+import re
 import unicodedata
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,6 +18,9 @@ STATUSES = ("available", "away", "busy")
 NAME_CHARACTERS = 32
 TEXT_CHARACTERS = 2000
 BODY_BYTES = 16 * 1024
+
+_JOINED = re.compile(r"(?<=[^\x00-\x7f\u200c\u200d])[\u200c\u200d]")
+"""A joiner after a character that may need one: Persian, Indic scripts and emoji are written with them."""
 
 Body = dict[str, Any]
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -78,7 +82,7 @@ def read_channels(value: Any) -> list[str]:
 def read_name(value: Any) -> str:
     """Return a name: visible, short, and normalized (Unicode NFKC), so that fewer names look alike."""
     name = unicodedata.normalize("NFKC", value).strip() if isinstance(value, str) else ""
-    if not (0 < len(name) <= NAME_CHARACTERS and name.isprintable()):
+    if not (0 < len(name) <= NAME_CHARACTERS and _JOINED.sub("", name).isprintable()):
         raise Refused(422, f"A name has 1 to {NAME_CHARACTERS} visible characters.")
     return name
 
