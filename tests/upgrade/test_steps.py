@@ -1,6 +1,8 @@
 """The steps of a hand-over: whatever fails before the commit, the old process goes on and the new one is dead."""
 
 import asyncio
+import select
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
@@ -164,7 +166,8 @@ def stage() -> Iterator[Stage]:
 def test_everything_is_handed_over_in_order(stage: Stage) -> None:
     """Copies are built before anything is frozen, and the name of the old process is free before the new one may begin."""
     report = asyncio.run(stage.run())
-    assert stage.steps == ["hold streams", "freeze", "prepared", "name", "release", "begin", "attach"]
+    assert stage.steps[:4] == ["hold streams", "freeze", "prepared", "name"]
+    assert sorted(stage.steps[4:]) == ["attach", "begin", "release"]
     assert stage.new.taken == [STATE[0], Part(BUILT), STATE[0], Part(BUILT), STATE[1]]
     assert (report.old_version, report.version, report.tally) == (
         __version__,
@@ -454,6 +457,30 @@ def test_streams_that_are_continued_for_long_are_no_failure(stage: Stage, limit_
         if limit_s
         else "calls waited for 0 ms, and streams are still continued one after the other"
     )
+
+
+def test_a_process_that_ends_with_an_unread_commit_has_not_begun(stage: Stage) -> None:
+    """It was sent, and nothing is touched before the answer: so the old process goes on."""
+
+    async def successor() -> None:
+        await stage.take_over.introduce(SNAPSHOT, Settings())
+        await stage.theirs.send(Part(SET))
+        while (kind := (await stage.theirs.receive()).kind) != END:
+            if kind == COPIED:
+                await stage.theirs.send(Part(BUILT))
+        await stage.theirs.send(Part(READY))
+        while not is_readable(stage.theirs.socket):
+            await asyncio.sleep(0)
+        stage.theirs.close()
+
+    with pytest.raises(CannotHandOver, match=r"the new process has ended \(exit code 3\)"):
+        asyncio.run(stage.run(successor))
+    assert not stage.has_committed
+    assert stage.steps == ["hold streams", "freeze", "name", "kill", "thaw", "name again"]
+
+
+def is_readable(end: socket.socket) -> bool:
+    return bool(select.select([end], [], [], 0)[0])
 
 
 def test_a_process_that_ends_before_the_commit_has_not_begun(stage: Stage) -> None:

@@ -11,6 +11,7 @@ from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import (
     ATTACHED,
+    BEGINS,
     BEGUN,
     BUILT,
     COMMIT,
@@ -190,13 +191,14 @@ class HandOver:
         """
         self.has_committed = True
         self._on_commit()
-        try:
-            await self._line.send(Part(COMMIT))
-        except PeerEnded as error:
-            await self._return(error)
-            raise
-        await self._giver.release()
         async with within(self._limits.begin_s, lambda: "the new process has not begun"):
+            try:
+                await self._line.send(Part(COMMIT))
+                await self._next(BEGINS)
+            except PeerEnded as error:
+                await self._return(error)
+                raise
+            await self._giver.release()
             await self._next(BEGUN)
 
     async def _is_attached(self) -> bool:
@@ -209,7 +211,7 @@ class HandOver:
         return True
 
     async def _return(self, error: PeerEnded) -> None:
-        """Go on here: COMMIT has not reached the successor, and without it only the end of this process lets it begin.
+        """Go on here: the successor has ended before it has touched anything.
 
         Raises:
             CannotHandOver: how it had ended.

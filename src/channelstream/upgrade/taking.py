@@ -14,6 +14,7 @@ from channelstream.integrations.metrics.siblings import Worker
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import (
     ATTACHED,
+    BEGINS,
     BEGUN,
     BUILT,
     COMMIT,
@@ -114,10 +115,10 @@ class TakeOver:
                 await taker.take(part)
         await taker.prepared()
         await self._line.send(Part(READY))
-        try:
+        with suppress(PeerEnded):
             await self._next(COMMIT)
-        except PeerEnded:
-            return
+            # Before anything is touched: until this arrives, the other process can go on if this one ends.
+            await self._line.send(Part(BEGINS))
 
     async def report_begun(self) -> None:
         """Inform the other process that this one answers calls."""
