@@ -2,9 +2,8 @@
 
 import asyncio
 import json
+import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import IO, Any, cast
 
 import pytest
 from tests.http_client import http
+from tests.nursery import nursery
 from tests.waiting import PATIENCE_S
 
 from channelstream.cli import main
@@ -23,28 +23,46 @@ from channelstream_client.streams import Opening, Stream
 
 pytestmark = pytest.mark.slow
 
-Listen = Callable[..., "subprocess.Popen[str]"]
+
+class Listening:
+    """A running `channelstream listen`.
+
+    Attributes:
+        stdout: what it prints.
+        stderr: what it says besides.
+    """
+
+    def __init__(self, *argv: str) -> None:
+        ours, theirs = os.pipe()
+        try:
+            self.child = nursery().start(["listen", *argv], os.environ, errors=theirs)
+        finally:
+            os.close(theirs)
+        self.stdout, self.stderr = self.child.stdout, os.fdopen(ours)
+
+    def end(self) -> None:
+        self.child.kill()
+        self.child.communicate()
+        self.stderr.close()
+
+
+Listen = Callable[..., Listening]
 
 
 @pytest.fixture
 def listen() -> Iterator[Listen]:
     """Start `channelstream listen` and wait until it says that it listens."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Listening] = []
 
-    def listen(server: Any, channel: str, transport: str = "ws", *where: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "channelstream", "listen", "-c", channel, "--transport", transport]
-        process = subprocess.Popen(
-            [*command, *(where or ("--url", server.url)), "-s", server.secret],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        started.append(process)
-        assert line_with(process.stderr, "listening to")
-        return process
+    def listen(server: Any, channel: str, transport: str = "ws", *where: str) -> Listening:
+        address = where or ("--url", server.url)
+        started.append(Listening("-c", channel, "--transport", transport, *address, "-s", server.secret))
+        assert line_with(started[-1].stderr, "listening to")
+        return started[-1]
 
     yield listen
     for process in started:
-        process.kill()
-        process.communicate()
+        process.end()
 
 
 def line_with(stream: IO[str] | None, text: str) -> str:
@@ -77,9 +95,8 @@ def test_listen_prints_what_publish_sent(server: Any, listen: Listen, transport:
     printed = [json.loads(line_with(process.stdout, '"number"')) for _ in range(3)]
     assert [item["message"] for item in printed] == [{"number": 0}, {"number": 1}, {"number": 2}]
     assert {item["channel"] for item in printed} == {channel}
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, err) == (0, "")
+    process.child.send_signal(signal.SIGINT)
+    assert (process.child.wait(PATIENCE_S), process.stderr.read()) == (0, "")
 
 
 class Dropping:
