@@ -175,7 +175,7 @@ def test_a_port_in_use_is_reported_in_one_line(server: Any) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_django_protects_its_calls(server: Any) -> None:
+@pytest.mark.parametrize("example", ["django"], indirect=True)
+def test_django_protects_its_calls(example: Example) -> None:
     """A page of another site, which has no token, is refused by Django."""
-    with running("django", server.url, server.secret) as address:
-        assert http.post(f"{address}/sign-in", json={"name": "Ann"}).status_code == 403
+    assert http.post(f"{example.address}/sign-in", json={"name": "Ann"}).status_code == 403
