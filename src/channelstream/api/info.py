@@ -69,14 +69,15 @@ async def _describe(
     Events accepted between the two reads are left out of the history: a client that resumes from `position` receives them.
     """
     channels = await _select(call, names, options, options.include_users)
-    return await _render(call, channels, await _pages(call, channels, options), options, position)
+    pages = await _pages(call, channels, options) if options.include_users else {}
+    return await _render(call, channels, pages, options, position)
 
 
 async def seed_info(call: Call, options: InfoOptions) -> Answer:
     """Describe channels in the 0.2 form: users are objects. The other keys are those of 0.7."""
     position = await call.service.head(options.channels, all_shards=True)
     channels = await _select(call, options.channels, options, with_users=True)
-    pages = await _pages(call, channels, options)
+    pages = await _pages(call, channels, options) if options.include_users else {}
     for page in pages.values():
         page.users = await _seed_users(call, page)
         await call.slices.due()
@@ -111,9 +112,7 @@ def _page(channel: Channel, after: str, most: int) -> _Page:
 
 
 async def _pages(call: Call, channels: Sequence[Channel], options: InfoOptions) -> dict[str, _Page]:
-    """Return the page of each channel; none if the answer has no users."""
-    if not options.include_users:
-        return {}
+    """Return the page of each channel."""
     after = options.users_after and call.service.app.key(options.users_after)
 
     def page(channel: Channel) -> tuple[str, _Page]:
@@ -126,9 +125,9 @@ async def _select(
     call: Call, names: Sequence[str] | None, options: InfoOptions, with_users: bool
 ) -> list[Channel]:
     channels = await call.service.channels(names, with_users)
-    excluded = set(options.exclude_channels)
-    if not excluded:
+    if not options.exclude_channels:
         return channels
+    excluded = set(options.exclude_channels)
     return [channel for channel in channels if name_of(channel.name) not in excluded]
 
 

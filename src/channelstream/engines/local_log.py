@@ -255,8 +255,9 @@ class LocalLog:
             channel = self.registry.open_channel(name, patch, self.committed, now)
             events = self.registry.join(channel, user, member.protocol.presence, now)
             joined[name] = offset
-            self._accept_all(events)
-            if slices.is_over:
+            if events:
+                self._accept_all(events)
+            if waiting and slices.is_over:
                 break
         return new
 

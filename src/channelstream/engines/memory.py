@@ -103,10 +103,12 @@ class MemoryEngine:
     async def connect(
         self, member: Member, update: UserUpdate, since: Position | None = None
     ) -> UserChange | None:
-        await self._announced(member.user)
+        if not self._log.is_announced(member.user):
+            await self._announced(member.user)
         change = self._log.connect(member, update)
         try:
-            await self._announce(member.user)
+            if not self._log.is_announced(member.user):
+                await self._announce(member.user)
         except BaseException:
             # Cancelled, or a bug: the caller does not unregister it. The change of the state stays.
             self._log.undo_connect(member)
@@ -133,7 +135,8 @@ class MemoryEngine:
         waiting, joined = deque(channels.items()), dict[str, int]()
         try:
             while waiting:
-                await self._announced(member.user)
+                if not self._log.is_announced(member.user):
+                    await self._announced(member.user)
                 self._log.join_next(member, waiting, joined)
                 if waiting:
                     await asyncio.sleep(0)

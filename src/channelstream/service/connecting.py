@@ -20,6 +20,8 @@ from channelstream.service.handover import Handover
 from channelstream.service.limits import NodeLimits
 from channelstream.service.local import LocalConnections
 
+Channels = dict[str, dict[str, Any]]
+"""Channels to join, each with the settings that it gets if it is new."""
 DRAWS_PER_SHARD = 10
 """Most ids drawn to find one in a certain shard: in one of 22,000 cases there is none among them."""
 ATTEMPTS = 3
@@ -69,7 +71,7 @@ class Connecting:
     async def connect(
         self,
         member: Member,
-        channels: dict[str, dict[str, Any]],
+        channels: Channels,
         update: UserUpdate,
         since: str,
         *,
@@ -80,38 +82,42 @@ class Connecting:
         Args:
             is_drawn: its id is new, so it is not looked for first.
         """
-        asked = Subscribe(member.conn_id, channels, Reconnect(member.user, update), since)
-        if not is_drawn and (known := await self._reconnect(asked, member.user)):
+        if not is_drawn and (known := await self._reconnect(member, channels, update, since)):
             return known
         for _ in range(ATTEMPTS):
             async with self._local.locks.of(member.conn_id):
-                opened = await self._open(asked, member, update)
-            if opened := opened or await self._reconnect(asked, member.user):
+                opened = await self._open(member, channels, update, since)
+            if opened := opened or await self._reconnect(member, channels, update, since):
                 return opened
         raise Unavailable("Other calls create and end this connection at the moment; try again.")
 
-    async def _open(self, asked: Subscribe, member: Member, update: UserUpdate) -> Opened | None:
+    async def _open(
+        self, member: Member, channels: Channels, update: UserUpdate, since: str
+    ) -> Opened | None:
         """Register a connection; None if its id is in use by now, here or at another node."""
-        if self._local.get(asked.conn_id) is not None:
+        if self._local.get(member.conn_id) is not None:
             return None
         self._check_room()
-        self._limits.check_channel_count(len(asked.channels))
+        self._limits.check_channel_count(len(channels))
         connection = self._local.make(member.conn_id, member.user, member.protocol)
-        since = parse_since(asked.since)
-        change = await self._local.register(connection, update, since)
+        position = parse_since(since)
+        change = await self._local.register(connection, update, position)
         if change is None:
             return None
         try:
-            await self._local.join(connection, asked.channels, since)
+            await self._local.join(connection, channels, position)
         except Moved:
             return None
         return Opened(connection.id, change.user, sorted(connection.channels))
 
-    async def _reconnect(self, asked: Subscribe, user: str) -> Opened | None:
+    async def _reconnect(
+        self, member: Member, channels: Channels, update: UserUpdate, since: str
+    ) -> Opened | None:
+        asked = Subscribe(member.conn_id, channels, Reconnect(member.user, update), since)
         answer = await self._handover.dispatch(asked)
         if answer is None:
             return None
-        users = await self._directory.users([user], with_channels=False)
+        users = await self._directory.users([member.user], with_channels=False)
         if not users:
             raise Unavailable("The user of this connection was removed; connect again.")
-        return Opened(asked.conn_id, users[0], answer.channels)
+        return Opened(member.conn_id, users[0], answer.channels)

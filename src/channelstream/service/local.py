@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Any, assert_never
 
 from channelstream.core.client_protocol import ClientProtocol
-from channelstream.core.connection import Connection, ConnectionState, Step, without
+from channelstream.core.connection import NO_NAMES, Connection, ConnectionState, Step, without
 from channelstream.core.endings import Ending, Endings
 from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE
@@ -37,6 +37,9 @@ from channelstream.service.limits import NodeLimits
 from channelstream.service.locks import Locks
 from channelstream.service.restoring import restore
 from channelstream.service.signals import Signals
+
+_REGISTERING = frozenset({PRIVATE})
+"""What a connection joins until it is registered."""
 
 
 class LocalConnections:
@@ -119,11 +122,11 @@ class LocalConnections:
             since: the position from which it may read private messages; None means from now on.
         """
         change = None
-        connection.joining |= {PRIVATE}
+        connection.joining = _REGISTERING
         try:
             change = await self._directory.connect(member_of(connection), update, since)
         finally:
-            connection.joining = without(connection.joining, {PRIVATE})
+            connection.joining = NO_NAMES
             if change is None:
                 self.forget(connection, CloseCode.UNKNOWN_CONNECTION, "it could not be registered")
             else:
@@ -149,13 +152,15 @@ class LocalConnections:
         for name in channels:
             self._hub.subscribe(connection, name, ReadRange.of(self._hub.offsets[self._shard(name)]))
         joined = None
-        connection.joining |= channels.keys()
+        connection.joining = connection.joining.union(channels)
         try:
             joined = await self._directory.join(member_of(connection), channels, since)
         finally:
             connection.joining = without(connection.joining, channels)
             # The connection may have been forgotten meanwhile, and with it these channels.
-            for name in set(channels) & connection.channels.keys():
+            for name in channels:
+                if name not in connection.channels:
+                    continue
                 if joined is None:
                     self._hub.unsubscribe(connection, name)
                 else:
@@ -314,7 +319,7 @@ class LocalConnections:
     def _read_range(self, name: str, joined: int, since: Position | None) -> ReadRange:
         """Return the range that may be read of a channel, or of a user's private messages, joined at this offset."""
         if since is None:
-            return ReadRange.of(joined)
+            return ReadRange(joined, joined)
         return ReadRange.granted(joined, since, self._log.position.epochs, self._shard(name))
 
     # -- streams attach and detach

@@ -154,7 +154,8 @@ class Service:
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         """Return the known channels among these; None means all (`Directory.channels`)."""
         if names is not None:
-            return await self.node.channels(await self._many_keys(names), with_users)
+            keys = self._keys(names) if len(names) <= KEYS_SLICE else await self._many_keys(names)
+            return await self.node.channels(keys, with_users)
         return await self._owned(await self.node.channels(None, with_users), _NAME)
 
     async def users(self, names: Iterable[str] | None, with_channels: bool = True) -> list[User]:
