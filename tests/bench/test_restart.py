@@ -56,7 +56,9 @@ def test_clients_are_back_after_a_kill_with_nothing_lost() -> None:
     assert resume is not None
     assert measured.is_right, resume
     assert (resume.clients, resume.since_listening_ms.samples, resume.attempt_ms.samples) == (3, 3, 3)
-    assert 0 < resume.attempt_ms.max <= resume.since_listening_ms.max
+    assert resume.attempt_ms.max > 0
+    assert resume.server.cpu_us_each is not None
+    assert 0 < resume.down_s < 60
     assert sum(resume.ends.values()) >= 3  # Each stream that broke.
     assert not any("4001" in reason for reason in resume.ends)
 

@@ -103,7 +103,7 @@ class Resume(Returned, frozen=True, kw_only=True):
         down_s: from the kill until the new server listens.
         since_listening_ms: from that moment until a client has resumed. It includes the client's own waits.
         attempt_ms: the same from the beginning of the attempt that succeeded.
-        server: the clients that resumed, until the last one.
+        server: the clients that resumed, until the last one. The CPU is that of the new server since its start.
     """
 
     down_s: float
