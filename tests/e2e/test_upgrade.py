@@ -49,6 +49,9 @@ if fault == "snapshot":
 """A module that each new interpreter imports, and the forked server of a test does not: faults of new processes only."""
 
 
+PAUSE_S = 0.002
+"""Between two messages of the publisher: the pause of an upgrade is far longer, so a message waits in each. While the new
+process starts, which takes most of the time, the processor is left to it."""
 ALL_EVENTS = ("--log-events", "1000000")
 """Flags of a server whose log reaches back to the first event, however far the publisher comes before a client reads."""
 
@@ -137,6 +140,7 @@ async def publisher(service: Service) -> AsyncIterator[Callable[[], int]]:
             status, _, answer = await wire.post("/message", body, service.running.sign("/message"))
             assert status == 200, answer
             last = number
+            await asyncio.sleep(PAUSE_S)  # real time: the load.
 
     last = 0
     wire = await open_calls(service.running.port)
