@@ -21,6 +21,8 @@ FLAGS = ("--node-lease-s", "6", "--engine-timeout-s", "3")
 """The lease is longer than a node waits for the answer of another that is cut off; both are long on a slow machine, too."""
 OTHERS = 120
 """Connections that a node registers again after an outage: enough that a client reconnects meanwhile."""
+NEXT_CALL_S = 0.01
+"""Between two calls of that client."""
 
 
 class Listener:
@@ -157,7 +159,7 @@ def test_a_client_that_returns_to_a_cut_off_node_stays(
             answers.append(http.get(poll))
             return answers[-1].status_code != 503
 
-        eventually(is_answered, "the node does not come back")
+        eventually(is_answered, "the node does not come back", longest_pause_s=NEXT_CALL_S)
         assert answers[-1].status_code == 200, answers[-1].text
 
 
