@@ -8,6 +8,7 @@ import pytest
 from tests.simulation.loop import VirtualLoop, turns
 
 from channelstream.pacing import FlushPacer
+from channelstream.slices import TURN_S
 
 
 class Flush:
@@ -189,3 +190,21 @@ def play_for(scenario: Callable[[], Coroutine[Any, Any, list[float]]]) -> list[f
 
     play(kept)
     return found
+
+
+def test_short_slices_share_a_turn_of_the_loop() -> None:
+    """So a flush of many connections gives way to other work when it has lasted for long, however long a write takes."""
+
+    async def scenario() -> None:
+        flush = Flush()
+        pacer = FlushPacer(flush, flush.waiting, flush.steady)
+        flush.takes_s = TURN_S / 2
+        flush.parts_left = 5
+        pacer.request_flush()
+        seen = []
+        for _ in range(5):
+            await turns(1)
+            seen.append(flush.count)
+        assert seen == [2, 4, 5, 5, 5]
+
+    play(scenario)

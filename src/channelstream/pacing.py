@@ -19,6 +19,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from channelstream.slices import Slices
+
 MAX_PAUSE_S = 0.01
 """Longest pause after a flush, which is the most that it adds to the latency of an event.
 
@@ -42,10 +44,10 @@ class FlushPacer:
         """Create a pacer.
 
         Args:
-            flush: writes a part of the waiting batches; returns whether more is left.
+            flush: writes a small part of the waiting batches; returns whether more is left.
             waiting: returns the number of events that wait for a flush.
             steady: a clock that never jumps, in seconds.
-            on_written: called after each part of a flush with the age of the oldest event that it has written, in seconds.
+            on_written: called after each turn of a flush with the age of the oldest event that it has written, in seconds.
         """
         self._flush = flush
         self._waiting = waiting
@@ -72,15 +74,16 @@ class FlushPacer:
             self._flush_part()
 
     def _flush_part(self) -> None:
-        """Flush one part; the next part follows in another loop turn, after other work that is due."""
-        began_s = self._steady()
+        """Flush until this turn has lasted for `slices.TURN_S`; the rest follows after other work that is due."""
+        turn, began_s = Slices(self._steady), self._steady()
         if self._part_ended_s is None:
             self._written_since_s, self._waiting_since_s = self._waiting_since_s or began_s, None
         elif self._waiting_since_s is None and self._waiting():
             # It arrived between the two parts, and belongs to the next flush.
             self._waiting_since_s = self._part_ended_s
         try:
-            more = self._flush()
+            while (more := self._flush()) and not turn.is_over:
+                pass
         except Exception:
             # The hub does not ask again: the error of one connection must not silence all others.
             logger.exception("a flush failed: events in it may be lost")
