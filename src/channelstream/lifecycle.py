@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from channelstream import logs, service_manager
+from channelstream import __version__, logs, service_manager
 from channelstream.admin.sampler import Sampler
 from channelstream.config import Settings
 from channelstream.config.listening import announcements, metrics_refusal, refusal
@@ -159,7 +159,7 @@ class Server:
             begin = await self._start(sockets, metrics_sockets)
         else:
             begin = await self._take_over(take_over)
-        self._sampler.start()
+        self._sampler.start("start" if take_over is None else "upgrade", self._version)
         try:
             await self.scraper.siblings.listen()
             await begin()
@@ -171,6 +171,11 @@ class Server:
             await self._shut_down()
             if self.has_started:
                 logger.info("stopped")
+
+    @property
+    def _version(self) -> str:
+        """What runs here, for the marks of the history."""
+        return f"channelstream {__version__} on {socket.gethostname()}, process {os.getpid()}"
 
     def _log_end(self) -> None:
         """Log the end, and report it to the service manager: it is another process that serves from here on, or none."""
@@ -294,7 +299,7 @@ class Server:
         # From here on no client can come back, so none is late: the next server may restore its connection.
         await self._housekeeping.stop()
         # First: pages that watch the samples are open answers, for which the drain would wait.
-        await self._sampler.stop()
+        await self._sampler.stop("stop" if self._upgrading.report is None else "", self._version)
         await self._load.stop()
         await self._in_drain(self._drained())
         if left := self.streams.sockets:

@@ -166,7 +166,7 @@ def build(
     auths = _auths(apps.default, CountedAuth(auth, meter.refused))
     api = Api(services, auths, settings.max_body_bytes).routes(map(spans.recorded, ENDPOINTS))
     watchdog, load = _watchdog(settings, node, meter)
-    sampler = Sampler(node, watchdog)
+    sampler = Sampler(node, watchdog, meter)
     meter.consume(node.signals)
     spans.consume(node.signals)
     scraper = Scraper(Collector(services, meter, watchdog), worker)

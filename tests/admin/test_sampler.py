@@ -4,7 +4,12 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from channelstream.admin.sample import quantile_ms
 from channelstream.admin.sampler import SAMPLES, Sampler
+from channelstream.engines.time_series import LocalTimeSeries
+from channelstream.integrations.metrics.meter import Meter
 from channelstream.service import Node
 from channelstream.watchdog import Watchdog
 
@@ -23,13 +28,13 @@ class MovedClock:
 def counters() -> Any:
     """The counters that a sampler reads from a node."""
     hub = SimpleNamespace(deliveries=0, connections={})
-    return SimpleNamespace(clock=MovedClock(), hub=hub, published=0, stalls=0)
+    return SimpleNamespace(clock=MovedClock(), hub=hub, published=0, stalls=0, time_series=LocalTimeSeries())
 
 
 def test_a_sample_is_what_happened_since_the_last() -> None:
     """Counters become rates over the time that has passed; stalls stay a number."""
     node = counters()
-    sampler = Sampler(cast(Node, node), Watchdog(0.1))
+    sampler = Sampler(cast(Node, node), Watchdog(0.1), Meter(lambda: 0))
     node.hub.deliveries, node.published, node.stalls, node.clock.now_s = 1000, 50, 3, 110.0
     sampler.take(0.0125)
     node.hub.connections["a"] = None
@@ -38,13 +43,52 @@ def test_a_sample_is_what_happened_since_the_last() -> None:
     first, second = sampler.samples
     assert (first.deliveries, first.published, first.stalls, first.delay_ms) == (100.0, 5.0, 3, 12.5)
     assert (second.deliveries, second.published, second.stalls, second.connections) == (0.0, 0.0, 0, 1)
-    assert (second.at_s, second.memory_bytes > 0) == (1_000_115.0, True)
+    assert (second.at_s, second.seconds, second.memory_bytes > 0) == (1_000_110.0, 5.0, True)
+    assert first.seconds == 10.0
+
+
+def test_refused_requests_and_the_latency_of_writes_are_sampled() -> None:
+    """Each sample has what came since the last one."""
+    node, meter = counters(), Meter(lambda: writes)
+    sampler = Sampler(cast(Node, node), Watchdog(0.1), meter)
+    writes = 3
+    meter.written(0.002)
+    for status in (200, 401, 422):
+        meter.answered("/message", status)
+    node.clock.now_s += 5.0
+    first = sampler.take(0.0)
+    node.clock.now_s += 5.0
+    second = sampler.take(0.0)
+    assert (first.refused, sum(first.latency), quantile_ms(first.latency, 0.5)) == (0.4, 3, 1.75)
+    assert (second.refused, sum(second.latency)) == (0.0, 0)
+
+
+def test_a_late_timer_belongs_to_the_interval_that_it_measured() -> None:
+    """Up to half an interval; one that is early does not count twice in the one before."""
+    node = counters()
+    sampler = Sampler(cast(Node, node), Watchdog(0.1), Meter(lambda: 0))
+    begins = []
+    for passed_s in (5.0, 6.2, 3.8, 4.9, 5.1):
+        node.clock.now_s += passed_s
+        begins.append(sampler.take(0.0).at_s - 1_000_100.0)
+    assert begins == [0.0, 5.0, 10.0, 15.0, 20.0]
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "expected"), [(0.0, 5.0), (0.001, 4.999), (4.999, 5.001), (2.4, 2.6), (2.6, 7.4)]
+)
+def test_samples_are_taken_where_intervals_begin(wall_s: float, expected: float) -> None:
+    """Never twice for one interval, though a timer is early."""
+    node = counters()
+    node.clock.now_s = wall_s
+    sampler = Sampler(cast(Node, node), Watchdog(0.1), Meter(lambda: 0))
+    assert sampler._until_next_s() == pytest.approx(expected, abs=1e-6)
 
 
 def test_an_hour_is_kept() -> None:
     """The ring forgets the oldest, and knows which samples a watcher has not seen."""
     node = counters()
-    sampler = Sampler(cast(Node, node), Watchdog(0.1))
+    sampler = Sampler(cast(Node, node), Watchdog(0.1), Meter(lambda: 0))
     for number in range(SAMPLES + 10):
         node.clock.now_s += 5.0
         node.published += number
@@ -58,7 +102,7 @@ def test_it_samples_by_itself_until_it_is_stopped() -> None:
     """Once started it takes samples; stopping ends its task and wakes its waiters."""
 
     async def main() -> Sampler:
-        sampler = Sampler(cast(Node, counters()), Watchdog(0.1), sample_s=0.002)
+        sampler = Sampler(cast(Node, counters()), Watchdog(0.1), Meter(lambda: 0), sample_s=0.002)
         sampler.start()
         while sampler.count < 2:
             await asyncio.sleep(0)

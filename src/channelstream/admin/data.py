@@ -38,6 +38,7 @@ class AdminData:
             "/admin/debug": self._document,
             "/admin/live": self._live,
             "/admin/data/endings": self._endings,
+            "/admin/data/history": self._history,
             "/admin/data/slow_turns": self._slow_turns,
             **{f"/admin/data/{name}": self._table(name) for name in TABLES},
             **{f"/admin/data/{kind}": self._detail(kind) for kind in DETAILS},
@@ -59,6 +60,12 @@ class AdminData:
 
     async def _endings(self, request: Request) -> Response:
         return json_response({"rows": self._panel.endings()})
+
+    async def _history(self, request: Request) -> Response:
+        query = request.query_params
+        return json_response(
+            await self._panel.history(query.get("range", "hour"), _number(query.get("since")))
+        )
 
     async def _slow_turns(self, request: Request) -> Response:
         return json_response(self._panel.slow_turns())
@@ -122,5 +129,10 @@ async def _blocks(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]
 
 
 def _page(text: str | None) -> int:
-    """Return the number of a page. Text that is not a number means the first page, 0."""
-    return min(int(text), LAST_PAGE) if text and text.isascii() and text.isdigit() and len(text) < 10 else 0
+    """Return the number of a page, `LAST_PAGE` at most."""
+    return min(_number(text), LAST_PAGE)
+
+
+def _number(text: str | None) -> int:
+    """Return a whole number of at most 10 digits; any other text means 0."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 10 else 0

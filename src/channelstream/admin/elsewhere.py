@@ -13,8 +13,9 @@ from channelstream.core.node_status import NodeStatus
 from channelstream.service import Service
 from channelstream.service.remote_calls import NodeResult
 
-CONNECTION = "connection"
-CONNECTIONS_OF_USER = "connections of a user"
+CONNECTION = "connection of application {}"
+CONNECTIONS_OF_USER = "connections of a user of application {}"
+"""The procedures; each application has its own, so that none is answered for another."""
 
 
 class Elsewhere:
@@ -23,8 +24,8 @@ class Elsewhere:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._calls = service.node.remote_calls
-        self._calls.register(CONNECTION, self._describe)
-        self._calls.register(CONNECTIONS_OF_USER, self._list)
+        self._calls.register(self._named(CONNECTION), self._describe)
+        self._calls.register(self._named(CONNECTIONS_OF_USER), self._list)
 
     async def connection(self, conn_id: str) -> dict[str, Any] | None:
         """Describe a connection of any node, or how it has ended; None if no node knows it.
@@ -59,8 +60,11 @@ class Elsewhere:
 
     async def _ask_all(self, procedure: str, name: str) -> list[tuple[NodeResult, Any]]:
         """Return the answers of the nodes that have one."""
-        results = await self._calls.call_all(procedure, name.encode())
+        results = await self._calls.call_all(self._named(procedure), name.encode())
         return [(each, msgspec.json.decode(each.result.value)) for each in results if each.result.value]
+
+    def _named(self, procedure: str) -> str:
+        return procedure.format(self._service.app.id)
 
     async def _describe(self, argument: bytes) -> bytes:
         return msgspec.json.encode(await details.connection(self._service, argument.decode()))

@@ -10,6 +10,7 @@ import msgspec
 from channelstream.admin import details
 from channelstream.admin.document import Document
 from channelstream.admin.elsewhere import Elsewhere
+from channelstream.admin.history import RANGES
 from channelstream.admin.listing import PageRequest
 from channelstream.admin.overview import Overview
 from channelstream.admin.sampler import SAMPLE_S, Sampler
@@ -17,7 +18,7 @@ from channelstream.admin.shown import ending_row
 from channelstream.admin.tables import Tables
 from channelstream.api import channels, connections, messages
 from channelstream.api.call import Call
-from channelstream.errors import Unavailable
+from channelstream.errors import NotFound, Unavailable
 from channelstream.http.parts import Parts, in_parts
 from channelstream.service import Service
 from channelstream.slices import Slices
@@ -92,6 +93,23 @@ class Panel:
     def endings(self) -> list[dict[str, Any]]:
         """Return how streams and connections ended recently, newest first."""
         return [ending_row(ending) for ending in self._service.latest_endings(ENDINGS)]
+
+    async def history(self, name: str, since_s: float) -> dict[str, Any]:
+        """Return the rows of a range of the history after a time, and its marks.
+
+        Raises:
+            NotFound: there is no such range.
+            Unavailable: the engine is out of reach.
+        """
+        if name not in RANGES:
+            raise NotFound(f"There is no such range; there are {', '.join(RANGES)}.")
+        history = self._sampler.history
+        return {
+            "interval_s": RANGES[name].interval_s,
+            "kept_s": RANGES[name].kept_s,
+            "rows": await history.read(name, since_s),
+            "marks": await history.marks(name),
+        }
 
     def slow_turns(self) -> dict[str, Any]:
         """Return the figures of the event loop, and its latest slow turns, newest first."""

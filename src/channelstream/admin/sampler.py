@@ -1,21 +1,27 @@
-"""Figures of the last hour: a bounded ring of samples, taken by a periodic task.
+"""Samples of a node's figures, taken by a periodic task: a bounded ring of the last hour; the history has them for longer.
 
-The hot path only increments counters (`Hub.deliveries`, `Node.published`, `Node.stalls`). A sample has their increase.
+The hot path only increments counters (`Hub.deliveries`, `Node.published`, `Node.stalls`, and those of `Meter`). A sample
+has their increase.
 """
 
 import asyncio
+import time
 from collections import deque
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
-from msgspec import Struct
-
+from channelstream.admin.history import HOUR, History
+from channelstream.admin.sample import Sample
+from channelstream.integrations.metrics.meter import Meter
 from channelstream.memory import ResidentMemory
 from channelstream.service import Node
 
-SAMPLE_S = 5.0
-"""Interval of the samples."""
+SAMPLE_S = HOUR.interval_s
+"""Interval of the samples, in seconds. They begin at its multiples, at every node."""
 SAMPLES = 720
-"""Most samples kept: one hour. Beyond it the oldest is dropped."""
+"""Most samples kept in this process: one hour. Beyond it the oldest is dropped."""
+NEARLY = 0.1
+"""How far the time between two samples may be from the interval, as a part of it, to count as a whole one."""
 
 
 class Loop(Protocol):
@@ -31,26 +37,16 @@ class Loop(Protocol):
         """Describe the latest slow turns, newest first."""
 
 
-class Sample(Struct, frozen=True, array_like=True):
-    """The measurements of one interval, encoded as an array in this order.
+class _Counters(NamedTuple):
+    """What has happened since the start, up to a moment."""
 
-    Attributes:
-        at_s: end of the interval, in epoch seconds.
-        connections: connections registered at the end.
-        deliveries: events delivered to connections, per second.
-        published: messages accepted, per second.
-        delay_ms: longest delay of a timer of the event loop. An event waited at most so long for its turn.
-        stalls: how often a client was too slow to be written to.
-        memory_bytes: resident memory of the process at the end.
-    """
-
-    at_s: float
-    connections: int
-    deliveries: float
-    published: float
-    delay_ms: float
+    steady_s: float
+    deliveries: int
+    published: int
     stalls: int
-    memory_bytes: int
+    cpu_s: float
+    refused: int
+    latency: Sequence[int]
 
 
 class Sampler:
@@ -58,30 +54,42 @@ class Sampler:
 
     Attributes:
         loop: source of the delay.
+        history: keeps the samples.
         samples: the ring, oldest first.
         count: number of samples since the start, including those that were dropped.
         stopped: set when the server stops, so that watching pages end.
     """
 
-    def __init__(self, node: Node, loop: Loop, sample_s: float = SAMPLE_S) -> None:
+    def __init__(self, node: Node, loop: Loop, meter: Meter, sample_s: float = SAMPLE_S) -> None:
         self.loop = loop
+        self.history = History(node.time_series, node.clock.wall)
         self.samples: deque[Sample] = deque(maxlen=SAMPLES)
         self.count = 0
         self.stopped = asyncio.Event()
         self._node = node
+        self._meter = meter
         self._sample_s = sample_s
         self._memory = ResidentMemory()
         self._task: asyncio.Task[None] | None = None
-        self._before = (node.clock.steady(), 0, 0, 0)
+        self._before = self._counters()
 
-    def start(self) -> None:
+    def start(self, kind: str = "start", text: str = "") -> None:
+        """Begin, with a mark in the history (`history.Mark`)."""
+        self._before = self._counters()
+        self.history.mark(kind, text)
         self._task = asyncio.get_running_loop().create_task(self._run())
 
-    async def stop(self) -> None:
+    async def stop(self, kind: str = "", text: str = "") -> None:
+        """End, with a mark if the kind is not empty, and let the watchers end."""
         self.stopped.set()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self.history.add(self.take(self.loop.take_delay_s()))
+        if kind:
+            self.history.mark(kind, text)
+        await self.history.close()
 
     def since(self, count: int) -> list[Sample]:
         """Return the samples after the first `count` ones, as far as they are kept."""
@@ -90,26 +98,53 @@ class Sampler:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._sample_s)
-            self.take(self.loop.take_delay_s())
+            await asyncio.sleep(self._until_next_s())
+            self.history.add(self.take(self.loop.take_delay_s()))
 
-    def take(self, delay_s: float) -> None:
+    def _until_next_s(self) -> float:
+        """Return the seconds to the next begin of an interval, half of one at least: a timer may be early."""
+        half_s = self._sample_s / 2
+        return self._sample_s - (self._node.clock.wall() + half_s) % self._sample_s + half_s
+
+    def _counters(self) -> _Counters:
+        node, meter = self._node, self._meter
+        return _Counters(
+            node.clock.steady(),
+            node.hub.deliveries,
+            node.published,
+            node.stalls,
+            time.process_time(),
+            sum(count for (_, status), count in meter.requests.items() if status >= 400),
+            tuple(meter.latency.counts),
+        )
+
+    def take(self, delay_s: float) -> Sample:
         """Append a sample of the time since the previous sample."""
-        node = self._node
-        now = (node.clock.steady(), node.hub.deliveries, node.published, node.stalls)
-        passed_s, deliveries, published, stalls = (
-            new - old for new, old in zip(now, self._before, strict=True)
+        before, now = self._before, self._counters()
+        self._before = now
+        seconds = now.steady_s - before.steady_s
+        sample = Sample(
+            at_s=self._begin_s(),
+            connections=len(self._node.hub.connections),
+            deliveries=_rate(now.deliveries - before.deliveries, seconds),
+            published=_rate(now.published - before.published, seconds),
+            delay_ms=round(1000 * delay_s, 1),
+            stalls=now.stalls - before.stalls,
+            memory_bytes=self._memory.read(),
+            seconds=self._sample_s if abs(seconds / self._sample_s - 1) < NEARLY else round(seconds, 3),
+            cpu=_rate(now.cpu_s - before.cpu_s, seconds, digits=3),
+            refused=_rate(now.refused - before.refused, seconds, digits=3),
+            latency=[new - old for new, old in zip(now.latency, before.latency, strict=True)],
         )
-        self._before = (now[0], int(now[1]), int(now[2]), int(now[3]))
-        self.samples.append(
-            Sample(
-                at_s=round(node.clock.wall(), 1),
-                connections=len(node.hub.connections),
-                deliveries=round(deliveries / passed_s, 1) if passed_s else 0.0,
-                published=round(published / passed_s, 1) if passed_s else 0.0,
-                delay_ms=round(1000 * delay_s, 1),
-                stalls=int(stalls),
-                memory_bytes=self._memory.read(),
-            )
-        )
+        self.samples.append(sample)
         self.count += 1
+        return sample
+
+    def _begin_s(self) -> float:
+        """Return the begin of the interval that ends about now: a timer may be a little early or late."""
+        middle_s = self._node.clock.wall() - self._sample_s / 2
+        return middle_s - middle_s % self._sample_s
+
+
+def _rate(count: float, seconds: float, digits: int = 1) -> float:
+    return round(count / seconds, digits) if seconds else 0.0

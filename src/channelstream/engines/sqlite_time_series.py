@@ -32,10 +32,8 @@ class SqliteTimeSeries:
         old = [(series, record.at_s - keep_s)]
         await self._run(lambda: self._file().write([(PUT_RECORDS, rows), (DROP_OLD_RECORDS, old)]))
 
-    async def read(self, series: str, since_s: float) -> list[Record]:
-        return await self._run(
-            lambda: [Record(*row) for row in self._file().records(series, since_s, SERIES_RECORDS)]
-        )
+    async def read(self, series: str, since_s: float, limit: int = SERIES_RECORDS) -> list[Record]:
+        return await self._run(lambda: [Record(*row) for row in self._file().records(series, since_s, limit)])
 
     async def _run(self, work: Callable[[], T]) -> T:
         try:

@@ -32,8 +32,8 @@ class TimeSeries(Protocol):
     async def append(self, series: str, record: Record, keep_s: float) -> None:
         """Add a record to a series, and drop the records that are older by more than `keep_s` seconds."""
 
-    async def read(self, series: str, since_s: float) -> list[Record]:
-        """Return the records of all nodes from a time on, oldest first."""
+    async def read(self, series: str, since_s: float, limit: int = SERIES_RECORDS) -> list[Record]:
+        """Return the newest records of all nodes from a time on, oldest first, `limit` at most."""
 
 
 class LocalTimeSeries:
@@ -48,6 +48,7 @@ class LocalTimeSeries:
         while records[0].at_s < record.at_s - keep_s:
             records.popleft()
 
-    async def read(self, series: str, since_s: float) -> list[Record]:
+    async def read(self, series: str, since_s: float, limit: int = SERIES_RECORDS) -> list[Record]:
         records = list(self._series.get(series, ()))
-        return records[bisect_left(records, since_s, key=itemgetter(0)) :]
+        first = bisect_left(records, since_s, key=itemgetter(0))
+        return records[max(first, len(records) - limit) :]

@@ -23,6 +23,7 @@ from channelstream.core.shedding import Shedding, Work
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, Counts, Engine
 from channelstream.engines.members import Member
+from channelstream.engines.time_series import TimeSeries
 from channelstream.errors import CannotHandOver, CloseCode, Unavailable
 from channelstream.service.cluster_calls import ClusterCalls
 from channelstream.service.commands import Answer, End, Subscribe, Unsubscribe
@@ -188,6 +189,11 @@ class Node:
     def engine_name(self) -> str:
         """The name of the engine in the configuration."""
         return self._engine.name
+
+    @property
+    def time_series(self) -> TimeSeries:
+        """Records by time, which outlive the process if the engine does."""
+        return self._engine.time_series
 
     @property
     def log_bytes(self) -> int | None:

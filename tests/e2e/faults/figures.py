@@ -12,7 +12,7 @@ from tests.http_client import async_client
 
 SAMPLE_S = 5.0
 DELAY_MS, MEMORY = 4, 6
-"""Places in a sample (`channelstream.admin.sampler.Sample`)."""
+"""Places in a sample (`channelstream.admin.sample.Sample`)."""
 
 
 @dataclass(frozen=True)

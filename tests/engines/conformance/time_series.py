@@ -16,6 +16,7 @@ def test_records_are_read_from_a_time_on(lab: Lab) -> None:
     assert sorted(lab.run(series.read("minutes", 0.0))) == sorted(records)
     assert [each.at_s for each in lab.run(series.read("minutes", 0.0))] == [100.5, 101.0, 101.0, 102.0]
     assert sorted(lab.run(series.read("minutes", 101.0))) == sorted(records[1:])
+    assert lab.run(series.read("minutes", 0.0, limit=1)) == records[3:]
     assert lab.run(series.read("minutes", 102.5)) == []
     assert lab.run(series.read("hours", 0.0)) == []
 
@@ -43,3 +44,4 @@ def test_more_records_are_read_than_fit_one_reading(lab: Lab) -> None:
     found = lab.run(fill())
     assert [each.at_s for each in found] == [*map(float, range(550)), 2000.0]
     assert found[-1].data == bytes(RECORD_BYTES)
+    assert lab.run(series.read("many", 0.0, limit=510)) == found[-510:]

@@ -1,13 +1,13 @@
-/** A line chart of the last hour as inline SVG, with its figures in words for screen readers. */
+/** A line chart of figures over time as inline SVG, with its figures in words for screen readers. */
 
-import { element } from "./dom.js";
+import { duration, element } from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 600;
 const HEIGHT = 120;
 /** Shortest time that the width shows, in seconds: the line of a server that has just started also fills the width. */
 const SHORTEST_S = 60;
-const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" });
 
 function shape(tag, attributes) {
   const made = document.createElementNS(SVG, tag);
@@ -21,10 +21,12 @@ export class Chart {
   #floor;
   #unit;
   #points = [];
+  #gap = Infinity;
   #line = shape("path", { class: "line", "vector-effect": "non-scaling-stroke" });
   #area = shape("path", { class: "area" });
   #mark = shape("line", { class: "mark", y1: 0, y2: HEIGHT, "vector-effect": "non-scaling-stroke", visibility: "hidden" });
   #svg = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
+  #events = shape("g", {});
   #now = element("strong");
   #top = element("span");
   #begin = element("span");
@@ -36,7 +38,7 @@ export class Chart {
     this.#words = words;
     this.#floor = floor;
     this.#unit = unit;
-    this.#svg.append(this.#area, this.#line, this.#mark);
+    this.#svg.append(this.#area, this.#events, this.#line, this.#mark);
     this.#svg.addEventListener("pointermove", (event) => this.#point(event));
     this.#svg.addEventListener("pointerleave", () => this.#rest());
     this.element = element(
@@ -48,19 +50,48 @@ export class Chart {
     );
   }
 
-  /** Draw points, oldest first. A point is a time in seconds and a value. */
-  show(points) {
-    this.#points = points;
-    const values = points.map(([, value]) => value);
+  /**
+   * Draw points, oldest first. A point is a time in seconds, a value, and a text if the words of the value are not enough; a value of
+   * null is unknown.
+   * @param marks are moments to mark, each with `at_s` and `text`.
+   * @param gap is the longest time between two points that a line connects, in seconds.
+   */
+  show(points, { marks = [], gap = Infinity } = {}) {
+    this.#points = points.filter(([, value]) => value !== null);
+    this.#gap = gap;
+    const values = this.#points.map(([, value]) => value);
     const top = this.#unit * niceTop(Math.max(this.#floor, ...values.map((value) => value / this.#unit)));
-    const placed = points.map(([at, value]) => [this.#x(at), HEIGHT - (value / top) * HEIGHT]);
-    const line = placed.map(([x, y], index) => `${index ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
-    this.#line.setAttribute("d", line);
-    this.#area.setAttribute("d", line && `${line}L${WIDTH} ${HEIGHT}L${placed[0][0].toFixed(1)} ${HEIGHT}Z`);
+    const lines = this.#segments().map((points) => points.map(([at, value]) => `${this.#x(at).toFixed(1)} ${(HEIGHT - (value / top) * HEIGHT).toFixed(1)}`));
+    this.#line.setAttribute("d", lines.map((line) => `M${line.join("L")}`).join(""));
+    this.#area.setAttribute("d", lines.map((line) => `M${line.join("L")}L${line.at(-1).split(" ")[0]} ${HEIGHT}L${line[0].split(" ")[0]} ${HEIGHT}Z`).join(""));
+    this.#events.replaceChildren(...this.#drawn(marks));
     this.#top.textContent = this.#words(top);
-    this.#begin.textContent = `${Math.round(this.#span() / 60)} min ago`;
+    this.#begin.textContent = `${duration(Math.round(this.#span()))} ago`;
     this.#svg.setAttribute("aria-label", this.#summary(values));
     this.#rest();
+  }
+
+  /** The points that one line connects: the server was down in between, or a value is unknown. */
+  #segments() {
+    const segments = [];
+    this.#points.forEach((point, index) => {
+      const before = this.#points[index - 1];
+      if (!before || point[0] - before[0] > this.#gap) segments.push([]);
+      segments.at(-1).push(point);
+    });
+    return segments;
+  }
+
+  #drawn(marks) {
+    if (!this.#points.length) return [];
+    const inside = marks.map(({ at_s: at, text }) => [this.#x(at), text]).filter(([x]) => x >= 0 && x <= WIDTH);
+    return inside.map(([x, text]) => {
+      const line = shape("line", { class: "event", x1: x, x2: x, y1: 0, y2: HEIGHT, "vector-effect": "non-scaling-stroke" });
+      const title = shape("title", {});
+      title.textContent = text;
+      line.append(title);
+      return line;
+    });
   }
 
   #span() {
@@ -75,7 +106,7 @@ export class Chart {
   #summary(values) {
     if (!values.length) return `${this.#title}: no figures yet`;
     const [now, low, high] = [values.at(-1), Math.min(...values), Math.max(...values)].map(this.#words);
-    return `${this.#title}, the last ${Math.round(this.#span() / 60)} minutes: now ${now}, lowest ${low}, highest ${high}`;
+    return `${this.#title}, the last ${duration(Math.round(this.#span()))}: now ${now}, lowest ${low}, highest ${high}`;
   }
 
   /** Show the value under the pointer. */
@@ -89,14 +120,18 @@ export class Chart {
     this.#mark.setAttribute("x1", x);
     this.#mark.setAttribute("x2", x);
     this.#mark.setAttribute("visibility", "visible");
-    this.#now.textContent = this.#words(nearest[1]);
+    this.#now.textContent = this.#said(nearest);
     this.#end.textContent = clock.format(nearest[0] * 1000);
+  }
+
+  #said([, value, text]) {
+    return text ?? this.#words(value);
   }
 
   #rest() {
     const last = this.#points.at(-1);
     this.#mark.setAttribute("visibility", "hidden");
-    this.#now.textContent = last ? this.#words(last[1]) : "…";
+    this.#now.textContent = last ? this.#said(last) : "…";
     this.#end.textContent = "now";
   }
 }

@@ -1,24 +1,30 @@
-/** The overview: live figures of the service and of each node, charts of the last hour, and streams and connections that ended recently. */
+/** The overview: live figures of the service and of each node, charts of the past, and streams and connections that ended recently. */
 
 import { Chart } from "./chart.js";
 import { byId, bytes, cell, duration, element, fault, fill, link, number, time } from "./dom.js";
 import { shown } from "./names.js";
 import { read, watch } from "./server.js";
 
-const KEPT = 720;
 const TURNS = ["slow_turns", "longest_turn_ms", "pauses"];
 const FIGURES = ["connections", "streams", "users", "channels", "published", "deliveries", ...TURNS];
+const MARKS = 10;
 const rate = (value) => `${number(value)}/s`;
-/** The charts, each with the index of its value in a sample. */
+const milliseconds = (value) => `${number(value)} ms`;
+const percentiles = ([p50, p95, p99]) => `p50 ${milliseconds(p50)}, p95 ${milliseconds(p95)}, p99 ${milliseconds(p99)}`;
+/** The charts, each with the index of its value in a row of the history, and what says more than the value. */
 const CHARTS = [
   [1, new Chart("Connections", { words: number })],
   [2, new Chart("Deliveries", { words: rate })],
   [3, new Chart("Messages published", { words: rate })],
-  [4, new Chart("Delay of the event loop", { words: (value) => `${number(value)} ms`, floor: 10 })],
+  [11, new Chart("Latency from publish to write", { words: milliseconds, floor: 10 }), (row) => percentiles(row.slice(9, 12))],
+  [8, new Chart("Refused requests", { words: rate, floor: 1 })],
   [5, new Chart("Stalls of slow clients", { words: number })],
+  [4, new Chart("Delay of the event loop", { words: milliseconds, floor: 10 })],
+  [7, new Chart("CPU", { words: (value) => `${number(value)} %`, floor: 100 })],
   [6, new Chart("Memory", { words: bytes, unit: 1024 * 1024 })],
 ];
-let samples = [];
+const range = new URLSearchParams(location.search).get("range") ?? "hour";
+let rows = [];
 
 function showFigures(event, first) {
   for (const name of FIGURES) byId(name).textContent = event.figures[name] === null ? "unknown" : number(event.figures[name]);
@@ -26,10 +32,27 @@ function showFigures(event, first) {
   fault(event.failure && `The other nodes are unknown, so these figures are those of one node. ${event.failure}`);
   showNodes(event.nodes);
   if (!first && !event.samples.length) return;
-  samples = (first ? event.samples : [...samples, ...event.samples]).slice(-KEPT);
-  for (const [index, chart] of CHARTS) chart.show(samples.map((sample) => [sample[0], sample[index]]));
+  showHistory();
   showEndings();
   showTurns();
+}
+
+/** Fetch the rows of the history that are new, and draw all. Old rows are dropped as the server drops them. */
+async function showHistory() {
+  const since = rows.length ? rows.at(-1)[0] : 0;
+  const answer = await read(`/data/history?${new URLSearchParams({ range, since })}`).catch(() => null);
+  if (!answer) return;
+  // Another answer may have come meanwhile.
+  const known = rows.length ? rows.at(-1)[0] : 0;
+  rows = [...rows, ...answer.rows.filter(([at]) => at > known)];
+  rows = rows.filter(([at]) => at > rows.at(-1)[0] - answer.kept_s);
+  const options = { marks: answer.marks, gap: 2.5 * answer.interval_s };
+  for (const [index, chart, more] of CHARTS) chart.show(rows.map((row) => [row[0], row[index], row[index] === null ? undefined : more?.(row)]), options);
+  fill("marks", answer.marks.slice(-MARKS).reverse().map(markItem), { all: answer.marks.length, none: "Nothing has happened." });
+}
+
+function markItem({ at_s: at, kind, text }) {
+  return element("li", { key: `${at} ${kind}` }, element("span", { className: "muted" }, `${time(new Date(1000 * at).toISOString())} `), `${kind}: ${text}`);
 }
 
 /** Where there can be other nodes, show each of them, and which one answers. */
@@ -84,4 +107,5 @@ function turnRow({ at, ms, cpu_ms: cpu, cause, is_pause: isPause, stack }) {
 
 byId("charts").append(...CHARTS.map(([, chart]) => chart.element));
 for (const [, chart] of CHARTS) chart.show([]);
+for (const choice of document.querySelectorAll(".ranges a")) if (choice.dataset.range === range) choice.ariaCurrent = "true";
 watch(showFigures);

@@ -38,18 +38,19 @@ class RedisTimeSeries:
             self._command("EXPIRE", key, max(1, int(keep_s))),
         )
 
-    async def read(self, series: str, since_s: float) -> list[Record]:
+    async def read(self, series: str, since_s: float, limit: int = SERIES_RECORDS) -> list[Record]:
         key, found = self._key(series), list[Record]()
         while True:
+            count = min(READ_AT_ONCE, limit - len(found))
             flat = await self._command(
-                "ZRANGEBYSCORE", key, since_s, "+inf", "WITHSCORES", "LIMIT", len(found), READ_AT_ONCE
+                "ZREVRANGEBYSCORE", key, "+inf", since_s, "WITHSCORES", "LIMIT", len(found), count
             )
             found += [
                 Record(float(score), member[TOKEN_BYTES:])
                 for member, score in zip(flat[::2], flat[1::2], strict=True)
             ]
-            if len(flat) < 2 * READ_AT_ONCE:
-                return found
+            if len(found) == limit or len(flat) < 2 * count:
+                return found[::-1]
 
     def _key(self, series: str) -> str:
         return f"{self._client.prefix}ts:{series}"

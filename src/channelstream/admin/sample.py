@@ -1,0 +1,88 @@
+"""A sample of a node's figures, and how several become one: over a longer time, and over all nodes."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+from msgspec import Struct
+
+from channelstream.integrations.metrics.meter import BUCKETS_S
+
+
+class Sample(Struct, frozen=True, array_like=True):
+    """The measurements of a node in one interval, stored as an array in this order: a new one is appended.
+
+    Attributes:
+        at_s: begin of the interval, in epoch seconds.
+        connections: registered connections.
+        deliveries: events delivered to connections, per second.
+        published: messages accepted, per second.
+        delay_ms: longest delay of a timer of the event loop. An event waited at most so long for its turn.
+        stalls: how often a client was too slow to be written to.
+        memory_bytes: resident memory of the process.
+        seconds: how long the node has measured in it; less than the interval after a start, and before an end.
+        cpu: processors that the process used: 1.0 is one.
+        refused: requests answered with a status of 400 or above, per second.
+        latency: writes by the time from the arrival of their oldest event, in the buckets of the metrics.
+    """
+
+    at_s: float
+    connections: float
+    deliveries: float
+    published: float
+    delay_ms: float
+    stalls: int
+    memory_bytes: float
+    seconds: float
+    cpu: float = 0.0
+    refused: float = 0.0
+    latency: Sequence[int] = ()
+
+
+AVERAGES = ("connections", "deliveries", "published", "memory_bytes", "cpu", "refused")
+"""What is averaged over time, and summed up over nodes."""
+
+
+def over_time(at_s: float, samples: Sequence[Sample]) -> Sample:
+    """Return the sample of a longer interval that begins at `at_s`, from those of one node in it."""
+    return _merged(at_s, samples, sum(each.seconds for each in samples))
+
+
+def over_nodes(samples: Sequence[Sample], interval_s: float) -> Sample:
+    """Return the sums over all nodes in one interval; a node that measured for a part of it counts for that part."""
+    return _merged(samples[0].at_s, samples, interval_s)
+
+
+def _merged(at_s: float, samples: Sequence[Sample], seconds: float) -> Sample:
+    averages = {
+        name: sum(getattr(each, name) * each.seconds for each in samples) / seconds for name in AVERAGES
+    }
+    return Sample(
+        at_s=at_s,
+        seconds=seconds,
+        delay_ms=max(each.delay_ms for each in samples),
+        stalls=sum(each.stalls for each in samples),
+        latency=[
+            sum(counts) for counts in zip(*(each.latency for each in samples if each.latency), strict=True)
+        ],
+        **averages,
+    )
+
+
+def quantile_ms(latency: Sequence[int], part: float) -> float | None:
+    """Return the time within which a part of the writes were made, in ms; None without any.
+
+    It is interpolated in its bucket, as Prometheus does (`histogram_quantile`); beyond the last bound it is that bound.
+    """
+    total = sum(latency)
+    if not total:
+        return None
+    wanted, before = part * total, 0
+    for number, below in enumerate(accumulate(latency)):
+        if below >= wanted:
+            if number == len(BUCKETS_S):
+                break
+            low = BUCKETS_S[number - 1] if number else 0.0
+            share = (wanted - before) / latency[number] if latency[number] else 0.0
+            return round(1000 * (low + share * (BUCKETS_S[number] - low)), 2)
+        before = below
+    return 1000 * BUCKETS_S[-1]

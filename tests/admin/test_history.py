@@ -1,0 +1,205 @@
+"""The history: what is written of the samples, and what is read of all nodes."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+from tests.waiting import soon
+
+from channelstream.admin.history import HOUR, MARKS, PENDING, RANGES, History
+from channelstream.admin.sample import Sample, over_nodes, over_time, quantile_ms
+from channelstream.engines.time_series import LocalTimeSeries, Record
+from channelstream.errors import Unavailable
+from channelstream.integrations.metrics.meter import BUCKETS_S
+
+BEGIN_S = 1_000_200.0
+"""Of an interval of every range."""
+
+
+class Wall:
+    """A wall clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = BEGIN_S
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Refusing(LocalTimeSeries):
+    """Series of an engine that is out of reach now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_reachable = False
+        self.asked = 0
+
+    async def append(self, series: str, record: Record, keep_s: float) -> None:
+        self.asked += 1
+        if not self.is_reachable:
+            raise Unavailable("out of reach")
+        await super().append(series, record, keep_s)
+
+
+def sample(at_s: float, connections: float = 10, **more: object) -> Sample:
+    given = {"deliveries": 100.0, "published": 5.0, "delay_ms": 1.0, "stalls": 0, "memory_bytes": 1e6}
+    return Sample(at_s=at_s, connections=connections, **(given | {"seconds": 5.0} | more))  # type: ignore[arg-type]
+
+
+def latency(**counts: int) -> list[int]:
+    """Counts by the number of the bucket, such as `b3=7`."""
+    return [counts.get(f"b{number}", 0) for number in range(len(BUCKETS_S) + 1)]
+
+
+def test_a_sample_of_a_longer_time_is_the_average() -> None:
+    """The longest delay, and the sums of what is counted."""
+    one = sample(60.0, 10, seconds=5.0, delay_ms=3.0, stalls=1, latency=latency(b0=1, b2=5))
+    other = sample(65.0, 40, seconds=2.5, delay_ms=7.0, stalls=2, latency=latency(b2=1))
+    merged = over_time(60.0, [one, other])
+    assert (merged.at_s, merged.seconds, merged.connections) == (60.0, 7.5, 20.0)
+    assert (merged.delay_ms, merged.stalls, merged.latency) == (7.0, 3, latency(b0=1, b2=6))
+
+
+def test_nodes_add_up() -> None:
+    """One that measured for half of the interval counts for half, as one that was restarted."""
+    before, after = sample(60.0, 100, seconds=30.0), sample(60.0, 100, seconds=30.0)
+    other = sample(60.0, 50, seconds=60.0)
+    assert over_nodes([before, after, other], 60.0).connections == 150.0
+
+
+@pytest.mark.parametrize(
+    ("counts", "part", "expected"),
+    [
+        ([], 0.5, None),
+        (latency(), 0.99, None),
+        (latency(b0=4), 0.5, 0.25),
+        (latency(b0=50, b2=50), 0.5, 0.5),
+        (latency(b0=50, b2=50), 0.75, 1.75),
+        (latency(b0=99, b13=1), 0.999, 5000.0),
+    ],
+)
+def test_a_quantile_is_interpolated(counts: Sequence[int], part: float, expected: float | None) -> None:
+    assert quantile_ms(counts, part) == expected
+
+
+def test_each_range_has_its_intervals() -> None:
+    """An interval is shown when it has ended at every node."""
+
+    async def main() -> None:
+        wall = Wall()
+        history = History(LocalTimeSeries(), wall)
+        for number in range(131):
+            wall.now_s = BEGIN_S + 5.0 * (number + 1)
+            history.add(sample(BEGIN_S + 5.0 * number, connections=number))
+        await history.close()
+        wall.now_s += 3.0
+        hour = await history.read("hour")
+        assert [row[:2] for row in hour] == [[BEGIN_S + 5.0 * number, number] for number in range(131)]
+        assert [row[:2] for row in await history.read("hour", since_s=BEGIN_S + 640.0)] == [
+            [BEGIN_S + 645.0, 129],
+            [BEGIN_S + 650.0, 130],
+        ]
+        day = await history.read("day")
+        assert [row[0] for row in day] == [BEGIN_S + 60.0 * number for number in range(10)]
+        assert [row[1] for row in day][:2] == [round(5.5), round(17.5)]
+        assert [row[0] for row in await history.read("week")] == [BEGIN_S]
+
+    asyncio.run(main())
+
+
+def test_a_sample_of_no_time_is_left_out() -> None:
+    """As of a server that stops right after a sample."""
+
+    async def main() -> None:
+        history = History(LocalTimeSeries(), wall := Wall())
+        history.add(sample(BEGIN_S, seconds=0.0))
+        await history.close()
+        wall.now_s += 8.0
+        assert await history.read("hour") == []
+
+    asyncio.run(main())
+
+
+def test_the_history_of_two_nodes_is_one() -> None:
+    async def main() -> None:
+        wall, series = Wall(), LocalTimeSeries()
+        nodes = [History(series, wall), History(series, wall)]
+        for each in nodes:
+            each.add(sample(BEGIN_S, latency=latency(b3=100)))
+            await each.close()
+        wall.now_s += 8.0
+        [row] = await nodes[0].read("hour")
+        assert row == [BEGIN_S, 20, 200.0, 10.0, 1.0, 0, 2_000_000, 0.0, 0.0, 3.75, 4.88, 4.98]
+
+    asyncio.run(main())
+
+
+def test_what_an_engine_out_of_reach_does_not_take_is_written_later() -> None:
+    """In order, and no more of it waits than the bound."""
+
+    async def main() -> None:
+        wall, series = Wall(), Refusing()
+        history = History(series, wall)
+        for number in range(PENDING + 10):
+            history.add(sample(BEGIN_S + 5.0 * number))
+        await soon(lambda: series.asked > 0)
+        series.is_reachable = True
+        history.mark("start", "again")
+        await history.close()
+        wall.now_s = BEGIN_S + 5.0 * (PENDING + 20)
+        found = [row[0] for row in await history.read("hour")]
+        assert found == sorted(found)
+        assert found[-1] == BEGIN_S + 5.0 * (PENDING + 9)
+        assert [(mark.kind, mark.text) for mark in await history.marks("week")] == [("start", "again")]
+
+    asyncio.run(main())
+
+
+def test_the_end_does_not_wait_for_an_engine_out_of_reach() -> None:
+    async def main() -> None:
+        history = History(Refusing(), Wall())
+        history.add(sample(BEGIN_S))
+        await history.close()
+
+    asyncio.run(main())
+
+
+def test_marks_are_those_of_the_range() -> None:
+    async def main() -> None:
+        wall = Wall()
+        history = History(LocalTimeSeries(), wall)
+        history.mark("start", "x" * 1000)
+        wall.now_s += HOUR.kept_s + 1.0
+        history.mark("upgrade", "two")
+        await history.close()
+        assert [mark.kind for mark in await history.marks("hour")] == ["upgrade"]
+        [first, second] = await history.marks("day")
+        assert (len(first.text), second.text) == (200, "two")
+
+    asyncio.run(main())
+
+
+def test_a_record_of_another_version_is_left_out() -> None:
+    """A sample with more figures is read all the same."""
+
+    async def main() -> None:
+        wall, series = Wall(), LocalTimeSeries()
+        history, name = History(series, wall), "figures of hour"
+        more = [*msgspec.to_builtins(sample(BEGIN_S)), "new"]
+        for data in (b"\xff", msgspec.msgpack.encode([1]), msgspec.msgpack.encode(more)):
+            await series.append(name, Record(BEGIN_S, data), HOUR.kept_s)
+        await series.append(MARKS, Record(BEGIN_S, b"[]"), HOUR.kept_s)
+        wall.now_s += 8.0
+        assert [row[1] for row in await history.read("hour")] == [10]
+        assert await history.marks("hour") == []
+
+    asyncio.run(main())
+
+
+def test_every_range_has_a_bounded_number_of_rows() -> None:
+    assert {name: each.kept_s / each.interval_s for name, each in RANGES.items()} == {
+        "hour": 720,
+        "day": 1440,
+        "week": 1008,
+    }
