@@ -19,6 +19,7 @@ import pytest
 from tests.fixed_auth import FixedAuth
 from tests.redis_server import RedisServer
 
+from channelstream.admin.listing import PageRequest
 from channelstream.admin.panel import Panel
 from channelstream.admin.sampler import Sampler
 from channelstream.api.app import Api
@@ -49,7 +50,18 @@ DEFAULT_TEXT, SHOP_TEXT = "written for the default one", "written for the shop"
 UUIDS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(1, 10)]
 FIRST, SECOND, PRIVATE, ONLY, EXCLUDED, STORED, LATE, END, LAST = UUIDS
 VARYING = {
-    *("position", "server_position", "timestamp", "date", "edited", "last_active", "at", "at_s"),
+    *(
+        "position",
+        "server_position",
+        "timestamp",
+        "date",
+        "edited",
+        "last_active",
+        "at",
+        "at_s",
+        "since",
+        "lag",
+    ),
     *("seconds_left", "expires_in_s", "wait_s"),
 }
 """Keys of answers whose values differ from run to run, or are those of a log that the applications share."""
@@ -118,8 +130,8 @@ class World:
     async def look(self) -> None:
         """See what the admin pages and the traces show."""
         for table in ("channels", "users", "connections"):
-            self.see(table, await self.panel.table(table, "", "", descending=False, page=0))
-            self.see(table, await self.panel.table(table, "shop", "", descending=False, page=0))
+            self.see(table, await self.panel.table(table, PageRequest()))
+            self.see(table, await self.panel.table(table, PageRequest("shop")))
         for kind, name in (("channel", "room"), ("user", "ann"), ("connection", "c-ann")):
             self.see(kind, await self.panel.detail(kind, name))
         self.see("endings", self.panel.endings())
