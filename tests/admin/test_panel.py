@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -234,3 +235,24 @@ def test_a_server_that_stops_does_not_wait_for_watchers(start_server: Any) -> No
     running.process.wait(PATIENCE_S)
     code, log = running.stop()
     assert (code, "Traceback" in log, "ERROR" in log) == (0, False, False)
+
+
+def test_the_past_outlives_a_restart(start_server: Any, tmp_path: Path) -> None:
+    """Where the engine does: figures are there, and the start and the stop are marked."""
+    engine = f"sqlite:///{tmp_path / 'log.db'}"
+
+    def past(running: Any, name: str) -> Any:
+        url, auth = f"{running.url}/admin/data/history", ("admin", running.admin_secret)
+        return http.get(url, params={"range": name}, auth=auth, timeout=PATIENCE_S)
+
+    first = start_server("--engine", engine)
+
+    def marks(running: Any) -> list[str]:
+        return [mark["kind"] for mark in past(running, "day").json()["marks"]]
+
+    eventually(lambda: marks(first) == ["start"], "the start is not marked")
+    first.stop()
+    second = start_server("--engine", engine)
+    eventually(lambda: marks(second) == ["start", "stop", "start"], "a mark is missing")
+    refused = past(second, "year")
+    assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
