@@ -22,7 +22,7 @@ from channelstream.service import Record, TimeSeries
 PENDING = 1000
 """Most records that wait while the engine is out of reach; the oldest are dropped."""
 SETTLED_S = 2.0
-"""How long after its end an interval is shown: by then every node has written its sample."""
+"""How long after its end an interval is shown: every node has written its sample at that moment."""
 CLOSE_S = 1.0
 """How long the end of the server waits for what has to be written, in seconds."""
 MARKS = "marks"
