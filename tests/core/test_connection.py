@@ -65,5 +65,6 @@ def test_a_connection_knows_the_client_of_its_stream() -> None:
     assert opened.client is None
     opened.client = StreamClient("::1", "curl", 5.0)
     assert opened.client == StreamClient("::1", "curl", 5.0)
+    assert opened.packed_client == (opened.client.packed(), "curl")
     opened.client = None
     assert opened.client is None

@@ -243,6 +243,31 @@ def test_the_explorer_makes_signed_calls(open_admin: Callable[..., Page], docume
     expect(answer.locator(".response-col_description").last).to_contain_text('"channels": {}')
 
 
+def test_the_samples_of_the_explorer_work_twice(open_admin: Callable[..., Page], document: Any) -> None:
+    """Each press sends another message; then the samples of an edit and a deletion name the last one."""
+    document["paths"] = {"/message": document["paths"]["/message"]}
+    page = open_admin("/api-explorer", answers={"openapi.json": json.dumps(document)})
+
+    def send(method: str, times: int) -> list[Any]:
+        operation = page.locator(f".opblock-{method}")
+        operation.locator(".opblock-summary-control").click()
+        sent = []
+        for _ in range(times):
+            with page.expect_response("**/message") as answered:
+                operation.get_by_role("button", name="Execute").click()
+            sent.append(answered.value.json())
+        expect(operation.locator(".live-responses-table .response-col_description").last).to_contain_text(
+            sent[-1]["uuid"]
+        )
+        return sent
+
+    first, last = send("post", 2)
+    assert first["uuid"] != last["uuid"]
+    for method in ("patch", "delete"):
+        uuids = {each["uuid"] for each in send(method, 2)}
+        assert uuids == {last["uuid"]}
+
+
 PAGES = (
     "/admin",
     "/admin/channels",

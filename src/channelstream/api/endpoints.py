@@ -78,6 +78,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         response=answers.EditAnswer,
         summary="Delete messages",
         description="Sends a deletion to the subscribers of the channel and removes the message from the visible history.",
+        example={"uuid": EXAMPLE_ID, "channel": "news"},
     ),
     Endpoint(
         path="/user_state",

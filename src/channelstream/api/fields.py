@@ -74,7 +74,7 @@ Timestamp = Annotated[
     str,
     Meta(
         description="ISO 8601 time; UTC if it has no zone. Answers have it in UTC, without a zone, with six digits.",
-        examples=["2011-09-15T11:36:18.471862"],
+        examples=["2026-05-04T09:30:00.000000"],
         extra={"rule": _DATETIME},
         extra_json_schema={"pattern": timestamps.PATTERN},
     ),

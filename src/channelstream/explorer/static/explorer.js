@@ -13,18 +13,71 @@ async function sign(path) {
   return (await response.json()).signature;
 }
 
+const pathOf = ({ url }) => new URL(url, location.href).pathname.slice(root.length);
+
 async function signed(request) {
-  const { pathname } = new URL(request.url, location.href);
-  if (request.loadSpec || pathname === `${root}/openapi.json`) return request;
-  request.headers["x-channelstream-secret"] = await sign(pathname.slice(root.length));
+  const path = pathOf(request);
+  if (request.loadSpec || path === "/openapi.json") return request;
+  request.headers["x-channelstream-secret"] = await sign(path);
   return request;
 }
 
-window.SwaggerUIBundle({
+/** The uuid of the last message that this page has sent, and those that samples of edits and deletions had before. */
+let sent = "";
+const replaced = new Set();
+
+/** After a message is sent, the samples of an edit and a deletion name it, so they can be sent too. */
+function named(response) {
+  const { uuid } = response.ok && pathOf(response) === "/message" ? (response.body ?? {}) : {};
+  if (uuid && uuid !== sent) {
+    sent = uuid;
+    nameSent();
+  }
+  return response;
+}
+
+function nameSent() {
+  for (const method of sent ? ["patch", "delete"] : []) {
+    const pathMethod = ["/message", method];
+    const example = ui.specSelectors.specJson().getIn(["paths", ...pathMethod, "requestBody", "content", "application/json", "example", "uuid"]);
+    const typed = ui.oas3Selectors.requestBodyValue(...pathMethod);
+    const uuid = [example, ...replaced].find((each) => each !== sent && typed?.includes(each));
+    if (uuid) ui.oas3Actions.setRequestBodyValue({ value: typed.replace(uuid, sent), pathMethod });
+  }
+  if (sent) replaced.add(sent);
+}
+
+/** What Swagger UI leaves without a name, or at the wrong level, for people who do not see it. */
+const NAMES = [
+  [".copy-to-clipboard button", "aria-label", "Copy"],
+  [".body-param__text", "aria-label", "Request body"],
+  [".opblock-title", "aria-level", "3"],
+];
+
+function complete(place) {
+  for (const [selector, attribute, value] of NAMES) {
+    for (const each of place.querySelectorAll(`${selector}:not([${attribute}])`)) each.setAttribute(attribute, value);
+  }
+}
+
+const place = document.getElementById("swagger");
+function changed() {
+  complete(place);
+  // A sample is there when its operation is opened.
+  nameSent();
+}
+
+new MutationObserver(changed).observe(place, { childList: true, subtree: true });
+
+const ui = window.SwaggerUIBundle({
   url: `${root}/openapi.json`,
   dom_id: "#swagger",
   requestInterceptor: signed,
-  deepLinking: true,
+  responseInterceptor: named,
+  // An operation with a link to itself is a link inside of a button.
+  deepLinking: false,
+  // A long answer is shown at once; to colour 2,000 channels takes half a minute.
+  syntaxHighlight: false,
   tryItOutEnabled: true,
   validatorUrl: null,
 });
