@@ -50,3 +50,15 @@ def test_the_connections_of_a_user_are_those_of_all_nodes(server: Any) -> None:
 def test_a_connection_that_no_node_knows_is_not_found(server: Any) -> None:
     answer = described(server.any, "connection", "elsewhere-nobody")
     assert answer["code"] == "not_found", answer
+
+
+def test_the_table_of_connections_is_that_of_all_nodes(server: Any) -> None:
+    """Whichever node is asked: searched, ordered, and counted once."""
+    ids = [node.connect(f"elsewhere-t{number}") for number, node in enumerate(server.nodes)]
+    auth = ("admin", server.admin_secret)
+    for node in server.nodes:
+        asked = {"search": "elsewhere-t", "sort": "user", "descending": "true"}
+        found = http.get(f"{node.url}/admin/data/connections", params=asked, auth=auth).json()
+        assert [row["id"] for row in found["rows"]] == ids[::-1]
+        assert (found["found"], found["page"], found["pages"]) == (len(ids), 0, 1)
+        assert found["total"] >= len(ids)

@@ -7,7 +7,7 @@ import pytest
 from tests.turns import turns_of_others
 
 from channelstream.admin.columns import Column
-from channelstream.admin.listing import PAGE_ROWS, SLICE_ROWS, Listing, PageRequest
+from channelstream.admin.listing import MERGED_PAGES, PAGE_ROWS, SLICE_ROWS, Listing, PageRequest
 
 ROWS = 100_000
 NAME: Column[int] = Column("name", "Name", int, order=lambda number: f"{number:06}")
@@ -74,3 +74,21 @@ def test_other_tasks_run_between_slices() -> None:
     work = LISTING.page(list(range(ROWS)), PageRequest(search="room", page=1999))
     _, turns = asyncio.run(turns_of_others(work))
     assert turns >= 3 * ROWS // SLICE_ROWS - 1
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("number", [0, 3, 19, 25])
+def test_a_page_of_several_nodes_equals_that_of_one(descending: bool, number: int) -> None:
+    """As far as they can be asked for; beyond it is the last such page."""
+    rows = [(index * 7919) % 10_000 for index in range(10_000)]
+    request = PageRequest(search="room", sort=REST.name, descending=descending, page=number)
+
+    async def merged() -> dict[str, Any]:
+        return LISTING.merged([await LISTING.part(rows[start::3], request) for start in range(3)], request)
+
+    reply = asyncio.run(merged())
+    shown = min(number, MERGED_PAGES - 1)
+    whole = sorted((row % 1000 for row in rows), reverse=descending)
+    assert [row["rest"] for row in reply["rows"]] == whole[shown * PAGE_ROWS : (shown + 1) * PAGE_ROWS]
+    assert (reply["page"], reply["pages"]) == (shown, MERGED_PAGES)
+    assert (reply["found"], reply["total"]) == (10_000, 10_000)

@@ -75,7 +75,9 @@ class AdminData:
             query = request.query_params
             descending = query.get("descending") == "true"
             search = query.get("search", "").strip()[:NAME_CHARACTERS]
-            asked = PageRequest(search, query.get("sort", ""), descending, _page(query.get("page")), query)
+            asked = PageRequest(
+                search, query.get("sort", ""), descending, _page(query.get("page")), dict(query)
+            )
             return json_response(await self._panel.table(name, asked))
 
         return table

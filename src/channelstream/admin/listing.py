@@ -8,13 +8,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import merge
 from itertools import islice
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
 
 from channelstream.admin.columns import Column
 
 T = TypeVar("T")
 
 PAGE_ROWS = 50
+MERGED_PAGES = 20
+"""Pages of the rows of several nodes that can be asked for: each node sends all rows up to the page."""
 SLICE_ROWS = 1000
 """Rows processed in one event loop turn: at most about 1 ms (measured with 100,000 channels)."""
 
@@ -37,6 +42,20 @@ class PageRequest:
     only: Mapping[str, str] = field(default_factory=dict)
 
 
+class Part(Struct, frozen=True, array_like=True):
+    """The rows of one node for a page of those of all nodes.
+
+    Attributes:
+        total: all its rows.
+        found: those that were asked for.
+        rows: the first of these in order, each after what it is ordered by.
+    """
+
+    total: int
+    found: int
+    rows: list[tuple[Any, dict[str, Any]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
     """Searches, sorts and shows rows by their columns, of which the first decides the order if none is asked for."""
@@ -50,18 +69,47 @@ class Listing(Generic[T]):
     async def page(self, rows: Sequence[T], request: PageRequest) -> dict[str, Any]:
         """Return one page, with the number of all rows and of the rows found."""
         found = await self._found(rows, request)
-        pages = max(1, -(-len(found) // PAGE_ROWS))
+        pages = _pages(len(found))
         number = min(max(request.page, 0), pages - 1)
-        column = self._sort_column(request.sort)
-        ordered = await self._ordered(found, column.key, request.descending, (number + 1) * PAGE_ROWS)
+        key = self._sort_column(request.sort).key
+        ordered = await self._ordered(found, key, request.descending, (number + 1) * PAGE_ROWS)
         await _skip(ordered, number * PAGE_ROWS)
+        shown = [self.row(row) for row in islice(ordered, PAGE_ROWS)]
+        return self._page(shown, request, number, pages, len(found), len(rows))
+
+    async def part(self, rows: Sequence[T], request: PageRequest) -> Part:
+        """Return what one node has for a page of the rows of all nodes (`merged`)."""
+        found = await self._found(rows, request)
+        count = (min(max(request.page, 0), MERGED_PAGES - 1) + 1) * PAGE_ROWS
+        key = self._sort_column(request.sort).key
+        ordered = await self._ordered(found, key, request.descending, count)
+        return Part(len(rows), len(found), [(key(row), self.row(row)) for row in islice(ordered, count)])
+
+    def merged(self, parts: Sequence[Part], request: PageRequest) -> dict[str, Any]:
+        """Return one page of the rows of several nodes; of so many rows, the first `MERGED_PAGES` pages can be asked for."""
+        found = sum(part.found for part in parts)
+        pages = min(_pages(found), MERGED_PAGES)
+        number = min(max(request.page, 0), pages - 1)
+        ordered = merge(*(part.rows for part in parts), key=itemgetter(0), reverse=request.descending)
+        shown = [row for _, row in islice(ordered, number * PAGE_ROWS, (number + 1) * PAGE_ROWS)]
+        return self._page(shown, request, number, pages, found, sum(part.total for part in parts))
+
+    def _page(
+        self,
+        rows: list[dict[str, Any]],
+        request: PageRequest,
+        number: int,
+        pages: int,
+        found: int,
+        total: int,
+    ) -> dict[str, Any]:
         return {
-            "rows": [self.row(row) for row in islice(ordered, PAGE_ROWS)],
+            "rows": rows,
             "page": number,
             "pages": pages,
-            "found": len(found),
-            "total": len(rows),
-            "sort": column.name,
+            "found": found,
+            "total": total,
+            "sort": self._sort_column(request.sort).name,
             "descending": request.descending,
         }
 
@@ -99,6 +147,10 @@ class Listing(Generic[T]):
             runs.append(sorted(piece, key=key, reverse=descending)[:count])
             await asyncio.sleep(0)
         return iter(merge(*runs, key=key, reverse=descending))
+
+
+def _pages(rows: int) -> int:
+    return max(1, -(-rows // PAGE_ROWS))
 
 
 def _slices(rows: Sequence[T]) -> Iterator[Sequence[T]]:

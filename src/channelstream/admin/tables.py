@@ -5,8 +5,10 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
 from channelstream.admin.columns import Cell, Column
-from channelstream.admin.listing import Listing, PageRequest
+from channelstream.admin.listing import Listing, PageRequest, Part
 from channelstream.admin.shown import KEYS, state_of, transport_of, waiting_bytes
 from channelstream.apps.keys import name_of
 from channelstream.core.channel import Channel
@@ -18,6 +20,9 @@ from channelstream.service import Service
 from channelstream.wire.protocols import PROTOCOLS
 
 T = TypeVar("T")
+
+_request = msgspec.msgpack.Decoder(PageRequest)
+_part = msgspec.msgpack.Decoder(Part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +174,24 @@ class Tables:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._lock = asyncio.Lock()
+        self._procedure = f"connections of application {service.app.id}"
+        service.node.remote_calls.register(self._procedure, self._answer)
 
     async def page(self, name: str, request: PageRequest) -> dict[str, Any]:
         """Return one page of the table of this name."""
         async with self._lock:
+            if name == CONNECTIONS.name and not self._service.node.is_single:
+                return await self._connections(request)
             return await TABLES[name].page(self._service, request)
+
+    async def _connections(self, request: PageRequest) -> dict[str, Any]:
+        """Return one page of the connections of all nodes; a node that does not answer is left out."""
+        results = await self._service.node.remote_calls.call_all(
+            self._procedure, msgspec.msgpack.encode(request)
+        )
+        parts = [_part.decode(each.result.value) for each in results if each.result.value]
+        return CONNECTIONS.listing.merged(parts, request)
+
+    async def _answer(self, argument: bytes) -> bytes:
+        rows = await CONNECTIONS.rows(self._service)
+        return msgspec.msgpack.encode(await CONNECTIONS.listing.part(rows, _request.decode(argument)))
