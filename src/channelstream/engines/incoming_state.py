@@ -24,6 +24,7 @@ from channelstream.engines.moved_state import (
     GONE_USERS,
     HISTORY,
     META,
+    SERIES,
     USERS,
     Shown,
 )
@@ -62,12 +63,15 @@ class IncomingState:
         """Rows that are not applied yet, by name."""
         self._active_s: dict[str, dict[str, float | None]] = {CHANNELS: {}, USERS: {}}
         """When each was last in use; None while it is."""
+        self.series: list[Row] = []
+        """The records by time, where the engine keeps them in the process."""
         self._take: dict[str, Callable[[list[Row]], None]] = {
             META: self._take_meta,
             EVENTS: self._take_events,
             HISTORY: self._take_history,
             CHANNELS: self._rows_taker(CHANNELS),
             USERS: self._rows_taker(USERS),
+            SERIES: self.series.extend,
             GONE: self._remover(self._entries),
             GONE_HISTORY: self._remover(self._shown),
             GONE_CHANNELS: self._remover(self._active_s[CHANNELS]),

@@ -217,10 +217,15 @@ class MemoryEngine:
         self._outgoing = self._outgoing or OutgoingState(self.registry, self._clock)
         return self._outgoing.copy(self.position.epochs[0], self._log.committed)
 
-    def hand_over(self) -> AsyncIterator[bytes]:
+    async def hand_over(self) -> AsyncIterator[bytes]:
+        from channelstream.engines.moved_state import series_records
+
         outgoing, self._outgoing = self._outgoing, None
         assert outgoing is not None  # noqa: S101 - `copy` is called before
-        return outgoing.rest(self._log.committed)
+        for record in series_records(self.time_series.rows()):
+            yield record
+        async for record in outgoing.rest(self._log.committed):
+            yield record
 
     async def proceed(self) -> None:
         """Forget what was copied: the state is still here."""
@@ -241,5 +246,6 @@ class MemoryEngine:
         incoming, self._incoming = self._incoming, None
         if incoming is None:
             raise CannotHandOver(OTHER_ENGINE)
+        self.time_series.restore(incoming.series)
         taken = incoming.finish()
         self._log = self._begin_at(Position.single(taken.epoch, taken.offset))

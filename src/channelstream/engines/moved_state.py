@@ -24,6 +24,7 @@ from channelstream.slices import Slices
 ROWS = 64
 """Most rows of a record."""
 META, CHANNELS, USERS, EVENTS, HISTORY = "meta", "channels", "users", "events", "history"
+SERIES = "time_series"
 GONE, GONE_HISTORY, GONE_CHANNELS, GONE_USERS = "gone", "gone_history", "gone_channels", "gone_users"
 
 _ChannelMark = tuple[Channel, object, int, int | None, float | None]
@@ -171,6 +172,11 @@ def _new(copied: dict[K, Entry], present: Mapping[K, Entry]) -> dict[K, Entry]:
 def _gone(copied: Mapping[K, object], present: Mapping[K, object]) -> list[tuple[K]]:
     """Return rows of the copied items that are not there any more."""
     return [(key,) for key in copied if key not in present]
+
+
+def series_records(rows: Iterable[Row]) -> Iterator[bytes]:
+    """Return the records of an engine that keeps its records by time in the process."""
+    return _records(SERIES, rows)
 
 
 def _records(table: str, rows: Iterable[Row]) -> Iterator[bytes]:

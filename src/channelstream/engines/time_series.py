@@ -6,6 +6,7 @@ engine share them. What a record means is known only to its writer. A record is 
 
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import NamedTuple, Protocol
 
@@ -41,6 +42,16 @@ class LocalTimeSeries:
 
     def __init__(self) -> None:
         self._series: dict[str, deque[Record]] = {}
+
+    def rows(self) -> Iterator[tuple[str, float, bytes]]:
+        """Yield all records for another process, each after the name of its series; nothing is appended meanwhile."""
+        for name, records in self._series.items():
+            yield from ((name, *record) for record in records)
+
+    def restore(self, rows: Iterable[tuple[str, float, bytes]]) -> None:
+        """Take the records of another process, before any is appended."""
+        for name, at_s, data in rows:
+            self._series.setdefault(name, deque(maxlen=SERIES_RECORDS)).append(Record(at_s, data))
 
     async def append(self, series: str, record: Record, keep_s: float) -> None:
         records = self._series.setdefault(series, deque(maxlen=SERIES_RECORDS))

@@ -17,6 +17,7 @@ from channelstream.core.log import PRIVATE, Replay
 from channelstream.core.user import UserUpdate
 from channelstream.engines.base import Engine
 from channelstream.engines.members import Leaving, Member
+from channelstream.engines.time_series import Record
 
 USERS_S = Setup().users_s
 Move = Callable[..., Lab]
@@ -44,6 +45,17 @@ def stay(processes: Processes) -> Move:
 def form(replay: Replay) -> Any:
     entries = [(entry.offset, entry.position, entry.event) for entry in replay.entries]
     return entries, replay.lost, replay.read_to, replay.head
+
+
+def test_records_by_time_move(begun: Lab, move: Move) -> None:
+    """Also more than one record of the move has."""
+    series = begun.engine.time_series
+    records = [Record(float(at_s), b"%d" % at_s) for at_s in range(100)]
+    for record in records:
+        begun.run(series.append("minutes", record, 3600.0))
+    lab = move()
+    lab.run(lab.engine.time_series.append("minutes", Record(100.0, b"after"), 3600.0))
+    assert lab.run(lab.engine.time_series.read("minutes", 0.0)) == [*records, (100.0, b"after")]
 
 
 def test_it_reads_as_before(begun: Lab, move: Move) -> None:
