@@ -14,6 +14,8 @@ from channelstream.core.user import UserUpdate
 from channelstream.server import build
 from channelstream.service import Service
 from channelstream.wire.channelstream import V07
+from channelstream.wire.framing import Framing
+from channelstream.wire.protocols import PROTOCOLS
 
 CHANNELS = [f"c{number}" for number in range(30)]
 
@@ -81,7 +83,8 @@ def test_how_far_a_client_is_behind_is_counted() -> None:
         channel.log.entries[0].at_s -= 3600
         shown = await lag.lag_of(node, connection)
         assert shown is not None
-        assert (shown["events"], shown["bytes"], shown["more"]) == (2, 2 * said(1).size_bytes(), False)
+        items = [PROTOCOLS.format_of(V07, Framing.POLL).item(entry) or b"" for entry in channel.log.entries]
+        assert (shown["events"], shown["bytes"], shown["more"]) == (2, sum(map(len, items)), False)
         assert 3600 <= shown["seconds"] < 7200
         await node.publish([said(1 + 30 * number) for number in range(2, lag.COUNTED + 2)])
         shown = await lag.lag_of(node, connection)

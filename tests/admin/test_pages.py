@@ -11,7 +11,7 @@ from tests.site import DOCUMENT
 from tests.waiting import eventually
 
 from channelstream.admin.columns import Cell
-from channelstream.admin.tables import CONNECTIONS_OF_A_USER, TABLES
+from channelstream.admin.tables import CONNECTIONS_OF, TABLES
 from channelstream.site import PARTS
 
 SIGNED = {"x-channelstream-secret": "signed"}
@@ -92,7 +92,7 @@ def test_the_headings_are_the_columns(browser: Client, table: Any) -> None:
 def test_connections_of_a_user_have_the_same_columns(browser: Client) -> None:
     """Without the user, who is the page's subject, and without an order."""
     text = browser.get("/admin/user?name=ann", headers=SIGNED).text
-    assert headings(text) == [(column.name, column.cell) for column in CONNECTIONS_OF_A_USER]
+    assert headings(text) == [(column.name, column.cell) for column in CONNECTIONS_OF["user"]]
     assert "user" not in dict(headings(text))
     assert "data-sort" not in text
 

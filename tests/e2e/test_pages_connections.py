@@ -52,3 +52,23 @@ def test_connections_are_filtered(
         page.reload()
         expect(page.get_by_label("State")).to_have_value("new")
         expect(rows).to_have_count(1)
+
+
+def test_pages_lead_to_each_other(open_admin: Callable[..., Page], post: Callable[..., Any]) -> None:
+    """From a user to its connection, to a channel, to the connection in it, to its user; and from endings to both."""
+    post("/connect", {"username": "way-ann", "conn_id": "way-1", "channels": ["way"]})
+    page = open_admin("/admin/user?name=way-ann")
+    heading = page.get_by_role("heading", level=1)
+    for section, name in (
+        ("connections", "way-1"),
+        ("channels", "way"),
+        ("connections", "way-1"),
+        ("facts", "way-ann"),
+    ):
+        page.locator(f"#{section}").get_by_role("link", name=name, exact=True).click()
+        expect(heading).to_have_text(name)
+    post("/disconnect", {"conn_id": "way-1"})
+    page.locator("#endings").get_by_role("link", name="way-1").click()
+    expect(page.locator("#facts")).to_contain_text("Stateclosed")
+    page.locator("#facts").get_by_role("link", name="way-ann").click()
+    expect(page.locator("#endings")).to_contain_text("Connection ended: disconnected by the application")

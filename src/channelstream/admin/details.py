@@ -41,7 +41,7 @@ EVENTS = 20
 SCANNED = 50
 """Entries of each log that are searched for these events: the connection may not receive all of them."""
 ENDINGS = 20
-"""Most endings of a connection that are shown."""
+"""Most endings of a connection or a user that are shown."""
 
 
 async def channel(service: Service, name: str) -> dict[str, Any] | None:
@@ -49,6 +49,7 @@ async def channel(service: Service, name: str) -> dict[str, Any] | None:
     found: Channel | None = next(iter(await service.channels([name])), None)
     if found is None:
         return None
+    here = service.connections_in(name)
     return {
         "name": name_of(found.name),
         "uuid": found.id,
@@ -60,6 +61,8 @@ async def channel(service: Service, name: str) -> dict[str, Any] | None:
             {"name": name_of(user), "connections": count}
             for user, count in islice(found.users.items(), LISTED)
         ],
+        "here": len(here),
+        "listed_connections": connection_rows(islice(here, LISTED)),
         "log": len(found.log.entries),
         "history": len(found.history.entries),
         "messages": [_message_row(entry) for entry in reversed(found.history.entries[-MESSAGES:])],
@@ -95,6 +98,7 @@ async def user(service: Service, name: str) -> dict[str, Any] | None:
         "connections": found.connections,
         "listed_connections": connections_of(service, name),
         "private_log": len(found.log.entries),
+        "endings": [ending_row(ending) for ending in service.endings_of_user(name, ENDINGS)],
     }
 
 

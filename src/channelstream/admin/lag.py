@@ -1,6 +1,7 @@
 """How far the client of a connection is behind the log."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from channelstream.core.batch import DISCARD
@@ -8,7 +9,10 @@ from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.entry import Entry
 from channelstream.errors import Unavailable
 from channelstream.service import Node
+from channelstream.slices import Slices
 from channelstream.transports.reading import read_ranges, shard_in
+from channelstream.wire.framing import Framing
+from channelstream.wire.protocols import PROTOCOLS
 
 COUNTED = 1000
 """Most events that are counted; of a client that is further behind the page shows that there are more."""
@@ -20,7 +24,7 @@ async def lag_of(node: Node, connection: Connection) -> dict[str, Any] | None:
     `events` and their `bytes`, and for how many `seconds` the oldest of them waits. There may be `more` events.
     """
     if connection.state is ConnectionState.LIVE and connection.batch is not DISCARD:
-        return _described(node, connection.batch.entries(), has_more=False)
+        return await _described(node, connection, connection.batch.entries(), has_more=False)
     ranges = read_ranges(connection)
     starts = {
         name: max(connection.delivered[shard_in(connection, name)], each.joined, each.bound)
@@ -31,16 +35,26 @@ async def lag_of(node: Node, connection: Connection) -> dict[str, Any] | None:
     except Unavailable:
         return None
     missed = [entry for entry in read.entries if connection.receives(entry.event)]
-    return _described(node, missed, has_more=bool(read.lost) or read.read_to != read.head)
+    return await _described(node, connection, missed, has_more=bool(read.lost) or read.read_to != read.head)
 
 
-def _described(node: Node, entries: Sequence[Entry], *, has_more: bool) -> dict[str, Any]:
+async def _described(
+    node: Node, connection: Connection, entries: Sequence[Entry], *, has_more: bool
+) -> dict[str, Any]:
+    sizes = await Slices(node.clock.steady).each(entries, partial(_item_bytes, connection))
     return {
         "events": sum(entry.event.count for entry in entries),
-        "bytes": sum(entry.event.size_bytes() for entry in entries),
+        "bytes": sum(sizes),
         "seconds": _waited_s(node, entries[0]) if entries else 0.0,
         "more": has_more,
     }
+
+
+def _item_bytes(connection: Connection, entry: Entry) -> int:
+    """Return the bytes of what the client is sent of an entry; about those if this version does not speak its protocol."""
+    if not PROTOCOLS.is_spoken(connection.protocol, Framing.POLL):
+        return entry.event.size_bytes()
+    return len(PROTOCOLS.format_of(connection.protocol, Framing.POLL).item(entry) or b"")
 
 
 def _waited_s(node: Node, entry: Entry) -> float:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from channelstream.admin.panel import DETAILS
-from channelstream.admin.tables import CONNECTIONS_OF_A_USER, TABLES
+from channelstream.admin.tables import CONNECTIONS_OF, TABLES
 from channelstream.pages.access import Endpoint, Gate, to_sign_in
 from channelstream.pages.html import Renderer
 
@@ -25,7 +25,7 @@ class Admin:
         for name, table in TABLES.items():
             pages[f"/admin/{name}"] = self._page("admin_table.html", {"here": name, "table": table})
         for kind, detail in DETAILS.items():
-            context = {"here": detail.table, "kind": kind, "connection_columns": CONNECTIONS_OF_A_USER}
+            context = {"here": detail.table, "kind": kind, "connection_columns": CONNECTIONS_OF[kind]}
             pages[f"/admin/{kind}"] = self._page(f"admin_{kind}.html", context)
         return [
             Route(path, self._gate.guarded(page, to_sign_in), methods=["GET"]) for path, page in pages.items()

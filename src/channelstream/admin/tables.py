@@ -159,12 +159,16 @@ NODES: Table[NodeStatus] = Table(
     none="This server does not share its engine with other nodes.",
 )
 TABLES: dict[str, Table[Any]] = {table.name: table for table in (CHANNELS, USERS, CONNECTIONS, NODES)}
-CONNECTIONS_OF_A_USER = [column for column in CONNECTIONS.listing.columns if column.name != "user"]
-"""The columns of the table on a user's page."""
+CONNECTIONS_OF = {
+    "user": [column for column in CONNECTIONS.listing.columns if column.name != "user"],
+    "channel": [column for column in CONNECTIONS.listing.columns if column.name != "channels"],
+    "connection": (),
+}
+"""The columns of the table of connections on the page of one thing."""
 
 
 def connection_rows(connections: Iterable[Connection]) -> list[dict[str, Any]]:
-    """Return rows for `CONNECTIONS_OF_A_USER`."""
+    """Return rows for `CONNECTIONS_OF`."""
     return [CONNECTIONS.listing.row(connection) for connection in connections]
 
 

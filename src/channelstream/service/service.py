@@ -9,7 +9,7 @@ users, connections and events, hold keys, since they are shared and most of them
 returns the name where one is written. On the way of an event that is the wire format, once for each batch.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -109,6 +109,10 @@ class Service:
         """Return the connections of a user at this node."""
         return self.node.hub.users.get(self.app.key(user), ())
 
+    def connections_in(self, channel: str) -> Collection[Connection]:
+        """Return the connections of this node that are in a channel."""
+        return self.node.hub.channels.get(self.app.key(channel), {}).keys()
+
     def latest_endings(self, count: int) -> list[Ending]:
         """Return how the last streams and connections of this node ended, newest first."""
         mine = (ending for ending in self.node.endings if self.app.owns(ending.conn_id))
@@ -117,6 +121,11 @@ class Service:
     def endings_of(self, conn_id: str, count: int) -> list[Ending]:
         """Return how the last streams of a connection, and it itself, ended at this node, newest first."""
         return self.node.endings.of(self.app.key(conn_id), count)
+
+    def endings_of_user(self, user: str, count: int) -> list[Ending]:
+        """Return how the last streams and connections of a user ended at this node, newest first."""
+        key = self.app.key(user)
+        return list(islice((ending for ending in self.node.endings if ending.user == key), count))
 
     # -- messages and state
 

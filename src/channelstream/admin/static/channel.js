@@ -1,6 +1,7 @@
 /** A channel: its users, history, settings, and a form to send a message. */
 
 import { ask } from "./ask.js";
+import { rowOf } from "./cells.js";
 import { eventItem, facts, follow, linkItem, name } from "./detail.js";
 import { byId, fill, link, number, time } from "./dom.js";
 import { shown } from "./names.js";
@@ -28,6 +29,7 @@ function show(channel) {
   if (!edited) showSettings();
   const users = channel.listed_users.map(({ name: user, connections }) => linkItem("user", user, connections > 1 ? ` × ${connections}` : ""));
   fill("users", users, { all: channel.users, none: "Nobody is here." });
+  fill("connections", channel.listed_connections.map((each) => rowOf(byId("connections"), each)), { all: channel.here, none: "No connection of this node." });
   fill("messages", channel.messages.map(messageItem), { all: channel.history, none: historyNote() });
 }
 

@@ -10,8 +10,8 @@ function show(connection) {
   const open = connection.state !== "closed";
   byId("disconnect").hidden = !open;
   for (const section of document.querySelectorAll(".open-only")) section.hidden = !open;
-  fill("endings", connection.endings.map(endingItem), { none: "No stream has ended recently." });
-  if (!open) return facts([["State", "closed"]]);
+  fill("endings", connection.endings.map((ending) => endingItem(ending)), { none: "No stream has ended recently." });
+  if (!open) return facts([["State", "closed"], ["User", link("user", connection.endings[0].user)]]);
   facts(factsOf(connection));
   fill("channels", connection.listed_channels.map((channel) => linkItem("channel", channel)), { all: connection.channels, none: "In no channel." });
   const events = connection.events.map(({ position, channel, json }) => eventItem(position, [`${position} `, channel === null ? "private" : link("channel", channel)], json));

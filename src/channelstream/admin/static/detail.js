@@ -57,7 +57,8 @@ export function eventItem(key, head, json) {
   return element("li", { key }, element("p", { className: "muted" }, ...head), ...(json ? [element("code", {}, shown(json))] : []));
 }
 
-export function endingItem({ at, code, reason, final }) {
+/** An item of a list of endings; `showsId` links the connection. */
+export function endingItem({ at, conn_id: id, code, reason, final }, showsId = false) {
   const what = final ? "Connection ended" : "Stream ended";
-  return element("li", { key: `${at} ${final}` }, element("span", { className: "muted" }, `${time(at)} `), `${what}: `, shown(reason), code === null ? "" : ` (${code})`);
+  return element("li", { key: `${at} ${id} ${final}` }, element("span", { className: "muted" }, `${time(at)} `), ...(showsId ? [link("connection", id), " "] : []), `${what}: `, shown(reason), code === null ? "" : ` (${code})`);
 }

@@ -1,7 +1,7 @@
 /** A user: its state, its connections, its channels. */
 
 import { rowOf } from "./cells.js";
-import { facts, follow, linkItem } from "./detail.js";
+import { endingItem, facts, follow, linkItem } from "./detail.js";
 import { byId, cell, element, fill, number, time } from "./dom.js";
 import { shown } from "./names.js";
 
@@ -13,6 +13,7 @@ function show(user) {
     ["Last active", time(user.last_active)],
   ]);
   fill("connections", user.listed_connections.map((each) => rowOf(byId("connections"), each)), { all: user.connections, none: "Not connected." });
+  fill("endings", user.endings.map((ending) => endingItem(ending, true)), { none: "No stream has ended recently." });
   fill("state", Object.entries(user.state).map(([key, value]) => stateRow(key, value, user.public_keys)), { none: "No state." });
   fill("channels", user.listed_channels.map((channel) => linkItem("channel", channel)), { all: user.channels, none: "In no channel." });
 }
