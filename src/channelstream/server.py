@@ -168,6 +168,7 @@ def build(
     watchdog, load = _watchdog(settings, node, meter)
     sampler = Sampler(node, watchdog, meter)
     meter.consume(node.signals)
+    node.signals.node_died.connect(sampler.node_died)
     spans.consume(node.signals)
     scraper = Scraper(Collector(services, meter, watchdog), worker)
     panel, tracer = Panel(services.default, streams, sampler), Tracer(services.default)

@@ -53,7 +53,7 @@ class Mark(Struct, frozen=True):
     """Something that happened to the service.
 
     Attributes:
-        kind: `start`, `stop` or `upgrade`.
+        kind: `start`, `stop`, `upgrade` or `node gone`.
         text: what, in a sentence.
     """
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from channelstream.admin.history import HOUR, History
 from channelstream.admin.sample import Sample
+from channelstream.core.node_status import NodeStatus
 from channelstream.integrations.metrics.meter import Meter
 from channelstream.memory import ResidentMemory
 from channelstream.service import Node
@@ -90,6 +91,12 @@ class Sampler:
         if kind:
             self.history.mark(kind, text)
         await self.history.close()
+
+    def node_died(self, node: NodeStatus) -> None:
+        """Mark the end of another node."""
+        silent_s = max(0.0, self._node.clock.wall() - node.heartbeat_s)
+        text = f"{node.label} was silent for {silent_s:.0f} s; {node.connections} of its connections did not come back"
+        self.history.mark("node gone", text)
 
     def since(self, count: int) -> list[Sample]:
         """Return the samples after the first `count` ones, as far as they are kept."""

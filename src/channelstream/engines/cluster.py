@@ -56,6 +56,12 @@ class ClusterReceiver(Protocol):
     def taken_over(self, conn_id: str) -> None:
         """Report that another node owns a connection from now on."""
 
+    def node_died(self, node: NodeStatus) -> None:
+        """Report, once for all nodes, that a node is dead; its `connections` are those that were unregistered for it.
+
+        Its other connections had moved to nodes that live.
+        """
+
     def local_connections(self) -> Collection[str]:
         """Return the ids of the connections of this node."""
 

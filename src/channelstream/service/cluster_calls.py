@@ -4,21 +4,24 @@ from collections.abc import Collection
 
 from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
+from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Offsets, ReadRange, max_offsets, shard_of, with_offset
 from channelstream.engines.members import Membership, member_of
 from channelstream.errors import CloseCode
 from channelstream.service.commands import encode, read_command
 from channelstream.service.handover import Handover
 from channelstream.service.remote_calls import RemoteCall, RemoteCalls, encode_result
+from channelstream.service.signals import Signals
 
 
 class ClusterCalls:
     """The receiver of a cluster (`engines.cluster.ClusterReceiver`)."""
 
-    def __init__(self, hub: Hub, handover: Handover, remote_calls: RemoteCalls) -> None:
+    def __init__(self, hub: Hub, handover: Handover, remote_calls: RemoteCalls, signals: Signals) -> None:
         self._hub = hub
         self._handover = handover
         self._remote_calls = remote_calls
+        self._signals = signals
 
     def advance(self, offsets: Offsets) -> None:
         self._hub.offsets = max_offsets(self._hub.offsets, offsets)
@@ -52,6 +55,9 @@ class ClusterCalls:
 
     def taken_over(self, conn_id: str) -> None:
         self._handover.taken_over(conn_id)
+
+    def node_died(self, node: NodeStatus) -> None:
+        self._signals.node_died.emit(node)
 
     def local_connections(self) -> Collection[str]:
         return self._hub.connections.keys()

@@ -98,7 +98,7 @@ class Node:
         await self._local.restore(await self._engine.restored_connections())
 
     async def _start_engine(self) -> None:
-        self._cluster.serve(ClusterCalls(self.hub, self._handover, self.remote_calls))
+        self._cluster.serve(ClusterCalls(self.hub, self._handover, self.remote_calls, self.signals))
         await self._engine.start(self)
         self.hub.offsets = self._engine.position.offsets
 

@@ -21,6 +21,7 @@ from typing import Generic, ParamSpec
 from channelstream.core.connection import Connection, Stream
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event
+from channelstream.core.node_status import NodeStatus
 
 P = ParamSpec("P")
 
@@ -76,6 +77,7 @@ class Signals:
         detached: a connection has lost its stream, and ends after so many seconds unless another one attaches.
         closed: a WebSocket or an event stream has ended with this close code; None if its socket was lost without one.
         stalled: the client of a connection reads too slowly; its events are read from the log later.
+        node_died: this node has found that another one is dead, and has unregistered its connections.
         ended: a connection, or one of its streams, has ended here with this close code, if there is one, and reason.
     """
 
@@ -87,6 +89,7 @@ class Signals:
         "detached",
         "duplicate",
         "ended",
+        "node_died",
         "replayed",
         "stalled",
     )
@@ -106,3 +109,4 @@ class Signals:
         self.closed: Signal[[Stream, int | None]] = Signal()
         self.stalled: Signal[[Connection]] = Signal()
         self.ended: Signal[[Connection, int | None, str]] = Signal()
+        self.node_died: Signal[[NodeStatus]] = Signal()

@@ -18,6 +18,7 @@ from channelstream.core.events import (
     MessageEdited,
 )
 from channelstream.core.log import PRIVATE, Accepted, Replay
+from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Offsets, shard_of
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import User, UserUpdate
@@ -67,6 +68,7 @@ class Recorder:
         self.members: dict[str, tuple[Member, set[str]]] = {}
         self.gaps: list[tuple[list[str], list[str]]] = []
         self.renewals = 0
+        self.dead: list[NodeStatus] = []
 
     def deliver(self, entry: Entry) -> None:
         self.entries.append(entry)
@@ -82,6 +84,9 @@ class Recorder:
 
     def taken_over(self, conn_id: str) -> None:
         self.members.pop(conn_id, None)
+
+    def node_died(self, node: NodeStatus) -> None:
+        self.dead.append(node)
 
     def local_connections(self) -> Collection[str]:
         return self.members.keys()

@@ -204,7 +204,7 @@ def test_dead_nodes_are_unregistered_in_small_steps(with_one_shard: Any) -> None
             await dying.connect(member, EMPTY)
             await dying.join(member, channels)
         await dying.close()
-        living, _ = await nodes.node()
+        living, watcher = await nodes.node()
         [shard] = living._shards
         call, left = shard.client.call, []
 
@@ -215,9 +215,38 @@ def test_dead_nodes_are_unregistered_in_small_steps(with_one_shard: Any) -> None
             return answer
 
         shard.client.call = recorded  # type: ignore[method-assign]
-        await soon(lambda: 0 in left)
-        assert left[-1] == 0
-        assert len(left) >= 5
-        assert all(before - after <= 3 for before, after in pairwise([10, *left]))
+        await soon(lambda: bool(watcher.dead))
+        *steps, last = left
+        assert last[:2] == [b"node 0", b"10"]
+        assert len(steps) >= 4
+        assert all(before - after <= 3 for before, after in pairwise([10, *steps, 0]))
 
     with_one_shard(life)
+
+
+def test_a_dead_node_is_reported_once(with_nodes: Any) -> None:
+    """By one of the nodes that live, with the connections that no other node has claimed."""
+
+    async def life(nodes: Nodes) -> None:
+        dying, recorder = await nodes.member("ann", "a")
+        moved = Member("bob", "bob", V07)
+        recorder.members[moved.conn_id] = (moved, {"a", "b"})
+        await dying.connect(moved, EMPTY)
+        await dying.join(moved, {"a": {}, "b": {}})
+        living, one = await nodes.node()
+        other, another = await nodes.node()
+        claim = await living.cluster.claim("bob", orphan=False, request_release=at_once)
+        assert claim is not None
+        one.members["bob"] = (moved, {"a", "b"})
+        await dying.close()
+        await soon(lambda: bool(one.dead or another.dead))
+        await soon(lambda: are_left(living, other))
+        [dead] = one.dead + another.dead
+        assert (dead.label, dead.connections, dead.is_alive) == ("node 0", 1, False)
+        assert dead.heartbeat_s <= time.time()
+
+    async def are_left(*engines: Any) -> bool:
+        """Whether every node has seen that two are left."""
+        return all([len(await engine.cluster.nodes()) == 2 for engine in engines])
+
+    with_nodes(life)

@@ -10,6 +10,7 @@ from uuid import uuid4
 from channelstream.bench.engines.stores import Store
 from channelstream.clock import new_epoch
 from channelstream.core.entry import Entry
+from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Offsets
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import UserUpdate
@@ -57,6 +58,9 @@ class Receiver:
         """Do nothing."""
 
     def taken_over(self, conn_id: str) -> None:
+        """Do nothing."""
+
+    def node_died(self, node: NodeStatus) -> None:
         """Do nothing."""
 
     def local_connections(self) -> Collection[str]:

@@ -24,6 +24,7 @@ from collections.abc import Coroutine, Iterable
 from functools import partial
 from typing import Any
 
+from channelstream.core.node_status import NodeStatus
 from channelstream.engines.redis.link_state import OUT_OF_REACH
 from channelstream.engines.redis.periodic import failure_reason
 from channelstream.engines.redis.reconciler import Reconciler
@@ -168,6 +169,12 @@ class LeaseManager:
 
     async def _reap(self, node: str) -> None:
         logger.warning("node %s is dead: its connections are unregistered", node)
-        left = 1
-        while left:
+        left: Any = 1
+        while isinstance(left, int) and left:
             left = await self._shard.client.call("reap", dead=node, count=REAP_AT_ONCE)
+        # Every shard lists all nodes: the first one reports their end, to the one node that has finished the reaping.
+        if left and self._shard.index == 0:
+            label, released, beat_ms = left
+            self._registrar.receiver.node_died(
+                NodeStatus(node, label.decode(), int(released), int(beat_ms) / 1000, is_alive=False)
+            )

@@ -614,18 +614,24 @@ function operations.beat(a)
 end
 
 -- Release some connections of a dead node. Together these connections have about `count` channels. Return how many
--- connections are left. The lease is checked in each step, so that a node that has come back loses no more connections.
+-- connections are left; or, once, when none is left: {label, how many were released here, time of the last heartbeat}. The
+-- lease is checked in each step, so that a node that has come back loses no more connections.
 function operations.reap(a)
   if call('EXISTS', key('nl', a.dead)) == 1 then return 0 end
-  local room = a.count
+  local room, released = a.count, 0
   for _, conn_id in ipairs(continue_ending() and call('SRANDMEMBER', key('nk', a.dead), a.count) or {}) do
     room = room - 1 - call('HLEN', key('kc', conn_id))
-    if not release(conn_id, a.dead) or room <= 0 or is_out_of_budget() then break end
+    local is_released = release(conn_id, a.dead)
+    if is_released then released = released + 1 end
+    if not is_released or room <= 0 or is_out_of_budget() then break end
   end
+  if released > 0 then call('HINCRBY', key('n', a.dead), 'reaped', released) end
   local left = call('SCARD', key('nk', a.dead)) + call('SCARD', ENDING)
   if left == 0 then
-    call('SREM', PREFIX .. 'nodes', a.dead)
+    local known = call('HMGET', key('n', a.dead), 'label', 'reaped', 'beat')
+    local is_first = call('SREM', PREFIX .. 'nodes', a.dead) == 1
     call('DEL', key('n', a.dead))
+    if is_first and known[1] then return { known[1], known[2] or '0', known[3] } end
   end
   return left
 end
