@@ -17,15 +17,17 @@ ROOT = Path(__file__).parents[1]
 FLEETS = ("nodes-on-a-cluster", "three-nodes", "sqlite")
 FLEET = re.compile(rf"\[(?:.*-)?({'|'.join(FLEETS)})(?:-.*)?\]")
 """In the name of a test that is given a shared server other than the usual one."""
-SHARED = ('scope="module"', "redis: RedisServer", "pytest.mark.browser")
+SHARED = ('scope="module"', "redis: RedisServer")
 """In the source of a test file whose tests share a fixture."""
+BROWSER = "browser"
+ALL_IN_A_BROWSER = "pytestmark = pytest.mark.browser"
+"""In the source of a test file whose tests share the browser, of which a start takes as long as five tests."""
 LONGEST_FIRST = (
     *(
         "bench/test_engines",
         "redis/test_conformance",
         *FLEETS[:2],
-        "e2e/test_accessibility",
-        "e2e/test_pages",
+        BROWSER,
     ),
     *(
         "examples/",
@@ -42,16 +44,28 @@ LONGEST_FIRST = (
 
 
 @cache
+def _source(path: str) -> str:
+    file = ROOT / path
+    return file.read_text() if file.exists() else ""
+
+
+@cache
 def _is_shared(path: str) -> bool:
-    source = (ROOT / path).read_text()
-    return any(text in source for text in SHARED)
+    return any(text in _source(path) for text in SHARED)
+
+
+@cache
+def _is_in_a_browser(path: str) -> bool:
+    return path.startswith("tests/e2e/") and ALL_IN_A_BROWSER in _source(path)
 
 
 def group_of(nodeid: str) -> str:
-    """Return the tests that one worker runs with this one: those of its fleet, or of its file; else its own name."""
+    """Return the tests that one worker runs with this one: of its fleet, its browser or its file; else its own name."""
     if found := FLEET.search(nodeid):
         return found[1]
     path = nodeid.partition("::")[0]
+    if _is_in_a_browser(path):
+        return BROWSER
     return path if _place(path) == len(LONGEST_FIRST) or _is_shared(path) else nodeid
 
 

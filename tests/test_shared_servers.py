@@ -52,6 +52,15 @@ def test_a_single_process_keeps_them_until_the_end() -> None:
     assert run.record == ["start", FIRST, SECOND, "end"]
 
 
+def test_a_single_process_ends_the_browser_before_other_tests() -> None:
+    """With Playwright's event loop no other one can run."""
+    run = Run(is_worker=False)
+    page = "tests/e2e/test_pages_trace.py::test_a"
+    run.test(page, "tests/e2e/test_pages_demo.py::test_a")
+    run.test(page, OTHER)
+    assert run.record == ["start", page, page, "end"]
+
+
 def test_an_interrupted_run_ends_them() -> None:
     run = Run(is_worker=True)
     run.test(FIRST, SECOND)

@@ -33,7 +33,7 @@ def pytest_xdist_make_scheduler(config, log):
         ("tests/api/test_messages.py::test_a[three-nodes]", "three-nodes"),
         ("tests/api/test_messages.py::test_a[ws-three-nodes-1]", "three-nodes"),
         ("tests/api/test_messages.py::test_a[one-node]", "tests/api/test_messages.py"),
-        ("tests/e2e/test_pages_trace.py::test_a", "tests/e2e/test_pages_trace.py"),
+        ("tests/e2e/test_pages_trace.py::test_a", "browser"),
         ("tests/test_supervisor.py::test_a[x]", "tests/test_supervisor.py"),
         ("tests/test_clock.py::test_a", "tests/test_clock.py"),
         ("tests/e2e/test_delivery.py::test_a[one-node]", "tests/e2e/test_delivery.py::test_a[one-node]"),

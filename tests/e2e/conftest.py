@@ -13,6 +13,7 @@ import pytest
 from itsdangerous import TimestampSigner
 from tests.http_client import http
 from tests.line import Line
+from tests.shared_servers import SharedServers
 
 if TYPE_CHECKING:  # Tests without a browser do not wait for it.
     from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, Route, WebSocket
@@ -96,18 +97,17 @@ class Windows:
         return context.new_page()
 
 
-@pytest.fixture(scope="module")
-def chromium() -> "Iterator[Browser]":
-    """One Chromium for all tests of a module."""
+@pytest.fixture
+def windows(shared_servers: SharedServers) -> Windows:
+    """Those of one Chromium, which all tests in a browser share."""
     from tests.browser import chromium_browser
 
-    with chromium_browser() as browser:
-        yield browser
+    @contextmanager
+    def start() -> Iterator[Windows]:
+        with chromium_browser() as chromium:
+            yield Windows(chromium)
 
-
-@pytest.fixture(scope="module")
-def windows(chromium: "Browser") -> Windows:
-    return Windows(chromium)
+    return shared_servers.get("windows", start)
 
 
 @pytest.fixture
