@@ -7,7 +7,10 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
@@ -136,22 +139,42 @@ ALONE = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_they_run_alone(built: Path, name: str, tmp_path: Path) -> None:
-    """Installed into an environment that has the requirements of others and nothing of the checkout, they work.
+@pytest.fixture(scope="module")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return an environment that has one of them, the requirements of others, and nothing of the checkout."""
 
-    So a server starts without the Python client, which only other commands load.
-    """
-    environment = tmp_path / "env"
-    run(sys.executable, "-m", "venv", "--without-pip", environment)
-    python = environment / "bin/python"
-    install = ("install", "--quiet", "--no-index", "--no-deps", "--no-compile", "--disable-pip-version-check")
-    run(sys.executable, "-m", "pip", "--python", python, *install, wheel(built, name))
+    @cache
+    def install(name: str) -> Path:
+        environment = tmp_path_factory.mktemp(name) / "env"
+        run(sys.executable, "-m", "venv", "--without-pip", environment)
+        flags = ("--quiet", "--no-index", "--no-deps", "--no-compile", "--disable-pip-version-check")
+        # As `pip --python` does it, from another pip, which would only start this one.
+        pip = Path(sysconfig.get_path("purelib"), "pip")
+        run(environment / "bin/python", pip, "install", *flags, wheel(built, name))
+        # The path alone: the .pth files of a checkout that is installed for development are not read.
+        (site_of(environment) / "requirements.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        return environment
+
+    return install
+
+
+def site_of(environment: Path) -> Path:
     [site] = environment.glob("lib/python*/site-packages")
-    # The path alone: the .pth files of a checkout that is installed for development are not read.
-    (site / "requirements.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    assert run(python, "-c", ALONE[name]).strip().startswith(str(environment))
+    return site
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_run_alone(installed: Any, name: str) -> None:
+    """Installed without the other one, they work. So a server starts without the Python client."""
+    environment = installed(name)
+    shown = run(environment / "bin/python", "-c", ALONE[name])
+    assert shown.strip().startswith(str(environment))
     if name == "channelstream":
         assert run(environment / "bin/channelstream", "check-config") == "OK\n"
-        run(sys.executable, "-m", "pip", "--python", python, *install, wheel(built, "channelstream_client"))
-        assert "--transport" in run(environment / "bin/channelstream", "listen", "-h")
+
+
+def test_the_command_line_finds_the_client(installed: Any) -> None:
+    """Other commands than the server need it."""
+    environment, client = map(installed, NAMES)
+    path = str(site_of(client))
+    assert "--transport" in run(environment / "bin/channelstream", "listen", "-h", PYTHONPATH=path)
