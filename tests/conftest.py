@@ -28,7 +28,7 @@ from tests.nursery import Child, nursery
 from tests.redis_server import RedisServer, address, redis_cluster, running_redis
 from tests.reports import send_less
 from tests.shared_servers import SharedServers
-from tests.sharing import Sharing, rank
+from tests.sharing import FleetEnds, Sharing, rank
 from tests.slow_turns import SlowTurns
 from tests.waiting import PATIENCE_S
 
@@ -180,6 +180,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(SharedServers(hasattr(config, "workerinput")), "shared-servers")
     if hasattr(config, "workerinput"):
         send_less(config)
+        config.pluginmanager.register(FleetEnds())
     # A busy machine may take any time for an example.
     hypothesis.settings.register_profile("channelstream", deadline=None)
     hypothesis.settings.register_profile("fast", deadline=None, max_examples=FAST_EXAMPLES)

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.sharing import Sharing, group_of, rank
+from tests.sharing import FleetEnds, Sharing, group_of, rank
+
+pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = """
@@ -18,6 +20,24 @@ import os, pytest
 def test_it(server, number):
     if server == "three-nodes":
         open("workers", "a").write(os.environ["PYTEST_XDIST_WORKER"] + " ")
+"""
+FLEET_PROGRAM = """
+import pytest
+
+running = []
+
+@pytest.fixture(scope="session")
+def three_nodes():
+    running.append("three nodes")
+    yield
+    running.append("ended")
+
+@pytest.mark.parametrize("server", ["1-three-nodes", "2-three-nodes"])
+def test_with_it(server, three_nodes):
+    assert running == ["three nodes"]
+
+def test_without_it():
+    assert running == ["three nodes", "ended"]
 """
 CONFTEST = """
 from tests.sharing import Sharing
@@ -81,6 +101,13 @@ def test_a_finished_group_is_forgotten() -> None:
         sharing.mark_test_complete(worker, worker.ordered.pop(0))
         assert len(sharing.assigned_work[worker]) <= 2
     assert worker.shutting_down and not sharing.has_pending
+
+
+def test_a_fleet_ends_with_its_group(pytester: pytest.Pytester) -> None:
+    """The next test runs without it, and the tests of the group with one."""
+    pytester.makepyfile(FLEET_PROGRAM)
+    ended = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", plugins=[FleetEnds()])
+    ended.assert_outcomes(passed=3)
 
 
 @pytest.mark.slow
