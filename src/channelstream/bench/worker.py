@@ -73,6 +73,10 @@ class Worker:
         """Call /connect for each client, as an application does for its browsers."""
         numbers = iter(range(order.first, order.first + order.count))
         if self._wire.secret:
+            # The server closes one without a request after a while: other clients may be connected first, for longer.
+            self._calls = [
+                each if each.is_open else await open_http(self._wire, self._context) for each in self._calls
+            ]
             headers = self._wire.signature("/connect")
             async with asyncio.TaskGroup() as tasks:
                 for connection in self._calls:
