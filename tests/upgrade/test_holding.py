@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.wire import CallWire
-from tests.upgrade.stage import Stage, hold, of, play, post, sign, texts
+from tests.e2e.wire import CallWire, open_wire
+from tests.upgrade.stage import Stage, hold, items, of, play, post, sign, texts
 from tests.waiting import soon
 
 from channelstream.http.connection import HttpConnection
@@ -117,6 +117,43 @@ def test_streams_are_read_again_after_a_hold_that_fails() -> None:
             pass
 
     play(scenario)
+
+
+def test_streams_that_catch_up_are_waited_for_while_calls_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would end if they had only the time for which calls wait."""
+
+    async def scenario(stage: Stage) -> None:
+        entered, may_read, node = asyncio.Event(), asyncio.Event(), stage.server.node
+        replay = node.replay
+
+        async def slow(*arguments: Any, **named: Any) -> Any:
+            entered.set()
+            await may_read.wait()
+            return await replay(*arguments, **named)
+
+        first = await stage.stream("ws", "ann", "a")
+        position = (await items(first))[0]["position"]
+        await first.close()
+        await stage.publish("missed")
+        monkeypatch.setattr(node, "replay", slow)
+        wire = await open_wire("ws", stage.port)
+        stage.wires.append(wire)
+        await wire.ask(of("ann"), position)
+        await entered.wait()
+        held = stage.giver()
+        holding = asyncio.create_task(held.hold_streams())
+        await stage.publish("meanwhile")
+        is_waiting = not holding.done()
+        may_read.set()
+        await holding
+        stream = node.hub.connections[of("ann")].stream
+        assert isinstance(stream, WebSocketStream)
+        assert is_waiting
+        assert stream.is_settled
+        await held.thaw()
+        assert await texts(wire, 2) == ["missed", "meanwhile"]
+
+    play(scenario, upgrade_pause_s=0.01)
 
 
 def test_a_hold_that_is_cancelled_early_leaves_the_periodic_work() -> None:

@@ -43,6 +43,8 @@ from channelstream.upgrade.snapshot import (
     with_descriptors,
 )
 
+CATCH_UP_S = 5.0
+"""How long streams that catch up are waited for while calls are served, in seconds."""
 STEP_S = 0.002
 """Time between two looks, in seconds."""
 NAMES = {StreamKind.WEBSOCKET: "websocket", StreamKind.DEFLATE: "websocket", StreamKind.SSE: "sse"}
@@ -81,9 +83,14 @@ class Giver:
     # -- holding
 
     async def hold_streams(self) -> None:
-        """Pause periodic work, of which a round may take long, and read no stream: there may be many."""
+        """Pause periodic work, of which a round may take long, and read no stream: there may be many.
+
+        Those that catch up have more time for it before this than when calls wait.
+        """
         parts = self._parts
         await parts.housekeeping.pause()
+        behind = [stream for stream in self._open_streams() if not stream.is_settled]
+        await self._until(lambda: all(not each.is_open or each.is_settled for each in behind), CATCH_UP_S)
         held = self._held = _Held()
         parts.streams.is_held = True
         await Slices(asyncio.get_running_loop().time).each(
@@ -186,11 +193,12 @@ class Giver:
         ended = [stream for stream in copied if isinstance(stream, SocketStream) and not stream.is_open]
         if ended:
             yield Part(LEFT, encode([copied.pop(stream) for stream in ended]))
-        new = [stream for stream in self._open_streams(but=copied) if stream.is_movable]
+        new = self._duplicated(self._open_streams(but=copied), duplicates)
         try:
-            for part in with_descriptors(STREAMS, self._duplicated(new, duplicates)):
+            for part in with_descriptors(STREAMS, new):
                 yield part
                 _close(duplicates, len(part.descriptors))
+                await asyncio.sleep(0)
         finally:
             _close(duplicates, len(duplicates))
 
@@ -198,9 +206,7 @@ class Giver:
         self, streams: list[SocketStream], duplicates: list[int]
     ) -> Iterator[tuple[int, StreamRecord, int]]:
         """Yield the records of streams, with descriptors that stay when a stream ends before they are sent."""
-        for stream in streams:
-            if not stream.is_open:
-                continue
+        for stream in (each for each in streams if each.is_movable):
             record = stream.record(None)
             duplicates.append(_duplicate(stream.descriptor()))
             self._parts.streams.copied[stream] = next(self._numbers)
