@@ -9,7 +9,7 @@ from channelstream.apps.principal import ALL_RIGHTS, Principal
 from channelstream.auth.open import OpenAuth
 from channelstream.auth.signature import SECRET_HEADER, SignatureAuth, SignatureRules
 from channelstream.core.addresses import Networks
-from channelstream.core.policy import Header
+from channelstream.core.policy import Header, header
 from channelstream.errors import BadSignature, Forbidden
 
 NOW_S = 1_700_000_000.0
@@ -25,6 +25,9 @@ class Request:
     method: str = "POST"
     path: str = "/message"
     raw_path: bytes = b"/proxied/message"
+
+    def header(self, name: bytes) -> bytes | None:
+        return header(self.headers, name)
 
 
 class Checks:

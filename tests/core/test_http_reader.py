@@ -133,6 +133,16 @@ def test_no_more_is_accepted_than_by_llhttp(
     ]
 
 
+def test_the_first_of_several_fields_with_a_name_is_found() -> None:
+    """In lower case; a host in the target replaces the Host there, too."""
+    data = b"GET http://b/a HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nx-a: 2\r\n\r\n"
+    reader = RequestReader(1000)
+    reader.receive(data)
+    head = reader.head()
+    assert head is not None
+    assert head.first == {b"host": b"b", b"x-a": b"1"}
+
+
 @given(st.binary(max_size=200), st.integers(1, 50))
 def test_garbage(data: bytes, size: int) -> None:
     """Nothing that is sent is an error of ours, and what is read of it does not depend on how it arrives."""

@@ -1,13 +1,12 @@
 """An API call, as its handler receives it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol, Self
 
 from channelstream.api.validation import missing_connection
 from channelstream.api.walker import Walker
 from channelstream.apps.app import AppLimits
 from channelstream.core.ids import is_traceparent, normalize_conn_id
-from channelstream.core.policy import Header, header
 from channelstream.errors import Invalid
 from channelstream.http.request import NO_PARAMETERS
 from channelstream.service import Service
@@ -23,8 +22,8 @@ class Fields(Protocol):
     @property
     def method(self) -> str: ...
 
-    @property
-    def headers(self) -> Sequence[Header]: ...
+    def header(self, name: bytes) -> bytes | None:
+        """Return the value of the first header with this lower-case name; None if there is none."""
 
     @property
     def arguments(self) -> Mapping[str, str]:
@@ -39,9 +38,11 @@ class NoFields(NamedTuple):
     """The fields of a call that the server itself makes."""
 
     method: str = "POST"
-    headers: Sequence[Header] = ()
     arguments: Mapping[str, str] = NO_PARAMETERS
     parameters: Mapping[str, str] = NO_PARAMETERS
+
+    def header(self, name: bytes) -> None:
+        """Return None."""
 
 
 class Call:
@@ -78,9 +79,9 @@ class Call:
     def method(self) -> str:
         return self._request.method
 
-    @property
-    def headers(self) -> Sequence[Header]:
-        return self._request.headers
+    def header(self, name: bytes) -> bytes | None:
+        """Return the value of the first header with this lower-case name; None if there is none."""
+        return self._request.header(name)
 
     @property
     def parameters(self) -> Mapping[str, str]:
@@ -92,7 +93,7 @@ class Call:
         """The W3C trace context of this call: that of its span, else of its request; None without a valid one."""
         if self.span is not None:
             return self.span
-        text = (header(self._request.headers, b"traceparent") or b"").decode("latin-1")
+        text = (self.header(b"traceparent") or b"").decode("latin-1")
         return text if is_traceparent(text) else None
 
     @property
@@ -103,7 +104,7 @@ class Call:
             Invalid: it is too long. A truncated key could equal that of another request, and these messages would be
                 taken for duplicates.
         """
-        text = (header(self._request.headers, b"idempotency-key") or b"").decode("latin-1")
+        text = (self._request.header(b"idempotency-key") or b"").decode("latin-1")
         if len(text) > MAX_KEY:
             raise Invalid({"Idempotency-Key": [f"Longer than maximum length {MAX_KEY}."]})
         return text

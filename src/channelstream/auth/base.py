@@ -27,6 +27,9 @@ class AuthRequest(Protocol):
     @property
     def headers(self) -> Sequence[Header]: ...
 
+    def header(self, name: bytes) -> bytes | None:
+        """Return the value of the first header with this lower-case name; None if there is none."""
+
     @property
     def address(self) -> str:
         """The address of the caller, as trusted proxies report it."""

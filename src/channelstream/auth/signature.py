@@ -9,7 +9,6 @@ from channelstream.apps.app import App
 from channelstream.apps.principal import ALL_RIGHTS, Principal
 from channelstream.auth.base import AuthRequest
 from channelstream.core.addresses import Networks
-from channelstream.core.policy import header
 from channelstream.core.query import read_query
 from channelstream.errors import Forbidden
 
@@ -51,7 +50,7 @@ class SignatureAuth:
         address = request.address
         if not self._rules.allowed.has(address):
             raise Forbidden("This address may not call the API; see the option allow_posting_from.")
-        given = header(request.headers, SECRET_HEADER)
+        given = request.header(SECRET_HEADER)
         if given is not None:
             token = given.decode("latin-1")
         else:

@@ -6,6 +6,7 @@ colon. Otherwise a client could hide a second request in the body of the first (
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
@@ -32,6 +33,7 @@ class RequestHead(NamedTuple):
         version: `1.0` or `1.1`.
         path: decoded; `raw_path` is as received, `query` what follows the question mark.
         headers: names in lower case; a host in the target replaces the Host (RFC 9112, 3.2.2).
+        first: the first value of each name in `headers`.
         body_bytes: length of the body; None if it comes in chunks.
         keep_alive: the connection may serve another request; with HTTP/1.0 never.
         expects_continue: the client waits for `100 Continue` before it sends the body.
@@ -46,6 +48,7 @@ class RequestHead(NamedTuple):
     raw_path: bytes
     query: bytes
     headers: list[Header]
+    first: Mapping[bytes, bytes]
     body_bytes: int | None
     keep_alive: bool
     expects_continue: bool
@@ -84,6 +87,7 @@ def read_head(data: bytes, client: Address | None = None, scheme: str = "http") 
         raw_path,
         query,
         headers,
+        first_values(headers),
         _body_bytes(fields, is_1_1),
         is_1_1 and b"close" not in connection,
         is_1_1 and b"100-continue" in _tokens(fields.get(b"expect")),
@@ -91,6 +95,11 @@ def read_head(data: bytes, client: Address | None = None, scheme: str = "http") 
         client,
         scheme,
     )
+
+
+def first_values(headers: Sequence[Header]) -> Mapping[bytes, bytes]:
+    """Return the first value of each name."""
+    return dict(reversed(headers))
 
 
 def check_beginning(data: bytes, start: int, seen: int) -> None:

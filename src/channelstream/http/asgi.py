@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from channelstream.core.http_head import RequestHead
+from channelstream.core.http_head import RequestHead, first_values
 from channelstream.core.policy import Header, Policy, header
 from channelstream.http.exchange import HttpExchange
 from channelstream.http.line import Line
@@ -120,6 +120,9 @@ class ScopeRequest:
         self.headers: Sequence[Header] = scope["headers"]
         self.address: str = scope["client"][0]
 
+    def header(self, name: bytes) -> bytes | None:
+        return header(self.headers, name)
+
 
 class RouterApp:
     """The handlers of a router as an ASGI application; none of them may be an ASGI application itself."""
@@ -159,14 +162,16 @@ class _AsgiSource:
 
 
 def _head(scope: Scope) -> RequestHead:
-    length = header(scope["headers"], b"content-length")
+    headers = list(scope["headers"])
+    length = header(headers, b"content-length")
     return RequestHead(
         method=scope["method"],
         version=scope["http_version"],
         path=scope["path"],
         raw_path=scope["raw_path"],
         query=scope["query_string"],
-        headers=list(scope["headers"]),
+        headers=headers,
+        first=first_values(headers),
         body_bytes=int(length) if length is not None and length.isdigit() else None,
         keep_alive=True,
         expects_continue=False,

@@ -57,6 +57,10 @@ class Request:
     def method(self) -> str:
         return self.head.method
 
+    def header(self, name: bytes) -> bytes | None:
+        """Return the value of the first header with this lower-case name; None if there is none."""
+        return self.head.first.get(name)
+
     @property
     def raw_path(self) -> bytes:
         return self.head.raw_path

@@ -15,7 +15,6 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from channelstream.api.call import Call
 from channelstream.api.table import Auth, Endpoint
-from channelstream.core.policy import header
 from channelstream.errors import ChannelstreamError
 from channelstream.http.response import Response
 from channelstream.integrations.spans.deliveries import CallSpan, Deliveries, current
@@ -87,7 +86,7 @@ class Calls:
 
 def _parent(call: Call) -> Any:
     """Return the context of the caller's span; None if the call names none, an empty one if that is malformed."""
-    traceparent, tracestate = (header(call.headers, name) for name in (b"traceparent", b"tracestate"))
+    traceparent, tracestate = (call.header(name) for name in (b"traceparent", b"tracestate"))
     if traceparent is None:
         return None
     carrier = {"traceparent": traceparent.decode("latin-1")}
