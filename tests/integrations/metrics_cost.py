@@ -1,36 +1,48 @@
 """Measures what the metrics cost: `python -m tests.integrations.metrics_cost`.
 
 Two servers have the same clients on WebSockets, one of them without the counters of the metrics. Both are sent the same
-messages, in turn, and the processor time of a delivery is compared in each round: what else the machine does meanwhile
-slows both. The clocks are those of the scheduler, which count nanoseconds.
+messages, in turn, and valgrind counts the instructions that each executes for a delivery. Those of the kernel are not
+counted, so the share of the metrics is the largest that it can be. Processor time decides nothing here: it differs by
+more than the metrics cost from one second to the next. It takes some minutes, as valgrind makes a server 50 times as slow.
 """
 
 import argparse
+import os
+import shutil
+import subprocess
 import sys
-from asyncio import timeout
+from asyncio import to_thread
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from math import expm1, log, sqrt
+from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvloop
-from tests.waiting import PATIENCE_S
+from msgspec.structs import replace
 
 from channelstream import cli, server
+from channelstream.bench import servers
 from channelstream.bench.crew import Crew, crew_of
 from channelstream.bench.load import Load
 from channelstream.bench.measure import CONNECT_AT_ONCE, Target
-from channelstream.bench.processes import family, use_all_descriptors
-from channelstream.bench.publishing import Publishing, open_publisher
+from channelstream.bench.processes import use_all_descriptors
+from channelstream.bench.publishing import Publisher, Publishing, open_publisher
 from channelstream.bench.servers import started
 from channelstream.bench.worker import channel_name
 from channelstream.integrations.metrics.meter import EngineCalls, Meter
 
 WITH, WITHOUT = "with", "without"
-MODULES = {WITH: ["channelstream", "-p", "0"], WITHOUT: [__spec__.name, WITHOUT, "-p", "0"]}
-FLAT_OUT, SINGLE = "as fast as possible", "200 a second"
+START_TIMEOUT_S = 600.0
+LONG = ("heartbeat-interval-s", "ping-interval-s", "unattached-timeout-s", "keep-alive-s", "head-timeout-s")
+QUIET = tuple(f"--{name}=3600" for name in LONG)
+"""Options of a server that sends nothing but messages, and forgets no client that connects slowly."""
+OUT = "METRICS_COST_OUT"
+"""The variable with the beginning of the files that valgrind writes."""
+LISTS = (1, 20)
+"""Messages of a call, which are written to each client together."""
 
 
 class NoMeter(Meter):
@@ -41,101 +53,113 @@ class NoMeter(Meter):
     def answered(self, route: str, status: int) -> None: ...
 
 
-def serve_without(argv: Sequence[str]) -> int:
-    """Run the server with nothing that counts for the metrics."""
+def count_nothing() -> None:
+    """Take everything that counts for the metrics from the servers of this process."""
     server.Meter = NoMeter  # type: ignore[misc]
     server.CountedAuth = lambda auth, _: auth  # type: ignore[assignment, misc]
     EngineCalls.measured = lambda _, engine: engine  # type: ignore[method-assign]
-    return cli.main(argv)
+
+
+def run_counted(argv: Sequence[str]) -> None:
+    """Replace this program by valgrind, which runs it again as a server."""
+    tool = ("--tool=callgrind", f"--callgrind-out-file={os.environ[OUT]}.%p")
+    os.execvp("valgrind", ["valgrind", "-q", *tool, sys.executable, "-m", __spec__.name, "serve", *argv])
 
 
 class Side:
     """One of the servers, with its clients."""
 
-    def __init__(self, target: Target, crew: Crew, load: Load, run: str) -> None:
-        self._target, self._crew, self._load = target, crew, load
+    def __init__(self, target: Target, crew: Crew, load: Load, publisher: Publisher, run: str) -> None:
+        self._target, self._crew, self._load, self._publisher = target, crew, load, publisher
         self._channels = [channel_name(run, 0)]
 
     async def connect(self) -> None:
         for first in range(0, self._load.clients, CONNECT_AT_ONCE):
             await self._crew.register(first, min(CONNECT_AT_ONCE, self._load.clients - first))
             await self._crew.attach()
-        await self.lap()
 
-    async def lap(self) -> float:
-        """Publish all messages, and return the server's processor time for each delivery, in µs."""
-        publishers = [await open_publisher(self._target.wire) for _ in range(self._load.publishers)]
-        received, cpu_s = sum(self._crew.received), self._cpu_s()
-        publishing = Publishing(self._load, self._channels)
-        await publishing.run(publishers, lambda: sum(self._crew.received) - received, self._crew.ticked)
-        deliveries = publishing.messages * self._load.clients
-        try:
-            async with timeout(PATIENCE_S):
-                while sum(self._crew.received) - received < deliveries:
-                    self._crew.ticked.clear()
-                    await self._crew.ticked.wait()
-        except TimeoutError:
-            got = sum(self._crew.received) - received
-            raise SystemExit(f"{got:,} of {deliveries:,} deliveries were received") from None
-        for publisher in publishers:
-            publisher.close()
-        return (self._cpu_s() - cpu_s) / deliveries * 1e6
+    async def lap(self, calls: int, messages: int) -> float:
+        """Make calls, each when everyone has received the one before, and return the instructions of a delivery."""
+        await self._control("--zero")
+        load = replace(self._load, messages=messages, items=messages)
+        received = sum(self._crew.received)
+        for number in range(1, calls + 1):
+            await Publishing(load, self._channels).run([self._publisher], lambda: 0, self._crew.ticked)
+            while sum(self._crew.received) - received < number * messages * load.clients:
+                self._crew.ticked.clear()
+                await self._crew.ticked.wait()
+        await self._control("--dump")
+        return self._dumped() / (calls * messages * load.clients)
 
-    def _cpu_s(self) -> float:
-        assert self._target.pid is not None
-        tasks = [task for pid in family(self._target.pid) for task in Path(f"/proc/{pid}/task").iterdir()]
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    async def _control(self, what: str) -> None:
+        command = ["callgrind_control", what, str(self._target.pid)]
+        await to_thread(subprocess.run, command, check=True, capture_output=True)
+
+    def _dumped(self) -> int:
+        """Return the instructions in the last file that valgrind has written, and remove it."""
+        out = Path(f"{os.environ[OUT]}.{self._target.pid}")
+        [path] = out.parent.glob(f"{out.name}.*")
+        lines = path.read_text().splitlines()
+        path.unlink()
+        return next(int(line.split()[1]) for line in reversed(lines) if line.startswith("totals:"))
 
 
-async def measure(load: Load, rounds: int) -> list[tuple[float, float]]:
-    """Return the processor time of a delivery in each round, with and without."""
+async def measure(load: Load, rounds: int, calls: int) -> dict[int, list[tuple[float, float]]]:
+    """Return the instructions of a delivery in each round, with and without, for each number of messages of a call."""
     async with AsyncExitStack() as stack:
         sides = []
-        for name, module in MODULES.items():
-            target = await stack.enter_async_context(started(name, module))
+        for name in (WITH, WITHOUT):
+            target = await stack.enter_async_context(started(name, [__spec__.name, name, "-p", "0", *QUIET]))
             crew = await stack.enter_async_context(crew_of(target.wire, load, name))
-            sides.append(Side(target, crew, load, name))
+            publisher = await open_publisher(target.wire)
+            stack.callback(publisher.close)
+            sides.append(Side(target, crew, load, publisher, name))
             await sides[-1].connect()
         counted, plain = sides
-        found = []
-        for number in range(rounds):
-            # Each begins as often as the other.
-            order = (counted, plain) if number % 2 else (plain, counted)
-            laps = {side: await side.lap() for side in order}
-            found.append((laps[counted], laps[plain]))
+        found: dict[int, list[tuple[float, float]]] = {}
+        for messages in LISTS:
+            await counted.lap(1, messages)
+            await plain.lap(1, messages)
+            found[messages] = [
+                (await counted.lap(calls, messages), await plain.lap(calls, messages)) for _ in range(rounds)
+            ]
         return found
 
 
-def fastest(laps: Sequence[float]) -> float:
-    """Return the mean of the fastest quarter: what a lap costs where nothing else disturbs it."""
-    return mean(sorted(laps)[: max(1, len(laps) // 4)])
-
-
-def row(label: str, pairs: Sequence[tuple[float, float]]) -> str:
-    """Return the fastest laps, and the mean ratio of the rounds with twice its standard error."""
-    ratios = [log(counted / plain) for counted, plain in pairs]
-    middle, error = mean(ratios), 2 * stdev(ratios) / sqrt(len(ratios))
-    counted, plain = (fastest(each) for each in zip(*pairs, strict=True))
+def row(messages: int, pairs: Sequence[tuple[float, float]]) -> str:
+    """Return the means, and that of the differences with twice its standard error."""
+    differences = [100 * (counted / plain - 1) for counted, plain in pairs]
+    error = 2 * stdev(differences) / sqrt(len(differences))
+    counted, plain = (mean(each) for each in zip(*pairs, strict=True))
     return (
-        f"{label:20}{counted:7.3f} µs a delivery with, {plain:7.3f} µs without: {100 * (counted / plain - 1):+.1f} %;"
-        f" all {len(pairs)} rounds: {100 * expm1(middle):+.1f} %, ± {100 * error:.1f} %"
+        f"calls with {messages} message(s): {counted:,.0f} instructions a delivery with, {plain:,.0f} without:"
+        f" {mean(differences):+.2f} %, ± {error:.2f} % ({len(pairs)} rounds)"
     )
 
 
 def main() -> int:
-    if sys.argv[1:2] == [WITHOUT]:
-        return serve_without(sys.argv[2:])
+    argv = sys.argv[1:]
+    if argv[:1] in ([WITH], [WITHOUT]):
+        run_counted(argv)
+    if argv[:1] == ["serve"]:
+        if argv[1] == WITHOUT:
+            count_nothing()
+        return cli.main(argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, prog=f"python -m {__spec__.name}")
-    parser.add_argument("--rounds", type=int, default=80)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--calls", type=int, default=10, help="in each round")
     parser.add_argument("--clients", type=int, default=1000)
     arguments = parser.parse_args()
+    if shutil.which("callgrind_control") is None:
+        parser.error("valgrind is not on the PATH")
     use_all_descriptors()
-    loads = {
-        FLAT_OUT: Load(clients=arguments.clients, messages=160),
-        SINGLE: Load(clients=arguments.clients, messages=80, rate_per_s=200, publishers=1),
-    }
-    for label, load in loads.items():
-        print(row(label, uvloop.run(measure(load, arguments.rounds))), flush=True)
+    servers.START_TIMEOUT_S = START_TIMEOUT_S
+    with TemporaryDirectory() as directory:
+        os.environ[OUT] = f"{directory}/out"
+        load = Load(clients=arguments.clients, publishers=1)
+        found = uvloop.run(measure(load, arguments.rounds, arguments.calls))
+    for messages, pairs in found.items():
+        print(row(messages, pairs), flush=True)
     return 0
 
 
