@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from io import StringIO
@@ -53,6 +53,20 @@ def run(folder: str, *flags: str, **options: Any) -> "subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
+def run_here(folder: str, *flags: str) -> "subprocess.CompletedProcess[str]":
+    """Run it in this process, with forks for what it starts."""
+    argv = ["--quick", "--output", folder, *flags]
+    out, err = StringIO(), StringIO()
+    logger = logging.getLogger("channelstream")
+    level = logger.level
+    try:
+        with redirect_stdout(out), redirect_stderr(err), forked_programs():
+            code = main(argv)
+    finally:
+        logger.setLevel(level)
+    return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """A part that was measured.
@@ -78,29 +92,11 @@ def measure(part: str) -> Measured:
         page = folder / "page.md"
         page.write_text(PAGE)
         flags = ("--only", part, "--into", str(page))
-        printed = (print_of if part == IN_A_PROCESS else print_here)(name, *flags)
+        done = (run if part == IN_A_PROCESS else run_here)(name, *flags)
+        assert done.returncode == 0, done.stderr
         document = json.loads((folder / "engines.json").read_bytes())
-        assert (folder / "engines.md").read_text() == printed
+        assert (folder / "engines.md").read_text() == done.stdout
         return Measured(document["tables"], page.read_text())
-
-
-def print_of(folder: str, *flags: str) -> str:
-    done = run(folder, *flags)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def print_here(folder: str, *flags: str) -> str:
-    printed = StringIO()
-    logger = logging.getLogger("channelstream")
-    level = logger.level
-    try:
-        with redirect_stdout(printed), forked_programs():
-            code = main(["--quick", "--output", folder, *flags])
-    finally:
-        logger.setLevel(level)
-    assert code == 0
-    return printed.getvalue()
 
 
 needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on the PATH")
@@ -164,7 +160,7 @@ def test_a_part_that_fails_ends_the_run(tmp_path: Path) -> None:
 
 def test_unknown_parts_are_refused(tmp_path: Path) -> None:
     """By name."""
-    done = run(str(tmp_path), "--only", "recovery,rest")
+    done = run_here(str(tmp_path), "--only", "recovery,rest")
     assert (done.returncode, done.stderr) == (2, "Unknown in --only: rest.\n")
 
 
