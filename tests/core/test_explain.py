@@ -11,6 +11,7 @@ from channelstream.core.connection import Connection, Step
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, MessageDeleted, Presence, UserLeft, UsersLeft
 from channelstream.core.explain import (
+    WAITING,
     Fate,
     Outcome,
     is_by,
@@ -204,9 +205,33 @@ SOME = frozenset({"u1", "u7", "u13", "u20", "outside", "nobody"})
     ],
 )
 def test_the_summary_agrees_with_the_outcome_of_each(event: Event, named: int) -> None:
-    """Counted together or one by one, it is the same."""
+    """Counted together or one by one, it is the same; of outcomes of one kind any may be named."""
     hub = crowd()
-    assert summarize_all(hub, event, 2.0, named) == summarize(outcomes(hub, event, 2.0), named)
+    found, each = summarize_all(hub, event, 2.0, named), list(outcomes(hub, event, 2.0))
+    expected = summarize(each, named)
+    assert found.counts == expected.counts
+    assert list(map(kind_of, found.samples)) == list(map(kind_of, expected.samples))
+    assert len(set(found.samples) & set(each)) == len(found.samples)
+
+
+def kind_of(found: Outcome) -> str:
+    return "waits" if found.fate in WAITING else "delivered" if found.fate is Fate.DELIVERED else "excluded"
+
+
+def test_what_waits_is_named_first() -> None:
+    """Six of 510 members wait: all of them are named, then those that a rule excludes, then delivered ones."""
+    hub = Hub(PROTOCOLS.formats, lambda: None)
+    for number in range(510):
+        connection = Connection(f"c{number}", f"u{number}", V07, (0,), 15.0)
+        hub.add(connection)
+        hub.subscribe(connection, "news", ReadRange.of(0))
+        waits = {100: "slow", 200: "detached", 300: "behind", 400: "catching up", 500: "new", 509: "slow"}
+        bring(hub, connection, waits.get(number, "live"))
+    found = summarize_all(hub, message(exclude=frozenset({"u3", "u505"})), 2.0, 50)
+    assert {each.conn_id for each in found.samples[:6]} == {"c100", "c200", "c300", "c400", "c500", "c509"}
+    assert {each.conn_id for each in found.samples[6:8]} == {"c3", "c505"}
+    assert {each.fate for each in found.samples[8:]} == {Fate.DELIVERED}
+    assert (len(found.samples), sum(found.counts.values())) == (50, 510)
 
 
 def test_members_with_one_outcome_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,10 @@ class Fate(Enum):
     NO_ADDRESSEE = "it is addressed to no user"
 
 
+WAITING = frozenset((Fate.CATCHING_UP, Fate.BEHIND, Fate.SLOW, Fate.DETACHED, Fate.NEW))
+"""The fates of a recipient that does not have the event yet."""
+
+
 class Outcome(Struct, frozen=True, gc=False):
     """One fate, with its connection and user.
 
@@ -56,7 +60,7 @@ class OutcomeSummary(Struct, frozen=True):
     """The outcomes of one event, summarized.
 
     Attributes:
-        samples: the first outcomes.
+        samples: some outcomes: those that wait first, then those that a rule excludes, and delivered ones last.
         counts: the number of outcomes of each fate, the samples included.
     """
 
@@ -66,8 +70,13 @@ class OutcomeSummary(Struct, frozen=True):
 
 def summarize(found: Iterable[Outcome], named: int) -> OutcomeSummary:
     """Summarize outcomes, with at most `named` samples."""
-    listed = tuple(found)
-    return OutcomeSummary(listed[:named], dict(Counter(found.fate.value for found in listed)))
+    listed = sorted(found, key=_rank)
+    return OutcomeSummary(tuple(listed[:named]), dict(Counter(found.fate.value for found in listed)))
+
+
+def _rank(found: Outcome) -> int:
+    """Return the place of an outcome among samples: one looks for what was not delivered."""
+    return 0 if found.fate in WAITING else 2 if found.fate is Fate.DELIVERED else 1
 
 
 def summarize_all(hub: Hub, event: Event, now_s: float, named: int) -> OutcomeSummary:
@@ -81,25 +90,23 @@ def summarize_all(hub: Hub, event: Event, now_s: float, named: int) -> OutcomeSu
     names = (event.only or frozenset()) | (event.exclude or frozenset()) | frozenset(event.about)
     special = {own: None for name in names for own in hub.users.get(name, ()) if own in members}
     ordinary = [member for member in members if member not in special] if special else members
-    counts = Counter(outcome(member, event, now_s).fate for member in special)
-    counts.update(found.fate for found in _non_members(hub, event, now_s))
-    counts += _fates(ordinary, event, now_s)
-    samples = tuple(outcome(member, event, now_s) for member in islice(members, named))
-    return OutcomeSummary(samples, {fate.value: count for fate, count in counts.items()})
-
-
-def _fates(connections: Iterable[Connection], event: Event, now_s: float) -> "Counter[Fate]":
-    """Count the fates of members that the event does not name."""
-    kinds = list(map(_fate_key, connections))
-    samples = dict(zip(kinds, connections, strict=True))
-    counts: Counter[Fate] = Counter()
+    found = [outcome(member, event, now_s) for member in special]
+    found += _non_members(hub, event, now_s)
+    counts = Counter(each.fate for each in found)
+    kinds = list(map(_fate_key, ordinary))
+    examples = dict(zip(kinds, ordinary, strict=True))
     for kind, count in Counter(kinds).items():
-        if samples[kind].state is ConnectionState.CATCHING_UP:
-            alike = (connection for connection in connections if _fate_key(connection) == kind)
-            counts.update(outcome(connection, event, now_s).fate for connection in alike)
+        fate = outcome(examples[kind], event, now_s).fate
+        alike = (member for member in ordinary if _fate_key(member) == kind)
+        if examples[kind].state is ConnectionState.CATCHING_UP:
+            each = [outcome(member, event, now_s) for member in alike]
+            counts.update(one.fate for one in each)
+            found += each
         else:
-            counts[outcome(samples[kind], event, now_s).fate] += count
-    return counts
+            counts[fate] += count
+            found += (outcome(member, event, now_s) for member in islice(alike, named))
+    samples = tuple(sorted(found, key=_rank)[:named])
+    return OutcomeSummary(samples, {fate.value: count for fate, count in counts.items()})
 
 
 _fate_key = attrgetter("state._value_", "protocol.presence._value_")
