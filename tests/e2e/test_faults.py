@@ -6,6 +6,7 @@ import pytest
 from tests.e2e.faults.cluster import LEASE_S
 from tests.e2e.faults.play import Outcome, play
 from tests.e2e.faults.scenarios import EVERYTHING, REFUSED, SHORT, TALK
+from tests.e2e.faults.stage import PROGRESS
 from tests.e2e.faults.truth import PRIVATE
 
 OUTAGE_S = 1.25 * LEASE_S
@@ -19,7 +20,7 @@ NOTHING: frozenset[str] = frozenset()
 
 def has_load(outcome: Outcome) -> bool:
     """Whether the load was enough to lose something: clients are in two channels at least, so more arrives than is sent."""
-    return outcome.figures.sent >= 80 and outcome.figures.received > outcome.figures.sent
+    return outcome.figures.sent >= 2 * PROGRESS and outcome.figures.received > outcome.figures.sent
 
 
 def test_a_killed_node(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import httpx
 from tests.e2e.clocks import shifted_clock
 from tests.e2e.faults.client import LOBBY, Seen
 from tests.e2e.faults.cluster import ANSWER_S, LEASE_S, Node, Shape
-from tests.e2e.faults.stage import CHANNELS, Stage
+from tests.e2e.faults.stage import CHANNELS, PROGRESS, Stage
 from tests.e2e.faults.truth import PRIVATE
 from tests.http_client import async_client
 from tests.waiting import soon
@@ -39,7 +39,7 @@ BIG_BURST = 16
 BIG_BYTES = 300_000
 SUBSCRIPTION_BYTES = 262_144
 """What Redis may hold back for a subscription."""
-PULSES = 50
+PULSES = 30
 SILENT = "nothing arrived over its subscription"
 VISITS, PATIENCE_S = 10, 20.0
 STILL_S, MOVING_S = 0.08, 0.02
@@ -261,7 +261,7 @@ async def _visit(stage: Stage, lost: int) -> None:
 
 
 async def only_go_on(stage: Stage) -> None:
-    await stage.progress(120)
+    await stage.progress(3 * PROGRESS)
 
 
 def _with_data(_: Path) -> Shape:

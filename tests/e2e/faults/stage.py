@@ -18,6 +18,8 @@ from tests.waiting import soon
 DEADLINE_S = 60.0
 """For anything that is waited for."""
 CHANNELS = ("news", "sport", "talk")
+PROGRESS = 20
+"""Messages between two steps of a scenario: each publisher has sent some, and all transports have delivered them."""
 PUBLISHERS = ("news", "news", "sport", "sport", "talk", LOBBY)
 """The channel of each."""
 USERS = {
@@ -79,7 +81,7 @@ class Stage:
         """
         await soon(holds, f"it does not come that {what}", DEADLINE_S)
 
-    async def progress(self, messages: int = 40) -> None:
+    async def progress(self, messages: int = PROGRESS) -> None:
         """Wait until so many more messages are acknowledged, and every client has received something more."""
         goal = self.truth.acknowledged + messages
         received = {client.user: client.received for client in self.clients}
