@@ -55,8 +55,8 @@ PATIENT = {
 A test whose subject is one of these times gives its own.
 """
 SLOW_TURN_MS = 500.0
-"""A turn that counts as slow in a server of the tests. A busy machine makes shorter ones. A server that only waits takes 0.27 %
-of a processor with this bound and 0.43 % with 250 ms, and several wait throughout a run."""
+"""A turn that counts as slow in a server of the tests. A busy machine makes shorter ones. A server that only waits takes
+0.27 % of a processor with this bound and 0.43 % with 250 ms, and several wait throughout a run."""
 FAST_EXAMPLES = 25
 """Examples of a property in `make test-fast`; `make test` tries 100."""
 RUNNING = re.compile(r"running on (?:https?://[^ ]*?:(\d+)|unix socket) ")
