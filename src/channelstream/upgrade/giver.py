@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Container, Iterator
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
 
 from channelstream.errors import CannotHandOver, CloseCode
 from channelstream.http.connection import HttpConnection
@@ -47,6 +48,8 @@ CATCH_UP_S = 5.0
 """How long streams that catch up are waited for while calls are served, in seconds."""
 STEP_S = 0.002
 """Time between two looks, in seconds."""
+LOOK_S = 0.02
+"""Time between two looks at all connections while requests are in progress, in seconds: there may be many."""
 NAMES = {StreamKind.WEBSOCKET: "websocket", StreamKind.DEFLATE: "websocket", StreamKind.SSE: "sse"}
 
 
@@ -55,11 +58,13 @@ class _Held:
     """What is held, and what of it is handed over.
 
     Attributes:
+        looked_s: when all connections were looked at last.
         unread: streams of which nothing is read.
         unsettled: those of them that were not settled when they were last looked at.
         streams: those of them to which nothing is written either.
     """
 
+    looked_s: float = -inf
     unread: dict[SocketStream, None] = field(default_factory=dict)
     unsettled: list[SocketStream] = field(default_factory=list)
     streams: list[SocketStream] = field(default_factory=list)
@@ -135,12 +140,17 @@ class Giver:
 
     def _is_settled(self, held: _Held, *kinds: Work, streams: bool = True) -> bool:
         parts = self._parts
+        works = parts.http_server.works(*kinds) or parts.streams.is_opening or not parts.node.is_settled
+        now_s = asyncio.get_running_loop().time()
+        if works and now_s < held.looked_s + LOOK_S:
+            return False
+        held.looked_s = now_s
         for stream in self._open_streams(but=held.unread):
             self._hold(held, stream)
         for poll in [each.stream for each in parts.node.hub.connections.values()]:
             if isinstance(poll, PollStream):
                 poll.caught_up()
-        if parts.http_server.works(*kinds) or parts.streams.is_opening or not parts.node.is_settled:
+        if works:
             return False
         held.unsettled = [each for each in held.unsettled if each.is_open and not each.is_settled]
         return not any(streams or each.is_busy for each in held.unsettled)
