@@ -92,11 +92,13 @@ def test_admin_pages(open_admin: Callable[..., Page], watch: Any, path: str) -> 
     assert violations(page) == []
 
 
-def test_the_explorer(open_admin: Callable[..., Page], server: Any) -> None:
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_explorer(open_admin: Callable[..., Page], server: Any, width: int) -> None:
     """A call with its form, its answer and the schemas has no fault; what Swagger UI lacks is completed."""
     document = server.request("GET", "/openapi.json").json()
     document["paths"] = {"/message": document["paths"]["/message"]}
-    page = open_admin(EXPLORER, answers={"openapi.json": json.dumps(document)})
+    answers = {"openapi.json": json.dumps(document)}
+    page = open_admin(EXPLORER, answers=answers, viewport={"width": width, "height": 800})
     operation = page.locator(".opblock-post")
     operation.locator(".opblock-summary-control").click()
     operation.get_by_role("button", name="Execute").click()

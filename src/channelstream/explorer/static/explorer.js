@@ -47,11 +47,12 @@ function nameSent() {
   if (sent) replaced.add(sent);
 }
 
-/** What Swagger UI leaves without a name, or at the wrong level, for people who do not see it. */
+/** What Swagger UI leaves without a name, at the wrong level, or out of reach of the keyboard. */
 const NAMES = [
   [".copy-to-clipboard button", "aria-label", "Copy"],
   [".body-param__text", "aria-label", "Request body"],
   [".opblock-title", "aria-level", "3"],
+  ["pre", "tabindex", "0"],
 ];
 
 function complete(place) {
