@@ -81,7 +81,7 @@ PURE_FILES = {f"{PACKAGE}.engines.event_codec"}
 """The stored form of events: all engines agree on it, whatever they store it with."""
 PORTS = {
     "Engine": {"node"},
-    "EventLog": {"local", "publishing"},
+    "EventLog": {"local", "publishing", "stream_reads"},
     "Directory": {"connecting", "local"},
     "Cluster": {"handover", "remote_calls"},
 }

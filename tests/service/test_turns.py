@@ -16,7 +16,7 @@ from channelstream.core.user import UserUpdate
 from channelstream.errors import Unavailable
 from channelstream.service import Node
 from channelstream.service.handover import CLAIMS_AT_ONCE
-from channelstream.service.node import READS_AT_ONCE
+from channelstream.service.stream_reads import READS_AT_ONCE
 from channelstream.service.turns import Turns
 from channelstream.wire.channelstream import V07
 
@@ -156,8 +156,8 @@ def test_few_streams_read_the_log_at_once_and_a_publish_passes_them(
         held = Held()
         node._engine.replay = held.before(node._engine.replay)  # type: ignore[method-assign]
         node._engine.head = held.before(node._engine.head)  # type: ignore[method-assign]
-        reads = [node.replay("user 0", {PRIVATE: 0}, 1) for _ in range(2 * READS_AT_ONCE)]
-        heads = [node.head_for_stream(["a"]) for _ in range(2 * READS_AT_ONCE)]
+        reads = [node.reads.replay("user 0", {PRIVATE: 0}, 1) for _ in range(2 * READS_AT_ONCE)]
+        heads = [node.reads.head(["a"]) for _ in range(2 * READS_AT_ONCE)]
         answers = asyncio.gather(*reads, *heads)
         await turns_of_the_loop()
         assert held.begun == READS_AT_ONCE

@@ -70,6 +70,7 @@ class Scene:
         await self.node.start()
         self.engine = SlowEngine(self.node._engine)
         self.node._engine = self.engine  # type: ignore[assignment]
+        self.node.reads._log = self.engine  # type: ignore[assignment]
         await self.node.connect("c1", "u", V07, {"a": {}}, UserUpdate(values={}, fresh={}))
 
     async def publish(self, channel: str, *uuids: str) -> None:

@@ -124,7 +124,7 @@ def test_streams_that_catch_up_are_waited_for_while_calls_are_served(monkeypatch
 
     async def scenario(stage: Stage) -> None:
         entered, may_read, node = asyncio.Event(), asyncio.Event(), stage.server.node
-        replay = node.replay
+        replay = node.reads.replay
 
         async def slow(*arguments: Any, **named: Any) -> Any:
             entered.set()
@@ -135,7 +135,7 @@ def test_streams_that_catch_up_are_waited_for_while_calls_are_served(monkeypatch
         position = (await items(first))[0]["position"]
         await first.close()
         await stage.publish("missed")
-        monkeypatch.setattr(node, "replay", slow)
+        monkeypatch.setattr(node.reads, "replay", slow)
         wire = await open_wire("ws", stage.port)
         stage.wires.append(wire)
         await wire.ask(of("ann"), position)

@@ -41,8 +41,8 @@ from channelstream.service.turns import Turn, Turns
 CLAIMS_AT_ONCE = 6
 """Connections that move here at once for streams that open.
 
-With `READS_AT_ONCE` of `node.py` it keeps Redis busy, and lets a call wait behind a few others. Moving has most of the room,
-since a stopped node's connections are unregistered `node_lease_s` after its end; reading has no such limit.
+With `READS_AT_ONCE` of `stream_reads.py` it keeps Redis busy, and lets a call wait behind a few others. Moving has most of
+the room, since a stopped node's connections are unregistered `node_lease_s` after its end; reading has no such limit.
 """
 RETRY_DELAYS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Pauses before the retries of a command whose connection is between two nodes, in seconds."""

@@ -35,11 +35,9 @@ from channelstream.service.moving import IncomingConnections, OutgoingConnection
 from channelstream.service.publishing import Publishing
 from channelstream.service.remote_calls import RemoteCalls
 from channelstream.service.signals import Signals
-from channelstream.service.turns import Turns
+from channelstream.service.stream_reads import StreamReads
 from channelstream.slices import in_turns
 
-READS_AT_ONCE = 2
-"""Reads of the log for streams that are under way at once, where other nodes share the engine (`CLAIMS_AT_ONCE`)."""
 MEMBERS_SLICE = 1000
 """Members of a channel that are copied in one loop turn."""
 
@@ -61,6 +59,7 @@ class Node:
         stalls: how often a client was too slow to be written to, since the start.
         shedding: whether it refuses new work because of its load.
         remote_calls: calls of other nodes, about a node.
+        reads: what streams read of the log.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class Node:
         self._publishing = Publishing(engine, hub)
         self._outgoing: OutgoingConnections | None = None
         self._incoming = IncomingConnections(hub, self._local)
-        self._reads = Turns(READS_AT_ONCE)
+        self.reads = StreamReads(engine, engine.cluster.is_single)
 
     async def start(self) -> None:
         """Start the engine, restore its connections, and receive its events from the current end of its log on.
@@ -382,23 +381,9 @@ class Node:
         """Return the position after the last accepted events (`EventLog.head`)."""
         return await self._engine.head(names, all_shards)
 
-    async def head_for_stream(self, names: Iterable[str]) -> Position:
-        """Return the same for a stream that opens, when it is its turn."""
-        if self._cluster.is_single:
-            return await self._engine.head(names)
-        async with self._reads.turn():
-            return await self._engine.head(names)
-
     async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
-        """Read the events after given offsets for a stream (`EventLog.replay`), when it is its turn."""
-        if self._cluster.is_single:
-            return await self._engine.replay(user, from_offsets, limit)
-        async with self._reads.turn():
-            return await self._engine.replay(user, from_offsets, limit)
-
-    def replay_at_once(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay | None:
-        """Read as `replay` does, without a wait; None if that is not possible (`EventLog.replay_at_once`)."""
-        return self._engine.replay_at_once(user, from_offsets, limit)
+        """Read the events after given offsets (`EventLog.replay`); streams use `reads`."""
+        return await self._engine.replay(user, from_offsets, limit)
 
     async def catch_up(self, shards: Iterable[int]) -> None:
         """Return when this node was delivered every event that these shards have accepted up to this call."""

@@ -55,7 +55,7 @@ def _has_nothing(attached: Attached, starts: Mapping[str, int], *, strict: bool)
         strict: it must also reach back to all of them.
     """
     node, connection = attached.node, attached.connection
-    replay = node.replay_at_once(connection.user, starts, limit=1)
+    replay = node.reads.replay_at_once(connection.user, starts, limit=1)
     if replay is None or replay.entries or (strict and replay.lost):
         return False
     delivered = max_offsets(connection.delivered, replay.head)

@@ -42,7 +42,7 @@ def read_chunk(
     Raises:
         Unavailable: the engine is out of reach.
     """
-    return node.replay(connection.user, starts, CHUNK)
+    return node.reads.replay(connection.user, starts, CHUNK)
 
 
 def joined(connection: Connection) -> list[str]:

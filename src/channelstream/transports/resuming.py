@@ -45,7 +45,7 @@ class Resumption:
         if not attached.is_current:
             return None
         starts = resume_from(connection, since, head, shards)
-        replay = await node.replay(connection.user, starts, limit=0)
+        replay = await node.reads.replay(connection.user, starts, limit=0)
         if not attached.is_current:
             return None
         node.signals.replayed.emit(connection, (), replay.lost)
@@ -66,7 +66,7 @@ async def _head(attached: Attached) -> tuple[Position, set[int]]:
     connection = attached.connection
     while True:
         shards, names = _shards(connection), [connection.user, *joined(connection)]
-        head = await attached.node.head_for_stream(names)
+        head = await attached.node.reads.head(names)
         if _shards(connection) <= shards:  # Otherwise a channel of a further shard was joined.
             return head, shards
 
