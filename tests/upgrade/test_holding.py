@@ -6,13 +6,14 @@ import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.e2e.wire import CallWire, open_wire
 from tests.upgrade.stage import Stage, hold, items, of, play, post, sign, texts
-from tests.waiting import soon
+from tests.waiting import PATIENCE_S, soon
 
 from channelstream.http.connection import HttpConnection
 from channelstream.http.phase import Work
@@ -78,6 +79,24 @@ def test_a_request_that_is_received_meanwhile_is_carried_out_afterwards(engine: 
     play(scenario, engine=engine, upgrade_pause_s=0.1)
 
 
+def test_calls_do_not_wait_for_a_request_that_does_not_come() -> None:
+    """Anyone may send the half of one: it has its time before calls wait, and no more then."""
+
+    async def scenario(stage: Stage) -> None:
+        _, rest = await begin_to_publish(stage)
+        await soon(lambda: stage.server.parts.http_server.works(Work.RECEIVING))
+        held = stage.giver()
+        await held.hold_streams()
+        await stage.publish("meanwhile")
+        held._parts = replace(held._parts, pause_s=PATIENCE_S)
+        await held.freeze()
+        await rest()
+        assert not stage.server.parts.http_server.works(Work.HANDLER)
+        await held.thaw()
+
+    play(scenario, upgrade_pause_s=0.1)
+
+
 def test_requests_that_were_sent_ahead_stay_unread_by_the_other_process() -> None:
     """As ever: its memory does not grow with what a client sends while a request is in progress."""
 
@@ -104,9 +123,10 @@ def test_streams_are_read_again_after_a_hold_that_fails() -> None:
         stream = stage.server.node.hub.connections[of("ann")].stream
         assert isinstance(stream, WebSocketStream)
         held = stage.giver()
+        await held.hold_streams()
         _, _ = await begin_to_publish(stage)
-        freezing = asyncio.create_task(hold(held))
-        await soon(lambda: stage.server.parts.streams.is_held)
+        freezing = asyncio.create_task(held.freeze())
+        await soon(lambda: stage.server.parts.http_server.is_held)
         stream.data_received(b"\x82\xff" + (1 << 17).to_bytes(8) + bytes(4) + bytes(1 << 17))
         await soon(lambda: stream.is_settled)
         freezing.cancel()

@@ -168,6 +168,11 @@ class HttpConnection(asyncio.Protocol):
         exchange = self._exchange if self._waiting.phase is Phase.EXCHANGE else None
         return Work.NONE if exchange is None else exchange.work
 
+    @property
+    def receiving(self) -> object | None:
+        """The request that is being received, which equals no other one; None if none is."""
+        return self._exchange if self.work is Work.RECEIVING else None
+
     def unread(self) -> tuple[int, bytes] | None:
         """Return the descriptor and the received bytes that are not read; None if no other process can take them over.
 

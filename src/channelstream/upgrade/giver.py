@@ -58,12 +58,14 @@ class _Held:
     """What is held, and what of it is handed over.
 
     Attributes:
+        slow: requests that were being received for a while before calls wait: they are not waited for.
         looked_s: when all connections were looked at last.
         unread: streams of which nothing is read.
         unsettled: those of them that were not settled when they were last looked at.
         streams: those of them to which nothing is written either.
     """
 
+    slow: set[object] = field(default_factory=set)
     looked_s: float = -inf
     unread: dict[SocketStream, None] = field(default_factory=dict)
     unsettled: list[SocketStream] = field(default_factory=list)
@@ -90,13 +92,14 @@ class Giver:
     async def hold_streams(self) -> None:
         """Pause periodic work, of which a round may take long, and read no stream: there may be many.
 
-        Those that catch up have more time for it before this than when calls wait.
+        Streams that catch up, and clients that send a request, have more time for it before this than when calls wait.
         """
-        parts = self._parts
+        parts, receiving = self._parts, self._receiving()
         await parts.housekeeping.pause()
+        await self._until(lambda: receiving.isdisjoint(self._receiving()), parts.pause_s)
         behind = [stream for stream in self._open_streams() if not stream.is_settled]
         await self._until(lambda: all(not each.is_open or each.is_settled for each in behind), CATCH_UP_S)
-        held = self._held = _Held()
+        held = self._held = _Held(slow=receiving & self._receiving())
         parts.streams.is_held = True
         await Slices(asyncio.get_running_loop().time).each(
             self._open_streams(), lambda stream: self._hold(held, stream)
@@ -132,15 +135,23 @@ class Giver:
         already.
         """
         parts, pause_s = self._parts, self._parts.pause_s
-        if await self._until(lambda: self._is_settled(held, Work.HANDLER, Work.RECEIVING), pause_s):
+        in_time = await self._until(lambda: self._is_settled(held, bodies=True), pause_s)
+        if in_time and held.slow.isdisjoint(self._receiving()):
             return
         await parts.http_server.hold_bodies()
-        if not await self._until(lambda: self._is_settled(held, Work.HANDLER, streams=False), pause_s / 3):
+        if not await self._until(lambda: self._is_settled(held, streams=in_time), pause_s / 3):
             raise CannotHandOver(f"a request takes longer than {pause_s:g} s (upgrade_pause_s)")
 
-    def _is_settled(self, held: _Held, *kinds: Work, streams: bool = True) -> bool:
+    def _receiving(self) -> set[object]:
+        """Return the requests that are being received."""
+        accepted = self._parts.http_server.sockets
+        found = {each.receiving for each in accepted if isinstance(each, HttpConnection)}
+        return found - {None}
+
+    def _is_settled(self, held: _Held, *, bodies: bool = False, streams: bool = True) -> bool:
         parts = self._parts
-        works = parts.http_server.works(*kinds) or parts.streams.is_opening or not parts.node.is_settled
+        works = parts.http_server.works(Work.HANDLER) or parts.streams.is_opening
+        works = works or not parts.node.is_settled or (bodies and not self._receiving() <= held.slow)
         now_s = asyncio.get_running_loop().time()
         if works and now_s < held.looked_s + LOOK_S:
             return False
