@@ -172,7 +172,12 @@ end
 -- Register it for one node in place of another.
 local function move(conn_id, from, to)
   local held = reserve(conn_id, to)
-  if held and from ~= to then release(conn_id, from) end
+  if held and from ~= to then
+    -- It has come back before the reaping of its dead node reached it (`operations.reap`).
+    local comes_back = call('HEXISTS', key('n', from), 'reaped') == 1 and call('SISMEMBER', key('nk', from), conn_id) == 1
+    if comes_back then call('HINCRBY', key('n', from), 'reaped', -1) end
+    release(conn_id, from)
+  end
   return held
 end
 

@@ -601,6 +601,7 @@ end
 -- whether the lease of the calling node had ended}.
 function operations.beat(a)
   local lapsed = call('EXISTS', key('nl', a.node)) == 0
+  if lapsed then call('HDEL', key('n', a.node), 'reaped') end
   call('SET', key('nl', a.node), '1', 'PX', whole(a.lease_ms))
   call('HSET', key('n', a.node), 'label', a.label, 'connections', whole(a.connections), 'beat', whole(now_ms))
   call('SADD', PREFIX .. 'nodes', a.node)
@@ -618,20 +619,19 @@ end
 -- lease is checked in each step, so that a node that has come back loses no more connections.
 function operations.reap(a)
   if call('EXISTS', key('nl', a.dead)) == 1 then return 0 end
-  local room, released = a.count, 0
+  local room = a.count
+  -- How many will have been released: `move` takes off those that another node claims meanwhile.
+  call('HSETNX', key('n', a.dead), 'reaped', call('SCARD', key('nk', a.dead)))
   for _, conn_id in ipairs(continue_ending() and call('SRANDMEMBER', key('nk', a.dead), a.count) or {}) do
     room = room - 1 - call('HLEN', key('kc', conn_id))
-    local is_released = release(conn_id, a.dead)
-    if is_released then released = released + 1 end
-    if not is_released or room <= 0 or is_out_of_budget() then break end
+    if not release(conn_id, a.dead) or room <= 0 or is_out_of_budget() then break end
   end
-  if released > 0 then call('HINCRBY', key('n', a.dead), 'reaped', released) end
   local left = call('SCARD', key('nk', a.dead)) + call('SCARD', ENDING)
   if left == 0 then
     local known = call('HMGET', key('n', a.dead), 'label', 'reaped', 'beat')
     local is_first = call('SREM', PREFIX .. 'nodes', a.dead) == 1
     call('DEL', key('n', a.dead))
-    if is_first and known[1] then return { known[1], known[2] or '0', known[3] } end
+    if is_first and known[1] then return known end
   end
   return left
 end
