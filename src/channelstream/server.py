@@ -37,6 +37,7 @@ from channelstream.engines.local_log import Lifetimes
 from channelstream.errors import BadSignature, CannotHandOver, CannotListen, Forbidden
 from channelstream.health import health_routes
 from channelstream.http.asgi import RouterApp, ScopeRequest
+from channelstream.http.refusals import Refusals
 from channelstream.http.router import Route, Router
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.integrations.metrics.collect import Collector
@@ -171,10 +172,11 @@ def build(
     node.signals.node_died.connect(sampler.node_died)
     spans.consume(node.signals)
     scraper = Scraper(Collector(services, meter, watchdog), worker)
-    panel, tracer = Panel(services.default, streams, sampler), Tracer(services.default)
+    refusals = Refusals()
+    panel, tracer = Panel(services.default, streams, sampler, refusals), Tracer(services.default)
     pages = _pages(settings, policy, api, auth, panel, tracer, scraper)
     rows = [*health_routes(node), *api, *stream_routes(streams, services.default, entrances)]
-    router = Router(policy, rows, pages)
+    router = Router(policy, rows, pages, refusals.add)
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered)
     return Server(
         settings, node, streams, http_server, sampler, watchdog, scraper, load, spans, meter.upgrades

@@ -20,7 +20,8 @@ def watched(node: Any) -> dict[str, Any]:
     )
     with stream as answer:
         lines = (line for line in answer.iter_lines() if line.startswith("data: "))
-        event: dict[str, Any] = json.loads(next(lines).removeprefix("data: "))
+        # None is sent while the places of the pages that have just left are not free again.
+        event: dict[str, Any] = json.loads(next(lines, "data: {}").removeprefix("data: "))
     return event
 
 
@@ -32,7 +33,7 @@ def test_each_node_shows_the_sums_of_all(server: Any) -> None:
 
     def has_all() -> bool:
         event.update(watched(server.any))
-        nodes = [each["figures"] for each in event["nodes"] if each["figures"]]
+        nodes = [each["figures"] for each in event.get("nodes", ()) if each["figures"]]
         counted = [each for each in nodes if each["connections"] >= 1 and each["users"] >= 1]
         return len(counted) == len(server.nodes)
 
@@ -54,6 +55,19 @@ def test_users_and_channels_are_those_of_the_tables(server: Any) -> None:
 
         def is_total(node: Any = node, name: str = name) -> bool:
             table = http.get(f"{node.url}/admin/data/{name}", auth=auth).json()
-            return bool(watched(node)["figures"][name] == table["total"] > 0)
+            return bool(watched(node).get("figures", {}).get(name) == table["total"] > 0)
 
         eventually(is_total, f"{name} differ")
+
+
+def test_refused_requests_of_all_nodes_are_shown(server: Any) -> None:
+    """By path, status, reason and caller, at each node; with no word of what was sent."""
+    for node in server.nodes:
+        http.post(f"{node.url}/message", json=[{"secret": "of the body"}])
+    url, auth = f"{server.any.url}/admin/data/refused", ("admin", server.admin_secret)
+    rows = http.get(url, auth=auth).json()["rows"]
+
+    [row] = [row for row in rows if (row["route"], row["code"]) == ("/message", "forbidden")]
+    assert (row["method"], row["status"], row["address"]) == ("POST", 403, "127.0.0.1")
+    assert row["count"] >= len(server.nodes)
+    assert "of the body" not in str(rows)

@@ -14,6 +14,7 @@ from channelstream.admin.sampler import Sampler
 from channelstream.apps.app import App
 from channelstream.core.hub import Hub
 from channelstream.errors import Unavailable
+from channelstream.http.refusals import Refusals
 from channelstream.integrations.metrics.meter import Meter
 from channelstream.service import Node, NodeLimits, Service
 from channelstream.transports.streams import Streams
@@ -29,7 +30,7 @@ async def watched_panel() -> tuple[Panel, Sampler]:
     await node.start()
     node.hub.deliveries = 7
     sampler = Sampler(node, Watchdog(0.1), Meter(lambda: 0))
-    return Panel(Service(App(), node), cast(Streams, SimpleNamespace(open=2)), sampler), sampler
+    return Panel(Service(App(), node), cast(Streams, SimpleNamespace(open=2)), sampler, Refusals()), sampler
 
 
 def test_watchers_are_bounded() -> None:

@@ -34,6 +34,7 @@ from channelstream.core.position import shard_of
 from channelstream.core.user import UserUpdate
 from channelstream.engines.redis import address
 from channelstream.http.asgi import RouterApp
+from channelstream.http.refusals import Refusals
 from channelstream.http.router import Router
 from channelstream.integrations.metrics.meter import Meter
 from channelstream.server import build
@@ -92,7 +93,8 @@ class World:
         routes = [*api.routes(ENDPOINTS), *stream_routes(streams, self.service)]
         self._transport = httpx.ASGITransport(RouterApp(Router(Policy(), routes)))
         self.tracer = Tracer(self.service)
-        self.panel = Panel(self.service, streams, Sampler(self.service.node, Watchdog(0.1), Meter(lambda: 0)))
+        sampler = Sampler(self.service.node, Watchdog(0.1), Meter(lambda: 0))
+        self.panel = Panel(self.service, streams, sampler, Refusals())
 
     async def ask(self, method: str, target: str, body: Any = None, **headers: str) -> Any:
         async with httpx.AsyncClient(transport=self._transport, base_url="http://test") as client:

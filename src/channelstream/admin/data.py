@@ -39,6 +39,7 @@ class AdminData:
             "/admin/live": self._live,
             "/admin/data/endings": self._endings,
             "/admin/data/history": self._history,
+            "/admin/data/refused": self._refused,
             "/admin/data/slow_turns": self._slow_turns,
             **{f"/admin/data/{name}": self._table(name) for name in TABLES},
             **{f"/admin/data/{kind}": self._detail(kind) for kind in DETAILS},
@@ -66,6 +67,9 @@ class AdminData:
         return json_response(
             await self._panel.history(query.get("range", "hour"), _number(query.get("since")))
         )
+
+    async def _refused(self, request: Request) -> Response:
+        return json_response({"rows": await self._panel.refused()})
 
     async def _slow_turns(self, request: Request) -> Response:
         return json_response(self._panel.slow_turns())

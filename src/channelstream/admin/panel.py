@@ -13,6 +13,7 @@ from channelstream.admin.elsewhere import Elsewhere
 from channelstream.admin.history import RANGES
 from channelstream.admin.listing import PageRequest
 from channelstream.admin.overview import Overview
+from channelstream.admin.refused import RefusedRequests
 from channelstream.admin.sampler import SAMPLE_S, Sampler
 from channelstream.admin.shown import ending_row
 from channelstream.admin.tables import Tables
@@ -20,6 +21,7 @@ from channelstream.api import channels, connections, messages
 from channelstream.api.call import Call
 from channelstream.errors import NotFound, Unavailable
 from channelstream.http.parts import Parts, in_parts
+from channelstream.http.refusals import Refusals
 from channelstream.service import Service
 from channelstream.slices import Slices
 from channelstream.transports.streams import Streams
@@ -68,10 +70,11 @@ class _Watcher:
 class Panel:
     """The admin's view of an application on a running node; the figures of a watching page are those of the service."""
 
-    def __init__(self, service: Service, streams: Streams, sampler: Sampler) -> None:
+    def __init__(self, service: Service, streams: Streams, sampler: Sampler, refusals: Refusals) -> None:
         self._document = Document(service, streams, sampler.loop)
         self._overview = Overview(service.node, streams, sampler.loop)
         self._elsewhere = Elsewhere(service)
+        self._refused = RefusedRequests(service.node, refusals)
         self._service = service
         self._sampler = sampler
         self._tables = Tables(service)
@@ -110,6 +113,14 @@ class Panel:
             "rows": await history.read(name, since_s),
             "marks": await history.marks(name),
         }
+
+    async def refused(self) -> list[dict[str, Any]]:
+        """Return the requests that were refused lately, by path, status, reason and caller.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+        return await self._refused.read()
 
     def slow_turns(self) -> dict[str, Any]:
         """Return the figures of the event loop, and its latest slow turns, newest first."""

@@ -398,6 +398,8 @@ class HttpConnection(asyncio.Protocol):
             return
         cors = self._http_server.router.policy.cors(self._headers)
         self.begun(error.http_status)
+        if self._request is not None:
+            self._http_server.router.refused(self._request, error)
         self._out.write(last_answer(refusal(error, cors), self.date()))
         self._close_gently(is_whole=False)
 

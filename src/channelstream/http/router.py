@@ -6,7 +6,7 @@ paths that do not exist, CORS, and the form of errors.
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -75,22 +75,34 @@ class _Pattern:
         object.__setattr__(self, "expression", re.compile(text))
 
 
+OnRefusal = Callable[[str, str, ChannelstreamError, str], None]
+"""Takes the method, the path of the route, the error, and the caller's address."""
+
+
 class Router:
     """Finds the route of a request."""
 
-    def __init__(self, policy: Policy, routes: Iterable[Route], rest: Route = NOWHERE) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        routes: Iterable[Route],
+        rest: Route = NOWHERE,
+        on_refusal: OnRefusal = lambda method, route, error, address: None,
+    ) -> None:
         """Create the table.
 
         Args:
             policy: who is calling, from where.
             routes: their paths are different; a literal path goes before one with parameters.
             rest: serves all other paths.
+            on_refusal: called for each refused request.
         """
         table = list(routes)
         self.policy = policy
         self._literal = {route.path: route for route in table if not PARAMETER.search(route.path)}
         self._patterns = [_Pattern(route) for route in table if PARAMETER.search(route.path)]
         self._rest = rest
+        self._on_refusal = on_refusal
 
     def request(self, head: RequestHead, source: Source) -> Request:
         """Return a request without the prefix of a proxy in its path."""
@@ -126,6 +138,14 @@ class Router:
                 return pattern.route
         return None
 
+    def refused(self, request: Request, error: ChannelstreamError) -> None:
+        """Report the refusal of a request."""
+        self._on_refusal(request.method, request.route, error, self.policy.client(request.head))
+
+    def _refuse(self, request: Request, error: ChannelstreamError, headers: Sequence[Header]) -> Response:
+        self.refused(request, error)
+        return refusal(error, headers)
+
     async def _answer(self, route: Route, request: Request) -> Response | None:
         """Answer a request; None if its handler has done so.
 
@@ -137,22 +157,22 @@ class Router:
             if self.policy.enforces_https and not route.serves_plain_http:
                 self.policy.check_transport(head)
         except ChannelstreamError as error:
-            return refusal(error, self.policy.cors(head.headers))
+            return self._refuse(request, error, self.policy.cors(head.headers))
         headers = (route.cors(head) if route.cors else self.policy.cors(head.headers)) + route.headers
         if head.method == "OPTIONS":
             return Response(b"", 200, headers, TEXT)
         handler = route.handlers.get(head.method) or route.handlers.get(ANY_METHOD)
         if handler is None:
-            return refusal(NotFound.method(head.method, head.path, route.handlers), headers)
+            return self._refuse(request, NotFound.method(head.method, head.path, route.handlers), headers)
         try:
             response = await handler(request)
         except ChannelstreamError as error:
-            return refusal(error, headers)
+            return self._refuse(request, error, headers)
         except ClientGone:
             raise
         except Exception:
             logger.exception("a request failed: %s %s", head.method, head.path)
-            return refusal(Internal(), headers)
+            return self._refuse(request, Internal(), headers)
         if response is None:
             return None
         return Response(response.body, response.status, headers + response.headers, response.content_type)

@@ -34,6 +34,7 @@ function showFigures(event, first) {
   if (!first && !event.samples.length) return;
   showHistory();
   showEndings();
+  showRefused();
   showTurns();
 }
 
@@ -85,6 +86,24 @@ function endingRow({ at, conn_id: id, user, code, reason, final }) {
     cell("", link("user", user)),
     cell("number", code === null ? "–" : String(code)),
     cell("", final ? "Connection ended: " : "Stream ended: ", shown(reason)),
+  );
+}
+
+async function showRefused() {
+  const { rows } = await read("/data/refused").catch(() => ({ rows: null }));
+  if (rows) fill("refused", rows.map(refusedRow), { none: "Nothing was refused." });
+}
+
+function refusedRow({ at, method, route, status, code, address, count }) {
+  return element(
+    "tr",
+    { key: `${method} ${route} ${status} ${code} ${address}` },
+    cell("nowrap", time(at)),
+    cell("id", shown(`${method} ${route || "unknown path"}`)),
+    cell("number", String(status)),
+    cell("", code),
+    cell("id", shown(address)),
+    cell("number", number(count)),
   );
 }
 

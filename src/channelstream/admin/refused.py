@@ -1,0 +1,53 @@
+"""The requests that were refused lately at all nodes: by path, status, reason and caller."""
+
+from typing import Any
+
+import msgspec
+
+from channelstream.core.timestamps import stamp
+from channelstream.http.refusals import Refusals, Refused, What
+from channelstream.service import Node
+
+PROCEDURE = "refusals"
+SHOWN = 100
+"""Most rows of each node, and of the table."""
+
+_rows = msgspec.msgpack.Decoder(list[tuple[What, Refused]])
+
+
+class RefusedRequests:
+    """Reads the refusals of all nodes, and answers the calls of the other nodes."""
+
+    def __init__(self, node: Node, refusals: Refusals) -> None:
+        self._node = node
+        self._refusals = refusals
+        node.remote_calls.register(PROCEDURE, self._answer)
+
+    async def read(self) -> list[dict[str, Any]]:
+        """Return the rows, those that were met last first.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+        found: dict[What, Refused] = {}
+        for each in await self._node.remote_calls.call_all(PROCEDURE):
+            for what, refused in _decoded(each.result.value):
+                known = found.setdefault(what, Refused())
+                known.count += refused.count
+                known.last_s = max(known.last_s, refused.last_s)
+        latest = sorted(found.items(), key=lambda item: item[1].last_s, reverse=True)
+        return [
+            {**what._asdict(), "count": refused.count, "at": stamp(refused.last_s)}
+            for what, refused in latest[:SHOWN]
+        ]
+
+    async def _answer(self, argument: bytes) -> bytes:
+        return msgspec.msgpack.encode(self._refusals.rows()[:SHOWN])
+
+
+def _decoded(value: bytes) -> list[tuple[What, Refused]]:
+    """Return the rows of a node; none of one that has not answered, or whose version has other rows."""
+    try:
+        return _rows.decode(value) if value else []
+    except msgspec.MsgspecError:
+        return []

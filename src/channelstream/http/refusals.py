@@ -1,0 +1,92 @@
+"""The calls and streams that were refused lately, by path, status, reason and caller: a bounded table and a line in the log.
+
+A caller with a wrong secret would otherwise see its errors alone. Only refused requests cost anything.
+"""
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from channelstream.errors import ChannelstreamError
+
+KEPT = 500
+"""Most rows; at the bound the one that was not met for longest is dropped."""
+LOG_EVERY_S = 10.0
+"""Least time between two lines in the log, in seconds; the next line has the number of those in between."""
+METHOD_CHARACTERS = 16
+ADDRESS_CHARACTERS = 64
+
+logger = logging.getLogger(__name__)
+
+
+class What(NamedTuple):
+    """What was refused.
+
+    Attributes:
+        route: path of the route; empty for an unknown path.
+        code: stable name of the error.
+        address: of the caller, as the policy of proxies sees it.
+    """
+
+    method: str
+    route: str
+    status: int
+    code: str
+    address: str
+
+
+class Refused(Struct):
+    """How often, and when last, in epoch seconds."""
+
+    count: int = 0
+    last_s: float = 0.0
+
+
+class Refusals:
+    """The table of one process."""
+
+    def __init__(
+        self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Create an empty one.
+
+        Args:
+            wall: returns seconds since 1970.
+            steady: returns seconds of a clock that never jumps.
+        """
+        self._wall = wall
+        self._steady = steady
+        self._rows: OrderedDict[What, Refused] = OrderedDict()
+        self._logged_s = float("-inf")
+        self._unlogged = 0
+
+    def add(self, method: str, route: str, error: ChannelstreamError, address: str) -> None:
+        """Count a refusal, and log it unless another one was logged lately."""
+        what = What(
+            method[:METHOD_CHARACTERS], route, error.http_status, error.code, address[:ADDRESS_CHARACTERS]
+        )
+        row = self._rows.setdefault(what, Refused())
+        row.count += 1
+        row.last_s = self._wall()
+        self._rows.move_to_end(what)
+        if len(self._rows) > KEPT:
+            self._rows.popitem(last=False)
+        self._log(what)
+
+    def _log(self, what: What) -> None:
+        now_s = self._steady()
+        if now_s - self._logged_s < LOG_EVERY_S:
+            self._unlogged += 1
+            return
+        more = f"; {self._unlogged} more since the last such line" if self._unlogged else ""
+        called = f"{what.method} {what.route or 'an unknown path'}"
+        logger.info("refused %r from %r: %d %s%s", called, what.address, what.status, what.code, more)
+        self._logged_s, self._unlogged = now_s, 0
+
+    def rows(self) -> list[tuple[What, Refused]]:
+        """Return all rows, those that were met last first."""
+        return list(reversed(self._rows.items()))
