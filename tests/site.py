@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from channelstream.admin.listing import PageRequest
+from channelstream.admin.traces import Traces
 from channelstream.config import Settings
 from channelstream.errors import Invalid, Unavailable
 from channelstream.integrations.metrics.scraper import Scraper
@@ -86,16 +87,13 @@ def is_signed(request: Request) -> bool:
     return request.headers.get("x-channelstream-secret") == "signed"
 
 
-class NoTraces:
-    """Stands for a tracer without traces."""
+class NoTraces(Traces):
+    """Stands for the traces of a service without any."""
 
-    def start(self, kind: str, name: str, minutes: int) -> None:
-        raise NotImplementedError
+    def __init__(self) -> None:
+        """Ask no node."""
 
-    def document(self, kind: str, name: str, after: int) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def listing(self) -> list[dict[str, Any]]:
+    async def listing(self) -> list[dict[str, Any]]:
         return []
 
 

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from channelstream import __version__
 from channelstream.admin.panel import Panel
 from channelstream.admin.sampler import Sampler
+from channelstream.admin.traces import Traces
 from channelstream.api import openapi
 from channelstream.api.app import Api
 from channelstream.api.endpoints import ENDPOINTS
@@ -51,7 +52,6 @@ from channelstream.pacing import FlushPacer
 from channelstream.pages.app import page_route
 from channelstream.service import Node, NodeLimits, Services
 from channelstream.site import routes
-from channelstream.tracing import Tracer
 from channelstream.transports.entrances import ENTRANCES, MakeEntrance
 from channelstream.transports.routes import stream_routes
 from channelstream.transports.settings import StreamSettings
@@ -173,8 +173,8 @@ def build(
     spans.consume(node.signals)
     scraper = Scraper(Collector(services, meter, watchdog), worker)
     refusals = Refusals()
-    panel, tracer = Panel(services.default, streams, sampler, refusals), Tracer(services.default)
-    pages = _pages(settings, policy, api, auth, panel, tracer, scraper)
+    panel, traces = Panel(services.default, streams, sampler, refusals), Traces(services.default)
+    pages = _pages(settings, policy, api, auth, panel, traces, scraper)
     rows = [*health_routes(node), *api, *stream_routes(streams, services.default, entrances)]
     router = Router(policy, rows, pages, refusals.add)
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered)
@@ -202,12 +202,12 @@ def _pages(
     api: list[Route],
     auth: RequestAuth,
     panel: Panel,
-    tracer: Tracer,
+    traces: Traces,
     scraper: Scraper,
 ) -> Route:
     """Return the route of all pages; the demo among them calls the API as any application does."""
     app, is_signed = RouterApp(Router(policy, api)), partial(_is_admin, auth)
-    pages = routes(settings, app, panel, _openapi_document, is_signed, tracer, scraper)
+    pages = routes(settings, app, panel, _openapi_document, is_signed, traces, scraper)
     return page_route(pages, policy, settings.http_scheme)
 
 

@@ -15,6 +15,7 @@ from channelstream.admin.metrics import MetricsPage
 from channelstream.admin.pages import Admin
 from channelstream.admin.panel import Panel
 from channelstream.admin.trace import TracePage
+from channelstream.admin.traces import Traces
 from channelstream.config import Settings
 from channelstream.config.cookies import cookie_secret_or_drawn, is_drawn
 from channelstream.demo.app import Demo
@@ -26,7 +27,6 @@ from channelstream.pages.assets import Assets
 from channelstream.pages.html import Renderer
 from channelstream.pages.signin import SignIn
 from channelstream.pages.throttle import Throttle
-from channelstream.tracing import Tracer
 
 if TYPE_CHECKING:
     import httpx
@@ -48,7 +48,7 @@ def routes(
     panel: Panel,
     openapi: Callable[[], dict[str, Any]],
     is_signed: Callable[[Request], bool],
-    traces: Tracer,
+    traces: Traces,
     scraper: Scraper,
 ) -> list[BaseRoute]:
     """Return the routes of every page.

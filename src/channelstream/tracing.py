@@ -5,10 +5,11 @@ Subjects and notes hold keys, as the events do; the documents have names.
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any, assert_never
 
 import msgspec
+from msgspec import Struct
 
 from channelstream.apps.app import App
 from channelstream.apps.keys import name_of
@@ -40,6 +41,34 @@ from channelstream.errors import Invalid, TooManyRequests
 from channelstream.service import Service
 from channelstream.service.signals import Signal
 
+NOTES_BYTES = 512 * 1024
+"""Notes in one answer, encoded. A single note has at most 130 KB: 50 outcomes with the longest names."""
+CHANNELS_SHOWN = 5
+"""Channels of a connection that are named with a trace; the others are counted."""
+
+
+class TraceView(Struct, frozen=True):
+    """A trace at one node, with names in place of keys.
+
+    Attributes:
+        seconds_left: 0 if it does not run.
+        noted: the number of notes so far, those dropped included.
+    """
+
+    seconds_left: int
+    noted: int
+    notes: list[Note]
+    connections: list[dict[str, Any]]
+
+
+class TraceRow(Struct, frozen=True):
+    """A trace in the list of all."""
+
+    kind: str
+    name: str
+    seconds_left: int
+    noted: int
+
 
 class Tracer:
     """The traces of one application on a node, which consume the node's signals while any runs."""
@@ -61,7 +90,7 @@ class Tracer:
         """
         if not 0 <= minutes <= MAX_MINUTES:
             raise Invalid({"minutes": [f"A trace may run for 0 to {MAX_MINUTES} minutes."]})
-        subject = _subject(self._app, kind, name)
+        subject = subject_of(self._app, kind, name)
         until_s = self._node.clock.steady() + minutes * 60
         trace = self._traces.get(subject)
         if trace is not None:
@@ -71,33 +100,29 @@ class Tracer:
             self._traces[subject] = Trace(subject, until_s)
         self._connect()
 
-    def document(self, kind: str, name: str, after: int) -> dict[str, Any]:
-        """Return the notes of a trace after a number, and the current connections of its subject.
+    def view(self, kind: str, name: str, after: int, *, newest: bool = False) -> TraceView:
+        """Return the oldest or the newest notes of a trace after a number, and the current connections of its subject.
 
         Raises:
             Invalid: the kind cannot be traced.
         """
-        subject = _subject(self._app, kind, name)
+        subject = subject_of(self._app, kind, name)
         trace = self._traces.get(subject)
-        notes = trace.after(after) if trace else []
-        return {
-            "kind": kind,
-            "name": name,
-            "seconds_left": self._seconds_left(trace) if trace else 0,
-            "noted": trace.noted if trace else 0,
-            "notes": [msgspec.to_builtins(_named(note)) for note in notes],
-            "connections": [_shown(connection) for connection in self._connections(subject)],
-        }
+        connections = [_shown(connection) for connection in self._connections(subject)]
+        if trace is None:
+            return TraceView(0, 0, [], connections)
+        notes = map(_named, trace.newest_after(after) if newest else trace.after(after))
+        return TraceView(self._seconds_left(trace), trace.noted, _bounded(list(notes), newest), connections)
 
-    def listing(self) -> list[dict[str, Any]]:
+    def listing(self) -> list[TraceRow]:
         """Return all traces, without their notes."""
         return [
-            {
-                "kind": trace.subject.kind.value,
-                "name": name_of(trace.subject.name),
-                "seconds_left": self._seconds_left(trace),
-                "noted": trace.noted,
-            }
+            TraceRow(
+                trace.subject.kind.value,
+                name_of(trace.subject.name),
+                self._seconds_left(trace),
+                trace.noted,
+            )
             for trace in self._traces.values()
         ]
 
@@ -235,7 +260,12 @@ class Tracer:
         return [trace for trace in self._running() if _covers(trace.subject, connection)]
 
 
-def _subject(app: App, kind: str, name: str) -> Subject:
+def subject_of(app: App, kind: str, name: str) -> Subject:
+    """Return what a trace follows.
+
+    Raises:
+        Invalid: the kind cannot be traced.
+    """
     try:
         return Subject(Kind(kind), app.key(name))
     except ValueError as error:
@@ -268,9 +298,17 @@ def _shown(connection: Connection) -> dict[str, Any]:
         "conn_id": name_of(connection.id),
         "user": name_of(connection.user),
         "state": connection.state.value,
-        "channels": list(map(name_of, sorted(connection.channels)[:MAX_OUTCOMES])),
-        "more_channels": max(0, len(connection.channels) - MAX_OUTCOMES),
+        "channels": list(map(name_of, sorted(connection.channels)[:CHANNELS_SHOWN])),
+        "more_channels": max(0, len(connection.channels) - CHANNELS_SHOWN),
     }
+
+
+def _bounded(notes: list[Note], newest: bool) -> list[Note]:
+    """Return as many notes as `NOTES_BYTES` hold: the newest of them, or the oldest."""
+    ordered = notes[::-1] if newest else notes
+    ends = accumulate(len(msgspec.json.encode(note)) for note in ordered)
+    kept = [note for note, end in zip(ordered, ends, strict=True) if end <= NOTES_BYTES]
+    return kept[::-1] if newest else kept
 
 
 def _named(note: Note) -> Note:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from tests.fixed_auth import FixedAuth
 from tests.redis_server import RedisServer
@@ -140,9 +141,9 @@ class World:
         document = json.loads(b"".join(await self.panel.document()))
         shown = ("channels", "users", "total_connections", "total_channels", "unique_user_count")
         self.see("document", {key: document[key] for key in (*shown, "remembered_user_count")})
-        self.see("traces", self.tracer.listing())
+        self.see("traces", msgspec.to_builtins(self.tracer.listing()))
         for kind, name in (("user", "ann"), ("channel", "room"), ("conn_id", "c-ann")):
-            document = self.tracer.document(kind, name, 0)
+            document = msgspec.to_builtins(self.tracer.view(kind, name, 0))
             self.answers.append(document)
             facts = [note["fact"] for note in document["notes"] if note["fact"]["what"] in ACCEPTED]
             self.see("trace", sorted(str([stable(fact[key], key) for key in FACT]) for fact in facts))

@@ -14,7 +14,15 @@ from channelstream.core.events import (
     UsersLeft,
     UserStateChanged,
 )
-from channelstream.core.trace import FactKind, event_fact
+from channelstream.core.trace import (
+    NOTES_PER_ANSWER,
+    Fact,
+    FactKind,
+    Kind,
+    Subject,
+    Trace,
+    event_fact,
+)
 
 TYPES: list[tuple[Event, str]] = [
     (Message(uuid="m", user="ann", payload=b"123", timestamp="t"), "message"),
@@ -40,3 +48,12 @@ def test_a_fact_has_the_size_of_the_payload_only() -> None:
     facts = [event_fact(FactKind.ACCEPTED, event) for event, _ in TYPES]
     assert [fact.size for fact in facts] == [3, 2, None, None, None, None]
     assert [fact.by for fact in facts] == ["ann", None, None, "ann", None, "ann"]
+
+
+def test_the_newest_notes_are_in_the_order_of_their_numbers() -> None:
+    """As many as one answer has, of those that the reader lacks."""
+    trace = Trace(Subject(Kind.USER, "bob"), 1.0)
+    for _ in range(NOTES_PER_ANSWER + 5):
+        trace.note(0.0, Fact(what=FactKind.SLOW))
+    assert [note.number for note in trace.newest_after(0)] == list(range(6, NOTES_PER_ANSWER + 6))
+    assert [note.number for note in trace.newest_after(NOTES_PER_ANSWER + 3)] == [104, 105]

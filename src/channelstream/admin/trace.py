@@ -9,13 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from channelstream.admin.traces import Traces
 from channelstream.errors import ChannelstreamError, Forbidden, Malformed
 from channelstream.pages.access import Gate, to_sign_in
 from channelstream.pages.form import read_form
 from channelstream.pages.html import Renderer, json_response, redirect
 from channelstream.pages.origin import is_same_origin
 from channelstream.pages.refusals import FOREIGN, SIGN_IN, error_response, refuse_page
-from channelstream.tracing import Tracer
 
 BODY_BYTES = 4096
 MINUTES = 5
@@ -26,7 +26,7 @@ KINDS = ("user", "channel", "conn_id")
 class TracePage:
     """`/admin/trace` for people, `/admin/trace.json` for programs."""
 
-    def __init__(self, gate: Gate, renderer: Renderer, traces: Tracer) -> None:
+    def __init__(self, gate: Gate, renderer: Renderer, traces: Traces) -> None:
         self._gate = gate
         self._renderer = renderer
         self._traces = traces
@@ -47,26 +47,27 @@ class TracePage:
         if "application/json" in request.headers.get("accept", ""):
             return await self._view_json(request)
         try:
-            return await self._show(request, self._document(request.query_params))
+            return await self._show(request, await self._document(request.query_params))
         except ChannelstreamError as error:
             return await self._show(request, {}, error)
 
     async def _view_json(self, request: Request) -> Response:
         try:
-            return json_response(self._document(request.query_params))
+            return json_response(await self._document(request.query_params))
         except ChannelstreamError as error:
             return error_response(error)
 
-    def _document(self, query: Mapping[str, str]) -> dict[str, Any]:
+    async def _document(self, query: Mapping[str, str]) -> dict[str, Any]:
         kind, name = _subject(query)
-        found = self._traces.document(kind, name, _number(query, "after", 0)) if name else {}
-        return {**found, "traces": self._traces.listing()}
+        cursor = self._traces.cursor(query.get("after", "0"))
+        found = await self._traces.read(kind, name, cursor) if name else {}
+        return {**found, "traces": await self._traces.listing()}
 
     async def _start(self, request: Request) -> Response:
         if not is_same_origin(request):
             return error_response(Forbidden(FOREIGN))
         try:
-            kind, name = self._begin(read_form(await request.body()))
+            kind, name = await self._begin(read_form(await request.body()))
         except ChannelstreamError as error:
             return await self._show(request, {}, error)
         return redirect(request, f"/admin/trace?{urlencode({kind: name})}")
@@ -76,19 +77,19 @@ class TracePage:
             return error_response(Forbidden(FOREIGN))
         try:
             fields = msgspec.json.decode(await request.body(), type=dict[str, str])
-            kind, name = self._begin(fields)
-            return json_response(self._traces.document(kind, name, 0))
+            kind, name = await self._begin(fields)
+            return json_response(await self._traces.read(kind, name, {}))
         except msgspec.DecodeError:
             return error_response(Malformed("Send a JSON object of texts."))
         except ChannelstreamError as error:
             return error_response(error)
 
-    def _begin(self, fields: Mapping[str, str]) -> tuple[str, str]:
+    async def _begin(self, fields: Mapping[str, str]) -> tuple[str, str]:
         """Start or stop the trace that the fields name, and return its kind and name."""
         kind, name = _subject(fields)
         if not name:
             raise Malformed("Name a user, a channel or a conn_id.")
-        self._traces.start(kind, name, _number(fields, "minutes", MINUTES))
+        await self._traces.start(kind, name, _number(fields, "minutes", MINUTES))
         return kind, name
 
     async def _show(
@@ -97,7 +98,7 @@ class TracePage:
         context = {
             "found": {"kind": "", "name": "", **found},
             "fault": error.message if error else "",
-            "traces": self._traces.listing(),
+            "traces": await self._traces.listing(),
             "minutes": MINUTES,
         }
         return await self._renderer.page(

@@ -32,7 +32,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     kind = next(kind for kind in ("user", "channel", "conn_id") if getattr(arguments, kind) is not None)
     subject = {kind: getattr(arguments, kind)}
     server = server_of(arguments, environ)
-    after = server.post(PATH, {**subject, "minutes": arguments.minutes}, dict, "noted")["noted"]
+    after = server.post(PATH, {**subject, "minutes": arguments.minutes}, dict, "end")["end"]
     say(f"tracing {kind} {subject[kind]}")
     try:
         _follow(server, subject, after)
@@ -52,12 +52,12 @@ def _parser() -> OneLineParser:
     return parser
 
 
-def _follow(server: Server, subject: Mapping[str, str], after: int) -> None:
+def _follow(server: Server, subject: Mapping[str, str], after: str) -> None:
     """Print new notes until the trace ends."""
     while True:
-        document = server.get(PATH, {**subject, "after": str(after)}, dict, "notes", "seconds_left")
+        document = server.get(PATH, {**subject, "after": after}, dict, "notes", "seconds_left", "next")
+        after = document["next"]
         for note in document["notes"]:
-            after = note["number"]
             print(*lines(note), sep="\n", flush=True)
         if not document["notes"]:
             if not document["seconds_left"]:

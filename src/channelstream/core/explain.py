@@ -70,11 +70,11 @@ class OutcomeSummary(Struct, frozen=True):
 
 def summarize(found: Iterable[Outcome], named: int) -> OutcomeSummary:
     """Summarize outcomes, with at most `named` samples."""
-    listed = sorted(found, key=_rank)
+    listed = sorted(found, key=rank)
     return OutcomeSummary(tuple(listed[:named]), dict(Counter(found.fate.value for found in listed)))
 
 
-def _rank(found: Outcome) -> int:
+def rank(found: Outcome) -> int:
     """Return the place of an outcome among samples: one looks for what was not delivered."""
     return 0 if found.fate in WAITING else 2 if found.fate is Fate.DELIVERED else 1
 
@@ -105,7 +105,7 @@ def summarize_all(hub: Hub, event: Event, now_s: float, named: int) -> OutcomeSu
         else:
             counts[fate] += count
             found += (outcome(member, event, now_s) for member in islice(alike, named))
-    samples = tuple(sorted(found, key=_rank)[:named])
+    samples = tuple(sorted(found, key=rank)[:named])
     return OutcomeSummary(samples, {fate.value: count for fate, count in counts.items()})
 
 

@@ -118,6 +118,11 @@ class Trace:
         """Return the oldest notes after a number, at most `NOTES_PER_ANSWER`."""
         return list(islice((note for note in self._notes if note.number > number), NOTES_PER_ANSWER))
 
+    def newest_after(self, number: int) -> list[Note]:
+        """Return the newest notes after a number, oldest first, at most `NOTES_PER_ANSWER`."""
+        newest = list(islice(reversed(self._notes), NOTES_PER_ANSWER))
+        return [note for note in reversed(newest) if note.number > number]
+
 
 def event_fact(
     what: FactKind, event: Event, position: str | None = None, summary: OutcomeSummary = NOTHING

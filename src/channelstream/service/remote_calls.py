@@ -71,6 +71,11 @@ class RemoteCalls:
         self._cluster = cluster
         self._procedures: dict[str, Procedure] = {}
 
+    @property
+    def own_id(self) -> str:
+        """The id of this node, as in `NodeResult.node`; empty if there can be no other."""
+        return self._cluster.node_id
+
     def register(self, name: str, procedure: Procedure) -> None:
         """Answer calls of this name with what the procedure returns."""
         self._procedures[name] = procedure

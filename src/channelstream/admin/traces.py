@@ -1,0 +1,178 @@
+"""Traces over all nodes: any of them starts and stops a trace at all, and merges what they have noted by time."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from channelstream.core.trace_merging import merge_notes, newest, oldest
+from channelstream.errors import Malformed, Unavailable
+from channelstream.service import Service
+from channelstream.service.remote_calls import NodeResult, RemoteCall
+from channelstream.tracing import Tracer, TraceRow, TraceView, subject_of
+
+START = "start a trace of application {}"
+READ = "notes of a trace of application {}"
+LIST = "traces of application {}"
+"""The procedures; each application has its own, so that none is answered for another."""
+CURSOR_CHARACTERS = 8192
+"""Longest text of a cursor: more than the ids of all nodes that are asked take."""
+
+_Number = Annotated[int, Meta(ge=0, lt=2**53)]
+Cursor = Mapping[str, int]
+"""The number of the last note that a reader has of each node, by its id."""
+
+
+class Start(Struct, frozen=True):
+    """What a node is asked to trace; 0 minutes end the trace."""
+
+    kind: str
+    name: str
+    minutes: int
+
+
+class Read(Struct, frozen=True):
+    """Which notes a node is asked for: the oldest or the newest after the cursor."""
+
+    kind: str
+    name: str
+    cursor: dict[str, int]
+    newest: bool
+
+
+class Traces:
+    """The traces of an application at all nodes, and the answers of this node to the others."""
+
+    def __init__(self, service: Service) -> None:
+        self._app = service.app
+        self._tracer = Tracer(service)
+        self._calls = service.node.remote_calls
+        answers = {START: self._answer_start, READ: self._answer_read, LIST: self._answer_list}
+        for procedure, answer in answers.items():
+            self._calls.register(procedure.format(self._app.id), answer)
+
+    async def start(self, kind: str, name: str, minutes: int) -> None:
+        """Start a trace at all nodes for so many minutes; 0 minutes end it.
+
+        Raises:
+            Invalid: the kind cannot be traced, or the time is too long.
+            TooManyRequests: this node has no room for another trace.
+        """
+        self._tracer.start(kind, name, minutes)  # Here first, since its errors are those of the caller.
+        await self._ask(START, msgspec.json.encode(Start(kind, name, minutes)))
+
+    async def read(
+        self, kind: str, name: str, cursor: Cursor, *, only_newest: bool = False
+    ) -> dict[str, Any]:
+        """Return the notes of all nodes after a cursor, and the current connections of the subject.
+
+        Raises:
+            Invalid: the kind cannot be traced.
+        """
+        subject_of(self._app, kind, name)
+        asked = msgspec.json.encode(Read(kind, name, dict(cursor), only_newest))
+        results, failure = await self._ask(READ, asked)
+        views = {self._id(each): _view(each) for each in results}
+        found = {id_: view for id_, view in views.items() if isinstance(view, TraceView)}
+        labels = {self._id(each): each.node.label if each.node else "" for each in results}
+        picked = (newest if only_newest else oldest)({id_: view.notes for id_, view in found.items()})
+        ends = {**cursor, **{id_: view.noted for id_, view in found.items()}}
+        after = ends if only_newest else {**cursor, **{id_: note.number for id_, note in picked}}
+        notes = merge_notes([(labels[id_], note) for id_, note in picked])
+        return {
+            "kind": kind,
+            "name": name,
+            "seconds_left": max((view.seconds_left for view in found.values()), default=0),
+            "noted": sum(view.noted for view in found.values()),
+            "notes": msgspec.to_builtins(notes),
+            "next": self._cursor_text({id_: after.get(id_, 0) for id_ in views}),
+            "end": self._cursor_text({id_: ends.get(id_, 0) for id_ in views}),
+            "connections": [
+                {**row, "node": labels[id_]} for id_, view in found.items() for row in view.connections
+            ],
+            "nodes": [
+                {"label": labels[id_], **_state(view)} for id_, view in views.items()
+            ],
+            "failure": failure,
+        }  # fmt: skip
+
+    async def listing(self) -> list[dict[str, Any]]:
+        """Return the traces of all nodes, without their notes."""
+        rows: dict[tuple[str, str], TraceRow] = {}
+        for each in (await self._ask(LIST))[0]:
+            for row in _rows(each):
+                known = rows.get((row.kind, row.name), TraceRow(row.kind, row.name, 0, 0))
+                seconds_left, noted = max(known.seconds_left, row.seconds_left), known.noted + row.noted
+                rows[row.kind, row.name] = TraceRow(row.kind, row.name, seconds_left, noted)
+        return [msgspec.to_builtins(row) for row in rows.values()]
+
+    def cursor(self, text: str) -> Cursor:
+        """Read the text of a cursor: a number for this node, or those of all nodes as JSON.
+
+        Raises:
+            Malformed: it is neither.
+        """
+        if text.isascii() and text.isdigit() and len(text) <= 9:
+            return {self._calls.own_id: int(text)}
+        try:
+            return msgspec.json.decode(text[:CURSOR_CHARACTERS], type=dict[str, _Number])
+        except msgspec.MsgspecError as error:
+            raise Malformed("after must be a whole number, or what `next` was.") from error
+
+    def _cursor_text(self, cursor: Cursor) -> str:
+        if cursor.keys() == {""}:
+            return str(cursor[""])
+        return msgspec.json.encode(cursor).decode()
+
+    def _id(self, each: NodeResult) -> str:
+        return each.node.id if each.node else self._calls.own_id
+
+    async def _ask(self, procedure: str, argument: bytes = b"") -> tuple[list[NodeResult], str]:
+        """Return the results of all nodes; that of this node and the reason if the others are not known."""
+        name = procedure.format(self._app.id)
+        try:
+            return await self._calls.call_all(name, argument), ""
+        except Unavailable as error:
+            result = await self._calls.execute(RemoteCall(name, argument))
+            return [NodeResult(None, True, result)], error.message
+
+    # -- the answers of this node
+
+    async def _answer_start(self, argument: bytes) -> bytes:
+        asked = msgspec.json.decode(argument, type=Start)
+        self._tracer.start(asked.kind, asked.name, asked.minutes)
+        return b""
+
+    async def _answer_read(self, argument: bytes) -> bytes:
+        asked = msgspec.json.decode(argument, type=Read)
+        after = asked.cursor.get(self._calls.own_id, 0)
+        return msgspec.json.encode(self._tracer.view(asked.kind, asked.name, after, newest=asked.newest))
+
+    async def _answer_list(self, argument: bytes) -> bytes:
+        return msgspec.json.encode(self._tracer.listing())
+
+
+def _view(each: NodeResult) -> TraceView | str:
+    """Return what a node has noted, or why that is not known."""
+    if each.result.failure:
+        return each.result.failure
+    try:
+        return msgspec.json.decode(each.result.value, type=TraceView)
+    except msgspec.MsgspecError:
+        return "The version of the node has other traces."
+
+
+def _rows(each: NodeResult) -> list[TraceRow]:
+    """Return the traces of a node; none of a node that has not answered."""
+    try:
+        return msgspec.json.decode(each.result.value or b"[]", type=list[TraceRow])
+    except msgspec.MsgspecError:
+        return []
+
+
+def _state(view: TraceView | str) -> dict[str, Any]:
+    """Say whether a node traces."""
+    if isinstance(view, str):
+        return {"failure": view, "seconds_left": 0, "noted": 0}
+    return {"failure": "", "seconds_left": view.seconds_left, "noted": view.noted}
