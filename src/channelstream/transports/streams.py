@@ -18,8 +18,8 @@ from channelstream.wire.websocket import Limits
 
 READS_AT_ONCE = 200
 """WebSocket clients whose frames are taken in in one turn of the loop: about 15 us each, if each has sent a short one."""
-ANSWERS_AT_ONCE = 50
-"""Long polls that are answered in one turn of the loop: about 40 us each."""
+ANSWERS_AT_ONCE = 25
+"""Long polls that are answered in one turn of the loop: 40 us each, up to 100 us if many processes wait for a core."""
 
 
 class Streams:
