@@ -41,11 +41,8 @@ from channelstream.upgrade.taking import TakeOver
 from channelstream.upgrade.upgrading import Upgrading
 from channelstream.watchdog import Watchdog
 
-GC_THRESHOLDS = (5_000, 4, 100_000)
-"""Garbage collection after 5,000 new objects, and of all young ones after 30,000, which takes 1 and 6 ms of a turn.
-
-Older objects are hardly ever looked at: idle connections are many objects, and no garbage.
-"""
+GC_THRESHOLDS = (50_000, 50, 1_000)
+"""Garbage collection after 50,000 new objects: idle connections are many objects, and no garbage."""
 
 Begin = Callable[[], Coroutine[Any, Any, None]]
 
