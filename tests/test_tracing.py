@@ -10,6 +10,7 @@ from tests.http_client import http
 from tests.waiting import PATIENCE_S
 
 from channelstream.apps.app import App
+from channelstream.cli.trace import lines
 from channelstream.config import Settings
 from channelstream.core.trace import MAX_MINUTES, MAX_NOTES, MAX_TRACES, Fact, FactKind, Kind, Subject, Trace
 from channelstream.errors import Invalid, TooManyRequests
@@ -116,6 +117,25 @@ def test_a_form_with_too_many_fields_starts_no_trace(server: Any) -> None:
     auth = ("admin", server.admin_secret)
     assert http.post(f"{server.url}/admin/trace", data=fields, auth=auth).status_code == 400
     assert "trace-form" not in server.request("GET", PATH).text
+
+
+def test_the_command_counts_what_was_delivered() -> None:
+    """And names who did not receive an event; on demand all of them."""
+    late = {"fate": "waits", "user": "bob", "conn_id": "b", "wait_s": 9}
+    got = {"fate": "delivered", "user": "ann", "conn_id": "a", "wait_s": None}
+    known = dict.fromkeys(("type", "channel", "by", "uuid", "size", "user", "conn_id"))
+    fact = {
+        "what": "accepted",
+        **known,
+        "text": "",
+        "outcomes": [late, got],
+        "counts": {"waits": 3, "delivered": 504},
+    }
+    note = {"at_s": 0.0, "nodes": ["host:1"], "fact": fact}
+    waiting = ["00:00:00 accepted at host:1", "    waits: 'bob' 'b' (9 s left)"]
+    assert list(lines(note)) == [*waiting, "    waits: 2 more", "    delivered: 504"]
+    named = [*waiting, "    delivered: 'ann' 'a'", "    waits: 2 more", "    delivered: 503 more"]
+    assert list(lines(note, names_delivered=True)) == named
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """`channelstream trace`: show live why events are not delivered."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,7 @@ examples:
 """
 PATH = "/admin/trace.json"
 EVERY_S = 0.5
+DELIVERED = "delivered"
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -35,7 +37,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     after = server.post(PATH, {**subject, "minutes": arguments.minutes}, dict, "end")["end"]
     say(f"tracing {kind} {subject[kind]}")
     try:
-        _follow(server, subject, after)
+        _follow(server, subject, after, arguments.delivered)
     except KeyboardInterrupt:
         server.post(PATH, {**subject, "minutes": "0"}, dict)
     return 0
@@ -48,37 +50,42 @@ def _parser() -> OneLineParser:
     subject.add_argument("--channel", metavar="CHANNEL", default=None, help="Trace a channel.")
     subject.add_argument("--conn-id", metavar="ID", default=None, help="Trace one connection.")
     parser.add_argument("--minutes", default="5", metavar="N", help="How long, at most 60 [5].")
+    parser.add_argument(
+        "--delivered", action="store_true", default=False, help="Name also who received an event."
+    )
     add_server_flags(parser)
     return parser
 
 
-def _follow(server: Server, subject: Mapping[str, str], after: str) -> None:
+def _follow(server: Server, subject: Mapping[str, str], after: str, names_delivered: bool) -> None:
     """Print new notes until the trace ends."""
     while True:
         document = server.get(PATH, {**subject, "after": after}, dict, "notes", "seconds_left", "next")
         after = document["next"]
         for note in document["notes"]:
-            print(*lines(note), sep="\n", flush=True)
+            print(*lines(note, names_delivered), sep="\n", flush=True)
         if not document["notes"]:
             if not document["seconds_left"]:
                 return
             time.sleep(EVERY_S)
 
 
-def lines(note: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a note as text: the event, then one line for each connection."""
+def lines(note: Mapping[str, Any], names_delivered: bool = False) -> Iterator[str]:
+    """Yield a note as text: the event, then one line for each connection that it did not reach, and the others counted."""
     fact = note["fact"]
     at = datetime.fromtimestamp(note["at_s"], UTC).strftime("%H:%M:%S")
     known = [f"{key}={fact[key]!r}" for key in _KEYS if fact[key] is not None]
-    yield " ".join([at, fact["what"], *known, *([fact["text"]] if fact["text"] else [])])
-    listed = fact["outcomes"]
+    nodes = [f"at {node}" for node in note["nodes"] if node]
+    yield " ".join([at, fact["what"], *known, *([fact["text"]] if fact["text"] else []), *nodes])
+    listed = [each for each in fact["outcomes"] if names_delivered or each["fate"] != DELIVERED]
     for each in listed:
         recipient = " ".join(repr(each[key]) for key in ("user", "conn_id") if each[key])
         wait = f" ({each['wait_s']} s left)" if each["wait_s"] is not None else ""
         yield f"    {each['fate']}: {recipient}{wait}" if recipient else f"    {each['fate']}"
-    rest = sum(fact["counts"].values()) - len(listed)
-    if rest:
-        yield f"    and {rest} more: {fact['counts']}"
+    named = Counter(each["fate"] for each in listed)
+    for fate, count in fact["counts"].items():
+        if count > named[fate]:
+            yield f"    {fate}: {count - named[fate]}{' more' if named[fate] else ''}"
 
 
 _KEYS = ("type", "channel", "by", "uuid", "size", "user", "conn_id")
