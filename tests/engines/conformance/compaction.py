@@ -225,6 +225,21 @@ def test_a_deletion_that_overtakes_its_message_is_final(lab: Lab) -> None:
     assert uuids(lab.replay("ann", a=0)) == ["m1"]
 
 
+@pytest.mark.parametrize("change", [edit, delete])
+def test_a_change_in_an_unknown_channel_leaves_a_later_message_as_it_is(
+    lab: Lab, change: Callable[..., Event]
+) -> None:
+    """No log keeps the change; the same for a private message of an unknown user."""
+    some = frozenset({"ann"})
+    lab.publish(change(), change("p1", channel=None, only=some))
+    lab.connect("ann", "a")
+    before = len(lab.received())
+    messages = [message("m1"), private("p1", "ann")]
+    assert outcomes(lab.publish(*messages)) == [(False, False), (False, False)]
+    assert lab.in_order(lab.received()[before:]) == lab.in_order(messages)
+    assert outcomes(lab.publish(*messages)) == [(True, True), (True, True)]
+
+
 def test_the_same_message_for_further_users_reaches_them(lab: Lab) -> None:
     """And no user twice; private messages, and those for some users of a channel."""
     for user in ("ann", "bob"):
