@@ -22,6 +22,7 @@ from tests.simulation.loop import VirtualLoop, kill_others
 from tests.simulation.world import WRITES, WorldClock
 
 from channelstream.apps.app import App, Apps
+from channelstream.core.channel import Channel
 from channelstream.core.connection import ConnectionState
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message, MessageDeleted, MessageEdited, Presence
@@ -258,8 +259,9 @@ class Scene:
         self._deliver, self.node.deliver = self.node.deliver, self._deliver_and_check
         self._numbers = count(70)
         self._refused: set[int] = set()
-        self._logged: set[str] = set()
-        self._accepted: set[str] = set()
+        self._logged: set[tuple[Channel, str]] = set()
+        self._accepted: set[tuple[Channel | None, str]] = set()
+        self._has_deleted = False
         self._opened = 0
         self._failures: list[Failure] = []
         self._beginning: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -282,27 +284,32 @@ class Scene:
             demand(mood not in self._refused, "presence has a state that was refused:", mood)
 
     def _check_repeated(self, entry: Entry) -> None:
-        event = entry.event
-        if isinstance(event, Message):
-            demand(event.uuid not in self._logged, "accepted twice:", event.uuid)
-            if (
-                event.channel in self.registry.channels
-            ):  # Of what no log holds nobody knows that it comes again.
-                self._logged.add(event.uuid)
+        event, channel = entry.event, self._channel
+        # Of what no log holds nobody knows that it comes again. A channel whose creation is refused takes its log along.
+        if channel is not None and isinstance(event, Message):
+            demand((channel, event.uuid) not in self._logged, "accepted twice:", event.uuid)
+            self._logged.add((channel, event.uuid))
+
+    @property
+    def _channel(self) -> Channel | None:
+        """The channel of the message; None while it is unknown, and what is published in it is kept nowhere."""
+        return self.registry.channels.get("a")
 
     # -- calls
 
     async def publish(self) -> None:
+        channel = self._channel
         await self.node.publish([MESSAGE])
-        self._accepted.add("message")
+        self._accepted.add((channel, "message"))
 
     async def edit(self) -> None:
+        channel = self._channel
         await self.node.change([EDIT])
-        self._accepted.add("edit")
+        self._accepted.add((channel, "edit"))
 
     async def delete(self) -> None:
         await self.node.change([DELETION])
-        self._accepted.add("deletion")
+        self._has_deleted = True
 
     async def connect(self, *channels: str, user: str = "ann") -> None:
         await self.node.connect("c", user, V07, self._announced(channels), UserUpdate({"k": 1}, {}))
@@ -451,9 +458,10 @@ class Scene:
         demand(not len(self.node._local.locks), "turns are kept:", len(self.node._local.locks))
 
     def check_message(self) -> None:
-        """Check, while the channel has not been left, that its log has the message in its present form."""
-        channel = self.registry.channels.get("a")
-        if channel is None or "deletion" in self._accepted or not self._accepted >= {"message", "edit"}:
+        """Check that the log of the channel has the message in its present form, if it existed before both calls."""
+        channel = self._channel
+        both = {(channel, "message"), (channel, "edit")}
+        if channel is None or self._has_deleted or not both <= self._accepted:
             return
         kept = [entry.event.payload for entry in channel.log.entries if isinstance(entry.event, Message)]
         demand(kept == [EDIT.payload], "the log has the message as", kept)

@@ -60,6 +60,16 @@ def test_an_edit_and_its_message_in_every_order(engine: str, others: tuple[str, 
     assert ways(engine, ("edit", *others), is_connected=True)
 
 
+@pytest.mark.parametrize("creation", ["connect a", "configure a"])
+@pytest.mark.parametrize("others", [("edit", "publish"), ("publish", "publish")])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_messages_of_a_channel_that_is_created_meanwhile(
+    engine: str, others: tuple[str, ...], creation: str
+) -> None:
+    """What comes while the channel is unknown is kept nowhere, and no log is if the channel's creation is refused."""
+    assert ways(engine, (*others, creation), is_connected=False)
+
+
 # -- each fault that was there once is found
 
 
