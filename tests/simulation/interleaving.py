@@ -286,9 +286,12 @@ class Scene:
     def _check_repeated(self, entry: Entry) -> None:
         event, channel = entry.event, self._channel
         # Of what no log holds nobody knows that it comes again. A channel whose creation is refused takes its log along.
-        if channel is not None and isinstance(event, Message):
-            demand((channel, event.uuid) not in self._logged, "accepted twice:", event.uuid)
-            self._logged.add((channel, event.uuid))
+        if channel is None or not isinstance(event, Message | MessageDeleted):
+            return
+        logged = (channel, event.uuid)
+        is_new = isinstance(event, MessageDeleted) or logged not in self._logged
+        demand(is_new, "accepted twice, or after its deletion:", event.uuid)
+        self._logged.add(logged)
 
     @property
     def _channel(self) -> Channel | None:

@@ -13,7 +13,7 @@ from tests.simulation.failure import Failure
 from tests.simulation.interleaving import CALLS, ENGINES, some_ways, ways
 
 from channelstream.core import acceptance
-from channelstream.core.events import Event
+from channelstream.core.events import Event, Message
 from channelstream.engines.local_log import LocalLog
 from channelstream.engines.members import Member
 from channelstream.engines.sqlite_members import MemberChanges
@@ -128,6 +128,22 @@ def test_a_message_that_an_edit_has_replaced_is_found(monkeypatch: pytest.Monkey
     monkeypatch.setattr(acceptance, "split_early", lambda edit, _messages: [edit])
     with pytest.raises(Failure, match="the log has the message as"):
         ways(engine, ("edit", "publish"), is_connected=True)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_message_that_is_accepted_after_its_deletion_is_found(
+    monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    """Where only a deletion that follows the message makes it a duplicate."""
+    known = LocalLog._known
+
+    def of_messages(log: LocalLog, event: Event) -> list[Event]:
+        found = known(log, event)
+        return found if any(isinstance(each, Message) for each in found) else []
+
+    monkeypatch.setattr(LocalLog, "_known", of_messages)
+    with pytest.raises(Failure, match="after its deletion"):
+        ways(engine, ("delete", "publish"), is_connected=True)
 
 
 def test_a_message_that_is_accepted_again_while_it_is_deleted_is_found(
