@@ -40,6 +40,7 @@ class AdminData:
             "/admin/data/endings": self._endings,
             "/admin/data/history": self._history,
             "/admin/data/refused": self._refused,
+            "/admin/data/slow_clients": self._slow_clients,
             "/admin/data/slow_turns": self._slow_turns,
             **{f"/admin/data/{name}": self._table(name) for name in TABLES},
             **{f"/admin/data/{kind}": self._detail(kind) for kind in DETAILS},
@@ -67,6 +68,9 @@ class AdminData:
         return json_response(
             await self._panel.history(query.get("range", "hour"), _number(query.get("since")))
         )
+
+    async def _slow_clients(self, request: Request) -> Response:
+        return json_response({"rows": await self._panel.slow_clients()})
 
     async def _refused(self, request: Request) -> Response:
         return json_response({"rows": await self._panel.refused()})

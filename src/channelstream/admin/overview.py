@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 
 from channelstream import __version__
 from channelstream.admin.sampler import Loop
+from channelstream.admin.slow import SlowClients
 from channelstream.errors import Unavailable
 from channelstream.service import Node
 from channelstream.service.remote_calls import NodeResult, RemoteCall
@@ -28,6 +29,7 @@ class Figures(Struct, frozen=True):
         channels: channels with a connection at this node.
         published, deliveries: messages accepted and events delivered since its start.
         uptime_s: seconds since its start.
+        slow_clients: those that read too slowly now.
         longest_turn_ms: of its event loop since its start.
     """
 
@@ -42,9 +44,10 @@ class Figures(Struct, frozen=True):
     slow_turns: int
     longest_turn_ms: float
     pauses: int
+    slow_clients: int = 0
 
 
-SUMS = ("connections", "streams", "published", "deliveries", "slow_turns", "pauses")
+SUMS = ("connections", "streams", "published", "deliveries", "slow_turns", "pauses", "slow_clients")
 """The figures of the service that are the sums of those of its nodes."""
 
 _decode = msgspec.msgpack.Decoder(Figures).decode
@@ -53,10 +56,11 @@ _decode = msgspec.msgpack.Decoder(Figures).decode
 class Overview:
     """Reads the figures of all nodes, and answers the calls of the other nodes."""
 
-    def __init__(self, node: Node, streams: Streams, loop: Loop) -> None:
+    def __init__(self, node: Node, streams: Streams, loop: Loop, slow: SlowClients) -> None:
         self._node = node
         self._streams = streams
         self._loop = loop
+        self._slow = slow
         self._started_s = node.clock.steady()
         self._lock = asyncio.Lock()
         self._latest: dict[str, Any] = {}
@@ -115,6 +119,7 @@ class Overview:
             slow_turns=loop["slow_turns"],
             longest_turn_ms=loop["longest_turn_ms"],
             pauses=loop["pauses"],
+            slow_clients=len(self._slow.waiting()),
         )
 
 

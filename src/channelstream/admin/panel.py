@@ -16,6 +16,7 @@ from channelstream.admin.overview import Overview
 from channelstream.admin.refused import RefusedRequests
 from channelstream.admin.sampler import SAMPLE_S, Sampler
 from channelstream.admin.shown import ending_row
+from channelstream.admin.slow import SlowClients
 from channelstream.admin.tables import Tables
 from channelstream.api import channels, connections, messages
 from channelstream.api.call import Call
@@ -72,9 +73,10 @@ class Panel:
 
     def __init__(self, service: Service, streams: Streams, sampler: Sampler, refusals: Refusals) -> None:
         self._document = Document(service, streams, sampler.loop)
-        self._overview = Overview(service.node, streams, sampler.loop)
         self._elsewhere = Elsewhere(service)
         self._refused = RefusedRequests(service.node, refusals)
+        self._slow = SlowClients(service)
+        self._overview = Overview(service.node, streams, sampler.loop, self._slow)
         self._service = service
         self._sampler = sampler
         self._tables = Tables(service)
@@ -113,6 +115,14 @@ class Panel:
             "rows": await history.read(name, since_s),
             "marks": await history.marks(name),
         }
+
+    async def slow_clients(self) -> list[dict[str, Any]]:
+        """Return the clients that read too slowly now, those that wait for longest first.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+        return await self._slow.read()
 
     async def refused(self) -> list[dict[str, Any]]:
         """Return the requests that were refused lately, by path, status, reason and caller.

@@ -6,7 +6,7 @@ import { shown } from "./names.js";
 import { read, watch } from "./server.js";
 
 const TURNS = ["slow_turns", "longest_turn_ms", "pauses"];
-const FIGURES = ["connections", "streams", "users", "channels", "published", "deliveries", ...TURNS];
+const FIGURES = ["connections", "streams", "users", "channels", "published", "deliveries", "slow_clients", ...TURNS];
 const MARKS = 10;
 const rate = (value) => `${number(value)}/s`;
 const milliseconds = (value) => `${number(value)} ms`;
@@ -33,6 +33,7 @@ function showFigures(event, first) {
   showNodes(event.nodes);
   if (!first && !event.samples.length) return;
   showHistory();
+  showSlow(event.figures.slow_clients);
   showEndings();
   showRefused();
   showTurns();
@@ -86,6 +87,26 @@ function endingRow({ at, conn_id: id, user, code, reason, final }) {
     cell("", link("user", user)),
     cell("number", code === null ? "–" : String(code)),
     cell("", final ? "Connection ended: " : "Stream ended: ", shown(reason)),
+  );
+}
+
+async function showSlow(all) {
+  const { rows } = await read("/data/slow_clients").catch(() => ({ rows: null }));
+  if (rows) fill("slow", rows.map(slowRow), { all: Math.max(all, rows.length), none: "None is slow." });
+}
+
+function slowRow({ id, user, transport, since, lag, waiting_bytes: unread }) {
+  const more = lag?.more ? " or more" : "";
+  const behind = lag ? [number(lag.events) + more, bytes(lag.bytes) + more, number(lag.seconds)] : ["–", "–", "–"];
+  return element(
+    "tr",
+    { key: id },
+    cell("nowrap", time(since)),
+    cell("id", link("connection", id)),
+    cell("", link("user", user)),
+    cell("nowrap", transport),
+    ...behind.map((text) => cell("number", text)),
+    cell("number", bytes(unread)),
   );
 }
 
