@@ -56,10 +56,11 @@ def test_a_wide_screen_is_used(open_admin: Callable[..., Page], width: int) -> N
     assert page.locator("main > .panel").evaluate("panel => panel.clientWidth") > 0.9 * width
     page.goto("/admin")
     boxes = [
-        page.locator(f"section[aria-labelledby={name}-title]").bounding_box() for name in ("endings", "turns")
+        page.locator(f"section[aria-labelledby={name}-title]").bounding_box()
+        for name in ("endings", "refused")
     ]
     assert all(boxes)
-    ends, turns = boxes
+    ends, refused = boxes
     assert ends
-    assert turns
-    assert (ends["y"] == turns["y"]) is (width == 1920)
+    assert refused
+    assert (ends["y"] == refused["y"]) is (width == 1920)
