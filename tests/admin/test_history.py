@@ -1,10 +1,13 @@
 """The history: what is written of the samples, and what is read of all nodes."""
 
 import asyncio
+import itertools
+import time
 from collections.abc import Sequence
 
 import msgspec
 import pytest
+from tests.turns import turns_of_others
 from tests.waiting import soon
 
 from channelstream.admin.history import HOUR, MARKS, PENDING, RANGES, History
@@ -88,7 +91,7 @@ def test_each_range_has_its_intervals() -> None:
 
     async def main() -> None:
         wall = Wall()
-        history = History(LocalTimeSeries(), wall)
+        history = History(LocalTimeSeries(), wall, time.monotonic)
         for number in range(131):
             wall.now_s = BEGIN_S + 5.0 * (number + 1)
             history.add(sample(BEGIN_S + 5.0 * number, connections=number))
@@ -112,7 +115,7 @@ def test_a_sample_of_no_time_is_left_out() -> None:
     """As of a server that stops right after a sample."""
 
     async def main() -> None:
-        history = History(LocalTimeSeries(), wall := Wall())
+        history = History(LocalTimeSeries(), wall := Wall(), time.monotonic)
         history.add(sample(BEGIN_S, seconds=0.0))
         await history.close()
         wall.now_s += 8.0
@@ -124,7 +127,7 @@ def test_a_sample_of_no_time_is_left_out() -> None:
 def test_the_history_of_two_nodes_is_one() -> None:
     async def main() -> None:
         wall, series = Wall(), LocalTimeSeries()
-        nodes = [History(series, wall), History(series, wall)]
+        nodes = [History(series, wall, time.monotonic), History(series, wall, time.monotonic)]
         for each in nodes:
             each.add(sample(BEGIN_S, latency=latency(b3=100)))
             await each.close()
@@ -140,7 +143,7 @@ def test_what_an_engine_out_of_reach_does_not_take_is_written_later() -> None:
 
     async def main() -> None:
         wall, series = Wall(), Refusing()
-        history = History(series, wall)
+        history = History(series, wall, time.monotonic)
         for number in range(PENDING + 10):
             history.add(sample(BEGIN_S + 5.0 * number))
         await soon(lambda: series.asked > 0)
@@ -158,7 +161,7 @@ def test_what_an_engine_out_of_reach_does_not_take_is_written_later() -> None:
 
 def test_the_end_does_not_wait_for_an_engine_out_of_reach() -> None:
     async def main() -> None:
-        history = History(Refusing(), Wall())
+        history = History(Refusing(), Wall(), time.monotonic)
         history.add(sample(BEGIN_S))
         await history.close()
 
@@ -168,7 +171,7 @@ def test_the_end_does_not_wait_for_an_engine_out_of_reach() -> None:
 def test_marks_are_those_of_the_range() -> None:
     async def main() -> None:
         wall = Wall()
-        history = History(LocalTimeSeries(), wall)
+        history = History(LocalTimeSeries(), wall, time.monotonic)
         history.mark("start", "x" * 1000)
         wall.now_s += HOUR.kept_s + 1.0
         history.mark("upgrade", "two")
@@ -185,7 +188,7 @@ def test_a_record_of_another_version_is_left_out() -> None:
 
     async def main() -> None:
         wall, series = Wall(), LocalTimeSeries()
-        history, name = History(series, wall), "figures of hour"
+        history, name = History(series, wall, time.monotonic), "figures of hour"
         more = [*msgspec.to_builtins(sample(BEGIN_S)), "new"]
         for data in (b"\xff", msgspec.msgpack.encode([1]), msgspec.msgpack.encode(more)):
             await series.append(name, Record(BEGIN_S, data), HOUR.kept_s)
@@ -203,3 +206,22 @@ def test_every_range_has_a_bounded_number_of_rows() -> None:
         "day": 1440,
         "week": 1008,
     }
+
+
+def test_a_long_history_is_read_in_short_turns() -> None:
+    """Other work runs in between."""
+
+    async def main() -> None:
+        wall, series = Wall(), LocalTimeSeries()
+        day, begin_s = RANGES["day"], BEGIN_S - RANGES["day"].kept_s + 60.0
+        for number in range(1430):
+            at_s = begin_s - begin_s % 60.0 + 60.0 * number
+            data = msgspec.msgpack.encode(sample(at_s, latency=latency(b3=1), seconds=60.0))
+            for _ in range(10):
+                await series.append("figures of day", Record(at_s, data), day.kept_s)
+        ticks = itertools.count()
+        history = History(series, wall, lambda: next(ticks) / 1000)
+        rows, turns = await turns_of_others(history.read("day"))
+        assert (len(rows) > 1000, turns > 50) == (True, True)
+
+    asyncio.run(main())

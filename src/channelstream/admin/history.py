@@ -18,6 +18,7 @@ from msgspec import Struct
 from channelstream.admin.sample import Sample, over_nodes, over_time, quantile_ms
 from channelstream.errors import Unavailable
 from channelstream.service import Record, TimeSeries
+from channelstream.slices import Slices
 
 PENDING = 1000
 """Most records that wait while the engine is out of reach; the oldest are dropped."""
@@ -70,14 +71,16 @@ _mark = msgspec.msgpack.Decoder(Mark)
 class History:
     """Writes the samples and marks of this node, and reads those of all nodes."""
 
-    def __init__(self, series: TimeSeries, wall: Callable[[], float]) -> None:
+    def __init__(self, series: TimeSeries, wall: Callable[[], float], steady: Callable[[], float]) -> None:
         """Create one.
 
         Args:
             wall: returns seconds since 1970.
+            steady: returns seconds of a clock that never jumps.
         """
         self._series = series
         self._wall = wall
+        self._steady = steady
         self._collected: dict[str, list[Sample]] = {name: [] for name in RANGES}
         self._pending: deque[tuple[str, Record, float]] = deque(maxlen=PENDING)
         self._writing: asyncio.Task[None] | None = None
@@ -135,7 +138,7 @@ class History:
                 self._pending.popleft()
 
     async def read(self, name: str, since_s: float = 0.0) -> list[Sequence[Any]]:
-        """Return the rows of a range after a time: see `_row`.
+        """Return the rows of a range after a time (`_row`), in short turns.
 
         Raises:
             Unavailable: the engine is out of reach.
@@ -144,10 +147,11 @@ class History:
         records = await self._series.read(_series_of(name), max(since_s, now_s - each.kept_s))
         settled_s = now_s - each.interval_s - SETTLED_S
         samples = (sample for sample in _read(_sample, records) if since_s < sample.at_s <= settled_s)
-        return [
-            _row(over_nodes(list(group), each.interval_s))
-            for _, group in groupby(samples, key=attrgetter("at_s"))
-        ]
+        rows, slices = list[Sequence[Any]](), Slices(self._steady)
+        for _, group in groupby(samples, key=attrgetter("at_s")):
+            rows.append(_row(over_nodes(list(group), each.interval_s)))
+            await slices.due()
+        return rows
 
     async def marks(self, name: str) -> list[Mark]:
         """Return the newest marks within a range, oldest first, `MARKS_SHOWN` at most.

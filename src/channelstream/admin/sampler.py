@@ -63,7 +63,7 @@ class Sampler:
 
     def __init__(self, node: Node, loop: Loop, meter: Meter, sample_s: float = SAMPLE_S) -> None:
         self.loop = loop
-        self.history = History(node.time_series, node.clock.wall)
+        self.history = History(node.time_series, node.clock.wall, node.clock.steady)
         self.samples: deque[Sample] = deque(maxlen=SAMPLES)
         self.count = 0
         self.stopped = asyncio.Event()
