@@ -185,3 +185,19 @@ def open_admin(open_page: "Callable[..., Page]", server: Any) -> "Callable[..., 
         return open_page(path, cookies=[cookie], **options)
 
     return open_admin
+
+
+@pytest.fixture
+def join(open_page: "Callable[..., Page]") -> "Callable[..., Page]":
+    """Open the chat demo under a name and wait until its stream is up."""
+
+    def join(name: str, **options: Any) -> "Page":
+        from playwright.sync_api import expect
+
+        page = open_page("/demo", **options)
+        page.get_by_label("Your name").fill(name)
+        page.get_by_role("button", name="Join", exact=True).click()
+        expect(page.locator("#link")).to_have_text("Live")
+        return page
+
+    return join

@@ -7,25 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
+from tests.e2e.chat import message, person, room, say
 
 pytestmark = pytest.mark.browser
 
 OpenPage = Callable[..., Page]
-
-
-@pytest.fixture
-def join(open_page: OpenPage) -> Callable[..., Page]:
-    """Open the demo under a name and wait until its stream is up."""
-
-    def join(name: str, **options: Any) -> Page:
-        page = open_page("/demo", **options)
-        page.get_by_label("Your name").fill(name)
-        page.get_by_role("button", name="Join", exact=True).click()
-        expect(page.locator("#link")).to_have_text("Live")
-        return page
-
-    return join
 
 
 MISSING_PX = """select => {
@@ -37,23 +24,6 @@ MISSING_PX = """select => {
   return missing;
 }"""
 """How much wider an element would be if it had the room."""
-
-
-def say(page: Page, text: str) -> None:
-    page.get_by_role("textbox", name="Message").fill(text)
-    page.keyboard.press("Enter")
-
-
-def message(page: Page, text: str) -> Locator:
-    return page.locator("#messages .message").filter(has_text=text)
-
-
-def person(page: Page, name: str) -> Locator:
-    return page.locator("#people-list li").filter(has_text=name)
-
-
-def room(page: Page, name: str) -> Locator:
-    return page.locator("#rooms li button").filter(has_text=name)
 
 
 def test_two_people_see_each_other_and_talk(join: Callable[..., Page]) -> None:

@@ -1,6 +1,6 @@
 /** The field in which messages are written, and own messages are edited. */
 
-import { byId } from "./view.js";
+import { byId } from "./element.js";
 
 export class Composer {
   #actions;

@@ -3,8 +3,9 @@
 import { Channelstream } from "../client/channelstream.js";
 import { Refused, ask } from "./app.js";
 import { Composer } from "./composer.js";
+import { byId } from "./element.js";
 import { Model } from "./model.js";
-import { View, byId } from "./view.js";
+import { View } from "./view.js";
 
 const root = document.documentElement.dataset.root;
 
@@ -118,6 +119,7 @@ function show(kind, name) {
 
 function send(text) {
   const { kind, name } = model.room;
+  view.toEnd();
   return attempt("send-fault", () => ask("message", { text, [kind === "channel" ? "channel" : "to"]: name }));
 }
 

@@ -1,19 +1,13 @@
 /** Renders the model. Names and texts become text nodes only, never HTML. */
 
+import { byId, element, refill } from "./element.js";
+import { Scroller } from "./scroller.js";
+
 const TOGETHER_MS = 5 * 60_000;
 /** Degrees between the hues of consecutive numbers: close numbers get distant colours. */
 const GOLDEN_ANGLE = 137.508;
 const STATUS_WORDS = { available: "Available", away: "Away", busy: "Busy" };
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-
-/** Make an element with properties and children; a string child is text. */
-export function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children.filter((child) => child !== null));
-  return made;
-}
-
-export const byId = (id) => document.getElementById(id);
 
 /** Show an element as the avatar of a person: initials, a colour made from the name, and a dot for the status. */
 export function dressAvatar(avatar, name, status) {
@@ -34,11 +28,17 @@ export class View {
   #actions;
   #items = new Map();
   #shown = "";
+  #scroller = new Scroller();
 
   /** @param actions show(kind, name), edit(message), remove(message) */
   constructor(model, actions) {
     this.#model = model;
     this.#actions = actions;
+  }
+
+  /** Show the end of the conversation, which a message of one's own leads to. */
+  toEnd() {
+    this.#scroller.toEnd();
   }
 
   render() {
@@ -81,14 +81,14 @@ export class View {
 
   #messages() {
     const { room, current } = this.#model;
-    const scroll = byId("scroll");
-    const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 60;
-    if (this.#shown !== current) this.#items.clear();
+    const isOther = this.#shown !== current;
+    if (isOther) this.#items.clear();
     const items = room.messages.map((message, at) => this.#messageItem(message, room.messages[at - 1]));
-    refill(byId("messages"), items);
+    this.#scroller.around(() => refill(byId("messages"), items));
+    if (isOther) this.#scroller.toEnd();
+    this.#scroller.offerNewest(room.messages.at(-1)?.timestamp ?? "");
     byId("empty").hidden = items.length > 0;
     byId("empty").textContent = room.joined ? "No messages yet. Write the first one." : "Join the channel to read and write.";
-    if (atEnd || this.#shown !== current) scroll.scrollTop = scroll.scrollHeight;
     this.#shown = current;
   }
 
@@ -150,23 +150,6 @@ export class View {
   }
 }
 
-/** Replace a list's children, and restore the focus. */
-function refill(list, items) {
-  const key = list.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
-  const same = items.length === list.children.length && items.every((item, at) => item === list.children[at]);
-  if (!same) reconcile(list, items);
-  if (key) list.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
-}
-
-/** Make `items` the children of a list, and change only what differs. */
-function reconcile(list, items) {
-  const wanted = new Set(items);
-  for (const child of [...list.children]) if (!wanted.has(child)) child.remove();
-  items.forEach((item, at) => {
-    if (list.children[at] !== item) list.insertBefore(item, list.children[at] ?? null);
-  });
-}
-
 function unreadMark(count) {
   return element("span", { className: "unread" }, `${count}`, element("span", { className: "visually-hidden" }, " unread"));
 }
@@ -187,7 +170,9 @@ function byline({ user, timestamp }) {
 }
 
 function noticeItem(notice) {
-  return element("li", { className: "event" }, `${notice.text} at ${clock.format(asDate(notice.timestamp))}`);
+  const item = element("li", { className: "event" }, `${notice.text} at ${clock.format(asDate(notice.timestamp))}`);
+  item.dataset.uuid = notice.uuid;
+  return item;
 }
 
 /** The server's times are in UTC, without a zone. */

@@ -1,0 +1,51 @@
+"""What a reader of the chat demo sees of a conversation that goes on."""
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+from tests.e2e.chat import message, say
+
+pytestmark = pytest.mark.browser
+
+
+def say_many(page: Page, name: str, count: int) -> None:
+    for text in (f"{name} {number:02}" for number in range(count)):
+        say(page, text)
+        expect(message(page, text)).to_be_visible()
+
+
+def test_the_newest_message_stays_in_view(join: Callable[..., Page]) -> None:
+    """It does when the window gets lower, as a keyboard makes it, when the field grows, and when a note appears."""
+    ann = join("view-ann", viewport={"width": 390, "height": 640})
+    say_many(ann, "view", 14)
+    newest = message(ann, "view 13").locator(".text")
+    expect(newest).to_be_in_viewport(ratio=1)
+    ann.set_viewport_size({"width": 390, "height": 440})
+    expect(newest).to_be_in_viewport(ratio=1)
+    ann.get_by_role("textbox", name="Message").fill("a draft\nof\nfour\nlines")
+    expect(newest).to_be_in_viewport(ratio=1)
+    ann.locator("#note").evaluate("note => note.hidden = false")
+    expect(newest).to_be_in_viewport(ratio=1)
+
+
+def test_a_reader_of_older_messages_keeps_the_place(join: Callable[..., Page]) -> None:
+    """New messages move nothing and are offered by a button; an own one leads to the end."""
+    small = {"viewport": {"width": 390, "height": 480}}
+    ann, bob = join("place-ann", **small), join("place-bob")
+    say_many(bob, "place", 14)
+    expect(message(ann, "place 13")).to_be_in_viewport()
+    oldest = message(ann, "place 00")
+    oldest.scroll_into_view_if_needed()
+    place = oldest.bounding_box()
+    expect(ann.get_by_role("button", name="New messages below")).to_be_hidden()
+    say(bob, "something new")
+    ann.get_by_role("button", name="New messages below").wait_for()
+    assert oldest.bounding_box() == place
+    expect(message(ann, "something new")).not_to_be_in_viewport()
+    ann.get_by_role("button", name="New messages below").click()
+    expect(message(ann, "something new")).to_be_in_viewport()
+    expect(ann.get_by_role("button", name="New messages below")).to_be_hidden()
+    oldest.scroll_into_view_if_needed()
+    say(ann, "an answer")
+    expect(message(ann, "an answer")).to_be_in_viewport()
