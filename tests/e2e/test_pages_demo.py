@@ -71,6 +71,21 @@ def test_escape_gives_the_draft_back(join: Callable[..., Page]) -> None:
     expect(field).to_have_value("half a thought")
 
 
+def test_the_focus_stays_after_a_delete(join: Callable[..., Page]) -> None:
+    """It goes to the next own message's button, then to the one before, and at last to the list of messages."""
+    ann = join("focus-ann")
+    for text in ("focus one", "focus two", "focus three"):
+        say(ann, text)
+        expect(message(ann, text)).to_be_visible()
+    message(ann, "focus two").get_by_role("button", name="Delete").focus()
+    for text, after in (("focus two", "focus three"), ("focus three", "focus one")):
+        ann.keyboard.press("Enter")
+        expect(message(ann, text)).to_have_count(0)
+        expect(message(ann, after).get_by_role("button", name="Delete")).to_be_focused()
+    ann.keyboard.press("Enter")
+    expect(ann.get_by_role("log")).to_be_focused()
+
+
 def test_a_private_message_reaches_one_person(join: Callable[..., Page]) -> None:
     """It is counted as unread, opened and answered; a third person sees nothing of it."""
     ann, bob, eve = join("pm-ann"), join("pm-bob"), join("pm-eve")

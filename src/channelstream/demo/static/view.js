@@ -116,6 +116,8 @@ export class View {
   #tools(message) {
     const edit = element("button", { className: "quiet", onclick: () => this.#actions.edit(message) }, "Edit");
     const remove = element("button", { className: "quiet", onclick: () => this.#actions.remove(message) }, "Delete");
+    edit.dataset.key = `edit:${message.uuid}`;
+    remove.dataset.key = `delete:${message.uuid}`;
     return element("div", { className: "tools" }, edit, remove);
   }
 
