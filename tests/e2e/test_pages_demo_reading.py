@@ -1,6 +1,7 @@
 """What a reader of the chat demo sees of a conversation that goes on."""
 
 from collections.abc import Callable
+from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -49,3 +50,35 @@ def test_a_reader_of_older_messages_keeps_the_place(join: Callable[..., Page]) -
     oldest.scroll_into_view_if_needed()
     say(ann, "an answer")
     expect(message(ann, "an answer")).to_be_in_viewport()
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        (
+            "see https://example.org/a?b=1#c, or http://[::1]:8000/x.",
+            "https://example.org/a?b=1#c http://[::1]:8000/x",
+        ),
+        (
+            "(https://example.org/wiki/Line_(art)) https://example.org/straße!",
+            "https://example.org/wiki/Line_(art) https://example.org/straße",
+        ),
+        ("javascript:alert(1) data:text/html,x ftp://example.org xhttps://example.org", ""),
+        ("https:// and https://% and https://exa\u202emple.org", "https://exa"),
+        ('<a href="https://example.org/">no</a>', "https://example.org/"),
+    ],
+)
+def test_addresses_are_links(join: Callable[..., Page], text: str, addresses: str) -> None:
+    """Those of http and https are, without what ends the sentence. The text is unchanged."""
+    ann = join(f"link-{uuid4().hex[:8]}")
+    say(ann, text)
+    said = ann.locator("#messages .text").last
+    expect(said).to_have_text(text)
+    links = said.get_by_role("link")
+    assert links.all_inner_texts() == addresses.split()
+    for link in links.all():
+        assert (link.get_attribute("target"), link.get_attribute("rel")) == (
+            "_blank",
+            "noopener noreferrer nofollow",
+        )
+        assert link.get_attribute("href") == link.inner_text()

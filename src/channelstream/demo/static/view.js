@@ -1,6 +1,7 @@
 /** Renders the model. Names and texts become text nodes only, never HTML. */
 
 import { byId, element, refill } from "./element.js";
+import { linked } from "./links.js";
 import { Scroller } from "./scroller.js";
 
 const TOGETHER_MS = 5 * 60_000;
@@ -103,7 +104,7 @@ export class View {
   }
 
   #spokenItem(message, follows) {
-    const body = element("div", { className: "body" }, element("span", { className: "text" }, message.text));
+    const body = element("div", { className: "body" }, element("span", { className: "text" }, ...linked(message.text)));
     if (message.edited) body.append(element("span", { className: "edited" }, "edited"));
     const item = element("li", { className: follows ? "message" : "message first" });
     item.dataset.uuid = message.uuid;
