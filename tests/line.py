@@ -16,6 +16,7 @@ class Line:
     Attributes:
         blocked: connections whose request begins like one of these are closed.
         stalled: those are accepted, and never answered.
+        passes: while it is clear nothing moves towards the clients, and no end is informed.
         bytes_per_s: the pace towards the client; 0 means no limit.
     """
 
@@ -26,6 +27,8 @@ class Line:
         self.port = int(self._listener.getsockname()[1])
         self.blocked: tuple[bytes, ...] = ()
         self.stalled: tuple[bytes, ...] = ()
+        self.passes = threading.Event()
+        self.passes.set()
         self.bytes_per_s = 0
         self._start()
 
@@ -35,6 +38,7 @@ class Line:
 
     def cut(self) -> None:
         """Close every connection, and refuse new ones."""
+        self.passes.set()
         # A thread that waits in accept() would keep the port open; shutdown wakes it.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -81,6 +85,7 @@ class Line:
                 _pump(near, far, socket.socket.sendall)
 
     def _send(self, near: socket.socket, data: bytes) -> None:
+        self.passes.wait()
         while data and self.bytes_per_s:
             size = int(self.bytes_per_s * SLICE_S)
             near.sendall(data[:size])

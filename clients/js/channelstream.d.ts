@@ -208,6 +208,8 @@ export class Channelstream<Payload = any> implements AsyncIterable<Item<Payload>
   readonly transport: TransportName | null;
   readonly connection?: Connection;
   readonly position: string;
+  /** When the stream last received anything, heartbeats included, in milliseconds as of Date.now(). */
+  readonly receivedAt: number;
   readonly roster: Roster;
   open(): this;
   /** End the stream and the connection. */

@@ -222,6 +222,7 @@ export class Channelstream {
   state = "idle";
   transport = null;
   position = "";
+  receivedAt = 0;
   #options;
   #base;
   #connectUrl;
@@ -240,7 +241,6 @@ export class Channelstream {
   #failures = 0;
   #immediate = new Set();
   #proven = new Set();
-  #receivedAt = 0;
   #upAt = 0;
   #partial = ""; // received part of an item
   #silences = 0; // WebSocket timeouts in a row
@@ -384,7 +384,7 @@ export class Channelstream {
     const { signal } = line;
     this.state = "connecting";
     this.transport = name;
-    this.#receivedAt = Date.now();
+    this.receivedAt = Date.now();
     this.#upAt = 0;
     this.#reported = this.#partial = "";
     return new Promise((resolve) => {
@@ -399,14 +399,14 @@ export class Channelstream {
         const isOpen = this.#upAt || name === "poll";
         // A WebSocket does not show the arrival of a long message.
         const limitMs = isOpen ? Math.min(silenceMs * 2 ** this.#silences, UPGRADE_CAP_MS) : openTimeoutMs;
-        if (Date.now() - this.#receivedAt > limitMs) finish({ code: 0, reason: "silent", isSilent: isOpen });
+        if (Date.now() - this.receivedAt > limitMs) finish({ code: 0, reason: "silent", isSilent: isOpen });
       };
       const watchdog = setInterval(watch, 250);
       this.#finish = finish;
       const receive = (text) => this.#receive(text, signal, finish);
       const address = (path) => this.#address(path, this.#connId, { since: this.position });
       const alive = (rest) => {
-        this.#receivedAt = Date.now();
+        this.receivedAt = Date.now();
         return (this.#partial = rest);
       };
       const run = async () => TRANSPORTS[name]({ address, fetch, WebSocket, signal, receive, alive });
@@ -424,7 +424,7 @@ export class Channelstream {
     try {
       if (signal.aborted) return;
       const items = JSON.parse(text);
-      this.#receivedAt = Date.now();
+      this.receivedAt = Date.now();
       if (this.#upAt) this.#silences = 0;
       // A poll may get `resumed` late.
       if (!this.#upAt && (this.transport === "poll" || items[0]?.type === "resumed")) this.#up(signal);
@@ -490,7 +490,7 @@ export class Channelstream {
   async #recover({ code, reason = "", waitMs, error, name, status, upgrade, now, isSilent }) {
     const { backoffBaseMs, backoffCapMs, spreadMs } = this.#options;
     const wasUp = this.#upAt > 0;
-    if (wasUp && this.#receivedAt - this.#upAt >= STABLE_MS) this.#reset();
+    if (wasUp && this.receivedAt - this.#upAt >= STABLE_MS) this.#reset();
     this.#upAt = 0;
     if (isSilent && name === "websocket") this.#silences++;
     if (code === REPLACED && Date.now() < this.#ghostUntil) code = SLOW;
@@ -570,7 +570,7 @@ export class Channelstream {
 
   #wake(hasNewNetwork) {
     this.#asleep = false;
-    const isDead = hasNewNetwork || Date.now() - this.#receivedAt > this.#options.silenceMs;
+    const isDead = hasNewNetwork || Date.now() - this.receivedAt > this.#options.silenceMs;
     if (isDead) this.#finish?.({ code: 0, reason: "silent", now: true });
     this.#wakeUp?.();
   }

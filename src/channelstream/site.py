@@ -87,7 +87,8 @@ def routes(
 def _demo(settings: Settings, api: ASGIApp, renderer: Renderer, cookie_secret: str) -> list[BaseRoute]:
     scheme = "https" if settings.enforce_https else "http"
     connect = partial(_client, api, f"{scheme}://127.0.0.1")
-    return Demo(PushServer(connect, settings.secret), renderer, cookie_secret).routes()
+    server = PushServer(connect, settings.secret)
+    return Demo(server, renderer, cookie_secret, settings.heartbeat_interval_s).routes()
 
 
 def _client(api: ASGIApp, url: str) -> "httpx.AsyncClient":

@@ -178,3 +178,14 @@ test("a proxy that repeats its answer does not make the poll spin", async () => 
   await pass(5);
   assert.ok(fetch.asked.length < 8, `${fetch.asked.length} requests in 5 s`);
 });
+
+test("the time of the last byte is public, heartbeats included", async () => {
+  const { body, send } = pieces();
+  open({ transports: ["sse"], fetch: answers({ body }) });
+  send(`data:${LEAD}\n\n`);
+  await pass(5);
+  send("data:[]\n\n");
+  await settled();
+  await pass(3);
+  assert.equal(Date.now() - stream.receivedAt, 3_000);
+});

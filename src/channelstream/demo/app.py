@@ -58,9 +58,17 @@ class Sent:
 class Demo:
     """The demo's page, and the actions of its buttons."""
 
-    def __init__(self, server: PushServer, renderer: Renderer, cookie_secret: str) -> None:
+    def __init__(
+        self, server: PushServer, renderer: Renderer, cookie_secret: str, heartbeat_s: float
+    ) -> None:
+        """Create the demo.
+
+        Args:
+            heartbeat_s: time between two heartbeats of the push server, so that the page notices one that is missing.
+        """
         self._server = server
         self._renderer = renderer
+        self._heartbeat_s = heartbeat_s
         self._visitors = Visitors(cookie_secret)
         self._connections: Bounded[str, Visitor] = Bounded(REMEMBERED)
         self._sent: Bounded[str, Sent] = Bounded(REMEMBERED)
@@ -82,9 +90,9 @@ class Demo:
     async def _page(self, request: Request) -> Response:
         visitor = self._visitors.of(request)
         limits = {"name_characters": NAME_CHARACTERS, "text_characters": TEXT_CHARACTERS}
-        return await self._renderer.page(
-            request, "demo.html", {"visitor": visitor.name if visitor else "", **limits}
-        )
+        name = visitor.name if visitor else ""
+        values = {"visitor": name, "heartbeat_s": self._heartbeat_s, **limits}
+        return await self._renderer.page(request, "demo.html", values)
 
     async def _connect(self, request: Request) -> Response:
         """Sign in with a name, or with that of the cookie, and register a connection at the push server.

@@ -4,6 +4,7 @@ import { Channelstream } from "../client/channelstream.js";
 import { Refused, ask } from "./app.js";
 import { Composer } from "./composer.js";
 import { byId } from "./element.js";
+import { Line } from "./line.js";
 import { Model } from "./model.js";
 import { View } from "./view.js";
 
@@ -17,6 +18,7 @@ const ENDED = {
 const model = new Model();
 const view = new View(model, { show, edit: (message) => composer.edit(message), remove });
 const composer = new Composer({ send, amend, lastOwnMessage: () => model.lastOwnMessage() });
+const line = new Line(1_000 * byId("chat").dataset.heartbeatS);
 let stream = null;
 let connection = "";
 
@@ -39,8 +41,7 @@ async function connect({ username, since }) {
 function listen(first) {
   stop();
   stream = new Channelstream({ url: `${root}/`, connection: first, fetchConnection });
-  stream.on("open", up);
-  stream.on("down", down);
+  line.follow(stream);
   stream.on("close", ({ code }) => stream && ended(code));
   stream.on("*", receive);
   stream.open();
@@ -83,27 +84,8 @@ async function reload(channels) {
   await attempt("send-fault", async () => model.informed(await ask("info", { channels })));
 }
 
-function up() {
-  byId("link").dataset.up = "";
-  byId("link").textContent = "Live";
-  byId("note").hidden = true;
-}
-
-function down() {
-  delete byId("link").dataset.up;
-  byId("link").textContent = "Offline";
-  note("The connection was lost. Reconnecting; missed messages will follow.");
-}
-
 function ended(code) {
-  down();
-  note(ENDED[code] ?? "The server has ended this connection.", true);
-}
-
-function note(text, withAction = false) {
-  byId("note-text").textContent = text;
-  byId("note-action").hidden = !withAction;
-  byId("note").hidden = false;
+  line.ended(ENDED[code] ?? "The server has ended this connection.");
 }
 
 // -- what the visitor does ----------------------------------------------------------------------------------------
