@@ -2,10 +2,16 @@
 
 import json
 import socket
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from tests.http_client import http
 from tests.waiting import PATIENCE_S, eventually
+
+from channelstream.admin.slow import REMEMBERED, SlowClients
+from channelstream.core.connection import Connection, Step, Stream
+from channelstream.service.signals import Signals
+from channelstream.wire.channelstream import V07
 
 TEXT = "x" * 50_000
 MESSAGES = 200
@@ -57,3 +63,74 @@ def test_a_client_that_does_not_read_is_shown_while_it_does_not(start_server: An
             received += reader.recv(1 << 20)
         eventually(lambda: rows() == [], "it is still slow")
         eventually(lambda: figure() == 0, "it is still counted")
+
+
+class Stalls:
+    """The connections of a node that has no pages, and their stalls at a time that a test sets."""
+
+    def __init__(self) -> None:
+        self.signals = Signals(lambda: None)
+        self.now_s = 100.0
+        calls = SimpleNamespace(register=lambda name, procedure: None)
+        node = SimpleNamespace(signals=self.signals, remote_calls=calls)
+        clock, app = SimpleNamespace(wall=lambda: self.now_s), SimpleNamespace(id="")
+        self.slow = SlowClients(cast(Any, SimpleNamespace(node=node, clock=clock, app=app)))
+
+    def stall(self, connection: Connection) -> None:
+        """Stall a live connection, or again one that has not caught up, as its attachment does."""
+        self.signals.stalled.emit(connection)
+        if connection.state.value == "live":
+            connection.move(Step.STALL)
+
+
+def live(number: int = 0) -> Connection:
+    connection = Connection(f"c{number}", "ann", V07, (0,), 15.0)
+    attach(connection)
+    connection.move(Step.CAUGHT_UP)
+    return connection
+
+
+def attach(connection: Connection) -> None:
+    connection.move(Step.ATTACH)
+    connection.stream = cast(Stream, object())
+
+
+def test_connections_that_have_gone_are_not_kept_where_nobody_looks() -> None:
+    """Only so many are remembered; those that still wait are all there, in the order of their stalls."""
+    stalls = Stalls()
+    waiting = [live(number) for number in range(2 * REMEMBERED)]
+    for connection in waiting:
+        stalls.stall(connection)
+    for number in range(20 * REMEMBERED):
+        gone = live(number)
+        stalls.stall(gone)
+        gone.move(Step.CLOSE)
+        gone.stream = None
+    assert len(stalls.slow._stalls) <= 4 * REMEMBERED
+    assert [connection for connection, _ in stalls.slow.waiting()] == waiting
+
+
+def test_a_client_that_has_gone_on_begins_to_wait_again() -> None:
+    """Also if nobody has looked in between; further stalls of the same wait do not change its begin."""
+    stalls, connection = Stalls(), live()
+    stalls.stall(connection)
+    stalls.now_s = 200.0
+    stalls.stall(connection)
+    assert stalls.slow.waiting() == [(connection, 100.0)]
+    connection.move(Step.CAUGHT_UP)
+    stalls.now_s = 300.0
+    stalls.stall(connection)
+    assert stalls.slow.waiting() == [(connection, 300.0)]
+
+
+def test_a_new_stream_that_catches_up_is_not_slow() -> None:
+    """Until it stalls itself."""
+    stalls, connection = Stalls(), live()
+    stalls.stall(connection)
+    attach(connection)
+    assert stalls.slow.waiting() == []
+    stalls.stall(connection)
+    attach(connection)
+    stalls.now_s = 200.0
+    stalls.stall(connection)
+    assert stalls.slow.waiting() == [(connection, 200.0)]
