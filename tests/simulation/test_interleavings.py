@@ -122,11 +122,22 @@ def test_a_message_that_is_accepted_twice_is_found(monkeypatch: pytest.MonkeyPat
         ways("diskless", ("publish", "publish"), is_connected=True)
 
 
+@pytest.mark.parametrize(
+    ("where", "planted", "found"),
+    [
+        ("split_early", lambda edit, _: [edit], "a duplicate of nothing"),
+        ("split_early", lambda *_: [], "answered and not in the log"),
+        ("late_forms", lambda message, _: [message], "the log has the message as"),
+    ],
+    ids=["duplicate", "not logged", "old text"],
+)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_message_that_an_edit_has_replaced_is_found(monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
-    """Where an edit that comes first makes its message a duplicate."""
-    monkeypatch.setattr(acceptance, "split_early", lambda edit, _messages: [edit])
-    with pytest.raises(Failure, match="the log has the message as"):
+def test_a_fault_of_an_edit_before_its_message_is_found(
+    monkeypatch: pytest.MonkeyPatch, engine: str, where: str, planted: Any, found: str
+) -> None:
+    """Where the edit makes its message a duplicate, where it is lost, and where the message keeps its old text."""
+    monkeypatch.setattr(acceptance, where, planted)
+    with pytest.raises(Failure, match=found):
         ways(engine, ("edit", "publish"), is_connected=True)
 
 
