@@ -174,7 +174,7 @@ def build(
     scraper = Scraper(Collector(services, meter, watchdog), worker)
     refusals = Refusals()
     panel, traces = Panel(services.default, streams, sampler, refusals), Traces(services.default)
-    pages = _pages(settings, policy, api, auth, panel, traces, scraper)
+    pages = _pages(settings, policy, api, auth, panel, traces, scraper, refusals)
     rows = [*health_routes(node), *api, *stream_routes(streams, services.default, entrances)]
     router = Router(policy, rows, pages, refusals.add)
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered)
@@ -204,11 +204,12 @@ def _pages(
     panel: Panel,
     traces: Traces,
     scraper: Scraper,
+    refusals: Refusals,
 ) -> Route:
     """Return the route of all pages; the demo among them calls the API as any application does."""
     app, is_signed = RouterApp(Router(policy, api)), partial(_is_admin, auth)
     pages = routes(settings, app, panel, _openapi_document, is_signed, traces, scraper)
-    return page_route(pages, policy, settings.http_scheme)
+    return page_route(pages, policy, settings.http_scheme, refusals.add)
 
 
 def _is_admin(auth: RequestAuth, request: Request) -> bool:

@@ -71,3 +71,15 @@ def test_refused_requests_of_all_nodes_are_shown(server: Any) -> None:
     assert (row["method"], row["status"], row["address"]) == ("POST", 403, "127.0.0.1")
     assert row["count"] >= len(server.nodes)
     assert "of the body" not in str(rows)
+
+
+def test_requests_for_paths_that_do_not_exist_are_shown(server: Any) -> None:
+    """As one row for each caller, whatever their paths are: they are not shown."""
+    for number in range(3):
+        assert http.post(f"{server.any.url}/mesage/{number}", json=[]).status_code == 404
+    url, auth = f"{server.any.url}/admin/data/refused", ("admin", server.admin_secret)
+    rows = http.get(url, auth=auth).json()["rows"]
+    [row] = [row for row in rows if (row["method"], row["route"]) == ("POST", "")]
+    assert (row["status"], row["code"], row["address"]) == (404, "not_found", "127.0.0.1")
+    assert row["count"] >= 3
+    assert "mesage" not in str(rows)

@@ -27,7 +27,7 @@ class What(NamedTuple):
     """What was refused.
 
     Attributes:
-        route: path of the route; empty for an unknown path.
+        route: path of the route; empty for an unknown path, and one that belongs to the pages.
         code: stable name of the error.
         address: of the caller, as the policy of proxies sees it.
     """

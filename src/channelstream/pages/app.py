@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Header, Policy
 from channelstream.http.asgi import App, AsgiHandler, Receive, Scope, Send
-from channelstream.http.router import ANY_METHOD, Route
+from channelstream.http.router import ANY_METHOD, OnRefusal, Route
 from channelstream.pages.refusals import json_errors
 
 ADMIN_PREFIXES = ("/admin", "/metrics")
@@ -19,13 +19,14 @@ ADMIN_PREFIXES = ("/admin", "/metrics")
 logger = logging.getLogger(__name__)
 
 
-def page_route(pages: Iterable[BaseRoute], policy: Policy, scheme: str) -> Route:
+def page_route(pages: Iterable[BaseRoute], policy: Policy, scheme: str, on_refusal: OnRefusal) -> Route:
     """Return the route of all paths that belong to nothing else.
 
     Args:
         pages: the routes of the pages.
         policy: who is calling, from where.
         scheme: the scheme of all links, whatever the sockets say; empty: that of the browser.
+        on_refusal: called for each request that no page answers.
     """
 
     def cors(path: str, headers: Sequence[Header]) -> tuple[Header, ...]:
@@ -37,7 +38,7 @@ def page_route(pages: Iterable[BaseRoute], policy: Policy, scheme: str) -> Route
     def cors_of_preflight(head: RequestHead) -> tuple[Header, ...]:
         return cors(head.path, head.headers)
 
-    app = _without_disconnects(json_errors(Starlette(routes=list(pages)), cors_of_error))
+    app = _without_disconnects(json_errors(Starlette(routes=list(pages)), cors_of_error, on_refusal))
     return Route("", {ANY_METHOD: AsgiHandler(app, policy, scheme)}, cors=cors_of_preflight)
 
 

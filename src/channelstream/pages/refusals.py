@@ -9,6 +9,7 @@ from channelstream.core.policy import Header
 from channelstream.errors import ChannelstreamError, Internal, MethodNotAllowed, NotFound, TooLarge
 from channelstream.http.asgi import App, Receive, Scope, Send
 from channelstream.http.response import refusal
+from channelstream.http.router import OnRefusal
 from channelstream.pages.html import HEADERS
 
 SIGN_IN = "Sign the request, or sign in as the admin first."
@@ -34,15 +35,16 @@ def error_response(error: ChannelstreamError, headers: Mapping[str, str] | None 
     return Response(answer.body, answer.status, merged)
 
 
-def json_errors(app: App, cors: Callable[[Scope], Sequence[Header]]) -> App:
+def json_errors(app: App, cors: Callable[[Scope], Sequence[Header]], on_refusal: OnRefusal) -> App:
     """Return the application with its plain-text errors replaced by errors in JSON.
 
     Args:
         cors: returns the header fields that allow pages of other origins to read the answer to this request.
+        on_refusal: called for each of these errors.
     """
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        await app(scope, receive, _Replacing(scope, send, cors(scope)))
+        await app(scope, receive, _Replacing(scope, send, cors(scope), on_refusal))
 
     return serve
 
@@ -50,10 +52,11 @@ def json_errors(app: App, cors: Callable[[Scope], Sequence[Header]]) -> App:
 class _Replacing:
     """The `send` of one request. It replaces an error of `_BY_STATUS`, and drops the rest of its text."""
 
-    def __init__(self, scope: Scope, send: Send, cors: Sequence[Header]) -> None:
+    def __init__(self, scope: Scope, send: Send, cors: Sequence[Header], on_refusal: OnRefusal) -> None:
         self._scope = scope
         self._send = send
         self._cors = cors
+        self._on_refusal = on_refusal
         self._is_replaced = False
 
     async def __call__(self, message: Scope) -> None:
@@ -62,6 +65,7 @@ class _Replacing:
         if message["type"] == "http.response.start" and _is_text(message) and message["status"] in _BY_STATUS:
             self._is_replaced = True
             error = _BY_STATUS[message["status"]](self._scope)
+            self._on_refusal(self._scope["method"], "", error, self._scope["client"][0])
             allowed = [field for field in message["headers"] if field[0] == b"allow"]
             answer = refusal(error, [*self._cors, *allowed])
             await self._send({**message, "status": answer.status, "headers": answer.fields()})
