@@ -71,6 +71,12 @@ def test_nodes_add_up() -> None:
     assert over_nodes([before, after, other], 60.0).connections == 150.0
 
 
+def test_a_node_counts_once_for_a_longer_time() -> None:
+    """Its timer was late, so its sample is of more than an interval."""
+    late, other = sample(60.0, 100, seconds=90.0), sample(60.0, 50, seconds=60.0)
+    assert over_nodes([late, other], 60.0).connections == 150.0
+
+
 @pytest.mark.parametrize(
     ("counts", "part", "expected"),
     [

@@ -64,18 +64,29 @@ def test_refused_requests_and_the_latency_of_writes_are_sampled() -> None:
 
 
 def test_a_late_timer_belongs_to_the_interval_that_it_measured() -> None:
-    """Up to half an interval; one that is early does not count twice in the one before."""
+    """The one in which the middle of its time is; one that is early does not count twice in the one before."""
     node = counters()
     sampler = Sampler(cast(Node, node), Watchdog(0.1), Meter(lambda: 0))
     begins = []
-    for passed_s in (5.0, 6.2, 3.8, 4.9, 5.1):
+    for passed_s in (5.0, 6.2, 3.8, 4.9, 5.1, 8.0, 2.0):
         node.clock.now_s += passed_s
         begins.append(sampler.take(0.0).at_s - 1_000_100.0)
-    assert begins == [0.0, 5.0, 10.0, 15.0, 20.0]
+    assert begins == [0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0]
+
+
+def test_the_last_sample_belongs_to_the_interval_in_which_it_is_taken() -> None:
+    """However short it is: the interval before has its whole sample."""
+    node = counters()
+    sampler = Sampler(cast(Node, node), Watchdog(0.1), Meter(lambda: 0))
+    node.clock.now_s += 5.0
+    sampler.take(0.0)
+    node.clock.now_s += 1.5
+    last = sampler.take(0.0)
+    assert (last.at_s - 1_000_100.0, last.seconds) == (5.0, 1.5)
 
 
 @pytest.mark.parametrize(
-    ("wall_s", "expected"), [(0.0, 5.0), (0.001, 4.999), (4.999, 5.001), (2.4, 2.6), (2.6, 7.4)]
+    ("wall_s", "expected"), [(0.0, 5.0), (0.001, 4.999), (4.999, 5.001), (2.6, 2.4), (4.6, 5.4)]
 )
 def test_samples_are_taken_where_intervals_begin(wall_s: float, expected: float) -> None:
     """Never twice for one interval, though a timer is early."""

@@ -48,13 +48,17 @@ def over_time(at_s: float, samples: Sequence[Sample]) -> Sample:
 
 
 def over_nodes(samples: Sequence[Sample], interval_s: float) -> Sample:
-    """Return the sums over all nodes in one interval; a node that measured for a part of it counts for that part."""
+    """Return the sums over all nodes in one interval.
+
+    A node that measured for a part of it counts for that part, and one that measured for longer counts once.
+    """
     return _merged(samples[0].at_s, samples, interval_s)
 
 
 def _merged(at_s: float, samples: Sequence[Sample], seconds: float) -> Sample:
     averages = {
-        name: sum(getattr(each, name) * each.seconds for each in samples) / seconds for name in AVERAGES
+        name: sum(getattr(each, name) * min(each.seconds, seconds) for each in samples) / seconds
+        for name in AVERAGES
     }
     return Sample(
         at_s=at_s,

@@ -109,9 +109,9 @@ class Sampler:
             self.history.add(self.take(self.loop.take_delay_s()))
 
     def _until_next_s(self) -> float:
-        """Return the seconds to the next begin of an interval, half of one at least: a timer may be early."""
-        half_s = self._sample_s / 2
-        return self._sample_s - (self._node.clock.wall() + half_s) % self._sample_s + half_s
+        """Return the seconds to the next begin of an interval, `NEARLY` of one at least: a timer may be early."""
+        early_s = NEARLY * self._sample_s
+        return self._sample_s - (self._node.clock.wall() + early_s) % self._sample_s + early_s
 
     def _counters(self) -> _Counters:
         node, meter = self._node, self._meter
@@ -131,7 +131,7 @@ class Sampler:
         self._before = now
         seconds = now.steady_s - before.steady_s
         sample = Sample(
-            at_s=self._begin_s(),
+            at_s=self._begin_s(seconds),
             connections=len(self._node.hub.connections),
             deliveries=_rate(now.deliveries - before.deliveries, seconds),
             published=_rate(now.published - before.published, seconds),
@@ -147,9 +147,12 @@ class Sampler:
         self.count += 1
         return sample
 
-    def _begin_s(self) -> float:
-        """Return the begin of the interval that ends about now: a timer may be a little early or late."""
-        middle_s = self._node.clock.wall() - self._sample_s / 2
+    def _begin_s(self, seconds: float) -> float:
+        """Return the begin of the interval in which the middle of the last `seconds` is.
+
+        A timer may be early or late, and the first and the last sample of a process measure a part of an interval.
+        """
+        middle_s = self._node.clock.wall() - seconds / 2
         return middle_s - middle_s % self._sample_s
 
 
