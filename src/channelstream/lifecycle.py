@@ -84,6 +84,7 @@ class Server:
             streams,
             self._housekeeping,
             settings.upgrade_pause_s,
+            sampler.save,
         )
         self._control = Control(self.upgrade)
         self._upgrading = Upgrading(

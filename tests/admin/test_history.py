@@ -101,7 +101,7 @@ def test_each_range_has_its_intervals() -> None:
         for number in range(131):
             wall.now_s = BEGIN_S + 5.0 * (number + 1)
             history.add(sample(BEGIN_S + 5.0 * number, connections=number))
-        await history.close()
+        await history.flush()
         wall.now_s += 3.0
         hour = await history.read("hour")
         assert [row[:2] for row in hour] == [[BEGIN_S + 5.0 * number, number] for number in range(131)]
@@ -123,7 +123,7 @@ def test_a_sample_of_no_time_is_left_out() -> None:
     async def main() -> None:
         history = History(LocalTimeSeries(), wall := Wall(), time.monotonic)
         history.add(sample(BEGIN_S, seconds=0.0))
-        await history.close()
+        await history.flush()
         wall.now_s += 8.0
         assert await history.read("hour") == []
 
@@ -136,7 +136,7 @@ def test_the_history_of_two_nodes_is_one() -> None:
         nodes = [History(series, wall, time.monotonic), History(series, wall, time.monotonic)]
         for each in nodes:
             each.add(sample(BEGIN_S, latency=latency(b3=100)))
-            await each.close()
+            await each.flush()
         wall.now_s += 8.0
         [row] = await nodes[0].read("hour")
         assert row == [BEGIN_S, 20, 200.0, 10.0, 1.0, 0, 2_000_000, 0.0, 0.0, 3.75, 4.88, 4.98]
@@ -155,7 +155,7 @@ def test_what_an_engine_out_of_reach_does_not_take_is_written_later() -> None:
         await soon(lambda: series.asked > 0)
         series.is_reachable = True
         history.mark("start", "again")
-        await history.close()
+        await history.flush()
         wall.now_s = BEGIN_S + 5.0 * (PENDING + 20)
         found = [row[0] for row in await history.read("hour")]
         assert found == sorted(found)
@@ -169,7 +169,7 @@ def test_the_end_does_not_wait_for_an_engine_out_of_reach() -> None:
     async def main() -> None:
         history = History(Refusing(), Wall(), time.monotonic)
         history.add(sample(BEGIN_S))
-        await history.close()
+        await history.flush()
 
     asyncio.run(main())
 
@@ -181,7 +181,7 @@ def test_marks_are_those_of_the_range() -> None:
         history.mark("start", "x" * 1000)
         wall.now_s += HOUR.kept_s + 1.0
         history.mark("upgrade", "two")
-        await history.close()
+        await history.flush()
         assert [mark.kind for mark in await history.marks("hour")] == ["upgrade"]
         [first, second] = await history.marks("day")
         assert (len(first.text), second.text) == (200, "two")

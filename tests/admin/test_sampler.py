@@ -96,6 +96,25 @@ def test_samples_are_taken_where_intervals_begin(wall_s: float, expected: float)
     assert sampler._until_next_s() == pytest.approx(expected, abs=1e-6)
 
 
+def test_what_was_measured_so_far_is_saved_before_another_process_takes_over() -> None:
+    """Also of the longer intervals, which have not ended; what follows is added to it."""
+
+    async def main() -> None:
+        node = counters()
+        node.clock.now_s = 80.0  # The begin of a minute, since the wall clock is ahead by 1,000,000 s.
+        sampler = Sampler(cast(Node, node), Watchdog(0.1), Meter(lambda: 0))
+        node.clock.now_s, node.published = 110.0, 60
+        await sampler.save()
+        records = await node.time_series.read("figures of day", 0.0)
+        node.clock.now_s, node.published = 140.0, 120
+        await sampler.save()
+        node.clock.now_s = 210.0
+        [row] = await sampler.history.read("day")
+        assert (len(records), row[0], row[3]) == (1, 1_000_080.0, 2.0)
+
+    asyncio.run(main())
+
+
 def test_an_hour_is_kept() -> None:
     """The ring forgets the oldest, and knows which samples a watcher has not seen."""
     node = counters()

@@ -464,3 +464,14 @@ def without_times(info: Any) -> Any:
     if isinstance(info, dict):
         return {key: without_times(each) for key, each in info.items() if key != "last_active"}
     return [without_times(each) for each in info] if isinstance(info, list) else info
+
+
+def test_the_figures_of_the_past_lack_nothing_of_the_time_before(engine: str) -> None:
+    """Not only those of intervals that have ended: the longest one is ten minutes."""
+
+    async def scenario(stage: Stage) -> None:
+        await stage.upgrade()
+        for name in ("hour", "day", "week"):
+            assert await stage.server.node.time_series.read(f"figures of {name}", 0.0), name
+
+    play(scenario, engine=engine)

@@ -24,8 +24,8 @@ PENDING = 1000
 """Most records that wait while the engine is out of reach; the oldest are dropped."""
 SETTLED_S = 2.0
 """How long after its end an interval is shown: every node has written its sample at that moment."""
-CLOSE_S = 1.0
-"""How long the end of the server waits for what has to be written, in seconds."""
+FLUSH_S = 1.0
+"""How long the end of the server, or an upgrade, waits for what has to be written, in seconds."""
 MARKS = "marks"
 MARKS_KEPT_S = 7 * 86_400.0
 MARKS_SHOWN = 100
@@ -105,14 +105,14 @@ class History:
         self._pending.append((MARKS, record, MARKS_KEPT_S))
         self._begin_to_write()
 
-    async def close(self) -> None:
-        """Write all that waits, also what there is of the intervals that have not ended; for `CLOSE_S` at most."""
+    async def flush(self) -> None:
+        """Write all that waits, also what there is of the intervals that have not ended; for `FLUSH_S` at most."""
         for name, collected in self._collected.items():
             if collected:
                 self._enqueue(name, collected)
         self._begin_to_write()
         if self._writing is not None:
-            await asyncio.wait((self._writing,), timeout=CLOSE_S)
+            await asyncio.wait((self._writing,), timeout=FLUSH_S)
             self._writing.cancel()
 
     def _enqueue(self, name: str, collected: list[Sample]) -> None:

@@ -87,10 +87,14 @@ class Sampler:
             return
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        self.history.add(self.take(self.loop.take_delay_s()))
         if kind:
             self.history.mark(kind, text)
-        await self.history.close()
+        await self.save()
+
+    async def save(self) -> None:
+        """Write all that was measured so far: this process ends, or another one may take over."""
+        self.history.add(self.take(self.loop.take_delay_s()))
+        await self.history.flush()
 
     def node_died(self, node: NodeStatus) -> None:
         """Mark the end of another node."""

@@ -99,6 +99,7 @@ class Giver:
         await self._until(lambda: receiving.isdisjoint(self._receiving()), parts.pause_s)
         behind = [stream for stream in self._open_streams() if not stream.is_settled]
         await self._until(lambda: all(not each.is_open or each.is_settled for each in behind), CATCH_UP_S)
+        await parts.save_figures()
         held = self._held = _Held(slow=receiving & self._receiving())
         parts.streams.is_held = True
         await Slices(asyncio.get_running_loop().time).each(

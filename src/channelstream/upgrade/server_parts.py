@@ -1,5 +1,6 @@
 """The parts of a server, as the process that hands them over and the one that takes them over see them."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from channelstream.housekeeping import Housekeeping
@@ -16,6 +17,7 @@ class ServerParts:
     Attributes:
         pause_s: how long the old process waits for requests in progress, and for streams that catch up, in seconds; a third
             of it for the kernel to take what was written.
+        save_figures: writes what the figures of the past lack so far, within a second.
     """
 
     listener: Listener
@@ -24,6 +26,7 @@ class ServerParts:
     streams: Streams
     housekeeping: Housekeeping
     pause_s: float
+    save_figures: Callable[[], Awaitable[None]]
 
     @property
     def node(self) -> Node:
