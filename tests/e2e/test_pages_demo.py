@@ -190,6 +190,31 @@ def test_a_device_without_a_network_says_so_at_once(join: Callable[..., Page]) -
     expect(ann.locator("#note")).to_be_hidden()
 
 
+def test_private_messages_are_in_every_tab_and_after_a_reload(join: Callable[..., Page]) -> None:
+    """A tab that is opened later, and a page that is loaded again, have what both people wrote, edits included."""
+    ann, bob = join("tabs-ann"), join("tabs-bob")
+    person(ann, "tabs-bob").click()
+    say(ann, "a secrt")
+    expect(room(bob, "tabs-ann").locator(".unread")).to_have_text("1 unread")
+    room(bob, "tabs-ann").click()
+    say(bob, "an answer")
+    message(ann, "an answer").wait_for()
+    message(ann, "a secrt").get_by_role("button", name="Edit").click()
+    say(ann, "a secret")
+    message(bob, "a secret").wait_for()
+    second = ann.context.new_page()
+    second.goto("/demo")
+    bob.reload()
+    for page, other in ((second, "tabs-bob"), (bob, "tabs-ann")):
+        expect(room(page, other).locator(".unread")).to_have_count(0)
+        room(page, other).click()
+        expect(page.locator("#messages .text")).to_have_text(["a secret", "an answer"])
+        expect(message(page, "a secret")).to_contain_text("edited")
+    say(second, "from the second tab")
+    for page in (ann, bob):
+        message(page, "from the second tab").wait_for()
+
+
 def test_names_and_messages_with_markup_stay_text(join: Callable[..., Page]) -> None:
     """Nothing that a visitor types becomes an element of another's page."""
     markup = "<img src=x onerror=alert(1)>"

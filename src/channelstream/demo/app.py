@@ -5,7 +5,8 @@ what they may do, and then calls the push server with a signed HTTP request (``p
 server sends the resulting events to the browsers over their WebSocket. The browser's half is in ``static/``.
 
 Your application knows its users from their session, and the author of a message from its database. This
-application gives each visitor a signed cookie (``visitors.py``) and keeps authors in a bounded table.
+application gives each visitor a signed cookie (``visitors.py``) and keeps authors and private messages
+(``private.py``) in bounded tables.
 """
 
 from collections.abc import Awaitable, Callable
@@ -33,6 +34,7 @@ from channelstream.demo.input import (
     read_status,
     read_text,
 )
+from channelstream.demo.private import PrivateMessages
 from channelstream.demo.push_server import PushServer
 from channelstream.demo.visitors import Visitor, Visitors
 from channelstream.pages.bounded import Bounded
@@ -72,6 +74,7 @@ class Demo:
         self._visitors = Visitors(cookie_secret)
         self._connections: Bounded[str, Visitor] = Bounded(REMEMBERED)
         self._sent: Bounded[str, Sent] = Bounded(REMEMBERED)
+        self._private = PrivateMessages()
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -109,7 +112,8 @@ class Demo:
         since = read_position(body.get("since")) if known and self._visitors.may_resume(visitor) else ""
         answer = await self._server.call("POST", "/connect", _connect_body(visitor, channels, since))
         self._connections[answer["conn_id"]] = visitor
-        response = JSONResponse({**answer, "all_channels": CHANNELS})
+        own = {"all_channels": CHANNELS, "private": self._private.of(visitor)}
+        response = JSONResponse({**answer, **own})
         self._visitors.set_cookie_of(request, response, visitor)
         return response
 
@@ -151,16 +155,24 @@ class Demo:
         uuid = str(uuid4())
         self._sent[uuid] = Sent(visitor, recipients)
         item = {**recipients, "uuid": uuid, "user": visitor.name, "message": message}
-        return await self._server.call("POST", "/message", [item])
+        answer = await self._server.call("POST", "/message", [item])
+        if "to" in message:
+            self._private.add(answer[0], self._readers(visitor, message["to"]))
+        return answer
 
     async def _edit(self, visitor: Visitor, body: Body) -> Any:
         item = self._own_message(visitor, body)
         to = [name for name in item.get("pm_users", []) if name != visitor.name]
         item["message"] = {"text": read_text(body.get("text")), **({"to": to[0]} if to else {})}
-        return await self._server.call("PATCH", "/message", [item])
+        answer = await self._server.call("PATCH", "/message", [item])
+        self._private.amend(answer[0])
+        return answer
 
     async def _delete(self, visitor: Visitor, body: Body) -> Any:
-        return await self._server.call("DELETE", "/message", [self._own_message(visitor, body)])
+        item = self._own_message(visitor, body)
+        answer = await self._server.call("DELETE", "/message", [item])
+        self._private.remove(item["uuid"])
+        return answer
 
     async def _set_status(self, visitor: Visitor, body: Body) -> Any:
         state = {"user": visitor.name, "user_state": {"status": read_status(body.get("status"))}}
@@ -170,6 +182,10 @@ class Demo:
         """Return history and users of channels, for a browser that missed events."""
         request_body = {"channels": read_channels(body.get("channels")), **INFO_OPTIONS}
         return await self._server.call("POST", "/info", {"info": request_body})
+
+    def _readers(self, author: Visitor, to: str) -> frozenset[Visitor]:
+        holder = self._visitors.holder(to)
+        return frozenset({author, holder} if holder else {author})
 
     def _check_owner(self, conn_id: Any, visitor: Visitor) -> str:
         if not isinstance(conn_id, str) or self._connections.get(conn_id) != visitor:

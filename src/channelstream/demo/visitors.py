@@ -85,6 +85,12 @@ class Visitors:
         self._claims[name.casefold()] = Claim(visitor_id, now, is_first)
         return Visitor(visitor_id, name)
 
+    def holder(self, name: str) -> Visitor | None:
+        """Return the visitor who has the name now, or None if it is free."""
+        claim = self._claims.get(name.casefold())
+        is_held = claim is not None and self._clock() - claim.latest_s < COOKIE_AGE_S
+        return Visitor(claim.visitor_id, name) if claim and is_held else None
+
     def release(self, visitor: Visitor) -> None:
         """Make the visitor's name free for others."""
         claim = self._claims.get(visitor.name.casefold())

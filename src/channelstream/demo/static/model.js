@@ -26,6 +26,14 @@ class Conversation {
     return true;
   }
 
+  /** Add messages that came before others, or are known. */
+  merge(messages) {
+    const known = new Set(this.messages.map(({ uuid }) => uuid));
+    const all = [...this.messages, ...messages.filter(({ uuid }) => !known.has(uuid))];
+    all.sort((a, b) => (a.timestamp < b.timestamp ? -1 : Number(a.timestamp > b.timestamp)));
+    this.messages = all.slice(-KEPT_MESSAGES);
+  }
+
   amend(uuid, changes) {
     const at = this.messages.findIndex((message) => message.uuid === uuid);
     if (at >= 0) this.messages[at] = { ...this.messages[at], ...changes };
@@ -47,6 +55,7 @@ export class Model {
     this.me = answer.username;
     for (const name of answer.all_channels) this.#conversation("channel", name);
     this.subscribed(answer);
+    for (const event of answer.private) this.#conversationOf(event).merge([fromEvent(event)]);
     if (!this.conversations.has(this.current)) this.current = channelKey(answer.channels[0]);
   }
 
