@@ -21,7 +21,8 @@ export class Scroller {
   toEnd() {
     this.#isAtEnd = true;
     this.#newer.hidden = true;
-    this.#box.scrollTop = this.#top = this.#box.scrollHeight;
+    this.#box.scrollTop = this.#box.scrollHeight;
+    this.#top = this.#box.scrollTop;
   }
 
   /** Change the messages. What a reader of older ones sees keeps its place, also if messages are added above. */
