@@ -85,6 +85,20 @@ def test_messages_go_to_a_channel_or_to_two_people(browser: Client, push_server)
     assert "channel" not in private
 
 
+def test_typing_is_kept_nowhere(browser: Client, push_server) -> None:
+    """It goes to the others in a channel or to one person, no history has it, and no page loads it."""
+    browser.post("/demo/connect", json=ANN)
+    browser.post("/demo/typing", json={"channel": "demo-general"})
+    browser.post("/demo/typing", json={"to": "bob"})
+    items = [body[0] for _, path, body in push_server.calls if path == "/message"]
+    same = {"user": "ann", "message": {"typing": True}, "no_history": True}
+    assert items == [
+        {"channel": "demo-general", "exclude_users": ["ann"], **same},
+        {"pm_users": ["bob"], **same},
+    ]
+    assert browser.post("/demo/connect", json={}).json()["private"] == []
+
+
 def test_authors_edit_and_delete_where_they_wrote(browser: Client, push_server) -> None:
     """An edit and a delete go to the message's own channel or people."""
     browser.post("/demo/connect", json=ANN)
@@ -161,6 +175,8 @@ def test_status_and_info(browser: Client, push_server) -> None:
         ("/demo/message", {"channel": "demo-general", "text": " "}),
         ("/demo/message", {"channel": "demo-general", "text": "x" * 2001}),
         ("/demo/message", {"to": 5, "text": "x"}),
+        ("/demo/typing", {"channel": "production"}),
+        ("/demo/typing", {"to": 5}),
         ("/demo/info", {}),
         ("/demo/info", {"channels": "demo-general"}),
         ("/demo/state", {"status": ["busy"]}),
@@ -177,7 +193,9 @@ def test_out_of_bounds_values_get_422(browser: Client, push_server, path: str, b
     assert len(push_server.calls) == before
 
 
-@pytest.mark.parametrize("path", ["subscribe", "unsubscribe", "state", "info", "message", "leave", "connect"])
+@pytest.mark.parametrize(
+    "path", ["subscribe", "unsubscribe", "state", "info", "typing", "message", "leave", "connect"]
+)
 def test_strangers_get_401(browser: Client, push_server, path: str) -> None:
     """Without a name nothing can be done."""
     assert browser.post(f"/demo/{path}", json={}).status_code == 401

@@ -215,6 +215,25 @@ def test_private_messages_are_in_every_tab_and_after_a_reload(join: Callable[...
         message(page, "from the second tab").wait_for()
 
 
+def test_typing_is_shown(join: Callable[..., Page]) -> None:
+    """The others in the room see it until the message comes or nothing follows; in no other room, and not oneself."""
+    ann, bob = join("typing-ann"), join("typing-bob")
+    expect(person(ann, "typing-bob")).to_be_visible()
+    ann.get_by_role("textbox", name="Message").press_sequentially("hm")
+    expect(bob.locator("#typing")).to_have_text("typing-ann is typing")
+    expect(ann.locator("#typing")).to_have_text("")
+    ann.keyboard.press("Enter")
+    message(bob, "hm").wait_for()
+    expect(bob.locator("#typing")).to_have_text("")
+    person(ann, "typing-bob").click()
+    say(ann, "privately")
+    room(bob, "typing-ann").click()
+    bob.get_by_role("textbox", name="Message").press_sequentially("x")
+    expect(ann.locator("#typing")).to_have_text("typing-bob is typing")
+    expect(ann.locator("#typing")).to_have_text("")
+    expect(message(ann, "undefined")).to_have_count(0)
+
+
 def test_names_and_messages_with_markup_stay_text(join: Callable[..., Page]) -> None:
     """Nothing that a visitor types becomes an element of another's page."""
     markup = "<img src=x onerror=alert(1)>"

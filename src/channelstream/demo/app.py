@@ -85,6 +85,7 @@ class Demo:
             answered("/demo/unsubscribe", self._signed_in(self._unsubscribe)),
             answered("/demo/state", self._signed_in(self._set_status)),
             answered("/demo/info", self._signed_in(self._info)),
+            answered("/demo/typing", self._signed_in(self._typing)),
             answered("/demo/message", self._signed_in(self._send)),
             answered("/demo/message", self._signed_in(self._edit), method="PATCH"),
             answered("/demo/message", self._signed_in(self._delete), method="DELETE"),
@@ -159,6 +160,18 @@ class Demo:
         if "to" in message:
             self._private.add(answer[0], self._readers(visitor, message["to"]))
         return answer
+
+    async def _typing(self, visitor: Visitor, body: Body) -> Any:
+        """Show to the others that the visitor is typing: a message that no history keeps."""
+        if body.get("to") is None:
+            recipients: Body = {
+                "channel": read_channels([body.get("channel")])[0],
+                "exclude_users": [visitor.name],
+            }
+        else:
+            recipients = {"pm_users": [read_name(body["to"])]}
+        item = {**recipients, "user": visitor.name, "message": {"typing": True}, "no_history": True}
+        return await self._server.call("POST", "/message", [item])
 
     async def _edit(self, visitor: Visitor, body: Body) -> Any:
         item = self._own_message(visitor, body)

@@ -8,10 +8,11 @@ export class Composer {
   #draft = "";
   #field = byId("text");
 
-  /** @param actions send(text) and amend(uuid, text), which return whether they succeeded; lastOwnMessage() */
+  /** @param actions send(text) and amend(uuid, text), which return whether they succeeded; lastOwnMessage(); typed() */
   constructor(actions) {
     this.#actions = actions;
     this.#field.addEventListener("keydown", (event) => this.#key(event));
+    this.#field.addEventListener("input", () => !this.#editing && this.#field.value.trim() && this.#actions.typed());
     byId("cancel-edit").addEventListener("click", () => this.cancel());
     byId("composer").addEventListener("submit", (event) => {
       event.preventDefault();

@@ -5,7 +5,8 @@ import { Refused, ask } from "./app.js";
 import { Composer } from "./composer.js";
 import { byId } from "./element.js";
 import { Line } from "./line.js";
-import { Model } from "./model.js";
+import { Model, TYPING_MS } from "./model.js";
+import { Typing } from "./typing.js";
 import { View } from "./view.js";
 
 const root = document.documentElement.dataset.root;
@@ -17,7 +18,8 @@ const ENDED = {
 
 const model = new Model();
 const view = new View(model, { show, edit: (message) => composer.edit(message), remove });
-const composer = new Composer({ send, amend, lastOwnMessage: () => model.lastOwnMessage() });
+const typing = new Typing((room) => ask("typing", addressed(room)).catch(() => {}));
+const composer = new Composer({ send, amend, typed: () => typing.typed(model.room), lastOwnMessage: () => model.lastOwnMessage() });
 const line = new Line(1_000 * byId("chat").dataset.heartbeatS);
 let stream = null;
 let connection = "";
@@ -75,6 +77,7 @@ function welcome(fault) {
 function receive(event) {
   model.apply(event);
   if (event.type === "lost") reload(event.channels.filter((channel) => channel !== ""));
+  if (event.message?.typing) setTimeout(() => view.renderTyping(), TYPING_MS);
   if (model.room) view.render();
 }
 
@@ -100,9 +103,14 @@ function show(kind, name) {
 }
 
 function send(text) {
-  const { kind, name } = model.room;
+  const to = addressed(model.room);
   view.toEnd();
-  return attempt("send-fault", () => ask("message", { text, [kind === "channel" ? "channel" : "to"]: name }));
+  typing.ended();
+  return attempt("send-fault", () => ask("message", { text, ...to }));
+}
+
+function addressed({ kind, name }) {
+  return { [kind === "channel" ? "channel" : "to"]: name };
 }
 
 function amend(uuid, text) {

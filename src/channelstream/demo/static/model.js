@@ -1,6 +1,8 @@
 /** The state that the page shows: conversations and people, and how each event of the push server changes them. */
 
 const KEPT_MESSAGES = 200;
+/** How long a person counts as typing: longer than the pause between two of their announcements. */
+export const TYPING_MS = 5_000;
 const channelKey = (name) => `#${name}`;
 const directKey = (name) => `@${name}`;
 
@@ -13,6 +15,7 @@ class Conversation {
     this.unread = 0;
     this.joined = kind === "direct";
     this.users = new Set();
+    this.typing = new Map(); // user -> when it ends, as of Date.now()
   }
 
   get label() {
@@ -107,9 +110,16 @@ export class Model {
   }
 
   #said(event) {
+    if (event.message?.typing) return this.#typed(event);
     const conversation = this.#conversationOf(event);
     const isNew = conversation.add(fromEvent(event));
+    conversation.typing.delete(event.user);
     if (isNew && event.user !== this.me && conversation !== this.room) conversation.unread += 1;
+  }
+
+  /** Typing alone begins no conversation. */
+  #typed({ channel, user }) {
+    this.conversations.get(channel ? channelKey(channel) : directKey(user))?.typing.set(user, Date.now() + TYPING_MS);
   }
 
   #came({ channel, user, message, uuid, timestamp, state }) {
@@ -117,6 +127,7 @@ export class Model {
     const joined = message.action === "joined";
     if (joined) conversation.users.add(user);
     else conversation.users.delete(user);
+    if (!joined) conversation.typing.delete(user);
     if (joined && state) this.statuses.set(user, state.status);
     conversation.add({ kind: "notice", uuid, timestamp, text: `${user} ${joined ? "joined" : "left"}` });
   }

@@ -47,6 +47,13 @@ export class View {
     this.#head();
     this.#messages();
     this.#people();
+    this.renderTyping();
+  }
+
+  renderTyping() {
+    const { typing } = this.#model.room;
+    const names = [...typing].filter(([, until]) => until > Date.now()).map(([name]) => name);
+    byId("typing").textContent = names.length ? `${listed(names)} typing` : "";
   }
 
   #rooms() {
@@ -151,6 +158,11 @@ export class View {
   #statusOf(name) {
     return STATUS_WORDS[this.#model.statuses.get(name)] ?? "";
   }
+}
+
+function listed(names) {
+  if (names.length > 2) return `${names.length} people are`;
+  return names.length === 2 ? `${names[0]} and ${names[1]} are` : `${names[0]} is`;
 }
 
 function unreadMark(count) {
