@@ -28,7 +28,10 @@ class Record(NamedTuple):
 
 
 class TimeSeries(Protocol):
-    """The port. Its methods raise `Unavailable` when the engine is out of reach; a record may have been written then."""
+    """The port. Its methods raise `Unavailable` when the engine is out of reach.
+
+    A record may have been written then; the same one of the same node, appended again, stays one.
+    """
 
     async def append(self, series: str, record: Record, keep_s: float) -> None:
         """Add a record to a series, and drop the records that are older by more than `keep_s` seconds."""

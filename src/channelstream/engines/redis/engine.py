@@ -89,7 +89,7 @@ class RedisEngine:
         restoring = Restoring(self._shards, registrar, self._bounds)
         self._connections = Connections(self._shards, registrar, self._bounds)
         self.cluster = RedisCluster(self._shards, registrar, Claims(self._shards, registrar), restoring)
-        self.time_series = RedisTimeSeries(shards[0].client, new_id)
+        self.time_series = RedisTimeSeries(shards[0].client, node)
         lease_managers = [
             LeaseManager(registrar, restoring, shard, settings.lease_s) for shard in self._shards
         ]

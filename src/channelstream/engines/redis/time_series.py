@@ -1,34 +1,36 @@
 """The records by time in Redis: a sorted set for each series, in the first shard, which all nodes write to."""
 
 import asyncio
-from collections.abc import Callable
+import struct
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
 from channelstream.engines.redis.shard_client import ShardClient
+from channelstream.engines.redis.shard_state import NodeContext
 from channelstream.engines.time_series import SERIES_RECORDS, Record
 
 READ_AT_ONCE = 500
 """Records read by one command, so that Redis serves other callers in between."""
-TOKEN_BYTES = 16
-"""Of the token before each record: equal records of two nodes stay two."""
+_HEAD = struct.Struct(">16sd")
+"""What precedes each record: the id of the node and the time, so that equal records of two nodes or times stay two."""
 
 
 class RedisTimeSeries:
     """Reads and writes records; their times are the scores."""
 
-    def __init__(self, client: ShardClient, new_id: Callable[[], str]) -> None:
+    def __init__(self, client: ShardClient, node: NodeContext) -> None:
         """Create one.
 
         Args:
             client: of the shard that has all series.
-            new_id: returns a UUID that nobody had before.
+            node: writes the records. What it writes again, since the answer of Redis was lost, stays one record.
         """
         self._client = client
-        self._new_id = new_id
+        self._node = node
 
     async def append(self, series: str, record: Record, keep_s: float) -> None:
-        member = UUID(self._new_id()).bytes + record.data
+        member = _HEAD.pack(UUID(self._node.name).bytes, record.at_s) + record.data
         key = self._key(series)
         # Sent in one packet, in this order.
         await asyncio.gather(
@@ -39,18 +41,19 @@ class RedisTimeSeries:
         )
 
     async def read(self, series: str, since_s: float, limit: int = SERIES_RECORDS) -> list[Record]:
-        key, found = self._key(series), list[Record]()
-        while True:
+        key, found, place = self._key(series), dict[bytes, float](), 0
+        while len(found) < limit:
             count = min(READ_AT_ONCE, limit - len(found))
             flat = await self._command(
-                "ZREVRANGEBYSCORE", key, "+inf", since_s, "WITHSCORES", "LIMIT", len(found), count
+                "ZREVRANGEBYSCORE", key, "+inf", since_s, "WITHSCORES", "LIMIT", place, count
             )
-            found += [
-                Record(float(score), member[TOKEN_BYTES:])
-                for member, score in zip(flat[::2], flat[1::2], strict=True)
-            ]
-            if len(found) == limit or len(flat) < 2 * count:
-                return found[::-1]
+            # What came since the last command has moved the others: some of them are read again.
+            found |= zip(flat[::2], map(float, flat[1::2]), strict=True)
+            place += count
+            if len(flat) < 2 * count:
+                break
+        records = (Record(at_s, member[_HEAD.size :]) for member, at_s in found.items())
+        return sorted(records, key=itemgetter(0))
 
     def _key(self, series: str) -> str:
         return f"{self._client.prefix}ts:{series}"
