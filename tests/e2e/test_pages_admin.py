@@ -65,6 +65,21 @@ def test_charts_say_their_figures(open_admin: Callable[..., Page]) -> None:
     expect(page.locator(".chart .line").first).to_have_attribute("d", re.compile("^M"))
 
 
+def test_all_charts_show_the_same_time(sign_in: Callable[..., Page]) -> None:
+    """Also one whose first and last values are unknown: nothing was written then, so its present value is unknown too."""
+    page = sign_in()
+    page.wait_for_url("**/admin")
+    unknown, known = [None, None, None], [0.25, 0.5, 1.0]
+    rows = [[60.0 * number, *[1] * 8, *(known if number == 2 else unknown)] for number in range(1, 5)]
+    history = {"rows": rows, "marks": [], "interval_s": 60.0, "kept_s": 3600.0}
+    page.route("**/data/history*", lambda route: route.fulfill(json=history))
+    page.reload()
+    latency = page.locator(".chart").filter(has_text="Latency")
+    expect(latency.locator("strong")).to_have_text("–")
+    expect(latency.get_by_role("img")).to_have_accessible_name(re.compile("now unknown, lowest 1 ms"))
+    expect(page.locator(".chart .axis")).to_have_text(["3 min 0 s agonow"] * 9)
+
+
 def test_a_search_that_is_typed_while_the_page_loads_is_kept(
     open_admin: Callable[..., Page], post: Callable[..., Any]
 ) -> None:

@@ -21,6 +21,8 @@ export class Chart {
   #floor;
   #unit;
   #points = [];
+  #oldest;
+  #newest;
   #gap = Infinity;
   #line = shape("path", { class: "line", "vector-effect": "non-scaling-stroke" });
   #area = shape("path", { class: "area" });
@@ -52,12 +54,13 @@ export class Chart {
 
   /**
    * Draw points, oldest first. A point is a time in seconds, a value, and a text if the words of the value are not enough; a value of
-   * null is unknown.
+   * null is unknown. The width is the time of all points, so charts of the same times can be compared.
    * @param marks are moments to mark, each with `at_s` and `text`.
    * @param gap is the longest time between two points that a line connects, in seconds.
    */
   show(points, { marks = [], gap = Infinity } = {}) {
     this.#points = points.filter(([, value]) => value !== null);
+    [this.#oldest, this.#newest] = [points.at(0), points.at(-1)];
     this.#gap = gap;
     const values = this.#points.map(([, value]) => value);
     const top = this.#unit * niceTop(Math.max(this.#floor, ...values.map((value) => value / this.#unit)));
@@ -83,7 +86,7 @@ export class Chart {
   }
 
   #drawn(marks) {
-    if (!this.#points.length) return [];
+    if (!this.#newest) return [];
     const inside = marks.map(({ at_s: at, text }) => [this.#x(at), text]).filter(([x]) => x >= 0 && x <= WIDTH);
     return inside.map(([x, text]) => {
       const line = shape("line", { class: "event", x1: x, x2: x, y1: 0, y2: HEIGHT, "vector-effect": "non-scaling-stroke" });
@@ -95,17 +98,17 @@ export class Chart {
   }
 
   #span() {
-    const [first, last] = [this.#points.at(0), this.#points.at(-1)];
-    return Math.max(SHORTEST_S, first ? last[0] - first[0] : 0);
+    return Math.max(SHORTEST_S, this.#newest ? this.#newest[0] - this.#oldest[0] : 0);
   }
 
   #x(at) {
-    return WIDTH * (1 - (this.#points.at(-1)[0] - at) / this.#span());
+    return WIDTH * (1 - (this.#newest[0] - at) / this.#span());
   }
 
   #summary(values) {
     if (!values.length) return `${this.#title}: no figures yet`;
-    const [now, low, high] = [values.at(-1), Math.min(...values), Math.max(...values)].map(this.#words);
+    const [low, high] = [Math.min(...values), Math.max(...values)].map(this.#words);
+    const now = this.#newest[1] === null ? "unknown" : this.#words(this.#newest[1]);
     return `${this.#title}, the last ${duration(Math.round(this.#span()))}: now ${now}, lowest ${low}, highest ${high}`;
   }
 
@@ -125,13 +128,12 @@ export class Chart {
   }
 
   #said([, value, text]) {
-    return text ?? this.#words(value);
+    return value === null ? "–" : (text ?? this.#words(value));
   }
 
   #rest() {
-    const last = this.#points.at(-1);
     this.#mark.setAttribute("visibility", "hidden");
-    this.#now.textContent = last ? this.#said(last) : "…";
+    this.#now.textContent = this.#newest ? this.#said(this.#newest) : "…";
     this.#end.textContent = "now";
   }
 }

@@ -10,7 +10,8 @@ const FIGURES = ["connections", "streams", "users", "channels", "published", "de
 const MARKS = 10;
 const rate = (value) => `${number(value)}/s`;
 const milliseconds = (value) => `${number(value)} ms`;
-const percentiles = ([p50, p95, p99]) => `p50 ${milliseconds(p50)}, p95 ${milliseconds(p95)}, p99 ${milliseconds(p99)}`;
+/** Three figures, between which a line may break but not within. */
+const percentiles = (figures) => figures.map((value, index) => `${["p50", "p95", "p99"][index]} ${milliseconds(value)}`.replaceAll(" ", "\u00a0")).join(", ");
 /** The charts, each with the index of its value in a row of the history, and what says more than the value. */
 const CHARTS = [
   [1, new Chart("Connections", { words: number })],
@@ -75,7 +76,7 @@ function nodeRow({ id, label, is_here: isHere, failure, figures }) {
 
 async function showEndings() {
   const { rows } = await read("/data/endings").catch(() => ({ rows: null }));
-  if (rows) fill("endings", rows.map(endingRow), { none: "Nothing has ended yet." });
+  if (rows) fill("endings", rows.map(endingRow), { none: "Nothing has ended since the start." });
 }
 
 function endingRow({ at, conn_id: id, user, code, reason, final }) {
@@ -112,7 +113,7 @@ function slowRow({ id, user, transport, since, lag, waiting_bytes: unread }) {
 
 async function showRefused() {
   const { rows } = await read("/data/refused").catch(() => ({ rows: null }));
-  if (rows) fill("refused", rows.map(refusedRow), { none: "Nothing was refused." });
+  if (rows) fill("refused", rows.map(refusedRow), { none: "Nothing was refused since the start." });
 }
 
 function refusedRow({ at, method, route, status, code, address, count }) {
