@@ -1,10 +1,12 @@
 """What any node has, every node shows: real nodes on one Redis."""
 
+import json
+from itertools import islice
 from typing import Any
 
 import pytest
 from tests.http_client import http
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.nodes(3)
 
@@ -62,3 +64,29 @@ def test_the_table_of_connections_is_that_of_all_nodes(server: Any) -> None:
         assert [row["id"] for row in found["rows"]] == ids[::-1]
         assert (found["found"], found["page"], found["pages"]) == (len(ids), 0, 1)
         assert found["total"] >= len(ids)
+
+
+def test_the_order_of_the_table_is_the_same_at_every_node(server: Any) -> None:
+    """Also where the rows have the same value, so that no page repeats what another one has."""
+    for number in range(6):
+        server.nodes[number % len(server.nodes)].connect(f"elsewhere-o{number}")
+    asked, auth = {"search": "elsewhere-o", "sort": "state"}, ("admin", server.admin_secret)
+    answers = [
+        http.get(f"{node.url}/admin/data/connections", params=asked, auth=auth).json()
+        for node in server.nodes
+    ]
+    orders = [[row["user"] for row in answer["rows"]] for answer in answers]
+    assert len(orders[0]) == 6
+    assert orders.count(orders[0]) == len(orders)
+
+
+def test_nodes_are_shown_in_the_same_order(server: Any) -> None:
+    """Whichever of them has sent its heartbeat last: the one that answers, and the others by name."""
+    url, auth = f"{server.any.url}/admin/live", ("admin", server.admin_secret)
+    with http.stream("GET", url, auth=auth, timeout=PATIENCE_S) as live:
+        events = (line.removeprefix("data: ") for line in live.iter_lines() if line.startswith("data: "))
+        for event in islice(events, 3):
+            own, *others = json.loads(event)["nodes"]
+            labels = [node["label"] for node in others]
+            assert own["is_here"]
+            assert labels == sorted(labels)

@@ -17,6 +17,7 @@ from channelstream.core.node_status import NodeStatus
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
 from channelstream.service import Service
+from channelstream.service.remote_calls import NodeResult
 from channelstream.wire.protocols import PROTOCOLS
 
 T = TypeVar("T")
@@ -193,9 +194,15 @@ class Tables:
         results = await self._service.node.remote_calls.call_all(
             self._procedure, msgspec.msgpack.encode(request)
         )
+        # Rows that are ordered alike are then so on each page, whichever node answers.
+        results.sort(key=_node_id)
         parts = [_part.decode(each.result.value) for each in results if each.result.value]
         return CONNECTIONS.listing.merged(parts, request)
 
     async def _answer(self, argument: bytes) -> bytes:
         rows = await CONNECTIONS.rows(self._service)
         return msgspec.msgpack.encode(await CONNECTIONS.listing.part(rows, _request.decode(argument)))
+
+
+def _node_id(each: NodeResult) -> str:
+    return each.node.id if each.node else ""

@@ -9,6 +9,8 @@ that does not answer, or whose version does not know the procedure, is in the re
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from heapq import nlargest
+from operator import attrgetter
 
 import msgspec
 from msgspec import Struct
@@ -97,7 +99,7 @@ class RemoteCalls:
         return RemoteResult(value)
 
     async def call_all(self, procedure: str, argument: bytes = b"") -> list[NodeResult]:
-        """Call a procedure of every living node at once; the result of this node is the first.
+        """Call a procedure of every living node at once; the result of this node is the first, the others follow by name.
 
         Raises:
             Unavailable: the engine is out of reach, so that the nodes are not known.
@@ -105,9 +107,10 @@ class RemoteCalls:
         call = RemoteCall(procedure, argument)
         nodes = [node for node in await self._cluster.nodes() if node.is_alive]
         own_id = self._cluster.node_id
-        others = sorted(
-            (node for node in nodes if node.id != own_id), key=lambda node: node.heartbeat_s, reverse=True
-        )[:NODES_ASKED]
+        others = nlargest(
+            NODES_ASKED, (node for node in nodes if node.id != own_id), key=attrgetter("heartbeat_s")
+        )
+        others.sort(key=attrgetter("label", "id"))
         own = next((node for node in nodes if node.id == own_id), None)
         results = await asyncio.gather(
             self.execute(call), *(self._call_node(node.id, call) for node in others)
