@@ -78,6 +78,7 @@ def test_the_order_of_the_table_is_the_same_at_every_node(server: Any) -> None:
     orders = [[row["user"] for row in answer["rows"]] for answer in answers]
     assert len(orders[0]) == 6
     assert orders.count(orders[0]) == len(orders)
+    assert [answer["missing"] for answer in answers] == [[]] * len(answers)
 
 
 def test_nodes_are_shown_in_the_same_order(server: Any) -> None:

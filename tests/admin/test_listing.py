@@ -1,13 +1,18 @@
 """Pages of tables with very many rows."""
 
 import asyncio
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import msgspec
 import pytest
 from tests.turns import turns_of_others
 
 from channelstream.admin.columns import Column
-from channelstream.admin.listing import MERGED_PAGES, PAGE_ROWS, SLICE_ROWS, Listing, PageRequest
+from channelstream.admin.listing import MERGED_PAGES, PAGE_ROWS, SLICE_ROWS, Listing, PageRequest, Part
+from channelstream.admin.tables import Tables
+from channelstream.core.node_status import NodeStatus
+from channelstream.service.remote_calls import NodeResult, RemoteResult
 
 ROWS = 100_000
 NAME: Column[int] = Column("name", "Name", int, order=lambda number: f"{number:06}")
@@ -92,3 +97,30 @@ def test_a_page_of_several_nodes_equals_that_of_one(descending: bool, number: in
     assert [row["rest"] for row in reply["rows"]] == whole[shown * PAGE_ROWS : (shown + 1) * PAGE_ROWS]
     assert (reply["page"], reply["pages"]) == (shown, MERGED_PAGES)
     assert (reply["found"], reply["total"]) == (10_000, 10_000)
+
+
+def test_nodes_whose_connections_are_missing_are_named() -> None:
+    """With the reason; the page has those of the others."""
+    row = {"id": "c1", "user": "ann"}
+    part = msgspec.msgpack.encode(Part(7, 1, [("ann", row)]))
+    results = {
+        "b": RemoteResult(failure="The node does not answer."),
+        "c": RemoteResult(part),
+        "d": RemoteResult(b"\xc0"),
+    }
+
+    async def call_all(procedure: str, argument: bytes) -> list[NodeResult]:
+        return [
+            NodeResult(NodeStatus(name, f"node {name}", 0, 0.0, is_alive=True), False, result)
+            for name, result in results.items()
+        ]
+
+    calls = SimpleNamespace(register=lambda name, procedure: None, call_all=call_all)
+    node = SimpleNamespace(is_single=False, remote_calls=calls)
+    tables = Tables(cast(Any, SimpleNamespace(node=node, app=SimpleNamespace(id=""))))
+    found = asyncio.run(tables.page("connections", PageRequest()))
+    assert (found["rows"], found["total"]) == ([row], 7)
+    assert found["missing"] == [
+        {"label": "node b", "failure": "The node does not answer."},
+        {"label": "node d", "failure": "The version of the node has other tables."},
+    ]

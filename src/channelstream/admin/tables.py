@@ -17,7 +17,7 @@ from channelstream.core.node_status import NodeStatus
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
 from channelstream.service import Service
-from channelstream.service.remote_calls import NodeResult
+from channelstream.service.remote_calls import NodeResult, RemoteResult
 from channelstream.wire.protocols import PROTOCOLS
 
 T = TypeVar("T")
@@ -190,14 +190,20 @@ class Tables:
             return await TABLES[name].page(self._service, request)
 
     async def _connections(self, request: PageRequest) -> dict[str, Any]:
-        """Return one page of the connections of all nodes; a node that does not answer is left out."""
+        """Return one page of the connections of all nodes; `missing` are the nodes without an answer, with the reason."""
         results = await self._service.node.remote_calls.call_all(
             self._procedure, msgspec.msgpack.encode(request)
         )
         # Rows that are ordered alike are then so on each page, whichever node answers.
         results.sort(key=_node_id)
-        parts = [_part.decode(each.result.value) for each in results if each.result.value]
-        return CONNECTIONS.listing.merged(parts, request)
+        found = [(each, _part_of(each.result)) for each in results]
+        parts = [part for _, part in found if isinstance(part, Part)]
+        missing = [
+            {"label": each.node.label if each.node else "", "failure": part}
+            for each, part in found
+            if not isinstance(part, Part)
+        ]
+        return {**CONNECTIONS.listing.merged(parts, request), "missing": missing}
 
     async def _answer(self, argument: bytes) -> bytes:
         rows = await CONNECTIONS.rows(self._service)
@@ -206,3 +212,13 @@ class Tables:
 
 def _node_id(each: NodeResult) -> str:
     return each.node.id if each.node else ""
+
+
+def _part_of(result: RemoteResult) -> Part | str:
+    """Return the rows of a node, or why there are none."""
+    if result.failure:
+        return result.failure
+    try:
+        return _part.decode(result.value)
+    except msgspec.MsgspecError:
+        return "The version of the node has other tables."

@@ -21,7 +21,7 @@ async function refresh() {
   try {
     const answer = await read(`/data/${kind}?${new URLSearchParams(asked)}`);
     if (wanted === JSON.stringify(asked)) show(answer);
-    fault("");
+    fault((answer.missing ?? []).map(({ label, failure }) => `The connections of ${label} are missing. ${failure}`).join(" "));
   } catch (error) {
     fault(error.message);
   }
