@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
@@ -109,6 +110,32 @@ def test_a_stream_with_tls_resumes(certificate: tuple[str, str], patient_close: 
             assert ended.value.rcvd.code == CloseCode.RESTARTING
         async with connect(url, ssl=trust):
             await soon(lambda: stage.server.node.hub.connections[of("ann")].stream is not None)
+
+    play(scenario, ssl_certfile=cert, ssl_keyfile=key)
+
+
+def test_a_client_whose_stream_ends_has_all_its_time_to_come_back(
+    certificate: tuple[str, str], patient_close: None
+) -> None:
+    """It is counted from when the new process serves all streams: the copy before may have taken long."""
+    cert, key = certificate
+    trust = ssl.create_default_context(cafile=cert)
+    sent_s = 0.0
+
+    async def note() -> None:
+        nonlocal sent_s
+        sent_s = time.monotonic()
+
+    async def scenario(stage: Stage) -> None:
+        stage.when_sent = note
+        await stage.server.node.connect(of("ann"), "ann", V07, {"a": {}}, UserUpdate({}, {}))
+        async with connect(stage.url("ann").replace("ws:", "wss:"), ssl=trust):
+            await soon(lambda: stage.server.node.hub.connections[of("ann")].stream is not None)
+            await stage.upgrade()
+        node = stage.server.node
+        deadline_s = node.hub.connections[of("ann")].deadline_s
+        assert deadline_s is not None
+        assert deadline_s >= sent_s + node.limits.restored_s
 
     play(scenario, ssl_certfile=cert, ssl_keyfile=key)
 

@@ -131,7 +131,7 @@ class Connection:
     write: Callable[[bytes], None]
 
     def __init__(
-        self, conn_id: str, user: str, protocol: ClientProtocol, delivered: Offsets, deadline_s: float
+        self, conn_id: str, user: str, protocol: ClientProtocol, delivered: Offsets, deadline_s: float | None
     ) -> None:
         self.id = conn_id
         self.user = user
@@ -146,7 +146,7 @@ class Connection:
         self.stream: Stream | None = None
         self._agent = ""
         self._client = b""
-        self.deadline_s: float | None = deadline_s
+        self.deadline_s = deadline_s
 
     def move(self, step: Step) -> None:
         self.state = TRANSITIONS[self.state, step]

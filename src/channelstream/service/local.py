@@ -37,6 +37,7 @@ from channelstream.service.limits import NodeLimits
 from channelstream.service.locks import Locks
 from channelstream.service.restoring import restore
 from channelstream.service.signals import Signals
+from channelstream.slices import Slices
 
 _REGISTERING = frozenset({PRIVATE})
 """What a connection joins until it is registered."""
@@ -92,10 +93,22 @@ class LocalConnections:
 
         Needs no locks: nothing is served yet.
         """
-        restored = await restore(kept, self._hub, self._clock.steady)
+        await restore(kept, self._hub, self._clock.steady)
+        await self.expect_streams()
+
+    async def expect_streams(self) -> None:
+        """Let the restored connections that have no stream wait for one from now on."""
         deadline_s = self._clock.steady() + self._limits.restored_s
-        for connection in restored:
-            self.departures.expire_at(connection, deadline_s)
+
+        def expect(connection: Connection) -> None:
+            if connection.stream is None and connection.deadline_s is None:
+                self.departures.expire_at(connection, deadline_s)
+
+        await Slices(self._clock.steady).each(list(self._hub.connections.values()), expect)
+
+    async def take(self, kept: Sequence[RestoredConnection]) -> None:
+        """Hold connections of another process; `expect_streams` comes when those that have a stream there have it here."""
+        await restore(kept, self._hub, self._clock.steady)
 
     def drop(self, connection: Connection) -> None:
         """Hold a restored connection no longer, and announce nothing: another process has it otherwise, or has ended it."""

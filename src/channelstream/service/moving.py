@@ -176,10 +176,10 @@ class IncomingConnections:
         return left, [self._restored(each) for each in changes.values() if each is not None]
 
     async def apply(self, left: list[Leaving], connections: list[RestoredConnection]) -> None:
-        """Hold these connections and no longer those; each waits for its stream."""
+        """Hold these connections and no longer those."""
         for each in left:
             self._local.drop(self._hub.connections[each.member.conn_id])
-        await self._local.restore(connections)
+        await self._local.take(connections)
 
     def position(self) -> None:
         """Set the positions, and how long connections wait for a stream.

@@ -304,6 +304,10 @@ class Node:
         """Record why a connection (`final`), or one stream of it, has ended."""
         self._local.record_ending(connection, code, reason, final=final)
 
+    async def expect_streams(self) -> None:
+        """Let connections of another process that have no stream wait for one from now on, after the others have theirs."""
+        await self._local.expect_streams()
+
     def attached(self, connection: Connection) -> None:
         """Cancel the deadline of a connection that has a stream."""
         self._local.attached(connection)

@@ -8,25 +8,21 @@ from channelstream.engines.members import RestoredConnection
 from channelstream.slices import Slices
 
 
-async def restore(kept: Sequence[RestoredConnection], hub: Hub, now: Callable[[], float]) -> list[Connection]:
-    """Restore connections, in short turns of the event loop.
+async def restore(kept: Sequence[RestoredConnection], hub: Hub, now: Callable[[], float]) -> None:
+    """Restore connections without a deadline, in short turns of the event loop.
 
     Args:
         now: a clock that never jumps, in seconds.
-
-    Returns:
-        The connections, without a deadline yet: the first ones wait for the last ones.
     """
 
-    def add(each: RestoredConnection) -> Connection:
+    def add(each: RestoredConnection) -> None:
         member = each.member
-        connection = Connection(member.conn_id, member.user, member.protocol, each.offsets, 0.0)
+        connection = Connection(member.conn_id, member.user, member.protocol, each.offsets, None)
         connection.move(Step.RESTORE)
         connection.private = each.private
         connection.client = each.client
         hub.add(connection)
         for name, read_range in each.channels.items():
             hub.subscribe(connection, name, read_range)
-        return connection
 
-    return await Slices(now).each(kept, add)
+    await Slices(now).each(kept, add)
