@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 from tests.redis_server import RedisServer, running_redis
-from tests.transports.test_shards import node_of
-from tests.waiting import soon
+from tests.transports.test_shards import name_in, node_of, shards_of
+from tests.waiting import PATIENCE_S, soon
 
 from channelstream.core.events import Message
 from channelstream.core.log import PRIVATE
 from channelstream.core.user import UserUpdate
 from channelstream.errors import Unavailable
-from channelstream.service import Node
+from channelstream.service import Node, turns
 from channelstream.service.handover import CLAIMS_AT_ONCE
 from channelstream.service.stream_reads import READS_AT_ONCE
 from channelstream.service.turns import Turns
@@ -44,6 +44,12 @@ class Held:
             return await call(*args, **more)
 
         return held
+
+
+@pytest.fixture(autouse=True)
+def patient_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No turn ends by its time within a test's steps, unless the test is about that."""
+    monkeypatch.setattr(turns, "LONGEST_S", PATIENCE_S)
 
 
 @pytest.fixture
@@ -83,10 +89,10 @@ def test_turns_are_taken_in_the_order_of_their_requests() -> None:
     """At most so many at once; one who gives up is passed over."""
 
     async def life() -> None:
-        turns, went, go_on = Turns(2), list[str](), asyncio.Event()
+        few, went, go_on = Turns(2), list[str](), asyncio.Event()
 
         async def take(name: str) -> None:
-            async with turns.turn():
+            async with few.turn():
                 went.append(name)
                 await go_on.wait()
 
@@ -105,14 +111,14 @@ def test_a_turn_that_ends_early_ends_once() -> None:
     """The next begins, and not two of them."""
 
     async def life() -> None:
-        turns, went = Turns(1), list[str]()
+        few, went = Turns(1), list[str]()
 
         async def take(name: str) -> None:
-            async with turns.turn():
+            async with few.turn():
                 went.append(name)
                 await asyncio.Event().wait()
 
-        async with turns.turn() as turn:
+        async with few.turn() as turn:
             tasks = [asyncio.create_task(take(name)) for name in "ab"]
             await turns_of_the_loop()
             assert went == []
@@ -125,6 +131,35 @@ def test_a_turn_that_ends_early_ends_once() -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     asyncio.run(life())
+
+
+def test_streams_do_not_wait_for_a_shard_whose_slot_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls of that shard wait for the end of the move; more streams than have a turn do, and another shard is read."""
+    monkeypatch.setattr(turns, "LONGEST_S", 0.0)
+
+    async def life(redis: RedisServer) -> None:
+        node = node_of(redis, 3)
+        await node.start()
+        try:
+            moving, resting = name_in(1, "u"), name_in(0, "u")
+            move = shards_of(node)[1].client._move
+            move.begin()
+            waiting = [
+                asyncio.create_task(node.reads.replay(moving, {PRIVATE: 0}, 1))
+                for _ in range(2 * READS_AT_ONCE)
+            ]
+            await turns_of_the_loop()
+            await node.reads.replay(resting, {PRIVATE: 0}, 1)
+            assert not any(each.done() for each in waiting)
+            move.end()
+            assert len(await asyncio.gather(*waiting)) == 2 * READS_AT_ONCE
+        finally:
+            await node.close()
+
+    with running_redis(tmp_path) as redis:
+        asyncio.run(life(redis))
 
 
 def test_few_connections_move_at_once_and_a_publish_passes_them(

@@ -162,7 +162,7 @@ class Handover:
     async def _ask_release(self, conn_id: str, turn: Turn) -> Answer | None:
         """Return the answer of the owner; None if it does not answer: it loses the connection all the same.
 
-        Waiting for a silent node costs nothing but time, so it takes no turn from others once one was silent.
+        Waiting for a silent node costs nothing but time, so it takes no turn from others at all once one was silent.
         """
         if self._is_owner_silent:
             turn.end()

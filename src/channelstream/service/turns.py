@@ -3,11 +3,17 @@
 When another node stops, thousands of its clients may come back to this one in a second. Each takes about six calls of Redis,
 which answers the calls of a node in the order in which they were sent: without a bound, a publish waited for seconds behind
 thousands of them (docs/performance.md). With it, a publish waits behind a few. The price is CPU: fewer calls share a packet.
+
+A turn is for work that keeps Redis busy. A shard that has just gone out of reach, or whose slot moves, answers no call for
+seconds, and streams that need only the other shards must not wait for it. So a turn ends after `LONGEST_S`, done or not.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+LONGEST_S = 0.25
+"""How long a turn lasts at most, in seconds: many times as long as the calls of a stream take."""
 
 
 class Turns:
@@ -21,12 +27,14 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator["Turn"]:
-        """Wait for a turn, which ends with the context at the latest."""
+        """Wait for a turn, which ends with the context or after `LONGEST_S` at the latest."""
         await self._free.acquire()
         turn = Turn(self._free)
+        timer = asyncio.get_running_loop().call_later(LONGEST_S, turn.end)
         try:
             yield turn
         finally:
+            timer.cancel()
             turn.end()
 
 
