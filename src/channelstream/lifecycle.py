@@ -123,6 +123,9 @@ class Server:
         Raises:
             CannotHandOver: this process goes on as before.
         """
+        if not self.has_started:
+            # What is not attached yet would be in no snapshot.
+            raise CannotHandOver("it has not continued all streams since the last upgrade; try again later")
         return await self._upgrading.upgrade(self._terms())
 
     def _terms(self) -> Part:

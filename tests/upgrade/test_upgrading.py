@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from channelstream import __version__
+from channelstream.config import Settings
 from channelstream.errors import CannotHandOver, PeerEnded
+from channelstream.server import build
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import BUILT, COPIED, END, HELLO, SET, TERMS, Hello
 from channelstream.upgrade.snapshot import SNAPSHOT_VERSION
@@ -155,3 +157,19 @@ def test_a_process_whose_end_cannot_be_waited_for_is_not_started(monkeypatch: py
         line.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
+
+
+def test_no_upgrade_begins_before_all_streams_of_the_last_one_are_continued(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Calls are answered before, so one may be asked for; it would lose the streams that are still to come."""
+    started: list[Line] = []
+    monkeypatch.setattr(Process, "start", started.append)
+
+    async def life() -> None:
+        server = build(Settings(secret="secret"))
+        with pytest.raises(CannotHandOver, match="streams"):
+            await server.upgrade()
+
+    asyncio.run(life())
+    assert not started
