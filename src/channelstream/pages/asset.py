@@ -45,7 +45,7 @@ class Asset:
         is_packed = accepts_gzip(request.headers.get("accept-encoding", ""))
         body, tag = self._forms[is_packed]
         fields = {**headers, "ETag": tag, "Vary": "Accept-Encoding"}
-        if tag in map(str.strip, request.headers.get("if-none-match", "").split(",")):
+        if tag in _tags(request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=fields)
         fields["Content-Length"] = str(len(body))
         if is_packed:
@@ -61,6 +61,11 @@ class Asset:
                 tag = sha256(content).hexdigest()[:16]
                 packed = gzip.compress(content, mtime=0)
                 self._forms = {False: (content, f'"{tag}"'), True: (packed, f'"{tag}-gzip"')}
+
+
+def _tags(header: str) -> set[str]:
+    """Return the entity tags of a list. A proxy may have made them weak, which means nothing here (RFC 9110, 8.8.3.2)."""
+    return {tag.strip().removeprefix("W/") for tag in header.split(",")}
 
 
 async def _parts(body: bytes) -> AsyncIterator[memoryview]:
