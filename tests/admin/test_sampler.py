@@ -8,6 +8,7 @@ import pytest
 
 from channelstream.admin.sample import quantile_ms
 from channelstream.admin.sampler import SAMPLES, Sampler
+from channelstream.core.node_status import NodeStatus
 from channelstream.engines.time_series import LocalTimeSeries
 from channelstream.integrations.metrics.meter import Meter
 from channelstream.service import Node
@@ -111,6 +112,23 @@ def test_what_was_measured_so_far_is_saved_before_another_process_takes_over() -
         node.clock.now_s = 210.0
         [row] = await sampler.history.read("day")
         assert (len(records), row[0], row[3]) == (1, 1_000_080.0, 2.0)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("ended", "became"), [(3, "3 of its connections did not come back"), (None, "it had 7 connections")]
+)
+def test_the_end_of_a_node_is_marked(ended: int | None, became: str) -> None:
+    """With what became of its connections, or how many they were where that is not known."""
+
+    async def main() -> None:
+        node = counters()
+        sampler = Sampler(cast(Node, node), Watchdog(0.1), Meter(lambda: 0))
+        sampler.node_died(NodeStatus("id", "one", 7, node.clock.wall() - 6.0, is_alive=False), ended)
+        await sampler.history.flush()
+        [mark] = await sampler.history.marks("hour")
+        assert (mark.kind, mark.text) == ("node gone", f"one was silent for 6 s; {became}")
 
     asyncio.run(main())
 

@@ -96,10 +96,12 @@ class Sampler:
         self.history.add(self.take(self.loop.take_delay_s()))
         await self.history.flush()
 
-    def node_died(self, node: NodeStatus) -> None:
-        """Mark the end of another node."""
+    def node_died(self, node: NodeStatus, ended: int | None) -> None:
+        """Mark the end of another node, with how many of its connections have ended, if that is known."""
         silent_s = max(0.0, self._node.clock.wall() - node.heartbeat_s)
-        text = f"{node.label} was silent for {silent_s:.0f} s; {node.connections} of its connections did not come back"
+        had = f"it had {node.connections} connections"
+        became = had if ended is None else f"{ended} of its connections did not come back"
+        text = f"{node.label} was silent for {silent_s:.0f} s; {became}"
         self.history.mark("node gone", text)
 
     def since(self, count: int) -> list[Sample]:

@@ -56,10 +56,12 @@ class ClusterReceiver(Protocol):
     def taken_over(self, conn_id: str) -> None:
         """Report that another node owns a connection from now on."""
 
-    def node_died(self, node: NodeStatus) -> None:
-        """Report, once for all nodes, that a node is dead; its `connections` are those that were unregistered for it.
+    def node_died(self, node: NodeStatus, ended: int | None) -> None:
+        """Report, once for all nodes, that a node is dead, as it was at its last heartbeat.
 
-        Its other connections had moved to nodes that live.
+        Args:
+            ended: how many connections were unregistered for it; its others had moved to nodes that live. None if that is
+                not known, as where each shard has a part of them.
         """
 
     def local_connections(self) -> Collection[str]:

@@ -56,8 +56,8 @@ class ClusterCalls:
     def taken_over(self, conn_id: str) -> None:
         self._handover.taken_over(conn_id)
 
-    def node_died(self, node: NodeStatus) -> None:
-        self._signals.node_died.emit(node)
+    def node_died(self, node: NodeStatus, ended: int | None) -> None:
+        self._signals.node_died.emit(node, ended)
 
     def local_connections(self) -> Collection[str]:
         return self._hub.connections.keys()

@@ -77,7 +77,8 @@ class Signals:
         detached: a connection has lost its stream, and ends after so many seconds unless another one attaches.
         closed: a WebSocket or an event stream has ended with this close code; None if its socket was lost without one.
         stalled: the client of a connection reads too slowly; its events are read from the log later.
-        node_died: this node has found that another one is dead, and has unregistered its connections.
+        node_died: this node has found that another one is dead, and has unregistered so many connections of it; None if
+            that is not known.
         ended: a connection, or one of its streams, has ended here with this close code, if there is one, and reason.
     """
 
@@ -109,4 +110,4 @@ class Signals:
         self.closed: Signal[[Stream, int | None]] = Signal()
         self.stalled: Signal[[Connection]] = Signal()
         self.ended: Signal[[Connection, int | None, str]] = Signal()
-        self.node_died: Signal[[NodeStatus]] = Signal()
+        self.node_died: Signal[[NodeStatus, int | None]] = Signal()

@@ -68,7 +68,7 @@ class Recorder:
         self.members: dict[str, tuple[Member, set[str]]] = {}
         self.gaps: list[tuple[list[str], list[str]]] = []
         self.renewals = 0
-        self.dead: list[NodeStatus] = []
+        self.dead: list[tuple[NodeStatus, int | None]] = []
 
     def deliver(self, entry: Entry) -> None:
         self.entries.append(entry)
@@ -85,8 +85,8 @@ class Recorder:
     def taken_over(self, conn_id: str) -> None:
         self.members.pop(conn_id, None)
 
-    def node_died(self, node: NodeStatus) -> None:
-        self.dead.append(node)
+    def node_died(self, node: NodeStatus, ended: int | None) -> None:
+        self.dead.append((node, ended))
 
     def local_connections(self) -> Collection[str]:
         return self.members.keys()

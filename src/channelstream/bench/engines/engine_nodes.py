@@ -60,7 +60,7 @@ class Receiver:
     def taken_over(self, conn_id: str) -> None:
         """Do nothing."""
 
-    def node_died(self, node: NodeStatus) -> None:
+    def node_died(self, node: NodeStatus, ended: int | None) -> None:
         """Do nothing."""
 
     def local_connections(self) -> Collection[str]:

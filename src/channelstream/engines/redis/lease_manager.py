@@ -174,7 +174,6 @@ class LeaseManager:
             left = await self._shard.client.call("reap", dead=node, count=REAP_AT_ONCE)
         # Every shard lists all nodes: the first one reports their end, to the one node that has finished the reaping.
         if left and self._shard.index == 0:
-            label, released, beat_ms = left
-            self._registrar.receiver.node_died(
-                NodeStatus(node, label.decode(), int(released), int(beat_ms) / 1000, is_alive=False)
-            )
+            label, released, beat_ms, connections = left
+            dead = NodeStatus(node, label.decode(), int(connections), int(beat_ms) / 1000, is_alive=False)
+            self._registrar.receiver.node_died(dead, int(released) if self._registrar.has_one_shard else None)

@@ -37,6 +37,11 @@ class Registrar:
         """The id of this node in Redis."""
         return self._node.name
 
+    @property
+    def has_one_shard(self) -> bool:
+        """Whether its shard has all connections: of several each has those whose id, user or channels are there."""
+        return len(self._shards) == 1
+
     def serve(self, receiver: ClusterReceiver) -> None:
         """See `Cluster.serve`."""
         self._delivery.cluster_receiver = receiver

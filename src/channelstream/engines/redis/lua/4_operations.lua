@@ -615,8 +615,8 @@ function operations.beat(a)
 end
 
 -- Release some connections of a dead node. Together these connections have about `count` channels. Return how many
--- connections are left; or, once, when none is left: {label, how many were released here, time of the last heartbeat}. The
--- lease is checked in each step, so that a node that has come back loses no more connections.
+-- connections are left; or, once, when none is left: {label, how many were released here, time of the last heartbeat, how
+-- many connections it had then}. The lease is checked in each step, so that a node that has come back loses no more connections.
 function operations.reap(a)
   if call('EXISTS', key('nl', a.dead)) == 1 then return 0 end
   local room = a.count
@@ -628,7 +628,7 @@ function operations.reap(a)
   end
   local left = call('SCARD', key('nk', a.dead)) + call('SCARD', ENDING)
   if left == 0 then
-    local known = call('HMGET', key('n', a.dead), 'label', 'reaped', 'beat')
+    local known = call('HMGET', key('n', a.dead), 'label', 'reaped', 'beat', 'connections')
     local is_first = call('SREM', PREFIX .. 'nodes', a.dead) == 1
     call('DEL', key('n', a.dead))
     if is_first and known[1] then return known end
