@@ -8,9 +8,10 @@ import pytest
 from tests.engines.conformance import MovedClock, Setup
 from tests.engines.test_memory import memory_engine
 
-from channelstream.admin import panel as panels
-from channelstream.admin.panel import WATCHERS, Panel
+from channelstream.admin import watching
+from channelstream.admin.panel import Panel
 from channelstream.admin.sampler import Sampler
+from channelstream.admin.watching import WATCHERS
 from channelstream.apps.app import App
 from channelstream.core.hub import Hub
 from channelstream.errors import Unavailable
@@ -38,12 +39,12 @@ def test_watchers_are_bounded() -> None:
 
     async def main() -> None:
         panel, _ = await watched_panel()
-        watching: list[Any] = [panel.watch() for _ in range(WATCHERS)]
-        for each in watching:
+        watchers: list[Any] = [panel.watch() for _ in range(WATCHERS)]
+        for each in watchers:
             assert (await anext(each))["figures"]["deliveries"] == 7
         with pytest.raises(Unavailable):
             panel.watch()
-        await watching.pop().aclose()
+        await watchers.pop().aclose()
         panel.watch()
 
     asyncio.run(main())
@@ -54,10 +55,10 @@ def test_watchers_that_have_not_begun_count() -> None:
 
     async def main() -> None:
         panel, _ = await watched_panel()
-        watching = [panel.watch() for _ in range(WATCHERS)]
+        watchers = [panel.watch() for _ in range(WATCHERS)]
         with pytest.raises(Unavailable):
             panel.watch()
-        watching.pop()
+        watchers.pop()
         panel.watch()
 
     asyncio.run(main())
@@ -65,8 +66,8 @@ def test_watchers_that_have_not_begun_count() -> None:
 
 def test_a_watcher_sees_each_sample_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """First the samples of the hour, then only new ones; the stream ends after its time."""
-    monkeypatch.setattr(panels, "FIGURES_S", 0.001)
-    monkeypatch.setattr(panels, "WATCHED_S", 0.003)
+    monkeypatch.setattr(watching, "FIGURES_S", 0.001)
+    monkeypatch.setattr(watching, "WATCHED_S", 0.003)
 
     async def main() -> list[int]:
         panel, sampler = await watched_panel()
@@ -86,11 +87,11 @@ def test_a_stopped_server_has_no_watchers() -> None:
 
     async def main() -> None:
         panel, sampler = await watched_panel()
-        watching = panel.watch()
-        await anext(watching)
+        watcher = panel.watch()
+        await anext(watcher)
         await sampler.stop()
         with pytest.raises(StopAsyncIteration):
-            await anext(watching)
+            await anext(watcher)
         with pytest.raises(Unavailable):
             panel.watch()
 

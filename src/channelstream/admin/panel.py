@@ -1,9 +1,7 @@
 """`Panel`: all that the admin pages need from a node."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
-from weakref import WeakSet
 
 import msgspec
 
@@ -18,21 +16,16 @@ from channelstream.admin.sampler import SAMPLE_S, Sampler
 from channelstream.admin.shown import ending_row
 from channelstream.admin.slow import SlowClients
 from channelstream.admin.tables import Tables
+from channelstream.admin.watching import Watching
 from channelstream.api import channels, connections, messages
 from channelstream.api.call import Call
-from channelstream.errors import NotFound, Unavailable
+from channelstream.errors import NotFound
 from channelstream.http.parts import Parts, in_parts
 from channelstream.http.refusals import Refusals
 from channelstream.service import Service
 from channelstream.slices import Slices
 from channelstream.transports.streams import Streams
 
-FIGURES_S = 1.0
-"""Interval of the figures that a watching page receives."""
-WATCHED_S = 60.0
-"""How long a page may watch before it must reconnect, and so send its credentials again."""
-WATCHERS = 32
-"""Most pages that watch at the same time. More are refused with 503."""
 ENDINGS = 50
 """Most endings of the whole server that are shown."""
 
@@ -62,14 +55,12 @@ ACTIONS: dict[str, Callable[[Call], Awaitable[Any]]] = {
 """The actions of an admin. Their bodies are those of the API's calls."""
 
 
-class _Watcher:
-    """One of the `WATCHERS` places. A weak set holds it, so it is free again even if its generator is never started."""
-
-    __slots__ = ("__weakref__",)
-
-
 class Panel:
-    """The admin's view of an application on a running node; the figures of a watching page are those of the service."""
+    """The admin's view of an application on a running node; the figures of a watching page are those of the service.
+
+    Attributes:
+        watching: the pages that watch this node, those of traces included.
+    """
 
     def __init__(self, service: Service, streams: Streams, sampler: Sampler, refusals: Refusals) -> None:
         self._document = Document(service, streams, sampler.loop)
@@ -80,7 +71,7 @@ class Panel:
         self._service = service
         self._sampler = sampler
         self._tables = Tables(service)
-        self._watchers: WeakSet[_Watcher] = WeakSet()
+        self.watching = Watching(sampler.stopped)
 
     async def document(self) -> Sequence[bytes]:
         """Return the JSON of `/admin/admin.json`, in parts."""
@@ -152,27 +143,11 @@ class Panel:
         Raises:
             Unavailable: too many pages are watching, or the server stops.
         """
-        if len(self._watchers) >= WATCHERS or self._sampler.stopped.is_set():
-            raise Unavailable("No more admin pages can watch now; try again later.", retry_after_s=5)
-        # The place is taken here, not in the generator: many requests may arrive in one event loop turn.
-        watcher = _Watcher()
-        self._watchers.add(watcher)
-        return self._watch(watcher)
+        known = 0
 
-    async def _watch(self, watcher: _Watcher) -> AsyncIterator[dict[str, Any]]:
-        try:
-            known = 0
-            for _ in range(int(WATCHED_S / FIGURES_S)):
-                new, known = self._sampler.since(known), self._sampler.count
-                yield {"every_s": SAMPLE_S, "samples": new, **await self._overview.read()}
-                if await self._has_stopped():
-                    return
-        finally:
-            self._watchers.discard(watcher)
+        async def read() -> dict[str, Any]:
+            nonlocal known
+            new, known = self._sampler.since(known), self._sampler.count
+            return {"every_s": SAMPLE_S, "samples": new, **await self._overview.read()}
 
-    async def _has_stopped(self) -> bool:
-        try:
-            await asyncio.wait_for(self._sampler.stopped.wait(), FIGURES_S)
-        except TimeoutError:
-            return False
-        return True
+        return self.watching.watch(read)
