@@ -1,8 +1,10 @@
 """Tracing: off it is not there, on it is bounded; over HTTP and from the command line."""
 
+import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +14,18 @@ from tests.waiting import PATIENCE_S
 from channelstream.apps.app import App
 from channelstream.cli.trace import lines
 from channelstream.config import Settings
-from channelstream.core.trace import MAX_MINUTES, MAX_NOTES, MAX_TRACES, Fact, FactKind, Kind, Subject, Trace
+from channelstream.core.trace import (
+    MAX_MINUTES,
+    MAX_NOTES,
+    MAX_TRACES,
+    NOTES_PER_ANSWER,
+    Fact,
+    FactKind,
+    Kind,
+    Subject,
+    Trace,
+)
+from channelstream.core.trace_filter import EVERYTHING
 from channelstream.errors import Invalid, TooManyRequests
 from channelstream.pages.form import MAX_FIELDS
 from channelstream.server import build
@@ -64,8 +77,8 @@ def test_notes_are_bounded() -> None:
     trace = Trace(Subject(Kind.USER, "bob"), 1.0)
     for _ in range(MAX_NOTES + 3):
         trace.note(0.0, Fact(what=FactKind.SLOW))
-    assert trace.after(0)[0].number == 4
-    assert [note.number for note in trace.after(MAX_NOTES + 2)] == [MAX_NOTES + 3]
+    assert trace.after(0, EVERYTHING.passes)[0].number == 4
+    assert [note.number for note in trace.after(MAX_NOTES + 2, EVERYTHING.passes)] == [MAX_NOTES + 3]
 
 
 def test_a_server_traces_the_outcomes_of_messages(server: Any) -> None:
@@ -103,13 +116,49 @@ def test_names_stay_text_on_the_page(server: Any) -> None:
     name = "<b>trace</b>"
     begun = http.post(f"{server.url}/admin/trace", data={"kind": "user", "name": name}, auth=auth)
     assert begun.status_code == 302
-    server.connect(name, "trace-page", conn_id="trace-page-c")
-    server.post("/message", [{"channel": "trace-page", "user": "zoe", "message": 1}])
     page = http.get(server.url + begun.headers["location"], auth=auth).text
     assert "&lt;b&gt;trace&lt;/b&gt;" in page
     assert name not in page
-    assert "waits in the log: it never had a stream" in page
     server.post(PATH, {"user": name, "minutes": "0"})
+
+
+def events(server: Any, query: str) -> Iterator[Any]:
+    """Yield what the page of a trace is sent."""
+    with http.stream(
+        "GET", f"{server.url}/admin/trace/live?{query}", auth=("admin", server.admin_secret)
+    ) as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                yield json.loads(line.removeprefix("data: "))
+
+
+def test_the_page_is_sent_the_newest_notes_then_new_ones(server: Any) -> None:
+    """Of those only what the filter lets through."""
+    server.connect("trace-live", "trace-live", conn_id="trace-live-c")
+    server.post(PATH, {"channel": "trace-live"})
+    message = {"channel": "trace-live", "message": 1}
+
+    def send(user: str, count: int) -> None:
+        server.post("/message", [message | {"user": user}] * count)
+
+    send("zoe", NOTES_PER_ANSWER + 1)
+    send("bob", 1)
+    watching = events(server, "channel=trace-live&only_user=zoe&only_outcome=not+delivered")
+    assert [note["number"] for note in next(watching)["notes"]] == list(range(2, NOTES_PER_ANSWER + 2))
+    send("bob", 1)
+    send("zoe", 1)
+    notes = next(event["notes"] for event in watching if event["notes"])
+    assert [note["number"] for note in notes] == [NOTES_PER_ANSWER + 4]
+    watching.close()
+    server.post(PATH, {"channel": "trace-live", "minutes": "0"})
+
+
+@pytest.mark.parametrize(("query", "status"), [("", 400), ("kind=x&name=y", 422)])
+def test_a_page_that_names_nothing_to_trace_is_refused(server: Any, query: str, status: int) -> None:
+    auth = ("admin", server.admin_secret)
+    assert http.get(f"{server.url}/admin/trace/live?{query}", auth=auth).status_code == status
+    assert http.get(f"{server.url}/admin/trace?{query}", auth=auth).status_code == (status if query else 200)
+    assert http.get(f"{server.url}/admin/trace/live?user=x").status_code == 401
 
 
 def test_a_form_with_too_many_fields_starts_no_trace(server: Any) -> None:

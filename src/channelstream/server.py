@@ -173,7 +173,8 @@ def build(
     spans.consume(node.signals)
     scraper = Scraper(Collector(services, meter, watchdog), worker)
     refusals = Refusals()
-    panel, traces = Panel(services.default, streams, sampler, refusals), Traces(services.default)
+    panel = Panel(services.default, streams, sampler, refusals)
+    traces = Traces(services.default, panel.watching)
     pages = _pages(settings, policy, api, auth, panel, traces, scraper, refusals)
     rows = [*health_routes(node), *api, *stream_routes(streams, services.default, entrances)]
     router = Router(policy, rows, pages, refusals.add)

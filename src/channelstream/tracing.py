@@ -37,6 +37,7 @@ from channelstream.core.trace import (
     Trace,
     event_fact,
 )
+from channelstream.core.trace_filter import EVERYTHING, NoteFilter
 from channelstream.errors import Invalid, TooManyRequests
 from channelstream.service import Service
 from channelstream.service.signals import Signal
@@ -100,8 +101,13 @@ class Tracer:
             self._traces[subject] = Trace(subject, until_s)
         self._connect()
 
-    def view(self, kind: str, name: str, after: int, *, newest: bool = False) -> TraceView:
+    def view(
+        self, kind: str, name: str, after: int, *, only: NoteFilter = EVERYTHING, newest: bool = False
+    ) -> TraceView:
         """Return the oldest or the newest notes of a trace after a number, and the current connections of its subject.
+
+        Args:
+            only: which notes are wanted; it has names, not keys.
 
         Raises:
             Invalid: the kind cannot be traced.
@@ -111,7 +117,8 @@ class Tracer:
         connections = [_shown(connection) for connection in self._connections(subject)]
         if trace is None:
             return TraceView(0, 0, [], connections)
-        notes = map(_named, trace.newest_after(after) if newest else trace.after(after))
+        read = trace.newest_after if newest else trace.after
+        notes = map(_named, read(after, _in_keys(self._app, only).passes))
         return TraceView(self._seconds_left(trace), trace.noted, _bounded(list(notes), newest), connections)
 
     def listing(self) -> list[TraceRow]:
@@ -301,6 +308,14 @@ def _shown(connection: Connection) -> dict[str, Any]:
         "channels": list(map(name_of, sorted(connection.channels)[:CHANNELS_SHOWN])),
         "more_channels": max(0, len(connection.channels) - CHANNELS_SHOWN),
     }
+
+
+def _in_keys(app: App, only: NoteFilter) -> NoteFilter:
+    """Return a filter with keys in place of names, as notes have them."""
+    user, channel, conn_id = (
+        None if name is None else app.key(name) for name in (only.user, only.channel, only.conn_id)
+    )
+    return msgspec.structs.replace(only, user=user, channel=channel, conn_id=conn_id)
 
 
 def _bounded(notes: list[Note], newest: bool) -> list[Note]:

@@ -23,6 +23,7 @@ from channelstream.core.trace import (
     Trace,
     event_fact,
 )
+from channelstream.core.trace_filter import EVERYTHING, NoteFilter
 
 TYPES: list[tuple[Event, str]] = [
     (Message(uuid="m", user="ann", payload=b"123", timestamp="t"), "message"),
@@ -55,5 +56,8 @@ def test_the_newest_notes_are_in_the_order_of_their_numbers() -> None:
     trace = Trace(Subject(Kind.USER, "bob"), 1.0)
     for _ in range(NOTES_PER_ANSWER + 5):
         trace.note(0.0, Fact(what=FactKind.SLOW))
-    assert [note.number for note in trace.newest_after(0)] == list(range(6, NOTES_PER_ANSWER + 6))
-    assert [note.number for note in trace.newest_after(NOTES_PER_ANSWER + 3)] == [104, 105]
+    assert [note.number for note in trace.newest_after(0, EVERYTHING.passes)] == list(
+        range(6, NOTES_PER_ANSWER + 6)
+    )
+    assert trace.newest_after(0, NoteFilter(user="zoe").passes) == []
+    assert [note.number for note in trace.newest_after(NOTES_PER_ANSWER + 3, EVERYTHING.passes)] == [104, 105]

@@ -103,7 +103,7 @@ class AdminData:
         """Send figures as server-sent events while the page watches."""
         events = self._panel.watch()
         headers = {**HEADERS, "X-Accel-Buffering": "no"}
-        return StreamingResponse(_blocks(events), headers=headers, media_type="text/event-stream")
+        return StreamingResponse(blocks(events), headers=headers, media_type="text/event-stream")
 
     def _action(self, name: str) -> Route:
         async def act(request: Request) -> Response:
@@ -131,7 +131,7 @@ async def _each(parts: Sequence[bytes]) -> AsyncIterator[bytes]:
         yield part
 
 
-async def _blocks(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+async def blocks(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
     """Yield each event as a block of the stream (WHATWG HTML, 9.2.5). The JSON has no line breaks."""
     yield b"retry: %d\n\n" % RETRY_MS
     async for event in events:

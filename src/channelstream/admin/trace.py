@@ -1,4 +1,7 @@
-"""The trace page: why an event was not delivered. A GET shows a trace and changes nothing; a POST starts one."""
+"""The trace page: why an event was not delivered. A GET shows a trace and changes nothing; a POST starts one.
+
+The page streams the notes; programs read them as JSON.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,14 +9,16 @@ from urllib.parse import urlencode
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from channelstream.admin.data import answered, blocks
 from channelstream.admin.traces import Traces
+from channelstream.core.trace_filter import EVENT_TYPES, EVERYTHING, OUTCOMES, NoteFilter
 from channelstream.errors import ChannelstreamError, Forbidden, Malformed
 from channelstream.pages.access import Gate, to_sign_in
 from channelstream.pages.form import read_form
-from channelstream.pages.html import Renderer, json_response, redirect
+from channelstream.pages.html import HEADERS, Renderer, json_response, redirect
 from channelstream.pages.origin import is_same_origin
 from channelstream.pages.refusals import FOREIGN, SIGN_IN, error_response, refuse_page
 
@@ -34,11 +39,13 @@ class TracePage:
     def routes(self) -> list[BaseRoute]:
         view = self._gate.guarded(self._view, to_sign_in)
         start = self._gate.guarded(self._start, to_sign_in)
+        live = self._gate.guarded_data(answered(self._live), to_sign_in)
         view_json = self._gate.guarded(self._view_json, refuse_page(Forbidden(SIGN_IN)))
         start_json = self._gate.guarded(self._start_json, refuse_page(Forbidden(SIGN_IN)))
         return [
             Route("/admin/trace", view, methods=["GET"]),
             Route("/admin/trace", start, methods=["POST"], max_body_size=BODY_BYTES),
+            Route("/admin/trace/live", live, methods=["GET"]),
             Route("/admin/trace.json", view_json, methods=["GET"]),
             Route("/admin/trace.json", start_json, methods=["POST"], max_body_size=BODY_BYTES),
         ]
@@ -47,9 +54,18 @@ class TracePage:
         if "application/json" in request.headers.get("accept", ""):
             return await self._view_json(request)
         try:
-            return await self._show(request, await self._document(request.query_params))
+            kind, name = _subject(request.query_params)
+            self._traces.check(kind, name)
+            return await self._show(request, kind, name, _only(request.query_params))
         except ChannelstreamError as error:
-            return await self._show(request, {}, error)
+            return await self._show(request, error=error)
+
+    async def _live(self, request: Request) -> Response:
+        """Send the newest notes, and then new ones, as server-sent events while the page watches."""
+        query = request.query_params
+        events = self._traces.watch(*_named_subject(query), _only(query))
+        headers = {**HEADERS, "X-Accel-Buffering": "no"}
+        return StreamingResponse(blocks(events), headers=headers, media_type="text/event-stream")
 
     async def _view_json(self, request: Request) -> Response:
         try:
@@ -60,7 +76,7 @@ class TracePage:
     async def _document(self, query: Mapping[str, str]) -> dict[str, Any]:
         kind, name = _subject(query)
         cursor = self._traces.cursor(query.get("after", "0"))
-        found = await self._traces.read(kind, name, cursor) if name else {}
+        found = await self._traces.read(kind, name, cursor, _only(query)) if name else {}
         return {**found, "traces": await self._traces.listing()}
 
     async def _start(self, request: Request) -> Response:
@@ -69,7 +85,7 @@ class TracePage:
         try:
             kind, name = await self._begin(read_form(await request.body()))
         except ChannelstreamError as error:
-            return await self._show(request, {}, error)
+            return await self._show(request, error=error)
         return redirect(request, f"/admin/trace?{urlencode({kind: name})}")
 
     async def _start_json(self, request: Request) -> Response:
@@ -86,17 +102,25 @@ class TracePage:
 
     async def _begin(self, fields: Mapping[str, str]) -> tuple[str, str]:
         """Start or stop the trace that the fields name, and return its kind and name."""
-        kind, name = _subject(fields)
-        if not name:
-            raise Malformed("Name a user, a channel or a conn_id.")
+        kind, name = _named_subject(fields)
         await self._traces.start(kind, name, _number(fields, "minutes", MINUTES))
         return kind, name
 
     async def _show(
-        self, request: Request, found: Mapping[str, Any], error: ChannelstreamError | None = None
+        self,
+        request: Request,
+        kind: str = "",
+        name: str = "",
+        only: NoteFilter = EVERYTHING,
+        error: ChannelstreamError | None = None,
     ) -> Response:
         context = {
-            "found": {"kind": "", "name": "", **found},
+            "kind": kind if name else "",
+            "name": name,
+            "only": only,
+            "is_filtered": only != EVERYTHING,
+            "types": EVENT_TYPES,
+            "outcomes": OUTCOMES,
             "fault": error.message if error else "",
             "traces": await self._traces.listing(),
             "minutes": MINUTES,
@@ -110,6 +134,23 @@ def _subject(fields: Mapping[str, str]) -> tuple[str, str]:
     """Return kind and name from `user=…`, `channel=…`, `conn_id=…`, or the form's `kind=…&name=…`."""
     named = next(((kind, fields[kind]) for kind in KINDS if fields.get(kind)), None)
     return named or (fields.get("kind", "user"), fields.get("name", ""))
+
+
+def _named_subject(fields: Mapping[str, str]) -> tuple[str, str]:
+    """Return kind and name, as `_subject` does.
+
+    Raises:
+        Malformed: there is no name.
+    """
+    kind, name = _subject(fields)
+    if not name:
+        raise Malformed("Name a user, a channel or a conn_id.")
+    return kind, name
+
+
+def _only(query: Mapping[str, str]) -> NoteFilter:
+    """Return the filter of `only_user=…`, `only_channel=…`, `only_conn_id=…`, `only_type=…` and `only_outcome=…`."""
+    return NoteFilter(**{name: query.get(f"only_{name}") or None for name in NoteFilter.__struct_fields__})
 
 
 def _number(fields: Mapping[str, str], name: str, default: int) -> int:

@@ -1,11 +1,14 @@
 """Traces over all nodes: any of them starts and stops a trace at all, and merges what they have noted by time."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
+from channelstream.admin.watching import Watching
+from channelstream.core.trace import MAX_OUTCOMES
+from channelstream.core.trace_filter import EVERYTHING, NoteFilter
 from channelstream.core.trace_merging import merge_notes, newest, oldest
 from channelstream.errors import Malformed, Unavailable
 from channelstream.service import Service
@@ -33,19 +36,22 @@ class Start(Struct, frozen=True):
 
 
 class Read(Struct, frozen=True):
-    """Which notes a node is asked for: the oldest or the newest after the cursor."""
+    """Which notes a node is asked for: the oldest or the newest after the cursor that pass the filter."""
 
     kind: str
     name: str
     cursor: dict[str, int]
+    only: NoteFilter
     newest: bool
 
 
 class Traces:
     """The traces of an application at all nodes, and the answers of this node to the others."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, watching: Watching) -> None:
         self._app = service.app
+        self._is_single = service.node.is_single
+        self._watching = watching
         self._tracer = Tracer(service)
         self._calls = service.node.remote_calls
         answers = {START: self._answer_start, READ: self._answer_read, LIST: self._answer_list}
@@ -62,40 +68,75 @@ class Traces:
         self._tracer.start(kind, name, minutes)  # Here first, since its errors are those of the caller.
         await self._ask(START, msgspec.json.encode(Start(kind, name, minutes)))
 
-    async def read(
-        self, kind: str, name: str, cursor: Cursor, *, only_newest: bool = False
-    ) -> dict[str, Any]:
-        """Return the notes of all nodes after a cursor, and the current connections of the subject.
+    def check(self, kind: str, name: str) -> None:
+        """Check that there can be such a trace.
 
         Raises:
             Invalid: the kind cannot be traced.
         """
         subject_of(self._app, kind, name)
-        asked = msgspec.json.encode(Read(kind, name, dict(cursor), only_newest))
+
+    async def read(
+        self,
+        kind: str,
+        name: str,
+        cursor: Cursor,
+        only: NoteFilter = EVERYTHING,
+        *,
+        is_newest: bool = False,
+    ) -> dict[str, Any]:
+        """Return notes of all nodes after a cursor, the oldest or the newest, and the current connections of the subject.
+
+        Args:
+            only: which notes are wanted. By outcome an event is chosen after the notes of all nodes have become one.
+
+        Raises:
+            Invalid: the kind cannot be traced.
+        """
+        self.check(kind, name)
+        asked_of_each = only if self._is_single else msgspec.structs.replace(only, outcome=None)
+        asked = msgspec.json.encode(Read(kind, name, dict(cursor), asked_of_each, is_newest))
         results, failure = await self._ask(READ, asked)
         views = {self._id(each): _view(each) for each in results}
         found = {id_: view for id_, view in views.items() if isinstance(view, TraceView)}
         labels = {self._id(each): each.node.label if each.node else "" for each in results}
-        picked = (newest if only_newest else oldest)({id_: view.notes for id_, view in found.items()})
+        picked = (newest if is_newest else oldest)({id_: view.notes for id_, view in found.items()})
         ends = {**cursor, **{id_: view.noted for id_, view in found.items()}}
-        after = ends if only_newest else {**cursor, **{id_: note.number for id_, note in picked}}
-        notes = merge_notes([(labels[id_], note) for id_, note in picked])
+        after = ends if is_newest else {**cursor, **{id_: note.number for id_, note in picked}}
+        by_outcome = NoteFilter(outcome=only.outcome)
+        merged = merge_notes([(labels[id_], note) for id_, note in picked])
         return {
             "kind": kind,
             "name": name,
             "seconds_left": max((view.seconds_left for view in found.values()), default=0),
             "noted": sum(view.noted for view in found.values()),
-            "notes": msgspec.to_builtins(notes),
+            "notes": msgspec.to_builtins([note for note in merged if by_outcome.passes(note.fact)]),
             "next": self._cursor_text({id_: after.get(id_, 0) for id_ in views}),
             "end": self._cursor_text({id_: ends.get(id_, 0) for id_ in views}),
             "connections": [
                 {**row, "node": labels[id_]} for id_, view in found.items() for row in view.connections
-            ],
-            "nodes": [
-                {"label": labels[id_], **_state(view)} for id_, view in views.items()
-            ],
+            ][:MAX_OUTCOMES],
+            "nodes": [{"label": labels[id_], **_state(view)} for id_, view in views.items()],
             "failure": failure,
-        }  # fmt: skip
+        }
+
+    def watch(self, kind: str, name: str, only: NoteFilter) -> AsyncIterator[dict[str, Any]]:
+        """Yield what `read` returns with the newest notes, and then every second with those that are new.
+
+        Raises:
+            Invalid: the kind cannot be traced.
+            Unavailable: too many pages are watching, or the server stops.
+        """
+        self.check(kind, name)
+        cursor: Cursor = {}
+
+        async def read() -> dict[str, Any]:
+            nonlocal cursor
+            found = await self.read(kind, name, cursor, only, is_newest=True)
+            cursor = self.cursor(found["next"])
+            return found
+
+        return self._watching.watch(read)
 
     async def listing(self) -> list[dict[str, Any]]:
         """Return the traces of all nodes, without their notes."""
@@ -147,7 +188,9 @@ class Traces:
     async def _answer_read(self, argument: bytes) -> bytes:
         asked = msgspec.json.decode(argument, type=Read)
         after = asked.cursor.get(self._calls.own_id, 0)
-        return msgspec.json.encode(self._tracer.view(asked.kind, asked.name, after, newest=asked.newest))
+        return msgspec.json.encode(
+            self._tracer.view(asked.kind, asked.name, after, only=asked.only, newest=asked.newest)
+        )
 
     async def _answer_list(self, argument: bytes) -> bytes:
         return msgspec.json.encode(self._tracer.listing())

@@ -4,8 +4,9 @@ A trace is bounded in time and size. Its notes have no payloads, only their leng
 """
 
 from collections import deque
+from collections.abc import Callable
 from enum import Enum
-from itertools import islice
+from itertools import islice, takewhile
 from typing import assert_never
 
 from msgspec import Struct
@@ -114,14 +115,15 @@ class Trace:
         self.noted += 1
         self._notes.append(Note(self.noted, at_s, fact))
 
-    def after(self, number: int) -> list[Note]:
-        """Return the oldest notes after a number, at most `NOTES_PER_ANSWER`."""
-        return list(islice((note for note in self._notes if note.number > number), NOTES_PER_ANSWER))
+    def after(self, number: int, passes: Callable[[Fact], bool]) -> list[Note]:
+        """Return the oldest notes after a number whose fact passes, at most `NOTES_PER_ANSWER`."""
+        found = (note for note in self._notes if note.number > number and passes(note.fact))
+        return list(islice(found, NOTES_PER_ANSWER))
 
-    def newest_after(self, number: int) -> list[Note]:
-        """Return the newest notes after a number, oldest first, at most `NOTES_PER_ANSWER`."""
-        newest = list(islice(reversed(self._notes), NOTES_PER_ANSWER))
-        return [note for note in reversed(newest) if note.number > number]
+    def newest_after(self, number: int, passes: Callable[[Fact], bool]) -> list[Note]:
+        """Return the newest notes after a number whose fact passes, oldest first, at most `NOTES_PER_ANSWER`."""
+        newer = takewhile(lambda note: note.number > number, reversed(self._notes))
+        return list(islice((note for note in newer if passes(note.fact)), NOTES_PER_ANSWER))[::-1]
 
 
 def event_fact(

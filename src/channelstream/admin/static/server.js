@@ -54,10 +54,10 @@ function signIn() {
 }
 
 /**
- * Watch the server's figures while this page is visible. A hidden page holds no connection.
+ * Watch the server's figures, or what else a path streams, while this page is visible. A hidden page holds no connection.
  * @param receive is called with each event, and with true for the first of a stream, which has the whole hour.
  */
-export function watch(receive) {
+export function watch(receive, path = "/live") {
   let source = null;
   let first = true;
   let stale = 0;
@@ -65,7 +65,7 @@ export function watch(receive) {
 
   function open() {
     close();
-    source = new EventSource(`${root}/admin/live`);
+    source = new EventSource(`${root}/admin${path}`);
     source.onopen = () => (first = true);
     source.onmessage = ({ data }) => {
       fresh(true);
