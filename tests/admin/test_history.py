@@ -206,6 +206,22 @@ def test_a_record_of_another_version_is_left_out() -> None:
     asyncio.run(main())
 
 
+def test_latencies_in_other_buckets_are_left_out() -> None:
+    """As of a version that measures them otherwise; the other figures count."""
+
+    async def main() -> None:
+        wall, series = Wall(), LocalTimeSeries()
+        histories = [History(series, wall, wall) for _ in range(2)]
+        for each, counts in zip(histories, (latency(b3=100), [1, 2, 3]), strict=True):
+            each.add(sample(BEGIN_S, latency=counts))
+            await each.flush()
+        wall.now_s += 8.0
+        [row] = await histories[0].read("hour")
+        assert (row[1], row[9]) == (20, 3.75)
+
+    asyncio.run(main())
+
+
 def test_every_range_has_a_bounded_number_of_rows() -> None:
     assert {name: each.kept_s / each.interval_s for name, each in RANGES.items()} == {
         "hour": 720,

@@ -22,7 +22,8 @@ class Sample(Struct, frozen=True, array_like=True):
         seconds: how long the node has measured in it; less than the interval after a start, and before an end.
         cpu: processors that the process used: 1.0 is one.
         refused: requests answered with a status of 400 or above, per second.
-        latency: writes by the time from the arrival of their oldest event, in the buckets of the metrics.
+        latency: writes by the time from the arrival of their oldest event, in the buckets of the metrics. Those of a version
+            with others do not count.
     """
 
     at_s: float
@@ -38,6 +39,7 @@ class Sample(Struct, frozen=True, array_like=True):
     latency: Sequence[int] = ()
 
 
+COUNTS = len(BUCKETS_S) + 1
 AVERAGES = ("connections", "deliveries", "published", "memory_bytes", "cpu", "refused")
 """What is averaged over time, and summed up over nodes."""
 
@@ -66,7 +68,8 @@ def _merged(at_s: float, samples: Sequence[Sample], seconds: float) -> Sample:
         delay_ms=max(each.delay_ms for each in samples),
         stalls=sum(each.stalls for each in samples),
         latency=[
-            sum(counts) for counts in zip(*(each.latency for each in samples if each.latency), strict=True)
+            sum(counts)
+            for counts in zip(*(each.latency for each in samples if len(each.latency) == COUNTS), strict=True)
         ],
         **averages,
     )
