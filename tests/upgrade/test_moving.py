@@ -502,3 +502,24 @@ def test_the_figures_of_the_past_lack_nothing_of_the_time_before(engine: str) ->
             assert await stage.server.node.time_series.read(f"figures of {name}", 0.0), name
 
     play(scenario, engine=engine)
+
+
+def test_a_connection_that_was_just_accepted_moves() -> None:
+    """The loop has accepted it, and not yet called its protocol, when a server with nothing to wait for is held."""
+
+    async def scenario(stage: Stage) -> None:
+        giver = stage.giver()
+        async for _ in giver.copy():
+            pass
+        await giver.hold_streams()
+        clients = [socket.create_connection(("127.0.0.1", stage.port)) for _ in range(3)]
+        await asyncio.sleep(0)
+        await giver.freeze()
+        async for _ in giver.parts():
+            pass
+        assert giver.tally["http"] == len(clients)
+        await giver.thaw()
+        for client in clients:
+            client.close()
+
+    play(scenario)

@@ -117,6 +117,8 @@ class Giver:
         parts.listener.pause()
         parts.metrics_listener.pause()
         parts.streams.heartbeat.stop()
+        # The loop may have accepted sockets whose protocols it calls in its next turn; they move as well.
+        await asyncio.sleep(0)
         await parts.http_server.hold()
         await self._settle(held)
         await self._suspend(held)
