@@ -523,3 +523,27 @@ def test_a_connection_that_was_just_accepted_moves() -> None:
             client.close()
 
     play(scenario)
+
+
+def test_a_connection_moves_with_the_request_behind_the_one_just_answered() -> None:
+    """It is read already, and would begin in the next turn of the loop."""
+    request = b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n"
+
+    async def scenario(stage: Stage) -> None:
+        giver, wire = stage.giver(), await stage.calls()
+        await soon(lambda: len(stage.server.parts.http_server.sockets) == 1)
+        async for _ in giver.copy():
+            pass
+        await giver.hold_streams()
+        wire._writer.write(2 * request)
+        await giver.freeze()
+        async for _ in giver.parts():
+            pass
+        assert giver.tally["http"] == 1
+        await giver.thaw()
+        for _ in range(2):
+            status, fields = await wire._head()
+            await wire._reader.readexactly(int(fields["content-length"]))
+            assert status == 200
+
+    play(scenario)

@@ -121,6 +121,8 @@ class Giver:
         await asyncio.sleep(0)
         await parts.http_server.hold()
         await self._settle(held)
+        # What was answered in this turn looks for the request behind it in the next one, and then it is idle.
+        await asyncio.sleep(0)
         await self._suspend(held)
         waiting = [stream for stream in held.streams if stream.buffered_bytes()]
         await self._until(lambda: not any(map(_is_waiting, waiting)), parts.pause_s / 3)
