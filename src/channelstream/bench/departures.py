@@ -101,9 +101,9 @@ async def _attach(wire: Wire, conn_id: str, received: Received | None) -> Client
     return client
 
 
-async def _crowd(
-    application: Application, prefix: str, count: int, received: Received | None
-) -> list[Client]:
+async def crowd(application: Application, prefix: str, count: int, received: Received | None) -> list[Client]:
+    """Return WebSockets of that many users of the channel, who are named by the prefix and a number."""
+
     async def join(name: str) -> Client:
         body = {"username": name, "channels": [CHANNEL], "info": {"include_users": False}}
         made = await application.call("/connect", body)
@@ -135,8 +135,8 @@ async def storm(target: Target, how: str, leaving: int, staying: int, with_lists
     """Let members leave a channel of which others stay members, and return the figures by name."""
     received = Received()
     application = Application(target.wire)
-    stay = await _crowd(application, "stays", staying, received)
-    leave = await _crowd(application, "leaves", leaving, None)
+    stay = await crowd(application, "stays", staying, received)
+    leave = await crowd(application, "leaves", leaving, None)
     await _configure(application, with_lists)
     application.close()
     await asyncio.sleep(1.0)  # lets the server finish deferred work

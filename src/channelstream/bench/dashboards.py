@@ -1,0 +1,162 @@
+"""Measures what open dashboards cost a server that is at work: its CPU without them and with them, in turn.
+
+`python -m channelstream.bench.dashboards --help` lists its options.
+"""
+
+import argparse
+import asyncio
+import statistics
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import msgspec
+import uvloop
+
+from channelstream.bench.application import Application
+from channelstream.bench.departures import CHANNEL, PING_S, crowd
+from channelstream.bench.load import BenchFailed
+from channelstream.bench.measure import Target
+from channelstream.bench.processes import use_all_descriptors
+from channelstream.bench.servers import product
+from channelstream.bench.wire import Wire
+
+ANSWER_TIMEOUT_S = 60
+
+
+@dataclass
+class Page:
+    """A dashboard without a browser: it asks for what `/admin` asks for.
+
+    Attributes:
+        events: events of its stream.
+        bytes: those of the answers to its requests, as they were decoded.
+    """
+
+    wire: Wire
+    http: httpx.AsyncClient
+    events: int = 0
+    bytes: int = 0
+    _latest: float = 0
+
+    async def watch(self) -> None:
+        """Read the stream of figures; after each event with a new sample fetch the tables, as the page does."""
+        async with self.http.stream("GET", "/admin/live", headers=self._signed("/admin/live")) as stream:
+            if stream.status_code != httpx.codes.OK:
+                raise BenchFailed(f"/admin/live answered {stream.status_code}")
+            async for line in stream.aiter_lines():
+                if line.startswith("data:"):
+                    await self._received(msgspec.json.decode(line[5:]))
+
+    async def _received(self, event: dict[str, object]) -> None:
+        self.events += 1
+        if self.events > 1 and not event["samples"]:
+            return
+        rows = (await self._read("/admin/data/history", range="hour", since=str(self._latest)))["rows"]
+        if rows:
+            self._latest = rows[-1][0]
+        await self._read("/admin/data/endings")
+        await self._read("/admin/data/slow_turns")
+
+    async def _read(self, path: str, **query: str) -> Any:
+        answer = await self.http.get(path, params=query, headers=self._signed(path))
+        if not answer.is_success:
+            raise BenchFailed(f"{path} answered {answer.status_code}")
+        self.bytes += len(answer.content)
+        return msgspec.json.decode(answer.content)
+
+    def _signed(self, path: str) -> dict[str, str]:
+        name, _, value = self.wire.signature(path).decode().strip().partition(": ")
+        return {name: value}
+
+
+@asynccontextmanager
+async def opened(wire: Wire, count: int) -> AsyncIterator[list[Page]]:
+    """Open dashboards, each with connections of its own."""
+    base = f"http://{wire.host}:{wire.port}"
+    clients = [httpx.AsyncClient(base_url=base, timeout=ANSWER_TIMEOUT_S) for _ in range(count)]
+    pages = [Page(wire, client) for client in clients]
+    watching = [asyncio.create_task(page.watch()) for page in pages]
+    try:
+        yield pages
+        for task in watching:
+            if task.done():
+                task.result()
+    finally:
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+        await asyncio.gather(*(client.aclose() for client in clients))
+
+
+async def _publish(application: Application, per_s: int) -> None:
+    body = {"channel": CHANNEL, "user": "bench", "message": {"text": "x" * 100}}
+    loop = asyncio.get_running_loop()
+    due_s = loop.time()
+    while True:
+        await application.call("/message", body)
+        due_s = max(due_s + 1 / per_s, loop.time() - 1)
+        await asyncio.sleep(due_s - loop.time())  # the pace of the load
+
+
+async def cost(target: Target, dashboards: int, duration_s: float) -> dict[str, float]:
+    """Return the server's CPU in milliseconds a second, and what the dashboards received, for one stretch of time."""
+    async with opened(target.wire, dashboards) as pages:
+        await asyncio.sleep(min(2, duration_s))  # what opening costs is not counted
+        events, size, before_s = (
+            sum(p.events for p in pages),
+            sum(p.bytes for p in pages),
+            target.cpu_s() or 0,
+        )
+        await asyncio.sleep(duration_s)  # the time over which is measured
+        return {
+            "cpu ms/s": round(1000 * ((target.cpu_s() or 0) - before_s) / duration_s, 1),
+            "events/s": round((sum(p.events for p in pages) - events) / duration_s, 1),
+            "KB/s": round((sum(p.bytes for p in pages) - size) / duration_s / 1000, 1),
+        }
+
+
+async def _run(options: argparse.Namespace) -> None:
+    use_all_descriptors()
+    async with product("--ping-interval-s", str(PING_S), *options.flag) as target:
+        application = Application(target.wire)
+        await crowd(application, "reads", options.connections, None)
+        publishing = asyncio.create_task(_publish(application, options.rate))
+        try:
+            await _compare(target, options)
+            if publishing.done():
+                publishing.result()
+        finally:
+            publishing.cancel()
+            application.close()
+
+
+async def _compare(target: Target, options: argparse.Namespace) -> None:
+    figures: dict[int, list[float]] = {0: [], options.dashboards: []}
+    for _ in range(options.rounds):
+        for count, measured in figures.items():
+            row = await cost(target, count, options.duration)
+            measured.append(row["cpu ms/s"])
+            print(f"dashboards: {count}  " + "  ".join(f"{k}: {v}" for k, v in row.items()), flush=True)
+    for count, measured in figures.items():
+        print(f"median with {count} dashboards: {statistics.median(measured)} ms of CPU a second")
+
+
+def main() -> None:
+    reader = argparse.ArgumentParser(description=__doc__)
+    reader.add_argument("--connections", type=int, default=1_000, help="WebSockets, all in one channel")
+    reader.add_argument("--rate", type=int, default=50, help="messages a second to that channel")
+    reader.add_argument("--dashboards", type=int, default=10, help="open overview pages")
+    reader.add_argument("--rounds", type=int, default=5, help="measurements without and with them, in turn")
+    reader.add_argument("--duration", type=float, default=15, help="seconds of each measurement")
+    reader.add_argument("--flag", nargs="*", default=[], help="options of the server, such as --engine=...")
+    try:
+        uvloop.run(_run(reader.parse_args()))
+    except BenchFailed as error:
+        raise SystemExit(f"dashboards: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

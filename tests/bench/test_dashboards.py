@@ -1,0 +1,35 @@
+"""Dashboards beside a load, in small numbers."""
+
+import pytest
+import uvloop
+from tests.waiting import soon
+
+from channelstream.bench import dashboards
+from channelstream.bench.load import BenchFailed
+from channelstream.bench.servers import product
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("bench_forks")
+def test_each_dashboard_reads_the_stream_and_the_tables() -> None:
+    """So no cost is measured of pages that receive nothing."""
+
+    async def read() -> None:
+        async with product() as target, dashboards.opened(target.wire, 2) as pages:
+            await soon(lambda: all(page.events > 1 and page.bytes > 0 for page in pages))
+            assert target.cpu_s()
+
+    uvloop.run(read())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("bench_forks")
+def test_a_refused_dashboard_fails_the_run() -> None:
+    """More than the server serves at once do not count as cheap ones."""
+
+    async def refused() -> None:
+        async with product() as target:
+            await dashboards.cost(target, 200, 3)
+
+    with pytest.raises(BenchFailed, match="answered 503"):
+        uvloop.run(refused())
