@@ -178,6 +178,7 @@ def test_status_and_info(browser: Client, push_server) -> None:
         ("/demo/typing", {"channel": "production"}),
         ("/demo/typing", {"to": 5}),
         ("/demo/info", {}),
+        ("/demo/older", {"channel": "production"}),
         ("/demo/info", {"channels": "demo-general"}),
         ("/demo/state", {"status": ["busy"]}),
         ("/demo/state", {"status": "asleep"}),
@@ -194,7 +195,7 @@ def test_out_of_bounds_values_get_422(browser: Client, push_server, path: str, b
 
 
 @pytest.mark.parametrize(
-    "path", ["subscribe", "unsubscribe", "state", "info", "typing", "message", "leave", "connect"]
+    "path", ["subscribe", "unsubscribe", "state", "info", "older", "typing", "message", "leave", "connect"]
 )
 def test_strangers_get_401(browser: Client, push_server, path: str) -> None:
     """Without a name nothing can be done."""

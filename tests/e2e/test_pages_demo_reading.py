@@ -1,11 +1,12 @@
 """What a reader of the chat demo sees of a conversation that goes on."""
 
 from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Page, expect
-from tests.e2e.chat import message, say
+from tests.e2e.chat import message, room, say
 
 pytestmark = pytest.mark.browser
 
@@ -50,6 +51,39 @@ def test_a_reader_of_older_messages_keeps_the_place(join: Callable[..., Page]) -
     oldest.scroll_into_view_if_needed()
     say(ann, "an answer")
     expect(message(ann, "an answer")).to_be_in_viewport()
+
+
+def test_older_messages_load_on_scrolling_up(
+    join: Callable[..., Page], post: Callable[[str, Any], Any]
+) -> None:
+    """Page by page, in order, until the first one; what is read keeps its place meanwhile."""
+    join("older-bob")
+    said = [
+        {"channel": "demo-random", "user": "older", "message": {"text": f"older {n:02}"}} for n in range(55)
+    ]
+    post("/message", said)
+    ann = join("older-ann", viewport={"width": 390, "height": 600})
+    room(ann, "random").click()
+    texts = ann.locator("#messages .text").filter(has_text="older ")
+    expect(texts).to_have_count(20)
+    for before, first, count in (("older 35", "older 15", 40), ("older 15", "older 00", 55)):
+        ann.locator("#scroll").evaluate("box => { box.scrollTop = 0; }")
+        expect(texts).to_have_count(count)
+        expect(texts.first).to_have_text(first)
+        expect(message(ann, before)).to_be_in_viewport()
+    expect(texts).to_have_text([f"older {n:02}" for n in range(55)])
+
+
+def test_a_high_window_is_filled(join: Callable[..., Page], post: Callable[[str, Any], Any]) -> None:
+    """Where the newest messages leave room, older ones load without scrolling."""
+    join("high-bob")
+    said = [
+        {"channel": "demo-random", "user": "high", "message": {"text": f"high {n:02}"}} for n in range(45)
+    ]
+    post("/message", said)
+    ann = join("high-ann", viewport={"width": 1280, "height": 1500})
+    room(ann, "random").click()
+    expect(ann.locator("#messages .text").first).to_have_text("high 05")
 
 
 @pytest.mark.parametrize(

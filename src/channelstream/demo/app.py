@@ -40,9 +40,11 @@ from channelstream.demo.visitors import Visitor, Visitors
 from channelstream.pages.bounded import Bounded
 from channelstream.pages.html import Renderer
 
-CHANNEL_CONFIG = {"notify_presence": True, "notify_state": True, "store_history": True, "history_size": 20}
+CHANNEL_CONFIG = {"notify_presence": True, "notify_state": True, "store_history": True, "history_size": 100}
 CHANNEL_CONFIGS = dict.fromkeys(CHANNELS, CHANNEL_CONFIG)
 INFO_OPTIONS = {"include_history": True, "include_users": True, "return_public_state": True}
+PAGE_MESSAGES = 20
+"""Messages of a channel that a page gets when it connects, and each time it asks for older ones."""
 REMEMBERED = 10_000
 """Most connections and most messages whose owner is remembered. Older messages can no longer be changed."""
 
@@ -85,6 +87,7 @@ class Demo:
             answered("/demo/unsubscribe", self._signed_in(self._unsubscribe)),
             answered("/demo/state", self._signed_in(self._set_status)),
             answered("/demo/info", self._signed_in(self._info)),
+            answered("/demo/older", self._signed_in(self._older)),
             answered("/demo/typing", self._signed_in(self._typing)),
             answered("/demo/message", self._signed_in(self._send)),
             answered("/demo/message", self._signed_in(self._edit), method="PATCH"),
@@ -114,7 +117,7 @@ class Demo:
         answer = await self._server.call("POST", "/connect", _connect_body(visitor, channels, since))
         self._connections[answer["conn_id"]] = visitor
         own = {"all_channels": CHANNELS, "private": self._private.of(visitor)}
-        response = JSONResponse({**answer, **own})
+        response = JSONResponse({**_newest(answer), **own})
         self._visitors.set_cookie_of(request, response, visitor)
         return response
 
@@ -143,7 +146,8 @@ class Demo:
             "channels": read_channels(body.get("channels")),
             "info": INFO_OPTIONS,
         }
-        return await self._server.call("POST", path, {**request_body, "channel_configs": CHANNEL_CONFIGS})
+        answer = await self._server.call("POST", path, {**request_body, "channel_configs": CHANNEL_CONFIGS})
+        return _newest(answer)
 
     async def _send(self, visitor: Visitor, body: Body) -> Any:
         """Send to a channel, or privately to one person and the sender's other windows."""
@@ -193,8 +197,18 @@ class Demo:
 
     async def _info(self, visitor: Visitor, body: Body) -> Any:
         """Return history and users of channels, for a browser that missed events."""
-        request_body = {"channels": read_channels(body.get("channels")), **INFO_OPTIONS}
-        return await self._server.call("POST", "/info", {"info": request_body})
+        return _newest(await self._info_of(read_channels(body.get("channels"))))
+
+    async def _older(self, visitor: Visitor, body: Body) -> Any:
+        """Return the messages of a channel before the oldest one that the page has; none if that is no longer kept."""
+        channel = read_channels([body.get("channel")])[0]
+        described = (await self._info_of([channel]))["channels"].get(channel, {"history": []})
+        history = described["history"]
+        at = next((at for at, event in enumerate(history) if event["uuid"] == body.get("before")), 0)
+        return {"history": history[max(0, at - PAGE_MESSAGES) : at]}
+
+    async def _info_of(self, channels: list[str]) -> Any:
+        return await self._server.call("POST", "/info", {"info": {"channels": channels, **INFO_OPTIONS}})
 
     def _readers(self, author: Visitor, to: str) -> frozenset[Visitor]:
         holder = self._visitors.holder(to)
@@ -217,6 +231,14 @@ class Demo:
             return JSONResponse(await action(visitor, await read_json(request)))
 
         return endpoint
+
+
+def _newest(answer: Any) -> Any:
+    """Leave in an answer of the push server the newest messages of each channel."""
+    described = answer.get("channels_info", answer).get("channels", {})
+    for channel in described.values() if isinstance(described, dict) else ():
+        channel["history"] = channel["history"][-PAGE_MESSAGES:]
+    return answer
 
 
 def _connect_body(visitor: Visitor, channels: list[str], since: str) -> Body:

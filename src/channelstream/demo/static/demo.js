@@ -17,12 +17,13 @@ const ENDED = {
 };
 
 const model = new Model();
-const view = new View(model, { show, edit: (message) => composer.edit(message), remove });
+const view = new View(model, { show, edit: (message) => composer.edit(message), remove, loadOlder });
 const typing = new Typing((room) => ask("typing", addressed(room)).catch(() => {}));
 const composer = new Composer({ send, amend, typed: () => typing.typed(model.room), lastOwnMessage: () => model.lastOwnMessage() });
 const line = new Line(1_000 * byId("chat").dataset.heartbeatS);
 let stream = null;
 let connection = "";
+let isLoadingOlder = false;
 
 // -- connecting ---------------------------------------------------------------------------------------------------
 
@@ -85,6 +86,17 @@ function receive(event) {
 async function reload(channels) {
   if (!channels.length) return;
   await attempt("send-fault", async () => model.informed(await ask("info", { channels })));
+}
+
+/** Load what precedes the oldest message; rendered once more, a high window asks for the next ones. */
+async function loadOlder() {
+  const { room } = model;
+  if (isLoadingOlder || !room.hasOlder || !room.oldest) return;
+  isLoadingOlder = true;
+  const before = room.oldest;
+  const isLoaded = await attempt("send-fault", async () => room.loadOlder((await ask("older", { channel: room.name, before })).history));
+  isLoadingOlder = false;
+  if (isLoaded) view.render();
 }
 
 function ended(code) {

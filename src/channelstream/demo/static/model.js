@@ -13,6 +13,7 @@ class Conversation {
     this.name = name;
     this.messages = [];
     this.unread = 0;
+    this.isComplete = false;
     this.joined = kind === "direct";
     this.users = new Set();
     this.typing = new Map(); // user -> when it ends, as of Date.now()
@@ -29,12 +30,25 @@ class Conversation {
     return true;
   }
 
-  /** Add messages that came before others, or are known. */
-  merge(messages) {
+  /** Whether older messages may exist: those of a channel, until there is no room or no more come. */
+  get hasOlder() {
+    return this.kind === "channel" && this.joined && !this.isComplete && this.messages.length < KEPT_MESSAGES;
+  }
+
+  get oldest() {
+    return this.messages.find(({ kind }) => kind === "message")?.uuid;
+  }
+
+  loadOlder(history) {
+    this.isComplete = history.length === 0;
     const known = new Set(this.messages.map(({ uuid }) => uuid));
-    const all = [...this.messages, ...messages.filter(({ uuid }) => !known.has(uuid))];
-    all.sort((a, b) => (a.timestamp < b.timestamp ? -1 : Number(a.timestamp > b.timestamp)));
-    this.messages = all.slice(-KEPT_MESSAGES);
+    const older = history.filter(({ type, uuid }) => type === "message" && !known.has(uuid));
+    this.messages = [...older.map(fromEvent), ...this.messages].slice(-KEPT_MESSAGES);
+  }
+
+  /** Add a message that may be known, at the place of its time. */
+  insert(message) {
+    if (this.add(message)) this.messages.sort((a, b) => (a.timestamp < b.timestamp ? -1 : Number(a.timestamp > b.timestamp)));
   }
 
   amend(uuid, changes) {
@@ -58,7 +72,7 @@ export class Model {
     this.me = answer.username;
     for (const name of answer.all_channels) this.#conversation("channel", name);
     this.subscribed(answer);
-    for (const event of answer.private) this.#conversationOf(event).merge([fromEvent(event)]);
+    for (const event of answer.private) this.#conversationOf(event).insert(fromEvent(event));
     if (!this.conversations.has(this.current)) this.current = channelKey(answer.channels[0]);
   }
 
@@ -73,6 +87,7 @@ export class Model {
     for (const [name, info] of Object.entries(channels)) {
       const conversation = this.#conversation("channel", name);
       conversation.users = new Set(info.users);
+      conversation.isComplete = false;
       conversation.messages = info.history.filter((event) => event.type === "message").map(fromEvent);
     }
     for (const { user, state } of users) this.statuses.set(user, state.status);

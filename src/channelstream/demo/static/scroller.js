@@ -10,8 +10,11 @@ export class Scroller {
   #isAtEnd = true;
   #top = 0;
   #newestSeen = "";
+  #reachedTop;
 
-  constructor() {
+  /** @param reachedTop is called when the oldest message comes into view: it has been scrolled to, or there are few */
+  constructor(reachedTop) {
+    this.#reachedTop = reachedTop;
     this.#box.addEventListener("scroll", () => this.#scrolled());
     const resized = new ResizeObserver(() => this.#isAtEnd && this.toEnd());
     for (const id of ["scroll", "messages"]) resized.observe(byId(id));
@@ -33,6 +36,7 @@ export class Scroller {
     if (this.#isAtEnd) this.toEnd();
     else if (this.#placeOf(first) !== undefined) this.#box.scrollTop += this.#placeOf(first) - before;
     this.#top = this.#box.scrollTop;
+    if (this.#box.clientHeight && this.#box.scrollHeight <= this.#box.clientHeight) this.#reachedTop();
   }
 
   /** Offer the way down if the newest message, by its time, came while older ones are read. */
@@ -47,6 +51,7 @@ export class Scroller {
     const isNear = scrollHeight - scrollTop - clientHeight < NEAR_PX;
     if (isNear) this.#newer.hidden = true;
     if (isNear || scrollTop < this.#top) this.#isAtEnd = isNear;
+    if (scrollTop < Math.min(this.#top, NEAR_PX)) this.#reachedTop();
     this.#top = scrollTop;
   }
 

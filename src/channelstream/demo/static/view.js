@@ -29,12 +29,13 @@ export class View {
   #actions;
   #items = new Map();
   #shown = "";
-  #scroller = new Scroller();
+  #scroller;
 
-  /** @param actions show(kind, name), edit(message), remove(message) */
+  /** @param actions show(kind, name), edit(message), remove(message), loadOlder() */
   constructor(model, actions) {
     this.#model = model;
     this.#actions = actions;
+    this.#scroller = new Scroller(actions.loadOlder);
   }
 
   /** Show the end of the conversation, which a message of one's own leads to. */
