@@ -93,6 +93,7 @@ def test_notes_are_filtered_and_wait_while_one_reads(
     page = open_admin("/admin/trace?channel=sift")
     rows = page.locator("#notes tbody tr")
     expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("excluded by exclude_users")
     page.get_by_text("Filter", exact=True).first.click()
     page.get_by_label("Outcome").select_option("excluded by exclude_users")
     page.get_by_role("button", name="Filter").click()
