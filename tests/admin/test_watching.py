@@ -11,7 +11,7 @@ from tests.engines.test_memory import memory_engine
 from channelstream.admin import watching
 from channelstream.admin.panel import Panel
 from channelstream.admin.sampler import Sampler
-from channelstream.admin.watching import WATCHERS
+from channelstream.admin.watching import WATCHED_S, WATCHERS, Watching, pause_s
 from channelstream.apps.app import App
 from channelstream.core.hub import Hub
 from channelstream.errors import Unavailable
@@ -32,6 +32,10 @@ async def watched_panel() -> tuple[Panel, Sampler]:
     node.hub.deliveries = 7
     sampler = Sampler(node, Watchdog(0.1), Meter(lambda: 0))
     return Panel(Service(App(), node), cast(Streams, SimpleNamespace(open=2)), sampler, Refusals()), sampler
+
+
+def clock_of(sampler: Sampler) -> MovedClock:
+    return cast(MovedClock, sampler._node.clock)
 
 
 def test_watchers_are_bounded() -> None:
@@ -67,7 +71,7 @@ def test_watchers_that_have_not_begun_count() -> None:
 def test_a_watcher_sees_each_sample_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """First the samples of the hour, then only new ones; the stream ends after its time."""
     monkeypatch.setattr(watching, "FIGURES_S", 0.001)
-    monkeypatch.setattr(watching, "WATCHED_S", 0.003)
+    monkeypatch.setattr(watching, "WATCHED_S", 3.0)
 
     async def main() -> list[int]:
         panel, sampler = await watched_panel()
@@ -77,9 +81,32 @@ def test_a_watcher_sees_each_sample_once(monkeypatch: pytest.MonkeyPatch) -> Non
         async for event in panel.watch():
             counts.append(len(event["samples"]))
             sampler.take(0.0)
+            clock_of(sampler).passed_s += 1.0
         return counts
 
     assert asyncio.run(main()) == [2, 1, 1]
+
+
+def test_a_slow_reading_lengthens_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a node does not answer: the page must show its credentials again at its time."""
+    monkeypatch.setattr(watching, "FIGURES_S", 0.001)
+
+    async def main() -> int:
+        clock = MovedClock()
+
+        async def read() -> dict[str, Any]:
+            clock.passed_s += WATCHED_S / 3
+            return {}
+
+        return len([each async for each in Watching(asyncio.Event(), clock.steady).watch(read)])
+
+    assert asyncio.run(main()) == 3
+
+
+@pytest.mark.parametrize(("taken_s", "expected"), [(0.0, 1.0), (0.25, 0.75), (2.0, 0.5)])
+def test_a_page_is_sent_something_before_it_is_stale(taken_s: float, expected: float) -> None:
+    """After at most 3 s, though a node that does not answer takes 2 s of each reading."""
+    assert pause_s(taken_s) == expected
 
 
 def test_a_stopped_server_has_no_watchers() -> None:

@@ -71,7 +71,7 @@ class Panel:
         self._service = service
         self._sampler = sampler
         self._tables = Tables(service)
-        self.watching = Watching(sampler.stopped)
+        self.watching = Watching(sampler.stopped, service.clock.steady)
 
     async def document(self) -> Sequence[bytes]:
         """Return the JSON of `/admin/admin.json`, in parts."""

@@ -28,10 +28,12 @@ class Watching:
 
     Args:
         stopped: set when the server stops, which ends all of them.
+        steady: returns seconds of a clock that never jumps.
     """
 
-    def __init__(self, stopped: asyncio.Event) -> None:
+    def __init__(self, stopped: asyncio.Event, steady: Callable[[], float]) -> None:
         self._stopped = stopped
+        self._steady = steady
         self._watchers: WeakSet[_Watcher] = WeakSet()
 
     def watch(self, read: Read) -> AsyncIterator[dict[str, Any]]:
@@ -49,16 +51,25 @@ class Watching:
 
     async def _watch(self, watcher: _Watcher, read: Read) -> AsyncIterator[dict[str, Any]]:
         try:
-            for _ in range(int(WATCHED_S / FIGURES_S)):
+            end_s = self._steady() + WATCHED_S
+            while (begun_s := self._steady()) < end_s:
                 yield await read()
-                if await self._has_stopped():
+                if await self._has_stopped(pause_s(self._steady() - begun_s)):
                     return
         finally:
             self._watchers.discard(watcher)
 
-    async def _has_stopped(self) -> bool:
+    async def _has_stopped(self, within_s: float) -> bool:
         try:
-            await asyncio.wait_for(self._stopped.wait(), FIGURES_S)
+            await asyncio.wait_for(self._stopped.wait(), within_s)
         except TimeoutError:
             return False
         return True
+
+
+def pause_s(taken_s: float) -> float:
+    """Return the time to the next reading, in seconds. One may take long, as where a node does not answer.
+
+    A page that receives nothing for 3 s says so (`static/server.js`).
+    """
+    return max(FIGURES_S / 2, FIGURES_S - taken_s)
