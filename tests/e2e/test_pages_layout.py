@@ -64,3 +64,16 @@ def test_a_wide_screen_is_used(open_admin: Callable[..., Page], width: int) -> N
     assert ends
     assert refused
     assert (ends["y"] == refused["y"]) is (width == 1920)
+
+
+def test_heads_of_tables_on_a_phone(open_admin: Callable[..., Page]) -> None:
+    """The buttons that sort are in a bar of the table's width, and a table that has none has no bar."""
+    page = open_admin(viewport={"width": 390, "height": 780})
+    heights = page.locator("thead").evaluate_all(
+        "all => all.map(each => each.getBoundingClientRect().height)"
+    )
+    assert set(heights) == {0}
+    page.goto("/admin/nodes")
+    head, table = (page.locator(name).bounding_box() for name in ("thead tr", "table"))
+    assert head and table
+    assert head["width"] == table["width"]
