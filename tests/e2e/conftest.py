@@ -85,6 +85,7 @@ class Windows:
             each is page or each.close()
         page.unroute_all(behavior="ignoreErrors")
         page.emulate_media(color_scheme="null", reduced_motion="null")
+        page.context.set_offline(False)
         page.goto("about:blank")
         page.context.clear_cookies()
         free.append(page)
