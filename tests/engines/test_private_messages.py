@@ -43,11 +43,11 @@ def registry(limits: RegistryLimits) -> Registry:
 
 @pytest.mark.parametrize(
     ("limits", "most"),
-    [(RegistryLimits(user_log_events=9), 3), (RegistryLimits(user_log_events=2), 7)],
+    [(RegistryLimits(user_log_events=9), 4), (RegistryLimits(user_log_events=2), 8)],
     ids=["with room", "full"],
 )
 def test_a_log_costs_few_calls_for_each_user(limits: RegistryLimits, most: int) -> None:
-    """An append, its index and its bytes, and a dropped entry if the log is full. The rest is done once for all logs."""
+    """Append, index, bytes and place in the order, and a dropped entry if it is full. The rest is done once for all."""
     logs, offsets = registry(limits), count(1)
 
     def commit(uuid: str, only: Names) -> None:

@@ -1,10 +1,11 @@
 """The byte budget that all logs of a process share."""
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from channelstream.core.deadlines import SLOT_S, Deadlines
+from channelstream.core.log_order import LogOrder
 
 if TYPE_CHECKING:
     from channelstream.core.entry import Entry
@@ -23,26 +24,27 @@ class Budget:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
-        self._by_last_append: OrderedDict[Log, None] = OrderedDict()
+        self._order = LogOrder()
         self._ages: Deadlines[Log] = Deadlines()
         self._cut: deque[tuple[Log, list[Entry]]] = deque()
 
     def added(self, log: "Log", size: int) -> None:
         self.used_bytes += size
-        self._by_last_append[log] = None
-        self._by_last_append.move_to_end(log)
+        self._order.move_to_end(log)
         if len(log.entries) == 1:  # It had none, so nothing of it is scheduled.
             self.schedule_expiry(log)
         while self.used_bytes > self.limit_bytes:
             if self._cut:
                 self.free()
             else:
-                next(iter(self._by_last_append)).drop_oldest(1)
+                oldest = self._order.oldest
+                assert oldest is not None  # noqa: S101 - for the types
+                oldest.drop_oldest(1)
 
     def dropped(self, log: "Log", size: int) -> None:
         self.used_bytes -= size
         if not log.entries:
-            self._by_last_append.pop(log, None)
+            self._order.remove(log)
             self._ages.drop(log)
 
     def cut(self, log: "Log", entries: "list[Entry]") -> None:

@@ -45,14 +45,19 @@ class Log:
 
     Attributes:
         floor: the highest offset of which this log may lack an event; a client at or above it misses nothing.
+        older: its neighbours in the order of the last appends, which `core.log_order` sets; None at the ends, and while
+            the log is empty.
+        newer: likewise.
     """
 
-    __slots__ = ("_about", "_budget", "entries", "floor", "limits")
+    __slots__ = ("_about", "_budget", "entries", "floor", "limits", "newer", "older")
 
     def __init__(self, limits: LogLimits, budget: Budget, floor: int) -> None:
         self.entries: list[Entry] = []
         self.limits = limits
         self.floor = floor
+        self.older: Log | None = None
+        self.newer: Log | None = None
         self._budget = budget
         self._about: dict[str, tuple[Entry, ...]] | None = None
 

@@ -1,0 +1,61 @@
+"""The order of logs by their last append: a linked list, which agrees with an ordered dict and is never copied."""
+
+import tracemalloc
+from collections import OrderedDict
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channelstream.core.budget import Budget
+from channelstream.core.log import Log, LogLimits
+from channelstream.core.log_order import LogOrder
+
+
+def logs(count: int) -> list[Log]:
+    budget = Budget(10_000)
+    return [Log(LogLimits(10), budget, 0) for _ in range(count)]
+
+
+def listed(order: LogOrder) -> list[Log]:
+    """All logs, oldest first; the links in the other direction agree."""
+    found, log = list[Log](), order.oldest
+    while log is not None:
+        assert log.older is (found[-1] if found else None)
+        found.append(log)
+        log = log.newer
+    assert order.newest is (found[-1] if found else None)
+    return found
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 4))))
+def test_it_agrees_with_an_ordered_dict(steps: list[tuple[bool, int]]) -> None:
+    """Whatever is appended and removed, also what is not there; a removed log refers to no other."""
+    known, order, model = logs(5), LogOrder(), OrderedDict[Log, None]()
+    for is_append, number in steps:
+        log = known[number]
+        if is_append:
+            order.move_to_end(log)
+            model[log] = None
+            model.move_to_end(log)
+        else:
+            order.remove(log)
+            model.pop(log, None)
+            assert (log.older, log.newer) == (None, None)
+        assert listed(order) == list(model)
+
+
+def test_no_step_copies_what_is_known() -> None:
+    """An ordered dict of 10,000 logs is copied several times as it grows and is changed, each time in one step."""
+    known, order = logs(10_000), LogOrder()
+    order.move_to_end(known[0])
+    tracemalloc.start()
+    try:
+        for log in known:
+            order.move_to_end(log)
+        for log in known:
+            order.remove(log)
+            order.move_to_end(log)
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most_bytes < 10_000
