@@ -106,6 +106,7 @@ class Connection:
         stream: None while it has none; `write` is its write method and `format_number` the number of its format,
             copied here for the flush.
         deadline_s: when it ends unless a stream attaches, in the engine's clock; None while it has a stream.
+        due_slot: the place of this deadline in the table of all (`core.deadlines`); None if it is not there.
     """
 
     __slots__ = (
@@ -115,6 +116,7 @@ class Connection:
         "channels",
         "deadline_s",
         "delivered",
+        "due_slot",
         "format_number",
         "id",
         "joining",
@@ -147,6 +149,7 @@ class Connection:
         self._agent = ""
         self._client = b""
         self.deadline_s = deadline_s
+        self.due_slot: int | None = None
 
     def move(self, step: Step) -> None:
         self.state = TRANSITIONS[self.state, step]

@@ -45,17 +45,19 @@ class Log:
 
     Attributes:
         floor: the highest offset of which this log may lack an event; a client at or above it misses nothing.
+        due_slot: when its oldest entry is too old (`core.deadlines`); None if it never is.
         older: its neighbours in the order of the last appends, which `core.log_order` sets; None at the ends, and while
             the log is empty.
         newer: likewise.
     """
 
-    __slots__ = ("_about", "_budget", "entries", "floor", "limits", "newer", "older")
+    __slots__ = ("_about", "_budget", "due_slot", "entries", "floor", "limits", "newer", "older")
 
     def __init__(self, limits: LogLimits, budget: Budget, floor: int) -> None:
         self.entries: list[Entry] = []
         self.limits = limits
         self.floor = floor
+        self.due_slot: int | None = None
         self.older: Log | None = None
         self.newer: Log | None = None
         self._budget = budget
