@@ -3,8 +3,10 @@
 import asyncio
 
 import pytest
+from tests.turns import turns_of_others
 
-from channelstream.slices import MANY, TurnQueue, turn_for
+from channelstream import slices
+from channelstream.slices import MANY, SET_STEP, Slices, TurnQueue, turn_for
 
 
 def test_a_turn_queue_does_a_few_pieces_in_each_turn_in_order() -> None:
@@ -55,3 +57,18 @@ def test_work_on_many_items_begins_a_turn(items: int, expected: list[str]) -> No
         assert done == expected
 
     asyncio.run(life())
+
+
+@pytest.mark.parametrize(("count", "turns"), [(0, 2), (SET_STEP, 3), (3 * SET_STEP + 1, 6)])
+def test_a_set_of_very_many_is_made_in_slices(
+    monkeypatch: pytest.MonkeyPatch, count: int, turns: int
+) -> None:
+    """The copy of all has a turn of its own."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+    names = [str(number) for number in range(count)]
+
+    async def make() -> frozenset[str]:
+        return await Slices(lambda: 0.0).set_of(iter(names))
+
+    made, seen = asyncio.run(turns_of_others(make()))
+    assert (made, seen) == (frozenset(names), turns)

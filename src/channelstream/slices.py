@@ -2,13 +2,16 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 TURN_S = 0.002
 """Longest work in one loop turn, in seconds, plus the last step."""
 STEP = 50
 """Items between two looks at the clock."""
+SET_STEP = 2_000
+"""Texts that are put into a set between two looks at the clock: up to 1 ms, as a set that grows is copied (measured)."""
 MANY = 100
 """Items from which on work gets a loop turn of its own (`turn_for`): they take about 0.5 ms."""
 
@@ -86,6 +89,17 @@ class Slices:
             done += map(do, items[start : start + step])
             await self.due()
         return done
+
+    async def set_of(self, items: Iterable[T]) -> frozenset[T]:
+        """Return a set of very many items. The turn that copies it, 2 ms for 100,000 (measured), does nothing else."""
+        found, rest = set[T](), iter(items)
+        while part := list(islice(rest, SET_STEP)):
+            found.update(part)
+            await self.due()
+        await self.next()
+        result = frozenset(found)
+        await self.next()
+        return result
 
 
 class TurnQueue:

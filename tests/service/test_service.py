@@ -1,20 +1,29 @@
 """Keys of very many names are made and read in short loop turns."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.turns import turns_of_others
 
+from channelstream import slices
+from channelstream.api.call import Call
+from channelstream.api.messages import publish
 from channelstream.apps.app import App
+from channelstream.apps.keys import DEFAULT, MARK
+from channelstream.core.events import Event, Message
+from channelstream.core.log import Accepted
 from channelstream.core.position import Position
 from channelstream.core.user import UserUpdate
 from channelstream.errors import Invalid
+from channelstream.http.parts import encode
 from channelstream.service import Service
 from channelstream.service.limits import NodeLimits
 from channelstream.service.service import KEYS_SLICE
+from channelstream.slices import SET_STEP
 from channelstream.wire.channelstream import V07
 
 Use = Callable[[Service, list[str]], Awaitable[Any]]
@@ -23,12 +32,18 @@ Use = Callable[[Service, list[str]], Awaitable[Any]]
 class CalledNode:
     """A node that answers at once, with all that it is asked about, and remembers the keys."""
 
-    clock = new_id = None
+    clock = SimpleNamespace(steady=lambda: 0.0, wall=lambda: 0.0)
+    new_id = None
 
     def __init__(self, keys: list[str]) -> None:
         self.keys = keys
         self.hub = SimpleNamespace(connections={key: SimpleNamespace(id=key) for key in keys})
         self.asked: list[list[str] | None] = []
+        self.events: list[Event] = []
+
+    async def publish(self, events: Sequence[Event]) -> list[Accepted]:
+        self.events += events
+        return [Accepted(event, duplicate=False, found=False) for event in events]
 
     async def members(self, channel: str) -> dict[str, str]:
         return dict.fromkeys(self.keys, channel)
@@ -74,6 +89,51 @@ def test_members_have_their_names() -> None:
     node: Any = CalledNode(list(map(app.key, names)))
 
     assert asyncio.run(Service(app, node).members("a")) == dict.fromkeys(names, "a")
+
+
+NAMES = [f"user {number}" for number in range(3 * KEYS_SLICE)]
+
+
+@pytest.mark.parametrize("app", [App(), App("shop")], ids=["default", "shop"])
+@pytest.mark.parametrize("names", [NAMES, [*NAMES, f"{MARK}a"]], ids=["plain", "with a mark"])
+def test_an_event_for_very_many_users_gets_its_keys_in_slices(
+    monkeypatch: pytest.MonkeyPatch, app: App, names: list[str]
+) -> None:
+    """The same as in one step, alone or in a list with others; keys that are the names are not made again."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+    event = Message(uuid="m", only=frozenset(names), user="ann", payload=b"1", timestamp="t")
+    public = replace(event, only=None, channel="a")
+
+    for events, others in (([event], 0), ([public, event], 1)):
+        node: Any = CalledNode([])
+        _, seen = asyncio.run(turns_of_others(Service(app, node).publish(events)))
+        assert node.events == [app.keyed(each) for each in events]
+        are_names = node.events[-1].only is event.only
+        assert are_names == (app.id == DEFAULT and names is NAMES)
+        # Without a mark, each slice is looked at in a turn of its own. Keys are made in `set_of`.
+        least = len(NAMES) // KEYS_SLICE if are_names else len(NAMES) // SET_STEP + 2
+        assert seen - others >= least
+
+
+@pytest.mark.parametrize("is_list", [False, True])
+@pytest.mark.parametrize(("count", "least"), [(SET_STEP, 0), (10 * SET_STEP, 12)])
+def test_the_very_many_users_of_a_body_are_made_a_set_in_slices(
+    monkeypatch: pytest.MonkeyPatch, is_list: bool, count: int, least: int
+) -> None:
+    """Also in a list; the events are complete, and in the order of the bodies."""
+    names = [f"user {number}" for number in range(count)]
+    bodies = [{"user": "ann", "pm_users": names, "message": 1}, {"user": "ann", "channel": "a", "message": 2}]
+    node: Any = CalledNode([])
+    node.new_id = lambda: "id"
+    service = Service(App(), node)
+
+    def turns(limit_s: float) -> int:
+        monkeypatch.setattr(slices, "TURN_S", limit_s)
+        call = Call.internal(service, encode(bodies if is_list else bodies[0]))
+        return asyncio.run(turns_of_others(publish(call)))[1]
+
+    assert turns(-1.0) - turns(3600.0) >= least
+    assert [each.only for each in node.events] == [frozenset(names), *([None] if is_list else [])] * 2
 
 
 @pytest.mark.parametrize("call", ["connect", "subscribe"])

@@ -7,19 +7,20 @@ from uuid import UUID, uuid5
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from channelstream.api.call import Call
 from channelstream.api.fields import NO_RECIPIENT
 from channelstream.api.lists import read_one_or_many
 from channelstream.api.schemas import DeleteBody, EditBody, MessageBody
 from channelstream.apps.keys import name_of
-from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
+from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Names
 from channelstream.core.log import Accepted
 from channelstream.core.timestamps import stamp
 from channelstream.errors import Invalid
 from channelstream.http.parts import Parts, encode
 from channelstream.service import Service
-from channelstream.slices import turn_for
+from channelstream.slices import SET_STEP, turn_for
 
 _KEY_NAMESPACE = UUID("5b0a57f6-5a3e-4f0f-9a5e-5f6c1c4e8a01")
 """Namespace of the message ids that are derived from an Idempotency-Key."""
@@ -131,7 +132,10 @@ class _Sender(Generic[B, E]):
         kind = self._kind
         if body.pm_users:
             await turn_for(len(body.pm_users))
-        [outcome] = await kind.send(self._call.service, [kind.make_event(body, self._given)])
+        event = kind.make_event(body, self._given)
+        if len(body.pm_users) > SET_STEP:
+            event = await self._with_users(event, body)
+        [outcome] = await kind.send(self._call.service, [event])
         return [kind.to_answer(body, outcome)]
 
     async def send_list(self, bodies: list[B]) -> Result:
@@ -146,6 +150,9 @@ class _Sender(Generic[B, E]):
         kind, slices = self._kind, self._call.slices
         await slices.due()
         events = await slices.each(bodies, self._make_event, STEP)
+        for number, body in enumerate(bodies):
+            if len(body.pm_users) > SET_STEP:
+                events[number] = await self._with_users(events[number], body)
         addressed = [pair for pair in zip(bodies, events, strict=True) if _is_addressed(pair[0])]
         await slices.due()
         accepted = await kind.send(self._call.service, [event for _, event in addressed])
@@ -166,6 +173,15 @@ class _Sender(Generic[B, E]):
     def _make_event(self, body: B) -> E:
         return self._kind.make_event(body, self._given)
 
+    async def _with_users(self, event: E, body: B) -> E:
+        """Return an event with its very many users."""
+        return replace(event, only=await self._call.slices.set_of(body.pm_users))
+
+
+def _users(names: list[str]) -> Names | None:
+    """Return the users of an event; None also if they are very many, since these take several turns (`_with_users`)."""
+    return frozenset(names) or None if len(names) <= SET_STEP else None
+
 
 def _id_from_key(key: str, number: int) -> str:
     """Return the id of a message: the same for each repetition of the request with the same key."""
@@ -176,7 +192,7 @@ def _message_event(body: MessageBody, given: _Given) -> Message:
     return Message(
         uuid=given.uuid(body.uuid),
         channel=body.channel,
-        only=frozenset(body.pm_users) or None,
+        only=_users(body.pm_users),
         exclude=frozenset(body.exclude_users) or None,
         user=body.user,
         payload=b"null" if body.message is UNSET else encode(body.message),
@@ -190,7 +206,7 @@ def _edit_event(body: EditBody, given: _Given) -> MessageEdited:
     return MessageEdited(
         uuid=body.uuid,
         channel=body.channel,
-        only=frozenset(body.pm_users) or None,
+        only=_users(body.pm_users),
         exclude=frozenset(body.exclude_users) or None,
         edited=body.edited or given.now,
         user=body.user or None,
@@ -203,7 +219,7 @@ def _delete_event(body: DeleteBody, _: _Given) -> MessageDeleted:
     return MessageDeleted(
         uuid=body.uuid,
         channel=body.channel,
-        only=frozenset(body.pm_users) or None,
+        only=_users(body.pm_users),
         exclude=frozenset(body.exclude_users) or None,
     )
 

@@ -1,7 +1,7 @@
 """An application, and all applications of a server."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -56,6 +56,10 @@ class App:
     def owns(self, key: str) -> bool:
         """Whether a key is one of this application."""
         return app_id_of(key) == self.id
+
+    def are_keys(self, names: Iterable[str]) -> bool:
+        """Whether each of these names is known to be its own key."""
+        return self.id == DEFAULT and MARK not in "".join(names)
 
     def keyed(self, event: E) -> E:
         """Return an event that names channel and users with their keys in place of the names."""

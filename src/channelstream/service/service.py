@@ -14,6 +14,8 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from channelstream.apps.app import App, Apps
 from channelstream.apps.keys import name_of
 from channelstream.core.channel import Channel
@@ -139,12 +141,27 @@ class Service:
 
     async def _keyed(self, events: Sequence[E]) -> list[E]:
         """Return the events with keys in place of names, in slices: each may have very many recipients."""
-        if len(events) == 1:
-            if events[0].only is not None:
-                await turn_for(len(events[0].only))
+        if len(events) == 1 and events[0].only is None:
             return [self.app.keyed(events[0])]
-        slices = Slices(self.clock.steady)
-        return await slices.each(events, self.app.keyed, KEYED_AT_ONCE)
+        if any(map(_is_for_many, events)):
+            slices = Slices(self.clock.steady)
+            return [await self._keyed_in_slices(event, slices) for event in events]
+        if len(events) == 1:
+            await turn_for(len(events[0].only or ()))
+            return [self.app.keyed(events[0])]
+        return await Slices(self.clock.steady).each(events, self.app.keyed, KEYED_AT_ONCE)
+
+    async def _keyed_in_slices(self, event: E, slices: Slices) -> E:
+        """Return the event with keys in place of names; those of very many users are made in slices."""
+        await slices.due()
+        names = event.only
+        if names is None or not _is_for_many(event):
+            return self.app.keyed(event)
+        rest = iter(names)
+        while (part := list(islice(rest, KEYS_SLICE))) and self.app.are_keys(part):
+            await slices.due()
+        keys = await slices.set_of(map(self.app.key, names)) if part else names
+        return replace(self.app.keyed(replace(event, only=None)), only=keys)
 
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         """Change the state of a user; return None if the user is unknown."""
@@ -235,6 +252,10 @@ class Services:
         """
         found = self._apps.find(key)
         return None if found is None else found.id
+
+
+def _is_for_many(event: Message | MessageEdited | MessageDeleted) -> bool:
+    return event.only is not None and len(event.only) > KEYS_SLICE
 
 
 def _named(done: Subscribed | None) -> Subscribed | None:
