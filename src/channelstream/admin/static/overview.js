@@ -11,7 +11,7 @@ const MARKS = 10;
 const rate = (value) => `${number(value)}/s`;
 const milliseconds = (value) => `${number(value)} ms`;
 /** Three figures, between which a line may break but not within. */
-const percentiles = (figures) => figures.map((value, index) => `${["p50", "p95", "p99"][index]} ${milliseconds(value)}`.replaceAll(" ", "\u00a0")).join(", ");
+const percentiles = ([p50, p95, p99]) => `p50 ${number(p50)}, p95 ${number(p95)}, p99 ${milliseconds(p99)}`.replaceAll(/(?<!,) /g, "\u00a0");
 /** The charts, each with the index of its value in a row of the history, and what says more than the value. */
 const CHARTS = [
   [1, new Chart("Connections", { words: number })],
