@@ -3,7 +3,7 @@
 import pytest
 
 from channelstream.apps.app import App, Apps
-from channelstream.apps.keys import DEFAULT
+from channelstream.apps.keys import DEFAULT, MARK
 
 
 def test_the_applications_of_a_server_are_the_default_one_and_the_further_ones() -> None:
@@ -26,3 +26,11 @@ def test_two_applications_never_have_one_id() -> None:
     for further in ((App(DEFAULT),), (App("shop"), App("shop"))):
         with pytest.raises(ValueError, match="same id"):
             Apps(App(), *further)
+
+
+def test_names_of_the_default_application_are_their_keys() -> None:
+    """Unless one has the mark that begins the keys of others; another application has to make each key."""
+    default = App()
+    assert default.are_keys(["ann", "bob"])
+    assert not default.are_keys(["ann", f"{MARK}bob"])
+    assert not App("shop").are_keys(["ann"])
