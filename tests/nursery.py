@@ -30,6 +30,7 @@ from select import POLLIN, poll, select
 from tempfile import TemporaryFile
 from typing import IO, NoReturn
 
+from tests.processes import children
 from tests.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[1]
@@ -336,8 +337,8 @@ class _Program:
 
     def _kill_all(self) -> None:
         """Kill the servers, and those that have taken over from one."""
-        for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
-            os.kill(int(pid), signal.SIGKILL)
+        for pid in children(os.getpid()):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _die_with(parent: int) -> None:

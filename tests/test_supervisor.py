@@ -21,6 +21,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from tests.http_client import http
 from tests.nursery import nursery
+from tests.processes import children
 from tests.redis_server import RedisServer, free_ports
 from tests.streams import next_items
 from tests.waiting import PATIENCE_S, eventually
@@ -41,11 +42,6 @@ from channelstream.upgrade.messages import Failure, Report, kept_options
 @pytest.fixture
 def service(redis: RedisServer, start_server: Callable[..., Any]) -> Any:
     return start_server("--engine", redis.address, "--workers", "2")
-
-
-def children(pid: int) -> set[int]:
-    """The living processes a process has started, as proc(5) lists them."""
-    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
 def sockets(pid: int) -> int:

@@ -18,6 +18,7 @@ from tests.conftest import RunningServer, StartServer
 from tests.e2e.wire import Items, Wire, open_calls, open_wire
 from tests.http_client import http
 from tests.nursery import nursery
+from tests.processes import children
 from tests.redis_server import RedisServer
 from tests.waiting import PATIENCE_S, soon
 
@@ -304,10 +305,6 @@ def test_the_command_and_the_signal_upgrade(start_service: Any, tmp_path: Path) 
             pass
 
 
-def children(pid: int) -> set[int]:
-    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
-
-
 def test_workers_are_upgraded_one_after_the_other(redis: RedisServer, start_service: Any) -> None:
     """Streams and the publisher's connection stay open. Their parent stays the same process, and replaces a dead one."""
     service = start_service("--engine", redis.address, "--workers", "2", *ALL_EVENTS)
@@ -315,7 +312,8 @@ def test_workers_are_upgraded_one_after_the_other(redis: RedisServer, start_serv
     workers = children(parent)
 
     def has_new_ones(than: set[int]) -> bool:
-        return len(children(parent)) == 2 and not children(parent) & than
+        now = children(parent)
+        return len(now) == 2 and not now & than
 
     async def scenario() -> None:
         async with AsyncExitStack() as stack:

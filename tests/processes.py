@@ -1,0 +1,26 @@
+"""The processes that a process of a test has started."""
+
+from pathlib import Path
+
+
+def children(pid: int) -> set[int]:
+    """Return the living processes whose parent a process is, among them those it has adopted.
+
+    Each process is asked for its parent: the list in /proc/PID/task/TID/children may lack some while others end (proc(5)).
+    """
+    found = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            state, parent = _state_and_parent(folder)
+            if int(parent) == pid and state != "Z":
+                found.add(int(folder.name))
+    return found
+
+
+def _state_and_parent(folder: Path) -> tuple[str, str]:
+    """Return what proc(5) has of a process in fields 3 and 4; a name in the second may have spaces and parentheses."""
+    try:
+        state, parent, *_ = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return "Z", "0"  # It has just ended.
+    return state, parent
