@@ -81,11 +81,16 @@ class Service:
         return await asyncio.to_thread(self.running.post, path, body)
 
     async def stream(self, transport: str, stack: AsyncExitStack) -> Wire:
-        """Register a connection in channel a, and return its stream."""
+        """Register a connection in channel a, and return its stream, which has begun.
+
+        What is published before the first item may be before the position that an empty one stands for.
+        """
         conn_id = await asyncio.to_thread(self.running.connect, uuid4().hex, "a")
         wire = await open_wire(transport, self.running.port)
         stack.push_async_callback(wire.close)
         await wire.ask(conn_id, "")
+        [resumed] = await wire.items()
+        assert resumed["type"] == "resumed"
         return wire
 
 
