@@ -8,7 +8,7 @@ from channelstream.core.batch import DISCARD
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import NO_NAMES, TRANSITIONS, Connection, ConnectionState, Step, without
 from channelstream.core.events import Presence
-from channelstream.core.stream_client import StreamClient
+from channelstream.core.stream_client import StreamClient, pack
 from channelstream.wire.channelstream import SEED, V07
 
 
@@ -63,8 +63,23 @@ def test_a_connection_knows_the_client_of_its_stream() -> None:
     """None before the first stream, and where it is not known."""
     opened = connection()
     assert opened.client is None
-    opened.client = StreamClient("::1", "curl", 5.0)
+    opened.opened_by("::1", "curl", 5.0)
     assert opened.client == StreamClient("::1", "curl", 5.0)
-    assert opened.packed_client == (opened.client.packed(), "curl")
-    opened.client = None
-    assert opened.client is None
+    assert opened.packed_client == (pack("::1", 5.0), "curl")
+
+
+def test_a_request_that_follows_one_of_the_same_client_keeps_its_time() -> None:
+    """One at another address, with another agent, or that opens a stream of its own, does not."""
+    opened = connection()
+    for address, agent, follows, since_s in (
+        ("", "", True, 1.0),
+        ("", "", True, 1.0),
+        ("10.0.0.1", "", True, 2.0),
+        ("10.0.0.1", "curl", True, 3.0),
+        ("10.0.0.1", "curl", True, 3.0),
+        ("10.0.0.1", "curl", False, 4.0),
+        ("10.0.0.1", "curl", True, 4.0),
+    ):
+        now_s = opened.client.since_s + 1 if opened.client else 1.0
+        opened.opened_by(address, agent, now_s, follows=follows)
+        assert opened.client == StreamClient(address, agent, since_s)

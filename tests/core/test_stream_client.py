@@ -6,9 +6,10 @@ from channelstream.core.stream_client import (
     ADDRESS_CHARACTERS,
     AGENT_BYTES,
     AGENTS,
+    TIME_BYTES,
     Agents,
     StreamClient,
-    client_of,
+    pack,
 )
 
 
@@ -22,15 +23,7 @@ def test_equal_agents_are_one_text() -> None:
 def test_long_texts_are_cut() -> None:
     """Both come from strangers."""
     assert Agents().text(b"\xff" * 1000) == "\xff" * AGENT_BYTES
-    assert client_of("a" * 1000, "", 1.0).address == "a" * ADDRESS_CHARACTERS
-
-
-def test_a_request_that_follows_one_of_the_same_client_keeps_its_time() -> None:
-    """One at another address, or with another agent, does not."""
-    first = client_of("10.0.0.1", "curl", 1.0)
-    assert client_of("10.0.0.1", "curl", 9.0, first) is first
-    assert client_of("10.0.0.2", "curl", 9.0, first).since_s == 9.0
-    assert client_of("10.0.0.1", "wget", 9.0, first).since_s == 9.0
+    assert StreamClient.unpacked(pack("a" * 1000, 1.0), "").address == "a" * ADDRESS_CHARACTERS
 
 
 def test_the_shared_texts_are_bounded() -> None:
@@ -47,5 +40,6 @@ def test_the_shared_texts_are_bounded() -> None:
 def test_a_client_is_kept_in_few_bytes(address: str) -> None:
     """To a hundredth of a second, with any address that a proxy reports."""
     client = StreamClient(address, "curl", 1_800_000_000.25)
-    assert StreamClient.unpacked(client.packed(), "curl") == client
-    assert len(client.packed()) == 5 + len(address.encode())
+    packed = pack(address, client.since_s)
+    assert StreamClient.unpacked(packed, "curl") == client
+    assert len(packed) == TIME_BYTES + len(address.encode())

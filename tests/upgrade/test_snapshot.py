@@ -14,7 +14,6 @@ from tests.engines.test_memory import memory_engine
 from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
 from channelstream.core.position import ReadRange
-from channelstream.core.stream_client import StreamClient
 from channelstream.core.user import UserUpdate
 from channelstream.engines.members import Member
 from channelstream.engines.redis.moved_shard import MovedShard
@@ -64,7 +63,7 @@ def test_streams_golden() -> None:
 def test_connections_golden() -> None:
     hub = Hub(PROTOCOLS.formats, lambda: None)
     connection = Connection("c1", "ann", V07, (7,), 103.0)
-    connection.client = StreamClient("::1", "curl", 2.0)
+    connection.opened_by("::1", "curl", 2.0)
     hub.add(connection)
     hub.subscribe(connection, "a", ReadRange(5, 4))
     outgoing = OutgoingConnections(hub)

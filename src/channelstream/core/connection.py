@@ -9,7 +9,7 @@ from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.events import Event
 from channelstream.core.format import Format
 from channelstream.core.position import Offsets, ReadRange, shard_of
-from channelstream.core.stream_client import StreamClient
+from channelstream.core.stream_client import TIME_BYTES, StreamClient, pack
 from channelstream.errors import CloseCode
 
 NO_NAMES: frozenset[str] = frozenset()
@@ -159,9 +159,16 @@ class Connection:
         """Who opened the present or last stream; None if there was none, or only at another node."""
         return StreamClient.unpacked(self._client, self._agent) if self._client else None
 
-    @client.setter
-    def client(self, client: StreamClient | None) -> None:
-        self._client, self._agent = (client.packed(), client.agent) if client else (b"", "")
+    def opened_by(self, address: str, agent: str, since_s: float, *, follows: bool = False) -> None:
+        """Keep who opens a stream (`StreamClient`).
+
+        Args:
+            follows: the request continues the stream of the one before it, as a poll does: the time of the same client
+                is kept.
+        """
+        client, before = pack(address, since_s), self._client
+        if not (follows and before and before[TIME_BYTES:] == client[TIME_BYTES:] and agent == self._agent):
+            self._client, self._agent = client, agent
 
     @property
     def packed_client(self) -> tuple[bytes, str]:

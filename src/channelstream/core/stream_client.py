@@ -11,7 +11,7 @@ AGENT_BYTES: Final = 256
 """Longest User-Agent that is kept; the rest of a longer one is dropped."""
 AGENTS: Final = 256
 """Most texts of User-Agent that connections share. Beyond it the oldest is forgotten, and a new copy is made of it."""
-_TIME_BYTES: Final = 5
+TIME_BYTES: Final = 5
 """Of a time in hundredths of a second since 1970."""
 
 
@@ -28,14 +28,16 @@ class StreamClient(NamedTuple):
     agent: str
     since_s: float
 
-    def packed(self) -> bytes:
-        """Return all but the agent."""
-        return round(self.since_s * 100).to_bytes(_TIME_BYTES) + self.address.encode()
-
     @classmethod
     def unpacked(cls, packed: bytes, agent: str) -> "StreamClient":
-        since_s = int.from_bytes(packed[:_TIME_BYTES]) / 100
-        return cls(packed[_TIME_BYTES:].decode(), agent, since_s)
+        """Return the client whose address and time were packed by `pack`."""
+        since_s = int.from_bytes(packed[:TIME_BYTES]) / 100
+        return cls(packed[TIME_BYTES:].decode(), agent, since_s)
+
+
+def pack(address: str, since_s: float) -> bytes:
+    """Return all of a client but its agent: `TIME_BYTES`, and the address, cut."""
+    return round(since_s * 100).to_bytes(TIME_BYTES) + address[:ADDRESS_CHARACTERS].encode()
 
 
 class Agents:
@@ -53,14 +55,3 @@ class Agents:
                 del self._texts[next(iter(self._texts))]
             text = self._texts[header] = header.decode("latin-1")
         return text
-
-
-def client_of(address: str, agent: str, now_s: float, before: StreamClient | None = None) -> StreamClient:
-    """Return the client of a request.
-
-    Args:
-        now_s: in epoch seconds.
-        before: the client of the request that this one follows; if it is the same, its time is kept.
-    """
-    client = StreamClient(address[:ADDRESS_CHARACTERS], agent, now_s)
-    return before if before is not None and before[:2] == client[:2] else client

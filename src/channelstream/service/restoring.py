@@ -20,7 +20,8 @@ async def restore(kept: Sequence[RestoredConnection], hub: Hub, now: Callable[[]
         connection = Connection(member.conn_id, member.user, member.protocol, each.offsets, None)
         connection.move(Step.RESTORE)
         connection.private = each.private
-        connection.client = each.client
+        if each.client is not None:
+            connection.opened_by(*each.client)
         hub.add(connection)
         for name, read_range in each.channels.items():
             hub.subscribe(connection, name, read_range)

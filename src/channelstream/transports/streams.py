@@ -7,7 +7,7 @@ from math import ceil
 from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Policy, header
-from channelstream.core.stream_client import Agents, client_of
+from channelstream.core.stream_client import Agents
 from channelstream.http.closing import ClosingQueue
 from channelstream.service import Services
 from channelstream.slices import TurnQueue
@@ -56,11 +56,10 @@ class Streams:
         """Keep who opens a stream of a connection.
 
         Args:
-            follows: the request continues the stream of the one before it, as a poll does.
+            follows: as of `Connection.opened_by`.
         """
         agent = self._agents.text(header(head.headers, b"user-agent"))
-        before = connection.client if follows else None
-        connection.client = client_of(self.policy.client(head), agent, self.node.clock.wall(), before)
+        connection.opened_by(self.policy.client(head), agent, self.node.clock.wall(), follows=follows)
 
     @property
     def open(self) -> int:
