@@ -83,6 +83,7 @@ PORTS = {
     "Engine": {"node"},
     "EventLog": {"local", "publishing", "stream_reads"},
     "Directory": {"connecting", "local"},
+    "Movable": {"node_move"},
     "Cluster": {"handover", "remote_calls"},
 }
 """The ports of the shared state, each with the modules of `service` that may take it."""

@@ -40,7 +40,7 @@ async def begin_to_publish(stage: Stage) -> tuple[CallWire, Callable[[], Any]]:
     lines = (f"POST {PATH} HTTP/1.1", *map(": ".join, fields.items()), "", "")
     calls._writer.write("\r\n".join(lines).encode() + CONTENT[:5])
     await stage.reads(calls)
-    await soon(lambda: stage.server.node.is_settled)  # Its bounds are short, and a disk may be slow.
+    await soon(lambda: stage.server.node.move.is_settled)  # Its bounds are short, and a disk may be slow.
 
     async def rest() -> None:
         calls._writer.write(CONTENT[5:])

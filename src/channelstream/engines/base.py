@@ -1,4 +1,4 @@
-"""The ports of the shared state: `EventLog`, `Directory`, and in files of their own `Cluster` and `TimeSeries`.
+"""The ports of the shared state: `EventLog`, `Directory`, `Movable`, and in files of their own `Cluster` and `TimeSeries`.
 
 An engine accepts events, assigns each an offset in its shard of the log (most engines have one shard), keeps the logs
 that clients resume from, and delivers every accepted event to the receiver of every node. The log and the directory are
@@ -33,7 +33,7 @@ from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.time_series import TimeSeries
 
 OTHER_ENGINE = "the engine has changed: an upgrade cannot change it; restart the service"
-"""Why `Engine.take_over` refuses a state."""
+"""Why `Movable.take_over` refuses a state."""
 
 
 class Receiver(Protocol):
@@ -226,49 +226,8 @@ class Directory(Protocol):
         """
 
 
-class Engine(EventLog, Directory, Protocol):
-    """All ports of one shared state.
-
-    A method that needs a service raises `Unavailable` when the service is out of reach, and no other error of that
-    service. `Unavailable` is ambiguous (see above).
-    """
-
-    name: str
-    """Its name in the configuration and in `/info`."""
-
-    @property
-    def cluster(self) -> Cluster:
-        """The nodes that share it."""
-
-    @property
-    def time_series(self) -> TimeSeries:
-        """Records by time, which outlive the process if the engine does."""
-
-    @property
-    def is_reachable(self) -> bool:
-        """Whether it serves calls, as far as it knows without a call; asked between `start` and `close`.
-
-        It turns false with the first call that finds the service out of reach, and true again without any call.
-        """
-
-    @property
-    def log_bytes(self) -> int | None:
-        """The bytes that the logs of all channels and users count for; None if a service keeps them."""
-
-    async def start(self, receiver: Receiver) -> None:
-        """Deliver accepted events to `receiver` from now on, beginning after `position`.
-
-        Raises:
-            ConfigError: the engine cannot be used as it is configured.
-        """
-
-    async def close(self) -> None:
-        """Stop; everything that was acknowledged is as durable as this engine promises."""
-
-    async def collect(self) -> None:
-        """Forget idle users, empty channels and aged entries; called every few seconds."""
-
-    # -- the move to another process of this machine
+class Movable(Protocol):
+    """The port to the whole state on its way to another process of this machine, or from one."""
 
     @property
     def is_settled(self) -> bool:
@@ -315,3 +274,46 @@ class Engine(EventLog, Directory, Protocol):
         Raises:
             CannotHandOver: it is not complete, or not the state of this engine.
         """
+
+
+class Engine(EventLog, Directory, Movable, Protocol):
+    """All ports of one shared state.
+
+    A method that needs a service raises `Unavailable` when the service is out of reach, and no other error of that
+    service. `Unavailable` is ambiguous (see above).
+    """
+
+    name: str
+    """Its name in the configuration and in `/info`."""
+
+    @property
+    def cluster(self) -> Cluster:
+        """The nodes that share it."""
+
+    @property
+    def time_series(self) -> TimeSeries:
+        """Records by time, which outlive the process if the engine does."""
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether it serves calls, as far as it knows without a call; asked between `start` and `close`.
+
+        It turns false with the first call that finds the service out of reach, and true again without any call.
+        """
+
+    @property
+    def log_bytes(self) -> int | None:
+        """The bytes that the logs of all channels and users count for; None if a service keeps them."""
+
+    async def start(self, receiver: Receiver) -> None:
+        """Deliver accepted events to `receiver` from now on, beginning after `position`.
+
+        Raises:
+            ConfigError: the engine cannot be used as it is configured.
+        """
+
+    async def close(self) -> None:
+        """Stop; everything that was acknowledged is as durable as this engine promises."""
+
+    async def collect(self) -> None:
+        """Forget idle users, empty channels and aged entries; called every few seconds."""

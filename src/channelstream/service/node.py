@@ -3,8 +3,7 @@
 All names here are keys (`apps.keys`): a node does not know applications.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -24,14 +23,14 @@ from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, Counts, Engine
 from channelstream.engines.members import Member
 from channelstream.engines.time_series import TimeSeries
-from channelstream.errors import CannotHandOver, CloseCode, Unavailable
+from channelstream.errors import CloseCode, Unavailable
 from channelstream.service.cluster_calls import ClusterCalls
 from channelstream.service.commands import Answer, End, Subscribe, Unsubscribe
 from channelstream.service.connecting import Connecting, Opened
 from channelstream.service.handover import Handover
 from channelstream.service.limits import NodeLimits
 from channelstream.service.local import LocalConnections
-from channelstream.service.moving import IncomingConnections, OutgoingConnections
+from channelstream.service.node_move import NodeMove
 from channelstream.service.publishing import Publishing
 from channelstream.service.remote_calls import RemoteCalls
 from channelstream.service.signals import Signals
@@ -60,6 +59,7 @@ class Node:
         shedding: whether it refuses new work because of its load.
         remote_calls: calls of other nodes, about a node.
         reads: what streams read of the log.
+        move: its move to another process, or from one.
     """
 
     def __init__(
@@ -83,8 +83,7 @@ class Node:
         self.remote_calls = RemoteCalls(engine.cluster)
         self._connecting = Connecting(engine, hub, self._local, self._handover, limits, self._check_room)
         self._publishing = Publishing(engine, hub)
-        self._outgoing: OutgoingConnections | None = None
-        self._incoming = IncomingConnections(hub, self._local)
+        self.move = NodeMove(engine, hub, self._local, clock, self._start_engine)
         self.reads = StreamReads(engine, engine.cluster.is_single)
 
     async def start(self) -> None:
@@ -97,6 +96,7 @@ class Node:
         await self._local.restore(await self._engine.restored_connections())
 
     async def _start_engine(self) -> None:
+        """Receive the events of the engine from now on, and answer its cluster."""
         self._cluster.serve(ClusterCalls(self.hub, self._handover, self.remote_calls, self.signals))
         await self._engine.start(self)
         self.hub.offsets = self._engine.position.offsets
@@ -104,85 +104,6 @@ class Node:
     async def close(self) -> None:
         """Stop the engine; everything that was acknowledged is as durable as the engine promises."""
         await self._engine.close()
-
-    # -- the move to another process
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether nothing is in progress that changes connections, or the state of the engine."""
-        return self._local.is_settled and self._engine.is_settled
-
-    def copied_connections(self) -> Iterator[bytes]:
-        """Yield all connections, for `receive_connection`, while everything is served; then what has changed."""
-        self._outgoing = self._outgoing or OutgoingConnections(self.hub)
-        return self._outgoing.changes()
-
-    def moved_connections(self) -> Iterator[bytes]:
-        """Yield what has changed of the connections, and all positions; all streams are suspended."""
-        assert self._outgoing is not None  # noqa: S101 - `copied_connections` is called before
-        return chain(self._outgoing.changes(), self._outgoing.positions(self.clock.steady()))
-
-    def copied_state(self) -> AsyncIterator[bytes]:
-        """Yield the state of the engine, for `receive`, while everything is served; then what has changed."""
-        return self._engine.copy()
-
-    def moved_state(self) -> AsyncIterator[bytes]:
-        """Yield what has changed of the state of the engine; afterwards it serves no call until `proceed`.
-
-        Raises:
-            CannotHandOver: the engine cannot move.
-        """
-        return self._engine.hand_over()
-
-    async def proceed(self) -> None:
-        """Serve again after `copied_state` or `moved_state`, of which nothing came."""
-        self._outgoing = None
-        await self._engine.proceed()
-
-    def receive(self, record: bytes) -> None:
-        """Take a record of the state of another process.
-
-        Raises:
-            CannotHandOver: it is that of another engine.
-        """
-        self._engine.receive(record)
-
-    def receive_connection(self, record: bytes) -> None:
-        """Take a record of the connections of another process.
-
-        Raises:
-            CannotHandOver: it is that of another version.
-        """
-        try:
-            self._incoming.receive(record)
-        except ValueError as error:
-            raise CannotHandOver("a connection cannot be read") from error
-
-    async def build(self) -> None:
-        """Build the state and the connections as far as they are received; called several times.
-
-        Raises:
-            CannotHandOver: the state cannot be used.
-        """
-        left, connections = self._incoming.changes()
-        self._engine.build(left, connections)
-        await self._incoming.apply(left, connections)
-
-    async def take(self) -> None:
-        """Start with all that was received, in place of `start`.
-
-        Raises:
-            ConfigError, CannotHandOver: the state cannot be used.
-        """
-        await self.build()
-        self._engine.take_over()
-        # First: an engine of many nodes registers the connections that this node has, and unregisters all others.
-        try:
-            self._incoming.position()
-        except (ValueError, KeyError) as error:
-            raise CannotHandOver("the positions of the connections are not complete") from error
-        self._incoming = IncomingConnections(self.hub, self._local)
-        await self._start_engine()
 
     @property
     def engine_name(self) -> str:

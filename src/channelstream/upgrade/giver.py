@@ -156,7 +156,7 @@ class Giver:
     def _is_settled(self, held: _Held, *, bodies: bool = False, streams: bool = True) -> bool:
         parts = self._parts
         works = parts.http_server.works(Work.HANDLER) or parts.streams.is_opening
-        works = works or not parts.node.is_settled or (bodies and not self._receiving() <= held.slow)
+        works = works or not parts.node.move.is_settled or (bodies and not self._receiving() <= held.slow)
         now_s = asyncio.get_running_loop().time()
         if works and now_s < held.looked_s + LOOK_S:
             return False
@@ -205,10 +205,10 @@ class Giver:
 
     async def copy(self) -> AsyncIterator[Part]:
         """Yield the parts of the state and the connections, before `freeze`: the pause grows with their changes only."""
-        node = self._parts.node
-        async for part in cut(STATE, node.copied_state()):
+        move = self._parts.node.move
+        async for part in cut(STATE, move.copied_state()):
             yield part
-        async for part in cut(CONNECTIONS, _in_turns(node.copied_connections())):
+        async for part in cut(CONNECTIONS, _in_turns(move.copied_connections())):
             yield part
         async for part in self._copied_streams():
             yield part
@@ -250,7 +250,7 @@ class Giver:
         for kind, listener in ((LISTENING, parts.listener), (METRICS, parts.metrics_listener)):
             yield Part(kind, encode(listener.owns_path), tuple(each.fileno() for each in listener.paused))
         # First: an engine of many nodes executes commands of the others until then.
-        async for part in cut(STATE, parts.node.moved_state()):
+        async for part in cut(STATE, parts.node.move.moved_state()):
             yield part
         async for part in self._moved_streams(held):
             yield part
@@ -259,7 +259,7 @@ class Giver:
             await asyncio.sleep(0)
         self.tally["http"] = len(held.moved_http)
         self.tally["ended"] = len(held.streams) - len(held.moved_streams)
-        async for part in cut(CONNECTIONS, _in_turns(parts.node.moved_connections())):
+        async for part in cut(CONNECTIONS, _in_turns(parts.node.move.moved_connections())):
             yield part
 
     async def _moved_streams(self, held: _Held) -> AsyncIterator[Part]:
@@ -300,7 +300,7 @@ class Giver:
     async def thaw(self) -> None:
         """Serve as before; the other process has ended."""
         try:
-            await self._parts.node.proceed()
+            await self._parts.node.move.proceed()
         finally:
             await self._let_go()
 

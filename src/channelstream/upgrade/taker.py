@@ -86,10 +86,10 @@ class Taker:
                 self._http += zip(part.descriptors, read_texts(part.body), strict=True)
             case "connections":
                 for record in self._records[part.kind].take(part.body):
-                    self._parts.node.receive_connection(record)
+                    self._parts.node.move.receive_connection(record)
             case "state":
                 for record in self._records[part.kind].take(part.body):
-                    self._parts.node.receive(record)
+                    self._parts.node.move.receive(record)
             case _:
                 raise ValueError(part.kind)
 
@@ -99,7 +99,7 @@ class Taker:
         Raises:
             CannotHandOver: one of them cannot be used.
         """
-        await self._parts.node.build()
+        await self._parts.node.move.build()
 
     async def prepared(self) -> None:
         """Start the node with the state; no socket is touched.
@@ -110,7 +110,7 @@ class Taker:
         are_whole = all(records.is_whole for records in self._records.values())
         if self._listening.keys() != {LISTENING, METRICS} or not are_whole:
             raise CannotHandOver("a part of the snapshot is missing")
-        await self._parts.node.take()
+        await self._parts.node.move.take()
 
     async def begin(self) -> None:
         """Accept, and answer calls."""
