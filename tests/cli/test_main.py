@@ -110,12 +110,26 @@ def test_a_server_imports_nothing_of_other_commands() -> None:
         "channelstream.bench",
         "channelstream.cli.listen",
     }
-    script = (
-        "import sys, channelstream.cli.serve, channelstream.server;"
-        f" print(sorted({foreign} & set(sys.modules)))"
-    )
+    assert not imported(foreign, by="channelstream.cli.serve, channelstream.server")
+
+
+@pytest.mark.slow
+def test_a_request_to_upgrade_imports_nothing_that_serves_or_calls() -> None:
+    """The command runs beside a server that needs the processor at this moment."""
+    foreign = {
+        "httpx",
+        "channelstream.cli.remote",
+        "channelstream.transports",
+        "channelstream.upgrade.giving",
+    }
+    assert not imported(foreign, by="channelstream.cli.upgrade")
+
+
+def imported(names: set[str], by: str) -> set[str]:
+    """Return which of these modules a new interpreter imports with others."""
+    script = f"import sys, {by}; print(*{names} & set(sys.modules))"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert ended.stdout == "[]\n"
+    return set(ended.stdout.split())
 
 
 def test_file_named_like_a_word(tmp_path: Path) -> None:

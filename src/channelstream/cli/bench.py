@@ -20,7 +20,8 @@ from channelstream.bench.results import Report
 from channelstream.bench.scenarios import QUICK, SCENARIOS, Scenario, Step
 from channelstream.bench.text import report_text
 from channelstream.bench.wire import Wire
-from channelstream.cli.remote import checked_url, settings_of
+from channelstream.cli.remote import checked_url
+from channelstream.cli.settings import settings_of
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
 from channelstream.errors import ConfigError, RequestFailed

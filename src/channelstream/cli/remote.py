@@ -1,7 +1,6 @@
 """Calls of a running server by the client commands: its address, signed requests, error texts."""
 
 import ssl
-import sys
 from argparse import Namespace
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +11,9 @@ import httpx
 from itsdangerous import TimestampSigner
 
 from channelstream.cli import diagnosis
-from channelstream.config import Settings, load
-from channelstream.config.flags import Flags, OneLineParser, add_file_flag, add_flags, given_flags
+from channelstream.cli.settings import settings_of
+from channelstream.config import Settings
+from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
 from channelstream.config.tls import client_context
 from channelstream.errors import ConfigError, RequestFailed
@@ -123,15 +123,6 @@ def add_server_flags(parser: OneLineParser) -> None:
         metavar="FILE",
         help="A certificate to trust: that of an authority, or the server's own.",
     )
-
-
-def settings_of(arguments: Namespace, environ: Mapping[str, str]) -> Settings:
-    """Return the settings from parsed arguments, environment and file; warnings about them go to stderr."""
-    file = getattr(arguments, "ini", None)
-    loaded = load(Flags(file, given_flags(arguments)), environ)
-    for warning in loaded.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    return loaded.settings
 
 
 def server_of(arguments: Namespace, environ: Mapping[str, str]) -> Server:

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from channelstream.cli.remote import settings_of, signed_headers
+from channelstream.cli.remote import signed_headers
+from channelstream.cli.settings import settings_of
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
 

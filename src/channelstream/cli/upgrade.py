@@ -4,14 +4,13 @@ import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 
-from channelstream.cli.remote import settings_of
+from channelstream.cli.settings import settings_of
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.listening import address_of
 from channelstream.config.settings import BY_NAME
 from channelstream.errors import CannotHandOver, ConfigError, PeerEnded
 from channelstream.upgrade.control import ask_to_upgrade, patience_s
 from channelstream.upgrade.messages import Report
-from channelstream.upgrade.upgrading import handed_over
 
 DESCRIPTION = """Replace the server that runs on this machine by the installed version. Its connections stay open.
 
@@ -67,7 +66,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 def _lines(report: Report) -> tuple[str, ...]:
     return (
         f"upgraded from {report.old_version} to {report.version}: process {report.pid} serves",
-        f"handed over: {handed_over(report)}",
+        f"handed over: {report.handed_over}",
         report.waits,
     )
 

@@ -25,7 +25,6 @@ from channelstream.upgrade import control
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import FAILED as NOT_UPGRADED
 from channelstream.upgrade.messages import REPORT, Failure, Report, kept_options
-from channelstream.upgrade.upgrading import line_of
 
 SPARE_S = 10.0
 """Seconds besides twice the drain's time after which workers are killed."""
@@ -201,7 +200,7 @@ class Supervisor:
         for pid in kept.retiring:
             self._retire(pid)
         self._listen_for_requests()
-        logger.info("all workers are upgraded: %s", line_of(kept.report))
+        logger.info("all workers are upgraded: %s", kept.report.line)
         if kept.requester is not None:
             _answer(Line(socket.socket(fileno=kept.requester)), kept.report.part(REPORT))
 

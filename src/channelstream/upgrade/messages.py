@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from channelstream import logs
 from channelstream.config import Settings
 from channelstream.errors import CannotHandOver
 from channelstream.upgrade.line import Part
@@ -26,7 +27,8 @@ DONE = "done"
 """With FAILED, the results of upgrades."""
 MAX_REASON = 1000
 """Longest reason of a failure that is sent, in characters."""
-
+NOUNS = {"websocket": "WebSocket", "sse": "event stream", "http": "idle connection", "ended": "ended stream"}
+"""What a report counts, in words."""
 
 M = TypeVar("M", bound="Message")
 
@@ -133,6 +135,22 @@ class Report(Message, frozen=True):
     tally: dict[str, int]
     calls_s: float
     streams_s: float | None
+
+    @property
+    def line(self) -> str:
+        """The whole report in a line."""
+        return (
+            f"upgraded from {self.old_version} to {self.version}: process {self.pid} serves, and was handed over"
+            f" {self.handed_over}; {self.waits}"
+        )
+
+    @property
+    def handed_over(self) -> str:
+        """What was handed over, with its counts."""
+        counts = [
+            logs.counted(self.tally[kind], noun) for kind, noun in NOUNS.items() if self.tally.get(kind)
+        ]
+        return ", ".join(counts) or "no connection"
 
     @property
     def waits(self) -> str:

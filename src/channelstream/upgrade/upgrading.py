@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Callable
 
-from channelstream import logs
 from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.upgrade.giving import Giver, HandOver, Limits
 from channelstream.upgrade.line import Line, Part
@@ -15,7 +14,6 @@ from channelstream.upgrade.snapshot import SNAPSHOT_VERSION
 from channelstream.upgrade.successor import Process
 
 FIRST_PROCESS = 1
-NOUNS = {"websocket": "WebSocket", "sse": "event stream", "http": "idle connection", "ended": "ended stream"}
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +104,7 @@ class Upgrading:
             logger.exception("a fault in the upgrade")
             self._failed(error)
             raise self._failure("a fault of the running server, which its log has") from error
-        logger.info("%s", line_of(self.report))
+        logger.info("%s", self.report.line)
         self._on_end()
         return self.report
 
@@ -144,19 +142,3 @@ class Upgrading:
             return await self._hand_over.run(SNAPSHOT_VERSION, terms)
         finally:
             ours.close()
-
-
-def handed_over(report: Report) -> str:
-    """Return what was handed over, with its counts."""
-    counts = [
-        logs.counted(report.tally[kind], noun) for kind, noun in NOUNS.items() if report.tally.get(kind)
-    ]
-    return ", ".join(counts) or "no connection"
-
-
-def line_of(report: Report) -> str:
-    """Return a report in a line."""
-    return (
-        f"upgraded from {report.old_version} to {report.version}: process {report.pid} serves, and was handed over"
-        f" {handed_over(report)}; {report.waits}"
-    )
