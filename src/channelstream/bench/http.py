@@ -12,6 +12,10 @@ _SHOWN_CHARS = 200
 """Most characters of a refusal that an error shows."""
 
 
+class ConnectionClosed(BenchFailed):
+    """The server closed a connection without an answer."""
+
+
 class HttpConnection(asyncio.Protocol):
     """Sends prepared requests and waits for their answers. httpx would use several times the CPU of the server."""
 
@@ -34,7 +38,7 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._fail(BenchFailed(f"the server closed a connection during a call: {exc or 'no reason'}"))
+        self._fail(ConnectionClosed(f"the server closed a connection during a call: {exc or 'no reason'}"))
 
     @property
     def is_open(self) -> bool:
@@ -48,10 +52,11 @@ class HttpConnection(asyncio.Protocol):
         """Send a request and return the body of its answer.
 
         Raises:
-            BenchFailed: the answer is an error, or there is none.
+            ConnectionClosed: there is none.
+            BenchFailed: the answer is an error.
         """
         if self._transport is None:
-            raise BenchFailed("the server closed a connection")
+            raise ConnectionClosed("the server closed a connection")
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         body = await self._answer

@@ -11,7 +11,7 @@ import msgspec
 import uvloop
 
 from channelstream.bench.clients import Audience, Client
-from channelstream.bench.http import HttpConnection, open_http
+from channelstream.bench.http import ConnectionClosed, HttpConnection, open_http
 from channelstream.bench.load import BenchFailed, failure_of
 from channelstream.bench.orders import (
     Answer,
@@ -73,31 +73,47 @@ class Worker:
         """Call /connect for each client, as an application does for its browsers."""
         numbers = iter(range(order.first, order.first + order.count))
         if self._wire.secret:
-            # The server closes one without a request after a while: other clients may be connected first, for longer.
-            self._calls = [
-                each if each.is_open else await open_http(self._wire, self._context) for each in self._calls
-            ]
             headers = self._wire.signature("/connect")
             async with asyncio.TaskGroup() as tasks:
-                for connection in self._calls:
-                    tasks.create_task(self._register_some(connection, headers, numbers))
+                made = [
+                    tasks.create_task(self._register_some(each, headers, numbers)) for each in self._calls
+                ]
+            self._calls = [each.result() for each in made]
         else:
             self._registered += ["" for _ in numbers]
         return Done()
 
     async def _register_some(
         self, connection: HttpConnection, headers: bytes, numbers: Iterator[int]
-    ) -> None:
+    ) -> HttpConnection:
+        """Register clients one after the other, and return the connection, which may be another one.
+
+        A server closes a connection on which it waits for too long, at any moment (RFC 9112 section 9.5), and other clients
+        may be connected first. So the first call is made again on a new one. If it was carried out nevertheless, the server
+        forgets that client, which opens no stream.
+        """
+        has_called = False
         for number in numbers:
-            body = msgspec.json.encode(
-                {
-                    "username": f"{self._run}-user-{number}",
-                    "channels": [channel_name(self._run, each) for each in range(self._load.channels)],
-                    "info": {"include_history": False, "include_users": False},
-                }
-            )
-            answer = await connection.call(self._wire.post("/connect", body, headers))
+            request = self._wire.post("/connect", self._description(number), headers)
+            try:
+                answer = await connection.call(request)
+            except ConnectionClosed:
+                if has_called:
+                    raise
+                connection = await open_http(self._wire, self._context)
+                answer = await connection.call(request)
+            has_called = True
             self._registered.append(_CONNECTED(answer)["conn_id"])
+        return connection
+
+    def _description(self, number: int) -> bytes:
+        return msgspec.json.encode(
+            {
+                "username": f"{self._run}-user-{number}",
+                "channels": [channel_name(self._run, each) for each in range(self._load.channels)],
+                "info": {"include_history": False, "include_users": False},
+            }
+        )
 
     async def attach(self, _order: Attach) -> Answer:
         """Open a stream for each client that was registered since the last call."""
