@@ -61,7 +61,3 @@ def test_a_failure_is_a_part_of_the_result(
     assert [record.message for record in caplog.records if record.exc_info] == (
         ["the procedure _broken has failed"] if name == "_broken" else []
     )
-
-
-def test_a_connection_without_other_nodes_is_owned_by_none(calls: RemoteCalls) -> None:
-    assert asyncio.run(calls.call_owner("ann", "_reverse", b"abc")) is None

@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 RECORD_BYTES = 8192
-"""Longest record. Writers write less."""
+"""Longest record that an engine has to keep. Writers write less."""
 SERIES_RECORDS = 100_000
 """Most records of a series; the oldest are dropped."""
 

@@ -120,14 +120,6 @@ class RemoteCalls:
             for number, (node, result) in enumerate(zip((own, *others), results, strict=True))
         ]
 
-    async def call_owner(self, conn_id: str, procedure: str, argument: bytes) -> RemoteResult | None:
-        """Call a procedure of the node that owns a connection; None if no living node does.
-
-        Raises:
-            Unavailable: the engine is out of reach, or the owner does not answer.
-        """
-        return _read(await self._cluster.ask(conn_id, _encode(RemoteCall(procedure, argument))))
-
     async def _call_node(self, node_id: str, call: RemoteCall) -> RemoteResult:
         try:
             result = _read(await self._cluster.ask_node(node_id, _encode(call)))
