@@ -1,5 +1,6 @@
 """The registry: the events of each change, where they are kept, and when users and channels are forgotten."""
 
+import tracemalloc
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
@@ -472,6 +473,22 @@ def test_activity_postpones_being_forgotten(bench: Bench) -> None:
     bench.registry.touch_user(bench.registry.users["first"], at(5))
     bench.registry.collect(STEADY_S + 11, users_after_s=10, channels_after_s=0)
     assert set(bench.registry.users) == {"first"}
+
+
+def test_no_step_copies_the_idle_users(bench: Bench) -> None:
+    """An ordered dict of them would be copied now and then, in the turn of the event loop of one user."""
+    users = [bench.user(f"u{number}") for number in range(10_000)]
+    tracemalloc.start()
+    try:
+        for user in users:
+            bench.registry.disconnect(user, NOW)
+        for user in users:
+            bench.registry.connect(user)
+            bench.registry.disconnect(user, NOW)
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most_bytes < 10_000
 
 
 def test_an_empty_channel_is_forgotten_after_its_time(bench: Bench) -> None:

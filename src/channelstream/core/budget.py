@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from channelstream.core.deadlines import SLOT_S, Deadlines
-from channelstream.core.log_order import LogOrder
+from channelstream.core.linked_order import LinkedOrder
 
 if TYPE_CHECKING:
     from channelstream.core.entry import Entry
@@ -24,7 +24,7 @@ class Budget:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
-        self._order = LogOrder()
+        self._order: LinkedOrder[Log] = LinkedOrder()
         self._ages: Deadlines[Log] = Deadlines()
         self._cut: deque[tuple[Log, list[Entry]]] = deque()
 

@@ -53,6 +53,9 @@ class Channel:
         always_connections: the number of them with `PresenceAudience.ALWAYS`.
         last_active_s: epoch seconds of the last event, join or leave, for display.
         idle_since_s: the same moment by the engine's clock, for measuring the idle time.
+        older: its neighbours in the order of idle channels, which `core.linked_order` sets; None at the ends, and while it
+            has connections.
+        newer: likewise.
     """
 
     __slots__ = (
@@ -65,6 +68,8 @@ class Channel:
         "last_active_s",
         "log",
         "name",
+        "newer",
+        "older",
         "settings",
         "users",
     )
@@ -88,6 +93,8 @@ class Channel:
         self.always_connections = 0
         self.last_active_s = now_s
         self.idle_since_s = 0.0
+        self.older: Channel | None = None
+        self.newer: Channel | None = None
         self.log = Log(limits, budget, floor)
         self.history = Log(settings.history_limits(), budget, floor)
 

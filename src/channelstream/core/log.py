@@ -46,7 +46,7 @@ class Log:
     Attributes:
         floor: the highest offset of which this log may lack an event; a client at or above it misses nothing.
         due_slot: when its oldest entry is too old (`core.deadlines`); None if it never is.
-        older: its neighbours in the order of the last appends, which `core.log_order` sets; None at the ends, and while
+        older: its neighbours in the order of the last appends, which `core.linked_order` sets; None at the ends, and while
             the log is empty.
         newer: likewise.
     """

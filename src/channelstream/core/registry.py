@@ -4,7 +4,6 @@ Pure: the engine that owns a registry passes time and new ids in, gives offsets 
 them.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -17,6 +16,7 @@ from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.compaction import current, loses, merged, retained
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, UserStateChanged
+from channelstream.core.linked_order import LinkedOrder
 from channelstream.core.log import Log, LogLimits, append_to_all
 from channelstream.core.presence_events import PresenceEvents
 from channelstream.core.timestamps import stamp
@@ -79,8 +79,8 @@ class Registry:
         self.users: dict[str, User] = {}
         self.presence = PresenceEvents(self.users, new_id)
         self.budget = Budget(limits.log_bytes)
-        self._idle_users: OrderedDict[str, None] = OrderedDict()
-        self._idle_channels: OrderedDict[str, None] = OrderedDict()
+        self._idle_users: LinkedOrder[User] = LinkedOrder()
+        self._idle_channels: LinkedOrder[Channel] = LinkedOrder()
         self._new_id = new_id
         self._defaults = self._bounded(
             ChannelSettings(log_events=limits.log_events, log_age_s=limits.log_age_s)
@@ -116,13 +116,12 @@ class Registry:
         """Record activity of the user."""
         user.last_active_s, user.idle_since_s = now
         if not user.connections:
-            self._idle_users[user.name] = None
-            self._idle_users.move_to_end(user.name)
+            self._idle_users.move_to_end(user)
 
     def connect(self, user: User) -> None:
         """Add a connection to the user."""
         user.connections += 1
-        self._idle_users.pop(user.name, None)
+        self._idle_users.remove(user)
 
     def disconnect(self, user: User, now: Moment) -> None:
         """Remove a connection from the user."""
@@ -166,17 +165,14 @@ class Registry:
             channel = Channel(name, self._new_id(), settings, limits, self.budget, floor, now.wall_s)
             channel.idle_since_s = now.steady_s
             self.channels[name] = channel
-            self._idle_channels[name] = None
+            self._idle_channels.move_to_end(channel)
         return channel
 
     def _touch_channel(self, channel: Channel, wall_s: float, steady_s: float) -> None:
         channel.last_active_s = wall_s
         channel.idle_since_s = steady_s
-        if channel.connections:
-            self._idle_channels.pop(channel.name, None)
-        else:
-            self._idle_channels[channel.name] = None
-            self._idle_channels.move_to_end(channel.name)
+        if not channel.connections:
+            self._idle_channels.move_to_end(channel)
 
     def configure(self, name: str, patch: Mapping[str, Any], floor: int, now: Moment) -> Channel:
         """Change the named settings of a channel, created if it is new; the others stay as they are."""
@@ -203,6 +199,7 @@ class Registry:
     def add_member(self, channel: Channel, user: User, presence: PresenceAudience, now: Moment) -> bool:
         """Add a connection to a channel; True if it is the user's first one, which must be announced."""
         first = channel.join(user.name, presence)
+        self._idle_channels.remove(channel)
         self._touch_channel(channel, *now)
         user.channels.add(channel.name)
         return first
@@ -236,10 +233,8 @@ class Registry:
 
     def order_idle(self) -> None:
         """Put idle users and channels into the order of their idle times, which were set in another one."""
-        idle_users = sorted(self._idle_users, key=lambda name: self.users[name].idle_since_s)
-        self._idle_users = OrderedDict.fromkeys(idle_users)
-        idle_channels = sorted(self._idle_channels, key=lambda name: self.channels[name].idle_since_s)
-        self._idle_channels = OrderedDict.fromkeys(idle_channels)
+        self._idle_users.sort(_idle_since_s)
+        self._idle_channels.sort(_idle_since_s)
 
     # -- logs
 
@@ -343,13 +338,11 @@ class Registry:
             most: how many of both together at most; None means all.
         """
         forgotten = Forgotten([], [])
-        while len(forgotten) != most and (
-            user := self._overdue(self._idle_users, self.users, steady_s, users_after_s)
-        ):
+        while len(forgotten) != most and (user := _overdue(self._idle_users, steady_s, users_after_s)):
             self.forget_user(user)
             forgotten.users.append(user.name)
         while len(forgotten) != most and (
-            channel := self._overdue(self._idle_channels, self.channels, steady_s, channels_after_s)
+            channel := _overdue(self._idle_channels, steady_s, channels_after_s)
         ):
             self.forget_channel(channel)
             forgotten.channels.append(channel.name)
@@ -358,21 +351,27 @@ class Registry:
     def forget_user(self, user: User) -> None:
         """Drop a user, who must have no connections."""
         user.log.clear()
-        del self.users[user.name], self._idle_users[user.name]
+        self._idle_users.remove(user)
+        del self.users[user.name]
 
     def forget_channel(self, channel: Channel) -> None:
         """Drop a channel, which must have no members."""
         channel.log.clear()
         channel.history.clear()
-        del self.channels[channel.name], self._idle_channels[channel.name]
+        self._idle_channels.remove(channel)
+        del self.channels[channel.name]
 
-    @staticmethod
-    def _overdue(idle: Iterable[str], known: Mapping[str, _I], steady_s: float, after_s: float) -> _I | None:
-        """Return the item with the longest idle time, if that is longer than `after_s`."""
-        name = next(iter(idle), None)
-        if name is None or not after_s or steady_s - known[name].idle_since_s <= after_s:
-            return None
-        return known[name]
+
+def _overdue(idle: LinkedOrder[_I], steady_s: float, after_s: float) -> _I | None:
+    """Return the item with the longest idle time, if that is longer than `after_s`."""
+    item = idle.oldest
+    if item is None or not after_s or steady_s - item.idle_since_s <= after_s:
+        return None
+    return item
+
+
+def _idle_since_s(item: Channel | User) -> float:
+    return item.idle_since_s
 
 
 def _offset(entry: Entry) -> int:

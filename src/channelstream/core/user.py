@@ -34,6 +34,9 @@ class User:
         last_active_s: epoch seconds of the last request or connection, for display.
         idle_since_s: the same moment by the engine's clock, for measuring the idle time.
         log: private messages outside channels.
+        older: its neighbours in the order of idle users, which `core.linked_order` sets; None at the ends, and while it has
+            connections.
+        newer: likewise.
     """
 
     __slots__ = (
@@ -45,6 +48,8 @@ class User:
         "listed",
         "log",
         "name",
+        "newer",
+        "older",
         "public_keys",
         "state",
     )
@@ -58,6 +63,8 @@ class User:
         self.connections = 0
         self.last_active_s = now_s
         self.idle_since_s = 0.0
+        self.older: User | None = None
+        self.newer: User | None = None
         self.log = log
         self.listed: tuple[str, State] = (name, {})
 
