@@ -1,5 +1,6 @@
 """A node whose Redis goes away: calls are refused, streams stay open, and afterwards every client is sent its losses."""
 
+import json
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,6 +80,23 @@ def test_while_redis_is_stopped_calls_are_refused(redis: RedisServer, node: Any)
             post_until_accepted(node, n)
         assert http.get(f"{node.url}/readyz").status_code == 200
         assert received(stream, 3) == [1, 2, 3]
+
+
+def test_while_redis_is_gone_the_overview_shows_its_own_node(redis: RedisServer, node: Any) -> None:
+    """Its figures with the reason, its slow clients, and the requests that it refused."""
+    node.connect("ann", "a")
+    redis.kill()
+    assert node.request("POST", "/message", message(1)).status_code == 503
+    with http.stream("GET", f"{node.url}/admin/live", headers=node.sign("/admin/live")) as live:
+        line = next(line for line in live.iter_lines() if line.startswith("data: "))
+    event = json.loads(line.removeprefix("data: "))
+    assert event["failure"]
+    assert [each["figures"]["connections"] for each in event["nodes"]] == [1]
+    assert (event["figures"]["users"], event["figures"]["channels"]) == (None, None)
+    slow, refused = (node.request("GET", f"/admin/data/{name}") for name in ("slow_clients", "refused"))
+    assert (slow.status_code, slow.json()["rows"]) == (200, [])
+    assert refused.status_code == 200
+    assert [row["status"] for row in refused.json()["rows"] if row["route"] == "/message"] == [503]
 
 
 @pytest.mark.parametrize("has_data", [True, False])

@@ -10,15 +10,14 @@ from msgspec.structs import asdict
 
 from channelstream import __version__
 from channelstream.admin.sampler import Loop
+from channelstream.admin.shared_reading import SharedReading
 from channelstream.admin.slow import SlowClients
 from channelstream.errors import Unavailable
-from channelstream.service import Node
-from channelstream.service.remote_calls import NodeResult, RemoteCall
+from channelstream.service import Counts, Node
+from channelstream.service.remote_calls import NodeResult
 from channelstream.transports.streams import Streams
 
 PROCEDURE = "figures"
-AGE_S = 0.9
-"""How old the figures may be that a page gets: all pages that watch share one call of the nodes in this time."""
 
 
 class Figures(Struct, frozen=True):
@@ -62,9 +61,7 @@ class Overview:
         self._loop = loop
         self._slow = slow
         self._started_s = node.clock.steady()
-        self._lock = asyncio.Lock()
-        self._latest: dict[str, Any] = {}
-        self._read_s = float("-inf")
+        self._reading = SharedReading(self._read, node.clock.steady)
         node.remote_calls.register(PROCEDURE, self._answer)
 
     @property
@@ -73,25 +70,17 @@ class Overview:
         return int(self._node.clock.steady() - self._started_s)
 
     async def read(self) -> dict[str, Any]:
-        """Return the figures of the service, and those of each node, at most `AGE_S` old.
+        """Return the figures of the service, and those of each node, as pages share them.
 
         While the engine is out of reach the other nodes are not known: then they are those of this node, with the reason.
         """
-        async with self._lock:
-            if self._node.clock.steady() - self._read_s >= AGE_S:
-                self._latest = await self._read()
-                self._read_s = self._node.clock.steady()
-            return self._latest
+        return await self._reading.get()
 
     async def _read(self) -> dict[str, Any]:
-        calls, known, failure = self._node.remote_calls, None, ""
-        try:
-            known = await self._node.counts()
-            results = await calls.call_all(PROCEDURE)
-        except Unavailable as error:
-            failure = error.message
-            results = [NodeResult(None, True, await calls.execute(RemoteCall(PROCEDURE, b"")))]
-        nodes = [_row(each) for each in results]
+        known, reached = await asyncio.gather(
+            self._counts(), self._node.remote_calls.call_reachable(PROCEDURE)
+        )
+        nodes = [_row(each) for each in reached.results]
         return {
             "figures": {
                 **_sum(row["figures"] for row in nodes if row["figures"]),
@@ -99,8 +88,15 @@ class Overview:
                 "channels": known and known.channels,
             },
             "nodes": nodes,
-            "failure": failure,
+            "failure": reached.failure,
         }
+
+    async def _counts(self) -> Counts | None:
+        """Return how many channels and users are known; None while the engine is out of reach."""
+        try:
+            return await self._node.counts()
+        except Unavailable:
+            return None
 
     async def _answer(self, argument: bytes) -> bytes:
         return msgspec.msgpack.encode(self._figures())

@@ -108,19 +108,11 @@ class Panel:
         }
 
     async def slow_clients(self) -> list[dict[str, Any]]:
-        """Return the clients that read too slowly now, those that wait for longest first.
-
-        Raises:
-            Unavailable: the engine is out of reach.
-        """
+        """Return the clients that read too slowly now, those that wait for longest first."""
         return await self._slow.read()
 
     async def refused(self) -> list[dict[str, Any]]:
-        """Return the requests that were refused lately, by path, status, reason and caller.
-
-        Raises:
-            Unavailable: the engine is out of reach.
-        """
+        """Return the requests that were refused lately, by path, status, reason and caller."""
         return await self._refused.read()
 
     def slow_turns(self) -> dict[str, Any]:

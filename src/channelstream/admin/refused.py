@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from channelstream.admin.shared_reading import SharedReading
 from channelstream.core.timestamps import stamp
 from channelstream.http.refusals import Refusals, Refused, What
 from channelstream.service import Node
@@ -21,16 +22,16 @@ class RefusedRequests:
     def __init__(self, node: Node, refusals: Refusals) -> None:
         self._node = node
         self._refusals = refusals
+        self._reading = SharedReading(self._read, node.clock.steady)
         node.remote_calls.register(PROCEDURE, self._answer)
 
     async def read(self) -> list[dict[str, Any]]:
-        """Return the rows, those that were met last first.
+        """Return the rows, those that were met last first; only those of this node while the engine is out of reach."""
+        return await self._reading.get()
 
-        Raises:
-            Unavailable: the engine is out of reach.
-        """
+    async def _read(self) -> list[dict[str, Any]]:
         found: dict[What, Refused] = {}
-        for each in await self._node.remote_calls.call_all(PROCEDURE):
+        for each in (await self._node.remote_calls.call_reachable(PROCEDURE)).results:
             for what, refused in _decoded(each.result.value):
                 known = found.setdefault(what, Refused())
                 known.count += refused.count

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from channelstream.admin.lag import lag_of
+from channelstream.admin.shared_reading import SharedReading
 from channelstream.admin.shown import transport_of, waiting_bytes
 from channelstream.apps.keys import name_of
 from channelstream.core.connection import Connection, ConnectionState, Stream
@@ -40,6 +41,7 @@ class SlowClients:
         self._service = service
         self._stalls: dict[Connection, _Stall] = {}
         self._most = REMEMBERED
+        self._reading = SharedReading(self._read, service.clock.steady)
         node = service.node
         node.signals.stalled.connect(self._stalled)
         self._procedure = PROCEDURE.format(service.app.id)
@@ -65,13 +67,12 @@ class SlowClients:
         return [(connection, stall.since_s) for connection, stall in self._stalls.items()]
 
     async def read(self) -> list[dict[str, Any]]:
-        """Describe those of all nodes that wait for longest.
+        """Describe those of all nodes that wait for longest; only those of this node while the engine is out of reach."""
+        return await self._reading.get()
 
-        Raises:
-            Unavailable: the engine is out of reach.
-        """
+    async def _read(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
-        for each in await self._service.node.remote_calls.call_all(self._procedure):
+        for each in (await self._service.node.remote_calls.call_reachable(self._procedure)).results:
             rows += _rows.decode(each.result.value) if each.result.value else []
         return sorted(rows, key=lambda row: str(row["since"]))[:SHOWN]
 

@@ -10,10 +10,21 @@ connection run one after the other (`locks.py`), so nothing changes between a ch
 long the engine takes.
 """
 
+from channelstream.engines.base import Counts
 from channelstream.engines.time_series import Record, TimeSeries
 from channelstream.service.connecting import Opened
 from channelstream.service.limits import NodeLimits
 from channelstream.service.node import Node, Subscribed
 from channelstream.service.service import Service, Services
 
-__all__ = ["Node", "NodeLimits", "Opened", "Record", "Service", "Services", "Subscribed", "TimeSeries"]
+__all__ = [
+    "Counts",
+    "Node",
+    "NodeLimits",
+    "Opened",
+    "Record",
+    "Service",
+    "Services",
+    "Subscribed",
+    "TimeSeries",
+]

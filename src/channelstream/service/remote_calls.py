@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from heapq import nlargest
 from operator import attrgetter
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -60,6 +61,18 @@ class NodeResult(Struct, frozen=True):
     node: NodeStatus | None
     is_here: bool
     result: RemoteResult
+
+
+class Reached(NamedTuple):
+    """What the nodes have answered that could be asked.
+
+    Attributes:
+        results: that of this node first.
+        failure: why only this node was asked, in a sentence; empty if all were.
+    """
+
+    results: list[NodeResult]
+    failure: str
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -119,6 +132,14 @@ class RemoteCalls:
             NodeResult(node, number == 0, result)
             for number, (node, result) in enumerate(zip((own, *others), results, strict=True))
         ]
+
+    async def call_reachable(self, procedure: str, argument: bytes = b"") -> Reached:
+        """Call as `call_all` does, but only this node while the engine is out of reach."""
+        try:
+            return Reached(await self.call_all(procedure, argument), "")
+        except Unavailable as error:
+            own = await self.execute(RemoteCall(procedure, argument))
+            return Reached([NodeResult(None, True, own)], error.message)
 
     async def _call_node(self, node_id: str, call: RemoteCall) -> RemoteResult:
         try:
