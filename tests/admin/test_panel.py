@@ -218,7 +218,7 @@ def test_the_stream_of_figures_leaves_no_trace(start_server: Any) -> None:
     assert (figures["connections"], figures["streams"], figures["users"]) == (0, 0, 0)
     assert second["figures"]["deliveries"] == document["total_messages"] == 0
     assert (document["total_connections"], document["users"], document["channels"]) == (0, [], {})
-    assert isinstance(first["samples"], list)
+    assert first["new_samples"] in (0, 1)
 
 
 def test_a_server_that_stops_does_not_wait_for_watchers(start_server: Any) -> None:

@@ -1,4 +1,4 @@
-"""The samples of the last hour."""
+"""The samples of the figures of a node."""
 
 import asyncio
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from channelstream.admin.sample import quantile_ms
-from channelstream.admin.sampler import SAMPLES, Sampler
+from channelstream.admin.sampler import Sampler
 from channelstream.core.node_status import NodeStatus
 from channelstream.engines.time_series import LocalTimeSeries
 from channelstream.integrations.metrics.meter import Meter
@@ -37,11 +37,10 @@ def test_a_sample_is_what_happened_since_the_last() -> None:
     node = counters()
     sampler = Sampler(cast(Node, node), Watchdog(0.1), Meter(lambda: 0))
     node.hub.deliveries, node.published, node.stalls, node.clock.now_s = 1000, 50, 3, 110.0
-    sampler.take(0.0125)
+    first = sampler.take(0.0125)
     node.hub.connections["a"] = None
     node.clock.now_s = 115.0
-    sampler.take(0.0)
-    first, second = sampler.samples
+    second = sampler.take(0.0)
     assert (first.deliveries, first.published, first.stalls, first.delay_ms) == (100.0, 5.0, 3, 12.5)
     assert (second.deliveries, second.published, second.stalls, second.connections) == (0.0, 0.0, 0, 1)
     assert (second.at_s, second.seconds, second.memory_bytes > 0) == (1_000_110.0, 5.0, True)
@@ -131,19 +130,6 @@ def test_the_end_of_a_node_is_marked(ended: int | None, became: str) -> None:
         assert (mark.kind, mark.text) == ("node gone", f"one was silent for 6 s; {became}")
 
     asyncio.run(main())
-
-
-def test_an_hour_is_kept() -> None:
-    """The ring forgets the oldest, and knows which samples a watcher has not seen."""
-    node = counters()
-    sampler = Sampler(cast(Node, node), Watchdog(0.1), Meter(lambda: 0))
-    for number in range(SAMPLES + 10):
-        node.clock.now_s += 5.0
-        node.published += number
-        sampler.take(0.0)
-    assert len(sampler.samples) == len(sampler.since(0)) == SAMPLES
-    assert sampler.since(sampler.count - 2) == list(sampler.samples)[-2:]
-    assert sampler.since(sampler.count) == []
 
 
 def test_it_samples_by_itself_until_it_is_stopped() -> None:

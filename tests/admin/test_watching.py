@@ -68,8 +68,8 @@ def test_watchers_that_have_not_begun_count() -> None:
     asyncio.run(main())
 
 
-def test_a_watcher_sees_each_sample_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """First the samples of the hour, then only new ones; the stream ends after its time."""
+def test_a_watcher_is_informed_of_each_sample_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of none that was taken before it came; the stream ends after its time."""
     monkeypatch.setattr(watching, "FIGURES_S", 0.001)
     monkeypatch.setattr(watching, "WATCHED_S", 3.0)
 
@@ -79,12 +79,12 @@ def test_a_watcher_sees_each_sample_once(monkeypatch: pytest.MonkeyPatch) -> Non
         sampler.take(0.0)
         counts = []
         async for event in panel.watch():
-            counts.append(len(event["samples"]))
+            counts.append(event["new_samples"])
             sampler.take(0.0)
             clock_of(sampler).passed_s += 1.0
         return counts
 
-    assert asyncio.run(main()) == [2, 1, 1]
+    assert asyncio.run(main()) == [0, 1, 1]
 
 
 def test_a_slow_reading_lengthens_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:

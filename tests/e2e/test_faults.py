@@ -25,9 +25,10 @@ def has_load(outcome: Outcome) -> bool:
 
 def test_a_killed_node(tmp_path: Path) -> None:
     """Its clients resume elsewhere and miss nothing; only users that do not reconnect leave, once, after the lease."""
-    outcome = play("killed-node", tmp_path)
+    outcome = play("killed-node", tmp_path, with_delays=True)
     assert (outcome.lost, has_load(outcome)) == (NOTHING, True)
     assert outcome.figures.ended > 0
+    assert outcome.figures.delay_max_ms >= outcome.figures.others_max_ms > 0.0
 
 
 def test_a_redis_restarted_with_its_data_loses_all_positions(tmp_path: Path) -> None:

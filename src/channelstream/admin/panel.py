@@ -12,7 +12,7 @@ from channelstream.admin.history import RANGES
 from channelstream.admin.listing import PageRequest
 from channelstream.admin.overview import Overview
 from channelstream.admin.refused import RefusedRequests
-from channelstream.admin.sampler import SAMPLE_S, Sampler
+from channelstream.admin.sampler import Sampler
 from channelstream.admin.shown import ending_row
 from channelstream.admin.slow import SlowClients
 from channelstream.admin.tables import Tables
@@ -130,16 +130,16 @@ class Panel:
         return msgspec.Raw(b"".join(result.parts)) if isinstance(result, Parts) else result
 
     def watch(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the samples of the last hour, then figures every second, and each new sample.
+        """Yield figures, now and every second, and how many samples are new since the last ones.
 
         Raises:
             Unavailable: too many pages are watching, or the server stops.
         """
-        known = 0
+        known = self._sampler.count
 
         async def read() -> dict[str, Any]:
             nonlocal known
-            new, known = self._sampler.since(known), self._sampler.count
-            return {"every_s": SAMPLE_S, "samples": new, **await self._overview.read()}
+            new, known = self._sampler.count - known, self._sampler.count
+            return {"new_samples": new, **await self._overview.read()}
 
         return self.watching.watch(read)

@@ -1,4 +1,4 @@
-"""Samples of a node's figures, taken by a periodic task: a bounded ring of the last hour; the history has them for longer.
+"""Samples of a node's figures, taken by a periodic task and kept by the history.
 
 The hot path only increments counters (`Hub.deliveries`, `Node.published`, `Node.stalls`, and those of `Meter`). A sample
 has their increase.
@@ -6,7 +6,6 @@ has their increase.
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -19,8 +18,6 @@ from channelstream.service import Node
 
 SAMPLE_S = HOUR.interval_s
 """Interval of the samples, in seconds. They begin at its multiples, at every node."""
-SAMPLES = 720
-"""Most samples kept in this process: one hour. Beyond it the oldest is dropped."""
 NEARLY = 0.1
 """How far the time between two samples may be from the interval, as a part of it, to count as a whole one."""
 
@@ -56,15 +53,13 @@ class Sampler:
     Attributes:
         loop: source of the delay.
         history: keeps the samples.
-        samples: the ring, oldest first.
-        count: number of samples since the start, including those that were dropped.
+        count: number of samples since the start.
         stopped: set when the server stops, so that watching pages end.
     """
 
     def __init__(self, node: Node, loop: Loop, meter: Meter, sample_s: float = SAMPLE_S) -> None:
         self.loop = loop
         self.history = History(node.time_series, node.clock.wall, node.clock.steady)
-        self.samples: deque[Sample] = deque(maxlen=SAMPLES)
         self.count = 0
         self.stopped = asyncio.Event()
         self._node = node
@@ -104,11 +99,6 @@ class Sampler:
         text = f"{node.label} was silent for {silent_s:.0f} s; {became}"
         self.history.mark("node gone", text)
 
-    def since(self, count: int) -> list[Sample]:
-        """Return the samples after the first `count` ones, as far as they are kept."""
-        new = min(self.count - count, len(self.samples))
-        return list(self.samples)[len(self.samples) - new :]
-
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._until_next_s())
@@ -132,11 +122,12 @@ class Sampler:
         )
 
     def take(self, delay_s: float) -> Sample:
-        """Append a sample of the time since the previous sample."""
+        """Return a sample of the time since the previous sample."""
         before, now = self._before, self._counters()
         self._before = now
         seconds = now.steady_s - before.steady_s
-        sample = Sample(
+        self.count += 1
+        return Sample(
             at_s=self._begin_s(seconds),
             connections=len(self._node.hub.connections),
             deliveries=_rate(now.deliveries - before.deliveries, seconds),
@@ -149,9 +140,6 @@ class Sampler:
             refused=_rate(now.refused - before.refused, seconds, digits=3),
             latency=[new - old for new, old in zip(now.latency, before.latency, strict=True)],
         )
-        self.samples.append(sample)
-        self.count += 1
-        return sample
 
     def _begin_s(self, seconds: float) -> float:
         """Return the begin of the interval in which the middle of the last `seconds` is.

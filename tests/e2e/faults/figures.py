@@ -1,18 +1,22 @@
 """Measurements of a scenario: recorded, and never judged, since a machine may be slow."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
-from statistics import median
+from itertools import pairwise
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.faults.cluster import ANSWER_S, Node
 from tests.e2e.faults.stage import Stage
 from tests.http_client import async_client
 
-SAMPLE_S = 5.0
-DELAY_MS, MEMORY = 4, 6
-"""Places in a sample (`channelstream.admin.sample.Sample`)."""
+from channelstream.admin.sample import quantile_ms
+from channelstream.integrations.metrics.catalog import Metrics
+
+DELAY = Metrics.loop_delay_seconds.full_name
+
+Delays = dict[Node, list[int]]
+"""How often the event loop of each node was late, in the buckets of its metric."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class Figures:
         ended: streams and polls that the server ended or that broke.
         reconnected: connections that had to be asked for again.
         lost: reports of a loss.
-        delay_p50_ms, delay_max_ms: of the event loops of all nodes, from their samples: each is the worst of 5 s.
+        delay_p50_ms, delay_max_ms: of the event loops of all nodes, from their metrics. A worst one is the
+            upper bound of its bucket, or the last bound.
         others_max_ms: the worst of the nodes to which the scenario did nothing.
         grown_mb: by how much the node that grew most was larger than at the beginning, at any time.
     """
@@ -55,9 +60,8 @@ class Figures:
         return f"{name:<17}" + "".join(f"{cell:>15}" for cell in cells)
 
 
-def figures_of(stage: Stage, took_s: float, delays: dict[Node, list[float]], grown_bytes: int) -> Figures:
-    every = [delay for some in delays.values() for delay in some]
-    others = [delay for node in stage.others for delay in delays.get(node, ())]
+def figures_of(stage: Stage, took_s: float, delays: Delays, grown_bytes: int) -> Figures:
+    others = [delays[node] for node in stage.others if node in delays]
     clients = stage.clients + stage.absent
     return Figures(
         took_s=took_s,
@@ -68,26 +72,26 @@ def figures_of(stage: Stage, took_s: float, delays: dict[Node, list[float]], gro
         ended=sum(len(client.streams) for client in clients),
         reconnected=sum(client.registered - 1 for client in clients),
         lost=sum(len(client.losses) for client in clients),
-        delay_p50_ms=median(every) if every else 0.0,
-        delay_max_ms=max(every, default=0.0),
-        others_max_ms=max(others, default=0.0),
+        delay_p50_ms=_quantile_ms(delays.values(), 0.5),
+        delay_max_ms=_quantile_ms(delays.values(), 1.0),
+        others_max_ms=_quantile_ms(others, 1.0),
         grown_mb=grown_bytes / 1e6,
     )
 
 
-async def delays_ms(nodes: Sequence[Node], samples: int) -> dict[Node, list[float]]:
-    """Return the delays in the samples of each node, once it has taken so many."""
+async def delays_of(nodes: Sequence[Node]) -> Delays:
+    """Return the delays of the event loop of each node since its start, from its metrics."""
     async with async_client(timeout=ANSWER_S) as http:
-        return {node: await _delays_ms(http, node, samples) for node in nodes}
+        return {node: await _delays_of(http, node) for node in nodes}
 
 
-async def _delays_ms(http: httpx.AsyncClient, node: Node, samples: int) -> list[float]:
-    """Read the stream that feeds the admin page."""
-    found: list[float] = []
-    async with http.stream("GET", node.url + "/admin/live", headers=node.sign("/admin/live")) as live:
-        async for line in live.aiter_lines():
-            if line.startswith("data: "):
-                found += [sample[DELAY_MS] for sample in json.loads(line[6:])["samples"]]
-                if len(found) >= samples:
-                    break
-    return found
+async def _delays_of(http: httpx.AsyncClient, node: Node) -> list[int]:
+    answer = await http.get(node.url + "/metrics", headers=node.sign("/metrics"))
+    [family] = [each for each in text_string_to_metric_families(answer.text) if each.name == DELAY]
+    below = [int(sample.value) for sample in family.samples if sample.name == f"{DELAY}_bucket"]
+    return [count - before for before, count in pairwise((0, *below))]
+
+
+def _quantile_ms(delays: Iterable[Sequence[int]], part: float) -> float:
+    """Return the time within which a part of the delays were, in ms; of all of them, the bound of the last bucket."""
+    return quantile_ms([sum(counts) for counts in zip(*delays, strict=True)], part) or 0.0

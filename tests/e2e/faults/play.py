@@ -8,7 +8,7 @@ from random import Random
 
 from tests.e2e.faults.client import LOBBY, Client
 from tests.e2e.faults.cluster import running
-from tests.e2e.faults.figures import SAMPLE_S, Figures, delays_ms, figures_of
+from tests.e2e.faults.figures import Figures, delays_of, figures_of
 from tests.e2e.faults.scenarios import BIG, SCENARIOS, SHORT, SHORT_EVENTS, Scenario
 from tests.e2e.faults.stage import CHANNELS, Stage
 
@@ -33,7 +33,7 @@ class Outcome:
 
 
 def play(
-    name: str, directory: Path, outage_s: float = OUTAGE_S, sampled: bool = False, seed: int = SEED
+    name: str, directory: Path, outage_s: float = OUTAGE_S, with_delays: bool = False, seed: int = SEED
 ) -> Outcome:
     """Play a scenario by its name: every client receives every acknowledged message of its channels that is not lost.
 
@@ -44,7 +44,7 @@ def play(
         directory: an empty one, for Redis and what nodes need.
         outage_s: how long an outage of fixed length lasts.
         seed: of channels, nodes, transports and pauses; the order of things between processes differs all the same.
-        sampled: wait for the sample of every node that ends after the load.
+        with_delays: read the delays of the event loop of every node.
 
     Raises:
         AssertionError: a promise was broken; the logs of the nodes are added.
@@ -53,7 +53,7 @@ def play(
     with running(directory, scenario.shape(directory)) as cluster:
         stage = Stage(cluster, Random(seed), outage_s)
         try:
-            outcome = asyncio.run(_play(stage, scenario, sampled))
+            outcome = asyncio.run(_play(stage, scenario, with_delays))
         except BaseException as error:
             for place, node in enumerate(cluster.all):
                 error.add_note(f"node {place}, port {node.port}:\n{node.log[-LOG_TAIL:]}")
@@ -63,7 +63,7 @@ def play(
     return outcome
 
 
-async def _play(stage: Stage, scenario: Scenario, sampled: bool) -> Outcome:
+async def _play(stage: Stage, scenario: Scenario, with_delays: bool) -> Outcome:
     begun_s = time.monotonic()
     configs = {name: CONFIGS[name] for name in (LOBBY, *scenario.more_channels)}
     await stage.fill(scenario.absent, scenario.more_channels, configs)
@@ -80,8 +80,7 @@ async def _play(stage: Stage, scenario: Scenario, sampled: bool) -> Outcome:
     for client in stage.clients:
         _check_losses(client, scenario)
     _check_order(stage.clients, scenario)
-    samples = int(took_s / SAMPLE_S) + 1 if sampled else 0
-    delays = await delays_ms(stage.cluster.nodes, samples)
+    delays = await delays_of(stage.cluster.nodes) if with_delays else {}
     lost = frozenset().union(*(lost for client in stage.clients for lost in client.losses))
     return Outcome(figures_of(stage, took_s, delays, grown_bytes), lost)
 

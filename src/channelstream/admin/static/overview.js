@@ -32,7 +32,7 @@ function showFigures(event, first) {
   byId("uptime").textContent = duration(event.figures.uptime_s);
   fault(event.failure && `The other nodes are unknown, so these figures are those of one node. ${event.failure}`);
   showNodes(event.nodes);
-  if (!first && !event.samples.length) return;
+  if (!first && !event.new_samples) return;
   showHistory();
   showSlow(event.figures.slow_clients);
   showEndings();

@@ -55,7 +55,7 @@ function signIn() {
 
 /**
  * Watch the server's figures, or what else a path streams, while this page is visible. A hidden page holds no connection.
- * @param receive is called with each event, and with true for the first of a stream, which has the whole hour.
+ * @param receive is called with each event, and with true for the first of a stream.
  */
 export function watch(receive, path = "/live") {
   let source = null;
@@ -126,8 +126,8 @@ export function keepFresh(refresh) {
     return last;
   }
 
-  watch(({ samples }, first) => {
-    if (!first && samples.length && !waiting && performance.now() > restUntil) now();
+  watch(({ new_samples: added }) => {
+    if (added && !waiting && performance.now() > restUntil) now();
   });
   now();
   return now;
