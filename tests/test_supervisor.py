@@ -7,8 +7,9 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from itertools import permutations
 from pathlib import Path
@@ -30,11 +31,11 @@ from websockets.sync.client import ClientConnection, connect
 
 from channelstream.config import Settings
 from channelstream.supervisor.ports import reserve
-from channelstream.supervisor.renewal import VARIABLE, Kept, summed
+from channelstream.supervisor.renewal import VARIABLE, Kept, Renewal, summed
 from channelstream.supervisor.slot import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, WorkerSlot
 from channelstream.supervisor.supervisor import Supervisor
 from channelstream.supervisor.worker import UPGRADE
-from channelstream.upgrade.control import PROCESS_S
+from channelstream.upgrade.control import PROCESS_S, name_of
 from channelstream.upgrade.line import Line
 from channelstream.upgrade.messages import Failure, Report, kept_options
 
@@ -44,13 +45,16 @@ def service(redis: RedisServer, start_server: Callable[..., Any]) -> Any:
     return start_server("--engine", redis.address, "--workers", "2")
 
 
-def sockets(pid: int) -> int:
-    """Count the sockets of a process, which may open and close files meanwhile."""
-    count = 0
+def links(pid: int) -> Iterator[str]:
+    """Yield what the descriptors of a process are, which may open and close files meanwhile."""
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
-            count += str(link.readlink()).startswith("socket:")
-    return count
+            yield str(link.readlink())
+
+
+def sockets(pid: int) -> int:
+    """Count the sockets of a process."""
+    return sum(each.startswith("socket:") for each in links(pid))
 
 
 def fail(*flags: str) -> "subprocess.CompletedProcess[str]":
@@ -450,6 +454,29 @@ def test_a_worker_that_does_not_answer_ends_the_upgrade() -> None:
         theirs.recv(10)
     for each in (ours, theirs, requester):
         each.close()
+
+
+def test_a_parent_whose_program_is_missing_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers who has asked, and the next one who asks by the command or by SIGUSR2."""
+    settings = Settings(workers=2, unix_socket=f"/nowhere/{uuid4()}")
+    supervisor = Supervisor(settings, [])
+    supervisor._listen_for_requests()
+    requester, asked = Line.pair()
+    renewal = Renewal([], 0.0, asked, [Report("1", "2", 7, {}, 0.1, 0.2)])
+    supervisor._renewal = renewal
+    caught = signal.getsignal(signal.SIGUSR2)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    supervisor._renew(renewal)
+    assert "the parent is not" in Failure.of(asyncio.run(requester.receive())).reason
+    requester.close()
+    assert signal.getsignal(signal.SIGUSR2) is caught
+    assert not [each for each in links(os.getpid()) if "memfd:channelstream" in each]
+    assert supervisor._requests is not None
+    with socket.socket(socket.AF_UNIX) as command:
+        command.connect(name_of(settings))
+    [(key, _)] = supervisor._selector.select(PATIENCE_S)
+    assert key.fileobj is supervisor._requests
+    supervisor._requests.close()
 
 
 def test_the_report_of_a_service_has_all_workers() -> None:

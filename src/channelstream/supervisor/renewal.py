@@ -81,16 +81,24 @@ class Kept(KeptOptions, frozen=True, kw_only=True):
         Raises:
             OSError: the program cannot be run.
         """
-        for descriptor in self._descriptors():
-            os.set_inheritable(descriptor, True)
+        descriptors = [self.written(), *self._descriptors()]
+        for each in descriptors:
+            os.set_inheritable(each, True)
         # The new program catches it, but not at once; what is ignored stays so.
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-        environ = {**os.environ, VARIABLE: str(self.written())}
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606 - no shell is meant
+        caught = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        environ = {**os.environ, VARIABLE: str(descriptors[0])}
+        try:
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606 - no shell is meant
+        finally:
+            # Only after an error: this program goes on, and can be asked again.
+            signal.signal(signal.SIGUSR2, caught)
+            for each in descriptors:
+                os.set_inheritable(each, False)
+            os.close(descriptors[0])
 
     def written(self) -> int:
         """Return the descriptor of a file in memory with all of it: the environment would show the secret."""
-        descriptor = os.memfd_create("channelstream", 0)
+        descriptor = os.memfd_create("channelstream")
         os.write(descriptor, msgspec.json.encode(self))
         os.lseek(descriptor, 0, os.SEEK_SET)
         return descriptor

@@ -268,9 +268,6 @@ class Supervisor:
         if self._code is not None:
             self._give_up("the server stops")
             return
-        if self._requests is not None:
-            self._selector.unregister(self._requests)
-            self._requests.close()
         try:
             self._kept(renewal).run_new_program()
         except OSError as error:
