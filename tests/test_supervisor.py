@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import uuid4
 
 import httpx
@@ -30,11 +31,13 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from channelstream.config import Settings
+from channelstream.errors import CannotHandOver
+from channelstream.lifecycle import Server
 from channelstream.supervisor.ports import reserve
 from channelstream.supervisor.renewal import VARIABLE, Kept, Renewal, summed
 from channelstream.supervisor.slot import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, WorkerSlot
 from channelstream.supervisor.supervisor import Supervisor
-from channelstream.supervisor.worker import UPGRADE
+from channelstream.supervisor.worker import SERVING, UPGRADE, attend, received
 from channelstream.upgrade.control import PROCESS_S, name_of
 from channelstream.upgrade.line import Line
 from channelstream.upgrade.messages import Failure, Report, kept_options
@@ -454,6 +457,49 @@ def test_a_worker_that_does_not_answer_ends_the_upgrade() -> None:
         theirs.recv(10)
     for each in (ours, theirs, requester):
         each.close()
+
+
+def test_a_worker_that_has_just_ended_is_not_asked() -> None:
+    """The parent goes on, and notices the end of the worker at its line."""
+    supervisor = Supervisor(Settings(workers=2), [])
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for slot in supervisor._slots:
+        slot.is_serving, slot.line = True, ours
+    theirs.close()
+    supervisor._upgrade()
+    assert received(ours) == b""
+    ours.close()
+
+
+class Refusing:
+    """What a worker upgrades and stops: an upgrade fails, and its parent dies meanwhile."""
+
+    def __init__(self, parent: socket.socket) -> None:
+        self.scraper = SimpleNamespace(siblings=SimpleNamespace(are_orphans=False))
+        self.has_stopped = asyncio.Event()
+        self.stop = self.has_stopped.set
+        self._parent = parent
+
+    async def upgrade(self) -> Report:
+        self._parent.close()
+        raise CannotHandOver("refused")
+
+
+def test_a_worker_stops_whose_parent_dies_while_it_upgrades() -> None:
+    """It cannot answer, and reads the end of its line as soon as the upgrade has failed."""
+
+    async def play() -> None:
+        parent, line = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        server = Refusing(parent)
+        with line:
+            attend(line, cast(Server, server))
+            assert received(parent).startswith(SERVING)
+            parent.send(UPGRADE)
+            async with asyncio.timeout(PATIENCE_S):
+                await server.has_stopped.wait()
+        assert server.scraper.siblings.are_orphans
+
+    asyncio.run(play())
 
 
 def test_a_parent_whose_program_is_missing_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ def _bound(host: str, port: int, is_shared: bool) -> list[socket.socket]:
 
 
 def bind(family: int, address: tuple[str | int, ...], is_shared: bool) -> socket.socket:
+    """Bind a socket, whose address others of this user may bind as well if it is shared."""
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

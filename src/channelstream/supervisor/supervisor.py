@@ -248,7 +248,9 @@ class Supervisor:
         renewal.due_s = time.monotonic() + control.process_patience_s(self._settings)
         line = renewal.waiting[0].line
         if line is not None:
-            line.send(UPGRADE)
+            # To a worker that has just ended nothing can be sent; its line says so next.
+            with suppress(OSError):
+                line.send(UPGRADE)
 
     def _renewed(self, slot: WorkerSlot, report: Report) -> None:
         """Go on with the next worker, or with this process after the last one."""

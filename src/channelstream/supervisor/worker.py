@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from contextlib import suppress
 from functools import partial
 
 from channelstream import service_manager
@@ -97,7 +98,12 @@ class Attendant:
         try:
             report = await self._server.upgrade()
         except CannotHandOver as error:
-            self._line.send(KEPT + Failure(str(error)[:MAX_REASON]).part("").body)
+            self._answer(KEPT + Failure(str(error)[:MAX_REASON]).part("").body)
             self.begin()
             return
-        self._line.send(UPGRADED + report.part(REPORT).body)
+        self._answer(UPGRADED + report.part(REPORT).body)
+
+    def _answer(self, message: bytes) -> None:
+        # Nothing can be sent to a dead parent: who reads from this end next notices its death.
+        with suppress(OSError):
+            self._line.send(message)
