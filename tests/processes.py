@@ -1,5 +1,7 @@
-"""The processes that a process of a test has started."""
+"""The processes that a process of a test has started, and what a process has open."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -24,3 +26,10 @@ def _state_and_parent(folder: Path) -> tuple[str, str]:
     except (FileNotFoundError, ProcessLookupError):
         return "Z", "0"  # It has just ended.
     return state, parent
+
+
+def links(pid: int) -> Iterator[str]:
+    """Yield what the descriptors of a process are, which may open and close files meanwhile."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            yield str(link.readlink())

@@ -1,20 +1,17 @@
 """Several worker processes on one port, with a real Redis."""
 
-import asyncio
 import errno
 import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import permutations
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -23,7 +20,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from tests.http_client import http
 from tests.nursery import nursery
-from tests.processes import children
+from tests.processes import children, links
 from tests.redis_server import RedisServer, free_ports
 from tests.streams import next_items
 from tests.waiting import PATIENCE_S, eventually
@@ -31,28 +28,14 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from channelstream.config import Settings
-from channelstream.errors import CannotHandOver
-from channelstream.lifecycle import Server
 from channelstream.supervisor.ports import reserve
-from channelstream.supervisor.renewal import VARIABLE, Kept, Renewal, summed
 from channelstream.supervisor.slot import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, WorkerSlot
 from channelstream.supervisor.supervisor import Supervisor
-from channelstream.supervisor.worker import SERVING, UPGRADE, attend, received
-from channelstream.upgrade.control import PROCESS_S, name_of
-from channelstream.upgrade.line import Line
-from channelstream.upgrade.messages import Failure, Report, kept_options
 
 
 @pytest.fixture
 def service(redis: RedisServer, start_server: Callable[..., Any]) -> Any:
     return start_server("--engine", redis.address, "--workers", "2")
-
-
-def links(pid: int) -> Iterator[str]:
-    """Yield what the descriptors of a process are, which may open and close files meanwhile."""
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):
-            yield str(link.readlink())
 
 
 def sockets(pid: int) -> int:
@@ -404,133 +387,3 @@ def by_worker(families: list[Metric], name: str) -> dict[str, float]:
 
 def counted(families: list[Metric]) -> dict[str, float]:
     return by_worker(families, "channelstream_http_requests_total")
-
-
-def test_no_upgrade_begins_while_a_worker_is_missing() -> None:
-    """The one who asks is answered with the reason."""
-    supervisor = Supervisor(Settings(workers=2), [])
-    ours, theirs = Line.pair()
-    supervisor._upgrade(theirs)
-    assert Failure.of(asyncio.run(ours.receive())).reason.startswith("another upgrade, the start of a worker")
-    ours.close()
-
-
-def test_a_parent_finds_what_its_last_program_has_kept() -> None:
-    """In the environment, from which it is removed; the descriptors are not inherited by workers."""
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        os.set_inheritable(reserved.fileno(), True)
-        kept = Kept(
-            slots=[(0, 7, reserved.fileno())],
-            reserved=[reserved.fileno()],
-            for_scrapers=[],
-            directory=None,
-            **kept_options(Settings(port=1)),
-            retiring=[8],
-            requester=None,
-            report=Report("1", "2", 9, {}, 0.5, 0.6),
-        )
-        environ = {VARIABLE: str(kept.written()), "A": "1"}
-        assert Kept.inherited(environ) == kept
-        assert (environ, os.get_inheritable(reserved.fileno())) == ({"A": "1"}, False)
-    assert Kept.inherited(environ) is None
-
-
-def test_a_worker_that_does_not_answer_ends_the_upgrade() -> None:
-    """The others are not asked, and its late answer is taken as that of a new process."""
-    supervisor = Supervisor(Settings(workers=2), [])
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    requester, asked = Line.pair()
-    supervisor._has_served = True
-    for slot in supervisor._slots:
-        slot.is_serving, slot.line, slot.pid = True, ours, 7
-    supervisor._upgrade(asked)
-    assert theirs.recv(10) == UPGRADE
-    renewal = supervisor._renewal
-    assert renewal is not None
-    assert supervisor._timeout_s() == pytest.approx(PROCESS_S, abs=60)
-    supervisor._give_up("worker 7 does not answer")
-    assert Failure.of(asyncio.run(requester.receive())).reason.endswith("(0 of 2 workers upgraded)")
-    supervisor._renewed(supervisor._slots[0], Report("1", "2", 7, {}, 0.1, 0.2))
-    assert supervisor._renewal is None
-    theirs.setblocking(False)
-    with pytest.raises(BlockingIOError):
-        theirs.recv(10)
-    for each in (ours, theirs, requester):
-        each.close()
-
-
-def test_a_worker_that_has_just_ended_is_not_asked() -> None:
-    """The parent goes on, and notices the end of the worker at its line."""
-    supervisor = Supervisor(Settings(workers=2), [])
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for slot in supervisor._slots:
-        slot.is_serving, slot.line = True, ours
-    theirs.close()
-    supervisor._upgrade()
-    assert received(ours) == b""
-    ours.close()
-
-
-class Refusing:
-    """What a worker upgrades and stops: an upgrade fails, and its parent dies meanwhile."""
-
-    def __init__(self, parent: socket.socket) -> None:
-        self.scraper = SimpleNamespace(siblings=SimpleNamespace(are_orphans=False))
-        self.has_stopped = asyncio.Event()
-        self.stop = self.has_stopped.set
-        self._parent = parent
-
-    async def upgrade(self) -> Report:
-        self._parent.close()
-        raise CannotHandOver("refused")
-
-
-def test_a_worker_stops_whose_parent_dies_while_it_upgrades() -> None:
-    """It cannot answer, and reads the end of its line as soon as the upgrade has failed."""
-
-    async def play() -> None:
-        parent, line = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        server = Refusing(parent)
-        with line:
-            attend(line, cast(Server, server))
-            assert received(parent).startswith(SERVING)
-            parent.send(UPGRADE)
-            async with asyncio.timeout(PATIENCE_S):
-                await server.has_stopped.wait()
-        assert server.scraper.siblings.are_orphans
-
-    asyncio.run(play())
-
-
-def test_a_parent_whose_program_is_missing_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It answers who has asked, and the next one who asks by the command or by SIGUSR2."""
-    settings = Settings(workers=2, unix_socket=f"/nowhere/{uuid4()}")
-    supervisor = Supervisor(settings, [])
-    supervisor._listen_for_requests()
-    requester, asked = Line.pair()
-    renewal = Renewal([], 0.0, asked, [Report("1", "2", 7, {}, 0.1, 0.2)])
-    supervisor._renewal = renewal
-    caught = signal.getsignal(signal.SIGUSR2)
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    supervisor._renew(renewal)
-    assert "the parent is not" in Failure.of(asyncio.run(requester.receive())).reason
-    requester.close()
-    assert signal.getsignal(signal.SIGUSR2) is caught
-    assert not [each for each in links(os.getpid()) if "memfd:channelstream" in each]
-    assert supervisor._requests is not None
-    with socket.socket(socket.AF_UNIX) as command:
-        command.connect(name_of(settings))
-    [(key, _)] = supervisor._selector.select(PATIENCE_S)
-    assert key.fileobj is supervisor._requests
-    supervisor._requests.close()
-
-
-def test_the_report_of_a_service_has_all_workers() -> None:
-    """All streams are served again when the one that took longest serves its own."""
-    reports = [
-        Report("1", "2", 7, {"sse": 1, "http": 2}, 0.2, 0.3),
-        Report("1", "2", 8, {"sse": 3}, 0.1, 0.4),
-    ]
-    assert summed(reports) == Report("1", "2", os.getpid(), {"sse": 4, "http": 2}, 0.2, 0.4)
-    late = Report("1", "2", 9, {}, 0.1, None)
-    assert summed([*reports, late]).streams_s is None
