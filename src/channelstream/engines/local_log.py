@@ -1,7 +1,7 @@
 """The log of one process and the changes each use case makes in it; the engines that are not shared have this in common.
 
 Two steps make an event visible: `assign` gives it an offset, `commit` puts it into the logs. The memory engine does both
-at once; the SQLite engine commits when the event is on the disk. Readers (a resuming client, `/info`) see committed
+at once; the SQLite engine commits when the event is on the disk. Readers (`local_reads.py`) see committed
 entries only. In between an entry is staged: it counts for duplicates, edits and deletions that are accepted next, as
 these will be committed after it.
 
@@ -16,18 +16,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from heapq import merge, nsmallest
-from itertools import islice
-from operator import attrgetter, itemgetter
 from typing import Any
 
 from channelstream.core.acceptance import accept
-from channelstream.core.channel import Channel
 from channelstream.core.compaction import merged, retained
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message
 from channelstream.core.leave_batch import LeaveBatch
-from channelstream.core.log import PRIVATE, Accepted, Log, Replay
+from channelstream.core.log import Accepted
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Moment, Registry
 from channelstream.core.user import StateValue, User, UserChange, UserUpdate
@@ -41,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 FORGOTTEN_AT_ONCE = 20
 """Idle users and channels forgotten in one turn of the event loop."""
-
-_offset: Callable[[Entry], int] = attrgetter("offset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,34 +142,6 @@ class LocalLog:
     def _accept_all(self, events: Iterable[Event]) -> None:
         for event in events:
             self._accept(event)
-
-    def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
-        """Read the events after given offsets; see `EventLog.replay`."""
-        now_s = self._clock.steady()
-        found: list[tuple[int, int, Log]] = []
-        lost = set()
-        for name, from_offset in from_offsets.items():
-            log = self._log(user, name)
-            if log is not None:
-                log.expire(now_s)
-            if log is None or from_offset < log.floor:
-                lost.add(name)
-            elif (next_offset := log.next_offset(from_offset)) is not None:
-                found.append((next_offset, from_offset, log))
-        if not found:
-            return Replay([], frozenset(lost), (self.committed,), (self.committed,))
-        # The other logs have none of the entries that are read.
-        nearest = nsmallest(limit + 1, found, key=itemgetter(0))
-        following = (log.since(from_offset, now_s) for _, from_offset, log in nearest)
-        # One entry more than the limit shows whether any is left, and up to which offset the others are complete.
-        entries = list(islice(merge(*following, key=_offset), limit + 1))
-        read_to = self.committed if len(entries) <= limit else entries[limit].first_offset - 1
-        return Replay(entries[:limit], frozenset(lost), (read_to,), (self.committed,))
-
-    def _log(self, user: str, name: str) -> Log | None:
-        holder: Channel | User | None
-        holder = self.registry.users.get(user) if name == PRIVATE else self.registry.channels.get(name)
-        return None if holder is None else holder.log
 
     # -- connections
 
@@ -353,20 +319,7 @@ class LocalLog:
         if name in self._unannounced:
             self._accept_all(self._unannounced.pop(name))
 
-    def channels(self, names: Sequence[str] | None) -> list[Channel]:
-        """Return the known channels among these; None means all."""
-        known = self.registry.channels
-        return list(known.values()) if names is None else [known[name] for name in names if name in known]
-
-    def users(self, names: Sequence[str] | None) -> list[User]:
-        """Return the known users among these; None means all."""
-        known = self.registry.users
-        return list(known.values()) if names is None else [known[name] for name in names if name in known]
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """The numbers of known channels and users."""
-        return len(self.registry.channels), len(self.registry.users)
+    # -- ageing
 
     async def free_cut(self) -> None:
         """Free the entries that were cut from logs, in short turns of the event loop."""

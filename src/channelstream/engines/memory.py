@@ -10,7 +10,7 @@ turns: joining, leaving and configuring very many channels, announcing a state t
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from channelstream.core.channel import Channel
@@ -22,10 +22,11 @@ from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import OTHER_ENGINE, Clock, Counts, Receiver
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.local_log import Lifetimes, LocalLog
+from channelstream.engines.local_reads import LocalReads
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.time_series import LocalTimeSeries
 from channelstream.errors import CannotHandOver
-from channelstream.slices import MANY, Slices, to_its_end, turn_for
+from channelstream.slices import Slices, to_its_end, turn_for
 
 if TYPE_CHECKING:
     from channelstream.engines.incoming_state import IncomingState
@@ -48,13 +49,16 @@ class MemoryEngine:
         self.time_series = LocalTimeSeries()
         self._clock = clock
         self._lifetimes = lifetimes
-        self._log = self._begin_at(Position.single(epoch, 0))
+        self._log: LocalLog
+        self._reads: LocalReads
+        self._begin_at(Position.single(epoch, 0))
         self._outgoing: OutgoingState | None = None
         self._incoming: IncomingState | None = None
         self._receiver: Receiver
 
-    def _begin_at(self, begin: Position) -> LocalLog:
-        return LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)
+    def _begin_at(self, begin: Position) -> None:
+        self._log = LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)
+        self._reads = LocalReads(self._log, self._clock)
 
     def _accept(self, event: Event) -> None:
         entry = self._log.assign(event)
@@ -88,14 +92,11 @@ class MemoryEngine:
     def divide(self, event: Event) -> AsyncIterator[Event]:
         return self._log.divide(event)
 
-    async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
-        await turn_for(len(from_offsets))
-        found = self._log.replay(user, from_offsets, limit)
-        await turn_for(len(found.entries))
-        return found
+    def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Coroutine[None, None, Replay]:
+        return self._reads.replay(user, from_offsets, limit)
 
     def replay_at_once(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay | None:
-        return self._log.replay(user, from_offsets, limit) if len(from_offsets) < MANY else None
+        return self._reads.replay_at_once(user, from_offsets, limit)
 
     async def catch_up(self, shards: Iterable[int]) -> None:
         """Do nothing: an event is delivered when it is accepted."""
@@ -190,16 +191,16 @@ class MemoryEngine:
             has_more = self._log.announce_next(user)
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
-        return self._log.channels(names)
+        return self._reads.channels(names)
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
-        return self._log.users(names)
+        return self._reads.users(names)
 
     async def counts(self) -> Counts:
-        return Counts(*self._log.counts)
+        return self._reads.counts
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
-        return self._log.users(list(members))
+        return self._reads.users(list(members))
 
     async def collect(self) -> None:
         await self._log.sweep()
@@ -248,4 +249,4 @@ class MemoryEngine:
             raise CannotHandOver(OTHER_ENGINE)
         self.time_series.restore(incoming.series)
         taken = incoming.finish()
-        self._log = self._begin_at(Position.single(taken.epoch, taken.offset))
+        self._begin_at(Position.single(taken.epoch, taken.offset))

@@ -10,7 +10,7 @@ leave at once, whatever the disk says (`sqlite_members.py`).
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
@@ -28,6 +28,7 @@ from channelstream.engines.cluster import SingleNode
 from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
 from channelstream.engines.incoming_state import IncomingState, TakenState
 from channelstream.engines.local_log import Lifetimes, LocalLog
+from channelstream.engines.local_reads import LocalReads
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.moved_state import OutgoingState
 from channelstream.engines.sqlite_compaction import Compaction
@@ -43,7 +44,7 @@ from channelstream.engines.sqlite_writes import writes_of
 from channelstream.engines.undo import undo_channels
 from channelstream.engines.unwritten import Unwritten
 from channelstream.errors import CannotHandOver, ConfigError, Unavailable
-from channelstream.slices import MANY, Slices, turn_for
+from channelstream.slices import Slices
 
 IDLE_GRACE_S = 600.0
 """How long nothing is forgotten after a start, in seconds: clients need time to come back."""
@@ -86,6 +87,7 @@ class SqliteEngine:
         self._erasing: Erasing
         self._opened = ExitStack()
         self._log: LocalLog
+        self._reads: LocalReads
         self._upkeep: Upkeep
         self._commits: GroupCommit
         self._users: UserChanges
@@ -161,6 +163,7 @@ class SqliteEngine:
         self._clock_offset_s = state.clock_offset_s
         begin = Position.single(state.epoch, state.offset)
         self._log = LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)
+        self._reads = LocalReads(self._log, self._clock)
         self._upkeep = Upkeep(self.registry, self._clock, state.clock_offset_s)
         self._upkeep.track_histories(history_rows)
 
@@ -321,14 +324,11 @@ class SqliteEngine:
     def divide(self, event: Event) -> AsyncIterator[Event]:
         return self._log.divide(event)
 
-    async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
-        await turn_for(len(from_offsets))
-        found = self._log.replay(user, from_offsets, limit)
-        await turn_for(len(found.entries))
-        return found
+    def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Coroutine[None, None, Replay]:
+        return self._reads.replay(user, from_offsets, limit)
 
     def replay_at_once(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay | None:
-        return self._log.replay(user, from_offsets, limit) if len(from_offsets) < MANY else None
+        return self._reads.replay_at_once(user, from_offsets, limit)
 
     async def catch_up(self, shards: Iterable[int]) -> None:
         """Do nothing: an event is delivered as soon as its offset is committed."""
@@ -379,16 +379,16 @@ class SqliteEngine:
         await self._members.disconnect_all(leaving)
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
-        return self._log.channels(names)
+        return self._reads.channels(names)
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
-        return self._log.users(names)
+        return self._reads.users(names)
 
     async def counts(self) -> Counts:
-        return Counts(*self._log.counts)
+        return self._reads.counts
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
-        return self._log.users(list(members))
+        return self._reads.users(list(members))
 
     async def collect(self) -> None:
         await self._log.sweep()
