@@ -41,11 +41,13 @@ class TakenState(NamedTuple):
     Attributes:
         offset: of the last event.
         clock_offset_s: seconds from the engine's clock to that of the records.
+        series: the records by time, where the engine keeps them in the process.
     """
 
     epoch: str
     offset: int
     clock_offset_s: float
+    series: Sequence[Row] = ()
 
 
 class IncomingState:
@@ -63,15 +65,14 @@ class IncomingState:
         """Rows that are not applied yet, by name."""
         self._active_s: dict[str, dict[str, float | None]] = {CHANNELS: {}, USERS: {}}
         """When each was last in use; None while it is."""
-        self.series: list[Row] = []
-        """The records by time, where the engine keeps them in the process."""
+        self._series: list[Row] = []
         self._take: dict[str, Callable[[list[Row]], None]] = {
             META: self._take_meta,
             EVENTS: self._take_events,
             HISTORY: self._take_history,
             CHANNELS: self._rows_taker(CHANNELS),
             USERS: self._rows_taker(USERS),
-            SERIES: self.series.extend,
+            SERIES: self._series.extend,
             GONE: self._remover(self._entries),
             GONE_HISTORY: self._remover(self._shown),
             GONE_CHANNELS: self._remover(self._active_s[CHANNELS]),
@@ -182,7 +183,7 @@ class IncomingState:
         self._forget_others()
         self._set_idle_times()
         self._fill_logs()
-        return TakenState(str(self._meta["epoch"]), int(self._meta["seq"]), self._offset_s)
+        return TakenState(str(self._meta["epoch"]), int(self._meta["seq"]), self._offset_s, self._series)
 
     def _forget_others(self) -> None:
         """Forget channels and users that are none at the end."""

@@ -11,7 +11,7 @@ turns: joining, leaving and configuring very many channels, announcing a state t
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from channelstream.core.channel import Channel
 from channelstream.core.events import Event
@@ -19,18 +19,14 @@ from channelstream.core.log import Accepted, Replay
 from channelstream.core.position import Position
 from channelstream.core.registry import Registry
 from channelstream.core.user import User, UserChange, UserUpdate
-from channelstream.engines.base import OTHER_ENGINE, Clock, Counts, Receiver
+from channelstream.engines.base import Clock, Counts, Receiver
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.local_log import Lifetimes, LocalLog
+from channelstream.engines.local_move import LocalMove
 from channelstream.engines.local_reads import LocalReads
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.time_series import LocalTimeSeries
-from channelstream.errors import CannotHandOver
 from channelstream.slices import Slices, to_its_end, turn_for
-
-if TYPE_CHECKING:
-    from channelstream.engines.incoming_state import IncomingState
-    from channelstream.engines.moved_state import OutgoingState
 
 
 class MemoryEngine:
@@ -52,8 +48,7 @@ class MemoryEngine:
         self._log: LocalLog
         self._reads: LocalReads
         self._begin_at(Position.single(epoch, 0))
-        self._outgoing: OutgoingState | None = None
-        self._incoming: IncomingState | None = None
+        self._move = LocalMove(registry, clock)
         self._receiver: Receiver
 
     def _begin_at(self, begin: Position) -> None:
@@ -213,40 +208,28 @@ class MemoryEngine:
         return not self._log.is_announcing
 
     def copy(self) -> AsyncIterator[bytes]:
-        from channelstream.engines.moved_state import OutgoingState
-
-        self._outgoing = self._outgoing or OutgoingState(self.registry, self._clock)
-        return self._outgoing.copy(self.position.epochs[0], self._log.committed)
+        return self._move.copy(self._log)
 
     async def hand_over(self) -> AsyncIterator[bytes]:
         from channelstream.engines.moved_state import series_records
 
-        outgoing, self._outgoing = self._outgoing, None
-        assert outgoing is not None  # noqa: S101 - `copy` is called before
         for record in series_records(self.time_series.rows()):
             yield record
-        async for record in outgoing.rest(self._log.committed):
+        async for record in self._move.rest(self._log):
             yield record
 
     async def proceed(self) -> None:
-        """Forget what was copied: the state is still here."""
-        self._outgoing = None
+        self._move.forget()
 
     def receive(self, record: bytes) -> None:
-        from channelstream.engines.incoming_state import IncomingState
-
-        self._incoming = self._incoming or IncomingState(self.registry, self._clock)
-        self._incoming.add(record)
+        if not self._move.is_expected:
+            self._move.expect()
+        self._move.receive(record)
 
     def build(self, left: Sequence[Leaving], connections: Sequence[RestoredConnection]) -> None:
-        if self._incoming is None:
-            raise CannotHandOver(OTHER_ENGINE)
-        self._incoming.build(left, connections)
+        self._move.build(left, connections)
 
     def take_over(self) -> None:
-        incoming, self._incoming = self._incoming, None
-        if incoming is None:
-            raise CannotHandOver(OTHER_ENGINE)
-        self.time_series.restore(incoming.series)
-        taken = incoming.finish()
+        taken = self._move.finish()
+        self.time_series.restore(taken.series)
         self._begin_at(Position.single(taken.epoch, taken.offset))

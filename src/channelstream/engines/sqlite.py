@@ -26,11 +26,11 @@ from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import OTHER_ENGINE, Clock, Counts, Receiver
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
-from channelstream.engines.incoming_state import IncomingState, TakenState
+from channelstream.engines.incoming_state import TakenState
 from channelstream.engines.local_log import Lifetimes, LocalLog
+from channelstream.engines.local_move import LocalMove
 from channelstream.engines.local_reads import LocalReads
 from channelstream.engines.members import Leaving, Member, RestoredConnection
-from channelstream.engines.moved_state import OutgoingState
 from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_erasing import Erasing
 from channelstream.engines.sqlite_file import SqliteFile
@@ -97,8 +97,7 @@ class SqliteEngine:
         self._clock_offset_s = 0.0
         self._trimming = False
         self._has_left = False
-        self._outgoing: OutgoingState | None = None
-        self._incoming: IncomingState | None = None
+        self._move = LocalMove(registry, clock)
         self._taken: TakenState | None = None
 
     @property
@@ -200,16 +199,13 @@ class SqliteEngine:
         return not (self._commits.is_writing or self._log.is_announcing)
 
     async def copy(self) -> AsyncIterator[bytes]:
-        if self._outgoing is None:
+        if not self._move.is_copied:
             yield self._address
-            self._outgoing = OutgoingState(self.registry, self._clock, self._clock_offset_s)
-        async for record in self._outgoing.copy(self.position.epochs[0], self._log.committed):
+        async for record in self._move.copy(self._log, self._clock_offset_s):
             yield record
 
     async def hand_over(self) -> AsyncIterator[bytes]:
         """Yield the rest of the state, and close the file: the other process does not have to read it."""
-        outgoing, self._outgoing = self._outgoing, None
-        assert outgoing is not None  # noqa: S101 - `copy` is called before
         try:
             await self._commits.flush()
         except Unavailable as error:
@@ -217,11 +213,11 @@ class SqliteEngine:
         self._file.is_rewritten_later = True
         await asyncio.get_running_loop().run_in_executor(self._thread, self._opened.close)
         self._has_left = True
-        async for record in outgoing.rest(self._log.committed):
+        async for record in self._move.rest(self._log):
             yield record
 
     async def proceed(self) -> None:
-        self._outgoing = None
+        self._move.forget()
         if self._has_left:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._open_again)
             self._has_left = False
@@ -232,23 +228,18 @@ class SqliteEngine:
         self._file.write([(DROP_LATER, [(self._log.committed,)])])
 
     def receive(self, record: bytes) -> None:
-        if self._incoming is not None:
-            self._incoming.add(record)
+        if self._move.is_expected:
+            self._move.receive(record)
         elif record == self._address:
-            self._incoming = IncomingState(self.registry, self._clock)
+            self._move.expect()
         else:
             raise CannotHandOver(OTHER_ENGINE)
 
     def build(self, left: Sequence[Leaving], connections: Sequence[RestoredConnection]) -> None:
-        if self._incoming is None:
-            raise CannotHandOver(OTHER_ENGINE)
-        self._incoming.build(left, connections)
+        self._move.build(left, connections)
 
     def take_over(self) -> None:
-        incoming, self._incoming = self._incoming, None
-        if incoming is None:
-            raise CannotHandOver(OTHER_ENGINE)
-        self._taken = incoming.finish()
+        self._taken = self._move.finish()
 
     @property
     def _address(self) -> bytes:
