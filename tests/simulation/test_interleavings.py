@@ -1,4 +1,4 @@
-"""Calls about one connection, in every order in which their steps can fall; `interleaving.py` says what holds after each."""
+"""Calls about one connection, in every order in which their steps can fall; `scene.py` says what holds after each."""
 
 import logging
 import random
@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from tests.simulation.drawn import drawn_seeds
 from tests.simulation.failure import Failure
-from tests.simulation.interleaving import CALLS, ENGINES, some_ways, ways
+from tests.simulation.gated_engines import ENGINES
+from tests.simulation.interleaving import some_ways, ways
+from tests.simulation.scene import CALLS
 
 from channelstream.core import acceptance
 from channelstream.core.events import Event, Message
