@@ -17,6 +17,12 @@ def say_many(page: Page, name: str, count: int) -> None:
         expect(message(page, text)).to_be_visible()
 
 
+def post_many(post: Callable[[str, Any], Any], name: str, count: int) -> None:
+    """Publish messages in a channel of the demo in one call, as its people could not."""
+    texts = (f"{name} {number:02}" for number in range(count))
+    post("/message", [{"channel": "demo-random", "user": name, "message": {"text": text}} for text in texts])
+
+
 def test_the_newest_message_stays_in_view(join: Callable[..., Page]) -> None:
     """It does when the window gets lower, as a keyboard makes it, when the field grows, and when a note appears."""
     ann = join("view-ann", viewport={"width": 390, "height": 640})
@@ -58,10 +64,7 @@ def test_older_messages_load_on_scrolling_up(
 ) -> None:
     """Page by page, in order, until the first one; what is read keeps its place meanwhile."""
     join("older-bob")
-    said = [
-        {"channel": "demo-random", "user": "older", "message": {"text": f"older {n:02}"}} for n in range(55)
-    ]
-    post("/message", said)
+    post_many(post, "older", 55)
     ann = join("older-ann", viewport={"width": 390, "height": 600})
     room(ann, "random").click()
     texts = ann.locator("#messages .text").filter(has_text="older ")
@@ -77,10 +80,7 @@ def test_older_messages_load_on_scrolling_up(
 def test_a_high_window_is_filled(join: Callable[..., Page], post: Callable[[str, Any], Any]) -> None:
     """Where the newest messages leave room, older ones load without scrolling."""
     join("high-bob")
-    said = [
-        {"channel": "demo-random", "user": "high", "message": {"text": f"high {n:02}"}} for n in range(45)
-    ]
-    post("/message", said)
+    post_many(post, "high", 45)
     ann = join("high-ann", viewport={"width": 1280, "height": 1500})
     room(ann, "random").click()
     expect(ann.locator("#messages .text").first).to_have_text("high 05")

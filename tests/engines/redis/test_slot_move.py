@@ -98,6 +98,11 @@ async def logged(engine: RedisEngine) -> list[str]:
             return found
 
 
+async def kept(move: SlotMove, field: str) -> str:
+    """Return a field of the declared key at the old master."""
+    return await asyncio.to_thread(move.source.cli, "HGET", DECLARED, field)
+
+
 def test_nothing_is_lost_or_repeated_while_a_slot_moves(with_a_move: Any) -> None:
     """Calls wait until the move has ended, and the log goes on at the other master."""
 
@@ -179,16 +184,16 @@ def test_a_script_with_a_declared_key_that_exists_would_stop_half_way(with_a_mov
 
     async def life(nodes: Nodes, move: SlotMove) -> None:
         await nodes.node()
-        before = await asyncio.to_thread(move.source.cli, "HGET", DECLARED, "seq")
+        before = await kept(move, "seq")
         await asyncio.to_thread(move.begin)
         answer = await asyncio.to_thread(move.source.cli, "EVAL", TWO_STEPS, "1", DECLARED)
         assert "non local key" in answer
-        after = await asyncio.to_thread(move.source.cli, "HGET", DECLARED, "seq")
+        after = await kept(move, "seq")
         assert int(after) == int(before) + 1
         assert (await asyncio.to_thread(move.source.cli, "EVAL", TWO_STEPS, "1", PREFIX)).startswith(
             f"{SLOT} "
         )
-        assert await asyncio.to_thread(move.source.cli, "HGET", DECLARED, "seq") == after
+        assert await kept(move, "seq") == after
         await asyncio.to_thread(move.cancel)
 
     with_a_move(life)
@@ -199,13 +204,13 @@ def test_a_script_that_follows_ask_would_replace_keys_that_have_not_moved(with_a
 
     async def life(nodes: Nodes, move: SlotMove) -> None:
         await nodes.node()
-        known = await asyncio.to_thread(move.source.cli, "HGET", DECLARED, "epoch")
+        known = await kept(move, "epoch")
         await asyncio.to_thread(move.begin)
         async with connection_to(move.target) as asking:
             assert await asked(asking, "ASKING") == b"OK"
             assert await asked(asking, "EVAL", TWO_STEPS, "1", DECLARED) == b"whole"
         assert known
-        assert await asyncio.to_thread(move.source.cli, "HGET", DECLARED, "epoch") == known
+        assert await kept(move, "epoch") == known
         with pytest.raises(AssertionError, match="BUSYKEY"):
             await asyncio.to_thread(move.finish)
         await asyncio.to_thread(move.cancel)
