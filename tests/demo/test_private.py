@@ -56,7 +56,6 @@ def test_the_oldest_are_forgotten() -> None:
     for number in range(KEPT + 1):
         table.add({"uuid": str(number), "message": {}}, frozenset({ann}))
     table.amend({"uuid": "0", "message": {"text": "again"}})
-    table.remove("0")
     assert [event["uuid"] for event in table.of(ann)] == [
         str(number) for number in range(KEPT + 1 - LOADED, KEPT + 1)
     ]

@@ -10,6 +10,9 @@ pytestmark = pytest.mark.browser
 
 TABLES = ("/admin/channels", "/admin/users", "/admin/connections", "/admin/user?name=layout-ann")
 
+HEADINGS_BESIDE = "cells => cells.map(each => JSON.parse(getComputedStyle(each, '::before').content))"
+"""What stands before each value, which a style puts there: the computed one is quoted."""
+
 
 @pytest.fixture
 def something_wide(post: Callable[..., Any]) -> None:
@@ -35,7 +38,7 @@ def test_rows_are_cards_on_a_phone(open_admin: Callable[..., Page]) -> None:
             "cells => cells.map(each => each.getBoundingClientRect().top)"
         )
         assert tops == sorted(set(tops)), path
-        labels = row.locator("td").evaluate_all("cells => cells.map(each => each.dataset.label)")
+        labels = row.locator("td").evaluate_all(HEADINGS_BESIDE)
         assert labels == [
             text.strip() for text in row.locator("xpath=ancestor::table").locator("th").all_text_contents()
         ]
