@@ -19,14 +19,11 @@ from channelstream.http.listener import Listener
 from channelstream.slices import in_turns
 from channelstream.transports.moving import StreamRecord
 from channelstream.transports.opening import ContinuedStream
+from channelstream.upgrade import snapshot
 from channelstream.upgrade.line import Part
 from channelstream.upgrade.server_parts import ServerParts
 from channelstream.upgrade.snapshot import (
-    CONNECTIONS,
-    LISTENING,
     MAX_BYTES,
-    METRICS,
-    STATE,
     Records,
     read_flag,
     read_numbers,
@@ -54,7 +51,7 @@ class Taker:
         self._streams: dict[int, tuple[int, StreamRecord]] = {}
         self._numbers = count()
         self._http: list[tuple[int, bytes]] = []
-        self._records = {CONNECTIONS: Records(), STATE: Records()}
+        self._records = {snapshot.CONNECTIONS: Records(), snapshot.STATE: Records()}
         self._bytes = 0
 
     async def take(self, part: Part) -> None:
@@ -73,21 +70,21 @@ class Taker:
 
     def _keep(self, part: Part) -> None:
         match part.kind:
-            case "listening" | "metrics":
+            case snapshot.LISTENING | snapshot.METRICS:
                 sockets = [socket.socket(fileno=each) for each in part.descriptors]
                 self._listening[part.kind] = (read_flag(part.body), sockets)
-            case "streams":
+            case snapshot.STREAMS:
                 for each in zip(part.descriptors, read_streams(part.body), strict=True):
                     self._streams[next(self._numbers)] = each
-            case "left":
+            case snapshot.LEFT:
                 for number in read_numbers(part.body):
                     os.close(self._streams.pop(number)[0])
-            case "http":
+            case snapshot.HTTP:
                 self._http += zip(part.descriptors, read_texts(part.body), strict=True)
-            case "connections":
+            case snapshot.CONNECTIONS:
                 for record in self._records[part.kind].take(part.body):
                     self._parts.node.move.receive_connection(record)
-            case "state":
+            case snapshot.STATE:
                 for record in self._records[part.kind].take(part.body):
                     self._parts.node.move.receive(record)
             case _:
@@ -108,15 +105,15 @@ class Taker:
             CannotHandOver, ConfigError: the state is not complete, or cannot be used.
         """
         are_whole = all(records.is_whole for records in self._records.values())
-        if self._listening.keys() != {LISTENING, METRICS} or not are_whole:
+        if self._listening.keys() != {snapshot.LISTENING, snapshot.METRICS} or not are_whole:
             raise CannotHandOver("a part of the snapshot is missing")
         await self._parts.node.move.take()
 
     async def begin(self) -> None:
         """Accept, and answer calls."""
         parts = self._parts
-        await self._listen(LISTENING, parts.listener)
-        await self._listen(METRICS, parts.metrics_listener)
+        await self._listen(snapshot.LISTENING, parts.listener)
+        await self._listen(snapshot.METRICS, parts.metrics_listener)
         parts.streams.heartbeat.start()
         await self._attach_http(calls_of(self._http))
 
