@@ -52,7 +52,7 @@ class Page:
 
     async def _received(self, event: dict[str, object]) -> None:
         self.events += 1
-        if self.events > 1 and not event["samples"]:
+        if self.events > 1 and not event["new_samples"]:
             return
         rows = (await self._read("/admin/data/history", range="hour", since=str(self._latest)))["rows"]
         if rows:
