@@ -10,6 +10,7 @@ import uvloop
 from tests.waiting import PATIENCE_S
 
 from channelstream.core.policy import Policy
+from channelstream.errors import ChannelstreamError
 from channelstream.http.asgi import App, AsgiHandler
 from channelstream.http.connection import HttpConnection
 from channelstream.http.request import Request
@@ -30,6 +31,8 @@ class Stage:
 
     Attributes:
         asked: the path of each request that reached the handler.
+        refused: the code of each request that was reported as refused.
+        policy: who may call.
         answer: an ASGI application; it answers 200 at once unless a test says otherwise.
         handler: answers instead of the application.
     """
@@ -37,17 +40,22 @@ class Stage:
     settings: HttpSettings = field(default_factory=HttpSettings)
     asked: list[str] = field(default_factory=list)
     clients: "list[Client]" = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    policy: Policy = field(default_factory=Policy)
 
     def __post_init__(self) -> None:
         self.answer: App = ok
         self.handler: Handler | None = None
-        self._pages = AsgiHandler(self._app, Policy())
+        self._pages = AsgiHandler(self._app, self.policy)
         self.serve()
 
     def serve(self, *routes: Route) -> None:
         """Serve these routes beside the handler."""
-        router = Router(Policy(), routes, Route("", {ANY_METHOD: self._handle}))
+        router = Router(self.policy, routes, Route("", {ANY_METHOD: self._handle}), self._note_refusal)
         self.http_server = HttpServer(self.settings, router)
+
+    def _note_refusal(self, _method: str, _route: str, error: ChannelstreamError, _address: str) -> None:
+        self.refused.append(error.code)
 
     def _handle(self, request: Request) -> Awaitable[Response | None]:
         self.asked.append(request.path)

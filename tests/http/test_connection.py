@@ -9,6 +9,7 @@ import pytest
 from tests.http.stage import GET, POST, Gate, Stage, play, read_all, turns
 from tests.waiting import soon
 
+from channelstream.core.policy import Policy
 from channelstream.errors import TooLarge
 from channelstream.http import waiting
 from channelstream.http.request import Request
@@ -208,6 +209,43 @@ def test_refusals(data: bytes, status: int, code: str) -> None:
 
     is_late = status == 408
     play(scene, HttpSettings(head_timeout_s=0.05, body_timeout_s=0.05) if is_late else HttpSettings())
+
+
+async def said_ok(_request: Request) -> Response:
+    return Response(b"ok")
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["with its head", "after its head"])
+def test_a_malformed_body_is_reported(later: bool) -> None:
+    """As a refused request, whenever it comes."""
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = read_all
+        client = await stage.dial()
+        head, body = GET[:-2] + b"Transfer-Encoding: chunked\r\n\r\n", b"x\r\n"
+        await client.send(head if later else head + body)
+        if later:
+            await soon(lambda: bool(stage.asked))
+            await client.send(body)
+        assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
+        assert stage.refused == ["bad_request"]
+
+    play(scene)
+
+
+def test_a_malformed_head_is_answered_without_the_origin_before_it() -> None:
+    """A proxy may send requests of several pages over one connection."""
+
+    async def scene(stage: Stage) -> None:
+        stage.handler, stage.policy = said_ok, Policy(origins=("https://a.example",))
+        stage.serve()
+        client = await stage.dial()
+        await client.send(GET[:-2] + b"Origin: https://a.example\r\n\r\n" + b"\x16\x03")
+        first, _, second = (await client.rest()).partition(b"HTTP/1.1 400 ")
+        allowed = b"access-control-allow-origin: https://a.example"
+        assert (first.count(allowed), second.count(allowed)) == (1, 0)
+
+    play(scene)
 
 
 def test_too_many_connections_are_answered_503() -> None:

@@ -12,11 +12,9 @@ the garbage collector could free, since idle streams are many.
 
 import asyncio
 import logging
-from contextvars import Context
 
 from channelstream.core.http_head import RequestHead
 from channelstream.core.http_reader import RequestReader
-from channelstream.core.policy import Header
 from channelstream.errors import ChannelstreamError, Internal, Unavailable
 from channelstream.http.answers import last_answer
 from channelstream.http.closing import close_transport
@@ -27,7 +25,6 @@ from channelstream.http.moving import descriptor_of, drop_descriptor, is_movable
 from channelstream.http.outbound import Outbound
 from channelstream.http.phase import Phase, Work
 from channelstream.http.request import Request
-from channelstream.http.response import refusal
 from channelstream.http.shared import SPARE_SOCKETS, HttpServer, Socket
 from channelstream.http.takeover import TakeOver
 from channelstream.http.waiting import Waiting
@@ -39,10 +36,8 @@ class HttpConnection(asyncio.Protocol):
     """An accepted socket."""
 
     __slots__ = (
-        "_continuation",
         "_exchange",
         "_has_ended",
-        "_headers",
         "_http_server",
         "_in",
         "_is_stopping",
@@ -75,8 +70,6 @@ class HttpConnection(asyncio.Protocol):
         self._received = received
         self._exchange: HttpExchange | None = None
         self._request: Request | None = None
-        self._headers: list[Header] = []
-        self._continuation: asyncio.Handle | None = None
         self._is_stopping = self._has_ended = False
 
     # -- the life of the socket
@@ -85,7 +78,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         settings = self._http_server.settings
-        self._in = Inbound(transport)
+        self._in = Inbound(transport, self._loop)
         self._out = Outbound(transport, self._loop, settings.keep_alive_s)
         self._waiting = Waiting(transport, self._in, self._out, self._http_server)
         self._reader = RequestReader(settings.head_bytes, *peer_of(transport))
@@ -156,7 +149,7 @@ class HttpConnection(asyncio.Protocol):
         """Read again after `hold` and `hold_body`, also after `unread`."""
         self._in.let_go()
         if self._exchange is not None and not self._exchange.is_whole:
-            self._continue_later()
+            self._in.take_later(self._continue)
         elif self._exchange is None and self._waiting.phase in (Phase.IDLE, Phase.HEAD):
             if self._waiting.phase is Phase.HEAD:
                 self._waiting.for_head(self)
@@ -197,14 +190,13 @@ class HttpConnection(asyncio.Protocol):
         if received:
             self._reader.receive(received)
             # Not now: a pause of reading would have no effect, as uvloop reads from every new socket after this.
-            self._continue_later()
+            self._in.take_later(self._continue)
 
     def release(self) -> tuple[asyncio.Transport, bytes]:
         """Return the socket, and the received bytes that are not read; nothing of it stays here."""
         self._waiting.end()
         self._out.stop_watching()
         self._exchange = self._request = None
-        self._headers = []
         self._in.let_go()
         self._in.resume()
         self._http_server.unregister(self)
@@ -282,15 +274,10 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._in.resume()
         if reader.has_stopped and not exchange.is_full:
-            self._continue_later()
-
-    def _continue_later(self) -> None:
-        """Continue with the body or the next request in the next loop turn, and not in the context of a handler."""
-        if self._continuation is None:
-            self._continuation = self._loop.call_soon(self._continue, context=Context())
+            self._in.take_later(self._continue)
 
     def _continue(self) -> None:
-        self._continuation = None
+        """Continue with the body or the next request, unless the connection is about to close."""
         if self._waiting.phase in (Phase.IDLE, Phase.EXCHANGE):
             self._proceed()
 
@@ -298,10 +285,10 @@ class HttpConnection(asyncio.Protocol):
         """Begin a request whose head is complete; the body of most has come with it."""
         reader = self._reader
         self._waiting.phase = Phase.EXCHANGE
-        self._headers = head.headers
-        body = b"" if reader.is_whole else reader.body()
-        self._exchange = exchange = HttpExchange(self, self._out, head, body, reader.is_whole)
+        self._exchange = exchange = HttpExchange(self, self._out, head, reader.is_whole)
         self._request = request = self._http_server.router.request(head, exchange)
+        if not exchange.is_whole:
+            exchange.receive_body(reader.body(), reader.is_whole)
         if exchange.is_whole:
             self._waiting.received()
         else:
@@ -350,7 +337,7 @@ class HttpConnection(asyncio.Protocol):
             self._close_gently(is_whole=exchange.is_whole)
         elif self._reader.has_more:
             # In another turn: a client may have sent very many requests ahead.
-            self._continue_later()
+            self._in.take_later(self._continue)
         elif exchange.is_whole and not self._out.is_full:
             self._exchange = self._request = None
             self._wait_for_more()
@@ -369,7 +356,7 @@ class HttpConnection(asyncio.Protocol):
 
     def body_consumed(self) -> None:
         if self._reader.has_stopped:
-            self._continue_later()
+            self._in.take_later(self._continue)
         else:
             self._in.resume()
 
@@ -396,11 +383,8 @@ class HttpConnection(asyncio.Protocol):
         if exchange is not None and exchange.has_started:
             self.close()
             return
-        cors = self._http_server.router.policy.cors(self._headers)
         self.begun(error.http_status)
-        if self._request is not None:
-            self._http_server.router.refused(self._request, error)
-        self._out.write(last_answer(refusal(error, cors), self.date()))
+        self._out.write(last_answer(self._http_server.router.refuse(self._request, error), self.date()))
         self._close_gently(is_whole=False)
 
     # -- closing

@@ -90,17 +90,14 @@ class HttpExchange:
         "keep_alive",
     )
 
-    def __init__(
-        self, sink: AnswerSink, out: Outbound, head: RequestHead, body: bytes, is_whole: bool
-    ) -> None:
+    def __init__(self, sink: AnswerSink, out: Outbound, head: RequestHead, is_whole: bool) -> None:
         """Begin a request.
 
         Args:
             sink: the connection.
             out: its sending side.
             head: the head of the request.
-            body: what has come of its body.
-            is_whole: whether that is all of it.
+            is_whole: whether it has no body.
         """
         self.keep_alive = head.keep_alive
         self.is_whole = is_whole
@@ -109,7 +106,7 @@ class HttpExchange:
         self._sink = sink
         self._out = out
         self._head = head
-        self._body = body
+        self._body = b""
         self._has_reported_end = False
         self._waits_for_continue = head.expects_continue
         self._changed: asyncio.Event | None = None

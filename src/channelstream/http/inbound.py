@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 
 from channelstream.slices import TurnQueue
@@ -14,10 +15,12 @@ class Inbound:
         waits_for_turn: whether received bytes are not taken in yet, since many clients have sent some at once.
     """
 
-    __slots__ = ("_is_held", "_is_paused", "_transport", "waits_for_turn")
+    __slots__ = ("_is_held", "_is_paused", "_later", "_loop", "_transport", "waits_for_turn")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
+        self._loop = loop
+        self._later: asyncio.Handle | None = None
         self._is_paused = self._is_held = self.waits_for_turn = False
 
     def pause(self) -> None:
@@ -69,3 +72,12 @@ class Inbound:
         if self.waits_for_turn:
             self.waits_for_turn = False
             read()
+
+    def take_later(self, read: Callable[[], None]) -> None:
+        """Take in what is left in the next turn of the loop, and not in the context of a handler."""
+        if self._later is None:
+            self._later = self._loop.call_soon(self._take_left, read, context=Context())
+
+    def _take_left(self, read: Callable[[], None]) -> None:
+        self._later = None
+        read()

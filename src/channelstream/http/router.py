@@ -138,12 +138,14 @@ class Router:
                 return pattern.route
         return None
 
-    def refused(self, request: Request, error: ChannelstreamError) -> None:
-        """Report the refusal of a request."""
-        self._on_refusal(request.method, request.route, error, self.policy.client(request.head))
+    def refuse(self, request: Request | None, error: ChannelstreamError) -> Response:
+        """Return the answer to a request that no handler gets, and report it; None if its head could not be read."""
+        if request is None:
+            return refusal(error, self.policy.cors(()))
+        return self._refuse(request, error, self.policy.cors(request.headers))
 
     def _refuse(self, request: Request, error: ChannelstreamError, headers: Sequence[Header]) -> Response:
-        self.refused(request, error)
+        self._on_refusal(request.method, request.route, error, self.policy.client(request.head))
         return refusal(error, headers)
 
     async def _answer(self, route: Route, request: Request) -> Response | None:
@@ -157,7 +159,7 @@ class Router:
             if self.policy.enforces_https and not route.serves_plain_http:
                 self.policy.check_transport(head)
         except ChannelstreamError as error:
-            return self._refuse(request, error, self.policy.cors(head.headers))
+            return self.refuse(request, error)
         headers = (route.cors(head) if route.cors else self.policy.cors(head.headers)) + route.headers
         if head.method == "OPTIONS":
             return Response(b"", 200, headers, TEXT)
