@@ -116,15 +116,22 @@ def test_what_was_measured_so_far_is_saved_before_another_process_takes_over() -
 
 
 @pytest.mark.parametrize(
-    ("ended", "became"), [(3, "3 of its connections did not come back"), (None, "it had 7 connections")]
+    ("connections", "ended", "became"),
+    [
+        (7, 3, "3 of its connections did not come back"),
+        (7, None, "it had 7 connections"),
+        (1, None, "it had 1 connection"),
+    ],
 )
-def test_the_end_of_a_node_is_marked(ended: int | None, became: str) -> None:
+def test_the_end_of_a_node_is_marked(connections: int, ended: int | None, became: str) -> None:
     """With what became of its connections, or how many they were where that is not known."""
 
     async def main() -> None:
         node = counters()
         sampler = Sampler(cast(Node, node), Watchdog(0.1), Meter(lambda: 0))
-        sampler.node_died(NodeStatus("id", "one", 7, node.clock.wall() - 6.0, is_alive=False), ended)
+        sampler.node_died(
+            NodeStatus("id", "one", connections, node.clock.wall() - 6.0, is_alive=False), ended
+        )
         await sampler.history.flush()
         [mark] = await sampler.history.marks("hour")
         assert (mark.kind, mark.text) == ("node gone", f"one was silent for 6 s; {became}")

@@ -94,7 +94,7 @@ class Sampler:
     def node_died(self, node: NodeStatus, ended: int | None) -> None:
         """Mark the end of another node, with how many of its connections have ended, if that is known."""
         silent_s = max(0.0, self._node.clock.wall() - node.heartbeat_s)
-        had = f"it had {node.connections} connections"
+        had = f"it had {node.connections} connection{'' if node.connections == 1 else 's'}"
         became = had if ended is None else f"{ended} of its connections did not come back"
         text = f"{node.label} was silent for {silent_s:.0f} s; {became}"
         self.history.mark("node gone", text)

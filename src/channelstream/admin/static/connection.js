@@ -2,7 +2,7 @@
 
 import { ask } from "./ask.js";
 import { endingItem, eventItem, facts, follow, linkItem, name } from "./detail.js";
-import { byId, bytes, element, fault, fill, link, number, time } from "./dom.js";
+import { byId, bytes, counted, element, fault, fill, link, number, time } from "./dom.js";
 import { shown } from "./names.js";
 import { act } from "./server.js";
 
@@ -40,7 +40,8 @@ const clientFacts = (client) => (client ? [["Address", shown(client.address)], [
 function lagOf(lag) {
   if (lag === null) return "unknown: the engine cannot be reached";
   if (!lag.events && !lag.more) return "nothing";
-  return `${number(lag.events)}${lag.more ? " or more" : ""} events, ${bytes(lag.bytes)}, ${number(lag.seconds)} s`;
+  const events = lag.more ? `${number(lag.events)} or more events` : counted(lag.events, "event");
+  return `${events}, ${bytes(lag.bytes)}, ${number(lag.seconds)} s`;
 }
 
 byId("disconnect").addEventListener("click", async () => {

@@ -9,6 +9,8 @@ const when = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle:
 
 export const byId = (id) => document.getElementById(id);
 export const number = (value) => whole.format(value);
+/** A number of things, as "1 note" or "2 notes". */
+export const counted = (count, one) => `${number(count)} ${one}${count === 1 ? "" : "s"}`;
 
 /** Make an element with properties and children; a string child is text. By the property `key` a later one replaces it (`update`). */
 export function element(tag, properties = {}, ...children) {
@@ -42,12 +44,12 @@ export function bytes(count) {
   return `${number(Number((count / 1024 ** step).toPrecision(3)))} ${units[step - 1]}`;
 }
 
-/** A time in whole seconds as days, hours, minutes and seconds, of which the first two that count are named. */
+/** A time in whole seconds as days, hours, minutes and seconds, of which the first two that count are named, without a zero. */
 export function duration(seconds) {
   const parts = [[Math.floor(seconds / 86400), "d"], [Math.floor(seconds / 3600) % 24, "h"], [Math.floor(seconds / 60) % 60, "min"], [seconds % 60, "s"]];
   const first = parts.findIndex(([count]) => count);
   const named = first < 0 ? parts.slice(-1) : parts.slice(first, first + 2);
-  return named.map(([count, unit]) => `${count} ${unit}`).join(" ");
+  return named.filter(([count], index) => count || !index).map(([count, unit]) => `${count} ${unit}`).join(" ");
 }
 
 /** Show an error, or hide it if the text is empty. */

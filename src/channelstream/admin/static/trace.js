@@ -1,6 +1,6 @@
 /** The trace page: the notes of a trace, live, newest first. */
 
-import { byId, cell, element, fault, fill, link, number } from "./dom.js";
+import { byId, cell, counted, element, fault, fill, link, number } from "./dom.js";
 import { shown } from "./names.js";
 import { watch } from "./server.js";
 
@@ -37,7 +37,7 @@ function showPause() {
 }
 
 function showState({ seconds_left: left, noted, nodes, connections, failure }) {
-  byId("state").textContent = `${left ? `${number(left)} s left` : "Not tracing"}, ${number(noted)} notes${nodes.length > 1 ? ` at ${number(nodes.length)} nodes` : ""}`;
+  byId("state").textContent = `${left ? `${number(left)} s left` : "Not tracing"}, ${counted(noted, "note")}${nodes.length > 1 ? ` at ${number(nodes.length)} nodes` : ""}`;
   byId("stop").hidden = !left;
   const untraced = nodes.filter((node) => node.failure || (left && !node.seconds_left));
   fault(failure && `The other nodes are unknown, so these notes are those of one node. ${failure}`);
@@ -70,7 +70,7 @@ function eventOf({ type, channel, by, uuid, size }) {
     type ?? "",
     ...(channel === null ? [] : [" in ", link("channel", channel)]),
     ...(by === null ? [] : [" by ", link("user", by)]),
-    size === null ? "" : `, ${number(size)} bytes`,
+    size === null ? "" : `, ${counted(size, "byte")}`,
     ...(uuid === null ? [] : [element("div", { className: "muted" }, element("code", {}, uuid))]),
   ];
 }

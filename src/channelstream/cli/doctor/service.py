@@ -293,7 +293,8 @@ def _members(leases: Sequence[bool], processes: int) -> Iterator[Finding]:
     alive = sum(leases)
     if dead := len(leases) - alive:
         yield warning(
-            f"{dead} nodes have sent no heartbeat within their lease", "see /admin/nodes; read their logs"
+            f"{dead} of {len(leases)} nodes sent no heartbeat within the lease",
+            "see /admin/nodes; read their logs",
         )
     if alive > processes:
         yield warning(
