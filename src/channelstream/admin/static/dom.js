@@ -58,7 +58,7 @@ export function fault(text) {
   byId("fault").hidden = !text;
 }
 
-/** Fill the body of a table. On a narrow screen each cell has its heading beside it (`admin.css`). */
+/** Fill the body of a table. On a narrow screen each cell has its heading beside it (`tables.css`). */
 export function fillRows(table, rows) {
   const labels = [...table.tHead.rows[0].cells].map(({ textContent }) => textContent.trim());
   for (const row of rows) labels.forEach((label, index) => (row.cells[index].dataset.label = label));
