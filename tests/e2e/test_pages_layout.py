@@ -48,6 +48,17 @@ def test_rows_are_cards_on_a_phone(open_admin: Callable[..., Page]) -> None:
     expect(page.locator("th[aria-sort]")).to_have_text("Users")
 
 
+def test_a_cell_of_two_parts_is_one_text_on_a_phone(
+    open_admin: Callable[..., Page], post: Callable[..., Any]
+) -> None:
+    """They wrap as one, and are not beside each other."""
+    post("/connect", {"username": "layout-bob", "conn_id": "layout-2", "channels": []})
+    post("/disconnect", {"conn_id": "layout-2"})
+    page = open_admin(viewport={"width": 390, "height": 780})
+    reason = page.locator("#endings tr").filter(has_text="layout-bob").first.locator("td").last
+    assert reason.inner_text() == "Connection ended: disconnected by the application"
+
+
 @pytest.mark.usefixtures("something_wide")
 @pytest.mark.parametrize("width", [1280, 1920])
 def test_a_wide_screen_is_used(open_admin: Callable[..., Page], width: int) -> None:

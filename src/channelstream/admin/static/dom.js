@@ -19,7 +19,7 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
-/** A cell of a table; `className` "number" draws it to the right. */
+/** A cell of a table; `className` "number" draws it to the right. On a narrow screen its children stand side by side. */
 export const cell = (className, ...children) => element("td", { className }, ...children);
 
 /** The address of the page about one thing; `kind` is channel, user or connection. */

@@ -87,7 +87,7 @@ function endingRow({ at, conn_id: id, user, code, reason, final }) {
     cell("id", link("connection", id)),
     cell("", link("user", user)),
     cell("number", code === null ? "–" : String(code)),
-    cell("", final ? "Connection ended: " : "Stream ended: ", shown(reason)),
+    cell("", element("span", {}, final ? "Connection ended: " : "Stream ended: ", shown(reason))),
   );
 }
 
