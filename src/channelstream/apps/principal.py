@@ -31,7 +31,9 @@ class Principal:
     Attributes:
         app: the application for which it acts.
         rights: what it may do.
+        key_id: the key that its request named; empty for the option `secret`, and for a stranger.
     """
 
     app: App
     rights: frozenset[Right] = frozenset()
+    key_id: str = ""

@@ -1,0 +1,55 @@
+"""The keys of all applications of a server."""
+
+from collections.abc import Iterable, Iterator
+
+from channelstream.apps.api_key import ApiKey, KeyState
+from channelstream.apps.app import App
+from channelstream.apps.keys import DEFAULT
+from channelstream.errors import BadSignature
+
+
+class KeyRing:
+    """Finds the key that a request names. Several keys of an application are valid at once, so that a secret rotates."""
+
+    def __init__(self, keys: Iterable[ApiKey] = ()) -> None:
+        """Create a ring with these keys; see `replace`."""
+        self._named: dict[str, ApiKey] = {}
+        self._secrets: dict[str, ApiKey] = {}
+        self.replace(keys)
+
+    def replace(self, keys: Iterable[ApiKey]) -> None:
+        """Take these keys in place of all others.
+
+        Raises:
+            ValueError: two keys have one id, or an application two keys without an id; the ring is as before.
+        """
+        named: dict[str, ApiKey] = {}
+        secrets: dict[str, ApiKey] = {}
+        for key in keys:
+            table, name = (named, key.id) if key.id else (secrets, key.app.id)
+            if name in table:
+                raise ValueError(f"two keys have the id {key.id!r}")
+            table[name] = key
+        self._named, self._secrets = named, secrets
+
+    def __iter__(self) -> Iterator[ApiKey]:
+        yield from self._secrets.values()
+        yield from self._named.values()
+
+    def find(self, key_id: str, now_s: float, app: App | None = None) -> ApiKey:
+        """Return the key with an id, if it is accepted now.
+
+        Args:
+            key_id: unique among all applications; empty means the option `secret` of the application.
+            now_s: seconds since the epoch.
+            app: the application that the request names; None if it names none, which the key then decides.
+
+        Raises:
+            BadSignature: there is no such key, it is not accepted, or it is another application's; one answer for all.
+        """
+        key = self._named.get(key_id) if key_id else self._secrets.get(app.id if app else DEFAULT)
+        if key is None or key.state(now_s) is not KeyState.VALID:
+            raise BadSignature
+        if app is not None and key.app.id != app.id:
+            raise BadSignature
+        return key
