@@ -126,7 +126,9 @@ class Child:
         eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it still runs")
 
     def kill(self) -> None:
+        """End it at once; when this returns, it has ended, and others may have its port and its files."""
         self.send_signal(signal.SIGKILL)
+        self.wait(PATIENCE_S)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)

@@ -107,7 +107,6 @@ def dying(redis: RedisServer, nodes: list[Any]) -> Iterator[Any]:
     node = node_of(redis)
     yield node
     node.process.kill()
-    node.process.wait()
     node.process.stdout.close()
 
 
@@ -267,7 +266,6 @@ def test_a_client_of_a_killed_node_resumes_elsewhere(cluster: Cluster, dying: An
     others[0].post("/message", say(channel, 1))
     position = stream.next("message")["position"]
     dying.process.kill()
-    dying.process.wait()
     others[1].post("/message", say(channel, 2))
     stream = cluster.listen(conn_id, position, at=others[1])
     assert stream.next("resumed")["lost"] == []

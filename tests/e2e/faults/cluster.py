@@ -63,7 +63,6 @@ class Node:
     def kill(self) -> None:
         """Kill it, as `kill -9` does."""
         self._server.process.kill()
-        self._server.process.wait()
 
     def stop(self) -> None:
         """Stop it gracefully, if it still runs, and read its log to the end."""
