@@ -124,7 +124,7 @@ def configure(settings: Settings) -> None:
 
     `debug` lowers the level to debug.
     """
-    redact = Redactor((settings.secret, settings.admin_secret, settings.cookie_secret))
+    redact = Redactor(settings.secrets)
     handler = logging.StreamHandler(sys.stderr)
     handler.name = HANDLER_NAME
     handler.setFormatter(JsonFormatter(redact) if settings.log_format == "json" else HumanFormatter(redact))

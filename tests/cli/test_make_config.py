@@ -43,6 +43,14 @@ def test_overrides(tmp_path: Path) -> None:
     assert (settings.port, settings.host, settings.secret) == (2, "::1", "mine")
 
 
+def test_an_application_of_the_environment_gets_a_section(tmp_path: Path) -> None:
+    """With a secret of its own."""
+    path = tmp_path / "made.ini"
+    assert main(["make-config", "-o", str(path)], {"CHANNELSTREAM_APP_SHOP_DEMO": "no"}) == 0
+    [shop] = loaded(path).apps
+    assert (shop.id, shop.values["demo"], len(shop.values["secret"])) == ("shop", False, 43)
+
+
 def test_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     """-o - prints the file."""
     assert main(["make-config", "-o", "-"], {}) == 0

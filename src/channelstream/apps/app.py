@@ -14,6 +14,12 @@ from channelstream.core.events import Message, MessageDeleted, MessageEdited, Na
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 """Short, since it is in every key: in each event, and in each name that an engine stores."""
 
+
+def is_app_id(text: str) -> bool:
+    """Whether an application may have this id."""
+    return _ID.fullmatch(text) is not None
+
+
 E = TypeVar("E", bound=Message | MessageEdited | MessageDeleted)
 
 
@@ -49,7 +55,7 @@ class App:
         Raises:
             ValueError: it is not 1 to 32 lower-case letters, digits, dashes and underscores.
         """
-        if _ID.fullmatch(self.id) is None:
+        if not is_app_id(self.id):
             raise ValueError("an id has 1 to 32 lower-case letters, digits, dashes and underscores")
         object.__setattr__(self, "key", partial(make_key, self.id))
 

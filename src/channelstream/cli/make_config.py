@@ -5,12 +5,13 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from channelstream.config.flags import OneLineParser
 from channelstream.config.loading import read_layers
 from channelstream.config.settings import BY_NAME
 from channelstream.config.sources import USUAL_FILE, Given, Layer, from_environ
-from channelstream.config.template import random_secrets, render_ini, texts_of_json
+from channelstream.config.template import random_secret, random_secrets, render_ini, texts_of_json
 from channelstream.errors import ConfigError
 
 DESCRIPTION = """\
@@ -54,7 +55,7 @@ def _add_arguments(parser: OneLineParser) -> None:
 
 
 def _make(arguments: Namespace, environ: Mapping[str, str], replace: bool) -> int:
-    text = render_ini(_values(arguments.json, environ))
+    text = render_ini(*_values(arguments.json, environ))
     if arguments.output == "-":
         sys.stdout.write(text)
         return 0
@@ -63,14 +64,21 @@ def _make(arguments: Namespace, environ: Mapping[str, str], replace: bool) -> in
     return 0
 
 
-def _values(document: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return option texts for the file: JSON overrides the environment, which overrides random secrets."""
+def _values(document: str, environ: Mapping[str, str]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Return option texts for the file, and those of further applications.
+
+    JSON overrides the environment, which overrides random secrets.
+    """
     overrides = {name: Given(text, "--json") for name, text in texts_of_json(document).items()}
     reading = read_layers([from_environ(environ), Layer(overrides)])
     if reading.problems:
         raise ConfigError(reading.problems[0])
-    shown = {name: BY_NAME[name].declared.kind.show(value) for name, value in reading.values.items()}
-    return random_secrets() | shown
+    apps = {app_id: {"secret": random_secret()} | _shown(values) for app_id, values in reading.apps.items()}
+    return random_secrets() | _shown(reading.values), apps
+
+
+def _shown(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: BY_NAME[name].declared.kind.show(value) for name, value in values.items()}
 
 
 def _write(path: Path, text: str, replace: bool) -> None:

@@ -37,6 +37,7 @@ examples:
   channelstream -o 0.0.0.0 -p 9000 -s "$SECRET" -a "$ADMIN_SECRET"
   channelstream listen -c news &  channelstream publish -c news '{"text": "hello"}'
 
+Further applications are sections [app:ID] of the file (docs/options.md).
 Every option is also an INI key and an environment variable: poll_timeout_s,
 CHANNELSTREAM_POLL_TIMEOUT_S. Flags override the environment, which overrides the file.
 """

@@ -5,6 +5,8 @@
     values, networks  kinds of values: parsing and writing them
     option            one option, and the sections of the table
     settings          the table
+    app_section       what the section of a further application sets
+    app_names         how sections and variables name an application and its option
     sources, flags    INI file and environment, command line
     loading           merges the sources into Settings, and collects their faults
     safety            settings that must not be served

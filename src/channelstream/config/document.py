@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from channelstream.config.app_names import MAX_APPS
 from channelstream.config.option import Option
-from channelstream.config.settings import OPTIONS, SECTIONS
+from channelstream.config.settings import OPTIONS, PER_APP, SECTIONS
 
 _INTRODUCTION = """\
 # Options
@@ -43,7 +44,19 @@ def render_markdown() -> str:
             "| --- | --- | --- | --- |",
         ]
         lines += _rows(title)
+    lines += ["", "## Options of an application", "", *_of_applications()]
     return "\n".join(lines) + "\n"
+
+
+def _of_applications() -> Iterator[str]:
+    yield "A section `[app:ID]` of the file makes a further [application](applications.md). It may set these options:"
+    yield ", ".join(f"`{name}`" for name in PER_APP) + "."
+    yield ""
+    yield "- An option that it does not set has the value of `[channelstream]`, except secrets: those are empty."
+    yield "- In the environment its `secret` is `CHANNELSTREAM_APP_ID_SECRET`, with the id in capitals; an id with a dash"
+    yield "  has to stand in the file. There are no flags for it."
+    yield "- A name in its section that is no such option is an error, since what it should restrict would stay open."
+    yield f"- At most {MAX_APPS} sections are allowed. Two applications never have the same secret."
 
 
 def _rows(title: str) -> Iterator[str]:

@@ -1,11 +1,14 @@
 """Merges all sources into `Settings`: flags override the environment, which overrides the file."""
 
 import re
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from channelstream.config.app_names import MAX_APPS
+from channelstream.config.app_section import AppSection
 from channelstream.config.flags import Flags, read_flags, settings_parser
 from channelstream.config.networks import Networks
 from channelstream.config.option import Option
@@ -29,9 +32,14 @@ class Loaded:
 
 @dataclass(slots=True)
 class Reading:
-    """The values read so far, with errors and warnings."""
+    """The values read so far, with errors and warnings.
+
+    Attributes:
+        apps: those of further applications, by id.
+    """
 
     values: dict[str, Any] = field(default_factory=dict)
+    apps: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -43,13 +51,15 @@ class Reading:
         """
         if self.problems:
             raise ConfigError(self.problems[0])
-        return Settings(**self.values)
+        apps = tuple(AppSection(app_id, values) for app_id, values in sorted(self.apps.items()))
+        return Settings(**self.values, apps=apps)
 
-    def take(self, option: Option, given: Given) -> None:
-        """Read one value."""
+    def take(self, option: Option, given: Given, app_id: str | None = None) -> None:
+        """Read one value, of a further application if `app_id` is given."""
         kind = option.declared.kind
+        values = self.values if app_id is None else self.apps[app_id]
         try:
-            self.values[option.name] = kind.parse(given.text)
+            values[option.name] = kind.parse(given.text)
         except ValueError:
             self.problems.append(refusal(option, given))
         if isinstance(kind, Networks):
@@ -68,10 +78,22 @@ def refusal(option: Option, given: Given) -> str:
 
 def read_layers(layers: Sequence[Layer]) -> Reading:
     """Parse every value that no later layer overrides."""
-    reading = Reading(warnings=[warning for layer in layers for warning in layer.warnings])
+    reading = Reading(
+        warnings=[warning for layer in layers for warning in layer.warnings],
+        problems=[problem for layer in layers for problem in layer.problems],
+    )
     merged = {name: given for layer in layers for name, given in layer.given.items()}
     for name, given in merged.items():
         reading.take(BY_NAME[name], given)
+    for app_id in sorted({app_id for layer in layers for app_id in layer.apps}):
+        reading.apps[app_id] = {}
+        sections = [layer.apps.get(app_id, {}) for layer in layers]
+        for name, given in ChainMap(*map(dict, reversed(sections))).items():
+            reading.take(BY_NAME[name], given, app_id)
+    if len(reading.apps) > MAX_APPS:
+        reading.problems.append(
+            f"there are {len(reading.apps)} sections [app:...], at most {MAX_APPS} are served"
+        )
     return reading
 
 

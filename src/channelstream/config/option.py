@@ -27,6 +27,7 @@ class Section:
         short: str = "",
         alias: str = "",
         secret: bool = False,
+        per_app: bool = False,
     ) -> T:
         """Declare an option as the default of a dataclass attribute.
 
@@ -38,8 +39,9 @@ class Section:
             short: its one-letter flag from the first generation.
             alias: another name for the file and the environment.
             secret: its value is never logged or shown.
+            per_app: each application may set it for itself.
         """
-        declared = Declared(self.title, kind, sentence, unit, short, alias, secret)
+        declared = Declared(self.title, kind, sentence, unit, short, alias, secret, per_app)
         return field(default=default, repr=not secret, metadata={_KEY: declared})
 
 
@@ -54,6 +56,7 @@ class Declared:
     short: str
     alias: str
     secret: bool
+    per_app: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +84,5 @@ class Option:
 def options_of(settings: type) -> Iterator[Option]:
     """Yield the options that a settings class declares, in order."""
     for entry in fields(settings):
-        yield Option(entry.name, entry.default, entry.metadata[_KEY])
+        if _KEY in entry.metadata:
+            yield Option(entry.name, entry.default, entry.metadata[_KEY])

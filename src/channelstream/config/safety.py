@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from channelstream.config.app_names import SECTION_PREFIX
 from channelstream.config.settings import Settings
+from channelstream.config.sources import SECTION
 from channelstream.config.tls import server_context
 from channelstream.engines.factory import is_shared
 from channelstream.errors import ConfigError
@@ -32,6 +34,7 @@ def check_safety(settings: Settings) -> None:
 def problems(settings: Settings) -> Iterator[str]:
     """Yield the faults of options in combination, and of the files that they name."""
     yield from _public_secrets(settings)
+    yield from _app_secrets(settings)
     yield from _tls(settings)
     yield from _workers(settings)
     yield from _ports(settings)
@@ -48,6 +51,25 @@ def _public_secrets(settings: Settings) -> Iterator[str]:
                 f"not on host {settings.host!r}; "
                 "run `channelstream make-config` to get a file with random secrets"
             )
+
+
+def _app_secrets(settings: Settings) -> Iterator[str]:
+    """Refuse further applications that anyone, or another application, could act for."""
+    users: dict[str, dict[str, str]] = {"secret": {}, "admin_secret": {}}
+    for name, known in users.items():
+        known[getattr(settings, name)] = f"[{SECTION}]"
+    for section in settings.apps:
+        of_app = settings.of_app(section)
+        where = f"[{SECTION_PREFIX}{section.id}]"
+        if not of_app.secret:
+            yield f"secret: {where} has none; an application needs its own"
+        for name, known in users.items():
+            value = getattr(of_app, name)
+            if value and value in known:
+                yield f"{name}: {where} and {known[value]} have the same one; give each application its own"
+            elif value in PUBLIC_SECRETS - {""} and not settings.loopback:
+                yield f"{name}: {where} has one that is public; it is accepted on loopback only"
+            known.setdefault(value, where)
 
 
 def _tls(settings: Settings) -> Iterator[str]:

@@ -2,9 +2,10 @@
 
 # ruff: noqa: RUF009 - `Section.option` declares a field; it computes no default.
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
+from channelstream.config.app_section import AppSection
 from channelstream.config.networks import Networks, is_loopback
 from channelstream.config.option import Option, Section, options_of
 from channelstream.config.values import AutoSwitch, Choice, Number, Origins, Switch, Text, Whole
@@ -71,6 +72,7 @@ class Settings:
         AutoSwitch(),
         "Serve the chat demo at /demo; auto means only when bound to loopback.",
         short="-e",
+        per_app=True,
     )
     demo_app_url: str = _server.option(
         "http://127.0.0.1",
@@ -115,13 +117,26 @@ class Settings:
     )
 
     secret: str = _access.option(
-        "secret", Text(), "The key with which applications sign requests.", short="-s", secret=True
+        "secret",
+        Text(),
+        "The key with which applications sign requests.",
+        short="-s",
+        secret=True,
+        per_app=True,
     )
     admin_user: str = _access.option(
-        "admin", Text(), "The user name of the sign-in form; with HTTP Basic any name is accepted."
+        "admin",
+        Text(),
+        "The user name of the sign-in form; with HTTP Basic any name is accepted.",
+        per_app=True,
     )
     admin_secret: str = _access.option(
-        "admin_secret", Text(), "The password for signing in to /admin.", short="-a", secret=True
+        "admin_secret",
+        Text(),
+        "The password for signing in to /admin.",
+        short="-a",
+        secret=True,
+        per_app=True,
     )
     cookie_secret: str = _access.option(
         "",
@@ -134,6 +149,7 @@ class Settings:
         Networks(),
         "Addresses and networks that may call the API; 0.0.0.0 means everybody.",
         short="-x",
+        per_app=True,
     )
     trusted_proxies: tuple[str, ...] = _access.option(
         (),
@@ -147,28 +163,39 @@ class Settings:
         " means everybody who reaches it.",
     )
     allow_cors: tuple[str, ...] = _access.option(
-        (), Origins(), "Origins of pages that may open streams and read answers; empty means all."
+        (),
+        Origins(),
+        "Origins of pages that may open streams and read answers; empty means all.",
+        per_app=True,
     )
     validate_requests: bool = _access.option(
-        True, Switch(), "Check the age of signatures; false accepts signatures of any age."
+        True, Switch(), "Check the age of signatures; false accepts signatures of any age.", per_app=True
     )
     signature_text: SignatureText = _access.option(
         "compat",
         Choice[SignatureText]("compat", "path", "any"),
         "Which text a signature must hold: path means the path of the call; compat also accepts text that does not"
         " begin with a slash; any accepts every text.",
+        per_app=True,
     )
-    signature_max_age_s: float = _access.option(60.0, _age, "How old a signature may be.", unit="seconds")
+    signature_max_age_s: float = _access.option(
+        60.0, _age, "How old a signature may be.", unit="seconds", per_app=True
+    )
     signature_max_ahead_s: float = _access.option(
-        60.0, Number(0, _DAY_S), "How far a signature's clock may be ahead of the server's.", unit="seconds"
+        60.0,
+        Number(0, _DAY_S),
+        "How far a signature's clock may be ahead of the server's.",
+        unit="seconds",
+        per_app=True,
     )
     raw_secret_in_query: RawSecret = _access.option(
         "loopback",
         Choice[RawSecret]("loopback", "always", "never"),
         "Which callers may send the secret itself as ?secret= instead of a signature.",
+        per_app=True,
     )
     signature_checker: str = _access.option(
-        "", _dotted, "Dotted name of a class whose `unsign` replaces the signature check."
+        "", _dotted, "Dotted name of a class whose `unsign` replaces the signature check.", per_app=True
     )
 
     heartbeat_interval_s: float = _timings.option(
@@ -278,7 +305,11 @@ class Settings:
         unit="milliseconds",
     )
     max_messages: int = _limits.option(
-        100_000, Whole(1, 10_000_000), "Maximum of messages in the list of one call.", unit="messages"
+        100_000,
+        Whole(1, 10_000_000),
+        "Maximum of messages in the list of one call.",
+        unit="messages",
+        per_app=True,
     )
     max_channels_per_connection: int = _limits.option(
         1000,
@@ -287,7 +318,11 @@ class Settings:
         unit="channels",
     )
     info_users_max: int = _limits.option(
-        1000, Whole(1, 100_000), "Maximum of users of a channel that one answer names.", unit="users"
+        1000,
+        Whole(1, 100_000),
+        "Maximum of users of a channel that one answer names.",
+        unit="users",
+        per_app=True,
     )
     history_size_max: int = _limits.option(
         1000, Whole(0, 100_000), "Longest history that a channel may ask for.", unit="messages"
@@ -304,6 +339,26 @@ class Settings:
     log_bytes: int = _limits.option(
         256 << 20, Whole(0, 1 << 40), "Total size of all events kept for resuming.", unit="bytes"
     )
+
+    apps: tuple[AppSection, ...] = ()
+    """The applications besides the default one."""
+
+    def of_app(self, section: AppSection) -> Self:
+        """Return the settings of a further application: what its section does not set is as for the default one.
+
+        Secrets are no such option: one that is not set is empty.
+        """
+        values: dict[str, Any] = {"apps": (), **dict.fromkeys(APP_SECRETS, ""), **section.values}
+        return replace(self, **values)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All secrets, those of further applications included."""
+        own = (getattr(self, option.name) for option in OPTIONS if option.declared.secret)
+        return (
+            *own,
+            *(str(app.values[name]) for app in self.apps for name in APP_SECRETS if name in app.values),
+        )
 
     @property
     def loopback(self) -> bool:
@@ -322,3 +377,7 @@ BY_NAME: dict[str, Option] = {option.name: option for option in OPTIONS} | {
     option.declared.alias: option for option in OPTIONS if option.declared.alias
 }
 """Options by their names and aliases."""
+PER_APP: tuple[str, ...] = tuple(option.name for option in OPTIONS if option.declared.per_app)
+"""The names of options that each application may set for itself."""
+APP_SECRETS: tuple[str, ...] = tuple(name for name in PER_APP if BY_NAME[name].declared.secret)
+"""Those of them that no application has from another one."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from configparser import ConfigParser, Error, MissingSectionHeaderError
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from channelstream.config.settings import BY_NAME
+from channelstream.config import app_names
+from channelstream.config.settings import BY_NAME, PER_APP
 from channelstream.errors import ConfigError
 
 SECTION = "channelstream"
@@ -28,14 +29,21 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """The values of one source by option name, and warnings about unknown names."""
+    """The values of one source by option name, and warnings about unknown names.
+
+    Attributes:
+        apps: the values of further applications, by id.
+        problems: why the sections of applications cannot be used.
+    """
 
     given: Mapping[str, Given]
     warnings: tuple[str, ...] = ()
+    apps: Mapping[str, Mapping[str, Given]] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
 
 
 def from_file(path: str) -> Layer:
-    """Return the values of the section `[channelstream]` of an INI file; other sections are ignored.
+    """Return the values of an INI file: of `[channelstream]` and of the sections of applications; others are ignored.
 
     Raises:
         ConfigError: the file cannot be read, is not an INI file, or does not have the section.
@@ -51,7 +59,37 @@ def from_file(path: str) -> Layer:
         raise ConfigError(f"{path!r} is not an INI file: {_where(error)}") from error
     if not parser.has_section(SECTION):
         raise ConfigError(f"{path!r} has no [{SECTION}] section")
-    return _layer((name, text, repr(path)) for name, text in parser.items(SECTION))
+    layer = _layer((name, text, repr(path)) for name, text in parser.items(SECTION))
+    apps, problems = _app_sections(parser, repr(path))
+    return replace(layer, apps=apps, problems=tuple(problems))
+
+
+def _app_sections(parser: ConfigParser, source: str) -> tuple[dict[str, dict[str, Given]], list[str]]:
+    """Return the values of the sections of applications, and what is wrong with them.
+
+    A name that is no option of an application is a fault, since what it was meant to restrict would be open.
+    """
+    apps: dict[str, dict[str, Given]] = {}
+    problems: list[str] = []
+    for title in parser.sections():
+        app_id = app_names.of_section(title)
+        if app_id is None:
+            continue
+        where = f"{source}: [{title}]"
+        if fault := app_names.fault_of_id(app_id):
+            problems.append(f"{where}: {fault}")
+            continue
+        values = apps.setdefault(app_id, {})
+        for name, text in parser.items(title):
+            if parser.defaults().get(name) == text:
+                continue  # ConfigParser adds those of a section [DEFAULT] to each.
+            if name in BY_NAME and BY_NAME[name].name in PER_APP:
+                values[BY_NAME[name].name] = Given(text, where)
+            elif name in BY_NAME:
+                problems.append(f"{where}: {name} is an option of the whole server: set it in [{SECTION}]")
+            else:
+                problems.append(f"{where}: there is no option {name!r}{suggest(name)}")
+    return apps, problems
 
 
 def _where(error: Error) -> str:
@@ -64,12 +102,18 @@ def _where(error: Error) -> str:
 
 
 def from_environ(environ: Mapping[str, str]) -> Layer:
-    """Return the values of the variables `CHANNELSTREAM_<NAME>`."""
-    return _layer(
-        (key.removeprefix(PREFIX).lower(), text, key)
-        for key, text in environ.items()
-        if key.startswith(PREFIX) and key != FILE_VARIABLE
-    )
+    """Return the values of the variables `CHANNELSTREAM_<NAME>` and `CHANNELSTREAM_APP_<ID>_<NAME>`."""
+    apps: dict[str, dict[str, Given]] = {}
+    others: list[tuple[str, str, str]] = []
+    for key, text in environ.items():
+        if not key.startswith(PREFIX) or key == FILE_VARIABLE:
+            continue
+        name = key.removeprefix(PREFIX).lower()
+        if found := app_names.of_variable(name):
+            apps.setdefault(found[0], {})[BY_NAME[found[1]].name] = Given(text, key)
+        else:
+            others.append((name, text, key))
+    return replace(_layer(others), apps=apps)
 
 
 def _layer(entries: Iterable[tuple[str, str, str]]) -> Layer:

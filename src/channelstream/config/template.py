@@ -3,20 +3,37 @@
 import json
 import secrets
 from collections.abc import Iterator, Mapping
+from textwrap import wrap
+from types import MappingProxyType
 from typing import Any
 
+from channelstream.config.app_names import SECTION_PREFIX
 from channelstream.config.option import Option
-from channelstream.config.settings import BY_NAME, OPTIONS, SECTIONS
+from channelstream.config.settings import BY_NAME, OPTIONS, PER_APP, SECTIONS
 from channelstream.config.sources import SECTION, suggest
 from channelstream.errors import ConfigError
 
 _SECRET_BYTES = 32
 """256 bits, the size of the strongest hash of a signature."""
+_APPS = (
+    ";",
+    "; An application with names and secrets of its own is served below /app/ID (docs/applications.md).",
+    "; What its section does not set is as above, except secrets. It may set:",
+    *wrap(", ".join(PER_APP) + ".", 110, initial_indent="; ", subsequent_indent="; "),
+    ";",
+    ";[app:shop]",
+    ";secret =",
+)
 
 
 def random_secrets() -> dict[str, str]:
     """Return a new value for every secret option, by name."""
-    return {option.name: secrets.token_urlsafe(_SECRET_BYTES) for option in OPTIONS if option.declared.secret}
+    return {option.name: random_secret() for option in OPTIONS if option.declared.secret}
+
+
+def random_secret() -> str:
+    """Return a new secret."""
+    return secrets.token_urlsafe(_SECRET_BYTES)
 
 
 def texts_of_json(document: str) -> dict[str, str]:
@@ -45,11 +62,12 @@ def _text_of(name: str, value: Any) -> tuple[str, str]:
     raise ConfigError(f"--json: {name}: a {type(value).__name__} of that shape is not {option.allowed}")
 
 
-def render_ini(texts: Mapping[str, str]) -> str:
+def render_ini(texts: Mapping[str, str], apps: Mapping[str, Mapping[str, str]] = MappingProxyType({})) -> str:
     """Return an INI file that sets these options, and explains the others.
 
     Args:
         texts: option values by name, as `Kind.show` writes them.
+        apps: those of further applications, by id.
     """
     lines = [
         "; Settings of channelstream. A line with a leading semicolon is a comment and shows the default.",
@@ -60,6 +78,9 @@ def render_ini(texts: Mapping[str, str]) -> str:
         for option in OPTIONS:
             if option.declared.section == title:
                 lines += _entry(option, texts.get(option.name))
+    lines += ["", "; ---- Further applications ----", *_APPS]
+    for app_id, values in apps.items():
+        lines += ["", f"[{SECTION_PREFIX}{app_id}]", *(f"{name} = {text}" for name, text in values.items())]
     return "\n".join(lines) + "\n"
 
 

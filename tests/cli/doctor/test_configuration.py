@@ -26,6 +26,17 @@ def test_a_made_file_has_no_finding(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert last == f"fault: 0, warning: 0, ok: {len(lines)}"
 
 
+def test_weak_secrets_of_applications_are_found(tmp_path: Path, doctor: Doctor) -> None:
+    path = tmp_path / "apps.ini"
+    path.write_text(
+        "[channelstream]\n[app:shop]\nsecret = short\nadmin_secret = tiny\n[app:blog]\nsecret = long enough, at last\n"
+    )
+    report = doctor("--config-only", "-i", str(path))
+    assert report.has("fault", "secrets", "[app:shop] secret has fewer than 16 characters")
+    assert report.has("warning", "secrets", "[app:shop] admin_secret has fewer than 16 characters")
+    assert "[app:blog]" not in report.text
+
+
 def test_weak_secrets_in_an_open_file_are_found_and_not_shown(tmp_path: Path, doctor: Doctor) -> None:
     path = tmp_path / "open.ini"
     path.write_text(

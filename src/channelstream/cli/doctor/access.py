@@ -6,6 +6,7 @@ from itertools import combinations
 from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
 from channelstream.config import safety
 from channelstream.config.networks import is_loopback
+from channelstream.config.settings import APP_SECRETS
 from channelstream.core.addresses import EVERYBODY, read_network
 from channelstream.engines.factory import is_shared
 
@@ -24,7 +25,7 @@ async def combined(subject: Subject) -> Iterable[Finding]:
 
 
 async def keys(subject: Subject) -> Iterable[Finding]:
-    return [*_default(subject), *_short(subject), *_equal(subject), *_cookies(subject)]
+    return [*_default(subject), *_short(subject), *_equal(subject), *_apps(subject), *_cookies(subject)]
 
 
 def _default(subject: Subject) -> Iterator[Finding]:
@@ -52,6 +53,16 @@ def _equal(subject: Subject) -> Iterator[Finding]:
             yield fault(
                 f"{one} and {other} are equal: who has one has the other", f"give {other} a value of its own"
             )
+
+
+def _apps(subject: Subject) -> Iterator[Finding]:
+    """Report secrets of further applications; `safety` refuses those that two applications have."""
+    for app in subject.settings.apps:
+        for name in APP_SECRETS:
+            value = app.values.get(name, "")
+            if value and len(value) < SHORTEST_SECRET:
+                report = warning if name == "admin_secret" else fault
+                yield report(f"[app:{app.id}] {name} has fewer than {SHORTEST_SECRET} characters", _RANDOM)
 
 
 def _cookies(subject: Subject) -> Iterator[Finding]:
