@@ -1,0 +1,89 @@
+"""Nonces of signed requests: once for each key within the window, in bounded memory."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channelstream.core.nonces import SLOTS, Nonces
+from channelstream.errors import BadSignature, TooManyRequests
+
+NOW_S = 1_800_000_000
+AGE_S, AHEAD_S = 60.0, 30.0
+
+
+def test_a_nonce_counts_once_for_its_key() -> None:
+    """Whatever time a second request with it has."""
+    nonces = Nonces(AGE_S, AHEAD_S)
+    nonces.check("web", "one")
+    nonces.add("web", "one", NOW_S, NOW_S)
+    nonces.add("web", "two", NOW_S, NOW_S)
+    nonces.add("cron", "one", NOW_S, NOW_S)
+    for signed_s in (NOW_S, NOW_S + 20, NOW_S - 50):
+        with pytest.raises(BadSignature):
+            nonces.add("web", "one", signed_s, NOW_S)
+    with pytest.raises(BadSignature):
+        nonces.check("web", "one")
+
+
+@given(st.integers(-200, 200), st.floats(0.01, 500), st.floats(0, 500))
+def test_a_nonce_is_kept_for_as_long_as_its_signature_is_accepted(
+    age_s: int, max_age_s: float, max_ahead_s: float
+) -> None:
+    """Also if much else comes meanwhile."""
+    nonces = Nonces(max_age_s, max_ahead_s)
+    signed_s = NOW_S - age_s
+    if not nonces.is_timely(signed_s, NOW_S):
+        return
+    nonces.add("web", "one", signed_s, NOW_S)
+    later_s = float(NOW_S)
+    while nonces.is_timely(signed_s, later_s):
+        with pytest.raises(BadSignature):
+            nonces.add("web", "one", signed_s, later_s)
+        nonces.add("web", f"at {later_s}", int(later_s), later_s)
+        later_s += (max_age_s + max_ahead_s) / 7
+    assert nonces.left_s(signed_s, later_s) < 0
+
+
+@pytest.mark.parametrize(
+    ("signed_s", "is_timely"),
+    [
+        (NOW_S, True),
+        (NOW_S - 60, True),
+        (NOW_S - 61, True),
+        (NOW_S - 62, False),
+        (NOW_S + 30, True),
+        (NOW_S + 31, False),
+        (1, False),
+    ],
+)
+def test_a_signature_is_accepted_within_the_window(signed_s: int, is_timely: bool) -> None:
+    """A second more, since its time is rounded down."""
+    assert Nonces(AGE_S, AHEAD_S).is_timely(signed_s, NOW_S) == is_timely
+
+
+def test_a_key_that_fills_its_part_waits() -> None:
+    """Other keys do not; and it goes on when its oldest nonces are forgotten."""
+    nonces = Nonces(AGE_S, AHEAD_S, kept=3)
+    for nonce in ("one", "two", "three"):
+        nonces.add("web", nonce, NOW_S, NOW_S)
+    with pytest.raises(TooManyRequests, match="more than 3 calls"):
+        nonces.add("web", "four", NOW_S, NOW_S)
+    nonces.add("cron", "four", NOW_S, NOW_S)
+    later_s = NOW_S + AGE_S + 1 + (AGE_S + AHEAD_S + 1) / SLOTS
+    nonces.add("web", "four", int(later_s), later_s)
+
+
+def test_the_nonces_of_a_key_that_is_gone_are_forgotten() -> None:
+    """With the next request of any other one, once they are too old."""
+    nonces = Nonces(AGE_S, AHEAD_S)
+    nonces.add("gone", "one", NOW_S, NOW_S)
+    nonces.add("web", "one", NOW_S + 200, NOW_S + 200)
+    nonces.check("gone", "one")
+
+
+def test_a_clock_that_was_set_back_forgets_nothing_for_ever() -> None:
+    """The memory follows the clock."""
+    nonces = Nonces(AGE_S, AHEAD_S, kept=1)
+    nonces.add("web", "one", NOW_S + 100_000, NOW_S + 100_000)
+    nonces.add("cron", "one", NOW_S, NOW_S)
+    nonces.add("cron", "two", NOW_S + 200, NOW_S + 200)
