@@ -83,8 +83,8 @@ def openapi() -> dict[str, Any]:
     return {"openapi": "3.1.0", "paths": {"/message": {}, "/info": {}}}
 
 
-def is_signed(request: Request) -> bool:
-    return request.headers.get("x-channelstream-secret") == "signed"
+def signed_by(request: Request) -> str | None:
+    return "key test" if request.headers.get("x-channelstream-secret") == "signed" else None
 
 
 class NoTraces(Traces):
@@ -115,7 +115,7 @@ def panel() -> Panel:
 @pytest.fixture
 def app(settings: Settings, push_server: RecordingServer, panel: Panel) -> Starlette:
     return Starlette(
-        routes=routes(settings, push_server, panel, openapi, is_signed, NoTraces(), cast(Scraper, None))
+        routes=routes(settings, push_server, panel, openapi, signed_by, NoTraces(), cast(Scraper, None))
     )
 
 

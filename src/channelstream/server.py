@@ -208,18 +208,20 @@ def _pages(
     refusals: Refusals,
 ) -> Route:
     """Return the route of all pages; the demo among them calls the API as any application does."""
-    app, is_signed = RouterApp(Router(policy, api)), partial(_is_admin, auth)
-    pages = routes(settings, app, panel, _openapi_document, is_signed, traces, scraper)
+    app, signed_by = RouterApp(Router(policy, api)), partial(_signed_by, auth)
+    pages = routes(settings, app, panel, _openapi_document, signed_by, traces, scraper)
     return page_route(pages, policy, settings.http_scheme, refusals.add)
 
 
-def _is_admin(auth: RequestAuth, request: Request) -> bool:
-    """Return whether a request for a page is signed by one who may see the admin pages."""
+def _signed_by(auth: RequestAuth, request: Request) -> str | None:
+    """Return what signed a request for a page, if that may see the admin pages; else None."""
     try:
         principal = auth.principal(ScopeRequest(request.scope))
     except (Forbidden, BadSignature):
-        return False
-    return Right.ADMIN in principal.rights
+        return None
+    if Right.ADMIN not in principal.rights:
+        return None
+    return f"key {principal.key_id}" if principal.key_id else "the option secret"
 
 
 @cache

@@ -22,7 +22,7 @@ from channelstream.demo.app import Demo
 from channelstream.demo.push_server import PushServer
 from channelstream.explorer.page import Explorer
 from channelstream.integrations.metrics.scraper import Scraper
-from channelstream.pages.access import Gate
+from channelstream.pages.access import Account, Gate
 from channelstream.pages.assets import Assets
 from channelstream.pages.html import Renderer
 from channelstream.pages.signin import SignIn
@@ -47,7 +47,7 @@ def routes(
     api: ASGIApp,
     panel: Panel,
     openapi: Callable[[], dict[str, Any]],
-    is_signed: Callable[[Request], bool],
+    signed_by: Callable[[Request], str | None],
     traces: Traces,
     scraper: Scraper,
 ) -> list[BaseRoute]:
@@ -58,7 +58,7 @@ def routes(
         api: the whole server as an ASGI application; the demo calls it as any application does.
         panel: data and actions of the admin pages.
         openapi: returns the OpenAPI document; called in a thread.
-        is_signed: whether a request carries a valid API signature from an allowed address.
+        signed_by: returns what signed a request, if the signature is valid and from an allowed address; else None.
         traces: starts and describes the traces of `/admin/trace`.
         scraper: answers `/metrics`.
     """
@@ -70,16 +70,20 @@ def routes(
         demo=settings.serves_demo,
         keeps_sign_ins=not is_drawn(cookie_secret),
     )
-    gate = Gate(settings.admin_user, settings.admin_secret, cookie_secret, is_signed, Throttle())
+    accounts = [Account(settings.admin_user, settings.admin_secret, may_change=True)]
+    gate = Gate(accounts, cookie_secret, signed_by, Throttle())
+    guarded = [
+        *Admin(renderer).rows(),
+        *AdminData(panel).rows(),
+        *TracePage(renderer, traces).rows(),
+        *MetricsPage(scraper, settings.metrics_allow).rows(),
+        *Explorer(renderer, openapi, settings.secret).rows(),
+    ]
     return [
         Route("/", _landing(renderer), methods=["GET"]),
         *files.routes(),
         *SignIn(gate, renderer).routes(),
-        *Admin(gate, renderer).routes(),
-        *AdminData(gate, panel).routes(),
-        *TracePage(gate, renderer, traces).routes(),
-        *MetricsPage(gate, scraper, settings.metrics_allow).routes(),
-        *Explorer(gate, renderer, openapi, settings.secret).routes(),
+        *gate.routes(guarded),
         *(_demo(settings, api, renderer, cookie_secret) if settings.serves_demo else []),
     ]
 

@@ -32,7 +32,7 @@ def test_document_is_built_outside_of_the_event_loop(settings, push_server, pane
         return openapi()
 
     app = Starlette(
-        routes=routes(settings, push_server, panel, build, lambda _: False, NoTraces(), cast(Scraper, None))
+        routes=routes(settings, push_server, panel, build, lambda _: None, NoTraces(), cast(Scraper, None))
     )
     with Client(transport=Bridge(app, ""), base_url="http://push.test") as admin:
         admin.post("/admin/sign_in", data=RIGHT)

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from channelstream.pages import throttle as throttling
-from channelstream.pages.access import Gate
+from channelstream.pages.access import Account, Gate
 from channelstream.pages.throttle import Throttle
 
 RIGHT = {"username": "admin", "password": "open sesame"}
@@ -113,15 +113,18 @@ def test_basic_guessing_is_bounded_like_the_form(browser: Client, monkeypatch: p
 def test_tickets_are_bound_to_key_and_password(key: str, password: str, opens: bool) -> None:
     """A cookie of another key, or got with another password, opens nothing."""
 
+    def account(password: str) -> Account:
+        return Account("admin", password, may_change=True)
+
     def gate(cookie_secret: str, password: str) -> Gate:
-        return Gate("admin", password, cookie_secret, lambda _: False, Throttle())
+        return Gate([account(password)], cookie_secret, lambda _: None, Throttle())
 
     response = Response()
     scope = {"type": "http", "scheme": "http", "path": "/admin", "headers": [], "server": ("push.test", 80)}
-    gate("crumbs", "open sesame").set_ticket(Request(scope), response)
+    gate("crumbs", "open sesame").set_ticket(Request(scope), response, account("open sesame"))
     cookie = response.headers["set-cookie"].partition(";")[0]
     again = Request({**scope, "headers": [(b"cookie", cookie.encode())]})
-    assert gate(key, password).has_ticket(again) is opens
+    assert (gate(key, password).signed_in(again) is not None) is opens
 
 
 def test_a_made_up_ticket_opens_nothing(browser: Client) -> None:

@@ -6,16 +6,13 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import BaseRoute, Route
 
 from channelstream.admin.listing import PageRequest
 from channelstream.admin.panel import ACTIONS, DETAILS, Panel
 from channelstream.admin.tables import TABLES
-from channelstream.errors import ChannelstreamError, Forbidden, NotFound
-from channelstream.pages.access import Endpoint, Gate, to_sign_in
+from channelstream.errors import NotFound
 from channelstream.pages.html import HEADERS, json_response
-from channelstream.pages.origin import is_same_origin
-from channelstream.pages.refusals import FOREIGN, error_response
+from channelstream.pages.row import Endpoint, PageRight, Row, to_sign_in_or_401
 
 ACTION_BYTES = 65_536
 """Longest body of an action; a longer one is refused with 413."""
@@ -29,11 +26,10 @@ RETRY_MS = 500
 class AdminData:
     """The endpoints below `/admin` that return data."""
 
-    def __init__(self, gate: Gate, panel: Panel) -> None:
-        self._gate = gate
+    def __init__(self, panel: Panel) -> None:
         self._panel = panel
 
-    def routes(self) -> list[BaseRoute]:
+    def rows(self) -> list[Row]:
         gets = {
             "/admin/debug": self._document,
             "/admin/live": self._live,
@@ -45,15 +41,11 @@ class AdminData:
             **{f"/admin/data/{name}": self._table(name) for name in TABLES},
             **{f"/admin/data/{kind}": self._detail(kind) for kind in DETAILS},
         }
-        document = self._guarded(self._document)
         return [
-            Route("/admin/admin.json", document, methods=["GET", "POST"]),
-            *(Route(path, self._guarded(endpoint), methods=["GET"]) for path, endpoint in gets.items()),
+            _look("/admin/admin.json", self._document, ("GET", "POST")),
+            *(_look(path, endpoint) for path, endpoint in gets.items()),
             *(self._action(name) for name in ACTIONS),
         ]
-
-    def _guarded(self, endpoint: Endpoint) -> Endpoint:
-        return self._gate.guarded_data(answered(endpoint), to_sign_in)
 
     async def _document(self, request: Request) -> Response:
         parts = await self._panel.document()
@@ -105,25 +97,22 @@ class AdminData:
         headers = {**HEADERS, "X-Accel-Buffering": "no"}
         return StreamingResponse(blocks(events), headers=headers, media_type="text/event-stream")
 
-    def _action(self, name: str) -> Route:
+    def _action(self, name: str) -> Row:
         async def act(request: Request) -> Response:
-            if not is_same_origin(request):
-                raise Forbidden(FOREIGN)
             return json_response(await self._panel.act(name, await request.body()))
 
-        return Route(f"/admin/do/{name}", self._guarded(act), methods=["POST"], max_body_size=ACTION_BYTES)
+        return Row(
+            f"/admin/do/{name}",
+            act,
+            PageRight.CHANGE,
+            methods=("POST",),
+            refuse=to_sign_in_or_401,
+            max_body_bytes=ACTION_BYTES,
+        )
 
 
-def answered(endpoint: Endpoint) -> Endpoint:
-    """Return an endpoint that answers a `ChannelstreamError` as the API does."""
-
-    async def answered(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except ChannelstreamError as error:
-            return error_response(error)
-
-    return answered
+def _look(path: str, endpoint: Endpoint, methods: tuple[str, ...] = ("GET",)) -> Row:
+    return Row(path, endpoint, PageRight.LOOK, methods, refuse=to_sign_in_or_401)
 
 
 async def _each(parts: Sequence[bytes]) -> AsyncIterator[bytes]:

@@ -4,17 +4,16 @@ from collections.abc import Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from channelstream.core.addresses import Networks
 from channelstream.integrations.metrics.scraper import PATH, Scraper
-from channelstream.pages.access import Gate, to_sign_in
+from channelstream.pages.row import PageRight, Row, to_sign_in_or_401
 
 
 class MetricsPage:
     """The endpoint of scrapers."""
 
-    def __init__(self, gate: Gate, scraper: Scraper, allowed: Sequence[str]) -> None:
+    def __init__(self, scraper: Scraper, allowed: Sequence[str]) -> None:
         """Create the endpoint.
 
         Args:
@@ -22,15 +21,12 @@ class MetricsPage:
         """
         self._scraper = scraper
         self._allowed = Networks(allowed)
-        self._guarded = gate.guarded_data(self._scrape, to_sign_in)
 
-    def routes(self) -> list[BaseRoute]:
-        return [Route(PATH, self._answer, methods=["GET"])]
+    def rows(self) -> list[Row]:
+        return [Row(PATH, self._scrape, PageRight.LOOK, refuse=to_sign_in_or_401, is_open=self._is_allowed)]
 
-    async def _answer(self, request: Request) -> Response:
-        if request.client is not None and self._allowed.has(request.client.host):
-            return await self._scrape(request)
-        return await self._guarded(request)
+    def _is_allowed(self, request: Request) -> bool:
+        return request.client is not None and self._allowed.has(request.client.host)
 
     async def _scrape(self, request: Request) -> Response:
         scrape = await self._scraper.scrape(request.headers.get("accept", ""))

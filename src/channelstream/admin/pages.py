@@ -5,31 +5,27 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from channelstream.admin.panel import DETAILS
 from channelstream.admin.tables import CONNECTIONS_OF, TABLES
-from channelstream.pages.access import Endpoint, Gate, to_sign_in
 from channelstream.pages.html import Renderer
+from channelstream.pages.row import Endpoint, PageRight, Row
 
 
 class Admin:
     """`/admin` and the pages below it. Without credentials they redirect to the sign-in form."""
 
-    def __init__(self, gate: Gate, renderer: Renderer) -> None:
-        self._gate = gate
+    def __init__(self, renderer: Renderer) -> None:
         self._renderer = renderer
 
-    def routes(self) -> list[BaseRoute]:
+    def rows(self) -> list[Row]:
         pages = {"/admin": self._page("admin.html", {"here": "admin"})}
         for name, table in TABLES.items():
             pages[f"/admin/{name}"] = self._page("admin_table.html", {"here": name, "table": table})
         for kind, detail in DETAILS.items():
             context = {"here": detail.table, "kind": kind, "connection_columns": CONNECTIONS_OF[kind]}
             pages[f"/admin/{kind}"] = self._page(f"admin_{kind}.html", context)
-        return [
-            Route(path, self._gate.guarded(page, to_sign_in), methods=["GET"]) for path, page in pages.items()
-        ]
+        return [Row(path, page, PageRight.LOOK) for path, page in pages.items()]
 
     def _page(self, template: str, context: Mapping[str, Any]) -> Endpoint:
         async def page(request: Request) -> Response:

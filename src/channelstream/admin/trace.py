@@ -10,17 +10,15 @@ from urllib.parse import urlencode
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import BaseRoute, Route
 
-from channelstream.admin.data import answered, blocks
+from channelstream.admin.data import blocks
 from channelstream.admin.traces import Traces
 from channelstream.core.trace_filter import EVENT_TYPES, EVERYTHING, OUTCOMES, NoteFilter
 from channelstream.errors import ChannelstreamError, Forbidden, Malformed
-from channelstream.pages.access import Gate, to_sign_in
 from channelstream.pages.form import read_form
 from channelstream.pages.html import HEADERS, Renderer, json_response, redirect
-from channelstream.pages.origin import is_same_origin
-from channelstream.pages.refusals import FOREIGN, SIGN_IN, error_response, refuse_page
+from channelstream.pages.refusals import SIGN_IN, refuse_page
+from channelstream.pages.row import PageRight, Row, to_sign_in_or_401
 
 BODY_BYTES = 4096
 MINUTES = 5
@@ -31,23 +29,19 @@ KINDS = ("user", "channel", "conn_id")
 class TracePage:
     """`/admin/trace` for people, `/admin/trace.json` for programs."""
 
-    def __init__(self, gate: Gate, renderer: Renderer, traces: Traces) -> None:
-        self._gate = gate
+    def __init__(self, renderer: Renderer, traces: Traces) -> None:
         self._renderer = renderer
         self._traces = traces
 
-    def routes(self) -> list[BaseRoute]:
-        view = self._gate.guarded(self._view, to_sign_in)
-        start = self._gate.guarded(self._start, to_sign_in)
-        live = self._gate.guarded_data(answered(self._live), to_sign_in)
-        view_json = self._gate.guarded(self._view_json, refuse_page(Forbidden(SIGN_IN)))
-        start_json = self._gate.guarded(self._start_json, refuse_page(Forbidden(SIGN_IN)))
+    def rows(self) -> list[Row]:
+        look, change, post = PageRight.LOOK, PageRight.CHANGE, ("POST",)
+        path, json_path, refuse = "/admin/trace", "/admin/trace.json", refuse_page(Forbidden(SIGN_IN))
         return [
-            Route("/admin/trace", view, methods=["GET"]),
-            Route("/admin/trace", start, methods=["POST"], max_body_size=BODY_BYTES),
-            Route("/admin/trace/live", live, methods=["GET"]),
-            Route("/admin/trace.json", view_json, methods=["GET"]),
-            Route("/admin/trace.json", start_json, methods=["POST"], max_body_size=BODY_BYTES),
+            Row(path, self._view, look),
+            Row(path, self._start, change, post, max_body_bytes=BODY_BYTES),
+            Row(f"{path}/live", self._live, look, refuse=to_sign_in_or_401),
+            Row(json_path, self._view_json, look, refuse=refuse),
+            Row(json_path, self._start_json, change, post, refuse=refuse, max_body_bytes=BODY_BYTES),
         ]
 
     async def _view(self, request: Request) -> Response:
@@ -68,10 +62,7 @@ class TracePage:
         return StreamingResponse(blocks(events), headers=headers, media_type="text/event-stream")
 
     async def _view_json(self, request: Request) -> Response:
-        try:
-            return json_response(await self._document(request.query_params))
-        except ChannelstreamError as error:
-            return error_response(error)
+        return json_response(await self._document(request.query_params))
 
     async def _document(self, query: Mapping[str, str]) -> dict[str, Any]:
         kind, name = _subject(query)
@@ -80,8 +71,6 @@ class TracePage:
         return {**found, "traces": await self._traces.listing()}
 
     async def _start(self, request: Request) -> Response:
-        if not is_same_origin(request):
-            return error_response(Forbidden(FOREIGN))
         try:
             kind, name = await self._begin(read_form(await request.body()))
         except ChannelstreamError as error:
@@ -89,16 +78,12 @@ class TracePage:
         return redirect(request, f"/admin/trace?{urlencode({kind: name})}")
 
     async def _start_json(self, request: Request) -> Response:
-        if not is_same_origin(request):
-            return error_response(Forbidden(FOREIGN))
         try:
             fields = msgspec.json.decode(await request.body(), type=dict[str, str])
-            kind, name = await self._begin(fields)
-            return json_response(await self._traces.read(kind, name, {}))
-        except msgspec.DecodeError:
-            return error_response(Malformed("Send a JSON object of texts."))
-        except ChannelstreamError as error:
-            return error_response(error)
+        except msgspec.DecodeError as error:
+            raise Malformed("Send a JSON object of texts.") from error
+        kind, name = await self._begin(fields)
+        return json_response(await self._traces.read(kind, name, {}))
 
     async def _begin(self, fields: Mapping[str, str]) -> tuple[str, str]:
         """Start or stop the trace that the fields name, and return its kind and name."""

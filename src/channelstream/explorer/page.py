@@ -8,15 +8,15 @@ import msgspec
 from itsdangerous import TimestampSigner
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from channelstream.errors import Forbidden, Malformed, NotFound
-from channelstream.pages.access import Gate, to_sign_in
+from channelstream.pages.caller import caller_of
 from channelstream.pages.html import CONTENT_SECURITY_POLICY, Renderer, json_response, root
-from channelstream.pages.origin import is_same_origin
-from channelstream.pages.refusals import SIGN_IN, error_response, refuse_page
+from channelstream.pages.refusals import SIGN_IN, refuse_page
+from channelstream.pages.row import PageRight, Row
 
 SIGN_BYTES = 1024
+FROM_PAGE = "Sign in first, and send this from the explorer's own page."
 # Swagger UI's style sheet contains its icons as data: images.
 EXPLORER_POLICY = {"Content-Security-Policy": CONTENT_SECURITY_POLICY + "; img-src 'self' data:"}
 
@@ -29,23 +29,18 @@ class Explorer:
         secret: the API's secret. It never leaves the server; only signatures of single paths do.
     """
 
-    def __init__(
-        self, gate: Gate, renderer: Renderer, openapi: Callable[[], dict[str, Any]], secret: str
-    ) -> None:
-        self._gate = gate
+    def __init__(self, renderer: Renderer, openapi: Callable[[], dict[str, Any]], secret: str) -> None:
         self._renderer = renderer
         self._openapi = openapi
         self._signer = TimestampSigner(secret)
 
-    def routes(self) -> list[BaseRoute]:
+    def rows(self) -> list[Row]:
+        look, change = PageRight.LOOK, PageRight.CHANGE
+        refuse = refuse_page(Forbidden(FROM_PAGE))
         return [
-            Route("/api-explorer", self._gate.guarded(self._page, to_sign_in), methods=["GET"]),
-            Route(
-                "/openapi.json",
-                self._gate.guarded(self._document, refuse_page(Forbidden(SIGN_IN))),
-                methods=["GET"],
-            ),
-            Route("/admin/sign", self._sign, methods=["POST"], max_body_size=SIGN_BYTES),
+            Row("/api-explorer", self._page, look),
+            Row("/openapi.json", self._document, look, refuse=refuse_page(Forbidden(SIGN_IN))),
+            Row("/admin/sign", self._sign, change, ("POST",), refuse=refuse, max_body_bytes=SIGN_BYTES),
         ]
 
     async def _page(self, request: Request) -> Response:
@@ -60,12 +55,12 @@ class Explorer:
 
     async def _sign(self, request: Request) -> Response:
         """Sign one path of the API for the signed-in admin's own page."""
-        if not (self._gate.has_ticket(request) and is_same_origin(request)):
-            return error_response(Forbidden("Sign in first, and send this from the explorer's own page."))
+        if not caller_of(request).has_ticket:
+            raise Forbidden(FROM_PAGE)
         try:
             path = msgspec.json.decode(await request.body(), type=dict[str, str]).get("path", "")
-        except msgspec.DecodeError:
-            return error_response(Malformed("Send a JSON object with a path."))
+        except msgspec.DecodeError as error:
+            raise Malformed("Send a JSON object with a path.") from error
         if path not in (await self._described())["paths"]:
-            return error_response(NotFound.path(path))
+            raise NotFound.path(path)
         return json_response({"signature": self._signer.sign(path).decode()})

@@ -2,111 +2,156 @@
 
 import hmac
 from base64 import b64decode
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from hashlib import sha256
-from urllib.parse import urlencode
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
-from channelstream.errors import TooManyRequests, Unauthenticated
-from channelstream.pages.html import redirect, root
-from channelstream.pages.refusals import error_response
+from channelstream.errors import ChannelstreamError, Forbidden
+from channelstream.pages.caller import Caller, admitted
+from channelstream.pages.html import root
+from channelstream.pages.origin import is_same_origin
+from channelstream.pages.refusals import FOREIGN, error_response
+from channelstream.pages.row import Endpoint, PageRight, Row, basic_refused
 from channelstream.pages.throttle import Throttle
 
 COOKIE = "auth_tkt"
 """The name that 0.7 gave the cookie."""
 COOKIE_AGE_S = 30 * 24 * 3600
-HOME = "/admin"
-"""The page that a sign-in leads to if no other was asked for."""
-NEXT = "next"
-"""The parameter of the sign-in form with the page that was asked for, without the prefix of a proxy."""
+READ_ONLY = "Your sign-in may look at everything here, and change nothing."
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+
+@dataclass(frozen=True)
+class Account:
+    """One who may sign in.
+
+    Attributes:
+        user: the user name for the sign-in form.
+        may_change: whether the account may do more than look.
+    """
+
+    user: str
+    password: str = field(repr=False)
+    may_change: bool
+
+    @property
+    def ticket(self) -> str:
+        """What a cookie contains: a hash of the password, so a new password signs everybody out."""
+        return sha256(f"{self.user}\0{self.password}".encode()).hexdigest()[:16]
 
 
 class Gate:
-    """Guards endpoints and issues the cookie that opens them.
+    """Guards the rows of the pages, and issues the cookie that opens them.
 
     Args:
-        user: the user name for the sign-in form.
-        password: the password; empty means that nobody can sign in with a password.
+        accounts: who may sign in; one with an empty password may not.
         cookie_secret: key of the cookie's signature.
-        is_signed: whether a request carries a valid API signature from an allowed address.
+        signed_by: returns what signed a request, if the signature is valid and from an allowed address; else None.
         throttle: delays wrong attempts, for the form and for HTTP Basic.
     """
 
     def __init__(
         self,
-        user: str,
-        password: str,
+        accounts: Iterable[Account],
         cookie_secret: str,
-        is_signed: Callable[[Request], bool],
+        signed_by: Callable[[Request], str | None],
         throttle: Throttle,
     ) -> None:
-        self._user = user
-        self._password = password
+        self._accounts = [account for account in accounts if account.password]
         self._tickets = URLSafeTimedSerializer(cookie_secret, salt="channelstream.admin")
-        # A ticket contains a hash of the password, so a new password signs everybody out.
-        self._ticket = sha256(f"{user}\0{password}".encode()).hexdigest()[:16]
-        self._is_signed = is_signed
+        self._signed_by = signed_by
         self._throttle = throttle
 
-    def guarded(self, endpoint: Endpoint, otherwise: Callable[[Request], Response]) -> Endpoint:
-        """Return an endpoint that answers `otherwise` to a request without credentials, and 401 to wrong credentials."""
+    def routes(self, rows: Iterable[Row]) -> list[BaseRoute]:
+        """Return the routes of guarded pages. Only here it is decided who may use them."""
+        return [
+            Route(
+                row.path,
+                self._guarded(row),
+                methods=list(row.methods),
+                max_body_size=row.max_body_bytes,
+            )
+            for row in rows
+        ]
+
+    def _guarded(self, row: Row) -> Endpoint:
+        """Return the endpoint of a row, which answers errors of it as the API does."""
 
         async def guarded(request: Request) -> Response:
-            if self.has_ticket(request) or self._is_signed(request):
-                return await endpoint(request)
-            password = _basic_password(request)
-            if password is None:
-                return otherwise(request)
             try:
-                known = await self._throttle.attempt(_address(request), lambda: self._is_password(password))
-            except TooManyRequests as error:
+                caller = await self._caller(request, row)
+                if caller is None:
+                    return basic_refused() if _basic_password(request) is not None else row.refuse(request)
+                _check(request, caller, row.right)
+                return await row.endpoint(admitted(request, caller))
+            except ChannelstreamError as error:
                 return error_response(error)
-            return await endpoint(request) if known else _basic_refused()
 
         return guarded
 
-    def guarded_data(self, endpoint: Endpoint, otherwise: Callable[[Request], Response]) -> Endpoint:
-        """Return an endpoint for data: without credentials a browser gets the answer `otherwise`, a program 401."""
+    async def _caller(self, request: Request, row: Row) -> Caller | None:
+        """Return who asks; None without valid credentials.
 
-        def refuse(request: Request) -> Response:
-            return otherwise(request) if _is_browser(request) else _basic_refused()
+        Raises:
+            TooManyRequests: too many attempts are waiting.
+        """
+        caller = self.signed_in(request)
+        if caller is not None:
+            return caller
+        if row.is_open(request):
+            return Caller("", address_of(request), may_change=False)
+        signer = self._signed_by(request)
+        if signer is not None:
+            return Caller(signer, address_of(request), may_change=True)
+        password = _basic_password(request)
+        if password is None:
+            return None
+        account = await self._attempt(request, lambda: self._account_of_password(password))
+        return None if account is None else _caller_with(account, request)
 
-        return self.guarded(endpoint, refuse)
-
-    async def sign_in(self, request: Request, user: str, password: str) -> bool:
-        """Return whether user and password are right. A wrong attempt is answered with a delay.
+    async def sign_in(self, request: Request, user: str, password: str) -> Account | None:
+        """Return the account of a user and password; None if they are wrong, after a delay.
 
         Raises:
             TooManyRequests: too many attempts are waiting.
         """
 
-        def check() -> bool:
-            # Both are always compared, so that the time taken reveals nothing about either.
-            return _equal(user, self._user) & self._is_password(password)
+        def find() -> Account | None:
+            # All are compared, so that the time taken reveals nothing about any.
+            found = [
+                each for each in self._accounts if _equal(user, each.user) & _equal(password, each.password)
+            ]
+            return found[0] if found else None
 
-        return await self._throttle.attempt(_address(request), check)
+        return await self._attempt(request, find)
+
+    async def _attempt(self, request: Request, find: Callable[[], Account | None]) -> Account | None:
+        return await self._throttle.attempt(address_of(request), find)
+
+    def signed_in(self, request: Request) -> Caller | None:
+        """Return whom a valid cookie of this server names that is at most `COOKIE_AGE_S` old."""
+        account = self._account_of_ticket(request)
+        return None if account is None else _caller_with(account, request, has_ticket=True)
 
     def had_ticket(self, request: Request) -> bool:
         """Return whether the request carries a cookie that is not valid any more."""
-        return COOKIE in request.cookies and not self.has_ticket(request)
+        return COOKIE in request.cookies and self._account_of_ticket(request) is None
 
-    def has_ticket(self, request: Request) -> bool:
-        """Return whether the request carries a valid cookie of this server, at most `COOKIE_AGE_S` old."""
+    def _account_of_ticket(self, request: Request) -> Account | None:
         try:
             ticket = self._tickets.loads(request.cookies.get(COOKIE, ""), max_age=COOKIE_AGE_S)
         except BadSignature:
-            return False
-        return bool(ticket == self._ticket)
+            return None
+        return next((account for account in self._accounts if ticket == account.ticket), None)
 
-    def set_ticket(self, request: Request, response: Response) -> None:
+    def set_ticket(self, request: Request, response: Response, account: Account) -> None:
         response.set_cookie(
             COOKIE,
-            self._tickets.dumps(self._ticket),
+            self._tickets.dumps(account.ticket),
             max_age=COOKIE_AGE_S,
             path=root(request) or "/",
             secure=request.url.scheme == "https",
@@ -117,27 +162,36 @@ class Gate:
     def clear_ticket(self, request: Request, response: Response) -> None:
         response.delete_cookie(COOKIE, path=root(request) or "/", httponly=True, samesite="lax")
 
-    def _is_password(self, password: str) -> bool:
-        return _equal(password, self._password) and bool(self._password)
+    def _account_of_password(self, password: str) -> Account | None:
+        found = [each for each in self._accounts if _equal(password, each.password)]
+        return found[0] if found else None
 
 
-def to_sign_in(request: Request) -> Response:
-    """Send a browser without credentials to the sign-in form, which leads back to the page."""
-    wanted = request.url.path.removeprefix(root(request))
-    if request.url.query:
-        wanted += f"?{request.url.query}"
-    if request.method != "GET" or wanted == HOME:
-        return redirect(request, "/admin/sign_in")
-    return redirect(request, f"/admin/sign_in?{urlencode({NEXT: wanted})}")
+def _check(request: Request, caller: Caller, right: PageRight) -> None:
+    """Check that the caller may do what the row does.
+
+    Raises:
+        Forbidden: it takes another right, or another site has sent the request.
+    """
+    if right is PageRight.LOOK:
+        return
+    if not caller.may_change:
+        raise Forbidden(READ_ONLY)
+    if not is_same_origin(request):
+        raise Forbidden(FOREIGN)
+
+
+def address_of(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _caller_with(account: Account, request: Request, *, has_ticket: bool = False) -> Caller:
+    return Caller(account.user, address_of(request), account.may_change, has_ticket)
 
 
 def _equal(one: str, other: str) -> bool:
     """Compare two texts in a time that depends on neither."""
     return hmac.compare_digest(sha256(one.encode()).digest(), sha256(other.encode()).digest())
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
 
 
 def _basic_password(request: Request) -> str | None:
@@ -150,14 +204,3 @@ def _basic_password(request: Request) -> str | None:
     except ValueError:
         # Not ASCII, no base64, or no UTF-8.
         return ""
-
-
-def _is_browser(request: Request) -> bool:
-    """Return whether a browser sent the request. To a browser a 401 would mean its own password dialog."""
-    return "sec-fetch-mode" in request.headers or "text/html" in request.headers.get("accept", "")
-
-
-def _basic_refused() -> Response:
-    error = Unauthenticated("Send the password of the option admin_secret; the user name is ignored.")
-    challenge = 'Basic realm="channelstream admin", charset="UTF-8"'
-    return error_response(error, {"WWW-Authenticate": challenge})

@@ -8,10 +8,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from channelstream.errors import TooManyRequests
-from channelstream.pages.access import HOME, NEXT, Gate
+from channelstream.pages.access import Gate
 from channelstream.pages.form import read_form
 from channelstream.pages.html import Renderer, redirect
 from channelstream.pages.origin import is_same_origin
+from channelstream.pages.row import HOME, NEXT
 
 FORM_BYTES = 4096
 PAGE = re.compile(r"/(?:admin(?:/(?!sign_)\w+)*(?:\.json)?|api-explorer|metrics)(?:\?.*)?", re.ASCII)
@@ -43,7 +44,7 @@ class SignIn:
 
     async def _form(self, request: Request) -> Response:
         wanted = _page(request.query_params.get(NEXT, ""))
-        if self._gate.has_ticket(request):
+        if self._gate.signed_in(request):
             return redirect(request, wanted)
         has_ended = ENDED_MARK in request.query_params or self._gate.had_ticket(request)
         return await self._show(request, wanted, ENDED if has_ended else "")
@@ -54,14 +55,14 @@ class SignIn:
         fields = read_form(await request.body())
         wanted, name = _page(fields.get(NEXT, "")), fields.get("username", "")
         try:
-            known = await self._gate.sign_in(request, name, fields.get("password", ""))
+            account = await self._gate.sign_in(request, name, fields.get("password", ""))
         except TooManyRequests as error:
             headers = {"Retry-After": str(error.retry_after_s)}
             return await self._show(request, wanted, error.message, name, status=429, headers=headers)
-        if not known:
+        if account is None:
             return await self._show(request, wanted, WRONG, name)
         response = redirect(request, wanted)
-        self._gate.set_ticket(request, response)
+        self._gate.set_ticket(request, response, account)
         return response
 
     async def _sign_out(self, request: Request) -> Response:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from channelstream.core.addresses import source_of
 from channelstream.errors import TooManyRequests
@@ -19,6 +20,9 @@ PENDING_PER_ADDRESS = 3
 RETRY_AFTER_S = 5
 PENDING = 100
 """Most attempts of all addresses that wait at once."""
+
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -44,8 +48,8 @@ class Throttle:
         self._failures: Bounded[str, Failures] = Bounded(ADDRESSES)
         self._pending: dict[str, int] = {}
 
-    async def attempt(self, address: str, check: Callable[[], bool]) -> bool:
-        """Return the result of `check`; a failure is returned after a delay.
+    async def attempt(self, address: str, check: Callable[[], T]) -> T:
+        """Return the result of `check`; a failure, which is false or None, is returned after a delay.
 
         Raises:
             TooManyRequests: too many attempts of this address, or of all, are still waiting.
@@ -53,11 +57,12 @@ class Throttle:
         source = source_of(address)
         self._enter(source)
         try:
-            if check():
+            found = check()
+            if found:
                 self._failures.pop(source, None)
-                return True
-            await self._sleep(self._delay_s(source))
-            return False
+            else:
+                await self._sleep(self._delay_s(source))
+            return found
         finally:
             self._leave(source)
 
