@@ -113,6 +113,15 @@ class Cluster(Protocol):
             Unavailable: the node does not answer.
         """
 
+    async def use_once(self, text: str, keep_s: float) -> bool:
+        """Use a text; return False if another node has used it, which counts for `keep_s` seconds from then on.
+
+        A node does not ask twice for one text.
+
+        Raises:
+            Unavailable: the engine is out of reach; the text may have been used.
+        """
+
     def owns(self, conn_id: str) -> bool:
         """Return whether this node certainly owns a connection it has; false where another node may have claimed it."""
 
@@ -161,6 +170,9 @@ class SingleNode:
 
     async def ask_node(self, node_id: str, command: bytes) -> bytes | None:
         return None
+
+    async def use_once(self, text: str, keep_s: float) -> bool:
+        return True
 
     def owns(self, conn_id: str) -> bool:
         return True

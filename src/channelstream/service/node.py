@@ -338,6 +338,10 @@ class Node:
             found |= {connection.id: connection.user for connection in part}
         return found
 
+    async def use_once(self, text: str, keep_s: float) -> bool:
+        """Use a text at this node; return False if another one has (`Cluster.use_once`)."""
+        return await self._cluster.use_once(text, keep_s)
+
     async def nodes(self) -> list[NodeStatus]:
         """Return all nodes that share the log; none if the log belongs to this process alone."""
         return await self._cluster.nodes()

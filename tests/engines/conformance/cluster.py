@@ -57,3 +57,9 @@ def test_a_node_knows_its_id_among_all_nodes(lab: Lab) -> None:
     cluster = lab.engine.cluster
     assert [node.id for node in lab.run(cluster.nodes())] == ([] if cluster.is_single else [cluster.node_id])
     assert bool(cluster.node_id) is not cluster.is_single
+
+
+def test_a_text_that_is_new_is_used(lab: Lab) -> None:
+    """Here at least; another one too."""
+    cluster = lab.engine.cluster
+    assert [lab.run(cluster.use_once(text, 60.0)) for text in ("one", "two")] == [True, True]

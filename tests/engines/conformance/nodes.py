@@ -88,6 +88,19 @@ def test_records_by_time_are_those_of_all_nodes(with_nodes: WithNodes) -> None:
     with_nodes(life)
 
 
+def test_a_text_is_used_by_one_node_only(with_nodes: WithNodes) -> None:
+    """And by each again when it has been kept for long enough; others do not count."""
+
+    async def life(nodes: Nodes) -> None:
+        one, other = [(await nodes.node())[0].cluster for _ in range(2)]
+        assert await one.use_once("web:1", 60.0)
+        assert not await other.use_once("web:1", 60.0)
+        assert await other.use_once("web:2", 0.05)
+        await soon(lambda: one.use_once("web:2", 60.0))
+
+    with_nodes(life)
+
+
 def test_a_claimed_connection_keeps_its_protocol(with_nodes: WithNodes) -> None:
     """Its channels include its audience until it leaves them at its new node."""
 

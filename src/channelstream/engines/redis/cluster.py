@@ -48,6 +48,11 @@ class RedisCluster:
         """Return a shard within reach, if there is one: every node is known to each shard, and listens at it."""
         return next((each for each in self._shards if each.is_linked), self._shards.at(""))
 
+    async def use_once(self, text: str, keep_s: float) -> bool:
+        client = self._shards.at(text).client
+        parts = ("SET", f"{client.prefix}once:{text}", 1, "NX", "PX", max(1, int(keep_s * 1000)))
+        return await client.outlast_move(lambda: client.command_on(client.linked(), *parts)) is not None
+
     def owns(self, conn_id: str) -> bool:
         return self._registrar.owns(conn_id)
 
