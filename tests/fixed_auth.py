@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from channelstream.apps.principal import Principal
-from channelstream.auth.base import AuthRequest
+from channelstream.auth.base import AuthRequest, Once
 
 
 @dataclass
@@ -15,5 +15,5 @@ class FixedAuth:
     def principal(self, request: AuthRequest) -> Principal:
         return self.of
 
-    def verify_body(self, principal: Principal, body: bytes) -> None:
+    def verify_body(self, request: AuthRequest, body: bytes) -> Once | None:
         """Accept any body."""

@@ -14,7 +14,7 @@ from channelstream.api.openapi import document
 from channelstream.api.table import Auth, Endpoint
 from channelstream.apps.app import App, Apps
 from channelstream.apps.principal import ALL_RIGHTS, Principal, Right
-from channelstream.auth.base import RequestAuth
+from channelstream.auth.base import AuthRequest, Once, RequestAuth
 from channelstream.config import Settings
 from channelstream.core.policy import Policy
 from channelstream.errors import BadSignature
@@ -30,9 +30,10 @@ CALLS = [(row, method) for row in ENDPOINTS for method in row.methods]
 class BodyBound(FixedAuth):
     """A scheme whose credentials are good for one body only."""
 
-    def verify_body(self, principal: Principal, body: bytes) -> None:
+    def verify_body(self, request: AuthRequest, body: bytes) -> Once | None:
         if body != b"{}":
             raise BadSignature
+        return None
 
 
 def ask(

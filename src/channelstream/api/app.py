@@ -6,9 +6,10 @@ from functools import partial
 from channelstream.api.call import Call
 from channelstream.api.table import Auth, Endpoint
 from channelstream.api.walker import Walker
+from channelstream.apps.principal import Principal
 from channelstream.auth.base import RequestAuth
 from channelstream.core.policy import Header, header
-from channelstream.errors import Forbidden, Malformed, UnsupportedEncoding
+from channelstream.errors import BadSignature, Forbidden, Malformed, UnsupportedEncoding
 from channelstream.http.parts import Parts, encode
 from channelstream.http.request import Request
 from channelstream.http.response import Response
@@ -48,12 +49,16 @@ class Api:
 
     async def _answer(self, row: Endpoint, auth: RequestAuth, limit: int, request: Request) -> Response:
         principal = auth.principal(request)
-        if row.right is not None and row.right not in principal.rights:
-            raise Forbidden(f"These credentials lack the right {row.right}.")
+        if principal.is_proven:
+            _check_right(row, principal)
         body = await request.read(limit)
-        auth.verify_body(principal, body)
+        once = auth.verify_body(request, body)
+        service = self._services.of(principal.app)
+        if once is not None and not await service.use_once(once.text, once.keep_s):
+            raise BadSignature
+        _check_right(row, principal)
         try:
-            call = Call(self._services.of(principal.app), request, body, self._walker)
+            call = Call(service, request, body, self._walker)
             result = await row.handler(call)
         except Malformed:
             # Checked only when the body is not JSON: a good request pays nothing for it.
@@ -62,6 +67,16 @@ class Api:
         if isinstance(result, Response):
             return result
         return Response(result if isinstance(result, Parts) else encode(result))
+
+
+def _check_right(row: Endpoint, principal: Principal) -> None:
+    """Refuse a principal that may not make the calls of a row.
+
+    Raises:
+        Forbidden: it lacks the right.
+    """
+    if row.right is not None and row.right not in principal.rights:
+        raise Forbidden(f"These credentials lack the right {row.right}.")
 
 
 def _check_encoding(headers: Sequence[Header]) -> None:

@@ -32,8 +32,10 @@ class Principal:
         app: the application for which it acts.
         rights: what it may do.
         key_id: the key that its request named; empty for the option `secret`, and for a stranger.
+        is_proven: false if only the body proves it, before which no answer may reveal what it may do.
     """
 
     app: App
     rights: frozenset[Right] = frozenset()
     key_id: str = ""
+    is_proven: bool = True

@@ -1,7 +1,7 @@
 """The port of authentication schemes."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from channelstream.apps.principal import Principal
 from channelstream.core.policy import Header
@@ -18,8 +18,8 @@ class AuthRequest(Protocol):
         """The decoded path of the endpoint, without the prefix of a proxy."""
 
     @property
-    def raw_path(self) -> bytes:
-        """The path as it was received."""
+    def target(self) -> bytes:
+        """Path and query as they were received, without the prefix of a proxy; an empty query has no question mark."""
 
     @property
     def query(self) -> bytes: ...
@@ -33,6 +33,22 @@ class AuthRequest(Protocol):
     @property
     def address(self) -> str:
         """The address of the caller, as trusted proxies report it."""
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`, as trusted proxies report it."""
+
+
+class Once(NamedTuple):
+    """What only one request may show, at all nodes together.
+
+    Attributes:
+        text: names it among those of the application.
+        keep_s: how long it has to be remembered, in seconds.
+    """
+
+    text: str
+    keep_s: float
 
 
 class RequestAuth(Protocol):
@@ -50,9 +66,10 @@ class RequestAuth(Protocol):
             BadSignature: the credentials are not valid.
         """
 
-    def verify_body(self, principal: Principal, body: bytes) -> None:
-        """Accept the body of a request with this principal.
+    def verify_body(self, request: AuthRequest, body: bytes) -> Once | None:
+        """Accept the body of a request that has a principal; return what no other request may show, if there is something.
 
         Raises:
             BadSignature: it is not the body that was signed.
+            TooManyRequests: the key of the request has to wait.
         """

@@ -14,5 +14,5 @@ class OpenAuth:
     def principal(self, request: AuthRequest) -> Principal:
         return self._stranger
 
-    def verify_body(self, principal: Principal, body: bytes) -> None:
+    def verify_body(self, request: AuthRequest, body: bytes) -> None:
         """Accept any body."""

@@ -62,7 +62,7 @@ class SignatureAuth:
         self._checker.check(token, request.path, self._wall())
         return self._server
 
-    def verify_body(self, principal: Principal, body: bytes) -> None:
+    def verify_body(self, request: AuthRequest, body: bytes) -> None:
         """Accept any body: these signatures bind the path and the time only."""
 
     def _is_raw_secret(self, token: str, address: str) -> bool:

@@ -14,7 +14,7 @@ from channelstream.core.http_head import RequestHead, first_values
 from channelstream.core.policy import Header, Policy, header
 from channelstream.http.exchange import HttpExchange
 from channelstream.http.line import Line
-from channelstream.http.request import ClientGone, Part, Request
+from channelstream.http.request import ClientGone, Part, Request, target_of
 from channelstream.http.router import Router
 
 Scope = MutableMapping[str, Any]
@@ -115,8 +115,9 @@ class ScopeRequest:
         """Wrap the scope that `AsgiHandler` has made: its client is the browser."""
         self.method: str = scope["method"]
         self.path: str = scope["path"].removeprefix(scope["root_path"])
-        self.raw_path: bytes = scope["raw_path"]
         self.query: bytes = scope["query_string"]
+        self.target: bytes = target_of(scope["raw_path"], self.query, scope["root_path"])
+        self.scheme: str = scope["scheme"]
         self.headers: Sequence[Header] = scope["headers"]
         self.address: str = scope["client"][0]
 

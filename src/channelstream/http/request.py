@@ -62,8 +62,14 @@ class Request:
         return self.head.first.get(name)
 
     @property
-    def raw_path(self) -> bytes:
-        return self.head.raw_path
+    def target(self) -> bytes:
+        """Path and query as they were received, without the prefix of a proxy; an empty query has no question mark."""
+        return target_of(self.head.raw_path, self.head.query, self._policy.root(self.head))
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the request, as trusted proxies report it."""
+        return self._policy.scheme(self.head)
 
     @property
     def query(self) -> bytes:
@@ -114,6 +120,13 @@ class Request:
         """Return when the client has gone, or sends nothing more; a body is discarded."""
         while await self.source.receive() is not None:
             pass
+
+
+def target_of(raw_path: bytes, query: bytes, root: str) -> bytes:
+    """Return the target of a request (RFC 9112, 3.2.1) without the prefix `root`, which a proxy may have left in it."""
+    if root and raw_path.startswith(f"{root}/".encode()):
+        raw_path = raw_path.removeprefix(root.encode())
+    return raw_path + b"?" + query if query else raw_path
 
 
 def _too_large(limit: int) -> TooLarge:

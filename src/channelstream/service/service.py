@@ -225,6 +225,10 @@ class Service:
     def _patches(self, channels: Patches) -> Patches:
         return {self.app.key(name): patch for name, patch in channels.items()}
 
+    async def use_once(self, text: str, keep_s: float) -> bool:
+        """Use a text of this application at this node; return False if another node has (`Cluster.use_once`)."""
+        return await self.node.use_once(self.app.key(text), keep_s)
+
 
 class Services:
     """The services of all applications on one node."""

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any, TypeVar, cast
 
 from channelstream.apps.principal import Principal
-from channelstream.auth.base import AuthRequest, RequestAuth
+from channelstream.auth.base import AuthRequest, Once, RequestAuth
 from channelstream.core.connection import Connection, ConnectionState, Stream
 from channelstream.core.entry import Entry
 from channelstream.errors import BadSignature, CloseCode, Forbidden, Unavailable
@@ -37,7 +37,7 @@ OPERATIONS = (
     "update_user", "channels", "users", "counts", "states", "collect",
 )  # fmt: skip
 """The calls of an engine that are counted."""
-CLUSTER_OPERATIONS = ("members", "nodes", "ask", "ask_node", "confirm_ownership", "claim")
+CLUSTER_OPERATIONS = ("members", "nodes", "ask", "ask_node", "use_once", "confirm_ownership", "claim")
 """Those of its cluster."""
 
 T = TypeVar("T")
@@ -121,9 +121,9 @@ class CountedAuth:
             self._refused[error.code] += 1
             raise
 
-    def verify_body(self, principal: Principal, body: bytes) -> None:
+    def verify_body(self, request: AuthRequest, body: bytes) -> Once | None:
         try:
-            self._auth.verify_body(principal, body)
+            return self._auth.verify_body(request, body)
         except BadSignature as error:
             self._refused[error.code] += 1
             raise
