@@ -46,6 +46,7 @@ def test_a_field_named_like_a_key_of_errors(name: str) -> None:
     [
         (CloseCode.NORMAL, 401, "connection_ended"),
         (CloseCode.UNKNOWN_CONNECTION, 401, "unknown_connection"),
+        (CloseCode.TOKEN_EXPIRED, 401, "bad_token"),
         (CloseCode.REPLACED, 409, "replaced"),
         (CloseCode.RESTARTING, 503, "unavailable"),
         (CloseCode.OVERLOADED, 503, "unavailable"),

@@ -32,6 +32,8 @@ class CloseCode(IntEnum):
     """The conn_id is unknown or expired: ask the application for a new one."""
     REPLACED = 4002
     """A newer stream of the same connection took over: stop."""
+    TOKEN_EXPIRED = 4003
+    """The token of the client has expired, was revoked or is not accepted: come back with a fresh one."""
     TOO_SLOW = 4008
     """The client read too slowly, and the log no longer reaches back: reconnect with `since`."""
 
@@ -126,6 +128,18 @@ class BadSignature(ChannelstreamError):
     def body(self) -> dict[str, Any]:
         """The JSON answer, with the key `request` of 0.7.1."""
         return {"request": "Bad Signature"} | super().body
+
+
+class BadToken(ChannelstreamError):
+    """A client's token is not accepted: one answer for all faults, unless its signer is known."""
+
+    code = "bad_token"
+    http_status = 401
+    close_code = CloseCode.TOKEN_EXPIRED
+    refusal_code = CloseCode.TOKEN_EXPIRED
+
+    def __init__(self, message: str = "The token is not accepted: get a fresh one.") -> None:
+        super().__init__(message)
 
 
 class Unauthenticated(ChannelstreamError):
@@ -318,6 +332,8 @@ def closed(code: CloseCode, reason: str) -> ChannelstreamError:
             return Replaced(f"{reason}; do not reconnect this one.")
         case CloseCode.UNKNOWN_CONNECTION:
             return Unauthorized(f"{reason}; ask the application for a new conn_id.")
+        case CloseCode.TOKEN_EXPIRED:
+            return BadToken(f"{reason}; come back with a fresh token.")
         case CloseCode.NORMAL:
             return Ended(f"{reason}; do not reconnect.")
         case (

@@ -93,6 +93,9 @@ class Grants:
     presence: Patterns = NOTHING
 
 
+NO_GRANTS: Final = Grants()
+
+
 def _matches(pattern: tuple[str, ...], segments: list[str]) -> bool:
     """Whether segments are as a pattern has them; no `*` and no `**` stands for nothing."""
     if pattern[-1] == REST:

@@ -1,0 +1,34 @@
+"""A client that acts for itself: what its token says about it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from channelstream.apps.app import App
+from channelstream.apps.grants import NO_GRANTS, Grants
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who a client is, what it may do by itself, and for how long.
+
+    Attributes:
+        app: the application that it belongs to.
+        user: its user.
+        expires_s: the time from which its token is refused, in seconds since the epoch.
+        channels: what it joins when its connection opens.
+        state: what its connection sets of the user's state.
+        public: the keys of the state that others may see; None leaves them as they are.
+        token_id: names the token, for a revocation; empty if it has no name.
+        issued_s: when the token was made; None if it does not say.
+    """
+
+    app: App
+    user: str
+    expires_s: float
+    grants: Grants = NO_GRANTS
+    channels: tuple[str, ...] = ()
+    state: Mapping[str, Any] = field(default_factory=dict)
+    public: tuple[str, ...] | None = None
+    token_id: str = ""
+    issued_s: float | None = None

@@ -1,0 +1,46 @@
+"""Issuers of tokens: those that sign with private keys of their own, of which the server has the public ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from channelstream.apps.app import App
+
+
+class SignedBy(StrEnum):
+    """How an issuer signs (RFC 7518, 3.1; RFC 8037, 3.1)."""
+
+    RS256 = "RS256"
+    ES256 = "ES256"
+    EDDSA = "EdDSA"
+
+
+PublicKey = Any
+"""A public key of `cryptography`, which may be missing."""
+PublicKeys = Mapping[str, PublicKey]
+"""Keys by their ids; one without an id has the empty one."""
+
+
+@dataclass(slots=True)
+class Issuer:
+    """An issuer, and its keys as they are known now.
+
+    Attributes:
+        name: the claim `iss` of its tokens.
+        app: the application for which it makes tokens.
+        algorithm: the only one that is accepted for its keys, whatever a token says.
+        keys: replaced as a whole when they are read again.
+    """
+
+    name: str
+    app: App
+    algorithm: SignedBy
+    keys: PublicKeys
+
+    def key(self, key_id: str) -> PublicKey | None:
+        """Return the key that a token names; a single key without an id counts for every name, and a token may name none."""
+        if len(self.keys) == 1:
+            (only,) = self.keys
+            return self.keys[only] if key_id == only or not (key_id and only) else None
+        return self.keys.get(key_id) if key_id else None

@@ -1,0 +1,206 @@
+"""Tokens with which a client acts for itself: JSON Web Tokens (RFC 7519), signed by the application or by an issuer.
+
+Who has signed a token follows from its claim `iss`: if an issuer of that name is configured, only its public keys and its
+algorithm are accepted; without one, only keys of applications, with HS256, where the header `kid` is the id of the key.
+So what a token says about itself never decides how it is checked: no algorithm and no key of one signer is tried for
+another's token. Headers that name keys or addresses (`jwk`, `jku`, `x5u`) are not read.
+
+Imports `jwt`, and with it `cryptography` where that is installed, which takes long: only what accepts tokens imports this
+module.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import msgspec
+from jwt.api_jws import PyJWS
+from jwt.exceptions import PyJWTError
+from msgspec import Meta, Struct
+
+from channelstream.apps.api_key import MIN_SECRET_BYTES
+from channelstream.apps.app import App
+from channelstream.apps.client import Client
+from channelstream.apps.grants import Grants, Patterns
+from channelstream.apps.key_ring import KeyRing
+from channelstream.apps.principal import ALL_RIGHTS, Right
+from channelstream.auth.issuer import Issuer
+from channelstream.core.user import MAX_STATE_KEYS
+from channelstream.errors import BadSignature, BadToken, Forbidden
+
+MAX_BYTES: Final = 8192
+"""Longest token."""
+HS256: Final = "HS256"
+
+_Name = Annotated[str, Meta(min_length=1, max_length=256)]
+_State = dict[_Name, str | int | float | bool | None]
+
+
+class _Claims(Struct):
+    """The claims that mean something here; others are ignored (RFC 7519, 4)."""
+
+    sub: Annotated[str, Meta(min_length=1, max_length=512)]
+    exp: float
+    channels: list[_Name] = []
+    subscribe: list[str] = []
+    publish: list[str] = []
+    history: list[str] = []
+    presence: list[str] = []
+    state: Annotated[_State, Meta(max_length=MAX_STATE_KEYS)] = {}
+    public: Annotated[list[_Name], Meta(max_length=MAX_STATE_KEYS)] | None = None
+    jti: Annotated[str, Meta(max_length=256)] = ""
+    iat: float | None = None
+    nbf: float | None = None
+    aud: str | list[str] | None = None
+
+
+class _Issued(Struct):
+    """By whom a token says that it was made."""
+
+    iss: str = ""
+
+
+_NEEDS = {"publish": Right.PUBLISH, "state": Right.STATE, "history": Right.INFO, "presence": Right.INFO}
+"""The right that a key must have for a claim of its tokens: nobody grants what it may not do."""
+_claims = msgspec.json.Decoder(_Claims).decode
+_issued = msgspec.json.Decoder(_Issued).decode
+
+
+class UnknownKey(BadToken):
+    """A token names a key that its issuer did not have when its keys were last read.
+
+    Attributes:
+        issuer: its name.
+    """
+
+    def __init__(self, issuer: str) -> None:
+        super().__init__()
+        self.issuer = issuer
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRules:
+    """The options of tokens.
+
+    Attributes:
+        max_age_s: how far ahead `exp` may be.
+        max_ahead_s: how far the clock of the signer may be ahead of the server's.
+        audience: what `aud` must name; empty accepts only tokens without that claim (RFC 7519, 4.1.3).
+    """
+
+    max_age_s: float
+    max_ahead_s: float = 60.0
+    audience: str = ""
+
+
+class TokenAuth:
+    """Finds out for whom a token speaks."""
+
+    def __init__(
+        self, rules: Mapping[str, TokenRules], ring: KeyRing, issuers: Iterable[Issuer] = ()
+    ) -> None:
+        """Create the check of tokens.
+
+        Args:
+            rules: what they must satisfy, by the id of their application; one that is not named accepts none.
+            ring: the keys of applications.
+            issuers: others that sign tokens, each with another name.
+        """
+        self._rules = rules
+        self._ring = ring
+        self._issuers = {issuer.name: issuer for issuer in issuers}
+        self._jws = PyJWS(options={"verify_signature": True, "enforce_minimum_key_length": True})
+
+    def client(self, token: str, now_s: float, app: App | None = None) -> Client:
+        """Return the client for which a token speaks.
+
+        Args:
+            token: from a client.
+            now_s: seconds since the epoch.
+            app: the application that the request names; None if it names none.
+
+        Raises:
+            BadToken: it is not signed by one whose key is accepted, or its claims are not.
+            UnknownKey: as well, if the keys of its issuer may have changed.
+            Forbidden: its key may not grant this.
+        """
+        if len(token) > MAX_BYTES or not token.isascii():
+            raise BadToken
+        try:
+            parsed = self._jws.decode_complete(token, options={"verify_signature": False})
+            issuer = self._issuers.get(_issued(parsed["payload"]).iss)
+            key_id = parsed["header"].get("kid", "")
+            if issuer is None:
+                return self._from_application(token, key_id, now_s, app)
+            return self._from_issuer(token, key_id, issuer, now_s, app)
+        except (PyJWTError, msgspec.MsgspecError, RecursionError, BadSignature) as error:
+            raise BadToken from error
+
+    def _from_application(self, token: str, key_id: str, now_s: float, app: App | None) -> Client:
+        key = self._ring.find(key_id, now_s, app)
+        if len(key.secret.encode()) < MIN_SECRET_BYTES:
+            # The holder of one token could find the secret by trying: the option `secret` may be any text.
+            raise BadToken
+        payload = self._jws.decode(token, key.secret.encode(), [HS256])
+        return self._client(payload, key.app, key.rights, now_s)
+
+    def _from_issuer(self, token: str, key_id: str, issuer: Issuer, now_s: float, app: App | None) -> Client:
+        if app is not None and app.id != issuer.app.id:
+            raise BadToken
+        public = issuer.key(key_id)
+        if public is None:
+            raise UnknownKey(issuer.name)
+        payload = self._jws.decode(token, public, [issuer.algorithm])
+        return self._client(payload, issuer.app, ALL_RIGHTS, now_s)
+
+    def _client(self, payload: bytes, app: App, rights: frozenset[Right], now_s: float) -> Client:
+        """Return the client of claims whose signature is verified; their faults may be named from here on."""
+        rules = self._rules.get(app.id)
+        if rules is None:
+            raise BadToken("The application accepts no tokens; see the option token_max_age_s.")
+        try:
+            claims = _claims(payload)
+            patterns = [
+                Patterns(tuple(texts))
+                for texts in (claims.subscribe, claims.publish, claims.history, claims.presence)
+            ]
+        except (msgspec.ValidationError, ValueError) as error:
+            raise BadToken(f"The claims of the token are faulty: {error}.") from error
+        _check_times(claims, rules, now_s)
+        _check_audience(claims, rules.audience)
+        _check_rights(claims, rights)
+        return Client(
+            app,
+            claims.sub,
+            claims.exp,
+            Grants(*patterns),
+            tuple(dict.fromkeys(claims.channels)),
+            claims.state,
+            None if claims.public is None else tuple(claims.public),
+            claims.jti,
+            claims.iat,
+        )
+
+
+def _check_times(claims: _Claims, rules: TokenRules, now_s: float) -> None:
+    ahead_s = now_s + rules.max_ahead_s
+    if claims.exp <= now_s:
+        raise BadToken("The token has expired: get a fresh one.")
+    if claims.exp > ahead_s + rules.max_age_s:
+        raise BadToken(f"The token is valid for longer than {rules.max_age_s:g} seconds.")
+    if max(claims.iat or 0, claims.nbf or 0) > ahead_s:
+        raise BadToken("The token is not valid yet: check the clock of its signer.")
+
+
+def _check_audience(claims: _Claims, audience: str) -> None:
+    named = [claims.aud] if isinstance(claims.aud, str) else claims.aud
+    if (named is not None or audience) and audience not in (named or ()):
+        raise BadToken("The token is for another audience; see the option token_audience.")
+
+
+def _check_rights(claims: _Claims, rights: frozenset[Right]) -> None:
+    if Right.CONNECT not in rights:
+        raise Forbidden("The key of the token may not open connections.")
+    for claim, right in _NEEDS.items():
+        if getattr(claims, claim) and right not in rights:
+            raise Forbidden(f"The key of the token may not grant {claim}: it has not the right {right}.")
