@@ -11,6 +11,12 @@ def say(browser: Client, **body: object) -> dict:
     return browser.post("/demo/message", json=body).json()[0]
 
 
+def test_a_page_learns_that_the_server_is_there(browser: Client, push_server) -> None:
+    """A stranger too; the push server is not asked."""
+    answer = browser.get("/demo/alive")
+    assert (answer.status_code, answer.content, push_server.calls) == (204, b"", [])
+
+
 def test_connect_introduces_the_visitor(browser: Client, push_server) -> None:
     """The name, two channels to begin with, a public status and a fresh conn_id go to the push server."""
     answer = browser.post("/demo/connect", json=ANN).json()

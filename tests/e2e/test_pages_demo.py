@@ -168,28 +168,6 @@ def test_a_dropped_connection_is_shown_and_misses_nothing(
     expect(message(bob, "ann is back")).to_be_visible()
 
 
-def test_a_silent_line_is_noticed_by_its_missing_heartbeat(join: Callable[..., Page], line: Any) -> None:
-    """The state of a line on which nothing comes says so, and is live again with the next heartbeat."""
-    ann = join("silent-ann", base=line.url)
-    line.passes.clear()
-    expect(ann.locator("#link")).to_have_text("No answer")
-    expect(ann.get_by_role("alert")).to_contain_text("silent for longer")
-    line.passes.set()
-    expect(ann.locator("#link")).to_have_text("Live")
-    expect(ann.locator("#note")).to_be_hidden()
-
-
-def test_a_device_without_a_network_says_so_at_once(join: Callable[..., Page]) -> None:
-    """It does before any heartbeat is missing, and is live again when the network is back."""
-    ann = join("network-ann")
-    ann.context.set_offline(True)
-    expect(ann.locator("#link")).to_have_text("Offline")
-    expect(ann.get_by_role("alert")).to_contain_text("no network")
-    ann.context.set_offline(False)
-    expect(ann.locator("#link")).to_have_text("Live")
-    expect(ann.locator("#note")).to_be_hidden()
-
-
 def test_private_messages_are_in_every_tab_and_after_a_reload(join: Callable[..., Page]) -> None:
     """A tab that is opened later, and a page that is loaded again, have what both people wrote, edits included."""
     ann, bob = join("tabs-ann"), join("tabs-bob")

@@ -81,6 +81,7 @@ class Demo:
     def routes(self) -> list[BaseRoute]:
         return [
             answered("/demo", self._page, method="GET"),
+            answered("/demo/alive", self._alive, method="GET"),
             answered("/demo/connect", self._connect),
             answered("/demo/leave", self._leave),
             answered("/demo/subscribe", self._signed_in(self._subscribe)),
@@ -100,6 +101,10 @@ class Demo:
         name = visitor.name if visitor else ""
         values = {"visitor": name, "heartbeat_s": self._heartbeat_s, **limits}
         return await self._renderer.page(request, "demo.html", values)
+
+    async def _alive(self, _request: Request) -> Response:
+        """Answer a page that wonders whether its line is silent."""
+        return Response(status_code=204)
 
     async def _connect(self, request: Request) -> Response:
         """Sign in with a name, or with that of the cookie, and register a connection at the push server.

@@ -20,7 +20,7 @@ const model = new Model();
 const view = new View(model, { show, edit: (message) => composer.edit(message), remove, loadOlder });
 const typing = new Typing((room) => ask("typing", addressed(room)).catch(() => {}));
 const composer = new Composer({ send, amend, typed: () => typing.typed(model.room), lastOwnMessage: () => model.lastOwnMessage() });
-const line = new Line(1_000 * byId("chat").dataset.heartbeatS);
+const line = new Line(1_000 * byId("chat").dataset.heartbeatS, `${root}/demo/alive`);
 let stream = null;
 let connection = "";
 let isLoadingOlder = false;

@@ -1,10 +1,11 @@
 /** What the page says about its line to the push server: at most two seconds after the line has changed, as far as a page can know. */
 
 import { byId } from "./element.js";
+import { Probe } from "./probe.js";
 
-/** How late a heartbeat may be. With the interval of the look this makes less than two seconds. */
+/** How late a heartbeat may be. */
 const LATE_MS = 1_500;
-const LOOK_MS = 250;
+const LOOK_MS = 200;
 const LOST = "The connection was lost. Reconnecting; missed messages will follow.";
 const SAYS = {
   live: ["Live", ""],
@@ -19,9 +20,11 @@ export class Line {
   #offlineAt = 0;
   #shown = "";
   #heartbeatMs;
+  #probe;
 
-  constructor(heartbeatMs) {
+  constructor(heartbeatMs, aliveUrl) {
     this.#heartbeatMs = heartbeatMs;
+    this.#probe = new Probe(aliveUrl);
     window.addEventListener("offline", () => {
       this.#offlineAt = Date.now();
       this.#look();
@@ -59,8 +62,10 @@ export class Line {
     // On a loopback address a stream works without a network.
     if (this.#offlineAt > receivedAt) return "offline";
     if (!this.#isUp) return this.#shown && "down";
+    this.#probe.look(receivedAt);
     // The answer to a poll comes when there is something to send.
-    return transport !== "poll" && Date.now() - receivedAt > this.#heartbeatMs + LATE_MS ? "silent" : "live";
+    const misses = transport !== "poll" && Date.now() - receivedAt > this.#heartbeatMs + LATE_MS;
+    return misses || this.#probe.isLate(receivedAt) ? "silent" : "live";
   }
 
   #show(state, text, note) {
