@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from channelstream.admin.series import SERIES
+
 pytestmark = pytest.mark.browser
 
 OpenPage = Callable[..., Page]
@@ -82,9 +84,14 @@ def test_all_charts_show_the_same_time(sign_in: Callable[..., Page]) -> None:
     """Also one whose first and last values are unknown: nothing was written then, so its present value is unknown too."""
     page = sign_in()
     page.wait_for_url("**/admin")
-    unknown, known = [None, None, None], [0.25, 0.5, 1.0]
-    rows = [[60.0 * number, *[1] * 8, *(known if number == 2 else unknown)] for number in range(1, 5)]
-    history = {"rows": rows, "marks": [], "interval_s": 60.0, "kept_s": 3600.0}
+    known = {"latency_p50_ms": 0.25, "latency_p95_ms": 0.5, "latency_p99_ms": 1.0}
+    unknown = dict.fromkeys(known)
+    ones = dict.fromkeys(SERIES, 1)
+    rows = [
+        list((ones | {"at_s": 60.0 * number} | (known if number == 2 else unknown)).values())
+        for number in range(1, 5)
+    ]
+    history = {"columns": [*SERIES], "rows": rows, "marks": [], "interval_s": 60.0, "kept_s": 3600.0}
     page.route("**/data/history*", lambda route: route.fulfill(json=history))
     page.reload()
     latency = page.locator(".chart").filter(has_text="Latency")

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from channelstream.admin.sample import Sample, over_nodes, over_time, quantile_ms
+from channelstream.admin.sample import Sample, over_nodes, over_time
+from channelstream.admin.series import Value, row_of
 from channelstream.errors import Unavailable
 from channelstream.service import Record, TimeSeries
 from channelstream.slices import Slices
@@ -137,8 +138,8 @@ class History:
             if self._pending and self._pending[0] is waiting:
                 self._pending.popleft()
 
-    async def read(self, name: str, since_s: float = 0.0) -> list[Sequence[Any]]:
-        """Return the rows of a range after a time (`_row`), in short turns.
+    async def read(self, name: str, since_s: float = 0.0) -> list[Sequence[Value]]:
+        """Return the rows of a range after a time (`series.row_of`), in short turns.
 
         Raises:
             Unavailable: the engine is out of reach.
@@ -147,9 +148,9 @@ class History:
         records = await self._series.read(_series_of(name), max(since_s, now_s - each.kept_s))
         settled_s = now_s - each.interval_s - SETTLED_S
         samples = (sample for sample in _read(_sample, records) if since_s < sample.at_s <= settled_s)
-        rows, slices = list[Sequence[Any]](), Slices(self._steady)
+        rows, slices = list[Sequence[Value]](), Slices(self._steady)
         for _, group in groupby(samples, key=attrgetter("at_s")):
-            rows.append(_row(over_nodes(list(group), each.interval_s)))
+            rows.append(row_of(over_nodes(list(group), each.interval_s)))
             await slices.due()
         return rows
 
@@ -177,19 +178,3 @@ def _read(decoder: "msgspec.msgpack.Decoder[Any]", records: Iterable[Record]) ->
             yield decoder.decode(record.data)
         except msgspec.MsgspecError:
             logging.getLogger(__name__).debug("a record of another version is left out")
-
-
-def _row(sample: Sample) -> Sequence[Any]:
-    """Return what a page shows of a sample: numbers, in this order."""
-    return [
-        sample.at_s,
-        round(sample.connections),
-        round(sample.deliveries, 1),
-        round(sample.published, 1),
-        sample.delay_ms,
-        sample.stalls,
-        round(sample.memory_bytes),
-        round(100 * sample.cpu, 1),
-        round(sample.refused, 2),
-        *(quantile_ms(sample.latency, part) for part in (0.5, 0.95, 0.99)),
-    ]

@@ -13,6 +13,7 @@ from channelstream.admin.listing import PageRequest
 from channelstream.admin.overview import Overview
 from channelstream.admin.refused import RefusedRequests
 from channelstream.admin.sampler import Sampler
+from channelstream.admin.series import SERIES
 from channelstream.admin.shown import ending_row
 from channelstream.admin.slow import SlowClients
 from channelstream.admin.tables import Tables
@@ -91,7 +92,7 @@ class Panel:
         return [ending_row(ending) for ending in self._service.latest_endings(ENDINGS)]
 
     async def history(self, name: str, since_s: float) -> dict[str, Any]:
-        """Return the rows of a range of the history after a time, and its marks.
+        """Return the rows of a range of the history after a time, the names of their columns, and its marks.
 
         Raises:
             NotFound: there is no such range.
@@ -103,6 +104,7 @@ class Panel:
         return {
             "interval_s": RANGES[name].interval_s,
             "kept_s": RANGES[name].kept_s,
+            "columns": list(SERIES),
             "rows": await history.read(name, since_s),
             "marks": await history.marks(name),
         }

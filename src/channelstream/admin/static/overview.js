@@ -11,18 +11,21 @@ const MARKS = 10;
 const rate = (value) => `${number(value)}/s`;
 const milliseconds = (value) => `${number(value)} ms`;
 /** Three figures, between which a line may break but not within. */
-const percentiles = ([p50, p95, p99]) => `p50 ${number(p50)}, p95 ${number(p95)}, p99 ${milliseconds(p99)}`.replaceAll(/(?<!,) /g, "\u00a0");
-/** The charts, each with the index of its value in a row of the history, and what says more than the value. */
+const percentiles = (name) => (of) => {
+  const [p50, p95, p99] = [50, 95, 99].map((part) => of(`${name}_p${part}_ms`));
+  return `p50 ${number(p50)}, p95 ${number(p95)}, p99 ${milliseconds(p99)}`.replaceAll(/(?<!,) /g, "\u00a0");
+};
+/** The charts, each with the series of the history that it draws, and what says more than the value: words of other series. */
 const CHARTS = [
-  [1, new Chart("Connections", { words: number })],
-  [2, new Chart("Deliveries", { words: rate })],
-  [3, new Chart("Messages published", { words: rate })],
-  [11, new Chart("Latency from publish to write", { words: milliseconds, floor: 10 }), (row) => percentiles(row.slice(9, 12))],
-  [8, new Chart("Refused requests", { words: rate, floor: 1 })],
-  [5, new Chart("Stalls of slow clients", { words: number })],
-  [4, new Chart("Delay of the event loop", { words: milliseconds, floor: 10 })],
-  [7, new Chart("CPU", { words: (value) => `${number(value)} %`, floor: 100 })],
-  [6, new Chart("Memory", { words: bytes, unit: 1024 * 1024 })],
+  ["connections", new Chart("Connections", { words: number })],
+  ["deliveries", new Chart("Deliveries", { words: rate })],
+  ["published", new Chart("Messages published", { words: rate })],
+  ["latency_p99_ms", new Chart("Latency from publish to write", { words: milliseconds, floor: 10 }), percentiles("latency")],
+  ["refused", new Chart("Refused requests", { words: rate, floor: 1 })],
+  ["stalls", new Chart("Stalls of slow clients", { words: number })],
+  ["delay_ms", new Chart("Delay of the event loop", { words: milliseconds, floor: 10 })],
+  ["cpu_percent", new Chart("CPU", { words: (value) => `${number(value)} %`, floor: 100 })],
+  ["memory_bytes", new Chart("Memory", { words: bytes, unit: 1024 * 1024 })],
 ];
 const range = new URLSearchParams(location.search).get("range") ?? "hour";
 let rows = [];
@@ -50,7 +53,9 @@ async function showHistory() {
   rows = [...rows, ...answer.rows.filter(([at]) => at > known)];
   rows = rows.filter(([at]) => at > rows.at(-1)[0] - answer.kept_s);
   const options = { marks: answer.marks, gap: 2.5 * answer.interval_s };
-  for (const [index, chart, more] of CHARTS) chart.show(rows.map((row) => [row[0], row[index], row[index] === null ? undefined : more?.(row)]), options);
+  const places = Object.fromEntries(answer.columns.map((name, place) => [name, place]));
+  const point = (row, name, more) => [row[0], row[places[name]], row[places[name]] === null ? undefined : more?.((other) => row[places[other]])];
+  for (const [name, chart, more] of CHARTS) chart.show(rows.map((row) => point(row, name, more)), options);
   fill("marks", answer.marks.slice(-MARKS).reverse().map(markItem), { all: answer.marks.length, none: "Nothing has happened." });
 }
 

@@ -1,0 +1,37 @@
+"""The series of figures that charts show: each with its name, and what it is of a sample.
+
+A row of the history has their values in this order; the page finds them by name.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from channelstream.admin.sample import Sample, quantile_ms
+
+Value = float | int | None
+"""None: nothing was measured."""
+
+
+def _latency_ms(sample: Sample, part: float) -> float | None:
+    return quantile_ms(sample.latency, part)
+
+
+SERIES: dict[str, Callable[[Sample], Value]] = {
+    "at_s": lambda sample: sample.at_s,
+    "connections": lambda sample: round(sample.connections),
+    "deliveries": lambda sample: round(sample.deliveries, 1),
+    "published": lambda sample: round(sample.published, 1),
+    "delay_ms": lambda sample: sample.delay_ms,
+    "stalls": lambda sample: sample.stalls,
+    "memory_bytes": lambda sample: round(sample.memory_bytes),
+    "cpu_percent": lambda sample: round(100 * sample.cpu, 1),
+    "refused": lambda sample: round(sample.refused, 2),
+    "latency_p50_ms": partial(_latency_ms, part=0.5),
+    "latency_p95_ms": partial(_latency_ms, part=0.95),
+    "latency_p99_ms": partial(_latency_ms, part=0.99),
+}
+
+
+def row_of(sample: Sample) -> Sequence[Value]:
+    """Return the values of all series."""
+    return [read(sample) for read in SERIES.values()]
