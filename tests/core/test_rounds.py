@@ -44,6 +44,52 @@ def test_writes_are_counted(bench: Bench) -> None:
     assert bench.hub.writes == 6
 
 
+def test_events_and_bytes_are_counted_as_they_are_written(bench: Bench) -> None:
+    """By each recipient of each batch; not those of a write that fails, nor what waits."""
+    tapes = [bench.member(user, "a")[1] for user in ("ann", "dan", "bob", "cid")]
+    bench.say("a")
+    bench.say(None, only=frozenset({"bob"}))
+    bench.say("a", exclude=frozenset({"bob"}))
+    assert (bench.hub.written.events, bench.hub.written.size) == (0, 0)
+    tapes[3].on_write = fail
+    with pytest.raises(OSError, match="a bug"):
+        bench.flush_all()
+    bench.flush_all()
+    written = [data for tape in tapes[:3] for data in tape.written]
+    assert (bench.hub.written.events, bench.hub.written.size) == (6, sum(map(len, written)))
+
+
+@pytest.mark.parametrize("first", ["left", "stayed"])
+def test_a_batch_of_which_nothing_is_sent_counts_nothing(bench: Bench, first: str) -> None:
+    """As that of one who has left before the deletion; before one that is sent, and after it."""
+    members = {"left": "a", "stayed": "b"}
+    order = [first, *(members.keys() - {first})]
+    found = {user: bench.member(user, members[user]) for user in order}
+    for user in order:
+        bench.say(members[user])
+    deleted = "1" if first == "left" else "2"
+    bench.hub.unsubscribe(found["left"][0], "a")
+    bench.deliver(deletion(deleted))
+    bench.hub.flush()
+    [data] = [data for _, tape in found.values() for data in tape.written]
+    assert (bench.hub.written.events, bench.hub.written.size) == (1, len(data))
+
+
+def test_the_events_of_a_part_of_a_very_large_batch_are_counted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the round that writes them."""
+    monkeypatch.setattr(batch, "BATCH_SIZE", 1)
+    tapes = [bench.member(user, "a")[1] for user in ("ann", "bob")]
+    bench.say("a")
+    bench.say("a")
+    bench.hub.flush()
+    assert bench.hub.written.events == 2
+    bench.hub.flush()
+    assert bench.hub.written.events == 4
+    assert bench.hub.written.size == sum(len(data) for tape in tapes for data in tape.written)
+
+
 def test_many_connections_are_written_to_in_slices(bench: Bench) -> None:
     """A client in a later slice gets new events in the same write; one already served gets them in the next round."""
     tapes = [bench.member("ann", "a")[1] for _ in range(SLICE + 1)]

@@ -32,14 +32,18 @@ class Batch:
 
     Attributes:
         size: sum of the `Entry.size` of its entries, in bytes.
+        count: the number of its entries.
     """
 
-    __slots__ = ("_bytes", "_encoded_after", "_next", "entry", "parent", "size")
+    __slots__ = ("_bytes", "_encoded_after", "_next", "count", "entry", "parent", "size")
 
     def __init__(self, parent: "Batch | None" = None, entry: Entry | None = None) -> None:
         self.parent = parent
         self.entry = entry
-        self.size: int = 0 if parent is None or entry is None else parent.size + entry.size
+        self.size = self.count = 0
+        if parent is not None and entry is not None:
+            self.size = parent.size + entry.size
+            self.count = parent.count + 1
         self._next: dict[Entry, Batch] | None = None
         self._bytes: dict[int, bytes] | None = None
         self._encoded_after: Entry | None = None

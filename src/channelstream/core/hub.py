@@ -35,7 +35,7 @@ from channelstream.core.entry import Entry
 from channelstream.core.events import Event
 from channelstream.core.format import Format
 from channelstream.core.position import Offsets, ReadRange
-from channelstream.core.rounds import Rounds
+from channelstream.core.rounds import Rounds, Written
 
 
 class Hub:
@@ -69,6 +69,11 @@ class Hub:
     def writes(self) -> int:
         """Writes to streams in flushes since the start."""
         return self.rounds.writes
+
+    @property
+    def written(self) -> Written:
+        """What was written to streams since the start."""
+        return self.rounds.written
 
     @property
     def waiting_events(self) -> int:
@@ -269,6 +274,7 @@ class Hub:
             data = self.rounds.encoded(batch, connection.format_number)
             if data:
                 connection.write(data)
+                self.rounds.written.add(batch.count, len(data))
         except Exception:
             delivered = batch.entries()[0].offsets_before
         if connection.batch is self.rounds.root:  # Unless that write has ended the stream.

@@ -38,6 +38,25 @@ The kernel copies that many bytes in about the time that the rest of a write tak
 """
 
 
+class Written:
+    """What was written to streams.
+
+    Attributes:
+        events: one for each event and recipient, also where a later event of the same write supersedes it.
+        size: the bytes, without those of TLS and of heartbeats.
+    """
+
+    __slots__ = ("events", "size")
+
+    def __init__(self) -> None:
+        self.events = self.size = 0
+
+    def add(self, events: int, size: int) -> None:
+        """Count a write, or several."""
+        self.events += events
+        self.size += size
+
+
 class Rounds:
     """The waiting connections of a hub, and their rounds.
 
@@ -49,6 +68,7 @@ class Rounds:
         changes: recent edits and deletions.
         waiting_events: events delivered since the last round began.
         writes: writes to streams in rounds since the start.
+        written: what was written to streams since the start, in rounds and beside them.
         is_due: a flush has been asked for, and has not ended.
     """
 
@@ -60,6 +80,7 @@ class Rounds:
         self.changes = RecentChanges()
         self.waiting_events = 0
         self.writes = 0
+        self.written = Written()
         self.is_due = False
         # Changes (edits and deletions) are numbered. `_began` is the number of the last change before the
         # round that is being collected. `_sent_began` is the same for the round that is being written.
@@ -122,17 +143,27 @@ class Rounds:
         data = b""
         batch = root
         cost = 1
+        # The writes of a batch are counted after its last one, by `left`: so no write costs more.
+        before = left
+        events = events_sent = bytes_sent = 0
         rest = iter(waiting)
         try:
             for connection in rest:
                 batch = connection.batch
                 if batch is not last:
+                    if data:
+                        writes = (before - left) // cost
+                        events_sent += events * writes
+                        bytes_sent += len(data) * writes
+                    before = left
                     last = batch
-                    following = self._rest(batch, changes) if batch.has_rest else root
+                    following, events = root, batch.count
+                    if batch.has_rest:
+                        following, events = self._rest(batch, changes), batch.head().count
                     known = batch.known_bytes(number, changes)
                     if known is None:
                         data = batch.encoded(format_, changes)
-                        left -= len(data) // ENCODE_BYTES
+                        before = left = left - len(data) // ENCODE_BYTES
                     else:
                         data = known
                     cost = 1 + len(data) // WRITE_BYTES
@@ -150,6 +181,10 @@ class Rounds:
             _close_failed(connection, batch)
             raise
         finally:
+            writes = (before - left) // cost if data else 0
+            written = self.written
+            written.events += events_sent + events * writes
+            written.size += bytes_sent + len(data) * writes
             remaining = list(rest)
             self.writes += len(waiting) - len(remaining)
             if remaining:
@@ -204,7 +239,9 @@ class Rounds:
         connection.batch = self.root
         try:
             if items := items_of(format_, forms):
-                connection.write(format_.enclose(items, forms[-1].position))
+                data = format_.enclose(items, forms[-1].position)
+                connection.write(data)
+                self.written.add(len(items), len(data))
         except Exception:
             _close_failed(connection, batch)
 

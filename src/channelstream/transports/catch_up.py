@@ -256,7 +256,9 @@ class CatchUp:
                 # If the client of the poll has gone, `mark_undelivered` moves `delivered` back.
                 self._connection.delivered = last.offsets
                 if items:
-                    self._attached.stream.write(self._attached.stream.format.enclose(items, last.position))
+                    data = self._attached.stream.format.enclose(items, last.position)
+                    self._node.hub.written.add(len(items), len(data))
+                    self._attached.stream.write(data)
             rest = rest[count:]
             await self._attached.drained(self._buffer)
             if not self._attached.is_current:

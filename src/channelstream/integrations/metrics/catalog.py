@@ -43,6 +43,10 @@ class Metrics(Enum):
     connections_ended = Metric("counter", ("code",), "Connections that ended at this node, by close code.")
     messages_published = Metric("counter", (), "Messages that this process accepted, without duplicates.")
     deliveries = Metric("counter", (), "Events delivered to connections, one for each event and recipient.")
+    written_events = Metric(
+        "counter", (), "Events written to streams, one for each event and recipient, replayed ones included."
+    )
+    written_bytes = Metric("counter", (), "Bytes of these events, without those of TLS and of HTTP.")
     delivery_latency_seconds = Metric(
         "histogram",
         (),

@@ -84,6 +84,8 @@ class Collector:
         return {
             Metrics.messages_published: [({}, node.published)],
             Metrics.deliveries: [({}, node.hub.deliveries)],
+            Metrics.written_events: [({}, node.hub.written.events)],
+            Metrics.written_bytes: [({}, node.hub.written.size)],
             Metrics.slow_clients: [({}, node.stalls)],
             Metrics.slow_turns: [({}, self._loop.slow_turns)],
             Metrics.shed: _labelled(node.shedding.refused, "what"),
