@@ -57,10 +57,13 @@ def latency(**counts: int) -> list[int]:
 
 def test_a_sample_of_a_longer_time_is_the_average() -> None:
     """The longest delay, and the sums of what is counted."""
-    one = sample(60.0, 10, seconds=5.0, delay_ms=3.0, stalls=1, latency=latency(b0=1, b2=5))
+    one = sample(
+        60.0, 10, seconds=5.0, delay_ms=3.0, stalls=1, lost=5, written=6.0, latency=latency(b0=1, b2=5)
+    )
     other = sample(65.0, 40, seconds=2.5, delay_ms=7.0, stalls=2, latency=latency(b2=1))
     merged = over_time(60.0, [one, other])
     assert (merged.at_s, merged.seconds, merged.connections) == (60.0, 7.5, 20.0)
+    assert (merged.lost, merged.written) == (5, 4.0)
     assert (merged.delay_ms, merged.stalls, merged.latency) == (7.0, 3, latency(b0=1, b2=6))
 
 
@@ -139,7 +142,7 @@ def test_the_history_of_two_nodes_is_one() -> None:
             await each.flush()
         wall.now_s += 8.0
         [row] = await nodes[0].read("hour")
-        assert row == [BEGIN_S, 20, 200.0, 10.0, 1.0, 0, 2_000_000, 0.0, 0.0, 3.75, 4.88, 4.98]
+        assert row[:12] == [BEGIN_S, 20, 200.0, 10.0, 1.0, 0, 2_000_000, 0.0, 0.0, 3.75, 4.88, 4.98]
 
     asyncio.run(main())
 
@@ -202,6 +205,20 @@ def test_a_record_of_another_version_is_left_out() -> None:
         wall.now_s += 8.0
         assert [row[1] for row in await history.read("hour")] == [10]
         assert await history.marks("hour") == []
+
+    asyncio.run(main())
+
+
+def test_a_sample_of_an_older_version_lacks_what_it_did_not_measure() -> None:
+    """The first fields are those of the first version; the others are empty."""
+
+    async def main() -> None:
+        wall, series = Wall(), LocalTimeSeries()
+        first = msgspec.to_builtins(sample(BEGIN_S))[:8]
+        await series.append("figures of hour", Record(BEGIN_S, msgspec.msgpack.encode(first)), HOUR.kept_s)
+        wall.now_s += 8.0
+        [row] = await History(series, wall, wall).read("hour")
+        assert (row[1], set(row[8:])) == (10, {0, None})
 
     asyncio.run(main())
 

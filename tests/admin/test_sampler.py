@@ -9,6 +9,7 @@ import pytest
 from channelstream.admin.sample import quantile_ms
 from channelstream.admin.sampler import Sampler
 from channelstream.core.node_status import NodeStatus
+from channelstream.core.rounds import Written
 from channelstream.engines.time_series import LocalTimeSeries
 from channelstream.integrations.metrics.meter import Meter
 from channelstream.service import Node
@@ -28,7 +29,7 @@ class MovedClock:
 
 def counters() -> Any:
     """The counters that a sampler reads from a node."""
-    hub = SimpleNamespace(deliveries=0, connections={})
+    hub = SimpleNamespace(deliveries=0, connections={}, written=Written())
     return SimpleNamespace(clock=MovedClock(), hub=hub, published=0, stalls=0, time_series=LocalTimeSeries())
 
 
@@ -61,6 +62,21 @@ def test_refused_requests_and_the_latency_of_writes_are_sampled() -> None:
     second = sampler.take(0.0)
     assert (first.refused, sum(first.latency), quantile_ms(first.latency, 0.5)) == (0.4, 3, 1.75)
     assert (second.refused, sum(second.latency)) == (0.0, 0)
+
+
+def test_what_arrived_is_sampled() -> None:
+    """Events and bytes that were written, replayed and lost, since the last sample."""
+    node, meter = counters(), Meter(lambda: 0)
+    sampler = Sampler(cast(Node, node), Watchdog(0.1), meter)
+    node.hub.written.add(10, 5000)
+    meter.replayed, meter.lost, sampler.taken.dropped = 20, 3, 500
+    node.clock.now_s += 5.0
+    first = sampler.take(0.0)
+    node.clock.now_s += 5.0
+    second = sampler.take(0.0)
+    assert (first.written, first.taken_bytes, first.replayed) == (2.0, 900.0, 4.0)
+    assert (first.lost, first.dropped_bytes) == (3, 500)
+    assert (second.written, second.taken_bytes, second.lost, second.dropped_bytes) == (0.0, 0.0, 0, 0)
 
 
 def test_a_late_timer_belongs_to_the_interval_that_it_measured() -> None:

@@ -14,6 +14,8 @@ pytestmark = pytest.mark.browser
 
 OpenPage = Callable[..., Page]
 
+CHARTS = 13
+
 
 @pytest.fixture
 def sign_in(open_page: OpenPage, server: Any) -> Callable[..., Page]:
@@ -72,7 +74,7 @@ def test_charts_say_their_figures(open_admin: Callable[..., Page]) -> None:
     """Every chart is drawn, and has a description in words."""
     page = open_admin()
     charts = page.get_by_role("img")
-    expect(charts).to_have_count(9)
+    expect(charts).to_have_count(CHARTS)
     for name in ("Connections", "Deliveries", "Messages published", "Delay of", "Stalls of", "Memory", "CPU"):
         expect(
             page.get_by_role("img", name=re.compile(f"^{name}.*: now .*, lowest .*, highest "))
@@ -97,7 +99,7 @@ def test_all_charts_show_the_same_time(sign_in: Callable[..., Page]) -> None:
     latency = page.locator(".chart").filter(has_text="Latency")
     expect(latency.locator("strong")).to_have_text("–")
     expect(latency.get_by_role("img")).to_have_accessible_name(re.compile("now unknown, lowest 1 ms"))
-    expect(page.locator(".chart .axis")).to_have_text(["3 min agonow"] * 9)
+    expect(page.locator(".chart .axis")).to_have_text(["3 min agonow"] * CHARTS)
 
 
 def test_a_search_that_is_typed_while_the_page_loads_is_kept(

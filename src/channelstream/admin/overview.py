@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from channelstream import __version__
-from channelstream.admin.sampler import Loop
+from channelstream.admin.sampler import Sampler
 from channelstream.admin.shared_reading import SharedReading
 from channelstream.admin.slow import SlowClients
 from channelstream.errors import Unavailable
@@ -29,6 +29,10 @@ class Figures(Struct, frozen=True):
         published, deliveries: messages accepted and events delivered since its start.
         uptime_s: seconds since its start.
         slow_clients: those that read too slowly now.
+        written: events written to streams since its start.
+        taken_bytes, dropped_bytes: bytes of them that sockets took, and those that streams held when they ended.
+        replayed: events read from the log for clients that missed them, since its start.
+        lost: channels that clients were sent as lost.
         longest_turn_ms: of its event loop since its start.
     """
 
@@ -44,9 +48,17 @@ class Figures(Struct, frozen=True):
     longest_turn_ms: float
     pauses: int
     slow_clients: int = 0
+    written: int = 0
+    taken_bytes: int = 0
+    dropped_bytes: int = 0
+    replayed: int = 0
+    lost: int = 0
 
 
-SUMS = ("connections", "streams", "published", "deliveries", "slow_turns", "pauses", "slow_clients")
+SUMS = (
+    "connections", "streams", "published", "deliveries", "slow_turns", "pauses", "slow_clients", "written", "taken_bytes",
+    "dropped_bytes", "replayed", "lost",
+)  # fmt: skip
 """The figures of the service that are the sums of those of its nodes."""
 
 _decode = msgspec.msgpack.Decoder(Figures).decode
@@ -55,10 +67,10 @@ _decode = msgspec.msgpack.Decoder(Figures).decode
 class Overview:
     """Reads the figures of all nodes, and answers the calls of the other nodes."""
 
-    def __init__(self, node: Node, streams: Streams, loop: Loop, slow: SlowClients) -> None:
+    def __init__(self, node: Node, streams: Streams, sampler: Sampler, slow: SlowClients) -> None:
         self._node = node
         self._streams = streams
-        self._loop = loop
+        self._sampler = sampler
         self._slow = slow
         self._started_s = node.clock.steady()
         self._reading = SharedReading(self._read, node.clock.steady)
@@ -102,7 +114,12 @@ class Overview:
         return msgspec.msgpack.encode(self._figures())
 
     def _figures(self) -> Figures:
-        hub, loop = self._node.hub, self._loop.figures()
+        hub, loop, taken, meter = (
+            self._node.hub,
+            self._sampler.loop.figures(),
+            self._sampler.taken,
+            self._sampler.meter,
+        )
         return Figures(
             version=__version__,
             uptime_s=self.uptime_s,
@@ -116,6 +133,11 @@ class Overview:
             longest_turn_ms=loop["longest_turn_ms"],
             pauses=loop["pauses"],
             slow_clients=len(self._slow.waiting()),
+            written=hub.written.events,
+            taken_bytes=taken.count,
+            dropped_bytes=taken.dropped,
+            replayed=meter.replayed,
+            lost=meter.lost,
         )
 
 

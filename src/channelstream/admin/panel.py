@@ -68,7 +68,7 @@ class Panel:
         self._elsewhere = Elsewhere(service)
         self._refused = RefusedRequests(service.node, refusals)
         self._slow = SlowClients(service)
-        self._overview = Overview(service.node, streams, sampler.loop, self._slow)
+        self._overview = Overview(service.node, streams, sampler, self._slow)
         self._service = service
         self._sampler = sampler
         self._tables = Tables(service)

@@ -24,6 +24,11 @@ class Sample(Struct, frozen=True, array_like=True):
         refused: requests answered with a status of 400 or above, per second.
         latency: writes by the time from the arrival of their oldest event, in the buckets of the metrics. Those of a version
             with others do not count.
+        written: events written to streams, per second.
+        taken_bytes: bytes of events that the sockets of clients took, per second.
+        replayed: events read from the log for clients that missed them, per second.
+        lost: channels that clients were sent as lost.
+        dropped_bytes: bytes that streams held when they ended.
     """
 
     at_s: float
@@ -37,11 +42,20 @@ class Sample(Struct, frozen=True, array_like=True):
     cpu: float = 0.0
     refused: float = 0.0
     latency: Sequence[int] = ()
+    written: float = 0.0
+    taken_bytes: float = 0.0
+    replayed: float = 0.0
+    lost: int = 0
+    dropped_bytes: int = 0
 
 
 COUNTS = len(BUCKETS_S) + 1
-AVERAGES = ("connections", "deliveries", "published", "memory_bytes", "cpu", "refused")
+AVERAGES = (
+    "connections", "deliveries", "published", "memory_bytes", "cpu", "refused", "written", "taken_bytes", "replayed",
+)  # fmt: skip
 """What is averaged over time, and summed up over nodes."""
+COUNTED = ("stalls", "lost", "dropped_bytes")
+"""What is summed up over both."""
 
 
 def over_time(at_s: float, samples: Sequence[Sample]) -> Sample:
@@ -58,20 +72,19 @@ def over_nodes(samples: Sequence[Sample], interval_s: float) -> Sample:
 
 
 def _merged(at_s: float, samples: Sequence[Sample], seconds: float) -> Sample:
-    averages = {
+    merged = {
         name: sum(getattr(each, name) * min(each.seconds, seconds) for each in samples) / seconds
         for name in AVERAGES
-    }
+    } | {name: sum(getattr(each, name) for each in samples) for name in COUNTED}
     return Sample(
         at_s=at_s,
         seconds=seconds,
         delay_ms=max(each.delay_ms for each in samples),
-        stalls=sum(each.stalls for each in samples),
         latency=[
             sum(counts)
             for counts in zip(*(each.latency for each in samples if len(each.latency) == COUNTS), strict=True)
         ],
-        **averages,
+        **merged,
     )
 
 

@@ -1,7 +1,7 @@
 """Samples of a node's figures, taken by a periodic task and kept by the history.
 
-The hot path only increments counters (`Hub.deliveries`, `Node.published`, `Node.stalls`, and those of `Meter`). A sample
-has their increase.
+The hot path only increments counters (`Hub.deliveries`, `Hub.written`, `Node.published`, `Node.stalls`, and those of
+`Meter`). A sample has their increase.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from channelstream.admin.history import HOUR, History
 from channelstream.admin.sample import Sample
+from channelstream.admin.taken import TakenBytes
 from channelstream.core.node_status import NodeStatus
 from channelstream.integrations.metrics.meter import Meter
 from channelstream.memory import ResidentMemory
@@ -45,6 +46,11 @@ class _Counters(NamedTuple):
     cpu_s: float
     refused: int
     latency: Sequence[int]
+    written: int
+    taken_bytes: int
+    replayed: int
+    lost: int
+    dropped_bytes: int
 
 
 class Sampler:
@@ -52,7 +58,9 @@ class Sampler:
 
     Attributes:
         loop: source of the delay.
+        meter: counters of the process.
         history: keeps the samples.
+        taken: what the sockets of clients have taken.
         count: number of samples since the start.
         stopped: set when the server stops, so that watching pages end.
     """
@@ -60,10 +68,11 @@ class Sampler:
     def __init__(self, node: Node, loop: Loop, meter: Meter, sample_s: float = SAMPLE_S) -> None:
         self.loop = loop
         self.history = History(node.time_series, node.clock.wall, node.clock.steady)
+        self.taken = TakenBytes(node)
         self.count = 0
         self.stopped = asyncio.Event()
         self._node = node
-        self._meter = meter
+        self.meter = meter
         self._sample_s = sample_s
         self._memory = ResidentMemory()
         self._task: asyncio.Task[None] | None = None
@@ -102,6 +111,7 @@ class Sampler:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._until_next_s())
+            await self.taken.look()
             self.history.add(self.take(self.loop.take_delay_s()))
 
     def _until_next_s(self) -> float:
@@ -110,7 +120,7 @@ class Sampler:
         return self._sample_s - (self._node.clock.wall() + early_s) % self._sample_s + early_s
 
     def _counters(self) -> _Counters:
-        node, meter = self._node, self._meter
+        node, meter = self._node, self.meter
         return _Counters(
             node.clock.steady(),
             node.hub.deliveries,
@@ -119,6 +129,11 @@ class Sampler:
             time.process_time(),
             sum(count for (_, status), count in meter.requests.items() if status >= 400),
             tuple(meter.latency.counts),
+            node.hub.written.events,
+            self.taken.count,
+            meter.replayed,
+            meter.lost,
+            self.taken.dropped,
         )
 
     def take(self, delay_s: float) -> Sample:
@@ -139,6 +154,11 @@ class Sampler:
             cpu=_rate(now.cpu_s - before.cpu_s, seconds, digits=3),
             refused=_rate(now.refused - before.refused, seconds, digits=3),
             latency=[new - old for new, old in zip(now.latency, before.latency, strict=True)],
+            written=_rate(now.written - before.written, seconds),
+            taken_bytes=_rate(max(0, now.taken_bytes - before.taken_bytes), seconds),
+            replayed=_rate(now.replayed - before.replayed, seconds),
+            lost=now.lost - before.lost,
+            dropped_bytes=now.dropped_bytes - before.dropped_bytes,
         )
 
     def _begin_s(self, seconds: float) -> float:

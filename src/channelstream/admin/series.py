@@ -29,6 +29,11 @@ SERIES: dict[str, Callable[[Sample], Value]] = {
     "latency_p50_ms": partial(_latency_ms, part=0.5),
     "latency_p95_ms": partial(_latency_ms, part=0.95),
     "latency_p99_ms": partial(_latency_ms, part=0.99),
+    "written": lambda sample: round(sample.written, 1),
+    "taken_bytes": lambda sample: round(sample.taken_bytes),
+    "replayed": lambda sample: round(sample.replayed, 1),
+    "lost": lambda sample: sample.lost,
+    "dropped_bytes": lambda sample: sample.dropped_bytes,
 }
 
 

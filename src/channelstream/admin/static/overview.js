@@ -1,12 +1,14 @@
 /** The overview: live figures of the service and of each node, charts of the past, and streams and connections that ended recently. */
 
 import { Chart } from "./chart.js";
-import { byId, bytes, cell, duration, element, fault, fill, link, number, time } from "./dom.js";
+import { byId, bytes, cell, counted, duration, element, fault, fill, link, number, time } from "./dom.js";
 import { shown } from "./names.js";
 import { read, watch } from "./server.js";
 
+const COUNTS = ["connections", "streams", "users", "channels", "published", "deliveries", "written", "replayed", "lost", "slow_clients"];
 const TURNS = ["slow_turns", "longest_turn_ms", "pauses"];
-const FIGURES = ["connections", "streams", "users", "channels", "published", "deliveries", "slow_clients", ...TURNS];
+/** The figures, each with what writes its value. */
+const FIGURES = [...[...COUNTS, ...TURNS].map((name) => [name, number]), ["taken_bytes", bytes], ["dropped_bytes", bytes]];
 const MARKS = 10;
 const rate = (value) => `${number(value)}/s`;
 const milliseconds = (value) => `${number(value)} ms`;
@@ -19,6 +21,10 @@ const percentiles = (name) => (of) => {
 const CHARTS = [
   ["connections", new Chart("Connections", { words: number })],
   ["deliveries", new Chart("Deliveries", { words: rate })],
+  ["written", new Chart("Events written", { words: rate })],
+  ["taken_bytes", new Chart("Bytes that clients' sockets took", { words: (value) => `${bytes(value)}/s`, unit: 1024 })],
+  ["replayed", new Chart("Replayed events", { words: rate, floor: 1 }), (of) => `${rate(of("replayed"))}, ${counted(of("lost"), "channel")} lost`],
+  ["dropped_bytes", new Chart("Bytes dropped with ended streams", { words: bytes, unit: 1024 })],
   ["published", new Chart("Messages published", { words: rate })],
   ["latency_p99_ms", new Chart("Latency from publish to write", { words: milliseconds, floor: 10 }), percentiles("latency")],
   ["refused", new Chart("Refused requests", { words: rate, floor: 1 })],
@@ -31,7 +37,7 @@ const range = new URLSearchParams(location.search).get("range") ?? "hour";
 let rows = [];
 
 function showFigures(event, first) {
-  for (const name of FIGURES) byId(name).textContent = event.figures[name] === null ? "unknown" : number(event.figures[name]);
+  for (const [name, words] of FIGURES) byId(name).textContent = event.figures[name] === null ? "unknown" : words(event.figures[name]);
   byId("uptime").textContent = duration(event.figures.uptime_s);
   fault(event.failure && `The other nodes are unknown, so these figures are those of one node. ${event.failure}`);
   showNodes(event.nodes);
