@@ -34,6 +34,7 @@ from tests.waiting import PATIENCE_S
 
 SECRET = "a-secret-of-the-tests"
 ADMIN_SECRET = "an-admin-secret-of-the-tests"
+READER_SECRET = "a-reader-secret-of-the-tests"
 CLUSTER = "nodes-on-a-cluster"
 SQLITE = "sqlite"
 NODES = {1: "one-node", 3: "three-nodes", CLUSTER: CLUSTER, SQLITE: SQLITE}
@@ -77,6 +78,7 @@ class RunningServer:
     lines: list[str]
     secret: str = SECRET
     admin_secret: str = ADMIN_SECRET
+    reader_secret: str = READER_SECRET
 
     @property
     def any(self) -> "RunningServer":
@@ -144,6 +146,7 @@ def launch(*flags: str, **environ: str) -> RunningServer:
     """
     patient = {f"CHANNELSTREAM_{name}_S": str(time_s) for name, time_s in PATIENT.items()}
     patient["CHANNELSTREAM_SLOW_TURN_MS"] = str(SLOW_TURN_MS)
+    patient["CHANNELSTREAM_ADMIN_READER_SECRET"] = READER_SECRET
     arguments = ["-p", "0", "-s", SECRET, "-a", ADMIN_SECRET, *flags]
     process = nursery().start(arguments, os.environ | patient | environ)
     try:

@@ -27,6 +27,7 @@ class Fleet:
     def __init__(self, nodes: "Sequence[RunningServer]") -> None:
         self.nodes = nodes
         self.secret, self.admin_secret = nodes[0].secret, nodes[0].admin_secret
+        self.reader_secret = nodes[0].reader_secret
         self.begin("")
 
     def begin(self, test: str) -> None:

@@ -70,7 +70,10 @@ def routes(
         demo=settings.serves_demo,
         keeps_sign_ins=not is_drawn(cookie_secret),
     )
-    accounts = [Account(settings.admin_user, settings.admin_secret, may_change=True)]
+    accounts = [
+        Account(settings.admin_user, settings.admin_secret, may_change=True),
+        Account(settings.admin_reader_user, settings.admin_reader_secret, may_change=False),
+    ]
     gate = Gate(accounts, cookie_secret, signed_by, Throttle())
     guarded = [
         *Admin(renderer).rows(),

@@ -3,6 +3,7 @@
 import pytest
 
 from channelstream.config import Settings, check_safety, safety
+from channelstream.config.app_section import AppSection
 from channelstream.config.safety import PUBLIC_SECRETS, problems
 from channelstream.errors import ConfigError
 
@@ -22,11 +23,32 @@ def test_public_secret_elsewhere(host: str, name: str, known: str) -> None:
     Settings(host="::1", secret="", admin_secret=""),
     Settings(host="0.0.0.0", unix_socket="/run/c.sock"),
     Settings(host="0.0.0.0", secret="random-1", admin_secret="random-2"),
+    Settings(host="0.0.0.0", secret="random-1", admin_secret="random-2", admin_reader_secret="random-3"),
+    Settings(admin_reader_user="admin"),
     Settings(workers=2, engine="redis://10.0.0.5"),
 ])  # fmt: skip
 def test_accepted(settings: Settings) -> None:
     """Known secrets are accepted on loopback and unix sockets, random ones everywhere."""
     check_safety(settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"admin_reader_secret": "random-2"}, "admin_reader_secret"),
+        ({"admin_reader_secret": "secret"}, "admin_reader_secret"),
+        ({"admin_reader_secret": "random-3", "admin_reader_user": "admin"}, "admin_reader_user"),
+    ],
+)
+def test_a_reader_that_could_change_things(options: dict[str, str], name: str) -> None:
+    """The second sign-in has a password and a name of its own, and no public password."""
+    settings = Settings(host="0.0.0.0", secret="random-1", admin_secret="random-2", **options)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=rf"^{name}: "):
+        check_safety(settings)
+    section = AppSection("shop", {"secret": "s", "admin_secret": "random-4", **options})
+    if options["admin_reader_secret"] == "random-3":
+        shop = Settings(host="0.0.0.0", secret="random-1", admin_secret="random-2", apps=(section,))
+        assert [fault.split(" it is")[0] for fault in problems(shop)] == [f"{name}: [app:shop]"]
 
 
 def test_tls_files(certificate: tuple[str, str]) -> None:

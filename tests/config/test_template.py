@@ -40,7 +40,7 @@ def test_set_options(tmp_path: Path) -> None:
 
 
 def test_random_secrets() -> None:
-    """Every secret option gets a long value of its own."""
+    """Every secret option but that of a second sign-in gets a long value of its own."""
     first, second = random_secrets(), random_secrets()
     assert set(first) == {"secret", "admin_secret", "cookie_secret"}
     assert len({*first.values(), *second.values()}) == 6

@@ -13,6 +13,8 @@ from channelstream.errors import ConfigError
 
 PUBLIC_SECRETS = frozenset({"", "secret", "admin_secret", "YOURSECRET", "YOURADMINSECRET"})
 """Default secrets of both generations, and those of the first one's sample file: they are public."""
+SECRETS = ("secret", "admin_secret", "admin_reader_secret")
+"""Options that give access to who knows their value."""
 OTEL_MODULES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 """What the option otel needs."""
 OTEL_PACKAGES = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
@@ -35,17 +37,23 @@ def problems(settings: Settings) -> Iterator[str]:
     """Yield the faults of options in combination, and of the files that they name."""
     yield from _public_secrets(settings)
     yield from _app_secrets(settings)
+    yield from _readers(settings)
     yield from _tls(settings)
     yield from _workers(settings)
     yield from _ports(settings)
     yield from _extras(settings)
 
 
+def public(name: str) -> frozenset[str]:
+    """Return the values of one of `SECRETS` that everybody knows; without `admin_reader_secret` nobody has access."""
+    return PUBLIC_SECRETS - {""} if name == "admin_reader_secret" else PUBLIC_SECRETS
+
+
 def _public_secrets(settings: Settings) -> Iterator[str]:
     if settings.loopback:
         return
-    for name in ("secret", "admin_secret"):
-        if getattr(settings, name) in PUBLIC_SECRETS:
+    for name in SECRETS:
+        if getattr(settings, name) in public(name):
             yield (
                 f"{name}: its default or empty value is accepted on loopback only, "
                 f"not on host {settings.host!r}; "
@@ -55,7 +63,7 @@ def _public_secrets(settings: Settings) -> Iterator[str]:
 
 def _app_secrets(settings: Settings) -> Iterator[str]:
     """Refuse further applications that anyone, or another application, could act for."""
-    users: dict[str, dict[str, str]] = {"secret": {}, "admin_secret": {}}
+    users: dict[str, dict[str, str]] = {name: {} for name in SECRETS}
     for name, known in users.items():
         known[getattr(settings, name)] = f"[{SECTION}]"
     for section in settings.apps:
@@ -70,6 +78,19 @@ def _app_secrets(settings: Settings) -> Iterator[str]:
             elif value in PUBLIC_SECRETS - {""} and not settings.loopback:
                 yield f"{name}: {where} has one that is public; it is accepted on loopback only"
             known.setdefault(value, where)
+
+
+def _readers(settings: Settings) -> Iterator[str]:
+    """Refuse a second sign-in with the password or the name of the first one."""
+    described = [("", settings)]
+    described += [(f"[{SECTION_PREFIX}{each.id}] ", settings.of_app(each)) for each in settings.apps]
+    for where, each in described:
+        if not each.admin_reader_secret:
+            continue
+        if each.admin_reader_secret == each.admin_secret:
+            yield f"admin_reader_secret: {where}it is the same as admin_secret, so who looks could change; take another"
+        if each.admin_reader_user == each.admin_user:
+            yield f"admin_reader_user: {where}it is the same as admin_user; take another name"
 
 
 def _tls(settings: Settings) -> Iterator[str]:

@@ -138,6 +138,19 @@ class Settings:
         secret=True,
         per_app=True,
     )
+    admin_reader_user: str = _access.option(
+        "reader",
+        Text(),
+        "The user name of a second sign-in, which may look at all of /admin and change nothing.",
+        per_app=True,
+    )
+    admin_reader_secret: str = _access.option(
+        "",
+        Text(),
+        "The password of the second sign-in, also with HTTP Basic; empty means that there is none.",
+        secret=True,
+        per_app=True,
+    )
     cookie_secret: str = _access.option(
         "",
         Text(),

@@ -15,6 +15,8 @@ from channelstream.errors import ConfigError
 
 _SECRET_BYTES = 32
 """256 bits, the size of the strongest hash of a signature."""
+NOT_DRAWN = {"admin_reader_secret"}
+"""Secrets that a new file does not set: without one, nobody has the access that it would give."""
 _APPS = (
     ";",
     "; An application with names and secrets of its own is served below /app/ID (docs/applications.md).",
@@ -27,8 +29,9 @@ _APPS = (
 
 
 def random_secrets() -> dict[str, str]:
-    """Return a new value for every secret option, by name."""
-    return {option.name: random_secret() for option in OPTIONS if option.declared.secret}
+    """Return a new value for every secret option but those of `NOT_DRAWN`, by name."""
+    secret = (option.name for option in OPTIONS if option.declared.secret)
+    return {name: random_secret() for name in secret if name not in NOT_DRAWN}
 
 
 def random_secret() -> str:

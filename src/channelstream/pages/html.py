@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from channelstream import __version__
+from channelstream.pages.caller import caller_or_none
 
 TEMPLATES = Path(__file__).parent / "templates"
 CONTENT_SECURITY_POLICY = (
@@ -76,7 +77,14 @@ class Renderer:
     ) -> Response:
         """Render `template`. `headers` replace headers of `HEADERS`, or are added to them."""
         prefix = root(request)
-        values = {"root": prefix, "static": prefix + self._static_url, **(context or {})}
+        caller = caller_or_none(request)
+        values = {
+            "root": prefix,
+            "static": prefix + self._static_url,
+            "caller": caller,
+            "may_change": caller is not None and caller.may_change,
+            **(context or {}),
+        }
         if template in self._compiled:
             text = self._render(template, values)
         else:

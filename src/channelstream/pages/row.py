@@ -48,7 +48,9 @@ def to_sign_in_or_401(request: Request) -> Response:
 
 
 def basic_refused() -> Response:
-    error = Unauthenticated("Send the password of the option admin_secret; the user name is ignored.")
+    error = Unauthenticated(
+        "Send the password of the option admin_secret or admin_reader_secret; the user name is ignored."
+    )
     challenge = 'Basic realm="channelstream admin", charset="UTF-8"'
     return error_response(error, {"WWW-Authenticate": challenge})
 

@@ -43,10 +43,11 @@ def test_weak_secrets_in_an_open_file_are_found_and_not_shown(tmp_path: Path, do
         "[channelstream]\nsecret = hunter2hunter2\nadmin_secret = hunter2hunter2\ncookie_secret = salt-x\n"
     )
     path.chmod(0o644)
-    report = doctor("--config-only", "-i", str(path), secrets=())
+    report = doctor("--config-only", "-i", str(path), "--admin-reader-secret", "peep", secrets=())
     assert report.code == 1
     assert report.has("fault", "secrets", "secret has fewer than 16 characters")
     assert report.has("warning", "secrets", "admin_secret has fewer than 16 characters")
+    assert report.has("warning", "secrets", "admin_reader_secret has fewer than 16 characters")
     assert report.has("fault", "secrets", "cookie_secret has fewer than 16 characters")
     assert report.has("fault", "secrets", "secret and admin_secret are equal")
     assert report.has("fault", "file modes", f"{path}, which has secrets: mode 644")

@@ -106,7 +106,7 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   save();
 });
-byId("send").addEventListener("submit", (event) => {
+byId("send")?.addEventListener("submit", (event) => {
   event.preventDefault();
   send();
 });

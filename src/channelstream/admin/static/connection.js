@@ -6,9 +6,12 @@ import { byId, bytes, counted, element, fault, fill, link, number, time } from "
 import { shown } from "./names.js";
 import { act } from "./server.js";
 
+/** Only those who may change things have it. */
+const disconnect = byId("disconnect");
+
 function show(connection) {
   const open = connection.state !== "closed";
-  byId("disconnect").hidden = !open;
+  if (disconnect) disconnect.hidden = !open;
   for (const section of document.querySelectorAll(".open-only")) section.hidden = !open;
   fill("endings", connection.endings.map((ending) => endingItem(ending)), { none: "No stream has ended recently." });
   if (!open) return facts([["State", "closed"], ["User", link("user", connection.endings[0].user)]]);
@@ -44,7 +47,7 @@ function lagOf(lag) {
   return `${events}, ${bytes(lag.bytes)}, ${number(lag.seconds)} s`;
 }
 
-byId("disconnect").addEventListener("click", async () => {
+disconnect?.addEventListener("click", async () => {
   const lines = ["Its stream is closed with a code after which the client does not reconnect. Its user leaves its channels."];
   if (!(await ask(["Disconnect ", shown(name), "?"], lines, "Disconnect"))) return;
   await act("disconnect", { conn_id: name }).catch((error) => fault(error.message));

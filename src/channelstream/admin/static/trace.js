@@ -38,7 +38,7 @@ function showPause() {
 
 function showState({ seconds_left: left, noted, nodes, connections, failure }) {
   byId("state").textContent = `${left ? `${number(left)} s left` : "Not tracing"}, ${counted(noted, "note")}${nodes.length > 1 ? ` at ${number(nodes.length)} nodes` : ""}`;
-  byId("stop").hidden = !left;
+  if (byId("stop")) byId("stop").hidden = !left;
   const untraced = nodes.filter((node) => node.failure || (left && !node.seconds_left));
   fault(failure && `The other nodes are unknown, so these notes are those of one node. ${failure}`);
   byId("untraced").replaceChildren(...untraced.map((node) => element("li", {}, `${node.label} does not trace. ${node.failure || "It may have started later: start the trace again."}`)));

@@ -12,7 +12,9 @@ from channelstream.engines.factory import is_shared
 
 SHORTEST_SECRET = 16
 """Characters below which a key can be guessed offline, from one signature or one cookie."""
-SECRETS = ("secret", "admin_secret", "cookie_secret")
+SECRETS = (*safety.SECRETS, "cookie_secret")
+PASSWORDS = {"admin_secret", "admin_reader_secret"}
+"""Those that can only be guessed online, where attempts are delayed."""
 _RANDOM = "set it to what `channelstream make-config` writes"
 
 
@@ -31,8 +33,8 @@ async def keys(subject: Subject) -> Iterable[Finding]:
 def _default(subject: Subject) -> Iterator[Finding]:
     if not subject.settings.loopback:
         return  # `safety` refuses them.
-    for name in ("secret", "admin_secret"):
-        if getattr(subject.settings, name) in safety.PUBLIC_SECRETS:
+    for name in safety.SECRETS:
+        if getattr(subject.settings, name) in safety.public(name):
             report = fault if subject.is_behind_proxy else warning
             yield report(f"{name} has a public default value", _RANDOM)
 
@@ -41,8 +43,7 @@ def _short(subject: Subject) -> Iterator[Finding]:
     for name in SECRETS:
         value = getattr(subject.settings, name)
         if value not in safety.PUBLIC_SECRETS and len(value) < SHORTEST_SECRET:
-            # A password can only be guessed online, where attempts are delayed.
-            report = warning if name == "admin_secret" else fault
+            report = warning if name in PASSWORDS else fault
             yield report(f"{name} has fewer than {SHORTEST_SECRET} characters", _RANDOM)
 
 

@@ -80,5 +80,7 @@ const ui = window.SwaggerUIBundle({
   // A long answer is shown at once; to colour 2,000 channels takes half a minute.
   syntaxHighlight: false,
   tryItOutEnabled: true,
+  // Those who may only look are offered no calls.
+  ...("readOnly" in place.dataset ? { supportedSubmitMethods: [] } : {}),
   validatorUrl: null,
 });
