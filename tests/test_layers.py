@@ -40,6 +40,7 @@ LAYERS = (
     },
     {"admin", "demo", "explorer"},
     {"site", "descriptors", "upgrade"},
+    {"app_tables"},
     {"lifecycle"},
     {"server"},
     {"supervisor"},

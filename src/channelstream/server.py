@@ -17,16 +17,13 @@ from channelstream.admin.panel import Panel
 from channelstream.admin.sampler import Sampler
 from channelstream.admin.traces import Traces
 from channelstream.api import openapi
-from channelstream.api.app import Api
 from channelstream.api.endpoints import ENDPOINTS
-from channelstream.api.table import Auth
-from channelstream.apps.app import App
+from channelstream.app_tables import AppTables, make_policy
 from channelstream.apps.principal import Right
 from channelstream.auth.base import RequestAuth
-from channelstream.auth.open import OpenAuth
 from channelstream.clock import RandomIds, SystemClock, new_epoch
 from channelstream.config import Settings
-from channelstream.config.applications import make_apps, make_signature_auth
+from channelstream.config.applications import make_apps, make_signature_auth, settings_of_further
 from channelstream.config.cookies import cookie_secret_or_drawn
 from channelstream.core.format import Format
 from channelstream.core.hub import Hub
@@ -42,7 +39,7 @@ from channelstream.http.refusals import Refusals
 from channelstream.http.router import Route, Router
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.integrations.metrics.collect import Collector
-from channelstream.integrations.metrics.meter import CountedAuth, Meter
+from channelstream.integrations.metrics.meter import Meter
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.integrations.metrics.siblings import Worker
 from channelstream.integrations.spans.base import Spans, make_spans
@@ -53,7 +50,6 @@ from channelstream.pages.app import page_route
 from channelstream.service import Node, NodeLimits, Services
 from channelstream.site import routes
 from channelstream.transports.entrances import ENTRANCES, MakeEntrance
-from channelstream.transports.routes import stream_routes
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
 from channelstream.upgrade.line import Line
@@ -160,12 +156,14 @@ def build(
     meter = Meter(lambda: node.hub.writes)
     spans = spans or make_spans(settings.otel)
     node, apps = _node(settings, protocols.formats, meter, spans), make_apps(settings)
-    policy = Policy(settings.trusted_proxies, settings.enforce_https, settings.allow_cors)
+    further = settings_of_further(settings)
+    policy, policies = make_policy(settings), {each: make_policy(own, each) for each, own in further.items()}
     services = Services(apps, node)
-    streams = Streams(services, _stream_settings(settings), policy, protocols)
+    streams = Streams(services, _stream_settings(settings), policy, protocols, policies)
     auth = make_signature_auth(settings, apps.default, node.clock.wall)
-    auths = _auths(apps.default, CountedAuth(auth, meter.refused))
-    api = Api(services, auths, settings.max_body_bytes).routes(map(spans.recorded, ENDPOINTS))
+    endpoints = list(map(spans.recorded, ENDPOINTS))
+    tables = AppTables(streams, endpoints, list(entrances), meter.refused)
+    api = tables.calls(apps.default, auth, settings)
     watchdog, load = _watchdog(settings, node, meter)
     sampler = Sampler(node, watchdog, meter)
     meter.consume(node.signals)
@@ -176,17 +174,13 @@ def build(
     panel = Panel(services.default, streams, sampler, refusals)
     traces = Traces(services.default, panel.watching)
     pages = _pages(settings, policy, api, auth, panel, traces, scraper, refusals)
-    rows = [*health_routes(node), *api, *stream_routes(streams, services.default, entrances)]
-    router = Router(policy, rows, pages, refusals.add)
+    rows = [*health_routes(node), *api, *tables.streams(apps.default)]
+    routers = {app.id: tables.router(app, further[app.id]) for app in apps if app.id in further}
+    router = Router(policy, rows, pages, refusals.add, routers)
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered)
     return Server(
         settings, node, streams, http_server, sampler, watchdog, scraper, load, spans, meter.upgrades
     )
-
-
-def _auths(app: App, signed: RequestAuth) -> dict[Auth, RequestAuth]:
-    """Return the schemes that rows of the API name; without one, a call acts for a stranger of `app`."""
-    return {Auth.SIGNED: signed, Auth.NONE: OpenAuth(app)}
 
 
 def _watchdog(settings: Settings, node: Node, meter: Meter) -> tuple[Watchdog, LoadMonitor]:

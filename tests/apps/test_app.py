@@ -21,6 +21,16 @@ def test_a_key_has_an_owner() -> None:
     assert apps.find(App("gone").key("room")) is None
 
 
+def test_a_drawn_connection_id_finds_its_application() -> None:
+    """Any other id is one of the default application, whose drawn ids are as they are."""
+    apps = Apps(App(), App("shop"))
+    for app in apps:
+        assert apps.of_conn_id(app.conn_id("0a1b")) is app
+    assert App().conn_id("0a1b") == "0a1b"
+    for conn_id in ("", "shop", "gone.0a1b", ".0a1b", "a.shop.0a1b"):
+        assert apps.of_conn_id(conn_id) is apps.default
+
+
 def test_two_applications_never_have_one_id() -> None:
     """Otherwise the keys of their channels, users and connections would be the same."""
     for further in ((App(DEFAULT),), (App("shop"), App("shop"))):

@@ -229,3 +229,11 @@ def test_the_prefix_of_a_trusted_proxy_is_stripped(
 def test_a_prefix_that_is_no_path_is_ignored() -> None:
     """It would become part of redirects."""
     assert BEHIND_PROXY.root(received("10.0.0.1", (b"x-script-name", b"//evil.example"))) == ""
+
+
+def test_the_paths_of_an_application_begin_with_its_prefix() -> None:
+    """After that of a proxy, and not in the paths that the policy is asked about."""
+    policy = Policy(("10.0.0.1",), prefix="/app/shop")
+    proxied = received("10.0.0.1", (b"x-script-name", b"/push"))
+    assert policy.root(proxied) == "/push/app/shop"
+    assert policy.root(received("10.0.0.2")) == "/app/shop"

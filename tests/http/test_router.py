@@ -290,3 +290,38 @@ def test_the_server_answers_a_client_in_its_process() -> None:
             assert (await client.get("/nowhere")).status_code == 404
 
     asyncio.run(life())
+
+
+def test_an_application_has_a_router_of_its_own() -> None:
+    """Which gets its requests without its prefix, and reports its refusals, whatever it has found out by itself."""
+    reports: list[tuple[str, str]] = []
+
+    async def refuse(request: Request) -> Response:
+        request.app_id = "shop"
+        raise Invalid({"a": ["b"]})
+
+    routes = [Route("/echo", {"GET": echo}), Route("/refuse", {"GET": refuse})]
+    shop = Router(
+        Policy(origins=("https://shop.example",)),
+        routes,
+        on_refusal=lambda _method, route, _error, _address: reports.append(("shop", route)),
+    )
+    router = Router(
+        Policy(),
+        [Route("/refuse", {"GET": refuse})],
+        on_refusal=lambda _method, route, _error, _address: reports.append(("", route)),
+        apps={"shop": shop},
+    )
+    assert answered(router, asked("/app/shop/echo?a=1")).body == b'["/echo", {}, {"a": "1"}]'
+    assert [answered(router, asked(path)).status for path in ("/echo", "/app/none/echo", "/app/shop")] == [
+        404
+    ] * 3
+    assert [
+        answered(router, asked(path)).status for path in ("/refuse", "/app/shop/refuse", "/app/shop/x")
+    ] == [*(422, 422, 404)]
+    assert reports == [("", "")] * 3 + [("shop", "/refuse")] * 2 + [("shop", "")]
+    origin = b"access-control-allow-origin"
+    assert [dict(answered(router, asked(path)).headers).get(origin) for path in ("/x", "/app/shop/x")] == [
+        b"*",
+        None,
+    ]

@@ -66,7 +66,7 @@ class Panel:
     def __init__(self, service: Service, streams: Streams, sampler: Sampler, refusals: Refusals) -> None:
         self._document = Document(service, streams, sampler.loop)
         self._elsewhere = Elsewhere(service)
-        self._refused = RefusedRequests(service.node, refusals)
+        self._refused = RefusedRequests(service.node, refusals, service.app.id)
         self._slow = SlowClients(service)
         self._overview = Overview(service.node, streams, sampler, self._slow)
         self._service = service

@@ -9,7 +9,7 @@ from channelstream.core.timestamps import stamp
 from channelstream.http.refusals import Refusals, Refused, What
 from channelstream.service import Node
 
-PROCEDURE = "refusals"
+PROCEDURE = "refusals of application {}"
 SHOWN = 100
 """Most rows of each node, and of the table."""
 
@@ -19,11 +19,12 @@ _rows = msgspec.msgpack.Decoder(list[tuple[What, Refused]])
 class RefusedRequests:
     """Reads the refusals of all nodes, and answers the calls of the other nodes."""
 
-    def __init__(self, node: Node, refusals: Refusals) -> None:
+    def __init__(self, node: Node, refusals: Refusals, app_id: str) -> None:
         self._node = node
+        self._procedure = PROCEDURE.format(app_id)
         self._refusals = refusals
         self._reading = SharedReading(self._read, node.clock.steady)
-        node.remote_calls.register(PROCEDURE, self._answer)
+        node.remote_calls.register(self._procedure, self._answer)
 
     async def read(self) -> list[dict[str, Any]]:
         """Return the rows, those that were met last first; only those of this node while the engine is out of reach."""
@@ -31,7 +32,7 @@ class RefusedRequests:
 
     async def _read(self) -> list[dict[str, Any]]:
         found: dict[What, Refused] = {}
-        for each in (await self._node.remote_calls.call_reachable(PROCEDURE)).results:
+        for each in (await self._node.remote_calls.call_reachable(self._procedure)).results:
             for what, refused in _decoded(each.result.value):
                 known = found.setdefault(what, Refused())
                 known.count += refused.count

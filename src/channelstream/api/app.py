@@ -23,17 +23,26 @@ OPEN_BODY_BYTES = 4096
 class Api:
     """Serves the endpoints of a table."""
 
-    def __init__(self, services: Services, auths: Mapping[Auth, RequestAuth], body_bytes: int) -> None:
+    def __init__(
+        self,
+        services: Services,
+        auths: Mapping[Auth, RequestAuth],
+        body_bytes: int,
+        serves_any: bool = False,
+    ) -> None:
         """Create the API.
 
         Args:
             services: the use cases of each application.
             auths: the schemes that rows name.
             body_bytes: longest body of a call.
+            serves_any: a call that needs no credentials belongs to the application of its connection id, since its path
+                names none.
         """
         self._services = services
         self._auths = auths
         self._body_bytes = body_bytes
+        self._service_of = services.of_conn_id if serves_any else None
         self._walker = Walker()
 
     def routes(self, endpoints: Iterable[Endpoint]) -> list[Route]:
@@ -50,15 +59,17 @@ class Api:
     async def _answer(self, row: Endpoint, auth: RequestAuth, limit: int, request: Request) -> Response:
         principal = auth.principal(request)
         if principal.is_proven:
+            request.app_id = principal.app.id
             _check_right(row, principal)
         body = await request.read(limit)
         once = auth.verify_body(request, body)
         service = self._services.of(principal.app)
         if once is not None and not await service.use_once(once.text, once.keep_s):
             raise BadSignature
+        request.app_id = principal.app.id
         _check_right(row, principal)
         try:
-            call = Call(service, request, body, self._walker)
+            call = Call(service, request, body, self._walker, self._service_of)
             result = await row.handler(call)
         except Malformed:
             # Checked only when the body is not JSON: a good request pays nothing for it.

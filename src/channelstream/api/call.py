@@ -1,6 +1,6 @@
 """An API call, as its handler receives it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol, Self
 
 from channelstream.api.validation import missing_connection
@@ -55,10 +55,18 @@ class Call:
         span: the W3C trace context of the span that records this call; None without one.
     """
 
-    __slots__ = ("_request", "body", "service", "slices", "span", "walker")
+    __slots__ = ("_request", "_service_of", "body", "service", "slices", "span", "walker")
 
-    def __init__(self, service: Service, request: Fields, body: bytes, walker: Walker) -> None:
+    def __init__(
+        self,
+        service: Service,
+        request: Fields,
+        body: bytes,
+        walker: Walker,
+        service_of: Callable[[str], Service] | None = None,
+    ) -> None:
         self.service = service
+        self._service_of = service_of
         self.body = body
         self.walker = walker
         self.span: str | None = None
@@ -69,6 +77,10 @@ class Call:
     def internal(cls, service: Service, body: bytes = b"") -> Self:
         """Return a call that the server itself makes."""
         return cls(service, NoFields(), body, Walker())
+
+    def service_of(self, conn_id: str) -> Service:
+        """Return the service of a connection id that is the credential of this call."""
+        return self._service_of(conn_id) if self._service_of else self.service
 
     @property
     def limits(self) -> AppLimits:

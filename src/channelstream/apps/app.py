@@ -13,6 +13,8 @@ from channelstream.core.events import Message, MessageDeleted, MessageEdited, Na
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 """Short, since it is in every key: in each event, and in each name that an engine stores."""
+_DOT = "."
+"""Ends the id of the application in a connection id; it is in no id of an application."""
 
 
 def is_app_id(text: str) -> bool:
@@ -58,6 +60,10 @@ class App:
         if not is_app_id(self.id):
             raise ValueError("an id has 1 to 32 lower-case letters, digits, dashes and underscores")
         object.__setattr__(self, "key", partial(make_key, self.id))
+
+    def conn_id(self, drawn: str) -> str:
+        """Return the connection id for a drawn one, by which `Apps.of_conn_id` finds this application."""
+        return drawn if self.id == DEFAULT else f"{self.id}{_DOT}{drawn}"
 
     def owns(self, key: str) -> bool:
         """Whether a key is one of this application."""
@@ -108,6 +114,15 @@ class Apps:
     def owner(self, key: str) -> App:
         """Return the application of this server that has this key."""
         return self._apps[app_id_of(key)]
+
+    def of_conn_id(self, conn_id: str) -> App:
+        """Return the application to which a request belongs that shows this connection id and names no application.
+
+        An id that the server has drawn for a further application begins with that one's id (`App.conn_id`). Any other id is
+        taken for one of the default application.
+        """
+        app_id, dot, _ = conn_id.partition(_DOT)
+        return self._apps.get(app_id, self.default) if dot else self.default
 
     def find(self, key: str) -> App | None:
         """Return the application that has this key; None if it is none of this server."""

@@ -13,13 +13,24 @@ from channelstream.core.signing import SignatureChecker, SignedText
 
 def make_apps(settings: Settings) -> Apps:
     """Return the applications of a server: the default one has the options outside of any section."""
-    return Apps(App(DEFAULT, AppLimits(settings.max_messages, settings.info_users_max)))
+    further = (_app(app_id, own) for app_id, own in settings_of_further(settings).items())
+    return Apps(_app(DEFAULT, settings), *further)
+
+
+def _app(app_id: str, settings: Settings) -> App:
+    return App(app_id, AppLimits(settings.max_messages, settings.info_users_max))
+
+
+def settings_of_further(settings: Settings) -> dict[str, Settings]:
+    """Return the settings of each further application, by its id."""
+    return {section.id: settings.of_app(section) for section in settings.apps}
 
 
 def make_signature_auth(settings: Settings, app: App, wall: Callable[[], float]) -> SignatureAuth:
-    """Return the authentication of the default application's signed calls.
+    """Return the authentication of an application's signed calls.
 
     Args:
+        settings: those of the application.
         wall: returns epoch seconds.
 
     Raises:

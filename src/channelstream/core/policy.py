@@ -69,6 +69,7 @@ class Policy:
         trusted_proxies: tuple[str, ...] = (),
         enforce_https: bool = False,
         origins: tuple[str, ...] = (),
+        prefix: str = "",
     ) -> None:
         """Create a policy.
 
@@ -76,10 +77,12 @@ class Policy:
             trusted_proxies: addresses and networks whose headers are believed.
             enforce_https: refuse plain HTTP.
             origins: pages that may read answers and open streams; empty means all.
+            prefix: begins all paths of an application; it is gone from the paths of the requests here.
         """
         self.has_proxies = bool(trusted_proxies)
         self._trusted = Networks(trusted_proxies)
         self.enforces_https = enforce_https
+        self._prefix = prefix
         self._origins = frozenset(origin.encode() for origin in origins)
 
     def is_proxied(self, request: Received) -> bool:
@@ -136,6 +139,10 @@ class Policy:
             yield from _known(hops[self._caller_index(hops)].scheme)
 
     def root(self, request: Received) -> str:
+        """Return what the browser has before the path: the prefix of a trusted proxy, and that of the application."""
+        return self._proxy_root(request) + self._prefix
+
+    def _proxy_root(self, request: Received) -> str:
         """Return the path prefix of a trusted proxy (X-Script-Name); empty if there is none."""
         if not self.is_proxied(request):
             return ""
@@ -143,8 +150,8 @@ class Policy:
         return prefix if _PREFIX.fullmatch(prefix) else ""
 
     def path(self, request: Received) -> str:
-        """Return the request's path without the prefix of `root`, which the proxy may have left in it."""
-        path, root = request.path, self.root(request)
+        """Return the request's path without the prefix of a trusted proxy, which the proxy may have left in it."""
+        path, root = request.path, self._proxy_root(request)
         return path.removeprefix(root) if root and path.startswith(root + "/") else path
 
     def check_transport(self, request: Received) -> None:

@@ -47,19 +47,24 @@ class Refused(Struct):
 
 
 class Refusals:
-    """The table of one process."""
+    """The table of one application in one process."""
 
     def __init__(
-        self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic
+        self,
+        wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+        app_id: str = "",
     ) -> None:
         """Create an empty one.
 
         Args:
+            app_id: the further application of which these are; empty for the default one.
             wall: returns seconds since 1970.
             steady: returns seconds of a clock that never jumps.
         """
         self._wall = wall
         self._steady = steady
+        self._suffix = f" of application {app_id}" if app_id else ""
         self._rows: OrderedDict[What, Refused] = OrderedDict()
         self._logged_s = float("-inf")
         self._unlogged = 0
@@ -83,7 +88,7 @@ class Refusals:
             self._unlogged += 1
             return
         more = f"; {self._unlogged} more since the last such line" if self._unlogged else ""
-        called = f"{what.method} {what.route or 'an unknown path'}"
+        called = f"{what.method} {what.route or 'an unknown path'}{self._suffix}"
         logger.info("refused %r from %r: %d %s%s", called, what.address, what.status, what.code, more)
         self._logged_s, self._unlogged = now_s, 0
 

@@ -39,17 +39,29 @@ class Request:
         source: where its body comes from.
         route: the path of its route, as the table has it; empty for a page, and before one is found.
         parameters: the values of the parameters in the path of its route, such as `{key}`.
+        app_id: the application that it is for; empty for the default one, and before it is known.
     """
 
-    __slots__ = ("_arguments", "_policy", "head", "headers", "parameters", "path", "route", "source")
+    __slots__ = (
+        "_arguments",
+        "_policy",
+        "app_id",
+        "head",
+        "headers",
+        "parameters",
+        "path",
+        "route",
+        "source",
+    )
 
-    def __init__(self, head: RequestHead, source: Source, policy: Policy) -> None:
+    def __init__(self, head: RequestHead, source: Source, policy: Policy, app_id: str = "") -> None:
         self.head = head
         self.path = head.path
         self.headers: Sequence[Header] = head.headers
         self.source = source
         self.parameters: Mapping[str, str] = NO_PARAMETERS
         self.route = ""
+        self.app_id = app_id
         self._policy = policy
         self._arguments: dict[str, str] | None = None
 

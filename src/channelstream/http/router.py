@@ -9,6 +9,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Header, Policy
@@ -25,6 +26,8 @@ connection is closed."""
 Cors = Callable[[RequestHead], tuple[Header, ...]]
 
 ANY_METHOD = "*"
+APP_PREFIX = "/app/"
+"""Begins the paths of further applications: `/app/shop/message` is the path `/message` of the application `shop`."""
 PARAMETER = re.compile(r"\{(\w+)\}")
 """A parameter in the path of a route."""
 
@@ -80,7 +83,11 @@ OnRefusal = Callable[[str, str, ChannelstreamError, str], None]
 
 
 class Router:
-    """Finds the route of a request."""
+    """Finds the route of a request.
+
+    Further applications have routers of their own, with other routes, origins and refusals: for the paths below
+    `APP_PREFIX`, from which the prefix is taken, and for the refusals of requests that name one by other means.
+    """
 
     def __init__(
         self,
@@ -88,6 +95,7 @@ class Router:
         routes: Iterable[Route],
         rest: Route = NOWHERE,
         on_refusal: OnRefusal = lambda method, route, error, address: None,
+        apps: Mapping[str, "Router"] = MappingProxyType({}),
     ) -> None:
         """Create the table.
 
@@ -96,6 +104,7 @@ class Router:
             routes: their paths are different; a literal path goes before one with parameters.
             rest: serves all other paths.
             on_refusal: called for each refused request.
+            apps: the routers of further applications, by id.
         """
         table = list(routes)
         self.policy = policy
@@ -103,12 +112,22 @@ class Router:
         self._patterns = [_Pattern(route) for route in table if PARAMETER.search(route.path)]
         self._rest = rest
         self._on_refusal = on_refusal
+        self._apps = apps
 
     def request(self, head: RequestHead, source: Source) -> Request:
-        """Return a request without the prefix of a proxy in its path."""
+        """Return a request without the prefix of a proxy, and that of an application, in its path."""
         if self.policy.has_proxies:
             head = head._replace(path=self.policy.path(head))
+        if self._apps and head.path.startswith(APP_PREFIX):
+            app_id, slash, rest = head.path.removeprefix(APP_PREFIX).partition("/")
+            router = self._apps.get(app_id)
+            if slash and router is not None:
+                return Request(head._replace(path=f"/{rest}"), source, router.policy, app_id)
         return Request(head, source, self.policy)
+
+    def _of(self, request: Request) -> "Router":
+        """Return the router of the application that a request is for, as far as that is known yet."""
+        return self._apps.get(request.app_id, self) if self._apps else self
 
     def match(self, request: Request) -> Handler | TakeOver:
         """Return who serves a request.
@@ -116,14 +135,16 @@ class Router:
         Raises:
             ChannelstreamError: its socket cannot be taken over, and must be closed after this error.
         """
-        route = self._find(request)
+        router = self._of(request)
+        route = router._find(request)
         if route.opens is not None and request.method == "GET" and (taken := route.opens(request.head)):
             return taken
-        return partial(self._answer, route)
+        return partial(router._answer, route)
 
     def handler(self, request: Request) -> Handler:
         """Return who answers a request whose socket is not taken over."""
-        return partial(self._answer, self._find(request))
+        router = self._of(request)
+        return partial(router._answer, router._find(request))
 
     def _find(self, request: Request) -> Route:
         path = request.path
@@ -142,10 +163,11 @@ class Router:
         """Return the answer to a request that no handler gets, and report it; None if its head could not be read."""
         if request is None:
             return refusal(error, self.policy.cors(()))
-        return self._refuse(request, error, self.policy.cors(request.headers))
+        return self._refuse(request, error, self._of(request).policy.cors(request.headers))
 
     def _refuse(self, request: Request, error: ChannelstreamError, headers: Sequence[Header]) -> Response:
-        self._on_refusal(request.method, request.route, error, self.policy.client(request.head))
+        report = self._of(request)._on_refusal
+        report(request.method, request.route, error, self.policy.client(request.head))
         return refusal(error, headers)
 
     async def _answer(self, route: Route, request: Request) -> Response | None:

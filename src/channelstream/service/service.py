@@ -74,7 +74,7 @@ class Service:
         return Opened(name_of(opened.conn_id), opened.user, list(map(name_of, opened.channels)))
 
     def _new_key(self) -> str:
-        return self.app.key(self.new_id())
+        return self.app.key(self.app.conn_id(self.new_id()))
 
     async def subscribe(self, conn_id: str, channels: Patches, since: str = "") -> Subscribed | None:
         """Join the channels that the connection is not in yet; None if it is unknown (`Node.subscribe`)."""
@@ -242,8 +242,17 @@ class Services:
     def of(self, app: App) -> Service:
         return self._services[app.id]
 
+    @property
+    def has_further(self) -> bool:
+        """Whether there are applications besides the default one."""
+        return len(self._services) > 1
+
     def all(self) -> Iterable[Service]:
         return self._services.values()
+
+    def of_conn_id(self, conn_id: str) -> Service:
+        """Return the service for a request that shows this connection id and names no application."""
+        return self.of(self._apps.of_conn_id(conn_id))
 
     def owner(self, key: str) -> Service:
         """Return the service of the application that has this key."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.http_head import RequestHead
 from channelstream.core.ids import normalize_conn_id
+from channelstream.core.policy import Header, Policy
 from channelstream.core.query import read_query
 from channelstream.core.shedding import Work
 from channelstream.errors import Invalid, Unauthorized, Unavailable
@@ -20,9 +21,29 @@ class Admission:
         service: that of the application.
     """
 
-    def __init__(self, streams: Streams, service: Service) -> None:
+    def __init__(self, streams: Streams, service: Service, opens_any: bool = False) -> None:
+        """Create the checks.
+
+        Args:
+            opens_any: it also opens streams of other applications, which it finds by the connection id
+                (`Apps.of_conn_id`), since the path of the request names none.
+        """
         self._streams = streams
         self.service = service
+        self._opens_any = opens_any
+
+    def _service_of(self, conn_id: str) -> Service:
+        return self._streams.services.of_conn_id(conn_id) if self._opens_any else self.service
+
+    def policy(self, query: bytes) -> Policy:
+        """Return the policy of the application for whose connection a stream is opened with this query."""
+        if not self._opens_any:
+            return self._streams.policy_of(self.service.app)
+        return self._streams.policy_of(self._service_of(read_query(query).get("conn_id", "")).app)
+
+    def cors(self, head: RequestHead) -> tuple[Header, ...]:
+        """Return the headers that let a page of that application read the answer."""
+        return self.policy(head.query).cors(head.headers)
 
     def check_load(self, head: RequestHead) -> None:
         """Refuse a new stream while the process sheds load; a connection of this node that had one may open the next.
@@ -39,7 +60,7 @@ class Admission:
             conn_id = normalize_conn_id(query.get("conn_id", ""))
         except ValueError:
             return False
-        connection = self.service.connection(conn_id)
+        connection = self._service_of(conn_id).connection(conn_id)
         return connection is not None and connection.state is not ConnectionState.NEW
 
     def connection(self, query: Mapping[str, str], framing: Framing) -> Connection | None:
@@ -54,9 +75,12 @@ class Admission:
             Unavailable: the server is shutting down.
         """
         conn_id = self._conn_id(query)
-        if conn_id is not None and self.service.may_be_elsewhere(conn_id):
+        if conn_id is None:
+            return self._spoken(None, framing)
+        service = self._service_of(conn_id)
+        if service.may_be_elsewhere(conn_id):
             return None
-        return self._spoken(self.service.connection(conn_id) if conn_id else None, framing)
+        return self._spoken(service.connection(conn_id), framing)
 
     async def take_over(self, query: Mapping[str, str], framing: Framing) -> Connection:
         """Return the connection of a stream's request, moved to this node if another one held it.
@@ -66,7 +90,8 @@ class Admission:
             Unavailable: also if the engine is out of reach.
         """
         conn_id = self._conn_id(query)
-        return self._spoken(await self.service.take_over(conn_id) if conn_id else None, framing)
+        found = await self._service_of(conn_id).take_over(conn_id) if conn_id else None
+        return self._spoken(found, framing)
 
     def _conn_id(self, query: Mapping[str, str]) -> str | None:
         if self.service.node.draining:

@@ -61,7 +61,7 @@ class SocketOpener:
             raise BadRequest("A request for a WebSocket has no body.")
         handshake = accept(head.headers)
         self._streams.policy.check_transport(head)
-        self._streams.policy.check_origin(head.headers)
+        self._admission.policy(head.query).check_origin(head.headers)
         self._admission.check_load(head)
         return TakeOver(partial(self._open_websocket, entrance, handshake, head))
 
@@ -106,7 +106,7 @@ class SocketOpener:
     def _open_event_stream(self, head: RequestHead, http: Detachable) -> None:
         try:
             self._streams.policy.check_transport(head)
-            self._streams.policy.check_origin(head.headers)
+            self._admission.policy(head.query).check_origin(head.headers)
             query = read_query(head.query)
             connection = self._admission.connection(query, Framing.SSE)
         except ChannelstreamError:
@@ -159,7 +159,7 @@ class SocketOpener:
         Args:
             rest: bytes that the client has sent after its request.
         """
-        answer = SSE_HEAD + lines(self._streams.policy.cors(head.headers)) + b"\r\n"
+        answer = SSE_HEAD + lines(self._admission.cors(head)) + b"\r\n"
         stream = SSEStream(self._streams, transport, connection)
         transport.set_protocol(stream)
         self._streams.note_client(connection, head)
@@ -191,6 +191,9 @@ class ContinuedStream(asyncio.Protocol):
             return
         stream = self._stream(transport, connection)
         transport.set_protocol(stream)
+        if self._streams.services.owner_id(connection.id) is None:
+            stream.close(CloseCode.UNKNOWN_CONNECTION, "its application is no longer configured")
+            return
         if connection.stream is not None:
             stream.close(CloseCode.REPLACED, "replaced by a newer stream of this connection")
             return

@@ -25,24 +25,31 @@ NO_STORE = ((b"cache-control", b"no-store"),)
 
 
 def stream_routes(
-    streams: Streams, service: Service, entrances: Iterable[MakeEntrance] = ENTRANCES
+    streams: Streams,
+    service: Service,
+    entrances: Iterable[MakeEntrance] = ENTRANCES,
+    opens_any: bool = False,
 ) -> Iterable[Route]:
     """Return the routes of all transports.
 
     Args:
         service: of the application whose streams they open.
+        opens_any: as of `Admission`.
     """
-    admission = Admission(streams, service)
+    admission = Admission(streams, service, opens_any)
+    cors = admission.cors if opens_any else None
     opener, handlers = SocketOpener(streams, admission), StreamHandlers(streams, admission)
     poll = handlers.poll
     websockets = [make(admission) for make in entrances]
     return (
         *(
-            Route(each.path, {"GET": handlers.refuse_websocket}, NO_STORE, partial(opener.websocket, each))
+            Route(
+                each.path, {"GET": handlers.refuse_websocket}, NO_STORE, partial(opener.websocket, each), cors
+            )
             for each in websockets
         ),
-        Route("/sse", {"GET": handlers.refuse_event_stream}, NO_STORE, opener.event_stream),
-        Route("/listen", {"GET": poll, "POST": poll}, NO_STORE),
+        Route("/sse", {"GET": handlers.refuse_event_stream}, NO_STORE, opener.event_stream, cors),
+        Route("/listen", {"GET": poll, "POST": poll}, NO_STORE, cors=cors),
     )
 
 
@@ -55,12 +62,12 @@ class StreamHandlers:
 
     async def refuse_websocket(self, request: Request) -> Response:
         """Refuse a request without an upgrade."""
-        self._streams.policy.check_origin(request.headers)
+        self._admission.policy(request.query).check_origin(request.headers)
         raise UpgradeRequired("Open this path as a WebSocket: with GET, Upgrade and HTTP/1.1.")
 
     async def refuse_event_stream(self, request: Request) -> Response:
         """Raise the error for which a request opens no event stream."""
-        self._streams.policy.check_origin(request.headers)
+        self._admission.policy(request.query).check_origin(request.headers)
         await self._admission.take_over(request.arguments, Framing.SSE)
         raise Unavailable("This stream cannot be opened here; try again.")
 

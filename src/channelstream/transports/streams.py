@@ -1,9 +1,11 @@
 """What all streams of the process share."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from math import ceil
+from types import MappingProxyType
 
+from channelstream.apps.app import App
 from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Policy, header
@@ -26,11 +28,23 @@ class Streams:
     """The node, the settings and the timer of all streams, and the services of their applications."""
 
     def __init__(
-        self, services: Services, settings: StreamSettings, policy: Policy, protocols: Protocols = PROTOCOLS
+        self,
+        services: Services,
+        settings: StreamSettings,
+        policy: Policy,
+        protocols: Protocols = PROTOCOLS,
+        policies: Mapping[str, Policy] = MappingProxyType({}),
     ) -> None:
+        """Create the state of a process without streams.
+
+        Args:
+            policy: of the default application.
+            policies: of further applications, by id.
+        """
         self.services = services
         self.node = services.node
         self.policy = policy
+        self._policies = policies
         self.protocols = protocols
         self.settings = settings
         self.heartbeat = Heartbeat(settings.heartbeat_interval_s)
@@ -51,6 +65,10 @@ class Streams:
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
+
+    def policy_of(self, app: App) -> Policy:
+        """Return the policy of an application: its pages may be others."""
+        return self._policies.get(app.id, self.policy)
 
     def note_client(self, connection: Connection, head: RequestHead, *, follows: bool = False) -> None:
         """Keep who opens a stream of a connection.
