@@ -22,10 +22,10 @@ class SlowTurns:
     _recorded: list[str] = field(default_factory=list)
 
     def note(self, name: str, servers: "Sequence[RunningServer]") -> None:
-        """Read the figures of servers that are about to end."""
-        for server in servers:
-            if server.process.poll() is None:
-                self._recorded += lines(name, server.request("GET", "/admin/data/slow_turns").json())
+        """Read the figures of the servers of one service, which are about to end, from one that runs."""
+        running = next((server for server in servers if server.process.poll() is None), None)
+        if running is not None:
+            self._recorded += lines(name, running.request("GET", "/admin/data/slow_turns").json())
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:

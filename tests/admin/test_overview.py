@@ -1,6 +1,9 @@
 """The figures of a service of several nodes, on real ones: any node gives the sums, and the figures of each."""
 
 import json
+import os
+import signal
+import time
 from itertools import product
 from typing import Any
 
@@ -91,3 +94,22 @@ def test_requests_for_paths_that_do_not_exist_are_shown(server: Any) -> None:
     row = refused_row(server, 3, method="POST", route="")
     assert (row["status"], row["code"], row["address"]) == (404, "not_found", "127.0.0.1")
     assert "mesage" not in str(row)
+
+
+def test_the_slow_turns_of_all_nodes_are_shown(server: Any) -> None:
+    """Each with its node, and counted together, at the node that is asked; a pause is one that needs no load."""
+    auth = ("admin", server.admin_secret)
+    found: dict[str, Any] = {}
+
+    def all_have_paused() -> bool:
+        for node in server.nodes:
+            os.kill(node.process.pid, signal.SIGSTOP)
+            time.sleep(0.8)  # real time: it is what the node must notice.
+            os.kill(node.process.pid, signal.SIGCONT)
+        found.update(http.get(f"{server.any.url}/admin/data/slow_turns", auth=auth).json())
+        return len({row["node"] for row in found["rows"]}) == len(server.nodes)
+
+    eventually(all_have_paused, "a node is missing")
+    assert found["pauses"] + found["slow_turns"] >= len(found["rows"]) >= len(server.nodes)
+    moments = [row["at"] for row in found["rows"]]
+    assert moments == sorted(moments, reverse=True)

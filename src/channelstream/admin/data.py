@@ -68,7 +68,7 @@ class AdminData:
         return json_response({"rows": await self._panel.refused()})
 
     async def _slow_turns(self, request: Request) -> Response:
-        return json_response(self._panel.slow_turns())
+        return json_response(await self._panel.slow_turns())
 
     def _table(self, name: str) -> Endpoint:
         async def table(request: Request) -> Response:

@@ -16,6 +16,7 @@ from channelstream.admin.sampler import Sampler
 from channelstream.admin.series import SERIES
 from channelstream.admin.shown import ending_row
 from channelstream.admin.slow import SlowClients
+from channelstream.admin.slow_turns import SlowTurns
 from channelstream.admin.tables import Tables
 from channelstream.admin.watching import Watching
 from channelstream.api import channels, connections, messages
@@ -71,6 +72,7 @@ class Panel:
         self._overview = Overview(service.node, streams, sampler, self._slow)
         self._service = service
         self._sampler = sampler
+        self._slow_turns = SlowTurns(service.node, sampler.loop)
         self._tables = Tables(service)
         self.watching = Watching(sampler.stopped, service.clock.steady)
 
@@ -117,10 +119,9 @@ class Panel:
         """Return the requests that were refused lately, by path, status, reason and caller."""
         return await self._refused.read()
 
-    def slow_turns(self) -> dict[str, Any]:
-        """Return the figures of the event loop, and its latest slow turns, newest first."""
-        loop = self._sampler.loop
-        return {**loop.figures(), "rows": loop.rows()}
+    async def slow_turns(self) -> dict[str, Any]:
+        """Return the figures of the event loops, and their latest slow turns, newest first."""
+        return await self._slow_turns.read()
 
     async def act(self, action: str, body: bytes) -> Any:
         """Do an action and return its answer: both are those of the API's call.

@@ -142,14 +142,19 @@ function refusedRow({ at, method, route, status, code, address, count }) {
 
 async function showTurns() {
   const { rows } = await read("/data/slow_turns").catch(() => ({ rows: null }));
-  if (rows) fill("turns", rows.map(turnRow), { none: "None was slow." });
+  if (!rows) return;
+  byId("turns-node").hidden = !rows.some(({ node }) => node);
+  fill("turns", rows.map(turnRow), { none: "None was slow." });
 }
 
-function turnRow({ at, ms, cpu_ms: cpu, cause, is_pause: isPause, stack }) {
+function turnRow({ at, node, ms, cpu_ms: cpu, cause, is_pause: isPause, stack }) {
+  const where = cell("nowrap", node);
+  where.hidden = !node;
   return element(
     "tr",
-    { key: at },
+    { key: `${at} ${node}` },
     cell("nowrap", time(at)),
+    where,
     cell("number", number(ms)),
     cell("number", number(cpu)),
     cell("", cause),
