@@ -58,9 +58,9 @@ def test_nothing_found_is_an_empty_page() -> None:
 
 
 def test_beyond_the_end_is_the_last_page() -> None:
-    """A page that is no longer there is answered by the last one."""
+    """A page that is no longer there is answered by the last one; all rows of one node can be paged to."""
     reply = page(list(range(PAGE_ROWS + 1)), page=70)
-    assert (names(reply), reply["page"]) == ([PAGE_ROWS], 1)
+    assert (names(reply), reply["page"], reply["reachable"]) == ([PAGE_ROWS], 1, PAGE_ROWS + 1)
 
 
 @pytest.mark.parametrize("asked", ["__class__", "", "room"])
@@ -96,7 +96,7 @@ def test_a_page_of_several_nodes_equals_that_of_one(descending: bool, number: in
     whole = sorted((row % 1000 for row in rows), reverse=descending)
     assert [row["rest"] for row in reply["rows"]] == whole[shown * PAGE_ROWS : (shown + 1) * PAGE_ROWS]
     assert (reply["page"], reply["pages"]) == (shown, MERGED_PAGES)
-    assert (reply["found"], reply["total"]) == (10_000, 10_000)
+    assert (reply["found"], reply["total"], reply["reachable"]) == (10_000, 10_000, 1_000)
 
 
 def test_nodes_whose_connections_are_missing_are_named() -> None:

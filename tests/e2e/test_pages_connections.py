@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
@@ -52,6 +52,24 @@ def test_connections_are_filtered(
         page.reload()
         expect(page.get_by_label("State")).to_have_value("new")
         expect(rows).to_have_count(1)
+
+
+def test_a_table_of_too_many_rows_says_which_it_has(open_admin: Callable[..., Page]) -> None:
+    """Of the connections of several nodes the first pages can be asked for; of a table that has all rows nothing is said."""
+    page = open_admin()
+
+    def many(route: Route) -> None:
+        counts = {"found": 3_000, "total": 3_000, "pages": 20, "reachable": 1_000}
+        route.fulfill(json=route.fetch().json() | counts)
+
+    page.goto("/admin/connections")
+    expect(page.locator("#page")).to_contain_text("of")
+    expect(page.locator("#rest")).not_to_contain_text("first")
+    page.route("**/data/connections?*", many)
+    page.reload()
+    expect(page.locator("#rest")).to_have_text(
+        "These pages have the first 1,000: a search or a filter finds the others."
+    )
 
 
 def test_pages_lead_to_each_other(open_admin: Callable[..., Page], post: Callable[..., Any]) -> None:

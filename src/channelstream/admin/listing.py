@@ -86,7 +86,7 @@ class Listing(Generic[T]):
         return Part(len(rows), len(found), [(key(row), self.row(row)) for row in islice(ordered, count)])
 
     def merged(self, parts: Sequence[Part], request: PageRequest) -> dict[str, Any]:
-        """Return one page of the rows of several nodes; of so many rows, the first `MERGED_PAGES` pages can be asked for."""
+        """Return one page of the rows of several nodes; of so many rows, the first `MERGED_PAGES` pages are `reachable`."""
         found = sum(part.found for part in parts)
         pages = min(_pages(found), MERGED_PAGES)
         number = min(max(request.page, 0), pages - 1)
@@ -107,6 +107,7 @@ class Listing(Generic[T]):
             "rows": rows,
             "page": number,
             "pages": pages,
+            "reachable": min(found, pages * PAGE_ROWS),
             "found": found,
             "total": total,
             "sort": self._sort_column(request.sort).name,

@@ -31,13 +31,19 @@ function show(answer) {
   fillRows(table, answer.rows.map((row) => rowOf(table, row)));
   byId("count").textContent = number(answer.total);
   byId("found").textContent = answer.found < answer.total || asked.search ? `${number(answer.found)} found` : "";
-  byId("rest").textContent = answer.found ? "" : answer.total ? "Nothing found." : none;
+  byId("rest").textContent = rest(answer);
   showPager(answer);
   for (const heading of headings) {
     const here = heading.dataset.sort === answer.sort;
     if (here) heading.ariaSort = answer.descending ? "descending" : "ascending";
     else heading.removeAttribute("aria-sort");
   }
+}
+
+/** What the table lacks. Of the rows of several nodes not all can be paged to. */
+function rest({ found, total, reachable }) {
+  if (!found) return total ? "Nothing found." : none;
+  return found > reachable ? `These pages have the first ${number(reachable)}: a search or a filter finds the others.` : "";
 }
 
 function showPager({ page, pages }) {
