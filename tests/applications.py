@@ -45,4 +45,4 @@ def launch_apps(*flags: str, **environ: str) -> RunningServer:
     admins = {
         f"CHANNELSTREAM_APP_{app_id.upper()}_ADMIN_SECRET": text for app_id, text in ADMIN_SECRETS.items()
     }
-    return launch(*flags, **secrets, **admins, **environ)
+    return launch(*flags, **(secrets | admins | environ))

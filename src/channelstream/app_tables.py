@@ -1,20 +1,37 @@
-"""The routes of each application: its API, its streams, and the router of one that is served below its own path."""
+"""The routes of each application: its API, its streams and its pages; and the routers that find them."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
+from types import MappingProxyType
+from typing import Any
 
+from starlette.requests import Request
+
+from channelstream import __version__
+from channelstream.admin.panel import Panel
+from channelstream.admin.sampler import Sampler
+from channelstream.admin.traces import Traces
+from channelstream.api import openapi
 from channelstream.api.app import Api
+from channelstream.api.endpoints import ENDPOINTS
 from channelstream.api.table import Auth, Endpoint
 from channelstream.apps.app import App
+from channelstream.apps.principal import Right
 from channelstream.auth.base import RequestAuth
 from channelstream.auth.open import OpenAuth
 from channelstream.config import Settings
 from channelstream.config.applications import make_signature_auth
 from channelstream.core.policy import Policy
+from channelstream.errors import BadSignature, Forbidden
+from channelstream.http.asgi import RouterApp, ScopeRequest
 from channelstream.http.refusals import Refusals
 from channelstream.http.router import APP_PREFIX, Route, Router
 from channelstream.integrations.metrics.meter import CountedAuth
+from channelstream.integrations.metrics.scraper import Scraper
+from channelstream.pages.app import page_route
+from channelstream.site import routes
 from channelstream.transports.entrances import MakeEntrance
 from channelstream.transports.routes import stream_routes
 from channelstream.transports.streams import Streams
@@ -42,22 +59,54 @@ class AppTables:
         endpoints: the rows of the API.
         entrances: the paths that open a WebSocket.
         refused: counts the calls that are refused for their credentials.
+        sampler, scraper: have the figures of the process, which only the default application's pages show.
     """
 
     state: Streams
     endpoints: Sequence[Endpoint]
     entrances: Sequence[MakeEntrance]
     refused: Counter[str]
+    sampler: Sampler
+    scraper: Scraper
 
-    def router(self, app: App, settings: Settings) -> Router:
-        """Return the router of a further application.
+    def router(
+        self,
+        app: App,
+        settings: Settings,
+        probes: Iterable[Route] = (),
+        further: Mapping[str, Router] = MappingProxyType({}),
+    ) -> Router:
+        """Return the router of an application.
 
         Args:
             settings: those of the application.
+            probes: the routes that belong to no application; for the default one only, as is `further`.
+            further: the routers of further applications, by id.
         """
         auth = make_signature_auth(settings, app, self.state.node.clock.wall)
-        rows = [*self.calls(app, auth, settings), *self.streams(app)]
-        return Router(self.state.policy_of(app), rows, on_refusal=Refusals(app_id=app.id).add)
+        api = self.calls(app, auth, settings)
+        refusals = Refusals(app_id=self._id_in_path(app))
+        pages = self._pages(app, settings, api, auth, refusals)
+        rows = [*probes, *api, *self.streams(app)]
+        return Router(self.state.policy_of(app), rows, pages, refusals.add, further)
+
+    def _pages(
+        self, app: App, settings: Settings, api: list[Route], auth: RequestAuth, refusals: Refusals
+    ) -> Route:
+        """Return the route of all its pages; the demo among them calls the API as any application does."""
+        service, policy = self.state.services.of(app), self.state.policy_of(app)
+        panel = Panel(service, self.state, self.sampler, refusals)
+        pages = routes(
+            settings,
+            RouterApp(Router(policy, api)),
+            panel,
+            _openapi_document,
+            partial(_signed_by, app, auth),
+            Traces(service, panel.watching),
+            self.scraper,
+            self._id_in_path(app),
+        )
+        return page_route(pages, policy, settings.http_scheme, refusals.add)
 
     def calls(self, app: App, signed: RequestAuth, settings: Settings) -> list[Route]:
         """Return the routes of its API."""
@@ -73,6 +122,26 @@ class AppTables:
         service = self.state.services.of(app)
         return stream_routes(self.state, service, self.entrances, opens_any=self._serves_any(app))
 
+    def _id_in_path(self, app: App) -> str:
+        return "" if app is self.state.services.default.app else app.id
+
     def _serves_any(self, app: App) -> bool:
         services = self.state.services
         return services.has_further and app is services.default.app
+
+
+def _signed_by(app: App, auth: RequestAuth, request: Request) -> str | None:
+    """Return what signed a request for a page, if that may see the admin pages of this application; else None."""
+    try:
+        principal = auth.principal(ScopeRequest(request.scope))
+    except (Forbidden, BadSignature):
+        return None
+    if principal.app is not app or Right.ADMIN not in principal.rights:
+        return None
+    return f"key {principal.key_id}" if principal.key_id else "the option secret"
+
+
+@cache
+def _openapi_document() -> dict[str, Any]:
+    """Return the OpenAPI document, which never changes; it is built when it is first asked for."""
+    return openapi.document(ENDPOINTS, __version__)

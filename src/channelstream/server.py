@@ -6,37 +6,26 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cache, partial
-from typing import Any
+from functools import partial
 
 import uvloop
-from starlette.requests import Request
 
 from channelstream import __version__
-from channelstream.admin.panel import Panel
 from channelstream.admin.sampler import Sampler
-from channelstream.admin.traces import Traces
-from channelstream.api import openapi
 from channelstream.api.endpoints import ENDPOINTS
 from channelstream.app_tables import AppTables, make_policy
-from channelstream.apps.principal import Right
-from channelstream.auth.base import RequestAuth
 from channelstream.clock import RandomIds, SystemClock, new_epoch
 from channelstream.config import Settings
-from channelstream.config.applications import make_apps, make_signature_auth, settings_of_further
+from channelstream.config.applications import make_apps, settings_of_further
 from channelstream.config.cookies import cookie_secret_or_drawn
 from channelstream.core.format import Format
 from channelstream.core.hub import Hub
-from channelstream.core.policy import Policy
 from channelstream.core.registry import RegistryLimits
 from channelstream.descriptors import sockets_allowed
 from channelstream.engines.factory import Parts, make_engine
 from channelstream.engines.local_log import Lifetimes
-from channelstream.errors import BadSignature, CannotHandOver, CannotListen, Forbidden
+from channelstream.errors import CannotHandOver, CannotListen
 from channelstream.health import health_routes
-from channelstream.http.asgi import RouterApp, ScopeRequest
-from channelstream.http.refusals import Refusals
-from channelstream.http.router import Route, Router
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.integrations.metrics.collect import Collector
 from channelstream.integrations.metrics.meter import Meter
@@ -46,9 +35,7 @@ from channelstream.integrations.spans.base import Spans, make_spans
 from channelstream.lifecycle import Server
 from channelstream.load_monitor import LoadMonitor, make_load_monitor
 from channelstream.pacing import FlushPacer
-from channelstream.pages.app import page_route
 from channelstream.service import Node, NodeLimits, Services
-from channelstream.site import routes
 from channelstream.transports.entrances import ENTRANCES, MakeEntrance
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
@@ -160,23 +147,16 @@ def build(
     policy, policies = make_policy(settings), {each: make_policy(own, each) for each, own in further.items()}
     services = Services(apps, node)
     streams = Streams(services, _stream_settings(settings), policy, protocols, policies)
-    auth = make_signature_auth(settings, apps.default, node.clock.wall)
-    endpoints = list(map(spans.recorded, ENDPOINTS))
-    tables = AppTables(streams, endpoints, list(entrances), meter.refused)
-    api = tables.calls(apps.default, auth, settings)
     watchdog, load = _watchdog(settings, node, meter)
     sampler = Sampler(node, watchdog, meter)
     meter.consume(node.signals)
     node.signals.node_died.connect(sampler.node_died)
     spans.consume(node.signals)
     scraper = Scraper(Collector(services, meter, watchdog), worker)
-    refusals = Refusals()
-    panel = Panel(services.default, streams, sampler, refusals)
-    traces = Traces(services.default, panel.watching)
-    pages = _pages(settings, policy, api, auth, panel, traces, scraper, refusals)
-    rows = [*health_routes(node), *api, *tables.streams(apps.default)]
+    endpoints = list(map(spans.recorded, ENDPOINTS))
+    tables = AppTables(streams, endpoints, list(entrances), meter.refused, sampler, scraper)
     routers = {app.id: tables.router(app, further[app.id]) for app in apps if app.id in further}
-    router = Router(policy, rows, pages, refusals.add, routers)
+    router = tables.router(apps.default, settings, health_routes(node), routers)
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered)
     return Server(
         settings, node, streams, http_server, sampler, watchdog, scraper, load, spans, meter.upgrades
@@ -189,39 +169,6 @@ def _watchdog(settings: Settings, node: Node, meter: Meter) -> tuple[Watchdog, L
     load = make_load_monitor(settings, node)
     watchdog.on_tick += [meter.delay.observe, load.on_tick]
     return watchdog, load
-
-
-def _pages(
-    settings: Settings,
-    policy: Policy,
-    api: list[Route],
-    auth: RequestAuth,
-    panel: Panel,
-    traces: Traces,
-    scraper: Scraper,
-    refusals: Refusals,
-) -> Route:
-    """Return the route of all pages; the demo among them calls the API as any application does."""
-    app, signed_by = RouterApp(Router(policy, api)), partial(_signed_by, auth)
-    pages = routes(settings, app, panel, _openapi_document, signed_by, traces, scraper)
-    return page_route(pages, policy, settings.http_scheme, refusals.add)
-
-
-def _signed_by(auth: RequestAuth, request: Request) -> str | None:
-    """Return what signed a request for a page, if that may see the admin pages; else None."""
-    try:
-        principal = auth.principal(ScopeRequest(request.scope))
-    except (Forbidden, BadSignature):
-        return None
-    if Right.ADMIN not in principal.rights:
-        return None
-    return f"key {principal.key_id}" if principal.key_id else "the option secret"
-
-
-@cache
-def _openapi_document() -> dict[str, Any]:
-    """Return the OpenAPI document, which never changes; it is built when it is first asked for."""
-    return openapi.document(ENDPOINTS, __version__)
 
 
 def _node(settings: Settings, formats: Sequence[Format], meter: Meter, spans: Spans) -> Node:

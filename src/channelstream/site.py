@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from channelstream.admin.data import AdminData
 from channelstream.admin.metrics import MetricsPage
 from channelstream.admin.pages import Admin
-from channelstream.admin.panel import Panel
+from channelstream.admin.panel import ACTIONS, DETAILS, Panel
 from channelstream.admin.trace import TracePage
 from channelstream.admin.traces import Traces
 from channelstream.config import Settings
@@ -24,7 +24,8 @@ from channelstream.explorer.page import Explorer
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.pages.access import Account, Gate
 from channelstream.pages.assets import Assets
-from channelstream.pages.html import Renderer
+from channelstream.pages.html import Renderer, redirect
+from channelstream.pages.row import PageRight, Row
 from channelstream.pages.signin import SignIn
 from channelstream.pages.throttle import Throttle
 
@@ -34,6 +35,27 @@ if TYPE_CHECKING:
 
 PARTS = tuple(Path(__file__).parent / name for name in ("admin", "demo", "explorer"))
 """The folders with templates and assets of their own."""
+
+
+_TABLES = ("channels", "users", "connections")
+OF_APP = frozenset(
+    {
+        *(f"/admin/{part}{name}" for part in ("", "data/") for name in (*_TABLES, *DETAILS)),
+        *(f"/admin/data/{name}" for name in ("endings", "refused", "slow_clients")),
+        *(f"/admin/do/{name}" for name in ACTIONS),
+        *(f"/admin/trace{part}" for part in ("", "/live", ".json")),
+        *("/api-explorer", "/openapi.json", "/admin/sign"),
+    }
+)
+"""The guarded pages that further applications have: they show nothing of other applications, nor of the whole server."""
+
+
+async def _to_channels(request: Request) -> Response:
+    return redirect(request, "/admin/channels")
+
+
+_OVERVIEW = Row("/admin", _to_channels, PageRight.LOOK)
+"""In place of the overview, which shows how busy the whole server is."""
 
 
 @cache
@@ -50,17 +72,19 @@ def routes(
     signed_by: Callable[[Request], str | None],
     traces: Traces,
     scraper: Scraper,
+    app_id: str = "",
 ) -> list[BaseRoute]:
-    """Return the routes of every page.
+    """Return the routes of every page of an application.
 
     Args:
-        settings: the server's options.
-        api: the whole server as an ASGI application; the demo calls it as any application does.
+        settings: its options.
+        api: its part of the server as an ASGI application; the demo calls it as any application does.
         panel: data and actions of the admin pages.
         openapi: returns the OpenAPI document; called in a thread.
         signed_by: returns what signed a request, if the signature is valid and from an allowed address; else None.
         traces: starts and describes the traces of `/admin/trace`.
         scraper: answers `/metrics`.
+        app_id: of a further application; its pages are those of `OF_APP`, and its overview is the table of channels.
     """
     cookie_secret = cookie_secret_or_drawn(settings.cookie_secret)
     files = assets()
@@ -69,12 +93,13 @@ def routes(
         files.url,
         demo=settings.serves_demo,
         keeps_sign_ins=not is_drawn(cookie_secret),
+        app_id=app_id,
     )
     accounts = [
         Account(settings.admin_user, settings.admin_secret, may_change=True),
         Account(settings.admin_reader_user, settings.admin_reader_secret, may_change=False),
     ]
-    gate = Gate(accounts, cookie_secret, signed_by, Throttle())
+    gate = Gate(accounts, cookie_secret, signed_by, Throttle(), app_id)
     guarded = [
         *Admin(renderer).rows(),
         *AdminData(panel).rows(),
@@ -82,6 +107,8 @@ def routes(
         *MetricsPage(scraper, settings.metrics_allow).rows(),
         *Explorer(renderer, openapi, settings.secret).rows(),
     ]
+    if app_id:
+        guarded = [_OVERVIEW, *(row for row in guarded if row.path in OF_APP)]
     return [
         Route("/", _landing(renderer), methods=["GET"]),
         *files.routes(),

@@ -52,6 +52,7 @@ class Gate:
         cookie_secret: key of the cookie's signature.
         signed_by: returns what signed a request, if the signature is valid and from an allowed address; else None.
         throttle: delays wrong attempts, for the form and for HTTP Basic.
+        app_id: of the further application whose pages these are; its cookie opens no others.
     """
 
     def __init__(
@@ -60,9 +61,14 @@ class Gate:
         cookie_secret: str,
         signed_by: Callable[[Request], str | None],
         throttle: Throttle,
+        app_id: str = "",
     ) -> None:
+        # A browser sends the cookie of the default application as well, whose path is above: its name is another one.
+        self._cookie = f"{COOKIE}_{app_id}" if app_id else COOKIE
         self._accounts = [account for account in accounts if account.password]
-        self._tickets = URLSafeTimedSerializer(cookie_secret, salt="channelstream.admin")
+        self._tickets = URLSafeTimedSerializer(
+            cookie_secret, salt=f"channelstream.admin.{app_id}".rstrip(".")
+        )
         self._signed_by = signed_by
         self._throttle = throttle
 
@@ -139,18 +145,18 @@ class Gate:
 
     def had_ticket(self, request: Request) -> bool:
         """Return whether the request carries a cookie that is not valid any more."""
-        return COOKIE in request.cookies and self._account_of_ticket(request) is None
+        return self._cookie in request.cookies and self._account_of_ticket(request) is None
 
     def _account_of_ticket(self, request: Request) -> Account | None:
         try:
-            ticket = self._tickets.loads(request.cookies.get(COOKIE, ""), max_age=COOKIE_AGE_S)
+            ticket = self._tickets.loads(request.cookies.get(self._cookie, ""), max_age=COOKIE_AGE_S)
         except BadSignature:
             return None
         return next((account for account in self._accounts if ticket == account.ticket), None)
 
     def set_ticket(self, request: Request, response: Response, account: Account) -> None:
         response.set_cookie(
-            COOKIE,
+            self._cookie,
             self._tickets.dumps(account.ticket),
             max_age=COOKIE_AGE_S,
             path=root(request) or "/",
@@ -160,7 +166,7 @@ class Gate:
         )
 
     def clear_ticket(self, request: Request, response: Response) -> None:
-        response.delete_cookie(COOKIE, path=root(request) or "/", httponly=True, samesite="lax")
+        response.delete_cookie(self._cookie, path=root(request) or "/", httponly=True, samesite="lax")
 
     def _account_of_password(self, password: str) -> Account | None:
         found = [each for each in self._accounts if _equal(password, each.password)]

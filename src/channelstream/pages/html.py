@@ -50,10 +50,16 @@ class Renderer:
         static_url: path of the assets, without the proxy's prefix.
         demo: whether links to the demo are shown.
         keeps_sign_ins: whether a sign-in outlives a restart.
+        app_id: of the further application that all pages show; empty for the default one.
     """
 
     def __init__(
-        self, folders: Sequence[Path], static_url: str, demo: bool, keeps_sign_ins: bool = True
+        self,
+        folders: Sequence[Path],
+        static_url: str,
+        demo: bool,
+        keeps_sign_ins: bool = True,
+        app_id: str = "",
     ) -> None:
         self._environment = Environment(
             loader=FileSystemLoader([TEMPLATES, *folders]),
@@ -63,7 +69,9 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._static_url = static_url
-        self._environment.globals.update(version=__version__, demo=demo, keeps_sign_ins=keeps_sign_ins)
+        self._environment.globals.update(
+            version=__version__, demo=demo, keeps_sign_ins=keeps_sign_ins, app_id=app_id
+        )
         self._compiled: set[str] = set()
 
     async def page(
