@@ -60,7 +60,7 @@ class Panel:
         self.asked.append((kind, name))
         return {"name": name} if name == "known" else None
 
-    def endings(self) -> list[dict[str, Any]]:
+    async def endings(self) -> list[dict[str, Any]]:
         return [{"reason": "too slow"}]
 
     async def act(self, action: str, body: bytes) -> Any:

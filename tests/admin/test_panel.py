@@ -99,7 +99,7 @@ def test_a_connection_shows_its_stream_and_its_end(server: Any, admin: httpx.Cli
         True,
         1000,
     )
-    assert admin.get("/data/endings").json()["rows"][0] == details["endings"][0]
+    assert admin.get("/data/endings").json()["rows"][0].items() >= details["endings"][0].items()
 
 
 def test_a_fault_of_the_client_is_remembered(server: Any, admin: httpx.Client) -> None:

@@ -6,8 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from channelstream.admin.sample import quantile_ms
+from channelstream.admin.sample import over_time, quantile_ms
 from channelstream.admin.sampler import Sampler
+from channelstream.core.endings import Ending, Endings
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.rounds import Written
 from channelstream.engines.time_series import LocalTimeSeries
@@ -30,7 +31,9 @@ class MovedClock:
 def counters() -> Any:
     """The counters that a sampler reads from a node."""
     hub = SimpleNamespace(deliveries=0, connections={}, written=Written())
-    return SimpleNamespace(clock=MovedClock(), hub=hub, published=0, stalls=0, time_series=LocalTimeSeries())
+    return SimpleNamespace(
+        clock=MovedClock(), hub=hub, published=0, stalls=0, endings=Endings(), time_series=LocalTimeSeries()
+    )
 
 
 def test_a_sample_is_what_happened_since_the_last() -> None:
@@ -77,6 +80,22 @@ def test_what_arrived_is_sampled() -> None:
     assert (first.written, first.taken_bytes, first.replayed) == (2.0, 900.0, 4.0)
     assert (first.lost, first.dropped_bytes) == (3, 500)
     assert (second.written, second.taken_bytes, second.lost, second.dropped_bytes) == (0.0, 0.0, 0, 0)
+
+
+def test_endings_are_sampled_by_their_reason() -> None:
+    """Those since the last sample, of connections and of streams alone."""
+    node = counters()
+    sampler = Sampler(cast(Node, node), Watchdog(0.1), Meter(lambda: 0))
+    for final in (True, False, False):
+        node.endings.add(Ending(0.0, "a", "ann", None, "the line was lost", final))
+    node.clock.now_s += 5.0
+    first = sampler.take(0.0)
+    node.endings.add(Ending(0.0, "a", "ann", 4008, "too slow", final=False))
+    node.clock.now_s += 5.0
+    second = sampler.take(0.0)
+    assert first.endings == {"none connection the line was lost": 1, "none stream the line was lost": 2}
+    assert second.endings == {"4008 stream too slow": 1}
+    assert over_time(0.0, [first, second, second]).endings["4008 stream too slow"] == 2
 
 
 def test_a_late_timer_belongs_to_the_interval_that_it_measured() -> None:

@@ -137,7 +137,7 @@ class World:
             self.see(table, await self.panel.table(table, PageRequest("shop")))
         for kind, name in (("channel", "room"), ("user", "ann"), ("connection", "c-ann")):
             self.see(kind, await self.panel.detail(kind, name))
-        self.see("endings", self.panel.endings())
+        self.see("endings", await self.panel.endings())
         document = json.loads(b"".join(await self.panel.document()))
         shown = ("channels", "users", "total_connections", "total_channels", "unique_user_count")
         self.see("document", {key: document[key] for key in (*shown, "remembered_user_count")})

@@ -53,7 +53,7 @@ class AdminData:
         return StreamingResponse(_each(parts), headers=headers, media_type="application/json")
 
     async def _endings(self, request: Request) -> Response:
-        return json_response({"rows": self._panel.endings()})
+        return json_response({"rows": await self._panel.endings()})
 
     async def _history(self, request: Request) -> Response:
         query = request.query_params

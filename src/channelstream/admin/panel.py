@@ -8,13 +8,13 @@ import msgspec
 from channelstream.admin import details
 from channelstream.admin.document import Document
 from channelstream.admin.elsewhere import Elsewhere
+from channelstream.admin.endings import RecentEndings
 from channelstream.admin.history import RANGES
 from channelstream.admin.listing import PageRequest
 from channelstream.admin.overview import Overview
 from channelstream.admin.refused import RefusedRequests
 from channelstream.admin.sampler import Sampler
 from channelstream.admin.series import SERIES
-from channelstream.admin.shown import ending_row
 from channelstream.admin.slow import SlowClients
 from channelstream.admin.slow_turns import SlowTurns
 from channelstream.admin.tables import Tables
@@ -27,9 +27,6 @@ from channelstream.http.refusals import Refusals
 from channelstream.service import Service
 from channelstream.slices import Slices
 from channelstream.transports.streams import Streams
-
-ENDINGS = 50
-"""Most endings of the whole server that are shown."""
 
 
 class Detail(NamedTuple):
@@ -67,6 +64,7 @@ class Panel:
     def __init__(self, service: Service, streams: Streams, sampler: Sampler, refusals: Refusals) -> None:
         self._document = Document(service, streams, sampler.loop)
         self._elsewhere = Elsewhere(service)
+        self._endings = RecentEndings(service)
         self._refused = RefusedRequests(service.node, refusals, service.app.id)
         self._slow = SlowClients(service)
         self._overview = Overview(service.node, streams, sampler, self._slow)
@@ -89,9 +87,9 @@ class Panel:
         """Describe a channel, user or connection. Return None if the name is unknown."""
         return await DETAILS[kind].describe(self._service, self._elsewhere, name)
 
-    def endings(self) -> list[dict[str, Any]]:
-        """Return how streams and connections ended recently, newest first."""
-        return [ending_row(ending) for ending in self._service.latest_endings(ENDINGS)]
+    async def endings(self) -> list[dict[str, Any]]:
+        """Return how streams and connections ended recently at all nodes, newest first."""
+        return await self._endings.read()
 
     async def history(self, name: str, since_s: float) -> dict[str, Any]:
         """Return the rows of a range of the history after a time, the names of their columns, and its marks.

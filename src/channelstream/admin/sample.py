@@ -1,6 +1,7 @@
 """A sample of a node's figures, and how several become one: over a longer time, and over all nodes."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 from msgspec import Struct
@@ -29,6 +30,7 @@ class Sample(Struct, frozen=True, array_like=True):
         replayed: events read from the log for clients that missed them, per second.
         lost: channels that clients were sent as lost.
         dropped_bytes: bytes that streams held when they ended.
+        endings: how many streams and connections ended, by their group (`endings.key_of`).
     """
 
     at_s: float
@@ -47,6 +49,7 @@ class Sample(Struct, frozen=True, array_like=True):
     replayed: float = 0.0
     lost: int = 0
     dropped_bytes: int = 0
+    endings: Mapping[str, int] = {}
 
 
 COUNTS = len(BUCKETS_S) + 1
@@ -80,6 +83,7 @@ def _merged(at_s: float, samples: Sequence[Sample], seconds: float) -> Sample:
         at_s=at_s,
         seconds=seconds,
         delay_ms=max(each.delay_ms for each in samples),
+        endings=sum((Counter(each.endings) for each in samples), Counter()),
         latency=[
             sum(counts)
             for counts in zip(*(each.latency for each in samples if len(each.latency) == COUNTS), strict=True)

@@ -6,12 +6,15 @@ The hot path only increments counters (`Hub.deliveries`, `Hub.written`, `Node.pu
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from channelstream.admin.endings import counts_by_key
 from channelstream.admin.history import HOUR, History
 from channelstream.admin.sample import Sample
 from channelstream.admin.taken import TakenBytes
+from channelstream.core.endings import Group
 from channelstream.core.node_status import NodeStatus
 from channelstream.integrations.metrics.meter import Meter
 from channelstream.memory import ResidentMemory
@@ -51,6 +54,7 @@ class _Counters(NamedTuple):
     replayed: int
     lost: int
     dropped_bytes: int
+    endings: Mapping[Group, int]
 
 
 class Sampler:
@@ -134,6 +138,7 @@ class Sampler:
             meter.replayed,
             meter.lost,
             self.taken.dropped,
+            node.endings.counts.copy(),
         )
 
     def take(self, delay_s: float) -> Sample:
@@ -159,6 +164,7 @@ class Sampler:
             replayed=_rate(now.replayed - before.replayed, seconds),
             lost=now.lost - before.lost,
             dropped_bytes=now.dropped_bytes - before.dropped_bytes,
+            endings=counts_by_key(Counter(now.endings) - Counter(before.endings)),
         )
 
     def _begin_s(self, seconds: float) -> float:

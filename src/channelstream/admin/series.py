@@ -3,13 +3,13 @@
 A row of the history has their values in this order; the page finds them by name.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from channelstream.admin.sample import Sample, quantile_ms
 
-Value = float | int | None
-"""None: nothing was measured."""
+Value = float | int | None | Mapping[str, int]
+"""None: nothing was measured. Counts by name are for a table."""
 
 
 def _latency_ms(sample: Sample, part: float) -> float | None:
@@ -34,6 +34,8 @@ SERIES: dict[str, Callable[[Sample], Value]] = {
     "replayed": lambda sample: round(sample.replayed, 1),
     "lost": lambda sample: sample.lost,
     "dropped_bytes": lambda sample: sample.dropped_bytes,
+    "ended": lambda sample: sum(sample.endings.values()),
+    "endings": lambda sample: sample.endings,
 }
 
 

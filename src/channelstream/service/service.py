@@ -115,10 +115,9 @@ class Service:
         """Return the connections of this node that are in a channel."""
         return self.node.hub.channels.get(self.app.key(channel), {}).keys()
 
-    def latest_endings(self, count: int) -> list[Ending]:
-        """Return how the last streams and connections of this node ended, newest first."""
-        mine = (ending for ending in self.node.endings if self.app.owns(ending.conn_id))
-        return list(islice(mine, count))
+    def endings(self) -> Iterable[Ending]:
+        """Return how streams and connections of this node ended lately, newest first."""
+        return (ending for ending in self.node.endings if self.app.owns(ending.conn_id))
 
     def endings_of(self, conn_id: str, count: int) -> list[Ending]:
         """Return how the last streams of a connection, and it itself, ended at this node, newest first."""

@@ -2,6 +2,7 @@
 
 import { Chart } from "./chart.js";
 import { byId, bytes, cell, counted, duration, element, fault, fill, link, number, time } from "./dom.js";
+import { showGroups } from "./groups.js";
 import { shown } from "./names.js";
 import { read, watch } from "./server.js";
 
@@ -17,6 +18,11 @@ const percentiles = (name) => (of) => {
   const [p50, p95, p99] = [50, 95, 99].map((part) => of(`${name}_p${part}_ms`));
   return `p50 ${number(p50)}, p95 ${number(p95)}, p99 ${milliseconds(p99)}`.replaceAll(/(?<!,) /g, "\u00a0");
 };
+/** How many ended, and the reason of most of them. */
+function endedText(of) {
+  const [most] = Object.entries(of("endings")).sort(([, one], [, other]) => other - one);
+  return most ? `${number(of("ended"))}, of which ${number(most[1])} ${most[0]}` : "0";
+}
 /** The charts, each with the series of the history that it draws, and what says more than the value: words of other series. */
 const CHARTS = [
   ["connections", new Chart("Connections", { words: number })],
@@ -28,6 +34,7 @@ const CHARTS = [
   ["published", new Chart("Messages published", { words: rate })],
   ["latency_p99_ms", new Chart("Latency from publish to write", { words: milliseconds, floor: 10 }), percentiles("latency")],
   ["refused", new Chart("Refused requests", { words: rate, floor: 1 })],
+  ["ended", new Chart("Streams and connections ended", { words: number }), endedText],
   ["stalls", new Chart("Stalls of slow clients", { words: number })],
   ["delay_ms", new Chart("Delay of the event loop", { words: milliseconds, floor: 10 })],
   ["cpu_percent", new Chart("CPU", { words: (value) => `${number(value)} %`, floor: 100 })],
@@ -61,6 +68,7 @@ async function showHistory() {
   const options = { marks: answer.marks, gap: 2.5 * answer.interval_s };
   const places = Object.fromEntries(answer.columns.map((name, place) => [name, place]));
   const point = (row, name, more) => [row[0], row[places[name]], row[places[name]] === null ? undefined : more?.((other) => row[places[other]])];
+  showGroups(rows.map((row) => [row[0], row[places.endings]]));
   for (const [name, chart, more] of CHARTS) chart.show(rows.map((row) => point(row, name, more)), options);
   fill("marks", answer.marks.slice(-MARKS).reverse().map(markItem), { all: answer.marks.length, none: "Nothing has happened." });
 }

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from channelstream import __version__
+from channelstream.core.endings import NO_CODE, OTHER
 from channelstream.integrations.metrics.catalog import Metrics
-from channelstream.integrations.metrics.meter import NO_CODE, OTHER, Meter, transport_label
+from channelstream.integrations.metrics.meter import Meter, transport_label
 from channelstream.integrations.metrics.samples import Family, Labels, Sample
 from channelstream.service import Node, Services
 from channelstream.slices import STEP, Slices

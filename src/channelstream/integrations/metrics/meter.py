@@ -16,16 +16,12 @@ from typing import Any, TypeVar, cast
 from channelstream.apps.principal import Principal
 from channelstream.auth.base import AuthRequest, Once, RequestAuth
 from channelstream.core.connection import Connection, ConnectionState, Stream
+from channelstream.core.endings import CODES, NO_CODE, OTHER, code_label
 from channelstream.core.entry import Entry
-from channelstream.errors import BadSignature, CloseCode, Forbidden, Unavailable
+from channelstream.errors import BadSignature, Forbidden, Unavailable
 from channelstream.integrations.metrics.samples import Histogram
 from channelstream.service.signals import Signals
 
-GOING_AWAY = 1001
-"""The code of a page that is left (RFC 6455, 7.4.1); only clients send it."""
-CODES = {int(code): str(int(code)) for code in CloseCode} | {GOING_AWAY: str(GOING_AWAY)}
-"""The close codes that are counted by their number."""
-NO_CODE, OTHER = "none", "other"
 STREAMS = ("websocket", "websocket_compressed", "sse")
 """The transports whose streams end with a code or without one."""
 POLL = "long_poll"
@@ -47,10 +43,6 @@ K = TypeVar("K")
 def zeros(labels: Iterable[K]) -> Counter[K]:
     """Return counters that exist before they count: `rate` of Prometheus does not see the first value of a new series."""
     return Counter(dict.fromkeys(labels, 0))
-
-
-def code_label(code: int | None) -> str:
-    return NO_CODE if code is None else CODES.get(code, OTHER)
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,52 @@
+/** How often streams and connections ended in the range of the charts, by code and reason, with a small chart for each group. */
+
+import { cell, fill, element, number } from "./dom.js";
+import { shown } from "./names.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+/** Bars of a small chart. */
+const BARS = 48;
+const HEIGHT = 20;
+
+/** Fill the table of groups. @param points are the time and the counts by group of each interval, oldest first. */
+export function showGroups(points) {
+  const names = new Set(points.flatMap(([, counts]) => Object.keys(counts)));
+  const groups = [...names].map((name) => groupOf(name, points)).sort((one, other) => other.times - one.times);
+  fill("groups", groups.map(groupRow), { none: "Nothing has ended in this time." });
+}
+
+/** Add up the counts of a group, in all and for each bar. */
+function groupOf(name, points) {
+  const [begin, end] = [points[0][0], points.at(-1)[0]];
+  const bars = new Array(BARS).fill(0);
+  for (const [at, { [name]: count = 0 }] of points) bars[Math.floor((BARS - 1) * ((at - begin) / (end - begin || 1)))] += count;
+  return { name, bars, times: bars.reduce((sum, count) => sum + count) };
+}
+
+function groupRow({ name, bars, times }) {
+  const [code, kind, ...words] = name.split(" ");
+  return element(
+    "tr",
+    { key: name },
+    cell("number", code === "none" ? "–" : code),
+    cell("nowrap", kind),
+    cell("", shown(words.join(" "))),
+    cell("number", number(times)),
+    cell("spark", drawn(bars)),
+  );
+}
+
+/** Draw the bars. The table says how many they are in all, so they are hidden from screen readers. */
+function drawn(bars) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", `0 0 ${BARS} ${HEIGHT}`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true");
+  const most = Math.max(...bars);
+  const path = document.createElementNS(SVG, "path");
+  // The least height is seen beside a much higher bar.
+  const heights = bars.map((count) => (count ? Math.max(2, (HEIGHT * count) / most) : 0));
+  path.setAttribute("d", heights.map((height, place) => (height ? `M${place} ${HEIGHT}v${-height}h0.8v${height}z` : "")).join(""));
+  svg.append(path);
+  return svg;
+}
