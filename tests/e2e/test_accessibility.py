@@ -5,46 +5,21 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
+from tests.e2e.accessibility import violations
 
 pytestmark = pytest.mark.browser
 
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-COLORS = ["color-contrast"]
 EXPLORER = "/api-explorer"
 NO_SWAGGER = {"swagger-ui-bundle.js": "window.SwaggerUIBundle = () => {}"}
 """Swagger UI takes long to draw and to walk with all calls: `test_the_explorer` has one."""
-RUN = """async options => (await axe.run(options)).violations.flatMap(
-    fault => fault.nodes.map(node => `${fault.id}: ${node.target} ${node.failureSummary}`))"""
-"""Passed checks are neither described nor sent, which would take longer than the checks."""
 OPEN = ("/", "/admin/sign_in", "/demo")
 BEHIND_THE_DOOR = (
-    "/admin",
-    "/admin/channels",
     "/admin/channels?search=nothing+like+it",
-    "/admin/users",
-    "/admin/connections",
-    "/admin/channel?name=axe",
     "/admin/channel?name=unknown",
-    "/admin/user?name=axe-ann",
-    "/admin/connection?name=axe-live",
     "/admin/connection?name=axe-gone",
-    "/admin/trace",
-    "/admin/trace?user=axe-ann",
     EXPLORER,
 )
-
-
-def violations(page: Page) -> list[str]:
-    """Return the violations that axe-core finds: in light mode all, in dark mode those of colors."""
-    page.evaluate(Axe().axe_script)
-    found = []
-    for scheme, rules in (("light", RULES), ("dark", COLORS)):
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        faults = page.evaluate(RUN, {"runOnly": rules, "resultTypes": ["violations"]})
-        found += [f"{scheme} {fault}" for fault in faults]
-    return found
 
 
 @pytest.fixture
@@ -84,7 +59,7 @@ def test_the_chat(start_server: Any, open_page: Callable[..., Page], watch: Any)
 @pytest.mark.usefixtures("something_to_show")
 @pytest.mark.parametrize("path", BEHIND_THE_DOOR)
 def test_admin_pages(open_admin: Callable[..., Page], watch: Any, path: str) -> None:
-    """Pages for the admin have no fault, with rows, without, and about ended or unknown items."""
+    """Admin pages without rows, and about ended or unknown items, have no fault; `test_pages_matrix.py` has the others."""
     watch.expected = "404"
     page = open_admin(path, answers=NO_SWAGGER if path == EXPLORER else {})
     if page.locator("#freshness").count():

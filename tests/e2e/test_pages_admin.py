@@ -267,7 +267,7 @@ def document(server: Any) -> Any:
 
 def test_the_explorer_makes_signed_calls(open_admin: Callable[..., Page], document: Any) -> None:
     """An operation executed on the page is signed and answered 200 by the server itself."""
-    # The only one: `test_pages_fit_a_phone` shows all, which takes seconds.
+    # The only one: `test_pages_matrix.py` shows all, which takes seconds.
     document["paths"] = {"/info": document["paths"]["/info"]}
     page = open_admin(answers={"openapi.json": json.dumps(document)})
     page.get_by_role("link", name="API explorer").click()
@@ -305,19 +305,6 @@ def test_the_samples_of_the_explorer_work_twice(open_admin: Callable[..., Page],
         assert uuids == {last["uuid"]}
 
 
-PAGES = (
-    "/admin",
-    "/admin/channels",
-    "/admin/users",
-    "/admin/connections",
-    "/admin/channel?name=phone",
-    "/admin/user?name=phone-user",
-    "/admin/connection?name=phone-connection",
-    "/",
-    "/api-explorer",
-)
-
-
 def test_reasons_are_in_sight_on_a_narrow_screen(
     open_admin: Callable[..., Page], post: Callable[..., Any]
 ) -> None:
@@ -328,18 +315,3 @@ def test_reasons_are_in_sight_on_a_narrow_screen(
     expect(page.locator("#endings").get_by_text("narrow-connection").first).to_be_visible()
     table = page.locator(".wide", has=page.locator("#endings"))
     assert table.evaluate("wide => wide.scrollWidth <= wide.clientWidth")
-
-
-def test_pages_fit_a_phone(open_admin: Callable[..., Page], post: Callable[..., Any], document: Any) -> None:
-    """At 390 pixels nothing overflows; wide tables scroll."""
-    operations = sum(map(len, document["paths"].values()))
-    post("/connect", {"username": "phone-user", "conn_id": "phone-connection", "channels": ["phone"]})
-    page = open_admin(viewport={"width": 390, "height": 780})
-    for path in PAGES:
-        if page.locator("#freshness").count():
-            expect(page.locator("#freshness")).to_have_text("Live")
-        page.goto(path)
-        expect(page.get_by_role("heading", level=1).first).to_be_visible()
-        if path == "/api-explorer":
-            expect(page.locator("[data-path]")).to_have_count(operations)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
