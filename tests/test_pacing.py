@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.simulation.loop import VirtualLoop, turns
 
+from channelstream.core.rounds import MANY_EVENTS
 from channelstream.pacing import FlushPacer
 from channelstream.slices import TURN_S
 
@@ -96,6 +97,57 @@ def test_an_event_that_waits_alone_is_flushed_without_a_pause() -> None:
         flush.events = 2
         await turns(5)
         assert flush.count == 2
+
+    play(scenario)
+
+
+def test_the_pause_is_over_when_many_events_wait() -> None:
+    """Then it is not asked for again; the event that makes them many comes during the pause, or before it."""
+
+    async def scenario() -> None:
+        flush, pacer = await after_a_flush(1.0)
+        pacer.request_flush()
+        await turns(2)
+        for _ in range(2):
+            pacer.end_pause()
+            await turns(2)
+            assert flush.count == 2
+        await asyncio.sleep(1.0)  # virtual time: the pause would have ended
+        assert flush.count == 2
+        flush.events = MANY_EVENTS
+        pacer.request_flush()
+        await turns(2)
+        assert flush.count == 3
+
+    play(scenario)
+
+
+def test_a_pause_that_is_over_is_not_ended_again() -> None:
+    async def scenario() -> None:
+        flush, pacer = await after_a_flush(1.0)
+        pacer.request_flush()
+        await asyncio.sleep(1.0)  # virtual time: the pause
+        pacer.end_pause()
+        await turns(2)
+        assert flush.count == 2
+
+    play(scenario)
+
+
+def test_many_events_without_a_pause_need_no_second_flush() -> None:
+    """They wait for a flush that is due, or for one that is being written in parts, after which the hub asks again."""
+
+    async def scenario() -> None:
+        flush, pacer = await after_a_flush(1.0)
+        pacer.end_pause()
+        flush.now_s += 1.0
+        flush.parts_left = 3
+        pacer.request_flush()
+        pacer.end_pause()
+        await turns(1)
+        pacer.end_pause()
+        await turns(5)
+        assert flush.count == 4
 
     play(scenario)
 

@@ -6,10 +6,11 @@ calls, as long as events arrive during it, at the price of latency.
 
 The pause is half of the time that the last flush took, and 10 ms at most. It is proportional to the load: a flush of
 few connections takes microseconds, and so does its pause; a flush of 20,000 connections takes 100 ms, and 10 ms more
-do not matter. A pause as long as the flush would save a fifth more processor time, but double the median latency
-(docs/performance.md). A timer with a fixed period would delay the first event on an idle server, too. Here an idle
-server does not wait, since its last flush ended long ago. Nor does an event that waits alone: at a steady rate of single
-messages a pause would have nothing to gather, and would only add to the delay of each message.
+do not matter. It ends as soon as `core.rounds.MANY_EVENTS` wait: the write is then a small part of what a delivery
+costs, and further events would mostly wait for each other (docs/performance.md). A timer with a fixed period would delay
+the first event on an idle server, too. Here an idle server does not wait, since its last flush ended long ago. Nor does
+an event that waits alone: at a steady rate of single messages a pause would have nothing to gather, and would only add
+to the delay of each message.
 
 Invariant: a hub that has asked for a flush gets one, even if a flush fails. The hub asks once, and not again until it
 was flushed: an error that ended the pacer would silence every connection.
@@ -19,14 +20,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from channelstream.core.rounds import MANY_EVENTS
 from channelstream.slices import Slices
 
 MAX_PAUSE_S = 0.01
-"""Longest pause after a flush, which is the most that it adds to the latency of an event.
-
-The median latency under full load is 18 ms without a pause, and 25 ms with half of the flush's time
-(docs/performance.md).
-"""
+"""Longest pause after a flush, which is the most that it adds to the latency of an event."""
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +52,7 @@ class FlushPacer:
         self._steady = steady
         self._spent_s = 0.0
         self._not_before_s = 0.0
+        self._pause: asyncio.TimerHandle | None = None
         self._on_written = on_written
         # When the first event arrived of those that are written, and of those that wait for the next flush.
         self._written_since_s = 0.0
@@ -61,17 +60,28 @@ class FlushPacer:
         self._part_ended_s: float | None = None
 
     def request_flush(self) -> None:
-        """Flush in the next loop turn; if several events wait then, after the pause that follows the last flush."""
+        """Flush in the next loop turn; if a few events wait then, after the pause that follows the last flush."""
         if self._waiting_since_s is None:
             self._waiting_since_s = self._steady()
         asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
         wait_s = self._not_before_s - self._steady()
-        if wait_s > 0 and self._waiting() > 1:
-            asyncio.get_running_loop().call_later(wait_s, self._flush_part)
+        if wait_s > 0 and 1 < self._waiting() < MANY_EVENTS:
+            self._pause = asyncio.get_running_loop().call_later(wait_s, self._end_pause)
         else:
             self._flush_part()
+
+    def end_pause(self) -> None:
+        """Flush in the next loop turn, if there is a pause: enough events wait."""
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+            asyncio.get_running_loop().call_soon(self._flush_part)
+
+    def _end_pause(self) -> None:
+        self._pause = None
+        self._flush_part()
 
     def _flush_part(self) -> None:
         """Flush until this turn has lasted for `slices.TURN_S`; the rest follows after other work that is due."""

@@ -174,7 +174,7 @@ def _watchdog(settings: Settings, node: Node, meter: Meter) -> tuple[Watchdog, L
 def _node(settings: Settings, formats: Sequence[Format], meter: Meter, spans: Spans) -> Node:
     clock, new_id = SystemClock(), RandomIds().new
     pacer = FlushPacer(lambda: hub.flush(), lambda: hub.waiting_events, clock.steady, meter.written)
-    hub = Hub(formats, pacer.request_flush)
+    hub = Hub(formats, pacer.request_flush, pacer.end_pause)
     limits = RegistryLimits(
         log_bytes=settings.log_bytes,
         log_events=settings.log_events,

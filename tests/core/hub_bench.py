@@ -49,12 +49,15 @@ class Bench:
     """A hub with connections made and events numbered."""
 
     def __init__(self) -> None:
-        self.flushes_asked = 0
-        self.hub = Hub(PROTOCOLS.formats, self._schedule)
+        self.flushes_asked = self.pauses_ended = 0
+        self.hub = Hub(PROTOCOLS.formats, self._schedule, self._end_pause)
         self.offset = 0
 
     def _schedule(self) -> None:
         self.flushes_asked += 1
+
+    def _end_pause(self) -> None:
+        self.pauses_ended += 1
 
     def flush_all(self) -> None:
         while self.hub.flush():

@@ -18,6 +18,7 @@ from channelstream.core.events import (
     UsersLeft,
 )
 from channelstream.core.position import ReadRange
+from channelstream.core.rounds import MANY_EVENTS
 from channelstream.wire.channelstream import SEED, V07
 from channelstream.wire.framing import Framing
 
@@ -177,6 +178,20 @@ def test_a_flush_is_asked_for_once_a_tick(bench: Bench) -> None:
     assert len(tape.written) == 1
     bench.say("a")
     assert bench.flushes_asked == 2
+
+
+def test_a_flush_waits_for_no_more_events_when_many_wait(bench: Bench) -> None:
+    """Once for each flush, also if all their recipients are others."""
+    for name in ("a", "b"):
+        bench.member("ann", name)
+    ended = []
+    for _ in range(2):
+        for number in range(MANY_EVENTS + 5):
+            bench.say("ab"[number % 2])
+            ended.append(bench.pauses_ended)
+        bench.flush_all()
+    before, after = MANY_EVENTS - 1, 6
+    assert ended == [0] * before + [1] * (after + before) + [2] * after
 
 
 @pytest.mark.parametrize("framing", Framing)

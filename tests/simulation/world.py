@@ -203,7 +203,7 @@ class World:
         pacer = FlushPacer(
             self._flush, lambda: self.hub.waiting_events, lambda: loop.time() + self._flushing_s
         )
-        self.hub = self.memory.hub = BookedHub(PROTOCOLS.formats, pacer.request_flush)
+        self.hub = self.memory.hub = BookedHub(PROTOCOLS.formats, pacer.request_flush, pacer.end_pause)
         self.node = Node(engine, self.hub, clock, self.new_id, NodeLimits())
         settings = StreamSettings(
             outbox_bytes=bounds.outbox_bytes, heartbeat_interval_s=2.0, detach_grace_s=6.0

@@ -123,7 +123,7 @@ def node_of(redis: RedisServer, shards: int) -> Node:
     [place] = shard_addresses(redis.address)
     clock = SystemClock()
     pacer = FlushPacer(lambda: hub.flush(), lambda: hub.waiting_events, clock.steady)
-    hub = Hub(PROTOCOLS.formats, pacer.request_flush)
+    hub = Hub(PROTOCOLS.formats, pacer.request_flush, pacer.end_pause)
     engine = RedisEngine(
         [replace(place, prefix=prefix) for prefix in prefixes(shards)],
         RegistryLimits(),

@@ -35,7 +35,7 @@ from channelstream.core.entry import Entry
 from channelstream.core.events import Event
 from channelstream.core.format import Format
 from channelstream.core.position import Offsets, ReadRange
-from channelstream.core.rounds import Rounds, Written
+from channelstream.core.rounds import MANY_EVENTS, Rounds, Written
 
 
 class Hub:
@@ -48,7 +48,12 @@ class Hub:
         changes: recent edits and deletions.
     """
 
-    def __init__(self, formats: Sequence[Format], schedule_flush: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        formats: Sequence[Format],
+        schedule_flush: Callable[[], None],
+        end_pause: Callable[[], None] = lambda: None,
+    ) -> None:
         """Create an empty hub.
 
         Args:
@@ -56,13 +61,14 @@ class Hub:
             schedule_flush: called when the first connection begins to wait. It must return before `flush` is
                 called, and arrange that `flush` is called soon. As long as a call of `flush` returns True,
                 `flush` must be called again.
+            end_pause: called when `MANY_EVENTS` wait, and the flush need not be delayed any longer.
         """
         self.connections: dict[str, Connection] = {}
         self.channels: dict[str, dict[Connection, None]] = {}
         self.users: dict[str, Connections] = {}
         self.offsets: Offsets = (0,)
         self.deliveries = 0
-        self.rounds = Rounds(formats, schedule_flush)
+        self.rounds = Rounds(formats, schedule_flush, end_pause)
         self.changes = self.rounds.changes
 
     @property
@@ -172,6 +178,8 @@ class Hub:
                 waiting[connection.format_number].append(connection)
         if not rounds.is_due:
             rounds.ask()
+        elif rounds.waiting_events == MANY_EVENTS:
+            rounds.end_pause()
 
     def flush(self) -> bool:
         """Write some of the waiting batches; True if more are left (`Rounds.flush`)."""

@@ -36,6 +36,12 @@ WRITE_BYTES = 16_384
 
 The kernel copies that many bytes in about the time that the rest of a write takes.
 """
+MANY_EVENTS = 40
+"""Events with which the flush need not wait for more.
+
+A write takes 9 us, and 0.1 us more for each of its events, so that with 40 it is two thirds of the 0.33 us of a delivery.
+At full load 40 gave the least latency, with one publisher as with eight (docs/performance.md).
+"""
 
 
 class Written:
@@ -72,7 +78,9 @@ class Rounds:
         is_due: a flush has been asked for, and has not ended.
     """
 
-    def __init__(self, formats: Sequence[Format], schedule_flush: Callable[[], None]) -> None:
+    def __init__(
+        self, formats: Sequence[Format], schedule_flush: Callable[[], None], end_pause: Callable[[], None]
+    ) -> None:
         """Create the rounds of a hub without connections; the arguments are those of `Hub`."""
         self.root = Batch()
         self.waiting: list[list[Connection]] = [[] for _ in formats]
@@ -90,6 +98,7 @@ class Rounds:
         self._rests: dict[Batch, Batch] = {}
         self._formats = formats
         self._schedule_flush = schedule_flush
+        self.end_pause = end_pause
 
     def ask(self) -> None:
         """Ask for a flush."""
