@@ -9,16 +9,19 @@ from typing import Any, cast
 import httpx
 import pytest
 from itsdangerous import TimestampSigner
+from msgspec.structs import asdict
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from channelstream.admin.acts import Acts
 from channelstream.admin.listing import PageRequest
 from channelstream.admin.traces import Traces
 from channelstream.config import Settings
 from channelstream.errors import Invalid, Unavailable
 from channelstream.integrations.metrics.scraper import Scraper
+from channelstream.pages.act import Act
 from channelstream.site import routes
 
 SECRET = "the api's secret"
@@ -100,6 +103,24 @@ class NoTraces(Traces):
         return []
 
 
+class RecordedActs(Acts):
+    """Keeps what is recorded."""
+
+    def __init__(self) -> None:
+        self.recorded: list[Act] = []
+
+    def record(self, act: Act) -> None:
+        self.recorded.append(act)
+
+    async def read(self) -> list[dict[str, Any]]:
+        return list(map(asdict, self.recorded))
+
+
+@pytest.fixture
+def acts() -> RecordedActs:
+    return RecordedActs()
+
+
 @pytest.fixture
 def push_server() -> RecordingServer:
     return RecordingServer()
@@ -118,9 +139,9 @@ def panel() -> Panel:
 
 
 @pytest.fixture
-def app(settings: Settings, push_server: RecordingServer, panel: Panel) -> Starlette:
+def app(settings: Settings, push_server: RecordingServer, panel: Panel, acts: RecordedActs) -> Starlette:
     return Starlette(
-        routes=routes(settings, push_server, panel, openapi, signed_by, NoTraces(), cast(Scraper, None))
+        routes=routes(settings, push_server, panel, openapi, signed_by, NoTraces(), acts, cast(Scraper, None))
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from starlette.requests import Request
 
 from channelstream import __version__
+from channelstream.admin.acts import Acts
 from channelstream.admin.panel import Panel
 from channelstream.admin.sampler import Sampler
 from channelstream.admin.traces import Traces
@@ -103,6 +104,7 @@ class AppTables:
             _openapi_document,
             partial(_signed_by, app, auth),
             Traces(service, panel.watching),
+            Acts(service, self.sampler.history, self._id_in_path(app)),
             self.scraper,
             self._id_in_path(app),
         )

@@ -10,10 +10,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from channelstream.admin.actions import ACTIONS
+from channelstream.admin.acts import Acts
 from channelstream.admin.data import AdminData
 from channelstream.admin.metrics import MetricsPage
 from channelstream.admin.pages import Admin
-from channelstream.admin.panel import ACTIONS, DETAILS, Panel
+from channelstream.admin.panel import DETAILS, Panel
 from channelstream.admin.trace import TracePage
 from channelstream.admin.traces import Traces
 from channelstream.config import Settings
@@ -41,7 +43,8 @@ _TABLES = ("channels", "users", "connections")
 OF_APP = frozenset(
     {
         *(f"/admin/{part}{name}" for part in ("", "data/") for name in (*_TABLES, *DETAILS)),
-        *(f"/admin/data/{name}" for name in ("endings", "refused", "slow_clients")),
+        *(f"/admin/data/{name}" for name in ("acts", "endings", "refused", "slow_clients")),
+        "/admin/acts",
         *(f"/admin/do/{name}" for name in ACTIONS),
         *(f"/admin/trace{part}" for part in ("", "/live", ".json")),
         *("/api-explorer", "/openapi.json", "/admin/sign"),
@@ -71,6 +74,7 @@ def routes(
     openapi: Callable[[], dict[str, Any]],
     signed_by: Callable[[Request], str | None],
     traces: Traces,
+    acts: Acts,
     scraper: Scraper,
     app_id: str = "",
 ) -> list[BaseRoute]:
@@ -83,6 +87,7 @@ def routes(
         openapi: returns the OpenAPI document; called in a thread.
         signed_by: returns what signed a request, if the signature is valid and from an allowed address; else None.
         traces: starts and describes the traces of `/admin/trace`.
+        acts: records what admins do.
         scraper: answers `/metrics`.
         app_id: of a further application; its pages are those of `OF_APP`, and its overview is the table of channels.
     """
@@ -99,20 +104,20 @@ def routes(
         Account(settings.admin_user, settings.admin_secret, may_change=True),
         Account(settings.admin_reader_user, settings.admin_reader_secret, may_change=False),
     ]
-    gate = Gate(accounts, cookie_secret, signed_by, Throttle(), app_id)
+    gate = Gate(accounts, cookie_secret, signed_by, Throttle(), acts.record, app_id)
     guarded = [
         *Admin(renderer).rows(),
-        *AdminData(panel).rows(),
-        *TracePage(renderer, traces).rows(),
+        *AdminData(panel, acts).rows(),
+        *TracePage(renderer, traces, acts.record).rows(),
         *MetricsPage(scraper, settings.metrics_allow).rows(),
-        *Explorer(renderer, openapi, settings.secret).rows(),
+        *Explorer(renderer, openapi, settings.secret, acts.record).rows(),
     ]
     if app_id:
         guarded = [_OVERVIEW, *(row for row in guarded if row.path in OF_APP)]
     return [
         Route("/", _landing(renderer), methods=["GET"]),
         *files.routes(),
-        *SignIn(gate, renderer).routes(),
+        *SignIn(gate, renderer, acts.record).routes(),
         *gate.routes(guarded),
         *(_demo(settings, api, renderer, cookie_secret) if settings.serves_demo else []),
     ]

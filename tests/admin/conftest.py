@@ -1,5 +1,5 @@
 """The pages without a socket: see `tests/site.py`."""
 
-from tests.site import app, browser, open_browser, other_browser, panel, push_server, settings
+from tests.site import acts, app, browser, open_browser, other_browser, panel, push_server, settings
 
-__all__ = ["app", "browser", "open_browser", "other_browser", "panel", "push_server", "settings"]
+__all__ = ["acts", "app", "browser", "open_browser", "other_browser", "panel", "push_server", "settings"]

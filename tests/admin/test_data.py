@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 from httpx import Client
+from tests.site import RecordedActs
+
+from channelstream.pages.act import Act
 
 SIGNED = {"x-channelstream-secret": "signed"}
 ACTIONS = ["disconnect", "settings", "message"]
@@ -70,6 +73,16 @@ def test_an_admin_may_act(browser: Client, panel: Any, action: str) -> None:
     assert panel.asked == [(action, b"{}")]
     refused = browser.post(f"/admin/do/{action}", content=b"[]", headers=SIGNED)
     assert (refused.status_code, refused.json()["faults"]) == (422, {"channel": ["Missing."]})
+
+
+def test_what_is_done_is_recorded(browser: Client, acts: RecordedActs) -> None:
+    """Not what was refused."""
+    browser.post("/admin/do/disconnect", content=b'{"conn_id":"c"}', headers=SIGNED)
+    browser.post("/admin/do/disconnect", content=b"[]", headers=SIGNED)
+    done = Act("key test", "127.0.0.1", "disconnected", "connection", "c")
+    assert acts.recorded == [done]
+    rows = browser.get("/admin/data/acts", headers=SIGNED).json()["rows"]
+    assert [row["name"] for row in rows] == ["c"]
 
 
 @pytest.mark.parametrize("action", ACTIONS)

@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from tests.site import Bridge, NoTraces, openapi
 
 from channelstream.integrations.metrics.scraper import Scraper
+from channelstream.pages.act import Act
 from channelstream.site import routes
 
 RIGHT = {"username": "admin", "password": "open sesame"}
@@ -23,7 +24,7 @@ def test_page_and_document(browser: Client) -> None:
     assert document["servers"] == [{"url": "/"}]
 
 
-def test_document_is_built_outside_of_the_event_loop(settings, push_server, panel) -> None:
+def test_document_is_built_outside_of_the_event_loop(settings, push_server, panel, acts) -> None:
     """Both for the page and for a signature: building it takes the time of several loop turns."""
     threads: list[threading.Thread] = []
 
@@ -32,7 +33,9 @@ def test_document_is_built_outside_of_the_event_loop(settings, push_server, pane
         return openapi()
 
     app = Starlette(
-        routes=routes(settings, push_server, panel, build, lambda _: None, NoTraces(), cast(Scraper, None))
+        routes=routes(
+            settings, push_server, panel, build, lambda _: None, NoTraces(), acts, cast(Scraper, None)
+        )
     )
     with Client(transport=Bridge(app, ""), base_url="http://push.test") as admin:
         admin.post("/admin/sign_in", data=RIGHT)
@@ -47,11 +50,12 @@ def test_document_is_forbidden_to_strangers(browser: Client) -> None:
     assert browser.get("/openapi.json").status_code == 403
 
 
-def test_signs_paths_of_the_api_for_the_admin(browser: Client, settings) -> None:
-    """The signature is that of the path asked for."""
+def test_signs_paths_of_the_api_for_the_admin(browser: Client, settings, acts) -> None:
+    """The signature is that of the path asked for; it is recorded."""
     browser.post("/admin/sign_in", data=RIGHT)
     signature = browser.post("/admin/sign", json={"path": "/message"}).json()["signature"]
     assert TimestampSigner(settings.secret).unsign(signature, max_age=60) == b"/message"
+    assert acts.recorded[-1] == Act("admin", "127.0.0.1", "had a call signed of", "path", "/message")
 
 
 def test_signs_nothing_else(browser: Client) -> None:

@@ -117,7 +117,7 @@ def test_tickets_are_bound_to_key_and_password(key: str, password: str, opens: b
         return Account("admin", password, may_change=True)
 
     def gate(cookie_secret: str, password: str) -> Gate:
-        return Gate([account(password)], cookie_secret, lambda _: None, Throttle())
+        return Gate([account(password)], cookie_secret, lambda _: None, Throttle(), lambda _: None)
 
     response = Response()
     scope = {"type": "http", "scheme": "http", "path": "/admin", "headers": [], "server": ("push.test", 80)}

@@ -36,11 +36,13 @@ CHANGE = {
 """What only full admins may do."""
 LOOK = {
     "GET /admin",
+    "GET /admin/acts",
     "GET /admin/admin.json",
     "GET /admin/channel",
     "GET /admin/channels",
     "GET /admin/connection",
     "GET /admin/connections",
+    "GET /admin/data/acts",
     "GET /admin/data/channel",
     "GET /admin/data/channels",
     "GET /admin/data/connection",
@@ -164,7 +166,7 @@ def test_a_route_that_declares_no_right_is_for_those_who_may_change() -> None:
         return Response("done")
 
     def status(account: Account, headers: dict[str, str]) -> int:
-        gate = Gate([account], "crumbs", lambda _: None, Throttle())
+        gate = Gate([account], "crumbs", lambda _: None, Throttle(), lambda _: None)
         app = Starlette(routes=gate.routes([Row("/admin/new", answer)]))
         with Client(transport=Bridge(app, ""), base_url="http://push.test") as browser:
             return browser.get("/admin/new", auth=("", account.password), headers=headers).status_code

@@ -5,6 +5,7 @@ from html import escape
 
 import pytest
 from httpx import Client
+from tests.site import RecordedActs
 
 from channelstream.config import Settings
 from channelstream.pages import throttle as throttling
@@ -152,6 +153,23 @@ def test_links_keep_the_prefix_a_proxy_stripped(open_browser: Callable[..., Clie
     answer = browser.post("/push/admin/sign_in", data=RIGHT)
     assert answer.headers["location"] == "/push/admin"
     assert "Path=/push" in answer.headers["set-cookie"]
+
+
+def test_sign_ins_and_sign_outs_are_recorded(browser: Client, acts: RecordedActs) -> None:
+    """Who cannot sign in is named only if the name is one: it may be a password in the wrong field."""
+    browser.post("/admin/sign_in", data={"username": "open sesame", "password": "admin"})
+    browser.post("/admin/sign_in", data={"username": "admin", "password": "wrong"})
+    browser.get("/admin", auth=("", "wrong"))
+    browser.post("/admin/sign_in", data={"username": "reader", "password": "peep"})
+    browser.post("/admin/sign_out")
+    browser.post("/admin/sign_out")
+    assert [(act.who, act.address, act.did, act.more) for act in acts.recorded] == [
+        ("", "127.0.0.1", "failed to sign in", "under an unknown name"),
+        ("", "127.0.0.1", "failed to sign in", "as admin"),
+        ("", "127.0.0.1", "failed to sign in", "by HTTP Basic"),
+        ("reader", "127.0.0.1", "signed in", ""),
+        ("reader", "127.0.0.1", "signed out", ""),
+    ]
 
 
 NOT_KEPT = "A restart signs you out: the option <code>cookie_secret</code> is not set."

@@ -7,10 +7,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from channelstream.admin.actions import ACTIONS, described
+from channelstream.admin.acts import Acts
 from channelstream.admin.listing import PageRequest
-from channelstream.admin.panel import ACTIONS, DETAILS, Panel
+from channelstream.admin.panel import DETAILS, Panel
 from channelstream.admin.tables import TABLES
 from channelstream.errors import NotFound
+from channelstream.pages.caller import caller_of
 from channelstream.pages.html import HEADERS, json_response
 from channelstream.pages.row import Endpoint, PageRight, Row, to_sign_in_or_401
 
@@ -26,13 +29,15 @@ RETRY_MS = 500
 class AdminData:
     """The endpoints below `/admin` that return data."""
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: Panel, acts: Acts) -> None:
         self._panel = panel
+        self._acts = acts
 
     def rows(self) -> list[Row]:
         gets = {
             "/admin/debug": self._document,
             "/admin/live": self._live,
+            "/admin/data/acts": self._read_acts,
             "/admin/data/endings": self._endings,
             "/admin/data/history": self._history,
             "/admin/data/refused": self._refused,
@@ -51,6 +56,9 @@ class AdminData:
         parts = await self._panel.document()
         headers = {**HEADERS, "Content-Length": str(sum(map(len, parts)))}
         return StreamingResponse(_each(parts), headers=headers, media_type="application/json")
+
+    async def _read_acts(self, request: Request) -> Response:
+        return json_response({"rows": await self._acts.read()})
 
     async def _endings(self, request: Request) -> Response:
         return json_response({"rows": await self._panel.endings()})
@@ -99,7 +107,11 @@ class AdminData:
 
     def _action(self, name: str) -> Row:
         async def act(request: Request) -> Response:
-            return json_response(await self._panel.act(name, await request.body()))
+            body = await request.body()
+            answer = await self._panel.act(name, body)
+            if answer is not False:  # There was a connection to end.
+                self._acts.record(described(caller_of(request), name, body))
+            return json_response(answer)
 
         return Row(
             f"/admin/do/{name}",

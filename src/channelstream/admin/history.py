@@ -102,8 +102,11 @@ class History:
     def mark(self, kind: str, text: str) -> None:
         """Write a mark of this moment."""
         mark = Mark(self._wall(), kind, text[:TEXT])
-        record = Record(mark.at_s, msgspec.msgpack.encode(mark))
-        self._pending.append((MARKS, record, MARKS_KEPT_S))
+        self.write(MARKS, Record(mark.at_s, msgspec.msgpack.encode(mark)), MARKS_KEPT_S)
+
+    def write(self, series: str, record: Record, keep_s: float) -> None:
+        """Write a record when all that waits is written; while the engine is out of reach it waits, too."""
+        self._pending.append((series, record, keep_s))
         self._begin_to_write()
 
     async def flush(self) -> None:

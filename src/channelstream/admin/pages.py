@@ -19,7 +19,10 @@ class Admin:
         self._renderer = renderer
 
     def rows(self) -> list[Row]:
-        pages = {"/admin": self._page("admin.html", {"here": "admin"})}
+        pages = {
+            "/admin": self._page("admin.html", {"here": "admin"}),
+            "/admin/acts": self._page("admin_acts.html", {"here": "acts"}),
+        }
         for name, table in TABLES.items():
             pages[f"/admin/{name}"] = self._page("admin_table.html", {"here": name, "table": table})
         for kind, detail in DETAILS.items():

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from channelstream.admin import details
+from channelstream.admin.actions import ACTIONS
 from channelstream.admin.document import Document
 from channelstream.admin.elsewhere import Elsewhere
 from channelstream.admin.endings import RecentEndings
@@ -19,7 +20,6 @@ from channelstream.admin.slow import SlowClients
 from channelstream.admin.slow_turns import SlowTurns
 from channelstream.admin.tables import Tables
 from channelstream.admin.watching import Watching
-from channelstream.api import channels, connections, messages
 from channelstream.api.call import Call
 from channelstream.errors import NotFound
 from channelstream.http.parts import Parts, in_parts
@@ -46,12 +46,6 @@ DETAILS = {
     "user": Detail(lambda _, elsewhere, name: elsewhere.user(name), "users"),
     "connection": Detail(lambda _, elsewhere, name: elsewhere.connection(name), "connections"),
 }
-ACTIONS: dict[str, Callable[[Call], Awaitable[Any]]] = {
-    "disconnect": connections.disconnect,
-    "settings": channels.channel_config,
-    "message": messages.publish,
-}
-"""The actions of an admin. Their bodies are those of the API's calls."""
 
 
 class Panel:
@@ -127,7 +121,7 @@ class Panel:
         Raises:
             ChannelstreamError: the body is invalid, or the action cannot be done now.
         """
-        result = await ACTIONS[action](Call.internal(self._service, body))
+        result = await ACTIONS[action].call(Call.internal(self._service, body))
         return msgspec.Raw(b"".join(result.parts)) if isinstance(result, Parts) else result
 
     def watch(self) -> AsyncIterator[dict[str, Any]]:

@@ -15,6 +15,8 @@ from channelstream.admin.data import blocks
 from channelstream.admin.traces import Traces
 from channelstream.core.trace_filter import EVENT_TYPES, EVERYTHING, OUTCOMES, NoteFilter
 from channelstream.errors import ChannelstreamError, Forbidden, Malformed
+from channelstream.pages.act import Did, Record, act_of
+from channelstream.pages.caller import caller_of
 from channelstream.pages.form import read_form
 from channelstream.pages.html import HEADERS, Renderer, json_response, redirect
 from channelstream.pages.refusals import SIGN_IN, refuse_page
@@ -24,14 +26,17 @@ BODY_BYTES = 4096
 MINUTES = 5
 """How long a trace runs by default."""
 KINDS = ("user", "channel", "conn_id")
+PAGES = {"conn_id": "connection"}
+"""Kinds whose page has another name."""
 
 
 class TracePage:
     """`/admin/trace` for people, `/admin/trace.json` for programs."""
 
-    def __init__(self, renderer: Renderer, traces: Traces) -> None:
+    def __init__(self, renderer: Renderer, traces: Traces, record: Record) -> None:
         self._renderer = renderer
         self._traces = traces
+        self._record = record
 
     def rows(self) -> list[Row]:
         look, change, post = PageRight.LOOK, PageRight.CHANGE, ("POST",)
@@ -72,7 +77,7 @@ class TracePage:
 
     async def _start(self, request: Request) -> Response:
         try:
-            kind, name = await self._begin(read_form(await request.body()))
+            kind, name = await self._begin(request, read_form(await request.body()))
         except ChannelstreamError as error:
             return await self._show(request, error=error)
         return redirect(request, f"/admin/trace?{urlencode({kind: name})}")
@@ -82,13 +87,16 @@ class TracePage:
             fields = msgspec.json.decode(await request.body(), type=dict[str, str])
         except msgspec.DecodeError as error:
             raise Malformed("Send a JSON object of texts.") from error
-        kind, name = await self._begin(fields)
+        kind, name = await self._begin(request, fields)
         return json_response(await self._traces.read(kind, name, {}))
 
-    async def _begin(self, fields: Mapping[str, str]) -> tuple[str, str]:
+    async def _begin(self, request: Request, fields: Mapping[str, str]) -> tuple[str, str]:
         """Start or stop the trace that the fields name, and return its kind and name."""
         kind, name = _named_subject(fields)
-        await self._traces.start(kind, name, _number(fields, "minutes", MINUTES))
+        minutes = _number(fields, "minutes", MINUTES)
+        await self._traces.start(kind, name, minutes)
+        did, more = (Did.STARTED_TRACE, f"for {minutes} min") if minutes else (Did.STOPPED_TRACE, "")
+        self._record(act_of(caller_of(request), did, PAGES.get(kind, kind), name, more))
         return kind, name
 
     async def _show(

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from channelstream.errors import Forbidden, Malformed, NotFound
+from channelstream.pages.act import Did, Record, act_of
 from channelstream.pages.caller import caller_of
 from channelstream.pages.html import CONTENT_SECURITY_POLICY, Renderer, json_response, root
 from channelstream.pages.refusals import SIGN_IN, refuse_page
@@ -29,7 +30,10 @@ class Explorer:
         secret: the API's secret. It never leaves the server; only signatures of single paths do.
     """
 
-    def __init__(self, renderer: Renderer, openapi: Callable[[], dict[str, Any]], secret: str) -> None:
+    def __init__(
+        self, renderer: Renderer, openapi: Callable[[], dict[str, Any]], secret: str, record: Record
+    ) -> None:
+        self._record = record
         self._renderer = renderer
         self._openapi = openapi
         self._signer = TimestampSigner(secret)
@@ -63,4 +67,5 @@ class Explorer:
             raise Malformed("Send a JSON object with a path.") from error
         if path not in (await self._described())["paths"]:
             raise NotFound.path(path)
+        self._record(act_of(caller_of(request), Did.SIGNED_CALL, "path", path))
         return json_response({"signature": self._signer.sign(path).decode()})

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from channelstream.errors import ChannelstreamError, Forbidden
+from channelstream.pages.act import Act, Did, Record
 from channelstream.pages.caller import Caller, admitted
 from channelstream.pages.html import root
 from channelstream.pages.origin import is_same_origin
@@ -52,6 +53,7 @@ class Gate:
         cookie_secret: key of the cookie's signature.
         signed_by: returns what signed a request, if the signature is valid and from an allowed address; else None.
         throttle: delays wrong attempts, for the form and for HTTP Basic.
+        record: records the failed ones.
         app_id: of the further application whose pages these are; its cookie opens no others.
     """
 
@@ -61,6 +63,7 @@ class Gate:
         cookie_secret: str,
         signed_by: Callable[[Request], str | None],
         throttle: Throttle,
+        record: Record,
         app_id: str = "",
     ) -> None:
         # A browser sends the cookie of the default application as well, whose path is above: its name is another one.
@@ -71,6 +74,7 @@ class Gate:
         )
         self._signed_by = signed_by
         self._throttle = throttle
+        self._record = record
 
     def routes(self, rows: Iterable[Row]) -> list[BaseRoute]:
         """Return the routes of guarded pages. Only here it is decided who may use them."""
@@ -116,7 +120,7 @@ class Gate:
         password = _basic_password(request)
         if password is None:
             return None
-        account = await self._attempt(request, lambda: self._account_of_password(password))
+        account = await self._attempt(request, lambda: self._account_of_password(password), "by HTTP Basic")
         return None if account is None else _caller_with(account, request)
 
     async def sign_in(self, request: Request, user: str, password: str) -> Account | None:
@@ -133,10 +137,17 @@ class Gate:
             ]
             return found[0] if found else None
 
-        return await self._attempt(request, find)
+        # What else was typed as a name may be a password.
+        known = user if user in {each.user for each in self._accounts} else ""
+        return await self._attempt(request, find, f"as {known}" if known else "under an unknown name")
 
-    async def _attempt(self, request: Request, find: Callable[[], Account | None]) -> Account | None:
-        return await self._throttle.attempt(address_of(request), find)
+    async def _attempt(
+        self, request: Request, find: Callable[[], Account | None], how: str
+    ) -> Account | None:
+        account = await self._throttle.attempt(address_of(request), find)
+        if account is None:
+            self._record(Act("", address_of(request), Did.FAILED, more=how))
+        return account
 
     def signed_in(self, request: Request) -> Caller | None:
         """Return whom a valid cookie of this server names that is at most `COOKIE_AGE_S` old."""

@@ -8,7 +8,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from channelstream.errors import TooManyRequests
-from channelstream.pages.access import Gate
+from channelstream.pages.access import Gate, address_of
+from channelstream.pages.act import Act, Did, Record, act_of
 from channelstream.pages.form import read_form
 from channelstream.pages.html import Renderer, redirect
 from channelstream.pages.origin import is_same_origin
@@ -31,8 +32,9 @@ FOREIGN = "This form was sent from another site. Please sign in here."
 class SignIn:
     """`/admin/sign_in` and `/admin/sign_out`."""
 
-    def __init__(self, gate: Gate, renderer: Renderer) -> None:
+    def __init__(self, gate: Gate, renderer: Renderer, record: Record) -> None:
         self._gate = gate
+        self._record = record
         self._renderer = renderer
 
     def routes(self) -> list[BaseRoute]:
@@ -61,12 +63,16 @@ class SignIn:
             return await self._show(request, wanted, error.message, name, status=429, headers=headers)
         if account is None:
             return await self._show(request, wanted, WRONG, name)
+        self._record(Act(account.user, address_of(request), Did.SIGNED_IN))
         response = redirect(request, wanted)
         self._gate.set_ticket(request, response, account)
         return response
 
     async def _sign_out(self, request: Request) -> Response:
         """Delete the cookie. A GET does so too, as in 0.7; it does no harm."""
+        caller = self._gate.signed_in(request)
+        if caller is not None:
+            self._record(act_of(caller, Did.SIGNED_OUT))
         response = redirect(request, "/admin/sign_in")
         self._gate.clear_ticket(request, response)
         return response

@@ -1,0 +1,76 @@
+"""What an admin does from a page: calls of the API, and how each is described in the record of acts."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from channelstream.api import channels, connections, messages
+from channelstream.api.call import Call
+from channelstream.pages.act import Act, Did, act_of
+from channelstream.pages.caller import Caller
+
+Subject = tuple[str, str]
+"""Kind and name of what something is done to."""
+NAMED_SETTINGS = 10
+"""Most settings that are named of one act."""
+
+
+class Action(NamedTuple):
+    """An action: its body is that of the API's call.
+
+    Attributes:
+        call: the handler of the API.
+        did: how the record names it.
+        subjects: returns to what it was done, from the body.
+        more: returns what else there is to say about it.
+    """
+
+    call: Callable[[Call], Awaitable[Any]]
+    did: Did
+    subjects: Callable[[Any], Iterable[Subject]]
+    more: Callable[[Any], str] = lambda _: ""
+
+
+def _connections(body: Any) -> Iterable[Subject]:
+    yield "connection", body["conn_id"]
+
+
+def _channels(body: Any) -> Iterable[Subject]:
+    return (("channel", name) for name in body)
+
+
+def _recipients(body: Any) -> Iterable[Subject]:
+    for message in body if isinstance(body, list) else [body]:
+        if message.get("channel"):
+            yield "channel", message["channel"]
+        else:
+            yield from (("user", name) for name in message["pm_users"])
+
+
+def _settings(body: Any) -> str:
+    names = sorted({setting for patch in body.values() for setting in patch})
+    return ", ".join(names[:NAMED_SETTINGS])
+
+
+ACTIONS = {
+    "disconnect": Action(connections.disconnect, Did.DISCONNECTED, _connections),
+    "settings": Action(channels.channel_config, Did.CHANGED_SETTINGS, _channels, _settings),
+    "message": Action(messages.publish, Did.SENT, _recipients),
+}
+"""The actions of an admin."""
+
+
+def described(caller: Caller, action: str, body: bytes) -> Act:
+    """Describe an action that was done with this body."""
+    did = ACTIONS[action].did
+    try:
+        document = msgspec.json.decode(body)
+        subjects = list(dict.fromkeys(ACTIONS[action].subjects(document)))
+        more = ACTIONS[action].more(document)
+    except (msgspec.MsgspecError, LookupError, TypeError, AttributeError):
+        # The API reads some bodies that are no strict JSON.
+        return act_of(caller, did, more="something")
+    kind, name = subjects[0] if subjects else ("", "")
+    others = f"and {len(subjects) - 1} more" if len(subjects) > 1 else ""
+    return act_of(caller, did, kind, str(name), ", ".join(filter(None, (others, more))))

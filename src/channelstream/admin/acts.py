@@ -1,0 +1,109 @@
+"""The record of what admins did: kept by the engine beside the figures of the past, so it is that of all nodes.
+
+It outlives a restart where the engine does. Each act is a line of the log as well.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from channelstream.admin.history import History
+from channelstream.admin.shown import cut
+from channelstream.core.timestamps import stamp
+from channelstream.pages.act import Act, Did
+from channelstream.service import Record, Service
+
+ACTS = "acts of application {}"
+"""The series; each application has its own."""
+KEPT_S = 30 * 86_400.0
+"""How long an act is kept: as long as a sign-in may last."""
+SHOWN = 200
+"""Most acts that are shown."""
+NAME_CHARACTERS = 512
+"""Most characters that are kept of a name; no valid name has more."""
+LOGGED_CHARACTERS = 120
+"""Most characters of a name in the log."""
+FAILURES_A_MINUTE = 10
+"""Most failed sign-ins that a node records in a minute: strangers must not push out what admins did."""
+
+logger = logging.getLogger(__name__)
+
+
+class Acts:
+    """Records the acts of admins at this node, and reads those of all nodes."""
+
+    def __init__(self, service: Service, history: History, app_id: str = "") -> None:
+        """Create the record.
+
+        Args:
+            history: writes the acts, in order with what else waits to be written.
+            app_id: of a further application, which the lines of the log name.
+        """
+        self._prefix = f"application {app_id}: " if app_id else ""
+        self._series = ACTS.format(service.app.id)
+        self._node = service.node
+        self._history = history
+        self._failures = Failures(service.clock.steady)
+
+    def record(self, act: Act) -> None:
+        """Write an act of this moment, and log it."""
+        if act.did == Did.FAILED:
+            skipped = self._failures.admit()
+            if skipped is None:
+                return
+            more = f"{act.more}; {skipped} more since the last one that is listed" if skipped else act.more
+            act = msgspec.structs.replace(act, more=more)
+        act = msgspec.structs.replace(act, name=act.name[:NAME_CHARACTERS])
+        logger.info("%s%s", self._prefix, line_of(act))
+        record = Record(self._node.clock.wall(), msgspec.msgpack.encode(act))
+        self._history.write(self._series, record, KEPT_S)
+
+    async def read(self) -> list[dict[str, Any]]:
+        """Return the newest acts, newest first.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+        since_s = self._node.clock.wall() - KEPT_S
+        records = await self._node.time_series.read(self._series, since_s, SHOWN)
+        return [row for record in reversed(records) if (row := _row(record))]
+
+
+class Failures:
+    """Bounds how many failed sign-ins are recorded, and counts the others."""
+
+    def __init__(self, steady: Callable[[], float]) -> None:
+        self._steady = steady
+        self._begin_s = 0.0
+        self._recorded = self._skipped = 0
+
+    def admit(self) -> int | None:
+        """Return how many were left out before this one; None if this one is, too."""
+        now_s = self._steady()
+        if now_s - self._begin_s >= 60:
+            self._begin_s, self._recorded = now_s, 0
+        if self._recorded >= FAILURES_A_MINUTE:
+            self._skipped += 1
+            return None
+        self._recorded += 1
+        skipped, self._skipped = self._skipped, 0
+        return skipped
+
+
+def line_of(act: Act) -> str:
+    """Return the line of the log. It has no `conn_id`, which is all that a client needs to open a stream."""
+    who = f"admin {act.who!r}" if act.who else "somebody"
+    name = "" if act.kind == "connection" else f" {act.name[:LOGGED_CHARACTERS]!r}"
+    about = f" {'a connection' if act.kind == 'connection' else act.kind}{name}" if act.kind else ""
+    return f"{who} at {act.address} {act.did}{about}{', ' if act.more else ''}{act.more}"
+
+
+def _row(record: Record) -> dict[str, Any] | None:
+    """Return what a page shows of an act; None if it is of another version."""
+    try:
+        act = msgspec.msgpack.decode(record.data, type=Act)
+    except msgspec.MsgspecError:
+        return None
+    return {"at": stamp(record.at_s), **msgspec.structs.asdict(act), "more": cut(act.more)}
