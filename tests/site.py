@@ -21,6 +21,7 @@ from channelstream.admin.traces import Traces
 from channelstream.config import Settings
 from channelstream.errors import Invalid, Unavailable
 from channelstream.integrations.metrics.scraper import Scraper
+from channelstream.pages.access import ReadBody
 from channelstream.pages.act import Act
 from channelstream.site import routes
 
@@ -86,8 +87,12 @@ def openapi() -> dict[str, Any]:
     return {"openapi": "3.1.0", "paths": {"/message": {}, "/info": {}}}
 
 
-def signed_by(request: Request) -> str | None:
+async def signed_by(request: Request, read_body: ReadBody) -> str | None:
     return "key test" if request.headers.get("x-channelstream-secret") == "signed" else None
+
+
+async def nothing(request: Request, read_body: ReadBody) -> None:
+    """Say that nothing has signed a request."""
 
 
 class NoTraces(Traces):

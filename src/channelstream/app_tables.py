@@ -23,7 +23,7 @@ from channelstream.apps.principal import Right
 from channelstream.auth.base import RequestAuth
 from channelstream.auth.open import OpenAuth
 from channelstream.config import Settings
-from channelstream.config.applications import make_signature_auth
+from channelstream.config.applications import Credentials, make_auth
 from channelstream.core.policy import Policy
 from channelstream.errors import BadSignature, Forbidden
 from channelstream.http.asgi import RouterApp, ScopeRequest
@@ -31,7 +31,9 @@ from channelstream.http.refusals import Refusals
 from channelstream.http.router import APP_PREFIX, Route, Router
 from channelstream.integrations.metrics.meter import CountedAuth
 from channelstream.integrations.metrics.scraper import Scraper
+from channelstream.pages.access import ReadBody
 from channelstream.pages.app import page_route
+from channelstream.service import Service
 from channelstream.site import routes
 from channelstream.transports.entrances import MakeEntrance
 from channelstream.transports.routes import stream_routes
@@ -57,6 +59,7 @@ class AppTables:
     request shows.
 
     Attributes:
+        credentials: those of all applications.
         endpoints: the rows of the API.
         entrances: the paths that open a WebSocket.
         refused: counts the calls that are refused for their credentials.
@@ -64,6 +67,7 @@ class AppTables:
     """
 
     state: Streams
+    credentials: Credentials
     endpoints: Sequence[Endpoint]
     entrances: Sequence[MakeEntrance]
     refused: Counter[str]
@@ -84,7 +88,8 @@ class AppTables:
             probes: the routes that belong to no application; for the default one only, as is `further`.
             further: the routers of further applications, by id.
         """
-        auth = make_signature_auth(settings, app, self.state.node.clock.wall)
+        wall, serves_any = self.state.node.clock.wall, self._serves_any(app)
+        auth = make_auth(settings, app, self.credentials, wall, serves_any=serves_any)
         api = self.calls(app, auth, settings)
         refusals = Refusals(app_id=self._id_in_path(app))
         pages = self._pages(app, settings, api, auth, refusals)
@@ -102,7 +107,7 @@ class AppTables:
             RouterApp(Router(policy, api)),
             panel,
             _openapi_document,
-            partial(_signed_by, app, auth),
+            partial(_signed_by, service, auth),
             Traces(service, panel.watching),
             Acts(service, self.sampler.history, self._id_in_path(app)),
             self.scraper,
@@ -132,13 +137,19 @@ class AppTables:
         return services.has_further and app is services.default.app
 
 
-def _signed_by(app: App, auth: RequestAuth, request: Request) -> str | None:
+async def _signed_by(
+    service: Service, auth: RequestAuth, request: Request, read_body: ReadBody
+) -> str | None:
     """Return what signed a request for a page, if that may see the admin pages of this application; else None."""
+    head = ScopeRequest(request.scope)
     try:
-        principal = auth.principal(ScopeRequest(request.scope))
+        principal = auth.principal(head)
+        once = auth.verify_body(head, b"" if principal.is_proven else await read_body())
     except (Forbidden, BadSignature):
         return None
-    if principal.app is not app or Right.ADMIN not in principal.rights:
+    if principal.app is not service.app or (once and not await service.use_once(once.text, once.keep_s)):
+        return None
+    if Right.ADMIN not in principal.rights:
         return None
     return f"key {principal.key_id}" if principal.key_id else "the option secret"
 

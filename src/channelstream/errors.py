@@ -114,15 +114,13 @@ class BadRequest(ChannelstreamError):
 
 
 class BadSignature(ChannelstreamError):
-    """A signature is wrong, expired, from the future or for another call: one answer for all faults."""
+    """A signature, or its key, is wrong, expired, from the future or for something else: one answer for all faults."""
 
     code = "bad_signature"
     http_status = 401
 
     def __init__(self) -> None:
-        super().__init__(
-            "Bad Signature: sign the path of the call with the server's secret, and check the clock."
-        )
+        super().__init__("Bad Signature: sign this call with a valid key of the server, and check the clock.")
 
     @property
     def body(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from channelstream.api.endpoints import ENDPOINTS
 from channelstream.app_tables import AppTables, make_policy
 from channelstream.clock import RandomIds, SystemClock, new_epoch
 from channelstream.config import Settings
-from channelstream.config.applications import make_apps, settings_of_further
+from channelstream.config.applications import make_apps, make_credentials, settings_of_further
 from channelstream.config.cookies import cookie_secret_or_drawn
 from channelstream.core.format import Format
 from channelstream.core.hub import Hub
@@ -154,7 +154,9 @@ def build(
     spans.consume(node.signals)
     scraper = Scraper(Collector(services, meter, watchdog), worker)
     endpoints = list(map(spans.recorded, ENDPOINTS))
-    tables = AppTables(streams, endpoints, list(entrances), meter.refused, sampler, scraper)
+    tables = AppTables(
+        streams, make_credentials(settings, apps), endpoints, list(entrances), meter.refused, sampler, scraper
+    )
     routers = {app.id: tables.router(app, further[app.id]) for app in apps if app.id in further}
     router = tables.router(apps.default, settings, health_routes(node), routers)
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered)

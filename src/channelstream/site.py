@@ -24,7 +24,7 @@ from channelstream.demo.app import Demo
 from channelstream.demo.push_server import PushServer
 from channelstream.explorer.page import Explorer
 from channelstream.integrations.metrics.scraper import Scraper
-from channelstream.pages.access import Account, Gate
+from channelstream.pages.access import Account, Gate, SignedBy
 from channelstream.pages.assets import Assets
 from channelstream.pages.html import Renderer, redirect
 from channelstream.pages.row import PageRight, Row
@@ -72,7 +72,7 @@ def routes(
     api: ASGIApp,
     panel: Panel,
     openapi: Callable[[], dict[str, Any]],
-    signed_by: Callable[[Request], str | None],
+    signed_by: SignedBy,
     traces: Traces,
     acts: Acts,
     scraper: Scraper,

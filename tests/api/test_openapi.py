@@ -131,9 +131,18 @@ def test_every_operation_is_described(api: dict[str, Any]) -> None:
 
 
 def test_signed_calls_say_so(api: dict[str, Any]) -> None:
-    """Calls are signed by header unless the row says otherwise."""
-    assert api["security"] == [{"signature": []}]
-    scheme = api["components"]["securitySchemes"]["signature"]
+    """Calls have one of three credentials in a header, unless the row says otherwise."""
+    schemes = api["components"]["securitySchemes"]
+    assert (
+        api["security"]
+        == [{name: []} for name in schemes]
+        == [{"signed": []}, {"bearer": []}, {"signature": []}]
+    )
+    assert [(schemes[name]["type"], schemes[name]["scheme"]) for name in ("signed", "bearer")] == [
+        ("http", "CS-HMAC-SHA256"),
+        ("http", "bearer"),
+    ]
+    scheme = schemes["signature"]
     assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "header", "x-channelstream-secret")
     assert "security" not in api["paths"]["/connect"]["post"]
     assert api["paths"]["/disconnect"]["post"]["security"] == []

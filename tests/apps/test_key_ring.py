@@ -16,7 +16,7 @@ SHOP = App("shop")
 def test_a_request_with_a_key_acts_for_its_application_with_its_rights() -> None:
     """And is known by the id of the key."""
     key = ApiKey("web-1", STRONG, SHOP, frozenset({Right.PUBLISH}))
-    assert key.principal == Principal(SHOP, frozenset({Right.PUBLISH}), "web-1")
+    assert key.principal() == Principal(SHOP, frozenset({Right.PUBLISH}), "web-1")
 
 
 def test_the_option_secret_is_the_key_with_the_empty_id_and_all_rights() -> None:

@@ -1,34 +1,16 @@
 """The scheme of the older generations, without HTTP; `tests/api/test_access.py` has what callers see of it."""
 
-from dataclasses import dataclass, field
-
 import pytest
+from tests.auth.request import Request
 
 from channelstream.apps.app import App
 from channelstream.apps.principal import ALL_RIGHTS, Principal
 from channelstream.auth.open import OpenAuth
 from channelstream.auth.signature import SECRET_HEADER, SignatureAuth, SignatureRules
 from channelstream.core.addresses import Networks
-from channelstream.core.policy import Header, header
 from channelstream.errors import BadSignature, Forbidden
 
 NOW_S = 1_700_000_000.0
-
-
-@dataclass
-class Request:
-    """A request (`auth.base.AuthRequest`)."""
-
-    headers: list[Header] = field(default_factory=list)
-    query: bytes = b""
-    address: str = "127.0.0.1"
-    method: str = "POST"
-    path: str = "/message"
-    target: bytes = b"/message"
-    scheme: str = "http"
-
-    def header(self, name: bytes) -> bytes | None:
-        return header(self.headers, name)
 
 
 class Checks:

@@ -7,6 +7,7 @@ import pytest
 from httpx import Client
 from starlette.requests import Request
 from starlette.responses import Response
+from tests.site import nothing
 
 from channelstream.pages import throttle as throttling
 from channelstream.pages.access import Account, Gate
@@ -117,7 +118,7 @@ def test_tickets_are_bound_to_key_and_password(key: str, password: str, opens: b
         return Account("admin", password, may_change=True)
 
     def gate(cookie_secret: str, password: str) -> Gate:
-        return Gate([account(password)], cookie_secret, lambda _: None, Throttle(), lambda _: None)
+        return Gate([account(password)], cookie_secret, nothing, Throttle(), lambda _: None)
 
     response = Response()
     scope = {"type": "http", "scheme": "http", "path": "/admin", "headers": [], "server": ("push.test", 80)}

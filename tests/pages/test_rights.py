@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from tests.site import Bridge
+from tests.site import Bridge, nothing
 
 from channelstream.config import Settings
 from channelstream.pages.access import READ_ONLY, Account, Gate
@@ -166,7 +166,7 @@ def test_a_route_that_declares_no_right_is_for_those_who_may_change() -> None:
         return Response("done")
 
     def status(account: Account, headers: dict[str, str]) -> int:
-        gate = Gate([account], "crumbs", lambda _: None, Throttle(), lambda _: None)
+        gate = Gate([account], "crumbs", nothing, Throttle(), lambda _: None)
         app = Starlette(routes=gate.routes([Row("/admin/new", answer)]))
         with Client(transport=Bridge(app, ""), base_url="http://push.test") as browser:
             return browser.get("/admin/new", auth=("", account.password), headers=headers).status_code

@@ -10,6 +10,7 @@ import msgspec
 from channelstream.api import stream_docs
 from channelstream.api.plain import SEND_JSON
 from channelstream.api.table import Auth, Endpoint
+from channelstream.core.request_signing import SCHEME
 from channelstream.errors import BadSignature, Invalid, Malformed
 from channelstream.http.router import PARAMETER
 
@@ -31,8 +32,28 @@ _SCHEMAS = "#/components/schemas/{name}"
 _DESCRIPTION = """\
 Send messages to browsers, and control their connections, channels and user state.
 
-Calls are signed: the header `x-channelstream-secret` carries `TimestampSigner(secret).sign(path)` of
+Calls are signed: the header `authorization` carries an HMAC-SHA256 of method, path and query, time, nonce and body
+(`CS-HMAC-SHA256`), or the header `x-channelstream-secret` carries `TimestampSigner(secret).sign(path)` of
 [itsdangerous](https://itsdangerous.palletsprojects.com/). A signature is good for 60 seconds."""
+_CREDENTIALS: Final[dict[str, _Json]] = {
+    "signed": {
+        "type": "http",
+        "scheme": SCHEME,
+        "description": "`key=ID, ts=SECONDS, nonce=RANDOM, sig=HEX`: a signature over the whole request.",
+    },
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "`ID.SECRET` of a key, over https or loopback.",
+    },
+    "signature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-channelstream-secret",
+        "description": "`TimestampSigner(secret).sign(path)`.",
+    },
+}
+"""How a call proves for whom it acts: name in the components -> scheme. One of them is enough."""
 _SIGNED_ONLY = ("401", "403")
 _BODY_ONLY = ("400", "413", "415", "422")
 _WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
@@ -73,12 +94,12 @@ def document(endpoints: Sequence[Endpoint], version: str) -> _Json:
         "openapi": "3.1.0",
         "info": {"title": TITLE, "version": version, "description": _DESCRIPTION},
         "servers": [{"url": "/"}],
-        "security": [{"signature": []}],
+        "security": [{name: []} for name in _CREDENTIALS],
         "paths": paths | stream_docs.STREAMS,
         "components": {
             "schemas": {name: _dedented(schema) for name, schema in components.items()} | {"Error": _ERROR},
             "responses": _refusals(),
-            "securitySchemes": {"signature": _signature_scheme()},
+            "securitySchemes": _CREDENTIALS,
         },
     }
 
@@ -156,12 +177,3 @@ def _refusals() -> dict[str, _Json]:
             media["example"] = _FAULTS_EXAMPLES[status]
         answers[name] = {"description": meaning, "content": {"application/json": media}}
     return answers
-
-
-def _signature_scheme() -> _Json:
-    return {
-        "type": "apiKey",
-        "in": "header",
-        "name": "x-channelstream-secret",
-        "description": "`TimestampSigner(secret).sign(path)`.",
-    }

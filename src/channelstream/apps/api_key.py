@@ -52,10 +52,9 @@ class ApiKey:
         if _ID.fullmatch(self.id) is None:
             raise ValueError("the id of a key has 1 to 64 ASCII letters, digits, dashes and underscores")
 
-    @property
-    def principal(self) -> Principal:
-        """The server for which a request with this key acts."""
-        return Principal(self.app, self.rights, self.id)
+    def principal(self, *, is_proven: bool = True) -> Principal:
+        """Return the server for which a request with this key acts."""
+        return Principal(self.app, self.rights, self.id, is_proven)
 
     @property
     def is_weak(self) -> bool:

@@ -7,13 +7,13 @@ from typing import Protocol
 
 from channelstream.apps.app import App
 from channelstream.apps.principal import ALL_RIGHTS, Principal
+from channelstream.auth.access import LOOPBACK
 from channelstream.auth.base import AuthRequest
 from channelstream.core.addresses import Networks
 from channelstream.core.query import read_query
 from channelstream.errors import Forbidden
 
 SECRET_HEADER = b"x-channelstream-secret"
-LOOPBACK = Networks(("127.0.0.0/8", "::1"))
 
 
 class Checker(Protocol):

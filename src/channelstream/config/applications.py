@@ -1,13 +1,22 @@
 """The applications that the options describe, and how their calls are authenticated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
+from channelstream.apps.api_key import ApiKey
 from channelstream.apps.app import App, AppLimits, Apps
+from channelstream.apps.key_ring import KeyRing
 from channelstream.apps.keys import DEFAULT
+from channelstream.auth.access import AppAccess, RequestSigning
+from channelstream.auth.bearer import BearerAuth
 from channelstream.auth.foreign import ForeignChecker
+from channelstream.auth.hmac import HmacAuth
+from channelstream.auth.keyed import KeyFinder
+from channelstream.auth.scheme import SchemeAuth
 from channelstream.auth.signature import Checker, SignatureAuth, SignatureRules
 from channelstream.config.settings import Settings
 from channelstream.core.addresses import Networks
+from channelstream.core.nonces import Nonces
 from channelstream.core.signing import SignatureChecker, SignedText
 
 
@@ -26,20 +35,50 @@ def settings_of_further(settings: Settings) -> dict[str, Settings]:
     return {section.id: settings.of_app(section) for section in settings.apps}
 
 
-def make_signature_auth(settings: Settings, app: App, wall: Callable[[], float]) -> SignatureAuth:
-    """Return the authentication of an application's signed calls.
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What proves that a caller is the server of an application.
+
+    Attributes:
+        keys: those of all applications.
+        access: the rules of each application, by its id.
+    """
+
+    keys: KeyRing
+    access: Mapping[str, AppAccess]
+
+
+def make_credentials(settings: Settings, apps: Apps) -> Credentials:
+    """Return the keys of all applications, and the rules for their callers."""
+    own = {DEFAULT: settings} | settings_of_further(settings)
+    keys = KeyRing(ApiKey("", own[app.id].secret, app) for app in apps)
+    return Credentials(keys, {app_id: _access(each) for app_id, each in own.items()})
+
+
+def _access(settings: Settings) -> AppAccess:
+    nonces = Nonces(settings.signature_max_age_s, settings.signature_max_ahead_s)
+    return AppAccess(RequestSigning(settings.request_signing), Networks(settings.allow_posting_from), nonces)
+
+
+def make_auth(
+    settings: Settings, app: App, credentials: Credentials, wall: Callable[[], float], *, serves_any: bool
+) -> SchemeAuth:
+    """Return the authentication of the calls below the paths of an application.
 
     Args:
         settings: those of the application.
+        credentials: those of all applications.
         wall: returns epoch seconds.
+        serves_any: the calls are those of every application whose key they name. An old signature names none.
 
     Raises:
         ConfigError: the class of `signature_checker` cannot be used.
     """
-    rules = SignatureRules(
-        settings.secret, settings.raw_secret_in_query, Networks(settings.allow_posting_from)
-    )
-    return SignatureAuth(app, rules, _checker(settings), wall)
+    access = credentials.access
+    keys = KeyFinder(credentials.keys, access, wall, None if serves_any else app)
+    rules = SignatureRules(settings.secret, settings.raw_secret_in_query, access[app.id].allowed)
+    old = SignatureAuth(app, rules, _checker(settings), wall)
+    return SchemeAuth(access[app.id].signing, HmacAuth(keys), BearerAuth(keys), old)
 
 
 def _checker(settings: Settings) -> Checker:

@@ -15,6 +15,7 @@ HttpScheme = Literal["", "http", "https"]
 LogFormat = Literal["human", "json"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 RawSecret = Literal["loopback", "always", "never"]
+RequestSigning = Literal["any", "signed", "old"]
 SignatureText = Literal["compat", "path", "any"]
 
 _server = Section("Server")
@@ -179,6 +180,13 @@ class Settings:
         (),
         Origins(),
         "Origins of pages that may open streams and read answers; empty means all.",
+        per_app=True,
+    )
+    request_signing: RequestSigning = _access.option(
+        "any",
+        Choice[RequestSigning]("any", "signed", "old"),
+        "Which credentials calls may have: signatures over the whole request (signed), those of the older generations (old),"
+        " or both and bearer keys (any) (docs/security.md).",
         per_app=True,
     )
     validate_requests: bool = _access.option(

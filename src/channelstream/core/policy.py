@@ -56,6 +56,16 @@ class Received(Protocol):
     def headers(self) -> Sequence[Header]: ...
 
 
+class Addressed(Received, Protocol):
+    """A request with its target as it was received."""
+
+    @property
+    def raw_path(self) -> bytes: ...
+
+    @property
+    def query(self) -> bytes: ...
+
+
 class Policy:
     """The options `trusted_proxies`, `enforce_https`, `http_scheme` and `allow_cors`, applied to a request.
 
@@ -153,6 +163,14 @@ class Policy:
         """Return the request's path without the prefix of a trusted proxy, which the proxy may have left in it."""
         path, root = request.path, self._proxy_root(request)
         return path.removeprefix(root) if root and path.startswith(root + "/") else path
+
+    def target(self, request: Addressed) -> bytes:
+        """Return path and query as they were received, without the prefixes of a trusted proxy and of the application."""
+        path = request.raw_path
+        for prefix in (self._proxy_root(request), self._prefix):
+            if prefix and path.startswith(f"{prefix}/".encode()):
+                path = path.removeprefix(prefix.encode())
+        return path + b"?" + request.query if request.query else path
 
     def check_transport(self, request: Received) -> None:
         """Refuse plain HTTP where `enforce_https` is on.

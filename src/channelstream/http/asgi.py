@@ -14,7 +14,7 @@ from channelstream.core.http_head import RequestHead, first_values
 from channelstream.core.policy import Header, Policy, header
 from channelstream.http.exchange import HttpExchange
 from channelstream.http.line import Line
-from channelstream.http.request import ClientGone, Part, Request, target_of
+from channelstream.http.request import ClientGone, Part, Request
 from channelstream.http.router import Router
 
 Scope = MutableMapping[str, Any]
@@ -23,6 +23,8 @@ Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 ASGI = {"version": "3.0", "spec_version": "2.3"}
+TARGET = "channelstream.target"
+"""The key of `Policy.target` in a scope."""
 DISCONNECT = {"type": "http.disconnect"}
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ class AsgiHandler:
             "raw_path": head.raw_path,
             "query_string": head.query,
             "headers": self._headers(head),
+            TARGET: policy.target(head),
         }
 
     def _headers(self, head: RequestHead) -> Sequence[Header]:
@@ -116,7 +119,7 @@ class ScopeRequest:
         self.method: str = scope["method"]
         self.path: str = scope["path"].removeprefix(scope["root_path"])
         self.query: bytes = scope["query_string"]
-        self.target: bytes = target_of(scope["raw_path"], self.query, scope["root_path"])
+        self.target: bytes = scope[TARGET]
         self.scheme: str = scope["scheme"]
         self.headers: Sequence[Header] = scope["headers"]
         self.address: str = scope["client"][0]

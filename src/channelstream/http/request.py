@@ -75,8 +75,8 @@ class Request:
 
     @property
     def target(self) -> bytes:
-        """Path and query as they were received, without the prefix of a proxy; an empty query has no question mark."""
-        return target_of(self.head.raw_path, self.head.query, self._policy.root(self.head))
+        """Path and query as they were received (`Policy.target`)."""
+        return self._policy.target(self.head)
 
     @property
     def scheme(self) -> str:
@@ -132,13 +132,6 @@ class Request:
         """Return when the client has gone, or sends nothing more; a body is discarded."""
         while await self.source.receive() is not None:
             pass
-
-
-def target_of(raw_path: bytes, query: bytes, root: str) -> bytes:
-    """Return the target of a request (RFC 9112, 3.2.1) without the prefix `root`, which a proxy may have left in it."""
-    if root and raw_path.startswith(f"{root}/".encode()):
-        raw_path = raw_path.removeprefix(root.encode())
-    return raw_path + b"?" + query if query else raw_path
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -2,8 +2,9 @@
 
 import hmac
 from base64 import b64decode
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
@@ -23,6 +24,9 @@ from channelstream.pages.throttle import Throttle
 COOKIE = "auth_tkt"
 """The name that 0.7 gave the cookie."""
 COOKIE_AGE_S = 30 * 24 * 3600
+ReadBody = Callable[[], Awaitable[bytes]]
+SignedBy = Callable[[Request, ReadBody], Awaitable[str | None]]
+"""Returns what signed a request, if the signature is valid and from an allowed address; else None."""
 READ_ONLY = "Your sign-in may look at everything here, and change nothing."
 
 
@@ -51,7 +55,7 @@ class Gate:
     Args:
         accounts: who may sign in; one with an empty password may not.
         cookie_secret: key of the cookie's signature.
-        signed_by: returns what signed a request, if the signature is valid and from an allowed address; else None.
+        signed_by: says what signed a request.
         throttle: delays wrong attempts, for the form and for HTTP Basic.
         record: records the failed ones.
         app_id: of the further application whose pages these are; its cookie opens no others.
@@ -61,7 +65,7 @@ class Gate:
         self,
         accounts: Iterable[Account],
         cookie_secret: str,
-        signed_by: Callable[[Request], str | None],
+        signed_by: SignedBy,
         throttle: Throttle,
         record: Record,
         app_id: str = "",
@@ -114,7 +118,7 @@ class Gate:
             return caller
         if row.is_open(request):
             return Caller("", address_of(request), may_change=False)
-        signer = self._signed_by(request)
+        signer = await self._signed_by(request, partial(_body, request, row))
         if signer is not None:
             return Caller(signer, address_of(request), may_change=True)
         password = _basic_password(request)
@@ -196,6 +200,11 @@ def _check(request: Request, caller: Caller, right: PageRight) -> None:
         raise Forbidden(READ_ONLY)
     if not is_same_origin(request):
         raise Forbidden(FOREIGN)
+
+
+async def _body(request: Request, row: Row) -> bytes:
+    """Return the body of a request; that of a path that reads none counts as empty."""
+    return b"" if row.max_body_bytes is None else await request.body()
 
 
 def address_of(request: Request) -> str:

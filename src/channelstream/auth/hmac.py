@@ -1,0 +1,60 @@
+"""Requests that are signed as a whole, by a key that they name (`core.request_signing`)."""
+
+from channelstream.apps.principal import Principal
+from channelstream.auth.access import RequestSigning
+from channelstream.auth.base import AuthRequest, Once
+from channelstream.auth.keyed import KeyFinder
+from channelstream.core.request_signing import RequestSignature
+from channelstream.errors import BadSignature
+
+AUTHORIZATION = b"authorization"
+CLOCKS_S = 10.0
+"""How far the clocks of two nodes may differ: for so long a nonce is kept beyond the time of its signature."""
+
+
+class HmacAuth:
+    """Admits the servers of applications whose requests a key has signed (`auth.base.RequestAuth`).
+
+    The head tells key, time and nonce; whether the signature is genuine shows with the body, which it binds. So a stranger
+    who knows the id of a key can make the server read a body, of at most `max_body_bytes`, which is never parsed. A nonce
+    counts when the signature is genuine: a stranger cannot use up anybody's.
+    """
+
+    def __init__(self, keys: KeyFinder) -> None:
+        self._keys = keys
+
+    def principal(self, request: AuthRequest) -> Principal:
+        signature = _signature_of(request)
+        key, rules = self._keys.find(signature.key_id, request, *_FORMS)
+        if not rules.nonces.is_timely(signature.signed_s, self._keys.wall()):
+            raise BadSignature
+        rules.nonces.check(key.id, signature.nonce)
+        return key.principal(is_proven=False)
+
+    def verify_body(self, request: AuthRequest, body: bytes) -> Once:
+        signature = _signature_of(request)
+        key, rules = self._keys.find(signature.key_id, request, *_FORMS)
+        if not signature.is_genuine(key.secret, request.method, request.target, body):
+            raise BadSignature
+        now_s = self._keys.wall()
+        if not rules.nonces.is_timely(signature.signed_s, now_s):
+            raise BadSignature
+        rules.nonces.add(key.id, signature.nonce, signature.signed_s, now_s)
+        keep_s = rules.nonces.left_s(signature.signed_s, now_s) + CLOCKS_S
+        return Once(f"{key.id}:{signature.nonce}", keep_s)
+
+
+_FORMS = (RequestSigning.SIGNED, RequestSigning.ANY)
+
+
+def _signature_of(request: AuthRequest) -> RequestSignature:
+    """Return the signature in the header of a request.
+
+    Raises:
+        BadSignature: it is not one.
+    """
+    value = request.header(AUTHORIZATION) or b""
+    signature = RequestSignature.read(value.partition(b" ")[2].strip().decode("latin-1"))
+    if signature is None:
+        raise BadSignature
+    return signature
