@@ -148,7 +148,7 @@ def build(
     services = Services(apps, node)
     streams = Streams(services, _stream_settings(settings), policy, protocols, policies)
     watchdog, load = _watchdog(settings, node, meter)
-    sampler = Sampler(node, watchdog, meter)
+    sampler = Sampler(node, watchdog, meter, label=_label())
     meter.consume(node.signals)
     node.signals.node_died.connect(sampler.node_died)
     spans.consume(node.signals)
@@ -171,6 +171,11 @@ def _watchdog(settings: Settings, node: Node, meter: Meter) -> tuple[Watchdog, L
     load = make_load_monitor(settings, node)
     watchdog.on_tick += [meter.delay.observe, load.on_tick]
     return watchdog, load
+
+
+def _label() -> str:
+    """Return the name of this node for people."""
+    return f"{socket.gethostname()}, process {os.getpid()}"
 
 
 def _node(settings: Settings, formats: Sequence[Format], meter: Meter, spans: Spans) -> Node:
@@ -196,7 +201,7 @@ def _node(settings: Settings, formats: Sequence[Format], meter: Meter, spans: Sp
             new_epoch,
             settings.engine_timeout_s,
             settings.node_lease_s,
-            f"{socket.gethostname()}, process {os.getpid()}",
+            _label(),
         )
     )
     node_limits = NodeLimits(

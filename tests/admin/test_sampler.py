@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from channelstream.admin.sample import over_time, quantile_ms
+from channelstream.admin.sample import Sample, over_nodes, over_time, quantile_ms
 from channelstream.admin.sampler import Sampler
 from channelstream.core.endings import Ending, Endings
 from channelstream.core.node_status import NodeStatus
@@ -32,8 +32,9 @@ def counters() -> Any:
     """The counters that a sampler reads from a node."""
     hub = SimpleNamespace(deliveries=0, connections={}, written=Written())
     return SimpleNamespace(
-        clock=MovedClock(), hub=hub, published=0, stalls=0, endings=Endings(), time_series=LocalTimeSeries()
-    )
+        clock=MovedClock(), hub=hub, published=0, stalls=0, endings=Endings(), time_series=LocalTimeSeries(),
+        engine_name="redis", is_engine_reachable=True,
+    )  # fmt: skip
 
 
 def test_a_sample_is_what_happened_since_the_last() -> None:
@@ -80,6 +81,34 @@ def test_what_arrived_is_sampled() -> None:
     assert (first.written, first.taken_bytes, first.replayed) == (2.0, 900.0, 4.0)
     assert (first.lost, first.dropped_bytes) == (3, 500)
     assert (second.written, second.taken_bytes, second.lost, second.dropped_bytes) == (0.0, 0.0, 0, 0)
+
+
+def test_the_calls_of_the_engine_are_sampled() -> None:
+    """Their time, those that failed, and how long it was out of reach."""
+
+    async def main() -> tuple[Sample, Sample]:
+        node, meter = counters(), Meter(lambda: 0)
+        sampler = Sampler(cast(Node, node), Watchdog(0.1), meter)
+        meter.engine.latency.observe(0.002, 4)
+        meter.engine.failed["publish"] += 3
+        node.is_engine_reachable = False
+        sampler.engine.look()
+        node.clock.now_s += 5.0
+        sampler.engine.look()
+        first = sampler.take(0.0)
+        node.clock.now_s += 5.0
+        return first, sampler.take(0.0)
+
+    first, second = asyncio.run(main())
+    assert (quantile_ms(first.engine_latency, 0.5), first.engine_failed, first.engine_away_s) == (
+        1.75,
+        3,
+        5.0,
+    )
+    assert (sum(second.engine_latency), second.engine_failed, second.engine_away_s) == (0, 0, 0.0)
+    assert 0 < first.descriptors < first.descriptor_limit
+    assert over_time(0.0, [first, first]).engine_away_s == 10.0
+    assert over_nodes([first, first], 5.0).engine_away_s == 5.0
 
 
 def test_endings_are_sampled_by_their_reason() -> None:

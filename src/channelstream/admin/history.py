@@ -55,7 +55,7 @@ class Mark(Struct, frozen=True):
     """Something that happened to the service.
 
     Attributes:
-        kind: `start`, `stop`, `upgrade` or `node gone`.
+        kind: `start`, `stop`, `upgrade`, `node gone`, `engine lost` or `engine back`.
         text: what, in a sentence.
     """
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from channelstream import __version__
+from channelstream.admin.open_descriptors import descriptor_limit, open_descriptors
 from channelstream.admin.sampler import Sampler
 from channelstream.admin.shared_reading import SharedReading
 from channelstream.admin.slow import SlowClients
@@ -33,6 +34,9 @@ class Figures(Struct, frozen=True):
         taken_bytes, dropped_bytes: bytes of them that sockets took, and those that streams held when they ended.
         replayed: events read from the log for clients that missed them, since its start.
         lost: channels that clients were sent as lost.
+        descriptors, descriptor_limit: descriptors that it has open, and may have.
+        engine: its name.
+        engine_reachable, engine_for_s: whether it is in reach, and for how many seconds it is so.
         longest_turn_ms: of its event loop since its start.
     """
 
@@ -53,11 +57,16 @@ class Figures(Struct, frozen=True):
     dropped_bytes: int = 0
     replayed: int = 0
     lost: int = 0
+    descriptors: int = 0
+    descriptor_limit: int = 0
+    engine: str = ""
+    engine_reachable: bool = True
+    engine_for_s: int = 0
 
 
 SUMS = (
     "connections", "streams", "published", "deliveries", "slow_turns", "pauses", "slow_clients", "written", "taken_bytes",
-    "dropped_bytes", "replayed", "lost",
+    "dropped_bytes", "replayed", "lost", "descriptors", "descriptor_limit",
 )  # fmt: skip
 """The figures of the service that are the sums of those of its nodes."""
 
@@ -114,12 +123,9 @@ class Overview:
         return msgspec.msgpack.encode(self._figures())
 
     def _figures(self) -> Figures:
-        hub, loop, taken, meter = (
-            self._node.hub,
-            self._sampler.loop.figures(),
-            self._sampler.taken,
-            self._sampler.meter,
-        )
+        hub, sampler = self._node.hub, self._sampler
+        loop, taken, meter, engine = sampler.loop.figures(), sampler.taken, sampler.meter, sampler.engine
+        engine.look()
         return Figures(
             version=__version__,
             uptime_s=self.uptime_s,
@@ -138,6 +144,11 @@ class Overview:
             dropped_bytes=taken.dropped,
             replayed=meter.replayed,
             lost=meter.lost,
+            descriptors=open_descriptors(),
+            descriptor_limit=descriptor_limit(),
+            engine=self._node.engine_name,
+            engine_reachable=engine.is_reachable,
+            engine_for_s=int(self._node.clock.steady() - engine.since_s),
         )
 
 

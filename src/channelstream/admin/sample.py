@@ -1,10 +1,11 @@
 """A sample of a node's figures, and how several become one: over a longer time, and over all nodes."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from channelstream.integrations.metrics.meter import BUCKETS_S
 
@@ -30,6 +31,10 @@ class Sample(Struct, frozen=True, array_like=True):
         replayed: events read from the log for clients that missed them, per second.
         lost: channels that clients were sent as lost.
         dropped_bytes: bytes that streams held when they ended.
+        engine_latency: calls of the engine by their time, in the same buckets.
+        engine_failed: calls that failed because the engine was out of reach.
+        engine_away_s: for how long it was out of reach, in seconds.
+        descriptors, descriptor_limit: descriptors that the process had open, and might have.
         endings: how many streams and connections ended, by their group (`endings.key_of`).
     """
 
@@ -50,15 +55,21 @@ class Sample(Struct, frozen=True, array_like=True):
     lost: int = 0
     dropped_bytes: int = 0
     endings: Mapping[str, int] = {}
+    engine_latency: Sequence[int] = ()
+    engine_failed: int = 0
+    engine_away_s: float = 0.0
+    descriptors: float = 0.0
+    descriptor_limit: float = 0.0
 
 
 COUNTS = len(BUCKETS_S) + 1
 AVERAGES = (
     "connections", "deliveries", "published", "memory_bytes", "cpu", "refused", "written", "taken_bytes", "replayed",
+    "descriptors", "descriptor_limit",
 )  # fmt: skip
 """What is averaged over time, and summed up over nodes."""
-COUNTED = ("stalls", "lost", "dropped_bytes")
-"""What is summed up over both."""
+COUNTED = ("stalls", "lost", "dropped_bytes", "engine_failed", "engine_away_s")
+"""What is summed up over both, but the time without an engine: of the nodes, the longest counts."""
 
 
 def over_time(at_s: float, samples: Sequence[Sample]) -> Sample:
@@ -71,7 +82,8 @@ def over_nodes(samples: Sequence[Sample], interval_s: float) -> Sample:
 
     A node that measured for a part of it counts for that part, and one that measured for longer counts once.
     """
-    return _merged(samples[0].at_s, samples, interval_s)
+    merged = _merged(samples[0].at_s, samples, interval_s)
+    return replace(merged, engine_away_s=max(each.engine_away_s for each in samples))
 
 
 def _merged(at_s: float, samples: Sequence[Sample], seconds: float) -> Sample:
@@ -84,12 +96,15 @@ def _merged(at_s: float, samples: Sequence[Sample], seconds: float) -> Sample:
         seconds=seconds,
         delay_ms=max(each.delay_ms for each in samples),
         endings=sum((Counter(each.endings) for each in samples), Counter()),
-        latency=[
-            sum(counts)
-            for counts in zip(*(each.latency for each in samples if len(each.latency) == COUNTS), strict=True)
-        ],
+        latency=_summed(each.latency for each in samples),
+        engine_latency=_summed(each.engine_latency for each in samples),
         **merged,
     )
+
+
+def _summed(latencies: Iterable[Sequence[int]]) -> list[int]:
+    """Add up counts by bucket; those in other buckets are left out."""
+    return [sum(counts) for counts in zip(*(each for each in latencies if len(each) == COUNTS), strict=True)]
 
 
 def quantile_ms(latency: Sequence[int], part: float) -> float | None:

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from channelstream.admin.endings import counts_by_key
+from channelstream.admin.engine_watch import EngineWatch
 from channelstream.admin.history import HOUR, History
+from channelstream.admin.open_descriptors import descriptor_limit, open_descriptors
 from channelstream.admin.sample import Sample
 from channelstream.admin.taken import TakenBytes
 from channelstream.core.endings import Group
@@ -55,6 +57,9 @@ class _Counters(NamedTuple):
     lost: int
     dropped_bytes: int
     endings: Mapping[Group, int]
+    engine_latency: Sequence[int]
+    engine_failed: int
+    engine_away_s: float
 
 
 class Sampler:
@@ -65,36 +70,48 @@ class Sampler:
         meter: counters of the process.
         history: keeps the samples.
         taken: what the sockets of clients have taken.
+        engine: whether the engine is in reach.
         count: number of samples since the start.
         stopped: set when the server stops, so that watching pages end.
     """
 
-    def __init__(self, node: Node, loop: Loop, meter: Meter, sample_s: float = SAMPLE_S) -> None:
+    def __init__(
+        self, node: Node, loop: Loop, meter: Meter, sample_s: float = SAMPLE_S, label: str = "this node"
+    ) -> None:
+        """Create one that has not begun.
+
+        Args:
+            sample_s: interval of the samples.
+            label: of this node, for marks.
+        """
         self.loop = loop
         self.history = History(node.time_series, node.clock.wall, node.clock.steady)
         self.taken = TakenBytes(node)
+        self.engine = EngineWatch(node, self.history.mark, label)
         self.count = 0
         self.stopped = asyncio.Event()
         self._node = node
         self.meter = meter
         self._sample_s = sample_s
         self._memory = ResidentMemory()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: Sequence[asyncio.Task[None]] = ()
         self._before = self._counters()
 
     def start(self, kind: str = "start", text: str = "") -> None:
         """Begin, with a mark in the history (`history.Mark`)."""
         self._before = self._counters()
         self.history.mark(kind, text)
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._run()), loop.create_task(self.engine.run())]
 
     async def stop(self, kind: str = "", text: str = "") -> None:
         """End, with a mark if the kind is not empty, and let the watchers end."""
         self.stopped.set()
-        if self._task is None:
+        if not self._tasks:
             return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if kind:
             self.history.mark(kind, text)
         await self.save()
@@ -139,6 +156,9 @@ class Sampler:
             meter.lost,
             self.taken.dropped,
             node.endings.counts.copy(),
+            tuple(meter.engine.latency.counts),
+            sum(meter.engine.failed.values()),
+            self.engine.away_s,
         )
 
     def take(self, delay_s: float) -> Sample:
@@ -158,13 +178,18 @@ class Sampler:
             seconds=self._sample_s if abs(seconds / self._sample_s - 1) < NEARLY else round(seconds, 3),
             cpu=_rate(now.cpu_s - before.cpu_s, seconds, digits=3),
             refused=_rate(now.refused - before.refused, seconds, digits=3),
-            latency=[new - old for new, old in zip(now.latency, before.latency, strict=True)],
+            latency=_increase(before.latency, now.latency),
             written=_rate(now.written - before.written, seconds),
             taken_bytes=_rate(max(0, now.taken_bytes - before.taken_bytes), seconds),
             replayed=_rate(now.replayed - before.replayed, seconds),
             lost=now.lost - before.lost,
             dropped_bytes=now.dropped_bytes - before.dropped_bytes,
             endings=counts_by_key(Counter(now.endings) - Counter(before.endings)),
+            engine_latency=_increase(before.engine_latency, now.engine_latency),
+            engine_failed=now.engine_failed - before.engine_failed,
+            engine_away_s=round(now.engine_away_s - before.engine_away_s, 1),
+            descriptors=open_descriptors(),
+            descriptor_limit=descriptor_limit(),
         )
 
     def _begin_s(self, seconds: float) -> float:
@@ -174,6 +199,10 @@ class Sampler:
         """
         middle_s = self._node.clock.wall() - seconds / 2
         return middle_s - middle_s % self._sample_s
+
+
+def _increase(before: Sequence[int], now: Sequence[int]) -> list[int]:
+    return [new - old for new, old in zip(now, before, strict=True)]
 
 
 def _rate(count: float, seconds: float, digits: int = 1) -> float:

@@ -16,6 +16,10 @@ def _latency_ms(sample: Sample, part: float) -> float | None:
     return quantile_ms(sample.latency, part)
 
 
+def _engine_ms(sample: Sample, part: float) -> float | None:
+    return quantile_ms(sample.engine_latency, part)
+
+
 SERIES: dict[str, Callable[[Sample], Value]] = {
     "at_s": lambda sample: sample.at_s,
     "connections": lambda sample: round(sample.connections),
@@ -36,6 +40,13 @@ SERIES: dict[str, Callable[[Sample], Value]] = {
     "dropped_bytes": lambda sample: sample.dropped_bytes,
     "ended": lambda sample: sum(sample.endings.values()),
     "endings": lambda sample: sample.endings,
+    "engine_p50_ms": partial(_engine_ms, part=0.5),
+    "engine_p95_ms": partial(_engine_ms, part=0.95),
+    "engine_p99_ms": partial(_engine_ms, part=0.99),
+    "engine_failed": lambda sample: sample.engine_failed,
+    "engine_away_s": lambda sample: sample.engine_away_s,
+    "descriptors": lambda sample: round(sample.descriptors),
+    "descriptor_limit": lambda sample: round(sample.descriptor_limit),
 }
 
 

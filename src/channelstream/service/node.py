@@ -109,6 +109,11 @@ class Node:
         return self._engine.name
 
     @property
+    def is_engine_reachable(self) -> bool:
+        """Whether the engine can be called now (`Engine.is_reachable`)."""
+        return self._engine.is_reachable
+
+    @property
     def time_series(self) -> TimeSeries:
         """Records by time, which outlive the process if the engine does."""
         return self._engine.time_series
@@ -123,7 +128,7 @@ class Node:
         """Why no new clients should be sent to this node, in a word; empty if they should."""
         if self.draining:
             return "draining"
-        if not self._engine.is_reachable:
+        if not self.is_engine_reachable:
             return "engine"
         return "overloaded" if self.shedding.reason else ""
 

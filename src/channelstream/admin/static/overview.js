@@ -23,6 +23,12 @@ function endedText(of) {
   const [most] = Object.entries(of("endings")).sort(([, one], [, other]) => other - one);
   return most ? `${number(of("ended"))}, of which ${number(most[1])} ${most[0]}` : "0";
 }
+/** How many calls failed, and for how long no node reached the engine. */
+function engineFailures(of) {
+  const away = of("engine_away_s") ? `, out of reach for ${duration(Math.round(of("engine_away_s")))}` : "";
+  return `${number(of("engine_failed"))}${away}`;
+}
+
 /** The charts, each with the series of the history that it draws, and what says more than the value: words of other series. */
 const CHARTS = [
   ["connections", new Chart("Connections", { words: number })],
@@ -37,9 +43,14 @@ const CHARTS = [
   ["ended", new Chart("Streams and connections ended", { words: number }), endedText],
   ["stalls", new Chart("Stalls of slow clients", { words: number })],
   ["delay_ms", new Chart("Delay of the event loop", { words: milliseconds, floor: 10 })],
+  ["engine_p99_ms", new Chart("Calls of the engine", { words: milliseconds, floor: 10 }), percentiles("engine")],
+  ["engine_failed", new Chart("Failed calls of the engine", { words: number }), engineFailures],
+  ["descriptors", new Chart("Open descriptors", { words: number }), (of) => `${number(of("descriptors"))} of ${number(of("descriptor_limit"))}`],
   ["cpu_percent", new Chart("CPU", { words: (value) => `${number(value)} %`, floor: 100 })],
   ["memory_bytes", new Chart("Memory", { words: bytes, unit: 1024 * 1024 })],
 ];
+/** The charts of an engine that is a file or a service: calls of the others are not measured. */
+const OF_ENGINE = ["engine_p99_ms", "engine_failed"];
 const range = new URLSearchParams(location.search).get("range") ?? "hour";
 let rows = [];
 
@@ -47,6 +58,8 @@ function showFigures(event, first) {
   for (const [name, words] of FIGURES) byId(name).textContent = event.figures[name] === null ? "unknown" : words(event.figures[name]);
   byId("uptime").textContent = duration(event.figures.uptime_s);
   fault(event.failure && `The other nodes are unknown, so these figures are those of one node. ${event.failure}`);
+  byId("descriptors").textContent = `${number(event.figures.descriptors)} of ${number(event.figures.descriptor_limit)}`;
+  showEngine(event.nodes.map(({ figures }) => figures).filter(Boolean));
   showNodes(event.nodes);
   if (!first && !event.new_samples) return;
   showHistory();
@@ -54,6 +67,14 @@ function showFigures(event, first) {
   showEndings();
   showRefused();
   showTurns();
+}
+
+/** Which engine there is, and for how long all nodes have reached it, or how many do not. */
+function showEngine(nodes) {
+  const away = nodes.filter(({ engine_reachable: isReachable }) => !isReachable);
+  const longest = Math.max(...away.map(({ engine_for_s: seconds }) => seconds));
+  byId("engine").textContent = away.length ? `lost by ${counted(away.length, "node")} for ${duration(longest)}` : `${nodes[0].engine} in reach`;
+  byId("engine").toggleAttribute("data-fault", away.length > 0);
 }
 
 /** Fetch the rows of the history that are new, and draw all. Old rows are dropped as the server drops them. */
@@ -69,7 +90,11 @@ async function showHistory() {
   const places = Object.fromEntries(answer.columns.map((name, place) => [name, place]));
   const point = (row, name, more) => [row[0], row[places[name]], row[places[name]] === null ? undefined : more?.((other) => row[places[other]])];
   showGroups(rows.map((row) => [row[0], row[places.endings]]));
-  for (const [name, chart, more] of CHARTS) chart.show(rows.map((row) => point(row, name, more)), options);
+  const isMeasured = rows.some((row) => row[places.engine_p99_ms] !== null);
+  for (const [name, chart, more] of CHARTS) {
+    chart.element.hidden = OF_ENGINE.includes(name) && !isMeasured;
+    chart.show(rows.map((row) => point(row, name, more)), options);
+  }
   fill("marks", answer.marks.slice(-MARKS).reverse().map(markItem), { all: answer.marks.length, none: "Nothing has happened." });
 }
 

@@ -35,6 +35,8 @@ OPERATIONS = (
 """The calls of an engine that are counted."""
 CLUSTER_OPERATIONS = ("members", "nodes", "ask", "ask_node", "use_once", "confirm_ownership", "claim")
 """Those of its cluster."""
+WAITED_FOR = frozenset(OPERATIONS) - {"catch_up", "collect"}
+"""The calls that requests and streams wait for, and that do not wait for anything else than the engine."""
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -56,12 +58,17 @@ def transport_label(stream: Stream) -> str:
 
 
 class EngineCalls:
-    """Counts the calls of an engine by operation."""
+    """Counts the calls of an engine by operation.
+
+    Attributes:
+        latency: the time of those that are waited for (`WAITED_FOR`), whatever their end.
+    """
 
     def __init__(self) -> None:
         self.ended: Counter[str] = Counter()
         self.seconds: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
+        self.latency = Histogram(BUCKETS_S)
 
     def measured(self, engine: T) -> T:
         """Return an engine whose calls are counted."""
@@ -71,6 +78,8 @@ class EngineCalls:
         return cast(T, proxy)
 
     def wrap(self, operation: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        is_waited_for = operation in WAITED_FOR
+
         async def measured(*arguments: Any, **named: Any) -> Any:
             began_s = perf_counter()
             try:
@@ -79,8 +88,11 @@ class EngineCalls:
                 self.failed[operation] += 1
                 raise
             finally:
+                took_s = perf_counter() - began_s
                 self.ended[operation] += 1
-                self.seconds[operation] += perf_counter() - began_s  # type: ignore[assignment]
+                self.seconds[operation] += took_s  # type: ignore[assignment]
+                if is_waited_for:
+                    self.latency.observe(took_s)
 
         return measured
 
