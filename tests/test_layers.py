@@ -40,7 +40,7 @@ LAYERS = (
     },
     {"admin", "demo", "explorer"},
     {"site", "descriptors", "upgrade"},
-    {"app_tables"},
+    {"app_tables", "client_rules"},
     {"lifecycle"},
     {"server"},
     {"supervisor"},

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from channelstream.apps.grants import EVERYTHING, Grants
 from channelstream.apps.keys import name_of
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.connection import Connection
@@ -18,11 +19,10 @@ from channelstream.core.user import UserUpdate
 from channelstream.errors import ChannelstreamError, CloseCode, Unauthorized, Unavailable
 from channelstream.transports.admission import Admission
 from channelstream.transports.entrances import ENTRANCES, OpeningRequest
-from channelstream.wire import channelstream
-from channelstream.wire.client_commands import ClientCommand, Fail, Outcome, Reply, Subscribe
+from channelstream.wire.client_commands import Action, ClientCommand, Fail, Outcome, Reply, Subscribe
 from channelstream.wire.client_session import WireProtocol
 from channelstream.wire.framing import Framing
-from channelstream.wire.protocols import PROTOCOLS, Protocols
+from channelstream.wire.protocols import PROTOCOLS, Protocols, own_protocols
 from channelstream.wire.websocket import close_frame
 
 PATH = "/second/"
@@ -105,7 +105,7 @@ class SecondSession:
                 if self._faults == FAULTS:
                     yield Fail(CloseCode.POLICY_VIOLATION, "too many faults")
 
-    def reply(self, command: Subscribe, outcome: Outcome) -> bytes:
+    def reply(self, command: Action, outcome: Outcome) -> bytes:
         if isinstance(outcome, ChannelstreamError):
             return frame(event="error", reason=outcome.message, id=command.ref)
         return frame(event="subscribed", joined=outcome.joined, id=command.ref)
@@ -117,11 +117,16 @@ class SecondSession:
 def second_protocol() -> WireProtocol:
     format_ = SecondFormat(len(PROTOCOLS.formats), 1 + max(each.form for each in PROTOCOLS.formats))
     return WireProtocol(
-        SECOND, "second", {Framing.WEBSOCKET: format_}, lambda _: SecondSession(format_), resumes=False
+        SECOND,
+        "second",
+        {Framing.WEBSOCKET: format_},
+        lambda _: SecondSession(format_),
+        resumes=False,
+        grants=Grants(subscribe=EVERYTHING),
     )
 
 
-BOTH_TABLES = Protocols([*channelstream.protocols(number=0, form=0), second_protocol()])
+BOTH_TABLES = Protocols([*own_protocols(), second_protocol()])
 """This server's own protocols and the second one."""
 
 
@@ -133,6 +138,7 @@ class ByName:
 
     path = PATH + "{user}"
     protocol = SECOND
+    takes_tokens = False
 
     def __init__(self, admission: Admission) -> None:
         self._service = admission.service

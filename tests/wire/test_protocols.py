@@ -31,7 +31,8 @@ def test_every_format_is_at_its_number() -> None:
 def test_formats_that_share_a_number_are_refused() -> None:
     """A batch would send the clients of one the bytes of the other; a gap would be a hole in the hub's table."""
     (own, _), (_, other) = protocols(number=0, form=0), protocols(number=0, form=2)
-    clash = WireProtocol(ClientProtocol("x", V07.presence), "x", own.formats, own.session)
+    (again, _) = protocols(number=0, form=0)
+    clash = WireProtocol(ClientProtocol("x", V07.presence), "x", again.formats, own.session)
     with pytest.raises(ValueError, match="number"):
         Protocols([own, clash])
     with pytest.raises(ValueError, match="number"):

@@ -107,10 +107,10 @@ class AdminData:
 
     def _action(self, name: str) -> Row:
         async def act(request: Request) -> Response:
-            body, caller = await request.body(), caller_of(request)
-            answer = await self._panel.act(name, body, caller.name)
+            body = await request.body()
+            answer = await self._panel.act(name, body)
             if answer is not False:  # There was a connection to end.
-                self._acts.record(described(caller, name, body))
+                self._acts.record(described(caller_of(request), name, body))
             return json_response(answer)
 
         return Row(

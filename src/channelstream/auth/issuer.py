@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from channelstream.apps.app import App
+from channelstream.errors import BadToken
 
 
 class SignedBy(StrEnum):
@@ -44,3 +45,15 @@ class Issuer:
             (only,) = self.keys
             return self.keys[only] if key_id == only or not (key_id and only) else None
         return self.keys.get(key_id) if key_id else None
+
+
+class UnknownKey(BadToken):
+    """A token names a key that its issuer did not have when its keys were last read.
+
+    Attributes:
+        issuer: its name.
+    """
+
+    def __init__(self, issuer: str) -> None:
+        super().__init__()
+        self.issuer = issuer

@@ -24,7 +24,7 @@ from channelstream.apps.client import Client
 from channelstream.apps.grants import Grants, Patterns
 from channelstream.apps.key_ring import KeyRing
 from channelstream.apps.principal import ALL_RIGHTS, Right
-from channelstream.auth.issuer import Issuer
+from channelstream.auth.issuer import Issuer, UnknownKey
 from channelstream.core.user import MAX_STATE_KEYS
 from channelstream.errors import BadSignature, BadToken, Forbidden
 
@@ -64,18 +64,6 @@ _NEEDS = {"publish": Right.PUBLISH, "state": Right.STATE, "history": Right.INFO,
 """The right that a key must have for a claim of its tokens: nobody grants what it may not do."""
 _claims = msgspec.json.Decoder(_Claims).decode
 _issued = msgspec.json.Decoder(_Issued).decode
-
-
-class UnknownKey(BadToken):
-    """A token names a key that its issuer did not have when its keys were last read.
-
-    Attributes:
-        issuer: its name.
-    """
-
-    def __init__(self, issuer: str) -> None:
-        super().__init__()
-        self.issuer = issuer
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,6 +219,23 @@ class Settings:
         "", _dotted, "Dotted name of a class whose `unsign` replaces the signature check.", per_app=True
     )
 
+    token_max_age_s: float = _access.option(
+        0.0,
+        Number(0, 365 * _DAY_S),
+        "How far ahead a client's token may expire; 0 accepts no tokens (docs/tokens.md).",
+        unit="seconds",
+        per_app=True,
+    )
+    token_audience: str = _access.option(
+        "",
+        Text(max_bytes=512),
+        "What the claim aud of a client's token must name; empty accepts only tokens without it.",
+        per_app=True,
+    )
+    client_state: bool = _access.option(
+        False, Switch(), "Let clients with tokens change the states of their users.", per_app=True
+    )
+
     heartbeat_interval_s: float = _timings.option(
         5.0, _delay, "Time between two heartbeats on a stream.", unit="seconds"
     )
@@ -302,6 +319,12 @@ class Settings:
         Whole(1, 1_000_000),
         "How many WebSocket frames, pings and fragments included, a client may send in one `ping_interval_s`.",
         unit="frames per ping interval",
+    )
+    max_client_errors: int = _limits.option(
+        10,
+        Whole(0, 1_000_000),
+        "How many faulty commands a client with a token may send on one WebSocket; one more closes it.",
+        unit="commands",
     )
     outbox_bytes: int = _limits.option(
         65_536, Whole(1024, _GIB), "Unsent bytes at which a stream counts as slow.", unit="bytes"

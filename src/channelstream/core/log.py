@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from channelstream.core.budget import Budget
 from channelstream.core.entry import HELD_BYTES, Entry
@@ -32,7 +33,7 @@ _offset: Callable[[Entry], int] = attrgetter("offset")
 _at_s: Callable[[Entry], float] = attrgetter("at_s")
 
 
-class LogLimits(NamedTuple):
+class LogLimits(Struct, frozen=True):
     """Bounds of a log: at most `events` entries, none older than `age_s` seconds (None: of any age)."""
 
     events: int
@@ -251,7 +252,7 @@ def _message_uuid(event: Event) -> str | None:
     return event.uuid if isinstance(event, Message) or event.supersedes is not None else None
 
 
-class Accepted(NamedTuple):
+class Accepted(Struct, frozen=True, gc=False):
     """The outcome of one published event.
 
     Attributes:

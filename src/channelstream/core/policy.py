@@ -29,12 +29,12 @@ CORS = (
     (
         b"access-control-allow-headers",
         b"Content-Type, Depth, User-Agent, X-File-Size, X-Requested-With, If-Modified-Since, X-File-Name, Cache-Control, "
-        b"Pragma, Origin, Connection, Referer, Cookie, Last-Event-ID",
+        b"Pragma, Origin, Connection, Referer, Cookie, Last-Event-ID, Authorization",
     ),
     (b"access-control-max-age", b"86400"),
     (b"xdomainrequestallowed", b"1"),
 )
-"""CORS headers of the second generation, besides the allowed origin; and those that a fetch of an event stream needs."""
+"""CORS headers of the second generation, besides the allowed origin; and those that streams and calls of clients need."""
 _ANY_ORIGIN = ((b"access-control-allow-origin", b"*"), *CORS)
 
 

@@ -1,7 +1,8 @@
 """One process of the service: the use cases of each application, and the commands between nodes that share an engine.
 
 `service.py` has the use cases of the API, the transports and the admin pages, for one application; `node.py` is the
-process that all applications share: no other package calls an engine.
+process that all applications share: no other package calls an engine. `client_service.py` has the use cases of a client that
+acts for itself.
 `connecting.py` registers connections, `local.py` has those of this process, `disconnect_queue.py` unregisters those that
 end, `handover.py` has their moves between nodes, `commands.py` the messages between nodes, `cluster_calls.py` what other
 nodes cause here.
@@ -12,17 +13,22 @@ long the engine takes.
 
 from channelstream.engines.base import Counts
 from channelstream.engines.time_series import Record, TimeSeries
+from channelstream.service.client_service import ClientService, Describe
 from channelstream.service.connecting import Opened
 from channelstream.service.limits import NodeLimits
 from channelstream.service.node import Node, Subscribed
+from channelstream.service.remote_calls import RemoteResult
 from channelstream.service.service import Service, Services
 
 __all__ = [
+    "ClientService",
     "Counts",
+    "Describe",
     "Node",
     "NodeLimits",
     "Opened",
     "Record",
+    "RemoteResult",
     "Service",
     "Services",
     "Subscribed",

@@ -164,7 +164,7 @@ class LocalConnections:
         # Into the hub first: an event that is accepted after the join may arrive before the answer to the join.
         for name in channels:
             self._hub.subscribe(connection, name, ReadRange.of(self._hub.offsets[self._shard(name)]))
-        joined: dict[str, int] = {}
+        joined = None
         connection.joining = connection.joining.union(channels)
         try:
             joined = await self._directory.join(member_of(connection), channels, since)
@@ -174,10 +174,10 @@ class LocalConnections:
             for name in channels:
                 if name not in connection.channels:
                     continue
-                if name in joined:
-                    connection.channels[name] = self._read_range(name, joined[name], since)
-                else:
+                if joined is None:
                     self._hub.unsubscribe(connection, name)
+                else:
+                    connection.channels[name] = self._read_range(name, joined[name], since)
         _check_local(connection)
 
     async def join_again(self, connection: Connection, forgotten: Sequence[str]) -> None:
@@ -223,25 +223,22 @@ class LocalConnections:
         with suppress(Moved):  # Another node owns it by now: there is nothing of ours to end.
             await self._end(connection, code, reason)
 
-    async def _end(self, connection: Connection, code: CloseCode, reason: str, recorded: str = "") -> None:
+    async def _end(self, connection: Connection, code: CloseCode, reason: str) -> None:
         if connection.state is not ConnectionState.CLOSED:
-            channels = self.forget(connection, code, reason, recorded)
+            channels = self.forget(connection, code, reason)
             await self._directory.disconnect(member_of(connection), channels)
 
-    def forget(self, connection: Connection, code: CloseCode, reason: str, recorded: str = "") -> list[str]:
+    def forget(self, connection: Connection, code: CloseCode, reason: str) -> list[str]:
         """Remove a connection from this node only, and return its channels; the engine still counts it.
 
         Needs no lock. The list is empty if the connection was forgotten before.
-
-        Args:
-            recorded: what is recorded in place of the reason that the client is sent; empty means the same.
         """
         if connection.state is ConnectionState.CLOSED:
             return []
         self._hub.stop_writing(connection)
         connection.move(Step.CLOSE)
         self.departures.deadlines.drop(connection)
-        self.record_ending(connection, code, recorded or reason, final=True)
+        self.record_ending(connection, code, reason, final=True)
         stream, connection.stream = connection.stream, None
         channels = self._remove(connection)
         if stream is not None:
@@ -321,7 +318,7 @@ class LocalConnections:
         return _answer(connection, left)
 
     async def _end_on_command(self, connection: Connection, asked: End) -> Answer:
-        await self._end(connection, CloseCode(asked.code), asked.reason, asked.recorded)
+        await self._end(connection, CloseCode(asked.code), asked.reason)
         return _answer(connection, ())
 
     def _release(self, connection: Connection) -> Answer:

@@ -4,7 +4,9 @@ All names here are keys (`apps.keys`): a node does not know applications.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import ClientProtocol
@@ -39,7 +41,7 @@ MEMBERS_SLICE = 1000
 """Members of a channel that are copied in one loop turn."""
 
 
-class Subscribed(NamedTuple):
+class Subscribed(Struct, frozen=True):
     """The channels of a connection after a change: all of them, and those that changed, sorted."""
 
     channels: list[str]
@@ -190,13 +192,9 @@ class Node:
         """Leave those of the channels the connection is in; None if it is unknown."""
         return _subscribed(await self._handover.dispatch(Unsubscribe(conn_id, list(channels))))
 
-    async def end(self, conn_id: str, code: CloseCode, reason: str, recorded: str = "") -> bool:
-        """End a connection wherever it is; False if it is unknown.
-
-        Args:
-            recorded: what is recorded in place of the reason that the client is sent; empty means the same.
-        """
-        return await self._handover.dispatch(End(conn_id, code, reason, recorded)) is not None
+    async def end(self, conn_id: str, code: CloseCode, reason: str) -> bool:
+        """End a connection wherever it is; False if it is unknown."""
+        return await self._handover.dispatch(End(conn_id, code, reason)) is not None
 
     async def take_over(self, conn_id: str) -> Connection | None:
         """Return the connection, moved to this node if another one held it; None if it is unknown.

@@ -133,6 +133,14 @@ class RemoteCalls:
             for number, (node, result) in enumerate(zip((own, *others), results, strict=True))
         ]
 
+    async def call_owner(self, conn_id: str, procedure: str, argument: bytes) -> RemoteResult | None:
+        """Call a procedure of the node that owns a connection; None if no living node does.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+        return _read(await self._cluster.ask(conn_id, _encode(RemoteCall(procedure, argument))))
+
     async def call_reachable(self, procedure: str, argument: bytes = b"") -> Reached:
         """Call as `call_all` does, but only this node while the engine is out of reach."""
         try:

@@ -85,9 +85,9 @@ class Service:
         """Leave those of the channels the connection is in; None if it is unknown."""
         return _named(await self.node.unsubscribe(self.app.key(conn_id), await self._many_keys(channels)))
 
-    async def end(self, conn_id: str, code: CloseCode, reason: str, recorded: str = "") -> bool:
-        """End a connection wherever it is; False if it is unknown (`Node.end`)."""
-        return await self.node.end(self.app.key(conn_id), code, reason, recorded)
+    async def end(self, conn_id: str, code: CloseCode, reason: str) -> bool:
+        """End a connection wherever it is; False if it is unknown."""
+        return await self.node.end(self.app.key(conn_id), code, reason)
 
     async def take_over(self, conn_id: str) -> Connection | None:
         """Return the connection, moved to this node if another one held it; None if it is unknown (`Node.take_over`)."""

@@ -11,6 +11,8 @@ from channelstream.core.shedding import Work
 from channelstream.errors import Invalid, Unauthorized, Unavailable
 from channelstream.service import Service
 from channelstream.transports.streams import Streams
+from channelstream.transports.token_admission import TokenAdmission
+from channelstream.wire.commanding import COMMANDING
 from channelstream.wire.framing import Framing
 
 
@@ -19,6 +21,7 @@ class Admission:
 
     Attributes:
         service: that of the application.
+        tokens: opens the connections of clients with tokens.
     """
 
     def __init__(self, streams: Streams, service: Service, opens_any: bool = False) -> None:
@@ -31,6 +34,7 @@ class Admission:
         self._streams = streams
         self.service = service
         self._opens_any = opens_any
+        self.tokens = TokenAdmission(streams, None if opens_any else service.app)
 
     def _service_of(self, conn_id: str) -> Service:
         return self._streams.services.of_conn_id(conn_id) if self._opens_any else self.service
@@ -107,8 +111,10 @@ class Admission:
         """Return a connection whose protocol this server speaks on this transport.
 
         Raises:
-            Unauthorized: it is unknown, or a node of a later version has registered it.
+            Unauthorized: it is unknown, a node of a later version has registered it, or it needs a token.
         """
-        if connection is None or not self._streams.protocols.is_spoken(connection.protocol, framing):
+        protocol = None if connection is None else connection.protocol
+        is_spoken = protocol is not None and self._streams.protocols.is_spoken(protocol, framing)
+        if connection is None or not is_spoken or protocol == COMMANDING:
             raise Unauthorized("Unknown connection: ask the application for a new conn_id.")
         return connection

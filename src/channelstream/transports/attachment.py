@@ -18,9 +18,10 @@ from channelstream.core.connection import Connection, ConnectionState, Stream
 from channelstream.core.position import Offsets, Position, min_offsets
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.http.eager import run_eagerly
-from channelstream.service import Node, Service
+from channelstream.service import Node
 from channelstream.transports.at_once import first_bytes
 from channelstream.transports.catch_up import CatchUp
+from channelstream.transports.client_actions import ClientActions
 from channelstream.transports.client_commands import carry_out
 from channelstream.transports.resuming import Resumption
 from channelstream.wire.client_session import ClientSession
@@ -190,11 +191,13 @@ class Attachment:
             self._drained.set()
             self._drained = None
 
-    def receive(self, service: Service, text: bytes | bytearray, then: Callable[[], None]) -> bool:
+    def receive(
+        self, actions: Callable[[], ClientActions], text: bytes | bytearray, then: Callable[[], None]
+    ) -> bool:
         """Begin to carry out what a text of the client asks for.
 
         Args:
-            service: of the client's application.
+            actions: returns what the client can do.
             text: UTF-8.
             then: called when it is done; the caller reads nothing further until then.
 
@@ -206,7 +209,7 @@ class Attachment:
             return False
 
         async def work() -> None:
-            await self._until_done(carry_out(self, service, commands))
+            await self._until_done(carry_out(self, actions(), commands))
             self._commands = None
             then()
 

@@ -11,13 +11,11 @@ no event of another channel is missed.
 
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Protocol, assert_never
+from typing import Protocol
 
-from channelstream.apps.keys import name_of
-from channelstream.errors import ChannelstreamError, Unauthorized
-from channelstream.service import Service
+from channelstream.transports.client_actions import ClientActions
 from channelstream.transports.reading import Attached
-from channelstream.wire.client_commands import ClientCommand, Fail, Outcome, Reply, Subscribe, Subscribed
+from channelstream.wire.client_commands import Action, ClientCommand, Fail, Reply, Subscribe
 from channelstream.wire.client_session import ClientSession
 
 
@@ -34,12 +32,8 @@ class Commanded(Attached, Protocol):
         """Change what a live stream receives, and write the answer before every event that follows."""
 
 
-async def carry_out(attached: Commanded, service: Service, commands: Iterable[ClientCommand]) -> None:
-    """Carry out the commands of one text; stop if the stream ends.
-
-    Args:
-        service: of the client's application.
-    """
+async def carry_out(attached: Commanded, actions: ClientActions, commands: Iterable[ClientCommand]) -> None:
+    """Carry out the commands of one text; stop if the stream ends."""
     for command in commands:
         # After each, so that a text with very many commands takes many loop turns.
         if not await attached.has_room():
@@ -47,23 +41,16 @@ async def carry_out(attached: Commanded, service: Service, commands: Iterable[Cl
         match command:
             case Reply():
                 attached.stream.write(command.data)
-            case Subscribe():
-                await attached.change(partial(_subscribe, attached, service, command))
             case Fail():
                 attached.stream.close(command.code, command.reason)
                 return
+            case Subscribe():
+                await attached.change(partial(_answer, attached, actions, command))
             case _:
-                assert_never(command)
+                answer = await _answer(attached, actions, command)
+                if answer and attached.is_current:
+                    attached.stream.write(answer)
 
 
-async def _subscribe(attached: Commanded, service: Service, command: Subscribe) -> bytes:
-    outcome = await _subscribed(service, name_of(attached.connection.id), command.channels)
-    return attached.session.reply(command, outcome)
-
-
-async def _subscribed(service: Service, conn_id: str, channels: Iterable[str]) -> Outcome:
-    try:
-        done = await service.subscribe(conn_id, {name: {} for name in channels})
-    except ChannelstreamError as error:
-        return error
-    return Unauthorized("This connection has ended.") if done is None else Subscribed(tuple(done.changed))
+async def _answer(attached: Commanded, actions: ClientActions, command: Action) -> bytes:
+    return attached.session.reply(command, await actions.outcome(command))

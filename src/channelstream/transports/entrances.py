@@ -32,6 +32,7 @@ class Entrance(Protocol):
     Attributes:
         path: as in `http.router.Route`.
         protocol: in which a client is refused.
+        takes_tokens: clients with tokens may open it as well.
     """
 
     @property
@@ -39,6 +40,9 @@ class Entrance(Protocol):
 
     @property
     def protocol(self) -> ClientProtocol: ...
+
+    @property
+    def takes_tokens(self) -> bool: ...
 
     def connection(self, request: OpeningRequest) -> Connection | None:
         """Return the connection if it is here already; None if it has to be fetched.
@@ -61,6 +65,7 @@ class ByConnId:
     """`/ws`: the application has registered the connection, and the client names it in the query."""
 
     path = "/ws"
+    takes_tokens = True
     protocol = V07
     """Both generations are refused alike, and an unknown connection could be of either."""
 

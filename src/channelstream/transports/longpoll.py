@@ -18,6 +18,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 
+from channelstream.apps.client import Client
 from channelstream.core.connection import Connection
 from channelstream.core.format import Format
 from channelstream.core.position import Offsets
@@ -25,6 +26,7 @@ from channelstream.errors import ChannelstreamError, CloseCode, Invalid, closed
 from channelstream.http.line import Line
 from channelstream.transports.attachment import Attachment
 from channelstream.transports.streams import Streams
+from channelstream.wire.commanding import CommandSession
 from channelstream.wire.framing import Framing
 
 CALLBACK = re.compile(r"[A-Za-z_$][\w$.]{0,127}", re.ASCII)
@@ -50,6 +52,7 @@ class PollStream:
         self.end: ChannelstreamError | None = None
         """The error by which the server ended the stream; a script (JSONP) gets it as its last item instead."""
         self._streams = streams
+        self._wait_s = streams.settings.poll_timeout_s
         self._connection = connection
         self._attachment = Attachment(streams.node, connection, self)
         self._delivered_before: Offsets = ()
@@ -57,6 +60,18 @@ class PollStream:
         self._body: bytes | None = None
         self.is_finished = self._has_turn = False
         self._turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def admit(self, client: Client, greeting: bytes) -> None:
+        """Take what the token of the client says: the poll waits no longer than it is valid.
+
+        Args:
+            client: as the token says.
+            greeting: an item that the answer begins with; empty for none.
+        """
+        left_s = client.expires_s - self._streams.node.clock.wall()
+        self._wait_s = max(0.0, min(self._wait_s, left_s))
+        if isinstance(self.session, CommandSession):
+            self.session.greeting = greeting
 
     def open(self, since: str | None) -> None:
         self._attachment.start(since)
@@ -122,7 +137,7 @@ class PollStream:
         loop = asyncio.get_running_loop()
         disconnected = asyncio.ensure_future(until_gone())
         disconnected.add_done_callback(lambda _: self._request_turn())
-        timer = loop.call_later(self._streams.settings.poll_timeout_s, self._request_turn)
+        timer = loop.call_later(self._wait_s, self._request_turn)
         try:
             await self._turn
             # The client may have gone in this loop turn; `until_gone` returns in the next, and its task ends one later.

@@ -10,7 +10,13 @@ from enum import IntEnum
 
 from msgspec import Struct
 
+from channelstream.apps.app import App
+from channelstream.apps.client import Client
+from channelstream.apps.grants import Grants, Patterns
 from channelstream.wire.websocket import Unfinished
+
+TOKEN_BYTES = 8192
+"""About the bytes of a client: it was in a token, which is not longer."""
 
 
 class StreamKind(IntEnum):
@@ -21,20 +27,64 @@ class StreamKind(IntEnum):
     SSE = 3
 
 
+class MovedClient(Struct, frozen=True, array_like=True):
+    """What the token of a stream's client says, as far as an open stream needs it.
+
+    Attributes:
+        grants: the patterns of `Grants.subscribe`, `publish`, `history` and `presence`.
+    """
+
+    user: str
+    expires_s: float
+    grants: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+    channels: tuple[str, ...]
+    token_id: str
+    issued_s: float | None
+
+
+def moved_client(client: Client) -> MovedClient:
+    """Return a client in the form in which it moves."""
+    grants = client.grants
+    patterns = (grants.subscribe.texts, grants.publish.texts, grants.history.texts, grants.presence.texts)
+    return MovedClient(
+        client.user, client.expires_s, patterns, client.channels, client.token_id, client.issued_s
+    )
+
+
+def client_from(moved: MovedClient, app: App) -> Client:
+    """Return the client that has moved; it belongs to this application.
+
+    Raises:
+        ValueError: its grants are none.
+    """
+    return Client(
+        app,
+        moved.user,
+        moved.expires_s,
+        Grants(*map(Patterns, moved.grants)),
+        moved.channels,
+        token_id=moved.token_id,
+        issued_s=moved.issued_s,
+    )
+
+
 class StreamRecord(Struct, frozen=True, array_like=True):
     """A stream, for the process that takes it over.
 
     Attributes:
         conn_id: its connection, which has its position.
         unfinished: what its client has begun to send.
+        client: what its token says; None if it was opened without one.
     """
 
     kind: StreamKind
     conn_id: str
     unfinished: Unfinished | None
+    client: MovedClient | None = None
 
     @property
     def size(self) -> int:
         """About its bytes."""
         begun = self.unfinished
-        return 100 + (0 if begun is None or begun.message is None else len(begun.message[1]))
+        begun_bytes = 0 if begun is None or begun.message is None else len(begun.message[1])
+        return begun_bytes + (100 if self.client is None else TOKEN_BYTES)

@@ -7,6 +7,7 @@ disconnect, so that is checked before the stream opens.
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -21,10 +22,12 @@ from channelstream.http.line import is_tls
 from channelstream.http.takeover import Detachable, TakeOver
 from channelstream.transports.admission import Admission
 from channelstream.transports.entrances import Entrance, OpeningRequest
+from channelstream.transports.first_text import FirstText
 from channelstream.transports.moving import StreamKind, StreamRecord
 from channelstream.transports.socket_stream import SocketStream
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.streams import Streams
+from channelstream.transports.token_admission import Admitted, Asked
 from channelstream.transports.websocket import CLOSE_TIMEOUT_S, WebSocketStream
 from channelstream.wire.deflate import negotiate
 from channelstream.wire.frame_head import FrameError
@@ -74,19 +77,48 @@ class SocketOpener:
         framing = Framing.WEBSOCKET if deflate is None else Framing.DEFLATE
         request = OpeningRequest(head.path, read_query(head.query), framing)
         opening = _Opening(self._streams, entrance, transport, head, request, answer, rest)
+        if entrance.takes_tokens and (self._opens_by_token(opening) or self._waits_for_token(opening)):
+            return
         try:
             connection = entrance.connection(request)
             if connection is None:
                 transport.write(answer)
                 opening = opening._replace(answer=b"")
                 transport.pause_reading()
-                self._streams.run(opening.fetch(), has_socket=True)
+                self._streams.run(opening.fetch(partial(entrance.fetch, request)), has_socket=True)
             else:
                 opening.open(connection)
         except ChannelstreamError as error:
             opening.refuse(error)
         except Exception:
             opening.fail()
+
+    def _opens_by_token(self, opening: "_Opening") -> bool:
+        """Begin to open a stream whose request has a token; return whether it has."""
+        token = self._admission.tokens.token_of(opening.head)
+        if token is None:
+            return False
+        query, head = opening.request.query, opening.head
+        asked = Asked(token, query.get("conn_id", ""), query.get("since", ""))
+        opening.transport.write(opening.answer)
+        opening.transport.pause_reading()
+        admit = partial(self._admission.tokens.admit, asked, head.headers)
+        self._streams.run(opening._replace(answer=b"").fetch(admit), has_socket=True)
+        return True
+
+    def _waits_for_token(self, opening: "_Opening") -> bool:
+        """Wait for the first text of a request that names no connection; return whether that is so."""
+        tokens = self._admission.tokens
+        if "conn_id" in opening.request.query or not tokens.is_open:
+            return False
+        transport = opening.transport
+        transport.write(opening.answer)
+        is_deflated = opening.request.framing is Framing.DEFLATE
+        waiting = FirstText(self._streams, tokens, transport, opening.head, is_deflated)
+        transport.set_protocol(waiting)
+        if opening.rest:
+            waiting.data_received(opening.rest)
+        return True
 
     def _compresses(self, entrance: Entrance) -> bool:
         streams = self._streams
@@ -108,21 +140,32 @@ class SocketOpener:
             self._streams.policy.check_transport(head)
             self._admission.policy(head.query).check_origin(head.headers)
             query = read_query(head.query)
-            connection = self._admission.connection(query, Framing.SSE)
+            token = self._admission.tokens.token_of(head)
+            connection = None if token else self._admission.connection(query, Framing.SSE)
         except ChannelstreamError:
             http.serve()
             return
-        if connection is None:
-            self._streams.run(self._fetch_for_event_stream(head, query, http))
+        if token is not None:
+            # The position in `Last-Event-ID` is that of an older stream of the same connection.
+            asked = Asked(token, query.get("conn_id", ""), _since(head, query) or "")
+            find = partial(self._admission.tokens.admit, asked, head.headers)
+            self._streams.run(self._fetch_for_event_stream(head, query, http, find))
+        elif connection is None:
+            find_by_id = partial(self._admission.take_over, query, Framing.SSE)
+            self._streams.run(self._fetch_for_event_stream(head, query, http, find_by_id))
         else:
             self._begin_event_stream(head, query, http, connection)
 
     async def _fetch_for_event_stream(
-        self, head: RequestHead, query: dict[str, str], http: Detachable
+        self,
+        head: RequestHead,
+        query: dict[str, str],
+        http: Detachable,
+        find: Callable[[], Awaitable[Connection | Admitted]],
     ) -> None:
-        """Fetch the connection from another node, then open the stream."""
+        """Fetch the connection from another node, or make it, then open the stream."""
         try:
-            connection = await self._admission.take_over(query, Framing.SSE)
+            connection = await find()
         except ChannelstreamError:
             http.serve()
         except Exception:
@@ -132,13 +175,11 @@ class SocketOpener:
             self._begin_event_stream(head, query, http, connection)
 
     def _begin_event_stream(
-        self, head: RequestHead, query: dict[str, str], http: Detachable, connection: Connection
+        self, head: RequestHead, query: dict[str, str], http: Detachable, connection: Connection | Admitted
     ) -> None:
         if not http.is_open:
             return
-        last_id = header(head.headers, b"last-event-id")
-        # An empty one counts as absent (HTML Living Standard 9.2.3): the position in the query must not be ignored for it.
-        since = last_id.decode("latin-1") if last_id else query.get("since")
+        since = _since(head, query)
         transport, rest = http.release()
         try:
             self._write_events(head, transport, connection, since, rest)
@@ -150,7 +191,7 @@ class SocketOpener:
         self,
         head: RequestHead,
         transport: asyncio.Transport,
-        connection: Connection,
+        found: Connection | Admitted,
         since: str | None,
         rest: bytes,
     ) -> None:
@@ -160,12 +201,23 @@ class SocketOpener:
             rest: bytes that the client has sent after its request.
         """
         answer = SSE_HEAD + lines(self._admission.cors(head)) + b"\r\n"
+        connection = found.connection if isinstance(found, Admitted) else found
         stream = SSEStream(self._streams, transport, connection)
+        if isinstance(found, Admitted):
+            stream.admit(found.client, found.greeting)
+            since = since or ""
         transport.set_protocol(stream)
         self._streams.note_client(connection, head)
         stream.open(since, answer)
         if rest:
             stream.data_received(rest)
+
+
+def _since(head: RequestHead, query: dict[str, str]) -> str | None:
+    """Return the position in the request of an event stream."""
+    last_id = header(head.headers, b"last-event-id")
+    # An empty one counts as absent (HTML Living Standard 9.2.3): the position in the query must not be ignored for it.
+    return last_id.decode("latin-1") if last_id else query.get("since")
 
 
 class ContinuedStream(asyncio.Protocol):
@@ -225,10 +277,10 @@ class _Opening(NamedTuple):
     answer: bytes
     rest: bytes
 
-    async def fetch(self) -> None:
+    async def fetch(self, find: Callable[[], Awaitable[Connection | Admitted]]) -> None:
         """Open the stream of a connection that is not here yet; reading is paused until then."""
         try:
-            connection = await self.entrance.fetch(self.request)
+            connection = await find()
             if not self.transport.is_closing():
                 self.open(connection)
                 self.transport.resume_reading()
@@ -237,12 +289,17 @@ class _Opening(NamedTuple):
         except Exception:
             self.fail()
 
-    def open(self, connection: Connection) -> None:
+    def open(self, found: Connection | Admitted) -> None:
         deflate = self.request.framing is Framing.DEFLATE
+        connection = found.connection if isinstance(found, Admitted) else found
         stream = WebSocketStream(self.streams, self.transport, connection, deflate)
+        since = self.request.query.get("since")
+        if isinstance(found, Admitted):
+            stream.admit(found.client, found.greeting)
+            since = since or ""
         self.transport.set_protocol(stream)
         self.streams.note_client(connection, self.head)
-        stream.open(self.request.query.get("since"), self.answer)
+        stream.open(since, self.answer)
         if self.rest:
             stream.data_received(self.rest)
 

@@ -11,10 +11,12 @@ from channelstream.http.response import Response
 from channelstream.http.router import Route
 from channelstream.service import Service
 from channelstream.transports.admission import Admission
+from channelstream.transports.client_calls import ClientCalls
 from channelstream.transports.entrances import ENTRANCES, MakeEntrance
 from channelstream.transports.longpoll import LONG_ANSWER_BYTES, PollStream, check_callback, jsonp
 from channelstream.transports.opening import SocketOpener
 from channelstream.transports.streams import Streams
+from channelstream.transports.token_admission import Asked
 from channelstream.wire.framing import Framing
 
 SCRIPT = b"application/javascript; charset=utf-8"
@@ -50,6 +52,7 @@ def stream_routes(
         ),
         Route("/sse", {"GET": handlers.refuse_event_stream}, NO_STORE, opener.event_stream, cors),
         Route("/listen", {"GET": poll, "POST": poll}, NO_STORE, cors=cors),
+        Route("/client", {"POST": ClientCalls(streams, admission.tokens).answer}, NO_STORE, cors=cors),
     )
 
 
@@ -68,7 +71,11 @@ class StreamHandlers:
     async def refuse_event_stream(self, request: Request) -> Response:
         """Raise the error for which a request opens no event stream."""
         self._admission.policy(request.query).check_origin(request.headers)
-        await self._admission.take_over(request.arguments, Framing.SSE)
+        token = self._admission.tokens.token_of(request.head)
+        if token is None:
+            await self._admission.take_over(request.arguments, Framing.SSE)
+        else:
+            await self._admission.tokens.client(token, request.headers)
         raise Unavailable("This stream cannot be opened here; try again.")
 
     async def poll(self, request: Request) -> Response:
@@ -80,12 +87,7 @@ class StreamHandlers:
         query = request.arguments
         callback = check_callback(query["callback"]) if "callback" in query else None
         self._admission.check_load(request.head)
-        await self._admission.take_over(query, Framing.POLL)
-        await request.read(POLL_BODY_BYTES)
-        connection = await self._admission.take_over(query, Framing.POLL)
-        stream = PollStream(self._streams, connection, request.source.line())
-        self._streams.note_client(connection, request.head, follows=_had_poll(connection, stream.format))
-        stream.open(query.get("since"))
+        stream = await self._poll_stream(request)
         body = await stream.wait(request.disconnected)
         if body is None:
             raise ClientGone
@@ -95,6 +97,26 @@ class StreamHandlers:
             # Starts in the next turn of the loop: the answer is written in this one.
             self._streams.run_in_background(stream.hold_while_read())
         return Response(body) if callback is None else Response(jsonp(callback, body), content_type=SCRIPT)
+
+    async def _poll_stream(self, request: Request) -> PollStream:
+        """Return the open stream of a poll."""
+        query, tokens = request.arguments, self._admission.tokens
+        token, since = tokens.token_of(request.head), query.get("since")
+        if token is None:
+            await self._admission.take_over(query, Framing.POLL)
+            await request.read(POLL_BODY_BYTES)
+            connection = await self._admission.take_over(query, Framing.POLL)
+            stream = PollStream(self._streams, connection, request.source.line())
+        else:
+            await request.read(POLL_BODY_BYTES)
+            asked = Asked(token, query.get("conn_id", ""), since, knows_conn_id=True)
+            connection, client, greeting = await tokens.admit(asked, request.headers)
+            stream = PollStream(self._streams, connection, request.source.line())
+            stream.admit(client, greeting)
+            since = since or ""
+        self._streams.note_client(connection, request.head, follows=_had_poll(connection, stream.format))
+        stream.open(since)
+        return stream
 
 
 def _had_poll(connection: Connection, poll: Format) -> bool:

@@ -6,16 +6,28 @@ held, suspended, and then either left to the other process or let go and continu
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from math import ceil
+from typing import Final
 
+from channelstream.apps.client import Client
 from channelstream.core.connection import Connection
 from channelstream.core.format import Format
 from channelstream.errors import CloseCode
 from channelstream.http.moving import descriptor_of, drop_descriptor, end_for_all, is_movable
 from channelstream.transports.attachment import Attachment
-from channelstream.transports.moving import StreamKind, StreamRecord
+from channelstream.transports.client_actions import ClientActions
+from channelstream.transports.moving import StreamKind, StreamRecord, client_from, moved_client
 from channelstream.transports.streams import Streams
+from channelstream.wire.commanding import CommandSession, expiring_item
 from channelstream.wire.framing import Framing
 from channelstream.wire.websocket import Unfinished
+
+EXPIRING_S: Final = 25.0
+"""How long before its token expires a client is warned, in seconds."""
+
+
+EXPIRY_RETRY_S: Final = 1.0
 
 
 class SocketStream(asyncio.Protocol, ABC):
@@ -26,11 +38,13 @@ class SocketStream(asyncio.Protocol, ABC):
         "_beats",
         "_close_timer",
         "_closing",
+        "_expiry",
         "_last_progress",
         "_paused",
         "_slot",
         "_streams",
         "_transport",
+        "client",
         "session",
         "write",
     )
@@ -48,6 +62,51 @@ class SocketStream(asyncio.Protocol, ABC):
         self._last_progress: int | None = None
         self._paused = self._closing = False
         self._close_timer: asyncio.TimerHandle | None = None
+        self.client: Client | None = None
+        """What the token of its client says; None if it was opened without one."""
+        self._expiry: asyncio.TimerHandle | None = None
+
+    def admit(self, client: Client, greeting: bytes = b"") -> None:
+        """Take what a token says: the stream ends when it expires, and its client is warned before.
+
+        Args:
+            client: as the token says.
+            greeting: an item that the stream is sent before everything else.
+        """
+        self.client = client
+        if isinstance(self.session, CommandSession):
+            self.session.greeting, self.session.max_faults = greeting, self._streams.rules.max_faults
+        left_s = client.expires_s - self._streams.node.clock.wall()
+        self._expire_later(max(0.0, left_s - EXPIRING_S), self._warn)
+
+    def _warn(self) -> None:
+        left_s = self._left_s()
+        if self.is_open and self._attachment.is_current:
+            self.write(self.session.format.enclose([expiring_item(ceil(left_s))], None))
+        self._expire_later(left_s, self._expire)
+
+    def _left_s(self) -> float:
+        assert self.client is not None  # noqa: S101 - for the types: only a stream with a token has the timer
+        return max(0.0, self.client.expires_s - self._streams.node.clock.wall())
+
+    def _expire(self) -> None:
+        if self._attachment.is_current:
+            self.close(CloseCode.TOKEN_EXPIRED, "token expired")
+        else:  # It is suspended while another process may take it over, or about to be closed.
+            self._expire_later(EXPIRY_RETRY_S, self._expire)
+
+    def _expire_later(self, seconds: float, call: Callable[[], None]) -> None:
+        self._stop_expiry()
+        self._expiry = asyncio.get_running_loop().call_later(seconds, call)
+
+    def _stop_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+
+    def actions(self) -> ClientActions:
+        """Return what its client can do by commands."""
+        return self._streams.actions(self._attachment.connection, self.client, self.admit)
 
     def open(self, since: str | None, head: bytes = b"") -> None:
         """Attach to the connection.
@@ -135,7 +194,8 @@ class SocketStream(asyncio.Protocol, ABC):
 
     def record(self, unfinished: Unfinished | None) -> StreamRecord:
         """Return what another process needs of a stream that is movable, with what its client has begun to send."""
-        return StreamRecord(self.kind, self._attachment.connection.id, unfinished)
+        moved = None if self.client is None else moved_client(self.client)
+        return StreamRecord(self.kind, self._attachment.connection.id, unfinished, moved)
 
     def unfinished(self) -> Unfinished | None:
         """Return what the client has begun to send."""
@@ -146,12 +206,14 @@ class SocketStream(asyncio.Protocol, ABC):
         return descriptor_of(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_expiry()
         self._streams.heartbeat.remove(self, self._slot)
         if self in self._streams.copied:
             end_for_all(self._transport)
 
     def leave(self) -> None:
         """Forget the stream, which is another process's, and close the descriptor without a word to the client."""
+        self._stop_expiry()
         self._streams.heartbeat.remove(self, self._slot)
         drop_descriptor(self._transport)
         del self._attachment
@@ -163,4 +225,7 @@ class SocketStream(asyncio.Protocol, ABC):
             FrameError, ValueError: the record is not what a stream has left.
         """
         self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
+        if record.client is not None:
+            app = self._streams.services.owner(record.conn_id).app
+            self.admit(client_from(record.client, app))
         self._attachment.continue_elsewhere()

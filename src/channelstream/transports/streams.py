@@ -1,20 +1,26 @@
 """What all streams of the process share."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
-from math import ceil
+from collections.abc import Callable, Coroutine, Mapping
+from math import ceil, inf
 from types import MappingProxyType
+from typing import Protocol
 
 from channelstream.apps.app import App
+from channelstream.apps.client import Client
+from channelstream.apps.keys import name_of
 from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Policy, header
 from channelstream.core.stream_client import Agents
+from channelstream.errors import CloseCode
 from channelstream.http.closing import ClosingQueue
 from channelstream.service import Services
 from channelstream.slices import TurnQueue
+from channelstream.transports.client_actions import ClientActions
 from channelstream.transports.heartbeat import Heartbeat
 from channelstream.transports.settings import StreamSettings
+from channelstream.transports.tokens import NO_TOKENS, ClientRules
 from channelstream.wire.protocols import PROTOCOLS, Protocols
 from channelstream.wire.websocket import Limits
 
@@ -22,6 +28,12 @@ READS_AT_ONCE = 200
 """WebSocket clients whose frames are taken in in one turn of the loop: about 15 us each, if each has sent a short one."""
 ANSWERS_AT_ONCE = 25
 """Long polls that are answered in one turn of the loop: 40 us each, up to 100 us if many processes wait for a core."""
+
+
+class Waiting(Protocol):
+    """A WebSocket that is no stream yet (`first_text.py`)."""
+
+    def close(self, code: CloseCode | int | None, reason: str) -> None: ...
 
 
 class Streams:
@@ -34,17 +46,20 @@ class Streams:
         policy: Policy,
         protocols: Protocols = PROTOCOLS,
         policies: Mapping[str, Policy] = MappingProxyType({}),
+        rules: ClientRules = NO_TOKENS,
     ) -> None:
         """Create the state of a process without streams.
 
         Args:
             policy: of the default application.
             policies: of further applications, by id.
+            rules: what clients with tokens may do.
         """
         self.services = services
         self.node = services.node
         self.policy = policy
         self._policies = policies
+        self.rules = rules
         self.protocols = protocols
         self.settings = settings
         self.heartbeat = Heartbeat(settings.heartbeat_interval_s)
@@ -57,6 +72,8 @@ class Streams:
         """What WebSocket clients have sent and is not taken in yet."""
         self.answers = TurnQueue(ANSWERS_AT_ONCE)
         """Long polls whose answers are ready."""
+        self.waiting: set[Waiting] = set()
+        """WebSockets whose clients have not sent their tokens yet."""
         self.is_held = False
         """Whether no stream is read, since another process may take them over."""
         self._agents = Agents()
@@ -69,6 +86,27 @@ class Streams:
     def policy_of(self, app: App) -> Policy:
         """Return the policy of an application: its pages may be others."""
         return self._policies.get(app.id, self.policy)
+
+    def actions(
+        self, connection: Connection, client: Client | None, admit: Callable[[Client], None]
+    ) -> ClientActions:
+        """Return what a client can do by commands.
+
+        Args:
+            connection: its own.
+            client: as its token says; None if its stream was opened without one.
+            admit: as of `ClientActions`.
+        """
+        service = self.services.owner(connection.id)
+        if client is None:
+            grants = self.protocols.grants_of(connection.protocol)
+            client = Client(service.app, name_of(connection.user), inf, grants)
+        return ClientActions(service, connection, client, self.rules, admit)
+
+    def refuse_waiting(self) -> None:
+        """Close the WebSockets whose clients have not sent their tokens yet: they come back, to another process."""
+        for each in list(self.waiting):
+            each.close(CloseCode.RESTARTING, "the server restarts")
 
     def note_client(self, connection: Connection, head: RequestHead, *, follows: bool = False) -> None:
         """Keep who opens a stream of a connection.
@@ -92,7 +130,7 @@ class Streams:
     @property
     def sockets(self) -> int:
         """Number of sockets that left HTTP: of open streams, and of streams that are about to open."""
-        return self.heartbeat.count + len(self._opening)
+        return self.heartbeat.count + len(self._opening) + len(self.waiting)
 
     def grace_s(self, connection: Connection) -> float:
         """Return how long a connection outlives a lost stream, in seconds."""
@@ -112,7 +150,8 @@ class Streams:
         _keep(work, self._background)
 
     async def all_opened(self) -> None:
-        """Wait until all streams that are about to open have opened or are refused."""
+        """Wait until all streams that are about to open have opened or are refused; those that wait for a token are."""
+        self.refuse_waiting()
         while tasks := self._opening | self._tasks:
             await asyncio.wait(tasks)
 

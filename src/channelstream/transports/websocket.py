@@ -198,8 +198,23 @@ class WebSocketStream(SocketStream):
         """
         if message.opcode is not Opcode.TEXT or self._closing or self._transport.is_closing():
             return False
-        service = self._streams.services.owner(self._attachment.connection.id)
-        return self._attachment.receive(service, message.payload, self._read_later)
+        return self.receive_text(message.payload)
+
+    def receive_text(self, text: bytes | bytearray) -> bool:
+        """Begin what a text of the client asks for; return whether reading waits until it is done."""
+        return self._attachment.receive(self.actions, text, self._read_later)
+
+    def read_on(self, reader: FrameReader, reading: Iterator[Inbound | None] | None, text: bytes) -> None:
+        """Continue to read what the client has sent before its stream was open; the socket is paused.
+
+        Args:
+            reader: has read so far.
+            reading: what it has not read yet; None for nothing.
+            text: is carried out first.
+        """
+        self._reader, self._reading = reader, reading
+        if not self.receive_text(text):
+            self._read_later()
 
     def _closed_by_client(self) -> None:
         close, self._client_close = self._client_close, None

@@ -20,7 +20,7 @@ import msgspec
 from channelstream.transports.moving import StreamRecord
 from channelstream.upgrade.line import MAX_DESCRIPTORS, Part
 
-SNAPSHOT_VERSION = 2
+SNAPSHOT_VERSION = 3
 """Grows with every change of a record, or of the stored form of events: another version is refused before the freeze."""
 LISTENING, METRICS, STREAMS, LEFT, HTTP, CONNECTIONS, STATE = (
     "listening", "metrics", "streams", "left", "http", "connections", "state",

@@ -26,7 +26,7 @@ from channelstream.core.events import (
     UserStateChanged,
 )
 from channelstream.core.format import Format
-from channelstream.wire.client_commands import ClientCommand, Outcome, Subscribe
+from channelstream.wire.client_commands import Action, ClientCommand, Outcome
 from channelstream.wire.client_session import WireProtocol
 from channelstream.wire.framing import Framing
 from channelstream.wire.websocket import close_frame
@@ -256,7 +256,7 @@ class ChannelstreamSession:
         """Return nothing: clients send heartbeats, which only show that they are there."""
         return ()
 
-    def reply(self, _command: Subscribe, _outcome: Outcome) -> bytes:
+    def reply(self, _command: Action, _outcome: Outcome) -> bytes:
         """Return nothing, as no text asks for anything."""
         return b""
 

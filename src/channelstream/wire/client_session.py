@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from channelstream.apps.grants import NO_GRANTS, Grants
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.entry import Entry
 from channelstream.core.format import Format
-from channelstream.wire.client_commands import ClientCommand, Outcome, Subscribe
+from channelstream.wire.client_commands import Action, ClientCommand, Outcome
 from channelstream.wire.framing import Framing
 
 
@@ -50,7 +51,7 @@ class ClientSession(Protocol):
         one before is done.
         """
 
-    def reply(self, command: Subscribe, outcome: Outcome) -> bytes:
+    def reply(self, command: Action, outcome: Outcome) -> bytes:
         """Return the answer to a command that was carried out or refused."""
 
     def joined(self, writes: Sequence[bytes]) -> bytes:
@@ -67,6 +68,7 @@ class WireProtocol:
         formats: for each transport that it is spoken on.
         session: returns the session of a new stream.
         resumes: a client can come back to its connection. If not, the connection ends with its stream.
+        grants: what its clients may do by commands that come without a token.
     """
 
     client: ClientProtocol
@@ -74,3 +76,4 @@ class WireProtocol:
     formats: Mapping[Framing, Format]
     session: Callable[[Framing], ClientSession]
     resumes: bool = True
+    grants: Grants = NO_GRANTS

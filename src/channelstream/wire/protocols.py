@@ -1,11 +1,13 @@
 """The table of the protocols that a server speaks: the formats and sessions of each, by its name."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from channelstream.apps.grants import Grants
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.format import Format
 from channelstream.wire import channelstream
 from channelstream.wire.client_session import ClientSession, WireProtocol
+from channelstream.wire.commanding import commanding
 from channelstream.wire.framing import Framing
 
 
@@ -23,8 +25,9 @@ class Protocols:
             ValueError: two formats have the same number, or a number is missing.
         """
         self._rows = {row.client.name: row for row in rows}
-        formats = (format_ for row in self._rows.values() for format_ in row.formats.values())
-        self.formats: tuple[Format, ...] = tuple(sorted(formats, key=lambda format_: format_.number))
+        # Two protocols may share formats: then their clients are sent the same bytes, which are made once.
+        formats = {id(format_): format_ for row in self._rows.values() for format_ in row.formats.values()}
+        self.formats: tuple[Format, ...] = tuple(sorted(formats.values(), key=lambda format_: format_.number))
         if any(format_.number != place for place, format_ in enumerate(self.formats)):
             raise ValueError("the number of each format is its place in the table")
 
@@ -45,11 +48,21 @@ class Protocols:
         """Return whether clients of a protocol that is spoken here can come back to their connections."""
         return self._rows[protocol.name].resumes
 
+    def grants_of(self, protocol: ClientProtocol) -> Grants:
+        """Return what clients of a protocol that is spoken here may do by commands without a token."""
+        return self._rows[protocol.name].grants
+
     def title_of(self, protocol: ClientProtocol) -> str:
         """Return the name of a protocol for people; that in the engines if this server does not speak it."""
         row = self._rows.get(protocol.name)
         return protocol.name if row is None else row.title
 
 
-PROTOCOLS = Protocols(channelstream.protocols(number=0, form=0))
+def own_protocols() -> Iterator[WireProtocol]:
+    """Yield this server's own protocols: those of both older generations, and that of clients with a token."""
+    *older, v07 = channelstream.protocols(number=0, form=0)
+    yield from (*older, v07, commanding(v07))
+
+
+PROTOCOLS = Protocols(own_protocols())
 """What this server speaks. A further protocol has a row here, with numbers and forms that are not used yet."""

@@ -1,0 +1,55 @@
+"""Descriptions of channels for clients that act for themselves: of each only what is granted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from channelstream.api.call import Call
+from channelstream.api.info import channels_info
+from channelstream.api.schemas import InfoOptions
+from channelstream.service import Service
+
+MEMBERS_ONLY = frozenset({"users", "users_cut", "total_users", "total_connections"})
+"""What only a client may see that may see the members of a channel."""
+
+
+async def client_info(service: Service, histories: Sequence[str], members: Sequence[str]) -> dict[str, Any]:
+    """Describe channels as `channels_info` does, with the public part of states only.
+
+    Args:
+        service: of the client's application.
+        histories: channels with their history.
+        members: channels with their users.
+    """
+    call = Call.internal(service)
+    groups = (
+        ([name for name in histories if name in members], True, True),
+        ([name for name in histories if name not in members], True, False),
+        ([name for name in members if name not in histories], False, True),
+    )
+    answer: dict[str, Any] = {}
+    for names, with_history, with_users in groups:
+        if not names:
+            continue
+        options = InfoOptions(
+            include_history=with_history, include_users=with_users, return_public_state=True
+        )
+        found = await channels_info(call, names, options)
+        channels = {name: _shown(each, with_users) for name, each in found["channels"].items()}
+        if not answer:
+            answer = {"channels": {}, "users": [], "position": found["position"]}
+        answer["channels"] |= channels
+        answer["users"] += [each for each in found["users"] if each not in answer["users"]]
+    return answer
+
+
+def _shown(channel: Any, with_users: bool) -> dict[str, Any]:
+    """Return the description of a channel without what is not granted."""
+    described: dict[str, Any] = msgspec.json.decode(channel) if isinstance(channel, Raw) else channel
+    return (
+        described
+        if with_users
+        else {key: value for key, value in described.items() if key not in MEMBERS_ONLY}
+    )

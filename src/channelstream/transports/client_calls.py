@@ -1,0 +1,125 @@
+"""`POST /client`: commands of clients whose stream takes none, as an event stream or a long poll.
+
+They are carried out at the node that owns the connection, as those of a WebSocket are. The response has the same items as a
+WebSocket is sent, in a list.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from channelstream.apps.client import Client
+from channelstream.core.connection import Connection
+from channelstream.core.ids import normalize_conn_id
+from channelstream.errors import ChannelstreamError, Unauthorized, Unavailable
+from channelstream.http.request import Request
+from channelstream.http.response import Response
+from channelstream.service import RemoteResult
+from channelstream.transports.client_actions import ClientActions
+from channelstream.transports.socket_stream import SocketStream
+from channelstream.transports.streams import Streams
+from channelstream.transports.token_admission import TokenAdmission
+from channelstream.wire.channelstream import json_list
+from channelstream.wire.command_texts import Fault, read_commands
+from channelstream.wire.commanding import COMMANDING, error_item, reply_items
+from channelstream.wire.framing import Framing
+
+PROCEDURE = "client commands"
+
+
+class _Sent(Struct, frozen=True, array_like=True):
+    """The commands of a request, for the node that owns the connection."""
+
+    token: str
+    conn_id: str
+    text: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_sent = msgspec.msgpack.Decoder(_Sent).decode
+
+
+class ClientCalls:
+    """Carries out the commands of requests."""
+
+    def __init__(self, streams: Streams, admission: TokenAdmission) -> None:
+        """Create it for the requests of an application, or of all.
+
+        Args:
+            streams: what all streams share.
+            admission: whose tokens are accepted.
+        """
+        self._streams = streams
+        self._admission = admission
+        # It is the same for each application: a token says whose it is.
+        streams.node.remote_calls.register(PROCEDURE, self._answer_node)
+
+    async def answer(self, request: Request) -> Response:
+        """Answer a request of a client.
+
+        Raises:
+            BadToken: it has no token that is accepted.
+            Unauthorized: the connection is not its own, or has ended.
+        """
+        token = self._admission.token_of(request.head) or ""
+        client = await self._admission.client(token, request.headers)
+        try:
+            conn_id = normalize_conn_id(request.arguments.get("conn_id", ""))
+        except ValueError:
+            raise _unknown() from None
+        text = await request.read(self._streams.settings.inbound_bytes)
+        service = self._streams.services.of(client.app)
+        if not service.may_be_elsewhere(conn_id):
+            return Response(await self._items(client, conn_id, text))
+        sent = _encode(_Sent(token, conn_id, text))
+        key = client.app.key(conn_id)
+        result = await self._streams.node.remote_calls.call_owner(key, PROCEDURE, sent)
+        return Response(_value(result))
+
+    async def _answer_node(self, argument: bytes) -> bytes:
+        """Answer another node, which has verified the token; here it says whose the connection is."""
+        sent = _sent(argument)
+        tokens = self._streams.rules.tokens
+        if tokens is None:
+            raise _unknown()
+        return await self._items(await tokens.client(sent.token), sent.conn_id, sent.text)
+
+    async def _items(self, client: Client, conn_id: str, text: bytes) -> bytes:
+        connection = self._streams.services.of(client.app).connection(conn_id)
+        if (
+            connection is None
+            or connection.protocol != COMMANDING
+            or connection.user != client.app.key(client.user)
+        ):
+            raise _unknown()
+        actions = self._streams.actions(connection, client, lambda fresh: _admit(connection, fresh))
+        return json_list(await self._replies(actions, text))
+
+    async def _replies(self, actions: ClientActions, text: bytes) -> Sequence[bytes]:
+        format_ = self._streams.protocols.format_of(COMMANDING, Framing.POLL)
+        items: list[bytes] = []
+        for command in read_commands(text):
+            if isinstance(command, Fault):
+                items.append(error_item(command.ref, command.code, command.message))
+            else:
+                items += reply_items(command.ref, await actions.outcome(command), format_)
+        return items
+
+
+def _admit(connection: Connection, fresh: Client) -> None:
+    """Let the open stream of a connection go on with a fresh token."""
+    if isinstance(connection.stream, SocketStream):
+        connection.stream.admit(fresh)
+
+
+def _unknown() -> ChannelstreamError:
+    return Unauthorized("Unknown connection: open a stream first.")
+
+
+def _value(result: RemoteResult | None) -> bytes:
+    if result is None:
+        raise _unknown()
+    if result.failure:
+        raise Unavailable(result.failure)
+    return result.value

@@ -1,0 +1,151 @@
+"""Opens connections for clients with tokens: a new one, or their own one again."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from channelstream.apps.app import App
+from channelstream.apps.client import Client
+from channelstream.apps.keys import name_of
+from channelstream.core.connection import Connection
+from channelstream.core.http_head import RequestHead
+from channelstream.core.ids import normalize_conn_id
+from channelstream.core.policy import Header, header
+from channelstream.core.query import read_query
+from channelstream.core.user import UserUpdate
+from channelstream.errors import BadToken, Unavailable
+from channelstream.service import ClientService, Service
+from channelstream.transports.streams import Streams
+from channelstream.wire.client_commands import Ref
+from channelstream.wire.commanding import COMMANDING, result_item
+
+_BEARER = re.compile(rb"bearer +([\w.~+/=-]+) *", re.IGNORECASE | re.ASCII)
+
+
+class Admitted(NamedTuple):
+    """A client with its connection.
+
+    Attributes:
+        greeting: the answer to what has opened the connection; empty if the client has it already.
+    """
+
+    connection: Connection
+    client: Client
+    greeting: bytes
+
+
+class Asked(NamedTuple):
+    """What a client with a token asks for as it opens a stream.
+
+    Attributes:
+        conn_id: its connection; empty if it has none yet.
+        since: the position from which it reads; None or empty if it has none yet.
+        ref: what the answer repeats.
+        knows_conn_id: it needs no answer if its connection is the one that it has named.
+    """
+
+    token: str
+    conn_id: str
+    since: str | None
+    ref: Ref = None
+    knows_conn_id: bool = False
+
+
+class TokenAdmission:
+    """Finds or makes the connections of clients with tokens."""
+
+    def __init__(self, streams: Streams, app: App | None) -> None:
+        """Create the admission.
+
+        Args:
+            app: whose tokens are accepted; None if the path of the requests names no application.
+        """
+        self._streams = streams
+        self._app = app
+
+    @property
+    def is_open(self) -> bool:
+        """Whether tokens are accepted."""
+        return self._streams.rules.tokens is not None
+
+    def token_of(self, head: RequestHead) -> str | None:
+        """Return the token of a request, in its header or else in its query; None if it has none, or none is accepted."""
+        if not self.is_open:
+            return None
+        found = _BEARER.fullmatch(header(head.headers, b"authorization") or b"")
+        return found[1].decode() if found else read_query(head.query).get("token")
+
+    async def client(self, token: str, headers: Sequence[Header]) -> Client:
+        """Return the client for which a token speaks.
+
+        Raises:
+            BadToken, Forbidden: it is not accepted, or not from the page that sends it.
+        """
+        tokens = self._streams.rules.tokens
+        if tokens is None:
+            raise BadToken
+        client = await tokens.client(token, self._app)
+        self._streams.policy_of(client.app).check_origin(headers)
+        return client
+
+    async def admit(self, asked: Asked, headers: Sequence[Header]) -> Admitted:
+        """Return the connection of a client, at this node.
+
+        A connection that is not the user's own is as one that is unknown: a new one is made.
+
+        Raises:
+            BadToken, Forbidden: the token is not accepted.
+            Invalid: it names too many channels.
+            Unavailable: the server takes no new connection now, or the engine is out of reach.
+        """
+        if self._streams.node.draining:
+            raise Unavailable("The server restarts; reconnect in a moment.")
+        client = await self.client(asked.token, headers)
+        service = self._streams.services.of(client.app)
+        own = await self._own(service, client, asked.conn_id) if asked.conn_id else None
+        connection = own or await _new(service, client, asked.since or "")
+        if own is not None and asked.knows_conn_id:
+            return Admitted(connection, client, b"")
+        return Admitted(connection, client, self._greeting(connection, client, asked.ref))
+
+    async def _own(self, service: Service, client: Client, conn_id: str) -> Connection | None:
+        """Return the connection that a client comes back to, in the channels that its token grants now."""
+        try:
+            connection = await service.take_over(normalize_conn_id(conn_id))
+        except ValueError:
+            return None
+        if connection is None or connection.protocol != COMMANDING:
+            return None
+        if connection.user != client.app.key(client.user):
+            return None
+        granted = ClientService(service, client, normalize_conn_id(conn_id))
+        await granted.leave_ungranted(_channels(connection))
+        if not set(client.channels) <= set(_channels(connection)):
+            await granted.join_named()
+        return connection
+
+    def _greeting(self, connection: Connection, client: Client, ref: Ref) -> bytes:
+        return result_item(
+            ref,
+            {
+                "conn_id": name_of(connection.id),
+                "user": client.user,
+                "channels": _channels(connection),
+                "expires_in": max(0, int(client.expires_s - self._streams.node.clock.wall())),
+            },
+        )
+
+
+def _channels(connection: Connection) -> list[str]:
+    return sorted(map(name_of, connection.channels))
+
+
+async def _new(service: Service, client: Client, since: str) -> Connection:
+    """Return a new connection of a client, in the channels that its token names."""
+    update = UserUpdate(client.state, {}, client.public)
+    channels: dict[str, dict[str, object]] = {name: {} for name in client.channels}
+    opened = await service.connect(None, client.user, COMMANDING, channels, update, since)
+    connection = service.connection(opened.conn_id)
+    if connection is None:
+        raise Unavailable("The connection has ended meanwhile; try again.")
+    return connection

@@ -1,0 +1,77 @@
+"""Clients with tokens, as all streams of the process see them: whose a token is, and what such clients may do."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from channelstream.apps.app import App
+from channelstream.apps.client import Client
+from channelstream.auth.issuer import UnknownKey
+from channelstream.errors import BadToken
+from channelstream.service import Describe
+
+
+class TokenCheck(Protocol):
+    """Finds out for whom a token speaks (`auth.token.TokenAuth`)."""
+
+    def client(self, token: str, now_s: float, app: App | None = None) -> Client: ...
+
+
+class Tokens:
+    """Checks tokens, and has the keys of issuers read again where a token names one that is not known."""
+
+    def __init__(
+        self, check: TokenCheck, wall: Callable[[], float], read_keys: Callable[[str], Awaitable[bool]]
+    ) -> None:
+        """Create the check.
+
+        Args:
+            check: as the tokens themselves allow.
+            wall: returns epoch seconds.
+            read_keys: reads the keys of the issuer with this name again; returns whether it did so.
+        """
+        self._check = check
+        self._wall = wall
+        self._read_keys = read_keys
+
+    async def client(self, token: str, app: App | None = None) -> Client:
+        """Return the client for which a token speaks.
+
+        Args:
+            token: from a client.
+            app: the application that the request names; None if it names none.
+
+        Raises:
+            BadToken: it is not accepted.
+            Forbidden: its key may not grant this.
+        """
+        try:
+            return self._check.client(token, self._wall(), app)
+        except UnknownKey as error:
+            if not await self._read_keys(error.issuer):
+                raise BadToken from error
+            return self._check.client(token, self._wall(), app)
+
+
+async def _describe_nothing(*_: object) -> dict[str, object]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRules:
+    """What clients with tokens may do here.
+
+    Attributes:
+        tokens: checks their tokens; None accepts none.
+        describe: as of `service.ClientService`.
+        setting_state: the ids of the applications whose clients may change the state of their users.
+        max_faults: faulty commands after which a stream is closed.
+    """
+
+    tokens: Tokens | None = None
+    describe: Describe = _describe_nothing
+    setting_state: frozenset[str] = frozenset()
+    max_faults: int = 10
+
+
+NO_TOKENS = ClientRules()

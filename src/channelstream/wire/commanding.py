@@ -1,0 +1,149 @@
+"""The protocol of clients with a token: they send commands, and are sent events as clients of 0.7 are.
+
+Answers are items of the stream: `{"type": "reply", "id": 1, "result": {...}}`, or with `error` in place of `result`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
+from channelstream.core.entry import Entry
+from channelstream.core.format import Format
+from channelstream.errors import CloseCode
+from channelstream.wire.client_commands import (
+    Action,
+    ClientCommand,
+    Done,
+    Fail,
+    Outcome,
+    Ref,
+    Reply,
+    Subscribed,
+)
+from channelstream.wire.client_session import ClientSession, WireProtocol
+from channelstream.wire.command_texts import Fault, read_commands
+from channelstream.wire.framing import Framing
+
+COMMANDING = ClientProtocol("v1", PresenceAudience.IF_ANNOUNCED)
+"""That of clients with a token."""
+MAX_FAULTS: Final = 10
+"""Faulty commands after which a stream is closed, unless the server sets another number."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def result_item(ref: Ref, result: Mapping[str, Any]) -> bytes:
+    return _encode({"type": "reply", "id": ref, "result": result})
+
+
+def error_item(ref: Ref, code: str, message: str) -> bytes:
+    return _encode({"type": "reply", "id": ref, "error": {"code": code, "message": message}})
+
+
+def expiring_item(seconds: int) -> bytes:
+    """Return what a client is sent before its token expires."""
+    return _encode({"type": "expiring", "seconds": seconds})
+
+
+def unsubscribed_item(channels: Sequence[str]) -> bytes:
+    """Return what a client is sent when it may no longer be in channels."""
+    return _encode({"type": "unsubscribed", "channels": channels, "reason": "no longer granted"})
+
+
+def reply_items(ref: Ref, outcome: Outcome, format_: Format) -> list[bytes]:
+    """Return the items of the answer to a command; an answer about channels has what the client has missed of them."""
+    match outcome:
+        case Subscribed():
+            return [
+                result_item(ref, _subscribed(outcome)),
+                *(item for entry in outcome.missed if (item := format_.item(entry)) is not None),
+            ]
+        case Done(result, left):
+            return [*([unsubscribed_item(left)] if left else []), result_item(ref, result)]
+        case _:
+            return [error_item(ref, outcome.code, outcome.message)]
+
+
+def _subscribed(outcome: Subscribed) -> dict[str, Any]:
+    result: dict[str, Any] = {"channels": outcome.channels, "subscribed": outcome.joined}
+    if outcome.recovered or outcome.lost:
+        result |= {"recovered": outcome.recovered, "lost": outcome.lost}
+    return result
+
+
+class CommandSession:
+    """The session of one stream (`ClientSession`); what it has besides commands is that of a client of 0.7.
+
+    Attributes:
+        max_faults: faulty commands after which the stream is closed.
+        greeting: an item that the stream is sent before everything else; empty for none.
+    """
+
+    __slots__ = ("_base", "_faults", "greeting", "max_faults")
+
+    def __init__(self, base: ClientSession) -> None:
+        """Create a session.
+
+        Args:
+            base: that of 0.7 on the same transport.
+        """
+        self._base = base
+        self._faults = 0
+        self.max_faults = MAX_FAULTS
+        self.greeting = b""
+
+    @property
+    def format(self) -> Format:
+        return self._base.format
+
+    @property
+    def heartbeat(self) -> bytes:
+        return self._base.heartbeat
+
+    def opened(self, _conn_id: str) -> bytes:
+        """Return the answer to the command, or request, that has opened the stream."""
+        return self.enclosed(self.greeting) if self.greeting else b""
+
+    def resumed(self, position: str, recovered: Sequence[str], lost: Sequence[str]) -> bytes:
+        return self._base.resumed(position, recovered, lost)
+
+    def catchup_item(self, entry: Entry) -> bytes | None:
+        return self._base.catchup_item(entry)
+
+    def closing(self, code: int | None, reason: str) -> bytes:
+        return self._base.closing(code, reason)
+
+    def enclosed(self, *items: bytes) -> bytes:
+        """Return the bytes of one write with items that are no events."""
+        return self.format.enclose(items, None)
+
+    def receive(self, text: bytes | bytearray) -> Iterator[ClientCommand]:
+        for found in read_commands(text):
+            if not isinstance(found, Fault):
+                yield found
+                continue
+            self._faults += 1
+            yield Reply(self.enclosed(error_item(found.ref, found.code, found.message)))
+            if self._faults > self.max_faults:
+                yield Fail(CloseCode.POLICY_VIOLATION, "too many faulty commands")
+
+    def reply(self, command: Action, outcome: Outcome) -> bytes:
+        return self.enclosed(*reply_items(command.ref, outcome, self.format))
+
+    def joined(self, writes: Sequence[bytes]) -> bytes:
+        return self._base.joined(writes)
+
+
+def commanding(base: WireProtocol) -> WireProtocol:
+    """Return the row of this protocol.
+
+    Args:
+        base: that of 0.7, whose formats it shares.
+    """
+
+    def session(framing: Framing) -> CommandSession:
+        return CommandSession(base.session(framing))
+
+    return WireProtocol(COMMANDING, "token", base.formats, session)
