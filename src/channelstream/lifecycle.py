@@ -19,7 +19,7 @@ from channelstream.config import Settings
 from channelstream.config.listening import announcements, metrics_refusal, refusal
 from channelstream.config.tls import server_context
 from channelstream.draining import close_streams, spread_streams
-from channelstream.errors import CannotHandOver
+from channelstream.errors import CannotHandOver, ConfigError
 from channelstream.health import health_routes
 from channelstream.housekeeping import Housekeeping
 from channelstream.http.listener import Listener
@@ -72,6 +72,8 @@ class Server:
         self.parent: socket.socket | None = None
         """The line of a worker to the parent of the workers."""
         self.on_started: Callable[[], None] = lambda: None
+        self.read_keys: Callable[[], None] = lambda: None
+        """Reads the file of keys again; raises ConfigError, and changes nothing, if it cannot be used."""
         self._settings = settings
         self._http_server = http_server
         self._listener = Listener(http_server, server_context(settings))
@@ -237,6 +239,19 @@ class Server:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, self._upgrade_at_signal)
+        if self._settings.keys_file:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._read_keys_at_signal)
+            # A worker ignores the signal until now.
+            self._read_keys_at_signal()
+
+    def _read_keys_at_signal(self) -> None:
+        """Read the file of keys; a broken one changes nothing, and the log says so."""
+        try:
+            self.read_keys()
+        except ConfigError as error:
+            logger.error("%s; the keys stay as they were", error)  # noqa: TRY400
+        else:
+            logger.info("the keys of %s are read", self._settings.keys_file)
 
     def _signalled(self, number: signal.Signals) -> None:
         """Stop; at once on a Ctrl-C during the drain."""

@@ -157,15 +157,16 @@ def build(
     spans.consume(node.signals)
     scraper = Scraper(Collector(services, meter, watchdog), worker)
     endpoints = list(map(spans.recorded, ENDPOINTS))
-    tables = AppTables(
-        streams, make_credentials(settings, apps), endpoints, list(entrances), meter.refused, sampler, scraper
-    )
+    credentials = make_credentials(settings, apps)
+    tables = AppTables(streams, credentials, endpoints, list(entrances), meter.refused, sampler, scraper)
     routers = {app.id: tables.router(app, further[app.id]) for app in apps if app.id in further}
     router = tables.router(apps.default, settings, health_routes(node), routers)
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered)
-    return Server(
+    server = Server(
         settings, node, streams, http_server, sampler, watchdog, scraper, load, spans, meter.upgrades
     )
+    server.read_keys = credentials.reload
+    return server
 
 
 def _watchdog(settings: Settings, node: Node, meter: Meter) -> tuple[Watchdog, LoadMonitor]:

@@ -13,6 +13,7 @@
     template          the INI file of `make-config`
     document          docs/options.md
     applications      the applications that the options describe
+    keys_file         the file with keys of applications
     cookies           the key of cookies if none is configured
     listening, tls    where to listen, TLS contexts
 """

@@ -14,6 +14,7 @@ from channelstream.auth.hmac import HmacAuth
 from channelstream.auth.keyed import KeyFinder
 from channelstream.auth.scheme import SchemeAuth
 from channelstream.auth.signature import Checker, SignatureAuth, SignatureRules
+from channelstream.config.keys_file import read_keys
 from channelstream.config.settings import Settings
 from channelstream.core.addresses import Networks
 from channelstream.core.nonces import Nonces
@@ -42,17 +43,29 @@ class Credentials:
     Attributes:
         keys: those of all applications.
         access: the rules of each application, by its id.
+        reload: reads the file of keys again; raises ConfigError, and leaves the keys as they are, if it is not one.
     """
 
     keys: KeyRing
     access: Mapping[str, AppAccess]
+    reload: Callable[[], None]
 
 
 def make_credentials(settings: Settings, apps: Apps) -> Credentials:
-    """Return the keys of all applications, and the rules for their callers."""
+    """Return the keys of all applications, and the rules for their callers.
+
+    Raises:
+        ConfigError: `keys_file` cannot be used.
+    """
     own = {DEFAULT: settings} | settings_of_further(settings)
-    keys = KeyRing(ApiKey("", own[app.id].secret, app) for app in apps)
-    return Credentials(keys, {app_id: _access(each) for app_id, each in own.items()})
+    secrets = [ApiKey("", own[app.id].secret, app) for app in apps]
+    keys = KeyRing()
+
+    def load() -> None:
+        keys.replace([*secrets, *(read_keys(settings.keys_file, apps) if settings.keys_file else ())])
+
+    load()
+    return Credentials(keys, {app_id: _access(each) for app_id, each in own.items()}, load)
 
 
 def _access(settings: Settings) -> AppAccess:

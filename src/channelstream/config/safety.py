@@ -5,6 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from channelstream.config.app_names import SECTION_PREFIX
+from channelstream.config.applications import make_apps
+from channelstream.config.keys_file import read_keys
 from channelstream.config.settings import Settings
 from channelstream.config.sources import SECTION
 from channelstream.config.tls import server_context
@@ -38,6 +40,7 @@ def problems(settings: Settings) -> Iterator[str]:
     yield from _public_secrets(settings)
     yield from _app_secrets(settings)
     yield from _readers(settings)
+    yield from _keys(settings)
     yield from _tls(settings)
     yield from _workers(settings)
     yield from _ports(settings)
@@ -91,6 +94,14 @@ def _readers(settings: Settings) -> Iterator[str]:
             yield f"admin_reader_secret: {where}it is the same as admin_secret, so who looks could change; take another"
         if each.admin_reader_user == each.admin_user:
             yield f"admin_reader_user: {where}it is the same as admin_user; take another name"
+
+
+def _keys(settings: Settings) -> Iterator[str]:
+    if settings.keys_file:
+        try:
+            read_keys(settings.keys_file, make_apps(settings))
+        except ConfigError as error:
+            yield str(error)
 
 
 def _tls(settings: Settings) -> Iterator[str]:

@@ -125,6 +125,12 @@ class Settings:
         secret=True,
         per_app=True,
     )
+    keys_file: str = _access.option(
+        "",
+        _path,
+        "Path of a file with further keys, for all applications: `channelstream keys` writes it, and SIGHUP reads it again"
+        " (docs/security.md).",
+    )
     admin_user: str = _access.option(
         "admin",
         Text(),

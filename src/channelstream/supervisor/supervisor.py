@@ -29,7 +29,8 @@ from channelstream.upgrade.messages import REPORT, Failure, Report, kept_options
 SPARE_S = 10.0
 """Seconds besides twice the drain's time after which workers are killed."""
 STOPPING = (signal.SIGTERM, signal.SIGINT)
-CAUGHT = (*STOPPING, signal.SIGUSR2)
+CAUGHT = (*STOPPING, signal.SIGUSR2, signal.SIGHUP)
+"""SIGHUP with `keys_file` only; without it, it ends the process, as that of a terminal that is closed."""
 FAILED = 1
 REQUEST_S = 1.0
 """How long this process waits for a request to upgrade whose connection is there, or for room for its answer."""
@@ -136,7 +137,8 @@ class Supervisor:
         signal.set_wakeup_fd(-1)
         for number in STOPPING:
             signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        for number in self._passed:
+            signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
         self._selector.close()
         requester = self._renewal.requester if self._renewal else None
@@ -327,12 +329,17 @@ class Supervisor:
             logger.error("worker %d could not start (%s): stopping all workers", pid, _reason(code))
             self._stop(code if code > 0 else FAILED)
 
+    @property
+    def _passed(self) -> tuple[signal.Signals, ...]:
+        """The signals that a new worker, and a new program, ignore until they catch them."""
+        return (signal.SIGUSR2, signal.SIGHUP) if self._settings.keys_file else (signal.SIGUSR2,)
+
     def _catch_signals(self) -> None:
         receiver, sender = socket.socketpair()
         receiver.setblocking(False)
         sender.setblocking(False)
         # The handlers do nothing: Python writes the number of the signal to the socket.
-        for number in CAUGHT:
+        for number in (*STOPPING, *self._passed):
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(sender.fileno())
         self._selector.register(receiver, selectors.EVENT_READ, partial(self._signalled, receiver, sender))
@@ -341,6 +348,8 @@ class Supervisor:
         for number in receiver.recv(64):
             if number == signal.SIGUSR2:
                 self._upgrade()
+            elif number == signal.SIGHUP:
+                self._signal_workers(signal.SIGHUP)
             elif self._code is None:
                 logger.info("stopping %s", logs.counted(sum(1 for slot in self._slots if slot.pid), "worker"))
                 self._stop(0)

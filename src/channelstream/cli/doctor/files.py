@@ -30,7 +30,9 @@ async def modes(subject: Subject) -> Iterable[Finding]:
 
 
 def _private(subject: Subject) -> Iterator[Path]:
-    yield from (Path(name) for name in (subject.ini, subject.settings.ssl_keyfile) if name)
+    yield from (
+        Path(name) for name in (subject.ini, subject.settings.ssl_keyfile, subject.settings.keys_file) if name
+    )
 
 
 def _mode(path: Path) -> Iterator[Finding]:
