@@ -23,6 +23,7 @@ COMMANDS = {
     "check-config": "check_config",
     "doctor": "doctor.command",
     "upgrade": "upgrade",
+    "keys": "keys",
     "sign": "sign",
     "publish": "publish",
     "listen": "listen",

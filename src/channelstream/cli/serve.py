@@ -22,6 +22,7 @@ commands:
   make-config     write an INI file with random secrets
   check-config    report problems of a configuration
   doctor          examine a configuration and a running service
+  keys            make, list and revoke keys of applications
   sign PATH       print the headers of a signed request
   publish         publish a message to a channel or to users
   listen          subscribe and print events
