@@ -1,17 +1,33 @@
 """What clients with tokens may do, as the options of all applications say."""
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from channelstream.api.client_info import client_info
 from channelstream.apps.api_key import ApiKey
 from channelstream.apps.app import Apps
 from channelstream.apps.key_ring import KeyRing
+from channelstream.auth.issuer import Issuer
 from channelstream.config import Settings
-from channelstream.transports.tokens import ClientRules, Tokens
+from channelstream.config.token_issuers import read_issuers
+from channelstream.errors import ConfigError
+from channelstream.transports.tokens import ClientRules, ReadKeys, Tokens
+
+
+class Clocks(NamedTuple):
+    """The clocks of a node.
+
+    Attributes:
+        wall: returns epoch seconds.
+        steady: returns the seconds of a clock that only goes on.
+    """
+
+    wall: Callable[[], float]
+    steady: Callable[[], float]
 
 
 def make_client_rules(
-    settings_of: Mapping[str, Settings], apps: Apps, max_faults: int, wall: Callable[[], float]
+    settings_of: Mapping[str, Settings], apps: Apps, max_faults: int, clocks: Clocks
 ) -> ClientRules:
     """Return the rules of all applications.
 
@@ -19,14 +35,17 @@ def make_client_rules(
         settings_of: the settings of each application, by its id.
         apps: all applications.
         max_faults: as of `ClientRules`.
-        wall: returns epoch seconds.
+        clocks: those of the server.
+
+    Raises:
+        ConfigError: the keys of an issuer cannot be used.
     """
     setting_state = frozenset(app_id for app_id, own in settings_of.items() if own.client_state)
-    tokens = _tokens(settings_of, apps, wall)
+    tokens = _tokens(settings_of, apps, clocks)
     return ClientRules(tokens, client_info, setting_state, max_faults)
 
 
-def _tokens(settings_of: Mapping[str, Settings], apps: Apps, wall: Callable[[], float]) -> Tokens | None:
+def _tokens(settings_of: Mapping[str, Settings], apps: Apps, clocks: Clocks) -> Tokens | None:
     """Return what checks tokens; None if no application accepts any."""
     accepting = {app_id: own for app_id, own in settings_of.items() if own.token_max_age_s}
     if not accepting:
@@ -39,8 +58,39 @@ def _tokens(settings_of: Mapping[str, Settings], apps: Apps, wall: Callable[[], 
         for app_id, own in accepting.items()
     }
     ring = KeyRing(ApiKey("", settings_of[app.id].secret, app) for app in apps)
-    return Tokens(TokenAuth(rules, ring), wall, _no_keys)
+    issuers = [
+        (Issuer(source.name, app, source.algorithm, {}), source.source)
+        for app in apps
+        if app.id in accepting
+        for source in read_issuers(accepting[app.id].token_issuers)
+    ]
+    return Tokens(
+        TokenAuth(rules, ring, (issuer for issuer, _ in issuers)),
+        clocks.wall,
+        _keys_of(issuers, clocks.steady),
+    )
 
 
-async def _no_keys(_issuer: str) -> bool:
-    return False
+def _keys_of(issuers: list[tuple[Issuer, str]], steady: Callable[[], float]) -> ReadKeys | None:
+    """Return what reads the keys of issuers; None if there are none.
+
+    Raises:
+        ConfigError: a file has no keys, or two applications have issuers of one name.
+    """
+    if not issuers:
+        return None
+    # Here, as they need the extra `tokens`.
+    from channelstream.auth.public_keys import read_keys
+    from channelstream.integrations.issuer_keys import CannotRead, IssuerKeys, read_file
+
+    names: set[str] = set()
+    for issuer, source in issuers:
+        if issuer.name in names:
+            raise ConfigError(f"token_issuers: {issuer.name!r} is an issuer of two applications")
+        names.add(issuer.name)
+        if source.startswith("/"):
+            try:
+                issuer.keys = read_keys(read_file(source), issuer.algorithm)
+            except (CannotRead, ValueError) as error:
+                raise ConfigError(f"token_issuers: {source!r} cannot be used: {error}") from error
+    return IssuerKeys(issuers, steady)

@@ -14,7 +14,7 @@ from channelstream import __version__
 from channelstream.admin.sampler import Sampler
 from channelstream.api.endpoints import ENDPOINTS
 from channelstream.app_tables import AppTables, make_policy
-from channelstream.client_rules import make_client_rules
+from channelstream.client_rules import Clocks, make_client_rules
 from channelstream.clock import RandomIds, SystemClock, new_epoch
 from channelstream.config import Settings
 from channelstream.config.applications import make_apps, make_credentials, settings_of_further
@@ -148,7 +148,9 @@ def build(
     policy, policies = make_policy(settings), {each: make_policy(own, each) for each, own in further.items()}
     services = Services(apps, node)
     settings_of = {apps.default.id: settings, **further}
-    rules = make_client_rules(settings_of, apps, settings.max_client_errors, node.clock.wall)
+    rules = make_client_rules(
+        settings_of, apps, settings.max_client_errors, Clocks(node.clock.wall, node.clock.steady)
+    )
     streams = Streams(services, _stream_settings(settings), policy, protocols, policies, rules)
     watchdog, load = _watchdog(settings, node, meter)
     sampler = Sampler(node, watchdog, meter, label=_label())

@@ -1,13 +1,18 @@
 """Clients with tokens over real sockets: how they open streams, and what their commands do."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.conftest import RunningServer, launch
 from tests.token_client import SECRET, TokenClient, token
 from tests.waiting import PATIENCE_S
@@ -339,3 +344,20 @@ def test_no_token_is_in_the_log() -> None:
     assert code == 0
     assert "/client?token=***" in log
     assert not [part for part in (given.split(".")[1], given.split(".")[2]) if part in log]
+
+
+def test_an_identity_provider_signs_with_a_key_of_its_own(tmp_path: Path) -> None:
+    """The server reads its public keys, here from a file; nobody else's token counts as its own."""
+    key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    file = tmp_path / "keys.pem"
+    file.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    server = launch(
+        "-s", SECRET, CHANNELSTREAM_TOKEN_MAX_AGE_S="60", CHANNELSTREAM_TOKEN_ISSUERS=f"idp ES256 {file}"
+    )
+    claims = {"sub": "ann", "exp": time.time() + 50, "iss": "idp", "channels": ["news"]}
+    with closing(TokenClient(server.ws_url, jwt.encode(claims, key, "ES256"))) as client:
+        assert client.greeting["channels"] == ["news"]
+    for forged in (jwt.encode(claims, other, "ES256"), token(iss="idp", life_s=50)):
+        answer = httpx.get(f"{server.url}/sse", params={"token": forged})
+        assert answer.json()["code"] == "bad_token"
+    server.stop()

@@ -151,6 +151,9 @@ def _ports(settings: Settings) -> Iterator[str]:
 
 def _extras(settings: Settings) -> Iterator[str]:
     """Refuse options whose packages are missing."""
+    issuers = settings.token_issuers or any(settings.of_app(each).token_issuers for each in settings.apps)
+    if issuers and not is_installed("cryptography"):
+        yield "token_issuers: its package is missing; install it with: pip install cryptography"
     if settings.otel and not all(map(is_installed, OTEL_MODULES)):
         yield f"otel: its packages are missing; install them with: pip install {OTEL_PACKAGES}"
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from channelstream.config.app_section import AppSection
 from channelstream.config.networks import Networks, is_loopback
 from channelstream.config.option import Option, Section, options_of
+from channelstream.config.token_issuers import Issuers
 from channelstream.config.values import AutoSwitch, Choice, Number, Origins, Switch, Text, Whole
 from channelstream.engines.factory import FORMS, PATTERN
 
@@ -238,6 +239,13 @@ class Settings:
         "What the claim aud of a client's token must name; empty accepts only tokens without it.",
         per_app=True,
     )
+    token_issuers: tuple[str, ...] = _access.option(
+        (),
+        Issuers(),
+        "Who else may sign clients' tokens, with private keys: the claim iss, the algorithm and the public keys of each"
+        " (docs/tokens.md).",
+        per_app=True,
+    )
     client_state: bool = _access.option(
         False, Switch(), "Let clients with tokens change the states of their users.", per_app=True
     )
@@ -396,9 +404,10 @@ class Settings:
     def of_app(self, section: AppSection) -> Self:
         """Return the settings of a further application: what its section does not set is as for the default one.
 
-        Secrets are no such option: one that is not set is empty.
+        Secrets and issuers of tokens are no such option: one that is not set is empty.
         """
-        values: dict[str, Any] = {"apps": (), **dict.fromkeys(APP_SECRETS, ""), **section.values}
+        own: dict[str, Any] = {"apps": (), "token_issuers": (), **dict.fromkeys(APP_SECRETS, "")}
+        values = own | dict(section.values)
         return replace(self, **values)
 
     @property

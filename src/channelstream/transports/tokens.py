@@ -1,6 +1,6 @@
 """Clients with tokens, as all streams of the process see them: whose a token is, and what such clients may do."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,22 +17,30 @@ class TokenCheck(Protocol):
     def client(self, token: str, now_s: float, app: App | None = None) -> Client: ...
 
 
+class ReadKeys(Protocol):
+    """Reads the keys of issuers (`integrations.issuer_keys.IssuerKeys`)."""
+
+    async def read(self, name: str) -> bool:
+        """Read the keys of the issuer with this name again; return whether there are new ones."""
+
+    def renew(self) -> None:
+        """Begin to read keys that are old."""
+
+
 class Tokens:
     """Checks tokens, and has the keys of issuers read again where a token names one that is not known."""
 
-    def __init__(
-        self, check: TokenCheck, wall: Callable[[], float], read_keys: Callable[[str], Awaitable[bool]]
-    ) -> None:
+    def __init__(self, check: TokenCheck, wall: Callable[[], float], keys: ReadKeys | None = None) -> None:
         """Create the check.
 
         Args:
             check: as the tokens themselves allow.
             wall: returns epoch seconds.
-            read_keys: reads the keys of the issuer with this name again; returns whether it did so.
+            keys: those of issuers; None if there are no issuers.
         """
         self._check = check
         self._wall = wall
-        self._read_keys = read_keys
+        self._keys = keys
 
     async def client(self, token: str, app: App | None = None) -> Client:
         """Return the client for which a token speaks.
@@ -45,10 +53,12 @@ class Tokens:
             BadToken: it is not accepted.
             Forbidden: its key may not grant this.
         """
+        if self._keys is not None:
+            self._keys.renew()
         try:
             return self._check.client(token, self._wall(), app)
         except UnknownKey as error:
-            if not await self._read_keys(error.issuer):
+            if self._keys is None or not await self._keys.read(error.issuer):
                 raise BadToken from error
             return self._check.client(token, self._wall(), app)
 

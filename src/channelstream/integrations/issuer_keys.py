@@ -1,0 +1,141 @@
+"""Reads the public keys of issuers of tokens: from files, and from addresses of the configuration.
+
+What a token names is never an address: at most it makes the server read the keys of a configured issuer again, since a key
+that it names is not known. That happens once in `READ_AGAIN_S` at most, whatever clients send. Keys that were read
+`MAX_AGE_S` ago are read again while tokens come, so that a key which its issuer has withdrawn is refused. If they cannot
+be read, those that were read last stay.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from channelstream.auth.issuer import Issuer
+from channelstream.auth.public_keys import read_keys
+
+FETCH_S = 5.0
+"""Longest time of a request for keys, in seconds."""
+KEYS_BYTES = 262_144
+"""Longest text with the keys of an issuer."""
+READ_AGAIN_S = 30.0
+"""Shortest time between two reads of the keys of one issuer, in seconds."""
+MAX_AGE_S = 600.0
+"""Age of keys at which they are read again, in seconds."""
+
+logger = logging.getLogger(__name__)
+
+
+class CannotRead(Exception):
+    """The keys cannot be read; the text says why."""
+
+
+@dataclass
+class _Known:
+    """The keys of an issuer.
+
+    Attributes:
+        source: a path, or an address.
+        asked_s: when they were read last, or it was tried, by a steady clock.
+        reading: the read that is under way.
+    """
+
+    issuer: Issuer
+    source: str
+    asked_s: float = -inf
+    reading: asyncio.Task[bool] | None = field(default=None)
+
+
+class IssuerKeys:
+    """The keys of all issuers."""
+
+    def __init__(self, sources: Iterable[tuple[Issuer, str]], steady: Callable[[], float]) -> None:
+        """Create it; no keys are read yet.
+
+        Args:
+            sources: issuers, each with the path or address of its keys.
+            steady: returns the seconds of a clock that only goes on.
+        """
+        self._steady = steady
+        self._known = {issuer.name: _Known(issuer, source) for issuer, source in sources}
+
+    async def read(self, name: str) -> bool:
+        """Read the keys of an issuer again, or wait for the read under way; return whether there are new ones."""
+        known = self._known[name]
+        if known.reading is None and self._age_s(known) < READ_AGAIN_S:
+            return False
+        return await asyncio.shield(self._begin(known))
+
+    def renew(self) -> None:
+        """Begin to read keys that are old; those that were never read are read when a token needs one."""
+        for known in self._known.values():
+            if known.reading is None and MAX_AGE_S <= self._age_s(known) < inf:
+                self._begin(known)
+
+    def _age_s(self, known: _Known) -> float:
+        return self._steady() - known.asked_s
+
+    def _begin(self, known: _Known) -> asyncio.Task[bool]:
+        if known.reading is None:
+            known.asked_s = self._steady()
+            known.reading = asyncio.get_running_loop().create_task(self._read(known))
+        return known.reading
+
+    async def _read(self, known: _Known) -> bool:
+        issuer = known.issuer
+        try:
+            issuer.keys = read_keys(await _text(known.source), issuer.algorithm)
+        except (CannotRead, ValueError) as error:
+            logger.warning("the keys of the issuer %r cannot be read: %s", issuer.name, error)
+            return False
+        finally:
+            known.reading = None
+        return True
+
+
+def _text(source: str) -> Awaitable[bytes]:
+    return asyncio.to_thread(read_file, source) if source.startswith("/") else _fetch(source)
+
+
+def read_file(path: str) -> bytes:
+    """Return the text of a file with keys.
+
+    Raises:
+        CannotRead: it cannot be read, or is too long.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(KEYS_BYTES + 1)
+    except OSError as error:
+        raise CannotRead(error.strerror or "it is not a file") from error
+    if len(text) > KEYS_BYTES:
+        raise CannotRead(f"it has more than {KEYS_BYTES} bytes")
+    return text
+
+
+async def _fetch(url: str) -> bytes:
+    """Return the text at an address; a redirection is not followed.
+
+    Raises:
+        CannotRead: there is no answer in time, it is not 200, or it is too long.
+    """
+    import httpx  # It takes long, and only servers with such issuers need it.
+
+    # Proxies and certificates of the environment are the operator's, too, but loopback has no use of a proxy.
+    is_local = urlsplit(url).scheme == "http"
+    client = httpx.AsyncClient(timeout=FETCH_S, follow_redirects=False, trust_env=not is_local)
+    try:
+        async with asyncio.timeout(FETCH_S), client, client.stream("GET", url) as response:
+            if response.status_code != httpx.codes.OK:
+                raise CannotRead(f"the answer has status {response.status_code}")
+            text = b""
+            async for part in response.aiter_bytes():
+                text += part
+                if len(text) > KEYS_BYTES:
+                    raise CannotRead(f"the answer has more than {KEYS_BYTES} bytes")
+            return text
+    except (httpx.HTTPError, TimeoutError) as error:
+        raise CannotRead(f"no answer ({type(error).__name__})") from error
