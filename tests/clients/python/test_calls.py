@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from itsdangerous import TimestampSigner
 
 from channelstream_client import (
     ChannelSettings,
@@ -23,6 +23,7 @@ from channelstream_client import (
 )
 from channelstream_client.calls import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES
 from channelstream_client.exchange import Answer, Caller, Pause, Request, Retries
+from channelstream_client.signing import Signer
 
 Outcome = Answer | Unreachable
 SENT = {"uuid": "u", "timestamp": "2026-01-01T00:00:00.000000", "user": "ann", "channel": "news"}
@@ -42,12 +43,19 @@ class Run:
     """Executes a plan against a function in place of a server."""
 
     def __init__(
-        self, plan: Any, answer: Callable[[Request], Outcome], retries: Retries | None = None
+        self,
+        plan: Any,
+        answer: Callable[[Request], Outcome],
+        retries: Retries | None = None,
     ) -> None:
         self.requests: list[Request] = []
         self.pauses: list[float] = []
         self._answer = answer
-        self._steps = Caller(TimestampSigner("s"), retries or Retries(), lambda: 1.0).carry_out(plan)
+        self._steps = Caller(
+            Signer("s", "", "auto", lambda: 1_800_000_000.5, lambda: uuid4().hex),
+            retries or Retries(),
+            lambda: 1.0,
+        ).carry_out(plan)
 
     def result(self) -> Any:
         outcome: Outcome | None = None

@@ -2,7 +2,7 @@
 
 The rule of this package: what decides does no I/O, and thin drivers do it.
 
-Calls: `calls` (requests and answers) and `exchange` (signatures and retries) are pure; `client` drives them twice,
+Calls: `calls` (requests and answers), `signing` and `exchange` (which attempt follows) are pure; `client` drives them twice,
 blocking and async.
 
 Streams: `resuming` (which stream is opened next, from which position, and when), `reconnect` (waits and transports),

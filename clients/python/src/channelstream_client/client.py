@@ -2,16 +2,16 @@
 
 import asyncio
 import random
+import secrets
 import ssl
 import time
 from collections.abc import Callable, Coroutine
-from functools import cache
+from functools import cache, partial
 from inspect import Parameter, signature
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
 import httpx
-from itsdangerous import TimestampSigner
 
 from channelstream_client import calls
 from channelstream_client.blocking import BlockingListening, BlockingRenew
@@ -24,10 +24,13 @@ from channelstream_client.model import Connection
 from channelstream_client.pump import Renew, takes_an_argument
 from channelstream_client.reach import Reach, Verify, tls_context
 from channelstream_client.resuming import Down
+from channelstream_client.signing import Signer, Signing
 from channelstream_client.streams import BY_HTTP, TRANSPORTS
 
 TIMEOUT_S = 10.0
 """Timeout of one attempt: for connecting, and then for each read."""
+
+NONCE_BYTES = 16
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,8 +71,9 @@ def _with_signature_of(plan: Callable[..., Any], method: M) -> M:
     return method
 
 
-def _caller(secret: str, retries: Retries | None) -> Caller:
-    return Caller(TimestampSigner(secret), retries or Retries(), random.random)
+def _caller(secret: str, key_id: str, signing: Signing, retries: Retries | None) -> Caller:
+    signer = Signer(secret, key_id, signing, time.time, partial(secrets.token_urlsafe, NONCE_BYTES))
+    return Caller(signer, retries or Retries(), random.random)
 
 
 def _checked(url: str) -> str:
@@ -92,7 +96,8 @@ def _tls_once(url: str, verify: Verify, http: object) -> Callable[[], ssl.SSLCon
 
 def _answer(response: httpx.Response) -> Answer:
     retry_after = response.headers.get("retry-after", "")
-    return Answer(response.status_code, response.content, retry_after, time.time())
+    challenge = response.headers.get("www-authenticate", "")
+    return Answer(response.status_code, response.content, retry_after, time.time(), challenge)
 
 
 def _unreachable(url: str, error: httpx.HTTPError) -> Unreachable:
@@ -122,6 +127,8 @@ class Channelstream:
         url: str,
         secret: str,
         *,
+        key_id: str = "",
+        signing: Signing = "auto",
         timeout_s: float = TIMEOUT_S,
         retries: Retries | None = None,
         verify: Verify = True,
@@ -132,7 +139,10 @@ class Channelstream:
 
         Args:
             url: the server's address; its path is a prefix that a proxy strips.
-            secret: the server's option `secret`.
+            secret: the server's option `secret`, or the secret of the key `key_id`.
+            key_id: the id of a key in the server's `keys_file`; empty for the option `secret`.
+            signing: `signed` (the whole call), `old` (its path, for servers before 1.0), or `auto`: `signed` if the server
+                knows it. Until the server has accepted a call, one who can change its answers may make `auto` use `old`.
             timeout_s: timeout of one attempt, for connecting and for each read.
             retries: how calls are repeated; None means four attempts.
             verify: how to verify the server's certificate: an `ssl.SSLContext`, or the path of authorities.
@@ -141,7 +151,7 @@ class Channelstream:
                 proxies, and `close` leaves it open.
         """
         self.url = _checked(url)
-        self._caller = _caller(secret, retries)
+        self._caller = _caller(secret, key_id, signing, retries)
         self._trust_env = trust_env
         self._tls = _tls_once(self.url, verify, http)
         self._owns_http = http is None
@@ -249,6 +259,8 @@ class AsyncChannelstream:
         url: str,
         secret: str,
         *,
+        key_id: str = "",
+        signing: Signing = "auto",
         timeout_s: float = TIMEOUT_S,
         retries: Retries | None = None,
         verify: Verify = True,
@@ -260,7 +272,7 @@ class AsyncChannelstream:
         Several event loops may use it, one after the other or at once, unless an `http` is passed that does not allow it.
         """
         self.url = _checked(url)
-        self._caller = _caller(secret, retries)
+        self._caller = _caller(secret, key_id, signing, retries)
         self._trust_env = trust_env
         self._tls = _tls_once(self.url, verify, http)
         self._given_http = http

@@ -8,11 +8,10 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from itsdangerous import TimestampSigner
-
 from channelstream_client.calls import Call, Plan, Reply
 from channelstream_client.errors import REFUSALS, BadAnswer, ChannelstreamError, Refused, Unreachable
 from channelstream_client.retry_after import seconds_to_wait
+from channelstream_client.signing import Form, Signer
 
 _SHOWN_CHARS = 500
 """Most characters of an answer that is not JSON that an error shows."""
@@ -46,6 +45,7 @@ class Answer:
 
     Attributes:
         retry_after: text of the header Retry-After; empty means absent.
+        challenge: text of the header WWW-Authenticate; empty means absent.
         at: time of the answer, in seconds since the epoch.
     """
 
@@ -53,6 +53,7 @@ class Answer:
     body: bytes
     retry_after: str = ""
     at: float = 0.0
+    challenge: str = ""
 
 
 Outcome = Answer | Unreachable | None
@@ -90,7 +91,7 @@ class Caller:
         jitter: returns random numbers from 0 to 1.
     """
 
-    signer: TimestampSigner
+    signer: Signer
     retries: Retries
     jitter: Callable[[], float]
 
@@ -117,8 +118,7 @@ class Caller:
         failures = 0
         repeated = False
         while True:
-            # Each attempt is signed again: a signature is valid for a minute only.
-            outcome = yield Request(call.method, call.path, call.body, self._headers(call.path))
+            outcome = yield from self._signed(call)
             try:
                 return Reply(result_of(outcome), repeated)
             except (Unreachable, Refused) as error:
@@ -138,11 +138,26 @@ class Caller:
             raise error
         return least_s + self.retries.wait_s(failures, self.jitter())
 
-    def _headers(self, path: str) -> dict[str, str]:
-        return {
-            "content-type": "application/json",
-            "x-channelstream-secret": self.signer.sign(path).decode(),
-        }
+    def _signed(self, call: Call) -> Steps[Outcome]:
+        """Return the outcome of one attempt; it is sent twice if the server does not know the form of its signature."""
+        form = self.signer.form or "signed"
+        outcome = yield self._request(call, form)
+        other = self._other_form(form, call, outcome)
+        if other is not None:
+            form, outcome = other, (yield self._request(call, other))
+        if isinstance(outcome, Answer) and 200 <= outcome.status < 300:
+            self.signer.accepted(form, call.path)
+        return outcome
+
+    def _request(self, call: Call, form: Form) -> Request:
+        # Each attempt is signed again: a signature counts once, and for a minute only.
+        headers = self.signer.headers(form, call.method, call.path, call.body)
+        return Request(call.method, call.path, call.body, {"content-type": "application/json", **headers})
+
+    def _other_form(self, form: Form, call: Call, outcome: Outcome) -> Form | None:
+        if not isinstance(outcome, Answer):
+            return None
+        return self.signer.other_form(form, call.path, outcome.status, outcome.challenge)
 
 
 def result_of(outcome: Outcome) -> Any:
