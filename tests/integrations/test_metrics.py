@@ -217,7 +217,7 @@ def test_a_known_load_is_counted(start_server: StartServer) -> None:
             for name in ("websocket", "sse", "long_poll")
         }
         assert opened == {"websocket": 6, "sse": 1, "long_poll": 1}
-        assert value(found, Metrics.messages_published) == 5
+        assert value(found, Metrics.messages_published, application="default") == 5
         assert value(found, Metrics.deliveries) >= 5 * 8
         assert value(found, Metrics.log_bytes) > 0
         assert value(found, Metrics.http_requests, route="/message", status="2xx") == 6

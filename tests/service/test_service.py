@@ -12,7 +12,7 @@ from tests.turns import turns_of_others
 from channelstream import slices
 from channelstream.api.call import Call
 from channelstream.api.messages import publish
-from channelstream.apps.app import App
+from channelstream.apps.app import App, AppLimits
 from channelstream.apps.keys import DEFAULT, MARK
 from channelstream.core.events import Event, Message
 from channelstream.core.log import Accepted
@@ -140,7 +140,7 @@ def test_the_very_many_users_of_a_body_are_made_a_set_in_slices(
 def test_too_many_channels_are_refused_before_their_keys_are_made(call: str) -> None:
     node: Any = CalledNode([])
     node.limits = NodeLimits(channels_per_connection=2)
-    app: Any = SimpleNamespace()  # It makes no key.
+    app: Any = SimpleNamespace(limits=AppLimits())  # It makes no key.
     service, channels = Service(app, node), {"a": {}, "b": {}, "c": {}}
     calls = {
         "connect": lambda: service.connect(None, "ann", V07, channels, UserUpdate({}, {})),

@@ -27,15 +27,17 @@ E = TypeVar("E", bound=Message | MessageEdited | MessageDeleted)
 
 @dataclass(frozen=True, slots=True)
 class AppLimits:
-    """Upper bounds of one call of an application.
+    """Upper bounds of an application.
 
     Attributes:
         messages: messages in one list.
         info_users: users of a channel in one answer.
+        messages_per_s: messages, edits and deletions that are accepted in a second on each node; 0 means no bound.
     """
 
     messages: int = 100_000
     info_users: int = 1_000
+    messages_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,12 @@ def make_apps(settings: Settings) -> Apps:
 
 
 def _app(app_id: str, settings: Settings) -> App:
-    return App(app_id, AppLimits(settings.max_messages, settings.info_users_max))
+    limits = AppLimits(
+        messages=settings.max_messages,
+        info_users=settings.info_users_max,
+        messages_per_s=settings.max_message_rate,
+    )
+    return App(app_id, limits)
 
 
 def settings_of_further(settings: Settings) -> dict[str, Settings]:

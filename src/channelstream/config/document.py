@@ -50,7 +50,8 @@ def render_markdown() -> str:
 
 def _of_applications() -> Iterator[str]:
     yield "A section `[app:ID]` of the file makes a further [application](applications.md). It may set these options:"
-    yield ", ".join(f"`{name}`" for name in PER_APP) + "."
+    yield from (f"`{name}`," for name in PER_APP[:-1])  # A line each, so that two changes rarely meet.
+    yield f"`{PER_APP[-1]}`."
     yield ""
     yield "- An option that it does not set has the value of `[channelstream]`, except secrets: those are empty."
     yield "- In the environment its `secret` is `CHANNELSTREAM_APP_ID_SECRET`, with the id in capitals; an id with a dash"

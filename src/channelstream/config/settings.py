@@ -369,6 +369,13 @@ class Settings:
         unit="messages",
         per_app=True,
     )
+    max_message_rate: float = _limits.option(
+        0.0,
+        Number(0, 1_000_000),
+        "Messages, edits and deletions that each process accepts of an application; 0 means no bound.",
+        unit="messages a second",
+        per_app=True,
+    )
     max_channels_per_connection: int = _limits.option(
         1000,
         Whole(1, 100_000),

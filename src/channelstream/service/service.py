@@ -29,6 +29,7 @@ from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.errors import CloseCode
 from channelstream.service.connecting import Opened
 from channelstream.service.node import Node, Subscribed
+from channelstream.service.rates import Rates
 from channelstream.slices import Slices, in_turns, turn_for
 
 Patches = Mapping[str, Mapping[str, Any]]
@@ -45,13 +46,19 @@ KEYED_AT_ONCE = 5
 
 
 class Service:
-    """One application on one node."""
+    """One application on one node.
+
+    Attributes:
+        published: messages that were accepted since the start, without duplicates.
+    """
 
     def __init__(self, app: App, node: Node) -> None:
         self.app = app
         self.node = node
         self.clock = node.clock
         self.new_id = node.new_id
+        self.published = 0
+        self.rates = Rates(app.limits, node.clock.steady)
 
     # -- connections, wherever they are
 
@@ -131,11 +138,19 @@ class Service:
     # -- messages and state
 
     async def publish(self, messages: Sequence[Message]) -> list[Accepted]:
-        """Publish messages in this order; when this returns, the engine has accepted them."""
-        return await self.node.publish(await self._keyed(messages))
+        """Publish messages in this order; when this returns, the engine has accepted them.
+
+        Raises:
+            TooManyRequests: the application publishes more messages in a second than it may.
+        """
+        self.rates.check_messages(len(messages))
+        results = await self.node.publish(await self._keyed(messages))
+        self.published += len(results) - sum(result.duplicate for result in results)
+        return results
 
     async def change(self, changes: Sequence[MessageEdited | MessageDeleted]) -> list[Accepted]:
         """Publish edits and deletions of messages, as `publish` does."""
+        self.rates.check_messages(len(changes))
         return await self.node.change(await self._keyed(changes))
 
     async def _keyed(self, events: Sequence[E]) -> list[E]:

@@ -41,7 +41,14 @@ class Metrics(Enum):
         "Closed WebSockets and event streams by close code; none: the socket was lost.",
     )
     connections_ended = Metric("counter", ("code",), "Connections that ended at this node, by close code.")
-    messages_published = Metric("counter", (), "Messages that this process accepted, without duplicates.")
+    messages_published = Metric(
+        "counter", ("application",), "Messages that this process accepted, without duplicates."
+    )
+    limited = Metric(
+        "counter",
+        ("application", "limit"),
+        "What was refused since an application was at a limit of its own: messages.",
+    )
     deliveries = Metric("counter", (), "Events delivered to connections, one for each event and recipient.")
     written_events = Metric(
         "counter", (), "Events written to streams, one for each event and recipient, replayed ones included."

@@ -83,7 +83,13 @@ class Collector:
         """Return what the node and the loop count anyway."""
         log_bytes = node.log_bytes
         return {
-            Metrics.messages_published: [({}, node.published)],
+            Metrics.messages_published: [
+                ({"application": service.app.id}, service.published) for service in self._services.all()
+            ],
+            Metrics.limited: [
+                ({"application": service.app.id, "limit": "messages"}, service.rates.refused)
+                for service in self._services.all()
+            ],
             Metrics.deliveries: [({}, node.hub.deliveries)],
             Metrics.written_events: [({}, node.hub.written.events)],
             Metrics.written_bytes: [({}, node.hub.written.size)],
