@@ -144,7 +144,7 @@ API: dict[str, Asks] = {
 PAGES: dict[str, Asks] = {
     "GET /": once,
     "GET /admin": once,
-    **{f"GET /admin/{name}": once for name in ("channels", "users", "connections")},
+    **{f"GET /admin/{name}": once for name in ("acts", "channels", "users", "connections")},
     **{
         f"GET {prefix}/{kind}": (lambda names, kind=kind: [Ask({"name": getattr(names, kind)})])  # type: ignore[misc]
         for prefix in ("/admin", "/admin/data")
@@ -155,7 +155,7 @@ PAGES: dict[str, Asks] = {
         for prefix in ("/admin", "/admin/data")
     },
     **{f"GET /admin/data/{name}": _named for name in ("channels", "users", "connections")},
-    **{f"GET /admin/data/{name}": once for name in ("endings", "refused", "slow_clients")},
+    **{f"GET /admin/data/{name}": once for name in ("acts", "endings", "refused", "slow_clients")},
     "POST /admin/do/message": lambda names: [Ask(body=names.message(uuid=None))],
     "POST /admin/do/settings": lambda names: [Ask(body={names.channel: {"history_size": 4}})],
     "POST /admin/do/disconnect": lambda names: [Ask(body={"conn_id": f"{names.conn_id}-x"})],

@@ -62,7 +62,7 @@ def test_the_average_is_never_passed(
 
 @given(st.floats(0.01, 1000), st.integers(1, 2000), st.floats(0, 100))
 def test_after_the_wait_it_can_be_taken(per_s: float, count: int, now_s: float) -> None:
-    """So a caller that waits as it is told succeeds, if nobody else has taken."""
+    """So a caller that waits for that time succeeds, if nobody else has taken."""
     bucket = TokenBucket(per_s, now_s=now_s)
     bucket.take(count, now_s)
     wait_s = bucket.take(count, now_s)
