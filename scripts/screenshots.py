@@ -1,23 +1,15 @@
-"""Takes the screenshots in docs/img: a real server with traffic, and the real pages in headless Chromium."""
+"""Takes the screenshots in docs/img: real servers with traffic, and the real pages in headless Chromium."""
 
-import random
 import shutil
-import socket
-import subprocess
-import sys
-import threading
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx
-from itsdangerous import TimestampSigner
+from pictured import ADMIN_SECRET, USERS, Application, audience, free_port, redis, served, stopped_readers
 from playwright.sync_api import Browser, Page, sync_playwright
-from websockets.sync.client import connect
 
-SECRET, ADMIN_SECRET = "of the pictures", "of the admin"
 IMAGES = Path(__file__).parents[1] / "docs" / "img"
 CHROMIUM = (
     "chromium-headless-shell",
@@ -28,28 +20,10 @@ CHROMIUM = (
 )
 TRAFFIC_S = 75
 """Duration of the traffic before the first screenshot: the charts show at least a minute."""
-PAUSE_S = 0.1
-"""Pause between two messages."""
 SETTLE_MS = 1500
 """Time for a live page to be drawn."""
-CHANNELS = ("news", "orders/eu", "orders/us", "scores", "support", "ticker")
 ROOMS = 10_000
-"""Additional channels without messages."""
-USERS = (
-    "ann",
-    "bob",
-    "cecilia",
-    "dmitri",
-    "elena",
-    "farid",
-    "grace",
-    "hiro",
-    "ines",
-    "jonas",
-    "kofi",
-    "lena",
-)
-SETTINGS = {"notify_presence": True, "store_history": True, "history_size": 20}
+"""Channels without messages of the service that most pictures show."""
 CHAT = (
     ("Ann", "The new release is out. Has anybody tried it?"),
     ("Bob", "On two machines since this morning. Reconnects are instant now."),
@@ -67,94 +41,6 @@ PICTURES: tuple[tuple[str, str, int, str], ...] = (
 """Screenshots of the admin pages: name, path, width in pixels, colour scheme."""
 
 
-class Application:
-    """A web application that publishes to the server."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._signer = TimestampSigner(SECRET)
-
-    def post(self, path: str, body: Any) -> None:
-        headers = {"x-channelstream-secret": self._signer.sign(path).decode()}
-        httpx.post(self.url + path, json=body, headers=headers).raise_for_status()
-
-    def talk(self, ended: threading.Event) -> None:
-        """Publish to the channels at a varying rate until it is stopped."""
-        chance = random.Random(7)
-        load = 5.0
-        while not ended.wait(PAUSE_S):
-            load = min(20.0, max(1.0, load + chance.uniform(-2, 2)))
-            self.post("/message", [self._message(chance) for _ in range(round(load))])
-
-    @staticmethod
-    def _message(chance: random.Random) -> dict[str, Any]:
-        order = {"order": chance.randrange(10_000, 99_999), "total": chance.randrange(5, 400)}
-        return {"channel": chance.choice(CHANNELS), "user": chance.choice(USERS), "message": order}
-
-
-@contextmanager
-def served() -> Iterator[Application]:
-    """Run a server while the screenshots are taken."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    flags = ["-p", str(port), "-s", SECRET, "-a", ADMIN_SECRET]
-    process = subprocess.Popen([sys.executable, "-m", "channelstream", *flags])
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_for(url)
-        yield Application(url)
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def wait_for(url: str) -> None:
-    for _ in range(100):
-        try:
-            httpx.get(url)
-        except httpx.TransportError:
-            time.sleep(0.1)
-        else:
-            return
-    raise SystemExit("screenshots: the server did not start")
-
-
-@contextmanager
-def audience(application: Application) -> Iterator[None]:
-    """Create channels, connect users, and publish while the block runs."""
-    ended = threading.Event()
-    application.post("/channel_config", dict.fromkeys(CHANNELS, SETTINGS))
-    for start in range(0, ROOMS, 1000):
-        rooms: dict[str, Any] = {f"room-{number:05}": {} for number in range(start, start + 1000)}
-        application.post("/channel_config", rooms)
-    with ExitStack() as streams:
-        for number, user in enumerate(USERS):
-            streams.enter_context(listening(application, user, CHANNELS[: 2 + number % 5], f"{user}-1"))
-        for user in USERS[:3]:
-            with listening(application, user, ("news",), f"{user}-2"):
-                pass
-            application.post("/disconnect", {"conn_id": f"{user}-2"})
-        talking = threading.Thread(target=application.talk, args=(ended,))
-        talking.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            talking.join()
-
-
-@contextmanager
-def listening(application: Application, user: str, channels: tuple[str, ...], conn_id: str) -> Iterator[None]:
-    """Hold a WebSocket of a user and read from it."""
-    state = {"status": "available", "plan": "pro"}
-    body = {"username": user, "conn_id": conn_id, "channels": channels, "user_state": state}
-    application.post("/connect", body | {"state_public_keys": ["status"]})
-    with connect(f"{application.url.replace('http', 'ws', 1)}/ws?conn_id={conn_id}&since=") as stream:
-        threading.Thread(target=lambda: [None for _ in stream], daemon=True).start()
-        yield
-        stream.close(1001)
-
-
 def open_page(browser: Browser, url: str, path: str, width: int, scheme: Any) -> Page:
     """Open a page of the server in a new browser context."""
     context = browser.new_context(
@@ -165,9 +51,16 @@ def open_page(browser: Browser, url: str, path: str, width: int, scheme: Any) ->
     return page
 
 
-def take(page: Page, name: str, *, whole: bool = False) -> None:
+def take(page: Page, name: str, top: str = "") -> None:
+    """Take a screenshot.
+
+    Args:
+        top: what is at the upper edge, as a CSS selector; by default it is the begin of the page.
+    """
     page.wait_for_timeout(SETTLE_MS)
-    page.screenshot(path=IMAGES / f"{name}.png", full_page=whole)
+    if top:
+        page.locator(top).evaluate("top => scrollTo(0, top.getBoundingClientRect().top + scrollY - 24)")
+    page.screenshot(path=IMAGES / f"{name}.png")
     print(f"docs/img/{name}.png")
 
 
@@ -185,17 +78,18 @@ def take_demo(browser: Browser, url: str) -> None:
     take(pages["Ann"], "demo")
 
 
-def sign_in(page: Page) -> None:
+def signed_in(browser: Browser, url: str, width: int = 1280, scheme: str = "light") -> Page:
+    page = open_page(browser, url, "/admin/sign_in", width, scheme)
     page.get_by_label("User name").fill("admin")
     page.get_by_label("Password").fill(ADMIN_SECRET)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url("**/admin")
+    return page
 
 
 def take_admin(browser: Browser, url: str) -> None:
     for name, path, width, scheme in PICTURES:
-        page = open_page(browser, url, "/admin/sign_in", width, scheme)
-        sign_in(page)
+        page = signed_in(browser, url, width, scheme)
         page.goto(path)
         page.get_by_text("Live", exact=True).wait_for()
         take(page, name)
@@ -203,11 +97,52 @@ def take_admin(browser: Browser, url: str) -> None:
 
 
 def take_explorer(browser: Browser, url: str) -> None:
-    page = open_page(browser, url, "/admin/sign_in", 1280, "light")
-    sign_in(page)
+    page = signed_in(browser, url)
     page.goto("/api-explorer")
     page.locator(".opblock").first.wait_for()
     take(page, "explorer")
+
+
+def take_trouble(browser: Browser, application: Application) -> None:
+    """Take the clients that do not read, and a trace that shows what they wait for."""
+    with stopped_readers(application):
+        page = signed_in(browser, application.url)
+        page.locator("#slow tbody tr").nth(4).wait_for()
+        take(page, "slow")
+        page.goto("/admin/trace")
+        page.get_by_label("Trace a").select_option("channel")
+        page.get_by_label("called").fill("orders/eu")
+        page.get_by_role("button", name="Start").click()
+        page.get_by_text("No notes yet.").wait_for()
+        order = {"channel": "orders/eu", "user": "ann", "message": {"order": 41_822, "total": 96}}
+        application.post("/message", [order | {"exclude_users": list(USERS[1:3])}])
+        page.get_by_text("41822").or_(page.locator("#notes tr")).first.wait_for()
+        take(page, "trace")
+
+
+def take_nodes(browser: Browser, directory: Path) -> None:
+    """Take the overview of two nodes on one Redis."""
+    with ExitStack() as stack:
+        engine = stack.enter_context(redis(directory))
+        nodes = [stack.enter_context(served("--engine", engine)) for _ in range(2)]
+        stack.enter_context(audience(nodes))
+        time.sleep(TRAFFIC_S)
+        page = signed_in(browser, nodes[0].url)
+        page.locator("#nodes tbody tr").nth(1).wait_for()
+        take(page, "nodes")
+
+
+def take_restart(browser: Browser, directory: Path) -> None:
+    """Take the past of a server with a file, which has been restarted under a page that is open."""
+    flags, port = ("--engine", f"sqlite:///{directory / 'log.db'}"), free_port()
+    with served(*flags, port=port) as application:
+        page = signed_in(browser, application.url)
+        with audience([application]):
+            time.sleep(TRAFFIC_S)
+    with served(*flags, port=port) as application, audience([application], resumes=True):
+        time.sleep(TRAFFIC_S / 2)
+        page.get_by_text("Live", exact=True).wait_for()
+        take(page, "restart", top="#past-title")
 
 
 def main() -> None:
@@ -215,13 +150,19 @@ def main() -> None:
     if path is None:
         raise SystemExit(f"screenshots: none of {', '.join(CHROMIUM)} is on the PATH")
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with served() as application, sync_playwright() as playwright:
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        playwright = stack.enter_context(sync_playwright())
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        with audience(application):
-            time.sleep(TRAFFIC_S)
-            take_admin(browser, application.url)
-            take_explorer(browser, application.url)
-        take_demo(browser, application.url)
+        with served() as application:
+            with audience([application], rooms=ROOMS):
+                time.sleep(TRAFFIC_S)
+                take_admin(browser, application.url)
+                take_explorer(browser, application.url)
+                take_trouble(browser, application)
+            take_demo(browser, application.url)
+        take_nodes(browser, directory)
+        take_restart(browser, directory)
         browser.close()
 
 
