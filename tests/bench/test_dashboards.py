@@ -1,5 +1,8 @@
 """Dashboards beside a load, in small numbers."""
 
+import re
+from importlib.resources import files
+
 import pytest
 import uvloop
 from tests.waiting import soon
@@ -7,6 +10,12 @@ from tests.waiting import soon
 from channelstream.bench import dashboards
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.servers import product
+
+
+def test_a_dashboard_fetches_what_the_page_fetches() -> None:
+    """So a table that is added to the page is measured."""
+    script = (files("channelstream.admin") / "static" / "overview.js").read_text()
+    assert sorted(re.findall(r"/data/(\w+)", script)) == sorted([*dashboards.TABLES, "history"])
 
 
 @pytest.mark.slow

@@ -24,6 +24,8 @@ from channelstream.bench.servers import product
 from channelstream.bench.wire import Wire
 
 ANSWER_TIMEOUT_S = 60
+TABLES = ("slow_clients", "endings", "refused", "slow_turns")
+"""What the page fetches after each sample, besides the history."""
 
 
 @dataclass
@@ -57,8 +59,8 @@ class Page:
         rows = (await self._read("/admin/data/history", range="hour", since=str(self._latest)))["rows"]
         if rows:
             self._latest = rows[-1][0]
-        await self._read("/admin/data/endings")
-        await self._read("/admin/data/slow_turns")
+        for name in TABLES:
+            await self._read(f"/admin/data/{name}")
 
     async def _read(self, path: str, **query: str) -> Any:
         answer = await self.http.get(path, params=query, headers=self._signed(path))
