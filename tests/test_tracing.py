@@ -191,7 +191,7 @@ def test_the_command_counts_what_was_delivered() -> None:
 def test_the_command_prints_and_stops(server: Any) -> None:
     """`channelstream trace` prints an event with its recipients; Ctrl-C stops the trace."""
     server.connect("cli-bob", "trace-cli", conn_id="trace-cli-c")
-    command = [sys.executable, "-m", "channelstream", "trace", "--channel", "trace-cli"]
+    command = [sys.executable, "-m", "channelstream", "trace", "--channel", "trace-cli", "--payload"]
     with subprocess.Popen(
         [*command, "--url", server.url, "-s", server.secret],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -201,6 +201,7 @@ def test_the_command_prints_and_stops(server: Any) -> None:
         assert "tracing channel trace-cli" in process.stderr.readline()
         server.post("/message", [{"channel": "trace-cli", "user": "zoe", "message": 1}])
         assert "accepted type='message' channel='trace-cli' by='zoe'" in process.stdout.readline()
+        assert process.stdout.readline() == "    payload: 1\n"
         assert "never had a stream: 'cli-bob' 'trace-cli-c'" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE_S)

@@ -3,6 +3,7 @@
 Subjects and notes hold keys, as the events do; the documents have names.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from itertools import accumulate, islice
@@ -29,6 +30,7 @@ from channelstream.core.trace import (
     MAX_OUTCOMES,
     MAX_TRACES,
     NOTHING,
+    Asked,
     Fact,
     FactKind,
     Kind,
@@ -54,12 +56,14 @@ class TraceView(Struct, frozen=True):
     Attributes:
         seconds_left: 0 if it does not run.
         noted: the number of notes so far, those dropped included.
+        asked: who has asked for payloads; None if nobody has.
     """
 
     seconds_left: int
     noted: int
     notes: list[Note]
     connections: list[dict[str, Any]]
+    asked: Asked | None = None
 
 
 class TraceRow(Struct, frozen=True):
@@ -69,6 +73,7 @@ class TraceRow(Struct, frozen=True):
     name: str
     seconds_left: int
     noted: int
+    asked: Asked | None = None
 
 
 class Tracer:
@@ -79,11 +84,16 @@ class Tracer:
         self._node = service.node
         self._traces: dict[Subject, Trace] = {}
         self._consumes = False
+        self._expiries: dict[Subject, asyncio.TimerHandle] = {}
+        """When the payloads of traces are dropped."""
 
     # -- calls of the admin
 
-    def start(self, kind: str, name: str, minutes: int) -> None:
+    def start(self, kind: str, name: str, minutes: int, asked: Asked | None = None) -> None:
         """Start a trace for so many minutes; one that exists keeps its notes, and 0 minutes end it.
+
+        Args:
+            asked: who asks for payloads, which are kept until the trace ends, or is started again; None keeps none.
 
         Raises:
             Invalid: the kind cannot be traced, or the time is too long.
@@ -95,11 +105,16 @@ class Tracer:
         until_s = self._node.clock.steady() + minutes * 60
         trace = self._traces.get(subject)
         if trace is not None:
-            trace.until_s = until_s
+            trace.restart(until_s, asked)
         elif minutes:
             self._make_room()
-            self._traces[subject] = Trace(subject, until_s)
+            trace = self._traces[subject] = Trace(subject, until_s, asked)
         self._connect()
+        if expiry := self._expiries.pop(subject, None):
+            expiry.cancel()
+        if trace is not None and asked is not None:
+            loop = asyncio.get_running_loop()
+            self._expiries[subject] = loop.call_later(minutes * 60, trace.drop_payloads)
 
     def view(
         self, kind: str, name: str, after: int, *, only: NoteFilter = EVERYTHING, newest: bool = False
@@ -117,9 +132,13 @@ class Tracer:
         connections = [_shown(connection) for connection in self._connections(subject)]
         if trace is None:
             return TraceView(0, 0, [], connections)
+        if not self._runs(trace):
+            trace.drop_payloads()
         read = trace.newest_after if newest else trace.after
         notes = map(_named, read(after, _in_keys(self._app, only).passes))
-        return TraceView(self._seconds_left(trace), trace.noted, _bounded(list(notes), newest), connections)
+        return TraceView(
+            self._seconds_left(trace), trace.noted, _bounded(list(notes), newest), connections, trace.asked
+        )
 
     def listing(self) -> list[TraceRow]:
         """Return all traces, without their notes."""
@@ -129,6 +148,7 @@ class Tracer:
                 name_of(trace.subject.name),
                 self._seconds_left(trace),
                 trace.noted,
+                trace.asked if self._runs(trace) else None,
             )
             for trace in self._traces.values()
         ]
@@ -157,6 +177,8 @@ class Tracer:
         if ended is None:
             raise TooManyRequests(f"{MAX_TRACES} traces are running; stop one of them first.")
         del self._traces[ended]
+        if expiry := self._expiries.pop(ended, None):
+            expiry.cancel()
 
     # -- consuming the signals
 
@@ -195,7 +217,8 @@ class Tracer:
         for trace in self._running():
             found = summary_for(trace.subject)
             if found.counts:
-                self._note(trace, event_fact(FactKind.ACCEPTED, entry.event, entry.position, found))
+                fact = event_fact(FactKind.ACCEPTED, entry.event, entry.position, found)
+                self._note(trace, fact, entry.event)
 
     def _summaries(self, event: Event) -> Callable[[Subject], OutcomeSummary]:
         """Return a function for the outcomes of an event that concern a subject."""
@@ -221,22 +244,23 @@ class Tracer:
 
         return of
 
-    def _note(self, trace: Trace, fact: Fact) -> None:
-        trace.note(self._node.clock.wall(), fact)
+    def _note(self, trace: Trace, fact: Fact, event: Event | None = None) -> None:
+        trace.note(self._node.clock.wall(), fact, getattr(event, "payload", None))
 
     def _duplicate(self, event: Event) -> None:
         summary_for = self._summaries(event)
         for trace in self._running():
             if summary_for(trace.subject).counts:
                 text = "its uuid was accepted before, so it is not delivered again"
-                self._note(trace, msgspec.structs.replace(event_fact(FactKind.REPEATED, event), text=text))
+                fact = msgspec.structs.replace(event_fact(FactKind.REPEATED, event), text=text)
+                self._note(trace, fact, event)
 
     def _replayed(self, connection: Connection, entries: Sequence[Entry], lost: Iterable[str]) -> None:
         for trace in self._about(connection):
             for entry in entries:
                 if connection.receives(entry.event) and _is_shown(trace.subject, entry.event.channel):
                     fact = event_fact(FactKind.REPLAYED, entry.event, entry.position)
-                    self._note(trace, _of(connection, fact))
+                    self._note(trace, _of(connection, fact), entry.event)
             for channel in sorted(lost):
                 if _is_shown(trace.subject, channel):
                     text = "the log no longer holds what it missed"

@@ -16,6 +16,9 @@ from channelstream.core.events import (
 )
 from channelstream.core.trace import (
     NOTES_PER_ANSWER,
+    PAYLOAD_BYTES,
+    PAYLOADS_BYTES,
+    Asked,
     Fact,
     FactKind,
     Kind,
@@ -61,3 +64,55 @@ def test_the_newest_notes_are_in_the_order_of_their_numbers() -> None:
     )
     assert trace.newest_after(0, NoteFilter(user="zoe").passes) == []
     assert [note.number for note in trace.newest_after(NOTES_PER_ANSWER + 3, EVERYTHING.passes)] == [104, 105]
+
+
+SLOW = Fact(what=FactKind.SLOW)
+ASKED = Asked("boss", 7.0)
+
+
+def payloads(trace: Trace) -> list[str | None]:
+    """Return the payloads of all notes."""
+    found: list[str | None] = []
+    number = 0
+    while notes := trace.after(number, EVERYTHING.passes):
+        found += [note.fact.payload for note in notes]
+        number = notes[-1].number
+    return found
+
+
+def test_payloads_are_kept_only_where_somebody_has_asked() -> None:
+    """Not those of before, and not of a fact without one."""
+    trace = Trace(Subject(Kind.USER, "bob"), 1.0)
+    trace.note(0.0, SLOW, b"1")
+    trace.restart(2.0, ASKED)
+    trace.note(0.0, SLOW, b"2")
+    trace.note(0.0, SLOW)
+    assert (payloads(trace), trace.asked, trace.until_s) == ([None, "2", None], ASKED, 2.0)
+    assert [note.fact.payload for note in trace.newest_after(1, EVERYTHING.passes)] == ["2", None]
+    trace.restart(3.0, Asked("another", 8.0))
+    assert payloads(trace) == [None] * 3
+    trace.note(0.0, SLOW, b"3")
+    trace.drop_payloads()
+    trace.note(0.0, SLOW, b"4")
+    assert (payloads(trace), trace.asked) == ([None] * 5, None)
+
+
+def test_a_long_payload_is_cut_at_a_character() -> None:
+    trace = Trace(Subject(Kind.USER, "bob"), 1.0, ASKED)
+    trace.note(0.0, SLOW, b"x" + "\u00e9".encode() * PAYLOAD_BYTES)
+    assert payloads(trace) == ["x" + "\u00e9" * ((PAYLOAD_BYTES - 1) // 2)]
+
+
+def test_all_payloads_of_a_trace_are_bounded() -> None:
+    """The oldest are dropped, and their notes stay."""
+    trace = Trace(Subject(Kind.USER, "bob"), 1.0, ASKED)
+    fitting = PAYLOADS_BYTES // PAYLOAD_BYTES
+    for _ in range(fitting + 2):
+        trace.note(0.0, SLOW, b"x" * PAYLOAD_BYTES)
+    assert [payload is None for payload in payloads(trace)] == [*[True] * 2, *[False] * fitting]
+    trace.note(0.0, SLOW, b"new")
+    assert payloads(trace)[2:4] == [None, "x" * PAYLOAD_BYTES]
+    trace.restart(2.0, ASKED)
+    for _ in range(fitting):
+        trace.note(0.0, SLOW, b"x" * PAYLOAD_BYTES)
+    assert sum(payload is not None for payload in payloads(trace)) == fitting

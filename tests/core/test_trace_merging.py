@@ -1,5 +1,7 @@
 """Notes of several nodes about one subject become one list."""
 
+from msgspec.structs import replace
+
 from channelstream.core.explain import Fate, Outcome
 from channelstream.core.trace import MAX_OUTCOMES, NOTES_PER_ANSWER, Fact, FactKind, Note
 from channelstream.core.trace_merging import MergedNote, merge_notes, newest, oldest
@@ -53,6 +55,14 @@ def test_outcomes_that_are_only_counted_are_added() -> None:
     )
     assert fact.outcomes == (lone, *many[:-1])
     assert fact.counts == {Fate.DELIVERED.value: 500, Fate.NEW.value: 1}
+
+
+def test_a_payload_is_that_of_any_node_that_has_it() -> None:
+    """A node may have dropped it."""
+    without, with_it = accepted(1), accepted(1)
+    with_it = replace(with_it, fact=replace(with_it.fact, payload="1"))
+    assert merged(without, with_it).payload == merged(with_it, without).payload == "1"
+    assert merged(without, without).payload is None
 
 
 def test_other_facts_stay_apart() -> None:

@@ -105,3 +105,29 @@ def test_notes_are_filtered_and_wait_while_one_reads(
     expect(rows).to_have_count(2)
     page.get_by_role("link", name="Show all").click()
     expect(rows).to_have_count(4)
+
+
+def test_payloads_are_shown_on_demand_with_who_asked(
+    open_admin: Callable[..., Page], post: Callable[..., Any], stop: Callable[[str], None]
+) -> None:
+    """At the head, at each payload and in the list of traces; a payload is text, and what is hidden in it has a mark."""
+    name = "payload-page"
+    post("/connect", {"username": "payload-ann", "conn_id": "payload-page", "channels": [name]})
+    page = open_admin(f"/admin/trace?channel={name}", viewport={"width": 390, "height": 780})
+    page.get_by_label("with payload").check()
+    page.get_by_role("button", name="Start").click()
+    stop(name)
+    expect(page.locator("#asked")).to_contain_text("With payload, started by admin at ")
+    post("/message", message(name, "<b>\u202e" + "x" * 3000))
+    row = page.locator("#notes tbody tr").first
+    expect(row.locator(".payload")).to_contain_text('"<b>U+202Exxx')
+    expect(row).to_contain_text("The rest of the 3,008 bytes is cut off.")
+    expect(row.locator(".payload-mark")).to_contain_text("With payload, started by admin at ")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.reload()
+    listed = page.locator("p").filter(has_text=f"channel {name}")
+    expect(listed.last).to_contain_text("with payload, started by admin")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#notes tbody tr").first).to_contain_text("message in")
+    expect(page.locator(".payload")).to_have_count(0)
+    expect(page.locator("#asked")).to_be_hidden()

@@ -1,13 +1,14 @@
 """Traces over all nodes: any of them starts and stops a trace at all, and merges what they have noted by time."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
 from channelstream.admin.watching import Watching
-from channelstream.core.trace import MAX_OUTCOMES
+from channelstream.core.trace import MAX_OUTCOMES, Asked
 from channelstream.core.trace_filter import EVERYTHING, NoteFilter
 from channelstream.core.trace_merging import merge_notes, newest, oldest
 from channelstream.errors import Malformed, Unavailable
@@ -28,11 +29,16 @@ Cursor = Mapping[str, int]
 
 
 class Start(Struct, frozen=True):
-    """What a node is asked to trace; 0 minutes end the trace."""
+    """What a node is asked to trace; 0 minutes end the trace.
+
+    Attributes:
+        asked: who asks for payloads. A node of an older version keeps none.
+    """
 
     kind: str
     name: str
     minutes: int
+    asked: Asked | None = None
 
 
 class Read(Struct, frozen=True):
@@ -52,21 +58,28 @@ class Traces:
         self._app = service.app
         self._is_single = service.node.is_single
         self._watching = watching
+        self._wall = service.clock.wall
         self._tracer = Tracer(service)
         self._calls = service.node.remote_calls
         answers = {START: self._answer_start, READ: self._answer_read, LIST: self._answer_list}
         for procedure, answer in answers.items():
             self._calls.register(procedure.format(self._app.id), answer)
 
-    async def start(self, kind: str, name: str, minutes: int) -> None:
+    async def start(self, kind: str, name: str, minutes: int, payloads_for: str = "") -> None:
         """Start a trace at all nodes for so many minutes; 0 minutes end it.
+
+        Args:
+            payloads_for: the name of who asks for payloads; empty if nobody does.
 
         Raises:
             Invalid: the kind cannot be traced, or the time is too long.
             TooManyRequests: this node has no room for another trace.
         """
-        self._tracer.start(kind, name, minutes)  # Here first, since its errors are those of the caller.
-        await self._ask(START, msgspec.json.encode(Start(kind, name, minutes)))
+        asked = Asked(payloads_for, self._wall()) if payloads_for else None
+        self._tracer.start(
+            kind, name, minutes, asked
+        )  # Here first, since its errors are those of the caller.
+        await self._ask(START, msgspec.json.encode(Start(kind, name, minutes, asked)))
 
     def check(self, kind: str, name: str) -> None:
         """Check that there can be such a trace.
@@ -109,6 +122,7 @@ class Traces:
             "kind": kind,
             "name": name,
             "seconds_left": max((view.seconds_left for view in found.values()), default=0),
+            "asked": _asked(view.asked for view in found.values()),
             "noted": sum(view.noted for view in found.values()),
             "notes": msgspec.to_builtins([note for note in merged if by_outcome.passes(note.fact)]),
             "next": self._cursor_text({id_: after.get(id_, 0) for id_ in views}),
@@ -145,7 +159,8 @@ class Traces:
             for row in _rows(each):
                 known = rows.get((row.kind, row.name), TraceRow(row.kind, row.name, 0, 0))
                 seconds_left, noted = max(known.seconds_left, row.seconds_left), known.noted + row.noted
-                rows[row.kind, row.name] = TraceRow(row.kind, row.name, seconds_left, noted)
+                asked = known.asked or row.asked
+                rows[row.kind, row.name] = TraceRow(row.kind, row.name, seconds_left, noted, asked)
         return [msgspec.to_builtins(row) for row in rows.values()]
 
     def cursor(self, text: str) -> Cursor:
@@ -181,8 +196,8 @@ class Traces:
     # -- the answers of this node
 
     async def _answer_start(self, argument: bytes) -> bytes:
-        asked = msgspec.json.decode(argument, type=Start)
-        self._tracer.start(asked.kind, asked.name, asked.minutes)
+        start = msgspec.json.decode(argument, type=Start)
+        self._tracer.start(start.kind, start.name, start.minutes, start.asked)
         return b""
 
     async def _answer_read(self, argument: bytes) -> bytes:
@@ -204,6 +219,12 @@ def _view(each: NodeResult) -> TraceView | str:
         return msgspec.json.decode(each.result.value, type=TraceView)
     except msgspec.MsgspecError:
         return "The version of the node has other traces."
+
+
+def _asked(asked: Iterable[Asked | None]) -> dict[str, Any] | None:
+    """Return who has asked for payloads last, by what the nodes know."""
+    last = max(filter(None, asked), key=attrgetter("at_s"), default=None)
+    return None if last is None else msgspec.structs.asdict(last)
 
 
 def _rows(each: NodeResult) -> list[TraceRow]:

@@ -34,7 +34,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     kind = next(kind for kind in ("user", "channel", "conn_id") if getattr(arguments, kind) is not None)
     subject = {kind: getattr(arguments, kind)}
     server = server_of(arguments, environ)
-    after = server.post(PATH, {**subject, "minutes": arguments.minutes}, dict, "end")["end"]
+    asked = {"payload": "true"} if arguments.payload else {}
+    after = server.post(PATH, {**subject, **asked, "minutes": arguments.minutes}, dict, "end")["end"]
     say(f"tracing {kind} {subject[kind]}")
     try:
         _follow(server, subject, after, arguments.delivered)
@@ -52,6 +53,12 @@ def _parser() -> OneLineParser:
     parser.add_argument("--minutes", default="5", metavar="N", help="How long, at most 60 [5].")
     parser.add_argument(
         "--delivered", action="store_true", default=False, help="Name also who received an event."
+    )
+    parser.add_argument(
+        "--payload",
+        action="store_true",
+        default=False,
+        help="Show the begin of each payload; the server records that you asked for it.",
     )
     add_server_flags(parser)
     return parser
@@ -77,6 +84,8 @@ def lines(note: Mapping[str, Any], names_delivered: bool = False) -> Iterator[st
     known = [f"{key}={fact[key]!r}" for key in _KEYS if fact[key] is not None]
     nodes = [f"at {node}" for node in note["nodes"] if node]
     yield " ".join([at, fact["what"], *known, *([fact["text"]] if fact["text"] else []), *nodes])
+    if fact.get("payload") is not None:
+        yield f"    payload: {_printable(fact['payload'])}"
     listed = [each for each in fact["outcomes"] if names_delivered or each["fate"] != DELIVERED]
     for each in listed:
         recipient = " ".join(repr(each[key]) for key in ("user", "conn_id") if each[key])
@@ -86,6 +95,11 @@ def lines(note: Mapping[str, Any], names_delivered: bool = False) -> Iterator[st
     for fate, count in fact["counts"].items():
         if count > named[fate]:
             yield f"    {fate}: {count - named[fate]}{' more' if named[fate] else ''}"
+
+
+def _printable(text: str) -> str:
+    """Escape what a terminal would execute, or not show."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 _KEYS = ("type", "channel", "by", "uuid", "size", "user", "conn_id")

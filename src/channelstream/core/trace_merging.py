@@ -81,7 +81,11 @@ def _together(facts: Sequence[Fact]) -> Fact:
     counts = _sum(facts)
     if sum(sum(fact.counts.values()) for fact in facts) == len(outcomes):
         counts = dict(Counter(each.fate.value for each in merged))
-    return msgspec.structs.replace(facts[0], outcomes=tuple(merged[:MAX_OUTCOMES]), counts=counts)
+    # A node may have dropped it, and another one not.
+    payload = next((fact.payload for fact in facts if fact.payload is not None), None)
+    return msgspec.structs.replace(
+        facts[0], outcomes=tuple(merged[:MAX_OUTCOMES]), counts=counts, payload=payload
+    )
 
 
 def _sum(facts: Sequence[Fact]) -> dict[str, int]:

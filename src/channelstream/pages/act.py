@@ -19,6 +19,7 @@ class Did(StrEnum):
     CHANGED_SETTINGS = "changed the settings of"
     STARTED_TRACE = "started a trace of"
     STOPPED_TRACE = "stopped the trace of"
+    LOOKED = "looked at the payloads of a trace of"
     SIGNED_CALL = "had a call signed of"
 
 

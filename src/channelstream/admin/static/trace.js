@@ -16,9 +16,12 @@ const day = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "
 let rows = new Map();
 let waiting = 0;
 let paused = false;
+/** Who has asked for payloads, and when; null if nobody has. */
+let asked = null;
 
 function receive(answer) {
   const fresh = answer.notes.map((note) => [`${note.nodes} ${note.number} ${note.at_s}`, note]).filter(([key]) => !rows.has(key));
+  asked = answer.asked;
   const made = fresh.reverse().map(([key, note]) => [key, rowOf(key, note)]);
   rows = new Map([...made, ...rows].slice(0, NOTES));
   waiting += made.length;
@@ -39,6 +42,8 @@ function showPause() {
 function showState({ seconds_left: left, noted, nodes, connections, failure }) {
   byId("state").textContent = `${left ? `${number(left)} s left` : "Not tracing"}, ${counted(noted, "note")}${nodes.length > 1 ? ` at ${number(nodes.length)} nodes` : ""}`;
   if (byId("stop")) byId("stop").hidden = !left;
+  byId("asked").hidden = !asked;
+  byId("asked").replaceChildren(...payloadMark());
   const untraced = nodes.filter((node) => node.failure || (left && !node.seconds_left));
   fault(failure && `The other nodes are unknown, so these notes are those of one node. ${failure}`);
   byId("untraced").replaceChildren(...untraced.map((node) => element("li", {}, `${node.label} does not trace. ${node.failure || "It may have started later: start the trace again."}`)));
@@ -65,13 +70,22 @@ function rowOf(key, { at_s: at, fact, nodes }) {
   );
 }
 
-function eventOf({ type, channel, by, uuid, size }) {
+/** Whose request it is that payloads are shown. */
+const payloadMark = () => (asked ? ["With payload, started by ", shown(asked.by), ` at ${day.format(1000 * asked.at_s)}`] : []);
+
+function payloadOf(payload, size) {
+  const cut = new TextEncoder().encode(payload).length < size ? [element("span", { className: "muted" }, ` The rest of the ${number(size)} bytes is cut off.`)] : [];
+  return element("div", {}, element("code", { className: "payload" }, shown(payload)), ...cut, element("div", { className: "payload-mark" }, ...payloadMark()));
+}
+
+function eventOf({ type, channel, by, uuid, size, payload }) {
   return [
     type ?? "",
     ...(channel === null ? [] : [" in ", link("channel", channel)]),
     ...(by === null ? [] : [" by ", link("user", by)]),
     size === null ? "" : `, ${counted(size, "byte")}`,
     ...(uuid === null ? [] : [element("div", { className: "muted" }, element("code", {}, uuid))]),
+    ...(payload === null ? [] : [payloadOf(payload, size)]),
   ];
 }
 
