@@ -1,7 +1,8 @@
 // A small chat in plain node, without a client library: the API is two signed requests.
-import { createHash, createHmac, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
+import { sign } from "./sign.js";
 
 const { CHANNELSTREAM_URL: url = "http://127.0.0.1:8000", CHANNELSTREAM_SECRET: secret = "secret", PORT = 5000 } = process.env;
 const FILES = {
@@ -13,18 +14,10 @@ const CHAT = { chat: { notify_presence: true, store_history: true, history_size:
 const MAX_BODY = 10_000;
 const names = new Map(); // by session; a real application keeps them in a store, with an expiry
 
-// A signature of itsdangerous' TimestampSigner: the text, the time in seconds, and an HMAC-SHA1 over both.
-function sign(path) {
-  const stamp = Buffer.alloc(4);
-  stamp.writeUInt32BE(Math.floor(Date.now() / 1000));
-  const text = `${path}.${stamp.toString("base64url")}`;
-  const key = createHash("sha1").update(`itsdangerous.Signersigner${secret}`).digest();
-  return `${text}.${createHmac("sha1", key).update(text).digest("base64url")}`;
-}
-
-async function call(path, body) {
-  const headers = { "content-type": "application/json", "x-channelstream-secret": sign(path) };
-  const answer = await fetch(url + path, { method: "POST", headers, body: JSON.stringify(body) }).catch((error) => {
+async function call(path, content) {
+  const [method, body] = ["POST", JSON.stringify(content)];
+  const headers = { "content-type": "application/json", authorization: sign({ secret, method, target: path, body }) };
+  const answer = await fetch(url + path, { method, headers, body }).catch((error) => {
     throw new Error(`the push server cannot be reached: ${error.cause?.message ?? error.message}`);
   });
   if (!answer.ok) throw new Error(`the push server answered ${answer.status} to ${path}: ${await answer.text()}`);
