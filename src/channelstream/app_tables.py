@@ -91,7 +91,9 @@ class AppTables:
         wall, serves_any = self.state.node.clock.wall, self._serves_any(app)
         auth = make_auth(settings, app, self.credentials, wall, serves_any=serves_any)
         api = self.calls(app, auth, settings)
-        refusals = Refusals(app_id=self._id_in_path(app))
+        refusals = Refusals(
+            app_id=self._id_in_path(app), on_refusal=partial(self.sampler.callers.was_refused, app.id)
+        )
         pages = self._pages(app, settings, api, auth, refusals)
         rows = [*probes, *api, *self.streams(app)]
         return Router(self.state.policy_of(app), rows, pages, refusals.add, further)
@@ -121,7 +123,13 @@ class AppTables:
             Auth.SIGNED: CountedAuth(signed, self.refused),
             Auth.NONE: OpenAuth(app),
         }
-        api = Api(self.state.services, auths, settings.max_body_bytes, serves_any=self._serves_any(app))
+        api = Api(
+            self.state.services,
+            auths,
+            settings.max_body_bytes,
+            serves_any=self._serves_any(app),
+            on_call=self.sampler.callers.called,
+        )
         return api.routes(self.endpoints)
 
     def streams(self, app: App) -> Iterable[Route]:

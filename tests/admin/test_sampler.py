@@ -9,6 +9,7 @@ import pytest
 from channelstream.admin.sample import Sample, over_nodes, over_time, quantile_ms
 from channelstream.admin.sampler import Sampler
 from channelstream.core.endings import Ending, Endings
+from channelstream.core.frequent import Frequent
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.rounds import Written
 from channelstream.engines.time_series import LocalTimeSeries
@@ -30,10 +31,10 @@ class MovedClock:
 
 def counters() -> Any:
     """The counters that a sampler reads from a node."""
-    hub = SimpleNamespace(deliveries=0, connections={}, written=Written())
+    hub = SimpleNamespace(deliveries=0, connections={}, written=Written(), busiest=Frequent())
     return SimpleNamespace(
         clock=MovedClock(), hub=hub, published=0, stalls=0, endings=Endings(), time_series=LocalTimeSeries(),
-        engine_name="redis", is_engine_reachable=True,
+        engine_name="redis", is_engine_reachable=True, busiest=Frequent(),
     )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ class AdminData:
             "/admin/debug": self._document,
             "/admin/live": self._live,
             "/admin/data/acts": self._read_acts,
+            "/admin/data/busiest": self._busiest,
             "/admin/data/endings": self._endings,
             "/admin/data/history": self._history,
             "/admin/data/refused": self._refused,
@@ -59,6 +60,9 @@ class AdminData:
 
     async def _read_acts(self, request: Request) -> Response:
         return json_response({"rows": await self._acts.read()})
+
+    async def _busiest(self, request: Request) -> Response:
+        return json_response(await self._panel.busiest())
 
     async def _endings(self, request: Request) -> Response:
         return json_response({"rows": await self._panel.endings()})

@@ -7,6 +7,7 @@ import msgspec
 
 from channelstream.admin import details
 from channelstream.admin.actions import ACTIONS
+from channelstream.admin.busiest import Busiest
 from channelstream.admin.document import Document
 from channelstream.admin.elsewhere import Elsewhere
 from channelstream.admin.endings import RecentEndings
@@ -57,6 +58,7 @@ class Panel:
 
     def __init__(self, service: Service, streams: Streams, sampler: Sampler, refusals: Refusals) -> None:
         self._document = Document(service, streams, sampler.loop)
+        self._busiest = Busiest(service, sampler.rates)
         self._elsewhere = Elsewhere(service)
         self._endings = RecentEndings(service)
         self._refused = RefusedRequests(service.node, refusals, service.app.id)
@@ -106,6 +108,10 @@ class Panel:
     async def slow_clients(self) -> list[dict[str, Any]]:
         """Return the clients that read too slowly now, those that wait for longest first."""
         return await self._slow.read()
+
+    async def busiest(self) -> dict[str, Any]:
+        """Return the channels and the callers with the highest rates of the last minute, at all nodes."""
+        return await self._busiest.read()
 
     async def refused(self) -> list[dict[str, Any]]:
         """Return the requests that were refused lately, by path, status, reason and caller."""

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from channelstream.admin.busiest import Rates
 from channelstream.admin.endings import counts_by_key
 from channelstream.admin.engine_watch import EngineWatch
 from channelstream.admin.history import HOUR, History
@@ -18,6 +19,7 @@ from channelstream.admin.sample import Sample
 from channelstream.admin.taken import TakenBytes
 from channelstream.core.endings import Group
 from channelstream.core.node_status import NodeStatus
+from channelstream.http.callers import Callers
 from channelstream.integrations.metrics.meter import Meter
 from channelstream.memory import ResidentMemory
 from channelstream.service import Node
@@ -71,6 +73,8 @@ class Sampler:
         history: keeps the samples.
         taken: what the sockets of clients have taken.
         engine: whether the engine is in reach.
+        callers: count who calls.
+        rates: what of the last minute is counted by name.
         count: number of samples since the start.
         stopped: set when the server stops, so that watching pages end.
     """
@@ -88,6 +92,8 @@ class Sampler:
         self.history = History(node.time_series, node.clock.wall, node.clock.steady)
         self.taken = TakenBytes(node)
         self.engine = EngineWatch(node, self.history.mark, label)
+        self.callers = Callers()
+        self.rates = Rates(node, self.callers)
         self.count = 0
         self.stopped = asyncio.Event()
         self._node = node
@@ -133,7 +139,9 @@ class Sampler:
         while True:
             await asyncio.sleep(self._until_next_s())
             await self.taken.look()
-            self.history.add(self.take(self.loop.take_delay_s()))
+            sample = self.take(self.loop.take_delay_s())
+            self.history.add(sample)
+            self.rates.turn(sample.seconds)
 
     def _until_next_s(self) -> float:
         """Return the seconds to the next begin of an interval, `NEARLY` of one at least: a timer may be early."""

@@ -15,7 +15,7 @@ from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.timestamps import stamp
-from channelstream.core.user import User
+from channelstream.core.user import User, state_bytes
 from channelstream.service import Service
 from channelstream.service.remote_calls import NodeResult, RemoteResult
 from channelstream.wire.protocols import PROTOCOLS
@@ -55,6 +55,10 @@ def _marks(channel: Channel) -> list[str]:
         ("history", settings.store_history),
     )
     return [mark for mark, is_on in marks if is_on]
+
+
+def _history_bytes(channel: Channel) -> int:
+    return sum(entry.size for entry in channel.history.entries)
 
 
 def _named(name: str, label: str, key: Callable[[T], str], cell: Cell) -> Column[T]:
@@ -97,6 +101,7 @@ CHANNELS: Table[Channel] = Table(
             Column("users", "Users", lambda channel: channel.user_count, Cell.COUNT),
             Column("connections", "Connections", lambda channel: channel.connections, Cell.COUNT),
             Column("history", "History", lambda channel: len(channel.history.entries), Cell.COUNT),
+            Column("history_bytes", "History bytes", _history_bytes, Cell.BYTES),
             Column("log", "Log", lambda channel: len(channel.log.entries), Cell.COUNT),
             Column("marks", "Settings", _marks, Cell.MARKS, is_sortable=False),
             _moment("last_active", "Last active", lambda channel: channel.last_active_s),
@@ -113,6 +118,7 @@ USERS: Table[User] = Table(
             _named("name", "User", lambda user: user.name, Cell.USER),
             Column("connections", "Connections", lambda user: user.connections, Cell.COUNT),
             Column("channels", "Channels", lambda user: len(user.channels), Cell.COUNT),
+            Column("state_bytes", "State bytes", lambda user: state_bytes(user.state), Cell.BYTES),
             Column("state", "State", lambda user: state_of(user.state, KEYS), Cell.PAIRS, is_sortable=False),
             _moment("last_active", "Last active", lambda user: user.last_active_s),
         )

@@ -1,6 +1,6 @@
 """The routes of the API: each call is authenticated, its body is read, and its handler answers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from channelstream.api.call import Call
@@ -19,6 +19,9 @@ from channelstream.service import Services
 OPEN_BODY_BYTES = 4096
 """Longest body of a call that needs no credentials."""
 
+OnCall = Callable[[str, str, str], None]
+"""Takes the application for which a call acts, the caller's address, and the id of its key."""
+
 
 class Api:
     """Serves the endpoints of a table."""
@@ -29,6 +32,7 @@ class Api:
         auths: Mapping[Auth, RequestAuth],
         body_bytes: int,
         serves_any: bool = False,
+        on_call: OnCall = lambda app_id, address, key_id: None,
     ) -> None:
         """Create the API.
 
@@ -38,12 +42,14 @@ class Api:
             body_bytes: longest body of a call.
             serves_any: a call that needs no credentials belongs to the application of its connection id, since its path
                 names none.
+            on_call: called for each call whose credentials are valid, or that needs none.
         """
         self._services = services
         self._auths = auths
         self._body_bytes = body_bytes
         self._service_of = services.of_conn_id if serves_any else None
         self._walker = Walker()
+        self._on_call = on_call
 
     def routes(self, endpoints: Iterable[Endpoint]) -> list[Route]:
         """Return a route for each path, with the methods of all its rows."""
@@ -67,6 +73,7 @@ class Api:
         if once is not None and not await service.use_once(once.text, once.keep_s):
             raise BadSignature
         request.app_id = principal.app.id
+        self._on_call(principal.app.id, request.address, principal.key_id)
         _check_right(row, principal)
         try:
             call = Call(service, request, body, self._walker, self._service_of)

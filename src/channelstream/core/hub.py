@@ -34,6 +34,7 @@ from channelstream.core.connections_of import Connections, with_connection, with
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event
 from channelstream.core.format import Format
+from channelstream.core.frequent import Frequent
 from channelstream.core.position import Offsets, ReadRange
 from channelstream.core.rounds import MANY_EVENTS, Rounds, Written
 
@@ -44,6 +45,7 @@ class Hub:
     Attributes:
         offsets: the position up to which this node has received the log, one offset for each shard.
         deliveries: deliveries to connections since the start, one for each event and recipient.
+        busiest: channels by their deliveries lately; who reads it begins it again.
         rounds: the flush, and the connections that wait for it.
         changes: recent edits and deletions.
     """
@@ -68,6 +70,7 @@ class Hub:
         self.users: dict[str, Connections] = {}
         self.offsets: Offsets = (0,)
         self.deliveries = 0
+        self.busiest: Frequent[str] = Frequent()
         self.rounds = Rounds(formats, schedule_flush, end_pause)
         self.changes = self.rounds.changes
 
@@ -129,6 +132,7 @@ class Hub:
         members = self.channels.get(event.channel)
         if members is None:
             return
+        self.busiest[event.channel] += len(members)
         if event.is_public:
             self._enqueue(members, entry)
         elif event.about:

@@ -103,8 +103,8 @@ class User:
             _set(state, values.items())
         if len(state) > MAX_STATE_KEYS:
             return TOO_MANY_KEYS
-        size = _size(state)
-        return TOO_MANY_BYTES if size > MAX_STATE_BYTES and size > _size(self.state) else None
+        size = state_bytes(state)
+        return TOO_MANY_BYTES if size > MAX_STATE_BYTES and size > state_bytes(self.state) else None
 
     def publish_keys(self, keys: Iterable[str]) -> None:
         """Make exactly these keys public."""
@@ -148,7 +148,7 @@ def is_changed(before: State, after: State, key: str) -> bool:
     return (key in before) != (key in after) or _differs(before, key, after[key])
 
 
-def _size(state: State) -> int:
+def state_bytes(state: State) -> int:
     """Return the bytes of keys and values as JSON."""
     return sum(len(_encode(key)) + len(_encode(value)) for key, value in state.items())
 

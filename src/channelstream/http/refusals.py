@@ -54,11 +54,13 @@ class Refusals:
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
         app_id: str = "",
+        on_refusal: Callable[[str], None] = lambda address: None,
     ) -> None:
         """Create an empty one.
 
         Args:
             app_id: the further application of which these are; empty for the default one.
+            on_refusal: called for each with the caller's address.
             wall: returns seconds since 1970.
             steady: returns seconds of a clock that never jumps.
         """
@@ -66,6 +68,7 @@ class Refusals:
         self._steady = steady
         self._suffix = f" of application {app_id}" if app_id else ""
         self._rows: OrderedDict[What, Refused] = OrderedDict()
+        self._on_refusal = on_refusal
         self._logged_s = float("-inf")
         self._unlogged = 0
 
@@ -74,6 +77,7 @@ class Refusals:
         what = What(
             method[:METHOD_CHARACTERS], route, error.http_status, error.code, address[:ADDRESS_CHARACTERS]
         )
+        self._on_refusal(address)
         row = self._rows.setdefault(what, Refused())
         row.count += 1
         row.last_s = self._wall()

@@ -14,6 +14,7 @@ from channelstream.core.connection import Connection
 from channelstream.core.endings import Endings
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message, MessageDeleted, MessageEdited
+from channelstream.core.frequent import Frequent
 from channelstream.core.hub import Hub
 from channelstream.core.log import Accepted, Replay
 from channelstream.core.node_status import NodeStatus
@@ -55,6 +56,7 @@ class Node:
         is_single: whether no other node shares its log.
         signals: what this node announces, for traces and other consumers.
         published: messages accepted here since the start.
+        busiest: channels by the messages accepted here lately; who reads it begins it again.
         stalls: how often a client was too slow to be written to, since the start.
         shedding: whether it refuses new work because of its load.
         remote_calls: calls of other nodes, about a node.
@@ -73,6 +75,7 @@ class Node:
         self.new_id = new_id
         self.limits = limits
         self.published = 0
+        self.busiest: Frequent[str] = Frequent()
         self.stalls = 0
         self.draining = False
         self.shedding = Shedding()
@@ -286,6 +289,8 @@ class Node:
                 self.signals.duplicate.emit(result.event)
             else:
                 self.published += 1
+                if result.event.channel is not None:
+                    self.busiest[result.event.channel] += 1
         return results
 
     async def change(self, changes: Sequence[MessageEdited | MessageDeleted]) -> list[Accepted]:

@@ -1,5 +1,6 @@
 /** The overview: live figures of the service and of each node, charts of the past, and streams and connections that ended recently. */
 
+import { showBusiest } from "./busiest.js";
 import { Chart } from "./chart.js";
 import { byId, bytes, cell, counted, duration, element, fault, fill, link, number, time } from "./dom.js";
 import { showGroups } from "./groups.js";
@@ -64,6 +65,7 @@ function showFigures(event, first) {
   if (!first && !event.new_samples) return;
   showHistory();
   showSlow(event.figures.slow_clients);
+  showBusiest();
   showEndings();
   showRefused();
   showTurns();

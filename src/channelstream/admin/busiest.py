@@ -1,0 +1,127 @@
+"""The busiest channels and callers of the last minute: each node answers with its own, and they are added up."""
+
+from collections.abc import Hashable, Iterable, Mapping
+from heapq import nlargest
+from operator import itemgetter
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from channelstream.admin.shared_reading import SharedReading
+from channelstream.apps.keys import name_of
+from channelstream.core.frequent import RecentRates, merged
+from channelstream.http.callers import Caller, Callers
+from channelstream.service import Node, Service
+
+PROCEDURE = "busiest of application {}"
+OF_NODE = 100
+"""Most names that a node answers for each rate. What it leaves out is missing in the sum."""
+SHOWN = 10
+"""Most rows of each table."""
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Rates:
+    """What a process counts: a window ends with each sample, and the last ones make a minute."""
+
+    def __init__(self, node: Node, callers: Callers) -> None:
+        self.published = RecentRates(node.busiest)
+        self.deliveries = RecentRates(node.hub.busiest)
+        self.calls = RecentRates(callers.calls)
+        self.refused = RecentRates(callers.refused)
+
+    def turn(self, seconds: float) -> None:
+        """End a window that has lasted for so long."""
+        for each in (self.published, self.deliveries, self.calls, self.refused):
+            each.turn(seconds)
+
+
+class _Answer(Struct, frozen=True):
+    """The rates of a node, per second: of channels by name, of callers by address and key."""
+
+    published: list[tuple[str, float]]
+    deliveries: list[tuple[str, float]]
+    calls: list[tuple[tuple[str, str], float]]
+    refused: list[tuple[tuple[str, str], float]]
+
+
+_decoder = msgspec.msgpack.Decoder(_Answer)
+
+
+class Busiest:
+    """Reads the rates of all nodes, and answers the calls of the other nodes."""
+
+    def __init__(self, service: Service, rates: Rates) -> None:
+        self._service = service
+        self._rates = rates
+        self._reading = SharedReading(self._read, service.clock.steady)
+        self._procedure = PROCEDURE.format(service.app.id)
+        service.node.remote_calls.register(self._procedure, self._answer)
+
+    async def read(self) -> dict[str, Any]:
+        """Return the rows of both tables; only those of this node while the engine is out of reach."""
+        return await self._reading.get()
+
+    async def _read(self) -> dict[str, Any]:
+        results = (await self._service.node.remote_calls.call_reachable(self._procedure)).results
+        nodes = [answer for each in results if (answer := _decoded(each.result.value))]
+        published = merged(dict(node.published) for node in nodes)
+        deliveries = merged(dict(node.deliveries) for node in nodes)
+        calls = merged(dict(node.calls) for node in nodes)
+        refused = merged(dict(node.refused) for node in nodes)
+        return {
+            "channels": [
+                {"name": name, "published": published.get(name, 0.0), "deliveries": deliveries.get(name, 0.0)}
+                for name in _busiest(published, deliveries)
+            ],
+            "callers": [
+                {
+                    "address": name[0],
+                    "key": name[1],
+                    "calls": calls.get(name, 0.0),
+                    "refused": refused.get(name, 0.0),
+                }
+                for name in _busiest(calls, refused)
+            ],
+        }
+
+    async def _answer(self, argument: bytes) -> bytes:
+        rates = self._rates
+        answer = _Answer(
+            self._of_channels(rates.published),
+            self._of_channels(rates.deliveries),
+            self._of_callers(rates.calls),
+            self._of_callers(rates.refused),
+        )
+        return msgspec.msgpack.encode(answer)
+
+    def _of_channels(self, rates: RecentRates[str]) -> list[tuple[str, float]]:
+        owns = self._service.app.owns
+        return _top((name_of(key), rate) for key, rate in rates.rates().items() if owns(key))
+
+    def _of_callers(self, rates: RecentRates[Caller]) -> list[tuple[tuple[str, str], float]]:
+        app_id = self._service.app.id
+        found = rates.rates().items()
+        return _top(
+            ((caller.address, caller.key_id), rate) for caller, rate in found if caller.app_id == app_id
+        )
+
+
+def _top(rates: Iterable[tuple[K, float]]) -> list[tuple[K, float]]:
+    return nlargest(OF_NODE, rates, key=itemgetter(1))
+
+
+def _busiest(first: Mapping[K, float], second: Mapping[K, float]) -> list[K]:
+    """Return the names with the highest sums of two rates, those first."""
+    total = merged((first, second))
+    return nlargest(SHOWN, total, key=lambda name: total[name])
+
+
+def _decoded(value: bytes) -> _Answer | None:
+    """Return the rates of a node; None of one that has not answered, or whose version has others."""
+    try:
+        return _decoder.decode(value) if value else None
+    except msgspec.MsgspecError:
+        return None
