@@ -14,6 +14,7 @@ from channelstream import __version__
 from channelstream.admin.sampler import Sampler
 from channelstream.api.endpoints import ENDPOINTS
 from channelstream.app_tables import AppTables, make_policy
+from channelstream.apps.app import Apps
 from channelstream.client_rules import Clocks, make_client_rules
 from channelstream.clock import RandomIds, SystemClock, new_epoch
 from channelstream.config import Settings
@@ -22,6 +23,7 @@ from channelstream.config.cookies import cookie_secret_or_drawn
 from channelstream.core.format import Format
 from channelstream.core.hub import Hub
 from channelstream.core.registry import RegistryLimits
+from channelstream.core.usage import Usage
 from channelstream.descriptors import sockets_allowed
 from channelstream.engines.factory import Parts, make_engine
 from channelstream.engines.local_log import Lifetimes
@@ -143,7 +145,8 @@ def build(
     """
     meter = Meter(lambda: node.hub.writes)
     spans = spans or make_spans(settings.otel)
-    node, apps = _node(settings, protocols.formats, meter, spans), make_apps(settings)
+    apps = make_apps(settings)
+    node = _node(settings, apps, protocols.formats, meter, spans)
     further = settings_of_further(settings)
     policy, policies = make_policy(settings), {each: make_policy(own, each) for each, own in further.items()}
     services = Services(apps, node)
@@ -184,10 +187,10 @@ def _label() -> str:
     return f"{socket.gethostname()}, process {os.getpid()}"
 
 
-def _node(settings: Settings, formats: Sequence[Format], meter: Meter, spans: Spans) -> Node:
+def _node(settings: Settings, apps: Apps, formats: Sequence[Format], meter: Meter, spans: Spans) -> Node:
     clock, new_id = SystemClock(), RandomIds().new
     pacer = FlushPacer(lambda: hub.flush(), lambda: hub.waiting_events, clock.steady, meter.written)
-    hub = Hub(formats, pacer.request_flush, pacer.end_pause)
+    hub = Hub(formats, pacer.request_flush, pacer.end_pause, Usage(apps.id_of))
     limits = RegistryLimits(
         log_bytes=settings.log_bytes,
         log_events=settings.log_events,
@@ -211,6 +214,7 @@ def _node(settings: Settings, formats: Sequence[Format], meter: Meter, spans: Sp
         )
     )
     node_limits = NodeLimits(
+        apps=apps.limits,
         channels_per_connection=settings.max_channels_per_connection,
         unattached_s=settings.unattached_timeout_s,
         restored_s=RECONNECT_WAIT_S + max(settings.poll_gap_s, settings.detach_grace_s),

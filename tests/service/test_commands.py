@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from channelstream.core.user import UserUpdate
-from channelstream.errors import Invalid
+from channelstream.errors import Invalid, TooManyRequests
 from channelstream.service.commands import (
     Answer,
     Command,
@@ -48,7 +48,7 @@ def test_a_command_keeps_its_encoded_form(command: Command | RemoteCall, encoded
 def test_an_answer_keeps_its_encoded_form() -> None:
     answer = Answer(found=True, channels=["news"], changed=[], delivered=(7,))
     encoded = {"found": True, "channels": ["news"], "changed": [], "delivered": [7], "faults": None}
-    assert msgspec.msgpack.decode(encode(answer)) == encoded
+    assert msgspec.msgpack.decode(encode(answer)) == encoded | {"limit": ""}  # Older nodes read no such name.
     assert read_answer(msgspec.msgpack.encode(encoded)) == answer
 
 
@@ -56,4 +56,6 @@ def test_a_refused_command_raises_at_the_node_that_asks() -> None:
     with pytest.raises(Invalid) as raised:
         read_answer(encode(Answer(found=True, faults={"channels": ["Too many."]})))
     assert raised.value.faults == {"channels": ["Too many."]}
+    with pytest.raises(TooManyRequests, match=r"Three\."):
+        read_answer(encode(Answer(found=True, limit="Three.")))
     assert read_answer(None) is None

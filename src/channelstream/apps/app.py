@@ -33,11 +33,15 @@ class AppLimits:
         messages: messages in one list.
         info_users: users of a channel in one answer.
         messages_per_s: messages, edits and deletions that are accepted in a second on each node; 0 means no bound.
+        connections: registered on each node; 0 means no bound.
+        channels: with a connection on each node; 0 means no bound.
     """
 
     messages: int = 100_000
     info_users: int = 1_000
     messages_per_s: float = 0.0
+    connections: int = 0
+    channels: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,15 @@ class Apps:
     def owner(self, key: str) -> App:
         """Return the application of this server that has this key."""
         return self._apps[app_id_of(key)]
+
+    def id_of(self, key: str) -> str:
+        """Return the id of the application that has this key, whether it is one of this server or not."""
+        return app_id_of(key)
+
+    @property
+    def limits(self) -> dict[str, AppLimits]:
+        """The limits of each application, by its id."""
+        return {app.id: app.limits for app in self}
 
     def of_conn_id(self, conn_id: str) -> App:
         """Return the application to which a request belongs that shows this connection id and names no application.

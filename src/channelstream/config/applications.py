@@ -32,6 +32,8 @@ def _app(app_id: str, settings: Settings) -> App:
         messages=settings.max_messages,
         info_users=settings.info_users_max,
         messages_per_s=settings.max_message_rate,
+        connections=settings.max_app_connections,
+        channels=settings.max_app_channels,
     )
     return App(app_id, limits)
 

@@ -376,6 +376,20 @@ class Settings:
         unit="messages a second",
         per_app=True,
     )
+    max_app_connections: int = _limits.option(
+        0,
+        Whole(0, 10_000_000),
+        "Maximum of registered connections of an application in each process; 0 means no bound.",
+        unit="connections",
+        per_app=True,
+    )
+    max_app_channels: int = _limits.option(
+        0,
+        Whole(0, 10_000_000),
+        "Maximum of channels of an application that have a connection in each process; 0 means no bound.",
+        unit="channels",
+        per_app=True,
+    )
     max_channels_per_connection: int = _limits.option(
         1000,
         Whole(1, 100_000),

@@ -37,6 +37,7 @@ from channelstream.core.format import Format
 from channelstream.core.frequent import Frequent
 from channelstream.core.position import Offsets, ReadRange
 from channelstream.core.rounds import MANY_EVENTS, Rounds, Written
+from channelstream.core.usage import Usage
 
 
 class Hub:
@@ -48,6 +49,7 @@ class Hub:
         busiest: channels by their deliveries lately; who reads it begins it again.
         rounds: the flush, and the connections that wait for it.
         changes: recent edits and deletions.
+        usage: how many connections and channels each owner has.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Hub:
         formats: Sequence[Format],
         schedule_flush: Callable[[], None],
         end_pause: Callable[[], None] = lambda: None,
+        usage: Usage | None = None,
     ) -> None:
         """Create an empty hub.
 
@@ -64,6 +67,7 @@ class Hub:
                 called, and arrange that `flush` is called soon. As long as a call of `flush` returns True,
                 `flush` must be called again.
             end_pause: called when `MANY_EVENTS` wait, and the flush need not be delayed any longer.
+            usage: counts what is added and removed; None means that all has one owner.
         """
         self.connections: dict[str, Connection] = {}
         self.channels: dict[str, dict[Connection, None]] = {}
@@ -73,6 +77,7 @@ class Hub:
         self.busiest: Frequent[str] = Frequent()
         self.rounds = Rounds(formats, schedule_flush, end_pause)
         self.changes = self.rounds.changes
+        self.usage = usage or Usage()
 
     @property
     def writes(self) -> int:
@@ -93,11 +98,13 @@ class Hub:
 
     def add(self, connection: Connection) -> None:
         self.connections[connection.id] = connection
+        self.usage.connections[self.usage.owner_of(connection.id)] += 1
         self.users[connection.user] = with_connection(self.users.get(connection.user), connection)
 
     def remove(self, connection: Connection) -> None:
         """Remove a connection, which must have been unsubscribed from all its channels."""
         del self.connections[connection.id]
+        self.usage.connections[self.usage.owner_of(connection.id)] -= 1
         others = without_connection(self.users[connection.user], connection)
         if others is None:
             del self.users[connection.user]
@@ -106,7 +113,11 @@ class Hub:
 
     def subscribe(self, connection: Connection, channel: str, read_range: ReadRange) -> None:
         connection.channels[channel] = read_range
-        self.channels.setdefault(channel, {})[connection] = None
+        members = self.channels.get(channel)
+        if members is None:
+            members = self.channels[channel] = {}
+            self.usage.channels[self.usage.owner_of(channel)] += 1
+        members[connection] = None
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:
         del connection.channels[channel]
@@ -114,6 +125,7 @@ class Hub:
         del members[connection]
         if not members:
             del self.channels[channel]
+            self.usage.channels[self.usage.owner_of(channel)] -= 1
 
     # -- the hot path
 

@@ -11,9 +11,10 @@ from msgspec import Struct
 
 from channelstream.core.position import UNKNOWN_POSITION, Offsets, Position
 from channelstream.core.user import UserUpdate
-from channelstream.errors import Invalid
+from channelstream.errors import Invalid, TooManyRequests
 from channelstream.faults import Faults
 from channelstream.service.remote_calls import RemoteCall
+from channelstream.service.room import RETRY_S
 
 
 class Reconnect(Struct, frozen=True):
@@ -71,6 +72,7 @@ class Answer(Struct, frozen=True):
         changed: the channels that the command changed, sorted.
         delivered: for `Release`, the offsets up to which the client has been sent everything.
         faults: why the command was refused, as in a 422.
+        limit: which limit of the application refused it, as in a 429.
     """
 
     found: bool
@@ -78,6 +80,7 @@ class Answer(Struct, frozen=True):
     changed: list[str] = []
     delivered: Offsets = ()
     faults: Faults | None = None
+    limit: str = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -98,10 +101,13 @@ def read_answer(data: bytes | None) -> Answer | None:
 
     Raises:
         Invalid: that node has refused the command.
+        TooManyRequests: the application has no room for it there.
     """
     answer = None if data is None else _answer.decode(data)
     if answer is not None and answer.faults is not None:
         raise Invalid(answer.faults)
+    if answer is not None and answer.limit:
+        raise TooManyRequests(answer.limit, RETRY_S)
     return answer
 
 

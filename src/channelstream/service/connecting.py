@@ -99,6 +99,8 @@ class Connecting:
             return None
         self._check_room()
         self._limits.check_channel_count(len(channels))
+        self._local.room.check_connection(member.conn_id)
+        self._local.room.check_channels(member.conn_id, channels)
         connection = self._local.make(member.conn_id, member.user, member.protocol)
         position = parse_since(since)
         change = await self._local.register(connection, update, position)

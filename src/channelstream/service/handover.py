@@ -33,7 +33,7 @@ import asyncio
 
 from channelstream.core.connection import Connection
 from channelstream.engines.cluster import Cluster
-from channelstream.errors import CloseCode, Invalid, Moved, Replaced, Unavailable
+from channelstream.errors import CloseCode, Invalid, Moved, Replaced, TooManyRequests, Unavailable
 from channelstream.service.commands import Answer, Command, Release, encode, read_answer
 from channelstream.service.local import LocalConnections
 from channelstream.service.turns import Turn, Turns
@@ -203,6 +203,8 @@ class Handover:
             return await self._local.execute(connection, command)
         except Invalid as error:
             return Answer(found=True, faults=error.faults)
+        except TooManyRequests as error:
+            return Answer(found=True, limit=error.message)
 
     def taken_over(self, conn_id: str) -> None:
         """Forget a connection that another node has claimed.

@@ -36,6 +36,7 @@ from channelstream.service.disconnect_queue import DisconnectQueue
 from channelstream.service.limits import NodeLimits
 from channelstream.service.locks import Locks
 from channelstream.service.restoring import restore
+from channelstream.service.room import Room
 from channelstream.service.signals import Signals
 from channelstream.slices import Slices
 
@@ -53,6 +54,7 @@ class LocalConnections:
         locks: by connection id.
         departures: the connections that end at their deadline, or soon.
         endings: the streams and connections that ended lately, and why.
+        room: how many connections and channels each application may have.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class LocalConnections:
         self._hub = hub
         self._clock = clock
         self._limits = limits
+        self.room = Room(hub, limits.apps)
         disconnects = DisconnectQueue(directory.disconnect_all)
         self.departures = Departures(disconnects, clock, self.locks, self.forget)
 
@@ -274,6 +277,7 @@ class LocalConnections:
 
         Raises:
             Invalid: the command is refused.
+            TooManyRequests: the application has no room for more channels here.
             Unavailable: the engine is out of reach.
         """
         try:
@@ -296,6 +300,7 @@ class LocalConnections:
             raise Invalid({"conn_id": ["This connection belongs to another user."]})
         new = {name: patch for name, patch in asked.channels.items() if name not in connection.channels}
         self._limits.check_channel_count(len(connection.channels) + len(new))
+        self.room.check_channels(connection.id, new)
         if asked.reconnect is not None:
             await self._directory.update_user(connection.user, asked.reconnect.update)
         await self.join(connection, new, parse_since(asked.since))

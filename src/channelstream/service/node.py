@@ -34,6 +34,7 @@ from channelstream.service.local import LocalConnections
 from channelstream.service.node_move import NodeMove
 from channelstream.service.publishing import Publishing
 from channelstream.service.remote_calls import RemoteCalls
+from channelstream.service.room import Room
 from channelstream.service.signals import Signals
 from channelstream.service.stream_reads import StreamReads
 from channelstream.slices import in_turns
@@ -136,6 +137,11 @@ class Node:
         if not self.is_engine_reachable:
             return "engine"
         return "overloaded" if self.shedding.reason else ""
+
+    @property
+    def room(self) -> Room:
+        """How many connections and channels each application may have here."""
+        return self._local.room
 
     @property
     def endings(self) -> Endings:

@@ -30,6 +30,7 @@ from channelstream.errors import CloseCode
 from channelstream.service.connecting import Opened
 from channelstream.service.node import Node, Subscribed
 from channelstream.service.rates import Rates
+from channelstream.service.room import Limit
 from channelstream.slices import Slices, in_turns, turn_for
 
 Patches = Mapping[str, Mapping[str, Any]]
@@ -59,6 +60,11 @@ class Service:
         self.new_id = node.new_id
         self.published = 0
         self.rates = Rates(app.limits, node.clock.steady)
+
+    def refused(self) -> dict[str, int]:
+        """Return how much was refused since the start because the application was at a limit of its own, by limit."""
+        of_app = {str(limit): self.node.room.refused[self.app.id, limit] for limit in Limit}
+        return {"messages": self.rates.refused, **of_app}
 
     # -- connections, wherever they are
 

@@ -47,7 +47,7 @@ class Metrics(Enum):
     limited = Metric(
         "counter",
         ("application", "limit"),
-        "What was refused since an application was at a limit of its own: messages.",
+        "What was refused since an application was at a limit of its own: messages, connections or channels.",
     )
     deliveries = Metric("counter", (), "Events delivered to connections, one for each event and recipient.")
     written_events = Metric(

@@ -87,8 +87,9 @@ class Collector:
                 ({"application": service.app.id}, service.published) for service in self._services.all()
             ],
             Metrics.limited: [
-                ({"application": service.app.id, "limit": "messages"}, service.rates.refused)
+                ({"application": service.app.id, "limit": limit}, count)
                 for service in self._services.all()
+                for limit, count in service.refused().items()
             ],
             Metrics.deliveries: [({}, node.hub.deliveries)],
             Metrics.written_events: [({}, node.hub.written.events)],
