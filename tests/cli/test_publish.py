@@ -7,11 +7,12 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import httpx
 import pytest
-from itsdangerous import TimestampSigner
 
 from channelstream.cli import main
 from channelstream.cli.publish import payload
+from channelstream.core.request_signing import SCHEME, RequestSignature
 
 
 class Remembering(ThreadingHTTPServer):
@@ -59,7 +60,11 @@ def test_posts_a_signed_message(server: Remembering, capsys: pytest.CaptureFixtu
     assert main(argv, {}) == 0
     [(path, headers, body)] = server.requests
     assert path == "/message"
-    assert TimestampSigner("mine").unsign(headers["x-channelstream-secret"], max_age=60) == b"/message"
+    signature = RequestSignature.read(headers["authorization"].removeprefix(f"{SCHEME} "))
+    assert signature is not None
+    assert signature.is_genuine(
+        "mine", "POST", b"/message", httpx.Request("POST", server.url, json=body).content
+    )
     assert body == [{"user": "alice", "channel": "news", "pm_users": [], "message": {"text": "hi"}}]
     assert json.loads(capsys.readouterr().out) == body
 
@@ -84,7 +89,7 @@ def test_refusal(server: Remembering, capsys: pytest.CaptureFixture[str]) -> Non
     [line] = capsys.readouterr().err.splitlines()
     assert "/message answered 422: [{" in line
     assert "hunter2" not in line
-    assert server.requests[0][1]["x-channelstream-secret"] not in line
+    assert server.requests[0][1]["authorization"] not in line
 
 
 def test_warns_of_a_file_that_is_not_read(

@@ -1,6 +1,7 @@
 """The server as client commands see it."""
 
 import ssl
+from typing import Any
 
 import pytest
 
@@ -50,3 +51,13 @@ def test_certificates_are_verified_however_the_scheme_is_written() -> None:
 def test_repr_hides_the_secret() -> None:
     """The text of a server holds no secret."""
     assert "hunter2" not in repr(Server("http://x", "hunter2"))
+
+
+@pytest.mark.parametrize("signing", ["any", "signed", "old"])
+def test_commands_sign_as_the_server_wants(start_server: Any, signing: str) -> None:
+    """Its settings say so; also below the path of an application, or one that a proxy strips."""
+    server = start_server("--request-signing", signing, CHANNELSTREAM_APP_SHOP_SECRET="of the shop")
+    for path, secret in (("", server.secret), ("/app/shop", "of the shop")):
+        remote = Server(server.url + path, secret, signs_old=signing == "old")
+        assert remote.get("/info", {"a": "b c"}, dict, "channels")["channels"] == {}
+        assert remote.post("/info", {}, dict, "channels")["channels"] == {}

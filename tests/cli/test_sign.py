@@ -4,6 +4,7 @@ import pytest
 from itsdangerous import TimestampSigner
 
 from channelstream.cli import main
+from channelstream.core.request_signing import SCHEME, RequestSignature
 
 
 def test_prints_headers_that_verify(capsys: pytest.CaptureFixture[str]) -> None:
@@ -12,3 +13,23 @@ def test_prints_headers_that_verify(capsys: pytest.CaptureFixture[str]) -> None:
     headers = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
     assert headers["x-channelstream-endpoint"] == "/message"
     assert TimestampSigner("mine").unsign(headers["x-channelstream-secret"], max_age=60) == b"/message"
+
+
+@pytest.mark.parametrize(
+    ("flags", "method", "body"),
+    [
+        (["--data", '{"a": "\u00e9"}'], "POST", '{"a": "\u00e9"}'),
+        (["--method", "get"], "GET", ""),
+        (["--method", "DELETE", "--data", "{}"], "DELETE", "{}"),
+        (["--request-signing", "signed"], "GET", ""),
+    ],
+)
+def test_a_whole_request_is_signed(
+    capsys: pytest.CaptureFixture[str], flags: list[str], method: str, body: str
+) -> None:
+    """Where its body or method is given, or the server takes no other signature."""
+    assert main(["sign", "/info?a=b", *flags], {"CHANNELSTREAM_SECRET": "mine"}) == 0
+    [line] = capsys.readouterr().out.splitlines()
+    signature = RequestSignature.read(line.removeprefix(f"authorization: {SCHEME} "))
+    assert signature is not None
+    assert signature.is_genuine("mine", method, b"/info?a=b", body.encode())

@@ -8,10 +8,10 @@ from ipaddress import ip_address
 from typing import Any, TypeVar, cast
 
 import httpx
-from itsdangerous import TimestampSigner
 
 from channelstream.cli import diagnosis
 from channelstream.cli.settings import settings_of
+from channelstream.cli.signing import Signatures
 from channelstream.config import Settings
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
@@ -21,18 +21,13 @@ from channelstream.errors import ConfigError, RequestFailed
 REQUEST_TIMEOUT_S = 10.0
 _OPTIONS = {
     "secret": "The secret of the server, with which calls are signed.",
+    "request_signing": "The form of signatures: old for servers before 1.0, else the new one.",
     "host": "The address at which the server listens.",
     "port": "The TCP port of the server.",
     "unix_socket": "Path of the unix socket of the server, instead of host and port.",
 }
 """What the settings mean for a command that calls a server."""
 T = TypeVar("T")
-
-
-def signed_headers(secret: str, path: str) -> dict[str, str]:
-    """Return the headers of a signed request. The second one is not needed: older clients send it."""
-    token = TimestampSigner(secret).sign(path).decode()
-    return {"x-channelstream-secret": token, "x-channelstream-endpoint": path}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +39,19 @@ class Server:
         secret: the key for signatures.
         unix_socket: path of its unix socket; empty means TCP.
         certfile: certificate to trust besides those of the system; empty means none.
+        signs_old: whether calls are signed in the old form.
     """
 
     url: str
     secret: str = field(repr=False)
     unix_socket: str = ""
     certfile: str = ""
+    signs_old: bool = False
+
+    @property
+    def signatures(self) -> Signatures:
+        """Signs requests to it."""
+        return Signatures(self.url, self.secret, self.signs_old)
 
     def tls(self) -> ssl.SSLContext | None:
         """Return the TLS context, or None if the address is not https."""
@@ -89,7 +91,7 @@ class Server:
         """
         try:
             with self.client() as client:
-                answer = client.request(method, path, headers=signed_headers(self.secret, path), **parts)
+                answer = client.request(method, path, auth=self.signatures, **parts)
         except (httpx.HTTPError, OSError) as error:
             raise RequestFailed(diagnosis.no_answer(self.url, self.where, error)) from error
         if not answer.is_success:
@@ -132,9 +134,15 @@ def server_of(arguments: Namespace, environ: Mapping[str, str]) -> Server:
         ConfigError: the address or the settings are wrong.
     """
     settings = settings_of(arguments, environ)
+    url, unix_socket = url_of(settings), settings.unix_socket
     if "url" in arguments:
-        return Server(checked_url(arguments.url), settings.secret, certfile=settings.ssl_certfile)
-    return Server(url_of(settings), settings.secret, settings.unix_socket, settings.ssl_certfile)
+        url, unix_socket = checked_url(arguments.url), ""
+    return Server(url, settings.secret, unix_socket, settings.ssl_certfile, signs_old(settings))
+
+
+def signs_old(settings: Settings) -> bool:
+    """Whether a server with these settings wants old signatures."""
+    return settings.request_signing == "old"
 
 
 def checked_url(text: str, flag: str = "--url") -> str:

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 
-from channelstream.cli.remote import signed_headers
 from channelstream.cli.settings import settings_of
+from channelstream.cli.signing import old_headers, signed_headers
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
 
-DESCRIPTION = "Print the two headers of a signed request, as `curl -H @-` reads them."
+DESCRIPTION = """\
+Print the headers of a signed request, as `curl -H @-` reads them. With --data or --method the whole request
+is signed, for one use; without them its path, for a minute."""
 EPILOG = """\
-example:
+examples:
   channelstream sign /info | curl -H @- http://127.0.0.1:8000/info
+  channelstream sign /info --data '{}' | curl -H @- http://127.0.0.1:8000/info -d '{}'
 """
 
 
@@ -22,12 +25,20 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     parser = OneLineParser("channelstream sign", DESCRIPTION, EPILOG)
     parser.add_argument("path", metavar="PATH", help="Path of the request, for example /message.")
+    parser.add_argument("--data", metavar="TEXT", help="Its body; then the method is POST, if none is given.")
+    parser.add_argument("--method", metavar="METHOD", help="Its method.")
     add_file_flag(parser.add_argument)
-    add_flags(parser.add_argument, [BY_NAME["secret"]])
+    add_flags(parser.add_argument, [BY_NAME["secret"], BY_NAME["request_signing"]])
     arguments = parser.parse_strictly(argv)
     if not arguments.path.startswith("/"):
         parser.error(f"PATH: {arguments.path!r} is not a path that begins with a slash")
-    secret = settings_of(arguments, environ).secret
-    for name, value in signed_headers(secret, arguments.path).items():
+    settings = settings_of(arguments, environ)
+    if settings.request_signing == "signed" or "data" in arguments or "method" in arguments:
+        data = getattr(arguments, "data", "")
+        method = getattr(arguments, "method", "POST" if data else "GET").upper()
+        headers = signed_headers(settings.secret, method, arguments.path, data.encode())
+    else:
+        headers = old_headers(settings.secret, arguments.path)
+    for name, value in headers.items():
         print(f"{name}: {value}")
     return 0

@@ -17,7 +17,7 @@ from channelstream.cli.doctor.finding import (
     warning,
 )
 from channelstream.cli.doctor.tables import OF_CONFIGURATION, OF_SERVICE
-from channelstream.cli.remote import Server, checked_url, url_of
+from channelstream.cli.remote import Server, checked_url, signs_old, url_of
 from channelstream.config import Settings, loading
 from channelstream.config.flags import OneLineParser, read_arguments, settings_parser
 from channelstream.config.sources import FILE_VARIABLE
@@ -93,10 +93,13 @@ def subject_of(settings: Settings, ini: str, arguments: Namespace) -> Subject:
         ConfigError: an address is wrong.
     """
     trusted = arguments.trust or settings.ssl_certfile
-    here = Server(url_of(settings), settings.secret, settings.unix_socket, trusted)
-    named = [Server(checked_url(url, "--node"), settings.secret, certfile=trusted) for url in arguments.node]
+    here = Server(url_of(settings), settings.secret, settings.unix_socket, trusted, signs_old(settings))
+    named = [
+        Server(checked_url(url, "--node"), settings.secret, "", trusted, signs_old(settings))
+        for url in arguments.node
+    ]
     public = (
-        Server(checked_url(arguments.url), settings.secret, certfile=arguments.trust)
+        Server(checked_url(arguments.url), settings.secret, "", arguments.trust, signs_old(settings))
         if arguments.url
         else None
     )

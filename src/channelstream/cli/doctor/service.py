@@ -13,7 +13,7 @@ from channelstream.cli import diagnosis
 from channelstream.cli.doctor.files import too_few
 from channelstream.cli.doctor.finding import NODE_FLAG, TRUST_FLAG, URL_FLAG, Finding, Subject, fault, warning
 from channelstream.cli.listen import reach_of
-from channelstream.cli.remote import Server, signed_headers
+from channelstream.cli.remote import Server
 from channelstream.config import Settings
 from channelstream.engines.factory import is_shared
 from channelstream.errors import ConfigError, RequestFailed
@@ -51,7 +51,7 @@ async def probe(server: Server, settings: Settings, path: str, flag: str = NODE_
     Args:
         flag: the one that names the address, for the advice.
     """
-    return await _request(server, settings, "GET", path, {}, flag)
+    return await _request(server, settings, "GET", path, flag)
 
 
 async def ask(server: Server, settings: Settings, method: str, path: str, **parts: Any) -> httpx.Response:
@@ -60,8 +60,7 @@ async def ask(server: Server, settings: Settings, method: str, path: str, **part
     Raises:
         RequestFailed: there is none.
     """
-    headers = signed_headers(server.secret, path)
-    return await _request(server, settings, method, path, headers, NODE_FLAG, **parts)
+    return await _request(server, settings, method, path, NODE_FLAG, auth=server.signatures, **parts)
 
 
 async def _request(
@@ -69,10 +68,10 @@ async def _request(
     settings: Settings,
     method: str,
     path: str,
-    headers: dict[str, str],
     flag: str,
     **parts: Any,
 ) -> httpx.Response:
+    headers = dict[str, str]()
     if settings.enforce_https and server.url.startswith("http:"):
         # The doctor speaks to a node as its trusted proxy does.
         headers["x-forwarded-proto"] = "https"
