@@ -11,23 +11,25 @@ from channelstream.auth.issuer import Issuer
 from channelstream.config import Settings
 from channelstream.config.token_issuers import read_issuers
 from channelstream.errors import ConfigError
-from channelstream.transports.tokens import ClientRules, ReadKeys, Tokens
+from channelstream.transports.tokens import ClientRules, ReadKeys, Revoked, Tokens
 
 
-class Clocks(NamedTuple):
-    """The clocks of a node.
+class OfNode(NamedTuple):
+    """What a node has of all this.
 
     Attributes:
         wall: returns epoch seconds.
         steady: returns the seconds of a clock that only goes on.
+        revoked: tokens that are refused before they expire.
     """
 
     wall: Callable[[], float]
     steady: Callable[[], float]
+    revoked: Revoked
 
 
 def make_client_rules(
-    settings_of: Mapping[str, Settings], apps: Apps, max_faults: int, clocks: Clocks
+    settings_of: Mapping[str, Settings], apps: Apps, max_faults: int, node: OfNode
 ) -> ClientRules:
     """Return the rules of all applications.
 
@@ -35,17 +37,17 @@ def make_client_rules(
         settings_of: the settings of each application, by its id.
         apps: all applications.
         max_faults: as of `ClientRules`.
-        clocks: those of the server.
+        node: what the node of the server has.
 
     Raises:
         ConfigError: the keys of an issuer cannot be used.
     """
     setting_state = frozenset(app_id for app_id, own in settings_of.items() if own.client_state)
-    tokens = _tokens(settings_of, apps, clocks)
+    tokens = _tokens(settings_of, apps, node)
     return ClientRules(tokens, client_info, setting_state, max_faults)
 
 
-def _tokens(settings_of: Mapping[str, Settings], apps: Apps, clocks: Clocks) -> Tokens | None:
+def _tokens(settings_of: Mapping[str, Settings], apps: Apps, node: OfNode) -> Tokens | None:
     """Return what checks tokens; None if no application accepts any."""
     accepting = {app_id: own for app_id, own in settings_of.items() if own.token_max_age_s}
     if not accepting:
@@ -66,8 +68,9 @@ def _tokens(settings_of: Mapping[str, Settings], apps: Apps, clocks: Clocks) -> 
     ]
     return Tokens(
         TokenAuth(rules, ring, (issuer for issuer, _ in issuers)),
-        clocks.wall,
-        _keys_of(issuers, clocks.steady),
+        node.wall,
+        node.revoked,
+        _keys_of(issuers, node.steady),
     )
 
 

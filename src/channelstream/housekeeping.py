@@ -1,4 +1,4 @@
-"""Periodic work: expires connections, and forgets idle users and channels."""
+"""Periodic work: expires connections, reads what other nodes have revoked, and forgets idle users and channels."""
 
 import asyncio
 import logging
@@ -13,6 +13,8 @@ BEHIND_S = 1.0
 """A round that begins so late shows that the loop is behind, in seconds."""
 POSTPONED_S = 120.0
 """Longest time for which no connection expires because of that, in seconds."""
+CATCH_UP_EVERY = 4
+"""Sweeps between two reads of the revocations of other nodes: every second."""
 COLLECT_EVERY = 40
 """Sweeps between two collections of idle users, channels and aged logs: every 10 s."""
 
@@ -83,6 +85,8 @@ class Housekeeping:
     async def _round(self, count: int, planned_s: float) -> None:
         if self._rounds.may_expire(planned_s, self._node.clock.steady()):
             await _attempt(self._node.sweep)
+        if count % CATCH_UP_EVERY == 0:
+            await _attempt(self._node.revocations.catch_up)
         if count % COLLECT_EVERY == 0:
             await _attempt(self._node.collect)
 

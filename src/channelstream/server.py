@@ -15,7 +15,7 @@ from channelstream.admin.sampler import Sampler
 from channelstream.api.endpoints import ENDPOINTS
 from channelstream.app_tables import AppTables, make_policy
 from channelstream.apps.app import Apps
-from channelstream.client_rules import Clocks, make_client_rules
+from channelstream.client_rules import OfNode, make_client_rules
 from channelstream.clock import RandomIds, SystemClock, new_epoch
 from channelstream.config import Settings
 from channelstream.config.applications import make_apps, make_credentials, settings_of_further
@@ -152,7 +152,10 @@ def build(
     services = Services(apps, node)
     settings_of = {apps.default.id: settings, **further}
     rules = make_client_rules(
-        settings_of, apps, settings.max_client_errors, Clocks(node.clock.wall, node.clock.steady)
+        settings_of,
+        apps,
+        settings.max_client_errors,
+        OfNode(node.clock.wall, node.clock.steady, node.revocations),
     )
     streams = Streams(services, _stream_settings(settings), policy, protocols, policies, rules)
     watchdog, load = _watchdog(settings, node, meter)

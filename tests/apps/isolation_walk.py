@@ -135,6 +135,7 @@ API: dict[str, Asks] = {
     "GET /listen": _stream_of_http,
     "POST /listen": _stream_of_http,
     "POST /client": _stream_of_http,
+    "POST /revoke": lambda names: [Ask(body={"user": names.user}), Ask(body={"jti": names.mark})],
     "DELETE /message": lambda names: [Ask(body={"uuid": names.uuid, "channel": names.channel})],
     "POST /unsubscribe": lambda names: [Ask(body={"conn_id": names.conn_id, "channels": [names.channel]})],
     "GET /disconnect": lambda names: [Ask({"conn_id": f"{names.conn_id}-x"})],

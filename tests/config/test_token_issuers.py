@@ -6,8 +6,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from channelstream.apps.client import Client
 from channelstream.auth.issuer import SignedBy
-from channelstream.client_rules import Clocks, make_client_rules
+from channelstream.client_rules import OfNode, make_client_rules
 from channelstream.config import Settings, safety
 from channelstream.config.app_section import AppSection
 from channelstream.config.applications import make_apps, settings_of_further
@@ -54,10 +55,20 @@ def test_other_texts_are_refused(text: str) -> None:
         Issuers().parse(text)
 
 
+class NothingRevoked:
+    """No token is revoked."""
+
+    async def load(self) -> None:
+        """Do nothing."""
+
+    def has(self, _: Client) -> bool:
+        return False
+
+
 def make(settings: Settings) -> None:
     apps = make_apps(settings)
     settings_of = {apps.default.id: settings, **settings_of_further(settings)}
-    make_client_rules(settings_of, apps, 10, Clocks(lambda: 0.0, lambda: 0.0))
+    make_client_rules(settings_of, apps, 10, OfNode(lambda: 0.0, lambda: 0.0, NothingRevoked()))
 
 
 def test_a_file_must_have_keys_at_the_start(tmp_path: Path) -> None:

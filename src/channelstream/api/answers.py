@@ -145,6 +145,12 @@ class UnsubscribeAnswer(Struct, kw_only=True):
     unsubscribed_from: Annotated[list[str], Meta(description="The channels that were removed, sorted.")]
 
 
+class RevokeAnswer(Struct, kw_only=True):
+    """What a revocation did at once."""
+
+    ended: Annotated[int, Meta(description="How many connections were ended, at all nodes.", examples=[1])]
+
+
 class UserStateAnswer(Struct, kw_only=True):
     """A user's state after the change."""
 

@@ -1,6 +1,6 @@
 """The table of all API endpoints. Routing, access control and the OpenAPI document read it."""
 
-from channelstream.api import answers, channels, connections, messages, schemas, users
+from channelstream.api import answers, channels, connections, messages, schemas, tokens, users
 from channelstream.api.fields import EXAMPLE_ID
 from channelstream.api.table import Auth, Endpoint
 from channelstream.apps.principal import Right
@@ -123,6 +123,19 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         response=answers.ChannelsInfo,
         summary="Describe channels",
         description="Describes channels, their history and users; without a body, all channels.",
+    ),
+    Endpoint(
+        path="/revoke",
+        methods=("POST",),
+        handler=tokens.revoke,
+        right=Right.CONNECT,
+        request=schemas.RevokeBody,
+        many=False,
+        response=answers.RevokeAnswer,
+        summary="Revoke tokens",
+        description="Refuses the tokens of a user that were issued up to now, or the one with this `jti`, at all nodes "
+        "until they would have expired, and ends the connections that they have opened with close code 4003.",
+        example={"user": "ann"},
     ),
     Endpoint(
         path="/disconnect",

@@ -180,6 +180,20 @@ class DisconnectBody(Struct, kw_only=True):
         self.conn_id = parsed(normalize_conn_id, self.conn_id)
 
 
+class RevokeBody(Struct, kw_only=True):
+    """Body of `/revoke`: either a user, or the `jti` of a token."""
+
+    user: Annotated[UserName, NULL_IS_ABSENT] | UnsetType = UNSET
+    jti: (
+        Annotated[
+            str,
+            NULL_IS_ABSENT,
+            Meta(min_length=1, max_length=256, description="Name of a token.", examples=["t-1"]),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
 class UserStateBody(Struct, kw_only=True):
     """Body of `/user_state`: change keys of a user's state. Null removes a key."""
 

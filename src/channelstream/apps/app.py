@@ -35,6 +35,7 @@ class AppLimits:
         messages_per_s: messages, edits and deletions that are accepted in a second on each node; 0 means no bound.
         connections: registered on each node; 0 means no bound.
         channels: with a connection on each node; 0 means no bound.
+        token_age_s: how long a client's token may be valid from now on.
     """
 
     messages: int = 100_000
@@ -42,6 +43,7 @@ class AppLimits:
     messages_per_s: float = 0.0
     connections: int = 0
     channels: int = 0
+    token_age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ def _app(app_id: str, settings: Settings) -> App:
         messages_per_s=settings.max_message_rate,
         connections=settings.max_app_connections,
         channels=settings.max_app_channels,
+        token_age_s=settings.token_max_age_s + settings.signature_max_ahead_s,
     )
     return App(app_id, limits)
 

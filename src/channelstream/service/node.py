@@ -34,6 +34,7 @@ from channelstream.service.local import LocalConnections
 from channelstream.service.node_move import NodeMove
 from channelstream.service.publishing import Publishing
 from channelstream.service.remote_calls import RemoteCalls
+from channelstream.service.revocations import Revocations
 from channelstream.service.room import Room
 from channelstream.service.signals import Signals
 from channelstream.service.stream_reads import StreamReads
@@ -61,6 +62,7 @@ class Node:
         stalls: how often a client was too slow to be written to, since the start.
         shedding: whether it refuses new work because of its load.
         remote_calls: calls of other nodes, about a node.
+        revocations: clients' tokens that are refused before they expire.
         reads: what streams read of the log.
         move: its move to another process, or from one.
     """
@@ -85,6 +87,14 @@ class Node:
         self._local = LocalConnections(engine, engine, hub, clock, limits, self.signals)
         self._handover = Handover(engine.cluster, self._local)
         self.remote_calls = RemoteCalls(engine.cluster)
+        self.revocations = Revocations(
+            self.remote_calls,
+            engine.time_series,
+            hub,
+            clock,
+            self.end_soon,
+            is_single=self.is_single,
+        )
         self._connecting = Connecting(engine, hub, self._local, self._handover, limits, self._check_room)
         self._publishing = Publishing(engine, hub)
         self.move = NodeMove(engine, hub, self._local, clock, self._start_engine)

@@ -43,10 +43,12 @@ class RemoteResult(Struct, frozen=True):
     Attributes:
         value: what the procedure has returned.
         failure: why there is no value, in a sentence; empty if there is one.
+        is_reached: whether the node has received the call.
     """
 
     value: bytes = b""
     failure: str = ""
+    is_reached: bool = True
 
 
 class NodeResult(Struct, frozen=True):
@@ -154,7 +156,7 @@ class RemoteCalls:
             result = _read(await self._cluster.ask_node(node_id, _encode(call)))
         except Unavailable:
             return RemoteResult(failure="The node does not answer.")
-        return result or RemoteResult(failure="The node is out of reach.")
+        return result or RemoteResult(failure="The node is out of reach.", is_reached=False)
 
 
 def encode_result(result: RemoteResult) -> bytes:

@@ -102,6 +102,15 @@ class Service:
         """End a connection wherever it is; False if it is unknown."""
         return await self.node.end(self.app.key(conn_id), code, reason)
 
+    async def revoke(self, name: str, *, is_user: bool) -> int:
+        """Refuse the tokens of a user that were issued up to now, or one of this name; return how many connections it ended.
+
+        Raises:
+            Unavailable: a node has not answered, or there are too many revocations; the call may have taken effect.
+        """
+        keep_s = self.app.limits.token_age_s
+        return await self.node.revocations.revoke(self.app.key(name), keep_s, is_user=is_user)
+
     async def take_over(self, conn_id: str) -> Connection | None:
         """Return the connection, moved to this node if another one held it; None if it is unknown (`Node.take_over`)."""
         return await self.node.take_over(self.app.key(conn_id))

@@ -12,7 +12,7 @@ from msgspec import Struct
 from channelstream.apps.client import Client
 from channelstream.core.connection import Connection
 from channelstream.core.ids import normalize_conn_id
-from channelstream.errors import ChannelstreamError, Unauthorized, Unavailable
+from channelstream.errors import BadToken, Unauthorized, Unavailable
 from channelstream.http.request import Request
 from channelstream.http.response import Response
 from channelstream.service import RemoteResult
@@ -36,8 +36,21 @@ class _Sent(Struct, frozen=True, array_like=True):
     text: bytes
 
 
+class _Answered(Struct, frozen=True, array_like=True):
+    """The answer of that node.
+
+    Attributes:
+        items: a list of items; empty if the connection is unknown there.
+        refused_token: why the token is not accepted there.
+    """
+
+    items: bytes = b""
+    refused_token: str = ""
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _sent = msgspec.msgpack.Decoder(_Sent).decode
+_answered = msgspec.msgpack.Decoder(_Answered).decode
 
 
 class ClientCalls:
@@ -75,15 +88,21 @@ class ClientCalls:
         sent = _encode(_Sent(token, conn_id, text))
         key = client.app.key(conn_id)
         result = await self._streams.node.remote_calls.call_owner(key, PROCEDURE, sent)
-        return Response(_value(result))
+        return Response(_items_of(result))
 
     async def _answer_node(self, argument: bytes) -> bytes:
         """Answer another node, which has verified the token; here it says whose the connection is."""
         sent = _sent(argument)
         tokens = self._streams.rules.tokens
         if tokens is None:
-            raise _unknown()
-        return await self._items(await tokens.client(sent.token), sent.conn_id, sent.text)
+            return _encode(_Answered(refused_token=BadToken().message))
+        try:
+            items = await self._items(await tokens.client(sent.token), sent.conn_id, sent.text)
+        except BadToken as error:
+            return _encode(_Answered(refused_token=error.message))
+        except Unauthorized:
+            return _encode(_Answered())
+        return _encode(_Answered(items))
 
     async def _items(self, client: Client, conn_id: str, text: bytes) -> bytes:
         connection = self._streams.services.of(client.app).connection(conn_id)
@@ -113,13 +132,25 @@ def _admit(connection: Connection, fresh: Client) -> None:
         connection.stream.admit(fresh)
 
 
-def _unknown() -> ChannelstreamError:
+def _unknown() -> Unauthorized:
     return Unauthorized("Unknown connection: open a stream first.")
 
 
-def _value(result: RemoteResult | None) -> bytes:
+def _items_of(result: RemoteResult | None) -> bytes:
+    """Return what the node has answered that owns the connection.
+
+    Raises:
+        Unauthorized: no node does, or it is another client's.
+        BadToken: that node does not accept the token.
+        Unavailable: it has not answered.
+    """
     if result is None:
         raise _unknown()
     if result.failure:
         raise Unavailable(result.failure)
-    return result.value
+    answered = _answered(result.value)
+    if answered.refused_token:
+        raise BadToken(answered.refused_token)
+    if not answered.items:
+        raise _unknown()
+    return answered.items

@@ -53,6 +53,8 @@ class PollStream:
         """The error by which the server ended the stream; a script (JSONP) gets it as its last item instead."""
         self._streams = streams
         self._wait_s = streams.settings.poll_timeout_s
+        self.client: Client | None = None
+        """What the token of its client says; None if it was opened without one."""
         self._connection = connection
         self._attachment = Attachment(streams.node, connection, self)
         self._delivered_before: Offsets = ()
@@ -68,6 +70,7 @@ class PollStream:
             client: as the token says.
             greeting: an item that the answer begins with; empty for none.
         """
+        self.client = client
         left_s = client.expires_s - self._streams.node.clock.wall()
         self._wait_s = max(0.0, min(self._wait_s, left_s))
         if isinstance(self.session, CommandSession):

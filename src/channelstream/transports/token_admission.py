@@ -16,6 +16,7 @@ from channelstream.core.user import UserUpdate
 from channelstream.errors import BadToken, Unavailable
 from channelstream.service import ClientService, Service
 from channelstream.transports.streams import Streams
+from channelstream.transports.tokens import Tokens
 from channelstream.wire.client_commands import Ref
 from channelstream.wire.commanding import COMMANDING, result_item
 
@@ -75,16 +76,20 @@ class TokenAdmission:
         found = _BEARER.fullmatch(header(head.headers, b"authorization") or b"")
         return found[1].decode() if found else read_query(head.query).get("token")
 
+    @property
+    def _tokens(self) -> Tokens:
+        tokens = self._streams.rules.tokens
+        if tokens is None:
+            raise BadToken
+        return tokens
+
     async def client(self, token: str, headers: Sequence[Header]) -> Client:
         """Return the client for which a token speaks.
 
         Raises:
             BadToken, Forbidden: it is not accepted, or not from the page that sends it.
         """
-        tokens = self._streams.rules.tokens
-        if tokens is None:
-            raise BadToken
-        client = await tokens.client(token, self._app)
+        client = await self._tokens.client(token, self._app)
         self._streams.policy_of(client.app).check_origin(headers)
         return client
 
@@ -100,10 +105,12 @@ class TokenAdmission:
         """
         if self._streams.node.draining:
             raise Unavailable("The server restarts; reconnect in a moment.")
+        tokens = self._tokens
         client = await self.client(asked.token, headers)
         service = self._streams.services.of(client.app)
         own = await self._own(service, client, asked.conn_id) if asked.conn_id else None
         connection = own or await _new(service, client, asked.since or "")
+        tokens.check_revocation(client)
         if own is not None and asked.knows_conn_id:
             return Admitted(connection, client, b"")
         return Admitted(connection, client, self._greeting(connection, client, asked.ref))

@@ -27,19 +27,37 @@ class ReadKeys(Protocol):
         """Begin to read keys that are old."""
 
 
+class Revoked(Protocol):
+    """Tokens that are refused before they expire (`service.revocations.Revocations`)."""
+
+    async def load(self) -> None:
+        """Find out which these are, once."""
+
+    def has(self, client: Client) -> bool:
+        """Whether the token of a client is among them."""
+
+
 class Tokens:
     """Checks tokens, and has the keys of issuers read again where a token names one that is not known."""
 
-    def __init__(self, check: TokenCheck, wall: Callable[[], float], keys: ReadKeys | None = None) -> None:
+    def __init__(
+        self,
+        check: TokenCheck,
+        wall: Callable[[], float],
+        revoked: Revoked,
+        keys: ReadKeys | None = None,
+    ) -> None:
         """Create the check.
 
         Args:
             check: as the tokens themselves allow.
             wall: returns epoch seconds.
+            revoked: tokens that are refused before they expire.
             keys: those of issuers; None if there are no issuers.
         """
         self._check = check
         self._wall = wall
+        self._revoked = revoked
         self._keys = keys
 
     async def client(self, token: str, app: App | None = None) -> Client:
@@ -52,7 +70,23 @@ class Tokens:
         Raises:
             BadToken: it is not accepted.
             Forbidden: its key may not grant this.
+            Unavailable: it is not known yet which tokens are revoked, and the engine is out of reach.
         """
+        client = await self._signed(token, app)
+        await self._revoked.load()
+        self.check_revocation(client)
+        return client
+
+    def check_revocation(self, client: Client) -> None:
+        """Refuse a client whose token was revoked since it was checked: call it before the stream opens.
+
+        Raises:
+            BadToken: it was.
+        """
+        if self._revoked.has(client):
+            raise BadToken("The token was revoked: get a fresh one.")
+
+    async def _signed(self, token: str, app: App | None) -> Client:
         if self._keys is not None:
             self._keys.renew()
         try:
@@ -60,7 +94,7 @@ class Tokens:
         except UnknownKey as error:
             if self._keys is None or not await self._keys.read(error.issuer):
                 raise BadToken from error
-            return self._check.client(token, self._wall(), app)
+        return self._check.client(token, self._wall(), app)
 
 
 async def _describe_nothing(*_: object) -> dict[str, object]:

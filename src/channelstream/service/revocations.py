@@ -1,0 +1,192 @@
+"""Tokens that are refused before they expire: those of a user that were issued up to a moment, or one by its name.
+
+Every node has all of them in memory, so that a token is checked without a call. A new one is written to the engine's records
+by time first, and then given to each node. One that does not answer makes the call fail, so that its caller repeats it. A
+node that is out of reach, or that starts meanwhile, reads it from the records: before the first token, and every second
+afterwards (`catch_up`). So they outlive a restart as far as the engine keeps anything.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from channelstream.apps.client import Client
+from channelstream.core.connection import Connection
+from channelstream.core.hub import Hub
+from channelstream.engines.base import Clock
+from channelstream.engines.time_series import Record, TimeSeries
+from channelstream.errors import CloseCode, Unavailable
+from channelstream.service.remote_calls import RemoteCalls
+from channelstream.slices import in_turns
+
+SERIES: Final = "revocations"
+PROCEDURE: Final = "revoke tokens"
+MAX_REVOCATIONS: Final = 100_000
+"""Most revocations at a time, of all applications; beyond it a further one is refused. They take about 25 MB."""
+SKEW_S = 60.0
+"""How far the clocks of two nodes may differ, in seconds."""
+SLICE = 5_000
+"""Connections, or records, that are looked at in one loop turn."""
+
+
+class Revocation(Struct, frozen=True, array_like=True):
+    """Which tokens are refused.
+
+    Attributes:
+        is_user: the key is that of a user; else that of the name of a token.
+        key: of the application.
+        at_s: tokens of the user that were issued up to this moment are refused, in seconds since the epoch.
+        until_s: when the last of them has expired.
+    """
+
+    is_user: bool
+    key: str
+    at_s: float
+    until_s: float
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Revocation).decode
+_count = msgspec.msgpack.Decoder(int).decode
+EndSoon = Callable[[Connection, CloseCode, str], None]
+
+
+class Revocations:
+    """The revocations, as this node knows them."""
+
+    def __init__(
+        self,
+        calls: RemoteCalls,
+        series: TimeSeries,
+        hub: Hub,
+        clock: Clock,
+        end_soon: EndSoon,
+        *,
+        is_single: bool,
+    ) -> None:
+        """Create the part of a node.
+
+        Args:
+            calls: its calls of all nodes.
+            series: the engine's records by time.
+            hub: its connections.
+            clock: its clock.
+            end_soon: ends one of these.
+            is_single: no other node shares the engine.
+        """
+        self._calls = calls
+        self._series = series
+        self._hub = hub
+        self._clock = clock
+        self._end_soon = end_soon
+        self._known: dict[tuple[bool, str], Revocation] = {}
+        self._is_single = is_single
+        self._read_s: float | None = None
+        """When the engine was read last; None before the first time."""
+        calls.register(PROCEDURE, self._answer)
+
+    async def revoke(self, key: str, keep_s: float, *, is_user: bool) -> int:
+        """Refuse tokens from now on, at all nodes, and end the connections that use them; return how many these were.
+
+        Args:
+            key: of the user, or of the name of a token.
+            keep_s: how long the last of these tokens may be valid.
+
+        Raises:
+            Unavailable: a node has not answered, or there are too many revocations; the call may have taken effect.
+        """
+        await self.load()
+        now_s = self._clock.wall()
+        self._forget(now_s)
+        if len(self._known) >= MAX_REVOCATIONS:
+            raise Unavailable("There are too many revocations; those of tokens that expire go by themselves.")
+        data = _encode(Revocation(is_user, key, now_s, now_s + keep_s))
+        await self._series.append(SERIES, Record(now_s, data), keep_s)
+        results = await self._calls.call_all(PROCEDURE, data)
+        reached = [each.result for each in results if each.result.is_reached]
+        failed = next((each.failure for each in reached if each.failure), "")
+        if failed:
+            raise Unavailable(f"A node has not taken the revocation; send it again. {failed}")
+        return sum(_count(each.value) for each in reached)
+
+    async def load(self) -> None:
+        """Read what the engine has, once.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+        if self._read_s is None:
+            await self._read(0.0)
+
+    async def catch_up(self) -> None:
+        """Read what the engine has since the last time, and end the connections that it is about.
+
+        Does nothing at a node to which no token has come, and where no other node shares the engine.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+        if self._read_s is not None and not self._is_single:
+            for revocation in await self._read(self._read_s - SKEW_S):
+                await self._end_all(revocation)
+
+    async def _read(self, since_s: float) -> list[Revocation]:
+        """Take the records from a time on; return those that were not known."""
+        now_s = self._clock.wall()
+        found: list[Revocation] = []
+        async for part in in_turns(await self._series.read(SERIES, since_s, MAX_REVOCATIONS), SLICE):
+            found += [each for record in part if self._take(each := _decode(record.data))]
+        self._read_s = now_s
+        return found
+
+    def has(self, client: Client) -> bool:
+        """Whether the token of a client is refused."""
+        if client.token_id and (False, client.app.key(client.token_id)) in self._known:
+            return True
+        found = self._known.get((True, client.app.key(client.user)))
+        return found is not None and (client.issued_s is None or client.issued_s <= found.at_s)
+
+    def _take(self, revocation: Revocation) -> bool:
+        """Keep a revocation; return whether it was not known."""
+        place = (revocation.is_user, revocation.key)
+        before = self._known.get(place)
+        if before is not None and before.at_s >= revocation.at_s:
+            return False
+        self._known[place] = revocation
+        return True
+
+    def _forget(self, now_s: float) -> None:
+        """Forget revocations whose tokens have all expired, once there are many."""
+        if len(self._known) >= MAX_REVOCATIONS:
+            self._known = {place: each for place, each in self._known.items() if each.until_s > now_s}
+
+    async def _answer(self, argument: bytes) -> bytes:
+        """Take a revocation of a node."""
+        revocation = _decode(argument)
+        self._take(revocation)
+        return msgspec.msgpack.encode(await self._end_all(revocation))
+
+    async def _end_all(self, revocation: Revocation) -> int:
+        """End the connections of this node that a revocation is about; return how many these are."""
+        ended = 0
+        async for part in in_turns(list(self._candidates(revocation)), SLICE):
+            for connection in part:
+                client = _client_of(connection)
+                if client is not None and self.has(client):
+                    self._end_soon(connection, CloseCode.TOKEN_EXPIRED, "token revoked")
+                    ended += 1
+        return ended
+
+    def _candidates(self, revocation: Revocation) -> Iterator[Connection]:
+        if revocation.is_user:
+            yield from self._hub.users.get(revocation.key, ())
+        else:
+            yield from self._hub.connections.values()
+
+
+def _client_of(connection: Connection) -> Client | None:
+    """Return the client whose token has opened the stream of a connection; streams without a token have no such field."""
+    client: Client | None = getattr(connection.stream, "client", None)
+    return client

@@ -1,0 +1,125 @@
+"""Revocations of one node and of several; `tests/transports/test_token_nodes.py` has those over real nodes."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from channelstream.apps.app import App
+from channelstream.apps.client import Client
+from channelstream.clock import SystemClock
+from channelstream.core.connection import Connection
+from channelstream.core.hub import Hub
+from channelstream.engines.cluster import SingleNode
+from channelstream.engines.time_series import LocalTimeSeries
+from channelstream.errors import CloseCode, Unavailable
+from channelstream.service import revocations
+from channelstream.service.remote_calls import RemoteCalls
+from channelstream.service.revocations import Revocations
+from channelstream.wire.commanding import COMMANDING
+from channelstream.wire.protocols import PROTOCOLS
+
+ANN = Client(App(), "ann", 2000.0, token_id="t-1", issued_s=1000.0)
+
+
+class Clock(SystemClock):
+    """A clock that a test moves."""
+
+    now_s = 1000.0
+
+    def wall(self) -> float:
+        return self.now_s
+
+
+class Node:
+    """The revocations of a node, and the connections that it has ended."""
+
+    def __init__(self, series: LocalTimeSeries, clock: Clock, is_single: bool = False) -> None:
+        self.hub = Hub(PROTOCOLS.formats, lambda: None)
+        self.ended: list[tuple[str, int]] = []
+        self.revocations = Revocations(
+            RemoteCalls(SingleNode()), series, self.hub, clock, self._end, is_single=is_single
+        )
+
+    def _end(self, connection: Connection, code: CloseCode, reason: str) -> None:
+        self.ended.append((connection.id, code))
+
+    def open(self, conn_id: str, client: Client | None) -> None:
+        """Hold a connection whose stream was opened by a client."""
+        connection = Connection(conn_id, "ann", COMMANDING, (0,), None)
+        stream: Any = SimpleNamespace(client=client)
+        connection.stream = stream
+        self.hub.add(connection)
+
+
+def test_a_node_that_was_out_of_reach_reads_what_was_revoked() -> None:
+    """And ends the connections that it is about, once."""
+
+    async def scenario() -> None:
+        series, clock = LocalTimeSeries(), Clock()
+        here, there = Node(series, clock), Node(series, clock)
+        await there.revocations.load()
+        there.open("c1", ANN)
+        there.open("c2", None)
+        clock.now_s += 10
+        assert await here.revocations.revoke("ann", 60, is_user=True) == 0
+        assert not there.revocations.has(ANN)
+        for _ in range(2):
+            await there.revocations.catch_up()
+        assert there.revocations.has(ANN)
+        assert there.ended == [("c1", CloseCode.TOKEN_EXPIRED)]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("is_single", [False, True])
+def test_a_node_without_clients_that_have_tokens_reads_nothing(is_single: bool) -> None:
+    """Nor does one that shares its engine with nobody: all of its revocations are its own."""
+
+    async def scenario() -> None:
+        series, clock = LocalTimeSeries(), Clock()
+        other, node = Node(series, clock), Node(series, clock, is_single)
+        if is_single:
+            await node.revocations.load()
+        await other.revocations.revoke("ann", 60, is_user=True)
+        await node.revocations.catch_up()
+        assert not node.revocations.has(ANN)
+
+    asyncio.run(scenario())
+
+
+def test_a_revocation_is_forgotten_when_its_tokens_have_expired(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once there are many; as long as there are too many that count, no further one is taken."""
+    monkeypatch.setattr(revocations, "MAX_REVOCATIONS", 2)
+
+    async def scenario() -> None:
+        clock = Clock()
+        node = Node(LocalTimeSeries(), clock).revocations
+        await node.revoke("ann", 60, is_user=True)
+        await node.revoke("t-2", 90, is_user=False)
+        with pytest.raises(Unavailable, match="too many"):
+            await node.revoke("bob", 60, is_user=True)
+        clock.now_s += 61
+        await node.revoke("bob", 60, is_user=True)
+        assert not node.has(ANN)
+
+    asyncio.run(scenario())
+
+
+def test_a_token_that_was_issued_later_counts() -> None:
+    """One that does not say when it was issued does not."""
+
+    async def scenario() -> None:
+        clock = Clock()
+        node = Node(LocalTimeSeries(), clock).revocations
+        await node.revoke("ann", 60, is_user=True)
+        clock.now_s -= 5
+        await node.revoke("ann", 60, is_user=True)
+        times = {None: True, 999.0: True, 1000.0: True, 1000.5: False}
+        assert {each: node.has(Client(App(), "ann", 2000.0, issued_s=each)) for each in times} == times
+        assert not node.has(Client(App("shop"), "ann", 2000.0))
+        await node.revoke("t-1", 60, is_user=False)
+        assert node.has(Client(App(), "bob", 2000.0, token_id="t-1", issued_s=3000.0))
+
+    asyncio.run(scenario())
