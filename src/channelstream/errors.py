@@ -113,6 +113,21 @@ class BadRequest(ChannelstreamError):
     headers = CLOSES
 
 
+class BadHandshake(ChannelstreamError):
+    """The request is not a valid WebSocket handshake (RFC 6455)."""
+
+    code = "bad_handshake"
+    http_status = 400
+
+
+class UnsupportedVersion(BadHandshake):
+    """The client uses another version; the answer names ours (RFC 6455 section 4.4; RFC 9110 section 15.5.22)."""
+
+    code = "unsupported_websocket_version"
+    http_status = 426
+    headers = ((b"connection", b"upgrade"), (b"upgrade", b"websocket"), (b"sec-websocket-version", b"13"))
+
+
 class BadSignature(ChannelstreamError):
     """A signature, or its key, is wrong, expired, from the future or for something else: one answer for all faults."""
 

@@ -4,11 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from channelstream.errors import BadHandshake, UnsupportedVersion
 from channelstream.wire.handshake import (
-    BadHandshake,
     Handshake,
     Offer,
-    UnsupportedVersion,
     accept,
     accept_key,
 )

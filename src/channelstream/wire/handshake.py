@@ -9,7 +9,7 @@ from binascii import Error, a2b_base64, b2a_base64
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from channelstream.errors import ChannelstreamError, Headers
+from channelstream.errors import BadHandshake, Headers, UnsupportedVersion
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _RESPONSE: Final = (
@@ -21,21 +21,6 @@ _NAME: Final = re.compile(rf"{_TCHAR}+")
 _PARAMETER: Final = re.compile(rf'({_TCHAR}+)(?:[ \t]*=[ \t]*({_TCHAR}+|"(?:\\?{_TCHAR})+"))?')
 
 _Fields = dict[bytes, bytes]
-
-
-class BadHandshake(ChannelstreamError):
-    """The request is not a valid WebSocket handshake (RFC 6455)."""
-
-    code = "bad_handshake"
-    http_status = 400
-
-
-class UnsupportedVersion(BadHandshake):
-    """The client uses another version; the answer names ours (RFC 6455 section 4.4; RFC 9110 section 15.5.22)."""
-
-    code = "unsupported_websocket_version"
-    http_status = 426
-    headers = ((b"connection", b"upgrade"), (b"upgrade", b"websocket"), (b"sec-websocket-version", b"13"))
 
 
 @dataclass(frozen=True, slots=True)
