@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-
-from msgspec import Struct
+from typing import NamedTuple
 
 from channelstream.core.budget import Budget
 from channelstream.core.entry import HELD_BYTES, Entry
@@ -33,7 +32,7 @@ _offset: Callable[[Entry], int] = attrgetter("offset")
 _at_s: Callable[[Entry], float] = attrgetter("at_s")
 
 
-class LogLimits(Struct, frozen=True):
+class LogLimits(NamedTuple):
     """Bounds of a log: at most `events` entries, none older than `age_s` seconds (None: of any age)."""
 
     events: int
@@ -252,7 +251,7 @@ def _message_uuid(event: Event) -> str | None:
     return event.uuid if isinstance(event, Message) or event.supersedes is not None else None
 
 
-class Accepted(Struct, frozen=True, gc=False):
+class Accepted(NamedTuple):
     """The outcome of one published event.
 
     Attributes:

@@ -4,9 +4,7 @@ All names here are keys (`apps.keys`): a node does not know applications.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
-
-from msgspec import Struct
+from typing import Any, NamedTuple
 
 from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import ClientProtocol
@@ -44,7 +42,7 @@ MEMBERS_SLICE = 1000
 """Members of a channel that are copied in one loop turn."""
 
 
-class Subscribed(Struct, frozen=True):
+class Subscribed(NamedTuple):
     """The channels of a connection after a change: all of them, and those that changed, sorted."""
 
     channels: list[str]
