@@ -167,7 +167,7 @@ class LocalConnections:
         # Into the hub first: an event that is accepted after the join may arrive before the answer to the join.
         for name in channels:
             self._hub.subscribe(connection, name, ReadRange.of(self._hub.offsets[self._shard(name)]))
-        joined = None
+        joined: dict[str, int] = {}
         connection.joining = connection.joining.union(channels)
         try:
             joined = await self._directory.join(member_of(connection), channels, since)
@@ -177,10 +177,10 @@ class LocalConnections:
             for name in channels:
                 if name not in connection.channels:
                     continue
-                if joined is None:
-                    self._hub.unsubscribe(connection, name)
-                else:
+                if name in joined:
                     connection.channels[name] = self._read_range(name, joined[name], since)
+                else:
+                    self._hub.unsubscribe(connection, name)
         _check_local(connection)
 
     async def join_again(self, connection: Connection, forgotten: Sequence[str]) -> None:
