@@ -67,7 +67,7 @@ class Panel:
     async def endings(self) -> list[dict[str, Any]]:
         return [{"reason": "too slow"}]
 
-    async def act(self, action: str, body: bytes) -> Any:
+    async def act(self, action: str, body: bytes, admin: str) -> Any:
         self.asked.append((action, body))
         if body == b"[]":
             raise Invalid({"channel": ["Missing."]})

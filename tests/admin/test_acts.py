@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from tests.conftest import StartServer
 from tests.http_client import http
-from tests.waiting import eventually, soon
+from tests.waiting import PATIENCE_S, eventually, soon
+from websockets.exceptions import ConnectionClosedOK
+from websockets.frames import Close
+from websockets.sync.client import connect
 
 from channelstream.admin.actions import described
 from channelstream.admin.acts import ACTS, FAILURES_A_MINUTE, KEPT_S, SHOWN, Acts, Failures, line_of
@@ -188,3 +191,24 @@ def test_each_application_has_its_own_record(start_server: StartServer) -> None:
     assert acts_of(running) == []
     _, log = running.stop()
     assert "application shop: admin 'admin' at 127.0.0.1 started a trace of user 'acts-bo', for 5 min" in log
+
+
+@pytest.mark.nodes(1, 3)
+def test_what_ended_says_that_an_admin_did_it(server: Any) -> None:
+    """In the endings and in a trace, with the name; the client is sent neither."""
+    home = server.any
+    conn_id = home.connect("acts-cut", "acts-cut")
+    server.post("/admin/trace.json", {"conn_id": conn_id})
+    with connect(f"{home.ws_url}/ws?conn_id={conn_id}") as stream:
+        asker = server.any
+        auth = ("", server.admin_secret)
+        http.post(f"{asker.url}/admin/do/disconnect", json={"conn_id": conn_id}, auth=auth).raise_for_status()
+        with pytest.raises(ConnectionClosedOK) as closed:
+            while True:
+                assert "admin" not in str(stream.recv(timeout=PATIENCE_S))
+    assert closed.value.rcvd == Close(1000, "disconnected by the application")
+    described = asker.request("GET", f"/admin/data/connection?name={conn_id}").json()
+    assert [each["reason"] for each in described["endings"]] == ["disconnected by an admin (admin)"]
+    notes = asker.request("GET", f"/admin/trace.json?conn_id={conn_id}").json()["notes"]
+    assert notes[-1]["fact"]["text"] == "1000: disconnected by an admin (admin)"
+    server.post("/admin/trace.json", {"conn_id": conn_id, "minutes": "0"})

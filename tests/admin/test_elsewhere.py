@@ -25,7 +25,7 @@ def described(node: Any, kind: str, name: str) -> Any:
 
 
 def test_a_connection_is_shown_at_every_node(server: Any) -> None:
-    """With the node that it is at; it can be disconnected from any, and how it ended is shown at each."""
+    """With the node that it is at; it can be disconnected from any, and how it ended is shown at each, with who did it."""
     home, *others = server.nodes
     conn_id = home.connect("elsewhere-ann", "elsewhere-a")
     labels = {described(node, "connection", conn_id)["node"] for node in others}
@@ -38,7 +38,8 @@ def test_a_connection_is_shown_at_every_node(server: Any) -> None:
     for node in server.nodes:
         found = described(node, "connection", conn_id)
         assert found["state"] == "closed"
-        assert [ending["final"] for ending in found["endings"]] == [True]
+        endings = [(ending["reason"], ending["final"]) for ending in found["endings"]]
+        assert endings == [("disconnected by an admin (admin)", True)]
 
 
 def test_the_connections_of_a_user_are_those_of_all_nodes(server: Any) -> None:

@@ -195,7 +195,7 @@ def test_a_question_may_be_asked_again_at_once(
     }""")
     page.get_by_role("dialog").get_by_role("button", name="Disconnect").press("Enter")
     expect(page.locator("#endings")).to_contain_text(
-        "Connection ended: disconnected by the application (1000)"
+        "Connection ended: disconnected by an admin (admin) (1000)"
     )
 
 
@@ -221,7 +221,7 @@ def test_a_connection_is_found_and_ended(open_admin: Callable[..., Page], post: 
     page.get_by_role("button", name="Disconnect").press("Enter")
     page.get_by_role("dialog").get_by_role("button", name="Disconnect").press("Enter")
     expect(page.locator("#endings")).to_contain_text(
-        "Connection ended: disconnected by the application (1000)"
+        "Connection ended: disconnected by an admin (admin) (1000)"
     )
     expect(page.get_by_role("button", name="Disconnect")).to_be_hidden()
 

@@ -33,6 +33,10 @@ ENCODED: list[tuple[Command | RemoteCall, dict[str, object]]] = [
     ),
     (Unsubscribe("c", ["news"]), {"type": "Unsubscribe", "conn_id": "c", "channels": ["news"]}),
     (End("c", 1000, "bye"), {"type": "End", "conn_id": "c", "code": 1000, "reason": "bye"}),
+    (
+        End("c", 1000, "bye", "by boss"),
+        {"type": "End", "conn_id": "c", "code": 1000, "reason": "bye", "recorded": "by boss"},
+    ),
     (Release("c"), {"type": "Release", "conn_id": "c"}),
     (RemoteCall("figures", b"\xff"), {"type": "RemoteCall", "procedure": "figures", "argument": b"\xff"}),
 ]

@@ -111,10 +111,10 @@ class AdminData:
 
     def _action(self, name: str) -> Row:
         async def act(request: Request) -> Response:
-            body = await request.body()
-            answer = await self._panel.act(name, body)
+            body, caller = await request.body(), caller_of(request)
+            answer = await self._panel.act(name, body, caller.name)
             if answer is not False:  # There was a connection to end.
-                self._acts.record(described(caller_of(request), name, body))
+                self._acts.record(described(caller, name, body))
             return json_response(answer)
 
         return Row(

@@ -121,13 +121,16 @@ class Panel:
         """Return the figures of the event loops, and their latest slow turns, newest first."""
         return await self._slow_turns.read()
 
-    async def act(self, action: str, body: bytes) -> Any:
+    async def act(self, action: str, body: bytes, admin: str) -> Any:
         """Do an action and return its answer: both are those of the API's call.
+
+        Args:
+            admin: the name of the admin who does it.
 
         Raises:
             ChannelstreamError: the body is invalid, or the action cannot be done now.
         """
-        result = await ACTIONS[action].call(Call.internal(self._service, body))
+        result = await ACTIONS[action].call(Call.internal(self._service, body, admin))
         return msgspec.Raw(b"".join(result.parts)) if isinstance(result, Parts) else result
 
     def watch(self) -> AsyncIterator[dict[str, Any]]:

@@ -35,9 +35,14 @@ class Fields(Protocol):
 
 
 class NoFields(NamedTuple):
-    """The fields of a call that the server itself makes."""
+    """The fields of a call that the server itself makes.
+
+    Attributes:
+        admin: the name of the admin for whom it is made; empty for none.
+    """
 
     method: str = "POST"
+    admin: str = ""
     arguments: Mapping[str, str] = NO_PARAMETERS
     parameters: Mapping[str, str] = NO_PARAMETERS
 
@@ -74,9 +79,14 @@ class Call:
         self._request = request
 
     @classmethod
-    def internal(cls, service: Service, body: bytes = b"") -> Self:
-        """Return a call that the server itself makes."""
-        return cls(service, NoFields(), body, Walker())
+    def internal(cls, service: Service, body: bytes = b"", admin: str = "") -> Self:
+        """Return a call that the server itself makes, for an admin of this name if there is one."""
+        return cls(service, NoFields(admin=admin), body, Walker())
+
+    @property
+    def admin(self) -> str:
+        """The name of the admin who makes the call from a page; empty for a call of an application."""
+        return self._request.admin if isinstance(self._request, NoFields) else ""
 
     def service_of(self, conn_id: str) -> Service:
         """Return the service of a connection id that is the credential of this call."""

@@ -84,7 +84,10 @@ async def disconnect(call: Call) -> bool:
     conn_id = call.conn_id(body.conn_id or None)
     if conn_id is None:
         return False
-    return await call.service_of(conn_id).end(conn_id, CloseCode.NORMAL, "disconnected by the application")
+    # The client is not sent the name.
+    recorded = f"disconnected by an admin ({call.admin})" if call.admin else ""
+    service = call.service_of(conn_id)
+    return await service.end(conn_id, CloseCode.NORMAL, "disconnected by the application", recorded)
 
 
 async def _read(call: Call, schema: type[S]) -> S:

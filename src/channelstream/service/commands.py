@@ -46,12 +46,18 @@ class Unsubscribe(Struct, frozen=True, tag=True):
     channels: list[str]
 
 
-class End(Struct, frozen=True, tag=True):
-    """Disconnect, and close the stream with this code."""
+class End(Struct, frozen=True, tag=True, omit_defaults=True):
+    """Disconnect, and close the stream with this code.
+
+    Attributes:
+        reason: what the client is sent.
+        recorded: what is recorded in place of the reason; empty means the same. A node of an older version ignores it.
+    """
 
     conn_id: str
     code: int
     reason: str
+    recorded: str = ""
 
 
 class Release(Struct, frozen=True, tag=True):

@@ -226,22 +226,25 @@ class LocalConnections:
         with suppress(Moved):  # Another node owns it by now: there is nothing of ours to end.
             await self._end(connection, code, reason)
 
-    async def _end(self, connection: Connection, code: CloseCode, reason: str) -> None:
+    async def _end(self, connection: Connection, code: CloseCode, reason: str, recorded: str = "") -> None:
         if connection.state is not ConnectionState.CLOSED:
-            channels = self.forget(connection, code, reason)
+            channels = self.forget(connection, code, reason, recorded)
             await self._directory.disconnect(member_of(connection), channels)
 
-    def forget(self, connection: Connection, code: CloseCode, reason: str) -> list[str]:
+    def forget(self, connection: Connection, code: CloseCode, reason: str, recorded: str = "") -> list[str]:
         """Remove a connection from this node only, and return its channels; the engine still counts it.
 
         Needs no lock. The list is empty if the connection was forgotten before.
+
+        Args:
+            recorded: what is recorded in place of the reason that the client is sent; empty means the same.
         """
         if connection.state is ConnectionState.CLOSED:
             return []
         self._hub.stop_writing(connection)
         connection.move(Step.CLOSE)
         self.departures.deadlines.drop(connection)
-        self.record_ending(connection, code, reason, final=True)
+        self.record_ending(connection, code, recorded or reason, final=True)
         stream, connection.stream = connection.stream, None
         channels = self._remove(connection)
         if stream is not None:
@@ -323,7 +326,7 @@ class LocalConnections:
         return _answer(connection, left)
 
     async def _end_on_command(self, connection: Connection, asked: End) -> Answer:
-        await self._end(connection, CloseCode(asked.code), asked.reason)
+        await self._end(connection, CloseCode(asked.code), asked.reason, asked.recorded)
         return _answer(connection, ())
 
     def _release(self, connection: Connection) -> Answer:

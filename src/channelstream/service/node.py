@@ -209,9 +209,13 @@ class Node:
         """Leave those of the channels the connection is in; None if it is unknown."""
         return _subscribed(await self._handover.dispatch(Unsubscribe(conn_id, list(channels))))
 
-    async def end(self, conn_id: str, code: CloseCode, reason: str) -> bool:
-        """End a connection wherever it is; False if it is unknown."""
-        return await self._handover.dispatch(End(conn_id, code, reason)) is not None
+    async def end(self, conn_id: str, code: CloseCode, reason: str, recorded: str = "") -> bool:
+        """End a connection wherever it is; False if it is unknown.
+
+        Args:
+            recorded: what is recorded in place of the reason that the client is sent; empty means the same.
+        """
+        return await self._handover.dispatch(End(conn_id, code, reason, recorded)) is not None
 
     async def take_over(self, conn_id: str) -> Connection | None:
         """Return the connection, moved to this node if another one held it; None if it is unknown.

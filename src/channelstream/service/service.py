@@ -98,9 +98,9 @@ class Service:
         """Leave those of the channels the connection is in; None if it is unknown."""
         return _named(await self.node.unsubscribe(self.app.key(conn_id), await self._many_keys(channels)))
 
-    async def end(self, conn_id: str, code: CloseCode, reason: str) -> bool:
-        """End a connection wherever it is; False if it is unknown."""
-        return await self.node.end(self.app.key(conn_id), code, reason)
+    async def end(self, conn_id: str, code: CloseCode, reason: str, recorded: str = "") -> bool:
+        """End a connection wherever it is; False if it is unknown (`Node.end`)."""
+        return await self.node.end(self.app.key(conn_id), code, reason, recorded)
 
     async def revoke(self, name: str, *, is_user: bool) -> int:
         """Refuse the tokens of a user that were issued up to now, or one of this name; return how many connections it ended.
