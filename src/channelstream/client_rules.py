@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from channelstream.api.client_info import client_info
-from channelstream.apps.api_key import ApiKey
 from channelstream.apps.app import Apps
 from channelstream.apps.key_ring import KeyRing
 from channelstream.auth.issuer import Issuer
@@ -29,13 +28,14 @@ class OfNode(NamedTuple):
 
 
 def make_client_rules(
-    settings_of: Mapping[str, Settings], apps: Apps, max_faults: int, node: OfNode
+    settings_of: Mapping[str, Settings], apps: Apps, keys: KeyRing, max_faults: int, node: OfNode
 ) -> ClientRules:
     """Return the rules of all applications.
 
     Args:
         settings_of: the settings of each application, by its id.
         apps: all applications.
+        keys: of all applications.
         max_faults: as of `ClientRules`.
         node: what the node of the server has.
 
@@ -43,11 +43,11 @@ def make_client_rules(
         ConfigError: the keys of an issuer cannot be used.
     """
     setting_state = frozenset(app_id for app_id, own in settings_of.items() if own.client_state)
-    tokens = _tokens(settings_of, apps, node)
+    tokens = _tokens(settings_of, apps, keys, node)
     return ClientRules(tokens, client_info, setting_state, max_faults)
 
 
-def _tokens(settings_of: Mapping[str, Settings], apps: Apps, node: OfNode) -> Tokens | None:
+def _tokens(settings_of: Mapping[str, Settings], apps: Apps, keys: KeyRing, node: OfNode) -> Tokens | None:
     """Return what checks tokens; None if no application accepts any."""
     accepting = {app_id: own for app_id, own in settings_of.items() if own.token_max_age_s}
     if not accepting:
@@ -59,7 +59,6 @@ def _tokens(settings_of: Mapping[str, Settings], apps: Apps, node: OfNode) -> To
         app_id: TokenRules(own.token_max_age_s, own.signature_max_ahead_s, own.token_audience)
         for app_id, own in accepting.items()
     }
-    ring = KeyRing(ApiKey("", settings_of[app.id].secret, app) for app in apps)
     issuers = [
         (Issuer(source.name, app, source.algorithm, {}), source.source)
         for app in apps
@@ -67,7 +66,7 @@ def _tokens(settings_of: Mapping[str, Settings], apps: Apps, node: OfNode) -> To
         for source in read_issuers(accepting[app.id].token_issuers)
     ]
     return Tokens(
-        TokenAuth(rules, ring, (issuer for issuer, _ in issuers)),
+        TokenAuth(rules, keys, (issuer for issuer, _ in issuers)),
         node.wall,
         node.revoked,
         _keys_of(issuers, node.steady),

@@ -151,9 +151,11 @@ def build(
     policy, policies = make_policy(settings), {each: make_policy(own, each) for each, own in further.items()}
     services = Services(apps, node)
     settings_of = {apps.default.id: settings, **further}
+    credentials = make_credentials(settings, apps)
     rules = make_client_rules(
         settings_of,
         apps,
+        credentials.keys,
         settings.max_client_errors,
         OfNode(node.clock.wall, node.clock.steady, node.revocations),
     )
@@ -165,7 +167,6 @@ def build(
     spans.consume(node.signals)
     scraper = Scraper(Collector(services, meter, watchdog), worker)
     endpoints = list(map(spans.recorded, ENDPOINTS))
-    credentials = make_credentials(settings, apps)
     tables = AppTables(streams, credentials, endpoints, list(entrances), meter.refused, sampler, scraper)
     routers = {app.id: tables.router(app, further[app.id]) for app in apps if app.id in further}
     router = tables.router(apps.default, settings, health_routes(node), routers)

@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from channelstream.apps.client import Client
+from channelstream.apps.key_ring import KeyRing
 from channelstream.auth.issuer import SignedBy
 from channelstream.client_rules import OfNode, make_client_rules
 from channelstream.config import Settings, safety
@@ -68,7 +69,7 @@ class NothingRevoked:
 def make(settings: Settings) -> None:
     apps = make_apps(settings)
     settings_of = {apps.default.id: settings, **settings_of_further(settings)}
-    make_client_rules(settings_of, apps, 10, OfNode(lambda: 0.0, lambda: 0.0, NothingRevoked()))
+    make_client_rules(settings_of, apps, KeyRing(), 10, OfNode(lambda: 0.0, lambda: 0.0, NothingRevoked()))
 
 
 def test_a_file_must_have_keys_at_the_start(tmp_path: Path) -> None:

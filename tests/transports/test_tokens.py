@@ -13,7 +13,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from tests.conftest import RunningServer, launch
+from tests.conftest import RunningServer, StartServer, launch
 from tests.token_client import SECRET, TokenClient, token
 from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
@@ -331,9 +331,9 @@ def test_a_client_is_warned_before_its_token_expires_and_closed_after(pushing: R
         assert client.end() == (4003, "token expired")
 
 
-def test_no_token_is_in_the_log() -> None:
+def test_no_token_is_in_the_log(start_server: StartServer) -> None:
     """Of requests that are refused, neither."""
-    server = launch("-s", SECRET, "--debug", "yes", CHANNELSTREAM_TOKEN_MAX_AGE_S="3600")
+    server = start_server("-s", SECRET, "--debug", "yes", CHANNELSTREAM_TOKEN_MAX_AGE_S="3600")
     for given in (token(), token(secret="another secret of thirty-two bytes")):
         for path in ("sse", "listen", "client", "nothing"):
             httpx.head(f"{server.url}/{path}", params={"token": given})
@@ -346,12 +346,12 @@ def test_no_token_is_in_the_log() -> None:
     assert not [part for part in (given.split(".")[1], given.split(".")[2]) if part in log]
 
 
-def test_an_identity_provider_signs_with_a_key_of_its_own(tmp_path: Path) -> None:
+def test_an_identity_provider_signs_with_a_key_of_its_own(tmp_path: Path, start_server: StartServer) -> None:
     """The server reads its public keys, here from a file; nobody else's token counts as its own."""
     key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     file = tmp_path / "keys.pem"
     file.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    server = launch(
+    server = start_server(
         "-s", SECRET, CHANNELSTREAM_TOKEN_MAX_AGE_S="60", CHANNELSTREAM_TOKEN_ISSUERS=f"idp ES256 {file}"
     )
     claims = {"sub": "ann", "exp": time.time() + 50, "iss": "idp", "channels": ["news"]}
@@ -360,4 +360,36 @@ def test_an_identity_provider_signs_with_a_key_of_its_own(tmp_path: Path) -> Non
     for forged in (jwt.encode(claims, other, "ES256"), token(iss="idp", life_s=50)):
         answer = httpx.get(f"{server.url}/sse", params={"token": forged})
         assert answer.json()["code"] == "bad_token"
-    server.stop()
+
+
+def test_a_key_of_an_application_signs_for_it(tmp_path: Path, start_server: StartServer) -> None:
+    """Its id is the header kid of the token, which also names the application; it grants what the key may do."""
+    file = tmp_path / "keys.json"
+    secrets = {"web": "w" * 32, "reader": "r" * 32}
+    keys = [
+        {"id": "web", "app": "shop", "secret": secrets["web"], "rights": ["connect", "publish"]},
+        {"id": "reader", "app": "shop", "secret": secrets["reader"], "rights": ["connect"]},
+    ]
+    file.write_text(json.dumps({"keys": keys}))
+    file.chmod(0o600)
+    server = start_server(
+        CHANNELSTREAM_APP_SHOP_SECRET="of the shop",
+        CHANNELSTREAM_APP_SHOP_TOKEN_MAX_AGE_S="60",
+        CHANNELSTREAM_KEYS_FILE=str(file),
+    )
+    claims = {"sub": "ann", "exp": time.time() + 50, "publish": ["news"]}
+    given = {each: jwt.encode(claims, secrets[each], "HS256", {"kid": each}) for each in secrets}
+    for ws_url in (server.ws_url, f"{server.ws_url}/app/shop"):
+        with closing(TokenClient(ws_url, given["web"])) as client:
+            assert client.greeting["conn_id"].startswith("shop.")
+            assert "uuid" in client.command("publish", channel="news", message=1)
+    answers = {
+        name: httpx.get(f"{server.url}/sse", params={"token": each})
+        for name, each in (
+            ("reader", given["reader"]),
+            ("no key", jwt.encode(claims, secrets["web"], "HS256")),
+            ("another's secret", jwt.encode(claims, secrets["web"], "HS256", {"kid": "reader"})),
+        )
+    }
+    codes = {name: each.json()["code"] for name, each in answers.items()}
+    assert codes == {"reader": "forbidden", "no key": "bad_token", "another's secret": "bad_token"}
