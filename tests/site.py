@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from itsdangerous import TimestampSigner
 from msgspec.structs import asdict
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -19,6 +18,7 @@ from channelstream.admin.acts import Acts
 from channelstream.admin.listing import PageRequest
 from channelstream.admin.traces import Traces
 from channelstream.config import Settings
+from channelstream.core.request_signing import SCHEME, RequestSignature
 from channelstream.errors import Invalid, Unavailable
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.pages.access import ReadBody
@@ -38,9 +38,11 @@ class RecordingServer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        text = TimestampSigner(SECRET).unsign(request.headers["x-channelstream-secret"], max_age=60).decode()
-        assert text == request.url.path
-        body = json.loads(await request.body())
+        content = await request.body()
+        signature = RequestSignature.read(request.headers["authorization"].removeprefix(f"{SCHEME} "))
+        assert signature is not None
+        assert signature.is_genuine(SECRET, request.method, request.url.path.encode(), content)
+        body = json.loads(content)
         self.calls.append((request.method, request.url.path, body))
         await JSONResponse(body, self.status)(scope, receive, send)
 

@@ -26,6 +26,7 @@ LAYERS = (
     {"config"},
     {
         "pages",
+        "call_signing",
         "logs",
         "housekeeping",
         "tracing",
@@ -64,8 +65,9 @@ engines alone.
 IMPORTS_ONLY = {
     "integrations": {"errors", "core", "apps", "auth", "slices", "service", "http", "api"},
     "pages": {"errors", "core", "http"},
-    "demo": {"pages"},
-    "explorer": {"errors", "pages"},
+    "demo": {"pages", "call_signing"},
+    "explorer": {"errors", "pages", "call_signing"},
+    "call_signing": {"core"},
     "bench": {"errors", "config"},
     "bench.peers": {"bench"},
 }

@@ -18,6 +18,7 @@ from channelstream.admin.pages import Admin
 from channelstream.admin.panel import DETAILS, Panel
 from channelstream.admin.trace import TracePage
 from channelstream.admin.traces import Traces
+from channelstream.call_signing import CallSigner
 from channelstream.config import Settings
 from channelstream.config.cookies import cookie_secret_or_drawn, is_drawn
 from channelstream.demo.app import Demo
@@ -100,6 +101,7 @@ def routes(
         keeps_sign_ins=not is_drawn(cookie_secret),
         app_id=app_id,
     )
+    signer = CallSigner(settings.secret, is_old=settings.request_signing == "old")
     accounts = [
         Account(settings.admin_user, settings.admin_secret, may_change=True),
         Account(settings.admin_reader_user, settings.admin_reader_secret, may_change=False),
@@ -110,7 +112,7 @@ def routes(
         *AdminData(panel, acts).rows(),
         *TracePage(renderer, traces, acts.record).rows(),
         *MetricsPage(scraper, settings.metrics_allow).rows(),
-        *Explorer(renderer, openapi, settings.secret, acts.record).rows(),
+        *Explorer(renderer, openapi, signer, acts.record).rows(),
     ]
     if app_id:
         guarded = [_OVERVIEW, *(row for row in guarded if row.path in OF_APP)]
@@ -119,14 +121,16 @@ def routes(
         *files.routes(),
         *SignIn(gate, renderer, acts.record).routes(),
         *gate.routes(guarded),
-        *(_demo(settings, api, renderer, cookie_secret) if settings.serves_demo else []),
+        *(_demo(settings, api, signer, renderer, cookie_secret) if settings.serves_demo else []),
     ]
 
 
-def _demo(settings: Settings, api: ASGIApp, renderer: Renderer, cookie_secret: str) -> list[BaseRoute]:
+def _demo(
+    settings: Settings, api: ASGIApp, signer: CallSigner, renderer: Renderer, cookie_secret: str
+) -> list[BaseRoute]:
     scheme = "https" if settings.enforce_https else "http"
     connect = partial(_client, api, f"{scheme}://127.0.0.1")
-    server = PushServer(connect, settings.secret)
+    server = PushServer(connect, signer)
     return Demo(server, renderer, cookie_secret, settings.heartbeat_interval_s).routes()
 
 

@@ -123,8 +123,9 @@ def test_the_explorer_calls_the_application(shop: RunningApp) -> None:
     form = {"username": "admin", "password": shop.admin_secret}
     cookie = http.post(f"{shop.url}/admin/sign_in", data=form).headers["set-cookie"].partition(";")[0]
     headers = {"cookie": cookie, "sec-fetch-site": "same-origin"}
-    signed = http.post(f"{shop.url}/admin/sign", json={"path": "/info"}, headers=headers).json()["signature"]
-    assert get(shop, "/info", headers={"x-channelstream-secret": signed}).status_code == 200
+    call = {"path": "/info", "method": "GET"}
+    signed = http.post(f"{shop.url}/admin/sign", json=call, headers=headers).json()["headers"]
+    assert get(shop, "/info", headers=signed).status_code == 200
 
 
 def test_the_demo_is_an_option_of_the_application(running: RunningServer, shop: RunningApp) -> None:

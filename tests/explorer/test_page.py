@@ -4,10 +4,10 @@ import threading
 from typing import Any, cast
 
 from httpx import Client
-from itsdangerous import TimestampSigner
 from starlette.applications import Starlette
 from tests.site import Bridge, NoTraces, openapi
 
+from channelstream.core.request_signing import SCHEME, RequestSignature
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.pages.act import Act
 from channelstream.site import routes
@@ -51,10 +51,13 @@ def test_document_is_forbidden_to_strangers(browser: Client) -> None:
 
 
 def test_signs_paths_of_the_api_for_the_admin(browser: Client, settings, acts) -> None:
-    """The signature is that of the path asked for; it is recorded."""
+    """The signature is that of the call asked for; it is recorded."""
     browser.post("/admin/sign_in", data=RIGHT)
-    signature = browser.post("/admin/sign", json={"path": "/message"}).json()["signature"]
-    assert TimestampSigner(settings.secret).unsign(signature, max_age=60) == b"/message"
+    call = {"path": "/message", "method": "PATCH", "query": "?a=b%20c", "body": '{"x": "\u00e9"}'}
+    header = browser.post("/admin/sign", json=call).json()["headers"]["authorization"]
+    signature = RequestSignature.read(header.removeprefix(f"{SCHEME} "))
+    assert signature is not None
+    assert signature.is_genuine(settings.secret, "PATCH", b"/message?a=b%20c", call["body"].encode())
     assert acts.recorded[-1] == Act("admin", "127.0.0.1", "had a call signed of", "path", "/message")
 
 

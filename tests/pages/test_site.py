@@ -9,6 +9,7 @@ import pytest
 from httpx import Client
 from jinja2 import Environment
 
+from channelstream.call_signing import CallSigner
 from channelstream.config import Settings
 from channelstream.demo.push_server import PushServer
 
@@ -64,7 +65,7 @@ def test_the_client_of_the_demo_is_made_outside_of_the_event_loop() -> None:
         return httpx.AsyncClient(transport=answers, base_url="http://push.test")
 
     async def call_twice_at_once() -> None:
-        server = PushServer(connect, "secret")
+        server = PushServer(connect, CallSigner("secret", is_old=False))
         calls = (server.call("POST", "/disconnect", {}) for _ in range(2))
         assert await asyncio.gather(*calls) == [True, True]
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 import httpx
 
+from channelstream.call_signing import CallSigner
 from channelstream.cli import diagnosis
 from channelstream.cli.settings import settings_of
 from channelstream.cli.signing import Signatures
@@ -51,7 +52,7 @@ class Server:
     @property
     def signatures(self) -> Signatures:
         """Signs requests to it."""
-        return Signatures(self.url, self.secret, self.signs_old)
+        return Signatures(self.url, CallSigner(self.secret, self.signs_old))
 
     def tls(self) -> ssl.SSLContext | None:
         """Return the TLS context, or None if the address is not https."""

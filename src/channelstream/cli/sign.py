@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from channelstream.call_signing import CallSigner
 from channelstream.cli.settings import settings_of
-from channelstream.cli.signing import old_headers, signed_headers
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
 
@@ -33,12 +33,11 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if not arguments.path.startswith("/"):
         parser.error(f"PATH: {arguments.path!r} is not a path that begins with a slash")
     settings = settings_of(arguments, environ)
-    if settings.request_signing == "signed" or "data" in arguments or "method" in arguments:
-        data = getattr(arguments, "data", "")
-        method = getattr(arguments, "method", "POST" if data else "GET").upper()
-        headers = signed_headers(settings.secret, method, arguments.path, data.encode())
-    else:
-        headers = old_headers(settings.secret, arguments.path)
-    for name, value in headers.items():
+    is_old = settings.request_signing != "signed" and not {"data", "method"} & vars(arguments).keys()
+    data = getattr(arguments, "data", "")
+    method = getattr(arguments, "method", "POST" if data else "GET").upper()
+    for name, value in (
+        CallSigner(settings.secret, is_old).headers(method, arguments.path, data.encode()).items()
+    ):
         print(f"{name}: {value}")
     return 0

@@ -1,11 +1,11 @@
 """How an application calls the push server."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from itsdangerous import TimestampSigner
-
+from channelstream.call_signing import CallSigner
 from channelstream.demo.input import Refused
 
 if TYPE_CHECKING:
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class PushServer:
-    """Calls the push server as any application does: JSON over HTTP, signed with the shared secret."""
+    """Calls the push server as any application does: JSON over HTTP, signed with the secret."""
 
-    def __init__(self, connect: "Callable[[], httpx.AsyncClient]", secret: str) -> None:
+    def __init__(self, connect: "Callable[[], httpx.AsyncClient]", signer: CallSigner) -> None:
         """Create a caller that has sent nothing yet.
 
         Args:
@@ -24,7 +24,7 @@ class PushServer:
         self._connect = connect
         self._http: httpx.AsyncClient | None = None
         self._connecting = asyncio.Lock()
-        self._signer = TimestampSigner(secret)
+        self._signer = signer
 
     async def call(self, method: str, path: str, body: Any) -> Any:
         """Send a request and return the JSON answer.
@@ -32,10 +32,10 @@ class PushServer:
         Raises:
             Refused: the server refused it. The body of a 422 lists the faults, field by field.
         """
-        signature = self._signer.sign(path).decode()
-        headers = {"x-channelstream-secret": signature}
+        content = json.dumps(body).encode()
+        headers = self._signer.headers(method, path, content)
         http = await self._client()
-        response = await http.request(method, path, json=body, headers=headers)
+        response = await http.request(method, path, content=content, headers=headers)
         if not response.is_success:
             raise Refused(409 if response.status_code == 422 else 502, "The push server refused that.")
         return response.json()

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from itsdangerous import TimestampSigner
 from starlette.requests import Request
 from starlette.responses import Response
 
+from channelstream.call_signing import CallSigner
 from channelstream.errors import Forbidden, Malformed, NotFound
 from channelstream.pages.act import Did, Record, act_of
 from channelstream.pages.caller import caller_of
@@ -16,10 +16,24 @@ from channelstream.pages.html import CONTENT_SECURITY_POLICY, Renderer, json_res
 from channelstream.pages.refusals import SIGN_IN, refuse_page
 from channelstream.pages.row import PageRight, Row
 
-SIGN_BYTES = 1024
+SIGN_BYTES = 262_144
+"""Longest request that is signed, with its body."""
 FROM_PAGE = "Sign in first, and send this from the explorer's own page."
 # Swagger UI's style sheet contains its icons as data: images.
 EXPLORER_POLICY = {"Content-Security-Policy": CONTENT_SECURITY_POLICY + "; img-src 'self' data:"}
+
+
+class _Call(msgspec.Struct):
+    """A call to sign.
+
+    Attributes:
+        query: with its question mark; empty if there is none.
+    """
+
+    path: str = ""
+    method: str = "POST"
+    query: str = ""
+    body: str = ""
 
 
 class Explorer:
@@ -27,16 +41,16 @@ class Explorer:
 
     Args:
         openapi: returns the OpenAPI document; called in a thread.
-        secret: the API's secret. It never leaves the server; only signatures of single paths do.
+        signer: has the API's secret, which never leaves the server; only signatures of single calls do.
     """
 
     def __init__(
-        self, renderer: Renderer, openapi: Callable[[], dict[str, Any]], secret: str, record: Record
+        self, renderer: Renderer, openapi: Callable[[], dict[str, Any]], signer: CallSigner, record: Record
     ) -> None:
         self._record = record
         self._renderer = renderer
         self._openapi = openapi
-        self._signer = TimestampSigner(secret)
+        self._signer = signer
 
     def rows(self) -> list[Row]:
         look, change = PageRight.LOOK, PageRight.CHANGE
@@ -58,14 +72,17 @@ class Explorer:
         return await asyncio.to_thread(self._openapi)
 
     async def _sign(self, request: Request) -> Response:
-        """Sign one path of the API for the signed-in admin's own page."""
+        """Sign one call of the API for the signed-in admin's own page: its method, path, query and body."""
         if not caller_of(request).has_ticket:
             raise Forbidden(FROM_PAGE)
         try:
-            path = msgspec.json.decode(await request.body(), type=dict[str, str]).get("path", "")
+            call = msgspec.json.decode(await request.body(), type=_Call)
         except msgspec.DecodeError as error:
-            raise Malformed("Send a JSON object with a path.") from error
+            raise Malformed("Send a JSON object with a path, and with method, query and body.") from error
+        path = call.path
         if path not in (await self._described())["paths"]:
             raise NotFound.path(path)
         self._record(act_of(caller_of(request), Did.SIGNED_CALL, "path", path))
-        return json_response({"signature": self._signer.sign(path).decode()})
+        return json_response(
+            {"headers": self._signer.headers(call.method, path + call.query, call.body.encode())}
+        )

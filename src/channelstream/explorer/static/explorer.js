@@ -2,15 +2,15 @@
 
 const { root } = document.documentElement.dataset;
 
-/** Get the signature of a path. The secret itself never leaves the server. */
-async function sign(path) {
+/** Get the headers that sign a call. The secret itself never leaves the server. */
+async function sign(call) {
   const response = await fetch(`${root}/admin/sign`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ path }),
+    body: JSON.stringify(call),
   });
   if (!response.ok) throw new Error(`The call could not be signed: ${response.status}. Is the admin still signed in?`);
-  return (await response.json()).signature;
+  return (await response.json()).headers;
 }
 
 const pathOf = ({ url }) => new URL(url, location.href).pathname.slice(root.length);
@@ -18,7 +18,8 @@ const pathOf = ({ url }) => new URL(url, location.href).pathname.slice(root.leng
 async function signed(request) {
   const path = pathOf(request);
   if (request.loadSpec || path === "/openapi.json") return request;
-  request.headers["x-channelstream-secret"] = await sign(path);
+  const { search } = new URL(request.url, location.href);
+  Object.assign(request.headers, await sign({ path, method: request.method, query: search, body: request.body ?? "" }));
   return request;
 }
 
