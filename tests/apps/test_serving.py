@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.waiting import PATIENCE_S
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+KEY = "a key of 32 bytes or more, at last"
 PAGE, FOREIGN = "https://shop.example", "https://blog.example"
 
 
@@ -162,3 +164,30 @@ def test_a_server_without_sections_has_no_such_paths(start_server: Any) -> None:
     assert server.request("GET", "/app/shop/info").status_code == 404
     assert "." not in server.connect("ann")
     assert isinstance(json.loads(http.get(f"{server.url}/disconnect?conn_id=shop.x").text), bool)
+
+
+def test_a_key_names_its_application_without_a_path(tmp_path: Path) -> None:
+    """So do its refusals: they are in that one's table, and in no other one's."""
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps({"keys": [{"id": "k1", "app": "shop", "secret": KEY}]}))
+    file.chmod(0o600)
+    server = launch_apps(CHANNELSTREAM_KEYS_FILE=str(file))
+    try:
+        shop = app_of(server, "shop")
+        bearer = {"authorization": f"Bearer k1.{KEY}"}
+        body = {"username": "ann", "channels": ["room"]}
+        conn_id = http.post(f"{server.url}/connect", json=body, headers=bearer).json()["conn_id"]
+        assert conn_id.startswith("shop.")
+        assert list(shop.request("GET", "/info").json()["channels"]) == ["room"]
+        assert server.request("GET", "/info").json()["channels"] == {}
+        assert http.post(f"{server.url}/message", json=[{}], headers=bearer).status_code == 422
+        assert [refused(app) for app in (server, shop)] == [[], [("/message", 422)]]
+        assert http.get(f"{app_of(server, 'blog').url}/info", headers=bearer).status_code == 401
+    finally:
+        server.stop()
+
+
+def refused(app: RunningServer) -> list[tuple[str, int]]:
+    """Return the path and status of each row of the refused requests."""
+    answer = http.get(f"{app.url}/admin/data/refused", auth=("admin", app.admin_secret))
+    return [(row["route"], row["status"]) for row in answer.json()["rows"]]

@@ -1,0 +1,218 @@
+"""Measures what one application notices of another one at its limit: `python -m channelstream.bench.applications`.
+
+The quiet application publishes at a steady pace, from a process of its own. It does so alone, then beside a noisy one with
+many clients that publishes twice what it may, and then beside one that sends its next call with each answer, whatever that
+says. These take turns, several times, and each figure is the median of the rounds.
+"""
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import msgspec
+import uvloop
+from msgspec import structs
+
+from channelstream.bench.application import Application
+from channelstream.bench.caller import CallerProcess, calling
+from channelstream.bench.http import open_http
+from channelstream.bench.load import BenchFailed
+from channelstream.bench.results import Percentiles
+from channelstream.bench.servers import product
+from channelstream.bench.wire import Wire
+
+SECRETS = {"quiet": "the secret of the quiet application", "noisy": "the secret of the noisy application"}
+CHANNEL = "noise"
+QUIET_PER_S = 100.0
+NOISY_PER_S = 100
+"""The limit of the noisy application."""
+CLIENTS = 100
+"""Of the noisy application; each gets all of its messages."""
+CONNECTIONS = 4
+"""Over which the noisy application calls."""
+
+
+class Round(NamedTuple):
+    """A situation in one round.
+
+    Attributes:
+        answered: the calls of the quiet application.
+        accepted, refused: those of the noisy one, in a second.
+    """
+
+    answered: Percentiles
+    accepted: float
+    refused: float
+
+
+class Noise:
+    """The noisy application.
+
+    Attributes:
+        accepted, refused: its calls so far.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self.accepted = self.refused = 0
+        self._wire = wire
+        self._body = msgspec.json.encode({"user": "noisy", "channel": CHANNEL, "message": "x" * 100})
+
+    async def paced(self) -> None:
+        """Publish twice what it may, evenly, until cancelled."""
+        due_s = time.monotonic()
+        async for call in self._calls():
+            await asyncio.sleep(due_s - time.monotonic())
+            await call()
+            due_s += CONNECTIONS / (2 * NOISY_PER_S)
+
+    async def hammering(self) -> None:
+        """Publish without a pause until cancelled."""
+        async for call in self._calls():
+            await call()
+
+    async def _calls(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        connection = await open_http(self._wire, None)
+        request = self._wire.post("/message", self._body, self._wire.signature("/message"))
+
+        async def call() -> None:
+            try:
+                await connection.call(request)
+            except BenchFailed as error:
+                if " 429: " not in str(error):
+                    raise
+                self.refused += 1
+            else:
+                self.accepted += 1
+
+        try:
+            while True:
+                yield call
+        finally:
+            connection.close()
+
+
+SITUATIONS: dict[str, Callable[[Noise], Awaitable[None]] | None] = {
+    "alone": None,
+    "beside one that publishes twice its limit": Noise.paced,
+    "beside one that calls without a pause": Noise.hammering,
+}
+
+
+async def measure(rounds: int, seconds: float) -> dict[str, list[Round]]:
+    """Measure all situations in turn; return their rounds.
+
+    Raises:
+        BenchFailed: the server does not start, or refuses a call for another reason than the limit.
+    """
+    found: dict[str, list[Round]] = {name: [] for name in SITUATIONS}
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory())
+        server = await stack.enter_async_context(product("-i", _configuration(Path(folder))))
+        wires = {
+            app_id: structs.replace(server.wire, prefix=f"/app/{app_id}", secret=secret)
+            for app_id, secret in SECRETS.items()
+        }
+        caller = await stack.enter_async_context(calling([wires["quiet"]], QUIET_PER_S))
+        for _ in range(rounds):
+            for name, noise in SITUATIONS.items():
+                async with _clients(wires["noisy"] if noise else None):
+                    found[name].append(await _round(caller, wires["noisy"], noise, seconds))
+    return found
+
+
+def _configuration(folder: Path) -> str:
+    path = folder / "applications.ini"
+    sections = [f"[app:{app_id}]\nsecret = {secret}\n" for app_id, secret in SECRETS.items()]
+    path.write_text("".join(["[channelstream]\n", *sections, f"max_message_rate = {NOISY_PER_S}\n"]))
+    return str(path)
+
+
+async def _round(
+    caller: CallerProcess, wire: Wire, noise: Callable[[Noise], Awaitable[None]] | None, seconds: float
+) -> Round:
+    noisy = Noise(wire)
+    tasks = [asyncio.ensure_future(noise(noisy)) for _ in range(CONNECTIONS)] if noise else []
+    try:
+        await asyncio.sleep(seconds / 10)  # What is sent at once after a pause is gone.
+        await caller.lap()
+        accepted, refused = noisy.accepted, noisy.refused
+        await asyncio.sleep(seconds)
+        lap = await caller.lap()
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if lap.failed:
+        raise BenchFailed(f"{lap.failed} calls of the quiet application failed")
+    per_s = [(noisy.accepted - accepted) / seconds, (noisy.refused - refused) / seconds]
+    return Round(lap.answered_ms, *per_s)
+
+
+class _Client(asyncio.Protocol):
+    """A client that reads and counts nothing."""
+
+
+@asynccontextmanager
+async def _clients(wire: Wire | None) -> AsyncIterator[None]:
+    """Open the streams of the noisy application."""
+    loop, transports = asyncio.get_running_loop(), list[asyncio.Transport]()
+    if wire is None:
+        yield
+        return
+    application = Application(wire)
+    try:
+        for _ in range(CLIENTS):
+            opened = await application.call("/connect", {"username": "noisy", "channels": [CHANNEL]})
+            transport, _ = await loop.create_connection(_Client, wire.host, wire.port)
+            transport.write(wire.stream("ws", opened["conn_id"]))
+            transports.append(transport)
+        yield
+    finally:
+        for transport in transports:
+            transport.abort()
+        application.close()
+
+
+def text_of(found: dict[str, list[Round]]) -> str:
+    """Return the figures as a table."""
+    alone = median(each.answered.p99 for each in found["alone"])
+    rows = [
+        "| the quiet application | p50 ms | p99 ms | of p99 alone | noisy: accepted, refused a second |",
+        "| --- | --: | --: | --: | --: |",
+    ]
+    for name, rounds in found.items():
+        p50, p99 = (median(getattr(each.answered, which) for each in rounds) for which in ("p50", "p99"))
+        accepted, refused = (
+            median(getattr(each, which) for each in rounds) for which in ("accepted", "refused")
+        )
+        rows.append(f"| {name} | {p50:.2f} | {p99:.2f} | {p99 / alone:.2f} | {accepted:.0f}, {refused:.0f} |")
+    return "\n".join(rows)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print the table, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m channelstream.bench.applications")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each situation is measured")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long each time")
+    arguments = parser.parse_args(argv)
+    try:
+        print(text_of(uvloop.run(measure(arguments.rounds, arguments.seconds))))
+    except BenchFailed as error:
+        print(f"applications: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        sys.exit(main())
