@@ -47,6 +47,7 @@ LOOK = {
     "GET /admin/data/channels",
     "GET /admin/data/connection",
     "GET /admin/data/connections",
+    "GET /admin/data/busiest",
     "GET /admin/data/endings",
     "GET /admin/data/history",
     "GET /admin/data/nodes",

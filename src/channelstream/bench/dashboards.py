@@ -24,7 +24,7 @@ from channelstream.bench.servers import product
 from channelstream.bench.wire import Wire
 
 ANSWER_TIMEOUT_S = 60
-TABLES = ("slow_clients", "endings", "refused", "slow_turns")
+TABLES = ("busiest", "slow_clients", "endings", "refused", "slow_turns")
 """What the page fetches after each sample, besides the history."""
 
 

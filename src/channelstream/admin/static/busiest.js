@@ -1,17 +1,15 @@
-/** The busiest channels and callers of the last minute, and where the biggest states and histories are. */
+/** The tables of the busiest channels and callers of the last minute. */
 
 import { cell, element, fill, link, number } from "./dom.js";
 import { shown } from "./names.js";
-import { read } from "./server.js";
 
 const { root } = document.documentElement.dataset;
 const rate = (value) => cell("number", `${number(Number(value.toPrecision(3)))}/s`);
 
-export async function showBusiest() {
-  const answer = await read("/data/busiest").catch(() => null);
-  if (!answer) return;
-  fill("busy-channels", answer.channels.map(channelRow), { none: "Nothing was sent in the last minute." });
-  fill("busy-callers", answer.callers.map(callerRow), { none: "Nobody has called in the last minute." });
+/** Fill both tables. */
+export function fillBusiest({ channels, callers }) {
+  fill("busy-channels", channels.map(channelRow), { none: "Nothing was sent in the last minute." });
+  fill("busy-callers", callers.map(callerRow), { none: "Nobody has called in the last minute." });
 }
 
 function channelRow({ name, published, deliveries }) {

@@ -1,6 +1,6 @@
 /** The overview: live figures of the service and of each node, charts of the past, and streams and connections that ended recently. */
 
-import { showBusiest } from "./busiest.js";
+import { fillBusiest } from "./busiest.js";
 import { Chart } from "./chart.js";
 import { byId, bytes, cell, counted, duration, element, fault, fill, link, number, time } from "./dom.js";
 import { showGroups } from "./groups.js";
@@ -19,11 +19,14 @@ const percentiles = (name) => (of) => {
   const [p50, p95, p99] = [50, 95, 99].map((part) => of(`${name}_p${part}_ms`));
   return `p50 ${number(p50)}, p95 ${number(p95)}, p99 ${milliseconds(p99)}`.replaceAll(/(?<!,) /g, "\u00a0");
 };
-/** How many ended, and the reason of most of them. */
+/** How many ended, and the close code of most of them. */
 function endedText(of) {
   const [most] = Object.entries(of("endings")).sort(([, one], [, other]) => other - one);
-  return most ? `${number(of("ended"))}, of which ${number(most[1])} ${most[0]}` : "0";
+  if (!most) return "0";
+  const [code] = most[0].split(" ");
+  return `${number(of("ended"))}, ${number(most[1])} with ${code === "none" ? "no code" : code}`;
 }
+
 /** How many calls failed, and for how long no node reached the engine. */
 function engineFailures(of) {
   const away = of("engine_away_s") ? `, out of reach for ${duration(Math.round(of("engine_away_s")))}` : "";
@@ -155,6 +158,11 @@ function slowRow({ id, user, transport, since, lag, waiting_bytes: unread }) {
     ...behind.map((text) => cell("number", text)),
     cell("number", bytes(unread)),
   );
+}
+
+async function showBusiest() {
+  const answer = await read("/data/busiest").catch(() => null);
+  if (answer) fillBusiest(answer);
 }
 
 async function showRefused() {
