@@ -12,7 +12,7 @@ function actRow({ at, who, address, did, kind, name, more }, count) {
     { key: `${at} ${count}` },
     cell("nowrap", time(at)),
     cell("", who ? shown(who) : element("span", { className: "muted" }, "unknown")),
-    cell("id", shown(address)),
+    cell("nowrap", shown(address)),
     cell("", element("div", {}, did, ...aboutOf(kind, name), more && `, `, more && shown(more))),
   );
 }

@@ -1,6 +1,6 @@
 /** The trace page: the notes of a trace, live, newest first. */
 
-import { byId, cell, counted, element, fault, fill, link, number } from "./dom.js";
+import { byId, cell, counted, element, fault, fill, link, number, time } from "./dom.js";
 import { shown } from "./names.js";
 import { watch } from "./server.js";
 
@@ -71,7 +71,7 @@ function rowOf(key, { at_s: at, fact, nodes }) {
 }
 
 /** Whose request it is that payloads are shown. */
-const payloadMark = () => (asked ? ["With payload, started by ", shown(asked.by), ` at ${day.format(1000 * asked.at_s)}`] : []);
+const payloadMark = () => (asked ? ["With payload, started by ", shown(asked.by), ` at ${time(new Date(1000 * asked.at_s).toISOString())}`] : []);
 
 function payloadOf(payload, size) {
   const cut = new TextEncoder().encode(payload).length < size ? [element("span", { className: "muted" }, ` The rest of the ${number(size)} bytes is cut off.`)] : [];
