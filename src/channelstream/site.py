@@ -48,7 +48,7 @@ OF_APP = frozenset(
         "/admin/acts",
         *(f"/admin/do/{name}" for name in ACTIONS),
         *(f"/admin/trace{part}" for part in ("", "/live", ".json")),
-        *("/api-explorer", "/openapi.json", "/admin/sign"),
+        *("/api-explorer", "/openapi.json", "/admin/sign", "/metrics"),
     }
 )
 """The guarded pages that further applications have: they show nothing of other applications, nor of the whole server."""
@@ -111,7 +111,7 @@ def routes(
         *Admin(renderer).rows(),
         *AdminData(panel, acts).rows(),
         *TracePage(renderer, traces, acts.record).rows(),
-        *MetricsPage(scraper, settings.metrics_allow).rows(),
+        *MetricsPage(scraper, settings.metrics_allow, app_id).rows(),
         *Explorer(renderer, openapi, signer, acts.record).rows(),
     ]
     if app_id:

@@ -101,7 +101,7 @@ def test_figures_of_the_server_are_on_no_page_of_a_further_application(shop: Run
         "admin/data/slow_turns",
     ):
         assert get(shop, f"/{path}", auth=basic(shop), headers=JSON).status_code == 404, path
-    for path in ("/metrics", "/admin/nodes", "/admin/data/nodes"):
+    for path in ("/admin/nodes", "/admin/data/nodes"):
         assert get(shop, path, auth=basic(shop)).status_code == 404, path
 
 
@@ -135,3 +135,19 @@ def test_the_demo_is_an_option_of_the_application(running: RunningServer, shop: 
     assert 'data-root="/app/shop"' in page.text
     assert get(running, "/demo").status_code == 200
     assert get(app_of(running, "blog"), "/demo").status_code == 404
+
+
+def test_metrics_of_an_application_are_those_that_count_it_alone(
+    running: RunningServer, shop: RunningApp
+) -> None:
+    """The operator of the server sees all of them, with the ids of the others."""
+    lines = get(shop, "/metrics", auth=basic(shop)).text.splitlines()
+    samples = [line for line in lines if not line.startswith("#")]
+    assert {line.partition("{")[0] for line in samples} == {
+        "channelstream_connections",
+        "channelstream_messages_published_total",
+        "channelstream_limited_total",
+    }
+    assert all('application="shop"' in line for line in samples)
+    assert get(shop, "/metrics", auth=basic(running)).status_code == 401
+    assert 'application="blog"' in get(running, "/metrics", auth=basic(running)).text

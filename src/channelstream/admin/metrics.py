@@ -13,12 +13,14 @@ from channelstream.pages.row import PageRight, Row, to_sign_in_or_401
 class MetricsPage:
     """The endpoint of scrapers."""
 
-    def __init__(self, scraper: Scraper, allowed: Sequence[str]) -> None:
+    def __init__(self, scraper: Scraper, allowed: Sequence[str], app_id: str = "") -> None:
         """Create the endpoint.
 
         Args:
             allowed: addresses and networks that need no credentials.
+            app_id: the further application of which the metrics are; empty: of the whole server.
         """
+        self._app_id = app_id
         self._scraper = scraper
         self._allowed = Networks(allowed)
 
@@ -29,7 +31,7 @@ class MetricsPage:
         return request.client is not None and self._allowed.has(request.client.host)
 
     async def _scrape(self, request: Request) -> Response:
-        scrape = await self._scraper.scrape(request.headers.get("accept", ""))
+        scrape = await self._scraper.scrape(request.headers.get("accept", ""), self._app_id)
         headers = {
             "cache-control": "no-store",
             "content-type": scrape.content_type,

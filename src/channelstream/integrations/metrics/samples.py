@@ -1,10 +1,10 @@
 """Metrics as values: what one process has at one moment, in the form in which workers send it to each other."""
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 Labels = Mapping[str, str]
 
@@ -34,6 +34,15 @@ class Family(Struct, frozen=True, array_like=True):
     kind: str
     text: str
     samples: list[Sample]
+
+
+def of_application(families: Iterable[Family], app_id: str) -> list[Family]:
+    """Return the metrics whose samples are those of one application, with nothing of another one."""
+    return [
+        structs.replace(family, samples=own)
+        for family in families
+        if (own := [each for each in family.samples if each.labels.get("application") == app_id])
+    ]
 
 
 @dataclass(slots=True)

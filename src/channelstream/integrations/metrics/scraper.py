@@ -10,7 +10,7 @@ from channelstream.http.response import Response
 from channelstream.http.router import Route
 from channelstream.integrations.metrics.collect import Collector, up_family
 from channelstream.integrations.metrics.exposition import Scrape, merged, write
-from channelstream.integrations.metrics.samples import Family
+from channelstream.integrations.metrics.samples import Family, of_application
 from channelstream.integrations.metrics.siblings import Siblings, Worker
 
 PATH = "/metrics"
@@ -29,14 +29,20 @@ class Scraper:
         self._collector = collector
         self._collecting: asyncio.Task[list[Family]] | None = None
 
-    async def scrape(self, accept: str) -> Scrape:
-        """Return the metrics of now, in the form that the header Accept prefers."""
+    async def scrape(self, accept: str, app_id: str = "") -> Scrape:
+        """Return the metrics of now, in the form that the header Accept prefers.
+
+        Args:
+            app_id: leave out what is not counted for this application alone; empty: leave out nothing.
+        """
         if self._collecting is None:
             self._collecting = asyncio.get_running_loop().create_task(self._collect())
             self._collecting.add_done_callback(self._done)
         # Another scraper may wait for it when this one is cancelled.
         families = await asyncio.shield(self._collecting)
-        return await asyncio.to_thread(write, families, accept)
+        return await asyncio.to_thread(
+            write, of_application(families, app_id) if app_id else families, accept
+        )
 
     def _done(self, _collected: "asyncio.Task[list[Family]]") -> None:
         self._collecting = None
