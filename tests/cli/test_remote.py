@@ -1,12 +1,15 @@
 """The server as client commands see it."""
 
 import ssl
+from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from channelstream.cli.remote import Server, checked_url, url_of
+from channelstream.cli.remote import Server, add_server_flags, checked_url, server_of, url_of
 from channelstream.config import Settings
+from channelstream.config.flags import OneLineParser
 from channelstream.errors import ConfigError
 
 
@@ -61,3 +64,46 @@ def test_commands_sign_as_the_server_wants(start_server: Any, signing: str) -> N
         remote = Server(server.url + path, secret, signs_old=signing == "old")
         assert remote.get("/info", {"a": "b c"}, dict, "channels")["channels"] == {}
         assert remote.post("/info", {}, dict, "channels")["channels"] == {}
+
+
+SHOP = "[channelstream]\nsecret = of the server\nport = 81\n[app:shop]\nsecret = of the shop\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "url", "secret"),
+    [
+        ("-i FILE", "http://127.0.0.1:81", "of the server"),
+        ("-i FILE --app shop", "http://127.0.0.1:81/app/shop", "of the shop"),
+        ("-i FILE --app shop -s mine", "http://127.0.0.1:81/app/shop", "mine"),
+        ("--url https://push.example/x --app blog -s mine", "https://push.example/x/app/blog", "mine"),
+    ],
+)
+def test_an_application_of_the_settings_is_named(tmp_path: Path, flags: str, url: str, secret: str) -> None:
+    """Its section has its secret; without one the command line has to."""
+    server = server_of(arguments_of(tmp_path, flags), {})
+    assert (server.url, server.secret) == (url, secret)
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (
+            "-i FILE --app blog",
+            r"--app: there is no section \[app:blog\]; name its file with -i, or its secret with -s",
+        ),
+        ("-i FILE --app ../x", "--app: the id of an application has 1 to 32"),
+        ("-i FILE --app default", "--app: the default application has the options of"),
+    ],
+)
+def test_an_unknown_application_is_refused(tmp_path: Path, flags: str, complaint: str) -> None:
+    """Before anything is sent."""
+    with pytest.raises(ConfigError, match=complaint):
+        server_of(arguments_of(tmp_path, flags), {})
+
+
+def arguments_of(folder: Path, flags: str) -> Namespace:
+    path = folder / "apps.ini"
+    path.write_text(SHOP)
+    parser = OneLineParser("channelstream publish")
+    add_server_flags(parser)
+    return parser.parse_strictly(flags.replace("FILE", str(path)).split())

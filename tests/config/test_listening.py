@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from channelstream.config import Settings
+from channelstream.config.app_section import AppSection
 from channelstream.config.listening import address_of, announcements, refusal
 from channelstream.errors import CannotListen, ConfigError
 
@@ -28,6 +29,14 @@ def test_announcements() -> None:
     assert list(announcements(Settings(demo=False))) == ["running on http://127.0.0.1:8000 (Ctrl-C ends it)"]
     assert next(announcements(Settings(), "kill 7")) == "running on http://127.0.0.1:8000 (kill 7 ends it)"
     assert len(list(announcements(Settings()))) == 2
+
+
+def test_announces_further_applications() -> None:
+    """And where they are."""
+    apps = (AppSection("blog"), AppSection("shop"))
+    assert list(announcements(Settings(demo=False, apps=apps)))[1:] == [
+        "applications at http://127.0.0.1:8000/app/ID: blog, shop"
+    ]
 
 
 def test_announces_who_may_read_metrics_without_credentials() -> None:

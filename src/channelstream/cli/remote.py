@@ -3,7 +3,7 @@
 import ssl
 from argparse import Namespace
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any, TypeVar, cast
 
@@ -14,6 +14,7 @@ from channelstream.cli import diagnosis
 from channelstream.cli.settings import settings_of
 from channelstream.cli.signing import Signatures
 from channelstream.config import Settings
+from channelstream.config.app_names import fault_of_id
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
 from channelstream.config.tls import client_context
@@ -118,6 +119,11 @@ def add_server_flags(parser: OneLineParser) -> None:
     parser.add_argument(
         "--url", help="Address of the server, such as https://push.example.com [that of the settings]."
     )
+    parser.add_argument(
+        "--app",
+        metavar="ID",
+        help="Call this application of the server, whose section [app:ID] has its secret.",
+    )
     group = parser.add_argument_group("Settings of the server")
     add_file_flag(group.add_argument)
     add_flags(group.add_argument, [BY_NAME[name] for name in _OPTIONS], _OPTIONS)
@@ -138,7 +144,28 @@ def server_of(arguments: Namespace, environ: Mapping[str, str]) -> Server:
     url, unix_socket = url_of(settings), settings.unix_socket
     if "url" in arguments:
         url, unix_socket = checked_url(arguments.url), ""
+    if "app" in arguments:
+        settings = _of_app(settings, arguments)
+        url += f"/app/{arguments.app}"
     return Server(url, settings.secret, unix_socket, settings.ssl_certfile, signs_old(settings))
+
+
+def _of_app(settings: Settings, arguments: Namespace) -> Settings:
+    """Return the settings of the application that `--app` names; a secret of the command line goes before its section's.
+
+    Raises:
+        ConfigError: neither has one.
+    """
+    app_id = arguments.app
+    if fault := fault_of_id(app_id):
+        raise ConfigError(f"--app: {fault}")
+    section = next((each for each in settings.apps if each.id == app_id), None)
+    if section is None and "secret" not in arguments:
+        raise ConfigError(
+            f"--app: there is no section [app:{app_id}]; name its file with -i, or its secret with -s"
+        )
+    own = settings if section is None else settings.of_app(section)
+    return replace(own, secret=settings.secret) if "secret" in arguments else own
 
 
 def signs_old(settings: Settings) -> bool:

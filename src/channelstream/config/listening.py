@@ -38,6 +38,8 @@ def announcements(settings: Settings, ending: str = "Ctrl-C") -> Iterator[str]:
     yield f"running on {where} ({ending} ends it)"
     if settings.serves_demo:
         yield f"demo at {address_of(settings)}/demo, admin at {address_of(settings)}/admin"
+    if settings.apps:
+        yield f"applications at {address_of(settings)}/app/ID: {', '.join(each.id for each in settings.apps)}"
     if settings.metrics_port:
         readers = (
             "the addresses of metrics_allow" if settings.metrics_allow else "everybody who reaches the port"
