@@ -74,7 +74,7 @@ class Server:
         self.on_started: Callable[[], None] = lambda: None
         self.read_keys: Callable[[], None] = lambda: None
         """Reads the file of keys again; raises ConfigError, and changes nothing, if it cannot be used."""
-        self._settings = settings
+        self._settings = self._configured = settings
         self._http_server = http_server
         self._listener = Listener(http_server, server_context(settings))
         self._metrics_port = MetricsPort(scraper, settings.metrics_allow, health_routes(node))
@@ -170,6 +170,8 @@ class Server:
             await self.scraper.siblings.listen()
             await begin()
             self._started()
+            if self.scraper.siblings.worker.number == 0:
+                await self._sampler.mark_changes(self._configured)
             await self._stopping.wait()
         finally:
             if self.has_started:

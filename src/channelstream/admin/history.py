@@ -55,7 +55,8 @@ class Mark(Struct, frozen=True):
     """Something that happened to the service.
 
     Attributes:
-        kind: `start`, `stop`, `upgrade`, `node gone`, `engine lost` or `engine back`.
+        kind: `start`, `stop`, `upgrade`, `node gone`, `engine lost`, `engine back` or
+            `settings changed`.
         text: what, in a sentence.
     """
 

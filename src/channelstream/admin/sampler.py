@@ -8,17 +8,21 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from channelstream.admin.busiest import Rates
+from channelstream.admin.changed_options import changed_options
 from channelstream.admin.endings import counts_by_key
 from channelstream.admin.engine_watch import EngineWatch
 from channelstream.admin.history import HOUR, History
 from channelstream.admin.open_descriptors import descriptor_limit, open_descriptors
 from channelstream.admin.sample import Sample
 from channelstream.admin.taken import TakenBytes
+from channelstream.config import Settings
 from channelstream.core.endings import Group
 from channelstream.core.node_status import NodeStatus
+from channelstream.errors import Unavailable
 from channelstream.http.callers import Callers
 from channelstream.integrations.metrics.meter import Meter
 from channelstream.memory import ResidentMemory
@@ -134,6 +138,13 @@ class Sampler:
         became = had if ended is None else f"{ended} of its connections did not come back"
         text = f"{node.label} was silent for {silent_s:.0f} s; {became}"
         self.history.mark("node gone", text)
+
+    async def mark_changes(self, settings: Settings) -> None:
+        """Mark the options that differ from those of the last start; nothing while the engine is out of reach."""
+        with suppress(Unavailable):
+            wall_s = self._node.clock.wall()
+            if names := await changed_options(self._node.time_series, wall_s, settings):
+                self.history.mark("settings changed", ", ".join(names))
 
     async def _run(self) -> None:
         while True:
