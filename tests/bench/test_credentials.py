@@ -1,0 +1,15 @@
+"""The cost of credentials, in small numbers."""
+
+import pytest
+import uvloop
+
+from channelstream.bench.credentials import FORMS, compare
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("bench_forks")
+def test_every_form_is_accepted_and_measured() -> None:
+    """A refused call would end the run."""
+    rows = uvloop.run(compare([], 20, 1))
+    assert list(rows) == list(FORMS)
+    assert all(took_us > 0 for _, took_us in rows.values())
