@@ -103,18 +103,23 @@ def test_the_documents_show_the_shipped_rules() -> None:
         assert lines in text
 
 
+SOCKET = "~ ^(/app/[a-z0-9_-]+)?/ws$"
+
+
 def test_an_upgrade_is_passed_on_where_the_websocket_is() -> None:
     """Nowhere else, and for nothing else; the rest keeps its connections, and says the same of the caller."""
-    socket, rest = location("= /ws"), location("/")
+    socket, rest = location(SOCKET), location("/")
     assert (socket.pop("Upgrade"), socket.pop("Connection")) == ("$http_upgrade", "$connection_upgrade")
     assert rest.pop("Connection") == '""'
     assert socket == rest
-    assert set(re.findall(r"^ +location (.*) \{$", NGINX, re.MULTILINE)) == {"/", "= /ws"}
+    assert set(re.findall(r"^ +location (.*) \{$", NGINX, re.MULTILINE)) == {"/", SOCKET}
     [offers] = re.findall(
         r"^map \$http_upgrade \$connection_upgrade \{\n(.*?)\}$", NGINX, re.MULTILINE | re.DOTALL
     )
     assert [line.split() for line in offers.splitlines()] == [["default", "'';"], ["websocket", "upgrade;"]]
-    assert re.findall("Upgrade.*", HAPROXY) == ["Upgrade unless { path /ws } { hdr(Upgrade) -i websocket }"]
+    assert re.findall("Upgrade.*", HAPROXY) == [
+        "Upgrade unless { path_reg ^(/app/[a-z0-9_-]+)?/ws$ } { hdr(Upgrade) -i websocket }"
+    ]
 
 
 def test_proxies_close_idle_connections_before_the_server_does() -> None:

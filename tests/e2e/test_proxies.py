@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 
 import pytest
-from tests.conftest import RunningServer, launch
+from tests.applications import app_of, launch_apps
+from tests.conftest import RunningServer
 from tests.http_client import http as http_client
 from tests.odd_requests import LAST, OddClient
 from tests.proxies import Proxy
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def node() -> Iterator[RunningServer]:
     """A server that trusts its proxies."""
-    running = launch("--trusted-proxies", "127.0.0.1")
+    running = launch_apps("--trusted-proxies", "127.0.0.1")
     yield running
     code, log = running.stop()
     assert (code, "Traceback" in log) == (0, False), log
@@ -144,11 +145,14 @@ def test_no_victim_suffers_from_odd_requests(proxy: Proxy, victims: list[Victim]
                     raise AssertionError(f"seed {seed}: {error}") from error
 
 
-def test_a_websocket_passes_the_proxies(node: RunningServer, proxy: Proxy) -> None:
-    """In both directions, with the messages published meanwhile."""
-    conn_id = node.connect("ann", "proxied-ws")
-    with connect(f"ws://127.0.0.1:{proxy.port}/ws?conn_id={conn_id}&since=") as stream:
-        node.post("/message", {"channel": "proxied-ws", "message": {"text": "hello"}, "user": "bob"})
+@pytest.mark.parametrize("app_id", ["", "shop"])
+def test_a_websocket_passes_the_proxies(node: RunningServer, proxy: Proxy, app_id: str) -> None:
+    """In both directions, with the messages published meanwhile; also that of an application."""
+    app = app_of(node, app_id) if app_id else node
+    conn_id = app.connect("ann", "proxied-ws")
+    path = app.url.removeprefix(node.url)
+    with connect(f"ws://127.0.0.1:{proxy.port}{path}/ws?conn_id={conn_id}&since=") as stream:
+        app.post("/message", {"channel": "proxied-ws", "message": {"text": "hello"}, "user": "bob"})
         while "hello" not in (text := str(stream.recv(timeout=PATIENCE_S))):
             assert "error" not in text
 
