@@ -35,12 +35,14 @@ class Page:
     Attributes:
         events: events of its stream.
         bytes: those of the answers to its requests, as they were decoded.
+        reads: how often it has read the history.
     """
 
     wire: Wire
     http: httpx.AsyncClient
     events: int = 0
     bytes: int = 0
+    reads: int = 0
     _latest: float = 0
 
     async def watch(self) -> None:
@@ -56,9 +58,12 @@ class Page:
         self.events += 1
         if self.events > 1 and not event["new_samples"]:
             return
-        rows = (await self._read("/admin/data/history", range="hour", since=str(self._latest)))["rows"]
+        rows = (await self._read("/admin/data/history", range="hour", since=str(int(self._latest))))["rows"]
+        if rows and rows[0][0] <= self._latest:
+            raise BenchFailed("/admin/data/history answered rows that the page has")
         if rows:
             self._latest = rows[-1][0]
+        self.reads += 1
         for name in TABLES:
             await self._read(f"/admin/data/{name}")
 
