@@ -149,6 +149,11 @@ async def _compare(target: Target, options: argparse.Namespace) -> None:
             print(f"dashboards: {count}  " + "  ".join(f"{k}: {v}" for k, v in row.items()), flush=True)
     for count, measured in figures.items():
         print(f"median with {count} dashboards: {statistics.median(measured)} ms of CPU a second")
+    # Of neighbours: other work of the machine changes more slowly.
+    more = statistics.median(
+        after - before for before, after in zip(figures[0], figures[options.dashboards], strict=True)
+    )
+    print(f"median of the differences: {more:.1f} ms, {more / options.dashboards:.2f} for each dashboard")
 
 
 def main() -> None:
