@@ -26,7 +26,17 @@ ALIKE = 2
 """Pages of one path and the same parameters that are walked; the others have the same form."""
 PAGES = {"/", "/demo", "/api-explorer", "/admin", "/admin/trace"} | {
     f"/admin/{name}"
-    for name in ("channels", "channel", "users", "user", "connections", "connection", "nodes", "trace")
+    for name in (
+        "channels",
+        "channel",
+        "users",
+        "user",
+        "connections",
+        "connection",
+        "nodes",
+        "trace",
+        "acts",
+    )
 }
 """What the walk must come to; the others are those that links lead to as well."""
 DOCUMENTS = ("/openapi.json", "/metrics")
@@ -76,7 +86,7 @@ def _visited(nodes: list[Any]) -> Iterator[None]:
                 stream = stack.enter_context(connect(f"{node.ws_url}/ws?conn_id={conn_id}&since="))
                 stream.recv(timeout=PATIENCE_S)
         node = nodes[-1]
-        node.post("/admin/trace.json", {"channel": "news", "minutes": "60"})
+        node.post("/admin/trace.json", {"channel": "news", "minutes": "60", "payload": "true"})
         message = {"channel": "news", "user": LONG, "message": {"text": LONG}, "exclude_users": ["ann-1"]}
         node.post("/message", [message] * 3)
         node.post("/disconnect", {"conn_id": node.connect("gone", "news")})

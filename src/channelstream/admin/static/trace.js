@@ -75,7 +75,7 @@ const payloadMark = () => (asked ? ["With payload, started by ", shown(asked.by)
 
 function payloadOf(payload, size) {
   const cut = new TextEncoder().encode(payload).length < size ? [element("span", { className: "muted" }, ` The rest of the ${number(size)} bytes is cut off.`)] : [];
-  return element("div", {}, element("code", { className: "payload" }, shown(payload)), ...cut, element("div", { className: "payload-mark" }, ...payloadMark()));
+  return element("div", {}, element("div", { className: "payload", tabIndex: 0, role: "group", ariaLabel: "Payload" }, element("code", {}, shown(payload))), ...cut, element("div", { className: "payload-mark" }, ...payloadMark()));
 }
 
 function eventOf({ type, channel, by, uuid, size, payload }) {
