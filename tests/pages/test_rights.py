@@ -162,6 +162,19 @@ def test_pages_offer_a_reader_nothing_to_change(browser: Client, path: str, offe
     assert "<bdi>reader</bdi> (read-only)</span>" in read_only
 
 
+def test_a_reader_guesses_no_faster(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own sign-in does not end the delays of wrong passwords; that of a full admin does."""
+    delays: list[float] = []
+
+    seconds = Throttle._delay_s
+    monkeypatch.setattr(
+        Throttle, "_delay_s", lambda self, source: delays.append(seconds(self, source)) or 0.0
+    )
+    for password in ("wrong", "peep", "wrong", "open sesame", "wrong"):
+        browser.get("/admin", auth=("", password))
+    assert delays == [0.5, 1.0, 0.5]
+
+
 def test_a_route_that_declares_no_right_is_for_those_who_may_change() -> None:
     async def answer(_: Request) -> Response:
         return Response("done")

@@ -38,6 +38,16 @@ def test_delay_grows_up_to_a_bound_and_is_forgotten_after_success() -> None:
     assert time.slept[5:] == [0.5]
 
 
+def test_a_success_that_forgives_nothing_leaves_the_delay() -> None:
+    """That of one who may only look, and may guess the password of another."""
+    time = Time()
+    throttle = Throttle(time.clock, time.sleep)
+    guess(throttle, "192.0.2.1")
+    assert asyncio.run(throttle.attempt("192.0.2.1", lambda: True, lambda _: False))
+    guess(throttle, "192.0.2.1")
+    assert time.slept == [0.5, 1]
+
+
 def test_delay_is_forgotten_with_time() -> None:
     """An address without a recent failure starts over."""
     time = Time()

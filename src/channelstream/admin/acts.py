@@ -97,7 +97,9 @@ def line_of(act: Act) -> str:
     who = f"admin {act.who!r}" if act.who else "somebody"
     name = "" if act.kind == "connection" else f" {act.name[:LOGGED_CHARACTERS]!r}"
     about = f" {'a connection' if act.kind == 'connection' else act.kind}{name}" if act.kind else ""
-    return f"{who} at {act.address} {act.did}{about}{', ' if act.more else ''}{act.more}"
+    return (
+        f"{who} at {act.address or 'an unknown address'} {act.did}{about}{', ' if act.more else ''}{act.more}"
+    )
 
 
 def _row(record: Record) -> dict[str, Any] | None:

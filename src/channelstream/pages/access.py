@@ -148,7 +148,7 @@ class Gate:
     async def _attempt(
         self, request: Request, find: Callable[[], Account | None], how: str
     ) -> Account | None:
-        account = await self._throttle.attempt(address_of(request), find)
+        account = await self._throttle.attempt(address_of(request), find, _forgives)
         if account is None:
             self._record(Act("", address_of(request), Did.FAILED, more=how))
         return account
@@ -205,6 +205,11 @@ def _check(request: Request, caller: Caller, right: PageRight) -> None:
 async def _body(request: Request, row: Row) -> bytes:
     """Return the body of a request; that of a path that reads none counts as empty."""
     return b"" if row.max_body_bytes is None else await request.body()
+
+
+def _forgives(account: Account | None) -> bool:
+    """Whether the right password of an account ends the delays: who may only look must not guess the other one faster."""
+    return account is not None and account.may_change
 
 
 def address_of(request: Request) -> str:

@@ -48,8 +48,13 @@ class Throttle:
         self._failures: Bounded[str, Failures] = Bounded(ADDRESSES)
         self._pending: dict[str, int] = {}
 
-    async def attempt(self, address: str, check: Callable[[], T]) -> T:
+    async def attempt(self, address: str, check: Callable[[], T], forgives: Callable[[T], bool] = bool) -> T:
         """Return the result of `check`; a failure, which is false or None, is returned after a delay.
+
+        Args:
+            address: of the client.
+            check: checks the password.
+            forgives: whether a success makes the next delay of the address the first one again.
 
         Raises:
             TooManyRequests: too many attempts of this address, or of all, are still waiting.
@@ -58,10 +63,10 @@ class Throttle:
         self._enter(source)
         try:
             found = check()
-            if found:
-                self._failures.pop(source, None)
-            else:
+            if not found:
                 await self._sleep(self._delay_s(source))
+            elif forgives(found):
+                self._failures.pop(source, None)
             return found
         finally:
             self._leave(source)
