@@ -12,7 +12,7 @@ from tests.waiting import soon
 
 from channelstream.admin.history import HOUR, MARKS, PENDING, RANGES, History
 from channelstream.admin.sample import Sample, over_nodes, over_time, quantile_ms
-from channelstream.admin.series import SERIES
+from channelstream.admin.series import ENDINGS, SERIES, numbered, row_of
 from channelstream.engines.time_series import LocalTimeSeries, Record
 from channelstream.errors import Unavailable
 from channelstream.integrations.metrics.meter import BUCKETS_S
@@ -208,6 +208,14 @@ def test_a_record_of_another_version_is_left_out() -> None:
         assert await history.marks("hour") == []
 
     asyncio.run(main())
+
+
+def test_groups_of_endings_are_sent_once() -> None:
+    """Rows have their numbers."""
+    found = [row_of(sample(BEGIN_S, endings=endings)) for endings in ({"a": 1, "b": 2}, {}, {"c": 3, "b": 4})]
+    assert [row[list(SERIES).index("ended")] for row in found] == [3, 0, 7]
+    assert numbered(found) == ["a", "b", "c"]
+    assert [row[ENDINGS] for row in found] == [[(0, 1), (1, 2)], [], [(2, 3), (1, 4)]]
 
 
 def test_a_sample_of_an_older_version_lacks_what_it_did_not_measure() -> None:

@@ -90,18 +90,80 @@ def test_all_charts_show_the_same_time(sign_in: Callable[..., Page]) -> None:
     page.wait_for_url("**/admin")
     known = {"latency_p50_ms": 0.25, "latency_p95_ms": 0.5, "latency_p99_ms": 1.0}
     unknown = dict.fromkeys(known)
-    ones: dict[str, Any] = dict.fromkeys(SERIES, 1) | {"endings": {}}
+    ones: dict[str, Any] = dict.fromkeys(SERIES, 1) | {"endings": []}
     rows = [
         list((ones | {"at_s": 60.0 * number} | (known if number == 2 else unknown)).values())
         for number in range(1, 5)
     ]
-    history = {"columns": [*SERIES], "rows": rows, "marks": [], "interval_s": 60.0, "kept_s": 3600.0}
+    history = {
+        "columns": [*SERIES],
+        "groups": [],
+        "rows": rows,
+        "marks": [],
+        "interval_s": 60.0,
+        "kept_s": 3600.0,
+    }
     page.route("**/data/history*", lambda route: route.fulfill(json=history))
     page.reload()
     latency = page.locator(".chart").filter(has_text="Latency")
     expect(latency.locator("strong")).to_have_text("–")
     expect(latency.get_by_role("img")).to_have_accessible_name(re.compile("now unknown, lowest 1 ms"))
     expect(page.locator(".chart .axis")).to_have_text(["3 min agonow"] * (CHARTS + OF_ENGINE))
+
+
+def test_what_ended_is_counted_by_reason(sign_in: Callable[..., Page]) -> None:
+    """In the time of the charts, the most frequent first; each with a small chart, and the code of most in a large one."""
+    page = sign_in()
+    page.wait_for_url("**/admin")
+    groups = ["none stream the line was lost", "4008 connection too slow <b>now</b>"]
+    ended = {60.0: [[0, 5], [1, 2]], 120.0: [[1, 9]], 180.0: []}
+    ones: dict[str, Any] = dict.fromkeys(SERIES, 1)
+    rows = [
+        list((ones | {"at_s": at_s, "ended": 9, "endings": pairs}).values()) for at_s, pairs in ended.items()
+    ]
+    history = {
+        "columns": [*SERIES], "groups": groups, "rows": rows, "marks": [], "interval_s": 60.0, "kept_s": 3600.0,
+    }  # fmt: skip
+    page.route("**/data/history*", lambda route: route.fulfill(json=history))
+    page.reload()
+    expect(page.locator("#groups tbody tr")).to_contain_text(
+        ["4008connectiontoo slow <b>now</b>11", "–streamthe line was lost5"]
+    )
+    drawn = [path.get_attribute("d") or "" for path in page.locator("#groups path").all()]
+    assert [len(re.findall("M", path)) for path in drawn] == [2, 1]
+
+
+def test_the_busiest_channels_and_callers_are_shown(sign_in: Callable[..., Page]) -> None:
+    """With links to the page of a channel and to its trace; what a caller sends is text."""
+    page = sign_in()
+    page.wait_for_url("**/admin")
+    channel = {"name": "a&b", "published": 0.123456, "deliveries": 1234.5}
+    caller = {"address": "10.0.0.1", "key": "<i>key</i>", "calls": 20.0, "refused": 0.0}
+    answer = {"channels": [channel], "callers": [caller]}
+    page.route("**/data/busiest", lambda route: route.fulfill(json=answer))
+    page.reload()
+    row = page.locator("#busy-channels tbody tr")
+    expect(row).to_have_text("a&b0.123/s1,230/sTrace")
+    expect(row.get_by_role("link", name="a&b")).to_have_attribute(
+        "href", re.compile(r"/admin/channel\?name=a%26b$")
+    )
+    expect(row.get_by_role("link", name="Trace")).to_have_attribute(
+        "href", re.compile(r"/trace\?channel=a%26b$")
+    )
+    expect(page.locator("#busy-callers tbody tr")).to_have_text("10.0.0.1<i>key</i>20/s0/s")
+
+
+def test_an_engine_out_of_reach_is_named(sign_in: Callable[..., Page]) -> None:
+    """By the nodes that have lost it, and for how long the first of them has."""
+    page = sign_in()
+    expect(page.locator("#engine")).to_have_text("memory in reach")
+    said = page.evaluate("""async () => {
+      const { engineText } = await import(new URL("engine.js", document.querySelector("script[src$='overview.js']").src));
+      const lost = (seconds) => ({ engine: "redis", engine_reachable: false, engine_for_s: seconds });
+      const there = { engine: "redis", engine_reachable: true, engine_for_s: 500 };
+      return [[there, there], [there, lost(5)], [lost(5), lost(65)]].map(engineText);
+    }""")
+    assert said == ["redis in reach", "lost by 1 node for 5 s", "lost by 2 nodes for 1 min 5 s"]
 
 
 def test_a_search_that_is_typed_while_the_page_loads_is_kept(

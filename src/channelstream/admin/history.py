@@ -7,7 +7,7 @@ moments at which something happened to the service. A task writes both, so nothi
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -142,7 +142,7 @@ class History:
             if self._pending and self._pending[0] is waiting:
                 self._pending.popleft()
 
-    async def read(self, name: str, since_s: float = 0.0) -> list[Sequence[Value]]:
+    async def read(self, name: str, since_s: float = 0.0) -> list[list[Value]]:
         """Return the rows of a range after a time (`series.row_of`), in short turns.
 
         Raises:
@@ -152,7 +152,7 @@ class History:
         records = await self._series.read(_series_of(name), max(since_s, now_s - each.kept_s))
         settled_s = now_s - each.interval_s - SETTLED_S
         samples = (sample for sample in _read(_sample, records) if since_s < sample.at_s <= settled_s)
-        rows, slices = list[Sequence[Value]](), Slices(self._steady)
+        rows, slices = list[list[Value]](), Slices(self._steady)
         for _, group in groupby(samples, key=attrgetter("at_s")):
             rows.append(row_of(over_nodes(list(group), each.interval_s)))
             await slices.due()

@@ -16,7 +16,7 @@ from channelstream.admin.listing import PageRequest
 from channelstream.admin.overview import Overview
 from channelstream.admin.refused import RefusedRequests
 from channelstream.admin.sampler import Sampler
-from channelstream.admin.series import SERIES
+from channelstream.admin.series import SERIES, numbered
 from channelstream.admin.slow import SlowClients
 from channelstream.admin.slow_turns import SlowTurns
 from channelstream.admin.tables import Tables
@@ -97,11 +97,13 @@ class Panel:
         if name not in RANGES:
             raise NotFound(f"There is no such range; there are {', '.join(RANGES)}.")
         history = self._sampler.history
+        rows = await history.read(name, since_s)
         return {
             "interval_s": RANGES[name].interval_s,
             "kept_s": RANGES[name].kept_s,
             "columns": list(SERIES),
-            "rows": await history.read(name, since_s),
+            "groups": numbered(rows),
+            "rows": rows,
             "marks": await history.marks(name),
         }
 

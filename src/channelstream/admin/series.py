@@ -3,13 +3,13 @@
 A row of the history has their values in this order; the page finds them by name.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from channelstream.admin.sample import Sample, quantile_ms
 
-Value = float | int | None | Mapping[str, int]
-"""None: nothing was measured. Counts by name are for a table."""
+Value = float | int | None | Mapping[str, int] | Sequence[tuple[int, int]]
+"""None: nothing was measured. Counts by group are for a table."""
 
 
 def _latency_ms(sample: Sample, part: float) -> float | None:
@@ -50,6 +50,22 @@ SERIES: dict[str, Callable[[Sample], Value]] = {
 }
 
 
-def row_of(sample: Sample) -> Sequence[Value]:
+ENDINGS = list(SERIES).index("endings")
+
+
+def row_of(sample: Sample) -> list[Value]:
     """Return the values of all series."""
     return [read(sample) for read in SERIES.values()]
+
+
+def numbered(rows: Iterable[list[Value]]) -> list[str]:
+    """Replace the groups in rows by numbers, in pairs with their counts, and return the groups in this order.
+
+    A page fetches up to 1,440 rows, of which each would repeat the names.
+    """
+    numbers: dict[str, int] = {}
+    for row in rows:
+        counts = row[ENDINGS]
+        assert isinstance(counts, Mapping)  # noqa: S101 - for the types
+        row[ENDINGS] = [(numbers.setdefault(group, len(numbers)), count) for group, count in counts.items()]
+    return list(numbers)

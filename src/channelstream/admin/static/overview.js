@@ -3,6 +3,7 @@
 import { fillBusiest } from "./busiest.js";
 import { Chart } from "./chart.js";
 import { byId, bytes, cell, counted, duration, element, fault, fill, link, number, time } from "./dom.js";
+import { engineFailures, engineText, isAway } from "./engine.js";
 import { showGroups } from "./groups.js";
 import { shown } from "./names.js";
 import { read, watch } from "./server.js";
@@ -25,12 +26,6 @@ function endedText(of) {
   if (!most) return "0";
   const [code] = most[0].split(" ");
   return `${number(of("ended"))}, ${number(most[1])} with ${code === "none" ? "no code" : code}`;
-}
-
-/** How many calls failed, and for how long no node reached the engine. */
-function engineFailures(of) {
-  const away = of("engine_away_s") ? `, out of reach for ${duration(Math.round(of("engine_away_s")))}` : "";
-  return `${number(of("engine_failed"))}${away}`;
 }
 
 /** The charts, each with the series of the history that it draws, and what says more than the value: words of other series. */
@@ -74,12 +69,9 @@ function showFigures(event, first) {
   showTurns();
 }
 
-/** Which engine there is, and for how long all nodes have reached it, or how many do not. */
 function showEngine(nodes) {
-  const away = nodes.filter(({ engine_reachable: isReachable }) => !isReachable);
-  const longest = Math.max(...away.map(({ engine_for_s: seconds }) => seconds));
-  byId("engine").textContent = away.length ? `lost by ${counted(away.length, "node")} for ${duration(longest)}` : `${nodes[0].engine} in reach`;
-  byId("engine").toggleAttribute("data-fault", away.length > 0);
+  byId("engine").textContent = engineText(nodes);
+  byId("engine").toggleAttribute("data-fault", nodes.some(isAway));
 }
 
 /** Fetch the rows of the history that are new, and draw all. Old rows are dropped as the server drops them. */
@@ -89,10 +81,12 @@ async function showHistory() {
   if (!answer) return;
   // Another answer may have come meanwhile.
   const known = rows.length ? rows.at(-1)[0] : 0;
-  rows = [...rows, ...answer.rows.filter(([at]) => at > known)];
+  const places = Object.fromEntries(answer.columns.map((name, place) => [name, place]));
+  const added = answer.rows.filter(([at]) => at > known);
+  for (const row of added) row[places.endings] = Object.fromEntries(row[places.endings].map(([group, count]) => [answer.groups[group], count]));
+  rows = [...rows, ...added];
   rows = rows.filter(([at]) => at > rows.at(-1)[0] - answer.kept_s);
   const options = { marks: answer.marks, gap: 2.5 * answer.interval_s };
-  const places = Object.fromEntries(answer.columns.map((name, place) => [name, place]));
   const point = (row, name, more) => [row[0], row[places[name]], row[places[name]] === null ? undefined : more?.((other) => row[places[other]])];
   showGroups(rows.map((row) => [row[0], row[places.endings]]));
   const isMeasured = rows.some((row) => row[places.engine_p99_ms] !== null);
