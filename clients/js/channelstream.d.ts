@@ -83,7 +83,20 @@ export interface Lost {
   reason: "no longer kept" | "buffer full";
 }
 
-/** The application returned a connection. */
+/** The client has left channels, since its fresh token does not grant them. */
+export interface Unsubscribed {
+  type: "unsubscribed";
+  channels: string[];
+  reason: string;
+}
+
+/** The token expires in so many seconds. The client asks `getToken` for a fresh one by itself. */
+export interface Expiring {
+  type: "expiring";
+  seconds: number;
+}
+
+/** The application, or with a token the server, returned a connection. */
 export interface Connected {
   type: "connection";
   connection: Connection;
@@ -124,7 +137,9 @@ export type Item<Payload = any> =
   | Presence
   | UserStateChange
   | Recovered
-  | Lost;
+  | Lost
+  | Unsubscribed
+  | Expiring;
 /** The events for listeners. */
 export type StreamEvent<Payload = any> = Item<Payload> | Connected | Opened | Down | RosterChange | Closed;
 export type EventType = StreamEvent["type"];
@@ -164,6 +179,10 @@ export interface Options {
   connectCredentials?: RequestCredentials;
   /** Get the /info of channels from the application. It updates the roster after a loss. */
   fetchInfo?: (channels: string[]) => Promise<object>;
+  /** Instead: a token of the application, with which the stream opens a connection by itself. */
+  token?: string;
+  /** Get a token: the first one without `token`, and a fresh one before it expires or when it is refused. Errors as of `fetchConnection`. */
+  getToken?: (options: { signal: AbortSignal }) => string | Promise<string>;
   /** Which transports to use, best first. */
   transports?: TransportName[];
   /** First step of the backoff, in milliseconds. Default 500. */
@@ -201,6 +220,25 @@ export class Roster {
   apply(event: StreamEvent): void;
 }
 
+/** All channels of the connection, those that were joined, and what is known of those with a position. */
+export interface Subscribed {
+  channels: string[];
+  subscribed: string[];
+  recovered?: string[];
+  lost?: string[];
+}
+
+export interface Unsubscription {
+  channels: string[];
+  unsubscribed: string[];
+}
+
+export interface Published {
+  uuid: string;
+  /** A message with this uuid is there already; nothing was sent. */
+  duplicate: boolean;
+}
+
 /** A stream of events. `Payload` is the content of messages that your application sends. */
 export class Channelstream<Payload = any> implements AsyncIterable<Item<Payload>> {
   constructor(options?: Options);
@@ -214,6 +252,13 @@ export class Channelstream<Payload = any> implements AsyncIterable<Item<Payload>
   open(): this;
   /** End the stream and the connection. */
   close(): void;
+  /** With a token: join channels, from positions if some are named. Promises of commands reject with an error that has a `code`. */
+  subscribe(channels: string[], since?: Record<string, string>): Promise<Subscribed>;
+  unsubscribe(channels: string[]): Promise<Unsubscription>;
+  /** The message is published once with its uuid, which is drawn where the page is a secure context. */
+  publish(channel: string, message: Payload, uuid?: string): Promise<Published>;
+  /** Histories and users of channels, in the form of /info. */
+  info(channels: string[]): Promise<Record<string, any>>;
   /** Call `listener` for events of a type, or all ("*"), until the returned function is called. */
   on<Type extends EventType | "*">(type: Type, listener: (event: EventOf<Type, Payload>) => void): () => void;
   /** Iterate over the items from the first next() on, which opens the stream. Throws an error with the close `code` if the server ends the stream. */

@@ -5,6 +5,7 @@ const RESTARTING = 1012;
 const OVERLOADED = 1013;
 const UNKNOWN_CONNECTION = 4001;
 const REPLACED = 4002;
+const TOKEN_EXPIRED = 4003;
 const SLOW = 4008;
 const STATUS = { 401: UNKNOWN_CONNECTION, 409: REPLACED, 429: OVERLOADED, 503: OVERLOADED };
 
@@ -20,6 +21,8 @@ const DEFAULTS = {
   bufferSize: 1_000,
 };
 const STABLE_MS = 10_000;
+/** A fresh token is asked for so early. */
+const EXPIRING_MS = 25_000;
 const RETRY_AFTER_CAP_MS = 300_000;
 /** Failures in a row after which a transport that has worked is left. */
 const TRIES = 3;
@@ -124,9 +127,10 @@ export class Roster {
 
 // A transport receives until its stream ends, and returns {code, reason, waitMs}.
 
-function websocket({ address, WebSocket, signal, receive }) {
+function websocket({ address, WebSocket, signal, receive, greet }) {
   return new Promise((resolve) => {
     const socket = new WebSocket(address("ws").replace(/^http/, "ws"));
+    socket.onopen = () => greet((text) => socket.send(text));
     socket.onmessage = ({ data }) => receive(data);
     socket.onclose = resolve;
     socket.onerror = () => {}; // some throw without it
@@ -146,8 +150,8 @@ async function read({ body }, take) {
   }
 }
 
-async function sse({ address, fetch, signal, receive, alive }) {
-  const response = await fetch(address("sse"), { signal, cache: "no-store" });
+async function sse({ address, fetch, receive, alive, init }) {
+  const response = await fetch(address("sse"), init());
   if (!response.ok) return refusal(response);
   await read(response, (rest, chunk) => {
     const lines = chunk.split("\n");
@@ -160,11 +164,11 @@ async function sse({ address, fetch, signal, receive, alive }) {
   return { code: 0, reason: "ended" };
 }
 
-async function poll({ address, fetch, signal, receive, alive }) {
+async function poll({ address, fetch, signal, receive, alive, init }) {
   while (!signal.aborted) {
     const started = Date.now();
     const asked = address("listen");
-    const response = await fetch(asked, { signal, cache: "no-store" });
+    const response = await fetch(asked, init());
     if (!response.ok) return refusal(response);
     // Not every platform has streams.
     receive(response.body ? await read(response, (rest, chunk) => alive(rest + chunk)) : await response.text());
@@ -249,16 +253,25 @@ export class Channelstream {
   #upgradeMs;
   #stale = new Set();
   #resyncing; // signal of the running resync
+  #token;
+  #usesTokens;
+  #send; // of a WebSocket
+  #commands = new Map(); // not answered yet, by id
+  #number = 0;
+  #wanted = new Set();
+  #expiry;
 
   constructor(options = {}) {
     this.#options = { ...DEFAULTS, fetch: (...args) => fetch(...args), WebSocket: globalThis.WebSocket, ...options };
-    const { url, transports, WebSocket, connection, connectUrl, upgradeMs } = this.#options;
+    const { url, transports, WebSocket, connection, connectUrl, upgradeMs, token, getToken } = this.#options;
     this.#base = absolute(url, "url");
     if (connectUrl) this.#connectUrl = absolute(connectUrl, "connectUrl");
     if (!this.#base.pathname.endsWith("/")) this.#base.pathname += "/";
     this.#transports = transports.filter((name) => TRANSPORTS[name] && (name !== "websocket" || WebSocket));
     if (!this.#transports.length) throw new TypeError("no transport can be used here");
     this.connection = connection && checked(connection);
+    this.#usesTokens = token || getToken;
+    this.#token = token;
     this.#upgradeMs = upgradeMs;
     this.roster = new Roster((channel) => this.#emit({ type: "roster", channel }));
   }
@@ -281,7 +294,7 @@ export class Channelstream {
   }
 
   #disconnect(connId) {
-    const url = this.#address("disconnect", connId);
+    const url = this.#address("disconnect", { conn_id: connId });
     this.#options.fetch(url, { method: "POST", keepalive: true }).catch(() => {});
   }
 
@@ -331,7 +344,8 @@ export class Channelstream {
 
   async #run(signal) {
     while (!signal.aborted) {
-      const end = await (this.#asleep ? this.#sleep() : this.#connId ? this.#listen() : this.#connect(signal));
+      const isReady = this.#usesTokens ? this.#token : this.#connId;
+      const end = await (this.#asleep ? this.#sleep() : isReady ? this.#listen() : this.#connect(signal));
       if (end && !signal.aborted) await this.#recover(end);
     }
   }
@@ -339,6 +353,7 @@ export class Channelstream {
   async #connect(signal) {
     this.state = "connecting";
     try {
+      if (this.#usesTokens) return void (this.#token = await this.#ask(signal));
       const given = (!this.#expired && this.connection) || checked(await this.#ask(signal));
       if (signal.aborted) return this.#discard(given);
       this.connection = given;
@@ -352,8 +367,86 @@ export class Channelstream {
     }
   }
 
+  subscribe(channels, since) {
+    channels.forEach((name) => this.#wanted.add(name));
+    return this.#command("subscribe", { channels, since });
+  }
+
+  unsubscribe(channels) {
+    channels.forEach((name) => this.#wanted.delete(name));
+    return this.#command("unsubscribe", { channels });
+  }
+
+  publish(channel, message, uuid = globalThis.crypto?.randomUUID?.()) {
+    return this.#command("publish", { channel, message, uuid });
+  }
+
+  info(channels) {
+    return this.#command("info", { channels });
+  }
+
+  #command(type, fields) {
+    return new Promise((resolve, reject) => {
+      if (this.#commands.size >= this.#options.bufferSize) throw new RangeError("full");
+      const id = ++this.#number;
+      this.#commands.set(id, { text: JSON.stringify({ id, type, ...fields }), resolve, reject });
+      if (this.#upAt) this.#sendFrom(id);
+    });
+  }
+
+  async #sendFrom(first) {
+    const waiting = [...this.#commands].filter(([id]) => id >= first);
+    if (!waiting.length) return;
+    const body = `[${waiting.map(([, { text }]) => text)}]`;
+    if (this.#send) return this.#send(body);
+    try {
+      const response = await this.#options.fetch(this.#address("client"), { ...this.#init(), method: "POST", body });
+      if (!response.ok) throw new Error((await refusal(response)).reason);
+      for (const item of await response.json()) item.type === "reply" ? this.#answered(item) : this.#deliver(item);
+    } catch ({ message }) {
+      for (const [id] of waiting) this.#answered({ id, error: { message } });
+    }
+  }
+
+  #answered({ id, result, error }) {
+    const { expires_in: seconds, conn_id: connId, lost = [] } = result ?? {};
+    if (seconds >= 0 && this.#options.getToken) {
+      clearTimeout(this.#expiry);
+      this.#expiry = setTimeout(() => this.#refresh(this.#life.signal), Math.min(seconds * 1_000 - EXPIRING_MS, FOREVER_MS));
+    }
+    if (connId) {
+      this.connection = result;
+      this.#connId = connId;
+      this.#emit({ type: "connection", connection: result });
+    }
+    if (lost.length) this.#deliver({ type: "lost", channels: lost, reason: "no longer kept" });
+    const { resolve, reject } = this.#commands.get(id) ?? {};
+    this.#commands.delete(id);
+    if (error) reject?.(Object.assign(new Error(), error));
+    else resolve?.(result);
+  }
+
+  #joinAgain() {
+    this.#sendFrom(0);
+    for (const names = [...this.#wanted]; names.length; ) {
+      const channels = names.splice(0, 100);
+      const since = Object.fromEntries(channels.map((name) => [name, this.position]));
+      this.#command("subscribe", { channels, since }).catch(() => {});
+    }
+  }
+
+  #refresh(signal) {
+    const take = (token) => signal.aborted || this.#command("refresh", { token: (this.#token = token) });
+    this.#ask(signal).then(take).catch(() => {}); // it may end with 4003
+  }
+
+  #init(signal) {
+    return { signal, cache: "no-store", headers: this.#token && { Authorization: `Bearer ${this.#token}` } };
+  }
+
   #ask(life) {
-    const { fetchConnection, silenceMs } = this.#options;
+    const { fetchConnection, silenceMs, getToken } = this.#options;
+    if (getToken) return answer((signal) => getToken({ signal }), silenceMs, life);
     if (!fetchConnection && !this.#connectUrl) throw Object.assign(new Error("no way to get a new one"), { retry: false });
     const asked = { expired: this.#expired, since: this.position || undefined };
     const ask = (signal) => (fetchConnection ? fetchConnection({ ...asked, signal }) : this.#post(asked, signal));
@@ -392,7 +485,7 @@ export class Channelstream {
         if (signal.aborted) return;
         clearInterval(watchdog);
         line.abort();
-        this.#finish = null;
+        this.#finish = this.#send = null;
         resolve({ name, code, reason, ...more });
       };
       const watch = () => {
@@ -404,19 +497,26 @@ export class Channelstream {
       const watchdog = setInterval(watch, 250);
       this.#finish = finish;
       const receive = (text) => this.#receive(text, signal, finish);
-      const address = (path) => this.#address(path, this.#connId, { since: this.position });
+      const where = () => ({ conn_id: this.#connId ?? "", since: this.position });
+      const address = (path) => this.#address(path, path !== "ws" || !this.#token ? where() : {});
+      const greet = (send) => {
+        if (!this.#token) return;
+        this.#send = send;
+        send(JSON.stringify({ id: 0, type: "connect", token: this.#token, ...where() }));
+      };
+      const init = () => this.#init(signal);
       const alive = (rest) => {
         this.receivedAt = Date.now();
         return (this.#partial = rest);
       };
-      const run = async () => TRANSPORTS[name]({ address, fetch, WebSocket, signal, receive, alive });
+      const run = async () => TRANSPORTS[name]({ address, fetch, WebSocket, signal, receive, alive, greet, init });
       run().then(finish, (error) => finish({ code: 0, reason: `${error}` }));
     });
   }
 
-  #address(path, connId, more) {
+  #address(path, query = { conn_id: this.#connId }) {
     const url = new URL(path, this.#base);
-    url.search = new URLSearchParams({ conn_id: connId, ...more });
+    url.search = new URLSearchParams(query);
     return url.href;
   }
 
@@ -431,7 +531,8 @@ export class Channelstream {
       for (const item of items) {
         if (signal.aborted) return;
         if (item.type === "closing") return finish(item);
-        if (item.type === "resumed") this.#resumed(item);
+        if (item.type === "reply") this.#answered(item);
+        else if (item.type === "resumed") this.#resumed(item);
         else this.#deliver(item);
         if (item.position) this.position = item.position;
       }
@@ -446,6 +547,7 @@ export class Channelstream {
     this.#proven.add(this.transport);
     if (this.#level) this.#upgradeLater(signal);
     this.#emit({ type: "open", transport: this.transport });
+    if (this.#token) queueMicrotask(() => this.#joinAgain());
   }
 
   #upgradeLater(signal) {
@@ -523,7 +625,8 @@ export class Channelstream {
     if (code === UNKNOWN_CONNECTION) {
       this.#expired = this.#connId;
       this.#connId = null;
-    } else if (code !== SLOW && !(code === RESTARTING && wasUp)) return false;
+    } else if (code === TOKEN_EXPIRED && this.#token) this.#token = null;
+    else if (code !== SLOW && !(code === RESTARTING && wasUp)) return false;
     if (this.#immediate.has(code)) return false;
     this.#immediate.add(code);
     if (code === RESTARTING) this.#attempts = 0;
@@ -580,6 +683,8 @@ export class Channelstream {
     this.#life.abort();
     this.#wakeUp?.();
     this.#expired = this.#connId ?? this.#expired;
+    clearTimeout(this.#expiry);
+    for (const id of this.#commands.keys()) this.#answered({ id, error: { message: end.reason } });
     this.#life = this.#connId = this.transport = null;
     this.state = "closed";
     this.#end = end;

@@ -2,7 +2,14 @@
 
 import { createInterface } from "node:readline";
 
-const { client, websocket, transports = ["websocket", "sse", "poll"], ...options } = JSON.parse(process.argv[2]);
+const {
+  client,
+  websocket,
+  transports = ["websocket", "sse", "poll"],
+  usesTokens,
+  commands = [],
+  ...options
+} = JSON.parse(process.argv[2]);
 const { Channelstream } = await import(client);
 const { TinyWebSocket } = await import(websocket);
 
@@ -16,6 +23,7 @@ async function ask(question) {
 
 const stream = new Channelstream({
   fetchConnection: ({ expired, since }) => ask({ type: "ask", expired, since }),
+  ...(usesTokens && { getToken: () => ask({ type: "ask-token" }) }),
   fetchInfo: (channels) => ask({ type: "ask-info", channels }),
   WebSocket: TinyWebSocket,
   transports,
@@ -27,4 +35,8 @@ stream.on("*", (event) => {
 });
 stream.on("message", ({ message }) => message.last && queueMicrotask(() => stream.close()));
 stream.on("close", () => process.stdin.destroy());
+for (const [name, ...given] of commands) {
+  const done = (outcome) => print({ type: "answer", name, ...outcome });
+  stream[name](...given).then((result) => done({ result }), ({ code }) => done({ code }));
+}
 stream.open();

@@ -18,6 +18,7 @@ from uuid import uuid4
 import pytest
 from tests.conftest import RunningServer, StartServer, launch
 from tests.line import Line
+from tests.token_client import SECRET, token
 from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.slow
@@ -27,7 +28,7 @@ CLIENT = ROOT / "clients" / "js"
 LISTENER = Path(__file__).with_name("listener.js")
 TRANSPORTS = ["websocket", "sse", "poll"]
 QUICK = {"backoffBaseMs": 50, "backoffCapMs": 200, "spreadMs": 50, "openTimeoutMs": 500}
-LIMIT_BYTES = 7_000
+LIMIT_BYTES = 8_192
 SHORT_POLLS = {"CHANNELSTREAM_POLL_TIMEOUT_S": "0.5"}
 
 
@@ -44,6 +45,15 @@ def server() -> Iterator[RunningServer]:
     """A server for these tests, whose polls are short (only the first answer of a resumed poll shows that it works)
     and whose heartbeats are frequent, so that a test can soon call a line silent."""
     running = launch(**SHORT_POLLS, CHANNELSTREAM_HEARTBEAT_INTERVAL_S="0.25")
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def token_server() -> Iterator[RunningServer]:
+    """A server that accepts tokens."""
+    running = launch("-s", SECRET, **SHORT_POLLS, CHANNELSTREAM_TOKEN_MAX_AGE_S="3600")
+    running.secret = SECRET
     yield running
     running.stop()
 
@@ -116,6 +126,13 @@ def listen(node: str) -> Iterator[Listen]:
 
 
 @pytest.fixture
+def token_line(token_server: RunningServer) -> Iterator[Line]:
+    line = Line(token_server.port)
+    yield line
+    line.cut()
+
+
+@pytest.fixture
 def line(server: RunningServer) -> Iterator[Line]:
     line = Line(server.port)
     yield line
@@ -166,6 +183,39 @@ def test_a_message_is_received(server: RunningServer, listen: Listen, transport:
     assert listener.until("close")["code"] == 1000
     assert listener.process.wait(PATIENCE_S) == 0
     assert server.post("/disconnect", {"conn_id": granted["conn_id"]}) is False
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_token_opens_a_stream_that_takes_commands(
+    token_line: Line, token_server: RunningServer, listen: Listen, transport: str
+) -> None:
+    """On each transport, over a line that breaks, and with a fresh token when the first one expires."""
+    line = token_line
+    room = f"room.{uuid4().hex}"
+    commands = [
+        ["subscribe", [room]],
+        ["publish", room, {"text": "own"}],
+        ["publish", "other", 1],
+        ["info", [room]],
+    ]
+    listener = listen(line.url, usesTokens=True, commands=commands, transports=[transport])
+    listener.until("ask-token")
+    granted = {each: ["room.*"] for each in ("subscribe", "publish", "presence")}
+    listener.answer(token("js", life_s=27, **granted))
+    assert listener.until("answer", name="subscribe")["result"]["channels"] == [room]
+    assert listener.until("answer", name="info")["result"]["channels"][room]["users"] == ["js"]
+    listener.until("ask-token")
+    listener.answer(token("js", **granted))
+    line.cut()
+    listener.until("down")
+    say(token_server, room, "during")
+    line.mend()
+    listener.until("message", message={"text": "during"})
+    say(token_server, room, "last", last=True)
+    listener.until("close")
+    assert listener.texts() == ["own", "during", "last"]
+    answers = {each["name"]: each.get("code") for each in listener.received if each["type"] == "answer"}
+    assert answers == {"subscribe": None, "publish": "forbidden", "info": None}
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -36,6 +36,21 @@ export class FakeSocket {
   close() {
     this.wasClosed = true;
   }
+
+  sent = [];
+
+  /** The objects of each text that the client sends, a list or one. */
+  send(text) {
+    this.sent.push(...[JSON.parse(text)].flat());
+  }
+
+  /** Open, and answer the token. */
+  greet(result = {}) {
+    this.onopen();
+    const greeting = { conn_id: "c-1", user: "ann", channels: [], expires_in: 600, ...result };
+    this.say({ type: "reply", id: 0, result: greeting });
+    this.resume();
+  }
 }
 
 /** Return what makes a client that speaks to `FakeSocket`; after each test it is closed. */

@@ -27,6 +27,10 @@ export class TinyWebSocket {
     this.asking.end();
   }
 
+  send(text) {
+    this.#send(TEXT, Buffer.from(text));
+  }
+
   close() {
     if (this.#socket) this.#send(CLOSE, Buffer.alloc(0));
     else this.asking.destroy();
@@ -37,6 +41,7 @@ export class TinyWebSocket {
     socket.on("error", () => {});
     socket.on("close", () => this.#closed());
     socket.on("data", (data) => this.#read(data));
+    this.onopen?.();
     this.#read(head);
   }
 
@@ -65,7 +70,9 @@ export class TinyWebSocket {
 
   /** One masked frame; a mask of zeros leaves the payload as it is. */
   #send(opcode, payload) {
-    this.#socket.write(Buffer.concat([Buffer.from([0x80 | opcode, 0x80 | payload.length, 0, 0, 0, 0]), payload]));
+    const { length } = payload;
+    const size = length < 126 ? [0x80 | length] : [0x80 | 126, length >> 8, length & 0xff];
+    this.#socket.write(Buffer.concat([Buffer.from([0x80 | opcode, ...size, 0, 0, 0, 0]), payload]));
   }
 }
 

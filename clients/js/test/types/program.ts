@@ -68,7 +68,11 @@ export async function read(): Promise<StreamEvent<Note>> {
         break;
       case "recovered":
       case "lost":
+      case "unsubscribed":
         console.log(event.channels);
+        break;
+      case "expiring":
+        console.log(event.seconds);
         break;
       case "message:delete":
       case "presence":
@@ -87,3 +91,11 @@ const any: Message = { type: "message", uuid: "u", position: "p", channel: null,
 const opened: EventOf<"open"> = { type: "open", transport: "poll" };
 new Roster((channel: string) => console.log(channel)).apply(any);
 console.log(given.open().state === "idle", opened.transport, backoff(3, { floorMs: 3_000 }) / 2);
+
+const acting = new Channelstream<Note>({ getToken: async ({ signal }) => `${signal.aborted}` });
+export async function act(): Promise<boolean> {
+  const { subscribed } = await acting.subscribe(["room.1"], { "room.1": "p-1" });
+  const { duplicate } = await acting.publish("room.1", { text: "hi" });
+  console.log((await acting.unsubscribe(subscribed)).unsubscribed, await acting.info(["room.1"]));
+  return duplicate;
+}

@@ -1,0 +1,161 @@
+/** Clients with tokens: how they open streams, send commands, and get fresh tokens. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { FakeSocket, answers, eventOf, maker, settled } from "./fakes.js";
+
+const made = maker({ backoffCapMs: 5 });
+const open = (options) => made(options).open();
+
+async function greeted(stream, result) {
+  const socket = await FakeSocket.next();
+  socket.greet(result);
+  await settled();
+  return socket;
+}
+
+test("a token opens a stream without a connection of the application", async () => {
+  const stream = open({ token: "t-1" });
+  const connection = eventOf(stream, "connection");
+  const socket = await greeted(stream);
+  assert.equal(socket.url.search, "");
+  assert.deepEqual(socket.sent, [{ id: 0, type: "connect", token: "t-1", conn_id: "", since: "" }]);
+  assert.equal((await connection).connection.conn_id, "c-1");
+  assert.equal(stream.state, "open");
+});
+
+test("commands are answered by their ids, in any order", async () => {
+  const stream = open({ token: "t-1" });
+  const socket = await greeted(stream);
+  const subscribed = stream.subscribe(["a"], { a: "p-1" });
+  const published = stream.publish("a", { text: "hi" }, "u-1");
+  const left = stream.unsubscribe(["a"]);
+  const info = stream.info(["a"]);
+  assert.deepEqual(socket.sent.slice(1), [
+    { id: 1, type: "subscribe", channels: ["a"], since: { a: "p-1" } },
+    { id: 2, type: "publish", channel: "a", message: { text: "hi" }, uuid: "u-1" },
+    { id: 3, type: "unsubscribe", channels: ["a"] },
+    { id: 4, type: "info", channels: ["a"] },
+  ]);
+  socket.say(
+    { type: "reply", id: 4, result: { channels: {} } },
+    { type: "reply", id: 2, error: { code: "forbidden", message: "No." } },
+    { type: "reply", id: 1, result: { channels: ["a"], subscribed: ["a"] } },
+    { type: "reply", id: 3, result: { channels: [], unsubscribed: ["a"] } },
+  );
+  assert.deepEqual((await subscribed).channels, ["a"]);
+  await assert.rejects(published, { message: "No.", code: "forbidden" });
+  assert.deepEqual((await left).unsubscribed, ["a"]);
+  assert.deepEqual(await info, { channels: {} });
+});
+
+test("a message has an id of its own", async () => {
+  const stream = open({ token: "t-1" });
+  const socket = await greeted(stream);
+  stream.publish("a", 1).catch(() => {});
+  assert.match(socket.sent[1].uuid, /^[0-9a-f]{8}-[0-9a-f]{4}-4/);
+});
+
+test("commands wait for the stream, and are sent again if it breaks before their answers", async () => {
+  const stream = open({ token: "t-1" });
+  const published = stream.publish("a", 1, "u-1");
+  const first = await greeted(stream);
+  assert.equal(first.sent[1].uuid, "u-1");
+  first.end(1006);
+  const second = await greeted(stream);
+  assert.deepEqual(second.sent[1], first.sent[1]);
+  second.say({ type: "reply", id: 1, result: { uuid: "u-1", duplicate: true } });
+  assert.deepEqual(await published, { uuid: "u-1", duplicate: true });
+});
+
+test("a new connection joins the channels of the last one from where it was", async () => {
+  const stream = open({ token: "t-1" });
+  const first = await greeted(stream);
+  stream.subscribe(["a", "b", "c"]);
+  stream.unsubscribe(["c"]);
+  first.say({ type: "reply", id: 1, result: {} }, { type: "reply", id: 2, result: {} });
+  first.say({ type: "message", channel: "a", position: "p-7" });
+  first.end(1006);
+  const second = await FakeSocket.next();
+  const lost = eventOf(stream, "lost");
+  second.onopen();
+  assert.deepEqual(second.sent[0], { id: 0, type: "connect", token: "t-1", conn_id: "c-1", since: "p-7" });
+  second.say({ type: "reply", id: 0, result: { conn_id: "c-2", channels: [], expires_in: 600 } });
+  second.resume({ position: "p-7" });
+  await settled();
+  assert.deepEqual(second.sent[1], { id: 3, type: "subscribe", channels: ["a", "b"], since: { a: "p-7", b: "p-7" } });
+  second.say({ type: "reply", id: 3, result: { channels: ["a", "b"], lost: ["b"] } });
+  assert.deepEqual((await lost).channels, ["b"]);
+});
+
+test("a fresh token takes the place of one that expires", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let count = 0;
+  const stream = open({ getToken: async () => `t-${++count}` });
+  await settled();
+  const socket = FakeSocket.opened.shift();
+  socket.greet({ expires_in: 100 });
+  t.mock.timers.tick(74_999);
+  await settled();
+  assert.equal(count, 1);
+  t.mock.timers.tick(1);
+  await settled();
+  assert.deepEqual(socket.sent[1], { id: 1, type: "refresh", token: "t-2" });
+  socket.say({ type: "reply", id: 1, result: { channels: [], expires_in: 60 } });
+  t.mock.timers.tick(35_000);
+  await settled();
+  assert.deepEqual(socket.sent[2], { id: 2, type: "refresh", token: "t-3" });
+});
+
+test("after 4003 it comes back at once with a fresh token, to its connection", async () => {
+  let count = 0;
+  const stream = open({ getToken: () => `t-${++count}` });
+  const first = await greeted(stream);
+  const down = eventOf(stream, "down");
+  first.end(4003, "token expired");
+  assert.equal((await down).retryMs, 0);
+  const second = await FakeSocket.next();
+  second.onopen();
+  assert.deepEqual(second.sent[0], { id: 0, type: "connect", token: "t-2", conn_id: "c-1", since: "p-1" });
+  second.end(4003);
+  const third = await FakeSocket.next();
+  third.onopen();
+  assert.equal(third.sent[0].token, "t-3");
+});
+
+test("without a way to get a fresh one it stops at 4003, and its commands fail", async () => {
+  const stream = open({ token: "t-1" });
+  const socket = await greeted(stream);
+  const closed = eventOf(stream, "close");
+  const command = stream.info(["a"]);
+  socket.end(4003, "token expired");
+  await assert.rejects(command);
+  assert.equal((await closed).code, 4001);
+});
+
+test("other transports send the token in a header, and commands by requests", async () => {
+  const greeting = { type: "reply", id: null, result: { conn_id: "c-1", channels: [], expires_in: 600 } };
+  const resumed = { type: "resumed", position: "p-1", recovered: [""], lost: [] };
+  const polls = answers({ body: [greeting, resumed] }, { body: new ReadableStream({}) });
+  const missed = { type: "message", channel: "a", position: "p-0" };
+  const refused = { status: 401, body: { error: "Unknown connection.", close_code: 4001 } };
+  const calls = answers({ body: [{ type: "reply", id: 1, result: { channels: ["a"] } }, missed] }, refused);
+  const fetch = (url, init) => (url.includes("/client") ? calls : polls)(url, init);
+  const stream = open({ transports: ["poll"], token: "t-1", fetch });
+  const message = eventOf(stream, "message");
+  assert.deepEqual(await stream.subscribe(["a"]), { channels: ["a"] });
+  assert.equal((await message).channel, "a");
+  assert.equal(stream.position, "p-1");
+  assert.equal(polls.inits[0].headers.Authorization, "Bearer t-1");
+  assert.equal(calls.asked[0].searchParams.get("conn_id"), "c-1");
+  assert.deepEqual(JSON.parse(calls.inits[0].body), [{ id: 1, type: "subscribe", channels: ["a"] }]);
+  assert.equal(calls.inits[0].headers.Authorization, "Bearer t-1");
+  await assert.rejects(stream.info(["a"]), { message: "Unknown connection." });
+});
+
+test("a stream holds a bounded number of commands", async () => {
+  const stream = open({ token: "t-1", bufferSize: 1 });
+  stream.info(["a"]).catch(() => {});
+  await assert.rejects(stream.info(["b"]), RangeError);
+});
