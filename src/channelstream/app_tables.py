@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from channelstream import __version__
 from channelstream.admin.acts import Acts
+from channelstream.admin.key_uses import KeyTable, KeyUses
 from channelstream.admin.panel import Panel
 from channelstream.admin.sampler import Sampler
 from channelstream.admin.traces import Traces
@@ -19,7 +20,7 @@ from channelstream.api.app import Api
 from channelstream.api.endpoints import ENDPOINTS
 from channelstream.api.table import Auth, Endpoint
 from channelstream.apps.app import App
-from channelstream.apps.principal import Right
+from channelstream.apps.principal import Principal, Right
 from channelstream.auth.base import RequestAuth
 from channelstream.auth.open import OpenAuth
 from channelstream.config import Settings
@@ -63,6 +64,7 @@ class AppTables:
         endpoints: the rows of the API.
         entrances: the paths that open a WebSocket.
         refused: counts the calls that are refused for their credentials.
+        uses: when each key was used last.
         sampler, scraper: have the figures of the process, which only the default application's pages show.
     """
 
@@ -73,6 +75,7 @@ class AppTables:
     refused: Counter[str]
     sampler: Sampler
     scraper: Scraper
+    uses: KeyUses
 
     def router(
         self,
@@ -103,7 +106,8 @@ class AppTables:
     ) -> Route:
         """Return the route of all its pages; the demo among them calls the API as any application does."""
         service, policy = self.state.services.of(app), self.state.policy_of(app)
-        panel = Panel(service, self.state, self.sampler, refusals)
+        keys = KeyTable(service, self.credentials.keys, self.uses)
+        panel = Panel(service, self.state, self.sampler, refusals, keys)
         pages = routes(
             settings,
             RouterApp(Router(policy, api)),
@@ -128,9 +132,14 @@ class AppTables:
             auths,
             settings.max_body_bytes,
             serves_any=self._serves_any(app),
-            on_call=self.sampler.callers.called,
+            on_call=self._called,
         )
         return api.routes(self.endpoints)
+
+    def _called(self, principal: Principal, address: str) -> None:
+        self.sampler.callers.called(principal.app.id, address, principal.key_id)
+        if principal.rights:  # A stranger has shown no key.
+            self.uses.used(principal.app.id, principal.key_id)
 
     def streams(self, app: App) -> Iterable[Route]:
         """Return the routes of its streams."""

@@ -11,6 +11,7 @@ from functools import partial
 import uvloop
 
 from channelstream import __version__
+from channelstream.admin.key_uses import KeyUses
 from channelstream.admin.sampler import Sampler
 from channelstream.api.endpoints import ENDPOINTS
 from channelstream.app_tables import AppTables, make_policy
@@ -167,7 +168,10 @@ def build(
     spans.consume(node.signals)
     scraper = Scraper(Collector(services, meter, watchdog), worker)
     endpoints = list(map(spans.recorded, ENDPOINTS))
-    tables = AppTables(streams, credentials, endpoints, list(entrances), meter.refused, sampler, scraper)
+    uses = KeyUses(sampler.history, node.time_series, node.clock.wall)
+    tables = AppTables(
+        streams, credentials, endpoints, list(entrances), meter.refused, sampler, scraper, uses
+    )
     routers = {app.id: tables.router(app, further[app.id]) for app in apps if app.id in further}
     router = tables.router(apps.default, settings, health_routes(node), routers)
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered)

@@ -44,7 +44,10 @@ _TABLES = ("channels", "users", "connections")
 OF_APP = frozenset(
     {
         *(f"/admin/{part}{name}" for part in ("", "data/") for name in (*_TABLES, *DETAILS)),
-        *(f"/admin/data/{name}" for name in ("acts", "busiest", "endings", "refused", "slow_clients")),
+        *(
+            f"/admin/data/{name}"
+            for name in ("acts", "busiest", "endings", "keys", "refused", "slow_clients")
+        ),
         "/admin/acts",
         *(f"/admin/do/{name}" for name in ACTIONS),
         *(f"/admin/trace{part}" for part in ("", "/live", ".json")),

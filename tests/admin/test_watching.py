@@ -9,10 +9,12 @@ from tests.engines.conformance import MovedClock, Setup
 from tests.engines.test_memory import memory_engine
 
 from channelstream.admin import watching
+from channelstream.admin.key_uses import KeyTable, KeyUses
 from channelstream.admin.panel import Panel
 from channelstream.admin.sampler import Sampler
 from channelstream.admin.watching import WATCHED_S, WATCHERS, Watching, pause_s
 from channelstream.apps.app import App
+from channelstream.apps.key_ring import KeyRing
 from channelstream.core.hub import Hub
 from channelstream.errors import Unavailable
 from channelstream.http.refusals import Refusals
@@ -31,7 +33,9 @@ async def watched_panel() -> tuple[Panel, Sampler]:
     await node.start()
     node.hub.deliveries = 7
     sampler = Sampler(node, Watchdog(0.1), Meter(lambda: 0))
-    return Panel(Service(App(), node), cast(Streams, SimpleNamespace(open=2)), sampler, Refusals()), sampler
+    service = Service(App(), node)
+    keys = KeyTable(service, KeyRing(), KeyUses(sampler.history, node.time_series, clock.wall))
+    return Panel(service, cast(Streams, SimpleNamespace(open=2)), sampler, Refusals(), keys), sampler
 
 
 def clock_of(sampler: Sampler) -> MovedClock:

@@ -156,7 +156,7 @@ PAGES: dict[str, Asks] = {
         for prefix in ("/admin", "/admin/data")
     },
     **{f"GET /admin/data/{name}": _named for name in ("channels", "users", "connections")},
-    **{f"GET /admin/data/{name}": once for name in ("acts", "endings", "refused", "slow_clients")},
+    **{f"GET /admin/data/{name}": once for name in ("acts", "endings", "keys", "refused", "slow_clients")},
     "POST /admin/do/message": lambda names: [Ask(body=names.message(uuid=None))],
     "POST /admin/do/settings": lambda names: [Ask(body={names.channel: {"history_size": 4}})],
     "POST /admin/do/disconnect": lambda names: [Ask(body={"conn_id": f"{names.conn_id}-x"})],

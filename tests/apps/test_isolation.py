@@ -20,6 +20,7 @@ import pytest
 from tests.fixed_auth import FixedAuth
 from tests.redis_server import RedisServer
 
+from channelstream.admin.key_uses import KeyTable, KeyUses
 from channelstream.admin.listing import PageRequest
 from channelstream.admin.panel import Panel
 from channelstream.admin.sampler import Sampler
@@ -27,6 +28,7 @@ from channelstream.api.app import Api
 from channelstream.api.endpoints import ENDPOINTS
 from channelstream.api.table import Auth
 from channelstream.apps.app import App, Apps
+from channelstream.apps.key_ring import KeyRing
 from channelstream.apps.keys import MARK
 from channelstream.apps.principal import ALL_RIGHTS, Principal
 from channelstream.config import Settings
@@ -95,7 +97,9 @@ class World:
         self._transport = httpx.ASGITransport(RouterApp(Router(Policy(), routes)))
         self.tracer = Tracer(self.service)
         sampler = Sampler(self.service.node, Watchdog(0.1), Meter(lambda: 0))
-        self.panel = Panel(self.service, streams, sampler, Refusals())
+        node = self.service.node
+        keys = KeyTable(self.service, KeyRing(), KeyUses(sampler.history, node.time_series, node.clock.wall))
+        self.panel = Panel(self.service, streams, sampler, Refusals(), keys)
 
     async def ask(self, method: str, target: str, body: Any = None, **headers: str) -> Any:
         async with httpx.AsyncClient(transport=self._transport, base_url="http://test") as client:

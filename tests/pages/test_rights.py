@@ -50,6 +50,7 @@ LOOK = {
     "GET /admin/data/busiest",
     "GET /admin/data/endings",
     "GET /admin/data/history",
+    "GET /admin/data/keys",
     "GET /admin/data/nodes",
     "GET /admin/data/refused",
     "GET /admin/data/slow_clients",

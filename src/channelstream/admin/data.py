@@ -41,6 +41,7 @@ class AdminData:
             "/admin/data/busiest": self._busiest,
             "/admin/data/endings": self._endings,
             "/admin/data/history": self._history,
+            "/admin/data/keys": self._keys,
             "/admin/data/refused": self._refused,
             "/admin/data/slow_clients": self._slow_clients,
             "/admin/data/slow_turns": self._slow_turns,
@@ -66,6 +67,9 @@ class AdminData:
 
     async def _endings(self, request: Request) -> Response:
         return json_response({"rows": await self._panel.endings()})
+
+    async def _keys(self, request: Request) -> Response:
+        return json_response({"rows": await self._panel.keys()})
 
     async def _history(self, request: Request) -> Response:
         query = request.query_params

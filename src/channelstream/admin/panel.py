@@ -12,6 +12,7 @@ from channelstream.admin.document import Document
 from channelstream.admin.elsewhere import Elsewhere
 from channelstream.admin.endings import RecentEndings
 from channelstream.admin.history import RANGES
+from channelstream.admin.key_uses import KeyTable
 from channelstream.admin.listing import PageRequest
 from channelstream.admin.overview import Overview
 from channelstream.admin.refused import RefusedRequests
@@ -56,11 +57,14 @@ class Panel:
         watching: the pages that watch this node, those of traces included.
     """
 
-    def __init__(self, service: Service, streams: Streams, sampler: Sampler, refusals: Refusals) -> None:
+    def __init__(
+        self, service: Service, streams: Streams, sampler: Sampler, refusals: Refusals, keys: KeyTable
+    ) -> None:
         self._document = Document(service, streams, sampler.loop)
         self._busiest = Busiest(service, sampler.rates)
         self._elsewhere = Elsewhere(service)
         self._endings = RecentEndings(service)
+        self.keys = keys.rows
         self._refused = RefusedRequests(service.node, refusals, service.app.id)
         self._slow = SlowClients(service)
         self._overview = Overview(service.node, streams, sampler, self._slow)

@@ -19,8 +19,8 @@ from channelstream.service import Services
 OPEN_BODY_BYTES = 4096
 """Longest body of a call that needs no credentials."""
 
-OnCall = Callable[[str, str, str], None]
-"""Takes the application for which a call acts, the caller's address, and the id of its key."""
+OnCall = Callable[[Principal, str], None]
+"""Takes for whom a call acts, and the caller's address."""
 
 
 class Api:
@@ -32,7 +32,7 @@ class Api:
         auths: Mapping[Auth, RequestAuth],
         body_bytes: int,
         serves_any: bool = False,
-        on_call: OnCall = lambda app_id, address, key_id: None,
+        on_call: OnCall = lambda principal, address: None,
     ) -> None:
         """Create the API.
 
@@ -73,7 +73,7 @@ class Api:
         if once is not None and not await service.use_once(once.text, once.keep_s):
             raise BadSignature
         request.app_id = principal.app.id
-        self._on_call(principal.app.id, request.address, principal.key_id)
+        self._on_call(principal, request.address)
         _check_right(row, principal)
         try:
             call = Call(service, request, body, self._walker, self._service_of)
