@@ -156,7 +156,10 @@ PAGES: dict[str, Asks] = {
         for prefix in ("/admin", "/admin/data")
     },
     **{f"GET /admin/data/{name}": _named for name in ("channels", "users", "connections")},
-    **{f"GET /admin/data/{name}": once for name in ("acts", "endings", "keys", "refused", "slow_clients")},
+    **{
+        f"GET /admin/data/{name}": once
+        for name in ("acts", "busiest", "endings", "keys", "refused", "slow_clients")
+    },
     "POST /admin/do/message": lambda names: [Ask(body=names.message(uuid=None))],
     "POST /admin/do/settings": lambda names: [Ask(body={names.channel: {"history_size": 4}})],
     "POST /admin/do/disconnect": lambda names: [Ask(body={"conn_id": f"{names.conn_id}-x"})],
@@ -191,7 +194,7 @@ OF_SERVER: dict[str, Asks] = {
     **{f"GET {path}": once for path in ("/healthz", "/readyz")},
     **{f"GET /admin/{name}": once for name in ("live", "debug", "admin.json", "nodes")},
     "POST /admin/admin.json": once,
-    **{f"GET /admin/data/{name}": once for name in ("busiest", "history", "slow_turns", "nodes")},
+    **{f"GET /admin/data/{name}": once for name in ("history", "slow_turns", "nodes")},
 }
 """What only the default application has."""
 UNASKED = "/static/"
