@@ -107,7 +107,8 @@ class AppTables:
         """Return the route of all its pages; the demo among them calls the API as any application does."""
         service, policy = self.state.services.of(app), self.state.policy_of(app)
         keys = KeyTable(service, self.credentials.keys, self.uses)
-        panel = Panel(service, self.state, self.sampler, refusals, keys)
+        shows_server = not self._id_in_path(app)
+        panel = Panel(service, self.state, self.sampler, refusals, keys, shows_server)
         pages = routes(
             settings,
             RouterApp(Router(policy, api)),

@@ -51,7 +51,7 @@ OF_APP = frozenset(
         "/admin/acts",
         *(f"/admin/do/{name}" for name in ACTIONS),
         *(f"/admin/trace{part}" for part in ("", "/live", ".json")),
-        *("/api-explorer", "/openapi.json", "/admin/sign", "/metrics"),
+        *("/admin/live", "/api-explorer", "/openapi.json", "/admin/sign", "/metrics"),
     }
 )
 """The guarded pages that further applications have: they show nothing of other applications, nor of the whole server."""

@@ -145,6 +145,7 @@ API: dict[str, Asks] = {
 PAGES: dict[str, Asks] = {
     "GET /": once,
     "GET /admin": once,
+    "GET /admin/live": once,
     **{f"GET /admin/{name}": once for name in ("acts", "channels", "users", "connections")},
     **{
         f"GET {prefix}/{kind}": (lambda names, kind=kind: [Ask({"name": getattr(names, kind)})])  # type: ignore[misc]
@@ -192,7 +193,7 @@ PAGES: dict[str, Asks] = {
 }
 OF_SERVER: dict[str, Asks] = {
     **{f"GET {path}": once for path in ("/healthz", "/readyz")},
-    **{f"GET /admin/{name}": once for name in ("live", "debug", "admin.json", "nodes")},
+    **{f"GET /admin/{name}": once for name in ("debug", "admin.json", "nodes")},
     "POST /admin/admin.json": once,
     **{f"GET /admin/data/{name}": once for name in ("history", "slow_turns", "nodes")},
 }

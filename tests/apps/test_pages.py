@@ -93,8 +93,9 @@ def test_figures_of_the_server_are_on_no_page_of_a_further_application(shop: Run
     page = get(shop, "/admin/channels", auth=basic(shop)).text
     assert "/app/shop/admin/users" in page
     assert "Overview" not in page
+    with http.stream("GET", f"{shop.url}/admin/live", auth=basic(shop), headers=JSON) as events:
+        assert next(line for line in events.iter_lines() if "data" in line) == 'data: {"new_samples":0}'
     for path in (
-        "admin/live",
         "admin/debug",
         "admin/admin.json",
         "admin/data/history",

@@ -58,8 +58,20 @@ class Panel:
     """
 
     def __init__(
-        self, service: Service, streams: Streams, sampler: Sampler, refusals: Refusals, keys: KeyTable
+        self,
+        service: Service,
+        streams: Streams,
+        sampler: Sampler,
+        refusals: Refusals,
+        keys: KeyTable,
+        shows_server: bool = True,
     ) -> None:
+        """Create the view of an application.
+
+        Args:
+            shows_server: watching pages get the figures of the whole service, and not only when to ask again.
+        """
+        self._shows_server = shows_server
         self._document = Document(service, streams, sampler.loop)
         self._busiest = Busiest(service, sampler.rates)
         self._elsewhere = Elsewhere(service)
@@ -140,7 +152,7 @@ class Panel:
         return msgspec.Raw(b"".join(result.parts)) if isinstance(result, Parts) else result
 
     def watch(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield figures, now and every second, and how many samples are new since the last ones.
+        """Yield figures, now and every second, and how many samples are new since the last ones: when a page may ask again.
 
         Raises:
             Unavailable: too many pages are watching, or the server stops.
@@ -150,6 +162,7 @@ class Panel:
         async def read() -> dict[str, Any]:
             nonlocal known
             new, known = self._sampler.count - known, self._sampler.count
-            return {"new_samples": new, **await self._overview.read()}
+            figures = await self._overview.read() if self._shows_server else {}
+            return {"new_samples": new, **figures}
 
         return self.watching.watch(read)
