@@ -61,9 +61,9 @@ def test_a_cell_of_two_parts_is_one_text_on_a_phone(
 
 @pytest.mark.usefixtures("something_wide")
 def test_a_tablet_shows_all_columns(open_admin: Callable[..., Page]) -> None:
-    """Headings and times take two lines rather than that the last columns are scrolled to."""
+    """Headings, times and marks take several lines rather than that the last columns are scrolled to."""
     page = open_admin(viewport={"width": 768, "height": 900})
-    for name in ("channels", "connections"):
+    for name in ("channels", "users", "connections"):
         page.goto(f"/admin/{name}?search=layout")
         expect(page.locator("#rows tbody tr").filter(has_text="layout").first).to_be_visible()
         assert page.locator(".wide").evaluate("wide => wide.scrollWidth <= wide.clientWidth"), name
