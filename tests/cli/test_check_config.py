@@ -1,8 +1,14 @@
 """`check-config`."""
 
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.http_client import http
+from tests.signing import signature
 
 from channelstream.cli import main
 
@@ -44,3 +50,54 @@ def test_file_that_is_not_named(
     ):
         assert main(["check-config", *argv], environ) == 0
         assert capsys.readouterr() == ("OK\n", "")
+
+
+def stored(path: Path, *keys: dict[str, Any]) -> str:
+    path.write_text(json.dumps({"keys": keys}))
+    path.chmod(0o600)
+    return str(path)
+
+
+def test_keys_that_are_weak_or_expired_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are no fault: the server refuses them. Without a server nobody knows which are unused."""
+    long = "x" * 40
+    keys = stored(
+        tmp_path / "keys.json",
+        {"id": "good", "secret": long},
+        {"id": "short", "secret": "x"},
+        {"id": "over", "secret": long, "not_after": "2020-01-01T00:00:00Z"},
+        {"id": "later", "secret": long, "not_before": "2100-01-01T00:00:00Z"},
+        {"id": "gone", "revoked": "2020-01-01T00:00:00Z"},
+    )
+    assert main(["check-config", "--keys-file", keys, "-p", "1"], {}) == 0
+    out, err = capsys.readouterr()
+    weak, expired, unknown = err.splitlines()
+    assert out == "OK\n"
+    assert ("'short' is weak" in weak, "'over' is expired" in expired) == (True, True)
+    assert "which keys are unused is not known" in unknown
+    assert long not in err
+
+
+def test_keys_that_nobody_uses_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], start_server: Callable[..., Any]
+) -> None:
+    """By the running server; one that was made lately may still come into use."""
+    long, lately = "x" * 40, datetime.now(UTC) - timedelta(days=2)
+    keys = stored(
+        tmp_path / "keys.json",
+        {"id": "used", "secret": long},
+        {"id": "idle", "secret": long, "created": "2020-01-01T00:00:00Z"},
+        {"id": "new", "secret": long, "created": lately.isoformat()},
+        {"id": "by-hand", "secret": long},
+    )
+    server = start_server("--keys-file", keys)
+    headers = signature(long, "POST", "/info", b"{}", "used")
+    assert http.post(server.url + "/info", content=b"{}", headers=headers).status_code == 200
+    flags = ["--keys-file", keys, "-p", str(server.port), "-s", server.secret]
+    assert main(["check-config", *flags], {}) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split("'")[1] for line in said if "was not used in the last 30 days" in line] == [
+        "idle",
+        "by-hand",
+    ]
+    assert len(said) == 2

@@ -2,10 +2,14 @@
 
 import json
 import stat
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.http_client import http
+from tests.signing import signature
 
 from channelstream.apps.app import App
 from channelstream.apps.principal import Right
@@ -22,7 +26,8 @@ def path(tmp_path: Path) -> str:
 
 
 def keys(path: str, *arguments: str, **environ: str) -> int:
-    return main(["keys", *arguments, "--keys-file", path], environ)
+    """Run the command; by its settings no server is in reach."""
+    return main(["keys", *arguments, "--keys-file", path], {"CHANNELSTREAM_PORT": "1"} | environ)
 
 
 def test_a_new_key_is_written_and_its_secret_printed(path: str, capsys: Capture) -> None:
@@ -61,13 +66,35 @@ def test_the_list_has_no_secret(path: str, capsys: Capture) -> None:
     keys(path, "revoke", "off")
     capsys.readouterr()
     assert keys(path, "list") == 0
-    shown = capsys.readouterr().out
+    shown, said = capsys.readouterr()
+    assert "when keys were used last is not known" in said
     assert not any(key.secret in shown for key in read_keys(path, [App()]))
     rows = {line.split()[0]: line for line in shown.splitlines()}
     expected = {"web": "valid", "late": "not yet valid", "gone": "expired", "off": "revoked"}
     assert {key_id: text for key_id, text in expected.items() if text not in rows[key_id]} == {}
     assert "2100-01-01 12:00:00Z" in rows["late"]
     assert "publish" in rows["web"]
+
+
+def test_the_list_says_when_keys_were_used_last(
+    path: str, capsys: Capture, start_server: Callable[..., Any]
+) -> None:
+    """Of each application, as the running server knows it."""
+    shop = {"CHANNELSTREAM_APP_SHOP_SECRET": "of the shop, long enough"}
+    keys(path, "new", "web")
+    keys(path, "new", "wares", "--app", "shop", **shop)
+    keys(path, "new", "idle")
+    server = start_server("--keys-file", path, **shop)
+    for key in read_keys(path, [App(), App("shop")])[:2]:
+        headers = signature(key.secret, "POST", "/info", b"{}", key.id)
+        assert http.post(server.url + "/info", content=b"{}", headers=headers).status_code == 200
+    capsys.readouterr()
+    of_server = {"CHANNELSTREAM_PORT": str(server.port), "CHANNELSTREAM_SECRET": server.secret}
+    assert keys(path, "list", **of_server, **shop) == 0
+    shown, said = capsys.readouterr()
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    assert said == ""
+    assert [today in line for line in shown.splitlines()] == [False, True, True, False]
 
 
 def test_a_key_is_of_an_application_of_the_settings(path: str, tmp_path: Path, capsys: Capture) -> None:

@@ -11,13 +11,14 @@ from msgspec import UNSET, UnsetType
 from channelstream.apps.app import App
 from channelstream.apps.keys import DEFAULT
 from channelstream.apps.principal import Right
+from channelstream.cli.key_uses import Uses, last_uses, state_of
 from channelstream.cli.keys_store import changed
 from channelstream.cli.settings import settings_of
 from channelstream.config.applications import make_apps
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.keys_file import MAX_KEYS, StoredKey, read_stored
-from channelstream.config.settings import BY_NAME
-from channelstream.errors import ConfigError
+from channelstream.config.settings import BY_NAME, Settings
+from channelstream.errors import ConfigError, RequestFailed
 
 DESCRIPTION = "Make, list and revoke the keys of applications, in the file of the option keys_file."
 EPILOG = """\
@@ -52,7 +53,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         case "revoke":
             _revoke(settings.keys_file, arguments.id, now)
         case _:
-            _print_table(_row(stored, now) for stored in read_stored(settings.keys_file))
+            _list(settings, now)
     return 0
 
 
@@ -140,26 +141,20 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _row(stored: StoredKey, now: datetime) -> tuple[str, ...]:
-    rights = ALL if stored.rights is UNSET else ",".join(stored.rights)
-    return (
-        stored.id,
-        stored.app,
-        rights,
-        state_of(stored, now),
-        _shown(stored.not_before),
-        _shown(stored.not_after),
-    )
-
-
-def state_of(stored: StoredKey, now: datetime) -> str:
-    """Return whether a key is accepted at a time, or why not."""
-    if stored.revoked is not UNSET:
-        return "revoked"
+def _list(settings: Settings, now: datetime) -> None:
+    stored = read_stored(settings.keys_file)
+    uses: Uses = {}
     try:
-        return str(stored.key(App(stored.app)).state(now.timestamp()))
-    except ValueError:
-        return "malformed"
+        uses = last_uses(settings, [each.app for each in stored])
+    except RequestFailed as error:
+        _say(f"when keys were used last is not known: {error}")
+    _print_table(_row(each, now, uses.get(each.id)) for each in stored)
+
+
+def _row(stored: StoredKey, now: datetime, used: datetime | None) -> tuple[str, ...]:
+    times = (stored.not_before, stored.not_after, used or UNSET)
+    rights = ALL if stored.rights is UNSET else ",".join(stored.rights)
+    return (stored.id, stored.app, rights, state_of(stored, now), *map(_shown, times))
 
 
 def _shown(time: datetime | UnsetType) -> str:
@@ -167,7 +162,7 @@ def _shown(time: datetime | UnsetType) -> str:
 
 
 def _print_table(rows: Iterable[tuple[str, ...]]) -> None:
-    table = [("id", "application", "rights", "state", "not before", "not after"), *rows]
+    table = [("id", "application", "rights", "state", "not before", "not after", "last used"), *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,72 @@
+"""When keys were used last: the running server knows, if there is one at the address of the settings."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+
+from channelstream.apps.app import App
+from channelstream.apps.keys import DEFAULT
+from channelstream.cli.remote import Server, signs_old, url_of
+from channelstream.config.applications import settings_of_further
+from channelstream.config.keys_file import StoredKey
+from channelstream.config.settings import Settings
+from channelstream.errors import RequestFailed
+
+UNUSED = timedelta(days=30)
+"""A key that nobody used for so long should be revoked."""
+PATH = "/admin/data/keys"
+
+Uses = Mapping[str, datetime | None]
+"""The last use of each key; None means that the server remembers none."""
+
+
+def last_uses(settings: Settings, app_ids: Iterable[str]) -> Uses:
+    """Return the last uses of the keys of these applications, as the running server knows them.
+
+    Raises:
+        RequestFailed: it does not answer.
+    """
+    own = {DEFAULT: settings} | settings_of_further(settings)
+    uses: dict[str, datetime | None] = {}
+    for app_id in sorted(set(app_ids) & own.keys()):
+        url = url_of(settings) + ("" if app_id == DEFAULT else f"/app/{app_id}")
+        server = Server(
+            url, own[app_id].secret, settings.unix_socket, settings.ssl_certfile, signs_old(own[app_id])
+        )
+        for row in server.get(PATH, {}, dict, "rows")["rows"]:
+            used = row["last_used"]
+            uses[row["id"]] = None if used is None else datetime.fromisoformat(used).replace(tzinfo=UTC)
+    return uses
+
+
+def state_of(stored: StoredKey, now: datetime) -> str:
+    """Return whether a key is accepted at a time, or why not."""
+    if stored.revoked:
+        return "revoked"
+    try:
+        return str(stored.key(App(stored.app)).state(now.timestamp()))
+    except ValueError:
+        return "malformed"
+
+
+def warnings(settings: Settings, stored: Iterable[StoredKey], now: datetime) -> Iterator[str]:
+    """Yield a sentence about each key that is weak, expired or unused."""
+    states = {each.id: (each, state_of(each, now)) for each in stored}
+    for key_id, (_, state) in states.items():
+        if state in ("weak", "expired"):
+            yield f"keys_file: {key_id!r} is {state}, and not accepted: revoke it, or make another one"
+    valid = [each for each, state in states.values() if state == "valid"]
+    if not valid:
+        return
+    try:
+        uses = last_uses(settings, [each.app for each in valid])
+    except RequestFailed as error:
+        yield f"keys_file: which keys are unused is not known, since the server does not say it: {error}"
+        return
+    for each in valid:
+        if each.id in uses and _is_unused(each, uses[each.id], now):
+            yield f"keys_file: {each.id!r} was not used in the last {UNUSED.days} days: revoke it, if nobody needs it"
+
+
+def _is_unused(stored: StoredKey, used: datetime | None, now: datetime) -> bool:
+    last = used or (stored.created if stored.created else None)
+    return last is None or now - last > UNUSED
