@@ -37,6 +37,20 @@ def test_weak_secrets_of_applications_are_found(tmp_path: Path, doctor: Doctor) 
     assert "[app:blog]" not in report.text
 
 
+def test_what_an_application_admits_is_examined(tmp_path: Path, doctor: Doctor) -> None:
+    path = tmp_path / "apps.ini"
+    path.write_text(
+        "[channelstream]\nenforce_https = yes\n[app:shop]\nsecret = long enough, at last\n"
+        "admin_secret = long enough, at last\nraw_secret_in_query = always\nallow_cors = http://shop.example\n"
+        "[app:blog]\nsecret = long enough, as well\n"
+    )
+    report = doctor("--config-only", "-i", str(path))
+    assert report.has("warning", "callers", "[app:shop] raw_secret_in_query is always")
+    assert report.has("warning", "https", "[app:shop] allow_cors has http://shop.example")
+    assert report.has("fault", "secrets", "[app:shop] secret and admin_secret are equal")
+    assert "[app:blog]" not in report.text
+
+
 def test_weak_secrets_in_an_open_file_are_found_and_not_shown(tmp_path: Path, doctor: Doctor) -> None:
     path = tmp_path / "open.ini"
     path.write_text(

@@ -62,8 +62,14 @@ def _apps(subject: Subject) -> Iterator[Finding]:
         for name in APP_SECRETS:
             value = app.values.get(name, "")
             if value and len(value) < SHORTEST_SECRET:
-                report = warning if name == "admin_secret" else fault
+                report = warning if name in PASSWORDS else fault
                 yield report(f"[app:{app.id}] {name} has fewer than {SHORTEST_SECRET} characters", _RANDOM)
+        for one, other in combinations(APP_SECRETS, 2):
+            if app.values.get(one) and app.values[one] == app.values.get(other):
+                yield fault(
+                    f"[app:{app.id}] {one} and {other} are equal: who has one has the other",
+                    f"give {other} a value of its own",
+                )
 
 
 def _cookies(subject: Subject) -> Iterator[Finding]:
@@ -87,11 +93,14 @@ def _everybody(subject: Subject) -> Iterator[Finding]:
             "trusted_proxies has every address: any client can claim to be another one",
             "name the addresses of the proxies only",
         )
-    if settings.raw_secret_in_query == "always":  # noqa: S105 - a word of the option
-        yield warning(
-            "raw_secret_in_query is always: the secret is accepted in addresses, which proxies log",
-            "set it to loopback or never, and sign the calls",
-        )
+    described = [("", settings.raw_secret_in_query)]
+    described += [(f"[app:{app.id}] ", app.values.get("raw_secret_in_query", "")) for app in settings.apps]
+    for where, admitted in described:
+        if admitted == "always":
+            yield warning(
+                f"{where}raw_secret_in_query is always: the secret is accepted in addresses, which proxies log",
+                "set it to loopback or never, and sign the calls",
+            )
 
 
 def _metrics(subject: Subject) -> Iterator[Finding]:
@@ -134,10 +143,12 @@ def _plain_origins(subject: Subject) -> Iterator[Finding]:
     settings, public = subject.settings, subject.public
     if not settings.enforce_https and not (public and public.url.startswith("https:")):
         return
-    for origin in settings.allow_cors:
+    described = [("", settings.allow_cors)]
+    described += [(f"[app:{app.id}] ", app.values.get("allow_cors", ())) for app in settings.apps]
+    for where, origin in ((where, origin) for where, origins in described for origin in origins):
         if origin.startswith("http:") and not is_loopback(origin.removeprefix("http://").partition(":")[0]):
             yield warning(
-                f"allow_cors has {origin}: a page without TLS can be changed on the way",
+                f"{where}allow_cors has {origin}: a page without TLS can be changed on the way",
                 "write its https:// origin",
             )
 
