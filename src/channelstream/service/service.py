@@ -160,7 +160,8 @@ class Service:
         """
         self.rates.check_messages(len(messages))
         results = await self.node.publish(await self._keyed(messages))
-        self.published += len(results) - sum(result.duplicate for result in results)
+        for result in results:
+            self.published += not result.duplicate
         return results
 
     async def change(self, changes: Sequence[MessageEdited | MessageDeleted]) -> list[Accepted]:
