@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -18,6 +18,7 @@ from channelstream.admin.sampler import Sampler
 from channelstream.config import Settings
 from channelstream.config.listening import announcements, metrics_refusal, refusal
 from channelstream.config.tls import server_context
+from channelstream.core.nonces import Nonces
 from channelstream.draining import close_streams, spread_streams
 from channelstream.errors import CannotHandOver, ConfigError
 from channelstream.health import health_routes
@@ -64,6 +65,7 @@ class Server:
         load: LoadMonitor,
         spans: Spans,
         upgrades: Counter[str],
+        nonces: Mapping[str, Nonces],
     ) -> None:
         self.node = node
         self.streams = streams
@@ -86,6 +88,7 @@ class Server:
             streams,
             self._housekeeping,
             settings.upgrade_pause_s,
+            nonces,
             sampler.save,
         )
         self._control = Control(self.upgrade)
@@ -205,6 +208,9 @@ class Server:
         self._housekeeping.start()
 
         async def begin() -> None:
+            if self.node.is_single:
+                for nonces in self.parts.nonces.values():
+                    nonces.begin(self.node.clock.wall())
             await self._listen_for_scrapers(metrics_sockets)
             await self._listen(sockets)
             service_manager.notify(service_manager.READY)

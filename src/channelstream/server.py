@@ -175,8 +175,9 @@ def build(
     routers = {app.id: tables.router(app, further[app.id]) for app in apps if app.id in further}
     router = tables.router(apps.default, settings, health_routes(node), routers)
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered)
+    nonces = {app_id: access.nonces for app_id, access in credentials.access.items()}
     server = Server(
-        settings, node, streams, http_server, sampler, watchdog, scraper, load, spans, meter.upgrades
+        settings, node, streams, http_server, sampler, watchdog, scraper, load, spans, meter.upgrades, nonces
     )
     server.read_keys = credentials.reload
     return server

@@ -56,6 +56,7 @@ def test_a_stolen_header_is_good_for_nothing_else(server: Any, method: str, targ
     assert send(server, headers).status_code == 200
 
 
+@pytest.mark.nodes(3)
 @pytest.mark.parametrize(
     ("ahead_s", "status"), [(-50, 200), (50, 200), (-75, 401), (75, 401), (-(10**7), 401)]
 )
@@ -259,3 +260,12 @@ def test_a_signature_is_good_for_one_application(start_server: Any) -> None:
         headers = signature(good, "POST", "/message", BODY)
         assert send(server, headers, target=target).status_code == 200
         assert send(server, headers, target=target).status_code == 401
+
+
+def test_a_request_of_before_a_restart_is_not_answered_again(start_server: Any) -> None:
+    """Its nonce is forgotten, so what was signed earlier has to be signed again; the answer says when that helps."""
+    server = start_server()
+    refused = send(server, signature(server.secret, "POST", "/message", BODY, ahead_s=-30))
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert 20 <= int(refused.headers["retry-after"]) <= 31
+    assert send(server, signature(server.secret, "POST", "/message", BODY)).status_code == 200

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelstream.core.nonces import SLOTS, Nonces
-from channelstream.errors import BadSignature, TooManyRequests
+from channelstream.errors import BadSignature, TooManyRequests, Unavailable
 
 NOW_S = 1_800_000_000
 AGE_S, AHEAD_S = 60.0, 30.0
@@ -87,3 +87,34 @@ def test_a_clock_that_was_set_back_forgets_nothing_for_ever() -> None:
     nonces.add("web", "one", NOW_S + 100_000, NOW_S + 100_000)
     nonces.add("cron", "one", NOW_S, NOW_S)
     nonces.add("cron", "two", NOW_S + 200, NOW_S + 200)
+
+
+def test_a_process_that_begins_refuses_what_was_signed_before() -> None:
+    """The one before it may have accepted that; the answer says when a new signature of the same clock is accepted."""
+    nonces = Nonces(AGE_S, AHEAD_S)
+    nonces.check_begun(NOW_S - 50)
+    nonces.begin(NOW_S + 0.9)
+    nonces.check_begun(NOW_S)
+    with pytest.raises(Unavailable) as refusal:
+        nonces.check_begun(NOW_S - 7)
+    assert refusal.value.retry_after_s == 7
+
+
+@pytest.mark.parametrize("max_age_s", [10.0, AGE_S, 600.0])
+def test_nonces_move_to_another_process(max_age_s: float) -> None:
+    """In rows of a bounded length; each counts there as long as its signature is accepted, in a window of another size."""
+    old, new = Nonces(AGE_S, AHEAD_S), Nonces(max_age_s, AHEAD_S)
+    for number in range(30):
+        old.add("web", f"nonce-{number}", NOW_S - number, NOW_S)
+    old.add("cron", "nonce-0", NOW_S, NOW_S)
+    rows = list(old.rows(2))
+    assert max(len(nonces) for _, _, nonces in rows) == 2
+    new.restore(rows)
+    for number in range(30):
+        signed_s = NOW_S - number
+        if new.is_timely(signed_s, NOW_S):
+            with pytest.raises(BadSignature):
+                new.add("web", f"nonce-{number}", signed_s, NOW_S)
+    with pytest.raises(BadSignature):
+        new.check("cron", "nonce-0")
+    new.check("cron", "nonce-1")

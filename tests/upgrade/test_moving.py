@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import SECRET
 from tests.e2e.wire import open_wire
 from tests.redis_server import RedisServer
+from tests.signing import signature
 from tests.transports.in_process import CLIENT_BUFFER_BYTES, UPGRADE
 from tests.upgrade.stage import Stage, hold, items, of, over_a_line, play, post, texts
 from tests.waiting import PATIENCE_S, soon
@@ -68,6 +70,24 @@ def test_a_stream_goes_on(transport: str, engine: str, move: Callable[[Stage], A
         assert (tally[STREAMS[transport]], tally["ended"]) == (1, 0)
         await stage.publish("after", "then")
         assert await texts(wire, 3) == ["last", "after", "then"]
+
+    play(scenario, engine=engine)
+
+
+def test_a_signed_request_is_not_answered_again(engine: str, move: Callable[[Stage], Any]) -> None:
+    """The nonces move, too; and what was signed before the move, and not sent, is answered after it."""
+
+    async def scenario(stage: Stage) -> None:
+        wire, content = await stage.calls(), {"info": {}}
+
+        async def status(signed: dict[str, str]) -> int:
+            return (await wire.post("/info", content, signed))[0]
+
+        body = json.dumps(content).encode()
+        used, unused = (signature(SECRET, "POST", "/info", body) for _ in range(2))
+        assert await status(used) == 200
+        await move(stage)
+        assert [await status(each) for each in (used, unused, unused)] == [401, 200, 401]
 
     play(scenario, engine=engine)
 

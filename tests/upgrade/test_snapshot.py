@@ -13,6 +13,7 @@ from tests.engines.test_memory import memory_engine
 
 from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
+from channelstream.core.nonces import Nonces
 from channelstream.core.position import ReadRange
 from channelstream.core.user import UserUpdate
 from channelstream.engines.members import Member
@@ -26,6 +27,7 @@ from channelstream.upgrade.snapshot import (
     Records,
     cut,
     encode,
+    read_nonces,
     read_streams,
     with_descriptors,
 )
@@ -33,7 +35,7 @@ from channelstream.wire.channelstream import SEED, V07
 from channelstream.wire.protocols import PROTOCOLS
 from channelstream.wire.websocket import Unfinished
 
-GOLDEN_VERSION = 3
+GOLDEN_VERSION = 4
 """The version of the bytes below. A change of one of them raises `SNAPSHOT_VERSION`."""
 
 
@@ -58,6 +60,15 @@ def test_streams_golden() -> None:
     )
     assert encode(records) == golden
     assert read_streams(golden) == records
+
+
+def test_nonces_golden() -> None:
+    nonces = Nonces(59, 60)
+    nonces.add("web", "a-nonce", 30, 30)
+    rows = list(nonces.rows(5))
+    golden = bytes.fromhex("92 a4 73686f70 91 93 a3 776562 2d 91 a7 612d6e6f6e6365")
+    assert encode(("shop", rows)) == golden
+    assert read_nonces(golden) == ("shop", rows)
 
 
 def test_connections_golden() -> None:

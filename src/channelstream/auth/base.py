@@ -64,6 +64,7 @@ class RequestAuth(Protocol):
         Raises:
             Forbidden: the address may not call, or the request has no credentials.
             BadSignature: the credentials are not valid.
+            Unavailable: they may have been shown to the process before this one.
         """
 
     def verify_body(self, request: AuthRequest, body: bytes) -> Once | None:

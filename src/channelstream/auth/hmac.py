@@ -28,6 +28,7 @@ class HmacAuth:
         key, rules = self._keys.find(signature.key_id, request, *_FORMS)
         if not rules.nonces.is_timely(signature.signed_s, self._keys.wall()):
             raise BadSignature
+        rules.nonces.check_begun(signature.signed_s)
         rules.nonces.check(key.id, signature.nonce)
         return key.principal(is_proven=False)
 

@@ -1,8 +1,10 @@
 """The nonces of signed requests, each of which counts once for its key."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
-from channelstream.errors import BadSignature, TooManyRequests
+from channelstream.errors import BadSignature, TooManyRequests, Unavailable
 
 KEPT_NONCES = 500_000
 """Nonces kept for one key, in about 60 MB. At the default `signature_max_age_s` they are 8,000 calls a second."""
@@ -12,11 +14,18 @@ ROUNDED_S = 1
 """Times of signatures are whole seconds, rounded down."""
 
 
+Row = tuple[str, int, list[str]]
+"""A key, the latest time of these nonces, and the nonces."""
+
+
 class Nonces:
     """Remembers the nonces of valid requests for as long as their signatures are accepted.
 
     A stranger cannot fill it: only nonces of valid signatures are added. A key that fills its part is refused until the
     oldest are forgotten; other keys have parts of their own.
+
+    A process that starts knows no nonces of the one before it, unless that has handed them over (`rows`, `restore`) or all
+    nodes share them. So it refuses what was signed before it began.
     """
 
     def __init__(self, max_age_s: float, max_ahead_s: float, kept: int = KEPT_NONCES) -> None:
@@ -34,6 +43,20 @@ class Nonces:
         self._keys: defaultdict[str, dict[int, set[str]]] = defaultdict(dict)
         """The nonces of each key by the slot of their signatures' time."""
         self._oldest_slot = 0
+        self._begun_s = 0
+
+    def begin(self, now_s: float) -> None:
+        """Refuse what was signed before the second of this time: its nonce may be forgotten."""
+        self._begun_s = int(now_s)
+
+    def check_begun(self, signed_s: int) -> None:
+        """Refuse a signature of a time before `begin`.
+
+        Raises:
+            Unavailable: with the time after which a new signature is accepted, by the clock of the signer.
+        """
+        if signed_s < self._begun_s:
+            raise Unavailable("This server has just started; sign the call again.", self._begun_s - signed_s)
 
     def is_timely(self, signed_s: int, now_s: float) -> bool:
         """Whether a signature of this time is accepted now."""
@@ -80,3 +103,16 @@ class Nonces:
                 del slots[slot]
             if not slots:
                 del self._keys[key_id]
+
+    def rows(self, count: int) -> Iterator[Row]:
+        """Yield all nonces for another process, at most so many in a row."""
+        for key_id, slots in self._keys.items():
+            for slot, nonces in slots.items():
+                rest = iter(nonces)
+                while some := list(islice(rest, count)):
+                    yield key_id, int((slot + 1) * self._slot_s), some
+
+    def restore(self, rows: Iterable[Row]) -> None:
+        """Take nonces of another process, whose window may be another one."""
+        for key_id, signed_s, nonces in rows:
+            self._keys[key_id].setdefault(self._slot(signed_s), set()).update(nonces)

@@ -36,6 +36,8 @@ from channelstream.upgrade.snapshot import (
     LEFT,
     LISTENING,
     METRICS,
+    NONCES,
+    NONCES_AT_ONCE,
     PART_BYTES,
     STATE,
     STREAMS,
@@ -252,6 +254,10 @@ class Giver:
         # First: an engine of many nodes executes commands of the others until then.
         async for part in cut(STATE, parts.node.move.moved_state()):
             yield part
+        for app_id, nonces in parts.nonces.items():
+            for row in nonces.rows(NONCES_AT_ONCE):
+                yield Part(NONCES, encode((app_id, [row])))
+                await asyncio.sleep(0)
         async for part in self._moved_streams(held):
             yield part
         for part in with_descriptors(HTTP, self._http_records(held)):

@@ -1,8 +1,9 @@
 """The parts of a server, as the process that hands them over and the one that takes them over see them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from channelstream.core.nonces import Nonces
 from channelstream.housekeeping import Housekeeping
 from channelstream.http.listener import Listener
 from channelstream.http.shared import HttpServer
@@ -17,6 +18,7 @@ class ServerParts:
     Attributes:
         pause_s: how long the old process waits for requests in progress, and for streams that catch up, in seconds; a third
             of it for the kernel to take what was written.
+        nonces: of signed requests, by application.
         save_figures: writes what the figures of the past lack so far, within a second.
     """
 
@@ -26,6 +28,7 @@ class ServerParts:
     streams: Streams
     housekeeping: Housekeeping
     pause_s: float
+    nonces: Mapping[str, Nonces]
     save_figures: Callable[[], Awaitable[None]]
 
     @property

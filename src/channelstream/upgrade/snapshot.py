@@ -8,6 +8,7 @@
 | `http` | a list of the bytes received on each connection | one for each |
 | `connections` | records of `service.moving`, cut where a part is full | |
 | `state` | records of the engine, likewise | |
+| `nonces` | an application, and a list of `core.nonces.Row`: the signed requests that it has answered | |
 
 All bodies are MessagePack but those of the last two, which are parts of one text each: a length of four bytes before each
 record.
@@ -17,14 +18,17 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 
 import msgspec
 
+from channelstream.core.nonces import Row
 from channelstream.transports.moving import StreamRecord
 from channelstream.upgrade.line import MAX_DESCRIPTORS, Part
 
-SNAPSHOT_VERSION = 3
+SNAPSHOT_VERSION = 4
 """Grows with every change of a record, or of the stored form of events: another version is refused before the freeze."""
-LISTENING, METRICS, STREAMS, LEFT, HTTP, CONNECTIONS, STATE = (
-    "listening", "metrics", "streams", "left", "http", "connections", "state",
+LISTENING, METRICS, STREAMS, LEFT, HTTP, CONNECTIONS, STATE, NONCES = (
+    "listening", "metrics", "streams", "left", "http", "connections", "state", "nonces",
 )  # fmt: skip
+NONCES_AT_ONCE = 10_000
+"""In a part, which has fewer than `PART_BYTES` then."""
 PART_BYTES = 1 << 20
 """A part is full with so many bytes."""
 MAX_BYTES = 2 << 30
@@ -35,6 +39,7 @@ encode = msgspec.msgpack.Encoder().encode
 read_flag = msgspec.msgpack.Decoder(bool).decode
 read_streams = msgspec.msgpack.Decoder(list[StreamRecord]).decode
 read_numbers = msgspec.msgpack.Decoder(list[int]).decode
+read_nonces = msgspec.msgpack.Decoder(tuple[str, list[Row]]).decode
 read_texts = msgspec.msgpack.Decoder(list[bytes]).decode
 
 

@@ -26,6 +26,7 @@ from channelstream.upgrade.snapshot import (
     MAX_BYTES,
     Records,
     read_flag,
+    read_nonces,
     read_numbers,
     read_streams,
     read_texts,
@@ -81,6 +82,10 @@ class Taker:
                     os.close(self._streams.pop(number)[0])
             case snapshot.HTTP:
                 self._http += zip(part.descriptors, read_texts(part.body), strict=True)
+            case snapshot.NONCES:
+                app_id, rows = read_nonces(part.body)
+                if app_id in self._parts.nonces:
+                    self._parts.nonces[app_id].restore(rows)
             case snapshot.CONNECTIONS:
                 for record in self._records[part.kind].take(part.body):
                     self._parts.node.move.receive_connection(record)
