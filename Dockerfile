@@ -2,7 +2,7 @@
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
-COPY pyproject.toml LICENSE /src/
+COPY pyproject.toml setup.py LICENSE /src/
 COPY docs/pypi.md /src/docs/pypi.md
 COPY src /src/src
 COPY clients/python /src/clients/python
@@ -10,9 +10,13 @@ COPY clients/python /src/clients/python
 COPY clients/js/channelstream.js /src/clients/js/
 # --build-arg EXTRAS=[otel] installs what spans need: docs/opentelemetry.md.
 ARG EXTRAS=
+# --build-arg COMPILED= leaves the hot paths uncompiled, which needs no compiler: docs/deployment.md, "Compiled build".
+ARG COMPILED=1
+RUN test -z "${COMPILED}" || command -v gcc >/dev/null \
+    || (apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev)
 # The server needs no pip: the one of the base installs into its environment.
 RUN python -m venv --without-pip /opt/channelstream \
-    && pip --python /opt/channelstream/bin/python install --no-cache-dir /src/clients/python "/src${EXTRAS}"
+    && CHANNELSTREAM_COMPILED="${COMPILED}" pip --python /opt/channelstream/bin/python install --no-cache-dir /src/clients/python "/src${EXTRAS}"
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="channelstream" \

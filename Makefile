@@ -14,7 +14,7 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 CORE_TESTS := tests/core tests/wire tests/apps/test_app.py tests/apps/test_grants.py tests/apps/test_key_ring.py tests/apps/test_keys.py tests/apps/test_grants.py tests/auth tests/engines/test_sqlite.py tests/test_tracing.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run example test test-fast coverage check bench bench-peers bench-engines simulate faults format options doctor-page screenshots clean ready-run \
+.PHONY: help run example test test-fast compiled-wheel test-compiled coverage check bench bench-peers bench-engines simulate faults format options doctor-page screenshots clean ready-run \
         ready-dev ready-system \
         check-format check-lint check-types check-layers check-words core-coverage
 
@@ -32,6 +32,13 @@ test: ready-dev ready-system ## Run all tests; ARGS="tests/api -x" passes argume
 
 test-fast: ready-dev ## Run the tests that need no browser, no other server and no real time.
 	$(PYTEST) -n $(FAST_WORKERS) -m "not slow" --hypothesis-profile fast $(ARGS)
+
+compiled-wheel: ready-dev ## Build a wheel whose hot paths are compiled, for this machine and Python, into dist/ (docs/deployment.md).
+	rm -rf build dist/channelstream-*-cp*.whl
+	CHANNELSTREAM_COMPILED=1 $(BIN)/python -m build --wheel --no-isolation --skip-dependency-check
+
+test-compiled: compiled-wheel ready-system ## Run the tests with that wheel instead of src/, except those of the bench and in a browser.
+	@WORKERS=$(WORKERS) scripts/test-compiled.sh $(ARGS)
 
 coverage: ready-dev ready-system ## Show the coverage of all tests; half as fast as `make test`.
 	$(PYTEST) --cov --cov-report=term $(ARGS)
@@ -75,7 +82,7 @@ screenshots: ready-dev ready-system ## Take the screenshots in docs/img again, f
 	$(BIN)/python scripts/screenshots.py
 
 clean: ## Remove .venv and all files that tools have written.
-	rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist bench-results clients/js/node_modules
+	rm -rf .venv .venv-compiled .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist bench-results clients/js/node_modules
 
 ready-run:
 	@scripts/setup.sh run

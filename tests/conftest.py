@@ -19,6 +19,7 @@ import httpx
 import hypothesis
 import pytest
 from itsdangerous import TimestampSigner
+from tests.compiled import IS_COMPILED, left_out
 from tests.durations import Durations
 from tests.files_in_memory import keep_files_in_memory
 from tests.fleet import Fleet
@@ -213,6 +214,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         is_slow = SLOW_FIXTURES.intersection(item.fixturenames) or item.get_closest_marker("browser")
         if is_slow or fleet not in (None, NODES[1]):
             item.add_marker("slow")
+        if IS_COMPILED and (reason := left_out(item)):
+            item.add_marker(pytest.mark.skip(reason=reason))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: rank(item.nodeid))
 

@@ -56,7 +56,7 @@ def copied() -> set[str]:
 
 def test_a_build_gets_what_it_copies_and_nothing_else() -> None:
     """All that the project's own file and links name is among it."""
-    folders, files = {"src", "clients/python"}, {PROJECT["readme"], *PROJECT["license-files"]}
+    folders, files = {"src", "clients/python"}, {"setup.py", PROJECT["readme"], *PROJECT["license-files"]}
     linked = {
         (ROOT / name).resolve().relative_to(ROOT).as_posix()
         for name in written("src")
