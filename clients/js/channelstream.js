@@ -402,7 +402,7 @@ export class Channelstream {
     try {
       const response = await this.#options.fetch(this.#address("client"), { ...this.#init(), method: "POST", body });
       if (!response.ok) throw new Error((await refusal(response)).reason);
-      for (const item of await response.json()) item.type === "reply" ? this.#answered(item) : this.#deliver(item);
+      for (const item of await response.json()) this.#answered(item);
     } catch ({ message }) {
       for (const [id] of waiting) this.#answered({ id, error: { message } });
     }

@@ -138,15 +138,11 @@ test("other transports send the token in a header, and commands by requests", as
   const greeting = { type: "reply", id: null, result: { conn_id: "c-1", channels: [], expires_in: 600 } };
   const resumed = { type: "resumed", position: "p-1", recovered: [""], lost: [] };
   const polls = answers({ body: [greeting, resumed] }, { body: new ReadableStream({}) });
-  const missed = { type: "message", channel: "a", position: "p-0" };
   const refused = { status: 401, body: { error: "Unknown connection.", close_code: 4001 } };
-  const calls = answers({ body: [{ type: "reply", id: 1, result: { channels: ["a"] } }, missed] }, refused);
+  const calls = answers({ body: [{ type: "reply", id: 1, result: { channels: ["a"] } }] }, refused);
   const fetch = (url, init) => (url.includes("/client") ? calls : polls)(url, init);
   const stream = open({ transports: ["poll"], token: "t-1", fetch });
-  const message = eventOf(stream, "message");
   assert.deepEqual(await stream.subscribe(["a"]), { channels: ["a"] });
-  assert.equal((await message).channel, "a");
-  assert.equal(stream.position, "p-1");
   assert.equal(polls.inits[0].headers.Authorization, "Bearer t-1");
   assert.equal(calls.asked[0].searchParams.get("conn_id"), "c-1");
   assert.deepEqual(JSON.parse(calls.inits[0].body), [{ id: 1, type: "subscribe", channels: ["a"] }]);

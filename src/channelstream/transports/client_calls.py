@@ -1,10 +1,12 @@
 """`POST /client`: commands of clients whose stream takes none, as an event stream or a long poll.
 
-They are carried out at the node that owns the connection, as those of a WebSocket are. The response has the same items as a
-WebSocket is sent, in a list.
+They are carried out at the node that owns the connection, as those of a WebSocket are. The response has the same answers,
+in a list. What a channel has had from a position on comes by the stream, where it has a place among other events: by the
+open one, or by the next, which reads it because the connection may.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 from msgspec import Struct
@@ -17,12 +19,14 @@ from channelstream.http.request import Request
 from channelstream.http.response import Response
 from channelstream.service import RemoteResult
 from channelstream.transports.client_actions import ClientActions
+from channelstream.transports.longpoll import PollStream
 from channelstream.transports.socket_stream import SocketStream
 from channelstream.transports.streams import Streams
 from channelstream.transports.token_admission import TokenAdmission
 from channelstream.wire.channelstream import json_list
+from channelstream.wire.client_commands import Action, Outcome, Subscribe, Subscribed
 from channelstream.wire.command_texts import Fault, read_commands
-from channelstream.wire.commanding import COMMANDING, error_item, reply_items
+from channelstream.wire.commanding import COMMANDING, error_item, missed_items, reply_items
 from channelstream.wire.framing import Framing
 
 PROCEDURE = "client commands"
@@ -113,17 +117,39 @@ class ClientCalls:
         ):
             raise _unknown()
         actions = self._streams.actions(connection, client, lambda fresh: _admit(connection, fresh))
-        return json_list(await self._replies(actions, text))
+        return json_list(await self._replies(actions, connection, text))
 
-    async def _replies(self, actions: ClientActions, text: bytes) -> Sequence[bytes]:
+    async def _replies(self, actions: ClientActions, connection: Connection, text: bytes) -> Sequence[bytes]:
         format_ = self._streams.protocols.format_of(COMMANDING, Framing.POLL)
         items: list[bytes] = []
         for command in read_commands(text):
             if isinstance(command, Fault):
                 items.append(error_item(command.ref, command.code, command.message))
-            else:
-                items += reply_items(command.ref, await actions.outcome(command), format_)
+                continue
+            outcome = await _outcome(actions, connection, command)
+            items += reply_items(command.ref, outcome, format_)
         return items
+
+
+async def _outcome(actions: ClientActions, connection: Connection, command: Action) -> Outcome:
+    """Carry out a command; what its client has missed is written to the open stream of its connection."""
+    stream = connection.stream
+    if not isinstance(command, Subscribe) or not isinstance(stream, SocketStream | PollStream):
+        return _without_missed(await actions.outcome(command))
+    outcomes: list[Outcome] = []
+
+    async def join() -> bytes:
+        outcome = await actions.outcome(command)
+        outcomes.append(outcome)
+        items = missed_items(outcome, stream.format)
+        return stream.format.enclose(items, None) if items else b""
+
+    await stream.change(join)
+    return _without_missed(outcomes[0] if outcomes else await actions.outcome(command))
+
+
+def _without_missed(outcome: Outcome) -> Outcome:
+    return replace(outcome, missed=()) if isinstance(outcome, Subscribed) else outcome
 
 
 def _admit(connection: Connection, fresh: Client) -> None:

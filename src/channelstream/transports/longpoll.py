@@ -104,6 +104,10 @@ class PollStream:
             self._body = self.session.closing(code, reason)
             self._finish()
 
+    async def change(self, make: Callable[[], Awaitable[bytes]]) -> None:
+        """Change what the stream receives (`Attachment.change`)."""
+        await self._attachment.change(make)
+
     def buffered_bytes(self) -> int:
         return len(self._body or b"")
 

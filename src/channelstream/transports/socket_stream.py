@@ -6,7 +6,7 @@ held, suspended, and then either left to the other process or let go and continu
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from math import ceil
 from typing import Final
 
@@ -139,6 +139,10 @@ class SocketStream(asyncio.Protocol, ABC):
     def _detach(self, code: int | None, reason: str) -> None:
         """Detach the connection: nothing may follow a close frame (RFC 6455, 5.5.1), so later events wait in the log."""
         self._attachment.ended(self._streams.grace_s(self._attachment.connection), code, reason)
+
+    async def change(self, make: Callable[[], Awaitable[bytes]]) -> None:
+        """Change what the stream receives (`Attachment.change`)."""
+        await self._attachment.change(make)
 
     def buffered_bytes(self) -> int:
         """Return the written bytes that the kernel has not taken yet."""

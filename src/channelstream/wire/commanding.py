@@ -58,12 +58,18 @@ def reply_items(ref: Ref, outcome: Outcome, format_: Format) -> list[bytes]:
         case Subscribed():
             return [
                 result_item(ref, _subscribed(outcome)),
-                *(item for entry in outcome.missed if (item := format_.item(entry)) is not None),
+                *missed_items(outcome, format_),
             ]
         case Done(result, left):
             return [*([unsubscribed_item(left)] if left else []), result_item(ref, result)]
         case _:
             return [error_item(ref, outcome.code, outcome.message)]
+
+
+def missed_items(outcome: Outcome, format_: Format) -> list[bytes]:
+    """Return the items of what the client has missed of the channels that it has joined."""
+    missed = outcome.missed if isinstance(outcome, Subscribed) else ()
+    return [item for entry in missed if (item := format_.item(entry)) is not None]
 
 
 def _subscribed(outcome: Subscribed) -> dict[str, Any]:

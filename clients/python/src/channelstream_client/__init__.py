@@ -7,7 +7,8 @@ blocking and async.
 
 Streams: `resuming` (which stream is opened next, from which position, and when), `reconnect` (waits and transports),
 `protocol` (what streams say) and `events` (types of events) are pure. `pump` drives them, with `streams` (one stream or
-poll each) and an `inbox`; `listening` and `blocking` iterate over the inbox.
+poll each) and an `inbox`; `listening` and `blocking` iterate over the inbox. `acting` does so for a client with a token, and
+sends its commands.
 
 What does I/O is imported at its first use, so that a program of only the pure parts loads no HTTP library.
 """
@@ -62,11 +63,13 @@ from channelstream_client.model import (
 from channelstream_client.resuming import Down
 
 if TYPE_CHECKING:
+    from channelstream_client.acting import Acting, CommandRefused
     from channelstream_client.blocking import BlockingListening
     from channelstream_client.client import AsyncChannelstream, Channelstream
     from channelstream_client.listening import Listening
 
 __all__ = [
+    "Acting",
     "AsyncChannelstream",
     "BadAnswer",
     "BadSignature",
@@ -77,6 +80,7 @@ __all__ = [
     "Channels",
     "Channelstream",
     "ChannelstreamError",
+    "CommandRefused",
     "Connection",
     "Down",
     "Event",
@@ -113,9 +117,11 @@ __all__ = [
 ]
 
 _LATE = {
+    "Acting": "acting",
     "AsyncChannelstream": "client",
     "BlockingListening": "blocking",
     "Channelstream": "client",
+    "CommandRefused": "acting",
     "Listening": "listening",
 }
 """The modules of the names that are imported at their first use."""

@@ -31,17 +31,18 @@ class Iteration(Generic[E]):
         renew: Renew | None = None,
         on_down: Callable[[Down], object] | None = None,
         renew_timeout_s: float = SILENCE_S,
+        control: Callable[[Item], bool] = lambda _: False,
     ) -> None:
         """Create the iterator. The stream opens when the first event is requested.
 
         Args:
             reach: TLS context and HTTP client; closed at the end.
             read: converts an item of a stream.
-            renew, on_down, renew_timeout_s: see `Pump`.
+            renew, on_down, renew_timeout_s, control: see `Pump`.
         """
         self._client = client
         self._inbox: Inbox[E] = Inbox()
-        self._pump = Pump(client, reach, self._inbox, read, renew, on_down, renew_timeout_s)
+        self._pump = Pump(client, reach, self._inbox, read, renew, on_down, renew_timeout_s, control)
         self._position = client.position
         self._is_closed = False
 

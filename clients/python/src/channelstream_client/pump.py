@@ -53,6 +53,7 @@ class Pump(Generic[E]):
         renew: Renew | None,
         on_down: Callable[[Down], object] | None,
         renew_timeout_s: float,
+        control: Callable[[Item], bool] = lambda _: False,
     ) -> None:
         """Create it without opening a stream.
 
@@ -61,8 +62,10 @@ class Pump(Generic[E]):
             renew: returns a new connection when the server does not know the old one.
             on_down: called at the end of each stream that will be retried.
             renew_timeout_s: how long `renew` may take.
+            control: takes an item that is no event, and returns whether it was one.
         """
         self._client = client
+        self._control = control
         self._reach = reach
         self._inbox = inbox
         self._read = read
@@ -143,7 +146,8 @@ class Pump(Generic[E]):
     async def _receive(self, text: str | bytes) -> None:
         failures = self._client.failures
         items = self._client.received(items_of(text), time.monotonic(), keep=not self._drops)
-        self._inbox.put([(self._read(item), position_of(item)) for item in items], len(text))
+        events = [(self._read(item), position_of(item)) for item in items if not self._control(item)]
+        self._inbox.put(events, len(text))
         if failures and not self._client.failures:
             logger.info("stream from %s is open after %d failed attempts", self._client.url, failures)
         if not self._drops:

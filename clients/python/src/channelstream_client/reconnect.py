@@ -12,6 +12,7 @@ from channelstream_client.protocol import (
     REPLACED,
     RESTARTING,
     SLOW,
+    TOKEN_EXPIRED,
     UNKNOWN_CONNECTION,
     RenewalFailed,
     StreamEnded,
@@ -143,7 +144,7 @@ class ReconnectPolicy:
 
     def _is_immediate(self, code: int, was_open: bool) -> bool:
         """Return whether to reconnect at once: the server chose to end the stream, the first time since a stable one."""
-        if code not in (UNKNOWN_CONNECTION, SLOW) and not (code == RESTARTING and was_open):
+        if code not in (UNKNOWN_CONNECTION, TOKEN_EXPIRED, SLOW) and not (code == RESTARTING and was_open):
             return False
         if code in self._retried_at_once:
             return False

@@ -9,13 +9,14 @@ A driver asks for the next step, does it, and reports the outcome:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 from urllib.parse import urlencode
 
 from channelstream_client.errors import CLOSINGS, ChannelstreamError, StreamClosed, Unreachable
 from channelstream_client.protocol import (
     NORMAL,
+    TOKEN_EXPIRED,
     UNKNOWN_CONNECTION,
     Item,
     StreamEnded,
@@ -83,6 +84,7 @@ class OpenStream(Generic[T]):
         position: position of the last received event; empty means new events only.
         timeout_s: how long opening may take.
         silence_s: how long no bytes may arrive.
+        token: of a client that acts for itself; empty for others.
     """
 
     transport: T
@@ -91,15 +93,23 @@ class OpenStream(Generic[T]):
     position: str
     timeout_s: float
     silence_s: float
+    token: str = field(default="", repr=False)
 
     def address(self, path: str) -> str:
         """Return the address of a stream that resumes from the position."""
-        return f"{self.url}{path}?{urlencode({'conn_id': self.conn_id, 'since': self.position})}"
+        # The first stream of a client with a token has no connection yet.
+        query = {"conn_id": self.conn_id} if self.conn_id else {}
+        return f"{self.url}{path}?{urlencode(query | {'since': self.position})}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header fields of the request."""
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
 
 @dataclass(frozen=True, slots=True)
 class RenewConnection:
-    """A step: ask the application for a new connection, which may read from the position."""
+    """A step: ask the application for a new connection, which may read from the position, or for a fresh token."""
 
     position: str
 
@@ -148,12 +158,14 @@ class ResumingClient(Generic[T]):
         "_reported_loss",
         "_stop",
         "_transports",
+        "_uses_tokens",
         "_wait",
         "conn_id",
         "is_polling",
         "is_reading",
         "leave_at",
         "position",
+        "token",
         "url",
     )  # fmt: skip
 
@@ -166,6 +178,7 @@ class ResumingClient(Generic[T]):
         *,
         position: str = "",
         can_renew: bool = False,
+        uses_tokens: bool = False,
         limits: Limits = Limits(),
     ) -> None:
         """Start without a stream.
@@ -176,8 +189,11 @@ class ResumingClient(Generic[T]):
             jitter: returns random numbers from 0 to 1.
             position: the position to resume from.
             can_renew: whether the application returns a new connection for one that the server does not know.
+            uses_tokens: the application returns tokens instead, with which the server makes connections.
         """
         self.conn_id = conn_id
+        self.token = ""
+        self._uses_tokens = uses_tokens
         self.position = position
         self.is_reading = False
         self.is_polling = False
@@ -217,7 +233,7 @@ class ResumingClient(Generic[T]):
         if self._wait is not None:
             wait, self._wait = self._wait, None
             return wait
-        if self._is_forgotten:
+        if self._is_forgotten or (self._uses_tokens and not self.token):
             return RenewConnection(self.position)
         if self.leave_at is not None and now >= self.leave_at:  # It passed between two polls.
             self._leave(now, to_upgrade=True)
@@ -241,6 +257,7 @@ class ResumingClient(Generic[T]):
             if left_s is None
             else max(_LEAST_TIMEOUT_S, min(OPEN_TIMEOUT_S, left_s)),
             silence_s=self._limits.silence_s,
+            token=self.token,
         )
 
     # -- what came of a step
@@ -298,7 +315,10 @@ class ResumingClient(Generic[T]):
         (self._policy.upgrade if to_upgrade else self._policy.reopen)(now)
 
     def renewed(self, conn_id: str, position: str = "") -> None:
-        """Record the new connection. Its position counts if no event was received before."""
+        """Record the new connection, or token. A position counts if no event was received before."""
+        if self._uses_tokens:
+            self.token = conn_id
+            return
         self.conn_id = conn_id
         self.position = self.position or position
         self._is_forgotten = False
@@ -310,11 +330,12 @@ class ResumingClient(Generic[T]):
         was_open = self._is_open
         self._close_stream()
         wait_s = self._policy.ended(end, now)
-        if wait_s is None or (end.code == UNKNOWN_CONNECTION and not self._can_renew):
+        can_renew = self._can_renew or self._uses_tokens
+        if wait_s is None or (end.code == UNKNOWN_CONNECTION and not can_renew):
             error = None if end.code == NORMAL else CLOSINGS.get(end.code, StreamClosed)(end.code, end.reason)
             self._stop = _caused_by(end, error)
             return
-        self._is_forgotten = self._is_forgotten or end.code == UNKNOWN_CONNECTION
+        self._forget(end.code)
         left_s = self._left_s(now)
         if left_s == 0.0 or (self._limits.attempts is not None and self.failures >= self._limits.attempts):
             text = f"{self.url}: no stream after {self.failures} attempts: {without_id(str(end))}"
@@ -331,6 +352,15 @@ class ResumingClient(Generic[T]):
             was_open=was_open,
         )
         self._wait = Wait(wait_s, down)
+
+    def _forget(self, code: int) -> None:
+        """Forget what the server no longer accepts."""
+        if not self._uses_tokens:
+            self._is_forgotten = self._is_forgotten or code == UNKNOWN_CONNECTION
+        elif code == UNKNOWN_CONNECTION:
+            self.conn_id = ""
+        elif code == TOKEN_EXPIRED:
+            self.token = ""
 
     def _close_stream(self) -> None:
         self.is_reading = self.is_polling = self._is_open = False

@@ -76,6 +76,7 @@ def _connect(opening: Opening, reach: Reach) -> connect:
         "max_queue": MAX_QUEUED_FRAMES,
         "open_timeout": opening.timeout_s,
         "close_timeout": CLOSE_TIMEOUT_S,
+        "additional_headers": opening.headers,
         "ping_interval": None,  # On a slow network the pong would wait behind a large message.
     }
     if reach.unix_socket:
@@ -110,7 +111,9 @@ def _closed(closed: ConnectionClosed) -> StreamEnded:
 
 async def sse(opening: Opening, reach: Reach) -> AsyncIterator[bytes]:
     """Yield the lists of a text/event-stream (WHATWG HTML section 9.2), one for each block."""
-    request = reach.http.build_request("GET", opening.address("/sse"), timeout=_timeout(opening))
+    request = reach.http.build_request(
+        "GET", opening.address("/sse"), headers=opening.headers, timeout=_timeout(opening)
+    )
     try:
         async with asyncio.timeout(opening.timeout_s):
             answer = await reach.http.send(request, stream=True)
@@ -151,7 +154,9 @@ async def _lines(answer: httpx.Response) -> AsyncIterator[bytes]:
 async def long_poll(opening: Opening, reach: Reach) -> AsyncIterator[bytes]:
     """Yield the list of one long poll."""
     try:
-        async with reach.http.stream("GET", opening.address("/listen"), timeout=_timeout(opening)) as answer:
+        async with reach.http.stream(
+            "GET", opening.address("/listen"), headers=opening.headers, timeout=_timeout(opening)
+        ) as answer:
             if not answer.is_success:
                 raise await _refusal(answer)
             body = await _body(answer, MAX_LIST_BYTES)

@@ -1,0 +1,244 @@
+"""`Acting`: a client that acts for itself with a token of its application (docs/tokens.md of the server)."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Self
+from uuid import uuid4
+
+import httpx
+
+from channelstream_client.errors import ChannelstreamError, StreamClosed, Unreachable
+from channelstream_client.events import Event, read_event
+from channelstream_client.exchange import Answer, result_of
+from channelstream_client.listening import Iteration
+from channelstream_client.model import Channels
+from channelstream_client.names import listed
+from channelstream_client.protocol import Item
+from channelstream_client.reach import Reach, Verify, tls_context
+from channelstream_client.reading import read
+from channelstream_client.resuming import OPEN_TIMEOUT_S, SILENCE_S, Down, Limits, ResumingClient
+from channelstream_client.streams import TRANSPORTS, Stream
+
+EXPIRING_S = 25.0
+"""How long before its token expires a client asks for a fresh one."""
+CHANNELS = 100
+"""Most channels in one command."""
+
+logger = logging.getLogger("channelstream_client")
+
+GetToken = Callable[[], Awaitable[str]]
+
+
+class CommandRefused(ChannelstreamError):
+    """The server refused a command.
+
+    Attributes:
+        code: a word for programs, such as `forbidden`.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Acting(Iteration[Event]):
+    """The events of a client with a token, as an asynchronous iterator, and its commands.
+
+    `async with` opens the stream, and closes it; it is reopened after every interruption, in the channels that were
+    subscribed to. The first event, and the first after each interruption, is a `Resumed`. An object belongs to one loop.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        get_token: GetToken,
+        *,
+        on_down: Callable[[Down], object] | None = None,
+        attempts: int | None = None,
+        give_up_after_s: float | None = None,
+        silence_s: float = SILENCE_S,
+        verify: Verify = True,
+        transports: Sequence[Stream] = TRANSPORTS,
+    ) -> None:
+        """Create the client. Its stream opens with `async with`, or when the first event is requested.
+
+        Args:
+            url: the server's address.
+            get_token: returns a token: the first one, and a fresh one before it expires or when it is refused.
+            on_down, attempts, give_up_after_s, silence_s: see `AsyncChannelstream.listen`.
+            verify: how certificates are verified.
+            transports: the transports to use, best first.
+        """
+        limits = Limits(attempts=attempts, give_up_after_s=give_up_after_s, silence_s=silence_s)
+        self._acting = ResumingClient(
+            url.rstrip("/"), "", transports, random.random, uses_tokens=True, limits=limits
+        )
+        self._reach = Reach(lambda: tls_context(url, verify))
+        self._get_token = get_token
+        self._wanted: dict[str, None] = {}
+        self._is_connected = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._refresh: asyncio.Task[None] | None = None
+        super().__init__(
+            self._acting,
+            self._reach,
+            read_event,
+            renew=get_token,
+            on_down=on_down,
+            renew_timeout_s=silence_s,
+            control=self._take,
+        )
+
+    async def __aenter__(self) -> Self:
+        self._start()
+        return self
+
+    async def aclose(self) -> None:
+        for task in (*self._tasks, *filter(None, [self._refresh])):
+            task.cancel()
+        await super().aclose()
+
+    # -- commands
+
+    async def subscribe(self, channels: Iterable[str], since: Mapping[str, str] | None = None) -> list[str]:
+        """Join channels; return all of the connection.
+
+        Args:
+            channels: at most 100.
+            since: positions from which some of them are read; the others from now on.
+        """
+        wanted = listed("channels", channels)
+        result = await self._command("subscribe", channels=wanted, since=since or {})
+        self._wanted |= dict.fromkeys(wanted)
+        return list(result["channels"])
+
+    async def unsubscribe(self, channels: Iterable[str]) -> list[str]:
+        """Leave channels; return all of the connection."""
+        wanted = listed("channels", channels)
+        for name in wanted:
+            self._wanted.pop(name, None)
+        return list((await self._command("unsubscribe", channels=wanted))["channels"])
+
+    async def publish(self, channel: str, message: Any, *, uuid: str | None = None) -> str:
+        """Publish a message of the client's user; return its id. With the same id it is published once."""
+        result = await self._command("publish", channel=channel, message=message, uuid=uuid or str(uuid4()))
+        return str(result["uuid"])
+
+    async def set_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Change the state of the client's user; return what has changed. None removes a key."""
+        return dict((await self._command("state", user_state=state))["changed"])
+
+    async def info(self, channels: Iterable[str]) -> Channels:
+        """Return histories and users of channels, as far as the token grants them."""
+        return read(Channels, await self._command("info", channels=listed("channels", channels)))
+
+    async def _command(self, kind: str, **fields: Any) -> Any:
+        """Send a command when the stream has a connection; return its result.
+
+        Raises:
+            CommandRefused: the server refused it.
+            Unreachable: there was no answer; it may have taken effect.
+            StreamClosed: the stream has ended.
+        """
+        self._start()
+        if not self._acting.conn_id:
+            self._is_connected.clear()
+        await self._connected()
+        [reply] = await self._post([{"id": 1, "type": kind} | fields])
+        if "error" in reply:
+            raise CommandRefused(str(reply["error"]["code"]), str(reply["error"]["message"]))
+        return reply["result"]
+
+    async def _connected(self) -> None:
+        """Wait for a connection.
+
+        Raises:
+            StreamClosed: the stream has ended instead.
+        """
+        if self._task is None:
+            raise StreamClosed(1000, "closed")
+        waiting = asyncio.ensure_future(self._is_connected.wait())
+        try:
+            await asyncio.wait([waiting, self._task], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if not self._is_connected.is_set() or self._task.done():
+            raise StreamClosed(1000, "closed")
+
+    async def _post(self, commands: list[dict[str, Any]]) -> list[Item]:
+        client = self._acting
+        headers = {"Authorization": f"Bearer {client.token}"}
+        try:
+            answer = await self._reach.http.post(
+                f"{client.url}/client",
+                params={"conn_id": client.conn_id},
+                json=commands,
+                headers=headers,
+                timeout=OPEN_TIMEOUT_S,
+            )
+        except httpx.HTTPError as error:
+            raise Unreachable(f"{client.url}: {error or type(error).__name__}") from error
+        retry_after = answer.headers.get("retry-after", "")
+        items: list[Item] = result_of(Answer(answer.status_code, answer.content, retry_after, time.time()))
+        return items
+
+    # -- what the server says besides events
+
+    def _take(self, item: Item) -> bool:
+        """Take an item that is no event; return whether it was one."""
+        match item:
+            case {"type": "reply", "result": {"conn_id": str(conn_id), "expires_in": int(seconds)}}:
+                self._connect(conn_id)
+                self._refresh_later(seconds)
+            case {"type": "unsubscribed", "channels": [*channels]}:
+                for name in channels:
+                    self._wanted.pop(name, None)
+                return False
+            case {"type": "reply" | "expiring"}:
+                pass
+            case _:
+                return False
+        return True
+
+    def _connect(self, conn_id: str) -> None:
+        is_new, self._acting.conn_id = conn_id != self._acting.conn_id, conn_id
+        self._is_connected.set()
+        if is_new and self._wanted:
+            self._run(self._join_again(self._acting.position))
+
+    async def _join_again(self, position: str) -> None:
+        """Join the channels in which the last connection was, from where it was."""
+        wanted = list(self._wanted)
+        for start in range(0, len(wanted), CHANNELS):
+            names = wanted[start : start + CHANNELS]
+            with suppress(ChannelstreamError):
+                await self._command("subscribe", channels=names, since=dict.fromkeys(names, position))
+
+    def _refresh_later(self, seconds: int) -> None:
+        if self._refresh is not None and self._refresh is not asyncio.current_task():
+            self._refresh.cancel()
+        self._refresh = asyncio.create_task(self._refresh_in(max(0.0, seconds - EXPIRING_S)))
+
+    async def _refresh_in(self, wait_s: float) -> None:
+        """Take a fresh token later. If there is none, the stream ends with 4003, and it is asked for again."""
+        await asyncio.sleep(wait_s)
+        try:
+            self._acting.token = await self._get_token()
+            result = await self._command("refresh", token=self._acting.token)
+        except Exception as error:
+            logger.warning("no fresh token: %s", error or type(error).__name__)
+        else:
+            self._refresh_later(int(result["expires_in"]))
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

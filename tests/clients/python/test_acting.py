@@ -1,0 +1,155 @@
+"""The Python client with a token, against a real server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from tests.conftest import RunningServer, launch
+from tests.line import Line
+from tests.token_client import SECRET, token
+from tests.waiting import PATIENCE_S
+
+from channelstream_client import Acting, CommandRefused, MessageEvent, Resumed, StreamClosed
+from channelstream_client.streams import TRANSPORTS, Stream
+
+NAMES = {"websocket": TRANSPORTS[0], "sse": TRANSPORTS[1], "poll": TRANSPORTS[2]}
+GRANTED = {each: ["room.*"] for each in ("subscribe", "publish", "history", "presence")}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    running = launch(
+        "-s",
+        SECRET,
+        CHANNELSTREAM_TOKEN_MAX_AGE_S="3600",
+        CHANNELSTREAM_POLL_TIMEOUT_S="0.5",
+        CHANNELSTREAM_CLIENT_STATE="true",
+    )
+    running.secret = SECRET
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def line(server: RunningServer) -> Iterator[Line]:
+    line = Line(server.port)
+    yield line
+    line.cut()
+
+
+@pytest.fixture(params=NAMES)
+def transport(request: pytest.FixtureRequest) -> Stream:
+    return NAMES[request.param]
+
+
+def play(scenario: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(scenario, PATIENCE_S))
+
+
+def giving(*tokens: str) -> Callable[[], Awaitable[str]]:
+    """Return a function that gives these tokens, one after the other, and then the last one."""
+    left = list(tokens)
+
+    async def get_token() -> str:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return get_token
+
+
+async def messages(acting: Acting) -> AsyncIterator[Any]:
+    async for event in acting:
+        if isinstance(event, MessageEvent):
+            yield event.message
+
+
+def test_a_client_acts_by_itself(server: RunningServer, transport: Stream) -> None:
+    """On every transport, as far as its token goes."""
+    room = f"room.{uuid4().hex}"
+
+    async def scenario() -> None:
+        async with Acting(server.url, giving(token(**GRANTED)), transports=[transport]) as acting:
+            assert await acting.subscribe([room]) == [room]
+            uuid = str(uuid4())
+            assert await acting.publish(room, {"text": "hi"}, uuid=uuid) == uuid
+            assert await anext(messages(acting)) == {"text": "hi"}
+            assert list((await acting.info([room])).channels[room].users) == ["ann"]
+            assert await acting.set_state({"mood": uuid}) == {"mood": uuid}
+            with pytest.raises(CommandRefused, match="does not grant publish of 'other'") as refused:
+                await acting.publish("other", 1)
+            assert refused.value.code == "forbidden"
+            assert await acting.unsubscribe([room]) == []
+
+    play(scenario())
+
+
+def test_a_client_comes_back_with_its_channels(server: RunningServer, line: Line, transport: Stream) -> None:
+    """Also where the server has its connection no more: from where it was."""
+    room = f"room.{uuid4().hex}"
+
+    async def scenario() -> None:
+        async with Acting(line.url, giving(token(**GRANTED)), transports=[transport]) as acting:
+            await acting.subscribe([room])
+            await acting.publish(room, 1)
+            stream = messages(acting)
+            assert await anext(stream) == 1
+            before = acting.conn_id
+            await asyncio.to_thread(line.cut)
+            server.post("/disconnect", {"conn_id": before})
+            server.post("/message", {"user": "x", "channel": room, "message": 2})
+            await asyncio.to_thread(line.mend)
+            assert await anext(stream) == 2
+            await acting.publish(room, 3)
+            assert await anext(stream) == 3
+            assert acting.conn_id != before
+
+    play(scenario())
+
+
+def test_a_fresh_token_is_asked_for_before_one_expires(server: RunningServer, transport: Stream) -> None:
+    """It takes its place in the open stream, with its grants."""
+    room = f"room.{uuid4().hex}"
+
+    async def scenario() -> None:
+        tokens = giving(token(subscribe=["room.*"], life_s=26), token(**GRANTED))
+        async with Acting(server.url, tokens, transports=[transport]) as acting:
+            await acting.subscribe([room])
+            while True:
+                try:
+                    await acting.publish(room, 2)
+                    break
+                except CommandRefused:
+                    await asyncio.sleep(0.1)  # real time: a token expires in it
+            assert await anext(messages(acting)) == 2
+
+    play(scenario())
+
+
+def test_a_refused_token_is_replaced(server: RunningServer, transport: Stream) -> None:
+    """The stream ends with 4003, and opens with the next one."""
+
+    async def scenario() -> None:
+        downs: list[int] = []
+        tokens = giving(token(life_s=-1), token(**GRANTED))
+        acting = Acting(
+            server.url, tokens, transports=[transport], on_down=lambda down: downs.append(down.code)
+        )
+        async with acting:
+            assert isinstance(await anext(acting), Resumed)
+        assert downs == [4003]
+
+    play(scenario())
+
+
+def test_a_command_after_the_end_fails(server: RunningServer) -> None:
+    """It does not wait for a stream that never comes."""
+
+    async def scenario() -> None:
+        acting = Acting(server.url, giving(token(**GRANTED)))
+        async with acting:
+            await acting.subscribe(["room.a"])
+        with pytest.raises(StreamClosed):
+            await acting.subscribe(["room.a"])
+
+    play(scenario())
