@@ -42,7 +42,7 @@ class Tape:
 
 def fail() -> None:
     """Raise, as a stream does whose transport has a bug."""
-    raise OSError("a bug in a transport")
+    raise RuntimeError("a bug in a transport")
 
 
 class Bench:

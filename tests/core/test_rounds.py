@@ -52,7 +52,7 @@ def test_events_and_bytes_are_counted_as_they_are_written(bench: Bench) -> None:
     bench.say("a", exclude=frozenset({"bob"}))
     assert (bench.hub.written.events, bench.hub.written.size) == (0, 0)
     tapes[3].on_write = fail
-    with pytest.raises(OSError, match="a bug"):
+    with pytest.raises(RuntimeError, match="a bug"):
         bench.flush_all()
     bench.flush_all()
     written = [data for tape in tapes[:3] for data in tape.written]
@@ -101,6 +101,54 @@ def test_many_connections_are_written_to_in_slices(bench: Bench) -> None:
     assert bench.flushes_asked == 2
     assert not bench.hub.flush()
     assert tapes[0].uuids() == [["1"], ["2"]]
+
+
+@pytest.mark.parametrize("taken", [0, 7, OSError])
+def test_the_stream_is_written_what_the_quicker_write_has_not_taken(
+    bench: Bench, taken: int | type[OSError]
+) -> None:
+    """In the flush; a write out of its turn is always one of the stream."""
+    connection, tape = bench.member("ann", "a")
+    _, other = bench.member("bob", "a")
+    quick: list[bytes] = []
+
+    def write(data: bytes) -> int:
+        if not isinstance(taken, int):
+            raise taken
+        quick.append(data[:taken])
+        return taken
+
+    for out_of_turn in (False, True):
+        connection.write = write
+        bench.say("a")
+        if out_of_turn:
+            bench.hub.stall(connection, BufferBatch(10))
+        bench.flush_all()
+    first, second = other.written
+    assert (b"".join(quick) + tape.written[0], tape.written[1]) == (first, second)
+
+
+def test_a_quicker_write_may_take_all(bench: Bench) -> None:
+    connection, tape = bench.member("ann", "a")
+    quick: list[bytes] = []
+
+    def write(data: bytes) -> int:
+        quick.append(data)
+        return len(data)
+
+    connection.write = write
+    bench.say("a")
+    bench.flush_all()
+    assert (len(quick), tape.written) == (1, [])
+
+
+def test_a_deletion_that_is_not_sent_is_written_by_the_stream(bench: Bench) -> None:
+    connection, tape = bench.member("ann", "a")
+    connection.write = lambda _data: 0
+    ann = frozenset({"ann"})
+    bench.say("a")
+    bench.deliver(deletion(bench.say("a").event.uuid, only=ann, exclude=ann))
+    assert tape.uuids() == [["1"]]
 
 
 def test_a_very_large_batch_is_written_in_parts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

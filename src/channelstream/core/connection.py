@@ -103,8 +103,10 @@ class Connection:
         leaving: channels that it is leaving.
         batch: the events that wait for the next flush; see `core.batch`.
         delivered: the position up to which the log was written to its stream; valid unless it is LIVE.
-        stream: None while it has none; `write` is its write method and `format_number` the number of its format,
-            copied here for the flush.
+        stream: None while it has none; `format_number` is the number of its format, copied here for the flush.
+        write: how the flush writes to the stream: `write` of the stream, or what the stream has put here; not set while it
+            has none. It returns how many bytes it has taken, None for all, and raises OSError if it could take none;
+            `write_all` takes the rest.
         deadline_s: when it ends unless a stream attaches, in the engine's clock; None while it has a stream.
         due_slot: the place of this deadline in the table of all (`core.deadlines`); None if it is not there.
     """
@@ -130,7 +132,7 @@ class Connection:
     )
 
     format_number: int
-    write: Callable[[bytes], None]
+    write: Callable[[bytes], int | None]
 
     def __init__(
         self, conn_id: str, user: str, protocol: ClientProtocol, delivered: Offsets, deadline_s: float | None
@@ -153,6 +155,11 @@ class Connection:
 
     def move(self, step: Step) -> None:
         self.state = TRANSITIONS[self.state, step]
+
+    def write_all(self, data: bytes) -> None:
+        """Write to its stream, in order with all that was written before."""
+        if self.stream is not None:
+            self.stream.write(data)
 
     @property
     def client(self) -> StreamClient | None:

@@ -256,6 +256,7 @@ class Hub:
         self.discard_pending(connection)
         connection.move(Step.DETACH)
         connection.stream = None
+        del connection.write
         connection.deadline_s = deadline_s
         connection.batch = DISCARD
 
@@ -297,7 +298,7 @@ class Hub:
         try:
             data = self.rounds.encoded(batch, connection.format_number)
             if data:
-                connection.write(data)
+                connection.write_all(data)
                 self.rounds.written.add(batch.count, len(data))
         except Exception:
             delivered = batch.entries()[0].offsets_before

@@ -149,7 +149,7 @@ class Rounds:
         changes = self._waiting_changes()
         last: Batch | None = None
         following = root
-        data = b""
+        data, size = b"", 0
         batch = root
         cost = 1
         # The writes of a batch are counted after its last one, by `left`: so no write costs more.
@@ -175,14 +175,21 @@ class Rounds:
                         before = left = left - len(data) // ENCODE_BYTES
                     else:
                         data = known
-                    cost = 1 + len(data) // WRITE_BYTES
+                    size = len(data)
+                    cost = 1 + size // WRITE_BYTES
                 # Skip a connection that was detached while it waited, or whose stream has another format now.
                 if batch.entry is not None and connection.format_number == number:
                     connection.batch = following
                     if following is not root:
                         self.waiting[number].append(connection)
                     if data:
-                        connection.write(data)
+                        write = connection.write
+                        try:
+                            taken = write(data)
+                        except OSError:
+                            taken = 0
+                        if taken != size and taken is not None:
+                            connection.write_all(data[taken:])
                     left -= cost
                     if left <= 0:
                         break
@@ -249,7 +256,7 @@ class Rounds:
         try:
             if items := items_of(format_, forms):
                 data = format_.enclose(items, forms[-1].position)
-                connection.write(data)
+                connection.write_all(data)
                 self.written.add(len(items), len(data))
         except Exception:
             _close_failed(connection, batch)

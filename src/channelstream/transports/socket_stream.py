@@ -14,6 +14,7 @@ from channelstream.apps.client import Client
 from channelstream.core.connection import Connection
 from channelstream.core.format import Format
 from channelstream.errors import CloseCode
+from channelstream.http.lent_socket import LentSocket, lent_socket
 from channelstream.http.moving import descriptor_of, drop_descriptor, end_for_all, is_movable
 from channelstream.transports.attachment import Attachment
 from channelstream.transports.client_actions import ClientActions
@@ -42,11 +43,11 @@ class SocketStream(asyncio.Protocol, ABC):
         "_last_progress",
         "_paused",
         "_slot",
+        "_socket",
         "_streams",
         "_transport",
         "client",
         "session",
-        "write",
     )
 
     def __init__(
@@ -54,7 +55,7 @@ class SocketStream(asyncio.Protocol, ABC):
     ) -> None:
         self._streams = streams
         self._transport = transport
-        self.write = transport.write
+        self._socket: LentSocket | None = None
         self.session = streams.protocols.session_of(connection.protocol, framing)
         self._attachment = Attachment(streams.node, connection, self)
         self._slot = streams.heartbeat.add(self)
@@ -122,8 +123,32 @@ class SocketStream(asyncio.Protocol, ABC):
     def format(self) -> Format:
         return self.session.format
 
+    def write(self, data: bytes) -> None:
+        """Write after all that was written before.
+
+        From then on the flush writes to the socket itself, as long as the transport has no bytes that wait.
+        """
+        transport, connection = self._transport, self._attachment.connection
+        transport.write(data)
+        if connection.stream is self and not transport.is_closing():
+            connection.write = self.write if transport.get_write_buffer_size() else self._direct_write()
+
+    def _direct_write(self) -> Callable[[bytes], int | None]:
+        if self._socket is None:
+            self._socket = lent_socket(self._transport)
+        return self._transport.write if self._socket is None else self._socket.send
+
+    def _return_socket(self) -> None:
+        """Write nothing more to the socket itself, whose descriptor will be that of another client."""
+        if self._socket is not None:
+            self._socket.detach()
+            self._socket = None
+
     def write_first(self, data: bytes) -> None:
-        self.write(data)
+        """Write what opens the stream; one that is sent nothing else borrows no socket."""
+        self._transport.write(data)
+        if (connection := self._attachment.connection).stream is self:
+            connection.write = self.write
 
     def caught_up(self) -> None:
         """Nothing to do: everything has been written."""
@@ -210,6 +235,7 @@ class SocketStream(asyncio.Protocol, ABC):
         return descriptor_of(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._return_socket()
         self._stop_expiry()
         self._streams.heartbeat.remove(self, self._slot)
         if self in self._streams.copied:
@@ -217,6 +243,7 @@ class SocketStream(asyncio.Protocol, ABC):
 
     def leave(self) -> None:
         """Forget the stream, which is another process's, and close the descriptor without a word to the client."""
+        self._return_socket()
         self._stop_expiry()
         self._streams.heartbeat.remove(self, self._slot)
         drop_descriptor(self._transport)
