@@ -153,6 +153,25 @@ def test_the_busiest_channels_and_callers_are_shown(sign_in: Callable[..., Page]
     expect(page.locator("#busy-callers tbody tr")).to_have_text("10.0.0.1<i>key</i>20/s0/s")
 
 
+def test_the_biggest_states_and_histories_are_read_on_demand(
+    open_admin: Callable[..., Page], post: Callable[..., Any]
+) -> None:
+    """When their section is opened, and each time."""
+    asked: list[str] = []
+    page = open_admin()
+    page.on("request", lambda request: asked.append(request.url))
+    state = {"bio": "x" * 5000}
+    post("/connect", {"username": "big-ann", "channels": [], "fresh_user_state": state})
+    post("/channel_config", {"big-room": {"store_history": True}})
+    post("/message", [{"channel": "big-room", "user": "x", "message": state}])
+    expect(page.locator("#freshness")).to_have_text("Live")
+    assert not [url for url in asked if "/data/users" in url or "/data/channels" in url]
+    page.get_by_text("Biggest states and histories").click()
+    expect(page.locator("#big-states tbody tr").first).to_contain_text("big-ann")
+    expect(page.locator("#big-histories tbody tr").first).to_contain_text("big-room")
+    expect(page.locator("#big-states tbody tr").first).to_contain_text("4.89 KB")
+
+
 def test_an_engine_out_of_reach_is_named(sign_in: Callable[..., Page]) -> None:
     """By the nodes that have lost it, and for how long the first of them has."""
     page = sign_in()

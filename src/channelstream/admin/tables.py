@@ -101,7 +101,7 @@ CHANNELS: Table[Channel] = Table(
             Column("users", "Users", lambda channel: channel.user_count, Cell.COUNT),
             Column("connections", "Connections", lambda channel: channel.connections, Cell.COUNT),
             Column("history", "History", lambda channel: len(channel.history.entries), Cell.COUNT),
-            Column("history_bytes", "History bytes", _history_bytes, Cell.BYTES),
+            Column("history_bytes", "Bytes", _history_bytes, Cell.BYTES),
             Column("log", "Log", lambda channel: len(channel.log.entries), Cell.COUNT),
             Column("marks", "Settings", _marks, Cell.MARKS, is_sortable=False),
             _moment("last_active", "Last active", lambda channel: channel.last_active_s),
@@ -118,7 +118,7 @@ USERS: Table[User] = Table(
             _named("name", "User", lambda user: user.name, Cell.USER),
             Column("connections", "Connections", lambda user: user.connections, Cell.COUNT),
             Column("channels", "Channels", lambda user: len(user.channels), Cell.COUNT),
-            Column("state_bytes", "State bytes", lambda user: state_bytes(user.state), Cell.BYTES),
+            Column("state_bytes", "Bytes", lambda user: state_bytes(user.state), Cell.BYTES),
             Column("state", "State", lambda user: state_of(user.state, KEYS), Cell.PAIRS, is_sortable=False),
             _moment("last_active", "Last active", lambda user: user.last_active_s),
         )

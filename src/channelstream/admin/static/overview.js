@@ -1,5 +1,6 @@
 /** The overview: live figures of the service and of each node, charts of the past, and streams and connections that ended recently. */
 
+import { watchBiggest } from "./biggest.js";
 import { fillBusiest } from "./busiest.js";
 import { Chart } from "./chart.js";
 import { byId, bytes, cell, counted, duration, element, fault, fill, link, number, time } from "./dom.js";
@@ -202,4 +203,5 @@ function turnRow({ at, node, ms, cpu_ms: cpu, cause, is_pause: isPause, stack })
 byId("charts").append(...CHARTS.map(([, chart]) => chart.element));
 for (const [, chart] of CHARTS) chart.show([]);
 for (const choice of document.querySelectorAll(".ranges a")) if (choice.dataset.range === range) choice.ariaCurrent = "true";
+watchBiggest();
 watch(showFigures);
