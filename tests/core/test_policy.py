@@ -21,6 +21,17 @@ class Request(NamedTuple):
     path: str = "/"
 
 
+class Target(NamedTuple):
+    """A request with its target."""
+
+    client: tuple[str, int] | None
+    headers: list[Header]
+    raw_path: bytes
+    query: bytes
+    scheme: str = "http"
+    path: str = "/"
+
+
 def received(peer: str | None, *headers: Header, scheme: str = "http") -> Request:
     return Request((peer, 1) if peer else None, list(headers), scheme)
 
@@ -237,3 +248,16 @@ def test_the_paths_of_an_application_begin_with_its_prefix() -> None:
     proxied = received("10.0.0.1", (b"x-script-name", b"/push"))
     assert policy.root(proxied) == "/push/app/shop"
     assert policy.root(received("10.0.0.2")) == "/app/shop"
+
+
+@pytest.mark.parametrize("proxy", [b"", b"/push"])
+@pytest.mark.parametrize("app", [b"", b"/app/shop"])
+@pytest.mark.parametrize(("path", "query"), [(b"/message", b""), (b"/mess%61ge", b"a=b%20c&d=/push/")])
+def test_the_target_has_no_prefix(proxy: bytes, app: bytes, path: bytes, query: bytes) -> None:
+    """Neither that of a trusted proxy, nor that of the application; what remains is as it was received."""
+    policy = Policy(("10.0.0.1",), prefix=app.decode())
+    fields = [(b"x-script-name", b"/push")]
+    target = path + (b"?" + query if query else b"")
+    assert policy.target(Target(("10.0.0.1", 1), fields, proxy + app + path, query)) == target
+    elsewhere = Target(("10.0.0.2", 1), fields, proxy + app + path, query)
+    assert policy.target(elsewhere) == (proxy and proxy + app) + target
