@@ -5,12 +5,13 @@ import { counted, duration, number } from "./dom.js";
 /** Whether a node, of which these are the figures, has lost the engine. */
 export const isAway = ({ engine_reachable: isReachable }) => !isReachable;
 
-/** Which engine there is, or how many nodes have lost it, and for how long. */
+/** Which engine there is, and for how long all nodes have reached it, or how many have lost it. The first node answers the page. */
 export function engineText(nodes) {
+  const [{ engine }] = nodes;
   const away = nodes.filter(isAway);
-  if (!away.length) return `${nodes[0].engine} in reach`;
-  const longest = Math.max(...away.map(({ engine_for_s: seconds }) => seconds));
-  return `lost by ${counted(away.length, "node")} for ${duration(longest)}`;
+  const times = (each) => each.map(({ engine_for_s: seconds }) => seconds);
+  if (away.length) return `lost by ${counted(away.length, "node")} for ${duration(Math.max(...times(away)))}`;
+  return engine === "memory" ? engine : `${engine} in reach for ${duration(Math.min(...times(nodes)))}`;
 }
 
 /** How many calls failed, and for how long the engine was out of reach. `of` returns the value of a series. */
