@@ -92,3 +92,25 @@ def test_nodes_are_shown_in_the_same_order(server: Any) -> None:
             labels = [node["label"] for node in others]
             assert own["is_here"]
             assert labels == sorted(labels)
+
+
+def test_a_connection_shows_its_last_events(server: Any) -> None:
+    """They are read from the log that the nodes share; what the pages cannot count there is no 0."""
+    home = server.any
+    conn_id = home.connect("elsewhere-kim", "elsewhere-k", "elsewhere-trimmed")
+    server.post("/channel_config", {"elsewhere-trimmed": {"log_events": 2}})
+    message = {"user": "zoe", "message": 1}
+    server.post("/message", [message | {"channel": "elsewhere-trimmed"}] * 5)
+    server.post("/message", [message | {"channel": "elsewhere-k", "exclude_users": ["elsewhere-kim"]}])
+    server.post("/message", [message | {"channel": "elsewhere-k"}, message | {"pm_users": ["elsewhere-kim"]}])
+    newest = [None, "elsewhere-k", "elsewhere-trimmed"]
+
+    def shown() -> list[Any]:
+        return [event["channel"] for event in described(server.any, "connection", conn_id)["events"]]
+
+    eventually(lambda: shown()[:3] == newest, "an event is missing")
+    assert len(shown()) <= 4
+    assert described(server.any, "channel", "elsewhere-k")["log"] is None
+    assert described(server.any, "user", "elsewhere-kim")["private_log"] is None
+    url, auth = f"{server.any.url}/admin/data/channels?search=elsewhere-k", ("", server.admin_secret)
+    assert [row["log"] for row in http.get(url, auth=auth).json()["rows"]] == [None]

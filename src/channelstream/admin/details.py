@@ -1,13 +1,12 @@
 """One channel, one user, one connection, as the admin pages show them."""
 
-from collections.abc import Iterable, Iterator
-from heapq import nlargest
 from itertools import islice
 from typing import Any
 
 from msgspec.structs import asdict
 
 from channelstream.admin.lag import lag_of
+from channelstream.admin.last_events import last_events
 from channelstream.admin.shown import (
     client_row,
     cut,
@@ -24,11 +23,12 @@ from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message
+from channelstream.core.log import Log
 from channelstream.core.position import Offsets, Position
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
+from channelstream.errors import Unavailable
 from channelstream.service import Node, Service
-from channelstream.slices import Slices
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS
 
@@ -36,10 +36,6 @@ LISTED = 200
 """Most users, channels or connections listed on one page. The page always shows their number."""
 MESSAGES = 50
 """Most messages of a channel's history that are shown."""
-EVENTS = 20
-"""Most events of a connection that are shown."""
-SCANNED = 50
-"""Entries of each log that are searched for these events: the connection may not receive all of them."""
 ENDINGS = 20
 """Most endings of a connection or a user that are shown."""
 
@@ -63,11 +59,16 @@ async def channel(service: Service, name: str) -> dict[str, Any] | None:
         ],
         "here": len(here),
         "listed_connections": connection_rows(islice(here, LISTED)),
-        "log": len(found.log.entries),
+        "log": _kept(service.node, found.log),
         "history": len(found.history.entries),
         "messages": [_message_row(entry) for entry in reversed(found.history.entries[-MESSAGES:])],
         "position": str(service.node.position),
     }
+
+
+def _kept(node: Node, log: Log) -> int | None:
+    """Return how many events a log has; None where it is not in this process."""
+    return len(log.entries) if node.is_single else None
 
 
 def _message_row(entry: Entry) -> dict[str, Any]:
@@ -97,7 +98,7 @@ async def user(service: Service, name: str) -> dict[str, Any] | None:
         "listed_channels": sorted(map(name_of, islice(found.channels, LISTED))),
         "connections": found.connections,
         "listed_connections": connections_of(service, name),
-        "private_log": len(found.log.entries),
+        "private_log": _kept(service.node, found.log),
         "endings": [ending_row(ending) for ending in service.endings_of_user(name, ENDINGS)],
     }
 
@@ -128,11 +129,19 @@ async def connection(service: Service, conn_id: str) -> dict[str, Any] | None:
         "expires_in_s": _expires_in_s(node, found),
         "channels": len(found.channels),
         "listed_channels": sorted(map(name_of, islice(found.channels, LISTED))),
-        "events": [event_row(entry, found.protocol) for entry in await _last_events(node, found)]
-        if PROTOCOLS.is_spoken(found.protocol, Framing.POLL)
-        else [],
+        "events": await _events(node, found),
         "endings": endings,
     }
+
+
+async def _events(node: Node, found: Connection) -> list[dict[str, Any]] | None:
+    """Return the last events of a connection, newest first; None if the log cannot be read."""
+    if not PROTOCOLS.is_spoken(found.protocol, Framing.POLL):
+        return []
+    try:
+        return [event_row(entry, found.protocol) for entry in await last_events(node, found)]
+    except Unavailable:
+        return None
 
 
 def _delivered_offsets(node: Node, found: Connection, waiting: list[Entry]) -> Offsets:
@@ -145,30 +154,3 @@ def _expires_in_s(node: Node, found: Connection) -> float | None:
     if found.deadline_s is None:
         return None
     return round(max(0.0, found.deadline_s - node.clock.steady()), 1)
-
-
-async def _last_events(node: Node, found: Connection) -> list[Entry]:
-    """Return the last events that the connection received, newest first, as far as the logs still contain them."""
-    channels = await node.channels(list(found.channels), with_users=False)
-    owner = await node.users([found.user])
-    # During the await the connection may have left some of its channels.
-    readable = [(each.log, found.channels[each.name]) for each in channels if each.name in found.channels]
-    readable += [(each.log, found.private) for each in owner]
-    slices = Slices(node.clock.steady)
-    last: list[Entry] = []
-    for log, read_range in readable:
-        last = nlargest(EVENTS, (*last, *_tail(log.entries, found, read_range.bound)), key=_by_time)
-        await slices.due()
-    return last
-
-
-def _by_time(entry: Entry) -> tuple[float, int]:
-    return entry.at_s, entry.offset
-
-
-def _tail(entries: list[Entry], found: Connection, bound: int) -> Iterable[Entry]:
-    """Yield the last entries of a log that this connection receives."""
-    recent: Iterator[Entry] = (
-        entry for entry in islice(reversed(entries), SCANNED) if found.receives(entry.event)
-    )
-    return (entry for entry in islice(recent, EVENTS) if entry.offset > bound)

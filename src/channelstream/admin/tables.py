@@ -193,7 +193,11 @@ class Tables:
         async with self._lock:
             if name == CONNECTIONS.name and not self._service.node.is_single:
                 return await self._connections(request)
-            return await TABLES[name].page(self._service, request)
+            answer = await TABLES[name].page(self._service, request)
+        if name == CHANNELS.name and not self._service.node.is_single:
+            for row in answer["rows"]:
+                row["log"] = None  # Its events are not in this process.
+        return answer
 
     async def _connections(self, request: PageRequest) -> dict[str, Any]:
         """Return one page of the connections of all nodes; `missing` are the nodes without an answer, with the reason."""

@@ -7,7 +7,7 @@ const CELLS = {
   text: (value) => cell("", value && shown(value)),
   word: (value) => cell("nowrap", value || "none yet"),
   id: (value) => cell("id", shown(value)),
-  count: (value) => cell("number", number(value)),
+  count: (value) => cell("number", value === null ? "unknown" : number(value)),
   bytes: (value) => cell("number", bytes(value)),
   time: (value) => cell("nowrap", value ? time(value) : ""),
   marks: (value) => cell("", chips(value)),

@@ -20,7 +20,7 @@ function show(channel) {
     ["Users", number(channel.users)],
     ["Connections", number(channel.connections)],
     ["Kept as history", number(channel.history)],
-    ["Kept for resuming", number(channel.log)],
+    ["Kept for resuming", channel.log === null ? "unknown with Redis" : number(channel.log)],
     ["Last active", time(channel.last_active)],
   ]);
   settings = channel.settings;

@@ -17,8 +17,8 @@ function show(connection) {
   if (!open) return facts([["State", "closed"], ["User", link("user", connection.endings[0].user)]]);
   facts(factsOf(connection));
   fill("channels", connection.listed_channels.map((channel) => linkItem("channel", channel)), { all: connection.channels, none: "In no channel." });
-  const events = connection.events.map(({ position, channel, json }) => eventItem(position, [`${position} `, channel === null ? "private" : link("channel", channel)], json));
-  fill("events", events, { none: "Nothing yet." });
+  const events = (connection.events ?? []).map(({ position, channel, json }) => eventItem(position, [`${position} `, channel === null ? "private" : link("channel", channel)], json));
+  fill("events", events, { none: connection.events ? "Nothing yet." : "Unknown: the engine cannot be reached." });
 }
 
 function factsOf(connection) {

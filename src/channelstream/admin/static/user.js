@@ -9,7 +9,7 @@ function show(user) {
   facts([
     ["Connections", number(user.connections)],
     ["Channels", number(user.channels)],
-    ["Private messages kept", number(user.private_log)],
+    ["Private messages kept", user.private_log === null ? "unknown with Redis" : number(user.private_log)],
     ["Last active", time(user.last_active)],
   ]);
   fill("connections", user.listed_connections.map((each) => rowOf(byId("connections"), each)), { all: user.connections, none: "Not connected." });
