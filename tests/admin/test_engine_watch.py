@@ -37,7 +37,7 @@ def test_each_change_is_marked() -> None:
 def test_an_outage_of_redis_is_shown_and_marked(start_server: Callable[..., Any], tmp_path: Path) -> None:
     """The figure says so while it lasts, the history has its begin and its end, and calls that failed."""
     with running_redis(tmp_path) as redis:
-        node = start_server("--engine", redis.address, "--engine-timeout-s", "1")
+        node = start_server("--engine", redis.address, "--engine-timeout-s", "3")
         auth = ("admin", node.admin_secret)
 
         def figures() -> dict[str, Any]:
@@ -74,7 +74,7 @@ def test_an_outage_of_redis_is_shown_and_marked(start_server: Callable[..., Any]
             rows = [dict(zip(found["columns"], row, strict=True)) for row in found.get("rows", ())]
             kinds = [mark["kind"] for mark in found.get("marks", ())]
             return (
-                kinds == ["start", "engine lost", "engine back"]
+                {"engine lost", "engine back"} <= set(kinds)
                 and sum(row["engine_failed"] for row in rows) > 0
                 and sum(row["engine_away_s"] for row in rows) > 0
                 and any(row["engine_p99_ms"] for row in rows)
