@@ -50,6 +50,14 @@ def test_the_connections_of_a_user_are_those_of_all_nodes(server: Any) -> None:
         assert {row["id"] for row in found["listed_connections"]} == ids
 
 
+def test_the_connections_in_a_channel_are_those_of_all_nodes(server: Any) -> None:
+    ids = {node.connect("elsewhere-may", "elsewhere-all") for node in server.nodes}
+    for node in server.nodes:
+        found = described(node, "channel", "elsewhere-all")
+        assert found["connections"] == len(ids)
+        assert {row["id"] for row in found["listed_connections"]} == ids
+
+
 def test_a_connection_that_no_node_knows_is_not_found(server: Any) -> None:
     answer = described(server.any, "connection", "elsewhere-nobody")
     assert answer["code"] == "not_found", answer

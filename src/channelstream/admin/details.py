@@ -45,7 +45,6 @@ async def channel(service: Service, name: str) -> dict[str, Any] | None:
     found: Channel | None = next(iter(await service.channels([name])), None)
     if found is None:
         return None
-    here = service.connections_in(name)
     return {
         "name": name_of(found.name),
         "uuid": found.id,
@@ -57,8 +56,7 @@ async def channel(service: Service, name: str) -> dict[str, Any] | None:
             {"name": name_of(user), "connections": count}
             for user, count in islice(found.users.items(), LISTED)
         ],
-        "here": len(here),
-        "listed_connections": connection_rows(islice(here, LISTED)),
+        "listed_connections": connections_in(service, name),
         "log": _kept(service.node, found.log),
         "history": len(found.history.entries),
         "messages": [_message_row(entry) for entry in reversed(found.history.entries[-MESSAGES:])],
@@ -106,6 +104,11 @@ async def user(service: Service, name: str) -> dict[str, Any] | None:
 def connections_of(service: Service, name: str) -> list[dict[str, Any]]:
     """Describe the connections of a user at this node."""
     return connection_rows(islice(service.connections_of(name), LISTED))
+
+
+def connections_in(service: Service, channel: str) -> list[dict[str, Any]]:
+    """Describe the connections of this node in a channel."""
+    return connection_rows(islice(service.connections_in(channel), LISTED))
 
 
 async def connection(service: Service, conn_id: str) -> dict[str, Any] | None:

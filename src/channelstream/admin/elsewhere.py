@@ -1,4 +1,4 @@
-"""Details of what any node may have: a connection, and the connections of a user.
+"""Details of what any node may have: a connection, and the connections of a user or in a channel.
 
 A node describes what it has itself; the node of the page asks all of them. So a page shows the same, whichever node
 answers it.
@@ -15,6 +15,7 @@ from channelstream.service.remote_calls import NodeResult
 
 CONNECTION = "connection of application {}"
 CONNECTIONS_OF_USER = "connections of a user of application {}"
+CONNECTIONS_IN_CHANNEL = "connections in a channel of application {}"
 """The procedures; each application has its own, so that none is answered for another."""
 
 
@@ -25,7 +26,8 @@ class Elsewhere:
         self._service = service
         self._calls = service.node.remote_calls
         self._calls.register(self._named(CONNECTION), self._describe)
-        self._calls.register(self._named(CONNECTIONS_OF_USER), self._list)
+        self._calls.register(self._named(CONNECTIONS_OF_USER), self._list_of_user)
+        self._calls.register(self._named(CONNECTIONS_IN_CHANNEL), self._list_in_channel)
 
     async def connection(self, conn_id: str) -> dict[str, Any] | None:
         """Describe a connection of any node, or how it has ended; None if no node knows it.
@@ -52,10 +54,23 @@ class Elsewhere:
         Raises:
             Unavailable: the engine is out of reach.
         """
-        found = await details.user(self._service, name)
+        return await self._with_all(await details.user(self._service, name), CONNECTIONS_OF_USER, name)
+
+    async def channel(self, name: str) -> dict[str, Any] | None:
+        """Describe a channel, with the connections at all nodes; None if it is unknown.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+        return await self._with_all(await details.channel(self._service, name), CONNECTIONS_IN_CHANNEL, name)
+
+    async def _with_all(
+        self, found: dict[str, Any] | None, procedure: str, name: str
+    ) -> dict[str, Any] | None:
+        """Return a description with the connections that a procedure lists at each node."""
         if found is None or self._service.node.is_single:
             return found
-        rows = [row for _, answer in await self._ask_all(CONNECTIONS_OF_USER, name) for row in answer or ()]
+        rows = [row for _, answer in await self._ask_all(procedure, name) for row in answer or ()]
         return {**found, "listed_connections": rows[: details.LISTED]}
 
     async def _ask_all(self, procedure: str, name: str) -> list[tuple[NodeResult, Any]]:
@@ -69,8 +84,11 @@ class Elsewhere:
     async def _describe(self, argument: bytes) -> bytes:
         return msgspec.json.encode(await details.connection(self._service, argument.decode()))
 
-    async def _list(self, argument: bytes) -> bytes:
+    async def _list_of_user(self, argument: bytes) -> bytes:
         return msgspec.json.encode(details.connections_of(self._service, argument.decode()))
+
+    async def _list_in_channel(self, argument: bytes) -> bytes:
+        return msgspec.json.encode(details.connections_in(self._service, argument.decode()))
 
 
 def _is_open(found: dict[str, Any] | None) -> bool:

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from channelstream.admin import details
 from channelstream.admin.actions import ACTIONS
 from channelstream.admin.busiest import Busiest
 from channelstream.admin.document import Document
@@ -39,14 +38,14 @@ class Detail(NamedTuple):
         table: the table that lists them.
     """
 
-    describe: Callable[[Service, Elsewhere, str], Awaitable[dict[str, Any] | None]]
+    describe: Callable[[Elsewhere, str], Awaitable[dict[str, Any] | None]]
     table: str
 
 
 DETAILS = {
-    "channel": Detail(lambda service, _, name: details.channel(service, name), "channels"),
-    "user": Detail(lambda _, elsewhere, name: elsewhere.user(name), "users"),
-    "connection": Detail(lambda _, elsewhere, name: elsewhere.connection(name), "connections"),
+    "channel": Detail(Elsewhere.channel, "channels"),
+    "user": Detail(Elsewhere.user, "users"),
+    "connection": Detail(Elsewhere.connection, "connections"),
 }
 
 
@@ -97,7 +96,7 @@ class Panel:
 
     async def detail(self, kind: str, name: str) -> dict[str, Any] | None:
         """Describe a channel, user or connection. Return None if the name is unknown."""
-        return await DETAILS[kind].describe(self._service, self._elsewhere, name)
+        return await DETAILS[kind].describe(self._elsewhere, name)
 
     async def endings(self) -> list[dict[str, Any]]:
         """Return how streams and connections ended recently at all nodes, newest first."""

@@ -29,7 +29,7 @@ function show(channel) {
   if (!edited) showSettings();
   const users = channel.listed_users.map(({ name: user, connections }) => linkItem("user", user, connections > 1 ? ` × ${connections}` : ""));
   fill("users", users, { all: channel.users, none: "Nobody is here." });
-  fill("connections", channel.listed_connections.map((each) => rowOf(byId("connections"), each)), { all: channel.here, none: "No connection of this node." });
+  fill("connections", channel.listed_connections.map((each) => rowOf(byId("connections"), each)), { all: channel.connections, none: "No connection." });
   fill("messages", channel.messages.map(messageItem), { all: channel.history, none: historyNote() });
 }
 
