@@ -90,10 +90,11 @@ def uuids(data: bytes) -> list[int]:
 
 @pytest.mark.parametrize("kind", ["ws", "sse"])
 def test_a_stream_lends_its_socket_when_it_is_sent_an_event(kind: str) -> None:
-    """An idle stream needs none."""
+    """An idle stream needs none, also after heartbeats."""
 
     async def scenario(stage: Stage) -> None:
         stream = await opened(stage, kind)
+        stream.beat()
         assert stage.connection.write == stream.write
         for number in range(2):
             await publish(stage, number)
@@ -167,6 +168,7 @@ def test_the_flush_writes_to_the_newer_stream() -> None:
                 await publish(stage, number)
                 await flushed(stage)
                 older.write(close_frame(CloseCode.REPLACED))
+                older.write_first(b"x" * MUCH)
             assert uuids(far.recv(100_000)) == [1, 2]
             assert older._socket is not None
             assert uuids((await drain(stage)).partition(b"\x88")[0]) == [0]
@@ -234,13 +236,14 @@ def test_a_lost_client_ends_its_stream_at_the_next_write() -> None:
     play(scenario)
 
 
-def test_after_the_first_items_the_transport_may_have_bytes_that_wait() -> None:
+@pytest.mark.parametrize("write", ["write", "write_first"])
+def test_while_bytes_wait_in_the_transport_the_flush_writes_to_it(write: str) -> None:
     async def scenario(stage: Stage) -> None:
         stream = await opened(stage)
         await publish(stage, 0)
         await flushed(stage)
         assert stage.connection.write != stream.write
-        stream.write_first(b"x" * MUCH)
+        getattr(stream, write)(b"x" * MUCH)
         assert stage.connection.write == stream.write
 
     play(scenario)

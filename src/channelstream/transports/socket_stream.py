@@ -145,10 +145,13 @@ class SocketStream(asyncio.Protocol, ABC):
             self._socket = None
 
     def write_first(self, data: bytes) -> None:
-        """Write what opens the stream; one that is sent nothing else borrows no socket."""
+        self._write_without_event(data)
+
+    def _write_without_event(self, data: bytes) -> None:
+        """Write as `write` does; an idle stream, which is sent nothing else, borrows no socket."""
         self._transport.write(data)
-        if (connection := self._attachment.connection).stream is self:
-            connection.write = self.write
+        if self._transport.get_write_buffer_size() and self._attachment.is_current:
+            self._attachment.connection.write = self.write
 
     def caught_up(self) -> None:
         """Nothing to do: everything has been written."""

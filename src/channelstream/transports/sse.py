@@ -72,7 +72,7 @@ class SSEStream(SocketStream):
         if self._beats % self._streams.ping_every == 0 and not self._is_alive():
             self._transport.abort()
         elif not self._paused and not self._closing:
-            self.write(self.session.heartbeat)
+            self._write_without_event(self.session.heartbeat)
 
     def _is_alive(self) -> bool:
         """Whether the client has acknowledged bytes since the last call, or all bytes."""

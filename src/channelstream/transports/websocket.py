@@ -285,7 +285,7 @@ class WebSocketStream(SocketStream):
                 return
             self._pinged, self._is_responsive = True, False
         if not self._paused and not self._closing:
-            self.write(self.session.heartbeat + PING if ping else self.session.heartbeat)
+            self._write_without_event(self.session.heartbeat + PING if ping else self.session.heartbeat)
         if ping:
             self._last_progress = ack_progress(self._transport)
 
