@@ -157,12 +157,16 @@ def running(site: Path) -> Iterator[RunningServer]:
     }
     command = [sys.executable, "-m", "channelstream", "-p", "0"]
     with subprocess.Popen(
-        command, cwd=site.parent, env=environ, stderr=subprocess.PIPE, text=True
+        command, cwd=site.parent, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         try:
-            assert process.stderr is not None
-            port = next(found[1] for line in process.stderr if (found := RUNNING.search(line)))
-            yield RunningServer(process, int(port), [])  # type: ignore[arg-type]
+            assert process.stdout is not None
+            lines: list[str] = []
+            while not (found := RUNNING.search("".join(lines))):
+                lines.append(process.stdout.readline())
+                assert lines[-1], f"the server has ended: {lines}"
+            port = found[1]
+            yield RunningServer(process, int(port), lines)  # type: ignore[arg-type]
         finally:
             process.kill()
 
@@ -180,6 +184,7 @@ def test_a_server_is_upgraded_to_a_compiled_one_and_back(wheels: tuple[Path, Pat
     site.symlink_to(python / "site")
     with running(site) as server:
         assert not has_compiled(server.process.pid)
+        assert "(compiled)" not in "".join(server.lines)
         conn_id = server.connect("ann", "news", channel_configs={"news": {"store_history": True}})
         for count, (wheel, is_compiled) in enumerate([(compiled, True), (python, False)], 1):
             server.post("/message", [{"user": "app", "channel": "news", "message": {"number": count}}])
@@ -188,6 +193,8 @@ def test_a_server_is_upgraded_to_a_compiled_one_and_back(wheels: tuple[Path, Pat
             report = asyncio.run(ask_to_upgrade(Settings(port=server.port)))
             try:
                 assert has_compiled(report.pid) == is_compiled
+                starting = next(line for line in server.process.stdout if "in place of a running" in line)
+                assert ("(compiled)" in starting) == is_compiled
                 news = server.post("/info", {"info": {"channels": ["news"]}})["channels"]["news"]
                 assert [each["message"]["number"] for each in news["history"]] == list(range(1, count + 1))
                 assert server.post("/subscribe", {"conn_id": conn_id, "channels": [f"more-{count}"]})[

@@ -15,6 +15,7 @@ from channelstream.admin.key_uses import KeyUses
 from channelstream.admin.sampler import Sampler
 from channelstream.api.endpoints import ENDPOINTS
 from channelstream.app_tables import AppTables, make_policy
+from channelstream.apps import app
 from channelstream.apps.app import Apps
 from channelstream.client_rules import OfNode, make_client_rules
 from channelstream.clock import RandomIds, SystemClock, new_epoch
@@ -81,7 +82,7 @@ def serve(
     """
     server = build(_with_cookie_secret(settings), worker=worker)
     server.on_started = lambda: on_started(server)
-    logger.info("starting channelstream %s, engine %s", __version__, server.node.engine_name)
+    logger.info("starting channelstream %s, engine %s", _build_name(), server.node.engine_name)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(server.run(sockets, metrics_sockets))
@@ -112,13 +113,18 @@ async def _take_over(settings: Settings, steps: TakeOver, attend: Attend) -> int
         server = build(_with_cookie_secret(kept), worker=steps.worker)
         if steps.parent is not None:
             server.on_started = partial(attend, steps.parent, server)
-        logger.info("starting channelstream %s in place of a running server", __version__)
+        logger.info("starting channelstream %s in place of a running server", _build_name())
         await server.run(take_over=steps)
     except CannotHandOver as error:
         if not await steps.refuse(str(error)):
             logger.error("this process takes nothing over: %s", error)  # noqa: TRY400
         return FAILED
     return server.exit_code
+
+
+def _build_name() -> str:
+    """Return the version, and whether its hot paths are compiled (docs/deployment.md)."""
+    return __version__ if app.__file__.endswith(".py") else f"{__version__} (compiled)"
 
 
 def _with_cookie_secret(settings: Settings) -> Settings:
