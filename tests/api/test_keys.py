@@ -108,6 +108,9 @@ def test_a_key_belongs_to_one_application(start_server: Any, keep: Any) -> None:
     ):
         assert list(ask(server, key_id, prefix=prefix).json()["channels"]) == channels
     assert ask(server, "web", prefix="/app/shop").json() == BAD
+    bearer = {"authorization": f"Bearer web.{SECRETS['web']}"}
+    answers = [http.post(server.url + path, headers=bearer) for path in ("/info", "/app/shop/info")]
+    assert [answer.status_code for answer in answers] == [200, 401]
 
 
 def test_a_secret_rotates_without_a_stop(start_server: Any, keep: Any) -> None:

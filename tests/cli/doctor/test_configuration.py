@@ -1,6 +1,7 @@
 """`doctor` finds what is wrong in real files, in Redis and in options; a made file has no finding."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,25 @@ def test_weak_secrets_in_an_open_file_are_found_and_not_shown(tmp_path: Path, do
     assert "salt-x" not in report.text
     path.chmod(0o660)
     assert doctor("--config-only", "-i", str(path), secrets=()).has("warning", "file modes", "mode 660")
+
+
+def test_keys_that_are_not_accepted_are_found(doctor: Doctor, tmp_path: Path) -> None:
+    """A file that the server cannot use is a fault of the options."""
+    path, secret = tmp_path / "keys.json", "hunter2" * 6
+    expired = {"id": "over", "secret": secret, "not_after": "2020-01-01T00:00:00Z"}
+    path.write_text(
+        json.dumps({"keys": [{"id": "good", "secret": secret}, {"id": "short", "secret": "x"}, expired]})
+    )
+    path.chmod(0o600)
+    report = doctor("--config-only", "--keys-file", str(path))
+    assert report.has("warning", "secrets", "the key 'short' is weak")
+    assert report.has("warning", "secrets", "the key 'over' is expired")
+    assert "good" not in report.text
+    assert "hunter2" not in report.text
+    path.chmod(0o644)
+    report = doctor("--config-only", "--keys-file", str(path))
+    assert report.has("fault", "options", "keys_file: every user of the machine")
+    assert report.has("fault", "file modes", f"{path}, which has secrets: mode 644")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """Checks of the options that decide who has access."""
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from itertools import combinations
 
 from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
+from channelstream.cli.key_uses import state_of
 from channelstream.config import safety
+from channelstream.config.keys_file import read_stored
 from channelstream.config.networks import is_loopback
 from channelstream.config.settings import APP_SECRETS
 from channelstream.core.addresses import EVERYBODY, read_network
@@ -27,7 +30,8 @@ async def combined(subject: Subject) -> Iterable[Finding]:
 
 
 async def keys(subject: Subject) -> Iterable[Finding]:
-    return [*_default(subject), *_short(subject), *_equal(subject), *_apps(subject), *_cookies(subject)]
+    found = [*_default(subject), *_short(subject), *_equal(subject), *_apps(subject), *_cookies(subject)]
+    return [*found, *_stored(subject)]
 
 
 def _default(subject: Subject) -> Iterator[Finding]:
@@ -70,6 +74,21 @@ def _apps(subject: Subject) -> Iterator[Finding]:
                     f"[app:{app.id}] {one} and {other} are equal: who has one has the other",
                     f"give {other} a value of its own",
                 )
+
+
+def _stored(subject: Subject) -> Iterator[Finding]:
+    """Report keys that the server does not accept; a file that it cannot use is a fault of `combined`."""
+    path = subject.settings.keys_file
+    if not path or any(fault.startswith("keys_file") for fault in safety.problems(subject.settings)):
+        return
+    now = datetime.fromtimestamp(subject.wall(), UTC)
+    for stored in read_stored(path):
+        state = state_of(stored, now)
+        if state in ("weak", "expired"):
+            yield warning(
+                f"the key {stored.id!r} is {state}: calls with it are answered 401",
+                f"channelstream keys revoke {stored.id}, or make another one",
+            )
 
 
 def _cookies(subject: Subject) -> Iterator[Finding]:
