@@ -1,0 +1,55 @@
+"""Clients with tokens whose streams move to another process."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from typing import Any
+
+import httpx
+from tests.conftest import StartServer
+from tests.token_client import SECRET, TokenClient, token
+from tests.waiting import PATIENCE_S
+
+from channelstream.config import Settings
+from channelstream.upgrade.control import ask_to_upgrade
+
+
+def test_a_stream_keeps_what_its_token_says_in_another_process(start_server: StartServer) -> None:
+    """Its grants, its end, and what revokes it; and revocations are known there."""
+    server = start_server("-s", SECRET, CHANNELSTREAM_TOKEN_MAX_AGE_S="3600")
+    server.secret = SECRET
+    refused = token("eve", iat=time.time() - 60)
+    server.post("/revoke", {"user": "eve"})
+    granted = {"subscribe": ["room.*"], "publish": ["room.1"]}
+    headers = {"authorization": f"Bearer {token('bob')}"}
+    with (
+        closing(TokenClient(server.ws_url, token(**granted))) as client,
+        httpx.stream("GET", f"{server.url}/sse", headers=headers, timeout=PATIENCE_S) as events,
+    ):
+        items = _items(events.iter_lines())
+        assert next(items)["result"]["user"] == "bob"
+        client.command("subscribe", channels=["room.1"])
+        report = asyncio.run(ask_to_upgrade(Settings(port=server.port)))
+        try:
+            assert client.command("publish", channel="room.1", message="moved")["duplicate"] is False
+            assert client.message() == "moved"
+            assert client.command("subscribe", channels=["other"])["code"] == "forbidden"
+            assert client.command("publish", channel="room.2", message=1)["code"] == "forbidden"
+            assert httpx.get(f"{server.url}/sse", params={"token": refused}).json()["code"] == "bad_token"
+            client.command("refresh", token=token(life_s=2))
+            assert client.end() == (4003, "token expired")
+            assert server.post("/revoke", {"user": "bob"}) == {"ended": 1}
+            assert next(item for item in items if item["type"] == "closing")["code"] == 4003
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(report.pid, signal.SIGKILL)
+
+
+def _items(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        if line.startswith("data:"):
+            yield from json.loads(line[5:])
