@@ -50,6 +50,16 @@ def test_the_connections_of_a_user_are_those_of_all_nodes(server: Any) -> None:
         assert {row["id"] for row in found["listed_connections"]} == ids
 
 
+def test_the_endings_of_a_user_are_those_of_all_nodes(server: Any) -> None:
+    """Newest first."""
+    ids = [node.connect("elsewhere-out") for node in server.nodes]
+    for conn_id in ids:
+        server.post("/disconnect", {"conn_id": conn_id})
+    for node in server.nodes:
+        found = described(node, "user", "elsewhere-out")["endings"]
+        assert [ending["conn_id"] for ending in found] == ids[::-1]
+
+
 def test_the_connections_in_a_channel_are_those_of_all_nodes(server: Any) -> None:
     ids = {node.connect("elsewhere-may", "elsewhere-all") for node in server.nodes}
     for node in server.nodes:

@@ -97,13 +97,18 @@ async def user(service: Service, name: str) -> dict[str, Any] | None:
         "connections": found.connections,
         "listed_connections": connections_of(service, name),
         "private_log": _kept(service.node, found.log),
-        "endings": [ending_row(ending) for ending in service.endings_of_user(name, ENDINGS)],
+        "endings": endings_of_user(service, name),
     }
 
 
 def connections_of(service: Service, name: str) -> list[dict[str, Any]]:
     """Describe the connections of a user at this node."""
     return connection_rows(islice(service.connections_of(name), LISTED))
+
+
+def endings_of_user(service: Service, name: str) -> list[dict[str, Any]]:
+    """Describe how streams and connections of a user ended at this node, newest first."""
+    return [ending_row(ending) for ending in service.endings_of_user(name, ENDINGS)]
 
 
 def connections_in(service: Service, channel: str) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ A node describes what it has itself; the node of the page asks all of them. So a
 answers it.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from channelstream.service.remote_calls import NodeResult
 
 CONNECTION = "connection of application {}"
 CONNECTIONS_OF_USER = "connections of a user of application {}"
+ENDINGS_OF_USER = "endings of a user of application {}"
 CONNECTIONS_IN_CHANNEL = "connections in a channel of application {}"
 """The procedures; each application has its own, so that none is answered for another."""
 
@@ -27,6 +29,7 @@ class Elsewhere:
         self._calls = service.node.remote_calls
         self._calls.register(self._named(CONNECTION), self._describe)
         self._calls.register(self._named(CONNECTIONS_OF_USER), self._list_of_user)
+        self._calls.register(self._named(ENDINGS_OF_USER), self._endings_of_user)
         self._calls.register(self._named(CONNECTIONS_IN_CHANNEL), self._list_in_channel)
 
     async def connection(self, conn_id: str) -> dict[str, Any] | None:
@@ -43,18 +46,20 @@ class Elsewhere:
         if opened is not None:
             node, answer = opened
             return {**answer, "node": _label(node)}
-        endings = sorted(
-            (each for _, answer in found for each in answer["endings"]), key=_moment, reverse=True
-        )
-        return {**found[0][1], "endings": endings[: details.ENDINGS]} if found else None
+        if not found:
+            return None
+        return {**found[0][1], "endings": _newest((node, answer["endings"]) for node, answer in found)}
 
     async def user(self, name: str) -> dict[str, Any] | None:
-        """Describe a user, with the connections at all nodes; None if it is unknown.
+        """Describe a user, with the connections and endings at all nodes; None if it is unknown.
 
         Raises:
             Unavailable: the engine is out of reach.
         """
-        return await self._with_all(await details.user(self._service, name), CONNECTIONS_OF_USER, name)
+        found = await self._with_all(await details.user(self._service, name), CONNECTIONS_OF_USER, name)
+        if found is None or self._service.node.is_single:
+            return found
+        return {**found, "endings": _newest(await self._ask_all(ENDINGS_OF_USER, name))}
 
     async def channel(self, name: str) -> dict[str, Any] | None:
         """Describe a channel, with the connections at all nodes; None if it is unknown.
@@ -87,6 +92,9 @@ class Elsewhere:
     async def _list_of_user(self, argument: bytes) -> bytes:
         return msgspec.json.encode(details.connections_of(self._service, argument.decode()))
 
+    async def _endings_of_user(self, argument: bytes) -> bytes:
+        return msgspec.json.encode(details.endings_of_user(self._service, argument.decode()))
+
     async def _list_in_channel(self, argument: bytes) -> bytes:
         return msgspec.json.encode(details.connections_in(self._service, argument.decode()))
 
@@ -97,6 +105,12 @@ def _is_open(found: dict[str, Any] | None) -> bool:
 
 def _label(node: NodeStatus | None) -> str:
     return "" if node is None else node.label
+
+
+def _newest(answers: Iterable[tuple[Any, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
+    """Return the newest endings of several nodes, newest first."""
+    endings = [ending for _, answer in answers for ending in answer]
+    return sorted(endings, key=_moment, reverse=True)[: details.ENDINGS]
 
 
 def _moment(ending: dict[str, Any]) -> str:
