@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ class World:
         sampler = Sampler(self.service.node, Watchdog(0.1), Meter(lambda: 0))
         node = self.service.node
         keys = KeyTable(self.service, KeyRing(), KeyUses(sampler.history, node.time_series, node.clock.wall))
-        self.panel = Panel(self.service, streams, sampler, Refusals(), keys)
+        self._panel = partial(Panel, self.service, streams, sampler, Refusals(), keys)
 
     async def ask(self, method: str, target: str, body: Any = None, **headers: str) -> Any:
         async with httpx.AsyncClient(transport=self._transport, base_url="http://test") as client:
@@ -135,14 +136,15 @@ class World:
         self.seen.append((what, stable(answer)))
 
     async def look(self) -> None:
-        """See what the admin pages and the traces show."""
+        """See what the admin pages and the traces show, with no reading that an earlier look has had a second ago."""
+        panel = self._panel()
         for table in ("channels", "users", "connections"):
-            self.see(table, await self.panel.table(table, PageRequest()))
-            self.see(table, await self.panel.table(table, PageRequest("shop")))
+            self.see(table, await panel.table(table, PageRequest()))
+            self.see(table, await panel.table(table, PageRequest("shop")))
         for kind, name in (("channel", "room"), ("user", "ann"), ("connection", "c-ann")):
-            self.see(kind, await self.panel.detail(kind, name))
-        self.see("endings", await self.panel.endings())
-        document = json.loads(b"".join(await self.panel.document()))
+            self.see(kind, await panel.detail(kind, name))
+        self.see("endings", await panel.endings())
+        document = json.loads(b"".join(await panel.document()))
         shown = ("channels", "users", "total_connections", "total_channels", "unique_user_count")
         self.see("document", {key: document[key] for key in (*shown, "remembered_user_count")})
         self.see("traces", msgspec.to_builtins(self.tracer.listing()))
