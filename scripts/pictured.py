@@ -21,6 +21,8 @@ from websockets.sync.client import connect
 SECRET, ADMIN_SECRET = "of the pictures", "of the admin"
 PAUSE_S = 0.1
 """Pause between two messages."""
+QUIET = "maintenance"
+"""A channel in which everybody is, and nothing is sent but for a picture."""
 CHANNELS = ("news", "orders/eu", "orders/us", "scores", "support", "ticker")
 USERS = (
     "ann",
@@ -150,7 +152,7 @@ def audience(nodes: Sequence[Application], rooms: int = 0, resumes: bool = False
         for number, user in enumerate(USERS):
             node = nodes[number % len(nodes)]
             if not resumes:
-                register(node, user, CHANNELS[: 2 + number % 5], f"{user}-1")
+                register(node, user, (*CHANNELS[: 2 + number % 5], QUIET), f"{user}-1")
             streams.enter_context(listening(node, f"{user}-1"))
         for user in USERS[:3]:
             register(application, user, ("news",), f"{user}-2")
@@ -186,7 +188,7 @@ def stopped_readers(application: Application) -> Iterator[None]:
     """Hold streams of which nothing is read, with more for them than their sockets take."""
     with ExitStack() as sockets:
         for number, user in enumerate(STOPPED):
-            body = {"username": user, "conn_id": f"{user}-1", "channels": ["orders/eu", "readings"]}
+            body = {"username": user, "conn_id": f"{user}-1", "channels": [QUIET, "readings"]}
             application.post("/connect", body)
             sockets.enter_context(_unread(application, f"{user}-1", "sse" if number % 2 else "ws"))
         for _ in range(UNREAD_CALLS):

@@ -7,7 +7,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pictured import ADMIN_SECRET, USERS, Application, audience, free_port, redis, served, stopped_readers
+from pictured import (
+    ADMIN_SECRET,
+    QUIET,
+    USERS,
+    Application,
+    audience,
+    free_port,
+    redis,
+    served,
+    stopped_readers,
+)
 from playwright.sync_api import Browser, Page, sync_playwright
 
 IMAGES = Path(__file__).parents[1] / "docs" / "img"
@@ -31,14 +41,14 @@ CHAT = (
     ("Bob", "I pulled the cable to see. It came back with what I had missed, in order."),
     ("Ann", "Then let us switch the others over after lunch."),
 )
-PICTURES: tuple[tuple[str, str, int, str], ...] = (
-    ("admin", "/admin", 1280, "light"),
-    ("admin-phone", "/admin", 390, "dark"),
-    ("channels", "/admin/channels?sort=connections&descending=true", 1280, "dark"),
-    ("channel", "/admin/channel?name=orders%2Feu", 1280, "light"),
-    ("connection", "/admin/connection?name=ann-1", 768, "light"),
+PICTURES: tuple[tuple[str, str, int, int, str], ...] = (
+    ("admin", "/admin", 1280, 1640, "light"),
+    ("admin-phone", "/admin", 390, 800, "dark"),
+    ("channels", "/admin/channels?sort=connections&descending=true", 1280, 800, "dark"),
+    ("channel", "/admin/channel?name=orders%2Feu", 1280, 800, "light"),
+    ("connection", "/admin/connection?name=ann-1", 768, 800, "light"),
 )
-"""Screenshots of the admin pages: name, path, width in pixels, colour scheme."""
+"""Screenshots of the admin pages: name, path, width and height in pixels, colour scheme."""
 
 
 def open_page(browser: Browser, url: str, path: str, width: int, scheme: Any) -> Page:
@@ -88,8 +98,9 @@ def signed_in(browser: Browser, url: str, width: int = 1280, scheme: str = "ligh
 
 
 def take_admin(browser: Browser, url: str) -> None:
-    for name, path, width, scheme in PICTURES:
+    for name, path, width, height, scheme in PICTURES:
         page = signed_in(browser, url, width, scheme)
+        page.set_viewport_size({"width": width, "height": height})
         page.goto(path)
         page.get_by_text("Live", exact=True).wait_for()
         take(page, name)
@@ -111,12 +122,13 @@ def take_trouble(browser: Browser, application: Application) -> None:
         take(page, "slow")
         page.goto("/admin/trace")
         page.get_by_label("Trace a").select_option("channel")
-        page.get_by_label("called").fill("orders/eu")
+        page.get_by_label("called").fill(QUIET)
         page.get_by_role("button", name="Start").click()
         page.get_by_text("No notes yet.").wait_for()
-        order = {"channel": "orders/eu", "user": "ann", "message": {"order": 41_822, "total": 96}}
-        application.post("/message", [order | {"exclude_users": list(USERS[1:3])}])
-        page.get_by_text("41822").or_(page.locator("#notes tr")).first.wait_for()
+        message = {"channel": QUIET, "user": "ann", "message": {"text": "We restart at noon."}}
+        for excluded in (USERS[1:3], ()):
+            application.post("/message", [message | {"exclude_users": excluded}])
+        page.locator("#notes tr").nth(1).wait_for()
         take(page, "trace")
 
 
