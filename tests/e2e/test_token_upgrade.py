@@ -10,16 +10,19 @@ from contextlib import closing, suppress
 from typing import Any
 
 import httpx
+import pytest
 from tests.conftest import StartServer
 from tests.token_client import SECRET, TokenClient, token
 from tests.waiting import PATIENCE_S
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from channelstream.config import Settings
 from channelstream.upgrade.control import ask_to_upgrade
 
 
 def test_a_stream_keeps_what_its_token_says_in_another_process(start_server: StartServer) -> None:
-    """Its grants, its end, and what revokes it; and revocations are known there."""
+    """Its grants, its end, and what revokes it; and revocations are known there. Who has sent no token yet comes back."""
     server = start_server("-s", SECRET, CHANNELSTREAM_TOKEN_MAX_AGE_S="3600")
     server.secret = SECRET
     refused = token("eve", iat=time.time() - 60)
@@ -27,6 +30,7 @@ def test_a_stream_keeps_what_its_token_says_in_another_process(start_server: Sta
     granted = {"subscribe": ["room.*"], "publish": ["room.1"]}
     headers = {"authorization": f"Bearer {token('bob')}"}
     with (
+        connect(f"{server.ws_url}/ws") as waiting,
         closing(TokenClient(server.ws_url, token(**granted))) as client,
         httpx.stream("GET", f"{server.url}/sse", headers=headers, timeout=PATIENCE_S) as events,
     ):
@@ -35,6 +39,8 @@ def test_a_stream_keeps_what_its_token_says_in_another_process(start_server: Sta
         client.command("subscribe", channels=["room.1"])
         report = asyncio.run(ask_to_upgrade(Settings(port=server.port)))
         try:
+            with pytest.raises(ConnectionClosed, match="1012"):
+                waiting.recv(PATIENCE_S)
             assert client.command("publish", channel="room.1", message="moved")["duplicate"] is False
             assert client.message() == "moved"
             assert client.command("subscribe", channels=["other"])["code"] == "forbidden"

@@ -122,6 +122,7 @@ class Giver:
         # The loop may have accepted sockets whose protocols it calls in its next turn; they move as well.
         await asyncio.sleep(0)
         await parts.http_server.hold()
+        parts.streams.refuse_waiting()
         await self._settle(held)
         # What was answered in this turn looks for the request behind it in the next one, and then it is idle.
         await asyncio.sleep(0)
