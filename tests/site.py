@@ -18,7 +18,7 @@ from channelstream.admin.acts import Acts
 from channelstream.admin.listing import PageRequest
 from channelstream.admin.traces import Traces
 from channelstream.config import Settings
-from channelstream.core.request_signing import SCHEME, RequestSignature
+from channelstream.core.request_signing import SCHEME, RequestSignature, hash_of
 from channelstream.errors import Invalid, Unavailable
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.pages.access import ReadBody
@@ -41,7 +41,7 @@ class RecordingServer:
         content = await request.body()
         signature = RequestSignature.read(request.headers["authorization"].removeprefix(f"{SCHEME} "))
         assert signature is not None
-        assert signature.is_genuine(SECRET, request.method, request.url.path.encode(), content)
+        assert signature.is_genuine(SECRET, request.method, request.url.path.encode(), hash_of(content))
         body = json.loads(content)
         self.calls.append((request.method, request.url.path, body))
         await JSONResponse(body, self.status)(scope, receive, send)

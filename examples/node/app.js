@@ -1,5 +1,5 @@
 // A small chat in plain node, without a client library: the API is two signed requests.
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { sign } from "./sign.js";
@@ -16,7 +16,8 @@ const names = new Map(); // by session; a real application keeps them in a store
 
 async function call(path, content) {
   const [method, body] = ["POST", JSON.stringify(content)];
-  const headers = { "content-type": "application/json", authorization: sign({ secret, method, target: path, body }) };
+  const digest = `sha-256=:${createHash("sha256").update(body).digest("base64")}:`; // lets the server judge the call before it reads the body
+  const headers = { "content-type": "application/json", "content-digest": digest, authorization: sign({ secret, method, target: path, body }) };
   const answer = await fetch(url + path, { method, headers, body }).catch((error) => {
     throw new Error(`the push server cannot be reached: ${error.cause?.message ?? error.message}`);
   });

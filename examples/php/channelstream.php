@@ -15,7 +15,8 @@ function channelstream_sign(string $secret, string $method, string $target, stri
 function channelstream_call(string $url, string $secret, string $path, mixed $body, string $key = ''): mixed
 {
     $json = json_encode($body, JSON_THROW_ON_ERROR);
-    $headers = ['Content-Type: application/json', 'Authorization: ' . channelstream_sign($secret, 'POST', $path, $json, $key)];
+    $digest = 'sha-256=:' . base64_encode(hash('sha256', $json, true)) . ':'; // lets the server judge the call before it reads the body
+    $headers = ['Content-Type: application/json', "Content-Digest: $digest", 'Authorization: ' . channelstream_sign($secret, 'POST', $path, $json, $key)];
     $options = ['method' => 'POST', 'header' => $headers, 'content' => $json, 'ignore_errors' => true, 'timeout' => 10];
     $answer = file_get_contents($url . $path, false, stream_context_create(['http' => $options]));
     if ($answer === false || !preg_match('/^HTTP\/\S+ 2\d\d/', $http_response_header[0])) {

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +19,7 @@ from channelstream.api import openapi
 from channelstream.api.app import Api
 from channelstream.api.endpoints import ENDPOINTS
 from channelstream.api.table import Auth, Endpoint
+from channelstream.api.unproven import UnprovenBodies
 from channelstream.apps.app import App
 from channelstream.apps.principal import Principal, Right
 from channelstream.auth.base import RequestAuth
@@ -64,6 +65,7 @@ class AppTables:
         endpoints: the rows of the API.
         entrances: the paths that open a WebSocket.
         refused: counts the calls that are refused for their credentials.
+        unproven: reads the bodies of all applications that have to prove their requests.
         uses: when each key was used last.
         sampler, scraper: have the figures of the process, which only the default application's pages show.
     """
@@ -76,6 +78,7 @@ class AppTables:
     sampler: Sampler
     scraper: Scraper
     uses: KeyUses
+    unproven: UnprovenBodies = field(default_factory=UnprovenBodies)
 
     def router(
         self,
@@ -134,6 +137,7 @@ class AppTables:
             settings.max_body_bytes,
             serves_any=self._serves_any(app),
             on_call=self._called,
+            unproven=self.unproven,
         )
         return api.routes(self.endpoints)
 
@@ -162,7 +166,7 @@ async def _signed_by(
     head = ScopeRequest(request.scope)
     try:
         principal = auth.principal(head)
-        once = auth.verify_body(head, b"" if principal.is_proven else await read_body())
+        once = auth.verify_body(head, await read_body())
     except (Forbidden, BadSignature):
         return None
     if principal.app is not service.app or (once and not await service.use_once(once.text, once.keep_s)):

@@ -5,7 +5,7 @@ import time
 
 from itsdangerous import TimestampSigner
 
-from channelstream.core.request_signing import sign
+from channelstream.core.request_signing import digest_header, sign
 
 NONCE_BYTES = 16
 
@@ -31,7 +31,8 @@ class CallSigner:
         if self._is_old:
             return old_headers(self._secret, target.partition("?")[0])
         nonce, signed_s = secrets.token_urlsafe(NONCE_BYTES), int(time.time())
-        return {"authorization": sign("", self._secret, method, target.encode(), signed_s, nonce, body)}
+        headers = {"authorization": sign("", self._secret, method, target.encode(), signed_s, nonce, body)}
+        return headers | {"content-digest": digest_header(body)} if body else headers
 
 
 def old_headers(secret: str, path: str) -> dict[str, str]:

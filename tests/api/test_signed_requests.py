@@ -3,6 +3,9 @@
 import json
 import re
 import socket
+from base64 import b64encode
+from contextlib import ExitStack
+from hashlib import sha256
 from typing import Any
 
 import httpx
@@ -10,8 +13,9 @@ import pytest
 from itsdangerous import TimestampSigner
 from tests.http_client import http
 from tests.signing import signature
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, eventually
 
+from channelstream.api.unproven import UNPROVEN_BYTES
 from channelstream.errors import BadSignature
 
 BAD = BadSignature().body
@@ -148,6 +152,44 @@ def test_a_wrong_head_is_refused_before_its_body_is_read(server: Any) -> None:
     ):
         answer = exchange(server, head(headers, "content-length: 1000000"))
         assert answer.split(b" ")[1] == b"401"
+
+
+def test_a_digest_lets_a_wrong_signature_be_refused_before_its_body_is_read(server: Any) -> None:
+    """The body is announced and never sent; a right one is read, and has to be the one that was announced."""
+    digest = f"content-digest: sha-256=:{b64encode(sha256(BODY).digest()).decode()}:"
+    for headers in (
+        signature("wrong", "POST", "/message", BODY),
+        signature(server.secret, "POST", "/message", BODY + b" "),
+    ):
+        answer = exchange(server, head(headers, "content-length: 1000000", digest))
+        assert answer.split(b" ")[1] == b"401"
+    for body, status in ((BODY.replace(b"hello", b"other"), b"401"), (BODY, b"200")):
+        headers = signature(server.secret, "POST", "/message", BODY)
+        answer = exchange(server, head(headers, f"content-length: {len(body)}", digest) + body)
+        assert answer.split(b" ")[1] == status
+
+
+def test_few_bodies_are_received_that_prove_nothing_yet(start_server: Any) -> None:
+    """A stranger announces bodies up to the bound; then other such calls wait, and those with a digest do not."""
+    server = start_server("--max-body-bytes", str(UNPROVEN_BYTES // 2), "--body-timeout-s", "600")
+    digest = {"content-digest": f"sha-256=:{b64encode(sha256(BODY).digest()).decode()}:"}
+    with ExitStack() as stack:
+        for _ in range(2):
+            raw = stack.enter_context(
+                socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)
+            )
+            stranger = signature("wrong", "POST", "/message", BODY)
+            raw.sendall(head(stranger, f"content-length: {UNPROVEN_BYTES // 2}", "expect: 100-continue"))
+            assert raw.recv(100).startswith(b"HTTP/1.1 100")
+        refused = send(server, signature(server.secret, "POST", "/message", BODY))
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert send(server, signature(server.secret, "POST", "/message", BODY) | digest).status_code == 200
+        assert send(server, signature(server.secret, "GET", "/info"), "GET", "/info", b"").status_code == 200
+        assert send(server, old(server)).status_code == 200
+    eventually(
+        lambda: send(server, signature(server.secret, "POST", "/message", BODY)).status_code == 200,
+        "the strangers are gone, and their part of the bound is not",
+    )
 
 
 def test_a_wrong_signature_learns_nothing_about_its_body(server: Any) -> None:

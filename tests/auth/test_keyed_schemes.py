@@ -17,7 +17,7 @@ from channelstream.auth.keyed import KeyFinder
 from channelstream.auth.scheme import CHALLENGE, SchemeAuth
 from channelstream.core.addresses import EVERYBODY, Networks
 from channelstream.core.nonces import Nonces
-from channelstream.core.request_signing import sign
+from channelstream.core.request_signing import digest_header, sign
 from channelstream.errors import BadSignature, Forbidden
 
 NOW_S = 1_800_000_000
@@ -47,9 +47,16 @@ def finder(app: App | None = None, now_s: float = NOW_S, **rules: AppAccess) -> 
 def signed(
     key_id: str = "web", secret: str = SECRET, body: bytes = b"{}", signed_s: int = NOW_S, nonce: str = NONCE
 ) -> Request:
-    """Return a request with a signature of these values."""
+    """Return a request with a signature of these values, whose head does not say what its body is."""
     value = sign(key_id, secret, "POST", b"/message", signed_s, nonce, body)
-    return Request(headers=[(b"authorization", value.encode())])
+    return Request(headers=[(b"authorization", value.encode()), (b"content-length", b"2")])
+
+
+def announced(digest: str, body: bytes = b"{}") -> Request:
+    """Return a signed request with a digest of its body."""
+    request = signed(body=body)
+    request.headers.append((b"content-digest", digest.encode()))
+    return request
 
 
 def bearer(token: str, address: str = "127.0.0.1", scheme: str = "http") -> Request:
@@ -65,6 +72,40 @@ def test_a_signed_request_acts_with_the_rights_of_its_key() -> None:
         auth.principal(request)
     with pytest.raises(BadSignature):
         auth.verify_body(request, b"{}")
+
+
+def test_a_head_that_has_the_hash_of_the_body_is_proven_alone() -> None:
+    """A wrong hash or signature is refused before the body is read; the body has to be that one all the same."""
+    auth, request = HmacAuth(finder()), announced(digest_header(b"{}"))
+    assert auth.principal(request).is_proven
+    with pytest.raises(BadSignature):
+        auth.verify_body(request, b"{ }")
+    assert auth.verify_body(request, b"{}") == Once(f"web:{NONCE}", AGE_S + 1 + CLOCKS_S)
+    with pytest.raises(BadSignature):
+        HmacAuth(finder()).principal(announced(digest_header(b"{ }")))
+    assert not HmacAuth(finder()).principal(announced("sha-512=:AAAA=:")).is_proven
+
+
+@pytest.mark.parametrize(
+    ("more", "is_proven"),
+    [
+        ((), True),
+        ((b"content-length", b"0"), True),
+        ((b"content-length", b"5"), False),
+        ((b"transfer-encoding", b"chunked"), False),
+    ],
+)
+def test_a_request_without_a_body_is_proven_by_its_head(
+    more: tuple[bytes, bytes] | tuple[()], is_proven: bool
+) -> None:
+    """Its hash is known."""
+    value = sign("web", SECRET, "POST", b"/message", NOW_S, NONCE, b"")
+    request = Request(headers=[(b"authorization", value.encode()), *([more] if more else [])])
+    assert HmacAuth(finder()).principal(request).is_proven == is_proven
+    if is_proven:
+        request.target = b"/another"
+        with pytest.raises(BadSignature):
+            HmacAuth(finder()).principal(request)
 
 
 def test_a_key_names_its_application() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from channelstream.cli import main
 from channelstream.cli.publish import payload
-from channelstream.core.request_signing import SCHEME, RequestSignature
+from channelstream.core.request_signing import SCHEME, RequestSignature, hash_of
 
 
 class Remembering(ThreadingHTTPServer):
@@ -63,7 +63,7 @@ def test_posts_a_signed_message(server: Remembering, capsys: pytest.CaptureFixtu
     signature = RequestSignature.read(headers["authorization"].removeprefix(f"{SCHEME} "))
     assert signature is not None
     assert signature.is_genuine(
-        "mine", "POST", b"/message", httpx.Request("POST", server.url, json=body).content
+        "mine", "POST", b"/message", hash_of(httpx.Request("POST", server.url, json=body).content)
     )
     assert body == [{"user": "alice", "channel": "news", "pm_users": [], "message": {"text": "hi"}}]
     assert json.loads(capsys.readouterr().out) == body

@@ -4,7 +4,7 @@ import pytest
 from itsdangerous import TimestampSigner
 
 from channelstream.cli import main
-from channelstream.core.request_signing import SCHEME, RequestSignature
+from channelstream.core.request_signing import SCHEME, RequestSignature, hash_of
 
 
 def test_prints_headers_that_verify(capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,7 +29,8 @@ def test_a_whole_request_is_signed(
 ) -> None:
     """Where its body or method is given, or the server takes no other signature."""
     assert main(["sign", "/info?a=b", *flags], {"CHANNELSTREAM_SECRET": "mine"}) == 0
-    [line] = capsys.readouterr().out.splitlines()
+    line, *digest = capsys.readouterr().out.splitlines()
+    assert [each.partition("=")[0] for each in digest] == (["content-digest: sha-256"] if body else [])
     signature = RequestSignature.read(line.removeprefix(f"authorization: {SCHEME} "))
     assert signature is not None
-    assert signature.is_genuine("mine", method, b"/info?a=b", body.encode())
+    assert signature.is_genuine("mine", method, b"/info?a=b", hash_of(body.encode()))

@@ -5,6 +5,7 @@ from functools import partial
 
 from channelstream.api.call import Call
 from channelstream.api.table import Auth, Endpoint
+from channelstream.api.unproven import UnprovenBodies
 from channelstream.api.walker import Walker
 from channelstream.apps.principal import Principal
 from channelstream.auth.base import RequestAuth
@@ -33,6 +34,7 @@ class Api:
         body_bytes: int,
         serves_any: bool = False,
         on_call: OnCall = lambda principal, address: None,
+        unproven: UnprovenBodies | None = None,
     ) -> None:
         """Create the API.
 
@@ -42,6 +44,7 @@ class Api:
             body_bytes: longest body of a call.
             serves_any: a call that needs no credentials belongs to the application of its connection id, since its path
                 names none.
+            unproven: reads bodies that have to prove their requests; None means one of its own.
             on_call: called for each call whose credentials are valid, or that needs none.
         """
         self._services = services
@@ -50,6 +53,7 @@ class Api:
         self._service_of = services.of_conn_id if serves_any else None
         self._walker = Walker()
         self._on_call = on_call
+        self._unproven = unproven or UnprovenBodies()
 
     def routes(self, endpoints: Iterable[Endpoint]) -> list[Route]:
         """Return a route for each path, with the methods of all its rows."""
@@ -67,7 +71,9 @@ class Api:
         if principal.is_proven:
             request.app_id = principal.app.id
             _check_right(row, principal)
-        body = await request.read(limit)
+            body = await request.read(limit)
+        else:
+            body = await self._unproven.read(request, limit)
         once = auth.verify_body(request, body)
         service = self._services.of(principal.app)
         if once is not None and not await service.use_once(once.text, once.keep_s):

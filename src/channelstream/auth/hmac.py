@@ -4,7 +4,7 @@ from channelstream.apps.principal import Principal
 from channelstream.auth.access import RequestSigning
 from channelstream.auth.base import AuthRequest, Once
 from channelstream.auth.keyed import KeyFinder
-from channelstream.core.request_signing import RequestSignature
+from channelstream.core.request_signing import RequestSignature, hash_of, read_digest
 from channelstream.errors import BadSignature
 
 AUTHORIZATION = b"authorization"
@@ -15,9 +15,9 @@ CLOCKS_S = 10.0
 class HmacAuth:
     """Admits the servers of applications whose requests a key has signed (`auth.base.RequestAuth`).
 
-    The head tells key, time and nonce; whether the signature is genuine shows with the body, which it binds. So a stranger
-    who knows the id of a key can make the server read a body, of at most `max_body_bytes`, which is never parsed. A nonce
-    counts when the signature is genuine: a stranger cannot use up anybody's.
+    The signature binds the hash of the body. Where the head has that hash (Content-Digest), or there is no body, it is
+    proven before anything is read; else with the body, of which the API bounds those that are not proven yet. A nonce
+    counts when the signature is genuine and the body is there: a stranger cannot use up anybody's.
     """
 
     def __init__(self, keys: KeyFinder) -> None:
@@ -30,12 +30,17 @@ class HmacAuth:
             raise BadSignature
         rules.nonces.check_begun(signature.signed_s)
         rules.nonces.check(key.id, signature.nonce)
-        return key.principal(is_proven=False)
+        body_hash = _announced_hash(request)
+        if body_hash is None:
+            return key.principal(is_proven=False)
+        if not signature.is_genuine(key.secret, request.method, request.target, body_hash):
+            raise BadSignature
+        return key.principal()
 
     def verify_body(self, request: AuthRequest, body: bytes) -> Once:
         signature = _signature_of(request)
         key, rules = self._keys.find(signature.key_id, request, *_FORMS)
-        if not signature.is_genuine(key.secret, request.method, request.target, body):
+        if not signature.is_genuine(key.secret, request.method, request.target, hash_of(body)):
             raise BadSignature
         now_s = self._keys.wall()
         if not rules.nonces.is_timely(signature.signed_s, now_s):
@@ -45,6 +50,7 @@ class HmacAuth:
         return Once(f"{key.id}:{signature.nonce}", keep_s)
 
 
+_EMPTY = hash_of(b"")
 _FORMS = (RequestSigning.SIGNED, RequestSigning.ANY)
 
 
@@ -59,3 +65,14 @@ def _signature_of(request: AuthRequest) -> RequestSignature:
     if signature is None:
         raise BadSignature
     return signature
+
+
+def _announced_hash(request: AuthRequest) -> bytes | None:
+    """Return the hash that the body of a request has to have; None if the head does not say it."""
+    digest = request.header(b"content-digest")
+    if digest is not None:
+        return read_digest(digest)
+    is_empty = (
+        request.header(b"content-length") in (None, b"0") and request.header(b"transfer-encoding") is None
+    )
+    return _EMPTY if is_empty else None

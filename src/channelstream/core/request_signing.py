@@ -6,6 +6,7 @@ seconds, the nonce, and the SHA-256 of the body in hexadecimal digits. The signa
 
 import hmac
 import re
+from base64 import b64decode, b64encode
 from hashlib import sha256
 from typing import NamedTuple, Self
 
@@ -20,6 +21,8 @@ _PARAMETERS = re.compile(
     re.ASCII,
 )
 """In this order and spelling only: a header has one meaning."""
+
+_DIGEST = re.compile(rb"sha-256=:([A-Za-z0-9+/]{43}=):")
 
 
 class RequestSignature(NamedTuple):
@@ -51,37 +54,52 @@ class RequestSignature(NamedTuple):
         """The value of the header Authorization."""
         return f"{SCHEME} key={self.key_id}, ts={self.signed_s}, nonce={self.nonce}, sig={self.mac}"
 
-    def is_genuine(self, secret: str, method: str, target: bytes, body: bytes) -> bool:
-        """Whether this secret signed this request; compares in a time that does not depend on it."""
-        expected = mac_of(secret, method, target, self.signed_s, self.nonce, body)
-        return hmac.compare_digest(expected, self.mac)
+    def is_genuine(self, secret: str, method: str, target: bytes, body_hash: bytes) -> bool:
+        """Whether this secret signed this request; compares in a time that does not depend on it.
+
+        Args:
+            body_hash: the SHA-256 of the body.
+        """
+        text = signed_text(method, target, self.signed_s, self.nonce, body_hash)
+        return hmac.compare_digest(hmac.digest(secret.encode(), text, "sha256").hex(), self.mac)
 
 
-def mac_of(secret: str, method: str, target: bytes, signed_s: int, nonce: str, body: bytes) -> str:
-    """Return the HMAC of a request.
+def signed_text(method: str, target: bytes, signed_s: int, nonce: str, body_hash: bytes) -> bytes:
+    """Return the text of which the HMAC is the signature.
 
     Args:
         target: path and query, without the prefix that a proxy strips; an empty query has no question mark.
         signed_s: seconds since the epoch.
+        body_hash: the SHA-256 of the body.
     """
-    text = signed_text(method, target, signed_s, nonce, body)
-    return hmac.digest(secret.encode(), text, "sha256").hex()
-
-
-def signed_text(method: str, target: bytes, signed_s: int, nonce: str, body: bytes) -> bytes:
-    """Return the text of which the HMAC is the signature."""
     return b"%b\n%b\n%b\n%d\n%b\n%b" % (
         VERSION.encode(),
         method.encode(),
         target,
         signed_s,
         nonce.encode(),
-        sha256(body).hexdigest().encode(),
+        body_hash.hex().encode(),
     )
 
 
 def sign(key_id: str, secret: str, method: str, target: bytes, signed_s: int, nonce: str, body: bytes) -> str:
-    """Return the value of the header Authorization that signs a request; the arguments are those of `mac_of`."""
-    return RequestSignature(
-        key_id, signed_s, nonce, mac_of(secret, method, target, signed_s, nonce, body)
-    ).header
+    """Return the value of the header Authorization that signs a request; the other arguments are those of `signed_text`."""
+    text = signed_text(method, target, signed_s, nonce, hash_of(body))
+    mac = hmac.digest(secret.encode(), text, "sha256").hex()
+    return RequestSignature(key_id, signed_s, nonce, mac).header
+
+
+def hash_of(body: bytes) -> bytes:
+    """Return the SHA-256 of a body."""
+    return sha256(body).digest()
+
+
+def read_digest(value: bytes) -> bytes | None:
+    """Return the SHA-256 in a header Content-Digest (RFC 9530, 2); None if it has another form."""
+    found = _DIGEST.fullmatch(value)
+    return None if found is None else b64decode(found[1])
+
+
+def digest_header(body: bytes) -> str:
+    """Return the value of the header Content-Digest of a body."""
+    return f"sha-256=:{b64encode(hash_of(body)).decode()}:"

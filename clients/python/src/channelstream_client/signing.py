@@ -8,6 +8,7 @@ is answered well decides for good, so no later refusal makes this client fall ba
 
 import hmac
 import logging
+from base64 import b64encode
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Literal
@@ -79,12 +80,13 @@ class Signer:
         self._new_nonce = new_nonce
 
     def headers(self, form: Form, method: str, path: str, body: bytes) -> dict[str, str]:
-        """Return the header that signs a call."""
+        """Return the headers that sign a call. With the digest of the body the server judges it before it reads the body."""
         if form == "old":
             return {"x-channelstream-secret": self._old.sign(path).decode()}
         now_s = int(self._wall())
         value = sign(self._key_id, self._secret, method, path, now_s, self._new_nonce(), body)
-        return {"authorization": value}
+        digest = b64encode(sha256(body).digest()).decode()
+        return {"authorization": value, "content-digest": f"sha-256=:{digest}:"}
 
     def other_form(self, form: Form, path: str, status: int, challenge: str) -> Form | None:
         """Return the form in which a refused call may be sent once more; None if it is refused for good.
