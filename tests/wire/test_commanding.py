@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message
-from channelstream.errors import CloseCode, Forbidden
+from channelstream.errors import CloseCode, Forbidden, TooManyRequests, Unavailable
 from channelstream.wire.channelstream import V07
 from channelstream.wire.client_commands import (
     Done,
@@ -177,6 +177,12 @@ def test_answers_are_items() -> None:
     )
     assert own.reply(command, Forbidden("No.")) == (
         b'[{"type":"reply","id":1,"error":{"code":"forbidden","message":"No."}}]'
+    )
+    assert own.reply(command, TooManyRequests("Slow.", 7)) == (
+        b'[{"type":"reply","id":1,"error":{"code":"rate_limited","message":"Slow.","retry_after":7}}]'
+    )
+    assert own.reply(command, Unavailable("Later.", 1)) == (
+        b'[{"type":"reply","id":1,"error":{"code":"unavailable","message":"Later.","retry_after":1}}]'
     )
     assert expiring_item(25) == b'{"type":"expiring","seconds":25}'
 

@@ -28,6 +28,11 @@ _EVENTS: Final[_Json] = {
     "type": "array",
     "items": {"type": "object", "required": ["type"], "properties": {"type": {"type": "string"}}},
 }
+_COMMAND: Final[_Json] = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {"type": {"type": "string"}, "id": {"type": ["string", "integer", "null"]}},
+}
 _TEXT: Final[_Json] = {"schema": {"type": "string"}}
 
 
@@ -94,12 +99,40 @@ STREAMS: Final[dict[str, _Json]] = {
         )
     },
     "/listen": {"get": _poll("get"), "post": _poll("post")},
+    "/client": {
+        "post": {
+            "operationId": "post_client",
+            "summary": "Send commands of a client",
+            "description": "Carries out the commands of a client whose token is in `Authorization: Bearer`, in order; "
+            "docs/tokens.md has them.",
+            "security": [],
+            "parameters": [_CONN_ID],
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {"anyOf": [_COMMAND, {"type": "array", "items": _COMMAND}]}
+                    }
+                },
+            },
+            "responses": {
+                "200": {
+                    "description": "The answers, each with the `id` of its command.",
+                    "content": {"application/json": {"schema": _EVENTS}},
+                },
+                "401": _refused("UnknownConnection"),
+                "403": _refused("Forbidden"),
+                "503": _refused("Unavailable"),
+            },
+        }
+    },
 }
 """Path items of the streams."""
 
 REFUSALS: Final = {
     "BadHandshake": "The request is not a WebSocket handshake.",
-    "UnknownConnection": "The `conn_id` is unknown or expired, or its connection has ended; see `close_code`.",
+    "UnknownConnection": "The `conn_id` is unknown or expired, or its connection has ended, or a token is not accepted; see "
+    "`close_code`.",
     "Replaced": "A newer stream of the connection took over.",
     "UpgradeRequired": "The request is not a WebSocket handshake of version 13.",
     "Unavailable": "The server is full or restarting, or its engine cannot be reached; see `Retry-After`.",

@@ -11,7 +11,7 @@ import msgspec
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.entry import Entry
 from channelstream.core.format import Format
-from channelstream.errors import CloseCode
+from channelstream.errors import CloseCode, TooManyRequests, TryLater
 from channelstream.wire.client_commands import (
     Action,
     ClientCommand,
@@ -38,8 +38,8 @@ def result_item(ref: Ref, result: Mapping[str, Any]) -> bytes:
     return _encode({"type": "reply", "id": ref, "result": result})
 
 
-def error_item(ref: Ref, code: str, message: str) -> bytes:
-    return _encode({"type": "reply", "id": ref, "error": {"code": code, "message": message}})
+def error_item(ref: Ref, code: str, message: str, **more: int) -> bytes:
+    return _encode({"type": "reply", "id": ref, "error": {"code": code, "message": message} | more})
 
 
 def expiring_item(seconds: int) -> bytes:
@@ -62,6 +62,9 @@ def reply_items(ref: Ref, outcome: Outcome, format_: Format) -> list[bytes]:
             ]
         case Done(result, left):
             return [*([unsubscribed_item(left)] if left else []), result_item(ref, result)]
+        case TryLater():
+            code = "rate_limited" if isinstance(outcome, TooManyRequests) else outcome.code
+            return [error_item(ref, code, outcome.message, retry_after=outcome.retry_after_s)]
         case _:
             return [error_item(ref, outcome.code, outcome.message)]
 
