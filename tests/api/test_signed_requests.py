@@ -170,16 +170,18 @@ def test_a_digest_lets_a_wrong_signature_be_refused_before_its_body_is_read(serv
 
 
 def test_few_bodies_are_received_that_prove_nothing_yet(start_server: Any) -> None:
-    """A stranger announces bodies up to the bound; then other such calls wait, and those with a digest do not."""
-    server = start_server("--max-body-bytes", str(UNPROVEN_BYTES // 2), "--body-timeout-s", "600")
+    """Strangers announce bodies up to the bound of all applications; then other such calls wait, those with a digest not."""
+    flags = ("--max-body-bytes", str(UNPROVEN_BYTES // 2), "--body-timeout-s", "600")
+    server = start_server(*flags, CHANNELSTREAM_APP_SHOP_SECRET="of the shop, long enough")
     digest = {"content-digest": f"sha-256=:{b64encode(sha256(BODY).digest()).decode()}:"}
     with ExitStack() as stack:
-        for _ in range(2):
+        for path in (b"/message", b"/app/shop/message"):
             raw = stack.enter_context(
                 socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)
             )
             stranger = signature("wrong", "POST", "/message", BODY)
-            raw.sendall(head(stranger, f"content-length: {UNPROVEN_BYTES // 2}", "expect: 100-continue"))
+            request = head(stranger, f"content-length: {UNPROVEN_BYTES // 2}", "expect: 100-continue")
+            raw.sendall(request.replace(b"/message", path))
             assert raw.recv(100).startswith(b"HTTP/1.1 100")
         refused = send(server, signature(server.secret, "POST", "/message", BODY))
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
