@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.conftest import RunningServer, StartServer, launch
 from tests.token_client import SECRET, TokenClient, token
 from tests.waiting import PATIENCE_S
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 
@@ -187,7 +188,7 @@ def test_a_connection_of_a_token_needs_one_for_each_stream(pushing: RunningServe
         query = f"conn_id={client.greeting['conn_id']}"
         for path in ("sse", "listen"):
             assert httpx.get(f"{pushing.url}/{path}?{query}").json()["close_code"] == 4001
-        with connect(f"{pushing.ws_url}/ws?{query}") as stream, pytest.raises(Exception, match="4001"):
+        with connect(f"{pushing.ws_url}/ws?{query}") as stream, pytest.raises(ConnectionClosed, match="4001"):
             stream.recv(PATIENCE_S)
 
 
@@ -207,7 +208,7 @@ def test_a_token_that_is_not_accepted_opens_nothing(
     given = token(**claims)
     with connect(f"{pushing.ws_url}/ws") as stream:
         stream.send(json.dumps({"type": "connect", "token": given}))
-        with pytest.raises(Exception, match=str(code)):
+        with pytest.raises(ConnectionClosed, match=str(code)):
             stream.recv(PATIENCE_S)
     for path in ("sse", "listen"):
         bearer = {"authorization": f"Bearer {given}"}
@@ -231,8 +232,33 @@ def test_the_first_command_is_connect(pushing: RunningServer, text: str, code: i
     with connect(f"{pushing.ws_url}/ws") as stream:
         stream.send('{"type": "heartbeat"}')
         stream.send(text)
-        with pytest.raises(Exception, match=str(code)):
+        with pytest.raises(ConnectionClosed, match=str(code)):
             stream.recv(PATIENCE_S)
+
+
+def test_a_client_that_sends_no_token_is_closed(start_server: StartServer) -> None:
+    """After the time that a connection may be without a stream; pings are answered until then."""
+    server = start_server(
+        "-s", SECRET, CHANNELSTREAM_TOKEN_MAX_AGE_S="60", CHANNELSTREAM_UNATTACHED_TIMEOUT_S="1"
+    )
+    with connect(f"{server.ws_url}/ws") as stream:
+        stream.ping().wait(PATIENCE_S)
+        stream.send(b"binary")
+        stream.send('{"type": "heartbeat"}')
+        with pytest.raises(ConnectionClosed, match="4001"):
+            stream.recv(PATIENCE_S)
+    assert server.stop()[0] == 0
+
+
+@pytest.mark.parametrize(("frame", "code"), [(b"\x81\x01x", 1002), (b"\x88\x82\0\0\0\0\x03\xe8", 1000)])
+def test_a_client_without_a_token_that_breaks_off(
+    pushing: RunningServer, clients: Any, frame: bytes, code: int
+) -> None:
+    """A faulty frame, and a close frame, are answered as on a stream."""
+    stream = clients.ws(pushing.port, "")
+    stream.send(frame)
+    assert stream.close_code() == code
+    assert stream.rest() == b""
 
 
 def test_commands_behind_connect_are_carried_out(pushing: RunningServer) -> None:
