@@ -131,6 +131,8 @@ class Connection:
         "write",
     )
 
+    __deletable__ = ("write",)  # For a compiled build: setup.py.
+
     format_number: int
     write: Callable[[bytes], int | None]
 
