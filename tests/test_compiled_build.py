@@ -73,10 +73,10 @@ def test_nothing_in_the_list_becomes_something_else(file: str) -> None:
             assert not [each for each in ast.walk(node) if isinstance(each, ast.Yield)], node.name
 
 
-def run_setup(*arguments: str, **environ: str) -> tuple[int, str]:
+def run_setup(*arguments: str, folder: Path = ROOT, **environ: str) -> tuple[int, str]:
     ended = subprocess.run(
         [sys.executable, "setup.py", *arguments],
-        cwd=ROOT,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
@@ -103,19 +103,33 @@ def test_an_installation_of_the_checkout_stays_python() -> None:
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two folders with the contents of the wheels that are built without and with compiled modules."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a wheel is built of, where the compiler may write."""
     if lacks := setup().lacks():
         pytest.skip(f"nothing can be compiled here: {'; '.join(lacks)}")
-    folder = tmp_path_factory.mktemp("wheels")
-    source = folder / "source"
+    source = tmp_path_factory.mktemp("source")
     shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
     for name in ("pyproject.toml", "setup.py", "LICENSE", "docs/pypi.md"):
         (source / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, source / name)
-    return contents(source, folder / "python"), contents(
-        source, folder / "compiled", **ASKED, CHANNELSTREAM_COMPILED_ONLY=" ".join(SMALL)
-    )
+    return source
+
+
+@pytest.mark.slow
+def test_all_modules_of_the_list_become_c(source: Path) -> None:
+    """The compiler of C, which takes ten times as long, is not asked."""
+    code, said = run_setup("--name", folder=source)
+    assert code == 0, said
+    assert len(list(source.glob("build/__native_channelstream___*.c"))) == len(FILES)
+    shutil.rmtree(source / "build")
+
+
+@pytest.fixture(scope="module")
+def wheels(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two folders with the contents of the wheels that are built without and with compiled modules."""
+    folder = tmp_path_factory.mktemp("wheels")
+    only = {"CHANNELSTREAM_COMPILED_ONLY": " ".join(SMALL)}
+    return contents(source, folder / "python"), contents(source, folder / "compiled", **ASKED, **only)
 
 
 def contents(source: Path, target: Path, **environ: str) -> Path:
