@@ -16,9 +16,10 @@ def test_each_situation_is_measured_in_each_round(monkeypatch: pytest.MonkeyPatc
     found = asyncio.run(measure(rounds=1, seconds=1.0))
     assert list(found) == list(SITUATIONS)
     assert all(each.answered.samples for [each] in found.values())
-    [alone], [_], [hammered] = found.values()
+    [alone], [_], [hammered], [boundless] = found.values()
     assert (alone.accepted, alone.refused) == (0, 0)
     assert hammered.refused > 0
+    assert boundless.refused == 0
 
 
 def test_the_table_has_medians_and_what_the_other_one_adds() -> None:

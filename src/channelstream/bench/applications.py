@@ -1,8 +1,9 @@
 """Measures what one application notices of another one at its limit: `python -m channelstream.bench.applications`.
 
 The quiet application publishes at a steady pace, from a process of its own. It does so alone, then beside a noisy one with
-many clients that publishes twice what it may, and then beside one that sends its next call with each answer, whatever that
-says. These take turns, several times, and each figure is the median of the rounds.
+many clients that publishes twice what it may, then beside one that sends its next call with each answer, whatever that
+says, and last beside one that does so without a limit. These take turns, several times, and each figure is the median of the
+rounds.
 """
 
 import argparse
@@ -28,11 +29,12 @@ from channelstream.bench.results import Percentiles
 from channelstream.bench.servers import product
 from channelstream.bench.wire import Wire
 
-SECRETS = {"quiet": "the secret of the quiet application", "noisy": "the secret of the noisy application"}
+QUIET, NOISY, BOUNDLESS = "quiet", "noisy", "boundless"
+SECRETS = {app_id: f"the secret of {app_id}" for app_id in (QUIET, BOUNDLESS, NOISY)}
 CHANNEL = "noise"
 QUIET_PER_S = 100.0
 NOISY_PER_S = 100
-"""The limit of the noisy application."""
+"""The limit of the noisy application; the boundless one has none."""
 CLIENTS = 100
 """Of the noisy application; each gets all of its messages."""
 CONNECTIONS = 4
@@ -98,10 +100,23 @@ class Noise:
             connection.close()
 
 
-SITUATIONS: dict[str, Callable[[Noise], Awaitable[None]] | None] = {
-    "alone": None,
-    "beside one that publishes twice its limit": Noise.paced,
-    "beside one that calls without a pause": Noise.hammering,
+class Situation(NamedTuple):
+    """What happens beside the quiet application.
+
+    Attributes:
+        app_id: the other one.
+        noise: what it does; None: nothing.
+    """
+
+    app_id: str = NOISY
+    noise: Callable[[Noise], Awaitable[None]] | None = None
+
+
+SITUATIONS = {
+    "alone": Situation(),
+    "beside one that publishes twice its limit": Situation(NOISY, Noise.paced),
+    "beside one that calls without a pause": Situation(NOISY, Noise.hammering),
+    "beside one that does so without a limit": Situation(BOUNDLESS, Noise.hammering),
 }
 
 
@@ -119,11 +134,11 @@ async def measure(rounds: int, seconds: float) -> dict[str, list[Round]]:
             app_id: structs.replace(server.wire, prefix=f"/app/{app_id}", secret=secret)
             for app_id, secret in SECRETS.items()
         }
-        caller = await stack.enter_async_context(calling([wires["quiet"]], QUIET_PER_S))
+        caller = await stack.enter_async_context(calling([wires[QUIET]], QUIET_PER_S))
         for _ in range(rounds):
-            for name, noise in SITUATIONS.items():
-                async with _clients(wires["noisy"] if noise else None):
-                    found[name].append(await _round(caller, wires["noisy"], noise, seconds))
+            for name, (app_id, noise) in SITUATIONS.items():
+                async with _clients(wires[app_id] if noise else None):
+                    found[name].append(await _round(caller, wires[app_id], noise, seconds))
     return found
 
 
