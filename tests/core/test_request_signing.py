@@ -29,6 +29,7 @@ def test_the_vectors(vector: dict[str, Any]) -> None:
     signed = (vector["method"], target, vector["ts"], vector["nonce"])
     assert signed_text(*signed, hash_of(body)).decode() == vector["text"]
     assert sign(vector["key"], vector["secret"], *signed, body) == vector["authorization"]
+    assert digest_header(body) == vector["digest"]
     read = RequestSignature.read(vector["authorization"].removeprefix(f"{SCHEME} "))
     assert read is not None
     assert (read.key_id, read.signed_s, read.nonce) == (vector["key"], vector["ts"], vector["nonce"])

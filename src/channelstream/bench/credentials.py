@@ -18,7 +18,7 @@ from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Target
 from channelstream.bench.servers import product
 from channelstream.bench.wire import Wire
-from channelstream_client.signing import sign
+from channelstream_client.signing import digest_of, sign
 
 PATH = "/message"
 BODY = b'[{"channel":"credentials","user":"bench","message":{"text":"hello"}}]'
@@ -32,7 +32,7 @@ def _old_text(wire: Wire) -> bytes:
 
 def _signed(wire: Wire) -> bytes:
     value = sign("", wire.secret, "POST", PATH, int(time.time()), secrets.token_urlsafe(16), BODY)
-    return f"authorization: {value}\r\n".encode()
+    return f"authorization: {value}\r\ncontent-digest: {digest_of(BODY)}\r\n".encode()
 
 
 FORMS: dict[str, Callable[[Wire], bytes]] = {

@@ -11,7 +11,7 @@ import pytest
 
 from channelstream_client import BadSignature, Channelstream, Forbidden, Refused, Retries, calls
 from channelstream_client.exchange import Answer, Caller, Outcome, Pause, Request
-from channelstream_client.signing import SCHEME, Signer, Signing, sign
+from channelstream_client.signing import SCHEME, Signer, Signing, digest_of, sign
 
 VECTORS = json.loads((Path(__file__).parents[3] / "spec/vectors/signing.json").read_text("utf-8"))
 DONE = Answer(200, b"true")
@@ -25,6 +25,7 @@ def test_the_vectors(vector: dict[str, Any]) -> None:
     """The same as those of the server."""
     signed = (vector["method"], vector["target"], vector["ts"], vector["nonce"], vector["body"].encode())
     assert sign(vector["key"], vector["secret"], *signed) == vector["authorization"]
+    assert digest_of(vector["body"].encode()) == vector["digest"]
 
 
 def a_signer(signing: Signing = "auto", key_id: str = "") -> Signer:

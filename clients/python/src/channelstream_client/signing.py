@@ -40,6 +40,11 @@ def sign(key_id: str, secret: str, method: str, target: str, signed_s: int, nonc
     return f"{SCHEME} key={key_id}, ts={signed_s}, nonce={nonce}, sig={mac}"
 
 
+def digest_of(body: bytes) -> str:
+    """Return the header Content-Digest of a body (RFC 9530, 2)."""
+    return f"sha-256=:{b64encode(sha256(body).digest()).decode()}:"
+
+
 class Signer:
     """Signs the calls of one client.
 
@@ -85,8 +90,7 @@ class Signer:
             return {"x-channelstream-secret": self._old.sign(path).decode()}
         now_s = int(self._wall())
         value = sign(self._key_id, self._secret, method, path, now_s, self._new_nonce(), body)
-        digest = b64encode(sha256(body).digest()).decode()
-        return {"authorization": value, "content-digest": f"sha-256=:{digest}:"}
+        return {"authorization": value, "content-digest": digest_of(body)}
 
     def other_form(self, form: Form, path: str, status: int, challenge: str) -> Form | None:
         """Return the form in which a refused call may be sent once more; None if it is refused for good.
