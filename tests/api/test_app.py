@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -70,6 +71,12 @@ def test_a_call_takes_its_right(row: Endpoint, method: str) -> None:
 def test_what_needs_credentials_needs_a_right() -> None:
     """A row that names a scheme and no right would admit every key."""
     assert [row.path for row in ENDPOINTS if (row.auth is Auth.NONE) != (row.right is None)] == []
+
+
+def test_a_row_without_a_right_is_none() -> None:
+    """A new one that forgets it does not open to every key."""
+    with pytest.raises(ValueError, match="takes a right"):
+        replace(ENDPOINTS[0], right=None)
 
 
 @pytest.mark.parametrize(("body", "status"), [(b"{}", 200), (b"{ }", 401), (b"no JSON", 401)])

@@ -48,3 +48,12 @@ class Endpoint:
     right: Right | None = None
     query: tuple[str, ...] = ()
     example: Any = None
+
+    def __post_init__(self) -> None:
+        """Refuse a row that every key of an application would open.
+
+        Raises:
+            ValueError: its callers have keys, and it takes no right.
+        """
+        if self.auth is Auth.SIGNED and self.right is None:
+            raise ValueError(f"{self.path}: a row whose callers have keys takes a right")
