@@ -12,12 +12,16 @@ from channelstream.api.endpoints import ENDPOINTS as SERVED
 from channelstream.api.openapi import REFUSALS, document
 from channelstream.api.stream_docs import REFUSALS as STREAM_REFUSALS
 from channelstream.api.table import Auth, Endpoint
+from channelstream.apps.principal import Right
 
 
 def row(path: str, methods: tuple[str, ...], request: Any, response: Any, **more: Any) -> Endpoint:
     """Make a row of the table whose handler is not called."""
     settings: dict[str, Any] = {"many": False, "summary": path, "description": f"Calls {path}."} | more
-    return Endpoint(path=path, methods=methods, handler=print, request=request, response=response, **settings)
+    rights = {} if settings.get("auth") is Auth.NONE else {"right": Right.INFO}
+    return Endpoint(
+        path=path, methods=methods, handler=print, request=request, response=response, **rights, **settings
+    )
 
 
 ENDPOINTS = [
