@@ -60,7 +60,7 @@ def test_any_page_may_read_any_answer(server: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/connect", "/message", "/disconnect", "/info", "/listen", "/ws", "/sse", "/", "/no"]
+    "path", ["/connect", "/message", "/disconnect", "/info", "/listen", "/client", "/ws", "/sse", "/", "/no"]
 )
 def test_preflights_need_no_signature(server: Any, path: str) -> None:
     """200, empty, with the headers that browsers ask for."""
@@ -70,7 +70,7 @@ def test_preflights_need_no_signature(server: Any, path: str) -> None:
     assert answer.headers[ALLOW_ORIGIN] == "*"
     assert answer.headers["access-control-max-age"] == "86400"
     allowed = answer.headers["access-control-allow-headers"].split(", ")
-    assert {"Content-Type", "Last-Event-ID"} <= set(allowed)
+    assert {"Content-Type", "Last-Event-ID", "Authorization"} <= set(allowed)
 
 
 def test_faults_stay_where_0_7_has_them(server: Any) -> None:

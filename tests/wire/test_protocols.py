@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from channelstream.apps.grants import NO_GRANTS
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message
 from channelstream.wire.channelstream import SEED, V07, catchup_item, item, protocols
 from channelstream.wire.client_session import WireProtocol
+from channelstream.wire.commanding import COMMANDING
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS, Protocols
 
@@ -104,3 +106,8 @@ def test_a_protocol_is_spoken_on_the_transports_that_it_has_formats_for() -> Non
     first = {framing: own.formats[framing] for framing in Framing if own.formats[framing].number < 2}
     table = Protocols([WireProtocol(SEED, "x", first, own.session)])
     assert {framing for framing in Framing if table.is_spoken(SEED, framing)} == set(first) < set(Framing)
+
+
+def test_only_some_protocols_grant_commands_without_a_token() -> None:
+    """None of the server's own ones."""
+    assert {PROTOCOLS.grants_of(protocol) for protocol in (SEED, V07, COMMANDING)} == {NO_GRANTS}
