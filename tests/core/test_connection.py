@@ -23,6 +23,12 @@ def test_a_new_connection_receives_nothing_and_has_a_deadline() -> None:
     assert (new.stream, new.batch, new.delivered, new.deadline_s) == (None, DISCARD, (7,), 15.0)
 
 
+def test_nothing_is_written_without_a_stream() -> None:
+    """The writer does not take it for delivered."""
+    with pytest.raises(RuntimeError, match="without a stream"):
+        connection().write_all(b"x")
+
+
 @pytest.mark.parametrize(("state", "step"), list(product(ConnectionState, Step)))
 def test_a_connection_makes_only_the_transitions_of_the_table(state: ConnectionState, step: Step) -> None:
     """Every other transition raises."""

@@ -159,9 +159,14 @@ class Connection:
         self.state = TRANSITIONS[self.state, step]
 
     def write_all(self, data: bytes) -> None:
-        """Write to its stream, in order with all that was written before."""
-        if self.stream is not None:
-            self.stream.write(data)
+        """Write to its stream, in order with all that was written before.
+
+        Raises:
+            RuntimeError: it has none, so the bytes would be lost.
+        """
+        if self.stream is None:
+            raise RuntimeError("a connection without a stream cannot be written to")
+        self.stream.write(data)
 
     @property
     def client(self) -> StreamClient | None:
