@@ -21,7 +21,6 @@ const DEFAULTS = {
   bufferSize: 1_000,
 };
 const STABLE_MS = 10_000;
-/** A fresh token is asked for so early. */
 const EXPIRING_MS = 25_000;
 const RETRY_AFTER_CAP_MS = 300_000;
 /** Failures in a row after which a transport that has worked is left. */
@@ -253,9 +252,8 @@ export class Channelstream {
   #upgradeMs;
   #stale = new Set();
   #resyncing; // signal of the running resync
-  #token;
-  #usesTokens;
-  #send; // of a WebSocket
+  #token; // empty: to be asked for
+  #send;
   #commands = new Map(); // not answered yet, by id
   #number = 0;
   #wanted = new Set();
@@ -270,8 +268,7 @@ export class Channelstream {
     this.#transports = transports.filter((name) => TRANSPORTS[name] && (name !== "websocket" || WebSocket));
     if (!this.#transports.length) throw new TypeError("no transport can be used here");
     this.connection = connection && checked(connection);
-    this.#usesTokens = token || getToken;
-    this.#token = token;
+    this.#token = token ?? (getToken && "");
     this.#upgradeMs = upgradeMs;
     this.roster = new Roster((channel) => this.#emit({ type: "roster", channel }));
   }
@@ -344,7 +341,7 @@ export class Channelstream {
 
   async #run(signal) {
     while (!signal.aborted) {
-      const isReady = this.#usesTokens ? this.#token : this.#connId;
+      const isReady = this.#token ?? this.#connId;
       const end = await (this.#asleep ? this.#sleep() : isReady ? this.#listen() : this.#connect(signal));
       if (end && !signal.aborted) await this.#recover(end);
     }
@@ -353,7 +350,7 @@ export class Channelstream {
   async #connect(signal) {
     this.state = "connecting";
     try {
-      if (this.#usesTokens) return void (this.#token = await this.#ask(signal));
+      if (this.#token === "") return void (this.#token = await this.#ask(signal));
       const given = (!this.#expired && this.connection) || checked(await this.#ask(signal));
       if (signal.aborted) return this.#discard(given);
       this.connection = given;
@@ -368,12 +365,12 @@ export class Channelstream {
   }
 
   subscribe(channels, since) {
-    channels.forEach((name) => this.#wanted.add(name));
+    for (const name of channels) this.#wanted.add(name);
     return this.#command("subscribe", { channels, since });
   }
 
   unsubscribe(channels) {
-    channels.forEach((name) => this.#wanted.delete(name));
+    for (const name of channels) this.#wanted.delete(name);
     return this.#command("unsubscribe", { channels });
   }
 
@@ -401,10 +398,10 @@ export class Channelstream {
     if (this.#send) return this.#send(body);
     try {
       const response = await this.#options.fetch(this.#address("client"), { ...this.#init(), method: "POST", body });
-      if (!response.ok) throw new Error((await refusal(response)).reason);
+      if (!response.ok) throw await refusal(response);
       for (const item of await response.json()) this.#answered(item);
-    } catch ({ message }) {
-      for (const [id] of waiting) this.#answered({ id, error: { message } });
+    } catch ({ message, reason = message }) {
+      for (const [id] of waiting) this.#answered({ id, error: { message: reason } });
     }
   }
 
@@ -412,7 +409,7 @@ export class Channelstream {
     const { expires_in: seconds, conn_id: connId, lost = [] } = result ?? {};
     if (seconds >= 0 && this.#options.getToken) {
       clearTimeout(this.#expiry);
-      this.#expiry = setTimeout(() => this.#refresh(this.#life.signal), Math.min(seconds * 1_000 - EXPIRING_MS, FOREVER_MS));
+      this.#expiry = setTimeout(() => this.#refresh(), Math.min(seconds * 1_000 - EXPIRING_MS, FOREVER_MS));
     }
     if (connId) {
       this.connection = result;
@@ -435,9 +432,10 @@ export class Channelstream {
     }
   }
 
-  #refresh(signal) {
+  #refresh() {
+    const { signal } = this.#life;
     const take = (token) => signal.aborted || this.#command("refresh", { token: (this.#token = token) });
-    this.#ask(signal).then(take).catch(() => {}); // it may end with 4003
+    this.#ask(signal).then(take).catch(() => {});
   }
 
   #init(signal) {
@@ -625,7 +623,7 @@ export class Channelstream {
     if (code === UNKNOWN_CONNECTION) {
       this.#expired = this.#connId;
       this.#connId = null;
-    } else if (code === TOKEN_EXPIRED && this.#token) this.#token = null;
+    } else if (code === TOKEN_EXPIRED && this.#token) this.#token = "";
     else if (code !== SLOW && !(code === RESTARTING && wasUp)) return false;
     if (this.#immediate.has(code)) return false;
     this.#immediate.add(code);
