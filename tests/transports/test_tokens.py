@@ -1,5 +1,6 @@
 """Clients with tokens over real sockets: how they open streams, and what their commands do."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -315,6 +316,34 @@ def test_an_event_stream_with_a_token_takes_commands_by_requests(pushing: Runnin
         stranger = {"authorization": f"Bearer {token('bob')}"}
         assert httpx.post(url, json=commands, headers=stranger).json()["code"] == "unknown_connection"
         assert httpx.post(url, json=commands).json()["code"] == "bad_token"
+
+
+def test_what_requests_join_at_once_is_sent_completely(pushing: RunningServer, room: str) -> None:
+    """Each channel from its position, whatever joins meanwhile."""
+    rooms = [f"{room}.{number}" for number in range(40)]
+    granted = token(subscribe=["room.**"], channels=[room])
+    bearer = {"authorization": f"Bearer {granted}"}
+    pushing.post("/channel_config", {name: {} for name in rooms})
+    position = pushing.post("/info", {"channels": [room]})["position"]
+    pushing.post("/message", [{"user": "x", "channel": each, "message": each} for each in rooms])
+    with httpx.stream("GET", f"{pushing.url}/sse", headers=bearer, timeout=PATIENCE_S) as stream:
+        items = sse_items(stream.iter_lines())
+        url = f"{pushing.url}/client?conn_id={next(items)['result']['conn_id']}"
+
+        async def join() -> None:
+            async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+                commands = [
+                    {"id": 1, "type": "subscribe", "channels": [each], "since": {each: position}}
+                    for each in rooms
+                ]
+                await asyncio.gather(*(client.post(url, json=each, headers=bearer) for each in commands))
+
+        asyncio.run(join())
+        publish(pushing, room, "last")
+        found: list[str] = []
+        while "last" not in found:
+            found += [each["message"] for each in [next(items)] if each["type"] == "message"]
+        assert sorted(found) == sorted([*rooms, "last"])
 
 
 def test_a_long_poll_with_a_token_continues_its_connection(pushing: RunningServer, room: str) -> None:

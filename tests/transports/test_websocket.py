@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ from tests.transports.in_process import UPGRADE, Stage, play
 from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
+from channelstream.core.connection import ConnectionState
 from channelstream.errors import ChannelstreamError, Invalid, Moved, Replaced, Unauthorized, Unavailable
 from channelstream.transports.websocket import LARGE_CHUNK_BYTES, TURN_S, WebSocketStream
 from channelstream.wire.websocket import close_frame
@@ -298,3 +300,34 @@ def test_no_compression_by_default(server: Any) -> None:
     conn_id = server.connect("plain", "plain")
     with connect(f"{server.ws_url}/ws?conn_id={conn_id}", compression="deflate") as socket:
         assert "Sec-WebSocket-Extensions" not in socket.response.headers
+
+
+def test_changes_of_a_stream_are_made_one_after_the_other() -> None:
+    """From wherever they come: each is made while the stream is stalled, and it goes on after one that fails."""
+
+    async def scenario(stage: Stage) -> None:
+        stream: WebSocketStream = await stage.opened(
+            WebSocketStream(stage.streams, stage.transport, stage.connection, deflate=False)
+        )
+        gate, made = asyncio.Event(), list[int]()
+
+        def change(number: int) -> Callable[[], Awaitable[bytes]]:
+            async def make() -> bytes:
+                await gate.wait()
+                assert stage.connection.state is ConnectionState.CATCHING_UP
+                made.append(number)
+                if number == 1:
+                    raise LookupError
+                return b""
+
+            return make
+
+        changes = [asyncio.create_task(stream.change(change(number))) for number in range(3)]
+        await asyncio.sleep(0)
+        gate.set()
+        results = await asyncio.gather(*changes, return_exceptions=True)
+        assert made == [0, 1, 2]
+        assert [type(each) for each in results] == [type(None), LookupError, type(None)]
+        await stage.until(lambda: stage.connection.state is ConnectionState.LIVE)
+
+    play(scenario)

@@ -52,6 +52,7 @@ class Attachment:
     """The life of one stream with its connection."""
 
     __slots__ = (
+        "_change",
         "_commands",
         "_delivered_when_lost",
         "_drained",
@@ -75,6 +76,8 @@ class Attachment:
         self._task: asyncio.Task[None] | None = None
         # Carries out what a text of the client asks for; None between two texts.
         self._commands: asyncio.Task[None] | None = None
+        # Done when the change under way is made; None if there is none.
+        self._change: asyncio.Future[None] | None = None
 
     @property
     def session(self) -> ClientSession:
@@ -292,20 +295,34 @@ class Attachment:
     async def change(self, make: Callable[[], Awaitable[bytes]]) -> None:
         """Change what a live stream receives, and write the answer before every event that follows.
 
+        Changes are made one after the other: texts of a client wait for each other, but requests do not.
+
         Args:
             make: makes the change, and returns the answer.
         """
-        while self.is_current and self._task is not None and not self._task.done():
-            await asyncio.wait((self._task,))  # It catches up.
+        while self.is_current and (under_way := self._under_way()):
+            await asyncio.wait((under_way,))
         if not self._is_live:
             return  # It has ended, or its client has closed it.
         buffer = BufferBatch(BUFFERED_ENTRIES)
         self.node.hub.stall(self.connection, buffer)
-        answer = await make()
-        if self.is_current:
-            if answer:
-                self.stream.write(answer)
-            self._run(self._recover(buffer))
+        self._change = made = asyncio.get_running_loop().create_future()
+        answer = b""
+        try:
+            answer = await make()
+        finally:  # Also if it fails, or is cancelled with its request: the stream goes on.
+            self._change = None
+            made.set_result(None)
+            if self.is_current:
+                if answer:
+                    self.stream.write(answer)
+                self._run(self._recover(buffer))
+
+    def _under_way(self) -> asyncio.Future[None] | None:
+        """Return what has to be done before the stream is live again: a catch-up, or a change; None if it is live."""
+        if self._change is not None:
+            return self._change
+        return self._task if self._task is not None and not self._task.done() else None
 
     @property
     def _is_live(self) -> bool:
