@@ -21,6 +21,7 @@ const DEFAULTS = {
   bufferSize: 1_000,
 };
 const STABLE_MS = 10_000;
+/** A fresh token is asked for so early. One that expires sooner is used for half of its time: it may be given again. */
 const EXPIRING_MS = 25_000;
 const RETRY_AFTER_CAP_MS = 300_000;
 /** Failures in a row after which a transport that has worked is left. */
@@ -409,7 +410,9 @@ export class Channelstream {
     const { expires_in: seconds, conn_id: connId, lost = [] } = result ?? {};
     if (seconds >= 0 && this.#options.getToken) {
       clearTimeout(this.#expiry);
-      this.#expiry = setTimeout(() => this.#refresh(), Math.min(seconds * 1_000 - EXPIRING_MS, FOREVER_MS));
+      const ms = seconds * 1_000;
+      const waitMs = Math.max(ms > EXPIRING_MS ? ms - EXPIRING_MS : ms / 2, 1_000);
+      this.#expiry = setTimeout(() => this.#refresh(), Math.min(waitMs, FOREVER_MS));
     }
     if (connId) {
       this.connection = result;

@@ -108,6 +108,25 @@ test("a fresh token takes the place of one that expires", async (t) => {
   assert.deepEqual(socket.sent[2], { id: 2, type: "refresh", token: "t-3" });
 });
 
+test("a token that expires soon is asked for again after half of its time, and not at once", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let count = 0;
+  open({ getToken: () => `t-${++count}` });
+  await settled();
+  const socket = FakeSocket.opened.shift();
+  socket.greet({ expires_in: 20 });
+  const waits = { 1: 10_000, 2: 1_000 };
+  for (const id of [1, 2]) {
+    t.mock.timers.tick(waits[id] - 1);
+    await settled();
+    assert.equal(count, id);
+    t.mock.timers.tick(1);
+    await settled();
+    assert.equal(count, id + 1);
+    socket.say({ type: "reply", id, result: { channels: [], expires_in: 0 } });
+  }
+});
+
 test("after 4003 it comes back at once with a fresh token, to its connection", async () => {
   let count = 0;
   const stream = open({ getToken: () => `t-${++count}` });

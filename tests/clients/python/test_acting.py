@@ -12,6 +12,7 @@ from tests.token_client import SECRET, token
 from tests.waiting import PATIENCE_S
 
 from channelstream_client import Acting, CommandRefused, MessageEvent, Resumed, StreamClosed
+from channelstream_client.acting import refresh_after_s
 from channelstream_client.streams import TRANSPORTS, Stream
 
 NAMES = {"websocket": TRANSPORTS[0], "sse": TRANSPORTS[1], "poll": TRANSPORTS[2]}
@@ -124,6 +125,29 @@ def test_a_fresh_token_is_asked_for_before_one_expires(server: RunningServer, tr
             assert await anext(messages(acting)) == 2
 
     play(scenario())
+
+
+def test_an_application_that_gives_one_token_again_is_asked_seldom(server: RunningServer) -> None:
+    """As one that keeps a token until it expires: it would be asked as often as the server answers."""
+    asked, same = 0, token(**GRANTED, life_s=24)
+
+    async def get_token() -> str:
+        nonlocal asked
+        asked += 1
+        return same
+
+    async def scenario() -> None:
+        async with Acting(server.url, get_token) as acting:
+            for _ in range(30):
+                await acting.info(["room.1"])
+        assert asked < 10
+
+    play(scenario())
+
+
+@pytest.mark.parametrize(("seconds", "after_s"), [(600, 575), (26, 1), (25, 12.5), (4, 2), (1, 1), (0, 1)])
+def test_a_fresh_token_is_asked_for_in_time(seconds: int, after_s: float) -> None:
+    assert refresh_after_s(seconds) == after_s
 
 
 def test_a_refused_token_is_replaced(server: RunningServer, transport: Stream) -> None:

@@ -24,7 +24,9 @@ from channelstream_client.resuming import OPEN_TIMEOUT_S, SILENCE_S, Down, Limit
 from channelstream_client.streams import TRANSPORTS, Stream
 
 EXPIRING_S = 25.0
-"""How long before its token expires a client asks for a fresh one."""
+"""How long before its token expires a client asks for a fresh one. One that expires sooner is used for half of its time."""
+REFRESH_S = 1.0
+"""Least time for which a token is used: an application may give the same one again until it expires."""
 CHANNELS = 100
 """Most channels in one command."""
 
@@ -225,7 +227,7 @@ class Acting(Iteration[Event]):
     def _refresh_later(self, seconds: int) -> None:
         if self._refresh is not None and self._refresh is not asyncio.current_task():
             self._refresh.cancel()
-        self._refresh = asyncio.create_task(self._refresh_in(max(0.0, seconds - EXPIRING_S)))
+        self._refresh = asyncio.create_task(self._refresh_in(refresh_after_s(seconds)))
 
     async def _refresh_in(self, wait_s: float) -> None:
         """Take a fresh token later. If there is none, the stream ends with 4003, and it is asked for again."""
@@ -242,3 +244,8 @@ class Acting(Iteration[Event]):
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def refresh_after_s(seconds: float) -> float:
+    """Return after which time a client asks for a fresh token if its own expires in so many seconds."""
+    return max(seconds - EXPIRING_S if seconds > EXPIRING_S else seconds / 2, REFRESH_S)
