@@ -8,8 +8,11 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import pytest
+from tests.conftest import RunningServer, launch
+from tests.token_client import SECRET
 from tests.waiting import PATIENCE_S
 
 HEARTBEAT = (0x81, b"[]")
@@ -228,3 +231,24 @@ def actions() -> Callable[[Any, Any, str], list[str]]:
                     return found
 
     return received
+
+
+@pytest.fixture(scope="module")
+def pushing() -> Iterator[RunningServer]:
+    """A server that accepts tokens."""
+    server = launch(
+        "-s",
+        SECRET,
+        CHANNELSTREAM_TOKEN_MAX_AGE_S="3600",
+        CHANNELSTREAM_CLIENT_STATE="true",
+        CHANNELSTREAM_MAX_CLIENT_ERRORS="2",
+    )
+    server.secret = SECRET
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def room() -> str:
+    """A channel of its own for each test on the shared server."""
+    return f"room.{uuid4().hex}"

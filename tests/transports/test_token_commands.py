@@ -1,0 +1,210 @@
+"""Commands of clients with tokens over real sockets."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from tests.conftest import RunningServer
+from tests.token_client import TokenClient, token
+from tests.waiting import PATIENCE_S
+from websockets.sync.client import connect
+
+
+def publish(server: RunningServer, channel: str, message: Any) -> None:
+    server.post("/message", {"user": "system", "channel": channel, "message": message})
+
+
+def test_a_command_is_answered_before_the_first_event_of_its_channel(
+    pushing: RunningServer, room: str
+) -> None:
+    """In the order in which the commands came, also of those in one list."""
+    with closing(TokenClient(pushing.ws_url, token(subscribe=["room.*"], publish=["room.*"]))) as client:
+        commands = [
+            {"id": "s", "type": "subscribe", "channels": [room, room]},
+            {"id": "p", "type": "publish", "channel": room, "message": {"text": "hi"}},
+            {"id": "u", "type": "unsubscribe", "channels": [room, "never"]},
+        ]
+        client.stream.send(json.dumps(commands))
+        found = [client.until(lambda item: item["type"] == "reply") for _ in commands]
+        assert [each["id"] for each in found] == ["s", "p", "u"]
+        assert found[0]["result"] == {"channels": [room], "subscribed": [room]}
+        assert found[2]["result"] == {"channels": [], "unsubscribed": [room]}
+
+
+def test_a_published_message_is_of_the_user_of_the_token(pushing: RunningServer, room: str) -> None:
+    """With the id that the client gives it; a repetition is no second message."""
+    uuid = str(uuid4())
+    with closing(TokenClient(pushing.ws_url, token(channels=[room], publish=[room]))) as client:
+        number = client.send("publish", channel=room, message=[1, None], uuid=uuid.upper(), user="bob")
+        found = [client.item() for _ in range(3)]
+        assert found[0]["type"] == "resumed"
+        reply = next(each for each in found if each["type"] == "reply")
+        assert (reply["id"], reply["result"]) == (number, {"uuid": uuid, "duplicate": False})
+        sent = next(each for each in found if each["type"] == "message")
+        assert (sent["user"], sent["uuid"], sent["message"]) == ("ann", uuid, [1, None])
+        again = client.command("publish", channel=room, message=2, uuid=uuid)
+        assert again == {"uuid": uuid, "duplicate": True}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("subscribe", {"channels": ["room.1", "other"]}),
+        ("publish", {"channel": "other", "message": 1}),
+        ("info", {"channels": ["room.1", "other"]}),
+    ],
+)
+def test_what_is_not_granted_is_refused(pushing: RunningServer, kind: str, fields: dict[str, Any]) -> None:
+    """As a whole: nothing of the command is done."""
+    granted = {name: ["room.*"] for name in ("subscribe", "publish", "history")}
+    with closing(TokenClient(pushing.ws_url, token(**granted))) as client:
+        error = client.command(kind, **fields)
+        assert error["code"] == "forbidden"
+        assert "'other'" in error["message"]
+        assert client.command("subscribe", channels=["room.2"])["channels"] == ["room.2"]
+
+
+def test_info_has_what_is_granted_of_each_channel(pushing: RunningServer, room: str) -> None:
+    """The history, or the users, or both; of a state only its public part."""
+    seen, read = f"{room}.seen", f"{room}.read"
+    settings = {name: {"store_history": True} for name in (seen, read)}
+    pushing.post("/channel_config", settings)
+    for name in (seen, read):
+        publish(pushing, name, "old")
+    given = token(
+        channels=[seen, read], presence=[seen], history=[read], state={"a": 1, "b": 2}, public=["a"]
+    )
+    with closing(TokenClient(pushing.ws_url, given)) as client:
+        info = client.command("info", channels=[seen, read])
+        channels = info["channels"]
+        assert channels[seen]["users"] == ["ann"]
+        assert channels[seen]["history"] == []
+        assert [each["message"] for each in channels[read]["history"]] == ["old"]
+        assert not {"users", "total_users", "total_connections"} & channels[read].keys()
+        assert info["users"] == [{"user": "ann", "state": {"a": 1}}]
+        assert info["position"]
+
+
+def test_a_client_sets_the_state_of_its_user(pushing: RunningServer) -> None:
+    """Where the option client_state allows it."""
+    user = uuid4().hex
+    with closing(TokenClient(pushing.ws_url, token(user))) as client:
+        assert client.command("state", user_state={"mood": "good"}) == {"changed": {"mood": "good"}}
+
+
+def test_a_subscription_from_a_position_has_what_came_since(pushing: RunningServer, room: str) -> None:
+    """The answer has the missed events with it; what cannot be proven is lost."""
+    with closing(TokenClient(pushing.ws_url, token(channels=[room]))) as client:
+        publish(pushing, room, "first")
+        first = client.until(lambda item: item["type"] == "message")
+        publish(pushing, room, "second")
+        publish(pushing, room, "third")
+    with closing(TokenClient(pushing.ws_url, token("bob", subscribe=["room.*"]))) as client:
+        since = {room: first["position"], "room.new": "of-another-1"}
+        done = client.command("subscribe", channels=[room, "room.new"], since=since)
+        assert (done["recovered"], done["lost"]) == ([room], ["room.new"])
+        assert [client.message(), client.message()] == ["second", "third"]
+        publish(pushing, room, "fourth")
+        assert client.message() == "fourth"
+
+
+def test_commands_behind_connect_are_carried_out(pushing: RunningServer) -> None:
+    """In the same text, and in texts that came before it was answered."""
+    with connect(f"{pushing.ws_url}/ws") as stream:
+        given = token(subscribe=["**"])
+        subscribe = {"type": "subscribe", "id": 2, "channels": ["a"]}
+        stream.send(json.dumps([{"type": "connect", "id": 1, "token": given}, subscribe]))
+        stream.send(json.dumps(subscribe | {"id": 3, "channels": ["b"]}))
+        ids: list[int] = []
+        while len(ids) < 3:
+            ids += [each["id"] for each in json.loads(stream.recv(PATIENCE_S)) if each["type"] == "reply"]
+        assert ids == [1, 2, 3]
+
+
+def test_faulty_commands_are_answered_until_they_are_too_many(pushing: RunningServer) -> None:
+    """Each with its id, if it has one."""
+    with closing(TokenClient(pushing.ws_url, token())) as client:
+        client.stream.send('{"type": "heartbeat"}')
+        client.stream.send('{"type": "subscribe", "id": 7}')
+        error = client.until(lambda item: item["type"] == "reply")
+        assert (error["id"], error["error"]["code"]) == (7, "invalid")
+        client.stream.send("garbage")
+        error = client.until(lambda item: item["type"] == "reply")
+        assert (error["id"], error["error"]["code"]) == (None, "malformed")
+        assert client.command("connect", token="x")["code"] == "invalid"
+        assert client.end() == (1008, "too many faulty commands")
+
+
+def sse_items(lines: Iterator[str]) -> Iterator[Any]:
+    for line in lines:
+        if line.startswith("data:"):
+            yield from json.loads(line[5:])
+
+
+def test_an_event_stream_with_a_token_takes_commands_by_requests(pushing: RunningServer, room: str) -> None:
+    """Its first item has the conn_id that they need."""
+    bearer = {"authorization": f"Bearer {token(channels=[room], subscribe=['room.*'], publish=['room.*'])}"}
+    with httpx.stream("GET", f"{pushing.url}/sse", headers=bearer, timeout=PATIENCE_S) as stream:
+        items = sse_items(stream.iter_lines())
+        greeting = next(items)
+        assert (greeting["type"], greeting["id"], greeting["result"]["channels"]) == ("reply", None, [room])
+        url = f"{pushing.url}/client?conn_id={greeting['result']['conn_id']}"
+        commands = [
+            {"id": 1, "type": "subscribe", "channels": [f"{room}x"]},
+            {"id": 2, "type": "publish", "channel": f"{room}x", "message": "hi"},
+            {"id": 3, "type": "publish", "channel": "other", "message": "hi"},
+            {"id": 4},
+        ]
+        answers = httpx.post(url, json=commands, headers=bearer).json()
+        assert [each["id"] for each in answers] == [1, 2, 3, 4]
+        assert [each.get("error", {}).get("code") for each in answers] == [None, None, "forbidden", "invalid"]
+        assert next(each["message"] for each in items if each["type"] == "message") == "hi"
+        stranger = {"authorization": f"Bearer {token('bob')}"}
+        assert httpx.post(url, json=commands, headers=stranger).json()["code"] == "unknown_connection"
+        assert httpx.post(url, json=commands).json()["code"] == "bad_token"
+
+
+def test_what_requests_join_at_once_is_sent_completely(pushing: RunningServer, room: str) -> None:
+    """Each channel from its position, whatever joins meanwhile."""
+    rooms = [f"{room}.{number}" for number in range(40)]
+    granted = token(subscribe=["room.**"], channels=[room])
+    bearer = {"authorization": f"Bearer {granted}"}
+    pushing.post("/channel_config", {name: {} for name in rooms})
+    position = pushing.post("/info", {"channels": [room]})["position"]
+    pushing.post("/message", [{"user": "x", "channel": each, "message": each} for each in rooms])
+    with httpx.stream("GET", f"{pushing.url}/sse", headers=bearer, timeout=PATIENCE_S) as stream:
+        items = sse_items(stream.iter_lines())
+        url = f"{pushing.url}/client?conn_id={next(items)['result']['conn_id']}"
+
+        async def join() -> None:
+            async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+                commands = [
+                    {"id": 1, "type": "subscribe", "channels": [each], "since": {each: position}}
+                    for each in rooms
+                ]
+                await asyncio.gather(*(client.post(url, json=each, headers=bearer) for each in commands))
+
+        asyncio.run(join())
+        publish(pushing, room, "last")
+        found: list[str] = []
+        while "last" not in found:
+            found += [each["message"] for each in [next(items)] if each["type"] == "message"]
+        assert sorted(found) == sorted([*rooms, "last"])
+
+
+def test_a_fresh_token_changes_the_grants_in_place(pushing: RunningServer, room: str) -> None:
+    """What is no longer granted is left, and an item says so; another user's token is refused."""
+    with closing(TokenClient(pushing.ws_url, token(channels=[room], subscribe=["room.*"]))) as client:
+        client.command("subscribe", channels=["room.left"])
+        assert client.command("refresh", token=token("bob"))["code"] == "bad_token"
+        number = client.send("refresh", token=token(channels=[f"{room}.new"], subscribe=[room]))
+        left = client.until(lambda item: item["type"] == "unsubscribed")
+        assert left["channels"] == ["room.left"]
+        done = client.until(lambda item: item.get("id") == number)["result"]
+        assert done["channels"] == [room, f"{room}.new"]
+        assert client.command("subscribe", channels=["room.left"])["code"] == "forbidden"
