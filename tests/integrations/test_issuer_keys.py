@@ -1,6 +1,7 @@
 """Public keys of issuers: real files and addresses, and addresses that attack the server which asks them."""
 
 import asyncio
+import gzip
 import json
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -32,16 +33,19 @@ class Provider:
     Attributes:
         answer: sends the answer to a request.
         asked: the paths that were requested.
+        accepted: the encodings that each request accepts.
     """
 
     def __init__(self) -> None:
         self.answer: Callable[[Any], None] = lambda handler: self.send(handler, key_set("a"))
         self.asked: list[str] = []
+        self.accepted: list[str] = []
         provider = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 provider.asked.append(self.path)
+                provider.accepted.append(self.headers["accept-encoding"])
                 provider.answer(self)
 
             def log_message(self, *_: Any) -> None:
@@ -198,3 +202,18 @@ def test_a_file_is_read_again_too(tmp_path: Path) -> None:
         assert await scene.keys.read("es") is False
 
     play(scenario())
+
+
+def test_a_compressed_answer_is_not_expanded(provider: Provider, caplog: pytest.LogCaptureFixture) -> None:
+    """A text of 64 MB in 64 KB would be in memory before it is found to be too long."""
+    provider.answer = lambda handler: provider.send(
+        handler, gzip.compress(key_set("a")), **{"content-encoding": "gzip"}
+    )
+
+    async def scenario() -> None:
+        scene = Scene(provider.url)
+        assert await scene.keys.read("es") is False
+        assert provider.accepted == ["identity"]
+
+    play(scenario())
+    assert "neither PEM nor a set of keys" in caplog.text

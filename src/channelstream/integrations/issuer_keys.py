@@ -126,13 +126,19 @@ async def _fetch(url: str) -> bytes:
 
     # Proxies and certificates of the environment are the operator's, too, but loopback has no use of a proxy.
     is_local = urlsplit(url).scheme == "http"
-    client = httpx.AsyncClient(timeout=FETCH_S, follow_redirects=False, trust_env=not is_local)
+    # Uncompressed: a small answer could be a long text, which is in memory before its length is known.
+    client = httpx.AsyncClient(
+        timeout=FETCH_S,
+        follow_redirects=False,
+        trust_env=not is_local,
+        headers={"accept-encoding": "identity"},
+    )
     try:
         async with asyncio.timeout(FETCH_S), client, client.stream("GET", url) as response:
             if response.status_code != httpx.codes.OK:
                 raise CannotRead(f"the answer has status {response.status_code}")
             text = b""
-            async for part in response.aiter_bytes():
+            async for part in response.aiter_raw():
                 text += part
                 if len(text) > KEYS_BYTES:
                     raise CannotRead(f"the answer has more than {KEYS_BYTES} bytes")
