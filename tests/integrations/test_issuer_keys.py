@@ -217,3 +217,14 @@ def test_a_compressed_answer_is_not_expanded(provider: Provider, caplog: pytest.
 
     play(scenario())
     assert "neither PEM nor a set of keys" in caplog.text
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1:99999/", "https://xn--/", "https://\x80/"])
+def test_an_address_that_cannot_be_asked_is_a_warning(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """And no error of the client whose token needs the keys."""
+
+    async def scenario() -> None:
+        assert await Scene(url).keys.read("es") is False
+
+    play(scenario())
+    assert "the keys of the issuer 'es' cannot be read: no answer" in caplog.text

@@ -8,7 +8,7 @@ be read, those that were read last stay.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -96,8 +96,16 @@ class IssuerKeys:
         return True
 
 
-def _text(source: str) -> Awaitable[bytes]:
-    return asyncio.to_thread(read_file, source) if source.startswith("/") else _fetch(source)
+async def _text(source: str) -> bytes:
+    if source.startswith("/"):
+        return await asyncio.to_thread(read_file, source)
+    try:
+        return await _fetch(source)
+    except CannotRead:
+        raise
+    except Exception as error:
+        # Besides its own errors httpx raises those of what it uses, such as ExceptionGroup and IDNAError.
+        raise CannotRead(f"no answer ({type(error).__name__})") from error
 
 
 def read_file(path: str) -> bytes:
@@ -120,7 +128,7 @@ async def _fetch(url: str) -> bytes:
     """Return the text at an address; a redirection is not followed.
 
     Raises:
-        CannotRead: there is no answer in time, it is not 200, or it is too long.
+        CannotRead: the answer is not 200, or too long. What else is raised means that there is no answer in time.
     """
     import httpx  # It takes long, and only servers with such issuers need it.
 
@@ -133,15 +141,12 @@ async def _fetch(url: str) -> bytes:
         trust_env=not is_local,
         headers={"accept-encoding": "identity"},
     )
-    try:
-        async with asyncio.timeout(FETCH_S), client, client.stream("GET", url) as response:
-            if response.status_code != httpx.codes.OK:
-                raise CannotRead(f"the answer has status {response.status_code}")
-            text = b""
-            async for part in response.aiter_raw():
-                text += part
-                if len(text) > KEYS_BYTES:
-                    raise CannotRead(f"the answer has more than {KEYS_BYTES} bytes")
-            return text
-    except (httpx.HTTPError, TimeoutError) as error:
-        raise CannotRead(f"no answer ({type(error).__name__})") from error
+    async with asyncio.timeout(FETCH_S), client, client.stream("GET", url) as response:
+        if response.status_code != httpx.codes.OK:
+            raise CannotRead(f"the answer has status {response.status_code}")
+        text = b""
+        async for part in response.aiter_raw():
+            text += part
+            if len(text) > KEYS_BYTES:
+                raise CannotRead(f"the answer has more than {KEYS_BYTES} bytes")
+        return text
