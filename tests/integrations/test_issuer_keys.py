@@ -16,6 +16,7 @@ from jwt.algorithms import get_default_algorithms
 
 from channelstream.apps.app import App
 from channelstream.auth.issuer import Issuer, SignedBy
+from channelstream.auth.public_keys import read_keys
 from channelstream.integrations import issuer_keys
 from channelstream.integrations.issuer_keys import KEYS_BYTES, MAX_AGE_S, READ_AGAIN_S, IssuerKeys
 
@@ -83,9 +84,9 @@ def provider() -> Iterator[Provider]:
 class Scene:
     """An issuer whose keys are at a source, and a clock that a test moves."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, issuer: Issuer | None = None) -> None:
         self.now_s = 1000.0
-        self.issuer = Issuer("es", App(), SignedBy.ES256, {})
+        self.issuer = issuer or Issuer("es", App(), SignedBy.ES256, {})
         self.keys = IssuerKeys([(self.issuer, source)], lambda: self.now_s)
 
     async def settled(self) -> None:
@@ -200,6 +201,33 @@ def test_a_file_is_read_again_too(tmp_path: Path) -> None:
         file.write_bytes(b" " * (KEYS_BYTES + 1))
         scene.now_s += READ_AGAIN_S
         assert await scene.keys.read("es") is False
+
+    play(scenario())
+
+
+def test_a_key_that_is_taken_out_of_a_file_is_refused(tmp_path: Path) -> None:
+    """A file is read at the start of the server; the keys are read again as those of an address are."""
+
+    async def scenario() -> None:
+        file = tmp_path / "keys"
+        file.write_bytes(key_set("b"))
+        issuer = Issuer("es", App(), SignedBy.ES256, read_keys(key_set("a", "b"), SignedBy.ES256))
+        scene = Scene(str(file), issuer)
+        scene.now_s += MAX_AGE_S
+        scene.keys.renew()
+        await scene.settled()
+        assert list(scene.issuer.keys) == ["b"]
+
+    play(scenario())
+
+
+def test_a_key_that_a_file_has_got_since_the_start_is_read_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        file = tmp_path / "keys"
+        file.write_bytes(key_set("a", "b"))
+        scene = Scene(str(file), Issuer("es", App(), SignedBy.ES256, read_keys(key_set("a"), SignedBy.ES256)))
+        assert await scene.keys.read("es") is True
+        assert list(scene.issuer.keys) == ["a", "b"]
 
     play(scenario())
 

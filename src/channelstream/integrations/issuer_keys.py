@@ -53,7 +53,7 @@ class IssuerKeys:
     """The keys of all issuers."""
 
     def __init__(self, sources: Iterable[tuple[Issuer, str]], steady: Callable[[], float]) -> None:
-        """Create it; no keys are read yet.
+        """Create it; keys that an issuer has already were read just now.
 
         Args:
             sources: issuers, each with the path or address of its keys.
@@ -61,6 +61,10 @@ class IssuerKeys:
         """
         self._steady = steady
         self._known = {issuer.name: _Known(issuer, source) for issuer, source in sources}
+        for known in self._known.values():
+            if known.issuer.keys:
+                # A key that is missing may be read at once.
+                known.asked_s = steady() - READ_AGAIN_S
 
     async def read(self, name: str) -> bool:
         """Read the keys of an issuer again, or wait for the read under way; return whether there are new ones."""
