@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 pytestmark = pytest.mark.browser
 
@@ -29,6 +29,21 @@ def test_a_silent_line_is_noticed_without_a_heartbeat(
     line.passes.set()
     expect(ann.locator("#link")).to_have_text("Live")
     expect(ann.locator("#note")).to_be_hidden()
+
+
+def test_a_question_that_stays_without_an_answer_is_asked_again(
+    start_server: Any, join: Callable[..., Page], line: Any
+) -> None:
+    """It may be on a line that has died without a word, while the stream has a new one."""
+    line.lead_to(start_server(*NEVER).port)
+    ann = join("asks-ann", base=line.url)
+    held: list[Route] = []
+    ann.route("**/demo/alive", lambda route: route.continue_() if held else held.append(route))
+    with ann.expect_request("**/demo/alive"):
+        pass
+    with ann.expect_response("**/demo/alive"):
+        pass
+    expect(ann.locator("#link")).to_have_text("Live")
 
 
 def test_a_page_that_nobody_sees_does_not_ask(join: Callable[..., Page], line: Any) -> None:

@@ -4,6 +4,8 @@
 const IDLE_MS = 500;
 /** How long an answer may take. With the idle time and the interval of the looks this makes less than two seconds. */
 const ANSWER_MS = 1_000;
+/** How long a question is waited for: its own line may stay silent when that of the stream works again. */
+const GIVE_UP_MS = 4_000;
 
 /** One question at a time, and none while the visitor does not see the page. */
 export class Probe {
@@ -31,10 +33,13 @@ export class Probe {
   /** Any answer counts: a server that refuses is there. */
   async #ask() {
     this.#isAsking = true;
+    const question = new AbortController();
+    const timer = setTimeout(() => question.abort(), GIVE_UP_MS);
     try {
-      await fetch(this.#url, { cache: "no-store" });
+      await fetch(this.#url, { cache: "no-store", signal: question.signal });
       this.#askedAt = 0;
     } catch {} // The question stays without an answer.
+    clearTimeout(timer);
     this.#settledAt = Date.now();
     this.#isAsking = false;
   }
