@@ -39,6 +39,7 @@ BOSS = Caller("boss", "192.0.2.1", may_change=True)
             "log_events, store_history",
         ),
         ("settings", '{"a": {"log_events": 1}, "b": {}}', "channel", "a", "and 1 more, log_events"),
+        ("settings", '{"a": {"log_events": 1, "no setting": 2}}', "channel", "a", "log_events"),
         ("message", '{"channel": "news", "message": 1}', "channel", "news", ""),
         (
             "message",

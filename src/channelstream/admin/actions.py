@@ -7,13 +7,14 @@ import msgspec
 
 from channelstream.api import channels, connections, messages
 from channelstream.api.call import Call
+from channelstream.api.schemas import ChannelSettings
 from channelstream.pages.act import Act, Did, act_of
 from channelstream.pages.caller import Caller
 
 Subject = tuple[str, str]
 """Kind and name of what something is done to."""
-NAMED_SETTINGS = 10
-"""Most settings that are named of one act."""
+SETTINGS = frozenset(ChannelSettings.__struct_fields__)
+"""The names of all settings of a channel."""
 
 
 class Action(NamedTuple):
@@ -49,8 +50,9 @@ def _recipients(body: Any) -> Iterable[Subject]:
 
 
 def _settings(body: Any) -> str:
-    names = sorted({setting for patch in body.values() for setting in patch})
-    return ", ".join(names[:NAMED_SETTINGS])
+    # The API ignores what is no setting.
+    named = {setting for patch in body.values() for setting in patch}
+    return ", ".join(sorted(named & SETTINGS))
 
 
 ACTIONS = {
