@@ -24,6 +24,7 @@ from channelstream.apps.app import App
 from channelstream.apps.principal import Principal, Right
 from channelstream.auth.base import RequestAuth
 from channelstream.auth.open import OpenAuth
+from channelstream.auth.scheme import repeated
 from channelstream.config import Settings
 from channelstream.config.applications import Credentials, make_auth
 from channelstream.core.policy import Policy
@@ -138,8 +139,13 @@ class AppTables:
             serves_any=self._serves_any(app),
             on_call=self._called,
             unproven=self.unproven,
+            repeated=self._repeated,
         )
         return api.routes(self.endpoints)
+
+    def _repeated(self) -> BadSignature:
+        self.refused[BadSignature.code] += 1
+        return repeated()
 
     def _called(self, principal: Principal, address: str) -> None:
         self.sampler.callers.called(principal.app.id, address, principal.key_id)

@@ -17,14 +17,17 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 from tests.conftest import ADMIN_SECRET, RunningServer, StartServer
+from tests.fleet import Fleet
 from tests.http.test_router import asked
 from tests.http_client import http
+from tests.signing import signature
 from tests.streams import next_items
 from tests.waiting import PATIENCE_S, eventually
 from websockets.sync.client import connect
 
 from channelstream.apps.app import App
 from channelstream.config import Settings
+from channelstream.core.request_signing import SCHEME
 from channelstream.core.user import UserUpdate
 from channelstream.engines.base import Engine
 from channelstream.engines.cluster import Cluster
@@ -282,6 +285,21 @@ def test_refused_calls_are_counted_by_reason(start_server: StartServer) -> None:
     assert value(found, Metrics.auth_refused, reason="forbidden") == 1
     assert value(found, Metrics.auth_refused, reason="bad_signature") == 2
     assert value(found, Metrics.http_requests, route="/message", status="4xx") == 3
+
+
+@pytest.mark.nodes(3)
+def test_a_repeat_that_another_node_finds_is_counted(server: Fleet) -> None:
+    """As a refusal of that node, which answers it as any other one."""
+
+    def refused() -> list[float]:
+        return [value(scraped(node), Metrics.auth_refused, reason="bad_signature") for node in server.nodes]
+
+    body, before = b"[]", refused()
+    headers = signature(server.secret, "POST", "/message", body)
+    answers = [http.post(f"{node.url}/message", content=body, headers=headers) for node in server.nodes]
+    assert [answer.status_code for answer in answers] == [200, 401, 401]
+    assert [answer.headers.get("www-authenticate") for answer in answers] == [None, SCHEME, SCHEME]
+    assert [now - then for now, then in zip(refused(), before, strict=True)] == [0, 1, 1]
 
 
 def test_calls_of_an_engine_are_counted(start_server: StartServer, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class Api:
         serves_any: bool = False,
         on_call: OnCall = lambda principal, address: None,
         unproven: UnprovenBodies | None = None,
+        repeated: Callable[[], BadSignature] = BadSignature,
     ) -> None:
         """Create the API.
 
@@ -46,6 +47,7 @@ class Api:
                 names none.
             unproven: reads bodies that have to prove their requests; None means one of its own.
             on_call: called for each call whose credentials are valid, or that needs none.
+            repeated: returns the refusal of a request that another node has answered.
         """
         self._services = services
         self._auths = auths
@@ -54,6 +56,7 @@ class Api:
         self._walker = Walker()
         self._on_call = on_call
         self._unproven = unproven or UnprovenBodies()
+        self._repeated = repeated
 
     def routes(self, endpoints: Iterable[Endpoint]) -> list[Route]:
         """Return a route for each path, with the methods of all its rows."""
@@ -77,7 +80,7 @@ class Api:
         once = auth.verify_body(request, body)
         service = self._services.of(principal.app)
         if once is not None and not await service.use_once(once.text, once.keep_s):
-            raise BadSignature
+            raise self._repeated()
         request.app_id = principal.app.id
         self._on_call(principal, request.address)
         _check_right(row, principal)

@@ -73,5 +73,12 @@ class SchemeAuth:
             error.headers = (*error.headers, CHALLENGE)
 
 
+def repeated() -> BadSignature:
+    """Return the refusal of a signed request that another node has answered: as every other fault is refused."""
+    error = BadSignature()
+    error.headers = (*error.headers, CHALLENGE)
+    return error
+
+
 def _has_old_credentials(request: AuthRequest) -> bool:
     return request.header(SECRET_HEADER) is not None or "secret" in read_query(request.query)
