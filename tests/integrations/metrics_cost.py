@@ -23,7 +23,7 @@ from typing import Any
 import uvloop
 from msgspec.structs import replace
 
-from channelstream import cli, server
+from channelstream import app_tables, cli, server
 from channelstream.bench import servers
 from channelstream.bench.crew import Crew, crew_of
 from channelstream.bench.load import Load
@@ -56,7 +56,7 @@ class NoMeter(Meter):
 def count_nothing() -> None:
     """Take everything that counts for the metrics from the servers of this process."""
     server.Meter = NoMeter  # type: ignore[misc]
-    server.CountedAuth = lambda auth, _: auth  # type: ignore[assignment, misc]
+    app_tables.CountedAuth = lambda auth, _: auth  # type: ignore[assignment, misc]
     EngineCalls.measured = lambda _, engine: engine  # type: ignore[method-assign]
 
 
