@@ -123,3 +123,26 @@ def test_all_problems_are_found() -> None:
     """Reading continues after a problem, so that all are reported at once."""
     reading = read(Flags(None, {}), {"CHANNELSTREAM_PORT": "x", "CHANNELSTREAM_DEBUG": "maybe"})
     assert [problem.split(":")[0] for problem in reading.problems] == ["port", "debug"]
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ("token_max_age_s = 600", ["token_max_age_s"]),
+        (f"token_max_age_s = 600\nsecret = {'s' * 31}", ["token_max_age_s"]),
+        (f"token_max_age_s = 600\nsecret = {'s' * 32}", []),
+        ("secret = short", []),
+        ("token_max_age_s = 600\nkeys_file = keys.json", []),
+        ("token_max_age_s = 600\ntoken_issuers = mobile ES256 /keys.pem", []),
+        (
+            f"secret = {'s' * 32}\n[app:shop]\nsecret = short\ntoken_max_age_s = 600",
+            ["[app:shop]: token_max_age_s"],
+        ),
+    ],
+)
+def test_a_secret_too_short_to_sign_tokens_gives_a_warning(
+    tmp_path: Path, text: str, warned: list[str]
+) -> None:
+    """Nothing else tells it: a client is only answered that its token is not accepted."""
+    loaded = load_settings([write(tmp_path, f"[channelstream]\n{text}\n")], {})
+    assert [warning.rpartition(": ")[0] for warning in loaded.warnings] == warned

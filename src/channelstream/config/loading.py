@@ -2,12 +2,13 @@
 
 import re
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from channelstream.config.app_names import MAX_APPS
+from channelstream.apps.api_key import MIN_SECRET_BYTES
+from channelstream.config.app_names import MAX_APPS, SECTION_PREFIX
 from channelstream.config.app_section import AppSection
 from channelstream.config.flags import Flags, read_flags, settings_parser
 from channelstream.config.networks import Networks
@@ -101,7 +102,23 @@ def read(flags: Flags, environ: Mapping[str, str]) -> Reading:
     """Read the file named by flags or environment, the environment, and the flags."""
     path = flags.file or environ.get(FILE_VARIABLE)
     file = from_file(path) if path else _no_file()
-    return read_layers([file, from_environ(environ), Layer(flags.given)])
+    reading = read_layers([file, from_environ(environ), Layer(flags.given)])
+    if not reading.problems:
+        reading.warnings += _refused_tokens(reading.settings())
+    return reading
+
+
+def _refused_tokens(settings: Settings) -> Iterator[str]:
+    """Yield a warning for each application whose tokens nothing can sign: the server would refuse every one."""
+    described = [("", settings)]
+    described += [(f"[{SECTION_PREFIX}{each.id}]: ", settings.of_app(each)) for each in settings.apps]
+    for where, each in described:
+        others_sign = each.keys_file or each.token_issuers
+        if each.token_max_age_s and not others_sign and len(each.secret.encode()) < MIN_SECRET_BYTES:
+            yield (
+                f"{where}token_max_age_s: secret has fewer than {MIN_SECRET_BYTES} bytes, "
+                "so no token that it signs is accepted"
+            )
 
 
 def _no_file() -> Layer:
