@@ -12,7 +12,7 @@ from tests.waiting import PATIENCE_S
 
 from channelstream import logs
 from channelstream.config import Settings
-from channelstream.config.settings import LogFormat
+from channelstream.config.sections.server import LogFormat
 
 SECRET = "correct-horse/battery"
 SIGNATURE = TimestampSigner(SECRET).sign("/message").decode()

@@ -1,10 +1,11 @@
-"""Settings. Every option is declared once, in `settings.py`; everything else is derived from that table.
+"""Settings. Every option is declared once, in `sections`; everything else is derived from that table.
 
 ::
 
     values, networks  kinds of values: parsing and writing them
     option            one option, and the sections of the table
-    settings          the table
+    sections          the table: a module for each section
+    settings          all sections as one dataclass, and the options by name
     app_section       what the section of a further application sets
     app_names         how sections and variables name an application and its option
     sources, flags    INI file and environment, command line

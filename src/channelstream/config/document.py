@@ -32,7 +32,7 @@ def render_markdown() -> str:
     """Return the whole page."""
     lines = [
         _INTRODUCTION,
-        "This page is generated from the table in `src/channelstream/config/settings.py`:",
+        "This page is generated from the table in `src/channelstream/config/sections`:",
         "`python -m channelstream.config > docs/options.md`.",
     ]
     for title in SECTIONS:
