@@ -98,6 +98,8 @@ class SocketStream(asyncio.Protocol, ABC):
 
     def _expire_later(self, seconds: float, call: Callable[[], None]) -> None:
         self._stop_expiry()
+        if self._transport.is_closing():
+            return  # It may be lost, and have no attachment any more: a fresh token was still being checked.
         self._expiry = asyncio.get_running_loop().call_later(seconds, call)
 
     def _stop_expiry(self) -> None:

@@ -1,0 +1,39 @@
+"""The timer that ends a stream when the token of its client expires."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.transports.in_process import Stage, play
+
+from channelstream.apps.app import App
+from channelstream.apps.client import Client
+from channelstream.transports.socket_stream import SocketStream
+from channelstream.transports.sse import SSEStream
+from channelstream.transports.websocket import WebSocketStream
+
+
+def websocket(stage: Stage) -> SocketStream:
+    return WebSocketStream(stage.streams, stage.transport, stage.connection, deflate=False)
+
+
+def event_stream(stage: Stage) -> SocketStream:
+    return SSEStream(stage.streams, stage.transport, stage.connection)
+
+
+@pytest.mark.parametrize("make", [websocket, event_stream])
+def test_a_token_that_comes_for_a_lost_stream_sets_no_timer(make: Any) -> None:
+    """A client may leave while its fresh token is checked; the timer would find no attachment, and keep the stream."""
+    faults: list[Any] = []
+
+    async def scenario(stage: Stage) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+        stream = await stage.opened(make(stage))
+        stage.transport.abort()
+        await stage.until(lambda: stage.connection.stream is None)
+        stream.admit(Client(App(), "u", expires_s=0.0))
+        for _ in range(10):  # The warning and the end are due at once, each in a turn of its own.
+            await asyncio.sleep(0)
+
+    play(scenario)
+    assert faults == []
