@@ -119,6 +119,18 @@ def test_the_first_command_is_connect(pushing: RunningServer, text: str, code: i
             stream.recv(PATIENCE_S)
 
 
+@pytest.mark.parametrize("transport", ["sse", "listen"])
+def test_a_token_with_too_many_channels_is_refused_with_the_reason(
+    start_server: StartServer, transport: str
+) -> None:
+    """And not with one to try again, for which a client would come back without end."""
+    server = start_server(
+        *("-s", SECRET, "--max-channels-per-connection", "1"), CHANNELSTREAM_TOKEN_MAX_AGE_S="3600"
+    )
+    answer = httpx.get(f"{server.url}/{transport}", params={"token": token(channels=["a", "b"])})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+
+
 def test_a_client_that_sends_no_token_is_closed(start_server: StartServer) -> None:
     """After the time that a connection may be without a stream; pings are answered until then."""
     server = start_server(

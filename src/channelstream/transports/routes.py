@@ -75,7 +75,8 @@ class StreamHandlers:
         if token is None:
             await self._admission.take_over(request.arguments, Framing.SSE)
         else:
-            await self._admission.tokens.client(token, request.headers)
+            asked = Asked(token, request.arguments.get("conn_id", ""), request.arguments.get("since"))
+            await self._admission.tokens.admit(asked, request.headers)
         raise Unavailable("This stream cannot be opened here; try again.")
 
     async def poll(self, request: Request) -> Response:
