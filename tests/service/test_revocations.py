@@ -9,11 +9,14 @@ import pytest
 from channelstream.apps.app import App
 from channelstream.apps.client import Client
 from channelstream.clock import SystemClock
+from channelstream.config import Settings
+from channelstream.config.app_section import AppSection
 from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.time_series import LocalTimeSeries
 from channelstream.errors import CloseCode, Unavailable
+from channelstream.server import build
 from channelstream.service import revocations
 from channelstream.service.remote_calls import RemoteCalls
 from channelstream.service.revocations import Revocations
@@ -121,5 +124,26 @@ def test_a_token_that_was_issued_later_counts() -> None:
         assert not node.has(Client(App("shop"), "ann", 2000.0))
         await node.revoke("t-1", 60, is_user=False)
         assert node.has(Client(App(), "bob", 2000.0, token_id="t-1", issued_s=3000.0))
+
+    asyncio.run(scenario())
+
+
+def test_an_application_with_short_tokens_drops_no_revocations_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All are in one series, which drops what is too old when one is written: too old for the longest tokens."""
+    times_s = [1000.0]
+    monkeypatch.setattr(SystemClock, "wall", lambda _: times_s[0])
+    shop = AppSection("shop", {"secret": "of the shop", "token_max_age_s": 1.0})
+
+    async def scenario() -> None:
+        server = build(Settings(secret="x", admin_secret="y", token_max_age_s=3600.0, apps=(shop,)))
+        services, node = server.streams.services, server.node
+        await node.start()
+        await services.default.revoke("ann", is_user=True)
+        times_s[0] += 1000
+        await services.of_conn_id("shop.c").revoke("bob", is_user=True)
+        assert len(await node.time_series.read(revocations.SERIES, 0.0)) == 2
+        await node.close()
 
     asyncio.run(scenario())

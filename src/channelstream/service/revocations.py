@@ -65,6 +65,7 @@ class Revocations:
         end_soon: EndSoon,
         *,
         is_single: bool,
+        kept_s: float = 0.0,
     ) -> None:
         """Create the part of a node.
 
@@ -75,12 +76,15 @@ class Revocations:
             clock: its clock.
             end_soon: ends one of these.
             is_single: no other node shares the engine.
+            kept_s: how long the longest of all applications' tokens may be valid: their revocations are in one series, which
+                keeps none for longer than the last one that is written asks for.
         """
         self._calls = calls
         self._series = series
         self._hub = hub
         self._clock = clock
         self._end_soon = end_soon
+        self._kept_s = kept_s
         self._known: dict[tuple[bool, str], Revocation] = {}
         self._is_single = is_single
         self._read_s: float | None = None
@@ -103,7 +107,7 @@ class Revocations:
         if len(self._known) >= MAX_REVOCATIONS:
             raise Unavailable("There are too many revocations; those of tokens that expire go by themselves.")
         data = _encode(Revocation(is_user, key, now_s, now_s + keep_s))
-        await self._series.append(SERIES, Record(now_s, data), keep_s)
+        await self._series.append(SERIES, Record(now_s, data), max(keep_s, self._kept_s))
         results = await self._calls.call_all(PROCEDURE, data)
         reached = [each.result for each in results if each.result.is_reached]
         failed = next((each.failure for each in reached if each.failure), "")
