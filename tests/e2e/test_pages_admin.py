@@ -109,6 +109,9 @@ def test_all_charts_show_the_same_time(sign_in: Callable[..., Page]) -> None:
     expect(latency.locator("strong")).to_have_text("–")
     expect(latency.get_by_role("img")).to_have_accessible_name(re.compile("now unknown, lowest 1 ms"))
     expect(page.locator(".chart .axis")).to_have_text(["3 min agonow"] * (CHARTS + OF_ENGINE))
+    assert latency.locator(".line").evaluate(
+        "line => line.isPointInStroke(DOMPoint.fromPoint({x: 200, y: 108}))"
+    ), "a value between unknown ones is drawn as well"
 
 
 def test_what_ended_is_counted_by_reason(sign_in: Callable[..., Page]) -> None:

@@ -65,7 +65,8 @@ export class Chart {
     const values = this.#points.map(([, value]) => value);
     const top = this.#unit * niceTop(Math.max(this.#floor, ...values.map((value) => value / this.#unit)));
     const lines = this.#segments().map((points) => points.map(([at, value]) => `${this.#x(at).toFixed(1)} ${(HEIGHT - (value / top) * HEIGHT).toFixed(1)}`));
-    this.#line.setAttribute("d", lines.map((line) => `M${line.join("L")}`).join(""));
+    // The line of a single point has no length: its round ends make a dot of it, which the horizontal step of 0 lets them draw.
+    this.#line.setAttribute("d", lines.map((line) => `M${line.join("L")}h0`).join(""));
     this.#area.setAttribute("d", lines.map((line) => `M${line.join("L")}L${line.at(-1).split(" ")[0]} ${HEIGHT}L${line[0].split(" ")[0]} ${HEIGHT}Z`).join(""));
     this.#events.replaceChildren(...this.#drawn(marks));
     this.#top.textContent = this.#words(top);
