@@ -119,7 +119,7 @@ def test_what_ended_is_counted_by_reason(sign_in: Callable[..., Page]) -> None:
     page = sign_in()
     page.wait_for_url("**/admin")
     groups = ["none stream the line was lost", "4008 connection too slow <b>now</b>"]
-    ended = {60.0: [[0, 5], [1, 2]], 120.0: [[1, 9]], 180.0: []}
+    ended = {60.0: [[0, 5], [1, 2]], 120.0: [[1, 9]], 180.0: [[1, 7], [0, 2]]}
     ones: dict[str, Any] = dict.fromkeys(SERIES, 1)
     rows = [
         list((ones | {"at_s": at_s, "ended": 9, "endings": pairs}).values()) for at_s, pairs in ended.items()
@@ -130,10 +130,12 @@ def test_what_ended_is_counted_by_reason(sign_in: Callable[..., Page]) -> None:
     page.route("**/data/history*", lambda route: route.fulfill(json=history))
     page.reload()
     expect(page.locator("#groups tbody tr")).to_contain_text(
-        ["4008connectiontoo slow <b>now</b>11", "–streamthe line was lost5"]
+        ["4008connectiontoo slow <b>now</b>18", "–streamthe line was lost7"]
     )
     drawn = [path.get_attribute("d") or "" for path in page.locator("#groups path").all()]
-    assert [len(re.findall("M", path)) for path in drawn] == [2, 1]
+    assert [len(re.findall("M", path)) for path in drawn] == [3, 2]
+    chart = page.locator(".chart").filter(has_text="Streams and connections ended")
+    expect(chart.locator("strong")).to_have_text("9, 7 of them with code 4008")
 
 
 def test_the_busiest_channels_and_callers_are_shown(sign_in: Callable[..., Page]) -> None:
@@ -185,7 +187,7 @@ def test_an_engine_out_of_reach_is_named(sign_in: Callable[..., Page]) -> None:
       const there = { engine: "redis", engine_reachable: true, engine_for_s: 500 };
       return [[there, { ...there, engine_for_s: 60 }], [there, lost(5)], [lost(5), lost(65)]].map(engineText);
     }""")
-    assert said == ["redis in reach for 1 min", "lost by 1 node for 5 s", "lost by 2 nodes for 1 min 5 s"]
+    assert said == ["redis, in reach for 1 min", "lost by 1 node for 5 s", "lost by 2 nodes for 1 min 5 s"]
 
 
 def test_a_search_that_is_typed_while_the_page_loads_is_kept(

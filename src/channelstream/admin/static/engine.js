@@ -11,7 +11,7 @@ export function engineText(nodes) {
   const away = nodes.filter(isAway);
   const times = (each) => each.map(({ engine_for_s: seconds }) => seconds);
   if (away.length) return `lost by ${counted(away.length, "node")} for ${duration(Math.max(...times(away)))}`;
-  return engine === "memory" ? engine : `${engine} in reach for ${duration(Math.min(...times(nodes)))}`;
+  return engine === "memory" ? engine : `${engine}, in reach for ${duration(Math.min(...times(nodes)))}`;
 }
 
 /** How many calls failed, and for how long the engine was out of reach. `of` returns the value of a series. */

@@ -26,7 +26,7 @@ function endedText(of) {
   const [most] = Object.entries(of("endings")).sort(([, one], [, other]) => other - one);
   if (!most) return "0";
   const [code] = most[0].split(" ");
-  return `${number(of("ended"))}, ${number(most[1])} with ${code === "none" ? "no code" : code}`;
+  return `${number(of("ended"))}, ${number(most[1])} of them with ${code === "none" ? "no code" : `code ${code}`}`;
 }
 
 /** The charts, each with the series of the history that it draws, and what says more than the value: words of other series. */
