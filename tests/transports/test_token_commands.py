@@ -14,6 +14,9 @@ from tests.token_client import TokenClient, token
 from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
+from channelstream.service.new_channels import AT_ONCE
+from channelstream.wire.command_texts import MAX_CHANNELS
+
 
 def publish(server: RunningServer, channel: str, message: Any) -> None:
     server.post("/message", {"user": "system", "channel": channel, "message": message})
@@ -195,6 +198,30 @@ def test_what_requests_join_at_once_is_sent_completely(pushing: RunningServer, r
         while "last" not in found:
             found += [each["message"] for each in [next(items)] if each["type"] == "message"]
         assert sorted(found) == sorted([*rooms, "last"])
+
+
+def test_a_client_brings_channels_into_being_only_so_often(pushing: RunningServer, room: str) -> None:
+    """A pattern grants names without end, and each channel stays for days. What is there already is free."""
+    user, names = uuid4().hex, [f"{room}-{number}" for number in range(AT_ONCE)]
+    given = token(user, subscribe=["room.*"], publish=["room.*"])
+    with closing(TokenClient(pushing.ws_url, given)) as client:
+        lists = [names[start : start + MAX_CHANNELS] for start in range(0, AT_ONCE, MAX_CHANNELS)]
+        for kind in ("subscribe", "unsubscribe"):
+            for some in lists:
+                assert "channels" in client.command(kind, channels=some)
+        error = client.command(
+            "subscribe", channels=[f"{room}-{number}" for number in range(AT_ONCE, AT_ONCE + MAX_CHANNELS)]
+        )
+        assert error["code"] == "rate_limited"
+        assert error["retry_after"] > 0
+        assert client.command("subscribe", channels=lists[0])["subscribed"] == sorted(lists[0])
+        commands = [
+            {"id": f"p{number}", "type": "publish", "channel": f"{room}-new-{number}", "message": 1}
+            for number in range(300)  # They take less than 300 seconds.
+        ]
+        client.stream.send(json.dumps(commands))
+        replies = [client.until(lambda item: item["type"] == "reply") for _ in commands]
+        assert "rate_limited" in {each["error"]["code"] for each in replies if "error" in each}
 
 
 def test_a_fresh_token_changes_the_grants_in_place(pushing: RunningServer, room: str) -> None:

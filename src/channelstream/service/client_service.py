@@ -55,8 +55,10 @@ class ClientService:
             Forbidden: a channel is not granted; none is joined.
             Unauthorized: the connection has ended.
             Invalid: it would have too many channels.
+            TooManyRequests: its user brings too many into being.
         """
         self._check("subscribe", self.client.grants.subscribe.missing(channels))
+        await self._service.check_new_channels(self.client.user, channels)
         changed: list[str] = []
         for position, names in _by_position(channels, since).items():
             done = await self._service.subscribe(self.conn_id, {name: {} for name in names}, position)
@@ -81,8 +83,10 @@ class ClientService:
 
         Raises:
             Forbidden: the channel is not granted.
+            TooManyRequests: its user brings too many into being, or the application publishes too much.
         """
         self._check("publish", self.client.grants.publish.missing([channel]))
+        await self._service.check_new_channels(self.client.user, [channel])
         message = Message(
             uuid=uuid or self._service.new_id(),
             channel=channel,

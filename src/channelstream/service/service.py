@@ -28,6 +28,7 @@ from channelstream.core.position import Position
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.errors import CloseCode
 from channelstream.service.connecting import Opened
+from channelstream.service.new_channels import NewChannels
 from channelstream.service.node import Node, Subscribed
 from channelstream.service.rates import Rates
 from channelstream.service.room import Limit
@@ -60,11 +61,21 @@ class Service:
         self.new_id = node.new_id
         self.published = 0
         self.rates = Rates(app.limits, node.clock.steady)
+        self._new_channels = NewChannels(self._unknown, node.clock.steady)
 
     def refused(self) -> dict[str, int]:
-        """Return how much was refused since the start because the application was at a limit of its own, by limit."""
+        """Return how much was refused since the start because the application, or a user, was at a limit, by limit."""
         of_app = {str(limit): self.node.room.refused[self.app.id, limit] for limit in Limit}
-        return {"messages": self.rates.refused, **of_app}
+        return {"messages": self.rates.refused, **of_app, "new_channels": self._new_channels.refused}
+
+    async def check_new_channels(self, user: str, channels: Sequence[str]) -> None:
+        """Refuse channels that a client of this user would bring into being beyond its measure (`NewChannels.check`)."""
+        await self._new_channels.check(user, [name for name in channels if not self.connections_in(name)])
+
+    async def _unknown(self, channels: Sequence[str]) -> set[str]:
+        """Return those of the channels that the engine does not know."""
+        known = await self.channels(channels, with_users=False)
+        return set(channels).difference(name_of(each.name) for each in known)
 
     # -- connections, wherever they are
 

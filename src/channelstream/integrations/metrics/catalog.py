@@ -47,7 +47,7 @@ class Metrics(Enum):
     limited = Metric(
         "counter",
         ("application", "limit"),
-        "What was refused since an application was at a limit of its own: messages, connections or channels.",
+        "What was refused at a limit of an application, or of its users: messages, connections, channels or new_channels.",
     )
     deliveries = Metric("counter", (), "Events delivered to connections, one for each event and recipient.")
     written_events = Metric(
