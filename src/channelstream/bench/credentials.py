@@ -1,15 +1,18 @@
 """What each form of credentials costs a server: `python -m channelstream.bench.credentials`.
 
-The forms take turns in one run, on one connection, with the same small call of `/message`. All requests of a turn are
-built before its clock starts, so that the figures are those of the server.
+The forms take turns in one run, on one connection, with the same small message: a call of `/message`, or of `/client` for
+a client with a token. All requests of a turn are built before its clock starts, so that the figures are those of the server.
 """
 
 import argparse
+import json
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
 
+import jwt
 import uvloop
 from itsdangerous import TimestampSigner
 
@@ -22,6 +25,33 @@ from channelstream_client.signing import digest_of, sign
 
 PATH = "/message"
 BODY = b'[{"channel":"credentials","user":"bench","message":{"text":"hello"}}]'
+COMMAND = b'{"id":1,"type":"publish","channel":"credentials","message":{"text":"hello"}}'
+TOKEN_AGE_S = 86_400
+KEPT = ("--token-max-age-s", str(TOKEN_AGE_S), "--poll-gap-s", str(TOKEN_AGE_S))
+"""Lets the client with a token, which sends no further long poll, keep its connection during all turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes the calls.
+
+    Attributes:
+        token, conn_id: those of a client with a token.
+    """
+
+    wire: Wire
+    token: str = ""
+    conn_id: str = ""
+
+    def message(self, headers: bytes) -> bytes:
+        return self.wire.post(PATH, BODY, headers)
+
+    def command(self) -> bytes:
+        return self.wire.post(f"/client?conn_id={self.conn_id}", COMMAND, _bearer(self.token))
+
+
+def _bearer(text: str) -> bytes:
+    return f"authorization: Bearer {text}\r\n".encode()
 
 
 def _old_text(wire: Wire) -> bytes:
@@ -35,35 +65,54 @@ def _signed(wire: Wire) -> bytes:
     return f"authorization: {value}\r\ncontent-digest: {digest_of(BODY)}\r\n".encode()
 
 
-FORMS: dict[str, Callable[[Wire], bytes]] = {
-    "old, of the path": lambda wire: wire.signature(PATH),
-    "old, each another text": _old_text,
-    "bearer": lambda wire: f"authorization: Bearer .{wire.secret}\r\n".encode(),
-    "signed": _signed,
+FORMS: dict[str, Callable[[Caller], bytes]] = {
+    "old, of the path": lambda caller: caller.message(caller.wire.signature(PATH)),
+    "old, each another text": lambda caller: caller.message(_old_text(caller.wire)),
+    "bearer": lambda caller: caller.message(_bearer(f".{caller.wire.secret}")),
+    "signed": lambda caller: caller.message(_signed(caller.wire)),
+    "token": Caller.command,
 }
-"""The header line of each form. A server verifies an old signature of the path once a second."""
+"""A request of each form. A server verifies an old signature of the path once a second."""
 
 
-async def cost_us(target: Target, connection: HttpConnection, form: str, calls: int) -> tuple[float, float]:
-    """Return the server's CPU and the time of a call in one form, in microseconds."""
-    wire = target.wire
-    requests = [wire.post(PATH, BODY, FORMS[form](wire)) for _ in range(calls)]
+async def _with_token(wire: Wire, connection: HttpConnection) -> Caller:
+    """Return a caller that has a token too, and the connection that its first long poll has opened."""
+    claims = {"sub": "bench", "exp": time.time() + TOKEN_AGE_S - 60, "publish": ["credentials"]}
+    token = jwt.encode(claims, wire.secret, "HS256")
+    greeting, *_ = json.loads(await connection.call(wire.get("/listen", _bearer(token))))
+    return Caller(wire, token, greeting["result"]["conn_id"])
+
+
+async def cost_us(
+    target: Target, connection: HttpConnection, caller: Caller, form: str, calls: int
+) -> tuple[float, float]:
+    """Return the server's CPU and the time of a call in one form, in microseconds.
+
+    Raises:
+        BenchFailed: a message is not accepted.
+    """
+    requests = [FORMS[form](caller) for _ in range(calls)]
+    answer = b""
     began_s, before_s = time.perf_counter(), target.cpu_s() or 0.0
     for request in requests:
-        await connection.call(request)
+        answer = await connection.call(request)
     cpu_s, took_s = (target.cpu_s() or 0.0) - before_s, time.perf_counter() - began_s
+    # A command that is refused is answered with 200, and all of a turn are the same.
+    if b'"error"' in answer:
+        raise BenchFailed(f"{form}: {answer.decode()}")
     return cpu_s / calls * 1e6, took_s / calls * 1e6
 
 
 async def compare(flags: list[str], calls: int, rounds: int) -> dict[str, tuple[float, float]]:
     """Return the medians of CPU and time of a call for each form, in microseconds, of turns that alternate."""
     figures: dict[str, list[tuple[float, float]]] = {form: [] for form in FORMS}
-    async with product(*flags) as target:
+    async with product(*KEPT, *flags) as target:
         connection = await open_http(target.wire, None)
         try:
+            caller = await _with_token(target.wire, connection)
             for _ in range(rounds):
                 for form, measured in figures.items():
-                    measured.append(await cost_us(target, connection, form, calls))
+                    measured.append(await cost_us(target, connection, caller, form, calls))
         finally:
             connection.close()
     return {
