@@ -21,7 +21,6 @@ const DEFAULTS = {
   bufferSize: 1_000,
 };
 const STABLE_MS = 10_000;
-/** A fresh token is asked for so early. One that expires sooner is used for half of its time: it may be given again. */
 const EXPIRING_MS = 25_000;
 const RETRY_AFTER_CAP_MS = 300_000;
 /** Failures in a row after which a transport that has worked is left. */
@@ -426,12 +425,14 @@ export class Channelstream {
     else resolve?.(result);
   }
 
-  #joinAgain() {
-    this.#sendFrom(0);
-    for (const names = [...this.#wanted]; names.length; ) {
-      const channels = names.splice(0, 100);
-      const since = Object.fromEntries(channels.map((name) => [name, this.position]));
-      this.#command("subscribe", { channels, since }).catch(() => {});
+  #joinAgain(signal, position = this.position, names = this.#wanted) {
+    const wanted = [...names].filter((name) => this.#wanted.has(name));
+    while (wanted.length) {
+      const channels = wanted.splice(0, 100);
+      const since = Object.fromEntries(channels.map((name) => [name, position]));
+      const again = () => signal.aborted || this.#joinAgain(signal, position, channels);
+      const later = ({ code, retry_after: seconds = !code }) => seconds && pause(1_000 * seconds, signal).then(again);
+      this.#command("subscribe", { channels, since }).catch(later);
     }
   }
 
@@ -548,7 +549,7 @@ export class Channelstream {
     this.#proven.add(this.transport);
     if (this.#level) this.#upgradeLater(signal);
     this.#emit({ type: "open", transport: this.transport });
-    if (this.#token) queueMicrotask(() => this.#joinAgain());
+    if (this.#token) queueMicrotask(() => (this.#sendFrom(0), this.#joinAgain(signal)));
   }
 
   #upgradeLater(signal) {

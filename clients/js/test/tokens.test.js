@@ -89,6 +89,44 @@ test("a new connection joins the channels of the last one from where it was", as
   assert.deepEqual((await lost).channels, ["b"]);
 });
 
+test("channels that cannot be joined again now are joined later, and those that are not granted are left", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const stream = open({ token: "t-1" });
+  await settled();
+  const first = FakeSocket.opened.shift();
+  first.greet();
+  await settled();
+  stream.subscribe(["a", "b"]);
+  stream.subscribe(["c"]);
+  first.say({ type: "reply", id: 1, result: {} }, { type: "reply", id: 2, result: {} });
+  first.end(1006);
+  await settled();
+  t.mock.timers.tick(100);
+  await settled();
+  const second = FakeSocket.opened.shift();
+  second.greet();
+  await settled();
+  const { id, ...asked } = second.sent.at(-1);
+  assert.deepEqual(asked.channels, ["a", "b", "c"]);
+  second.say({ type: "message", channel: "d", position: "p-9" });
+  second.say({ type: "reply", id, error: { code: "unavailable", message: "Later.", retry_after: 2 } });
+  stream.unsubscribe(["b"]).catch(() => {});
+  await settled();
+  const before = second.sent.length;
+  t.mock.timers.tick(1_999);
+  await settled();
+  assert.equal(second.sent.length, before);
+  t.mock.timers.tick(1);
+  await settled();
+  const again = second.sent.at(-1);
+  assert.deepEqual(again.since, { a: asked.since.a, c: asked.since.c });
+  second.say({ type: "reply", id: again.id, error: { code: "forbidden", message: "No." } });
+  await settled();
+  t.mock.timers.tick(60_000);
+  await settled();
+  assert.equal(second.sent.at(-1), again);
+});
+
 test("a fresh token takes the place of one that expires", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   let count = 0;

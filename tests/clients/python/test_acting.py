@@ -11,7 +11,14 @@ from tests.line import Line
 from tests.token_client import SECRET, token
 from tests.waiting import PATIENCE_S
 
-from channelstream_client import Acting, CommandRefused, MessageEvent, Resumed, StreamClosed
+from channelstream_client import (
+    Acting,
+    CommandRefused,
+    MessageEvent,
+    Resumed,
+    StreamClosed,
+    Unreachable,
+)
 from channelstream_client.acting import refresh_after_s
 from channelstream_client.streams import TRANSPORTS, Stream
 
@@ -106,6 +113,53 @@ def test_a_client_comes_back_with_its_channels(server: RunningServer, line: Line
             assert acting.conn_id != before
 
     play(scenario())
+
+
+def test_channels_that_cannot_be_joined_again_now_are_joined_later(server: RunningServer, line: Line) -> None:
+    """From where the last connection was; it would be in none of them, and its client would not know."""
+    room = f"room.{uuid4().hex}"
+
+    async def scenario() -> None:
+        async with Acting(line.url, giving(token(**GRANTED)), transports=[NAMES["websocket"]]) as acting:
+            await acting.subscribe([room])
+            before = acting.conn_id
+            await asyncio.to_thread(line.cut)
+            server.post("/disconnect", {"conn_id": before})
+            server.post("/message", {"user": "x", "channel": room, "message": 1})
+            line.blocked = (b"POST /client",)
+            await asyncio.to_thread(line.mend)
+            stream = messages(acting)
+            waiting = asyncio.ensure_future(anext(stream))
+            while acting.conn_id == before:
+                await asyncio.sleep(0)
+            with pytest.raises(Unreachable):
+                await acting.info([room])
+            line.blocked = ()
+            assert await waiting == 1
+
+    play(scenario())
+
+
+@pytest.mark.parametrize("retry_after_s", [None, 0])
+def test_a_refused_command_says_when_it_may_be_sent_again(retry_after_s: int | None) -> None:
+    """A channel is joined again then, and left alone if never."""
+    asked: list[dict[str, Any]] = []
+
+    class Refusing(Acting):
+        async def _post(self, commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            asked.extend(commands)
+            more = {} if retry_after_s is None or len(asked) > 2 else {"retry_after": retry_after_s}
+            return [{"type": "reply", "id": 1, "error": {"code": "x", "message": "No."} | more}]
+
+    async def scenario() -> None:
+        acting = Refusing("http://127.0.0.1:9", giving("t"))
+        acting._wanted = dict.fromkeys(["a", "b"])
+        acting._connect("c-1")
+        await asyncio.gather(*acting._tasks)
+        await acting.aclose()
+
+    play(scenario())
+    assert len(asked) == (1 if retry_after_s is None else 3)
 
 
 def test_a_fresh_token_is_asked_for_before_one_expires(server: RunningServer, transport: Stream) -> None:

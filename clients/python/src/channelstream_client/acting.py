@@ -5,7 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import suppress
+from itertools import islice
 from typing import Any, Self
 from uuid import uuid4
 
@@ -29,6 +29,8 @@ REFRESH_S = 1.0
 """Least time for which a token is used: an application may give the same one again until it expires."""
 CHANNELS = 100
 """Most channels in one command."""
+JOIN_S = 1.0
+"""Least time between two calls that join channels again, if the server does not answer, in seconds."""
 
 logger = logging.getLogger("channelstream_client")
 
@@ -40,12 +42,14 @@ class CommandRefused(ChannelstreamError):
 
     Attributes:
         code: a word for programs, such as `forbidden`.
+        retry_after_s: after how many seconds the same command may be accepted; None if it will not be.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, retry_after_s: int | None = None) -> None:
         super().__init__(code, message)
         self.code = code
         self.message = message
+        self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
         return self.message
@@ -85,7 +89,8 @@ class Acting(Iteration[Event]):
         )
         self._reach = Reach(lambda: tls_context(url, verify))
         self._get_token = get_token
-        self._wanted: dict[str, None] = {}
+        # The channels, each with the position from which it is still to be read; None once it is joined.
+        self._wanted: dict[str, str | None] = {}
         self._is_connected = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._refresh: asyncio.Task[None] | None = None
@@ -156,7 +161,8 @@ class Acting(Iteration[Event]):
         await self._connected()
         [reply] = await self._post([{"id": 1, "type": kind} | fields])
         if "error" in reply:
-            raise CommandRefused(str(reply["error"]["code"]), str(reply["error"]["message"]))
+            error = reply["error"]
+            raise CommandRefused(str(error["code"]), str(error["message"]), error.get("retry_after"))
         return reply["result"]
 
     async def _connected(self) -> None:
@@ -214,15 +220,29 @@ class Acting(Iteration[Event]):
         is_new, self._acting.conn_id = conn_id != self._acting.conn_id, conn_id
         self._is_connected.set()
         if is_new and self._wanted:
-            self._run(self._join_again(self._acting.position))
+            position = self._acting.position
+            left = self._wanted
+            self._wanted = {name: position if since is None else since for name, since in left.items()}
+            self._run(self._join_again(conn_id))
 
-    async def _join_again(self, position: str) -> None:
+    async def _join_again(self, conn_id: str) -> None:
         """Join the channels in which the last connection was, from where it was."""
-        wanted = list(self._wanted)
-        for start in range(0, len(wanted), CHANNELS):
-            names = wanted[start : start + CHANNELS]
-            with suppress(ChannelstreamError):
-                await self._command("subscribe", channels=names, since=dict.fromkeys(names, position))
+        while self._acting.conn_id == conn_id:
+            left = ((name, since) for name, since in self._wanted.items() if since is not None)
+            since = dict(islice(left, CHANNELS))
+            if not since:
+                return
+            try:
+                await self._command("subscribe", channels=list(since), since=since)
+            except StreamClosed:
+                return
+            except ChannelstreamError as error:
+                wait_s = error.retry_after_s if isinstance(error, CommandRefused) else JOIN_S
+                if wait_s is not None:
+                    await asyncio.sleep(wait_s * random.uniform(1.0, 2.0))  # noqa: S311 - spreads the clients
+                    continue
+            # Also what the token does not grant: it is not asked for again.
+            self._wanted |= dict.fromkeys(self._wanted.keys() & since.keys())
 
     def _refresh_later(self, seconds: int) -> None:
         if self._refresh is not None and self._refresh is not asyncio.current_task():
