@@ -28,9 +28,13 @@ class TokenClient:
         greeting: the result of `connect`.
     """
 
-    def __init__(self, ws_url: str, token: str, **connect_fields: Any) -> None:
+    def __init__(
+        self, ws_url: str, token: str, max_bytes: int | None = 1 << 20, **connect_fields: Any
+    ) -> None:
         self._exits = ExitStack()
-        self.stream: ClientConnection = self._exits.enter_context(connect(f"{ws_url}/ws", compression=None))
+        self.stream: ClientConnection = self._exits.enter_context(
+            connect(f"{ws_url}/ws", compression=None, max_size=max_bytes)
+        )
         self._number = 0
         self._items: list[Any] = []
         self.greeting: dict[str, Any] = self.command("connect", token=token, **connect_fields)

@@ -14,6 +14,7 @@ from tests.token_client import TokenClient, token
 from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
+from channelstream.api.client_info import LONGEST_BYTES
 from channelstream.service.new_channels import AT_ONCE
 from channelstream.wire.command_texts import MAX_CHANNELS
 
@@ -91,6 +92,19 @@ def test_info_has_what_is_granted_of_each_channel(pushing: RunningServer, room: 
         assert not {"users", "total_users", "total_connections"} & channels[read].keys()
         assert info["users"] == [{"user": "ann", "state": {"a": 1}}]
         assert info["position"]
+
+
+def test_info_has_a_bound(pushing: RunningServer, room: str) -> None:
+    """A few bytes ask for all histories; of fewer channels they come."""
+    rooms = [f"{room}.{number}" for number in range(3)]
+    pushing.post("/channel_config", {name: {"store_history": True, "history_size": 2} for name in rooms})
+    for name in rooms:
+        publish(pushing, name, "x" * (LONGEST_BYTES // 2 - 10_000))
+    with closing(TokenClient(pushing.ws_url, token(history=["room.**"]), max_bytes=None)) as client:
+        error = client.command("info", channels=rooms)
+        assert error["code"] == "invalid"
+        assert "ask about fewer" in error["message"]
+        assert set(client.command("info", channels=rooms[:2])["channels"]) == set(rooms[:2])
 
 
 def test_a_client_sets_the_state_of_its_user(pushing: RunningServer) -> None:

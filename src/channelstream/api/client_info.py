@@ -9,10 +9,13 @@ from msgspec import Raw
 from channelstream.api.call import Call
 from channelstream.api.info import channels_info
 from channelstream.api.schemas import InfoOptions
+from channelstream.errors import Invalid
 from channelstream.service import Service
 
 MEMBERS_ONLY = frozenset({"users", "users_cut", "total_users", "total_connections"})
 """What only a client may see that may see the members of a channel."""
+LONGEST_BYTES = 4 << 20
+"""Longest description of channels: a few bytes ask for it, and the socket of a client that reads nothing keeps it."""
 
 
 async def client_info(service: Service, histories: Sequence[str], members: Sequence[str]) -> dict[str, Any]:
@@ -22,6 +25,9 @@ async def client_info(service: Service, histories: Sequence[str], members: Seque
         service: of the client's application.
         histories: channels with their history.
         members: channels with their users.
+
+    Raises:
+        Invalid: the description is too long.
     """
     call = Call.internal(service)
     groups = (
@@ -30,6 +36,7 @@ async def client_info(service: Service, histories: Sequence[str], members: Seque
         ([name for name in members if name not in histories], False, True),
     )
     answer: dict[str, Any] = {}
+    size = 0
     for names, with_history, with_users in groups:
         if not names:
             continue
@@ -37,6 +44,12 @@ async def client_info(service: Service, histories: Sequence[str], members: Seque
             include_history=with_history, include_users=with_users, return_public_state=True
         )
         found = await channels_info(call, names, options)
+        for each in found["channels"].values():
+            size += len(msgspec.json.encode(each))
+        if size > LONGEST_BYTES:
+            raise Invalid(
+                {"channels": [f"More than {LONGEST_BYTES} bytes: ask about fewer, or keep less history."]}
+            )
         channels = {name: _shown(each, with_users) for name, each in found["channels"].items()}
         if not answer:
             answer = {"channels": {}, "users": [], "position": found["position"]}
