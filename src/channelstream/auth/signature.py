@@ -58,7 +58,10 @@ class SignatureAuth:
             if token and self._is_raw_secret(token, address):
                 return self._server
         if not token:
-            raise Forbidden("The request is not signed: send the header x-channelstream-secret.")
+            raise Forbidden(
+                "The request is not signed: send the header authorization or x-channelstream-secret; "
+                "see the option request_signing."
+            )
         self._checker.check(token, request.path, self._wall())
         return self._server
 
