@@ -12,7 +12,7 @@ import { View } from "./view.js";
 const root = document.documentElement.dataset.root;
 
 const ENDED = {
-  1000: "You have left the chat in another window.",
+  1000: "You have left the chat in another window, or an admin has disconnected you.",
   4002: "This chat continues in another window.",
 };
 
