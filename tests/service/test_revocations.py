@@ -131,7 +131,7 @@ def test_a_token_that_was_issued_later_counts() -> None:
 def test_an_application_with_short_tokens_drops_no_revocations_of_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All are in one series, which drops what is too old when one is written: too old for the longest tokens."""
+    """What is written drops what is too old, which depends on the tokens of its application."""
     times_s = [1000.0]
     monkeypatch.setattr(SystemClock, "wall", lambda _: times_s[0])
     shop = AppSection("shop", {"secret": "of the shop", "token_max_age_s": 1.0})
@@ -143,7 +143,29 @@ def test_an_application_with_short_tokens_drops_no_revocations_of_others(
         await services.default.revoke("ann", is_user=True)
         times_s[0] += 1000
         await services.of_conn_id("shop.c").revoke("bob", is_user=True)
-        assert len(await node.time_series.read(revocations.SERIES, 0.0)) == 2
+        assert await node.time_series.read(revocations.SERIES.format("default"), 0.0)
+        await node.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_application_with_many_revocations_leaves_others_their_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is refused a further one, and they are not."""
+    monkeypatch.setattr(revocations, "MAX_REVOCATIONS", 4)
+    shop = AppSection("shop", {"secret": "of the shop"})
+
+    async def scenario() -> None:
+        server = build(Settings(secret="x", admin_secret="y", apps=(shop,)))
+        services, node = server.streams.services, server.node
+        await node.start()
+        noisy, quiet = services.default, services.of_conn_id("shop.c")
+        for number in range(2):
+            await noisy.revoke(f"t-{number}", is_user=False)
+        with pytest.raises(Unavailable, match="too many"):
+            await noisy.revoke("t-2", is_user=False)
+        await quiet.revoke("t-2", is_user=False)
         await node.close()
 
     asyncio.run(scenario())

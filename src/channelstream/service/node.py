@@ -92,7 +92,7 @@ class Node:
             clock,
             self.end_soon,
             is_single=self.is_single,
-            kept_s=max((each.token_age_s for each in limits.apps.values()), default=0.0),
+            owners=tuple(limits.apps) or ("",),
         )
         self._connecting = Connecting(engine, hub, self._local, self._handover, limits, self._check_room)
         self._publishing = Publishing(engine, hub)

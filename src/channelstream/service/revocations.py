@@ -6,7 +6,10 @@ node that is out of reach, or that starts meanwhile, reads it from the records: 
 afterwards (`catch_up`). So they outlive a restart as far as the engine keeps anything.
 """
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -21,10 +24,11 @@ from channelstream.errors import CloseCode, Unavailable
 from channelstream.service.remote_calls import RemoteCalls
 from channelstream.slices import in_turns
 
-SERIES: Final = "revocations"
+SERIES: Final = "revocations of application {}"
+"""Each application has its own, so that none drops records of another, by their age or their number."""
 PROCEDURE: Final = "revoke tokens"
 MAX_REVOCATIONS: Final = 100_000
-"""Most revocations at a time, of all applications; beyond it a further one is refused. They take about 25 MB."""
+"""Most revocations at a time, in about 25 MB. Each application has an equal part; beyond it one is refused."""
 SKEW_S = 60.0
 """How far the clocks of two nodes may differ, in seconds."""
 SLICE = 5_000
@@ -65,7 +69,7 @@ class Revocations:
         end_soon: EndSoon,
         *,
         is_single: bool,
-        kept_s: float = 0.0,
+        owners: Sequence[str] = ("",),
     ) -> None:
         """Create the part of a node.
 
@@ -76,15 +80,16 @@ class Revocations:
             clock: its clock.
             end_soon: ends one of these.
             is_single: no other node shares the engine.
-            kept_s: how long the longest of all applications' tokens may be valid: their revocations are in one series, which
-                keeps none for longer than the last one that is written asks for.
+            owners: the applications, as `hub.usage.owner_of` returns them.
         """
         self._calls = calls
         self._series = series
         self._hub = hub
         self._clock = clock
         self._end_soon = end_soon
-        self._kept_s = kept_s
+        self._owners = owners
+        self._counts: Counter[str] = Counter()
+        """How many are known of each application."""
         self._known: dict[tuple[bool, str], Revocation] = {}
         self._is_single = is_single
         self._read_s: float | None = None
@@ -102,12 +107,12 @@ class Revocations:
             Unavailable: a node has not answered, or there are too many revocations; the call may have taken effect.
         """
         await self.load()
-        now_s = self._clock.wall()
-        self._forget(now_s)
-        if len(self._known) >= MAX_REVOCATIONS:
+        now_s, owner = self._clock.wall(), self._hub.usage.owner_of(key)
+        self._forget(owner, now_s)
+        if self._is_full(owner):
             raise Unavailable("There are too many revocations; those of tokens that expire go by themselves.")
         data = _encode(Revocation(is_user, key, now_s, now_s + keep_s))
-        await self._series.append(SERIES, Record(now_s, data), max(keep_s, self._kept_s))
+        await self._series.append(SERIES.format(owner), Record(now_s, data), keep_s)
         results = await self._calls.call_all(PROCEDURE, data)
         reached = [each.result for each in results if each.result.is_reached]
         failed = next((each.failure for each in reached if each.failure), "")
@@ -140,7 +145,8 @@ class Revocations:
         """Take the records from a time on; return those that were not known."""
         now_s = self._clock.wall()
         found: list[Revocation] = []
-        async for part in in_turns(await self._series.read(SERIES, since_s, MAX_REVOCATIONS), SLICE):
+        read = (self._series.read(SERIES.format(each), since_s, MAX_REVOCATIONS) for each in self._owners)
+        async for part in in_turns(list(chain.from_iterable(await asyncio.gather(*read))), SLICE):
             found += [each for record in part if self._take(each := _decode(record.data))]
         self._read_s = now_s
         return found
@@ -158,13 +164,19 @@ class Revocations:
         before = self._known.get(place)
         if before is not None and before.at_s >= revocation.at_s:
             return False
+        if before is None:
+            self._counts[self._hub.usage.owner_of(revocation.key)] += 1
         self._known[place] = revocation
         return True
 
-    def _forget(self, now_s: float) -> None:
-        """Forget revocations whose tokens have all expired, once there are many."""
-        if len(self._known) >= MAX_REVOCATIONS:
+    def _is_full(self, owner: str) -> bool:
+        return self._counts[owner] >= MAX_REVOCATIONS // len(self._owners)
+
+    def _forget(self, owner: str, now_s: float) -> None:
+        """Forget revocations whose tokens have all expired, once an application has many."""
+        if self._is_full(owner):
             self._known = {place: each for place, each in self._known.items() if each.until_s > now_s}
+            self._counts = Counter(self._hub.usage.owner_of(each.key) for each in self._known.values())
 
     async def _answer(self, argument: bytes) -> bytes:
         """Take a revocation of a node."""
