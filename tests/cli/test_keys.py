@@ -13,7 +13,7 @@ from tests.signing import signature
 
 from channelstream.apps.app import App
 from channelstream.apps.principal import Right
-from channelstream.cli import main
+from channelstream.cli import keys_store, main
 from channelstream.cli.keys_store import changed
 from channelstream.config.keys_file import read_keys, read_stored
 
@@ -154,6 +154,16 @@ def test_an_error_in_between_leaves_the_file_as_it_was(path: str) -> None:
         raise RuntimeError
     assert Path(path).read_bytes() == before
     assert keys(path, "new", "cron") == 0
+
+
+def test_a_command_that_begins_at_the_end_of_another_one_is_left_alone(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a third one could begin, whose unfinished file would take the place of the keys."""
+    second = Path(f"{path}.new")
+    monkeypatch.setattr(keys_store, "_sync_directory", lambda _: second.touch(exist_ok=False))
+    assert keys(path, "new", "web") == 0
+    assert second.exists()
 
 
 def test_the_file_keeps_its_mode_and_a_link_leads_to_it(path: str, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def changed(name: str) -> Iterator[list[StoredKey]]:
         ) from error
     except OSError as error:
         raise ConfigError(f"keys_file: {str(other)!r} cannot be written: {error.strerror}") from error
+    is_replaced = False
     try:
         with os.fdopen(descriptor, "wb") as file:
             keys = read_stored(str(path)) if path.exists() else []
@@ -39,11 +40,13 @@ def changed(name: str) -> Iterator[list[StoredKey]]:
             _keep_owner(path, file.fileno())
             os.fsync(file.fileno())
         other.replace(path)
+        is_replaced = True
         _sync_directory(path.parent)
     except OSError as error:
         raise ConfigError(f"keys_file: {str(path)!r} cannot be written: {error.strerror}") from error
     finally:
-        other.unlink(missing_ok=True)
+        if not is_replaced:  # Else a file of this name is another command's.
+            other.unlink(missing_ok=True)
 
 
 def _keep_owner(path: Path, descriptor: int) -> None:
