@@ -85,7 +85,7 @@ def test_the_log_has_a_line_without_credentials(act: Act, line: str) -> None:
     assert line_of(act) == line
 
 
-def test_strangers_do_not_push_out_what_admins_did() -> None:
+def test_failed_sign_ins_are_bounded() -> None:
     """So many failures a minute are recorded; the others are counted."""
     now_s = 1000.0
     failures = Failures(lambda: now_s)
@@ -95,7 +95,7 @@ def test_strangers_do_not_push_out_what_admins_did() -> None:
 
 
 def test_acts_are_kept_and_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    """Newest first; what another version has written is left out."""
+    """Newest first; what another version has written is left out. No sign-ins push out what admins did."""
     caplog.set_level(logging.INFO)
 
     async def run() -> None:
@@ -106,6 +106,8 @@ def test_acts_are_kept_and_bounded(caplog: pytest.LogCaptureFixture) -> None:
         for number in range(SHOWN + 2):
             acts.record(Act("boss", "::1", Did.SENT, "channel", f"{number}"))
         acts.record(Act("boss", "::1", Did.SENT, "channel", "x" * 5000))
+        for _ in range(SHOWN):
+            acts.record(Act("reader", "::1", Did.SIGNED_OUT))
         for _ in range(FAILURES_A_MINUTE + 1):
             acts.record(Act("", "::1", Did.FAILED, more="as admin"))
 
@@ -115,8 +117,9 @@ def test_acts_are_kept_and_bounded(caplog: pytest.LogCaptureFixture) -> None:
 
         await soon(are_written, "the acts are not written")
         rows = await acts.read()
-        assert len(rows) == SHOWN
-        assert [row["did"] for row in rows].count(Did.FAILED) == FAILURES_A_MINUTE
+        assert [row["did"] for row in rows[:FAILURES_A_MINUTE]] == [Did.FAILED] * FAILURES_A_MINUTE
+        assert [row["did"] for row in rows].count(Did.SIGNED_OUT) == SHOWN - FAILURES_A_MINUTE
+        assert [row["did"] for row in rows].count(Did.SENT) == SHOWN
         sent = [row["name"] for row in rows if row["did"] == Did.SENT]
         assert (len(sent[0]), sent[1:3]) == (512, [f"{SHOWN + 1}", f"{SHOWN}"])
 

@@ -5,6 +5,7 @@ It outlives a restart where the engine does. Each act is a line of the log as we
 
 import logging
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -15,18 +16,20 @@ from channelstream.core.timestamps import stamp
 from channelstream.pages.act import Act, Did
 from channelstream.service import Record, Service
 
-ACTS = "acts of application {}"
-"""The series; each application has its own."""
+ACTS, SIGN_INS = "acts of application {}", "sign-ins of application {}"
+"""The series; each application has its own. Strangers fail to sign in, and a reader signs in and out: neither must
+push out what admins did."""
+OF_SIGN_INS = frozenset({Did.SIGNED_IN, Did.SIGNED_OUT, Did.FAILED})
 KEPT_S = 30 * 86_400.0
 """How long an act is kept: as long as a sign-in may last."""
 SHOWN = 200
-"""Most acts that are shown."""
+"""Most acts that are shown, and as many of sign-ins."""
 NAME_CHARACTERS = 512
 """Most characters that are kept of a name; no valid name has more."""
 LOGGED_CHARACTERS = 120
 """Most characters of a name in the log."""
 FAILURES_A_MINUTE = 10
-"""Most failed sign-ins that a node records in a minute: strangers must not push out what admins did."""
+"""Most failed sign-ins that a node records in a minute."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ class Acts:
             app_id: of a further application, which the lines of the log name.
         """
         self._prefix = f"application {app_id}: " if app_id else ""
-        self._series = ACTS.format(service.app.id)
+        self._app_id = service.app.id
         self._node = service.node
         self._history = history
         self._failures = Failures(service.clock.steady)
@@ -58,7 +61,8 @@ class Acts:
         act = msgspec.structs.replace(act, name=act.name[:NAME_CHARACTERS])
         logger.info("%s%s", self._prefix, line_of(act))
         record = Record(self._node.clock.wall(), msgspec.msgpack.encode(act))
-        self._history.write(self._series, record, KEPT_S)
+        series = SIGN_INS if act.did in OF_SIGN_INS else ACTS
+        self._history.write(series.format(self._app_id), record, KEPT_S)
 
     async def read(self) -> list[dict[str, Any]]:
         """Return the newest acts, newest first.
@@ -67,7 +71,10 @@ class Acts:
             Unavailable: the engine is out of reach.
         """
         since_s = self._node.clock.wall() - KEPT_S
-        records = await self._node.time_series.read(self._series, since_s, SHOWN)
+        records: list[Record] = []
+        for series in (ACTS, SIGN_INS):
+            records += await self._node.time_series.read(series.format(self._app_id), since_s, SHOWN)
+        records.sort(key=attrgetter("at_s"))
         return [row for record in reversed(records) if (row := _row(record))]
 
 
