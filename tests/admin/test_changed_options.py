@@ -56,6 +56,20 @@ def test_servers_at_other_places_are_not_compared() -> None:
     assert changes(BEFORE, other, BEFORE) == [[], [], []]
 
 
+def test_the_digests_of_secrets_do_not_add_up() -> None:
+    """Those of many servers with one secret are one byte of it."""
+
+    async def main() -> None:
+        series = LocalTimeSeries()
+        for port in (8000, 9000):
+            await changed_options(series, 1.0, replace(BEFORE, port=port))
+        one, other = await series.read(SERIES, 0.0, READ)
+        at = {record.data[record.data.index(b"\xa6secret") :][:10] for record in (one, other)}
+        assert len(at) == 1
+
+    asyncio.run(main())
+
+
 def test_no_value_is_kept() -> None:
     """And of a secret not more than a byte that depends on it; what a later version has written does not matter."""
 

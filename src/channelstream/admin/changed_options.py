@@ -1,7 +1,7 @@
 """Which options differ from those of the last start: their names, for a mark of the history, and never a value.
 
-The engine remembers a digest of each value. That of a secret has 8 bits: enough to notice nearly every change, and of
-no use to guess it.
+The engine remembers a digest of each value. That of a secret has 8 bits, the same at all places: enough to notice nearly
+every change, and of no use to guess it.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ async def changed_options(series: TimeSeries, at_s: float, settings: Settings) -
         Unavailable: the engine is out of reach.
     """
     place = settings.unix_socket or f"{settings.host}:{settings.port}"
-    digests = _digests(settings, place)
+    digests = _digests(settings)
     before = await _last_start(series, at_s, place)
     if digests == before:
         return []
@@ -74,7 +74,7 @@ async def _last_start(series: TimeSeries, now_s: float, place: str) -> Mapping[s
     return {}
 
 
-def _digests(settings: Settings, place: str) -> dict[str, bytes]:
+def _digests(settings: Settings) -> dict[str, bytes]:
     values = {option.name: getattr(settings, option.name) for option in OPTIONS} | {
         "apps": _sorted(settings.apps)
     }
@@ -82,7 +82,7 @@ def _digests(settings: Settings, place: str) -> dict[str, bytes]:
         values["cookie_secret"] = ""
     secrets = HOLD_SECRETS | {option.name for option in OPTIONS if option.declared.secret}
     return {
-        name: _digest(place, name, value, SECRET_BYTES if name in secrets else BYTES)
+        name: _digest(name, value, SECRET_BYTES if name in secrets else BYTES)
         for name, value in values.items()
     }
 
@@ -92,5 +92,5 @@ def _sorted(apps: tuple[AppSection, ...]) -> list[tuple[str, list[tuple[str, obj
     return sorted((app.id, sorted(app.values.items())) for app in apps)
 
 
-def _digest(place: str, name: str, value: object, size: int) -> bytes:
-    return hashlib.blake2b(repr((place, name, value)).encode(), digest_size=size).digest()
+def _digest(name: str, value: object, size: int) -> bytes:
+    return hashlib.blake2b(repr((name, value)).encode(), digest_size=size).digest()
