@@ -14,7 +14,7 @@ from channelstream.config.app_section import AppSection
 from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
 from channelstream.engines.cluster import SingleNode
-from channelstream.engines.time_series import LocalTimeSeries
+from channelstream.engines.time_series import SERIES_RECORDS, LocalTimeSeries, Record
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.server import build
 from channelstream.service import revocations
@@ -88,6 +88,43 @@ def test_a_node_without_clients_that_have_tokens_reads_nothing(is_single: bool) 
         await other.revocations.revoke("ann", 60, is_user=True)
         await node.revocations.catch_up()
         assert not node.revocations.has(ANN)
+
+    asyncio.run(scenario())
+
+
+class SlowSeries(LocalTimeSeries):
+    """Answers when a test lets it, and counts how often it was read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+        self.may_answer = asyncio.Event()
+
+    async def read(self, series: str, since_s: float, limit: int = SERIES_RECORDS) -> list[Record]:
+        self.reads += 1
+        await self.may_answer.wait()
+        if self.reads == 1:
+            raise Unavailable("out of reach")
+        return await super().read(series, since_s, limit)
+
+
+def test_all_tokens_of_a_moment_share_one_read() -> None:
+    """Its failure as well, after which the next token begins another one."""
+
+    async def scenario() -> None:
+        series = SlowSeries()
+        node = Node(series, Clock()).revocations
+        for number in (1, 2):
+            loads = [asyncio.create_task(node.load()) for _ in range(5)]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            series.may_answer.set()
+            results = await asyncio.gather(*loads, return_exceptions=True)
+            assert {type(each) for each in results} == {Unavailable if number == 1 else type(None)}
+            assert series.reads == number
+            series.may_answer.clear()
+        await node.load()
+        assert series.reads == 2
 
     asyncio.run(scenario())
 

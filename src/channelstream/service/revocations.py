@@ -92,6 +92,7 @@ class Revocations:
         """How many are known of each application."""
         self._known: dict[tuple[bool, str], Revocation] = {}
         self._is_single = is_single
+        self._loading: asyncio.Task[None] | None = None
         self._read_s: float | None = None
         """When the engine was read last; None before the first time."""
         calls.register(PROCEDURE, self._answer)
@@ -121,13 +122,21 @@ class Revocations:
         return sum(_count(each.value) for each in reached)
 
     async def load(self) -> None:
-        """Read what the engine has, once.
+        """Read what the engine has, once: for all that ask meanwhile, as very many clients do after a restart.
 
         Raises:
             Unavailable: the engine is out of reach.
         """
         if self._read_s is None:
+            if self._loading is None:
+                self._loading = asyncio.get_running_loop().create_task(self._load())
+            await asyncio.shield(self._loading)
+
+    async def _load(self) -> None:
+        try:
             await self._read(0.0)
+        finally:
+            self._loading = None
 
     async def catch_up(self) -> None:
         """Read what the engine has since the last time, and end the connections that it is about.
