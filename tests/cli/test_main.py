@@ -46,6 +46,8 @@ def test_a_module_is_the_program(module: str, argument: str, code: int) -> None:
         (["publish", "hello"], "a message needs -c CHANNEL or --to USER"),
         (["listen", "--transport", "pigeon"], "argument --transport: invalid choice"),
         (["sign", "message"], "PATH: 'message'"),
+        (["sign", "/info", "--dta", "x"], "there is no option '--dta' (did you mean --data?)"),
+        (["upgrade", "--engine", "memory"], "there is no option '--engine' (see"),
         (
             ["publsh", "-c", "news", "hi"],
             "there is no command and no file 'publsh' (did you mean publish?)",

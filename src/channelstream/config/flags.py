@@ -9,19 +9,22 @@ from argparse import (
 )
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import pairwise
 from types import MappingProxyType
 from typing import NoReturn
 
 from channelstream.config.option import Option
 from channelstream.config.settings import BY_NAME, OPTIONS, SECTIONS
-from channelstream.config.sources import Given, suggest
+from channelstream.config.sources import Given
 from channelstream.config.values import NO, YES, AutoSwitch, Switch
 from channelstream.errors import ConfigError
 
 _USAGE = "channelstream [FILE.ini] [option ...]"
 _HELP_WIDTH = 100
 _HELP_COLUMN = 36
+_SIMILAR = 0.75
+"""Least ratio of `difflib` between a wrong flag and one that an error names: the dashes alone make short flags similar."""
 _SWITCHES = frozenset(
     spelling
     for option in OPTIONS
@@ -85,11 +88,8 @@ class OneLineParser(ArgumentParser):
     def refuse(self, argument: str) -> NoReturn:
         """Raise the error for an undeclared argument, without its value, which may be a secret."""
         name = argument.partition("=")[0]
-        self.error(f"there is no option {name!r}{suggest(name.lstrip('-').replace('-', '_'), _flag_of)}")
-
-
-def _flag_of(name: str) -> str:
-    return BY_NAME[name].flag
+        close = get_close_matches(name, self._option_string_actions, n=1, cutoff=_SIMILAR)
+        self.error(f"there is no option {name!r}" + (f" (did you mean {close[0]}?)" if close else ""))
 
 
 def settings_parser(

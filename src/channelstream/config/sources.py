@@ -1,6 +1,6 @@
 """Reads the INI file and the environment as text; values are checked later."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from configparser import ConfigParser, Error, MissingSectionHeaderError
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -128,7 +128,7 @@ def _layer(entries: Iterable[tuple[str, str, str]]) -> Layer:
     return Layer(given, tuple(warnings))
 
 
-def suggest(name: str, spell: Callable[[str], str] = str) -> str:
-    """Return a hint with the most similar option, in the spelling of its source; empty if there is none."""
+def suggest(name: str) -> str:
+    """Return a hint with the most similar option; empty if there is none."""
     close = get_close_matches(name, BY_NAME, n=1)
-    return f" (did you mean {spell(close[0])}?)" if close else ""
+    return f" (did you mean {close[0]}?)" if close else ""
