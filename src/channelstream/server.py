@@ -17,10 +17,11 @@ from channelstream.api.endpoints import ENDPOINTS
 from channelstream.app_tables import AppTables, make_policy
 from channelstream.apps import app
 from channelstream.apps.app import Apps
+from channelstream.apps.client import Client
 from channelstream.client_rules import OfNode, make_client_rules
 from channelstream.clock import RandomIds, SystemClock, new_epoch
 from channelstream.config import Settings
-from channelstream.config.applications import make_apps, make_credentials, settings_of_further
+from channelstream.config.applications import Credentials, make_apps, make_credentials, settings_of_further
 from channelstream.config.cookies import cookie_secret_or_drawn
 from channelstream.core.format import Format
 from channelstream.core.hub import Hub
@@ -185,8 +186,23 @@ def build(
     server = Server(
         settings, node, streams, http_server, sampler, watchdog, scraper, load, spans, meter.upgrades, nonces
     )
-    server.read_keys = credentials.reload
+    server.read_keys = partial(_read_keys, credentials, streams)
     return server
+
+
+def _read_keys(credentials: Credentials, streams: Streams) -> None:
+    """Read the file of keys again, and end the streams that tokens of keys have opened which are not in it any more.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    credentials.reload()
+    node = streams.node
+
+    def accepts(client: Client) -> bool:
+        return credentials.keys.accepts(client, node.clock.wall())
+
+    streams.run_in_background(node.revocations.end_refused(accepts))
 
 
 def _watchdog(settings: Settings, node: Node, meter: Meter) -> tuple[Watchdog, LoadMonitor]:

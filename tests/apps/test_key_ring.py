@@ -4,6 +4,7 @@ import pytest
 
 from channelstream.apps.api_key import MIN_SECRET_BYTES, ApiKey, KeyState
 from channelstream.apps.app import App
+from channelstream.apps.client import Client
 from channelstream.apps.key_ring import KeyRing
 from channelstream.apps.principal import ALL_RIGHTS, Principal, Right
 from channelstream.errors import BadSignature
@@ -88,6 +89,18 @@ def test_a_key_is_none_of_another_application() -> None:
     assert ring.find("web", NOW_S) is ring.find("web", NOW_S, SHOP) is key
     with pytest.raises(BadSignature):
         ring.find("web", NOW_S, App())
+
+
+@pytest.mark.parametrize(
+    ("key_id", "app", "is_accepted"),
+    [("web", SHOP, True), ("gone", SHOP, False), ("web", App(), False), ("", SHOP, True), (None, SHOP, True)],
+)
+def test_a_token_counts_as_long_as_the_key_that_has_signed_it(
+    key_id: str | None, app: App, is_accepted: bool
+) -> None:
+    """One of an issuer has no such key."""
+    ring = KeyRing([ApiKey("web", STRONG, SHOP), ApiKey("", "x", SHOP)])
+    assert ring.accepts(Client(app, "ann", NOW_S, key_id=key_id), NOW_S) is is_accepted
 
 
 @pytest.mark.parametrize("key", [ApiKey("web", STRONG, App()), ApiKey("", STRONG, SHOP)])

@@ -112,12 +112,13 @@ def test_a_token_says_who_a_client_is_and_what_it_may_do() -> None:
         ("color",),
         "t1",
         NOW_S - 5,
+        "main",
     )
 
 
 def test_a_token_may_leave_out_all_but_the_user_and_its_end() -> None:
     """Then it only opens a connection."""
-    assert checked(signed({}, kid="main")) == Client(SHOP, "ann", NOW_S + 60)
+    assert checked(signed({}, kid="main")) == Client(SHOP, "ann", NOW_S + 60, key_id="main")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,8 @@ def test_an_issuer_signs_for_its_application(
     issuer: str, key: Any, algorithm: str, header: dict[str, Any], app: App
 ) -> None:
     """With the key that its token names, or with its only one."""
-    assert checked(signed({"iss": issuer}, key, algorithm, **header)).app == app
+    client = checked(signed({"iss": issuer}, key, algorithm, **header))
+    assert (client.app, client.key_id) == (app, None)
 
 
 ATTACKS: dict[str, str] = {

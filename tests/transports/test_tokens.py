@@ -1,8 +1,9 @@
 """Clients with tokens over real sockets: how they open streams, and how long these last."""
 
 import json
+import signal
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,29 @@ def test_an_identity_provider_signs_with_a_key_of_its_own(tmp_path: Path, start_
     for forged in (jwt.encode(claims, other, "ES256"), token(iss="idp", life_s=50)):
         answer = httpx.get(f"{server.url}/sse", params={"token": forged})
         assert answer.json()["code"] == "bad_token"
+
+
+def test_streams_end_whose_key_is_taken_away(tmp_path: Path, start_server: StartServer) -> None:
+    """Who has had its secret could have signed tokens for all users; those of other keys go on."""
+    file = tmp_path / "keys.json"
+    secrets = {"web": "w" * 32, "cron": "c" * 32}
+
+    def write(*ids: str) -> None:
+        file.write_text(json.dumps({"keys": [{"id": each, "secret": secrets[each]} for each in ids]}))
+        file.chmod(0o600)
+
+    write("web", "cron")
+    server = start_server("-s", SECRET, CHANNELSTREAM_TOKEN_MAX_AGE_S="60", CHANNELSTREAM_KEYS_FILE=str(file))
+    claims = {"sub": "ann", "exp": time.time() + 50, "publish": ["news"]}
+    given = [jwt.encode(claims, secrets[each], "HS256", {"kid": each}) for each in secrets]
+    given.append(token(life_s=50, publish=["news"]))
+    with ExitStack() as exits:
+        web, cron, own = (exits.enter_context(closing(TokenClient(server.ws_url, each))) for each in given)
+        write("cron")
+        server.process.send_signal(signal.SIGHUP)
+        assert web.end() == (4003, "token revoked")
+        for client in (cron, own):
+            assert "uuid" in client.command("publish", channel="news", message=1)
 
 
 def test_a_key_of_an_application_signs_for_it(tmp_path: Path, start_server: StartServer) -> None:

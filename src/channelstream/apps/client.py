@@ -21,6 +21,7 @@ class Client:
         public: the keys of the state that others may see; None leaves them as they are.
         token_id: names the token, for a revocation; empty if it has no name.
         issued_s: when the token was made; None if it does not say.
+        key_id: the key of the application that has signed the token, as in `ApiKey.id`; None if an issuer has.
     """
 
     app: App
@@ -32,3 +33,4 @@ class Client:
     public: tuple[str, ...] | None = None
     token_id: str = ""
     issued_s: float | None = None
+    key_id: str | None = None

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from channelstream.apps.api_key import ApiKey, KeyState
 from channelstream.apps.app import App
+from channelstream.apps.client import Client
 from channelstream.apps.keys import DEFAULT
 from channelstream.errors import BadSignature
 
@@ -53,3 +54,13 @@ class KeyRing:
         if app is not None and key.app.id != app.id:
             raise BadSignature
         return key
+
+    def accepts(self, client: Client, now_s: float) -> bool:
+        """Whether the key that has signed a client's token is accepted now; that of an issuer is none of these."""
+        if client.key_id is None:
+            return True
+        try:
+            self.find(client.key_id, now_s, client.app)
+        except BadSignature:
+            return False
+        return True

@@ -130,7 +130,7 @@ class TokenAuth:
             # The holder of one token could find the secret by trying: the option `secret` may be any text.
             raise BadToken
         payload = self._jws.decode(token, key.secret.encode(), [HS256])
-        return self._client(payload, key.app, key.rights, now_s)
+        return self._client(payload, key.app, key.rights, now_s, key.id)
 
     def _from_issuer(self, token: str, key_id: str, issuer: Issuer, now_s: float, app: App | None) -> Client:
         if app is not None and app.id != issuer.app.id:
@@ -141,7 +141,9 @@ class TokenAuth:
         payload = self._jws.decode(token, public, [issuer.algorithm])
         return self._client(payload, issuer.app, ALL_RIGHTS, now_s)
 
-    def _client(self, payload: bytes, app: App, rights: frozenset[Right], now_s: float) -> Client:
+    def _client(
+        self, payload: bytes, app: App, rights: frozenset[Right], now_s: float, key_id: str | None = None
+    ) -> Client:
         """Return the client of claims whose signature is verified; their faults may be named from here on."""
         rules = self._rules.get(app.id)
         if rules is None:
@@ -167,6 +169,7 @@ class TokenAuth:
             None if claims.public is None else tuple(claims.public),
             claims.jti,
             claims.iat,
+            key_id,
         )
 
 

@@ -204,6 +204,14 @@ class Revocations:
                     ended += 1
         return ended
 
+    async def end_refused(self, accepts: Callable[[Client], bool]) -> None:
+        """End the connections of this node whose streams were opened with tokens that are not accepted any more."""
+        async for part in in_turns(list(self._hub.connections.values()), SLICE):
+            for connection in part:
+                client = _client_of(connection)
+                if client is not None and not accepts(client):
+                    self._end_soon(connection, CloseCode.TOKEN_EXPIRED, "token revoked")
+
     def _candidates(self, revocation: Revocation) -> Iterator[Connection]:
         if revocation.is_user:
             yield from self._hub.users.get(revocation.key, ())

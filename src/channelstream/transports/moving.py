@@ -40,6 +40,7 @@ class MovedClient(Struct, frozen=True, array_like=True):
     channels: tuple[str, ...]
     token_id: str
     issued_s: float | None
+    key_id: str | None = None
 
 
 def moved_client(client: Client) -> MovedClient:
@@ -47,7 +48,13 @@ def moved_client(client: Client) -> MovedClient:
     grants = client.grants
     patterns = (grants.subscribe.texts, grants.publish.texts, grants.history.texts, grants.presence.texts)
     return MovedClient(
-        client.user, client.expires_s, patterns, client.channels, client.token_id, client.issued_s
+        client.user,
+        client.expires_s,
+        patterns,
+        client.channels,
+        client.token_id,
+        client.issued_s,
+        client.key_id,
     )
 
 
@@ -65,6 +72,7 @@ def client_from(moved: MovedClient, app: App) -> Client:
         moved.channels,
         token_id=moved.token_id,
         issued_s=moved.issued_s,
+        key_id=moved.key_id,
     )
 
 
