@@ -23,9 +23,9 @@ const DEFAULTS = {
 const STABLE_MS = 10_000;
 const EXPIRING_MS = 25_000;
 const RETRY_AFTER_CAP_MS = 300_000;
-/** Failures in a row after which a transport that has worked is left. */
+/** Failures in a row after which a proven transport is left. */
 const TRIES = 3;
-/** A stream that timed out here may still reach the server and replace a newer one. */
+/** A stream that timed out may still reach the server and replace a newer one. */
 const GHOST_MS = 30_000;
 const UPGRADE_CAP_MS = 600_000;
 const REST_CHARACTERS = 2 ** 24;
@@ -111,7 +111,7 @@ export class Roster {
     this.#channels.set(channel, isIn ? users.add(user) : users);
     if (!isIn) users.delete(user);
     person.count += isIn ? 1 : -1;
-    // Only users of a channel have a state.
+    // Only members have a state.
     if (person.count) this.#people.set(user, person);
     else this.#people.delete(user);
   }
@@ -256,7 +256,7 @@ export class Channelstream {
   #send;
   #commands = new Map(); // not answered yet, by id
   #number = 0;
-  #wanted = new Set();
+  #wanted = new Map();
   #expiry;
 
   constructor(options = {}) {
@@ -365,7 +365,7 @@ export class Channelstream {
   }
 
   subscribe(channels, since) {
-    for (const name of channels) this.#wanted.add(name);
+    for (const name of channels) this.#wanted.set(name, this.#wanted.get(name));
     return this.#command("subscribe", { channels, since });
   }
 
@@ -425,14 +425,16 @@ export class Channelstream {
     else resolve?.(result);
   }
 
-  #joinAgain(signal, position = this.position, names = this.#wanted) {
+  #joinAgain(signal, names = this.#wanted.keys()) {
     const wanted = [...names].filter((name) => this.#wanted.has(name));
     while (wanted.length) {
       const channels = wanted.splice(0, 100);
-      const since = Object.fromEntries(channels.map((name) => [name, position]));
-      const again = () => signal.aborted || this.#joinAgain(signal, position, channels);
+      const since = Object.fromEntries(channels.map((name) => [name, this.#wanted.get(name) || this.position]));
+      const note = (from) => channels.forEach((name) => this.#wanted.has(name) && this.#wanted.set(name, from?.[name]));
+      const again = () => signal.aborted || this.#joinAgain(signal, channels);
       const later = ({ code, retry_after: seconds = !code }) => seconds && pause(1_000 * seconds, signal).then(again);
-      this.#command("subscribe", { channels, since }).catch(later);
+      note(since);
+      this.#command("subscribe", { channels, since }).then(() => signal.aborted || note(), later);
     }
   }
 
@@ -635,10 +637,8 @@ export class Channelstream {
     return true;
   }
 
-  /** Whether to try the next transport at once. */
   #fallsBack(name) {
-    const isProven = this.#proven.has(name);
-    if (++this.#failures < (isProven ? TRIES : 1)) return false;
+    if (++this.#failures < (this.#proven.has(name) ? TRIES : 1)) return false;
     this.#failures = 0;
     this.#level = (this.#level + 1) % this.#transports.length;
     return this.#level > 0;

@@ -127,6 +127,41 @@ test("channels that cannot be joined again now are joined later, and those that 
   assert.equal(second.sent.at(-1), again);
 });
 
+test("a channel that was not joined again is joined from where it was left, after further breaks too", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const stream = open({ token: "t-1" });
+  await settled();
+  const joins = async (connId) => {
+    const socket = FakeSocket.opened.shift();
+    socket.onopen();
+    socket.say({ type: "reply", id: 0, result: { conn_id: connId, channels: [], expires_in: 600 } });
+    socket.resume({ position: stream.position });
+    await settled();
+    return [socket, socket.sent.at(-1)];
+  };
+  const breaks = async (socket, position) => {
+    socket.say({ type: "message", channel: "d", position });
+    socket.end(1006);
+    await settled();
+    t.mock.timers.tick(100);
+    await settled();
+  };
+  const [first] = await joins("c-1");
+  stream.subscribe(["a"]);
+  first.say({ type: "reply", id: 1, result: {} });
+  await breaks(first, "p-1");
+  const [second, { id }] = await joins("c-2");
+  second.say({ type: "reply", id, error: { code: "unavailable", message: "Later.", retry_after: 2 } });
+  await breaks(second, "p-2");
+  const [third, again] = await joins("c-3");
+  assert.deepEqual(again.since, { a: "p-1" });
+  third.say({ type: "reply", id: again.id, result: {} });
+  await settled();
+  await breaks(third, "p-3");
+  const [, last] = await joins("c-4");
+  assert.deepEqual(last.since, { a: "p-3" });
+});
+
 test("a fresh token takes the place of one that expires", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   let count = 0;
