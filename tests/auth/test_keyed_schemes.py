@@ -14,7 +14,7 @@ from channelstream.auth.base import AuthRequest, Once
 from channelstream.auth.bearer import BearerAuth
 from channelstream.auth.hmac import CLOCKS_S, HmacAuth
 from channelstream.auth.keyed import KeyFinder
-from channelstream.auth.scheme import CHALLENGE, SchemeAuth
+from channelstream.auth.scheme import CHALLENGE, SchemeAuth, repeated
 from channelstream.core.addresses import EVERYBODY, Networks
 from channelstream.core.nonces import Nonces
 from channelstream.core.request_signing import digest_header, sign
@@ -301,3 +301,10 @@ def test_an_application_that_takes_another_form_refuses_a_key(signing: RequestSi
             HmacAuth(keys).principal(signed())
     else:
         assert HmacAuth(keys).principal(signed()).key_id == "web"
+
+
+def test_a_request_that_another_node_has_answered_is_refused_as_any_other() -> None:
+    """Its answer does not tell that the signature was right."""
+    error = repeated()
+    assert (error.http_status, error.code, f"{error}") == (401, BadSignature().code, f"{BadSignature()}")
+    assert CHALLENGE in error.headers
