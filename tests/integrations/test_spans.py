@@ -15,9 +15,9 @@ from tests.http.test_router import asked
 from tests.waiting import soon
 
 from channelstream.config import Settings
+from channelstream.core.accepted import Accepted
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message
-from channelstream.core.log import Accepted
 from channelstream.engines.memory import MemoryEngine
 from channelstream.engines.user_groups import USERS_AT_ONCE
 from channelstream.errors import ConfigError, Unavailable

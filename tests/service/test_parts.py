@@ -14,8 +14,9 @@ from channelstream.api.call import Call
 from channelstream.api.messages import STEP, publish
 from channelstream.apps.app import App
 from channelstream.config import Settings
+from channelstream.core.accepted import Accepted
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
-from channelstream.core.log import PRIVATE, Accepted
+from channelstream.core.log import PRIVATE
 from channelstream.core.user import UserUpdate
 from channelstream.engines import user_groups
 from channelstream.engines.members import Member

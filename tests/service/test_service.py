@@ -14,8 +14,8 @@ from channelstream.api.call import Call
 from channelstream.api.messages import publish
 from channelstream.apps.app import App, AppLimits
 from channelstream.apps.keys import DEFAULT, MARK
+from channelstream.core.accepted import Accepted
 from channelstream.core.events import Event, Message
-from channelstream.core.log import Accepted
 from channelstream.core.position import Position
 from channelstream.core.user import UserUpdate
 from channelstream.errors import Invalid

@@ -5,8 +5,9 @@ from typing import Any
 
 from tests.simulation.failure import demand
 
+from channelstream.core.accepted import Accepted
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
-from channelstream.core.log import Accepted, Log
+from channelstream.core.log import Log
 
 
 class KeptMessage:

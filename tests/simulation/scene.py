@@ -17,12 +17,13 @@ from tests.simulation.line import Line
 from tests.simulation.world import WorldClock
 
 from channelstream.apps.app import App, Apps
+from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.connection import ConnectionState
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Presence
 from channelstream.core.hub import Hub
-from channelstream.core.log import PRIVATE, Accepted
+from channelstream.core.log import PRIVATE
 from channelstream.core.policy import Policy
 from channelstream.core.registry import Registry, RegistryLimits
 from channelstream.core.user import UserUpdate

@@ -102,11 +102,9 @@ class Busiest:
         return _top((name_of(key), rate) for key, rate in rates.rates().items() if owns(key))
 
     def _of_callers(self, rates: RecentRates[Caller]) -> list[tuple[tuple[str, str], float]]:
-        app_id = self._service.app.id
+        own = self._service.app.id
         found = rates.rates().items()
-        return _top(
-            ((caller.address, caller.key_id), rate) for caller, rate in found if caller.app_id == app_id
-        )
+        return _top(((address, key_id), rate) for (app_id, address, key_id), rate in found if app_id == own)
 
 
 def _top(rates: Iterable[tuple[K, float]]) -> list[tuple[K, float]]:

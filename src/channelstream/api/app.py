@@ -81,9 +81,10 @@ class Api:
         service = self._services.of(principal.app)
         if once is not None and not await service.use_once(once.text, once.keep_s):
             raise self._repeated()
-        request.app_id = principal.app.id
         self._on_call(principal, request.address)
-        _check_right(row, principal)
+        if not principal.is_proven:
+            request.app_id = principal.app.id
+            _check_right(row, principal)
         try:
             call = Call(service, request, body, self._walker, self._service_of)
             result = await row.handler(call)

@@ -14,8 +14,8 @@ from channelstream.api.fields import NO_RECIPIENT
 from channelstream.api.lists import read_one_or_many
 from channelstream.api.schemas import DeleteBody, EditBody, MessageBody
 from channelstream.apps.keys import name_of
+from channelstream.core.accepted import Accepted
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Names
-from channelstream.core.log import Accepted
 from channelstream.core.timestamps import stamp
 from channelstream.errors import Invalid
 from channelstream.http.parts import Parts, encode

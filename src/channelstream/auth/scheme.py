@@ -57,11 +57,13 @@ class SchemeAuth:
         """
         if self.signing is RequestSigning.OLD:
             return self.old
-        name = (request.header(AUTHORIZATION) or b"").partition(b" ")[0].lower()
-        if name == _HMAC:
-            return self.signed
-        if name == _BEARER and not _has_old_credentials(request):
-            return self.bearer
+        credentials = request.header(AUTHORIZATION)
+        if credentials is not None:
+            name = credentials.partition(b" ")[0].lower()
+            if name == _HMAC:
+                return self.signed
+            if name == _BEARER and not _has_old_credentials(request):
+                return self.bearer
         if self.signing is RequestSigning.SIGNED:
             raise Forbidden(
                 f"The request is not signed: send the header authorization with {SCHEME}; see the option request_signing."

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from channelstream.core.accepted import Accepted
 from channelstream.core.compaction import (
     affects,
     edited_message,
@@ -18,7 +19,6 @@ from channelstream.core.compaction import (
     without,
 )
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Names
-from channelstream.core.log import Accepted
 
 
 def accept(event: Event, known: Sequence[Event]) -> tuple[Accepted, Sequence[Event]]:

@@ -251,21 +251,6 @@ def _message_uuid(event: Event) -> str | None:
     return event.uuid if isinstance(event, Message) or event.supersedes is not None else None
 
 
-class Accepted(NamedTuple):
-    """The outcome of one published event.
-
-    Attributes:
-        event: the event as it was published; for a duplicate, the current form of the message that the log has.
-        duplicate: nothing was delivered, since every recipient has the message already, or it was deleted for all of them
-            (then not `found`).
-        found: whether the log or the history has the message: the one that is edited, deleted or published again.
-    """
-
-    event: Event
-    duplicate: bool
-    found: bool
-
-
 @dataclass(frozen=True, slots=True)
 class Replay:
     """A range of the log.

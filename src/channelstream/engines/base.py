@@ -21,10 +21,11 @@ again:
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event
-from channelstream.core.log import Accepted, Replay
+from channelstream.core.log import Replay
 from channelstream.core.position import Position
 from channelstream.core.registry import Moment
 from channelstream.core.user import User, UserChange, UserUpdate

@@ -19,11 +19,11 @@ from functools import reduce
 from typing import Any
 
 from channelstream.core.acceptance import accept
+from channelstream.core.accepted import Accepted
 from channelstream.core.compaction import merged, retained
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message
 from channelstream.core.leave_batch import LeaveBatch
-from channelstream.core.log import Accepted
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Moment, Registry
 from channelstream.core.user import StateValue, User, UserChange, UserUpdate

@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
+from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.events import Event
-from channelstream.core.log import Accepted, Replay
+from channelstream.core.log import Replay
 from channelstream.core.position import Position
 from channelstream.core.registry import Registry
 from channelstream.core.user import User, UserChange, UserUpdate

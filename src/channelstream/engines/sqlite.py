@@ -16,10 +16,11 @@ from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Presence, UsersLeft
-from channelstream.core.log import Accepted, Replay
+from channelstream.core.log import Replay
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.user import User, UserChange, UserUpdate

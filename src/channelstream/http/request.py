@@ -43,6 +43,7 @@ class Request:
     """
 
     __slots__ = (
+        "_address",
         "_arguments",
         "_policy",
         "app_id",
@@ -63,6 +64,7 @@ class Request:
         self.route = ""
         self.app_id = app_id
         self._policy = policy
+        self._address: str | None = None
         self._arguments: dict[str, str] | None = None
 
     @property
@@ -90,7 +92,9 @@ class Request:
     @property
     def address(self) -> str:
         """The caller's address, as trusted proxies report it."""
-        return self._policy.client(self.head)
+        if self._address is None:
+            self._address = self._policy.client(self.head)
+        return self._address
 
     @property
     def arguments(self) -> dict[str, str]:

@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from channelstream.apps.client import Client
+from channelstream.core.accepted import Accepted
 from channelstream.core.events import Message
-from channelstream.core.log import Accepted
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import StateValue, UserUpdate
 from channelstream.errors import Forbidden, Unauthorized

@@ -6,6 +6,7 @@ All names here are keys (`apps.keys`): a node does not know applications.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection
@@ -14,7 +15,7 @@ from channelstream.core.entry import Entry
 from channelstream.core.events import Message, MessageDeleted, MessageEdited
 from channelstream.core.frequent import Frequent
 from channelstream.core.hub import Hub
-from channelstream.core.log import Accepted, Replay
+from channelstream.core.log import Replay
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Position
 from channelstream.core.shedding import Shedding, Work

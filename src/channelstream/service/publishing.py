@@ -7,9 +7,9 @@ from itertools import groupby
 
 from msgspec.structs import replace
 
+from channelstream.core.accepted import Accepted
 from channelstream.core.events import Event
 from channelstream.core.hub import Hub
-from channelstream.core.log import Accepted
 from channelstream.engines.base import EventLog
 from channelstream.engines.user_groups import is_for_many
 from channelstream.slices import turn_for

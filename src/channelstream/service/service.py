@@ -18,12 +18,12 @@ from msgspec.structs import replace
 
 from channelstream.apps.app import App, Apps
 from channelstream.apps.keys import name_of
+from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection
 from channelstream.core.endings import Ending
 from channelstream.core.events import Message, MessageDeleted, MessageEdited
-from channelstream.core.log import Accepted
 from channelstream.core.position import Position
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.errors import CloseCode

@@ -19,6 +19,7 @@ from tests.engines.conformance.lab import (
     uuids,
 )
 
+from channelstream.core.accepted import Accepted
 from channelstream.core.compaction import MAX_EXCLUDED
 from channelstream.core.events import (
     Event,
@@ -26,7 +27,6 @@ from channelstream.core.events import (
     MessageDeleted,
     MessageEdited,
 )
-from channelstream.core.log import Accepted
 from channelstream.core.registry import RegistryLimits
 
 # -- edits and deletions

@@ -10,12 +10,13 @@ from tests.engines.conformance.lab import (
     uuids,
 )
 
+from channelstream.core.accepted import Accepted
 from channelstream.core.events import (
     Event,
     MessageDeleted,
     MessageEdited,
 )
-from channelstream.core.log import PRIVATE, Accepted
+from channelstream.core.log import PRIVATE
 from channelstream.core.position import Position, max_offsets
 from channelstream.core.registry import RegistryLimits
 from channelstream.slices import MANY

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import pytest
 from msgspec.structs import replace
 
+from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.entry import Entry
@@ -17,7 +18,7 @@ from channelstream.core.events import (
     MessageDeleted,
     MessageEdited,
 )
-from channelstream.core.log import PRIVATE, Accepted, Replay
+from channelstream.core.log import PRIVATE, Replay
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Offsets, shard_of
 from channelstream.core.registry import RegistryLimits

@@ -14,9 +14,10 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.events import Event
-from channelstream.core.log import Accepted, Replay
+from channelstream.core.log import Replay
 from channelstream.core.position import Position
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import User, UserChange, UserUpdate

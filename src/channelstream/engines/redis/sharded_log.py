@@ -13,9 +13,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from channelstream.core.accepted import Accepted
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event
-from channelstream.core.log import PRIVATE, Accepted, Replay
+from channelstream.core.log import PRIVATE, Replay
 from channelstream.core.position import Position, with_offset
 from channelstream.engines.event_codec import UnreadableEvent
 from channelstream.engines.redis import codec

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
+from channelstream.core.accepted import Accepted
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event
-from channelstream.core.log import Accepted
 
 MAX_EVENTS = 20
 """Span events of a call. Each takes about 2 KB until it is exported, and the queue of the exporter has 2,048 spans."""
