@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from tests.e2e.chat import message, person, room, say
 
 pytestmark = pytest.mark.browser
@@ -38,6 +38,26 @@ def test_two_people_see_each_other_and_talk(join: Callable[..., Page]) -> None:
     bob.get_by_role("button", name="Sign out").click()
     expect(person(ann, "talk-bob")).to_have_count(0)
     expect(bob.get_by_label("Your name")).to_be_visible()
+
+
+def test_messages_are_sent_one_after_the_other(join: Callable[..., Page]) -> None:
+    """Two requests at once could overtake each other."""
+    page = join("order-ann")
+    asked: list[Route] = []
+    texts = ["the first in order", "the second in order"]
+
+    def take(route: Route) -> None:
+        asked.append(route)
+        if len(asked) > 1:
+            route.continue_()
+
+    page.route("**/demo/message", take)
+    for text in texts:
+        say(page, text)
+    page.evaluate("fetch('/demo/alive').then(answer => answer.status)")  # Behind whatever was sent.
+    assert [route.request.post_data_json["text"] for route in asked] == texts[:1]
+    asked[0].continue_()
+    expect(page.locator("#messages .text").filter(has_text="in order")).to_have_text(texts)
 
 
 def test_authors_edit_and_delete_their_messages(join: Callable[..., Page]) -> None:

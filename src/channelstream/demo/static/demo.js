@@ -18,6 +18,7 @@ const ENDED = {
 
 const model = new Model();
 const view = new View(model, { show, edit: (message) => composer.edit(message), remove, loadOlder });
+let changes = Promise.resolve();
 const typing = new Typing((room) => ask("typing", addressed(room)).catch(() => {}));
 const composer = new Composer({ send, amend, typed: () => typing.typed(model.room), lastOwnMessage: () => model.lastOwnMessage() });
 const line = new Line(1_000 * byId("chat").dataset.heartbeatS, `${root}/demo/alive`);
@@ -118,7 +119,7 @@ function send(text) {
   const to = addressed(model.room);
   view.toEnd();
   typing.ended();
-  return attempt("send-fault", () => ask("message", { text, ...to }));
+  return change({ text, ...to }, "POST");
 }
 
 function addressed({ kind, name }) {
@@ -126,12 +127,19 @@ function addressed({ kind, name }) {
 }
 
 function amend(uuid, text) {
-  return attempt("send-fault", () => ask("message", { uuid, text }, "PATCH"));
+  return change({ uuid, text }, "PATCH");
 }
 
 function remove(message) {
   composer.cancel();
-  return attempt("send-fault", () => ask("message", { uuid: message.uuid }, "DELETE"));
+  return change({ uuid: message.uuid }, "DELETE");
+}
+
+/** Send a change of a message after all earlier ones: requests over several connections may overtake each other. */
+function change(body, method) {
+  const done = changes.then(() => attempt("send-fault", () => ask("message", body, method)));
+  changes = done.catch(() => {});
+  return done;
 }
 
 function changeMembership() {
