@@ -9,6 +9,7 @@ from channelstream.bench.applications import SITUATIONS, Round, measure, text_of
 from channelstream.bench.results import Percentiles
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bench_forks")
 def test_each_situation_is_measured_in_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """The noisy application is refused what it sends above its limit, and the quiet one nothing."""

@@ -134,6 +134,7 @@ def test_each_name_has_its_password(browser: Client, user: str, password: str, o
     assert (answer.status_code == 302) is opens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [Settings(secret="s", admin_secret="open sesame")])
 def test_without_a_password_there_is_no_reader(browser: Client) -> None:
     for password in ("", "peep"):

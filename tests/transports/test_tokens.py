@@ -174,6 +174,7 @@ def test_a_long_poll_with_a_token_continues_its_connection(pushing: RunningServe
     assert (resumed["type"], message["message"]) == ("resumed", 1)
 
 
+@pytest.mark.slow
 def test_a_client_is_warned_before_its_token_expires_and_closed_after(pushing: RunningServer) -> None:
     """With the code at which it comes back with a fresh token."""
     with closing(TokenClient(pushing.ws_url, token(life_s=3))) as client:

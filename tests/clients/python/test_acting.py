@@ -115,6 +115,7 @@ def test_a_client_comes_back_with_its_channels(server: RunningServer, line: Line
     play(scenario())
 
 
+@pytest.mark.slow
 def test_channels_that_cannot_be_joined_again_now_are_joined_later(server: RunningServer, line: Line) -> None:
     """From where the last connection was; it would be in none of them, and its client would not know."""
     room = f"room.{uuid4().hex}"
@@ -162,6 +163,7 @@ def test_a_refused_command_says_when_it_may_be_sent_again(retry_after_s: int | N
     assert len(asked) == (1 if retry_after_s is None else 3)
 
 
+@pytest.mark.slow
 def test_a_fresh_token_is_asked_for_before_one_expires(server: RunningServer, transport: Stream) -> None:
     """It takes its place in the open stream, with its grants."""
     room = f"room.{uuid4().hex}"
