@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool
@@ -42,6 +42,7 @@ A member that answers later costs a new epoch, as a restart does: its events are
 longer time would delay each link after a failover, when the former master answers nothing: twice by this time.
 """
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Host = tuple[str, int]
 
@@ -277,10 +278,10 @@ async def _has_given_away(hosts: Sequence[Host], slot: int, options: dict[str, A
 
     A master that was replaced by its replica has ended, or is a replica itself.
     """
-    known = await asyncio.gather(*(_in_time(_masters(host, options), []) for host in hosts))
+    known = await asyncio.gather(*(_in_time([], _masters, host, options) for host in hosts))
     masters = dict.fromkeys(chain.from_iterable(known))
     return any(
-        await asyncio.gather(*(_in_time(_gave_away(host, slot, options, run_id), False) for host in masters))
+        await asyncio.gather(*(_in_time(False, _gave_away, host, slot, options, run_id) for host in masters))
     )
 
 
@@ -305,11 +306,14 @@ async def _gave_away(host: Host, slot: int, options: dict[str, Any], run_id: str
     return int(await _answer(host, options, "CLUSTER", "COUNTKEYSINSLOT", str(slot))) == 0
 
 
-async def _in_time(answer: Awaitable[T], otherwise: T) -> T:
-    """Return the answer of a member, or something else if it gives none in time."""
+async def _in_time(otherwise: T, ask: Callable[P, Awaitable[T]], *args: P.args, **named: P.kwargs) -> T:
+    """Return the answer of a member, or something else if it gives none in time.
+
+    `ask` is called here: a coroutine that was made by the caller would never be awaited if this is cancelled before it runs.
+    """
     try:
         async with asyncio.timeout(MEMBER_TIMEOUT_S):
-            return await answer
+            return await ask(*args, **named)
     except (RedisError, OSError):  # TimeoutError is an OSError.
         return otherwise
 

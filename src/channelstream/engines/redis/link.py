@@ -122,10 +122,10 @@ class Link:
                 raise Unavailable(f"Redis cannot be used: {NOT_REDIS}") from error
             raise Unavailable(f"Redis is out of reach: {str(error) or 'no answer in time'}") from error
         loop = asyncio.get_running_loop()
-        for work in (self._send(), self._receive()):
+        for work in (self._send, self._receive):
             self._command_tasks.append(loop.create_task(self._until_broken(work, self._lose_replies)))
         self._subscription_task = loop.create_task(
-            self._until_broken(self.subscription.receive(), self.abandon)
+            self._until_broken(self.subscription.receive, self.abandon)
         )
         self._sha = (await self.command("SCRIPT", "LOAD", script())).decode()
         about = await self.info("server")
@@ -195,9 +195,11 @@ class Link:
         self._lose_replies("it is closed")
         await self._commands.disconnect(nowait=True)
 
-    async def _until_broken(self, work: Coroutine[Any, Any, None], give_up: Callable[[str], None]) -> None:
+    async def _until_broken(
+        self, work: Callable[[], Coroutine[Any, Any, None]], give_up: Callable[[str], None]
+    ) -> None:
         try:
-            await work
+            await work()
         except MovedError:  # The answer to a subscription.
             give_up(SLOT_MOVED)
         except (RedisError, OSError) as error:
