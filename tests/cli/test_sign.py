@@ -15,6 +15,16 @@ def test_prints_headers_that_verify(capsys: pytest.CaptureFixture[str]) -> None:
     assert TimestampSigner("mine").unsign(headers["x-channelstream-secret"], max_age=60) == b"/message"
 
 
+@pytest.mark.parametrize("flags", [[], ["--data", "{}"]])
+def test_the_old_form_is_printed_where_no_other_is_accepted(
+    capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    """Whatever else is given: the server would refuse a signature over the whole request."""
+    flags = ["--request-signing", "old", *flags]
+    assert main(["sign", "/message", *flags], {"CHANNELSTREAM_SECRET": "mine"}) == 0
+    assert "x-channelstream-secret: /message." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("flags", "method", "body"),
     [

@@ -9,7 +9,8 @@ from channelstream.config.settings import BY_NAME
 
 DESCRIPTION = """\
 Print the headers of a signed request, as `curl -H @-` reads them. With --data or --method the whole request
-is signed, for one use; without them its path, for a minute."""
+is signed, for one use; without them its path, for a minute. Where the option
+request_signing allows one of them only, that is printed."""
 EPILOG = """\
 examples:
   channelstream sign /info | curl -H @- http://127.0.0.1:8000/info
@@ -33,11 +34,11 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if not arguments.path.startswith("/"):
         parser.error(f"PATH: {arguments.path!r} is not a path that begins with a slash")
     settings = settings_of(arguments, environ)
-    is_old = settings.request_signing != "signed" and not {"data", "method"} & vars(arguments).keys()
+    accepted, is_for_one = settings.request_signing, bool({"data", "method"} & vars(arguments).keys())
+    is_old = accepted == "old" or (accepted == "any" and not is_for_one)
     data = getattr(arguments, "data", "")
     method = getattr(arguments, "method", "POST" if data else "GET").upper()
-    for name, value in (
-        CallSigner(settings.secret, is_old).headers(method, arguments.path, data.encode()).items()
-    ):
+    headers = CallSigner(settings.secret, is_old).headers(method, arguments.path, data.encode())
+    for name, value in headers.items():
         print(f"{name}: {value}")
     return 0
