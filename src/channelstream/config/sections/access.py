@@ -104,12 +104,12 @@ class AccessOptions:
         per_app=True,
     )
     validate_requests: bool = _section.option(
-        True, Switch(), "Check the age of signatures; false accepts signatures of any age.", per_app=True
+        True, Switch(), "Check the age of old signatures; false accepts any age.", per_app=True
     )
     signature_text: SignatureText = _section.option(
         "compat",
         Choice[SignatureText]("compat", "path", "any"),
-        "Which text a signature must hold: path means the path of the call; compat also accepts text that does not"
+        "Which text an old signature must hold: path means the path of the call; compat also accepts text that does not"
         " begin with a slash; any accepts every text.",
         per_app=True,
     )
@@ -130,7 +130,10 @@ class AccessOptions:
         per_app=True,
     )
     signature_checker: str = _section.option(
-        "", _dotted, "Dotted name of a class whose `unsign` replaces the signature check.", per_app=True
+        "",
+        _dotted,
+        "Dotted name of a class whose `unsign` replaces the check of old signatures.",
+        per_app=True,
     )
 
     token_max_age_s: float = _section.option(
