@@ -21,6 +21,7 @@ from channelstream.api.endpoints import ENDPOINTS
 from channelstream.api.table import Auth, Endpoint
 from channelstream.api.unproven import UnprovenBodies
 from channelstream.apps.app import App
+from channelstream.apps.keys import DEFAULT
 from channelstream.apps.principal import Principal, Right
 from channelstream.auth.base import RequestAuth
 from channelstream.auth.open import OpenAuth
@@ -43,14 +44,13 @@ from channelstream.transports.routes import stream_routes
 from channelstream.transports.streams import Streams
 
 
-def make_policy(settings: Settings, app_id: str = "") -> Policy:
+def make_policy(settings: Settings, app_id: str) -> Policy:
     """Return who may call an application, from where.
 
     Args:
         settings: those of the application.
-        app_id: of a further one.
     """
-    prefix = APP_PREFIX + app_id if app_id else ""
+    prefix = "" if app_id == DEFAULT else APP_PREFIX + app_id
     return Policy(settings.trusted_proxies, settings.enforce_https, settings.allow_cors, prefix)
 
 

@@ -21,7 +21,7 @@ from channelstream.apps.client import Client
 from channelstream.client_rules import OfNode, make_client_rules
 from channelstream.clock import RandomIds, SystemClock, new_epoch
 from channelstream.config import Settings
-from channelstream.config.applications import Credentials, make_apps, make_credentials, settings_of_further
+from channelstream.config.applications import Credentials, make_apps, make_credentials, settings_by_app
 from channelstream.config.cookies import cookie_secret_or_drawn
 from channelstream.core.format import Format
 from channelstream.core.hub import Hub
@@ -155,10 +155,9 @@ def build(
     spans = spans or make_spans(settings.otel)
     apps = make_apps(settings)
     node = _node(settings, apps, protocols.formats, meter, spans)
-    further = settings_of_further(settings)
-    policy, policies = make_policy(settings), {each: make_policy(own, each) for each, own in further.items()}
+    settings_of = settings_by_app(settings)
+    policies = {app_id: make_policy(own, app_id) for app_id, own in settings_of.items()}
     services = Services(apps, node)
-    settings_of = {apps.default.id: settings, **further}
     credentials = make_credentials(settings, apps)
     rules = make_client_rules(
         settings_of,
@@ -167,7 +166,9 @@ def build(
         settings.max_client_errors,
         OfNode(node.clock.wall, node.clock.steady, node.revocations),
     )
-    streams = Streams(services, _stream_settings(settings), policy, protocols, policies, rules)
+    streams = Streams(
+        services, _stream_settings(settings), policies[apps.default.id], protocols, policies, rules
+    )
     watchdog, load = _watchdog(settings, node, meter)
     sampler = Sampler(node, watchdog, meter, label=_label())
     meter.consume(node.signals)
@@ -179,7 +180,9 @@ def build(
     tables = AppTables(
         streams, credentials, endpoints, list(entrances), meter.refused, sampler, scraper, uses
     )
-    routers = {app.id: tables.router(app, further[app.id]) for app in apps if app.id in further}
+    routers = {
+        each.id: tables.router(each, settings_of[each.id]) for each in apps if each is not apps.default
+    }
     router = tables.router(apps.default, settings, health_routes(node), routers)
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered)
     nonces = {app_id: access.nonces for app_id, access in credentials.access.items()}

@@ -12,7 +12,7 @@ from channelstream.auth.issuer import SignedBy
 from channelstream.client_rules import OfNode, make_client_rules
 from channelstream.config import Settings, safety
 from channelstream.config.app_section import AppSection
-from channelstream.config.applications import make_apps, settings_of_further
+from channelstream.config.applications import make_apps, settings_by_app
 from channelstream.config.safety import problems
 from channelstream.config.token_issuers import MAX_ISSUERS, Issuers, IssuerSource, read_issuers
 from channelstream.errors import ConfigError
@@ -68,8 +68,9 @@ class NothingRevoked:
 
 def make(settings: Settings) -> None:
     apps = make_apps(settings)
-    settings_of = {apps.default.id: settings, **settings_of_further(settings)}
-    make_client_rules(settings_of, apps, KeyRing(), 10, OfNode(lambda: 0.0, lambda: 0.0, NothingRevoked()))
+    make_client_rules(
+        settings_by_app(settings), apps, KeyRing(), 10, OfNode(lambda: 0.0, lambda: 0.0, NothingRevoked())
+    )
 
 
 def test_a_file_must_have_keys_at_the_start(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_an_application_has_its_own_issuers() -> None:
     """It takes none from the default one, and no two have one of the same name."""
     url = "a ES256 https://login.example/keys"
     default = Settings(token_max_age_s=60, token_issuers=(url,), apps=(AppSection("shop", {"secret": "x"}),))
-    assert settings_of_further(default)["shop"].token_issuers == ()
+    assert settings_by_app(default)["shop"].token_issuers == ()
     make(default)
     both = Settings(
         token_max_age_s=60,

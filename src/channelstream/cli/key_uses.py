@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from channelstream.apps.app import App
 from channelstream.apps.keys import DEFAULT
 from channelstream.cli.remote import Server, signs_old, url_of
-from channelstream.config.applications import settings_of_further
+from channelstream.config.applications import settings_by_app
 from channelstream.config.keys_file import StoredKey
 from channelstream.config.settings import Settings
 from channelstream.errors import RequestFailed
@@ -25,7 +25,7 @@ def last_uses(settings: Settings, app_ids: Iterable[str]) -> Uses:
     Raises:
         RequestFailed: it does not answer.
     """
-    own = {DEFAULT: settings} | settings_of_further(settings)
+    own = settings_by_app(settings)
     uses: dict[str, datetime | None] = {}
     for app_id in sorted(set(app_ids) & own.keys()):
         url = url_of(settings) + ("" if app_id == DEFAULT else f"/app/{app_id}")

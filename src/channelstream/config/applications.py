@@ -23,8 +23,7 @@ from channelstream.core.signing import SignatureChecker, SignedText
 
 def make_apps(settings: Settings) -> Apps:
     """Return the applications of a server: the default one has the options outside of any section."""
-    further = (_app(app_id, own) for app_id, own in settings_of_further(settings).items())
-    return Apps(_app(DEFAULT, settings), *further)
+    return Apps(*(_app(app_id, own) for app_id, own in settings_by_app(settings).items()))
 
 
 def _app(app_id: str, settings: Settings) -> App:
@@ -39,9 +38,9 @@ def _app(app_id: str, settings: Settings) -> App:
     return App(app_id, limits)
 
 
-def settings_of_further(settings: Settings) -> dict[str, Settings]:
-    """Return the settings of each further application, by its id."""
-    return {section.id: settings.of_app(section) for section in settings.apps}
+def settings_by_app(settings: Settings) -> dict[str, Settings]:
+    """Return the settings of each application, by its id; those of the default one first."""
+    return {DEFAULT: settings} | {section.id: settings.of_app(section) for section in settings.apps}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def make_credentials(settings: Settings, apps: Apps) -> Credentials:
     Raises:
         ConfigError: `keys_file` cannot be used.
     """
-    own = {DEFAULT: settings} | settings_of_further(settings)
+    own = settings_by_app(settings)
     secrets = [ApiKey("", own[app.id].secret, app) for app in apps]
     keys = KeyRing()
 

@@ -52,7 +52,7 @@ class Streams:
 
         Args:
             policy: of the default application.
-            policies: of further applications, by id.
+            policies: of other applications, by id.
             rules: what clients with tokens may do.
         """
         self.services = services
