@@ -12,6 +12,7 @@ from channelstream.config.networks import is_loopback
 from channelstream.config.settings import APP_SECRETS
 from channelstream.core.addresses import EVERYBODY, read_network
 from channelstream.engines.factory import is_shared
+from channelstream.errors import ConfigError
 
 SHORTEST_SECRET = 16
 """Characters below which a key can be guessed offline, from one signature or one cookie."""
@@ -77,12 +78,15 @@ def _apps(subject: Subject) -> Iterator[Finding]:
 
 
 def _stored(subject: Subject) -> Iterator[Finding]:
-    """Report keys that the server does not accept; a file that it cannot use is a fault of `combined`."""
-    path = subject.settings.keys_file
-    if not path or any(fault.startswith("keys_file") for fault in safety.problems(subject.settings)):
+    """Report keys that the server does not accept."""
+    if not subject.settings.keys_file:
         return
+    try:
+        found = read_stored(subject.settings.keys_file)
+    except ConfigError:
+        return  # `combined` reports it.
     now = datetime.fromtimestamp(subject.wall(), UTC)
-    for stored in read_stored(path):
+    for stored in found:
         state = state_of(stored, now)
         if state in ("weak", "expired"):
             yield warning(
