@@ -68,5 +68,5 @@ def warnings(settings: Settings, stored: Iterable[StoredKey], now: datetime) -> 
 
 
 def _is_unused(stored: StoredKey, used: datetime | None, now: datetime) -> bool:
-    last = used or (stored.created if stored.created else None)
-    return last is None or now - last > UNUSED
+    last = used or stored.created
+    return not last or now - last > UNUSED
