@@ -77,7 +77,7 @@ def _keys_of(issuers: list[tuple[Issuer, str]], steady: Callable[[], float]) -> 
     """Return what reads the keys of issuers; None if there are none.
 
     Raises:
-        ConfigError: a file has no keys, or two applications have issuers of one name.
+        ConfigError: a file has no keys.
     """
     if not issuers:
         return None
@@ -85,11 +85,7 @@ def _keys_of(issuers: list[tuple[Issuer, str]], steady: Callable[[], float]) -> 
     from channelstream.auth.public_keys import read_keys
     from channelstream.integrations.issuer_keys import CannotRead, IssuerKeys, read_file
 
-    names: set[str] = set()
     for issuer, source in issuers:
-        if issuer.name in names:
-            raise ConfigError(f"token_issuers: {issuer.name!r} is an issuer of two applications")
-        names.add(issuer.name)
         if source.startswith("/"):
             try:
                 issuer.keys = read_keys(read_file(source), issuer.algorithm)

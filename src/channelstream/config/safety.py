@@ -1,15 +1,17 @@
 """Refuses well-formed settings that must not be served."""
 
+from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 from channelstream.config.app_names import SECTION_PREFIX
-from channelstream.config.applications import make_apps
+from channelstream.config.applications import make_apps, settings_by_app
 from channelstream.config.keys_file import read_keys
 from channelstream.config.settings import Settings
 from channelstream.config.sources import SECTION
 from channelstream.config.tls import server_context
+from channelstream.config.token_issuers import read_issuers
 from channelstream.engines.factory import is_shared
 from channelstream.errors import ConfigError
 
@@ -41,6 +43,7 @@ def problems(settings: Settings) -> Iterator[str]:
     yield from _app_secrets(settings)
     yield from _readers(settings)
     yield from _keys(settings)
+    yield from _issuers(settings)
     yield from _tls(settings)
     yield from _workers(settings)
     yield from _ports(settings)
@@ -102,6 +105,15 @@ def _keys(settings: Settings) -> Iterator[str]:
             read_keys(settings.keys_file, make_apps(settings))
         except ConfigError as error:
             yield str(error)
+
+
+def _issuers(settings: Settings) -> Iterator[str]:
+    """Refuse an issuer of two applications: its name alone says whose its tokens are."""
+    accepting = [own for own in settings_by_app(settings).values() if own.token_max_age_s]
+    names = Counter(issuer.name for own in accepting for issuer in read_issuers(own.token_issuers))
+    for name, count in names.items():
+        if count > 1:
+            yield f"token_issuers: {name!r} is an issuer of {count} applications; name it in one of them"
 
 
 def _tls(settings: Settings) -> Iterator[str]:
