@@ -58,9 +58,14 @@ class Written:
         self.events = self.size = 0
 
     def add(self, events: int, size: int) -> None:
-        """Count a write, or several."""
+        """Count a write."""
         self.events += events
         self.size += size
+
+    def add_same(self, writes: int, events: int, size: int) -> None:
+        """Count writes that are the same."""
+        self.events += writes * events
+        self.size += writes * size
 
 
 class Rounds:
@@ -144,37 +149,26 @@ class Rounds:
         Connections for which no write remains wait for the next call of `flush`. If a write fails, the stream
         of that connection is closed, and the connections after it wait for the next call.
         """
-        format_ = self._formats[number]
         root = self.root
+        written = self.written
         changes = self._waiting_changes()
         last: Batch | None = None
         following = root
-        data, size = b"", 0
+        data, size, events = b"", 0, 0
         batch = root
         cost = 1
         # The writes of a batch are counted after its last one, by `left`: so no write costs more.
         before = left
-        events = events_sent = bytes_sent = 0
         rest = iter(waiting)
         try:
             for connection in rest:
                 batch = connection.batch
                 if batch is not last:
-                    if data:
-                        writes = (before - left) // cost
-                        events_sent += events * writes
-                        bytes_sent += len(data) * writes
+                    written.add_same((before - left) // cost, events, size)
                     before = left
                     last = batch
-                    following, events = root, batch.count
-                    if batch.has_rest:
-                        following, events = self._rest(batch, changes), batch.head().count
-                    known = batch.known_bytes(number, changes)
-                    if known is None:
-                        data = batch.encoded(format_, changes)
-                        before = left = left - len(data) // ENCODE_BYTES
-                    else:
-                        data = known
+                    following, data, events, encoding = self._prepare(batch, number, changes)
+                    before = left = left - encoding
                     size = len(data)
                     cost = 1 + size // WRITE_BYTES
                 # Skip a connection that was detached while it waited, or whose stream has another format now.
@@ -197,15 +191,29 @@ class Rounds:
             _close_failed(connection, batch)
             raise
         finally:
-            writes = (before - left) // cost if data else 0
-            written = self.written
-            written.events += events_sent + events * writes
-            written.size += bytes_sent + len(data) * writes
+            written.add_same((before - left) // cost, events, size)
             remaining = list(rest)
             self.writes += len(waiting) - len(remaining)
             if remaining:
                 self.slices.appendleft((number, remaining))
         return left
+
+    def _prepare(self, batch: Batch, number: int, changes: Changes) -> tuple[Batch, bytes, int, int]:
+        """Prepare to write a batch.
+
+        Returns:
+            the batch that waits afterwards, the bytes to write, how many events they are about (0 if there are no bytes),
+            and how many writes the encoding has taken the time of.
+        """
+        following, events = self.root, batch.count
+        if batch.has_rest:
+            following, events = self._rest(batch, changes), batch.head().count
+        encoding = 0
+        data = batch.known_bytes(number, changes)
+        if data is None:
+            data = batch.encoded(self._formats[number], changes)
+            encoding = len(data) // ENCODE_BYTES
+        return following, data, events if data else 0, encoding
 
     def _rest(self, batch: Batch, changes: Changes) -> Batch:
         """Return the rest of a very large batch, for the next round."""
