@@ -7,6 +7,7 @@ Until then it is no stream, and costs its socket and a timer. It counts among th
 import asyncio
 import logging
 from collections.abc import Iterator
+from itertools import chain
 from typing import assert_never
 
 from channelstream.core.http_head import RequestHead
@@ -67,7 +68,7 @@ class FirstText(asyncio.Protocol):
             return
         if self._is_connecting:
             # What the transport had read before it was paused.
-            self._reading = _chained(self._reading, self._reader.feed(data))
+            self._reading = chain(self._reading or (), self._reader.feed(data))
             return
         reading = self._reader.feed(data)
         try:
@@ -147,11 +148,3 @@ class FirstText(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
-
-
-def _chained(
-    first: Iterator[Inbound | None] | None, second: Iterator[Inbound | None]
-) -> Iterator[Inbound | None]:
-    if first is not None:
-        yield from first
-    yield from second
