@@ -22,7 +22,7 @@ from channelstream.transports.client_actions import ClientActions
 from channelstream.transports.longpoll import PollStream
 from channelstream.transports.socket_stream import SocketStream
 from channelstream.transports.streams import Streams
-from channelstream.transports.token_admission import TokenAdmission
+from channelstream.transports.token_admission import TokenAdmission, own_connection
 from channelstream.wire.channelstream import json_list
 from channelstream.wire.client_commands import Action, Outcome, Subscribe, Subscribed
 from channelstream.wire.command_texts import Fault, read_commands
@@ -109,12 +109,8 @@ class ClientCalls:
         return _encode(_Answered(items))
 
     async def _items(self, client: Client, conn_id: str, text: bytes) -> bytes:
-        connection = self._streams.services.of(client.app).connection(conn_id)
-        if (
-            connection is None
-            or connection.protocol != COMMANDING
-            or connection.user != client.app.key(client.user)
-        ):
+        connection = own_connection(self._streams.services.of(client.app).connection(conn_id), client)
+        if connection is None:
             raise _unknown()
         actions = self._streams.actions(connection, client, lambda fresh: _admit(connection, fresh))
         return json_list(await self._replies(actions, connection, text))

@@ -118,14 +118,13 @@ class TokenAdmission:
     async def _own(self, service: Service, client: Client, conn_id: str) -> Connection | None:
         """Return the connection that a client comes back to, in the channels that its token grants now."""
         try:
-            connection = await service.take_over(normalize_conn_id(conn_id))
+            conn_id = normalize_conn_id(conn_id)
         except ValueError:
             return None
-        if connection is None or connection.protocol != COMMANDING:
+        connection = own_connection(await service.take_over(conn_id), client)
+        if connection is None:
             return None
-        if connection.user != client.app.key(client.user):
-            return None
-        granted = ClientService(service, client, normalize_conn_id(conn_id))
+        granted = ClientService(service, client, conn_id)
         await granted.leave_ungranted(_channels(connection))
         if not set(client.channels) <= set(_channels(connection)):
             await granted.join_named()
@@ -141,6 +140,13 @@ class TokenAdmission:
                 "expires_in": max(0, int(client.expires_s - self._streams.node.clock.wall())),
             },
         )
+
+
+def own_connection(connection: Connection | None, client: Client) -> Connection | None:
+    """Return a connection if it was opened with a token of this client's user; else None."""
+    if connection is None or connection.protocol != COMMANDING:
+        return None
+    return connection if connection.user == client.app.key(client.user) else None
 
 
 def _channels(connection: Connection) -> list[str]:
