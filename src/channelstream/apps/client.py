@@ -34,3 +34,7 @@ class Client:
     token_id: str = ""
     issued_s: float | None = None
     key_id: str | None = None
+
+    def left_s(self, now_s: float) -> float:
+        """Return for how many seconds its token is still valid; 0 if it has expired."""
+        return max(0.0, self.expires_s - now_s)

@@ -136,5 +136,5 @@ class ClientActions:
         self._admit(fresh)
         left = await self._granted.leave_ungranted([*map(name_of, self._connection.channels)])
         done = await self._granted.join_named()
-        seconds = max(0, int(fresh.expires_s - self._service.clock.wall()))
+        seconds = int(fresh.left_s(self._service.clock.wall()))
         return Done({"channels": done.channels, "expires_in": seconds}, tuple(left))

@@ -71,8 +71,7 @@ class PollStream:
             greeting: an item that the answer begins with; empty for none.
         """
         self.client = client
-        left_s = client.expires_s - self._streams.node.clock.wall()
-        self._wait_s = max(0.0, min(self._wait_s, left_s))
+        self._wait_s = min(self._wait_s, client.left_s(self._streams.node.clock.wall()))
         if isinstance(self.session, CommandSession):
             self.session.greeting = greeting
 

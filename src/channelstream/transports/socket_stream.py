@@ -7,6 +7,7 @@ held, suspended, and then either left to the other process or let go and continu
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from functools import partial
 from math import ceil
 from typing import Final
 
@@ -77,18 +78,16 @@ class SocketStream(asyncio.Protocol, ABC):
         self.client = client
         if isinstance(self.session, CommandSession):
             self.session.greeting, self.session.max_faults = greeting, self._streams.rules.max_faults
-        left_s = client.expires_s - self._streams.node.clock.wall()
-        self._expire_later(max(0.0, left_s - EXPIRING_S), self._warn)
+        self._expire_later(max(0.0, self._left_s(client) - EXPIRING_S), partial(self._warn, client))
 
-    def _warn(self) -> None:
-        left_s = self._left_s()
+    def _warn(self, client: Client) -> None:
+        left_s = self._left_s(client)
         if self.is_open and self._attachment.is_current:
             self.write(self.session.format.enclose([expiring_item(ceil(left_s))], None))
         self._expire_later(left_s, self._expire)
 
-    def _left_s(self) -> float:
-        assert self.client is not None  # noqa: S101 - for the types: only a stream with a token has the timer
-        return max(0.0, self.client.expires_s - self._streams.node.clock.wall())
+    def _left_s(self, client: Client) -> float:
+        return client.left_s(self._streams.node.clock.wall())
 
     def _expire(self) -> None:
         if self._attachment.is_current:

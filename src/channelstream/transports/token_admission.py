@@ -137,7 +137,7 @@ class TokenAdmission:
                 "conn_id": name_of(connection.id),
                 "user": client.user,
                 "channels": _channels(connection),
-                "expires_in": max(0, int(client.expires_s - self._streams.node.clock.wall())),
+                "expires_in": int(client.left_s(self._streams.node.clock.wall())),
             },
         )
 
