@@ -10,8 +10,8 @@
 | `state` | records of the engine, likewise | |
 | `nonces` | an application, and a list of `core.nonces.Row`: the signed requests that it has answered | |
 
-All bodies are MessagePack but those of the last two, which are parts of one text each: a length of four bytes before each
-record.
+All bodies are MessagePack but those of `connections` and `state`, which are parts of one text each: a length of four bytes
+before each record.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator
