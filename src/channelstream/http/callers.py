@@ -3,7 +3,7 @@
 from channelstream.core.frequent import Frequent
 
 ADDRESS_CHARACTERS = 64
-
+"""Of an address that are counted: a proxy may report any text."""
 
 Caller = tuple[str, str, str]
 """Who makes calls: the application for which it acts, its address as the policy of proxies sees it, and the key that it

@@ -27,9 +27,8 @@ from channelstream.wire.websocket import Unfinished
 
 EXPIRING_S: Final = 25.0
 """How long before its token expires a client is warned, in seconds."""
-
-
 EXPIRY_RETRY_S: Final = 1.0
+"""Time after which a stream that could not be ended when its token expired is ended, in seconds."""
 
 
 class SocketStream(asyncio.Protocol, ABC):
