@@ -110,9 +110,9 @@ class AppTables:
     ) -> Route:
         """Return the route of all its pages; the demo among them calls the API as any application does."""
         service, policy = self.state.services.of(app), self.state.policy_of(app)
+        app_id = self._id_in_path(app)
         keys = KeyTable(service, self.credentials.keys, self.uses)
-        shows_server = not self._id_in_path(app)
-        panel = Panel(service, self.state, self.sampler, refusals, keys, shows_server)
+        panel = Panel(service, self.state, self.sampler, refusals, keys, shows_server=not app_id)
         pages = routes(
             settings,
             RouterApp(Router(policy, api)),
@@ -120,9 +120,9 @@ class AppTables:
             _openapi_document,
             partial(_signed_by, service, auth),
             Traces(service, panel.watching),
-            Acts(service, self.sampler.history, self._id_in_path(app)),
+            Acts(service, self.sampler.history, app_id),
             self.scraper,
-            self._id_in_path(app),
+            app_id,
         )
         return page_route(pages, policy, settings.http_scheme, refusals.add)
 
