@@ -26,10 +26,6 @@ class IssuerSource(NamedTuple):
     algorithm: SignedBy
     source: str
 
-    @property
-    def is_url(self) -> bool:
-        return not self.source.startswith("/")
-
 
 @dataclass(frozen=True, slots=True)
 class Issuers:

@@ -9,7 +9,7 @@ be read, those that were read last stay.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -46,7 +46,7 @@ class _Known:
     issuer: Issuer
     source: str
     asked_s: float = -inf
-    reading: asyncio.Task[bool] | None = field(default=None)
+    reading: asyncio.Task[bool] | None = None
 
 
 class IssuerKeys:
