@@ -1,7 +1,8 @@
 """How many channels clients with tokens bring into being: a pattern such as `room.*` grants names without end.
 
 A channel without connections stays for `gc_channels_after_s`, which is days, so its name is memory that a stranger in a
-browser takes. Names that have a connection here, or that the engine knows, are free.
+browser takes. Names that have a connection here are free. Others count as new, until that would be too many: only then is
+the engine asked, and those that it knows are free.
 """
 
 from collections import OrderedDict
