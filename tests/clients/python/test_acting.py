@@ -14,6 +14,7 @@ from tests.waiting import PATIENCE_S
 from channelstream_client import (
     Acting,
     CommandRefused,
+    Down,
     MessageEvent,
     Resumed,
     StreamClosed,
@@ -169,16 +170,18 @@ def test_a_fresh_token_is_asked_for_before_one_expires(server: RunningServer, tr
     room = f"room.{uuid4().hex}"
 
     async def scenario() -> None:
-        tokens = giving(token(subscribe=["room.*"], life_s=26), token(**GRANTED))
-        async with Acting(server.url, tokens, transports=[transport]) as acting:
+        downs: list[Down] = []
+        tokens = giving(token(subscribe=["room.*"], life_s=27), token(**GRANTED))
+        async with Acting(server.url, tokens, transports=[transport], on_down=downs.append) as acting:
             await acting.subscribe([room])
             while True:
                 try:
                     await acting.publish(room, 2)
                     break
                 except CommandRefused:
-                    await asyncio.sleep(0.1)  # real time: a token expires in it
+                    await asyncio.sleep(0.1)  # real time: a fresh token is asked for in it
             assert await anext(messages(acting)) == 2
+        assert not downs
 
     play(scenario())
 
