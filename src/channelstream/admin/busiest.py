@@ -47,7 +47,7 @@ class _Answer(Struct, frozen=True):
     refused: list[tuple[tuple[str, str], float]]
 
 
-_decoder = msgspec.msgpack.Decoder(_Answer)
+_decode = msgspec.msgpack.Decoder(_Answer).decode
 
 
 class Busiest:
@@ -66,7 +66,7 @@ class Busiest:
 
     async def _read(self) -> dict[str, Any]:
         results = (await self._service.node.remote_calls.call_reachable(self._procedure)).results
-        nodes = [answer for each in results if (answer := _decoded(each.result.value))]
+        nodes = [answer for each in results if (answer := each.read(_decode))]
         published = merged(dict(node.published) for node in nodes)
         deliveries = merged(dict(node.deliveries) for node in nodes)
         calls = merged(dict(node.calls) for node in nodes)
@@ -115,11 +115,3 @@ def _busiest(first: Mapping[K, float], second: Mapping[K, float]) -> list[K]:
     """Return the names with the highest sums of two rates, those first."""
     total = merged((first, second))
     return nlargest(SHOWN, total, key=lambda name: total[name])
-
-
-def _decoded(value: bytes) -> _Answer | None:
-    """Return the rates of a node; None of one that has not answered, or whose version has others."""
-    try:
-        return _decoder.decode(value) if value else None
-    except msgspec.MsgspecError:
-        return None

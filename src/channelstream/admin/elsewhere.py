@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from channelstream.admin import details
-from channelstream.core.node_status import NodeStatus
 from channelstream.service import Service
 from channelstream.service.remote_calls import NodeResult
 
@@ -41,14 +40,14 @@ class Elsewhere:
         here = await details.connection(self._service, conn_id)
         if _is_open(here) or self._service.node.is_single:
             return here
-        found = [(each.node, answer) for each, answer in await self._ask_all(CONNECTION, conn_id) if answer]
-        opened = next(((node, answer) for node, answer in found if _is_open(answer)), None)
+        found = [(each, answer) for each, answer in await self._ask_all(CONNECTION, conn_id) if answer]
+        opened = next(((each, answer) for each, answer in found if _is_open(answer)), None)
         if opened is not None:
-            node, answer = opened
-            return {**answer, "node": _label(node)}
+            each, answer = opened
+            return {**answer, "node": each.label}
         if not found:
             return None
-        return {**found[0][1], "endings": _newest((node, answer["endings"]) for node, answer in found)}
+        return {**found[0][1], "endings": _newest((each, answer["endings"]) for each, answer in found)}
 
     async def user(self, name: str) -> dict[str, Any] | None:
         """Describe a user, with the connections and endings at all nodes; None if it is unknown.
@@ -101,10 +100,6 @@ class Elsewhere:
 
 def _is_open(found: dict[str, Any] | None) -> bool:
     return found is not None and found["state"] != "closed"
-
-
-def _label(node: NodeStatus | None) -> str:
-    return "" if node is None else node.label
 
 
 def _newest(answers: Iterable[tuple[Any, list[dict[str, Any]]]]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ LATEST = 25
 LATEST_OF_GROUP = 3
 """Endings of each group that are shown at least."""
 
-_rows = msgspec.msgpack.Decoder(list[dict[str, Any]])
+_decode = msgspec.msgpack.Decoder(list[dict[str, Any]]).decode
 
 
 class RecentEndings:
@@ -36,7 +36,7 @@ class RecentEndings:
     async def _read(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         for each in (await self._service.node.remote_calls.call_reachable(self._procedure)).results:
-            rows += _decoded(each.result.value)
+            rows += each.read(_decode) or ()
         return chosen(sorted(rows, key=lambda row: str(row["at"]), reverse=True))
 
     async def _answer(self, argument: bytes) -> bytes:
@@ -65,11 +65,3 @@ def key_of(group: Group) -> str:
 
 def counts_by_key(counts: Mapping[Group, int]) -> dict[str, int]:
     return {key_of(group): count for group, count in counts.items()}
-
-
-def _decoded(value: bytes) -> list[dict[str, Any]]:
-    """Return the rows of a node; none of one that has not answered, or whose version has other rows."""
-    try:
-        return _rows.decode(value) if value else []
-    except msgspec.MsgspecError:
-        return []

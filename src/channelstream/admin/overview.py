@@ -162,7 +162,7 @@ def _row(each: NodeResult) -> dict[str, Any]:
             failure = "The version of the node has other figures."
     return {
         "id": each.node.id if each.node else "",
-        "label": each.node.label if each.node else "",
+        "label": each.label,
         "is_here": each.is_here,
         "failure": failure,
         "figures": figures,

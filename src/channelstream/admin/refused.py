@@ -13,7 +13,7 @@ PROCEDURE = "refusals of application {}"
 SHOWN = 100
 """Most rows of each node, and of the table."""
 
-_rows = msgspec.msgpack.Decoder(list[tuple[What, Refused]])
+_decode = msgspec.msgpack.Decoder(list[tuple[What, Refused]]).decode
 
 
 class RefusedRequests:
@@ -33,7 +33,7 @@ class RefusedRequests:
     async def _read(self) -> list[dict[str, Any]]:
         found: dict[What, Refused] = {}
         for each in (await self._node.remote_calls.call_reachable(self._procedure)).results:
-            for what, refused in _decoded(each.result.value):
+            for what, refused in each.read(_decode) or ():
                 known = found.setdefault(what, Refused())
                 known.count += refused.count
                 known.last_s = max(known.last_s, refused.last_s)
@@ -45,11 +45,3 @@ class RefusedRequests:
 
     async def _answer(self, argument: bytes) -> bytes:
         return msgspec.msgpack.encode(self._refusals.rows()[:SHOWN])
-
-
-def _decoded(value: bytes) -> list[tuple[What, Refused]]:
-    """Return the rows of a node; none of one that has not answered, or whose version has other rows."""
-    try:
-        return _rows.decode(value) if value else []
-    except msgspec.MsgspecError:
-        return []

@@ -19,7 +19,7 @@ SHOWN = 20
 REMEMBERED = 64
 """How many connections are remembered at least before those that have gone on are looked for."""
 
-_rows = msgspec.msgpack.Decoder(list[dict[str, Any]])
+_decode = msgspec.msgpack.Decoder(list[dict[str, Any]]).decode
 
 
 class _Stall(NamedTuple):
@@ -73,7 +73,7 @@ class SlowClients:
     async def _read(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         for each in (await self._service.node.remote_calls.call_reachable(self._procedure)).results:
-            rows += _rows.decode(each.result.value) if each.result.value else []
+            rows += each.read(_decode) or ()
         return sorted(rows, key=lambda row: str(row["since"]))[:SHOWN]
 
     async def _answer(self, argument: bytes) -> bytes:

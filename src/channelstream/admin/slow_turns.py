@@ -8,7 +8,6 @@ from msgspec import Struct
 from channelstream.admin.sampler import Loop
 from channelstream.admin.shared_reading import SharedReading
 from channelstream.service import Node
-from channelstream.service.remote_calls import NodeResult
 
 PROCEDURE = "slow turns"
 SHOWN = 100
@@ -42,7 +41,7 @@ class SlowTurns:
 
     async def _read(self) -> dict[str, Any]:
         results = (await self._calls.call_reachable(PROCEDURE)).results
-        found = [(_label(each), turns) for each in results if (turns := _turns(each)) is not None]
+        found = [(each.label, turns) for each in results if (turns := each.read(_decode))]
         rows = [{**row, "node": label} for label, turns in found for row in turns.rows]
         return {
             "slow_turns": sum(turns.slow_turns for _, turns in found),
@@ -53,16 +52,3 @@ class SlowTurns:
 
     async def _answer(self, argument: bytes) -> bytes:
         return msgspec.msgpack.encode({**self._loop.figures(), "rows": self._loop.rows()})
-
-
-def _label(each: NodeResult) -> str:
-    """Return the name of a node; empty where the log belongs to one process."""
-    return each.node.label if each.node else ""
-
-
-def _turns(each: NodeResult) -> _Turns | None:
-    """Return what a node has answered; None if it has not, or if its version has other figures."""
-    try:
-        return _decode(each.result.value) if each.result.value else None
-    except msgspec.MsgspecError:
-        return None

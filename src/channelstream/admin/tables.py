@@ -209,9 +209,7 @@ class Tables:
         found = [(each, _part_of(each.result)) for each in results]
         parts = [part for _, part in found if isinstance(part, Part)]
         missing = [
-            {"label": each.node.label if each.node else "", "failure": part}
-            for each, part in found
-            if not isinstance(part, Part)
+            {"label": each.label, "failure": part} for each, part in found if not isinstance(part, Part)
         ]
         return {**CONNECTIONS.listing.merged(parts, request), "missing": missing}
 

@@ -26,6 +26,7 @@ CURSOR_CHARACTERS = 8192
 _Number = Annotated[int, Meta(ge=0, lt=2**53)]
 Cursor = Mapping[str, int]
 """The number of the last note that a reader has of each node, by its id."""
+_rows = msgspec.json.Decoder(list[TraceRow]).decode
 
 
 class Start(Struct, frozen=True):
@@ -112,7 +113,7 @@ class Traces:
         results, failure = await self._ask(READ, asked)
         views = {self._id(each): _view(each) for each in results}
         found = {id_: view for id_, view in views.items() if isinstance(view, TraceView)}
-        labels = {self._id(each): each.node.label if each.node else "" for each in results}
+        labels = {self._id(each): each.label for each in results}
         picked = (newest if is_newest else oldest)({id_: view.notes for id_, view in found.items()})
         ends = {**cursor, **{id_: view.noted for id_, view in found.items()}}
         after = ends if is_newest else {**cursor, **{id_: note.number for id_, note in picked}}
@@ -156,7 +157,7 @@ class Traces:
         """Return the traces of all nodes, without their notes."""
         rows: dict[tuple[str, str], TraceRow] = {}
         for each in (await self._ask(LIST))[0]:
-            for row in _rows(each):
+            for row in each.read(_rows) or ():
                 known = rows.get((row.kind, row.name), TraceRow(row.kind, row.name, 0, 0))
                 seconds_left, noted = max(known.seconds_left, row.seconds_left), known.noted + row.noted
                 asked = known.asked or row.asked
@@ -225,14 +226,6 @@ def _asked(asked: Iterable[Asked | None]) -> dict[str, Any] | None:
     """Return who has asked for payloads last, by what the nodes know."""
     last = max(filter(None, asked), key=attrgetter("at_s"), default=None)
     return None if last is None else msgspec.structs.asdict(last)
-
-
-def _rows(each: NodeResult) -> list[TraceRow]:
-    """Return the traces of a node; none of a node that has not answered."""
-    try:
-        return msgspec.json.decode(each.result.value or b"[]", type=list[TraceRow])
-    except msgspec.MsgspecError:
-        return []
 
 
 def _state(view: TraceView | str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from heapq import nlargest
 from operator import attrgetter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -24,6 +24,8 @@ ANSWER_BYTES = 1 << 20
 """Longest answer to a call. A procedure answers less; a longer answer is replaced by a failure."""
 NODES_ASKED = 64
 """Most nodes that are asked at once; those that were alive most recently."""
+
+T = TypeVar("T")
 
 Procedure = Callable[[bytes], Awaitable[bytes]]
 
@@ -63,6 +65,18 @@ class NodeResult(Struct, frozen=True):
     node: NodeStatus | None
     is_here: bool
     result: RemoteResult
+
+    @property
+    def label(self) -> str:
+        """The name of the node; empty where the log belongs to this process alone."""
+        return self.node.label if self.node else ""
+
+    def read(self, decode: Callable[[bytes], T]) -> T | None:
+        """Return the value, decoded; None of a node that has not answered, or whose version answers otherwise."""
+        try:
+            return decode(self.result.value)
+        except msgspec.MsgspecError:
+            return None
 
 
 class Reached(NamedTuple):
