@@ -159,7 +159,10 @@ class Acting(Iteration[Event]):
         if not self._acting.conn_id:
             self._is_connected.clear()
         await self._connected()
-        [reply] = await self._post([{"id": 1, "type": kind} | fields])
+        *others, reply = await self._post([{"id": 1, "type": kind} | fields])
+        for item in others:  # A fresh token may take channels away: an event says so before the reply.
+            if not self._take(item):
+                self._inbox.put([(read_event(item), "")], 0)
         if "error" in reply:
             error = reply["error"]
             raise CommandRefused(str(error["code"]), str(error["message"]), error.get("retry_after"))
