@@ -399,7 +399,10 @@ export class Channelstream {
     try {
       const response = await this.#options.fetch(this.#address("client"), { ...this.#init(), method: "POST", body });
       if (!response.ok) throw await refusal(response);
-      for (const item of await response.json()) this.#answered(item);
+      for (const item of await response.json()) {
+        if (item.type === "reply") this.#answered(item);
+        else this.#deliver(item);
+      }
     } catch ({ message, reason = message }) {
       for (const [id] of waiting) this.#answered({ id, error: { message: reason } });
     }

@@ -231,10 +231,13 @@ test("other transports send the token in a header, and commands by requests", as
   const resumed = { type: "resumed", position: "p-1", recovered: [""], lost: [] };
   const polls = answers({ body: [greeting, resumed] }, { body: new ReadableStream({}) });
   const refused = { status: 401, body: { error: "Unknown connection.", close_code: 4001 } };
-  const calls = answers({ body: [{ type: "reply", id: 1, result: { channels: ["a"] } }] }, refused);
+  const taken = { type: "unsubscribed", channels: ["old"], reason: "no longer granted" };
+  const calls = answers({ body: [taken, { type: "reply", id: 1, result: { channels: ["a"] } }] }, refused);
   const fetch = (url, init) => (url.includes("/client") ? calls : polls)(url, init);
   const stream = open({ transports: ["poll"], token: "t-1", fetch });
+  const left = eventOf(stream, "unsubscribed");
   assert.deepEqual(await stream.subscribe(["a"]), { channels: ["a"] });
+  assert.deepEqual(await left, taken);
   assert.equal(polls.inits[0].headers.Authorization, "Bearer t-1");
   assert.equal(calls.asked[0].searchParams.get("conn_id"), "c-1");
   assert.deepEqual(JSON.parse(calls.inits[0].body), [{ id: 1, type: "subscribe", channels: ["a"] }]);
