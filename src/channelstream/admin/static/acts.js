@@ -1,6 +1,6 @@
 /** What admins did, newest first. */
 
-import { byId, cell, element, fault, fill, link, time } from "./dom.js";
+import { cell, element, fault, fill, link, time } from "./dom.js";
 import { shown } from "./names.js";
 import { keepFresh, read } from "./server.js";
 
@@ -13,7 +13,7 @@ function actRow({ at, who, address, did, kind, name, more }, count) {
     cell("nowrap", time(at)),
     cell("", who ? shown(who) : element("span", { className: "muted" }, "unknown")),
     cell("nowrap", shown(address)),
-    cell("", element("div", {}, did, ...aboutOf(kind, name), more && `, `, more && shown(more))),
+    cell("", element("div", {}, did, ...aboutOf(kind, name), more && ", ", more && shown(more))),
   );
 }
 

@@ -23,7 +23,7 @@ export function element(tag, properties = {}, ...children) {
 export const cell = (className, ...children) => element("td", { className }, ...children);
 
 /** The address of the page about one thing; `kind` is channel, user or connection. */
-export const pageOf = (kind, name) => `${root}/admin/${kind}?${new URLSearchParams({ name })}`;
+const pageOf = (kind, name) => `${root}/admin/${kind}?${new URLSearchParams({ name })}`;
 export const link = (kind, name) => element("a", { href: pageOf(kind, name) }, shown(name));
 
 export function chips(texts) {
