@@ -84,7 +84,7 @@ class Acting(Iteration[Event]):
             transports: the transports to use, best first.
         """
         limits = Limits(attempts=attempts, give_up_after_s=give_up_after_s, silence_s=silence_s)
-        self._acting = ResumingClient(
+        client = ResumingClient(
             url.rstrip("/"), "", transports, random.random, uses_tokens=True, limits=limits
         )
         self._reach = Reach(lambda: tls_context(url, verify))
@@ -95,7 +95,7 @@ class Acting(Iteration[Event]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._refresh: asyncio.Task[None] | None = None
         super().__init__(
-            self._acting,
+            client,
             self._reach,
             read_event,
             renew=get_token,
@@ -156,7 +156,7 @@ class Acting(Iteration[Event]):
             StreamClosed: the stream has ended.
         """
         self._start()
-        if not self._acting.conn_id:
+        if not self._client.conn_id:
             self._is_connected.clear()
         await self._connected()
         *others, reply = await self._post([{"id": 1, "type": kind} | fields])
@@ -185,7 +185,7 @@ class Acting(Iteration[Event]):
             raise StreamClosed(1000, "closed")
 
     async def _post(self, commands: list[dict[str, Any]]) -> list[Item]:
-        client = self._acting
+        client = self._client
         headers = {"Authorization": f"Bearer {client.token}"}
         try:
             answer = await self._reach.http.post(
@@ -220,17 +220,17 @@ class Acting(Iteration[Event]):
         return True
 
     def _connect(self, conn_id: str) -> None:
-        is_new, self._acting.conn_id = conn_id != self._acting.conn_id, conn_id
+        is_new, self._client.conn_id = conn_id != self._client.conn_id, conn_id
         self._is_connected.set()
         if is_new and self._wanted:
-            position = self._acting.position
+            position = self._client.position
             left = self._wanted
             self._wanted = {name: position if since is None else since for name, since in left.items()}
             self._run(self._join_again(conn_id))
 
     async def _join_again(self, conn_id: str) -> None:
         """Join the channels in which the last connection was, from where it was."""
-        while self._acting.conn_id == conn_id:
+        while self._client.conn_id == conn_id:
             left = ((name, since) for name, since in self._wanted.items() if since is not None)
             since = dict(islice(left, CHANNELS))
             if not since:
@@ -256,8 +256,8 @@ class Acting(Iteration[Event]):
         """Take a fresh token later. If there is none, the stream ends with 4003, and it is asked for again."""
         await asyncio.sleep(wait_s)
         try:
-            self._acting.token = await self._get_token()
-            result = await self._command("refresh", token=self._acting.token)
+            self._client.token = await self._get_token()
+            result = await self._command("refresh", token=self._client.token)
         except Exception as error:
             logger.warning("no fresh token: %s", error or type(error).__name__)
         else:
