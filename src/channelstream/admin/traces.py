@@ -11,9 +11,9 @@ from channelstream.admin.watching import Watching
 from channelstream.core.trace import MAX_OUTCOMES, Asked
 from channelstream.core.trace_filter import EVERYTHING, NoteFilter
 from channelstream.core.trace_merging import merge_notes, newest, oldest
-from channelstream.errors import Malformed, Unavailable
+from channelstream.errors import Malformed
 from channelstream.service import Service
-from channelstream.service.remote_calls import NodeResult, RemoteCall
+from channelstream.service.remote_calls import NodeResult
 from channelstream.tracing import Tracer, TraceRow, TraceView, subject_of
 
 START = "start a trace of application {}"
@@ -80,7 +80,8 @@ class Traces:
         self._tracer.start(
             kind, name, minutes, asked
         )  # Here first, since its errors are those of the caller.
-        await self._ask(START, msgspec.json.encode(Start(kind, name, minutes, asked)))
+        start = msgspec.json.encode(Start(kind, name, minutes, asked))
+        await self._calls.call_reachable(START.format(self._app.id), start)
 
     def check(self, kind: str, name: str) -> None:
         """Check that there can be such a trace.
@@ -110,7 +111,7 @@ class Traces:
         self.check(kind, name)
         asked_of_each = only if self._is_single else msgspec.structs.replace(only, outcome=None)
         asked = msgspec.json.encode(Read(kind, name, dict(cursor), asked_of_each, is_newest))
-        results, failure = await self._ask(READ, asked)
+        results, failure = await self._calls.call_reachable(READ.format(self._app.id), asked)
         views = {self._id(each): _view(each) for each in results}
         found = {id_: view for id_, view in views.items() if isinstance(view, TraceView)}
         labels = {self._id(each): each.label for each in results}
@@ -156,7 +157,7 @@ class Traces:
     async def listing(self) -> list[dict[str, Any]]:
         """Return the traces of all nodes, without their notes."""
         rows: dict[tuple[str, str], TraceRow] = {}
-        for each in (await self._ask(LIST))[0]:
+        for each in (await self._calls.call_reachable(LIST.format(self._app.id))).results:
             for row in each.read(_rows) or ():
                 known = rows.get((row.kind, row.name), TraceRow(row.kind, row.name, 0, 0))
                 seconds_left, noted = max(known.seconds_left, row.seconds_left), known.noted + row.noted
@@ -184,15 +185,6 @@ class Traces:
 
     def _id(self, each: NodeResult) -> str:
         return each.node.id if each.node else self._calls.own_id
-
-    async def _ask(self, procedure: str, argument: bytes = b"") -> tuple[list[NodeResult], str]:
-        """Return the results of all nodes; that of this node and the reason if the others are not known."""
-        name = procedure.format(self._app.id)
-        try:
-            return await self._calls.call_all(name, argument), ""
-        except Unavailable as error:
-            result = await self._calls.execute(RemoteCall(name, argument))
-            return [NodeResult(None, True, result)], error.message
 
     # -- the answers of this node
 
