@@ -1,19 +1,12 @@
 /** A line chart of figures over time as inline SVG, with its figures in words for screen readers. */
 
-import { duration, element } from "./dom.js";
+import { duration, element, shape } from "./dom.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 600;
 const HEIGHT = 120;
 /** Shortest time that the width shows, in seconds: the line of a server that has just started also fills the width. */
 const SHORTEST_S = 60;
 const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" });
-
-function shape(tag, attributes) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
-}
 
 export class Chart {
   #title;

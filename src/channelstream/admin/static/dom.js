@@ -4,6 +4,7 @@ import { shown } from "./names.js";
 import { update } from "./update.js";
 
 const { root } = document.documentElement.dataset;
+const SVG = "http://www.w3.org/2000/svg";
 const whole = new Intl.NumberFormat();
 const when = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" });
 
@@ -16,6 +17,13 @@ export const counted = (count, one) => `${number(count)} ${one}${count === 1 ? "
 export function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);
+  return made;
+}
+
+/** Make an element of a drawing (SVG). */
+export function shape(tag, attributes) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   return made;
 }
 

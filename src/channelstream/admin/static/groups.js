@@ -1,9 +1,8 @@
 /** How often streams and connections ended in the range of the charts, by code and reason, with a small chart for each group. */
 
-import { cell, fill, element, number } from "./dom.js";
+import { cell, element, fill, number, shape } from "./dom.js";
 import { shown } from "./names.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 /** Bars of a small chart. */
 const BARS = 48;
 const HEIGHT = 20;
@@ -38,15 +37,10 @@ function groupRow({ name, bars, times }) {
 
 /** Draw the bars. The table says how many they are in all, so they are hidden from screen readers. */
 function drawn(bars) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", `0 0 ${BARS} ${HEIGHT}`);
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("aria-hidden", "true");
+  const svg = shape("svg", { viewBox: `0 0 ${BARS} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
   const most = Math.max(...bars);
-  const path = document.createElementNS(SVG, "path");
   // The least height is seen beside a much higher bar.
   const heights = bars.map((count) => (count ? Math.max(2, (HEIGHT * count) / most) : 0));
-  path.setAttribute("d", heights.map((height, place) => (height ? `M${place} ${HEIGHT}v${-height}h0.8v${height}z` : "")).join(""));
-  svg.append(path);
+  svg.append(shape("path", { d: heights.map((height, place) => (height ? `M${place} ${HEIGHT}v${-height}h0.8v${height}z` : "")).join("") }));
   return svg;
 }
