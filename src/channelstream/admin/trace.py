@@ -135,7 +135,9 @@ class TracePage:
         error: ChannelstreamError | None = None,
     ) -> Response:
         context = {
+            "kinds": KINDS,
             "kind": kind if name else "",
+            "page": PAGES.get(kind, kind),
             "name": name,
             "only": only,
             "is_filtered": only != EVERYTHING,
