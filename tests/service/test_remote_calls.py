@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from channelstream.engines.cluster import SingleNode
@@ -42,6 +43,21 @@ def calls() -> RemoteCalls:
 def test_a_node_without_others_answers_itself(calls: RemoteCalls) -> None:
     found = asyncio.run(calls.call_all("_reverse", b"abc"))
     assert found == [NodeResult(None, True, RemoteResult(b"cba"))]
+
+
+@pytest.mark.parametrize(
+    ("result", "read"),
+    [
+        (RemoteResult(msgspec.msgpack.encode(["a"])), ["a"]),
+        (RemoteResult(failure="The node does not answer."), None),
+        (RemoteResult(msgspec.msgpack.encode({"a": 1})), None),
+    ],
+)
+def test_an_answer_that_is_missing_or_of_another_version_is_none(
+    result: RemoteResult, read: list[str] | None
+) -> None:
+    decode = msgspec.msgpack.Decoder(list[str]).decode
+    assert NodeResult(None, False, result).read(decode) == read
 
 
 @pytest.mark.parametrize(
