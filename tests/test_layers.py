@@ -18,7 +18,7 @@ LAYERS = (
     {"core"},
     {"apps"},
     {"auth", "wire"},
-    {"slices", "memory"},
+    {"slices", "memory", "regular_file"},
     {"engines"},
     {"service"},
     {"http"},
@@ -63,7 +63,7 @@ engine's address, and the server makes the engine. Engines, service and http kno
 engines alone.
 """
 IMPORTS_ONLY = {
-    "integrations": {"errors", "core", "apps", "auth", "slices", "service", "http", "api"},
+    "integrations": {"errors", "core", "apps", "auth", "slices", "regular_file", "service", "http", "api"},
     "pages": {"errors", "core", "http"},
     "demo": {"pages", "call_signing"},
     "explorer": {"errors", "pages", "call_signing"},

@@ -10,6 +10,7 @@ from channelstream.auth.issuer import Issuer
 from channelstream.config import Settings
 from channelstream.config.token_issuers import read_issuers
 from channelstream.errors import ConfigError
+from channelstream.regular_file import CannotRead
 from channelstream.transports.tokens import ClientRules, ReadKeys, Revoked, Tokens
 
 
@@ -83,7 +84,7 @@ def _keys_of(issuers: list[tuple[Issuer, str]], steady: Callable[[], float]) -> 
         return None
     # Here, as they need the extra `tokens`.
     from channelstream.auth.public_keys import read_keys
-    from channelstream.integrations.issuer_keys import CannotRead, IssuerKeys, read_file
+    from channelstream.integrations.issuer_keys import IssuerKeys, read_file
 
     for issuer, source in issuers:
         if source.startswith("/"):

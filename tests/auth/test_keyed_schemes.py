@@ -91,7 +91,9 @@ def test_a_signature_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bytes] = []
     genuine = RequestSignature.is_genuine
 
-    def counted(signature: RequestSignature, secret: str, method: str, target: bytes, body_hash: bytes) -> bool:
+    def counted(
+        signature: RequestSignature, secret: str, method: str, target: bytes, body_hash: bytes
+    ) -> bool:
         calls.append(body_hash)
         return genuine(signature, secret, method, target, body_hash)
 

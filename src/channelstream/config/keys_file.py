@@ -3,11 +3,9 @@
 `channelstream keys` writes it; a running server reads it again on SIGHUP.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -18,6 +16,7 @@ from channelstream.apps.app import App
 from channelstream.apps.keys import DEFAULT
 from channelstream.apps.principal import ALL_RIGHTS, Right
 from channelstream.errors import ConfigError
+from channelstream.regular_file import CannotRead, read_regular
 
 MAX_BYTES = 1 << 20
 """Longest file. A key takes about 200 bytes."""
@@ -77,17 +76,13 @@ def read_stored(path: str) -> list[StoredKey]:
         ConfigError: it cannot be read, every user may read or change it, or it has another form. The text has no secret.
     """
     try:
-        with Path(path).open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"keys_file: {path!r} cannot be read: {error.strerror}") from error
+        data, mode = read_regular(path, MAX_BYTES)
+    except CannotRead as error:
+        raise ConfigError(f"keys_file: {path!r} cannot be read: {error}") from error
     if mode & OTHERS:
         raise ConfigError(
             f"keys_file: every user of the machine may read or change {path!r}, which has secrets: chmod 600 {path}"
         )
-    if len(data) > MAX_BYTES:
-        raise ConfigError(f"keys_file: {path!r} is longer than {MAX_BYTES} bytes")
     try:
         return _decode(data).keys
     except msgspec.DecodeError as error:

@@ -11,11 +11,11 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from channelstream.auth.issuer import Issuer
 from channelstream.auth.public_keys import read_keys
+from channelstream.regular_file import CannotRead, read_regular
 
 FETCH_S = 5.0
 """Longest time of a request for keys, in seconds."""
@@ -27,10 +27,6 @@ MAX_AGE_S = 600.0
 """Age of keys at which they are read again, in seconds."""
 
 logger = logging.getLogger(__name__)
-
-
-class CannotRead(Exception):
-    """The keys cannot be read; the text says why."""
 
 
 @dataclass
@@ -116,16 +112,9 @@ def read_file(path: str) -> bytes:
     """Return the text of a file with keys.
 
     Raises:
-        CannotRead: it cannot be read, or is too long.
+        CannotRead: it cannot be read, is no regular file, or is too long.
     """
-    try:
-        with Path(path).open("rb") as file:
-            text = file.read(KEYS_BYTES + 1)
-    except OSError as error:
-        raise CannotRead(error.strerror or "it is not a file") from error
-    if len(text) > KEYS_BYTES:
-        raise CannotRead(f"it has more than {KEYS_BYTES} bytes")
-    return text
+    return read_regular(path, KEYS_BYTES).text
 
 
 async def _fetch(url: str) -> bytes:
