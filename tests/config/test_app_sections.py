@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from channelstream import logs
+from channelstream.apps.pusher_app import PusherApp
 from channelstream.config import Settings, load_settings
 from channelstream.config.app_names import MAX_APPS, of_variable
 from channelstream.config.app_section import AppSection
+from channelstream.config.applications import make_apps
 from channelstream.config.safety import problems
 from channelstream.config.template import render_ini
 from channelstream.errors import ConfigError
@@ -161,3 +163,23 @@ def test_a_made_file_has_the_sections_that_it_is_given(tmp_path: Path) -> None:
     text = render_ini({"secret": "a"}, {"shop": {"secret": "b", "demo": "false"}})
     assert load(tmp_path, text).apps == (AppSection("shop", {"secret": "b", "demo": False}),)
     assert ";[app:shop]" in render_ini({})
+
+
+PUSHER = "pusher_app_id = {n}\npusher_key = key-{n}\npusher_secret = s{n}\n"
+
+
+def test_what_pushers_clients_know_is_never_another_applications(tmp_path: Path) -> None:
+    """Id, key and secret are empty where a section does not set them; other options are as those outside of it."""
+    file = (
+        "[channelstream]\n" + PUSHER.format(n=1) + "pusher_activity_timeout_s = 30\n[app:shop]\nsecret = b\n"
+    )
+    settings = load(tmp_path, file)
+    assert [app.pusher for app in make_apps(settings)] == [
+        PusherApp("1", "key-1", "s1", activity_timeout_s=30),
+        None,
+    ]
+    with_both = load(tmp_path, file + PUSHER.format(n=2) + "pusher_client_events = off\n")
+    assert [app.pusher for app in make_apps(with_both)][1] == PusherApp(
+        "2", "key-2", "s2", client_events=False, activity_timeout_s=30
+    )
+    assert {"s1", "s2"} <= set(with_both.secrets)

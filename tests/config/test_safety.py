@@ -90,3 +90,41 @@ def test_an_option_without_its_packages(missing: str, monkeypatch: pytest.Monkey
         check_safety(Settings(otel=True))
     monkeypatch.setattr(safety, "OTEL_MODULES", ("channelstream", "channelstream.core.hub"))
     check_safety(Settings(otel=True))
+
+
+def pusher(n: int, **other: str) -> dict[str, str]:
+    return {"pusher_app_id": f"{n}", "pusher_key": f"key-{n}", "pusher_secret": f"random-{n}", **other}
+
+
+@pytest.mark.parametrize(
+    ("own", "of_shop", "faults"),
+    [
+        (pusher(8), pusher(9), []),
+        (pusher(8), {}, []),
+        ({"pusher_key": "key"}, {}, ["pusher_app_id: [channelstream] has none"]),
+        (pusher(8), {"pusher_app_id": "9", "pusher_key": "k"}, ["pusher_secret: [app:shop] has none"]),
+        (
+            pusher(8),
+            pusher(8),
+            [
+                f"{name}: [app:shop] and [channelstream] have the same one"
+                for name in ("pusher_app_id", "pusher_key", "pusher_secret")
+            ],
+        ),
+        (
+            pusher(8, pusher_secret="app-secret"),
+            {},
+            ["pusher_secret: [channelstream] has one that is public"],
+        ),
+    ],
+)
+def test_what_pushers_clients_need(own: dict[str, str], of_shop: dict[str, str], faults: list[str]) -> None:
+    """All of it or nothing, in one application only, and no public secret."""
+    shop = AppSection("shop", {"secret": "random-3", **of_shop})
+    settings = Settings(host="0.0.0.0", secret="random-1", admin_secret="random-2", apps=(shop,), **own)  # type: ignore[arg-type]
+    assert [fault.split(";")[0] for fault in problems(settings)] == faults
+
+
+def test_a_public_secret_of_pushers_clients_on_loopback() -> None:
+    """As any other one, it is good for a trial."""
+    check_safety(Settings(**pusher(8, pusher_secret="kit-secret")))  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from channelstream.apps.keys import DEFAULT, MARK, app_id_of, make_key
+from channelstream.apps.pusher_app import PusherApp
 from channelstream.core.events import Message, MessageDeleted, MessageEdited, Names
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
@@ -52,11 +53,13 @@ class App:
 
     Attributes:
         id: names it in the configuration, and in its keys.
+        pusher: what it has for Pusher's protocol; None if it does not speak that.
         key: returns the key of a name.
     """
 
     id: str = DEFAULT
     limits: AppLimits = AppLimits()
+    pusher: PusherApp | None = None
     key: Callable[[str], str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from channelstream.apps.api_key import ApiKey
 from channelstream.apps.app import App, AppLimits, Apps
 from channelstream.apps.key_ring import KeyRing
 from channelstream.apps.keys import DEFAULT
+from channelstream.apps.pusher_app import PusherApp
 from channelstream.auth.access import AppAccess, RequestSigning
 from channelstream.auth.bearer import BearerAuth
 from channelstream.auth.foreign import ForeignChecker
@@ -35,7 +36,22 @@ def _app(app_id: str, settings: Settings) -> App:
         channels=settings.max_app_channels,
         token_age_s=settings.token_max_age_s + settings.signature_max_ahead_s,
     )
-    return App(app_id, limits)
+    return App(app_id, limits, _pusher(settings))
+
+
+def _pusher(settings: Settings) -> PusherApp | None:
+    """Return what an application has for Pusher's protocol; None if that is off."""
+    if not (settings.pusher_app_id and settings.pusher_key and settings.pusher_secret):
+        return None
+    return PusherApp(
+        settings.pusher_app_id,
+        settings.pusher_key,
+        settings.pusher_secret,
+        settings.pusher_client_events,
+        settings.pusher_client_event_rate,
+        settings.pusher_activity_timeout_s,
+        settings.pusher_channel_prefix,
+    )
 
 
 def settings_by_app(settings: Settings) -> dict[str, Settings]:

@@ -19,6 +19,10 @@ PUBLIC_SECRETS = frozenset({"", "secret", "admin_secret", "YOURSECRET", "YOURADM
 """Default secrets of both generations, and those of the first one's sample file: they are public."""
 SECRETS = ("secret", "admin_secret", "admin_reader_secret")
 """Options that give access to who knows their value."""
+PUBLIC_OF_PUSHER = PUBLIC_SECRETS - {""} | {"app-secret", "kit-secret"}
+"""Those of other servers' and of our samples as well."""
+OF_PUSHER = ("pusher_app_id", "pusher_key", "pusher_secret")
+"""Options that are set together, or not at all."""
 OTEL_MODULES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 """What the option otel needs."""
 OTEL_PACKAGES = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
@@ -44,6 +48,7 @@ def problems(settings: Settings) -> Iterator[str]:
     yield from _readers(settings)
     yield from _keys(settings)
     yield from _issuers(settings)
+    yield from _pusher(settings)
     yield from _tls(settings)
     yield from _workers(settings)
     yield from _ports(settings)
@@ -114,6 +119,23 @@ def _issuers(settings: Settings) -> Iterator[str]:
     for name, count in names.items():
         if count > 1:
             yield f"token_issuers: {name!r} is an issuer of {count} applications; name it in one of them"
+
+
+def _pusher(settings: Settings) -> Iterator[str]:
+    """Refuse half of what Pusher's clients need, what two applications have, and a secret that is public."""
+    described = [(f"[{SECTION}]", settings)]
+    described += [(f"[{SECTION_PREFIX}{each.id}]", settings.of_app(each)) for each in settings.apps]
+    users: dict[str, dict[str, str]] = {name: {} for name in OF_PUSHER}
+    for where, own in described:
+        values = {name: getattr(own, name) for name in OF_PUSHER}
+        missing = [name for name, value in values.items() if not value]
+        if missing and any(values.values()):
+            yield f"{missing[0]}: {where} has none; set {', '.join(OF_PUSHER)}, or none of them"
+        if values["pusher_secret"] in PUBLIC_OF_PUSHER and not settings.loopback:
+            yield f"pusher_secret: {where} has one that is public; it is accepted on loopback only"
+        for name, value in values.items():
+            if value and (other := users[name].setdefault(value, where)) != where:
+                yield f"{name}: {where} and {other} have the same one; give each application its own"
 
 
 def _tls(settings: Settings) -> Iterator[str]:

@@ -8,13 +8,14 @@ from channelstream.config.networks import is_loopback
 from channelstream.config.option import Option, options_of
 from channelstream.config.sections.access import AccessOptions
 from channelstream.config.sections.limits import LimitOptions
+from channelstream.config.sections.pusher import PusherOptions
 from channelstream.config.sections.server import ServerOptions
 from channelstream.config.sections.timings import TimingOptions
 
 
 # A dataclass has the fields of its last base first (PEP 557): the sections are shown in the opposite order.
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(LimitOptions, TimingOptions, AccessOptions, ServerOptions):
+class Settings(PusherOptions, LimitOptions, TimingOptions, AccessOptions, ServerOptions):
     """Settings of one server process, made by `load_settings`, or directly in tests."""
 
     apps: tuple[AppSection, ...] = ()
@@ -23,9 +24,10 @@ class Settings(LimitOptions, TimingOptions, AccessOptions, ServerOptions):
     def of_app(self, section: AppSection) -> Self:
         """Return the settings of a further application: what its section does not set is as for the default one.
 
-        Secrets and issuers of tokens are no such option: one that is not set is empty.
+        Secrets, issuers of tokens and what names it to Pusher's clients are no such options: one that is not set is empty.
         """
-        own: dict[str, Any] = {"apps": (), "token_issuers": (), **dict.fromkeys(APP_SECRETS, "")}
+        empty = dict.fromkeys((*APP_SECRETS, "pusher_app_id", "pusher_key"), "")
+        own: dict[str, Any] = {"apps": (), "token_issuers": (), **empty}
         values = own | dict(section.values)
         return replace(self, **values)
 

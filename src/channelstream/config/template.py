@@ -15,12 +15,12 @@ from channelstream.errors import ConfigError
 
 _SECRET_BYTES = 32
 """256 bits, the size of the strongest hash of a signature."""
-NOT_DRAWN = {"admin_reader_secret"}
+NOT_DRAWN = {"admin_reader_secret", "pusher_secret"}
 """Secrets that a new file does not set: without one, nobody has the access that it would give."""
 _APPS = (
     ";",
     "; An application with names and secrets of its own is served below /app/ID (docs/applications.md).",
-    "; What its section does not set is as above, except secrets. It may set:",
+    "; What its section does not set is as above, except secrets and Pusher's keys. It may set:",
     *wrap(", ".join(PER_APP) + ".", 110, initial_indent="; ", subsequent_indent="; "),
     ";",
     ";[app:shop]",

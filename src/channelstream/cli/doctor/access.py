@@ -16,7 +16,7 @@ from channelstream.errors import ConfigError
 
 SHORTEST_SECRET = 16
 """Characters below which a key can be guessed offline, from one signature or one cookie."""
-SECRETS = (*safety.SECRETS, "cookie_secret")
+SECRETS = (*safety.SECRETS, "cookie_secret", "pusher_secret")
 PASSWORDS = {"admin_secret", "admin_reader_secret"}
 """Those that can only be guessed online, where attempts are delayed."""
 _RANDOM = "set it to what `channelstream make-config` writes"

@@ -1,0 +1,34 @@
+"""An application as clients and SDKs of Pusher know it."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class PusherApp:
+    """What an application has for Pusher's protocol.
+
+    Attributes:
+        id: digits; names it in the paths of the REST API.
+        key: names it in the paths of clients; public.
+        secret: signs what clients may do, and the calls of the REST API.
+        client_events: clients may send events.
+        client_events_per_s: how many each of them may send in a second, and at once.
+        activity_timeout_s: silence after which clients ask whether the server is there.
+        channel_prefix: precedes the names of Pusher's channels in the names of the application's channels.
+    """
+
+    id: str
+    key: str
+    secret: str = field(repr=False)
+    client_events: bool = True
+    client_events_per_s: float = 10.0
+    activity_timeout_s: int = 120
+    channel_prefix: str = "pusher/"
+
+    def channel(self, name: str) -> str:
+        """Return the name of the application's channel for a channel of Pusher."""
+        return self.channel_prefix + name
+
+    def pusher_name(self, channel: str) -> str:
+        """Return the name that Pusher's clients know of a channel of the application, one with the prefix."""
+        return channel.removeprefix(self.channel_prefix)
