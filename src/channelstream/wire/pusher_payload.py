@@ -1,0 +1,76 @@
+"""The payload of a message that an event of Pusher is: the name and the data of the event, as native clients see them.
+
+Pusher's data is a text, which clients get exactly as it was sent. Most of it is JSON, so that the payload has the value
+that the text stands for: the text itself, byte for byte. The data remains a text in the payload where the way back would
+not be unique or the text would not fit into a payload: if it is no JSON, a JSON string, or has blanks around it, line
+ends, or more nesting than a body may have.
+"""
+
+import re
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Raw, Struct
+
+MAX_NAME = 200
+"""Longest name of an event, in characters."""
+RESERVED = ("pusher:", "pusher_internal:")
+"""Begins the names of the protocol's own events, of which a payload has none."""
+_EMBEDDED = re.compile(r"[^\s\"](?:[^\r\n]*\S)?")
+"""What may be JSON on one line, other than a string."""
+_MAX_BRACKETS = 200
+"""More of them may nest too deep for a program that reads the payload."""
+
+_encode = msgspec.json.Encoder().encode
+_check = msgspec.json.Decoder().decode
+
+
+class PusherEvent(NamedTuple):
+    """An event as Pusher's clients and SDKs know it.
+
+    Attributes:
+        data: a text, which often is JSON.
+    """
+
+    name: str
+    data: str
+
+
+class _Payload(Struct, forbid_unknown_fields=True):
+    event: str
+    data: Raw
+
+
+_decode = msgspec.json.Decoder(_Payload).decode
+
+
+def payload_of(event: PusherEvent) -> bytes:
+    """Return the payload of the message that an event is."""
+    data = event.data.encode() if _is_embedded(event.data) else _encode(event.data)
+    return b'{"event":%b,"data":%b}' % (_encode(event.name), data)
+
+
+def _is_embedded(data: str) -> bool:
+    """Whether the payload has the value of a text of JSON in place of the text."""
+    if _EMBEDDED.fullmatch(data) is None or data.count("[") + data.count("{") > _MAX_BRACKETS:
+        return False
+    try:
+        _check(data)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def read_payload(payload: bytes) -> PusherEvent | None:
+    """Return the event that a payload describes, with the text that was its data; None if it describes none.
+
+    An application may publish such a payload itself: the event then has this name.
+    """
+    try:
+        found = _decode(payload)
+    except msgspec.DecodeError:
+        return None
+    if not 0 < len(found.event) <= MAX_NAME or found.event.startswith(RESERVED):
+        return None
+    text = bytes(found.data).decode()
+    return PusherEvent(found.event, _check(text) if text.startswith('"') else text)
