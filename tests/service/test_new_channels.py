@@ -4,10 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import pytest
-
 from channelstream.errors import TooManyRequests
-from channelstream.service import new_channels
 from channelstream.service.new_channels import AT_ONCE, PER_S, NewChannels
 
 
@@ -61,21 +58,5 @@ def test_channels_that_are_known_are_free() -> None:
         assert not await scene.is_refused("ann", "a", "b")
         assert await scene.is_refused("ann", "a", "c")
         assert not await scene.is_refused("ann")
-
-    play(scenario)
-
-
-def test_the_users_that_are_counted_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who made no channel for longest is forgotten first."""
-    monkeypatch.setattr(new_channels, "MAX_USERS", 2)
-
-    async def scenario(scene: Scene) -> None:
-        names = list(map(str, range(AT_ONCE)))
-        for user in ("ann", "bob"):
-            await scene.counted.check(user, names)
-        assert await scene.is_refused("ann", "a")
-        await scene.counted.check("eve", names)
-        assert await scene.is_refused("ann", "a")
-        assert not await scene.is_refused("bob", "a")
 
     play(scenario)

@@ -5,20 +5,17 @@ browser takes. Names that have a connection here are free. Others count as new, 
 the engine asked, and those that it knows are free.
 """
 
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from math import ceil
 from typing import Final
 
-from channelstream.core.token_bucket import TokenBucket
+from channelstream.core.token_buckets import TokenBuckets
 from channelstream.errors import TooManyRequests
 
 AT_ONCE: Final = 1000
 """New channels of a user at once after a pause: as many as a connection may have by default."""
 PER_S: Final = 1.0
 """New channels of a user in a second besides."""
-MAX_USERS: Final = 10_000
-"""Users whose new channels are counted, of one application; beyond it the one is forgotten who made none for longest."""
 
 FindUnknown = Callable[[Sequence[str]], Awaitable[Collection[str]]]
 
@@ -40,7 +37,7 @@ class NewChannels:
         self.refused = 0
         self._find_unknown = find_unknown
         self._clock = clock
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._users: TokenBuckets[str] = TokenBuckets(PER_S, AT_ONCE)
 
     async def check(self, user: str, names: Sequence[str]) -> None:
         """Count names that have no connection here and that a user's client is about to use.
@@ -61,11 +58,4 @@ class NewChannels:
 
     def _take(self, user: str, count: int) -> float:
         """Return 0 if a user may make so many channels now; else the seconds until then."""
-        now_s = self._clock()
-        bucket = self._buckets.get(user)
-        if bucket is None:
-            bucket = self._buckets[user] = TokenBucket(PER_S, AT_ONCE, now_s)
-            if len(self._buckets) > MAX_USERS:
-                self._buckets.popitem(last=False)
-        self._buckets.move_to_end(user)
-        return bucket.take(count, now_s)
+        return self._users.take(user, count, self._clock())
