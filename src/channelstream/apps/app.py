@@ -37,6 +37,9 @@ class AppLimits:
         connections: registered on each node; 0 means no bound.
         channels: with a connection on each node; 0 means no bound.
         token_age_s: how long a client's token may be valid from now on.
+        connection_commands_per_s, connection_bytes_per_s: commands, and published bytes, of a client's connection in a
+            second on each node; 0 means no bound.
+        user_commands_per_s, user_messages_per_s: the same of all connections of a user, and its published messages.
     """
 
     messages: int = 100_000
@@ -45,6 +48,10 @@ class AppLimits:
     connections: int = 0
     channels: int = 0
     token_age_s: float = 0.0
+    connection_commands_per_s: float = 0.0
+    connection_bytes_per_s: float = 0.0
+    user_commands_per_s: float = 0.0
+    user_messages_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,10 @@ def _app(app_id: str, settings: Settings) -> App:
         connections=settings.max_app_connections,
         channels=settings.max_app_channels,
         token_age_s=settings.token_max_age_s + settings.signature_max_ahead_s,
+        connection_commands_per_s=settings.max_connection_command_rate,
+        connection_bytes_per_s=settings.max_connection_byte_rate,
+        user_commands_per_s=settings.max_user_command_rate,
+        user_messages_per_s=settings.max_user_message_rate,
     )
     return App(app_id, limits, _pusher(settings))
 

@@ -44,6 +44,14 @@ class ClientService:
         self._service = service
         self._sets_state = sets_state
 
+    def count_command(self) -> None:
+        """Count a command, whatever it is.
+
+        Raises:
+            TooManyRequests: the connection, or its user, sends too many.
+        """
+        self._service.client_rates.check_command(self.conn_id, self.client.user)
+
     async def subscribe(self, channels: Sequence[str], since: Mapping[str, str] = NO_POSITIONS) -> Subscribed:
         """Join channels.
 
@@ -83,9 +91,11 @@ class ClientService:
 
         Raises:
             Forbidden: the channel is not granted.
-            TooManyRequests: its user brings too many into being, or the application publishes too much.
+            TooManyRequests: its user brings too many into being, or it, its connection or the application publishes too
+                much.
         """
         self._check("publish", self.client.grants.publish.missing([channel]))
+        self._service.client_rates.check_message(self.conn_id, self.client.user, len(payload))
         await self._service.check_new_channels(self.client.user, [channel])
         message = Message(
             uuid=uuid or self._service.new_id(),

@@ -27,6 +27,7 @@ from channelstream.core.events import Message, MessageDeleted, MessageEdited
 from channelstream.core.position import Position
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.errors import CloseCode
+from channelstream.service.client_rates import ClientRates
 from channelstream.service.connecting import Opened
 from channelstream.service.new_channels import NewChannels
 from channelstream.service.node import Node, Subscribed
@@ -61,12 +62,18 @@ class Service:
         self.new_id = node.new_id
         self.published = 0
         self.rates = Rates(app.limits, node.clock.steady)
+        self.client_rates = ClientRates(app.limits, node.clock.steady)
         self._new_channels = NewChannels(self._unknown, node.clock.steady)
 
     def refused(self) -> dict[str, int]:
-        """Return how much was refused since the start because the application, or a user, was at a limit, by limit."""
+        """Return how much was refused since the start because the application, or a client, was at a limit, by limit."""
         of_app = {str(limit): self.node.room.refused[self.app.id, limit] for limit in Limit}
-        return {"messages": self.rates.refused, **of_app, "new_channels": self._new_channels.refused}
+        return {
+            "messages": self.rates.refused,
+            **of_app,
+            "new_channels": self._new_channels.refused,
+            **self.client_rates.refused,
+        }
 
     async def check_new_channels(self, user: str, channels: Sequence[str]) -> None:
         """Refuse channels that a client of this user would bring into being beyond its measure (`NewChannels.check`)."""

@@ -67,6 +67,7 @@ class ClientActions:
 
     async def _carry_out(self, command: Action) -> Outcome:
         granted = self._granted
+        granted.count_command()
         match command:
             case Subscribe():
                 return await self._subscribe(command)

@@ -47,6 +47,34 @@ class LimitOptions:
         "How many faulty commands a client with a token may send on one WebSocket; one more closes it.",
         unit="commands",
     )
+    max_connection_command_rate: float = _section.option(
+        0.0,
+        Number(0, 1_000_000),
+        "Commands that each process accepts of a client's connection; 0 means no bound.",
+        unit="commands a second",
+        per_app=True,
+    )
+    max_connection_byte_rate: float = _section.option(
+        0.0,
+        Number(0, 1 << 30),
+        "Bytes that a client's connection may publish by commands, in each process; 0 means no bound.",
+        unit="bytes a second",
+        per_app=True,
+    )
+    max_user_command_rate: float = _section.option(
+        0.0,
+        Number(0, 1_000_000),
+        "Commands that each process accepts of all clients of a user; 0 means no bound.",
+        unit="commands a second",
+        per_app=True,
+    )
+    max_user_message_rate: float = _section.option(
+        0.0,
+        Number(0, 1_000_000),
+        "Messages that all clients of a user may publish by commands, in each process; 0 means no bound.",
+        unit="messages a second",
+        per_app=True,
+    )
     outbox_bytes: int = _section.option(
         65_536, Whole(1024, _GIB), "Unsent bytes at which a stream counts as slow.", unit="bytes"
     )
