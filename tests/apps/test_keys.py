@@ -57,6 +57,7 @@ def test_an_event_is_keyed_whole() -> None:
         timestamp="t",
         only=frozenset("a"),
         exclude=frozenset("b"),
+        exclude_connection="c",
     )
     assert App("shop").keyed(sent) == Message(
         uuid="m",
@@ -66,6 +67,7 @@ def test_an_event_is_keyed_whole() -> None:
         timestamp="t",
         only=frozenset({key("a")}),
         exclude=frozenset({key("b")}),
+        exclude_connection=key("c"),
     )
     edited = MessageEdited(uuid="m", edited="t", only=frozenset("a"))
     assert App("shop").keyed(edited) == MessageEdited(uuid="m", edited="t", only=frozenset({key("a")}))

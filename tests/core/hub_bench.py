@@ -91,6 +91,7 @@ class Bench:
         channel: str | None,
         only: frozenset[str] | None = None,
         exclude: frozenset[str] | None = None,
+        exclude_connection: str | None = None,
     ) -> Entry:
         """Deliver a message whose uuid is its number."""
         return self.deliver(
@@ -99,6 +100,7 @@ class Bench:
                 channel=channel,
                 only=only,
                 exclude=exclude,
+                exclude_connection=exclude_connection,
                 user="ann",
                 payload=b"1",
                 timestamp="t",

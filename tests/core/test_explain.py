@@ -102,6 +102,8 @@ CASES: list[tuple[str, Event, list[Fate]]] = [
     ("restored", message(), [Fate.DETACHED]),
     ("new", message(), [Fate.NEW]),
     ("live", message(exclude=BOB), [Fate.EXCLUDED]),
+    ("live", message(exclude_connection="c1"), [Fate.SENDER]),
+    ("live", message(exclude_connection="c2"), [Fate.DELIVERED]),
     ("live", message(only=ANN), [Fate.NOT_ADDRESSED, Fate.NO_CONNECTION]),
     ("live", message(channel="sport", only=BOB), [Fate.NOT_A_MEMBER]),
     ("live", message(channel="sport"), [Fate.NO_MEMBERS]),

@@ -56,6 +56,31 @@ def test_a_private_message_reaches_all_connections_of_its_users(bench: Bench) ->
     assert (one.uuids(), two.uuids(), other.uuids()) == ([["1"]], [["1"]], [])
 
 
+def test_an_excluded_connection_receives_nothing(bench: Bench) -> None:
+    """The other connections of its user do, and all others that the message is for."""
+    sender, sent = bench.member("ann", "a")
+    _, second = bench.member("ann", "a")
+    _, other = bench.member("bob", "a")
+    bench.say("a", exclude_connection=sender.id)
+    bench.say("a", exclude=frozenset({"bob"}), exclude_connection=sender.id)
+    bench.say("a", only=frozenset({"ann"}), exclude_connection=sender.id)
+    bench.hub.flush()
+    assert (sent.uuids(), second.uuids(), other.uuids()) == ([], [["1", "2", "3"]], [["1"]])
+
+
+@pytest.mark.parametrize("channels", [(), ("b",)])
+def test_a_connection_that_is_not_in_the_channel_excludes_nobody(
+    bench: Bench, channels: tuple[str, ...]
+) -> None:
+    """It may be at another node, or have left."""
+    outside, _ = bench.member("ann", *channels)
+    _, tape = bench.member("bob", "a")
+    bench.say("a", exclude_connection=outside.id)
+    bench.say("a", exclude_connection="unknown")
+    bench.hub.flush()
+    assert tape.uuids() == [["1", "2"]]
+
+
 def test_a_message_for_nobody_reaches_nobody(bench: Bench) -> None:
     """Without a channel and without names there is no recipient."""
     _, tape = bench.member("ann", "a")

@@ -37,6 +37,12 @@ STORED: list[tuple[Event, str, bytes, bytes | None]] = [
         b"1",
     ),
     (
+        Message(uuid="m", channel="a", user="", payload=b"1", timestamp="t", exclude_connection="c"),
+        "message",
+        b'{"kind":"message","uuid":"m","channel":"a","user":"","payload":"","timestamp":"t","exclude_connection":"c"}',
+        b"1",
+    ),
+    (
         MessageEdited(uuid="m", channel="a", edited="t", payload=b'"ho"'),
         "edit",
         b'{"kind":"edit","uuid":"m","channel":"a","edited":"t","payload":""}',

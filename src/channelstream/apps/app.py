@@ -100,6 +100,8 @@ class App:
             changes["channel"] = self.key(event.channel)
         if not isinstance(event, MessageDeleted) and event.user is not None:
             changes["user"] = self.key(event.user)
+        if event.exclude_connection is not None:
+            changes["exclude_connection"] = self.key(event.exclude_connection)
         return replace(event, **changes)
 
     def _keys(self, names: Names | None) -> Names | None:
@@ -114,6 +116,7 @@ def _has_mark(event: Message | MessageEdited | MessageDeleted) -> bool:
         or (user is not None and MARK in user)
         or (event.only is not None and MARK in "".join(event.only))
         or (event.exclude is not None and MARK in "".join(event.exclude))
+        or (event.exclude_connection is not None and MARK in event.exclude_connection)
     )
 
 

@@ -190,4 +190,5 @@ class Connection:
         return self._client, self._agent
 
     def receives(self, event: Event) -> bool:
-        return event.is_for(self.user, self.protocol.presence)
+        """Whether it receives an event of a channel that it is in, or of its user."""
+        return event.is_for(self.user, self.protocol.presence) and event.exclude_connection != self.id

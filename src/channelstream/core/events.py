@@ -48,6 +48,11 @@ class EventBase(Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", o
         return self.only is None and self.exclude is None
 
     @property
+    def exclude_connection(self) -> str | None:
+        """The id of the one connection that does not receive it; None for all but messages from a connection."""
+        return None
+
+    @property
     def addressees(self) -> Names:
         """The users in `only` whom it does not exclude: of a private message, those who receive it."""
         only = self.only or frozenset()
@@ -86,6 +91,8 @@ class Message(EventBase, frozen=True, kw_only=True, gc=False, tag="message"):
         edited: when it was last edited; None if it never was.
         no_history: it is left out of the channel's history.
         traceparent: the W3C trace context of the call that published it; None unless that call asked for it.
+        exclude_connection: the id of a connection that does not receive it, although it is in the channel; None means that
+            all connections of its users do. No client is sent it.
     """
 
     supersedes: ClassVar[None] = None
@@ -96,6 +103,11 @@ class Message(EventBase, frozen=True, kw_only=True, gc=False, tag="message"):
     edited: str | None = None
     no_history: bool = False
     traceparent: str | None = None
+    exclude_connection: str | None = None
+
+    @property
+    def is_public(self) -> bool:
+        return self.only is None and self.exclude is None and self.exclude_connection is None
 
     def size_bytes(self) -> int:
         names = 0 if self.only is None and self.exclude is None else EventBase.size_bytes(self)

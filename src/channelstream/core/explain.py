@@ -28,6 +28,7 @@ class Fate(Enum):
     DETACHED = "waits in the log: it has no stream now"
     NEW = "waits in the log: it never had a stream"
     EXCLUDED = "excluded by exclude_users"
+    SENDER = "excluded: it has sent the message itself"
     NOT_ADDRESSED = "not in pm_users"
     NOT_A_MEMBER = "not a member of the channel"
     OWN_PRESENCE = "a user is not sent its own presence"
@@ -89,6 +90,8 @@ def summarize_all(hub: Hub, event: Event, now_s: float, named: int) -> OutcomeSu
         return summarize(outcomes(hub, event, now_s), named)
     names = (event.only or frozenset()) | (event.exclude or frozenset()) | frozenset(event.about)
     special = {own: None for name in names for own in hub.users.get(name, ()) if own in members}
+    if (sender := hub.connections.get(event.exclude_connection or "")) in members and sender is not None:
+        special[sender] = None
     ordinary = [member for member in members if member not in special] if special else members
     found = [outcome(member, event, now_s) for member in special]
     found += _non_members(hub, event, now_s)
@@ -186,6 +189,8 @@ def _refusal(connection: Connection, event: Event) -> Fate | None:
         return Fate.EXCLUDED
     if event.channel is not None and event.channel not in connection.channels:
         return Fate.NOT_A_MEMBER
+    if event.exclude_connection == connection.id:
+        return Fate.SENDER
     if connection.receives(event):
         return None
     # An event about several users is sent to each of them, with the part about the others.

@@ -150,7 +150,19 @@ class Hub:
         elif event.about:
             self._enqueue_about(members, entry)
         else:
-            self._enqueue([member for member in members if member.receives(event)], entry)
+            self._enqueue(self._receivers(members, event), entry)
+
+    def _receivers(
+        self, members: dict[Connection, None], event: Event
+    ) -> dict[Connection, None] | list[Connection]:
+        """Return the members who receive an event that is not for all of them."""
+        if event.exclude is not None or event.exclude_connection is None:
+            return [member for member in members if member.receives(event)]
+        # Compared with no member but one: each client of Pusher's protocol sends so (`toOthers` of Laravel).
+        excluded = self.connections.get(event.exclude_connection)
+        if excluded not in members:
+            return members
+        return [member for member in members if member is not excluded]
 
     def _enqueue_about(self, members: dict[Connection, None], entry: Entry) -> None:
         """Deliver an event about some users; each of these users receives only the part about the others."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 from tests.engines.conformance.lab import (
     Lab,
     message,
@@ -74,6 +75,17 @@ def test_a_repeated_private_message_is_delivered_once(lab: Lab) -> None:
         True,
     ]
     assert lab.received() == [private("p1", "bob")]
+
+
+def test_the_connection_that_a_message_excludes_is_kept(lab: Lab) -> None:
+    """It is delivered, replayed and edited with it: the reader decides who may read it."""
+    lab.connect("ann", "a")
+    sent = message("m1", exclude_connection="of-ann")
+    lab.publish(sent)
+    lab.publish(MessageEdited(uuid="m1", channel="a", edited="e", payload=b'"new"'))
+    [kept, _] = [entry.event for entry in lab.replay("ann", a=0).entries]
+    assert lab.received()[0] == sent
+    assert kept == replace(sent, edited="e", payload=b'"new"')
 
 
 def test_the_same_uuid_in_another_channel_is_another_message(lab: Lab) -> None:
