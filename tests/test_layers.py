@@ -41,7 +41,7 @@ LAYERS = (
     },
     {"admin", "demo", "explorer"},
     {"site", "descriptors", "upgrade"},
-    {"app_tables", "client_rules"},
+    {"app_tables", "client_rules", "key_watch"},
     {"lifecycle"},
     {"server"},
     {"supervisor"},

@@ -1,8 +1,11 @@
-"""Periodic work: expires connections, reads what other nodes have revoked, and forgets idle users and channels."""
+"""Periodic work: expires connections, reads what other nodes have revoked, and forgets idle users and channels.
+
+What else is due every second comes from the composition root.
+"""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from channelstream.errors import Unavailable
 from channelstream.service import Node
@@ -13,10 +16,12 @@ BEHIND_S = 1.0
 """A round that begins so late shows that the loop is behind, in seconds."""
 POSTPONED_S = 120.0
 """Longest time for which no connection expires because of that, in seconds."""
-CATCH_UP_EVERY = 4
-"""Sweeps between two reads of the revocations of other nodes: every second."""
+SECOND = 4
+"""Sweeps in a second, at the end of which the revocations of other nodes are read."""
 COLLECT_EVERY = 40
 """Sweeps between two collections of idle users, channels and aged logs: every 10 s."""
+
+Work = Callable[[], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +52,9 @@ class Rounds:
 class Housekeeping:
     """The task that does the periodic work of a node."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, each_second: Iterable[Work] = ()) -> None:
         self._node = node
+        self._each_second = tuple(each_second)
         self._rounds = Rounds(node.clock.steady())
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
@@ -85,13 +91,14 @@ class Housekeeping:
     async def _round(self, count: int, planned_s: float) -> None:
         if self._rounds.may_expire(planned_s, self._node.clock.steady()):
             await _attempt(self._node.sweep)
-        if count % CATCH_UP_EVERY == 0:
-            await _attempt(self._node.revocations.catch_up)
+        if count % SECOND == 0:
+            for work in (self._node.revocations.catch_up, *self._each_second):
+                await _attempt(work)
         if count % COLLECT_EVERY == 0:
             await _attempt(self._node.collect)
 
 
-async def _attempt(work: Callable[[], Awaitable[None]]) -> None:
+async def _attempt(work: Work) -> None:
     try:
         await work()
     except Unavailable as error:

@@ -28,6 +28,7 @@ from channelstream.http.shared import HttpServer
 from channelstream.integrations.metrics.port import MetricsPort
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.integrations.spans.base import Spans
+from channelstream.key_watch import KeyWatch
 from channelstream.load_monitor import LoadMonitor
 from channelstream.service import Node
 from channelstream.transports.streams import Streams
@@ -66,6 +67,7 @@ class Server:
         spans: Spans,
         upgrades: Counter[str],
         nonces: Mapping[str, Nonces],
+        keys: KeyWatch,
     ) -> None:
         self.node = node
         self.streams = streams
@@ -74,13 +76,12 @@ class Server:
         self.parent: socket.socket | None = None
         """The line of a worker to the parent of the workers."""
         self.on_started: Callable[[], None] = lambda: None
-        self.read_keys: Callable[[], None] = lambda: None
-        """Reads the file of keys again; raises ConfigError, and changes nothing, if it cannot be used."""
         self._settings = self._configured = settings
         self._http_server = http_server
         self._listener = Listener(http_server, server_context(settings))
         self._metrics_port = MetricsPort(scraper, settings.metrics_allow, health_routes(node))
-        self._housekeeping = Housekeeping(node)
+        self._keys = keys
+        self._housekeeping = Housekeeping(node, [keys.end_expired])
         self.parts = ServerParts(
             self._listener,
             self._metrics_port.listener,
@@ -255,7 +256,7 @@ class Server:
     def _read_keys_at_signal(self) -> None:
         """Read the file of keys; a broken one changes nothing, and the log says so."""
         try:
-            self.read_keys()
+            self._keys.read_again()
         except ConfigError as error:
             logger.error("%s; the keys stay as they were", error)  # noqa: TRY400
         else:

@@ -17,11 +17,10 @@ from channelstream.api.endpoints import ENDPOINTS
 from channelstream.app_tables import AppTables, make_policy
 from channelstream.apps import app
 from channelstream.apps.app import Apps
-from channelstream.apps.client import Client
 from channelstream.client_rules import OfNode, make_client_rules
 from channelstream.clock import RandomIds, SystemClock, new_epoch
 from channelstream.config import Settings
-from channelstream.config.applications import Credentials, make_apps, make_credentials, settings_by_app
+from channelstream.config.applications import make_apps, make_credentials, settings_by_app
 from channelstream.config.cookies import cookie_secret_or_drawn
 from channelstream.core.format import Format
 from channelstream.core.hub import Hub
@@ -38,6 +37,7 @@ from channelstream.integrations.metrics.meter import Meter
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.integrations.metrics.siblings import Worker
 from channelstream.integrations.spans.base import Spans, make_spans
+from channelstream.key_watch import KeyWatch
 from channelstream.lifecycle import Server
 from channelstream.load_monitor import LoadMonitor, make_load_monitor
 from channelstream.pacing import FlushPacer
@@ -186,26 +186,20 @@ def build(
     router = tables.router(apps.default, settings, health_routes(node), routers)
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered)
     nonces = {app_id: access.nonces for app_id, access in credentials.access.items()}
-    server = Server(
-        settings, node, streams, http_server, sampler, watchdog, scraper, load, spans, meter.upgrades, nonces
+    return Server(
+        settings,
+        node,
+        streams,
+        http_server,
+        sampler,
+        watchdog,
+        scraper,
+        load,
+        spans,
+        meter.upgrades,
+        nonces,
+        KeyWatch(credentials, streams),
     )
-    server.read_keys = partial(_read_keys, credentials, streams)
-    return server
-
-
-def _read_keys(credentials: Credentials, streams: Streams) -> None:
-    """Read the file of keys again, and end the streams that tokens of keys have opened which are not in it any more.
-
-    Raises:
-        ConfigError: it cannot be used.
-    """
-    credentials.reload()
-    node = streams.node
-
-    def accepts(client: Client) -> bool:
-        return credentials.keys.accepts(client, node.clock.wall())
-
-    streams.run_in_background(node.revocations.end_refused(accepts))
 
 
 def _watchdog(settings: Settings, node: Node, meter: Meter) -> tuple[Watchdog, LoadMonitor]:

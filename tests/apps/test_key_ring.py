@@ -1,5 +1,7 @@
 """Keys of applications, and how a request's key is found."""
 
+from itertools import pairwise
+
 import pytest
 
 from channelstream.apps.api_key import MIN_SECRET_BYTES, ApiKey, KeyState
@@ -111,3 +113,12 @@ def test_no_two_keys_have_one_id(key: ApiKey) -> None:
     with pytest.raises(ValueError, match="two keys have the id"):
         ring.replace([*kept, key])
     assert sorted(ring, key=lambda key: key.id) == sorted(kept, key=lambda key: key.id)
+
+
+def test_it_is_known_when_a_key_expires() -> None:
+    """From one look to the next: at its last second it is accepted."""
+    ring = KeyRing(
+        [ApiKey("", "x", SHOP), ApiKey("web", STRONG, SHOP), ApiKey("old", STRONG, SHOP, not_after_s=NOW_S)]
+    )
+    looks_s = [NOW_S - 1, NOW_S, NOW_S + 1, NOW_S + 2]
+    assert [ring.expires_between(*each) for each in pairwise(looks_s)] == [False, True, False]

@@ -55,6 +55,11 @@ class KeyRing:
             raise BadSignature
         return key
 
+    def expires_between(self, since_s: float, now_s: float) -> bool:
+        """Whether a key was accepted at one time, in seconds since the epoch, and has expired at a later one."""
+        ends_s = (key.not_after_s for key in self._named.values())
+        return any(end_s is not None and since_s <= end_s < now_s for end_s in ends_s)
+
     def accepts(self, client: Client, now_s: float) -> bool:
         """Whether the key that has signed a client's token is accepted now; that of an issuer is none of these."""
         if client.key_id is None:
