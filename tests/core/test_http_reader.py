@@ -17,7 +17,11 @@ from channelstream.errors import BadRequest, ChannelstreamError, HeadTooLong
 VECTORS = json.loads((Path(__file__).parents[2] / "spec/vectors/http.json").read_text())["vectors"]
 LIMIT = 2000
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n%b"
 CHUNKED = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+REPEATED = (GET, POST % b"ab", POST % b"\r\n", CHUNKED + b"2\r\nab\r\n0\r\n\r\n", b"\r\n" + GET)
+"""Requests, in which an empty line may seem to stand before the next one."""
 
 
 class Read:
@@ -30,8 +34,11 @@ class Read:
         self.most = 0
         try:
             for piece in pieces:
-                self.reader.receive(piece)
-                self._go_on()
+                if taken := self.reader.take(piece):
+                    self.requests.append((taken[0], bytearray(taken[1])))
+                else:
+                    self.reader.receive(piece)
+                    self._go_on()
         except ChannelstreamError as error:
             self.refused = error.http_status
 
@@ -251,3 +258,43 @@ def test_a_repeated_head_is_not_read_again() -> None:
     assert [head.method for head in heads] == ["POST", "POST", "GET", "POST", "GET", "GET"]
     assert heads[4] == heads[5]
     assert heads[4] is not heads[5]
+
+
+@given(st.lists(st.sampled_from(REPEATED), max_size=8), st.integers(min_value=0, max_value=300))
+def test_whole_requests_are_taken_as_they_are_read(requests: list[bytes], cut: int) -> None:
+    """Requests that come in one piece each are the same as in any other pieces."""
+    data = b"".join(requests)
+    expected = Read([data]).result
+    assert Read(requests).result == expected
+    assert Read([each for each in (data[:cut], data[cut:]) if each]).result == expected
+
+
+def test_only_a_whole_request_with_the_head_before_is_taken() -> None:
+    """No other bytes change anything: fewer or more of them, another head, a body in chunks, what is buffered."""
+    reader = RequestReader(LIMIT)
+    assert reader.take(POST % b"ab") is None
+    reader.receive(POST % b"ab")
+    assert reader.head()
+    assert reader.take(POST % b"cd") is None
+    assert reader.body() == b"ab"
+    reader.receive(POST % b"")
+    assert reader.head()
+    assert reader.take(POST % b"cd") is None
+    reader.receive(b"ab")
+    assert reader.body() == b"ab"
+    for other in (POST % b"c", POST % b"cde", (POST % b"cd").replace(b"/a", b"/b"), GET):
+        assert reader.take(other) is None
+    assert not reader.has_more
+    taken = reader.take(POST % b"cd")
+    assert taken
+    assert (taken[0].method, taken[1], reader.is_whole, reader.has_more) == ("POST", b"cd", True, False)
+    reader.receive(b"P")
+    assert reader.take(POST % b"cd") is None
+    assert reader.unread == b"P"
+
+
+def test_a_taken_request_may_have_one_empty_line_before_and_after_it() -> None:
+    """A client may send one before each request, and no more (RFC 9112, 2.2)."""
+    read = Read([POST % b"ab", b"\r\n", POST % b"cd", b"\r\n", POST % b"ef"])
+    assert [bytes(body) for _, body in read.requests] == [b"ab", b"cd", b"ef"]
+    assert read.refused is None

@@ -10,7 +10,7 @@ from tests.http.stage import GET, POST, Gate, Stage, play, read_all, turns
 from tests.waiting import soon
 
 from channelstream.core.policy import Policy
-from channelstream.errors import TooLarge
+from channelstream.errors import TooLarge, Unavailable
 from channelstream.http import waiting
 from channelstream.http.request import Request
 from channelstream.http.response import Response
@@ -68,6 +68,68 @@ def test_a_partial_request_at_the_end_is_not_answered(data: bytes) -> None:
         await client.send(data)
         client.end()
         assert await client.rest() == b""
+
+    play(scene)
+
+
+# -- requests with the same head
+
+
+def test_requests_with_the_same_head_have_bodies_of_their_own() -> None:
+    """Each is answered after the one before, whether it comes in one piece or with the next one."""
+
+    async def scene(stage: Stage) -> None:
+        bodies: list[bytes] = []
+
+        async def echo(request: Request) -> Response:
+            bodies.append(await request.read(10))
+            return Response(bodies[-1])
+
+        stage.handler = echo
+        client = await stage.dial()
+        for sent in (b"ab", b"cd", b"ef"):
+            await client.send(POST % 2 + sent)
+            assert (await client.until(sent)).count(b"HTTP/1.1 200 OK") == 1
+        await client.send(POST % 2 + b"gh" + POST % 2 + b"ij")
+        assert (await client.until(b"ij")).count(b"HTTP/1.1 200 OK") == 2
+        assert bodies == [b"ab", b"cd", b"ef", b"gh", b"ij"]
+
+    play(scene)
+
+
+def test_a_request_with_the_same_head_waits_while_the_server_is_held() -> None:
+    """It is not begun before `let_go`, as no other request is."""
+
+    async def scene(stage: Stage) -> None:
+        client = await stage.dial()
+        await client.send(GET)
+        await client.until(b"ok")
+        stage.http_server.is_held = True
+        client.connection.data_received(GET)
+        await turns()
+        assert stage.asked == ["/a"]
+        await stage.http_server.let_go()
+        await client.until(b"ok")
+        assert stage.asked == ["/a", "/a"]
+
+    play(scene)
+
+
+def test_a_request_with_the_same_head_can_be_refused_before_its_handler() -> None:
+    """What takes sockets over may refuse the second one, and the connection closes."""
+
+    async def scene(stage: Stage) -> None:
+        def full(_head: object) -> None:
+            if stage.asked:
+                raise Unavailable("full")
+
+        stage.serve(Route("/a", {"GET": stage._handle}, opens=full))
+        client = await stage.dial()
+        await client.send(GET)
+        await client.until(b"ok")
+        await client.send(GET)
+        assert b"HTTP/1.1 503" in await client.rest()
+        assert stage.refused == ["unavailable"]
 
     play(scene)
 

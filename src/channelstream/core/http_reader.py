@@ -19,7 +19,8 @@ call included, and to read it is a fifth of the cost of a call."""
 class RequestReader:
     """Buffers received bytes, and reads requests from them.
 
-    Call `head` until it returns one, then `body` until `is_whole`; then the next request can be read.
+    Call `head` until it returns one, then `body` until `is_whole`; then the next request can be read. `take` does all of
+    this at once for most requests of a program.
 
     Attributes:
         has_more: received bytes are left to read.
@@ -35,6 +36,7 @@ class RequestReader:
         "_has_skipped",
         "_head_bytes",
         "_last",
+        "_last_bytes",
         "_left",
         "_scheme",
         "_seen",
@@ -63,6 +65,23 @@ class RequestReader:
         self.has_more = self.has_stopped = False
         self.is_whole = True
         self._last: tuple[bytes, RequestHead] | None = None
+        self._last_bytes = (
+            0  # Length of a request with this head; 0 if there is none, or if its body comes in chunks.
+        )
+
+    def take(self, data: bytes) -> tuple[RequestHead, bytes] | None:
+        """Return head and body of a request that is all of the received bytes, and has the same head as the one before.
+
+        None for any other bytes, and where some wait to be read: then nothing has changed. The result is that of `receive`,
+        `head` and `body`: the kept head ends with the only end of a head in it.
+        """
+        if len(data) != self._last_bytes or self._data or not self.is_whole or self._last is None:
+            return None
+        text, head = self._last
+        if not data.startswith(text):
+            return None
+        self._has_skipped = False
+        return head, data[len(text) :]
 
     def receive(self, data: bytes) -> None:
         if self._data:
@@ -109,7 +128,9 @@ class RequestReader:
         if self._last is not None and data == self._last[0]:
             return self._last[1]
         head = read_head(data, self._client, self._scheme)
-        self._last = (data, head) if len(data) <= REPEATED_BYTES else None
+        is_kept = len(data) <= REPEATED_BYTES
+        self._last = (data, head) if is_kept else None
+        self._last_bytes = len(data) + head.body_bytes if is_kept and head.body_bytes is not None else 0
         return head
 
     def body(self) -> bytes:

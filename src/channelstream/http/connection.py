@@ -205,9 +205,12 @@ class HttpConnection(asyncio.Protocol):
     # -- what the client sends
 
     def data_received(self, data: bytes) -> None:
-        if self._waiting.phase is Phase.LINGER:
+        phase = self._waiting.phase
+        if phase is Phase.IDLE and self._begin_again(data):
+            return
+        if phase is Phase.LINGER:
             self._waiting.discard(len(data), self)
-        elif self._waiting.phase is not Phase.CLOSED:
+        elif phase is not Phase.CLOSED:
             self._reader.receive(data)
             if self._http_server.is_crowded:
                 self._in.read_in_turn(self._proceed_if_open, self._http_server.inbound)
@@ -295,6 +298,27 @@ class HttpConnection(asyncio.Protocol):
             self._waiting.for_body(self)
         self._read_on(exchange)
         self._dispatch(exchange, request)
+
+    def _begin_again(self, data: bytes) -> bool:
+        """Begin a request that came in one piece, with the head of the one before; return False if it did not.
+
+        It is `_begin` without the steps that nothing is left to do for.
+        """
+        http_server = self._http_server
+        if http_server.is_held or http_server.is_crowded:
+            return False
+        taken = self._reader.take(data)
+        if taken is None:
+            return False
+        head, body = taken
+        self._waiting.phase = Phase.EXCHANGE
+        self._exchange = exchange = HttpExchange(self, self._out, head, True, body)
+        self._request = request = http_server.router.request(head, exchange)
+        try:
+            self._dispatch(exchange, request)
+        except ChannelstreamError as error:
+            self.refuse(error)
+        return True
 
     def _dispatch(self, exchange: HttpExchange, request: Request) -> None:
         """Find who serves a request.

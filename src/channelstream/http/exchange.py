@@ -90,14 +90,17 @@ class HttpExchange:
         "keep_alive",
     )
 
-    def __init__(self, sink: AnswerSink, out: Outbound, head: RequestHead, is_whole: bool) -> None:
+    def __init__(
+        self, sink: AnswerSink, out: Outbound, head: RequestHead, is_whole: bool, body: bytes = b""
+    ) -> None:
         """Begin a request.
 
         Args:
             sink: the connection.
             out: its sending side.
             head: the head of the request.
-            is_whole: whether it has no body.
+            is_whole: whether it has no body, or `body` is all of it.
+            body: what is received of it already.
         """
         self.keep_alive = head.keep_alive
         self.is_whole = is_whole
@@ -106,7 +109,7 @@ class HttpExchange:
         self._sink = sink
         self._out = out
         self._head = head
-        self._body = b""
+        self._body = body
         self._has_reported_end = False
         self._waits_for_continue = head.expects_continue
         self._changed: asyncio.Event | None = None
