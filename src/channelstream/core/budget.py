@@ -30,7 +30,8 @@ class Budget:
 
     def added(self, log: "Log", size: int) -> None:
         self.used_bytes += size
-        self._order.move_to_end(log)
+        if self._order.newest is not log:
+            self._order.move_to_end(log)
         if len(log.entries) == 1:  # It had none, so nothing of it is scheduled.
             self.schedule_expiry(log)
         while self.used_bytes > self.limit_bytes:

@@ -64,17 +64,21 @@ class Log:
 
     def append(self, entry: Entry) -> None:
         """Append the newest event; a full log drops its own oldest entry first, and so costs no other log an entry."""
-        self.append_about(_message_uuid(entry.event), entry)
+        event = entry.event
+        self.append_about(event.uuid if isinstance(event, Message) else _message_uuid(event), entry)
 
     def append_about(self, uuid: str | None, entry: Entry) -> None:
         """Append the newest event, of which `append_to_all` knows the uuid of its message; None if it is about none."""
-        excess = len(self.entries) + 1 - self.limits.events
-        if excess > 0:
+        entries = self.entries
+        excess = len(entries) + 1 - self.limits.events
+        if excess == 1 and entries:
+            self._drop_first()
+        elif excess > 0:
             self.drop_oldest(excess)
             if self.limits.events <= 0:
                 self.floor = entry.offset
                 return
-        self.entries.append(entry)
+        entries.append(entry)
         self._index_as(uuid, entry)
         entry.logs += 1  # As `held`, without a call: a private message has very many logs.
         self._budget.added(self, HELD_BYTES if entry.logs > 1 else entry.size)
@@ -194,11 +198,17 @@ class Log:
 
     def _drop_first(self) -> None:
         """Drop the oldest entry: a full log does so at each append, and a private message has very many logs."""
-        entry = self.entries.pop(0)
-        self.floor = max(self.floor, entry.offset)
+        entries = self.entries
+        entry = entries.pop(0)
+        if entry.offset > self.floor:
+            self.floor = entry.offset
         self._forget(entry)
         entry.logs -= 1  # As `freed`, without a call.
-        self._budget.dropped(self, HELD_BYTES if entry.logs else entry.size)
+        size = HELD_BYTES if entry.logs else entry.size
+        if entries:
+            self._budget.used_bytes -= size  # As `dropped`, without a call.
+        else:
+            self._budget.dropped(self, size)
 
     def drop_through(self, offset: int) -> None:
         """Drop all entries up to an offset, and raise the floor to it, whether or not the log held that offset."""
@@ -230,13 +240,13 @@ class Log:
 
     def _forget(self, entry: Entry) -> None:
         """Remove an entry from the index."""
-        uuid = entry.event.uuid
-        if not self._about or (indexed := self._about.get(uuid)) is None:
+        about, uuid = self._about, entry.event.uuid
+        if not about or (indexed := about.get(uuid)) is None:
             return
-        if indexed == (entry,):
-            del self._about[uuid]
+        if indexed[0] is entry and len(indexed) == 1:
+            del about[uuid]
         else:
-            self._about[uuid] = tuple(other for other in indexed if other is not entry)
+            about[uuid] = tuple([other for other in indexed if other is not entry])
 
 
 def append_to_all(logs: Iterable[Log], entry: Entry) -> None:

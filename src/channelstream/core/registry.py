@@ -253,7 +253,9 @@ class Registry:
     def knows(self, channel: str, uuid: str) -> bool:
         """Return whether the log or the history of a channel has the message with this uuid, or a change of it."""
         found = self.channels.get(channel)
-        return found is not None and (found.log.knows(uuid) or found.history.knows(uuid))
+        if found is None:
+            return False
+        return found.log.knows(uuid) or (bool(found.history.entries) and found.history.knows(uuid))
 
     def entries_about(self, event: Event) -> list[Entry]:
         """Return the entries of the message that an event is, or changes; also for users whom the event excludes."""
@@ -288,7 +290,8 @@ class Registry:
         if channel is not None:
             channel.log.append(kept)
             self._touch_channel(channel, now_s, entry.at_s)
-            self.update_history(channel, entry)
+            if channel.settings.store_history or event.supersedes is not None:
+                self.update_history(channel, entry)
 
     def compact(self, entry: Entry) -> Entry:
         """Replace the entries that an event supersedes by their current form; return what the logs keep of it."""

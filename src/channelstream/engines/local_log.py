@@ -113,10 +113,16 @@ class LocalLog:
 
     def publish(self, events: Sequence[Event]) -> list[Accepted]:
         """Accept events in order, except duplicates; see `EventLog.publish`."""
+        if len(events) == 1:
+            return [self._publish(events[0])]
         return [self._publish(event) for event in events]
 
     def _publish(self, event: Event) -> Accepted:
-        accepted, new = accept(event, self._known(event) if self._may_know(event) else ())
+        may_know = self._may_know(event)
+        if not may_know and isinstance(event, Message):
+            self._accept(event)
+            return Accepted(event, duplicate=False, found=False)
+        accepted, new = accept(event, self._known(event) if may_know else ())
         for each in new:
             self._accept(each)
         return accepted
