@@ -40,18 +40,18 @@ class StateChange(Struct, kw_only=True):
     value: StateValue
 
 
-class MessageAnswer(Struct, kw_only=True):
+class MessageAnswer(Struct, kw_only=True, gc=False):
     """The accepted message, with the values that the server set."""
 
+    pm_users: list[str]
+    exclude_users: list[str]
+    channel: ChannelName | None
+    no_history: bool
     uuid: MessageId
     timestamp: Timestamp
     user: UserName
-    channel: ChannelName | None
-    pm_users: list[str]
-    exclude_users: list[str]
-    no_history: bool
-    message: Payload = UNSET
     edited: Annotated[Timestamp | None, Meta(description="Time of the last edit; null: never edited.")]
+    message: Payload = UNSET
     deleted: Annotated[
         bool | UnsetType, Meta(description="True: a message with this uuid was deleted, so nothing was sent.")
     ] = UNSET

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
+from channelstream.api.answers import MessageAnswer
 from channelstream.api.call import Call
 from channelstream.api.fields import NO_RECIPIENT
 from channelstream.api.lists import read_one_or_many
@@ -25,8 +26,7 @@ from channelstream.slices import SET_STEP, turn_for
 _KEY_NAMESPACE = UUID("5b0a57f6-5a3e-4f0f-9a5e-5f6c1c4e8a01")
 """Namespace of the message ids that are derived from an Idempotency-Key."""
 
-Answer = dict[str, Any]
-
+Answer = MessageAnswer | dict[str, Any]
 
 CHUNK = 100
 """Messages of a list that are sent and answered in one event loop turn: 1 to 2 ms (measured)."""
@@ -102,13 +102,26 @@ async def _change(call: Call, kind: _Kind[B, E], key: str = "") -> Result:
     """
     limit = call.limits.messages
     bodies, many = await read_one_or_many(call.body, kind.schema, limit, call.slices, call.walker)
-    if not many and not _is_addressed(bodies[0]):
+    if len(bodies) != 1:
+        return await _Sender(call, kind, key).send_list(bodies)
+    body = bodies[0]
+    if body.channel is None and not body.pm_users:
+        if many:
+            return []
         raise Invalid({"channel": [NO_RECIPIENT]})
-    sender = _Sender(call, kind, key)
-    if len(bodies) == 1:
-        answers = await sender.send_one(bodies[0])
-        return answers if many else answers[0]
-    return await sender.send_list(bodies)
+    answer = await _send_one(call, kind, key, body)
+    return [answer] if many else answer
+
+
+async def _send_one(call: Call, kind: _Kind[B, E], key: str, body: B) -> Answer:
+    """Send a body that has a recipient, without a look at the clock."""
+    if body.pm_users:
+        await turn_for(len(body.pm_users))
+    event = kind.make_event(body, _Given(call, key))
+    if len(body.pm_users) > SET_STEP:
+        event = await _with_users(call, event, body)
+    [outcome] = await kind.send(call.service, [event])
+    return kind.to_answer(body, outcome)
 
 
 def _is_addressed(body: Body) -> bool:
@@ -125,19 +138,6 @@ class _Sender(Generic[B, E]):
         self._kind = kind
         self._given = _Given(call, key)
 
-    async def send_one(self, body: B) -> list[Answer]:
-        """Send a body without a look at the clock; there is no answer if it has no recipient."""
-        if not _is_addressed(body):
-            return []
-        kind = self._kind
-        if body.pm_users:
-            await turn_for(len(body.pm_users))
-        event = kind.make_event(body, self._given)
-        if len(body.pm_users) > SET_STEP:
-            event = await self._with_users(event, body)
-        [outcome] = await kind.send(self._call.service, [event])
-        return [kind.to_answer(body, outcome)]
-
     async def send_list(self, bodies: list[B]) -> Result:
         """Send a list; a long one chunk by chunk, so that other work runs between the chunks."""
         if len(bodies) <= CHUNK:
@@ -152,7 +152,7 @@ class _Sender(Generic[B, E]):
         events = await slices.each(bodies, self._make_event, STEP)
         for number, body in enumerate(bodies):
             if len(body.pm_users) > SET_STEP:
-                events[number] = await self._with_users(events[number], body)
+                events[number] = await _with_users(self._call, events[number], body)
         addressed = [pair for pair in zip(bodies, events, strict=True) if _is_addressed(pair[0])]
         await slices.due()
         accepted = await kind.send(self._call.service, [event for _, event in addressed])
@@ -173,9 +173,10 @@ class _Sender(Generic[B, E]):
     def _make_event(self, body: B) -> E:
         return self._kind.make_event(body, self._given)
 
-    async def _with_users(self, event: E, body: B) -> E:
-        """Return an event with its very many users."""
-        return replace(event, only=await self._call.slices.set_of(body.pm_users))
+
+async def _with_users(call: Call, event: E, body: B) -> E:
+    """Return an event with its very many users."""
+    return replace(event, only=await call.slices.set_of(body.pm_users))
 
 
 def _users(names: list[str]) -> Names | None:
@@ -192,8 +193,8 @@ def _message_event(body: MessageBody, given: _Given) -> Message:
     return Message(
         uuid=given.uuid(body.uuid),
         channel=body.channel,
-        only=_users(body.pm_users),
-        exclude=frozenset(body.exclude_users) or None,
+        only=_users(body.pm_users) if body.pm_users else None,
+        exclude=frozenset(body.exclude_users) if body.exclude_users else None,
         user=body.user,
         payload=b"null" if body.message is UNSET else encode(body.message),
         timestamp=body.timestamp or given.now,
@@ -226,25 +227,22 @@ def _delete_event(body: DeleteBody, _: _Given) -> MessageDeleted:
 
 def _publish_answer(body: MessageBody, outcome: Accepted) -> Answer:
     event: Any = outcome.event
-    answer: Answer = {
-        "pm_users": body.pm_users,
-        "exclude_users": body.exclude_users,
-        "channel": None if event.channel is None else name_of(event.channel),
-        "no_history": body.no_history,
-        "uuid": event.uuid,
-        "timestamp": event.timestamp,
-        "user": name_of(event.user),
-        "edited": event.edited,
-    }
-    if body.message is not UNSET:
-        answer["message"] = msgspec.Raw(event.payload)
-    if outcome.duplicate and not outcome.found:
-        answer["deleted"] = True
-    return answer
+    return MessageAnswer(
+        pm_users=body.pm_users,
+        exclude_users=body.exclude_users,
+        channel=None if event.channel is None else name_of(event.channel),
+        no_history=body.no_history,
+        uuid=event.uuid,
+        timestamp=event.timestamp,
+        user=name_of(event.user),
+        edited=event.edited,
+        message=UNSET if body.message is UNSET else msgspec.Raw(event.payload),
+        deleted=True if outcome.duplicate and not outcome.found else UNSET,
+    )
 
 
 def _edit_answer(body: EditBody | DeleteBody, outcome: Accepted) -> Answer:
-    answer: Answer = msgspec.to_builtins(body) | {"found": outcome.found}
+    answer: dict[str, Any] = msgspec.to_builtins(body) | {"found": outcome.found}
     if isinstance(outcome.event, MessageEdited):
         answer["edited"] = outcome.event.edited
     return answer

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import inspect
 
 from channelstream.api.fields import MISSING, TextRule
-from channelstream.api.plain import read_plain, refuse_deep
+from channelstream.api.plain import MAX_NESTING, read_plain, refuse_deep
 from channelstream.api.schemas import ChannelConfigBody, ChannelSettings
 from channelstream.api.walker import Walker
 from channelstream.errors import Invalid
@@ -53,7 +53,9 @@ async def decode_one_or_many(body: bytes, schema: type[T], walker: Walker) -> tu
         Malformed: the body is not JSON, or nests too deep.
         Invalid: an item breaks the schema; the faults of a list are keyed by the item's index.
     """
-    read = await _decode(body, _one_or_many(schema), walker)
+    read = _decoded(body, _decoder_of(schema))
+    if read is None:
+        read = await walker.run(_walk, body, _one_or_many(schema))
     return (read, True) if isinstance(read, list) else ([read], False)
 
 
@@ -103,18 +105,32 @@ def _unnested(faults: Faults) -> Faults:
 
 
 async def _decode(body: bytes, shape: Any, walker: Walker) -> Any:
-    refuse_deep(body)
+    read = _decoded(body, _decoder(shape))
+    return await walker.run(_walk, body, shape) if read is None else read
+
+
+def _decoded(body: bytes, decode: Callable[[bytes], Any]) -> Any:
+    """Return a body; None if msgspec refuses it, so that it has to be read again, field by field.
+
+    No shape accepts null.
+    """
+    if len(body) > MAX_NESTING:
+        refuse_deep(body)
     try:
-        return _decoder(shape).decode(body)
+        return decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # Read it again below, field by field; here, that error would be the context of each fault.
-        pass
-    return await walker.run(_walk, body, shape)
+        return None
 
 
 @cache
-def _decoder(shape: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(shape, strict=True)
+def _decoder(shape: Any) -> Callable[[bytes], Any]:
+    return msgspec.json.Decoder(shape, strict=True).decode
+
+
+@cache
+def _decoder_of(schema: Any) -> Callable[[bytes], Any]:
+    """Return the decoder of one or many; not by `_one_or_many`, as the hash of a union is computed each time."""
+    return _decoder(_one_or_many(schema))
 
 
 @cache
