@@ -51,6 +51,14 @@ def test_a_full_log_drops_its_oldest_and_remembers_how_far() -> None:
     assert full.floor == 2
 
 
+def test_an_entry_below_the_floor_does_not_lower_it() -> None:
+    """It may be restored into a log that lacks later ones."""
+    full = log(events=1, floor=5)
+    full.append(entry(3))
+    full.append(entry(6))
+    assert (offsets(full), full.floor) == ([6], 5)
+
+
 def test_a_log_of_no_events_keeps_none_and_knows_what_it_missed() -> None:
     """A client below its floor has lost something."""
     none = filled(3, events=0)

@@ -69,15 +69,12 @@ class Log:
 
     def append_about(self, uuid: str | None, entry: Entry) -> None:
         """Append the newest event, of which `append_to_all` knows the uuid of its message; None if it is about none."""
-        entries = self.entries
-        excess = len(entries) + 1 - self.limits.events
-        if excess == 1 and entries:
+        entries, most = self.entries, self.limits.events
+        if most <= 0:
+            self.floor = entry.offset
+            return
+        while len(entries) >= most:
             self._drop_first()
-        elif excess > 0:
-            self.drop_oldest(excess)
-            if self.limits.events <= 0:
-                self.floor = entry.offset
-                return
         entries.append(entry)
         self._index_as(uuid, entry)
         entry.logs += 1  # As `held`, without a call: a private message has very many logs.
