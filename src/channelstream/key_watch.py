@@ -1,4 +1,6 @@
-"""Watches the keys of applications: streams end when the key is no longer accepted that has signed their tokens."""
+"""Watches the keys of applications: they have the rates of their file, and streams end when the key is no longer accepted
+that has signed their tokens.
+"""
 
 from channelstream.apps.client import Client
 from channelstream.config.applications import Credentials
@@ -6,13 +8,14 @@ from channelstream.transports.streams import Streams
 
 
 class KeyWatch:
-    """Ends the streams of keys that were taken away, or have expired."""
+    """Applies the rates of keys, and ends the streams of keys that were taken away, or have expired."""
 
     def __init__(self, credentials: Credentials, streams: Streams) -> None:
         self._credentials = credentials
         self._streams = streams
         self._seen_s: float | None = None
         """The time of the last look for expired keys, in seconds since the epoch."""
+        self._apply_rates()
 
     def read_again(self) -> None:
         """Read the file of keys again, and end the streams of those that are not in it any more.
@@ -21,6 +24,7 @@ class KeyWatch:
             ConfigError: it cannot be used; the keys stay as they were.
         """
         self._credentials.reload()
+        self._apply_rates()
         self._streams.run_in_background(self._end_refused())
 
     async def end_expired(self) -> None:
@@ -31,6 +35,10 @@ class KeyWatch:
         before_s, self._seen_s = self._seen_s, self._streams.node.clock.wall()
         if before_s is None or self._credentials.keys.expires_between(before_s, self._seen_s):
             await self._end_refused()
+
+    def _apply_rates(self) -> None:
+        for service in self._streams.services.all():
+            service.key_rates.replace(key for key in self._credentials.keys if key.app is service.app)
 
     async def _end_refused(self) -> None:
         await self._streams.node.revocations.end_refused(self._accepts)

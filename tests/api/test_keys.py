@@ -1,4 +1,4 @@
-"""Keys of a running server: rights, validity, and a change while it serves."""
+"""Keys of a running server: rights, validity, rates, and a change while it serves."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.conftest import ADMIN_SECRET, RunningServer
 from tests.http_client import http
 from tests.nursery import nursery
 from tests.processes import children
@@ -168,3 +169,91 @@ def test_all_workers_read_the_file(redis: RedisServer, start_server: Any, keep: 
     )
     assert {ask(server, "cron").status_code for _ in range(20)} == {200}
     assert children(server.process.pid) == pids
+
+
+MESSAGE = {"user": "ann", "channel": "room", "message": "m"}
+SLOW = "0.01"
+"""A second: one at once, and the next one comes later than any test ends."""
+
+
+def publish(server: RunningServer, key_id: str, count: int = 1) -> httpx.Response:
+    return ask(server, key_id, path="/message", body=json.dumps([MESSAGE] * count).encode())
+
+
+def limited(server: RunningServer, limit: str, app_id: str = "default") -> float:
+    """Return what was refused at a limit, as the metrics say."""
+    text = http.get(server.url + "/metrics", auth=("admin", ADMIN_SECRET)).text
+    start = f'channelstream_limited_total{{application="{app_id}",limit="{limit}",worker="0"}} '
+    [line] = [line for line in text.splitlines() if line.startswith(start)]
+    return float(line.removeprefix(start))
+
+
+def assert_limited(answer: httpx.Response, text: str) -> None:
+    assert (answer.status_code, answer.json()["error"]) == (429, text)
+    assert 50 < int(answer.headers["retry-after"]) <= 10_000
+
+
+def test_a_key_makes_only_so_many_calls(start_server: Any, keep: Any) -> None:
+    """Other keys, and clients who show none, make their own; a wrong signature takes nothing from a key."""
+    path = keep(key("web"), key("cron"), key("reader", max_call_rate=0))
+    server = start_server("--keys-file", path, CHANNELSTREAM_MAX_KEY_CALL_RATE=SLOW)
+    headers = signature("y" * 40, "POST", "/info", b"{}", "web")
+    assert http.post(server.url + "/info", content=b"{}", headers=headers).status_code == 401
+    text = "This key may make 0.01 calls in a second; send this one later."
+    for key_id in ("web", "cron"):
+        assert ask(server, key_id).status_code == 200
+        assert_limited(ask(server, key_id), text)
+    assert [ask(server, "reader").status_code for _ in range(3)] == [200] * 3
+    assert server.request("POST", "/info", {}).status_code == 200
+    assert_limited(server.request("POST", "/info", {}), text)
+    strangers = [http.post(server.url + "/disconnect", json={"conn_id": "unknown"}) for _ in range(3)]
+    assert 429 not in {answer.status_code for answer in strangers}
+    assert limited(server, "key_calls") == 3
+
+
+def test_a_key_publishes_only_so_many_messages(start_server: Any, keep: Any) -> None:
+    """A list of any length after a pause; nothing is sent of one that is refused. A key may have a rate of its own."""
+    path = keep(key("web", max_message_rate=0.1), key("cron"))
+    server = start_server("--keys-file", path, CHANNELSTREAM_MAX_KEY_MESSAGE_RATE=SLOW)
+    assert publish(server, "web", 150).status_code == 200
+    assert_limited(
+        publish(server, "web", 2), "This key may publish 0.1 messages in a second; send these later."
+    )
+    assert publish(server, "cron").status_code == 200
+    edit = json.dumps([MESSAGE | {"uuid": "00000000-0000-4000-8000-000000000001"}]).encode()
+    text = "This key may publish 0.01 messages in a second; send these later."
+    for method in ("PATCH", "DELETE"):
+        assert_limited(ask(server, "cron", method, "/message", edit), text)
+    assert ask(server, "cron").status_code == 200
+    assert limited(server, "key_messages") == 4
+
+
+def test_a_key_has_the_rate_of_its_application(start_server: Any, keep: Any) -> None:
+    """Whichever path it calls; the others have none."""
+    server = start_server(
+        "--keys-file",
+        keep(key("shop", app="shop"), key("web")),
+        CHANNELSTREAM_APP_SHOP_SECRET="of the shop, long enough",
+        CHANNELSTREAM_APP_SHOP_MAX_KEY_CALL_RATE=SLOW,
+    )
+    assert [ask(server, "shop", prefix=prefix).status_code for prefix in ("", "/app/shop")] == [200, 429]
+    assert [ask(server, "web").status_code for _ in range(2)] == [200, 200]
+    assert (limited(server, "key_calls", "shop"), limited(server, "key_calls")) == (1, 0)
+
+
+def test_rates_of_keys_change_with_the_file(start_server: Any, keep: Any) -> None:
+    """What a key has used stays used as long as its rate is the same."""
+    slow = key("web", max_call_rate=0.01)
+    server = start_server("--keys-file", keep(slow, key("cron")))
+
+    def change(*keys: dict[str, Any]) -> None:
+        keep(*keys)
+        os.kill(server.process.pid, signal.SIGHUP)
+
+    assert [ask(server, "web").status_code for _ in range(2)] == [200, 429]
+    change(slow, key("reader"))
+    eventually(lambda: ask(server, "reader").status_code == 200, "the new key is unknown")
+    assert ask(server, "web").status_code == 429
+    change(key("web"))
+    eventually(lambda: ask(server, "web").status_code == 200, "the old rate holds")
+    assert [ask(server, "web").status_code for _ in range(2)] == [200, 200]

@@ -44,6 +44,15 @@ def test_a_key_has_the_values_of_the_file(path: Path) -> None:
     assert keys == [ApiKey("all", SECRET, App()), ApiKey("web", SECRET, App("shop"), few, first_s, last_s)]
 
 
+def test_a_key_may_have_rates_of_its_own(path: Path) -> None:
+    """0 means no bound, and none of its own that of its application."""
+    rates = {"max_call_rate": 0, "max_message_rate": 2.5}
+    keys = read_keys(
+        store(path, {"id": "web", "secret": SECRET} | rates, {"id": "all", "secret": SECRET}), APPS
+    )
+    assert [(key.calls_per_s, key.messages_per_s) for key in keys] == [(0, 2.5), (None, None)]
+
+
 def test_a_revoked_key_is_none(path: Path) -> None:
     """It stays in the file, so that its id is not given again."""
     gone = {"id": "gone", "revoked": "2026-01-01T00:00:00Z"}
@@ -76,6 +85,8 @@ def test_what_is_written_is_read(path: Path) -> None:
         ([{"id": "", "secret": SECRET}], "1 keys with the id ''"),
         ([{"id": "w.eb", "secret": SECRET}], "the id of a key has"),
         ([{"id": "web", "secret": SECRET, "app": "blog"}], "'blog', which is not configured"),
+        ([{"id": "web", "secret": SECRET, "max_call_rate": -1}], "Expected `float` >= 0"),
+        ([{"id": "web", "secret": SECRET, "max_message_rate": 2000000}], "Expected `float` <= 1000000"),
         ([{"id": str(number)} for number in range(MAX_KEYS + 1)], "length <= 1000"),
     ],
 )

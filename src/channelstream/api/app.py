@@ -15,7 +15,7 @@ from channelstream.http.parts import Parts, encode
 from channelstream.http.request import Request
 from channelstream.http.response import Response
 from channelstream.http.router import Handler, Route
-from channelstream.service import Services
+from channelstream.service import KeyRate, Service, Services
 
 OPEN_BODY_BYTES = 4096
 """Longest body of a call that needs no credentials."""
@@ -71,22 +71,22 @@ class Api:
 
     async def _answer(self, row: Endpoint, auth: RequestAuth, limit: int, request: Request) -> Response:
         principal = auth.principal(request)
+        service, key_rate = self._services.of(principal.app), None
         if principal.is_proven:
             request.app_id = principal.app.id
-            _check_right(row, principal)
+            key_rate = _admit(row, principal, service)
             body = await request.read(limit)
         else:
             body = await self._unproven.read(request, limit)
         once = auth.verify_body(request, body)
-        service = self._services.of(principal.app)
         if once is not None and not await service.use_once(once.text, once.keep_s):
             raise self._repeated()
         self._on_call(principal, request.address)
         if not principal.is_proven:
             request.app_id = principal.app.id
-            _check_right(row, principal)
+            key_rate = _admit(row, principal, service)
         try:
-            call = Call(service, request, body, self._walker, self._service_of)
+            call = Call(service, request, body, self._walker, self._service_of, key_rate)
             result = await row.handler(call)
         except Malformed:
             # Checked only when the body is not JSON: a good request pays nothing for it.
@@ -97,14 +97,22 @@ class Api:
         return Response(result if isinstance(result, Parts) else encode(result))
 
 
-def _check_right(row: Endpoint, principal: Principal) -> None:
-    """Refuse a principal that may not make the calls of a row.
+def _admit(row: Endpoint, principal: Principal, service: Service) -> KeyRate | None:
+    """Count a call for the key of a principal that may make it; return the rates of that key if it has some.
 
     Raises:
-        Forbidden: it lacks the right.
+        Forbidden: the principal lacks the right.
+        TooManyRequests: its key makes too many calls.
     """
     if row.right is not None and row.right not in principal.rights:
         raise Forbidden(f"These credentials lack the right {row.right}.")
+    # Without rights it is a stranger, who has shown no key.
+    if not (service.key_rates.by_key and principal.rights):
+        return None
+    rate = service.key_rates.by_key.get(principal.key_id)
+    if rate is not None:
+        rate.check_call()
+    return rate
 
 
 def _check_encoding(headers: Sequence[Header]) -> None:

@@ -9,7 +9,7 @@ from channelstream.apps.app import AppLimits
 from channelstream.core.ids import is_traceparent, normalize_conn_id
 from channelstream.errors import Invalid
 from channelstream.http.request import NO_PARAMETERS
-from channelstream.service import Service
+from channelstream.service import KeyRate, Service
 from channelstream.slices import Slices
 
 MAX_KEY = 255
@@ -57,10 +57,11 @@ class Call:
         service: that of the application for which the call is made.
         slices: divides the work of this call into short event loop turns.
         walker: reads the long bodies that msgspec refuses, of all calls.
+        key_rate: counts what the key of the call does; None if it has no limits, and for a call of the server itself.
         span: the W3C trace context of the span that records this call; None without one.
     """
 
-    __slots__ = ("_request", "_service_of", "body", "service", "slices", "span", "walker")
+    __slots__ = ("_request", "_service_of", "body", "key_rate", "service", "slices", "span", "walker")
 
     def __init__(
         self,
@@ -69,11 +70,13 @@ class Call:
         body: bytes,
         walker: Walker,
         service_of: Callable[[str], Service] | None = None,
+        key_rate: KeyRate | None = None,
     ) -> None:
         self.service = service
         self._service_of = service_of
         self.body = body
         self.walker = walker
+        self.key_rate = key_rate
         self.span: str | None = None
         self.slices = Slices(service.clock.steady)
         self._request = request
@@ -91,6 +94,15 @@ class Call:
     def service_of(self, conn_id: str) -> Service:
         """Return the service of a connection id that is the credential of this call."""
         return self._service_of(conn_id) if self._service_of else self.service
+
+    def check_messages(self, count: int) -> None:
+        """Count messages that the call is about to publish for its key.
+
+        Raises:
+            TooManyRequests: the key publishes too many.
+        """
+        if self.key_rate is not None:
+            self.key_rate.check_messages(count)
 
     @property
     def limits(self) -> AppLimits:

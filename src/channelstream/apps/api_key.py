@@ -34,6 +34,8 @@ class ApiKey:
         rights: what it may do.
         not_before_s: the first second at which it is accepted, since the epoch; None accepts it from the start.
         not_after_s: the last one; None accepts it without end.
+        calls_per_s: calls that it may make in a second on each node; 0 means no bound, None that of its application.
+        messages_per_s: messages, edits and deletions that it may publish, likewise.
     """
 
     id: str
@@ -42,6 +44,8 @@ class ApiKey:
     rights: frozenset[Right] = ALL_RIGHTS
     not_before_s: float | None = None
     not_after_s: float | None = None
+    calls_per_s: float | None = None
+    messages_per_s: float | None = None
 
     def __post_init__(self) -> None:
         """Check the id.

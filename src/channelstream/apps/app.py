@@ -40,6 +40,7 @@ class AppLimits:
         connection_commands_per_s, connection_bytes_per_s: commands, and published bytes, of a client's connection in a
             second on each node; 0 means no bound.
         user_commands_per_s, user_messages_per_s: the same of all connections of a user, and its published messages.
+        key_calls_per_s, key_messages_per_s: calls, and published messages, of a key that has no limits of its own.
     """
 
     messages: int = 100_000
@@ -52,6 +53,8 @@ class AppLimits:
     connection_bytes_per_s: float = 0.0
     user_commands_per_s: float = 0.0
     user_messages_per_s: float = 0.0
+    key_calls_per_s: float = 0.0
+    key_messages_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

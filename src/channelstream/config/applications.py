@@ -39,6 +39,8 @@ def _app(app_id: str, settings: Settings) -> App:
         connection_bytes_per_s=settings.max_connection_byte_rate,
         user_commands_per_s=settings.max_user_command_rate,
         user_messages_per_s=settings.max_user_message_rate,
+        key_calls_per_s=settings.max_key_call_rate,
+        key_messages_per_s=settings.max_key_message_rate,
     )
     return App(app_id, limits, _pusher(settings))
 

@@ -15,6 +15,7 @@ from channelstream.apps.api_key import ApiKey
 from channelstream.apps.app import App
 from channelstream.apps.keys import DEFAULT
 from channelstream.apps.principal import ALL_RIGHTS, Right
+from channelstream.config.sections.kinds import MAX_RATE
 from channelstream.errors import ConfigError
 from channelstream.regular_file import CannotRead, read_regular
 
@@ -25,6 +26,8 @@ OTHERS = 0o007
 """The bits of a mode that let every user of the machine read or change a file."""
 
 _Time = Annotated[datetime, Meta(tz=True)]
+_Rate = Annotated[float, Meta(ge=0, le=MAX_RATE)]
+"""A second; 0 means no bound."""
 
 
 class StoredKey(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -35,6 +38,7 @@ class StoredKey(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=
         rights: those of `Right`; without them, all.
         created: when it was made; unknown for one that was written by hand.
         revoked: when it was revoked; it is not accepted then.
+        max_call_rate, max_message_rate: in place of the options max_key_call_rate and max_key_message_rate.
     """
 
     id: str
@@ -45,6 +49,8 @@ class StoredKey(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=
     not_before: _Time | UnsetType = UNSET
     not_after: _Time | UnsetType = UNSET
     revoked: _Time | UnsetType = UNSET
+    max_call_rate: _Rate | UnsetType = UNSET
+    max_message_rate: _Rate | UnsetType = UNSET
 
     def key(self, app: App) -> ApiKey:
         """Return the key, of this application.
@@ -59,6 +65,8 @@ class StoredKey(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=
             ALL_RIGHTS if self.rights is UNSET else frozenset(self.rights),
             None if self.not_before is UNSET else self.not_before.timestamp(),
             None if self.not_after is UNSET else self.not_after.timestamp(),
+            None if self.max_call_rate is UNSET else self.max_call_rate,
+            None if self.max_message_rate is UNSET else self.max_message_rate,
         )
 
 

@@ -15,6 +15,7 @@ from channelstream.engines.base import Counts
 from channelstream.engines.time_series import Record, TimeSeries
 from channelstream.service.client_service import ClientService, Describe
 from channelstream.service.connecting import Opened
+from channelstream.service.key_rates import KeyRate
 from channelstream.service.limits import NodeLimits
 from channelstream.service.node import Node, Subscribed
 from channelstream.service.remote_calls import RemoteResult
@@ -24,6 +25,7 @@ __all__ = [
     "ClientService",
     "Counts",
     "Describe",
+    "KeyRate",
     "Node",
     "NodeLimits",
     "Opened",

@@ -29,6 +29,7 @@ from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.errors import CloseCode
 from channelstream.service.client_rates import ClientRates
 from channelstream.service.connecting import Opened
+from channelstream.service.key_rates import KeyRates
 from channelstream.service.new_channels import NewChannels
 from channelstream.service.node import Node, Subscribed
 from channelstream.service.rates import Rates
@@ -63,15 +64,17 @@ class Service:
         self.published = 0
         self.rates = Rates(app.limits, node.clock.steady)
         self.client_rates = ClientRates(app.limits, node.clock.steady)
+        self.key_rates = KeyRates(app.limits, node.clock.steady)
         self._new_channels = NewChannels(self._unknown, node.clock.steady)
 
     def refused(self) -> dict[str, int]:
-        """Return how much was refused since the start because the application, or a client, was at a limit, by limit."""
+        """Return how much was refused since the start because the application, a key or a client was at a limit."""
         of_app = {str(limit): self.node.room.refused[self.app.id, limit] for limit in Limit}
         return {
             "messages": self.rates.refused,
             **of_app,
             "new_channels": self._new_channels.refused,
+            **self.key_rates.refused,
             **self.client_rates.refused,
         }
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from channelstream.config.option import Section
-from channelstream.config.sections.kinds import AGE, DELAY
+from channelstream.config.sections.kinds import AGE, DELAY, MAX_RATE
 from channelstream.config.values import Number, Whole
 
 _section = Section("Limits")
@@ -47,9 +47,24 @@ class LimitOptions:
         "How many faulty commands a client with a token may send on one WebSocket; one more closes it.",
         unit="commands",
     )
+    max_key_call_rate: float = _section.option(
+        0.0,
+        Number(0, MAX_RATE),
+        "Calls that each process accepts of a key, unless `keys_file` has another number for it; 0 means no bound.",
+        unit="calls a second",
+        per_app=True,
+    )
+    max_key_message_rate: float = _section.option(
+        0.0,
+        Number(0, MAX_RATE),
+        "Messages, edits and deletions that each process accepts of a key, unless `keys_file` has another number for it; 0"
+        " means no bound.",
+        unit="messages a second",
+        per_app=True,
+    )
     max_connection_command_rate: float = _section.option(
         0.0,
-        Number(0, 1_000_000),
+        Number(0, MAX_RATE),
         "Commands that each process accepts of a client's connection; 0 means no bound.",
         unit="commands a second",
         per_app=True,
@@ -63,14 +78,14 @@ class LimitOptions:
     )
     max_user_command_rate: float = _section.option(
         0.0,
-        Number(0, 1_000_000),
+        Number(0, MAX_RATE),
         "Commands that each process accepts of all clients of a user; 0 means no bound.",
         unit="commands a second",
         per_app=True,
     )
     max_user_message_rate: float = _section.option(
         0.0,
-        Number(0, 1_000_000),
+        Number(0, MAX_RATE),
         "Messages that all clients of a user may publish by commands, in each process; 0 means no bound.",
         unit="messages a second",
         per_app=True,
@@ -106,7 +121,7 @@ class LimitOptions:
     )
     max_message_rate: float = _section.option(
         0.0,
-        Number(0, 1_000_000),
+        Number(0, MAX_RATE),
         "Messages, edits and deletions that each process accepts of an application; 0 means no bound.",
         unit="messages a second",
         per_app=True,

@@ -47,8 +47,9 @@ class Metrics(Enum):
     limited = Metric(
         "counter",
         ("application", "limit"),
-        "What was refused at a limit of an application, or of its clients: messages, connections, channels, new_channels; or"
-        " commands, by the limits connection_commands, connection_bytes, user_commands and user_messages.",
+        "What was refused at a limit of an application (messages, connections, channels, new_channels), of a key"
+        " (key_calls, key_messages) or of clients (commands, by connection_commands, connection_bytes, user_commands and"
+        " user_messages).",
     )
     deliveries = Metric("counter", (), "Events delivered to connections, one for each event and recipient.")
     written_events = Metric(

@@ -1,0 +1,103 @@
+"""How much the programs of an application may do in a second on this node, by the key with which they call."""
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from math import ceil
+
+from channelstream.apps.api_key import ApiKey
+from channelstream.apps.app import AppLimits
+from channelstream.core.token_bucket import TokenBucket
+from channelstream.errors import TooManyRequests
+
+
+class KeyLimit(StrEnum):
+    """What a key has a limit of."""
+
+    CALLS = "key_calls"
+    MESSAGES = "key_messages"
+
+
+class KeyRate:
+    """The rates of one key."""
+
+    __slots__ = ("_calls", "_clock", "_messages", "_refused", "bounds")
+
+    def __init__(
+        self, bounds: tuple[float, float], clock: Callable[[], float], refused: dict[str, int]
+    ) -> None:
+        """Create rates that are not used yet.
+
+        Args:
+            bounds: calls, and messages, in a second; 0 means no bound.
+            clock: returns seconds of a clock that never jumps.
+            refused: where it counts what it refuses, by limit.
+        """
+        self.bounds = bounds
+        self._clock = clock
+        self._refused = refused
+        self._calls, self._messages = (TokenBucket(each, now_s=clock()) if each else None for each in bounds)
+
+    def check_call(self) -> None:
+        """Count a call that is about to be carried out.
+
+        Raises:
+            TooManyRequests: there are too many.
+        """
+        self._take(self._calls, KeyLimit.CALLS, 1, "make {:g} calls in a second; send this one later.")
+
+    def check_messages(self, count: int) -> None:
+        """Count messages that are about to be published.
+
+        Raises:
+            TooManyRequests: there are too many; none of them is counted.
+        """
+        self._take(
+            self._messages, KeyLimit.MESSAGES, count, "publish {:g} messages in a second; send these later."
+        )
+
+    def _take(self, bucket: TokenBucket | None, limit: KeyLimit, count: int, text: str) -> None:
+        if bucket is None:
+            return
+        wait_s = bucket.take(count, self._clock())
+        if wait_s:
+            self._refused[limit] += count
+            raise TooManyRequests(f"This key may {text.format(bucket.per_s)}", ceil(wait_s))
+
+
+class KeyRates:
+    """The rates of the keys of one application.
+
+    Attributes:
+        by_key: of each key that has a limit, by its id; that of the option `secret` is empty.
+        refused: calls and messages that were refused since the start, by limit.
+    """
+
+    def __init__(self, limits: AppLimits, clock: Callable[[], float]) -> None:
+        """Create the rates of an application without keys.
+
+        Args:
+            limits: of the keys that have none of their own.
+            clock: returns seconds of a clock that never jumps.
+        """
+        self.refused: dict[str, int] = dict.fromkeys(KeyLimit, 0)
+        self.by_key: dict[str, KeyRate] = {}
+        self._limits = limits
+        self._clock = clock
+
+    def replace(self, keys: Iterable[ApiKey]) -> None:
+        """Take these keys of the application in place of all others; those whose limits are the same go on to count."""
+        bounds = {key.id: self._bounds(key) for key in keys}
+        self.by_key = {key_id: self._rate(key_id, each) for key_id, each in bounds.items() if any(each)}
+
+    def _bounds(self, key: ApiKey) -> tuple[float, float]:
+        limits = self._limits
+        return (
+            limits.key_calls_per_s if key.calls_per_s is None else key.calls_per_s,
+            limits.key_messages_per_s if key.messages_per_s is None else key.messages_per_s,
+        )
+
+    def _rate(self, key_id: str, bounds: tuple[float, float]) -> KeyRate:
+        known = self.by_key.get(key_id)
+        if known is not None and known.bounds == bounds:
+            return known
+        return KeyRate(bounds, self._clock, self.refused)
