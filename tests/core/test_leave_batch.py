@@ -25,7 +25,7 @@ class Crowd:
         self.channel: Channel = self.registry.open_channel("a", settings, 0, NOW)
         for number in range(users):
             user = self.registry.open_user(f"u{number}", {}, 0, NOW)
-            self.registry.connect(user)
+            self.registry.connect(user, NOW)
             self.registry.join(self.channel, user, presence, NOW)
         self.parting = LeaveBatch(self.registry)
 

@@ -51,7 +51,7 @@ class Bench:
 
     def user(self, name: str, now: Moment = NOW, **state: Any) -> User:
         user = self.registry.open_user(name, state, self.offset, now)
-        self.registry.connect(user)
+        self.registry.connect(user, now)
         return user
 
     def channel(self, name: str, now: Moment = NOW, **settings: Any) -> Channel:
@@ -483,7 +483,7 @@ def test_no_step_copies_the_idle_users(bench: Bench) -> None:
         for user in users:
             bench.registry.disconnect(user, NOW)
         for user in users:
-            bench.registry.connect(user)
+            bench.registry.connect(user, NOW)
             bench.registry.disconnect(user, NOW)
         _, most_bytes = tracemalloc.get_traced_memory()
     finally:

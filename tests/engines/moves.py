@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from tests.engines.conformance.lab import Lab, MovedClock, Settle, Setup
+from tests.engines.conformance.lab import ALL_FACTS, Lab, MovedClock, Settle, Setup
 
 from channelstream.core.position import ReadRange
 from channelstream.engines.base import Engine
@@ -48,7 +48,7 @@ class Processes:
         self._runner = runner
         self._make = make
         self._settle = settle
-        self._setup = Setup()
+        self._setup = Setup(outbox=ALL_FACTS)
         self.lab = Lab(runner, make(self._setup), self._setup, settle)
         self._left: list[Engine] = []
         self._next: tuple[Engine, Setup] | None = None
@@ -84,7 +84,7 @@ class Processes:
     def _prepared(self) -> tuple[Engine, Setup]:
         """Return the engine of the next process, which has not taken over."""
         if self._next is None:
-            setup = Setup(OtherClock(self.lab.clock))
+            setup = Setup(OtherClock(self.lab.clock), outbox=ALL_FACTS)
             self._next = self._make(setup), setup
         return self._next
 

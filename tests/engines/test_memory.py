@@ -6,6 +6,7 @@ from itertools import count
 import pytest
 from tests.engines.conformance import *  # noqa: F403
 from tests.engines.conformance import MakeEngine, MovedClock, Recorder, Setup, message
+from tests.engines.conformance.outbox import *  # noqa: F403
 
 from channelstream.core.registry import Registry, RegistryLimits
 from channelstream.engines.local_log import Lifetimes
@@ -15,7 +16,8 @@ from channelstream.engines.memory import MemoryEngine
 def memory_engine(setup: Setup, epoch: str = "first") -> MemoryEngine:
     ids = (f"id{number}" for number in count())
     registry = Registry(setup.limits, lambda: next(ids))
-    return MemoryEngine(registry, setup.clock, epoch, Lifetimes(setup.users_s, setup.channels_s))
+    lifetimes = Lifetimes(setup.users_s, setup.channels_s)
+    return MemoryEngine(registry, setup.clock, epoch, lifetimes, setup.outbox)
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def registry(limits: RegistryLimits) -> Registry:
     ids = count()
     made = Registry(limits, lambda: str(next(ids)))
     for name in MANY:
-        made.connect(made.open_user(name, {}, 0, NOW))
+        made.connect(made.open_user(name, {}, 0, NOW), NOW)
     return made
 
 

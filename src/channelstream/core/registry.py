@@ -16,8 +16,10 @@ from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.compaction import current, loses, merged, retained
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, UserStateChanged
+from channelstream.core.facts import Fact
 from channelstream.core.linked_order import LinkedOrder
 from channelstream.core.log import Log, LogLimits, append_to_all
+from channelstream.core.membership_facts import MembershipFacts, Wanted
 from channelstream.core.presence_events import PresenceEvents
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, StateValue, User, is_changed
@@ -71,13 +73,18 @@ class Forgotten:
 
 
 class Registry:
-    """Channels and users by name."""
+    """Channels and users by name.
+
+    Attributes:
+        facts: makes the facts about members; None where none is wanted, or while the registry is restored.
+    """
 
     def __init__(self, limits: RegistryLimits, new_id: Callable[[], str]) -> None:
         self.limits = limits
         self.channels: dict[str, Channel] = {}
         self.users: dict[str, User] = {}
         self.presence = PresenceEvents(self.users, new_id)
+        self.facts: MembershipFacts | None = None
         self.budget = Budget(limits.log_bytes)
         self._idle_users: LinkedOrder[User] = LinkedOrder()
         self._idle_channels: LinkedOrder[Channel] = LinkedOrder()
@@ -86,6 +93,14 @@ class Registry:
             ChannelSettings(log_events=limits.log_events, log_age_s=limits.log_age_s)
         )
         self._user_limits = LogLimits(limits.user_log_events, limits.log_age_s)
+
+    def make_facts(self, wanted: Wanted, keep: Callable[[Fact], None]) -> None:
+        """Make facts about members from now on.
+
+        Args:
+            keep: called with each one, in the step that changes the membership.
+        """
+        self.facts = MembershipFacts(wanted, self._new_id, keep) if wanted else None
 
     # -- users
 
@@ -118,15 +133,19 @@ class Registry:
         if not user.connections:
             self._idle_users.move_to_end(user)
 
-    def connect(self, user: User) -> None:
+    def connect(self, user: User, now: Moment) -> None:
         """Add a connection to the user."""
         user.connections += 1
         self._idle_users.remove(user)
+        if self.facts is not None and user.connections == 1:
+            self.facts.online(user.name, now.wall_s)
 
     def disconnect(self, user: User, now: Moment) -> None:
         """Remove a connection from the user."""
         user.connections -= 1
         self.touch_user(user, now)
+        if self.facts is not None and not user.connections:
+            self.facts.offline(user.name, now.wall_s)
 
     def state_events(self, user: User, before: State, now_s: float) -> Iterator[Event]:
         """Return the events of a change of state: none unless the public state differs from `before`.
@@ -202,6 +221,8 @@ class Registry:
         self._idle_channels.remove(channel)
         self._touch_channel(channel, *now)
         user.channels.add(channel.name)
+        if self.facts is not None:
+            self.facts.joined(channel, user.name, first, now.wall_s)
         return first
 
     def leave_and_announce(
@@ -218,6 +239,8 @@ class Registry:
         self._touch_channel(channel, *now)
         if last:
             user.channels.discard(channel.name)
+        if self.facts is not None:
+            self.facts.left(channel, user.name, last, now.wall_s)
         return last
 
     # -- another process, or another run
@@ -227,7 +250,7 @@ class Registry:
     ) -> None:
         """Add a connection of a user to channels, announced as it is; what is unknown is created."""
         user = self.open_user(name, {}, floor, now)
-        self.connect(user)
+        self.connect(user, now)
         for each in channels:
             self.add_member(self.open_channel(each, {}, floor, now), user, presence, now)
 

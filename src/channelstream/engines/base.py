@@ -1,4 +1,4 @@
-"""The ports of the shared state: `EventLog`, `Directory`, `Movable`, and in files of their own `Cluster` and `TimeSeries`.
+"""The ports of the shared state: `EventLog`, `Directory`, `Movable`; beside it `Cluster`, `TimeSeries` and `Outbox`.
 
 An engine accepts events, assigns each an offset in its shard of the log (most engines have one shard), keeps the logs
 that clients resume from, and delivers every accepted event to the receiver of every node. The log and the directory are
@@ -31,6 +31,7 @@ from channelstream.core.registry import Moment
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.cluster import Cluster
 from channelstream.engines.members import Leaving, Member, RestoredConnection
+from channelstream.engines.outbox import Outbox
 from channelstream.engines.time_series import TimeSeries
 
 OTHER_ENGINE = "the engine has changed: an upgrade cannot change it; restart the service"
@@ -294,6 +295,10 @@ class Engine(EventLog, Directory, Movable, Protocol):
     @property
     def time_series(self) -> TimeSeries:
         """Records by time, which outlive the process if the engine does."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """The facts that webhooks have not sent yet."""
 
     @property
     def is_reachable(self) -> bool:

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from channelstream.core.registry import Registry, RegistryLimits
 from channelstream.engines.base import Clock, Engine
 from channelstream.engines.local_log import Lifetimes
+from channelstream.engines.outbox import OutboxSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Parts:
         timeout_s: how long the service that has the log may take to answer.
         lease_s: how long the connections of a dead node stay registered.
         label: the machine and the process, for the list of nodes.
+        outbox: what the outbox keeps.
     """
 
     address: str
@@ -31,6 +33,7 @@ class Parts:
     timeout_s: float = 5.0
     lease_s: float = 10.0
     label: str = ""
+    outbox: OutboxSettings = field(default_factory=OutboxSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def _memory(parts: Parts) -> Engine:
     from channelstream.engines.memory import MemoryEngine
 
     registry = Registry(parts.limits, parts.new_id)
-    return MemoryEngine(registry, parts.clock, parts.new_epoch(), parts.lifetimes)
+    return MemoryEngine(registry, parts.clock, parts.new_epoch(), parts.lifetimes, parts.outbox)
 
 
 def _redis(parts: Parts) -> Engine:

@@ -24,6 +24,7 @@ from channelstream.engines.moved_state import (
     GONE_USERS,
     HISTORY,
     META,
+    OUTBOX,
     SERIES,
     USERS,
     Shown,
@@ -42,12 +43,14 @@ class TakenState(NamedTuple):
         offset: of the last event.
         clock_offset_s: seconds from the engine's clock to that of the records.
         series: the records by time, where the engine keeps them in the process.
+        outbox: what the outbox keeps, likewise.
     """
 
     epoch: str
     offset: int
     clock_offset_s: float
     series: Sequence[Row] = ()
+    outbox: Sequence[Any] = ()
 
 
 class IncomingState:
@@ -66,6 +69,7 @@ class IncomingState:
         self._active_s: dict[str, dict[str, float | None]] = {CHANNELS: {}, USERS: {}}
         """When each was last in use; None while it is."""
         self._series: list[Row] = []
+        self._outbox: list[Row] = []
         self._take: dict[str, Callable[[list[Row]], None]] = {
             META: self._take_meta,
             EVENTS: self._take_events,
@@ -73,6 +77,7 @@ class IncomingState:
             CHANNELS: self._rows_taker(CHANNELS),
             USERS: self._rows_taker(USERS),
             SERIES: self._series.extend,
+            OUTBOX: self._outbox.extend,
             GONE: self._remover(self._entries),
             GONE_HISTORY: self._remover(self._shown),
             GONE_CHANNELS: self._remover(self._active_s[CHANNELS]),
@@ -183,7 +188,8 @@ class IncomingState:
         self._forget_others()
         self._set_idle_times()
         self._fill_logs()
-        return TakenState(str(self._meta["epoch"]), int(self._meta["seq"]), self._offset_s, self._series)
+        epoch, offset = str(self._meta["epoch"]), int(self._meta["seq"])
+        return TakenState(epoch, offset, self._offset_s, self._series, self._outbox)
 
     def _forget_others(self) -> None:
         """Forget channels and users that are none at the end."""

@@ -158,13 +158,23 @@ class LocalLog:
         """
         fresh = {} if member.user in self.registry.users else update.fresh
         self.registry.check_state(member.user, fresh, update.values)
-        user = self.registry.open_user(member.user, update.fresh, self.committed, moment(self._clock))
-        self.registry.connect(user)
+        now = moment(self._clock)
+        user = self.registry.open_user(member.user, update.fresh, self.committed, now)
+        self.registry.connect(user, now)
+        if self.registry.facts is not None:
+            self.registry.facts.opened(member.conn_id, member.user, now.wall_s)
         return self._update(user, update)
 
     def undo_connect(self, member: Member) -> None:
         """Unregister a connection that has joined no channel."""
-        self.registry.disconnect(self.registry.users[member.user], moment(self._clock))
+        now = moment(self._clock)
+        self.add_closed(member, now)
+        self.registry.disconnect(self.registry.users[member.user], now)
+
+    def add_closed(self, member: Member, now: Moment) -> None:
+        """Make the fact that a connection was unregistered, if it is wanted."""
+        if self.registry.facts is not None:
+            self.registry.facts.closed(member.conn_id, member.user, now.wall_s)
 
     def disconnect_next(self, waiting: deque[Leaving]) -> list[Member]:
         """Unregister the first of these connections, as many as one turn of the event loop has time for, and return them.
@@ -198,6 +208,7 @@ class LocalLog:
                     waiting.appendleft(Leaving(member, channels[at:]))
                     return []
                 leaves.leave(self.registry.channels[name], user, member.protocol.presence, now)
+            self.add_closed(member, now)
             self.registry.disconnect(user, now)
         except Exception:
             # A bug about one of them must not keep the others in their channels for ever.

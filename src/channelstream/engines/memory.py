@@ -24,8 +24,10 @@ from channelstream.engines.base import Clock, Counts, Receiver
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.local_move import LocalMove
+from channelstream.engines.local_outbox import LocalOutbox
 from channelstream.engines.local_reads import LocalReads
 from channelstream.engines.members import Leaving, Member, RestoredConnection
+from channelstream.engines.outbox import OutboxSettings
 from channelstream.engines.time_series import LocalTimeSeries
 from channelstream.slices import Slices, to_its_end, turn_for
 
@@ -35,15 +37,25 @@ class MemoryEngine:
 
     name = "memory"
 
-    def __init__(self, registry: Registry, clock: Clock, epoch: str, lifetimes: Lifetimes) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        clock: Clock,
+        epoch: str,
+        lifetimes: Lifetimes,
+        outbox: OutboxSettings = OutboxSettings(),  # noqa: B008 - it is immutable
+    ) -> None:
         """Create an engine.
 
         Args:
             epoch: text that no earlier run had, without a hyphen at its end.
+            outbox: what the outbox keeps.
         """
         self.registry = registry
         self.cluster = SingleNode()
         self.time_series = LocalTimeSeries()
+        self.outbox = LocalOutbox(outbox)
+        self._wanted = outbox.wanted
         self._clock = clock
         self._lifetimes = lifetimes
         self._log: LocalLog
@@ -78,6 +90,7 @@ class MemoryEngine:
 
     async def start(self, receiver: Receiver) -> None:
         self._receiver = receiver
+        self.registry.make_facts(self._wanted, self.outbox.keep)
 
     async def close(self) -> None:
         """Do nothing: nothing outlives the process."""
@@ -212,9 +225,9 @@ class MemoryEngine:
         return self._move.copy(self._log)
 
     async def hand_over(self) -> AsyncIterator[bytes]:
-        from channelstream.engines.moved_state import series_records
+        from channelstream.engines.moved_state import OUTBOX, SERIES, records
 
-        for record in series_records(self.time_series.rows()):
+        for record in (*records(SERIES, self.time_series.rows()), *records(OUTBOX, self.outbox.rows())):
             yield record
         async for record in self._move.rest(self._log):
             yield record
@@ -233,4 +246,5 @@ class MemoryEngine:
     def take_over(self) -> None:
         taken = self._move.finish()
         self.time_series.restore(taken.series)
+        self.outbox.restore(taken.outbox)
         self._begin_at(Position.single(taken.epoch, taken.offset))

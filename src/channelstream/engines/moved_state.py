@@ -24,7 +24,7 @@ from channelstream.slices import Slices
 ROWS = 64
 """Most rows of a record."""
 META, CHANNELS, USERS, EVENTS, HISTORY = "meta", "channels", "users", "events", "history"
-SERIES = "time_series"
+SERIES, OUTBOX = "time_series", "outbox"
 GONE, GONE_HISTORY, GONE_CHANNELS, GONE_USERS = "gone", "gone_history", "gone_channels", "gone_users"
 
 _ChannelMark = tuple[Channel, object, int, int | None, float | None]
@@ -86,16 +86,16 @@ class OutgoingState:
             (each.name, entry.offset): entry for each in self._channels() for entry in each.history.entries
         }
         registry = self._registry
-        for records in (
-            _records(GONE, _gone(self._entries, entries)),
+        for each in (
+            records(GONE, _gone(self._entries, entries)),
             self._event_records(_new(self._entries, entries)),
             self._changed_rows(committed),
-            _records(GONE_CHANNELS, _gone(self._channel_marks, registry.channels)),
-            _records(GONE_USERS, _gone(self._user_marks, registry.users)),
-            _records(GONE_HISTORY, _gone(self._shown, shown)),
+            records(GONE_CHANNELS, _gone(self._channel_marks, registry.channels)),
+            records(GONE_USERS, _gone(self._user_marks, registry.users)),
+            records(GONE_HISTORY, _gone(self._shown, shown)),
             self._history_records(_new(self._shown, shown)),
         ):
-            for record in records:
+            for record in each:
                 yield record
 
     def _channels(self) -> Iterable[Channel]:
@@ -119,18 +119,18 @@ class OutgoingState:
 
     def _event_records(self, entries: Mapping[int, Entry]) -> Iterator[bytes]:
         rows = (event_row(entry, entry.at_s + self._offset_s) for _, entry in sorted(entries.items()))
-        return _records(EVENTS, rows)
+        return records(EVENTS, rows)
 
     def _history_records(self, shown: Mapping[Shown, Entry]) -> Iterator[bytes]:
         rows = (history_row(name, each, each.at_s + self._offset_s) for (name, _), each in shown.items())
-        return _records(HISTORY, rows)
+        return records(HISTORY, rows)
 
     def _changed_rows(self, committed: int) -> Iterator[bytes]:
         """Return the records of the channels and users that are not as they were copied."""
         offset_s = self._offset_s
         channels = (channel_row(each, committed, offset_s) for each in self._changed_channels())
-        yield from _records(CHANNELS, channels)
-        yield from _records(USERS, (user_row(each, offset_s) for each in self._changed_users()))
+        yield from records(CHANNELS, channels)
+        yield from records(USERS, (user_row(each, offset_s) for each in self._changed_users()))
 
     def _changed_channels(self) -> Iterator[Channel]:
         marks = self._channel_marks
@@ -174,12 +174,8 @@ def _gone(copied: Mapping[K, object], present: Mapping[K, object]) -> list[tuple
     return [(key,) for key in copied if key not in present]
 
 
-def series_records(rows: Iterable[Row]) -> Iterator[bytes]:
-    """Return the records of an engine that keeps its records by time in the process."""
-    return _records(SERIES, rows)
-
-
-def _records(table: str, rows: Iterable[Row]) -> Iterator[bytes]:
+def records(table: str, rows: Iterable[Row]) -> Iterator[bytes]:
+    """Return rows of a table as records."""
     waiting: list[Row] = []
     for row in rows:
         waiting.append(row)

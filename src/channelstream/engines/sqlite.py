@@ -30,8 +30,10 @@ from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
 from channelstream.engines.incoming_state import TakenState
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.local_move import LocalMove
+from channelstream.engines.local_outbox import LocalOutbox
 from channelstream.engines.local_reads import LocalReads
 from channelstream.engines.members import Leaving, Member, RestoredConnection
+from channelstream.engines.outbox import OutboxSettings
 from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_erasing import Erasing
 from channelstream.engines.sqlite_file import SqliteFile
@@ -82,6 +84,7 @@ class SqliteEngine:
         self._new_epoch = new_epoch
         self._thread = ThreadPoolExecutor(1, "sqlite")
         self.time_series = SqliteTimeSeries(self._thread, lambda: self._file)
+        self.outbox = LocalOutbox(OutboxSettings())
         self._started_s = clock.steady()
         self._restored: Sequence[RestoredConnection] = ()
         self._file: SqliteFile

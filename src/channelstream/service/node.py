@@ -22,6 +22,7 @@ from channelstream.core.shedding import Shedding, Work
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, Counts, Engine
 from channelstream.engines.members import Member
+from channelstream.engines.outbox import Outbox
 from channelstream.engines.time_series import TimeSeries
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.service.cluster_calls import ClusterCalls
@@ -133,6 +134,11 @@ class Node:
     def time_series(self) -> TimeSeries:
         """Records by time, which outlive the process if the engine does."""
         return self._engine.time_series
+
+    @property
+    def outbox(self) -> Outbox:
+        """The facts that webhooks have not sent yet."""
+        return self._engine.outbox
 
     @property
     def log_bytes(self) -> int | None:

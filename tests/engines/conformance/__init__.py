@@ -6,6 +6,7 @@
 | `Directory` | `directory.py`, `presence.py`; `restarts.py` for connections that outlive their server |
 | `Cluster` | `cluster.py`; `nodes.py` for what nodes owe each other |
 | `TimeSeries` | `time_series.py` |
+| `Outbox` | `outbox.py` |
 
 A test module of an engine imports everything from here and provides the fixture `make_engine`, a function that takes
 a `Setup` and returns an engine that has not been started. Engines whose receiver is called after `publish` returns

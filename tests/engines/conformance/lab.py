@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import pytest
 from msgspec.structs import replace
 
+from channelstream.apps.keys import DEFAULT
+from channelstream.apps.wanted_facts import AppFacts, WantedFacts
 from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
@@ -18,6 +20,7 @@ from channelstream.core.events import (
     MessageDeleted,
     MessageEdited,
 )
+from channelstream.core.facts import FACTS, kind_of
 from channelstream.core.log import PRIVATE, Replay
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Offsets, shard_of
@@ -25,11 +28,15 @@ from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import User, UserUpdate
 from channelstream.engines.base import Engine
 from channelstream.engines.members import Leaving, Member, Membership
+from channelstream.engines.outbox import OutboxSettings
 from channelstream.wire.channelstream import V07
 
 T = TypeVar("T")
 ALWAYS, IF_ANNOUNCED = PresenceAudience.ALWAYS, PresenceAudience.IF_ANNOUNCED
 EMPTY = UserUpdate({}, {})
+ALL_KINDS = frozenset(map(kind_of, FACTS))
+ALL_FACTS = OutboxSettings(WantedFacts({DEFAULT: AppFacts(ALL_KINDS)}))
+"""Keeps all facts about the default application."""
 
 
 class MovedClock:
@@ -53,12 +60,13 @@ class MovedClock:
 
 @dataclass
 class Setup:
-    """What an engine is made with: time, bounds, and how long the unused is kept (seconds)."""
+    """What an engine is made with: time, bounds, how long the unused is kept (seconds), and what its outbox keeps."""
 
     clock: MovedClock = field(default_factory=MovedClock)
     limits: RegistryLimits = field(default_factory=RegistryLimits)
     users_s: float = 1000.0
     channels_s: float = 2000.0
+    outbox: OutboxSettings = field(default_factory=OutboxSettings)
 
 
 class Recorder:

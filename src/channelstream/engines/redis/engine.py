@@ -23,7 +23,9 @@ from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import OTHER_ENGINE, Clock, Counts, Receiver
 from channelstream.engines.local_log import Lifetimes
+from channelstream.engines.local_outbox import LocalOutbox
 from channelstream.engines.members import Leaving, Member, RestoredConnection
+from channelstream.engines.outbox import OutboxSettings
 from channelstream.engines.redis import codec, moving
 from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.claims import Claims
@@ -91,6 +93,7 @@ class RedisEngine:
         self._connections = Connections(self._shards, registrar, self._bounds)
         self.cluster = RedisCluster(self._shards, registrar, Claims(self._shards, registrar), restoring)
         self.time_series = RedisTimeSeries(shards[0].client, node)
+        self.outbox = LocalOutbox(OutboxSettings())
         lease_managers = [
             LeaseManager(registrar, restoring, shard, settings.lease_s) for shard in self._shards
         ]

@@ -1,0 +1,39 @@
+"""Which facts the webhooks of each application report, so that an engine keeps no others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from channelstream.apps.keys import app_id_of, name_of
+
+
+@dataclass(frozen=True, slots=True)
+class AppFacts:
+    """The facts that one application wants.
+
+    Attributes:
+        kinds: tags of types of facts (`core/facts.py`).
+        hidden: prefixes of the names of channels and users about which nothing is reported, since they are internal.
+    """
+
+    kinds: frozenset[str]
+    hidden: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WantedFacts:
+    """The facts that each application wants, by its id; an application that is not here wants none."""
+
+    apps: Mapping[str, AppFacts] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether any are wanted."""
+        return any(each.kinds for each in self.apps.values())
+
+    def wants(self, kind: str, key: str) -> bool:
+        """Return whether facts of this kind are wanted about the channel or user with this key."""
+        wanted = self.apps.get(app_id_of(key))
+        return wanted is not None and kind in wanted.kinds and not name_of(key).startswith(wanted.hidden)
+
+
+NOTHING_WANTED = WantedFacts()
+"""No application wants any fact."""

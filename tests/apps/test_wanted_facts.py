@@ -1,0 +1,36 @@
+"""Which facts the webhooks of each application report."""
+
+import pytest
+
+from channelstream.apps.keys import DEFAULT, make_key
+from channelstream.apps.wanted_facts import NOTHING_WANTED, AppFacts, WantedFacts
+
+WANTED = WantedFacts({
+    DEFAULT: AppFacts(frozenset(("added", "occupied")), hidden=("pusher/#", "-")),
+    "shop": AppFacts(frozenset(("occupied",))),
+})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "is_wanted"),
+    [
+        ("occupied", "news", True),
+        ("added", "news", True),
+        ("vacated", "news", False),
+        ("occupied", "pusher/#server-to-user-1", False),
+        ("occupied", "-x", False),
+        ("occupied", make_key("shop", "pusher/#x"), True),
+        ("added", make_key("shop", "news"), False),
+        ("occupied", make_key("other", "news"), False),
+    ],
+)
+def test_an_application_wants_its_kinds(kind: str, key: str, is_wanted: bool) -> None:
+    """Nothing about what it hides, and nothing about another application."""
+    assert WANTED.wants(kind, key) is is_wanted
+
+
+def test_none_may_be_wanted() -> None:
+    """An application that wants no kind counts as none."""
+    assert WANTED
+    assert not NOTHING_WANTED
+    assert not WantedFacts({"shop": AppFacts(frozenset())})
