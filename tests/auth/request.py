@@ -16,6 +16,7 @@ class Request:
     path: str = "/message"
     target: bytes = b"/message"
     scheme: str = "http"
+    root: str = ""
 
     def header(self, name: bytes) -> bytes | None:
         return header(self.headers, name)

@@ -22,6 +22,10 @@ class AuthRequest(Protocol):
         """Path and query as they were received, without the prefix of a proxy; an empty query has no question mark."""
 
     @property
+    def root(self) -> str:
+        """What the caller has before the path: the prefix of a proxy, and that of an application."""
+
+    @property
     def query(self) -> bytes: ...
 
     @property

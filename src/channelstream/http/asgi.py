@@ -118,6 +118,7 @@ class ScopeRequest:
         """Wrap the scope that `AsgiHandler` has made: its client is the browser."""
         self.method: str = scope["method"]
         self.path: str = scope["path"].removeprefix(scope["root_path"])
+        self.root: str = scope["root_path"]
         self.query: bytes = scope["query_string"]
         self.target: bytes = scope[TARGET]
         self.scheme: str = scope["scheme"]

@@ -81,6 +81,11 @@ class Request:
         return self._policy.target(self.head)
 
     @property
+    def root(self) -> str:
+        """What the caller has before the path (`Policy.root`)."""
+        return self._policy.root(self.head)
+
+    @property
     def scheme(self) -> str:
         """The scheme of the request, as trusted proxies report it."""
         return self._policy.scheme(self.head)
