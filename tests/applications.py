@@ -3,8 +3,11 @@
 from dataclasses import dataclass, replace
 
 from tests.conftest import RunningServer, launch
+from tests.pusher_calls import SHOP
 
 SECRETS = {"shop": "secret of the shop", "blog": "secret of the blog"}
+PUSHER = {"shop": SHOP, "blog": {"APP_ID": "13", "KEY": "blog-key", "SECRET": "blog-secret"}}
+"""What they have for Pusher's protocol, by the ends of the options' names."""
 ADMIN_SECRETS = {"shop": "admin of the shop", "blog": "admin of the blog"}
 
 
@@ -45,4 +48,9 @@ def launch_apps(*flags: str, **environ: str) -> RunningServer:
     admins = {
         f"CHANNELSTREAM_APP_{app_id.upper()}_ADMIN_SECRET": text for app_id, text in ADMIN_SECRETS.items()
     }
-    return launch(*flags, **(secrets | admins | environ))
+    pusher = {
+        f"CHANNELSTREAM_APP_{app_id.upper()}_PUSHER_{name}": text
+        for app_id, own in PUSHER.items()
+        for name, text in own.items()
+    }
+    return launch(*flags, **(secrets | admins | pusher | environ))

@@ -26,6 +26,7 @@ from tests.fleet import Fleet
 from tests.forked_programs import forked_programs
 from tests.http_client import http
 from tests.nursery import Child, nursery
+from tests.pusher_calls import KIT
 from tests.redis_server import RedisServer, address, redis_cluster, running_redis
 from tests.reports import send_less
 from tests.shared_servers import SharedServers
@@ -148,6 +149,7 @@ def launch(*flags: str, **environ: str) -> RunningServer:
     patient = {f"CHANNELSTREAM_{name}_S": str(time_s) for name, time_s in PATIENT.items()}
     patient["CHANNELSTREAM_SLOW_TURN_MS"] = str(SLOW_TURN_MS)
     patient["CHANNELSTREAM_ADMIN_READER_SECRET"] = READER_SECRET
+    patient |= {f"CHANNELSTREAM_PUSHER_{name}": text for name, text in KIT.items()}
     arguments = ["-p", "0", "-s", SECRET, "-a", ADMIN_SECRET, *flags]
     process = nursery().start(arguments, os.environ | patient | environ)
     try:

@@ -25,6 +25,7 @@ from channelstream.apps.keys import DEFAULT
 from channelstream.apps.principal import Principal, Right
 from channelstream.auth.base import RequestAuth
 from channelstream.auth.open import OpenAuth
+from channelstream.auth.pusher import PusherAuth
 from channelstream.auth.scheme import repeated
 from channelstream.config import Settings
 from channelstream.config.applications import Credentials, make_auth
@@ -64,6 +65,7 @@ class AppTables:
     Attributes:
         credentials: those of all applications.
         endpoints: the rows of the API.
+        named: rows whose paths name the application: they are below no prefix of one.
         entrances: the paths that open a WebSocket.
         refused: counts the calls that are refused for their credentials.
         unproven: reads the bodies of all applications that have to prove their requests.
@@ -74,6 +76,7 @@ class AppTables:
     state: Streams
     credentials: Credentials
     endpoints: Sequence[Endpoint]
+    named: Sequence[Endpoint]
     entrances: Sequence[MakeEntrance]
     refused: Counter[str]
     sampler: Sampler
@@ -130,6 +133,7 @@ class AppTables:
         """Return the routes of its API."""
         auths: dict[Auth, RequestAuth] = {
             Auth.SIGNED: CountedAuth(signed, self.refused),
+            Auth.PUSHER: CountedAuth(self._pusher_auth(), self.refused),
             Auth.NONE: OpenAuth(app),
         }
         api = Api(
@@ -141,7 +145,12 @@ class AppTables:
             unproven=self.unproven,
             repeated=self._repeated,
         )
-        return api.routes(self.endpoints)
+        named = self.named if app is self.state.services.default.app else ()
+        return api.routes([*self.endpoints, *named])
+
+    def _pusher_auth(self) -> PusherAuth:
+        apps = (service.app for service in self.state.services.all())
+        return PusherAuth(apps, self.credentials.access, self.state.node.clock.wall)
 
     def _repeated(self) -> BadSignature:
         self.refused[BadSignature.code] += 1

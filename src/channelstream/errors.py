@@ -249,6 +249,13 @@ class UnsupportedEncoding(ChannelstreamError):
     headers = ((b"accept-encoding", b"identity"),)
 
 
+class TooLong(ChannelstreamError):
+    """A part of the body, or a list in it, is too long; nothing was done."""
+
+    code = "too_long"
+    http_status = 413
+
+
 class Invalid(ChannelstreamError):
     """The body does not match the schema of the call; nothing was done."""
 
@@ -260,6 +267,12 @@ class Invalid(ChannelstreamError):
         super().__init__(correction(faults), faults)
         if faults_at_top is not None:
             self.faults_at_top = faults_at_top
+
+
+class BadShape(Invalid):
+    """The body or the query does not match what the call takes; nothing was done. The SDKs of Pusher expect 400."""
+
+    http_status = 400
 
 
 class UpgradeRequired(ChannelstreamError):

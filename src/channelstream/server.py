@@ -14,6 +14,7 @@ from channelstream import __version__
 from channelstream.admin.key_uses import KeyUses
 from channelstream.admin.sampler import Sampler
 from channelstream.api.endpoints import ENDPOINTS
+from channelstream.api.pusher.rows import PUSHER_ENDPOINTS
 from channelstream.app_tables import AppTables, make_policy
 from channelstream.apps import app
 from channelstream.apps.app import Apps
@@ -175,10 +176,10 @@ def build(
     node.signals.node_died.connect(sampler.node_died)
     spans.consume(node.signals)
     scraper = Scraper(Collector(services, meter, watchdog), worker)
-    endpoints = list(map(spans.recorded, ENDPOINTS))
+    endpoints, named = (list(map(spans.recorded, rows)) for rows in (ENDPOINTS, PUSHER_ENDPOINTS))
     uses = KeyUses(sampler.history, node.time_series, node.clock.wall)
     tables = AppTables(
-        streams, credentials, endpoints, list(entrances), meter.refused, sampler, scraper, uses
+        streams, credentials, endpoints, named, list(entrances), meter.refused, sampler, scraper, uses
     )
     routers = {
         each.id: tables.router(each, settings_of[each.id]) for each in apps if each is not apps.default

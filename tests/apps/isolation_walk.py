@@ -5,18 +5,20 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import httpx
-from tests.applications import RunningApp
+from tests.applications import PUSHER, RunningApp
+from tests.pusher_calls import KIT, call
 from tests.waiting import PATIENCE_S
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 PRESENCE = {"notify_presence": True, "store_history": True, "notify_state": True}
+COUNT = "subscription_count"
 STREAMED = {"GET /sse", "GET /admin/live", "GET /admin/trace/live"}
 """Answers without an end, of which the first event is read."""
 
@@ -61,11 +63,13 @@ class Ask(NamedTuple):
 
     Attributes:
         form: whether the body is that of a form.
+        path: the channel in the path, if it has one.
     """
 
     query: Mapping[str, str] = {}
     body: Any = None
     form: bool = False
+    path: str = ""
 
 
 Asks = Callable[[Names], list[Ask]]
@@ -198,8 +202,29 @@ OF_SERVER: dict[str, Asks] = {
     **{f"GET /admin/data/{name}": once for name in ("history", "slow_turns", "nodes")},
 }
 """What only the default application has."""
+OF_PUSHER: dict[str, Asks] = {
+    "POST /apps/{app_id}/events": lambda names: [
+        Ask(body={"name": names.mark, "data": names.mark, "channels": [names.channel], "info": COUNT})
+    ],
+    "POST /apps/{app_id}/batch_events": lambda names: [
+        Ask(body={"batch": [{"name": names.mark, "data": "", "channel": names.channel, "info": COUNT}]})
+    ],
+    "GET /apps/{app_id}/channels": lambda names: [
+        Ask({"info": COUNT}),
+        Ask({"filter_by_prefix": names.channel}),
+        Ask({"filter_by_prefix": f"presence-{names.channel}", "info": "user_count"}),
+    ],
+    "GET /apps/{app_id}/channels/{channel}": lambda names: [Ask({"info": COUNT}, path=names.channel)],
+    "GET /apps/{app_id}/channels/{channel}/users": lambda names: [Ask(path=f"presence-{names.channel}")],
+}
+"""Paths of the whole server, in which the id is that of the application that asks."""
 UNASKED = "/static/"
 """Files of the package: they have no data."""
+
+
+def _as_text(answer: httpx.Response, text: bytes) -> str:
+    fields = [f"{name}: {value}" for name, value in answer.headers.items() if name != "set-cookie"]
+    return "\n".join([str(answer.status_code), *fields, text.decode()])
 
 
 class Session:
@@ -222,6 +247,8 @@ class Session:
         method, path = route.split()
         if path == "/ws":
             return self._stream(ask)
+        if path.startswith("/apps/"):
+            return self._call(method, path.partition("}")[2].format(channel=ask.path), ask)
         headers = {"sec-fetch-site": "same-origin"} | (self.app.sign(path) if route in API else {})
         body = {"data": ask.body} if ask.form else {"json": ask.body} if ask.body is not None else {}
         request = self._client.build_request(method, path, params=ask.query, headers=headers, **body)
@@ -232,8 +259,13 @@ class Session:
             if route in STREAMED and b"data:" in text and text.endswith(b"\n\n"):
                 break
         answer.close()
-        fields = [f"{name}: {value}" for name, value in answer.headers.items() if name != "set-cookie"]
-        return "\n".join([str(answer.status_code), *fields, text.decode()])
+        return _as_text(answer, text)
+
+    def _call(self, method: str, path: str, ask: Ask) -> str:
+        """Make a call as Pusher's SDKs do, which know no prefix of an application."""
+        own = PUSHER.get(self.app.prefix.removeprefix("/app/"), KIT)
+        answer = call(replace(self.app, prefix=""), method, path, ask.body, own, **ask.query)
+        return _as_text(answer, answer.content)
 
     def _stream(self, ask: Ask) -> str:
         query = httpx.QueryParams(ask.query)

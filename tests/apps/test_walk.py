@@ -13,9 +13,21 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
-from tests.applications import RunningApp, app_of, launch_apps
-from tests.apps.isolation_walk import API, OF_SERVER, PAGES, PRESENCE, UNASKED, Ask, Asks, Names, Session
+from tests.applications import PUSHER, RunningApp, app_of, launch_apps
+from tests.apps.isolation_walk import (
+    API,
+    OF_PUSHER,
+    OF_SERVER,
+    PAGES,
+    PRESENCE,
+    UNASKED,
+    Ask,
+    Asks,
+    Names,
+    Session,
+)
 from tests.conftest import RunningServer
+from tests.pusher_calls import KIT
 from tests.redis_server import RedisServer
 from tests.waiting import eventually
 from websockets.sync.client import connect
@@ -28,12 +40,15 @@ from channelstream.http.router import Route, Router
 from channelstream.server import build
 
 ALL = API | PAGES
+EVERYWHERE = OF_PUSHER | ALL
+"""What each application may ask for, below its own path or not."""
 SHOWING = {
     *("GET /info", "POST /info", "GET /ws", "GET /sse", "GET /listen", "POST /connect"),
     *(
         f"GET /admin/data/{name}"
         for name in ("channels", "users", "connections", "channel", "user", "connection")
     ),
+    *("GET /apps/{app_id}/channels", "GET /apps/{app_id}/channels/{channel}/users"),
     *("GET /admin/trace.json", "GET /admin/trace", "GET /admin/data/endings", "POST /admin/trace.json"),
 }
 """Where an application finds its own data: that the walk would see another one's is no accident."""
@@ -70,7 +85,7 @@ def _has_data(route: str) -> bool:
 
 def test_the_walk_asks_every_route(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new one needs a row of `tests/apps/isolation_walk.py`; further applications have those of no others."""
-    assert routes_of(monkeypatch) == {"": set(ALL | OF_SERVER), "shop": set(ALL)}
+    assert routes_of(monkeypatch) == {"": set(EVERYWHERE | OF_SERVER), "shop": set(ALL)}
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"], scope="module")
@@ -100,7 +115,9 @@ def applications(node: RunningServer) -> dict[str, RunningApp]:
 def fill(app: RunningApp, names: Names, agents: ExitStack) -> Names:
     """Use all of an application; return the names with a position before all messages."""
     state = {"user_state": {"mood": names.mark}, "state_public_keys": ["mood"]}
-    body = {"username": names.user, "channels": [names.channel, "room"], "conn_id": names.conn_id, **state}
+    of_pusher = [f"pusher/{prefix}{names.channel}" for prefix in ("", "presence-")]
+    channels = [names.channel, "room", *of_pusher]
+    body = {"username": names.user, "channels": channels, "conn_id": names.conn_id, **state}
     opened = app.post("/connect", body | {"channel_configs": {names.channel: PRESENCE, "room": PRESENCE}})
     app.post("/connect", body | {"conn_id": f"{names.conn_id}-http"})
     for conn_id in (f"{names.conn_id}-stream", f"{names.conn_id}-ended"):
@@ -154,7 +171,8 @@ def seen_by_itself(app: RunningApp) -> list[str]:
 
 
 def secrets_of(app: RunningApp) -> set[str]:
-    return {app.secret, app.admin_secret}
+    pusher = PUSHER.get(app.prefix.removeprefix("/app/"), KIT)
+    return {app.secret, app.admin_secret, pusher["SECRET"]}
 
 
 @pytest.mark.parametrize(("app_id", "other_id"), [("shop", "blog"), ("shop", ""), ("", "shop")])
@@ -173,7 +191,7 @@ def test_an_application_finds_nothing_of_another(
         sessions = [Session(app) for app in mine]
         for session in sessions:
             stack.callback(session.close)
-            search(session, ALL if app_id else OF_SERVER | ALL, own, marks)
+            search(session, EVERYWHERE if app_id else OF_SERVER | EVERYWHERE, own, marks)
         # Only now, and by other names at each node: those that are asked for may be this application's afterwards.
         for session, names in zip(sessions, foreign, strict=True):
             compare(session, names, Names(token_hex(6), names.position))
@@ -205,7 +223,7 @@ def check(route: str, answer: str, marks: set[str]) -> None:
 def compare(session: Session, foreign: Names, nobody: Names) -> None:
     """Ask by the names of another application, and in turn by names that nobody has."""
     rows = {
-        route: asks for route, asks in ALL.items() if route != "POST /demo/connect"
+        route: asks for route, asks in EVERYWHERE.items() if route != "POST /demo/connect"
     }  # It lists all who are there.
     asks = (asked(session, rows, names, only_by_name=True) for names in (foreign, nobody))
     for (route, answer), (_, expected) in zip(*asks, strict=True):

@@ -122,6 +122,10 @@ class Call:
         """The values of the parameters in the path of the endpoint, such as `{key}`."""
         return self._request.parameters
 
+    def argument(self, name: str) -> str:
+        """Return the value of a parameter in the query; empty if there is none."""
+        return self._request.arguments.get(name, "")
+
     @property
     def traceparent(self) -> str | None:
         """The W3C trace context of this call: that of its span, else of its request; None without a valid one."""

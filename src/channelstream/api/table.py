@@ -13,6 +13,8 @@ class Auth(Enum):
 
     SIGNED = auto()
     """A signature of the application's server."""
+    PUSHER = auto()
+    """One in the query, as SDKs of Pusher make it, by the application that the path names."""
     NONE = auto()
     """None: an argument of the call is the credential."""
 
@@ -55,5 +57,5 @@ class Endpoint:
         Raises:
             ValueError: its callers have keys, and it takes no right.
         """
-        if self.auth is Auth.SIGNED and self.right is None:
+        if self.auth is not Auth.NONE and self.right is None:
             raise ValueError(f"{self.path}: a row whose callers have keys takes a right")

@@ -66,14 +66,14 @@ class Calls:
         finally:
             current.reset(token)
             # A span that does not end is not exported.
-            if has_effect or row.auth is Auth.SIGNED:
+            if has_effect or row.auth is not Auth.NONE:
                 self._deliveries.ended(recorded, has_failed)
         return result
 
     def _start(self, row: Endpoint, call: Call) -> Any:
         return self._tracer.start_span(
             f"{call.method} {row.path}",
-            context=_parent(call) if row.auth is Auth.SIGNED else None,
+            context=_parent(call) if row.auth is not Auth.NONE else None,
             kind=SpanKind.SERVER,
             attributes={
                 METHOD: call.method,
