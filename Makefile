@@ -82,7 +82,7 @@ screenshots: ready-dev ready-system ## Take the screenshots in docs/img again, f
 	$(BIN)/python scripts/screenshots.py
 
 clean: ## Remove .venv and all files that tools have written.
-	rm -rf .venv .venv-compiled .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist bench-results clients/js/node_modules
+	rm -rf .venv .venv-compiled .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist bench-results clients/js/node_modules tests/clients/pusher/node_modules .venv-pusher
 
 ready-run:
 	@scripts/setup.sh run
@@ -96,6 +96,7 @@ ready-system:
 	@scripts/network.sh
 	@scripts/proxies.sh
 	@scripts/js-tools.sh
+	@scripts/pusher-clients.sh
 
 check-format:
 	$(BIN)/ruff format --check
