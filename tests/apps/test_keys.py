@@ -5,11 +5,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelstream.apps.app import App
-from channelstream.apps.keys import DEFAULT, MARK, app_id_of, make_key, name_of
+from channelstream.apps.keys import (
+    DEFAULT,
+    MARK,
+    app_id_of,
+    is_member_key,
+    make_key,
+    make_member_key,
+    name_of,
+)
 from channelstream.core.events import Message, MessageDeleted, MessageEdited
 
 APP_IDS = st.sampled_from([DEFAULT, "shop", "shop2"])
-NAMES = st.lists(st.sampled_from(["a", "shop", MARK, ""]), max_size=5).map("".join) | st.text()
+NAMES = st.lists(st.sampled_from(["a", "shop", MARK, "\x1e", ""]), max_size=5).map("".join) | st.text()
 
 
 @given(APP_IDS, NAMES)
@@ -25,6 +33,36 @@ def test_no_two_names_have_one_key(app_id: str, name: str, other_id: str, other:
     """In one application, or in two."""
     same = (app_id, name) == (other_id, other)
     assert (make_key(app_id, name) == make_key(other_id, other)) is same
+
+
+CHANNELS = st.lists(st.sampled_from(["a", "shop", "\x1e", ""]), max_size=4).map("".join)
+
+
+@given(APP_IDS, CHANNELS, NAMES)
+def test_the_key_of_a_member_has_its_application_and_its_name(app_id: str, channel: str, name: str) -> None:
+    """As other keys have; and it shows that it is that of a member."""
+    key = make_member_key(app_id, channel, name)
+    assert (app_id_of(key), name_of(key), is_member_key(key)) == (app_id, name, True)
+
+
+@given(st.tuples(APP_IDS, CHANNELS, NAMES), st.tuples(APP_IDS, CHANNELS, NAMES))
+def test_no_two_members_have_one_key(one: tuple[str, str, str], other: tuple[str, str, str]) -> None:
+    """In one channel, or in two."""
+    assert (make_member_key(*one) == make_member_key(*other)) is (one == other)
+
+
+@given(APP_IDS, NAMES, APP_IDS, CHANNELS)
+def test_no_name_has_the_key_of_a_member(app_id: str, name: str, other_id: str, channel: str) -> None:
+    """Else an application could send messages to a member as if it were a user."""
+    key = make_key(app_id, name)
+    assert not is_member_key(key)
+    assert key != make_member_key(other_id, channel, name_of(key))
+
+
+def test_the_channel_of_a_member_has_no_mark() -> None:
+    """The key would be taken for that of another member."""
+    with pytest.raises(ValueError, match="cannot have this name"):
+        make_member_key(DEFAULT, f"a{MARK}b", "ann")
 
 
 @pytest.mark.parametrize("name", ["", "room", "a/b", f"a{MARK}b", "default", "é"])
