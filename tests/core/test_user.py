@@ -108,3 +108,13 @@ def test_the_presence_entry_is_rebuilt_only_by_a_change(user: User) -> None:
     assert user.listed[1] is user.public_state
     user.restore({"c": 4}, ["c"])
     assert (user.state, user.listed, first) == ({"c": 4}, (user.name, {"c": 4}), (user.name, {"a": 1}))
+
+
+def test_a_first_state_replaces_the_whole_state() -> None:
+    """What it does not name goes, and what it names is public; other values stay private."""
+    update = UserUpdate({"b": 2}, {"c": 3}, add_public=["d"], first={"a": 1})
+    assert update.of_first({"a": 0, "e": 5}) == UserUpdate(
+        {"a": 1, "e": None, "b": 2}, {"c": 3}, public_keys=("a",), add_public=["d"]
+    )
+    without = UserUpdate({"b": 2}, {})
+    assert without.of_first({"a": 0}) is without

@@ -19,7 +19,7 @@ from channelstream.service.commands import (
 )
 from channelstream.service.remote_calls import RemoteCall
 
-UPDATE = {"values": {"a": 1}, "fresh": {}, "public_keys": None, "add_public": []}
+UPDATE = {"values": {"a": 1}, "fresh": {}, "public_keys": None, "add_public": [], "first": None}
 ENCODED: list[tuple[Command | RemoteCall, dict[str, object]]] = [
     (
         Subscribe("c", {"news": {}}, Reconnect("ann", UserUpdate({"a": 1}, {})), "e-1"),

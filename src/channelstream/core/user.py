@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from channelstream.core.log import Log
 from channelstream.core.position import Offsets
@@ -122,12 +123,22 @@ class UserUpdate(Struct, frozen=True):
         fresh: state to set first if the user is new.
         public_keys: replaces the keys that are public; None keeps them.
         add_public: keys that become public in addition.
+        first: the whole state of a user without a connection, in place of what it was before, and all of it public; None
+            replaces nothing. Only a new connection has it, and it has no effect if the user has another one.
     """
 
     values: Mapping[str, StateValue]
     fresh: Mapping[str, StateValue]
     public_keys: Sequence[str] | None = None
     add_public: Sequence[str] = ()
+    first: Mapping[str, StateValue] | None = None
+
+    def of_first(self, state: Mapping[str, StateValue]) -> "UserUpdate":
+        """Return the update of a user without a connection that has this state: `first` replaces it."""
+        if self.first is None:
+            return self
+        values = {**dict.fromkeys(state), **self.first, **self.values}
+        return replace(self, values=values, public_keys=tuple(self.first), first=None)
 
 
 class UserChange(Struct, frozen=True):

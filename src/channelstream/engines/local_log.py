@@ -156,7 +156,10 @@ class LocalLog:
 
         The caller announces a change with `announce_next` or `announce_rest`.
         """
-        fresh = {} if member.user in self.registry.users else update.fresh
+        known = self.registry.users.get(member.user)
+        fresh = update.fresh if known is None else {}
+        if known is None or not known.connections:
+            update = update.of_first({} if known is None else known.state)
         self.registry.check_state(member.user, fresh, update.values)
         now = moment(self._clock)
         user = self.registry.open_user(member.user, update.fresh, self.committed, now)

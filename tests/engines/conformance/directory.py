@@ -63,6 +63,31 @@ def test_fresh_state_is_for_new_users_only(lab: Lab) -> None:
     assert lab.user("ann").public_state == {"status": 1}
 
 
+def test_the_first_connection_of_a_user_replaces_its_state(lab: Lab) -> None:
+    """All of it, public from then on; that of a user who has another connection stays as it is."""
+    first = [UserUpdate({}, {}, first={"name": "Ann", "age": 7}), UserUpdate({}, {}, first={"age": 8})]
+    lab.connect("ann", "a", notify_presence=True, notify_state=True)
+    watcher = lab.connect("zoe", "a")
+    tabs = [Member(f"tab{number}", "bob", V07) for number in range(3)]
+    lab.recorder.members |= {tab.conn_id: (tab, set()) for tab in tabs}
+    for tab, update in zip(tabs[:2], first, strict=True):
+        change = lab.run(lab.engine.connect(tab, update))
+        assert change is not None
+        lab.join(tab, "a")
+    assert lab.user("bob").public_state == {"name": "Ann", "age": 7}
+    for tab in tabs[:2]:
+        lab.disconnect(tab, "a")
+    change = lab.run(lab.engine.connect(tabs[2], UserUpdate({"extra": 1}, {}, first={"age": 8})))
+    assert change is not None
+    assert change.changed == [("age", 8), ("extra", 1), ("name", None)]
+    lab.join(tabs[2], "a")
+    assert (lab.user("bob").public_state, lab.user("bob").state) == ({"age": 8}, {"age": 8, "extra": 1})
+    joined = [each.state for each in lab.received() if isinstance(each, Presence) and each.user == "bob"]
+    assert joined == [{"name": "Ann", "age": 7}, None, {"age": 8}]
+    assert not [each for each in lab.received() if isinstance(each, UserStateChanged)]
+    lab.disconnect(watcher, "a")
+
+
 def test_public_keys_stay_unless_given(lab: Lab) -> None:
     """None keeps them, a list replaces them, an addition adds."""
     lab.connect("ann")

@@ -300,6 +300,7 @@ def write_update(update: UserUpdate) -> dict[str, Any]:
         "fresh": write_state(update.fresh),
         "public_keys": False if keys is None else [write_key(key) for key in dict.fromkeys(keys)],
         "add_public": [write_key(key) for key in update.add_public],
+        "first": False if update.first is None else write_state(update.first),
     }
 
 

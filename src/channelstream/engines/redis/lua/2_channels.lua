@@ -252,6 +252,18 @@ local function set_state(user, name, value)
   if value == 'null' then call('HDEL', key('us', user), name) else call('HSET', key('us', user), name, value) end
 end
 
+-- Let the update of a user without a connection replace the whole state by `first`, all of it public.
+local function replace_state(user, update)
+  if (call('HGET', key('u', user), 'connections') or '0') ~= '0' then return end
+  local after, keys, values = {}, {}, {}
+  for _, name in ipairs(call('HKEYS', key('us', user))) do after[name] = 'null' end
+  for number, pair in ipairs(update.first) do keys[number], after[pair[1]] = pair[1], pair[2] end
+  for _, pair in ipairs(update.values) do after[pair[1]] = pair[2] end
+  for name, value in pairs(after) do values[#values + 1] = { name, value } end
+  table.sort(values, function(one, other) return one[1] < other[1] end)
+  update.values, update.public_keys = values, keys
+end
+
 local function update_user(user, update)
   local keys = update.public_keys or public_keys(user)
   for _, name in ipairs(update.add_public) do

@@ -375,6 +375,7 @@ function operations.connect(a)
   end
   if not continue_announcing(a.user) then return AGAIN end
   local fresh = is_home(a.user) and {} or a.update.fresh
+  if a.update.first then replace_state(a.user, a.update) end
   local broken = exceeded_limit(a.user, a.bounds, fresh, a.update.values)
   if broken then return broken end
   if not register(a.conn_id, a.node, a.user, a.client) then return AGAIN end
