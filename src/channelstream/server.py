@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -23,7 +23,6 @@ from channelstream.clock import RandomIds, SystemClock, new_epoch
 from channelstream.config import Settings
 from channelstream.config.applications import make_apps, make_credentials, settings_by_app
 from channelstream.config.cookies import cookie_secret_or_drawn
-from channelstream.core.format import Format
 from channelstream.core.hub import Hub
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.usage import Usage
@@ -155,7 +154,7 @@ def build(
     meter = Meter(lambda: node.hub.writes)
     spans = spans or make_spans(settings.otel)
     apps = make_apps(settings)
-    node = _node(settings, apps, protocols.formats, meter, spans)
+    node = _node(settings, apps, protocols, meter, spans)
     settings_of = settings_by_app(settings)
     policies = {app_id: make_policy(own, app_id) for app_id, own in settings_of.items()}
     services = Services(apps, node)
@@ -216,10 +215,10 @@ def _label() -> str:
     return f"{socket.gethostname()}, process {os.getpid()}"
 
 
-def _node(settings: Settings, apps: Apps, formats: Sequence[Format], meter: Meter, spans: Spans) -> Node:
+def _node(settings: Settings, apps: Apps, protocols: Protocols, meter: Meter, spans: Spans) -> Node:
     clock, new_id = SystemClock(), RandomIds().new
     pacer = FlushPacer(lambda: hub.flush(), lambda: hub.waiting_events, clock.steady, meter.written)
-    hub = Hub(formats, pacer.request_flush, pacer.end_pause, Usage(apps.id_of))
+    hub = Hub(protocols.formats, pacer.request_flush, pacer.end_pause, Usage(apps.id_of))
     limits = RegistryLimits(
         log_bytes=settings.log_bytes,
         log_events=settings.log_events,
@@ -247,6 +246,7 @@ def _node(settings: Settings, apps: Apps, formats: Sequence[Format], meter: Mete
         channels_per_connection=settings.max_channels_per_connection,
         unattached_s=settings.unattached_timeout_s,
         restored_s=RECONNECT_WAIT_S + max(settings.poll_gap_s, settings.detach_grace_s),
+        not_resuming=protocols.not_resuming,
     )
     if engine.name not in UNMEASURED_ENGINES:
         engine = meter.engine.measured(engine)

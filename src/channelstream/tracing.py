@@ -306,7 +306,7 @@ def subject_of(app: App, kind: str, name: str) -> Subject:
 def _covers(subject: Subject, connection: Connection) -> bool:
     match subject.kind:
         case Kind.CHANNEL:
-            return subject.name in connection.channels
+            return subject.name in connection.readable
         case Kind.USER:
             return subject.name == connection.user
         case Kind.CONN_ID:
@@ -329,8 +329,8 @@ def _shown(connection: Connection) -> dict[str, Any]:
         "conn_id": name_of(connection.id),
         "user": name_of(connection.user),
         "state": connection.state.value,
-        "channels": list(map(name_of, sorted(connection.channels)[:CHANNELS_SHOWN])),
-        "more_channels": max(0, len(connection.channels) - CHANNELS_SHOWN),
+        "channels": list(map(name_of, sorted(connection.readable)[:CHANNELS_SHOWN])),
+        "more_channels": max(0, len(connection.readable) - CHANNELS_SHOWN),
     }
 
 

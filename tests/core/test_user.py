@@ -12,6 +12,7 @@ from channelstream.core.user import (
     State,
     StateValue,
     User,
+    UserUpdate,
 )
 
 

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from tests.turns import turns_of_others
 
+from channelstream.core.connection import Connection
 from channelstream.service import Node
 from channelstream.service.node import MEMBERS_SLICE
+from channelstream.wire.channelstream import V07
 
 
 def node_with(count: int) -> Any:
@@ -17,7 +19,7 @@ def node_with(count: int) -> Any:
     async def members(_channel: str) -> dict[str, str]:
         return {"there": "bob", "0": "old"}
 
-    here = [SimpleNamespace(id=str(number), user="ann") for number in range(count)]
+    here = [Connection(str(number), "ann", V07, (0,), None) for number in range(count)]
     return SimpleNamespace(
         hub=SimpleNamespace(channels={"a": here}), _cluster=SimpleNamespace(members=members)
     )

@@ -1,6 +1,7 @@
 """The table of all protocols: their formats, which the hub is given, and their sessions."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -87,6 +88,13 @@ def test_clients_of_both_generations_can_come_back() -> None:
     """Their connections outlive a stream by the grace period."""
     assert PROTOCOLS.resumes(SEED)
     assert PROTOCOLS.resumes(V07)
+    assert not {SEED.name, V07.name} & PROTOCOLS.not_resuming
+
+
+def test_the_protocols_whose_clients_cannot_come_back_are_named() -> None:
+    """No connection of theirs outlives a restart."""
+    seed, v07 = protocols(number=0, form=0)
+    assert Protocols([replace(seed, resumes=False), v07]).not_resuming == {SEED.name}
 
 
 def test_a_protocol_of_a_later_version_is_not_spoken() -> None:

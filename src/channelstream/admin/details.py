@@ -135,8 +135,8 @@ async def connection(service: Service, conn_id: str) -> dict[str, Any] | None:
         "lag": await lag_of(node, found),
         "waiting_bytes": waiting_bytes(found),
         "expires_in_s": _expires_in_s(node, found),
-        "channels": len(found.channels),
-        "listed_channels": sorted(map(name_of, islice(found.channels, LISTED))),
+        "channels": len(found.readable),
+        "listed_channels": sorted(map(name_of, islice(found.readable, LISTED))),
         "events": await _events(node, found),
         "endings": endings,
     }

@@ -30,10 +30,11 @@ async def last_events(node: Node, found: Connection) -> list[Entry]:
 
 
 async def _in_process(node: Node, found: Connection) -> list[Entry]:
-    channels = await node.channels(list(found.channels), with_users=False)
+    channels = await node.channels(list(found.readable), with_users=False)
     owner = await node.users([found.user])
     # During the await the connection may have left some of its channels.
-    readable = [(each.log, found.channels[each.name]) for each in channels if each.name in found.channels]
+    ranges = found.readable
+    readable = [(each.log, ranges[each.name]) for each in channels if each.name in ranges]
     readable += [(each.log, found.private) for each in owner]
     slices = Slices(node.clock.steady)
     last: list[Entry] = []

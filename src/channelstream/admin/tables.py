@@ -143,7 +143,7 @@ CONNECTIONS: Table[Connection] = Table(
             Column("transport", "Transport", transport_of, Cell.WORD, choices=_TRANSPORTS),
             Column("address", "Address", _address, is_searched=True),
             Column("since", "Since", _since, Cell.TIME, order=_since_s),
-            Column("channels", "Channels", lambda connection: len(connection.channels), Cell.COUNT),
+            Column("channels", "Channels", lambda connection: len(connection.readable), Cell.COUNT),
             Column("waiting", "Bytes waiting", waiting_bytes, Cell.BYTES),
         )
     ),

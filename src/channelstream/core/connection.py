@@ -1,6 +1,6 @@
 """A connection, which the application registers with `/connect`, and its states."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Protocol
 
@@ -101,6 +101,7 @@ class Connection:
         joining: channels that it is joining: the engine may not have registered it there yet, and their logs cannot
             be read. The name of the private messages is among them while the connection itself is being registered.
         leaving: channels that it is leaving.
+        seats: its seats (`core.seat`), each by its channel; None if it has none, as nearly all connections.
         batch: the events that wait for the next flush; see `core.batch`.
         delivered: the position up to which the log was written to its stream; valid unless it is LIVE.
         stream: None while it has none; `format_number` is the number of its format, copied here for the flush.
@@ -125,6 +126,7 @@ class Connection:
         "leaving",
         "private",
         "protocol",
+        "seats",
         "state",
         "stream",
         "user",
@@ -146,6 +148,7 @@ class Connection:
         self.private = ReadRange.of(delivered[shard_of(user, len(delivered))])
         self.joining = NO_NAMES
         self.leaving = NO_NAMES
+        self.seats: dict[str, Connection] | None = None
         self.batch: Batch = DISCARD
         self.delivered = delivered
         self.state = ConnectionState.NEW
@@ -189,6 +192,33 @@ class Connection:
         """The client in a form that is quickly compared."""
         return self._client, self._agent
 
+    @property
+    def receiver(self) -> "Connection":
+        """The connection whose stream is sent the events of this one: itself, or the holder of a seat."""
+        return self
+
+    def member_in(self, channel: str | None) -> "Connection":
+        """Return the connection as which it is a member of a channel: a seat of it, or itself."""
+        return self if self.seats is None or channel is None else self.seats.get(channel, self)
+
+    @property
+    def readable(self) -> Mapping[str, ReadRange]:
+        """The channels that its stream is sent, those of its seats included, each with its range."""
+        if self.seats is None:
+            return self.channels
+        return {
+            **self.channels,
+            **{name: each for seat in self.seats.values() for name, each in seat.channels.items()},
+        }
+
+    @property
+    def all_joining(self) -> frozenset[str]:
+        """What it is joining (`joining`), and its seats."""
+        if self.seats is None:
+            return self.joining
+        return self.joining.union(*(seat.joining for seat in self.seats.values()))
+
     def receives(self, event: Event) -> bool:
         """Whether it receives an event of a channel that it is in, or of its user."""
-        return event.is_for(self.user, self.protocol.presence) and event.exclude_connection != self.id
+        member = self.member_in(event.channel)
+        return event.is_for(member.user, member.protocol.presence) and event.exclude_connection != self.id

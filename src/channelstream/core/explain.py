@@ -89,7 +89,8 @@ def summarize_all(hub: Hub, event: Event, now_s: float, named: int) -> OutcomeSu
     if len(members) <= named:
         return summarize(outcomes(hub, event, now_s), named)
     names = (event.only or frozenset()) | (event.exclude or frozenset()) | frozenset(event.about)
-    special = {own: None for name in names for own in hub.users.get(name, ()) if own in members}
+    named_here = (each.receiver for name in names for each in hub.users.get(name, ()))
+    special = {own: None for own in named_here if own in members}
     if (sender := hub.connections.get(event.exclude_connection or "")) in members and sender is not None:
         special[sender] = None
     ordinary = [member for member in members if member not in special] if special else members
@@ -169,7 +170,7 @@ def outcomes_for_user(hub: Hub, event: Event, name: str, now_s: float) -> Iterat
 
 def outcomes_for_connection(connection: Connection, event: Event, now_s: float) -> Iterator[Outcome]:
     """Yield the outcome of an event for one connection; nothing if the event does not concern it."""
-    if event.channel in connection.channels or (event.only is not None and connection.user in event.only):
+    if event.channel in connection.readable or (event.only is not None and connection.user in event.only):
         yield outcome(connection, event, now_s)
 
 
@@ -187,14 +188,15 @@ def _refusal(connection: Connection, event: Event) -> Fate | None:
         return Fate.NOT_ADDRESSED
     if event.exclude is not None and connection.user in event.exclude:
         return Fate.EXCLUDED
-    if event.channel is not None and event.channel not in connection.channels:
+    if event.channel is not None and event.channel not in connection.readable:
         return Fate.NOT_A_MEMBER
     if event.exclude_connection == connection.id:
         return Fate.SENDER
     if connection.receives(event):
         return None
     # An event about several users is sent to each of them, with the part about the others.
-    return Fate.OWN_PRESENCE if event.about == (connection.user,) else Fate.UNANNOUNCED
+    own = (connection.member_in(event.channel).user,)
+    return Fate.OWN_PRESENCE if event.about == own else Fate.UNANNOUNCED
 
 
 def _fate_of_recipient(connection: Connection) -> Fate:

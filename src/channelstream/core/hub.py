@@ -37,6 +37,7 @@ from channelstream.core.format import Format
 from channelstream.core.frequent import Frequent
 from channelstream.core.position import Offsets, ReadRange
 from channelstream.core.rounds import MANY_EVENTS, Rounds, Written
+from channelstream.core.seat import Seat
 from channelstream.core.usage import Usage
 
 
@@ -44,6 +45,10 @@ class Hub:
     """Registry of local connections, their channels and users.
 
     Attributes:
+        connections: all but seats, by their ids.
+        seats: the seats of these connections, by their ids.
+        channels: of each channel the connections whose streams are sent its events; no seats.
+        users: of each user the connections, seats among them.
         offsets: the position up to which this node has received the log, one offset for each shard.
         deliveries: deliveries to connections since the start, one for each event and recipient.
         busiest: channels by their deliveries lately; who reads it begins it again.
@@ -70,6 +75,7 @@ class Hub:
             usage: counts what is added and removed; None means that all has one owner.
         """
         self.connections: dict[str, Connection] = {}
+        self.seats: dict[str, Seat] = {}
         self.channels: dict[str, dict[Connection, None]] = {}
         self.users: dict[str, Connections] = {}
         self.offsets: Offsets = (0,)
@@ -96,15 +102,39 @@ class Hub:
 
     # -- the registry
 
+    def registered(self, conn_id: str) -> Connection | None:
+        """Return the connection, or the seat, that the engine knows by an id; None if there is none here."""
+        return self.connections.get(conn_id) or self.seats.get(conn_id)
+
+    def all_registered(self) -> list[Connection]:
+        """Return all connections, and their seats."""
+        return [*self.connections.values(), *self.seats.values()]
+
     def add(self, connection: Connection) -> None:
         self.connections[connection.id] = connection
         self.usage.connections[self.usage.owner_of(connection.id)] += 1
+        self._add_to_user(connection)
+
+    def add_seat(self, seat: Seat) -> None:
+        """Add a seat of a connection that has none in that channel."""
+        self.seats[seat.id] = seat
+        seat.holder.seats = {**(seat.holder.seats or {}), seat.channel: seat}
+        self._add_to_user(seat)
+
+    def _add_to_user(self, connection: Connection) -> None:
         self.users[connection.user] = with_connection(self.users.get(connection.user), connection)
 
     def remove(self, connection: Connection) -> None:
-        """Remove a connection, which must have been unsubscribed from all its channels."""
-        del self.connections[connection.id]
-        self.usage.connections[self.usage.owner_of(connection.id)] -= 1
+        """Remove a connection or a seat, which must have been unsubscribed from all its channels."""
+        if isinstance(connection, Seat):
+            del self.seats[connection.id]
+            seats = connection.holder.seats or {}
+            connection.holder.seats = {
+                name: each for name, each in seats.items() if each is not connection
+            } or None
+        else:
+            del self.connections[connection.id]
+            self.usage.connections[self.usage.owner_of(connection.id)] -= 1
         others = without_connection(self.users[connection.user], connection)
         if others is None:
             del self.users[connection.user]
@@ -117,12 +147,15 @@ class Hub:
         if members is None:
             members = self.channels[channel] = {}
             self.usage.channels[self.usage.owner_of(channel)] += 1
-        members[connection] = None
+        members[connection.receiver] = None
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:
         del connection.channels[channel]
+        receiver = connection.receiver
+        if channel in receiver.readable:
+            return  # It is in the channel by itself as well as by a seat, and only one of both leaves.
         members = self.channels[channel]
-        del members[connection]
+        del members[receiver]
         if not members:
             del self.channels[channel]
             self.usage.channels[self.usage.owner_of(channel)] -= 1
@@ -168,7 +201,7 @@ class Hub:
         """Deliver an event about some users; each of these users receives only the part about the others."""
         event, name = entry.event, entry.event.channel
         own = {
-            connection: None
+            connection.receiver: None
             for user in event.about
             for connection in self.users.get(user, ())
             if name in connection.channels
@@ -183,7 +216,7 @@ class Hub:
             self._enqueue([member for member in members if member not in own] if own else members, entry)
         for connection in own:
             if connection.receives(event):
-                self._enqueue([connection], entry.for_user(connection.user))
+                self._enqueue([connection], entry.for_user(connection.member_in(name).user))
 
     def _enqueue(self, recipients: dict[Connection, None] | list[Connection], entry: Entry) -> None:
         self.deliveries += len(recipients)
@@ -226,7 +259,7 @@ class Hub:
         if event.channel is None:  # It has no audience but its names.
             return [connection for name in event.addressees for connection in self.users.get(name, ())]
         return [
-            connection
+            connection.receiver
             for name in event.only or ()
             for connection in self.users.get(name, ())
             if _is_in_audience(connection, event)
@@ -323,4 +356,5 @@ def _is_in_audience(connection: Connection, event: Event) -> bool:
 
     An event of a channel goes only to those of the user's connections that are in that channel.
     """
-    return (event.channel is None or event.channel in connection.channels) and connection.receives(event)
+    is_member = event.channel is None or event.channel in connection.channels
+    return is_member and connection.receiver.receives(event)

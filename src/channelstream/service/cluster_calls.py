@@ -32,7 +32,7 @@ class ClusterCalls:
         for name in channels:
             missed |= self._hub.channels.get(name, {})
         for name in users:
-            missed |= dict.fromkeys(self._hub.users.get(name, ()))
+            missed |= {connection.receiver: None for connection in self._hub.users.get(name, ())}
         for connection in missed:
             if connection.stream is not None:
                 connection.stream.close(CloseCode.TOO_SLOW, "the log no longer reaches back")
@@ -44,10 +44,10 @@ class ClusterCalls:
         """
         self._hub.offsets = offsets
         lost = {name for name in self._hub.channels if self._shard(name) == shard}
-        for connection in list(self._hub.connections.values()):
-            affected = connection.channels.keys() & lost
-            if connection.stream is not None and (affected or self._shard(connection.user) == shard):
-                connection.stream.close(CloseCode.RESTARTING, "the log was lost")
+        for connection in self._hub.all_registered():
+            affected, stream = connection.channels.keys() & lost, connection.receiver.stream
+            if stream is not None and (affected or self._shard(connection.user) == shard):
+                stream.close(CloseCode.RESTARTING, "the log was lost")
             connection.delivered = with_offset(connection.delivered, shard, offsets[shard])
             connection.channels.update(dict.fromkeys(affected, ReadRange.of(offsets[shard])))
             if self._shard(connection.user) == shard:
@@ -60,7 +60,9 @@ class ClusterCalls:
         self._signals.node_died.emit(node, ended)
 
     def local_connections(self) -> Collection[str]:
-        return self._hub.connections.keys()
+        if not self._hub.seats:
+            return self._hub.connections.keys()
+        return [connection.id for connection in self._hub.all_registered()]
 
     def has_channel(self, name: str) -> bool:
         return name in self._hub.channels
@@ -69,7 +71,7 @@ class ClusterCalls:
         return name in self._hub.users
 
     def membership(self, conn_id: str) -> Membership | None:
-        connection = self._hub.connections.get(conn_id)
+        connection = self._hub.registered(conn_id)
         if connection is None:
             return None
         channels = {

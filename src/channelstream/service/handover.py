@@ -211,7 +211,7 @@ class Handover:
 
         If this node is claiming the connection at this moment, keep the notice for that claim.
         """
-        connection = self._local.get(conn_id)
+        connection = self._local.find(conn_id)
         if connection is not None:
             self._local.forget(connection, CloseCode.REPLACED, "replaced by a stream at another node")
         elif conn_id in self._claiming:

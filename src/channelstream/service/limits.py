@@ -18,12 +18,14 @@ class NodeLimits:
             on the transport and is passed to `detached`.
         apps: the limits of each application, by its id; empty if none has any.
         restored_s: life of a connection that outlived a restart of its server, in seconds from that start.
+        not_resuming: names of the protocols whose clients cannot come back to a connection; none outlives a restart.
     """
 
     connections: int = 1_000_000
     channels_per_connection: int = 1000
     unattached_s: float = 15.0
     restored_s: float = 45.0
+    not_resuming: frozenset[str] = frozenset()
     apps: Mapping[str, AppLimits] = field(default_factory=dict)
 
     def check_channel_count(self, count: int) -> None:

@@ -79,7 +79,12 @@ class LocalConnections:
         self.departures = Departures(disconnects, clock, self.locks, self.forget)
 
     def get(self, conn_id: str) -> Connection | None:
+        """Return a connection, which is no seat."""
         return self._hub.connections.get(conn_id)
+
+    def find(self, conn_id: str) -> Connection | None:
+        """Return a connection or a seat."""
+        return self._hub.registered(conn_id)
 
     # -- creating, joining, ending
 
@@ -104,7 +109,12 @@ class LocalConnections:
         deadline_s = self._clock.steady() + self._limits.restored_s
 
         def expect(connection: Connection) -> None:
-            if connection.stream is None and connection.deadline_s is None:
+            if connection.stream is not None or connection.deadline_s is not None:
+                return
+            if connection.protocol.name in self._limits.not_resuming:
+                # Its client comes back with another connection, and this one is a member that is not there.
+                self.departures.end_soon(connection, CloseCode.UNKNOWN_CONNECTION, "its client cannot resume")
+            else:
                 self.departures.expire_at(connection, deadline_s)
 
         await Slices(self._clock.steady).each(list(self._hub.connections.values()), expect)
@@ -217,7 +227,7 @@ class LocalConnections:
 
         The caller does not hold the lock of its id.
         """
-        if connection.joining:
+        if connection.all_joining:
             async with self.locks.of(connection.id):
                 pass
 
@@ -234,17 +244,21 @@ class LocalConnections:
     def forget(self, connection: Connection, code: CloseCode, reason: str, recorded: str = "") -> list[str]:
         """Remove a connection from this node only, and return its channels; the engine still counts it.
 
-        Needs no lock. The list is empty if the connection was forgotten before.
+        Needs no lock. The list is empty if the connection was forgotten before. Its seats end: they are forgotten and
+        unregistered, at once or after the operation on them that is under way.
 
         Args:
             recorded: what is recorded in place of the reason that the client is sent; empty means the same.
         """
         if connection.state is ConnectionState.CLOSED:
             return []
+        for seat in (connection.seats or {}).values():
+            self.departures.end_soon(seat, code, reason)
         self._hub.stop_writing(connection)
         connection.move(Step.CLOSE)
         self.departures.deadlines.drop(connection)
-        self.record_ending(connection, code, recorded or reason, final=True)
+        if connection.receiver is connection:
+            self.record_ending(connection, code, recorded or reason, final=True)
         stream, connection.stream = connection.stream, None
         channels = self._remove(connection)
         if stream is not None:
@@ -302,7 +316,7 @@ class LocalConnections:
         if asked.reconnect is not None and asked.reconnect.user != connection.user:
             raise Invalid({"conn_id": ["This connection belongs to another user."]})
         new = {name: patch for name, patch in asked.channels.items() if name not in connection.channels}
-        self._limits.check_channel_count(len(connection.channels) + len(new))
+        self._limits.check_channel_count(len(connection.readable) + len(new))
         self.room.check_channels(connection.id, new)
         if asked.reconnect is not None:
             await self._directory.update_user(connection.user, asked.reconnect.update)

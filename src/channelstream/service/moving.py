@@ -92,11 +92,11 @@ class OutgoingConnections:
 
         A connection that is being registered, or is joining, is left to the next call.
         """
-        connections, copied = self._hub.connections, self._copied
-        for conn_id in [each for each in copied if each not in connections]:
+        hub, copied = self._hub, self._copied
+        for conn_id in [each for each in copied if hub.registered(each) is None]:
             del copied[conn_id]
             yield _encode(EndedConnection(conn_id))
-        for connection in list(connections.values()):
+        for connection in hub.all_registered():
             before = copied.get(connection.id)
             if (
                 before is not None
@@ -117,7 +117,7 @@ class OutgoingConnections:
         """Yield records of the positions, after the last changes; all streams are suspended."""
         offsets = self._hub.offsets
         yield _encode(NodePosition(offsets))
-        for connection in self._hub.connections.values():
+        for connection in self._hub.all_registered():
             deadline_s = connection.deadline_s
             if deadline_s is not None or connection.delivered != offsets:
                 left_s = None if deadline_s is None else max(0.0, deadline_s - now_s)

@@ -36,6 +36,7 @@ from channelstream.service.publishing import Publishing
 from channelstream.service.remote_calls import RemoteCalls
 from channelstream.service.revocations import Revocations
 from channelstream.service.room import Room
+from channelstream.service.seats import Seats
 from channelstream.service.signals import Signals
 from channelstream.service.stream_reads import StreamReads
 from channelstream.slices import in_turns
@@ -63,6 +64,7 @@ class Node:
         shedding: whether it refuses new work because of its load.
         remote_calls: calls of other nodes, about a node.
         revocations: clients' tokens that are refused before they expire.
+        seats: takes seats for connections of this node.
         reads: what streams read of the log.
         move: its move to another process, or from one.
     """
@@ -96,6 +98,7 @@ class Node:
             is_single=self.is_single,
             owners=tuple(limits.apps) or ("",),
         )
+        self.seats = Seats(hub, self._local, limits)
         self._connecting = Connecting(engine, hub, self._local, self._handover, limits, self._check_room)
         self._publishing = Publishing(engine, hub)
         self.move = NodeMove(engine, hub, self._local, clock, self._start_engine)
@@ -371,7 +374,8 @@ class Node:
         local = list(self.hub.channels.get(channel, ()))
         found = await self._cluster.members(channel)
         async for part in in_turns(local, MEMBERS_SLICE):
-            found |= {connection.id: connection.user for connection in part}
+            members = [connection.member_in(channel) for connection in part]
+            found |= {member.id: member.user for member in members}
         return found
 
     async def use_once(self, text: str, keep_s: float) -> bool:

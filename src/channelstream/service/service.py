@@ -25,6 +25,7 @@ from channelstream.core.connection import Connection
 from channelstream.core.endings import Ending
 from channelstream.core.events import Message, MessageDeleted, MessageEdited
 from channelstream.core.position import Position
+from channelstream.core.seat import holder_id
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.errors import CloseCode
 from channelstream.service.client_rates import ClientRates
@@ -247,11 +248,11 @@ class Service:
         return await self.node.states({key(user): key(channel) for user, channel in members.items()})
 
     async def members(self, channel: str) -> dict[str, str]:
-        """Return the user of each of the channel's connections on all nodes, by connection id."""
+        """Return the user of each of the channel's connections on all nodes, by connection id, which is that of a holder."""
         found = await self.node.members(self.app.key(channel))
         named: dict[str, str] = {}
         async for part in in_turns(list(found.items()), KEYS_SLICE):
-            named |= {name_of(conn_id): name_of(user) for conn_id, user in part}
+            named |= {name_of(holder_id(conn_id)): name_of(user) for conn_id, user in part}
         return named
 
     async def _owned(self, items: Sequence[T], key_of: Callable[[T], str]) -> list[T]:

@@ -26,7 +26,7 @@ def first_bytes(attached: Attached, session: ClientSession, since: str | None) -
         since: as in `Attachment.open`.
     """
     node, connection = attached.node, attached.connection
-    if not node.is_single or connection.joining or attached.is_paused:
+    if not node.is_single or connection.all_joining or attached.is_paused:
         return None
     if since is None:
         return b"" if _misses_nothing(attached) else None

@@ -271,7 +271,7 @@ class CatchUp:
         During the read the connection may have left a channel, or joined it again.
         """
         bounds: dict[str | None, int] = {
-            name: read_range.bound for name, read_range in self._connection.channels.items()
+            name: read_range.bound for name, read_range in self._connection.readable.items()
         }
         bounds[None] = self._connection.private.bound
         rests = (
@@ -279,8 +279,12 @@ class CatchUp:
             for entry in entries
             if entry.offset > bounds.get(entry.event.channel, entry.offset)
         )
-        user = self._connection.user
-        return [entry.for_user(user) for entry in rests if self._connection.receives(entry.event)]
+        connection = self._connection
+        return [
+            entry.for_user(connection.member_in(entry.event.channel).user)
+            for entry in rests
+            if connection.receives(entry.event)
+        ]
 
     def _piece(self, entries: Iterable[Entry]) -> tuple[list[bytes], int, Entry | None]:
         """Encode the first entries, up to `PIECE_BYTES`; return their items, how many entries these are, and the last."""

@@ -47,14 +47,15 @@ def read_chunk(
 
 def joined(connection: Connection) -> list[str]:
     """Return the channels whose log can be read. A channel that is being joined may not exist yet."""
-    return [name for name in connection.channels if name not in connection.joining]
+    joining = connection.all_joining
+    return [name for name in connection.readable if name not in joining]
 
 
 def read_ranges(connection: Connection) -> dict[str, ReadRange]:
     """Return the range of each log that can be read, that of the private messages among them."""
-    ranges = {**connection.channels, PRIVATE: connection.private}
-    if connection.joining:
-        for name in connection.joining & connection.channels.keys():
+    ranges = {**connection.readable, PRIVATE: connection.private}
+    if joining := connection.all_joining:
+        for name in joining & connection.readable.keys():
             del ranges[name]
     return ranges
 
@@ -71,7 +72,7 @@ def complete_up_to(connection: Connection, starts: Mapping[str, int], read_to: O
     The read does not cover such a channel. So in its shard the result is at most the offset of the join: then the
     next read covers the channel.
     """
-    for name, read_range in connection.channels.items():
+    for name, read_range in connection.readable.items():
         if name not in starts:
             shard = shard_in(connection, name)
             read_to = with_offset(read_to, shard, min(read_to[shard], read_range.joined))

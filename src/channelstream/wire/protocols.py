@@ -48,6 +48,11 @@ class Protocols:
         """Return whether clients of a protocol that is spoken here can come back to their connections."""
         return self._rows[protocol.name].resumes
 
+    @property
+    def not_resuming(self) -> frozenset[str]:
+        """The names of the protocols whose clients cannot come back to their connections."""
+        return frozenset(name for name, row in self._rows.items() if not row.resumes)
+
     def grants_of(self, protocol: ClientProtocol) -> Grants:
         """Return what clients of a protocol that is spoken here may do by commands without a token."""
         return self._rows[protocol.name].grants

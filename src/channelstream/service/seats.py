@@ -1,0 +1,100 @@
+"""The seats of this node's connections: taken and given up (`core/seat.py`).
+
+A seat is registered as a connection is (`local.py`), under the lock of its own id, and inside the lock of its holder. So a
+holder that ends meanwhile, which needs no lock, ends the seat when the operation on it is done.
+"""
+
+from collections.abc import Mapping
+from itertools import count
+from typing import Any
+
+from channelstream.core.connection import Connection, ConnectionState
+from channelstream.core.hub import Hub
+from channelstream.core.position import shard_of
+from channelstream.core.seat import Seat, seat_id
+from channelstream.core.user import UserUpdate
+from channelstream.errors import CloseCode, Moved, Unavailable
+from channelstream.service.limits import NodeLimits
+from channelstream.service.local import LocalConnections
+
+DRAWS_PER_SHARD = 10
+"""As in `connecting.py`: most ids tried to find one in the shard of the channel."""
+
+
+class Seats:
+    """Takes seats for connections of this node, and gives them up."""
+
+    def __init__(self, hub: Hub, local: LocalConnections, limits: NodeLimits) -> None:
+        self._hub = hub
+        self._local = local
+        self._limits = limits
+        self._numbers = count(1)
+
+    async def take(
+        self,
+        holder: Connection,
+        channel: str,
+        user: str,
+        update: UserUpdate,
+        settings: Mapping[str, Any],
+    ) -> bool:
+        """Make a connection a member of a channel as another user; return False if it has a seat there already.
+
+        Args:
+            user: that only connections in this channel have.
+            update: of the state of this user.
+            settings: what the channel gets if it is new.
+
+        Raises:
+            Invalid: it would have too many channels.
+            TooManyRequests: the application has no room for more channels here.
+            Moved: the connection has left this node.
+        """
+        async with self._local.locks.of(holder.id):
+            _check_local(holder)
+            if channel in (holder.seats or {}):
+                return False
+            self._limits.check_channel_count(len(holder.readable) + 1)
+            self._local.room.check_channels(holder.id, [channel])
+            seat = Seat(self._draw_id(holder, channel), user, holder, channel, self._hub.offsets)
+            async with self._local.locks.of(seat.id):
+                await self._register(seat, update, settings)
+            _check_local(holder)
+        return True
+
+    async def _register(self, seat: Seat, update: UserUpdate, settings: Mapping[str, Any]) -> None:
+        """Register a seat, and join its channel; if that fails, it ends."""
+        self._hub.add_seat(seat)
+        if await self._local.register(seat, update, None) is None:
+            raise Unavailable("The id of a seat is taken; try again.")
+        try:
+            await self._local.join(seat, {seat.channel: settings}, None)
+        except BaseException:
+            self._local.departures.end_soon(seat, CloseCode.UNKNOWN_CONNECTION, "it could not join")
+            raise
+
+    async def give_up(self, holder: Connection, channel: str) -> bool:
+        """Let a connection leave a channel where it has a seat; return False if it has none there."""
+        async with self._local.locks.of(holder.id):
+            seat = (holder.seats or {}).get(channel)
+            if seat is None:
+                return False
+            async with self._local.locks.of(seat.id):
+                await self._local.disconnect(seat, CloseCode.NORMAL, "left")
+        return True
+
+    def _draw_id(self, holder: Connection, channel: str) -> str:
+        """Return an id that no seat has had, in the shard of the channel if one is found soon."""
+        shards = len(self._hub.offsets)
+        drawn = ""
+        for _ in range(DRAWS_PER_SHARD * shards):
+            drawn = seat_id(holder.id, next(self._numbers))
+            if shard_of(drawn, shards) == shard_of(channel, shards):
+                break
+        return drawn
+
+
+def _check_local(holder: Connection) -> None:
+    """Raise `Moved` if the holder has left this node, which can happen at any `await`."""
+    if holder.state is ConnectionState.CLOSED:
+        raise Moved
