@@ -2,7 +2,7 @@
 
 `service.py` has the use cases of the API, the transports and the admin pages, for one application; `node.py` is the
 process that all applications share: no other package calls an engine. `client_service.py` has the use cases of a client that
-acts for itself.
+acts for itself, and `memberships.py` those of members whose names count in one channel only.
 `connecting.py` registers connections, `local.py` has those of this process, `disconnect_queue.py` unregisters those that
 end, `handover.py` has their moves between nodes, `commands.py` the messages between nodes, `cluster_calls.py` what other
 nodes cause here.
@@ -17,15 +17,19 @@ from channelstream.service.client_service import ClientService, Describe
 from channelstream.service.connecting import Opened
 from channelstream.service.key_rates import KeyRate
 from channelstream.service.limits import NodeLimits
+from channelstream.service.memberships import ChannelCounts, KeptMessage, Memberships
 from channelstream.service.node import Node, Subscribed
 from channelstream.service.remote_calls import RemoteResult
 from channelstream.service.service import Service, Services
 
 __all__ = [
+    "ChannelCounts",
     "ClientService",
     "Counts",
     "Describe",
+    "KeptMessage",
     "KeyRate",
+    "Memberships",
     "Node",
     "NodeLimits",
     "Opened",

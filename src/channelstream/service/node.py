@@ -25,6 +25,7 @@ from channelstream.engines.members import Member
 from channelstream.engines.outbox import Outbox
 from channelstream.engines.time_series import TimeSeries
 from channelstream.errors import CloseCode, Unavailable
+from channelstream.service.channel_ends import ChannelEnds
 from channelstream.service.cluster_calls import ClusterCalls
 from channelstream.service.commands import Answer, End, Subscribe, Unsubscribe
 from channelstream.service.connecting import Connecting, Opened
@@ -65,6 +66,7 @@ class Node:
         remote_calls: calls of other nodes, about a node.
         revocations: clients' tokens that are refused before they expire.
         seats: takes seats for connections of this node.
+        channel_ends: ends connections by their channel.
         reads: what streams read of the log.
         move: its move to another process, or from one.
     """
@@ -99,6 +101,7 @@ class Node:
             owners=tuple(limits.apps) or ("",),
         )
         self.seats = Seats(hub, self._local, limits)
+        self.channel_ends = ChannelEnds(self.remote_calls, hub, self.end_soon)
         self._connecting = Connecting(engine, hub, self._local, self._handover, limits, self._check_room)
         self._publishing = Publishing(engine, hub)
         self.move = NodeMove(engine, hub, self._local, clock, self._start_engine)

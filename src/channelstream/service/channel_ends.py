@@ -1,0 +1,69 @@
+"""Ends the connections in a channel, at all nodes: those of a user that is known by a channel of its own."""
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from channelstream.core.hub import Hub
+from channelstream.errors import CloseCode, Unavailable
+from channelstream.service.remote_calls import RemoteCalls
+from channelstream.service.revocations import EndSoon
+from channelstream.slices import in_turns
+
+PROCEDURE: Final = "end connections in a channel"
+SLICE = 1_000
+"""Connections that end in one loop turn."""
+
+
+class EndAll(Struct, frozen=True, array_like=True):
+    """Which connections end, and with what their streams are closed."""
+
+    channel: str
+    code: int
+    reason: str
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(EndAll).decode
+_count = msgspec.msgpack.Decoder(int).decode
+
+
+class ChannelEnds:
+    """Ends connections by their channel."""
+
+    def __init__(self, calls: RemoteCalls, hub: Hub, end_soon: EndSoon) -> None:
+        """Create the part of a node.
+
+        Args:
+            calls: its calls of all nodes.
+            hub: its connections.
+            end_soon: ends one of these.
+        """
+        self._calls = calls
+        self._hub = hub
+        self._end_soon = end_soon
+        calls.register(PROCEDURE, self._answer)
+
+    async def end_all(self, channel: str, code: CloseCode, reason: str) -> int:
+        """End the connections in a channel at all nodes; return how many these were.
+
+        Raises:
+            Unavailable: a node has not answered; the call may have taken effect.
+        """
+        results = await self._calls.call_all(PROCEDURE, _encode(EndAll(channel, code, reason)))
+        reached = [each.result for each in results if each.result.is_reached]
+        failed = next((each.failure for each in reached if each.failure), "")
+        if failed:
+            raise Unavailable(f"A node has not ended its connections; try again. {failed}")
+        return sum(_count(each.value) for each in reached)
+
+    async def _answer(self, argument: bytes) -> bytes:
+        """End those of this node."""
+        asked, ended = _decode(argument), 0
+        code = CloseCode(asked.code)
+        async for part in in_turns(list(self._hub.channels.get(asked.channel, ())), SLICE):
+            for connection in part:
+                self._end_soon(connection, code, asked.reason)
+                ended += 1
+        return _encode(ended)

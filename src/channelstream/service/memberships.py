@@ -1,0 +1,164 @@
+"""The members of channels of one application, for protocols whose members have names that count in one channel only.
+
+Channels, connections and members are given by their names, as in `service.py`. A member of such a name is a seat
+(`core/seat.py`) of the connection that joins. A user of the application that joins the same channel is a member as well.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from channelstream.apps.keys import make_member_key, name_of
+from channelstream.core.channel import Channel
+from channelstream.core.events import Message
+from channelstream.core.timestamps import stamp
+from channelstream.core.user import State, StateValue, UserUpdate
+from channelstream.errors import CloseCode, Moved
+from channelstream.service.service import Service
+from channelstream.slices import in_turns
+
+ANNOUNCED: Final[Mapping[str, Any]] = {"notify_presence": True}
+"""The settings that a channel gets if a member with a name of its own brings it into being."""
+KEEPS_LAST: Final[Mapping[str, Any]] = {"store_history": True, "history_size": 1}
+"""The settings of a channel that keeps its last message."""
+STATES_AT_ONCE = 1_000
+"""Members whose states are asked for at once."""
+
+
+class ChannelCounts(NamedTuple):
+    """How many users and connections are in a channel, at all nodes."""
+
+    users: int
+    connections: int
+
+
+class KeptMessage(NamedTuple):
+    """The last message of a channel, and for how many seconds it is still kept."""
+
+    message: Message
+    left_s: float
+
+
+class Memberships:
+    """Joins channels under names, and describes who is in them."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._node = service.node
+        self._key = service.app.key
+
+    async def join_as(
+        self, conn_id: str, channel: str, member: str, state: Mapping[str, StateValue]
+    ) -> bool | None:
+        """Make a connection of this node a member of a channel under a name that counts there only.
+
+        The connection receives presence events in the channel whatever its settings are, and none about its own member.
+
+        Args:
+            conn_id: of a connection whose protocol does not resume.
+            channel: whose name does not contain `apps.keys.MARK`.
+            member: the name, which several connections may have.
+            state: what others see of the member; it counts if no other connection has that name there.
+
+        Returns:
+            False if it was in the channel under a name already: nothing has changed. None if it is not here.
+
+        Raises:
+            Invalid: it would have too many channels.
+            TooManyRequests: the application has no room for more channels here.
+            Unavailable: the engine is out of reach.
+        """
+        holder = self._service.connection(conn_id)
+        if holder is None:
+            return None
+        user = make_member_key(self._service.app.id, channel, member)
+        update = UserUpdate({}, {}, first=state)
+        try:
+            return await self._node.seats.take(holder, self._key(channel), user, update, ANNOUNCED)
+        except Moved:
+            return None
+
+    async def leave(self, conn_id: str, channel: str) -> bool | None:
+        """Let a connection leave a channel that it has joined by `join_as`.
+
+        Returns:
+            False if it was not in it. None if the connection is not here.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+        holder = self._service.connection(conn_id)
+        return None if holder is None else await self._node.seats.give_up(holder, self._key(channel))
+
+    async def members(self, channel: str) -> list[tuple[str, State]]:
+        """Return the name and the public state of each user in a channel, at all nodes; each user once.
+
+        A user of the application and a member may have the same name. The first of both is returned then.
+        """
+        found = await self._channel(channel)
+        members: dict[str, State] = {}
+        async for part in in_turns(list(found.users) if found else [], STATES_AT_ONCE):
+            for user in await self._node.states(dict.fromkeys(part, self._key(channel))):
+                members.setdefault(name_of(user.name), user.public_state)
+        return list(members.items())
+
+    async def counts(self, channels: Sequence[str]) -> list[ChannelCounts]:
+        """Return how many are in each of these channels, in their order; an unknown channel has nobody."""
+        found = await self._service.channels(channels, with_users=False)
+        counts = {each.name: ChannelCounts(each.user_count, each.connections) for each in found}
+        nobody = ChannelCounts(0, 0)
+        return [counts.get(self._key(name), nobody) for name in channels]
+
+    async def occupied(self, prefix: str) -> dict[str, ChannelCounts]:
+        """Return the channels that begin with a prefix and have a connection somewhere, by their names."""
+        found = await self._service.channels(None, with_users=False)
+        occupied: dict[str, ChannelCounts] = {}
+        async for part in in_turns(found, STATES_AT_ONCE):
+            for each in part:
+                name = name_of(each.name)
+                if each.connections and name.startswith(prefix):
+                    occupied[name] = ChannelCounts(each.user_count, each.connections)
+        return occupied
+
+    async def keep_last(self, channels: Iterable[str]) -> None:
+        """Let channels keep their last message from now on, without members as well.
+
+        Call it before the message is published; messages with `no_history` are not kept. It is in the channel's history,
+        so the log's order decides which is the last one, and it is bounded and outlives a restart as histories do. A channel
+        that has a longer history already keeps it. A channel without members is forgotten after `gc_channels_after_s`.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+        names = list(dict.fromkeys(channels))
+        found = await self._service.channels(names, with_users=False)
+        kept = {each.name for each in found if each.settings.store_history and each.settings.history_size}
+        missing = {name: KEEPS_LAST for name in names if self._key(name) not in kept}
+        if missing:
+            await self._service.configure(missing)
+
+    async def last(self, channel: str, keep_s: float) -> KeptMessage | None:
+        """Return the last message of a channel that keeps it (`keep_last`); None if it is older than `keep_s` seconds.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+        found = await self._channel(channel)
+        events = [entry.event for entry in found.history.entries] if found else []
+        message = next((each for each in reversed(events) if isinstance(each, Message)), None)
+        now_s = self._service.clock.wall()
+        if message is None or message.timestamp <= stamp(now_s - keep_s):
+            return None
+        sent_s = datetime.fromisoformat(f"{message.timestamp}+00:00").timestamp()
+        return KeptMessage(message, min(keep_s, keep_s - (now_s - sent_s)))
+
+    async def end_in(self, channel: str, code: CloseCode, reason: str) -> int:
+        """End all connections in a channel, at all nodes; return how many these were.
+
+        Raises:
+            Unavailable: a node has not answered; the call may have taken effect.
+        """
+        return await self._node.channel_ends.end_all(self._key(channel), code, reason)
+
+    async def _channel(self, name: str) -> Channel | None:
+        return next(iter(await self._service.channels([name])), None)
