@@ -16,16 +16,18 @@ WANTED = WantedFacts({
     [
         ("occupied", "news", True),
         ("added", "news", True),
-        ("vacated", "news", False),
+        ("vacated", "news", True),
+        ("online", "news", False),
         ("occupied", "pusher/#server-to-user-1", False),
         ("occupied", "-x", False),
         ("occupied", make_key("shop", "pusher/#x"), True),
         ("added", make_key("shop", "news"), False),
+        ("vacated", make_key("shop", "news"), True),
         ("occupied", make_key("other", "news"), False),
     ],
 )
 def test_an_application_wants_its_kinds(kind: str, key: str, is_wanted: bool) -> None:
-    """Nothing about what it hides, and nothing about another application."""
+    """And what ends those; nothing about what it hides, and nothing about another application."""
     assert WANTED.wants(kind, key) is is_wanted
 
 

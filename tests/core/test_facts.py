@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from channelstream.core.facts import (
+    ENDS,
     FACTS,
     CacheMissed,
     ChannelOccupied,
@@ -19,8 +20,10 @@ from channelstream.core.facts import (
     UserOnline,
     decode,
     encode,
+    end_of,
     kind_of,
     public_id,
+    subject_of,
 )
 
 GOLDEN: list[tuple[Fact, list[object], str]] = [
@@ -80,3 +83,11 @@ def test_the_public_id_of_a_connection_is_a_digest() -> None:
     """The conn_id does not follow from it, and two have two."""
     assert public_id("c") == "84a516841ba77a5b4648de2cd0dfcb30ea46dbb4"
     assert public_id("d") != public_id("c")
+
+
+@pytest.mark.parametrize("fact", [row[0] for row in GOLDEN if type(row[0]) in ENDS], ids=kind_of)
+def test_what_begins_has_an_end(fact: Fact) -> None:
+    """About the same subject; its kind is another one."""
+    end = end_of(kind_of(fact), (*subject_of(fact), "")[:2], "j", 9)
+    assert type(end) is ENDS[type(fact)]
+    assert (end.id, end.at_ms, subject_of(end)) == ("j", 9, subject_of(fact))

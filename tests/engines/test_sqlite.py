@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.engines.conformance import *  # noqa: F403
 from tests.engines.conformance import (
+    ALL_FACTS,
     EMPTY,
     MakeEngine,
     MovedClock,
@@ -19,6 +20,7 @@ from tests.engines.conformance import (
     private,
     uuids,
 )
+from tests.engines.conformance.outbox import *  # noqa: F403
 
 from channelstream import slices
 from channelstream.core.events import Message, MessageDeleted, MessageEdited, Presence
@@ -39,7 +41,8 @@ def sqlite_engine(path: Path, setup: Setup, begun: int = 0) -> SqliteEngine:
     ids = (f"id{number}" for number in count(begun))
     registry = Registry(setup.limits, lambda: next(ids))
     lifetimes = Lifetimes(setup.users_s, setup.channels_s)
-    return SqliteEngine(path, registry, setup.clock, lifetimes, lambda: next(ids), lambda: next(ids))
+    made = path, registry, setup.clock, lifetimes, lambda: next(ids), lambda: next(ids), setup.outbox
+    return SqliteEngine(*made)
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ class Runs:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.setup = Setup()
+        self.setup = Setup(outbox=ALL_FACTS)
         self.begun = 0
 
     def engine(self) -> SqliteEngine:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from channelstream.apps.keys import app_id_of, name_of
+from channelstream.core.facts import ENDS, kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,12 +12,18 @@ class AppFacts:
     """The facts that one application wants.
 
     Attributes:
-        kinds: tags of types of facts (`core/facts.py`).
+        kinds: tags of types of facts (`core/facts.py`); one that ends another is wanted with it, and the other way round.
         hidden: prefixes of the names of channels and users about which nothing is reported, since they are internal.
     """
 
     kinds: frozenset[str]
     hidden: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Complete the pairs: whether something has ended is known only where its beginning is."""
+        pairs = [{kind_of(begun), kind_of(ended)} for begun, ended in ENDS.items()]
+        whole = self.kinds.union(*(pair for pair in pairs if pair & self.kinds))
+        object.__setattr__(self, "kinds", whole)
 
 
 @dataclass(frozen=True, slots=True)

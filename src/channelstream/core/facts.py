@@ -8,6 +8,7 @@ they are declared. The script of the Redis engine writes this form, too. What is
 the order of the fields stay as they are, and a new field is the last one and has a default.
 """
 
+from collections.abc import Sequence
 from hashlib import sha1
 
 import msgspec
@@ -135,6 +136,13 @@ Fact = (
 """Any fact."""
 FACTS: tuple[type[Fact], ...] = Fact.__args__
 """All types of facts."""
+ENDS: dict[type[Fact], type[Fact]] = {
+    MemberAdded: MemberRemoved,
+    ChannelOccupied: ChannelVacated,
+    ConnectionOpened: ConnectionClosed,
+    UserOnline: UserOffline,
+}
+"""What ends, with what ends it: both have the same fields. In the order in which they end together."""
 
 encode = msgspec.msgpack.Encoder().encode
 """Return the stored form of a fact."""
@@ -153,6 +161,23 @@ def decode(stored: bytes) -> Fact | None:
 def kind_of(fact: Fact | type[Fact]) -> str:
     """Return the tag of the type of a fact."""
     return str(fact.__struct_config__.tag)
+
+
+def end_of(kind: str, subject: Sequence[str], new_id: str, at_ms: int) -> Fact:
+    """Return the fact that ends another one.
+
+    Args:
+        kind: that of the other one, which is one of `ENDS`.
+        subject: its fields besides id and time.
+    """
+    begun, ended = next(each for each in ENDS.items() if kind_of(each[0]) == kind)
+    values = dict(zip(begun.__struct_fields__[2:], subject, strict=False))
+    return ended(id=new_id, at_ms=at_ms, **values)
+
+
+def subject_of(fact: Fact) -> tuple[str, ...]:
+    """Return the fields of a fact besides its id and time, in their order."""
+    return tuple(getattr(fact, name) for name in fact.__struct_fields__[2:])
 
 
 def public_id(conn_id: str) -> str:

@@ -76,6 +76,7 @@ class Registry:
     """Channels and users by name.
 
     Attributes:
+        new_id: draws an id.
         facts: makes the facts about members; None where none is wanted, or while the registry is restored.
     """
 
@@ -88,7 +89,7 @@ class Registry:
         self.budget = Budget(limits.log_bytes)
         self._idle_users: LinkedOrder[User] = LinkedOrder()
         self._idle_channels: LinkedOrder[Channel] = LinkedOrder()
-        self._new_id = new_id
+        self.new_id = new_id
         self._defaults = self._bounded(
             ChannelSettings(log_events=limits.log_events, log_age_s=limits.log_age_s)
         )
@@ -100,7 +101,7 @@ class Registry:
         Args:
             keep: called with each one, in the step that changes the membership.
         """
-        self.facts = MembershipFacts(wanted, self._new_id, keep) if wanted else None
+        self.facts = MembershipFacts(wanted, self.new_id, keep) if wanted else None
 
     # -- users
 
@@ -109,7 +110,7 @@ class Registry:
         user = self.users.get(name)
         if user is None:
             log = Log(self._user_limits, self.budget, floor)
-            user = self.users[name] = User(name, self._new_id(), log, now.wall_s)
+            user = self.users[name] = User(name, self.new_id(), log, now.wall_s)
             user.update_state(fresh_state)
         self.touch_user(user, now)
         return user
@@ -162,7 +163,7 @@ class Registry:
         timestamp = stamp(now_s)
         return (
             UserStateChanged(
-                uuid=self._new_id(),
+                uuid=self.new_id(),
                 channel=name,
                 user=user.name,
                 timestamp=timestamp,
@@ -181,7 +182,7 @@ class Registry:
         if channel is None:
             settings = self._bounded(replace(self._defaults, **patch)) if patch else self._defaults
             limits = settings.log_limits(self.limits.transit_s)
-            channel = Channel(name, self._new_id(), settings, limits, self.budget, floor, now.wall_s)
+            channel = Channel(name, self.new_id(), settings, limits, self.budget, floor, now.wall_s)
             channel.idle_since_s = now.steady_s
             self.channels[name] = channel
             self._idle_channels.move_to_end(channel)

@@ -82,7 +82,9 @@ def _sqlite(parts: Parts) -> Engine:
     # As SQLAlchemy writes it: three slashes before a relative path, four before an absolute one.
     path = Path(parts.address.removeprefix("sqlite:///")).absolute()
     registry = Registry(parts.limits, parts.new_id)
-    return SqliteEngine(path, registry, parts.clock, parts.lifetimes, parts.new_id, parts.new_epoch)
+    return SqliteEngine(
+        path, registry, parts.clock, parts.lifetimes, parts.new_id, parts.new_epoch, parts.outbox
+    )
 
 
 ENGINES = (

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from channelstream.core.entry import Entry
+from channelstream.core.facts import Fact
 from channelstream.engines.registrations import Registrations
 from channelstream.errors import Unavailable
 
@@ -59,6 +60,7 @@ class Batch:
         forgotten_channels: names of channels that were forgotten, deleted before anything else of this batch.
         forgotten_users: names of users, likewise.
         registrations: changes of connections.
+        facts: for the outbox, in order.
         undo: functions that take back its changes of state, called from the last to the first.
         was_held: it was kept open over several turns of the event loop.
         size: bytes of its entries.
@@ -71,6 +73,7 @@ class Batch:
     forgotten_channels: list[str] = field(default_factory=list)
     forgotten_users: list[str] = field(default_factory=list)
     registrations: Registrations = field(default_factory=Registrations)
+    facts: list[Fact] = field(default_factory=list)
     undo: list[Callable[[], None]] = field(default_factory=list)
     size: int = 0
     was_held: bool = False
@@ -86,11 +89,13 @@ class Batch:
         self.channels |= failed.channels
         self.users |= failed.users
         self.registrations.add(failed.registrations)
+        self.facts += failed.facts
 
     @property
     def rows(self) -> int:
         """About how many rows it writes; deletions of forgotten names follow from nothing that a request asks for."""
-        return len(self.entries) + len(self.channels) + len(self.users) + self.registrations.size
+        changed = len(self.channels) + len(self.users) + self.registrations.size
+        return len(self.entries) + changed + len(self.facts)
 
     @property
     def is_full(self) -> bool:

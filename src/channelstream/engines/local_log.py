@@ -170,14 +170,13 @@ class LocalLog:
 
     def undo_connect(self, member: Member) -> None:
         """Unregister a connection that has joined no channel."""
-        now = moment(self._clock)
-        self.add_closed(member, now)
-        self.registry.disconnect(self.registry.users[member.user], now)
+        self.add_closed(member)
+        self.registry.disconnect(self.registry.users[member.user], moment(self._clock))
 
-    def add_closed(self, member: Member, now: Moment) -> None:
+    def add_closed(self, member: Member) -> None:
         """Make the fact that a connection was unregistered, if it is wanted."""
         if self.registry.facts is not None:
-            self.registry.facts.closed(member.conn_id, member.user, now.wall_s)
+            self.registry.facts.closed(member.conn_id, member.user, self._clock.wall())
 
     def disconnect_next(self, waiting: deque[Leaving]) -> list[Member]:
         """Unregister the first of these connections, as many as one turn of the event loop has time for, and return them.
@@ -211,7 +210,7 @@ class LocalLog:
                     waiting.appendleft(Leaving(member, channels[at:]))
                     return []
                 leaves.leave(self.registry.channels[name], user, member.protocol.presence, now)
-            self.add_closed(member, now)
+            self.add_closed(member)
             self.registry.disconnect(user, now)
         except Exception:
             # A bug about one of them must not keep the others in their channels for ever.

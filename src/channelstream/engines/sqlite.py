@@ -30,7 +30,6 @@ from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
 from channelstream.engines.incoming_state import TakenState
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.local_move import LocalMove
-from channelstream.engines.local_outbox import LocalOutbox
 from channelstream.engines.local_reads import LocalReads
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.outbox import OutboxSettings
@@ -38,6 +37,7 @@ from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_erasing import Erasing
 from channelstream.engines.sqlite_file import SqliteFile
 from channelstream.engines.sqlite_members import MemberChanges
+from channelstream.engines.sqlite_outbox import SqliteOutbox
 from channelstream.engines.sqlite_restore import leave_event, restore_from
 from channelstream.engines.sqlite_rows import DROP_LATER, Row
 from channelstream.engines.sqlite_time_series import SqliteTimeSeries
@@ -68,12 +68,14 @@ class SqliteEngine:
         lifetimes: Lifetimes,
         new_id: Callable[[], str],
         new_epoch: Callable[[], str],
+        outbox: OutboxSettings = OutboxSettings(),  # noqa: B008 - it is immutable
     ) -> None:
         """Create an engine.
 
         Args:
             path: the file; its directory must exist.
             new_epoch: returns text that no other log had, without a hyphen at its end.
+            outbox: what the outbox keeps.
         """
         self.registry = registry
         self.cluster = SingleNode()
@@ -84,7 +86,7 @@ class SqliteEngine:
         self._new_epoch = new_epoch
         self._thread = ThreadPoolExecutor(1, "sqlite")
         self.time_series = SqliteTimeSeries(self._thread, lambda: self._file)
-        self.outbox = LocalOutbox(OutboxSettings())
+        self.outbox = SqliteOutbox(outbox, self._thread, lambda: self._file)
         self._started_s = clock.steady()
         self._restored: Sequence[RestoredConnection] = ()
         self._file: SqliteFile
@@ -133,6 +135,7 @@ class SqliteEngine:
             refused.push_async_callback(self._commits.close)
             for member in left:
                 self._accept(leave_event(self._new_id(), member, self._clock.wall()))
+            self.outbox.begin(self._commits, self.registry, self._restored, self._clock.wall())
             try:
                 await self._commits.flush()
             except Unavailable as error:
@@ -151,6 +154,7 @@ class SqliteEngine:
             The rows of the members of the last run that are connected no more.
         """
         self._open_file()
+        self.outbox.opened(is_new_run=self._taken is None)
         if self._taken is not None:
             self._begin(self._taken, frozenset())
             return []
@@ -263,12 +267,13 @@ class SqliteEngine:
         upkeep = self._upkeep.writes(committed) if self._trimming else ()
         changes = writes_of(batch, self.registry, committed, self._clock_offset_s, self._commits.is_failing)
         compaction = Compaction(batch.entries, self.registry)
-        file, clock_offset_s, entries = self._file, self._clock_offset_s, batch.entries
+        file, clock_offset_s, entries, facts = self._file, self._clock_offset_s, batch.entries, batch.facts
         erases = self._erasing.after_write(self._trimming, compaction.supersedes)
 
         def write() -> None:
             after = changes.after(entries, compaction, clock_offset_s)
             file.write([*changes.before, *upkeep, *after], erases=compaction.supersedes)
+            self.outbox.written(facts)
             erases()
 
         return write

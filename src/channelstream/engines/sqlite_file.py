@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from channelstream.engines import sqlite_connections
+from channelstream.engines import sqlite_connections, sqlite_facts
 from channelstream.engines.sqlite_faults import NotWritten, why_unusable
 from channelstream.engines.sqlite_rows import PUT_META, SCHEMA, TIME_SERIES_SCHEMA, Bulk, Row
 from channelstream.errors import ConfigError
@@ -104,7 +104,7 @@ class SqliteFile:
             self._database.executescript(
                 f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
             )
-        self._database.executescript(sqlite_connections.SCHEMA + TIME_SERIES_SCHEMA)
+        self._database.executescript(sqlite_connections.SCHEMA + TIME_SERIES_SCHEMA + sqlite_facts.SCHEMA)
 
     def _check_format(self) -> None:
         version = self._pragma("user_version")
@@ -160,14 +160,14 @@ class SqliteFile:
         """
         with self._as_config_error():
             return Stored(
-                dict(self._all("SELECT key, value FROM meta")),
-                self._all("SELECT * FROM channels ORDER BY last_active NULLS LAST"),
-                self._all("SELECT * FROM users ORDER BY last_active NULLS LAST"),
-                self._all("SELECT * FROM members ORDER BY channel, user"),
-                self._all("SELECT * FROM events ORDER BY seq"),
-                self._all("SELECT * FROM history ORDER BY seq"),
-                self._all(sqlite_connections.READ_CONNECTIONS),
-                self._all(sqlite_connections.READ_SUBSCRIPTIONS),
+                dict(self.rows("SELECT key, value FROM meta")),
+                self.rows("SELECT * FROM channels ORDER BY last_active NULLS LAST"),
+                self.rows("SELECT * FROM users ORDER BY last_active NULLS LAST"),
+                self.rows("SELECT * FROM members ORDER BY channel, user"),
+                self.rows("SELECT * FROM events ORDER BY seq"),
+                self.rows("SELECT * FROM history ORDER BY seq"),
+                self.rows(sqlite_connections.READ_CONNECTIONS),
+                self.rows(sqlite_connections.READ_SUBSCRIPTIONS),
             )
 
     def records(self, series: str, since_s: float, limit: int) -> list[Row]:
@@ -177,9 +177,14 @@ class SqliteFile:
             sqlite3.Error: they cannot be read.
         """
         newest = "SELECT at, data FROM time_series WHERE series = ? AND at >= ? ORDER BY at DESC LIMIT ?"
-        return self._all(newest, series, since_s, limit)[::-1]
+        return self.rows(newest, series, since_s, limit)[::-1]
 
-    def _all(self, sql: str, *values: object) -> list[Row]:
+    def rows(self, sql: str, *values: object) -> list[Row]:
+        """Return all rows of a query.
+
+        Raises:
+            sqlite3.Error: they cannot be read.
+        """
         return self._database.execute(sql, values).fetchall()
 
     def write(self, writes: Writes, erases: bool = False) -> None:
@@ -233,7 +238,7 @@ class SqliteFile:
         if not self._has_moved:
             return
         with suppress(sqlite3.Error):  # The disk is full, or the file is being read: the next call does it.
-            if self._all("SELECT 1 FROM meta WHERE key = ? AND value = 1", ERASED):
+            if self.rows("SELECT 1 FROM meta WHERE key = ? AND value = 1", ERASED):
                 self._database.execute("VACUUM")
                 self.write([(PUT_META, [(ERASED, 0)])])
                 self._has_erased = True

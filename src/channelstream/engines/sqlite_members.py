@@ -47,7 +47,7 @@ class MemberChanges:
             change = self._log.connect(member, update)
             private = ReadRange.granted(self._log.committed, since, self._log.position.epochs, 0)
             batch.registrations.connect(member, private)
-            batch.undo.append(lambda: self._commits.deferred().registrations.end(member.conn_id))
+        batch.undo.append(lambda: self._end(member))
         try:
             await self._users.written(member.user, batch)
         except asyncio.CancelledError:
@@ -57,6 +57,11 @@ class MemberChanges:
             batch.done.add_done_callback(lambda done: self._undo_connect(done, member))
             raise
         return change
+
+    def _end(self, member: Member) -> None:
+        """Delete a connection whose registration was not written, and report its end: its beginning is written later."""
+        self._commits.deferred().registrations.end(member.conn_id)
+        self._log.add_closed(member)
 
     def _undo_connect(self, done: "asyncio.Future[bool]", member: Member) -> None:
         if not done.cancelled() and done.result():

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 from channelstream.core.entry import Entry
 from channelstream.core.events import Presence, UsersLeft
+from channelstream.core.facts import Fact
 from channelstream.core.registry import Registry
 from channelstream.engines.group_commit import Batch
 from channelstream.engines.registrations import Registrations
 from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_connections import registration_writes
+from channelstream.engines.sqlite_facts import fact_writes
 from channelstream.engines.sqlite_file import Writes
 from channelstream.engines.sqlite_rows import (
     DROP_CHANNELS,
@@ -36,11 +38,13 @@ class BatchWrites:
         before: the probe, and deletions of forgotten channels and users.
         state: channels and users as they were when the batch was sealed.
         registrations: changes of connections.
+        facts: for the outbox.
     """
 
     before: Writes
     state: Writes
     registrations: Registrations
+    facts: Sequence[Fact]
 
     def after(self, entries: Sequence[Entry], compaction: Compaction, clock_offset_s: float) -> Writes:
         """Return the writes after those of the upkeep; call it in the thread, since it encodes.
@@ -54,6 +58,7 @@ class BatchWrites:
             *compaction.floors(),
             *_member_writes(entries),
             *registration_writes(self.registrations),
+            *fact_writes(self.facts),
         ]
 
 
@@ -79,7 +84,7 @@ def writes_of(
         (PUT_CHANNELS, [channel_row(channel, committed, clock_offset_s) for channel in channels if channel]),
         (PUT_USERS, [user_row(user, clock_offset_s) for user in users if user]),
     ]
-    return BatchWrites(before, state, batch.registrations)
+    return BatchWrites(before, state, batch.registrations, batch.facts)
 
 
 def _member_writes(entries: Sequence[Entry]) -> Writes:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.engines.conformance.lab import Lab, Setup, delete, edit, message, outcomes, private
+from tests.engines.conformance.outbox import fact_form, kept
 from tests.engines.moves import Processes
 
 from channelstream.core.events import UsersLeft
@@ -17,6 +18,7 @@ from channelstream.core.log import PRIVATE, Replay
 from channelstream.core.user import UserUpdate
 from channelstream.engines.base import Engine
 from channelstream.engines.members import Leaving, Member
+from channelstream.engines.outbox import passed
 from channelstream.engines.time_series import Record
 
 USERS_S = Setup().users_s
@@ -56,6 +58,26 @@ def test_records_by_time_move(begun: Lab, move: Move) -> None:
     lab = move()
     lab.run(lab.engine.time_series.append("minutes", Record(100.0, b"after"), 3600.0))
     assert lab.run(lab.engine.time_series.read("minutes", 0.0)) == [*records, (100.0, b"after")]
+
+
+def test_the_outbox_moves(begun: Lab, move: Move) -> None:
+    """Facts, cursors and numbers; nothing about who is connected, and what happens there is kept behind it."""
+    for number in range(40):
+        begun.connect(f"user{number}", "a", notify_presence=True)
+    outbox = begun.engine.outbox
+    before = kept(begun)
+    cursor = passed(outbox.beginning, before[:5])
+    begun.run(outbox.settle(1, {"one": cursor}))
+    lab = move()
+    assert kept(lab) == before[5:]
+    assert lab.run(lab.engine.outbox.cursors()) == {"one": cursor}
+    ann = lab.connect("ann", "a")
+    lab.disconnect(ann, "a")
+    later = kept(lab, passed(cursor, before))
+    assert [fact_form(each.fact)[0] for each in later if each.fact] == [
+        "online", "opened", "added", "removed", "closed", "offline",
+    ]  # fmt: skip
+    assert len({each.number for each in before + later}) == len(before + later)
 
 
 def test_it_reads_as_before(begun: Lab, move: Move) -> None:

@@ -88,8 +88,8 @@ def test_only_wanted_facts_are_made(open_lab: OpenLab) -> None:
     lab.disconnect(lab.connect("ann", *names, notify_presence=True), *names)
     lab.disconnect(lab.connect("-bob", conn_id="hidden"))
     assert sorted(fact_form(each.fact) for each in kept(lab) if each.fact is not None) == sorted([
-        ("vacated", "a"), ("opened", "ann", public_id("of-ann")), ("occupied", shop),
-        ("added", shop, "ann"), ("removed", shop, "ann"), ("vacated", shop),
+        ("occupied", "a"), ("vacated", "a"), ("occupied", shop), ("added", shop, "ann"), ("removed", shop, "ann"),
+        ("vacated", shop), ("opened", "ann", public_id("of-ann")), ("closed", "ann", public_id("of-ann")),
     ])  # fmt: skip
 
 

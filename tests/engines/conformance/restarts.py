@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from tests.engines.conformance.lab import EMPTY, Lab, message
+from tests.engines.conformance.outbox import fact_form, kept
 
 from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.events import Event, Presence, UsersLeft
 from channelstream.core.position import Position, ReadRange
 from channelstream.engines.members import Leaving, Member, RestoredConnection
+from channelstream.engines.outbox import passed
 from channelstream.engines.time_series import Record
 from channelstream.wire.channelstream import SEED, V07
 
@@ -42,6 +44,33 @@ def test_records_by_time_outlive_a_crash(begun: Lab, crash: Crash) -> None:
     lab = crash()
     lab.run(lab.engine.time_series.append("minutes", Record(120.0, b"after"), 3600.0))
     assert lab.run(lab.engine.time_series.read("minutes", 0.0)) == [(60.0, b"before"), (120.0, b"after")]
+
+
+def test_the_outbox_outlives_a_crash(begun: Lab, crash: Crash) -> None:
+    """Facts and cursors; nothing is a fact that is restored, and what ends later is reported behind the others."""
+    begun.connect("ann", "a", notify_presence=True)
+    before, outbox = kept(begun), begun.engine.outbox
+    cursor = passed(outbox.beginning, before[:2])
+    assert begun.run(outbox.settle(1, {"one": cursor}))
+    lab = crash()
+    restored(lab)
+    assert kept(lab) == before[2:]
+    assert lab.run(lab.engine.outbox.cursors()) == {"one": cursor}
+    lab.run(lab.engine.disconnect_all([Leaving(ANN, ["a"])]))
+    last = kept(crash(), passed(cursor, before))
+    assert [fact_form(each.fact)[:2] for each in last if each.fact] == [
+        ("removed", "a"), ("vacated", "a"), ("closed", "ann"), ("offline", "ann"),
+    ]  # fmt: skip
+
+
+def test_numbers_of_facts_go_on_after_a_crash(begun: Lab, crash: Crash) -> None:
+    """Also where every fact was passed: no later one is before the cursor of a consumer."""
+    begun.connect("ann", "a")
+    cursor = passed(begun.engine.outbox.beginning, kept(begun))
+    assert begun.run(begun.engine.outbox.settle(1, {"one": cursor}))
+    lab = crash()
+    lab.connect("bob", "b")
+    assert len(kept(lab, cursor)) == 3
 
 
 def test_a_connection_outlives_a_crash(begun: Lab, crash: Crash) -> None:

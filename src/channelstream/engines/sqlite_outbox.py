@@ -1,0 +1,173 @@
+"""The outbox in the SQLite engine's file: facts are written by the batch that has their membership."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from typing import TypeVar
+
+from channelstream.core.facts import Fact, decode, kind_of
+from channelstream.core.registry import Registry
+from channelstream.engines.group_commit import GroupCommit
+from channelstream.engines.members import RestoredConnection
+from channelstream.engines.outbox import Cursor, Kept, OutboxSettings, OutboxState, lowest
+from channelstream.engines.sqlite_facts import DROP_FACTS, EMPTY, PUT_CURSORS, READ_BEGUN, TABLES, ends
+from channelstream.engines.sqlite_faults import NotWritten
+from channelstream.engines.sqlite_file import SqliteFile, Writes
+from channelstream.engines.sqlite_rows import PUT_META, Row
+from channelstream.errors import Unavailable
+
+DROPPED = "facts_dropped"
+"""The key in `meta` of the number of facts that were dropped since they were too many."""
+DROPPED_AT_ONCE = 1000
+"""Facts whose sizes are read in one statement."""
+
+T = TypeVar("T")
+
+
+class SqliteOutbox:
+    """Keeps the facts in the file. Its private methods are called in the thread of the file."""
+
+    beginning: Cursor = (0,)
+
+    def __init__(self, settings: OutboxSettings, thread: Executor, file: Callable[[], SqliteFile]) -> None:
+        """Create one for a file that need not be open yet.
+
+        Args:
+            file: returns the open file; called in the thread.
+        """
+        self._settings = settings
+        self._thread = thread
+        self._file = file
+        self._commits: GroupCommit
+        self._begun: list[Row] = []
+        self._facts = 0
+        self._bytes = 0
+        self._last = 0
+        self._dropped = 0
+
+    # -- for the engine
+
+    def opened(self, is_new_run: bool) -> None:
+        """Read what an open file has; called in the thread.
+
+        Args:
+            is_new_run: no other process has handed its connections over, so some may have ended with the last run.
+        """
+        file = self._file()
+        if not self._settings.wanted:
+            self._empty(file)
+        [(self._facts, self._bytes)] = file.rows("SELECT count(*), ifnull(sum(length(data)), 0) FROM facts")
+        numbers = file.rows("SELECT seq FROM sqlite_sequence WHERE name = 'facts'")
+        dropped = file.rows("SELECT value FROM meta WHERE key = ?", DROPPED)
+        self._last, self._dropped = (int(rows[0][0]) if rows else 0 for rows in (numbers, dropped))
+        self._begun = file.rows(READ_BEGUN) if is_new_run else []
+
+    def _empty(self, file: SqliteFile) -> None:
+        """Drop what an earlier run has left, since webhooks are not configured any more."""
+        if any(file.rows(f"SELECT 1 FROM {table} LIMIT 1") for table in TABLES):  # noqa: S608
+            with suppress(NotWritten):  # The disk is full: the next start drops it.
+                file.write([(EMPTY[table], [(1,)]) for table in TABLES])
+
+    def begin(
+        self, commits: GroupCommit, registry: Registry, restored: Iterable[RestoredConnection], now_s: float
+    ) -> None:
+        """Keep the facts of a registry from now on, first those that end what was lost with the last run.
+
+        Args:
+            commits: they are written with these.
+            restored: the connections of the last run.
+            now_s: epoch seconds.
+        """
+        self._commits = commits
+        wanted = self._settings.wanted
+        for fact in ends(self._begun, registry, restored, round(now_s * 1000)):
+            if wanted.wants(kind_of(fact), fact.place):
+                self.keep(fact)
+        self._begun = []
+        registry.make_facts(wanted, self.keep)
+
+    def keep(self, fact: Fact) -> None:
+        """Have a fact written with what this turn of the event loop changes."""
+        self._commits.batch().facts.append(fact)
+
+    def written(self, facts: Sequence[Fact]) -> None:
+        """Count facts that are in the file now, and drop the oldest beyond the bounds; called in the thread."""
+        if not facts:
+            return
+        file = self._file()
+        [(self._last, size)] = file.rows(
+            "SELECT max(number), sum(length(data)) FROM (SELECT number, data FROM facts ORDER BY number DESC LIMIT ?)",
+            len(facts),
+        )
+        self._facts += len(facts)
+        self._bytes += size
+        with suppress(NotWritten):  # The disk is full: the next batch drops them.
+            while self._is_full(self._facts, self._bytes):
+                self._drop_oldest(file)
+
+    def _is_full(self, facts: int, size: int) -> bool:
+        return facts > self._settings.most_facts or size > self._settings.most_bytes
+
+    def _drop_oldest(self, file: SqliteFile) -> None:
+        through, facts, size = 0, self._facts, self._bytes
+        for number, length in file.rows(
+            "SELECT number, length(data) FROM facts ORDER BY number LIMIT ?", DROPPED_AT_ONCE
+        ):
+            if not self._is_full(facts, size):
+                break
+            through, facts, size = number, facts - 1, size - length
+        dropped = self._dropped + self._facts - facts
+        file.write([(DROP_FACTS, [(through,)]), (PUT_META, [(DROPPED, dropped)])])
+        self._facts, self._bytes, self._dropped = facts, size, dropped
+
+    # -- the port
+
+    async def append(self, facts: Sequence[Fact]) -> None:
+        if not facts:
+            return
+        self._commits.check_room()
+        batch = self._commits.batch()
+        batch.facts += facts
+        await self._commits.written(batch)
+
+    async def read(self, after: Cursor, limit: int) -> list[Kept]:
+        statement = "SELECT number, data FROM facts WHERE number > ? ORDER BY number LIMIT ?"
+        rows = await self._run(lambda: self._file().rows(statement, after[0], limit))
+        return [Kept(0, number, decode(data)) for number, data in rows]
+
+    async def cursors(self) -> dict[str, Cursor]:
+        rows = await self._run(lambda: self._file().rows("SELECT consumer, number FROM fact_cursors"))
+        return {consumer: (number,) for consumer, number in rows}
+
+    async def settle(self, token: int, cursors: Mapping[str, Cursor]) -> bool:
+        rows = [(consumer, cursor[0]) for consumer, cursor in cursors.items()]
+        writes: Writes = [(EMPTY["fact_cursors"], [(1,)]), (PUT_CURSORS, rows)]
+        await self._run(lambda: self._settle(writes, lowest(cursors.values(), 0)))
+        return True
+
+    def _settle(self, writes: Writes, through: int) -> None:
+        file = self._file()
+        [(facts, size)] = file.rows(
+            "SELECT count(*), ifnull(sum(length(data)), 0) FROM facts WHERE number <= ?", through
+        )
+        file.write([*writes, (DROP_FACTS, [(through,)])])
+        self._facts -= facts
+        self._bytes -= size
+
+    async def hold(self, ttl_s: float) -> int | None:
+        return 1
+
+    async def release(self) -> None:
+        """Do nothing: no other node sends."""
+
+    async def state(self) -> OutboxState:
+        return OutboxState((self._last,), (self._facts,), self._bytes, self._dropped)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except (NotWritten, sqlite3.Error, RuntimeError) as error:
+            # Also a file that another process has taken over, and a thread that has ended.
+            raise Unavailable("The engine's file cannot be read or written; try again later.") from error
