@@ -20,6 +20,7 @@ from channelstream.admin.traces import Traces
 from channelstream.config import Settings
 from channelstream.core.request_signing import SCHEME, RequestSignature, hash_of
 from channelstream.errors import Invalid, Unavailable
+from channelstream.http.address_rates import AddressLimits, AddressRates
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.pages.access import ReadBody
 from channelstream.pages.act import Act
@@ -148,7 +149,17 @@ def panel() -> Panel:
 @pytest.fixture
 def app(settings: Settings, push_server: RecordingServer, panel: Panel, acts: RecordedActs) -> Starlette:
     return Starlette(
-        routes=routes(settings, push_server, panel, openapi, signed_by, NoTraces(), acts, cast(Scraper, None))
+        routes=routes(
+            settings,
+            push_server,
+            panel,
+            openapi,
+            signed_by,
+            NoTraces(),
+            acts,
+            cast(Scraper, None),
+            AddressRates(AddressLimits()).failed_sign_ins(),
+        )
     )
 
 

@@ -31,6 +31,7 @@ from channelstream.config import Settings
 from channelstream.config.applications import Credentials, make_auth
 from channelstream.core.policy import Policy
 from channelstream.errors import BadSignature, Forbidden
+from channelstream.http.address_rates import AddressRates
 from channelstream.http.asgi import RouterApp, ScopeRequest
 from channelstream.http.refusals import Refusals
 from channelstream.http.router import APP_PREFIX, Route, Router
@@ -70,6 +71,7 @@ class AppTables:
         refused: counts the calls that are refused for their credentials.
         unproven: reads the bodies of all applications that have to prove their requests.
         uses: when each key was used last.
+        addresses: how often strangers may fail to sign in.
         sampler, scraper: have the figures of the process, which only the default application's pages show.
     """
 
@@ -82,6 +84,7 @@ class AppTables:
     sampler: Sampler
     scraper: Scraper
     uses: KeyUses
+    addresses: AddressRates
     unproven: UnprovenBodies = field(default_factory=UnprovenBodies)
 
     def router(
@@ -105,7 +108,7 @@ class AppTables:
             app_id=self._id_in_path(app), on_refusal=partial(self.sampler.callers.was_refused, app.id)
         )
         pages = self._pages(app, settings, api, auth, refusals)
-        rows = [*probes, *api, *self.streams(app)]
+        rows = [*probes, *api, *self.streams(app, refusals)]
         return Router(self.state.policy_of(app), rows, pages, refusals.add, further)
 
     def _pages(
@@ -125,6 +128,7 @@ class AppTables:
             Traces(service, panel.watching),
             Acts(service, self.sampler.history, app_id),
             self.scraper,
+            self.addresses.failed_sign_ins(),
             app_id,
         )
         return page_route(pages, policy, settings.http_scheme, refusals.add)
@@ -161,10 +165,10 @@ class AppTables:
         if principal.rights:  # A stranger has shown no key.
             self.uses.used(principal.app.id, principal.key_id)
 
-    def streams(self, app: App) -> Iterable[Route]:
+    def streams(self, app: App, refusals: Refusals) -> Iterable[Route]:
         """Return the routes of its streams."""
-        service = self.state.services.of(app)
-        return stream_routes(self.state, service, self.entrances, opens_any=self._serves_any(app))
+        service, opens_any = self.state.services.of(app), self._serves_any(app)
+        return stream_routes(self.state, service, self.entrances, opens_any, refusals.add)
 
     def _id_in_path(self, app: App) -> str:
         return "" if app is self.state.services.default.app else app.id

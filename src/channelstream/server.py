@@ -31,6 +31,7 @@ from channelstream.engines.factory import Parts, make_engine
 from channelstream.engines.local_log import Lifetimes
 from channelstream.errors import CannotHandOver, CannotListen
 from channelstream.health import health_routes
+from channelstream.http.address_rates import AddressLimits, AddressRates
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.integrations.metrics.collect import Collector
 from channelstream.integrations.metrics.meter import Meter
@@ -166,8 +167,15 @@ def build(
         settings.max_client_errors,
         OfNode(node.clock.wall, node.clock.steady, node.revocations),
     )
+    addresses = AddressRates(_address_limits(settings), node.clock.steady, meter.address_refused)
     streams = Streams(
-        services, _stream_settings(settings), policies[apps.default.id], protocols, policies, rules
+        services,
+        _stream_settings(settings),
+        policies[apps.default.id],
+        protocols,
+        policies,
+        rules,
+        addresses.streams,
     )
     watchdog, load = _watchdog(settings, node, meter)
     sampler = Sampler(node, watchdog, meter, label=_label())
@@ -178,7 +186,16 @@ def build(
     endpoints, named = (list(map(spans.recorded, rows)) for rows in (ENDPOINTS, PUSHER_ENDPOINTS))
     uses = KeyUses(sampler.history, node.time_series, node.clock.wall)
     tables = AppTables(
-        streams, credentials, endpoints, named, list(entrances), meter.refused, sampler, scraper, uses
+        streams,
+        credentials,
+        endpoints,
+        named,
+        list(entrances),
+        meter.refused,
+        sampler,
+        scraper,
+        uses,
+        addresses,
     )
     routers = {
         each.id: tables.router(each, settings_of[each.id]) for each in apps if each is not apps.default
@@ -251,6 +268,12 @@ def _node(settings: Settings, apps: Apps, protocols: Protocols, meter: Meter, sp
     if engine.name not in UNMEASURED_ENGINES:
         engine = meter.engine.measured(engine)
     return Node(spans.watched(engine), hub, clock, new_id, node_limits)
+
+
+def _address_limits(settings: Settings) -> AddressLimits:
+    # A trusted proxy's own address is that of all callers whom it does not name.
+    unlimited = (*settings.unlimited_addresses, *settings.trusted_proxies)
+    return AddressLimits(settings.max_address_stream_rate, settings.max_address_failure_rate, unlimited)
 
 
 def _stream_settings(settings: Settings) -> StreamSettings:

@@ -24,6 +24,7 @@ from channelstream.config.cookies import cookie_secret_or_drawn, is_drawn
 from channelstream.demo.app import Demo
 from channelstream.demo.push_server import PushServer
 from channelstream.explorer.page import Explorer
+from channelstream.http.address_rates import AddressRate
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.pages.access import Account, Gate, SignedBy
 from channelstream.pages.assets import Assets
@@ -80,6 +81,7 @@ def routes(
     traces: Traces,
     acts: Acts,
     scraper: Scraper,
+    failures: AddressRate,
     app_id: str = "",
 ) -> list[BaseRoute]:
     """Return the routes of every page of an application.
@@ -93,6 +95,7 @@ def routes(
         traces: starts and describes the traces of `/admin/trace`.
         acts: records what admins do.
         scraper: answers `/metrics`.
+        failures: how often an address may fail to sign in.
         app_id: of a further application; its pages are those of `OF_APP`, and its overview is the table of channels.
     """
     cookie_secret = cookie_secret_or_drawn(settings.cookie_secret)
@@ -109,7 +112,7 @@ def routes(
         Account(settings.admin_user, settings.admin_secret, may_change=True),
         Account(settings.admin_reader_user, settings.admin_reader_secret, may_change=False),
     ]
-    gate = Gate(accounts, cookie_secret, signed_by, Throttle(), acts.record, app_id)
+    gate = Gate(accounts, cookie_secret, signed_by, Throttle(failures), acts.record, app_id)
     guarded = [
         *Admin(renderer).rows(),
         *AdminData(panel, acts).rows(),

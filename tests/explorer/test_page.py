@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from tests.site import Bridge, NoTraces, openapi
 
 from channelstream.core.request_signing import SCHEME, RequestSignature, hash_of
+from channelstream.http.address_rates import AddressLimits, AddressRates
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.pages.act import Act
 from channelstream.site import routes
@@ -34,7 +35,15 @@ def test_document_is_built_outside_of_the_event_loop(settings, push_server, pane
 
     app = Starlette(
         routes=routes(
-            settings, push_server, panel, build, lambda _: None, NoTraces(), acts, cast(Scraper, None)
+            settings,
+            push_server,
+            panel,
+            build,
+            lambda _: None,
+            NoTraces(),
+            acts,
+            cast(Scraper, None),
+            AddressRates(AddressLimits()).failed_sign_ins(),
         )
     )
     with Client(transport=Bridge(app, ""), base_url="http://push.test") as admin:

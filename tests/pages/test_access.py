@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from tests.site import nothing
 
+from channelstream.http.address_rates import AddressLimits, AddressRates
 from channelstream.pages import throttle as throttling
 from channelstream.pages.access import Account, Gate
 from channelstream.pages.throttle import Throttle
@@ -118,7 +119,13 @@ def test_tickets_are_bound_to_key_and_password(key: str, password: str, opens: b
         return Account("admin", password, may_change=True)
 
     def gate(cookie_secret: str, password: str) -> Gate:
-        return Gate([account(password)], cookie_secret, nothing, Throttle(), lambda _: None)
+        return Gate(
+            [account(password)],
+            cookie_secret,
+            nothing,
+            Throttle(AddressRates(AddressLimits()).failed_sign_ins()),
+            lambda _: None,
+        )
 
     response = Response()
     scope = {"type": "http", "scheme": "http", "path": "/admin", "headers": [], "server": ("push.test", 80)}

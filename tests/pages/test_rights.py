@@ -12,6 +12,8 @@ from starlette.routing import Route
 from tests.site import Bridge, nothing
 
 from channelstream.config import Settings
+from channelstream.http.address_rates import AddressLimits, AddressRates
+from channelstream.pages import throttle
 from channelstream.pages.access import READ_ONLY, Account, Gate
 from channelstream.pages.row import Row
 from channelstream.pages.throttle import Throttle
@@ -168,10 +170,8 @@ def test_a_reader_guesses_no_faster(browser: Client, monkeypatch: pytest.MonkeyP
     """Its own sign-in does not end the delays of wrong passwords; that of a full admin does."""
     delays: list[float] = []
 
-    seconds = Throttle._delay_s
-    monkeypatch.setattr(
-        Throttle, "_delay_s", lambda self, source: delays.append(seconds(self, source)) or 0.0
-    )
+    seconds = throttle.delay_s
+    monkeypatch.setattr(throttle, "delay_s", lambda failures: delays.append(seconds(failures)) or 0.0)
     for password in ("wrong", "peep", "wrong", "open sesame", "wrong"):
         browser.get("/admin", auth=("", password))
     assert delays == [0.5, 1.0, 0.5]
@@ -182,7 +182,13 @@ def test_a_route_that_declares_no_right_is_for_those_who_may_change() -> None:
         return Response("done")
 
     def status(account: Account, headers: dict[str, str]) -> int:
-        gate = Gate([account], "crumbs", nothing, Throttle(), lambda _: None)
+        gate = Gate(
+            [account],
+            "crumbs",
+            nothing,
+            Throttle(AddressRates(AddressLimits()).failed_sign_ins()),
+            lambda _: None,
+        )
         app = Starlette(routes=gate.routes([Row("/admin/new", answer)]))
         with Client(transport=Bridge(app, ""), base_url="http://push.test") as browser:
             return browser.get("/admin/new", auth=("", account.password), headers=headers).status_code

@@ -1,11 +1,14 @@
 """The throttle of password guessing, with a clock and a sleep of our own."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 
+from channelstream.core.token_buckets import WANTED
 from channelstream.errors import TooManyRequests
-from channelstream.pages.throttle import ADDRESSES, FORGET_AFTER_S, PENDING, PENDING_PER_ADDRESS, Throttle
+from channelstream.http.address_rates import FAILURES_AT_ONCE, MINUTE_S, AddressLimits, AddressRates
+from channelstream.pages.throttle import PENDING, PENDING_PER_ADDRESS, Throttle
 
 
 class Time:
@@ -22,6 +25,12 @@ class Time:
         self.slept.append(delay_s)
 
 
+def throttle_at(time: Time, unlimited: tuple[str, ...] = (), refused: Counter[str] | None = None) -> Throttle:
+    """Return a throttle that forgets a failure in a minute."""
+    rates = AddressRates(AddressLimits(unlimited=unlimited), time.clock, refused)
+    return Throttle(rates.failed_sign_ins(), time.sleep)
+
+
 def guess(throttle: Throttle, address: str, right: bool = False) -> bool:
     return asyncio.run(throttle.attempt(address, lambda: right))
 
@@ -29,7 +38,7 @@ def guess(throttle: Throttle, address: str, right: bool = False) -> bool:
 def test_delay_grows_up_to_a_bound_and_is_forgotten_after_success() -> None:
     """Each failure of an address waits twice as long, up to 4 s; a success starts over."""
     time = Time()
-    throttle = Throttle(time.clock, time.sleep)
+    throttle = throttle_at(time)
     for _ in range(5):
         assert not guess(throttle, "192.0.2.1")
     assert time.slept == [0.5, 1, 2, 4, 4]
@@ -41,7 +50,7 @@ def test_delay_grows_up_to_a_bound_and_is_forgotten_after_success() -> None:
 def test_a_success_that_forgives_nothing_leaves_the_delay() -> None:
     """That of one who may only look, and may guess the password of another."""
     time = Time()
-    throttle = Throttle(time.clock, time.sleep)
+    throttle = throttle_at(time)
     guess(throttle, "192.0.2.1")
     assert asyncio.run(throttle.attempt("192.0.2.1", lambda: True, lambda _: False))
     guess(throttle, "192.0.2.1")
@@ -49,13 +58,42 @@ def test_a_success_that_forgives_nothing_leaves_the_delay() -> None:
 
 
 def test_delay_is_forgotten_with_time() -> None:
-    """An address without a recent failure starts over."""
+    """A failure in a minute."""
     time = Time()
-    throttle = Throttle(time.clock, time.sleep)
-    guess(throttle, "192.0.2.1")
-    time.now_s += FORGET_AFTER_S
-    guess(throttle, "192.0.2.1")
-    assert time.slept == [0.5, 0.5]
+    throttle = throttle_at(time)
+    for pause_s in (0, 0, 2 * MINUTE_S, 0):
+        time.now_s += pause_s
+        guess(throttle, "192.0.2.1")
+    assert time.slept == [0.5, 1, 0.5, 1]
+
+
+def test_who_has_failed_too_often_is_refused() -> None:
+    """Without a look at the password, until a failure is forgotten; other addresses are not."""
+    time, refused = Time(), Counter[str]()
+    throttle = throttle_at(time, refused=refused)
+    for _ in range(FAILURES_AT_ONCE):
+        guess(throttle, "192.0.2.1")
+    with pytest.raises(TooManyRequests) as refusal:
+        guess(throttle, "192.0.2.1", right=True)
+    assert (refusal.value.retry_after_s, refused) == (MINUTE_S, {"sign_in": 1})
+    assert guess(throttle, "192.0.2.2", right=True)
+    time.now_s += MINUTE_S
+    assert guess(throttle, "192.0.2.1", right=True)
+    assert not guess(throttle, "192.0.2.1")
+    assert time.slept[-1] == 0.5
+
+
+def test_an_unlimited_address_is_only_delayed() -> None:
+    """That of a proxy on the same machine is that of all callers; they wait, and the admin among them signs in."""
+    time = Time()
+    throttle = throttle_at(time, unlimited=("127.0.0.0/8",))
+    for _ in range(10 * FAILURES_AT_ONCE):
+        assert not guess(throttle, "127.0.0.1")
+    assert time.slept[-1] == 4
+    time.now_s += (FAILURES_AT_ONCE + 1) * MINUTE_S
+    guess(throttle, "127.0.0.1")
+    assert time.slept[-1] == 0.5
+    assert guess(throttle, "127.0.0.1", right=True)
 
 
 @pytest.mark.parametrize(
@@ -73,24 +111,28 @@ def test_delay_is_forgotten_with_time() -> None:
 def test_addresses_of_one_guesser_share_a_key(one: str, other: str, same: bool) -> None:
     """IPv4 addresses are distinguished one by one, IPv6 by their /64."""
     time = Time()
-    throttle = Throttle(time.clock, time.sleep)
+    throttle = throttle_at(time)
     guess(throttle, one)
     guess(throttle, other)
     assert time.slept == [0.5, 1.0 if same else 0.5]
 
 
-def test_remembers_a_bounded_number_of_addresses() -> None:
-    """A flood of addresses pushes out the oldest failure, and the table does not grow."""
+def test_a_flood_of_addresses_does_not_end_the_delays_of_one() -> None:
+    """The addresses that are remembered are bounded, and those that have failed most are kept."""
     time = Time()
-    throttle = Throttle(time.clock, time.sleep)
+    rates = AddressRates(AddressLimits(), time.clock)
+    failures = rates.failed_sign_ins()
+    throttle = Throttle(failures, time.sleep)
 
     async def flood() -> None:
-        for number in range(ADDRESSES + 1):
-            await throttle.attempt(f"10.0.{number >> 8}.{number & 255}", lambda: False)
-        await throttle.attempt("10.0.0.0", lambda: False)
+        for _ in range(3):
+            await throttle.attempt("192.0.2.1", lambda: False)
+        for number in range(3 * WANTED):
+            await throttle.attempt(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", lambda: False)
+        await throttle.attempt("192.0.2.1", lambda: False)
 
     asyncio.run(flood())
-    assert time.slept[-1] == 0.5
+    assert time.slept[-1] == 4
 
 
 def test_attempts_waiting_at_once_are_bounded_per_address() -> None:
@@ -102,7 +144,7 @@ def test_attempts_waiting_at_once_are_bounded_per_address() -> None:
         async def sleep(_: float) -> None:
             await gate.wait()
 
-        throttle = Throttle(sleep=sleep)
+        throttle = Throttle(AddressRates(AddressLimits()).failed_sign_ins(), sleep)
         waiting = [
             asyncio.create_task(throttle.attempt("192.0.2.1", lambda: False))
             for _ in range(PENDING_PER_ADDRESS)
@@ -127,7 +169,7 @@ def test_attempts_waiting_at_once_are_bounded_in_all() -> None:
         async def sleep(_: float) -> None:
             await gate.wait()
 
-        throttle = Throttle(sleep=sleep)
+        throttle = Throttle(AddressRates(AddressLimits()).failed_sign_ins(), sleep)
         waiting = [
             asyncio.create_task(throttle.attempt(f"192.0.2.{number}", lambda: False))
             for number in range(PENDING)

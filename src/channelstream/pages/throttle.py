@@ -1,21 +1,15 @@
 """Delays answers to wrong admin passwords, without blocking other requests."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from channelstream.core.addresses import source_of
-from channelstream.errors import TooManyRequests
-from channelstream.pages.bounded import Bounded
+from channelstream.http.address_rates import AddressRate
 
 FIRST_DELAY_S = 0.5
-"""Delay after the first wrong password, as in 0.7. It doubles with each further one."""
+"""Delay after the first wrong password, as in 0.7. It doubles with each further one that is not forgotten yet."""
 LONGEST_DELAY_S = 4.0
-FORGET_AFTER_S = 15 * 60
-ADDRESSES = 4096
-"""Most addresses whose failures are remembered. Beyond it the oldest is forgotten."""
 PENDING_PER_ADDRESS = 3
 RETRY_AFTER_S = 5
 PENDING = 100
@@ -25,27 +19,18 @@ PENDING = 100
 T = TypeVar("T")
 
 
-@dataclass
-class Failures:
-    count: int
-    latest_s: float
-
-
 class Throttle:
-    """Runs password checks. After each failure of a client address the delay grows.
+    """Runs password checks. After each failure of a client address the delay grows, until it has had too many of them.
 
-    Attempts beyond the pending bounds are refused before the password is checked, so that guessing in
+    Attempts beyond the bounds, also of those that wait, are refused before the password is checked, so that guessing in
     parallel gains nothing.
     """
 
     def __init__(
-        self,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        self, failures: AddressRate, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:
-        self._clock = clock
+        self._failures = failures
         self._sleep = sleep
-        self._failures: Bounded[str, Failures] = Bounded(ADDRESSES)
         self._pending: dict[str, int] = {}
 
     async def attempt(self, address: str, check: Callable[[], T], forgives: Callable[[T], bool] = bool) -> T:
@@ -57,16 +42,17 @@ class Throttle:
             forgives: whether a success makes the next delay of the address the first one again.
 
         Raises:
-            TooManyRequests: too many attempts of this address, or of all, are still waiting.
+            TooManyRequests: too many attempts of this address, or of all, are still waiting, or it has failed too often.
         """
         source = source_of(address)
         self._enter(source)
         try:
+            self._failures.check(address)
             found = check()
             if not found:
-                await self._sleep(self._delay_s(source))
+                await self._sleep(delay_s(self._failures.spend(address)))
             elif forgives(found):
-                self._failures.pop(source, None)
+                self._failures.forget(address)
             return found
         finally:
             self._leave(source)
@@ -74,7 +60,7 @@ class Throttle:
     def _enter(self, source: str) -> None:
         pending = self._pending.get(source, 0)
         if pending >= PENDING_PER_ADDRESS or sum(self._pending.values()) >= PENDING:
-            raise TooManyRequests(
+            raise self._failures.refusal(
                 "Too many sign-in attempts at once. Try again in a few seconds.", RETRY_AFTER_S
             )
         self._pending[source] = pending + 1
@@ -84,10 +70,7 @@ class Throttle:
         if not self._pending[source]:
             del self._pending[source]
 
-    def _delay_s(self, source: str) -> float:
-        now = self._clock()
-        previous = self._failures.get(source)
-        fresh = previous is not None and now - previous.latest_s < FORGET_AFTER_S
-        count = previous.count + 1 if previous is not None and fresh else 1
-        self._failures[source] = Failures(count, now)
-        return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(count - 1, 10)))
+
+def delay_s(failures: int) -> float:
+    """Return the delay of the last one of so many failures."""
+    return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(failures - 1, 10)))

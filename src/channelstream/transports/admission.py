@@ -60,12 +60,19 @@ class Admission:
             shedding.check(Work.STREAM)
 
     def _had_stream(self, query: Mapping[str, str]) -> bool:
+        connection = self._known(query)
+        return connection is not None and connection.state is not ConnectionState.NEW
+
+    def is_known(self, query: Mapping[str, str]) -> bool:
+        """Whether the connection that a request names is at this node."""
+        return self._known(query) is not None
+
+    def _known(self, query: Mapping[str, str]) -> Connection | None:
         try:
             conn_id = normalize_conn_id(query.get("conn_id", ""))
         except ValueError:
-            return False
-        connection = self._service_of(conn_id).connection(conn_id)
-        return connection is not None and connection.state is not ConnectionState.NEW
+            return None
+        return self._service_of(conn_id).connection(conn_id)
 
     def connection(self, query: Mapping[str, str], framing: Framing) -> Connection | None:
         """Return the connection of a stream's request; None if another node may own it, so that `take_over` is needed.

@@ -15,10 +15,11 @@ from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import header
 from channelstream.core.query import read_query
-from channelstream.errors import BadRequest, ChannelstreamError, CloseCode, Internal
+from channelstream.errors import BadRequest, ChannelstreamError, CloseCode, Internal, TooManyRequests
 from channelstream.http.answers import lines
 from channelstream.http.closing import close_transport
 from channelstream.http.line import is_tls
+from channelstream.http.router import OnRefusal
 from channelstream.http.takeover import Detachable, TakeOver
 from channelstream.transports.admission import Admission
 from channelstream.transports.entrances import Entrance, OpeningRequest
@@ -46,9 +47,17 @@ logger = logging.getLogger(__name__)
 class SocketOpener:
     """Returns what takes over the socket of a request for a stream (`http.router.Opener`)."""
 
-    def __init__(self, streams: Streams, admission: Admission) -> None:
+    def __init__(
+        self, streams: Streams, admission: Admission, on_refusal: OnRefusal = lambda *refusal: None
+    ) -> None:
+        """Create it.
+
+        Args:
+            on_refusal: called for each WebSocket that is closed since its address opens too many.
+        """
         self._streams = streams
         self._admission = admission
+        self._on_refusal = on_refusal
 
     def websocket(self, entrance: Entrance, head: RequestHead) -> TakeOver | None:
         """Return what takes the socket over; None if the request does not ask for a WebSocket.
@@ -77,6 +86,12 @@ class SocketOpener:
         framing = Framing.WEBSOCKET if deflate is None else Framing.DEFLATE
         request = OpeningRequest(head.path, read_query(head.query), framing)
         opening = _Opening(self._streams, entrance, transport, head, request, answer, rest)
+        try:
+            self._streams.count_opening(head)
+        except TooManyRequests as error:
+            opening.refuse(error)
+            self._on_refusal(head.method, entrance.path, error, self._streams.policy.client(head))
+            return
         if entrance.takes_tokens and (self._opens_by_token(opening) or self._waits_for_token(opening)):
             return
         try:
@@ -131,8 +146,10 @@ class SocketOpener:
 
         Raises:
             Overloaded: the process sheds load.
+            TooManyRequests: its address opens too many streams.
         """
         self._admission.check_load(head)
+        self._streams.count_opening(head)
         return TakeOver(partial(self._open_event_stream, head))
 
     def _open_event_stream(self, head: RequestHead, http: Detachable) -> None:

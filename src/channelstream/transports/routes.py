@@ -8,7 +8,7 @@ from channelstream.core.format import Format
 from channelstream.errors import Unavailable, UpgradeRequired
 from channelstream.http.request import ClientGone, Request
 from channelstream.http.response import Response
-from channelstream.http.router import Route
+from channelstream.http.router import OnRefusal, Route
 from channelstream.service import Service
 from channelstream.transports.admission import Admission
 from channelstream.transports.client_calls import ClientCalls
@@ -31,16 +31,18 @@ def stream_routes(
     service: Service,
     entrances: Iterable[MakeEntrance] = ENTRANCES,
     opens_any: bool = False,
+    on_refusal: OnRefusal = lambda *refusal: None,
 ) -> Iterable[Route]:
     """Return the routes of all transports.
 
     Args:
         service: of the application whose streams they open.
         opens_any: as of `Admission`.
+        on_refusal: as of `SocketOpener`.
     """
     admission = Admission(streams, service, opens_any)
     cors = admission.cors if opens_any else None
-    opener, handlers = SocketOpener(streams, admission), StreamHandlers(streams, admission)
+    opener, handlers = SocketOpener(streams, admission, on_refusal), StreamHandlers(streams, admission)
     poll = handlers.poll
     websockets = [make(admission) for make in entrances]
     return (
@@ -84,10 +86,13 @@ class StreamHandlers:
 
         Raises:
             ClientGone: the client has gone meanwhile.
+            TooManyRequests: its connection is not known here, and its address opens too many streams.
         """
         query = request.arguments
         callback = check_callback(query["callback"]) if "callback" in query else None
         self._admission.check_load(request.head)
+        if not self._admission.is_known(query):
+            self._streams.count_opening(request.head)
         stream = await self._poll_stream(request)
         body = await stream.wait(request.disconnected)
         if body is None:

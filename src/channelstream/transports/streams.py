@@ -14,6 +14,7 @@ from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Policy, header
 from channelstream.core.stream_client import Agents
 from channelstream.errors import CloseCode
+from channelstream.http.address_rates import AddressRate
 from channelstream.http.closing import ClosingQueue
 from channelstream.service import Services
 from channelstream.slices import TurnQueue
@@ -47,6 +48,7 @@ class Streams:
         protocols: Protocols = PROTOCOLS,
         policies: Mapping[str, Policy] = MappingProxyType({}),
         rules: ClientRules = NO_TOKENS,
+        openings: AddressRate | None = None,
     ) -> None:
         """Create the state of a process without streams.
 
@@ -54,12 +56,14 @@ class Streams:
             policy: of the default application.
             policies: of other applications, by id.
             rules: what clients with tokens may do.
+            openings: how often an address may open a stream; None means as often as it likes.
         """
         self.services = services
         self.node = services.node
         self.policy = policy
         self._policies = policies
         self.rules = rules
+        self._openings = openings
         self.protocols = protocols
         self.settings = settings
         self.heartbeat = Heartbeat(settings.heartbeat_interval_s)
@@ -82,6 +86,15 @@ class Streams:
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
+
+    def count_opening(self, head: RequestHead) -> None:
+        """Count a stream that the client of a request is about to open.
+
+        Raises:
+            TooManyRequests: its address opens too many.
+        """
+        if self._openings is not None:
+            self._openings.take(self.policy.client(head))
 
     def policy_of(self, app: App) -> Policy:
         """Return the policy of an application: its pages may be others."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from channelstream.config.networks import Networks
 from channelstream.config.option import Section
 from channelstream.config.sections.kinds import AGE, DELAY, MAX_RATE
 from channelstream.config.values import Number, Whole
@@ -46,6 +47,25 @@ class LimitOptions:
         Whole(0, 1_000_000),
         "How many faulty commands a client with a token may send on one WebSocket; one more closes it.",
         unit="commands",
+    )
+    max_address_stream_rate: float = _section.option(
+        200.0,
+        Number(0, MAX_RATE),
+        "Streams that each process opens of an address, and 100 times as many at once after a pause; 0 means no bound"
+        " (docs/security.md).",
+        unit="streams a second",
+    )
+    max_address_failure_rate: float = _section.option(
+        1.0,
+        Number(0.01, MAX_RATE),
+        "Failed sign-ins to the admin pages that each process accepts of an address, and 30 at once after a pause.",
+        unit="failures a minute",
+    )
+    unlimited_addresses: tuple[str, ...] = _section.option(
+        ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1", "fc00::/7"),
+        Networks(),
+        "Addresses and networks that these two do not bound, besides `trusted_proxies`; 0.0.0.0 means all. By default those"
+        " of the machine and of private networks.",
     )
     max_key_call_rate: float = _section.option(
         0.0,

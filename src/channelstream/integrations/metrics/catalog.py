@@ -51,6 +51,11 @@ class Metrics(Enum):
         " (key_calls, key_messages) or of clients (commands, by connection_commands, connection_bytes, user_commands and"
         " user_messages).",
     )
+    address_limited = Metric(
+        "counter",
+        ("what",),
+        "What strangers were refused for its rate, by their addresses: stream or sign_in.",
+    )
     deliveries = Metric("counter", (), "Events delivered to connections, one for each event and recipient.")
     written_events = Metric(
         "counter", (), "Events written to streams, one for each event and recipient, replayed ones included."

@@ -75,6 +75,7 @@ class Collector:
             Metrics.lost_channels: [({}, meter.lost)],
             Metrics.engine_errors: _labelled(meter.engine.failed, "operation"),
             Metrics.auth_refused: _labelled(meter.refused, "reason"),
+            Metrics.address_limited: _labelled(meter.address_refused, "what"),
             Metrics.upgrades: _labelled(meter.upgrades, "result"),
             Metrics.http_requests: _labelled(_by_class(meter.requests), "route", "status"),
         }

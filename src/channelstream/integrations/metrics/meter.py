@@ -19,6 +19,7 @@ from channelstream.core.connection import Connection, ConnectionState, Stream
 from channelstream.core.endings import CODES, NO_CODE, OTHER, code_label
 from channelstream.core.entry import Entry
 from channelstream.errors import BadSignature, Forbidden, Unavailable
+from channelstream.http.address_rates import AddressLimit
 from channelstream.integrations.metrics.samples import Histogram
 from channelstream.service.signals import Signals
 
@@ -146,6 +147,7 @@ class Meter:
         delay: of the timers of the event loop.
         requests: answers by the path of the route and the status. A plain dict: it is updated for every request.
         refused: API calls by the code of the error.
+        address_refused: streams and sign-ins that addresses were refused.
         upgrades: upgrades by their result.
         engine: the calls of the engine.
     """
@@ -165,6 +167,7 @@ class Meter:
         self.delay = Histogram(BUCKETS_S)
         self.requests: dict[tuple[str, int], int] = {}
         self.refused = zeros(REASONS)
+        self.address_refused = zeros(map(str, AddressLimit))
         self.upgrades = zeros(UPGRADES)
         self.engine = EngineCalls()
         self._labels: dict[int, str] = {}

@@ -1,0 +1,173 @@
+"""How often strangers may open streams, over real sockets, by their addresses and those that a proxy reports."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from uuid import uuid4
+
+import httpx
+import pytest
+from tests.conftest import ADMIN_SECRET, RunningServer, launch
+from tests.http_client import async_client, http
+from tests.token_client import SECRET, token
+from tests.waiting import PATIENCE_S
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+RATE = 0.02
+"""Streams a second: two at once, and the next one comes later than any test ends."""
+TEXT = "This address opens too many streams; try again later."
+UNKNOWN = {"conn_id": "unknown"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    """Return a server behind a proxy at 127.0.0.2, which also has callers at other addresses of the machine."""
+    server = launch(
+        "-s",
+        SECRET,
+        CHANNELSTREAM_TRUSTED_PROXIES="127.0.0.2",
+        CHANNELSTREAM_UNLIMITED_ADDRESSES="127.0.0.1, 192.0.2.0/24",
+        CHANNELSTREAM_MAX_ADDRESS_STREAM_RATE=str(RATE),
+        CHANNELSTREAM_TOKEN_MAX_AGE_S="3600",
+    )
+    server.secret = SECRET
+    yield server
+    code, log = server.stop()
+    assert (code, "Traceback" in log) == (0, False), log
+
+
+numbers = iter(range(1, 250))
+
+
+@pytest.fixture
+def address() -> str:
+    """Return an address that has opened nothing yet."""
+    return f"198.51.100.{next(numbers)}"
+
+
+def through_proxy(address: str) -> httpx.Client:
+    """Return a client whose requests a proxy sends on for this address."""
+    transport = httpx.HTTPTransport(local_address="127.0.0.2")
+    return httpx.Client(transport=transport, headers={"x-forwarded-for": address}, timeout=PATIENCE_S)
+
+
+def websocket(server: RunningServer, address: str, query: str = "conn_id=unknown") -> ClientConnection:
+    """Return a WebSocket that a proxy opens for an address."""
+    return connect(
+        f"{server.ws_url}/ws?{query}",
+        additional_headers={"x-forwarded-for": address},
+        source_address=("127.0.0.2", 0),
+        compression=None,
+    )
+
+
+def end(stream: ClientConnection) -> tuple[int, str]:
+    """Return how the server closes a WebSocket."""
+    with stream, pytest.raises(ConnectionClosed) as closed:
+        stream.recv(PATIENCE_S)
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd.code, closed.value.rcvd.reason
+
+
+def poll(server: RunningServer, address: str, **query: str) -> httpx.Response:
+    with through_proxy(address) as proxy:
+        return proxy.get(f"{server.url}/listen", params=UNKNOWN | query)
+
+
+def refused(server: RunningServer) -> float:
+    """Return what was refused, as the metrics say."""
+    text = http.get(f"{server.url}/metrics", auth=("admin", ADMIN_SECRET)).text
+    start = 'channelstream_address_limited_total{what="stream",worker="0"} '
+    [line] = [line for line in text.splitlines() if line.startswith(start)]
+    return float(line.removeprefix(start))
+
+
+def test_an_address_opens_only_so_many_streams(server: RunningServer, address: str) -> None:
+    """Of all transports together. A page sees why, and its client comes back later; other addresses go on."""
+    before = refused(server)
+    assert end(websocket(server, address))[0] == 4001
+    assert poll(server, address).status_code == 401
+    assert end(websocket(server, address)) == (1013, TEXT)
+    with through_proxy(address) as proxy:
+        for path in ("/sse", "/listen"):
+            answer = proxy.get(server.url + path, params=UNKNOWN)
+            assert (answer.status_code, answer.json()["code"]) == (429, "too_many_requests")
+            assert 0 < int(answer.headers["retry-after"]) <= 50
+            assert answer.headers["access-control-allow-origin"] == "*"
+    assert end(websocket(server, "198.51.101.1"))[0] == 4001
+    assert refused(server) == before + 3
+
+
+def test_refused_streams_are_among_the_refused_requests(server: RunningServer, address: str) -> None:
+    """On the overview of the admin pages, with the address."""
+    for _ in range(4):
+        end(websocket(server, address))
+    rows = http.get(f"{server.url}/admin/data/refused", auth=("admin", ADMIN_SECRET)).json()["rows"]
+    [row] = [row for row in rows if row["address"] == address]
+    assert (row["route"], row["status"], row["code"], row["count"]) == ("/ws", 429, "too_many_requests", 2)
+
+
+def test_a_client_with_a_token_opens_only_so_many_streams(server: RunningServer, address: str) -> None:
+    """Whether its token comes with the request or with the first text; those that are open stay."""
+    given = token(uuid4().hex, channels=["room"])
+    with websocket(server, address, f"token={given}") as open_stream:
+        assert json.loads(open_stream.recv(PATIENCE_S))[0]["type"] == "reply"
+        with websocket(server, address, "") as silent:
+            assert end(websocket(server, address, f"token={given}")) == (1013, TEXT)
+            assert end(websocket(server, address, "")) == (1013, TEXT)
+            silent.send(json.dumps({"id": 1, "type": "connect", "token": given}))
+            assert json.loads(silent.recv(PATIENCE_S))[0]["id"] == 1
+        open_stream.ping().wait(PATIENCE_S)
+
+
+def test_polls_of_a_known_connection_are_free(server: RunningServer, address: str) -> None:
+    """Each is a request of its own; only what begins with one that is not known here counts."""
+    opened = server.post("/connect", {"username": uuid4().hex, "channels": ["room"]})
+    server.post("/message", {"user": "bob", "channel": "room", "message": "missed"})
+    known = {"conn_id": opened["conn_id"], "since": opened["position"]}
+    assert [poll(server, address, **known).status_code for _ in range(5)] == [200] * 5
+    assert [poll(server, address).status_code for _ in range(3)] == [401, 401, 429]
+    assert poll(server, address, **known).status_code == 200
+
+
+def test_an_ipv6_network_is_one_address(server: RunningServer) -> None:
+    """A host has a whole /64. What a proxy hides is one address as well."""
+    found = [poll(server, f"2001:db8::{number}").status_code for number in range(3)]
+    assert found == [401, 401, 429]
+    assert poll(server, "2001:db8:0:1::1").status_code == 401
+    assert [poll(server, each).status_code for each in ("unknown", "_hidden", "no address")] == [
+        401,
+        401,
+        429,
+    ]
+
+
+def test_some_addresses_open_as_many_as_they_like(server: RunningServer) -> None:
+    """Those of the option, that of the proxy itself, which names nobody, and no others of the machine."""
+    named = [poll(server, "192.0.2.7").status_code for _ in range(5)]
+    local = [http.get(f"{server.url}/listen", params=UNKNOWN).status_code for _ in range(5)]
+    with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as proxy:
+        own = [proxy.get(f"{server.url}/listen", params=UNKNOWN).status_code for _ in range(5)]
+    assert named == local == own == [401] * 5
+    with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.3")) as other:
+        found = [other.get(f"{server.url}/listen", params=UNKNOWN).status_code for _ in range(3)]
+    assert found == [401, 401, 429]
+
+
+def test_very_many_addresses_are_counted_apart(server: RunningServer) -> None:
+    """Each of some hundreds opens as many as it may, and the one that has opened too many stays refused."""
+
+    async def ask(client: httpx.AsyncClient, address: str) -> int:
+        headers = {"x-forwarded-for": address}
+        return (await client.get("/listen", params=UNKNOWN, headers=headers)).status_code
+
+    async def scenario() -> None:
+        transport = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
+        async with async_client(transport=transport, base_url=server.url) as client:
+            assert [await ask(client, "203.0.113.1") for _ in range(3)] == [401, 401, 429]
+            for number in range(300):
+                assert await ask(client, f"203.1.{number >> 8}.{number & 255}") == 401
+            assert await ask(client, "203.0.113.1") == 429
+
+    asyncio.run(scenario())
