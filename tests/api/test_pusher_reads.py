@@ -73,6 +73,28 @@ def test_a_long_list_is_whole(server: Any) -> None:
     assert sorted(each["id"] for each in users) == [f"prd5-{number:02}" for number in range(60)]
 
 
+def kept(server: Any, name: str) -> Any:
+    return done(server, "GET", f"/channels/{name}", info="cache")["cache"]
+
+
+@pytest.mark.parametrize("prefix", ["", "private-", "private-encrypted-", "presence-"])
+def test_a_cache_channel_keeps_its_last_event(server: Any, prefix: str) -> None:
+    """Half an hour, with nobody in it; other channels keep none."""
+    name, other = f"{prefix}cache-prd8", f"{prefix}prd8-cache-"
+    assert kept(server, name) is None
+    for number in range(3):
+        body = {"name": "a", "data": f'{{"n":  {number}}}', "channels": [name, other]}
+        done(server, "POST", "/events", body)
+    found = kept(server, name)
+    assert (found["data"], 1700 < found["ttl"] <= 1800) == ('{"n":  2}', True)
+    batch = [{"name": "a", "data": data, "channel": name} for data in ("first", '"last"')]
+    done(server, "POST", "/batch_events", {"batch": batch})
+    assert kept(server, name)["data"] == '"last"'
+    server.post("/message", {"user": "ann", "channel": f"pusher/{name}", "message": {"native": [1]}})
+    assert kept(server, name)["data"] == '{"native":[1]}'
+    assert kept(server, other) is None
+
+
 def test_the_channel_of_a_user_is_in_no_list(server: Any) -> None:
     """Nor is it one whose name may be asked for."""
     server.connect("prd6", "pusher/#server-to-user-prd6")

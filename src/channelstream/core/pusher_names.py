@@ -6,6 +6,10 @@ MAX_CHANNEL = 200
 """Longest name of a channel, in characters; Pusher's documents say 164, and its SDKs allow 200."""
 OF_USER = "#server-to-user-"
 """Begins the name of the channel of a user who has signed in, which nothing lists."""
+SIGNED_IN = "#signed-in-"
+"""Begins the name of the internal channel in which all lines of a user are who has signed in."""
+KEEP_LAST_S = 1800.0
+"""How long a cache channel keeps its last event."""
 
 _CHANNEL = re.compile(rf"[-a-zA-Z0-9_=@,.;]{{1,{MAX_CHANNEL}}}")
 _SIGNED = ("private-", "presence-")

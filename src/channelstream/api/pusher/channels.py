@@ -1,6 +1,7 @@
 """What the server of an application reads: the occupied channels, one of them, and its users."""
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 from channelstream.api.call import Call
@@ -9,10 +10,12 @@ from channelstream.api.pusher.attributes import Attribute, Attributes, counts_of
 from channelstream.api.pusher.bodies import CHANNEL_FORM
 from channelstream.apps.keys import name_of
 from channelstream.core.channel import Channel
-from channelstream.core.pusher_names import has_members, is_channel_name
+from channelstream.core.pusher_names import KEEP_LAST_S, has_members, is_channel_name, keeps_last
 from channelstream.errors import BadShape
 from channelstream.http.parts import Parts, in_parts
+from channelstream.service import Memberships
 from channelstream.slices import STEP
+from channelstream.wire.pusher_payload import read_payload
 
 _NOT_PRESENCE = "Only presence channels have users."
 
@@ -45,7 +48,24 @@ async def channel(call: Call) -> Attributes:
     if Attribute.USERS in attributes and not has_members(name):
         raise BadShape({"info": [_NOT_PRESENCE]})
     found = await _channel(call, name, with_users=False)
-    return {"occupied": bool(found and found.connections)} | counts_of(name, found, attributes)
+    described: Attributes = {"occupied": bool(found and found.connections)} | counts_of(
+        name, found, attributes
+    )
+    if Attribute.CACHE in attributes:
+        described[Attribute.CACHE.value] = await _kept(call, name)
+    return described
+
+
+async def _kept(call: Call, name: str) -> Attributes | None:
+    """Return the data of the last event of a cache channel, and for how long it is kept; None if it keeps none."""
+    if not keeps_last(name):
+        return None
+    channel = pusher_of(call).channel(name)
+    kept = await Memberships(call.service).last(channel, KEEP_LAST_S)
+    if kept is None:
+        return None
+    event = read_payload(kept.message.payload)
+    return {"data": event.data if event else kept.message.payload.decode(), "ttl": ceil(kept.left_s)}
 
 
 async def users(call: Call) -> dict[str, Any] | Parts:

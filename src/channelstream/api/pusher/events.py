@@ -18,9 +18,10 @@ from channelstream.api.pusher.bodies import (
 )
 from channelstream.apps.keys import name_of
 from channelstream.core.events import Message
-from channelstream.core.pusher_names import is_of_user
+from channelstream.core.pusher_names import is_of_user, keeps_last
 from channelstream.core.pusher_signing import conn_id_of
 from channelstream.core.timestamps import stamp
+from channelstream.service import Memberships
 from channelstream.wire.pusher_payload import PusherEvent, payload_of
 
 _COUNTS = (Attribute.USERS, Attribute.SUBSCRIPTIONS)
@@ -45,7 +46,9 @@ async def trigger_batch(call: Call) -> dict[str, Any]:
 
 
 async def _send(call: Call, items: Sequence[BatchItem]) -> None:
-    now = stamp(call.service.clock.wall())
+    pusher, now = pusher_of(call), stamp(call.service.clock.wall())
+    if kept := [pusher.channel(item.channel) for item in items if keeps_last(item.channel)]:
+        await Memberships(call.service).keep_last(kept)
     await call.service.publish([_message(call, item, now) for item in items])
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from channelstream.api.pusher import bodies, channels, events
+from channelstream.api.pusher import bodies, channels, events, users
 from channelstream.api.table import Auth, Endpoint
 from channelstream.apps.principal import Right
 
@@ -69,6 +69,18 @@ PUSHER_ENDPOINTS: tuple[Endpoint, ...] = (
         response=dict[str, Any],
         summary="List users",
         description="Lists the users of a presence channel.",
+        auth=Auth.PUSHER,
+    ),
+    Endpoint(
+        path=f"{_APP}/users/{{user}}/terminate_connections",
+        methods=("POST",),
+        handler=users.terminate,
+        right=Right.CONNECT,
+        request=bodies.Nothing,
+        many=False,
+        response=dict[str, Any],
+        summary="End a user's connections",
+        description="Ends the connections that a user has signed in on, at all nodes.",
         auth=Auth.PUSHER,
     ),
 )
