@@ -13,6 +13,7 @@ from tests.conftest import ADMIN_SECRET, RunningServer
 from tests.http_client import http
 from tests.nursery import nursery
 from tests.processes import children
+from tests.pusher_calls import call as pusher_call
 from tests.redis_server import RedisServer
 from tests.signing import signature
 from tests.waiting import eventually
@@ -226,6 +227,31 @@ def test_a_key_publishes_only_so_many_messages(start_server: Any, keep: Any) -> 
         assert_limited(ask(server, "cron", method, "/message", edit), text)
     assert ask(server, "cron").status_code == 200
     assert limited(server, "key_messages") == 4
+
+
+def test_the_key_of_pusher_has_the_rates_of_its_application(start_server: Any) -> None:
+    """Its calls take nothing from other keys."""
+    server = start_server(CHANNELSTREAM_MAX_KEY_CALL_RATE=SLOW)
+    event = {"name": "created", "channels": ["a", "b"], "data": ""}
+    assert pusher_call(server, "POST", "/events", event).status_code == 200
+    answer = pusher_call(server, "GET", "/channels")
+    assert_limited(answer, "This key may make 0.01 calls in a second; send this one later.")
+    assert server.request("POST", "/info", {}).status_code == 200
+    assert limited(server, "key_calls") == 1
+
+
+def test_the_key_of_pusher_publishes_only_so_many_messages(start_server: Any) -> None:
+    """By either call that sends events: one for each channel."""
+    server = start_server(CHANNELSTREAM_MAX_KEY_MESSAGE_RATE=SLOW)
+    event = {"name": "created", "data": ""}
+    assert pusher_call(server, "POST", "/events", event | {"channels": ["a", "b"]}).status_code == 200
+    for path, body in (
+        ("/events", event | {"channel": "a"}),
+        ("/batch_events", {"batch": [event | {"channel": "a"}] * 2}),
+    ):
+        answer = pusher_call(server, "POST", path, body)
+        assert_limited(answer, "This key may publish 0.01 messages in a second; send these later.")
+    assert limited(server, "key_messages") == 3
 
 
 def test_a_key_has_the_rate_of_its_application(start_server: Any, keep: Any) -> None:

@@ -25,6 +25,11 @@ class PusherApp:
     activity_timeout_s: int = 120
     channel_prefix: str = "pusher/"
 
+    @property
+    def key_id(self) -> str:
+        """The id of its key among the API keys of the application, none of which has a colon."""
+        return f"pusher:{self.key}"
+
     def channel(self, name: str) -> str:
         """Return the name of the application's channel for a channel of Pusher."""
         return self.channel_prefix + name

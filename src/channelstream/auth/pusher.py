@@ -55,7 +55,7 @@ class PusherAuth:
         self._access = access
         self._wall = wall
         self._apps = {
-            app.pusher.id: _Application(app.pusher, Principal(app, RIGHTS, f"pusher:{app.pusher.key}"))
+            app.pusher.id: _Application(app.pusher, Principal(app, RIGHTS, app.pusher.key_id))
             for app in apps
             if app.pusher is not None
         }

@@ -5,7 +5,7 @@ from enum import StrEnum
 from math import ceil
 
 from channelstream.apps.api_key import ApiKey
-from channelstream.apps.app import AppLimits
+from channelstream.apps.app import App
 from channelstream.core.token_bucket import TokenBucket
 from channelstream.errors import TooManyRequests
 
@@ -72,28 +72,30 @@ class KeyRates:
         refused: calls and messages that were refused since the start, by limit.
     """
 
-    def __init__(self, limits: AppLimits, clock: Callable[[], float]) -> None:
+    def __init__(self, app: App, clock: Callable[[], float]) -> None:
         """Create the rates of an application without keys.
 
         Args:
-            limits: of the keys that have none of their own.
             clock: returns seconds of a clock that never jumps.
         """
         self.refused: dict[str, int] = dict.fromkeys(KeyLimit, 0)
         self.by_key: dict[str, KeyRate] = {}
-        self._limits = limits
+        self._app = app
         self._clock = clock
 
     def replace(self, keys: Iterable[ApiKey]) -> None:
         """Take these keys of the application in place of all others; those whose limits are the same go on to count."""
-        bounds = {key.id: self._bounds(key) for key in keys}
+        bounds = {key.id: self._bounds(key.calls_per_s, key.messages_per_s) for key in keys}
+        if self._app.pusher is not None:
+            bounds[self._app.pusher.key_id] = self._bounds(None, None)
         self.by_key = {key_id: self._rate(key_id, each) for key_id, each in bounds.items() if any(each)}
 
-    def _bounds(self, key: ApiKey) -> tuple[float, float]:
-        limits = self._limits
+    def _bounds(self, calls_per_s: float | None, messages_per_s: float | None) -> tuple[float, float]:
+        """Return the bounds of a key; None is that of the application."""
+        limits = self._app.limits
         return (
-            limits.key_calls_per_s if key.calls_per_s is None else key.calls_per_s,
-            limits.key_messages_per_s if key.messages_per_s is None else key.messages_per_s,
+            limits.key_calls_per_s if calls_per_s is None else calls_per_s,
+            limits.key_messages_per_s if messages_per_s is None else messages_per_s,
         )
 
     def _rate(self, key_id: str, bounds: tuple[float, float]) -> KeyRate:

@@ -65,7 +65,7 @@ class Service:
         self.published = 0
         self.rates = Rates(app.limits, node.clock.steady)
         self.client_rates = ClientRates(app.limits, node.clock.steady)
-        self.key_rates = KeyRates(app.limits, node.clock.steady)
+        self.key_rates = KeyRates(app, node.clock.steady)
         self._new_channels = NewChannels(self._unknown, node.clock.steady)
 
     def refused(self) -> dict[str, int]:
