@@ -174,6 +174,17 @@ def test_a_name_counts_in_its_channel_only() -> None:
     play(life)
 
 
+def test_lists_of_users_have_no_members() -> None:
+    """A page or a call about one of them would show a user of the application that has the same name."""
+
+    async def life(scene: Scene) -> None:
+        await scene.connect("c1")
+        await scene.memberships.join_as("c1", ROOM, "ann", {})
+        assert [name_of(user.name) for user in await scene.service.users(None)] == ["anonymous c1"]
+
+    play(life)
+
+
 def test_presence_is_announced_whatever_the_settings_of_the_channel_are() -> None:
     """Where they are off, only connections that joined under a name receive it."""
 

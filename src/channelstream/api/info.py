@@ -12,7 +12,7 @@ from msgspec import Raw, Struct
 
 from channelstream.api.call import Call
 from channelstream.api.schemas import InfoOptions
-from channelstream.apps.keys import name_of
+from channelstream.apps.keys import may_have_member_keys, name_of
 from channelstream.core.channel import Channel
 from channelstream.core.position import Position
 from channelstream.core.timestamps import stamp
@@ -91,24 +91,28 @@ class _Page(Struct):
     """The users of a channel that are part of an answer.
 
     Attributes:
-        channel: its name.
-        names: those of the users, sorted.
-        has_more: whether the channel has users after the last name.
+        channel: its key.
+        keys: those of the users, in the order of their names.
+        has_more: whether the channel has users after the last one.
         users: how the answer describes them.
     """
 
     channel: str
-    names: list[str]
+    keys: list[str]
     has_more: bool
     users: Sequence[Any]
 
 
 def _page(channel: Channel, after: str, most: int) -> _Page:
     """Return the first users after a key."""
-    left = [key for key in channel.users if key > after] if after else channel.users
+    left: Collection[str] = channel.users
+    order = name_of if may_have_member_keys(left) else None
+    if after:
+        last = name_of(after)
+        left = [key for key in left if (key > after if order is None else order(key) > last)]
     has_more = len(left) > most
-    names = list(map(name_of, nsmallest(most, left) if has_more else sorted(left)))
-    return _Page(name_of(channel.name), names, has_more, names)
+    keys = nsmallest(most, left, order) if has_more else sorted(left, key=order)
+    return _Page(channel.name, keys, has_more, list(map(name_of, keys)))
 
 
 async def _pages(call: Call, channels: Sequence[Channel], options: InfoOptions) -> dict[str, _Page]:
@@ -170,17 +174,17 @@ def _as_json(answer: Answer) -> Raw:
 
 
 async def _all_members(call: Call, pages: Collection[_Page]) -> tuple[list[tuple[str, str]], bool]:
-    """Return the users of all pages, sorted, each with one of its channels, and whether users are missing."""
+    """Return the users of all pages, sorted, each with one of its channels, and whether users are missing; all are keys."""
     most = STATES * call.limits.info_users
     members: dict[str, str] = {}
     for page in pages:
-        members |= dict.fromkeys(page.names, page.channel)
+        members |= dict.fromkeys(page.keys, page.channel)
         await call.slices.due()
         if len(members) > most:
             break
-    names = sorted(members)
-    has_more = len(names) > most or any(page.has_more for page in pages)
-    return [(name, members[name]) for name in names[:most]], has_more
+    users = sorted(members, key=name_of if may_have_member_keys(members) else None)
+    has_more = len(users) > most or any(page.has_more for page in pages)
+    return [(user, members[user]) for user in users[:most]], has_more
 
 
 async def _users(call: Call, members: Sequence[tuple[str, str]], options: InfoOptions) -> list[Any]:
@@ -255,19 +259,21 @@ async def _seed_users(call: Call, page: _Page) -> list[Any]:
     def count(member: tuple[str, str]) -> None:
         connections.setdefault(member[1], []).append(member[0])
 
-    await call.slices.each(list((await call.service.members(page.channel)).items()), count)
+    found = await call.service.members(name_of(page.channel))
+    await call.slices.each(list(found.items()), count)
     users: dict[str, User] = {}
-    for start in range(0, len(page.names), LOOKUP):
-        found = await call.service.users(page.names[start : start + LOOKUP])
-        users |= {name_of(user.name): user for user in found}
+    for start in range(0, len(page.keys), LOOKUP):
+        part = dict.fromkeys(page.keys[start : start + LOOKUP], page.channel)
+        users |= {user.name: user for user in await call.service.states(part)}
         await call.slices.due()
-    as_json = _as_json if len(page.names) > STEP else _unchanged
+    as_json = _as_json if len(page.keys) > STEP else _unchanged
 
-    def row(name: str) -> Any:
+    def row(key: str) -> Any:
+        name = name_of(key)
         here = sorted(connections.get(name, ()))
-        return as_json({"user": name, "status": _status(users.get(name)), "connections": here})
+        return as_json({"user": name, "status": _status(users.get(key)), "connections": here})
 
-    return await call.slices.each(page.names, row)
+    return await call.slices.each(page.keys, row)
 
 
 def _status(user: User | None) -> int:

@@ -12,6 +12,8 @@ Keys of one application are in the order of their names, except those with an em
 takes a key apart or puts one together.
 """
 
+from collections.abc import Iterable
+
 DEFAULT = "default"
 """The id of the application that the options outside of any section describe."""
 MARK = "\x1f"
@@ -40,6 +42,11 @@ def make_member_key(app_id: str, channel: str, name: str) -> str:
 def is_member_key(key: str) -> bool:
     """Whether a key is that of a member of one channel (`make_member_key`)."""
     return key[:1] == MARK and IN_CHANNEL in key[1:].partition(MARK)[0]
+
+
+def may_have_member_keys(keys: Iterable[str]) -> bool:
+    """Whether some of the keys may be those of members (`make_member_key`): then their order is not that of their names."""
+    return any(IN_CHANNEL in key for key in keys)
 
 
 def name_of(key: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from channelstream.apps.app import App, Apps
-from channelstream.apps.keys import name_of
+from channelstream.apps.keys import is_member_key, name_of
 from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import ClientProtocol
@@ -237,15 +237,19 @@ class Service:
         return await self._owned(await self.node.channels(None, with_users), _NAME)
 
     async def users(self, names: Iterable[str] | None, with_channels: bool = True) -> list[User]:
-        """Return the known users among these; None means all (`Directory.users`)."""
+        """Return the known users among these; None means all whose names count everywhere (`Directory.users`)."""
         if names is not None:
             return await self.node.users(self._keys(names), with_channels)
-        return await self._owned(await self.node.users(None, with_channels), _NAME)
+        users: list[User] = []
+        async for part in in_turns(
+            await self._owned(await self.node.users(None, with_channels), _NAME), KEYS_SLICE
+        ):
+            users += [user for user in part if not is_member_key(user.name)]
+        return users
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
-        """Return users of whom only the state is valid, by a channel of each (`Directory.states`)."""
-        key = self.app.key
-        return await self.node.states({key(user): key(channel) for user, channel in members.items()})
+        """Return users of whom only the state is valid, by a channel of each; both are keys (`Directory.states`)."""
+        return await self.node.states(members)
 
     async def members(self, channel: str) -> dict[str, str]:
         """Return the user of each of the channel's connections on all nodes, by connection id, which is that of a holder."""
