@@ -6,7 +6,6 @@ from itertools import count
 import pytest
 from tests.engines.conformance import *  # noqa: F403
 from tests.engines.conformance import MakeEngine, MovedClock, Recorder, Setup, message
-from tests.engines.conformance.outbox import *  # noqa: F403
 
 from channelstream.core.registry import Registry, RegistryLimits
 from channelstream.engines.local_log import Lifetimes

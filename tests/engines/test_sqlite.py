@@ -20,7 +20,6 @@ from tests.engines.conformance import (
     private,
     uuids,
 )
-from tests.engines.conformance.outbox import *  # noqa: F403
 
 from channelstream import slices
 from channelstream.core.events import Message, MessageDeleted, MessageEdited, Presence

@@ -73,6 +73,7 @@ def _redis(parts: Parts) -> Engine:
         parts.new_epoch,
         parts.label,
         RedisSettings(parts.timeout_s, parts.lease_s),
+        outbox=parts.outbox,
     )
 
 

@@ -19,5 +19,6 @@ from tests.engines.conformance.compaction import *  # noqa: F403
 from tests.engines.conformance.directory import *  # noqa: F403
 from tests.engines.conformance.event_log import *  # noqa: F403
 from tests.engines.conformance.lab import *  # noqa: F403
+from tests.engines.conformance.outbox import *  # noqa: F403
 from tests.engines.conformance.presence import *  # noqa: F403
 from tests.engines.conformance.time_series import *  # noqa: F403

@@ -8,7 +8,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import pytest
-from tests.engines.conformance.lab import EMPTY, Recorder, at_once, message
+from tests.engines.conformance.lab import ALL_FACTS, EMPTY, Recorder, at_once, message
+from tests.engines.conformance.outbox import fact_form
 from tests.waiting import soon
 
 from channelstream.core.client_protocol import ClientProtocol
@@ -19,6 +20,7 @@ from channelstream.core.log import PRIVATE
 from channelstream.core.position import UNKNOWN_POSITION, ReadRange, shard_of
 from channelstream.engines.base import Engine
 from channelstream.engines.members import Member
+from channelstream.engines.outbox import Outbox, OutboxSettings, passed
 from channelstream.engines.time_series import Record
 from channelstream.errors import Moved
 from channelstream.wire.channelstream import SEED, V07
@@ -29,9 +31,11 @@ class Nodes(Protocol):
 
     Attributes:
         shards: the number of shards of the log.
+        outbox: what the next ones keep in it.
     """
 
     shards: int
+    outbox: OutboxSettings
 
     async def node(self) -> tuple[Engine, Recorder]:
         """Start one more."""
@@ -86,6 +90,89 @@ def test_records_by_time_are_those_of_all_nodes(with_nodes: WithNodes) -> None:
             assert await engine.time_series.read("minutes", 60.0) == [(60.0, b"same")] * 2
 
     with_nodes(life)
+
+
+async def facts_in(engine: Engine, *places: str) -> list[tuple[str, ...]]:
+    """Return the facts about these channels and users, as a node reads them."""
+    found = await engine.outbox.read(engine.outbox.beginning, 1000)
+    return [fact_form(each.fact) for each in found if each.fact is not None and each.fact.place in places]
+
+
+def test_facts_are_those_of_all_nodes(with_nodes: WithNodes) -> None:
+    """The first and the last connection over all of them count, and a cursor of one is that of the others."""
+
+    async def life(nodes: Nodes) -> None:
+        nodes.outbox = ALL_FACTS
+        one, recorder = await nodes.member("ann", "a", notify_presence=True)
+        other, _ = await nodes.member("bob", "a")
+        await one.disconnect(recorder.members.pop("ann")[0], ["a"])
+        for engine in (one, other):
+            assert await facts_in(engine, "a") == [
+                ("occupied", "a"), ("added", "a", "ann"), ("added", "a", "bob"), ("removed", "a", "ann"),
+            ]  # fmt: skip
+        cursor = passed(one.outbox.beginning, await one.outbox.read(one.outbox.beginning, 1000))
+        token = await one.outbox.hold(60.0)
+        assert token is not None
+        assert await one.outbox.settle(token, {"one": cursor})
+        assert (await facts_in(other, "a"), await other.outbox.cursors()) == ([], {"one": cursor})
+
+    with_nodes(life)
+
+
+def test_a_connection_that_moves_makes_no_fact(with_nodes: WithNodes) -> None:
+    """It was there before, and is there afterwards; its end at the new node is one."""
+
+    async def life(nodes: Nodes) -> None:
+        nodes.outbox = ALL_FACTS
+        await nodes.member("ann", "a", notify_presence=True)
+        other, recorder = await nodes.node()
+        before = await facts_in(other, "a", "ann")
+        claim = await other.cluster.claim("ann", False, at_once)
+        assert claim is not None
+        recorder.members["ann"] = (claim.member, {"a"})
+        assert await facts_in(other, "a", "ann") == before
+        await other.disconnect(claim.member, ["a"])
+        ended = [each[0] for each in (await facts_in(other, "a", "ann")) if each not in before]
+        assert sorted(ended) == ["closed", "offline", "removed", "vacated"]
+
+    with_nodes(life)
+
+
+def test_one_node_holds_the_lease(with_nodes: WithNodes) -> None:
+    """Until it releases it, or its time is over; then the next one has a greater token, and the former sets no cursor."""
+
+    async def life(nodes: Nodes) -> None:
+        one, other = [(await nodes.node())[0].outbox for _ in range(2)]
+        first = await one.hold(60.0)
+        assert first is not None
+        assert await other.hold(60.0) is None
+        await other.release()
+        assert await one.hold(60.0) == first
+        await one.release()
+        second = await other.hold(0.05)
+        assert second is not None
+        assert second > first
+        assert await other.settle(second, {"one": other.beginning})
+        third = await soon_held(one)
+        assert third > second
+        assert not await one.settle(first, {})
+        assert await one.cursors() == {"one": other.beginning}
+        assert await one.settle(third, {})
+        assert not await other.settle(second, {"one": other.beginning})
+
+    with_nodes(life)
+
+
+async def soon_held(outbox: Outbox) -> int:
+    """Return the token, as soon as the lease of another node has ended."""
+    tokens: list[int] = []
+
+    async def is_held() -> bool:
+        tokens.extend(filter(None, [await outbox.hold(60.0)]))
+        return bool(tokens)
+
+    await soon(is_held)
+    return tokens[0]
 
 
 def test_a_text_is_used_by_one_node_only(with_nodes: WithNodes) -> None:

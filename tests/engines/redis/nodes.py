@@ -19,6 +19,7 @@ from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import UserUpdate
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Member
+from channelstream.engines.outbox import OutboxSettings
 from channelstream.engines.redis.address import ShardAddress, prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard_client import AGAIN
@@ -40,13 +41,18 @@ SHORT_S = 2.0
 
 
 class Nodes:
-    """Several engines on one Redis, in one loop; each has its recorder."""
+    """Several engines on one Redis, in one loop; each has its recorder.
+
+    Attributes:
+        outbox: what the next ones keep in it.
+    """
 
     def __init__(
         self, where: list[ShardAddress], timeout_s: float = PATIENCE_S, lease_s: float = 1.0
     ) -> None:
         self.shards = len(where)
         self.settings = RedisSettings(timeout_s, lease_s)
+        self.outbox = OutboxSettings()
         self._places = where
         self._engines: list[RedisEngine] = []
 
@@ -60,6 +66,7 @@ class Nodes:
             new_epoch,
             f"node {len(self._engines)}",
             self.settings,
+            outbox=self.outbox,
         )
 
     async def node(self) -> tuple[RedisEngine, Recorder]:

@@ -72,6 +72,7 @@ def make_engine(redis: RedisServer, request: pytest.FixtureRequest) -> MakeEngin
             "the node's label",
             RedisSettings(timeout_s=PATIENCE_S),
             setup.clock,
+            setup.outbox,
         )
 
     return make

@@ -23,7 +23,6 @@ from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import OTHER_ENGINE, Clock, Counts, Receiver
 from channelstream.engines.local_log import Lifetimes
-from channelstream.engines.local_outbox import LocalOutbox
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.outbox import OutboxSettings
 from channelstream.engines.redis import codec, moving
@@ -34,6 +33,7 @@ from channelstream.engines.redis.connections import Connections
 from channelstream.engines.redis.delivery import Delivery
 from channelstream.engines.redis.lease_manager import LeaseManager
 from channelstream.engines.redis.links import Links
+from channelstream.engines.redis.outbox import RedisOutbox, packed_settings
 from channelstream.engines.redis.ownership import Ownership
 from channelstream.engines.redis.registrar import Registrar
 from channelstream.engines.redis.restoring import Restoring
@@ -66,6 +66,7 @@ class RedisEngine:
         label: str,
         settings: RedisSettings,
         clock: Clock | None = None,
+        outbox: OutboxSettings = OutboxSettings(),  # noqa: B008 - it is immutable
     ) -> None:
         """Create an engine that is not connected.
 
@@ -74,11 +75,15 @@ class RedisEngine:
             new_id: makes the node's name, and tokens.
             label: the machine and the process, for people.
             clock: for the ages of entries; None means the clock of Redis, which all nodes share.
+            outbox: what the outbox keeps.
         """
         self._lifetimes = lifetimes
         self._bounds = codec.write_bounds(limits)
         self._is_taken_over = False
-        node = self._node = NodeContext(new_id(), label, len(addresses), settings, new_id, new_epoch, clock)
+        facts = packed_settings(outbox)
+        node = self._node = NodeContext(
+            new_id(), label, len(addresses), settings, new_id, new_epoch, clock, facts
+        )
         states = [ShardState(index, shard_label(index, len(addresses))) for index in range(len(addresses))]
         ownership = self._ownership = Ownership(len(states))
         self._delivery = Delivery(states, ownership.forget)
@@ -93,7 +98,7 @@ class RedisEngine:
         self._connections = Connections(self._shards, registrar, self._bounds)
         self.cluster = RedisCluster(self._shards, registrar, Claims(self._shards, registrar), restoring)
         self.time_series = RedisTimeSeries(shards[0].client, node)
-        self.outbox = LocalOutbox(OutboxSettings())
+        self.outbox = RedisOutbox(self._shards, node, outbox)
         lease_managers = [
             LeaseManager(registrar, restoring, shard, settings.lease_s) for shard in self._shards
         ]

@@ -43,8 +43,8 @@ SHARDED_SINCE = 7
 """The first version of Redis with sharded publish (SPUBLISH)."""
 READS = frozenset({"channels", "head", "history", "nodes", "replay", "states", "user_channels", "users"})
 """Operations of the script that change nothing: a lost one fails at once, since running it late does no harm."""
-URGENT = frozenset({"beat"})
-"""Operations that are never refused because too much waits: without them the lease would end."""
+URGENT = frozenset({"beat", "hold"})
+"""Operations that are never refused because too much waits: without them a lease would end."""
 
 logger = logging.getLogger(__name__)
 
@@ -82,12 +82,15 @@ class Link:
         subscription: its connection for what is published.
     """
 
-    def __init__(self, address: ShardAddress, on_message: OnMessage, timeout_s: float) -> None:
+    def __init__(
+        self, address: ShardAddress, on_message: OnMessage, timeout_s: float, facts: bytes = b""
+    ) -> None:
         """Create a link that is not open.
 
         Args:
             on_message: called with channel (without the prefix) and data, in the order of publishing, after `listen`.
             timeout_s: how long an answer may take, in seconds, before the link counts as broken.
+            facts: see `NodeContext.facts`.
         """
         self.run_id = ""
         self._state = LinkState(timeout_s)
@@ -97,6 +100,7 @@ class Link:
         self._commands = address.connect()
         self._prefix = address.prefix.encode()
         self._sha = ""
+        self._facts = (facts,) if facts else ()
         self._clock_offset_ms = 0.0  # From the steady clock of this process to the clock of Redis.
         self._calls: deque[_Call] = deque()
         self._call_bytes = 0
@@ -265,7 +269,7 @@ class Link:
         if operation not in URGENT:
             self._check_room()
         until_ms = f"{1000 * until_s + self._clock_offset_ms:.0f}"
-        parts = ("EVALSHA", self._sha, 1, self._prefix, *argv, until_ms)
+        parts = ("EVALSHA", self._sha, 1, self._prefix, *argv, until_ms, *self._facts)
         if first:
             redis_ms, answer = await self._ask_in_transaction([*first, parts], until_s)
         else:

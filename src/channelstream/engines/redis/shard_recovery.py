@@ -70,7 +70,8 @@ class ShardRecovery:
             ConfigError: Redis has no shard of this log.
         """
         await self._client.unlink()
-        link = Link(self._address, self._subscriber.on_message, self._node.settings.timeout_s)
+        node = self._node
+        link = Link(self._address, self._subscriber.on_message, node.settings.timeout_s, node.facts)
         try:
             await link.open()
             # The order matters: subscribe before the log is read, and pass on live messages only after that.

@@ -33,6 +33,7 @@ class NodeContext:
         new_id: makes tokens.
         new_epoch: makes the candidate for a new epoch.
         clock: for the ages of entries; None means the clock of Redis, which all nodes share.
+        facts: what the script needs to know of the outbox; empty if no facts are wanted.
     """
 
     name: str
@@ -42,6 +43,7 @@ class NodeContext:
     new_id: Callable[[], str]
     new_epoch: Callable[[], str]
     clock: Clock | None
+    facts: bytes = b""
 
 
 def shard_label(index: int, shards: int) -> str:

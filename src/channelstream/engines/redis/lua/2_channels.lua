@@ -26,11 +26,12 @@ local function touch(kind, name, connections)
   end
 end
 
--- Change the number of connections of a channel or a user (by = 1 or -1).
+-- Change the number of connections of a channel or a user (by = 1 or -1), and return it.
 local function count_connection(kind, name, by)
   local connections = call('HINCRBY', key(kind, name), 'connections', by)
   if by == 1 and connections == 1 then call('ZREM', PREFIX .. 'idle:' .. kind, name) end
   touch(kind, name, connections)
+  return connections
 end
 
 local function write_settings(name, settings, bounds)
@@ -372,17 +373,25 @@ local function announce_presence(channel, user, joined)
     users or {}, wants_list and not users, known[1] == '1', now_ms }))
 end
 
+local function keep_member_fact(kind, channel, user)
+  if outbox.wants(kind, channel) and call('HGET', key('c', channel), 'presence') == '1' then
+    outbox.keep(kind, channel, user)
+  end
+end
+
 -- Add a connection to a channel or remove it (by = 1 or -1), and announce the user's first and last one.
 local function change_membership(channel, conn_id, user, is_always, by, read_range)
-  count_connection('c', channel, by)
+  local connections = count_connection('c', channel, by)
   if is_always then call('HINCRBY', key('c', channel), 'always', by) end
   local left = call('HINCRBY', key('cu', channel), user, by)
   if by == 1 then
     call('HSET', key('cm', channel), conn_id, user)
     call('HSET', key('kc', conn_id), channel, read_range)
+    if connections == 1 then outbox.keep('occupied', channel) end
     if left == 1 then
       call('HSET', key('uc', user), channel, version_of(user))
       announce_presence(channel, user, true)
+      keep_member_fact('added', channel, user)
     end
   else
     call('HDEL', key('cm', channel), conn_id)
@@ -391,7 +400,9 @@ local function change_membership(channel, conn_id, user, is_always, by, read_ran
       call('HDEL', key('cu', channel), user)
       call('HDEL', key('uc', user), channel)
       announce_presence(channel, user, false)
+      keep_member_fact('removed', channel, user)
       drop_copy(user)
     end
+    if connections <= 0 then outbox.keep('vacated', channel) end
   end
 end

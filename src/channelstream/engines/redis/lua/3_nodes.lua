@@ -31,7 +31,11 @@ local function is_registered_for(conn_id, node)
 end
 
 -- Make a node the owner of a connection, with the list of other shards that register it.
-local function set_owner(conn_id, node, shards) call('HSET', key('k', conn_id), 'dir', node, 'shards', shards) end
+local function set_owner(conn_id, node, shards)
+  local user = ARGV[9] and call('HGET', key('k', conn_id), 'user')
+  local is_new = call('HSET', key('k', conn_id), 'dir', node, 'shards', shards) == 2
+  if user and is_new then outbox.keep('opened', user, redis.sha1hex(conn_id)) end
+end
 
 -- Add shards to the list of a connection, or remove them; false if another node owns it.
 local function update_shards(conn_id, node, more, less)
@@ -52,7 +56,7 @@ local function range_from_now(named) return whole(head()) .. (named and ' ' .. w
 local function register_user(conn_id, user, read_range)
   local is_new = call('HSETNX', key('k', conn_id), 'home', '1') == 1
   if is_new or read_range then call('HSET', key('k', conn_id), 'seq', read_range or range_from_now(false)) end
-  if is_new then count_connection('u', user, 1) end
+  if is_new and count_connection('u', user, 1) == 1 then outbox.keep('online', user) end
 end
 
 -- Join channels, given as {name, settings if it is new, read range as for `register_user`}; return how many were joined
@@ -100,7 +104,7 @@ local function is_ending(conn_id) return call('HEXISTS', key('k', conn_id), 'end
 -- Unregister a connection; return whether that is done. If not, it is marked as ending and the caller repeats the call.
 local function unregister(conn_id)
   local k = key('k', conn_id)
-  local known = call('HMGET', k, 'user', 'home', 'nodes')
+  local known = call('HMGET', k, 'user', 'home', 'nodes', 'dir')
   for node in (known[3] or ''):gmatch('%S+') do call('SREM', key('nk', node), conn_id) end
   if not leave(conn_id, some_channels_of(conn_id)) or call('EXISTS', key('kc', conn_id)) == 1 then
     call('HDEL', k, 'nodes')
@@ -110,7 +114,8 @@ local function unregister(conn_id)
   end
   call('DEL', k)
   call('SREM', ENDING, conn_id)
-  if known[2] then count_connection('u', known[1], -1) end
+  if known[4] then outbox.keep('closed', known[1], redis.sha1hex(conn_id)) end
+  if known[2] and count_connection('u', known[1], -1) <= 0 then outbox.keep('offline', known[1]) end
   return true
 end
 

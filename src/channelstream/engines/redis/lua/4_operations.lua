@@ -27,7 +27,8 @@ local AGAIN = 'again'
 local operations = {}
 
 -- The operations that run even when Redis is full: they free memory, or keep nodes and their connections alive.
-local FREEING = set_of({ 'leave', 'disconnect', 'reap', 'collect', 'beat', 'claim', 'reserve', 'follow', 'spread' })
+local FREEING = set_of({ 'leave', 'disconnect', 'reap', 'collect', 'beat', 'claim', 'reserve', 'follow', 'spread', 'settle',
+  'hold', 'release_lease' })
 
 -- -- the log
 
@@ -64,6 +65,7 @@ function operations.hello(a)
     call('HSET', LOG, 'epoch', epoch, 'run', a.run, 'seq', whole(offset), 'shard', a.shard,
       'layout', LAYOUT)
     call(PUBLISH, PREFIX .. '#all', 'epoch ' .. epoch)
+    outbox.renumber()
   end
   return { epoch, whole(offset) }
 end
@@ -674,6 +676,51 @@ function operations.collect(a)
     end
   end
   return dropped
+end
+
+-- -- the outbox
+
+-- Keep facts that the node has made: their stored forms are one text, and `sizes` has the length of each.
+function operations.append_facts(a)
+  outbox.most = { a.most_facts, a.most_bytes }
+  local at = 1
+  for _, size in ipairs(a.sizes) do
+    outbox.put(ARGV[7]:sub(at, at + size - 1))
+    at = at + size
+  end
+  return #a.sizes
+end
+
+-- Set the cursors of all consumers, and drop the facts up to a number, which all have passed; return 0 if a node with a
+-- greater token holds the lease, or has held it.
+function operations.settle(a)
+  if a.token < tonumber(call('HGET', outbox.about, 'token') or '0') then return 0 end
+  call('HSET', outbox.about, 'token', whole(a.token))
+  call('DEL', outbox.cursors)
+  for consumer, number in pairs(a.cursors) do call('HSET', outbox.cursors, consumer, number) end
+  local dropped
+  repeat dropped = outbox.drop(a.through, function() return true end) until dropped < outbox.STEP or is_out_of_budget()
+  outbox.save()
+  -- The sender sets cursors as long as it runs.
+  for _, each in ipairs({ outbox.facts, outbox.about, outbox.cursors }) do call('PEXPIRE', each, whole(a.kept_ms)) end
+  return dropped == outbox.STEP and AGAIN or 1
+end
+
+-- Hold the lease; return its token, or 0 if another node holds it.
+function operations.hold(a)
+  local node, token = unpack(call('HMGET', outbox.lease, 'node', 'token'))
+  if node and node ~= a.node then return 0 end
+  if not node then
+    token = whole(math.max(tonumber(call('HGET', outbox.about, 'granted') or '0') + 1, time_ms))
+    call('HSET', outbox.about, 'granted', token)
+    call('HSET', outbox.lease, 'node', a.node, 'token', token)
+  end
+  call('PEXPIRE', outbox.lease, whole(a.ttl_ms))
+  return token
+end
+
+function operations.release_lease(a)
+  if call('HGET', outbox.lease, 'node') == a.node then call('DEL', outbox.lease) end
 end
 
 -- Refuse a call, and delete the payloads that came with it.

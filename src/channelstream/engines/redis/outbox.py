@@ -1,0 +1,133 @@
+"""The outbox in Redis: each shard has the facts about its channels and users, the first one also the lease."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from channelstream.core.facts import Fact, decode, encode
+from channelstream.engines.outbox import Cursor, Kept, OutboxSettings, OutboxState, lowest
+from channelstream.engines.redis.shard import Shard
+from channelstream.engines.redis.shard_state import NodeContext
+from channelstream.engines.redis.shards import Shards, gather_all
+
+APPENDED_AT_ONCE = 100
+"""Most facts that one call appends."""
+APPENDED_BYTES = 256 << 10
+"""From this size on a call appends no further fact."""
+
+
+def packed_settings(settings: OutboxSettings) -> bytes:
+    """Return what the script needs to know of the wanted facts and of the bounds; empty if none are wanted."""
+    if not settings.wanted:
+        return b""
+    apps = {
+        app_id: (dict.fromkeys(each.kinds, True), each.hidden)
+        for app_id, each in settings.wanted.apps.items()
+    }
+    return msgspec.msgpack.encode((apps, settings.most_facts, settings.most_bytes))
+
+
+class RedisOutbox:
+    """Facts and cursors in all shards."""
+
+    def __init__(self, shards: Shards, node: NodeContext, settings: OutboxSettings) -> None:
+        """Create one.
+
+        Args:
+            node: holds the lease.
+        """
+        self._shards = shards
+        self._node = node
+        self._settings = settings
+
+    @property
+    def beginning(self) -> Cursor:
+        return (0,) * len(self._shards)
+
+    # -- facts
+
+    async def append(self, facts: Sequence[Fact]) -> None:
+        parts: dict[Shard, list[bytes]] = {}
+        for fact in facts:
+            parts.setdefault(self._shards.at(fact.place), []).append(encode(fact))
+        await gather_all(self._append(shard, each) for shard, each in parts.items())
+
+    async def _append(self, shard: Shard, facts: Sequence[bytes]) -> None:
+        bounds = {"most_facts": self._settings.most_facts, "most_bytes": self._settings.most_bytes}
+        for batch in _batches(facts):
+            await shard.client.call(
+                "append_facts", sizes=list(map(len, batch)), blob=b"".join(batch), **bounds
+            )
+
+    async def read(self, after: Cursor, limit: int) -> list[Kept]:
+        parts = await gather_all(self._read(shard, after[shard.index], limit) for shard in self._shards)
+        return [each for part in parts for each in part]
+
+    async def _read(self, shard: Shard, after: int, limit: int) -> list[Kept]:
+        found = await self._command(shard, "XRANGE", "facts", f"({after}-0", "+", "COUNT", limit)
+        return [
+            Kept(shard.index, int(number.partition(b"-")[0]), decode(data)) for number, (_, data) in found
+        ]
+
+    # -- cursors
+
+    async def cursors(self) -> dict[str, Cursor]:
+        parts = await gather_all(self._command(shard, "HGETALL", "cursors") for shard in self._shards)
+        each = [
+            {name.decode(): int(number) for name, number in zip(flat[::2], flat[1::2], strict=True)}
+            for flat in parts
+        ]
+        names = sorted({name for part in each for name in part})
+        return {name: tuple(part.get(name, 0) for part in each) for name in names}
+
+    async def settle(self, token: int, cursors: Mapping[str, Cursor]) -> bool:
+        return all(await gather_all(self._settle(shard, token, cursors) for shard in self._shards))
+
+    async def _settle(self, shard: Shard, token: int, cursors: Mapping[str, Cursor]) -> bool:
+        index = shard.index
+        answer = await shard.client.call(
+            "settle",
+            token=token,
+            cursors={name: str(cursor[index]) for name, cursor in cursors.items()},
+            through=str(lowest(cursors.values(), index)),
+            kept_ms=self._settings.kept_s * 1000,
+        )
+        return bool(answer)
+
+    # -- the lease
+
+    async def hold(self, ttl_s: float) -> int | None:
+        client = self._shards.by_index(0).client
+        return int(await client.call("hold", node=self._node.name, ttl_ms=ttl_s * 1000)) or None
+
+    async def release(self) -> None:
+        await self._shards.by_index(0).client.call("release_lease", node=self._node.name)
+
+    async def state(self) -> OutboxState:
+        found = await gather_all(
+            self._command(shard, "HMGET", "outbox", "last", "n", "bytes", "dropped") for shard in self._shards
+        )
+        last, facts, size, dropped = zip(
+            *[[int(value or 0) for value in each] for each in found], strict=True
+        )
+        return OutboxState(last, facts, sum(size), sum(dropped))
+
+    @staticmethod
+    async def _command(shard: Shard, command: str, key: str, *rest: Any) -> Any:
+        client = shard.client
+        parts = (command, f"{client.prefix}{key}", *rest)
+        return await client.outlast_move(lambda: client.command_on(client.linked(), *parts))
+
+
+def _batches(facts: Sequence[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size = 0
+    for fact in facts:
+        batch.append(fact)
+        size += len(fact)
+        if len(batch) == APPENDED_AT_ONCE or size >= APPENDED_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,209 @@
+"""The outbox in Redis: dead nodes, lost data, and what its scripts cost."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.engines.conformance import EMPTY
+from tests.engines.conformance.lab import ALL_FACTS
+from tests.engines.conformance.nodes import WithNodes, facts_in
+from tests.engines.conformance.outbox import fact_form, missed
+from tests.engines.redis.conftest import run_on
+from tests.engines.redis.nodes import PREFIX, Nodes, channel_in
+from tests.engines.redis.test_moving import next_process, state_of
+from tests.engines.redis.test_script_bounds import COMMANDS, at_most_in_a_script, for_each_script
+from tests.redis_server import RedisServer
+from tests.waiting import PATIENCE_S, soon
+
+from channelstream.core.facts import Fact
+from channelstream.engines.base import Engine
+from channelstream.engines.members import Member
+from channelstream.engines.outbox import OutboxSettings, passed
+from channelstream.errors import Unavailable
+from channelstream.wire.channelstream import V07
+
+
+def test_the_node_that_reaps_keeps_the_facts_of_the_dead_one(with_nodes: WithNodes) -> None:
+    """Each once, in every shard, and nothing about those who live."""
+
+    async def life(nodes: Nodes) -> None:
+        nodes.outbox = ALL_FACTS
+        channels = [channel_in(shard, nodes.shards) for shard in range(nodes.shards)]
+        dying, _ = await nodes.member("ann", *channels, notify_presence=True)
+        living, _ = await nodes.member("bob", channels[0])
+        before = await facts_in(living, *channels, "ann")
+        await dying.close()
+        expected = [("offline",), ("closed",), *[("removed",), ("vacated",)] * nodes.shards]
+
+        async def ended() -> list[str]:
+            found = list(await facts_in(living, *channels, "ann"))
+            for each in before:
+                found.remove(each)
+            return sorted(each[0] for each in found)
+
+        expected.remove(("vacated",))
+        await soon(lambda: is_equal(ended, sorted(kind for (kind,) in expected)))
+        assert ("vacated", channels[0]) not in await facts_in(living, channels[0])
+
+    with_nodes(life)
+
+
+async def is_equal(actual: object, expected: list[str]) -> bool:
+    assert callable(actual)
+    return await actual() == expected
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that the test may kill."""
+    server = RedisServer(tmp_path / "redis", "--save", "")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_facts_outlive_a_restart_of_redis(own_redis: RedisServer, shards: int) -> None:
+    """As far as Redis keeps them; a number that was lost is not given again, so no consumer passes what it has not read."""
+
+    async def life(nodes: Nodes) -> None:
+        nodes.outbox = ALL_FACTS
+        engine, _ = await nodes.member("ann", "a")
+        outbox = engine.outbox
+        everywhere = missed(*(channel_in(shard, shards) for shard in range(shards)))
+        await outbox.append(everywhere)
+        before = await outbox.read(outbox.beginning, 100)
+        assert own_redis.cli("SAVE") == "OK"
+        await outbox.append(everywhere * 2)
+        lost = passed(outbox.beginning, await outbox.read(outbox.beginning, 100))
+        epochs = engine.position.epochs
+        own_redis.kill()
+        own_redis.start()
+        await soon(lambda: set(engine.position.epochs).isdisjoint(epochs))
+        await eventually_appended(engine, everywhere)
+        kept = await outbox.read(outbox.beginning, 100)
+        assert set(before) <= set(kept)
+        assert {each.shard for each in kept if each.number > lost[each.shard]} == set(range(shards))
+
+    run_on(own_redis, shards, life)
+
+
+async def eventually_appended(engine: Engine, facts: list[Fact]) -> None:
+    """Append, again while a shard is out of reach."""
+
+    async def is_done() -> bool:
+        try:
+            await engine.outbox.append(facts)
+        except Unavailable:
+            return False
+        return True
+
+    await soon(is_done)
+
+
+def test_a_node_that_moves_to_another_process_still_holds_the_lease(with_nodes: WithNodes) -> None:
+    """It is the same node: nobody else becomes the sender."""
+
+    async def life(nodes: Nodes) -> None:
+        nodes.outbox = ALL_FACTS
+        engine, recorder = await nodes.node()
+        other, _ = await nodes.node()
+        token = await engine.outbox.hold(60.0)
+        after, _ = await next_process(nodes, await state_of(engine), recorder)
+        assert await other.outbox.hold(60.0) is None
+        assert await after.outbox.hold(60.0) == token
+
+    with_nodes(life)
+
+
+def test_a_fact_of_a_newer_version_is_passed(with_one_shard: WithNodes, redis: RedisServer) -> None:
+    """It has a number, so a consumer goes on behind it."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        redis.cli("XADD", f"{PREFIX}facts", "7-0", "f", "newer")
+        [found] = await engine.outbox.read((0,), 10)
+        assert found == (0, 7, None)
+
+    with_one_shard(life)
+
+
+def test_without_webhooks_nothing_is_kept(with_one_shard: WithNodes, redis: RedisServer) -> None:
+    """With all facts a join takes ten more commands at most."""
+
+    async def cost(nodes: Nodes, name: str) -> float:
+        engine, recorder = await nodes.node()
+        member = Member(name, name, V07)
+        recorder.members[name] = (member, set())
+        await engine.connect(member, EMPTY)
+        return await for_each_script(redis, engine.join(member, {f"of {name}": {"notify_presence": True}}))
+
+    async def life(nodes: Nodes) -> None:
+        without = await cost(nodes, "ann")
+        keys = redis.cli("KEYS", "*").split("\n")
+        assert not [key for key in keys if key in (f"{PREFIX}facts", f"{PREFIX}outbox")]
+        nodes.outbox = ALL_FACTS
+        assert without < await cost(nodes, "bob") <= without + 10
+
+    with_one_shard(life, lease_s=PATIENCE_S)
+
+
+@pytest.mark.slow
+def test_scripts_of_very_many_facts_are_bounded(with_one_shard: WithNodes, redis: RedisServer) -> None:
+    """To append, to drop the oldest at the bound, and to drop what all consumers have passed."""
+
+    async def life(nodes: Nodes) -> None:
+        nodes.outbox = OutboxSettings(ALL_FACTS.wanted, most_facts=6000)
+        engine, _ = await nodes.node()
+        outbox = engine.outbox
+        many: list[Fact] = missed(*(f"c{number}" for number in range(7000)))
+        assert await at_most_in_a_script(redis, engine, outbox.append(many)) < COMMANDS
+        state = await outbox.state()
+        assert (state.facts, state.dropped) == ((6000,), 1000)
+        token = await outbox.hold(60.0)
+        assert token is not None
+        assert await at_most_in_a_script(redis, engine, outbox.settle(token, {"one": state.last})) < COMMANDS
+        assert await outbox.read(outbox.beginning, 10) == []
+
+    with_one_shard(life, lease_s=PATIENCE_S)
+
+
+def test_the_keys_of_an_outbox_that_nobody_sends_from_expire(
+    with_nodes: WithNodes, redis: RedisServer
+) -> None:
+    """A service whose webhooks were removed leaves nothing behind for ever."""
+
+    async def life(nodes: Nodes) -> None:
+        nodes.outbox = ALL_FACTS
+        engine, _ = await nodes.member("ann", "a")
+        token = await engine.outbox.hold(60.0)
+        assert token is not None
+        await engine.outbox.settle(token, {"one": engine.outbox.beginning})
+        for name in ("facts", "outbox", "cursors"):
+            for key in redis.cli("KEYS", f"*:{name}").split():
+                assert 0 < int(redis.cli("PTTL", key)) <= OutboxSettings().kept_s * 1000
+
+    with_nodes(life)
+
+
+def test_the_script_writes_the_stored_form(with_one_shard: WithNodes, redis: RedisServer) -> None:
+    """An array of MessagePack, as Python encodes it."""
+
+    async def life(nodes: Nodes) -> None:
+        nodes.outbox = ALL_FACTS
+        engine, _ = await nodes.member("ann", "a", notify_presence=True)
+        for each in await engine.outbox.read((0,), 100):
+            stored = await engine._shards.by_index(0).client.command_on(
+                engine._shards.by_index(0).client.linked(),
+                "XRANGE",
+                f"{PREFIX}facts",
+                each.number,
+                each.number,
+            )
+            [kind, fact_id, at_ms, *subject] = msgspec.msgpack.decode(stored[0][1][1])
+            assert each.fact is not None
+            assert (kind, *subject) == fact_form(each.fact)
+            assert (fact_id, at_ms) == (each.fact.id, each.fact.at_ms)
+
+    with_one_shard(life)
