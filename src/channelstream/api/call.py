@@ -95,15 +95,6 @@ class Call:
         """Return the service of a connection id that is the credential of this call."""
         return self._service_of(conn_id) if self._service_of else self.service
 
-    def check_messages(self, count: int) -> None:
-        """Count messages that the call is about to publish for its key.
-
-        Raises:
-            TooManyRequests: the key publishes too many.
-        """
-        if self.key_rate is not None:
-            self.key_rate.check_messages(count)
-
     @property
     def limits(self) -> AppLimits:
         """The upper bounds of one call."""

@@ -102,7 +102,8 @@ async def _change(call: Call, kind: _Kind[B, E], key: str = "") -> Result:
     """
     limit = call.limits.messages
     bodies, many = await read_one_or_many(call.body, kind.schema, limit, call.slices, call.walker)
-    call.check_messages(len(bodies))
+    if call.key_rate is not None:
+        call.key_rate.check_messages(len(bodies))
     if len(bodies) != 1:
         return await _Sender(call, kind, key).send_list(bodies)
     body = bodies[0]

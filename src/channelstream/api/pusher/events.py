@@ -46,7 +46,8 @@ async def trigger_batch(call: Call) -> dict[str, Any]:
 
 
 async def _send(call: Call, items: Sequence[BatchItem]) -> None:
-    call.check_messages(len(items))
+    if call.key_rate is not None:
+        call.key_rate.check_messages(len(items))
     pusher, now = pusher_of(call), stamp(call.service.clock.wall())
     if kept := [pusher.channel(item.channel) for item in items if keeps_last(item.channel)]:
         await Memberships(call.service).keep_last(kept)
