@@ -159,6 +159,7 @@ def app(settings: Settings, push_server: RecordingServer, panel: Panel, acts: Re
             acts,
             cast(Scraper, None),
             AddressRates(AddressLimits()).failed_sign_ins(),
+            lambda: settings.secret,
         )
     )
 

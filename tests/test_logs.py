@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -106,6 +107,16 @@ def test_no_secret_appears(
     written = capsys.readouterr().err
     assert leak not in written
     assert logs.BLOT in written
+
+
+def test_secrets_in_a_file_do_not_appear(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Nor older ones."""
+    file = tmp_path / "secret"
+    file.touch(0o600)
+    file.write_text(f"{SECRET}\nolder-horse\n")
+    logs.configure(Settings(secret_file=str(file)))
+    logger.info("%s and older-horse", SECRET)
+    assert capsys.readouterr().err.strip().endswith(f"{logs.BLOT} and {logs.BLOT}")
 
 
 def test_ordinary_text_is_kept(capsys: pytest.CaptureFixture[str]) -> None:

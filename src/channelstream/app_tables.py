@@ -129,6 +129,7 @@ class AppTables:
             Acts(service, self.sampler.history, app_id),
             self.scraper,
             self.addresses.failed_sign_ins(),
+            lambda: self.credentials.keys.own_secrets(app.id)[0],
             app_id,
         )
         return page_route(pages, policy, settings.http_scheme, refusals.add)

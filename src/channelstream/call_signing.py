@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Callable
 
 from itsdangerous import TimestampSigner
 
@@ -11,12 +12,13 @@ NONCE_BYTES = 16
 
 
 class CallSigner:
-    """Signs calls with the option `secret` of one application."""
+    """Signs calls with the secret of one application."""
 
-    def __init__(self, secret: str, is_old: bool) -> None:
+    def __init__(self, secret: Callable[[], str], is_old: bool) -> None:
         """Create it.
 
         Args:
+            secret: returns the secret, which may change.
             is_old: sign only the path, as servers before 1.0 want it, and those whose `request_signing` is `old`.
         """
         self._secret = secret
@@ -29,9 +31,9 @@ class CallSigner:
             target: path and query as they are sent, without the prefix that a proxy strips.
         """
         if self._is_old:
-            return old_headers(self._secret, target.partition("?")[0])
+            return old_headers(self._secret(), target.partition("?")[0])
         nonce, signed_s = secrets.token_urlsafe(NONCE_BYTES), int(time.time())
-        headers = {"authorization": sign("", self._secret, method, target.encode(), signed_s, nonce, body)}
+        headers = {"authorization": sign("", self._secret(), method, target.encode(), signed_s, nonce, body)}
         return headers | {"content-digest": digest_header(body)} if body else headers
 
 

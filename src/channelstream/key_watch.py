@@ -18,10 +18,10 @@ class KeyWatch:
         self._apply_rates()
 
     def read_again(self) -> None:
-        """Read the file of keys again, and end the streams of those that are not in it any more.
+        """Read the files of keys and secrets again, and end the streams of those that are not in them any more.
 
         Raises:
-            ConfigError: it cannot be used; the keys stay as they were.
+            ConfigError: one cannot be used; the keys stay as they were.
         """
         self._credentials.reload()
         self._apply_rates()

@@ -248,19 +248,20 @@ class Server:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, self._upgrade_at_signal)
-        if self._settings.keys_file:
+        if self._settings.reads_again:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._read_keys_at_signal)
             # A worker ignores the signal until now.
             self._read_keys_at_signal()
 
     def _read_keys_at_signal(self) -> None:
-        """Read the file of keys; a broken one changes nothing, and the log says so."""
+        """Read the files with keys and secrets; if one is broken nothing changes, and the log says so."""
         try:
             self._keys.read_again()
+            logs.configure(self._settings)
         except ConfigError as error:
             logger.error("%s; the keys stay as they were", error)  # noqa: TRY400
         else:
-            logger.info("the keys of %s are read", self._settings.keys_file)
+            logger.info("the files with keys and secrets are read")
 
     def _signalled(self, number: signal.Signals) -> None:
         """Stop; at once on a Ctrl-C during the drain."""

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from channelstream.config import Settings
 from channelstream.config.safety import PUBLIC_SECRETS
+from channelstream.config.secret_file import secrets_in_files
 
 HANDLER_NAME = "channelstream"
 BLOT = "***"
@@ -123,8 +124,11 @@ def configure(settings: Settings) -> None:
     """Send all logs to stderr in the chosen format; calling it again replaces the first.
 
     `debug` lowers the level to debug.
+
+    Raises:
+        ConfigError: a `secret_file` cannot be used: what is in it is replaced in the logs.
     """
-    redact = Redactor(settings.secrets)
+    redact = Redactor((*settings.secrets, *secrets_in_files(settings)))
     handler = logging.StreamHandler(sys.stderr)
     handler.name = HANDLER_NAME
     handler.setFormatter(JsonFormatter(redact) if settings.log_format == "json" else HumanFormatter(redact))

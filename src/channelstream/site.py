@@ -82,6 +82,7 @@ def routes(
     acts: Acts,
     scraper: Scraper,
     failures: AddressRate,
+    secret: Callable[[], str],
     app_id: str = "",
 ) -> list[BaseRoute]:
     """Return the routes of every page of an application.
@@ -96,6 +97,7 @@ def routes(
         acts: records what admins do.
         scraper: answers `/metrics`.
         failures: how often an address may fail to sign in.
+        secret: returns that with which the demo and the API explorer sign.
         app_id: of a further application; its pages are those of `OF_APP`, and its overview is the table of channels.
     """
     cookie_secret = cookie_secret_or_drawn(settings.cookie_secret)
@@ -107,7 +109,7 @@ def routes(
         keeps_sign_ins=not is_drawn(cookie_secret),
         app_id=app_id,
     )
-    signer = CallSigner(settings.secret, is_old=settings.request_signing == "old")
+    signer = CallSigner(secret, is_old=settings.request_signing == "old")
     accounts = [
         Account(settings.admin_user, settings.admin_secret, may_change=True),
         Account(settings.admin_reader_user, settings.admin_reader_secret, may_change=False),

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from channelstream.apps.api_key import MIN_SECRET_BYTES, ApiKey, KeyState
+from channelstream.apps.api_key import MIN_SECRET_BYTES, ApiKey, KeyState, fingerprint
 from channelstream.apps.app import App
 from channelstream.apps.client import Client
 from channelstream.apps.key_ring import KeyRing
@@ -103,6 +103,25 @@ def test_a_token_counts_as_long_as_the_key_that_has_signed_it(
     """One of an issuer has no such key."""
     ring = KeyRing([ApiKey("web", STRONG, SHOP), ApiKey("", "x", SHOP)])
     assert ring.accepts(Client(app, "ann", NOW_S, key_id=key_id), NOW_S) is is_accepted
+
+
+def test_a_token_counts_as_long_as_the_secret_that_has_signed_it() -> None:
+    """A key may get another one, as the option `secret` does; older servers did not say which it was."""
+    ring = KeyRing([ApiKey("web", STRONG, SHOP), ApiKey("", "new", SHOP, older=("old",))])
+    signed = [("web", STRONG), ("web", "x"), ("", "new"), ("", "old"), ("", "x")]
+    clients = [
+        Client(SHOP, "ann", NOW_S, key_id=key_id, signed_with=fingerprint(each)) for key_id, each in signed
+    ]
+    assert [ring.accepts(client, NOW_S) for client in clients] == [True, False, True, True, False]
+    assert ring.accepts(Client(SHOP, "ann", NOW_S, key_id="web"), NOW_S)
+
+
+def test_an_application_may_have_older_secrets() -> None:
+    """The newest one comes first; none is in a text about the key."""
+    key = ApiKey("", "new-one", SHOP, older=("old-one",))
+    ring = KeyRing([key])
+    assert (ring.own_secrets("shop"), ring.own_secrets("blog")) == (("new-one", "old-one"), ())
+    assert "-one" not in repr(key)
 
 
 @pytest.mark.parametrize("key", [ApiKey("web", STRONG, App()), ApiKey("", STRONG, SHOP)])

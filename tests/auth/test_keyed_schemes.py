@@ -25,7 +25,7 @@ AGE_S = 60.0
 SECRET, SHOP_SECRET = "a" * 32, "b" * 32
 SHOP = App("shop")
 KEYS = (
-    ApiKey("", "the option", App()),
+    ApiKey("", "the option", App(), older=("an older one",)),
     ApiKey("web", SECRET, App(), frozenset({Right.PUBLISH})),
     ApiKey("shop", SHOP_SECRET, SHOP),
     ApiKey("old", SECRET, App(), not_after_s=NOW_S - 1),
@@ -137,11 +137,13 @@ def test_a_key_names_its_application() -> None:
         HmacAuth(finder(App())).principal(request)
 
 
-def test_the_option_secret_signs_too() -> None:
-    """As the key with the empty id."""
-    auth, request = HmacAuth(finder()), signed("", "the option")
+@pytest.mark.parametrize("secret", ["the option", "an older one"])
+def test_the_option_secret_signs_too(secret: str) -> None:
+    """As the key with the empty id, and those before it, which are accepted as well."""
+    auth, request = HmacAuth(finder()), signed("", secret)
     assert auth.principal(request).rights == ALL_RIGHTS
     auth.verify_body(request, b"{}")
+    assert BearerAuth(finder()).principal(bearer(f".{secret}")).rights == ALL_RIGHTS
 
 
 @pytest.mark.parametrize(

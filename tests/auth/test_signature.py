@@ -1,5 +1,7 @@
 """The scheme of the older generations, without HTTP; `tests/api/test_access.py` has what callers see of it."""
 
+from contextlib import suppress
+
 import pytest
 from tests.auth.request import Request
 
@@ -8,7 +10,7 @@ from channelstream.apps.principal import ALL_RIGHTS, Principal
 from channelstream.auth.open import OpenAuth
 from channelstream.auth.signature import SECRET_HEADER, SignatureAuth, SignatureRules
 from channelstream.core.addresses import Networks
-from channelstream.errors import BadSignature, Forbidden
+from channelstream.errors import BadSignature, ConfigError, Forbidden
 
 NOW_S = 1_700_000_000.0
 
@@ -27,8 +29,10 @@ class Checks:
 
 def signature_auth(app: App | None = None, raw_secret: str = "loopback") -> tuple[SignatureAuth, Checks]:
     checks = Checks()
-    rules = SignatureRules("the-secret", raw_secret, Networks(("127.0.0.1", "192.0.2.0/24")))
-    return SignatureAuth(app or App(), rules, checks, lambda: NOW_S), checks
+    rules = SignatureRules(raw_secret, Networks(("127.0.0.1", "192.0.2.0/24")))
+    return SignatureAuth(
+        app or App(), rules, lambda: ("the-secret",), lambda _: checks, lambda: NOW_S
+    ), checks
 
 
 def test_the_principal_is_the_server_of_the_scheme_s_application() -> None:
@@ -73,6 +77,44 @@ def test_the_raw_secret_needs_no_signature(mode: str, address: str) -> None:
     auth, checks = signature_auth(raw_secret=mode)
     assert auth.principal(Request(query=b"secret=the-secret", address=address)).rights == ALL_RIGHTS
     assert checks.asked == []
+
+
+class SecretItself:
+    """Accepts one secret as the signature of any path."""
+
+    def __init__(self, secret: str) -> None:
+        if secret == "unusable":
+            raise ConfigError("signature_checker: cannot use it")
+        self.secret = secret
+
+    def check(self, token: str, path: str, now_s: float) -> None:
+        if token != self.secret:
+            raise BadSignature
+
+
+def test_a_signature_may_be_of_any_secret_that_is_accepted_now() -> None:
+    """As long as callers change to the newest one; the raw secret as well."""
+    secrets = ["new", "old"]
+    rules = SignatureRules("loopback", Networks(("127.0.0.1",)))
+    auth = SignatureAuth(App(), rules, lambda: tuple(secrets), SecretItself, lambda: NOW_S)
+
+    def accepted() -> list[str]:
+        found = []
+        for each in ("old", "new", "newer", "unusable"):
+            for request in (
+                Request(headers=[(SECRET_HEADER, each.encode())]),
+                Request(query=f"secret={each}".encode()),
+            ):
+                with suppress(BadSignature):
+                    auth.principal(request)
+                    found.append(each)
+        return found
+
+    assert accepted() == ["old", "old", "new", "new"]
+    secrets[:] = ["newer", "new"]
+    assert accepted() == ["new", "new", "newer", "newer"]
+    secrets[:] = ["unusable", "newer"]
+    assert accepted() == ["newer", "newer", "unusable"]
 
 
 def test_an_open_call_is_a_stranger_s() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import get_default_algorithms
 
-from channelstream.apps.api_key import ApiKey
+from channelstream.apps.api_key import ApiKey, fingerprint
 from channelstream.apps.app import App
 from channelstream.apps.client import Client
 from channelstream.apps.grants import Grants, Patterns
@@ -66,6 +66,7 @@ RING = KeyRing(
     [
         ApiKey("", "weak", App()),
         ApiKey("main", SECRET, SHOP),
+        ApiKey("", "n" * 32, SHOP, older=(SECRET, "short")),
         ApiKey("blog", OTHER_SECRET, BLOG),
         ApiKey("old", SECRET, SHOP, not_after_s=NOW_S - 1),
         ApiKey("reader", SECRET, SHOP, frozenset({Right.CONNECT})),
@@ -113,12 +114,25 @@ def test_a_token_says_who_a_client_is_and_what_it_may_do() -> None:
         "t1",
         NOW_S - 5,
         "main",
+        fingerprint(SECRET),
     )
 
 
 def test_a_token_may_leave_out_all_but_the_user_and_its_end() -> None:
     """Then it only opens a connection."""
-    assert checked(signed({}, kid="main")) == Client(SHOP, "ann", NOW_S + 60, key_id="main")
+    assert checked(signed({}, kid="main")) == Client(
+        SHOP, "ann", NOW_S + 60, key_id="main", signed_with=fingerprint(SECRET)
+    )
+
+
+def test_a_token_may_be_signed_with_an_older_secret() -> None:
+    """As long as it is accepted; which one it was is kept. One that is short signs none."""
+    for secret in ("n" * 32, SECRET):
+        assert checked(signed({}, secret), app=SHOP).signed_with == fingerprint(secret)
+    by_short = raw({"alg": "HS256"}, json.dumps(CLAIMS).encode(), b"short")
+    for token in (by_short, signed({}, OTHER_SECRET)):
+        with pytest.raises(BadToken):
+            checked(token, app=SHOP)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def test_document_is_built_outside_of_the_event_loop(settings, push_server, pane
             acts,
             cast(Scraper, None),
             AddressRates(AddressLimits()).failed_sign_ins(),
+            lambda: "x",
         )
     )
     with Client(transport=Bridge(app, ""), base_url="http://push.test") as admin:

@@ -65,7 +65,7 @@ def test_the_client_of_the_demo_is_made_outside_of_the_event_loop() -> None:
         return httpx.AsyncClient(transport=answers, base_url="http://push.test")
 
     async def call_twice_at_once() -> None:
-        server = PushServer(connect, CallSigner("secret", is_old=False))
+        server = PushServer(connect, CallSigner(lambda: "secret", is_old=False))
         calls = (server.call("POST", "/disconnect", {}) for _ in range(2))
         assert await asyncio.gather(*calls) == [True, True]
 

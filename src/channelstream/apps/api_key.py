@@ -3,14 +3,22 @@
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 
 from channelstream.apps.app import App
 from channelstream.apps.principal import ALL_RIGHTS, Principal, Right
 
 MIN_SECRET_BYTES = 32
 """Shortest secret of a key that has an id: that of a hash of 256 bits (RFC 2104, 3; RFC 7518, 3.2)."""
+FINGERPRINT = 16
+"""Hexadecimal digits of a fingerprint."""
 _ID = re.compile(r"[A-Za-z0-9_-]{0,64}", re.ASCII)
 """It is in headers, before a dot or a comma, and in logs."""
+
+
+def fingerprint(secret: str) -> str:
+    """Return what tells a secret from others and does not reveal it, if it has `MIN_SECRET_BYTES`."""
+    return sha256(secret.encode()).hexdigest()[:FINGERPRINT]
 
 
 class KeyState(StrEnum):
@@ -36,6 +44,7 @@ class ApiKey:
         not_after_s: the last one; None accepts it without end.
         calls_per_s: calls that it may make in a second on each node; 0 means no bound, None that of its application.
         messages_per_s: messages, edits and deletions that it may publish, likewise.
+        older: secrets before this one that are accepted as well, while callers change to it.
     """
 
     id: str
@@ -46,6 +55,7 @@ class ApiKey:
     not_after_s: float | None = None
     calls_per_s: float | None = None
     messages_per_s: float | None = None
+    older: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         """Check the id.
@@ -55,6 +65,11 @@ class ApiKey:
         """
         if _ID.fullmatch(self.id) is None:
             raise ValueError("the id of a key has 1 to 64 ASCII letters, digits, dashes and underscores")
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All secrets that are accepted, the newest one first."""
+        return (self.secret, *self.older)
 
     def principal(self, *, is_proven: bool = True) -> Principal:
         """Return the server for which a request with this key acts."""

@@ -22,6 +22,7 @@ class Client:
         token_id: names the token, for a revocation; empty if it has no name.
         issued_s: when the token was made; None if it does not say.
         key_id: the key of the application that has signed the token, as in `ApiKey.id`; None if an issuer has.
+        signed_with: the fingerprint of the secret that has; empty if it is not known.
     """
 
     app: App
@@ -34,6 +35,7 @@ class Client:
     token_id: str = ""
     issued_s: float | None = None
     key_id: str | None = None
+    signed_with: str = ""
 
     def left_s(self, now_s: float) -> float:
         """Return for how many seconds its token is still valid; 0 if it has expired."""

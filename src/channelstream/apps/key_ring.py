@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from channelstream.apps.api_key import ApiKey, KeyState
+from channelstream.apps.api_key import ApiKey, KeyState, fingerprint
 from channelstream.apps.app import App
 from channelstream.apps.client import Client
 from channelstream.apps.keys import DEFAULT
@@ -37,6 +37,11 @@ class KeyRing:
         yield from self._secrets.values()
         yield from self._named.values()
 
+    def own_secrets(self, app_id: str) -> tuple[str, ...]:
+        """Return the secrets of an application that have no id, the newest one first; empty if it has none."""
+        key = self._secrets.get(app_id)
+        return () if key is None else key.secrets
+
     def find(self, key_id: str, now_s: float, app: App | None = None) -> ApiKey:
         """Return the key with an id, if it is accepted now.
 
@@ -61,11 +66,14 @@ class KeyRing:
         return any(end_s is not None and since_s <= end_s < now_s for end_s in ends_s)
 
     def accepts(self, client: Client, now_s: float) -> bool:
-        """Whether the key that has signed a client's token is accepted now; that of an issuer is none of these."""
+        """Whether the key, and its secret, that signed the token of a client are accepted now.
+
+        The key of an issuer is none of these.
+        """
         if client.key_id is None:
             return True
         try:
-            self.find(client.key_id, now_s, client.app)
+            key = self.find(client.key_id, now_s, client.app)
         except BadSignature:
             return False
-        return True
+        return not client.signed_with or client.signed_with in map(fingerprint, key.secrets)

@@ -25,7 +25,8 @@ class BearerAuth:
         token = (request.header(AUTHORIZATION) or b"").partition(b" ")[2].strip().decode("latin-1")
         key_id, _, secret = token.partition(".")
         key, _ = self._keys.find(key_id, request, RequestSigning.ANY)
-        if not hmac.compare_digest(secret.encode("latin-1"), key.secret.encode()):
+        given = secret.encode("latin-1")
+        if not any(hmac.compare_digest(given, each.encode()) for each in key.secrets):
             raise BadSignature
         return key.principal()
 

@@ -31,6 +31,7 @@ def _unsign_of(name: str, secret: str) -> Callable[..., Any]:
     module, _, attribute = name.rpartition(".")
     try:
         unsign: Callable[..., Any] = getattr(import_module(module), attribute)(secret).unsign
-    except (ImportError, AttributeError, TypeError) as error:
+    except Exception as error:
+        # Foreign code.
         raise ConfigError(f"signature_checker: cannot use {name!r}: {error}") from error
     return unsign

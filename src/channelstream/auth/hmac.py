@@ -1,5 +1,6 @@
 """Requests that are signed as a whole, by a key that they name (`core.request_signing`)."""
 
+from channelstream.apps.api_key import ApiKey
 from channelstream.apps.principal import Principal
 from channelstream.auth.access import RequestSigning
 from channelstream.auth.base import AuthRequest, Once
@@ -33,7 +34,7 @@ class HmacAuth:
         body_hash = _announced_hash(request)
         if body_hash is None:
             return key.principal(is_proven=False)
-        if not signature.is_genuine(key.secret, request.method, request.target, body_hash):
+        if not _is_genuine(signature, key, request, body_hash):
             raise BadSignature
         return key.principal()
 
@@ -43,9 +44,7 @@ class HmacAuth:
         body_hash, announced = hash_of(body), _announced_hash(request)
         # `principal` has checked the signature over the announced hash.
         is_right = (
-            signature.is_genuine(key.secret, request.method, request.target, body_hash)
-            if announced is None
-            else announced == body_hash
+            _is_genuine(signature, key, request, body_hash) if announced is None else announced == body_hash
         )
         if not is_right:
             raise BadSignature
@@ -72,6 +71,11 @@ def _signature_of(request: AuthRequest) -> RequestSignature:
     if signature is None:
         raise BadSignature
     return signature
+
+
+def _is_genuine(signature: RequestSignature, key: ApiKey, request: AuthRequest, body_hash: bytes) -> bool:
+    method, target = request.method, request.target
+    return any(signature.is_genuine(secret, method, target, body_hash) for secret in key.secrets)
 
 
 def _announced_hash(request: AuthRequest) -> bytes | None:

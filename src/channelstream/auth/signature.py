@@ -1,7 +1,8 @@
 """Signatures as in both older generations: itsdangerous' TimestampSigner over the path, or the raw secret in the query."""
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +12,7 @@ from channelstream.auth.access import LOOPBACK
 from channelstream.auth.base import AuthRequest
 from channelstream.core.addresses import Networks
 from channelstream.core.query import read_query
-from channelstream.errors import Forbidden
+from channelstream.errors import BadSignature, ConfigError, Forbidden
 
 SECRET_HEADER = b"x-channelstream-secret"
 
@@ -27,12 +28,10 @@ class SignatureRules:
     """The options of this scheme.
 
     Attributes:
-        secret: the shared secret, for requests that carry it unsigned in the query.
-        raw_secret: which callers may send it unsigned: `loopback`, `always` or `never`.
+        raw_secret: which callers may send a secret itself in the query: `loopback`, `always` or `never`.
         allowed: addresses that may call.
     """
 
-    secret: str
     raw_secret: str
     allowed: Networks
 
@@ -40,10 +39,30 @@ class SignatureRules:
 class SignatureAuth:
     """Admits the server of one application, which may do everything (`auth.base.RequestAuth`)."""
 
-    def __init__(self, app: App, rules: SignatureRules, checker: Checker, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        app: App,
+        rules: SignatureRules,
+        secrets: Callable[[], tuple[str, ...]],
+        make_checker: Callable[[str], Checker],
+        wall: Callable[[], float],
+    ) -> None:
+        """Create the scheme.
+
+        Args:
+            secrets: returns those of the application, any of which may have signed a request; they may change.
+            make_checker: returns what verifies the signatures of a secret.
+            wall: returns epoch seconds.
+
+        Raises:
+            ConfigError: `make_checker` did.
+        """
         self._server = Principal(app, ALL_RIGHTS)
         self._rules = rules
-        self._checker = checker
+        self._secrets = secrets
+        self._make_checker = make_checker
+        self._known = secrets()
+        self._checkers = {each: make_checker(each) for each in self._known}
         self._wall = wall
 
     def principal(self, request: AuthRequest) -> Principal:
@@ -62,14 +81,37 @@ class SignatureAuth:
                 "The request is not signed: send the header authorization or x-channelstream-secret; "
                 "see the option request_signing."
             )
-        self._checker.check(token, request.path, self._wall())
+        self._check(token, request.path)
         return self._server
 
     def verify_body(self, request: AuthRequest, body: bytes) -> None:
         """Accept any body: these signatures bind the path and the time only."""
 
+    def _check(self, token: str, path: str) -> None:
+        """Accept a signature of any of the secrets.
+
+        Raises:
+            BadSignature: it is of none.
+        """
+        now_s = self._wall()
+        for checker in self._present_checkers():
+            with suppress(BadSignature):
+                checker.check(token, path, now_s)
+                return
+        raise BadSignature
+
+    def _present_checkers(self) -> Iterable[Checker]:
+        """Return a checker for each secret; that of a secret that has gone is forgotten, with what it has accepted."""
+        secrets = self._secrets()
+        if secrets != self._known:
+            before, self._known, self._checkers = self._checkers, secrets, {}
+            for each in secrets:
+                with suppress(ConfigError):  # Foreign code may refuse this secret.
+                    self._checkers[each] = before.get(each) or self._make_checker(each)
+        return self._checkers.values()
+
     def _is_raw_secret(self, token: str, address: str) -> bool:
         mode = self._rules.raw_secret
         if mode == "never" or (mode == "loopback" and not LOOPBACK.has(address)):
             return False
-        return hmac.compare_digest(token.encode(), self._rules.secret.encode())
+        return any(hmac.compare_digest(token.encode(), each.encode()) for each in self._secrets())

@@ -10,15 +10,16 @@ module.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
 import msgspec
 from jwt.api_jws import PyJWS
-from jwt.exceptions import PyJWTError
+from jwt.exceptions import InvalidSignatureError, PyJWTError
 from msgspec import Meta, Struct
 
-from channelstream.apps.api_key import MIN_SECRET_BYTES
+from channelstream.apps.api_key import MIN_SECRET_BYTES, ApiKey, fingerprint
 from channelstream.apps.app import App
 from channelstream.apps.client import Client
 from channelstream.apps.grants import Grants, Patterns
@@ -126,11 +127,22 @@ class TokenAuth:
 
     def _from_application(self, token: str, key_id: str, now_s: float, app: App | None) -> Client:
         key = self._ring.find(key_id, now_s, app)
-        if len(key.secret.encode()) < MIN_SECRET_BYTES:
-            # The holder of one token could find the secret by trying: the option `secret` may be any text.
-            raise BadToken
-        payload = self._jws.decode(token, key.secret.encode(), [HS256])
-        return self._client(payload, key.app, key.rights, now_s, key.id)
+        payload, secret = self._signed_by(token, key)
+        client = self._client(payload, key.app, key.rights, now_s)
+        return replace(client, key_id=key.id, signed_with=fingerprint(secret))
+
+    def _signed_by(self, token: str, key: ApiKey) -> tuple[bytes, str]:
+        """Return the payload of a token, and the secret of this key that has signed it.
+
+        Raises:
+            BadToken: none has.
+        """
+        for secret in key.secrets:
+            # The holder of one token could find a short secret by trying: the option `secret` may be any text.
+            if len(secret.encode()) >= MIN_SECRET_BYTES:
+                with suppress(InvalidSignatureError):
+                    return self._jws.decode(token, secret.encode(), [HS256]), secret
+        raise BadToken
 
     def _from_issuer(self, token: str, key_id: str, issuer: Issuer, now_s: float, app: App | None) -> Client:
         if app is not None and app.id != issuer.app.id:
@@ -141,9 +153,7 @@ class TokenAuth:
         payload = self._jws.decode(token, public, [issuer.algorithm])
         return self._client(payload, issuer.app, ALL_RIGHTS, now_s)
 
-    def _client(
-        self, payload: bytes, app: App, rights: frozenset[Right], now_s: float, key_id: str | None = None
-    ) -> Client:
+    def _client(self, payload: bytes, app: App, rights: frozenset[Right], now_s: float) -> Client:
         """Return the client of claims whose signature is verified; their faults may be named from here on."""
         rules = self._rules.get(app.id)
         if rules is None:
@@ -169,7 +179,6 @@ class TokenAuth:
             None if claims.public is None else tuple(claims.public),
             claims.jti,
             claims.iat,
-            key_id,
         )
 
 

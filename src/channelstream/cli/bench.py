@@ -20,7 +20,7 @@ from channelstream.bench.results import Report
 from channelstream.bench.scenarios import QUICK, SCENARIOS, Scenario, Step
 from channelstream.bench.text import report_text
 from channelstream.bench.wire import Wire
-from channelstream.cli.remote import checked_url
+from channelstream.cli.remote import checked_url, secret_of
 from channelstream.cli.settings import settings_of
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
@@ -189,7 +189,7 @@ def _target(parser: OneLineParser, arguments: Namespace, environ: Mapping[str, s
         tls=tls,
         certfile=settings.ssl_certfile,
         prefix=url.path.rstrip("/"),
-        secret=settings.secret,
+        secret=secret_of(settings, arguments),
     )
     return Target("channelstream", wire, _pid(parser, arguments))
 

@@ -8,6 +8,7 @@ from channelstream.apps.keys import DEFAULT
 from channelstream.cli.remote import Server, signs_old, url_of
 from channelstream.config.applications import settings_by_app
 from channelstream.config.keys_file import StoredKey
+from channelstream.config.secret_file import secrets_of
 from channelstream.config.settings import Settings
 from channelstream.errors import RequestFailed
 
@@ -30,7 +31,11 @@ def last_uses(settings: Settings, app_ids: Iterable[str]) -> Uses:
     for app_id in sorted(set(app_ids) & own.keys()):
         url = url_of(settings) + ("" if app_id == DEFAULT else f"/app/{app_id}")
         server = Server(
-            url, own[app_id].secret, settings.unix_socket, settings.ssl_certfile, signs_old(own[app_id])
+            url,
+            secrets_of(own[app_id])[0],
+            settings.unix_socket,
+            settings.ssl_certfile,
+            signs_old(own[app_id]),
         )
         for row in server.get(PATH, {}, dict, "rows")["rows"]:
             used = row["last_used"]

@@ -16,6 +16,7 @@ from channelstream.cli.signing import Signatures
 from channelstream.config import Settings
 from channelstream.config.app_names import fault_of_id
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
+from channelstream.config.secret_file import secrets_of
 from channelstream.config.settings import BY_NAME
 from channelstream.config.tls import client_context
 from channelstream.errors import ConfigError, RequestFailed
@@ -53,7 +54,7 @@ class Server:
     @property
     def signatures(self) -> Signatures:
         """Signs requests to it."""
-        return Signatures(self.url, CallSigner(self.secret, self.signs_old))
+        return Signatures(self.url, CallSigner(lambda: self.secret, self.signs_old))
 
     def tls(self) -> ssl.SSLContext | None:
         """Return the TLS context, or None if the address is not https."""
@@ -147,7 +148,9 @@ def server_of(arguments: Namespace, environ: Mapping[str, str]) -> Server:
     if "app" in arguments:
         settings = _of_app(settings, arguments)
         url += f"/app/{arguments.app}"
-    return Server(url, settings.secret, unix_socket, settings.ssl_certfile, signs_old(settings))
+    return Server(
+        url, secret_of(settings, arguments), unix_socket, settings.ssl_certfile, signs_old(settings)
+    )
 
 
 def _of_app(settings: Settings, arguments: Namespace) -> Settings:
@@ -166,6 +169,15 @@ def _of_app(settings: Settings, arguments: Namespace) -> Settings:
         )
     own = settings if section is None else settings.of_app(section)
     return replace(own, secret=settings.secret) if "secret" in arguments else own
+
+
+def secret_of(settings: Settings, arguments: Namespace) -> str:
+    """Return the newest secret of these settings, or the one that the command line has.
+
+    Raises:
+        ConfigError: its file cannot be used.
+    """
+    return settings.secret if "secret" in arguments else secrets_of(settings)[0]
 
 
 def signs_old(settings: Settings) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from channelstream.call_signing import CallSigner
+from channelstream.cli.remote import secret_of
 from channelstream.cli.settings import settings_of
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
@@ -34,11 +35,12 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if not arguments.path.startswith("/"):
         parser.error(f"PATH: {arguments.path!r} is not a path that begins with a slash")
     settings = settings_of(arguments, environ)
+    secret = secret_of(settings, arguments)
     accepted, is_for_one = settings.request_signing, bool({"data", "method"} & vars(arguments).keys())
     is_old = accepted == "old" or (accepted == "any" and not is_for_one)
     data = getattr(arguments, "data", "")
     method = getattr(arguments, "method", "POST" if data else "GET").upper()
-    headers = CallSigner(settings.secret, is_old).headers(method, arguments.path, data.encode())
+    headers = CallSigner(lambda: secret, is_old).headers(method, arguments.path, data.encode())
     for name, value in headers.items():
         print(f"{name}: {value}")
     return 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from channelstream.apps.api_key import ApiKey
 from channelstream.apps.app import App, AppLimits, Apps
@@ -16,6 +17,7 @@ from channelstream.auth.keyed import KeyFinder
 from channelstream.auth.scheme import SchemeAuth
 from channelstream.auth.signature import Checker, SignatureAuth, SignatureRules
 from channelstream.config.keys_file import read_keys
+from channelstream.config.secret_file import secrets_of
 from channelstream.config.settings import Settings
 from channelstream.core.addresses import Networks
 from channelstream.core.nonces import Nonces
@@ -72,7 +74,7 @@ class Credentials:
     Attributes:
         keys: those of all applications.
         access: the rules of each application, by its id.
-        reload: reads the file of keys again; raises ConfigError, and leaves the keys as they are, if it is not one.
+        reload: reads their files again; raises ConfigError, and leaves the keys as they are, if one cannot be used.
     """
 
     keys: KeyRing
@@ -84,17 +86,22 @@ def make_credentials(settings: Settings, apps: Apps) -> Credentials:
     """Return the keys of all applications, and the rules for their callers.
 
     Raises:
-        ConfigError: `keys_file` cannot be used.
+        ConfigError: `keys_file` or a `secret_file` cannot be used.
     """
     own = settings_by_app(settings)
-    secrets = [ApiKey("", own[app.id].secret, app) for app in apps]
     keys = KeyRing()
 
     def load() -> None:
+        secrets = [_own_key(app, own[app.id]) for app in apps]
         keys.replace([*secrets, *(read_keys(settings.keys_file, apps) if settings.keys_file else ())])
 
     load()
     return Credentials(keys, {app_id: _access(each) for app_id, each in own.items()}, load)
+
+
+def _own_key(app: App, settings: Settings) -> ApiKey:
+    newest, *older = secrets_of(settings)
+    return ApiKey("", newest, app, older=tuple(older))
 
 
 def _access(settings: Settings) -> AppAccess:
@@ -118,15 +125,16 @@ def make_auth(
     """
     access = credentials.access
     keys = KeyFinder(credentials.keys, access, wall, None if serves_any else app)
-    rules = SignatureRules(settings.secret, settings.raw_secret_in_query, access[app.id].allowed)
-    old = SignatureAuth(app, rules, _checker(settings), wall)
+    rules = SignatureRules(settings.raw_secret_in_query, access[app.id].allowed)
+    secrets = partial(credentials.keys.own_secrets, app.id)
+    old = SignatureAuth(app, rules, secrets, partial(_checker, settings), wall)
     return SchemeAuth(access[app.id].signing, HmacAuth(keys), BearerAuth(keys), old)
 
 
-def _checker(settings: Settings) -> Checker:
+def _checker(settings: Settings, secret: str) -> Checker:
     max_age_s = settings.signature_max_age_s if settings.validate_requests else None
     if settings.signature_checker:
-        return ForeignChecker(settings.signature_checker, settings.secret, max_age_s)
+        return ForeignChecker(settings.signature_checker, secret, max_age_s)
     return SignatureChecker(
-        settings.secret, SignedText(settings.signature_text), max_age_s, settings.signature_max_ahead_s
+        secret, SignedText(settings.signature_text), max_age_s, settings.signature_max_ahead_s
     )

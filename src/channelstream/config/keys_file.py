@@ -17,13 +17,11 @@ from channelstream.apps.keys import DEFAULT
 from channelstream.apps.principal import ALL_RIGHTS, Right
 from channelstream.config.sections.kinds import MAX_RATE
 from channelstream.errors import ConfigError
-from channelstream.regular_file import CannotRead, read_regular
+from channelstream.regular_file import CannotRead, is_open_to_all, read_regular
 
 MAX_BYTES = 1 << 20
 """Longest file. A key takes about 200 bytes."""
 MAX_KEYS = 1000
-OTHERS = 0o007
-"""The bits of a mode that let every user of the machine read or change a file."""
 
 _Time = Annotated[datetime, Meta(tz=True)]
 _Rate = Annotated[float, Meta(ge=0, le=MAX_RATE)]
@@ -87,7 +85,7 @@ def read_stored(path: str) -> list[StoredKey]:
         data, mode = read_regular(path, MAX_BYTES)
     except CannotRead as error:
         raise ConfigError(f"keys_file: {path!r} cannot be read: {error}") from error
-    if mode & OTHERS:
+    if is_open_to_all(mode):
         raise ConfigError(
             f"keys_file: every user of the machine may read or change {path!r}, which has secrets: chmod 600 {path}"
         )

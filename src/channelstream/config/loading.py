@@ -113,7 +113,7 @@ def _refused_tokens(settings: Settings) -> Iterator[str]:
     described = [("", settings)]
     described += [(f"[{SECTION_PREFIX}{each.id}]: ", settings.of_app(each)) for each in settings.apps]
     for where, each in described:
-        others_sign = each.keys_file or each.token_issuers
+        others_sign = each.keys_file or each.secret_file or each.token_issuers
         if each.token_max_age_s and not others_sign and len(each.secret.encode()) < MIN_SECRET_BYTES:
             yield (
                 f"{where}token_max_age_s: secret has fewer than {MIN_SECRET_BYTES} bytes, "

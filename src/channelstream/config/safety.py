@@ -8,6 +8,7 @@ from pathlib import Path
 from channelstream.config.app_names import SECTION_PREFIX
 from channelstream.config.applications import make_apps, settings_by_app
 from channelstream.config.keys_file import read_keys
+from channelstream.config.secret_file import secrets_of
 from channelstream.config.settings import Settings
 from channelstream.config.sources import SECTION
 from channelstream.config.tls import server_context
@@ -43,8 +44,11 @@ def check_safety(settings: Settings) -> None:
 
 def problems(settings: Settings) -> Iterator[str]:
     """Yield the faults of options in combination, and of the files that they name."""
-    yield from _public_secrets(settings)
-    yield from _app_secrets(settings)
+    if unreadable := list(_secret_files(settings)):
+        yield from unreadable
+    else:
+        yield from _public_secrets(settings)
+        yield from _app_secrets(settings)
     yield from _readers(settings)
     yield from _keys(settings)
     yield from _issuers(settings)
@@ -60,11 +64,28 @@ def public(name: str) -> frozenset[str]:
     return PUBLIC_SECRETS - {""} if name == "admin_reader_secret" else PUBLIC_SECRETS
 
 
+def values_of(settings: Settings, name: str) -> tuple[str, ...]:
+    """Return the values of one of `SECRETS`: of `secret` all that are accepted.
+
+    Raises:
+        ConfigError: the file with these cannot be used.
+    """
+    return secrets_of(settings) if name == "secret" else (getattr(settings, name),)
+
+
+def _secret_files(settings: Settings) -> Iterator[str]:
+    for own in settings_by_app(settings).values():
+        try:
+            secrets_of(own)
+        except ConfigError as error:
+            yield str(error)
+
+
 def _public_secrets(settings: Settings) -> Iterator[str]:
     if settings.loopback:
         return
     for name in SECRETS:
-        if getattr(settings, name) in public(name):
+        if not public(name).isdisjoint(values_of(settings, name)):
             yield (
                 f"{name}: its default or empty value is accepted on loopback only, "
                 f"not on host {settings.host!r}; "
@@ -76,19 +97,19 @@ def _app_secrets(settings: Settings) -> Iterator[str]:
     """Refuse further applications that anyone, or another application, could act for."""
     users: dict[str, dict[str, str]] = {name: {} for name in SECRETS}
     for name, known in users.items():
-        known[getattr(settings, name)] = f"[{SECTION}]"
+        known.update(dict.fromkeys(values_of(settings, name), f"[{SECTION}]"))
     for section in settings.apps:
         of_app = settings.of_app(section)
         where = f"[{SECTION_PREFIX}{section.id}]"
-        if not of_app.secret:
+        if not all(values_of(of_app, "secret")):
             yield f"secret: {where} has none; an application needs its own"
         for name, known in users.items():
-            value = getattr(of_app, name)
-            if value and value in known:
-                yield f"{name}: {where} and {known[value]} have the same one; give each application its own"
-            elif value in PUBLIC_SECRETS - {""} and not settings.loopback:
-                yield f"{name}: {where} has one that is public; it is accepted on loopback only"
-            known.setdefault(value, where)
+            for value in filter(None, values_of(of_app, name)):
+                if value in known:
+                    yield f"{name}: {where} and {known[value]} have the same one; give each application its own"
+                elif value in PUBLIC_SECRETS and not settings.loopback:
+                    yield f"{name}: {where} has one that is public; it is accepted on loopback only"
+                known.setdefault(value, where)
 
 
 def _readers(settings: Settings) -> Iterator[str]:

@@ -26,7 +26,7 @@ class Settings(PusherOptions, LimitOptions, TimingOptions, AccessOptions, Server
 
         Secrets, issuers of tokens and what names it to Pusher's clients are no such options: one that is not set is empty.
         """
-        empty = dict.fromkeys((*APP_SECRETS, "pusher_app_id", "pusher_key"), "")
+        empty = dict.fromkeys((*APP_SECRETS, "secret_file", "pusher_app_id", "pusher_key"), "")
         own: dict[str, Any] = {"apps": (), "token_issuers": (), **empty}
         values = own | dict(section.values)
         return replace(self, **values)
@@ -38,6 +38,13 @@ class Settings(PusherOptions, LimitOptions, TimingOptions, AccessOptions, Server
         return (
             *own,
             *(str(app.values[name]) for app in self.apps for name in APP_SECRETS if name in app.values),
+        )
+
+    @property
+    def reads_again(self) -> bool:
+        """Whether SIGHUP reads files with keys or secrets again; else it ends the process, as a closed terminal does."""
+        return bool(self.keys_file or self.secret_file) or any(
+            app.values.get("secret_file") for app in self.apps
         )
 
     @property

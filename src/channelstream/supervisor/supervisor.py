@@ -30,7 +30,7 @@ SPARE_S = 10.0
 """Seconds besides twice the drain's time after which workers are killed."""
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 CAUGHT = (*STOPPING, signal.SIGUSR2, signal.SIGHUP)
-"""SIGHUP with `keys_file` only; without it, it ends the process, as that of a terminal that is closed."""
+"""SIGHUP only where files are read again (`Settings.reads_again`); else it ends the process, as a closed terminal does."""
 FAILED = 1
 REQUEST_S = 1.0
 """How long this process waits for a request to upgrade whose connection is there, or for room for its answer."""
@@ -332,7 +332,7 @@ class Supervisor:
     @property
     def _passed(self) -> tuple[signal.Signals, ...]:
         """The signals that a new worker, and a new program, ignore until they catch them."""
-        return (signal.SIGUSR2, signal.SIGHUP) if self._settings.keys_file else (signal.SIGUSR2,)
+        return (signal.SIGUSR2, signal.SIGHUP) if self._settings.reads_again else (signal.SIGUSR2,)
 
     def _catch_signals(self) -> None:
         receiver, sender = socket.socketpair()

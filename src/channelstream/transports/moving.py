@@ -41,6 +41,7 @@ class MovedClient(Struct, frozen=True, array_like=True):
     token_id: str
     issued_s: float | None
     key_id: str | None = None
+    signed_with: str = ""
 
 
 def moved_client(client: Client) -> MovedClient:
@@ -55,6 +56,7 @@ def moved_client(client: Client) -> MovedClient:
         client.token_id,
         client.issued_s,
         client.key_id,
+        client.signed_with,
     )
 
 
@@ -73,6 +75,7 @@ def client_from(moved: MovedClient, app: App) -> Client:
         token_id=moved.token_id,
         issued_s=moved.issued_s,
         key_id=moved.key_id,
+        signed_with=moved.signed_with,
     )
 
 

@@ -1,6 +1,6 @@
 """Checks of the options that decide who has access."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
 
@@ -9,7 +9,7 @@ from channelstream.cli.key_uses import state_of
 from channelstream.config import safety
 from channelstream.config.keys_file import read_stored
 from channelstream.config.networks import is_loopback
-from channelstream.config.settings import APP_SECRETS
+from channelstream.config.settings import APP_SECRETS, Settings
 from channelstream.core.addresses import EVERYBODY, read_network
 from channelstream.engines.factory import is_shared
 from channelstream.errors import ConfigError
@@ -39,42 +39,53 @@ def _default(subject: Subject) -> Iterator[Finding]:
     if not subject.settings.loopback:
         return  # `safety` refuses them.
     for name in safety.SECRETS:
-        if getattr(subject.settings, name) in safety.public(name):
+        if not safety.public(name).isdisjoint(_values(subject.settings, name)):
             report = fault if subject.is_behind_proxy else warning
             yield report(f"{name} has a public default value", _RANDOM)
 
 
+def _values(settings: Settings, name: str) -> tuple[str, ...]:
+    """Return the values of a secret, of which `secret` may have several; none if their file cannot be used."""
+    try:
+        return safety.values_of(settings, name)
+    except ConfigError:
+        return ()  # `combined` reports it.
+
+
 def _short(subject: Subject) -> Iterator[Finding]:
-    for name in SECRETS:
-        value = getattr(subject.settings, name)
-        if value not in safety.PUBLIC_SECRETS and len(value) < SHORTEST_SECRET:
+    yield from _short_of(subject.settings, SECRETS, "", safety.PUBLIC_SECRETS)
+
+
+def _short_of(
+    settings: Settings, names: Iterable[str], where: str, others: Collection[str] = ("",)
+) -> Iterator[Finding]:
+    """Report secrets that can be guessed, but for those that are reported for something else."""
+    for name in names:
+        values = (value for value in _values(settings, name) if value not in others)
+        if any(len(value) < SHORTEST_SECRET for value in values):
             report = warning if name in PASSWORDS else fault
-            yield report(f"{name} has fewer than {SHORTEST_SECRET} characters", _RANDOM)
+            yield report(f"{where}{name} has fewer than {SHORTEST_SECRET} characters", _RANDOM)
 
 
 def _equal(subject: Subject) -> Iterator[Finding]:
-    for one, other in combinations(SECRETS, 2):
-        value = getattr(subject.settings, one)
-        if value and value == getattr(subject.settings, other):
+    yield from _equal_of(subject.settings, SECRETS, "")
+
+
+def _equal_of(settings: Settings, names: Sequence[str], where: str) -> Iterator[Finding]:
+    for one, other in combinations(names, 2):
+        if any(filter(None, {*_values(settings, one)} & {*_values(settings, other)})):
             yield fault(
-                f"{one} and {other} are equal: who has one has the other", f"give {other} a value of its own"
+                f"{where}{one} and {other} are equal: who has one has the other",
+                f"give {other} a value of its own",
             )
 
 
 def _apps(subject: Subject) -> Iterator[Finding]:
     """Report secrets of further applications; `safety` refuses those that two applications have."""
     for app in subject.settings.apps:
-        for name in APP_SECRETS:
-            value = app.values.get(name, "")
-            if value and len(value) < SHORTEST_SECRET:
-                report = warning if name in PASSWORDS else fault
-                yield report(f"[app:{app.id}] {name} has fewer than {SHORTEST_SECRET} characters", _RANDOM)
-        for one, other in combinations(APP_SECRETS, 2):
-            if app.values.get(one) and app.values[one] == app.values.get(other):
-                yield fault(
-                    f"[app:{app.id}] {one} and {other} are equal: who has one has the other",
-                    f"give {other} a value of its own",
-                )
+        own, where = subject.settings.of_app(app), f"[app:{app.id}] "
+        yield from _short_of(own, APP_SECRETS, where)
+        yield from _equal_of(own, APP_SECRETS, where)
 
 
 def _stored(subject: Subject) -> Iterator[Finding]:

@@ -20,8 +20,10 @@ from channelstream.cli.doctor.tables import OF_CONFIGURATION, OF_SERVICE
 from channelstream.cli.remote import Server, checked_url, signs_old, url_of
 from channelstream.config import Settings, loading
 from channelstream.config.flags import OneLineParser, read_arguments, settings_parser
+from channelstream.config.secret_file import secrets_of
 from channelstream.config.sources import FILE_VARIABLE
 from channelstream.config.values import Number
+from channelstream.errors import ConfigError
 
 DESCRIPTION = """\
 Examine a configuration, and the service that runs with it: what is wrong, and what to do. Name the file and the options
@@ -92,18 +94,25 @@ def subject_of(settings: Settings, ini: str, arguments: Namespace) -> Subject:
     Raises:
         ConfigError: an address is wrong.
     """
-    trusted = arguments.trust or settings.ssl_certfile
-    here = Server(url_of(settings), settings.secret, settings.unix_socket, trusted, signs_old(settings))
+    trusted, secret = arguments.trust or settings.ssl_certfile, _secret(settings)
+    here = Server(url_of(settings), secret, settings.unix_socket, trusted, signs_old(settings))
     named = [
-        Server(checked_url(url, "--node"), settings.secret, "", trusted, signs_old(settings))
-        for url in arguments.node
+        Server(checked_url(url, "--node"), secret, "", trusted, signs_old(settings)) for url in arguments.node
     ]
     public = (
-        Server(checked_url(arguments.url), settings.secret, "", arguments.trust, signs_old(settings))
+        Server(checked_url(arguments.url), secret, "", arguments.trust, signs_old(settings))
         if arguments.url
         else None
     )
     return Subject(settings, ini, named or [here], public, first_bytes_s=arguments.wait_s)
+
+
+def _secret(settings: Settings) -> str:
+    """Return what calls are signed with; empty if its file cannot be used, which the checks report."""
+    try:
+        return secrets_of(settings)[0]
+    except ConfigError:
+        return ""
 
 
 def _of_reading(reading: loading.Reading) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
 from channelstream.config import Settings
+from channelstream.config.applications import settings_by_app
 from channelstream.descriptors import sockets_within
 
 SQLITE = "sqlite:///"
@@ -30,9 +31,10 @@ async def modes(subject: Subject) -> Iterable[Finding]:
 
 
 def _private(subject: Subject) -> Iterator[Path]:
-    yield from (
-        Path(name) for name in (subject.ini, subject.settings.ssl_keyfile, subject.settings.keys_file) if name
-    )
+    settings = subject.settings
+    of_apps = (own.secret_file for own in settings_by_app(settings).values())
+    names = (subject.ini, settings.ssl_keyfile, settings.keys_file, *of_apps)
+    yield from (Path(name) for name in dict.fromkeys(names) if name)
 
 
 def _mode(path: Path) -> Iterator[Finding]:

@@ -33,6 +33,13 @@ class AccessOptions:
         secret=True,
         per_app=True,
     )
+    secret_file: str = _section.option(
+        "",
+        PATH,
+        "Path of a file with the secret, in place of the option secret; its further lines are older secrets, which are"
+        " accepted as well. SIGHUP reads it again (docs/security.md).",
+        per_app=True,
+    )
     keys_file: str = _section.option(
         "",
         PATH,
