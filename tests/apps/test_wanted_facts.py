@@ -2,12 +2,14 @@
 
 import pytest
 
-from channelstream.apps.keys import DEFAULT, make_key
+from channelstream.apps.keys import DEFAULT, make_key, make_member_key
 from channelstream.apps.wanted_facts import NOTHING_WANTED, AppFacts, WantedFacts
+from channelstream.core.facts import FACTS, kind_of
 
 WANTED = WantedFacts({
     DEFAULT: AppFacts(frozenset(("added", "occupied")), hidden=("pusher/#", "-")),
     "shop": AppFacts(frozenset(("occupied",))),
+    "all": AppFacts(frozenset(map(kind_of, FACTS))),
 })  # fmt: skip
 
 
@@ -24,6 +26,8 @@ WANTED = WantedFacts({
         ("added", make_key("shop", "news"), False),
         ("vacated", make_key("shop", "news"), True),
         ("occupied", make_key("other", "news"), False),
+        ("online", make_key("all", "ann"), True),
+        ("online", make_member_key("all", "news", "ann"), False),
     ],
 )
 def test_an_application_wants_its_kinds(kind: str, key: str, is_wanted: bool) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from channelstream.apps.keys import app_id_of, name_of
+from channelstream.apps.keys import app_id_of, is_member_key, name_of
 from channelstream.core.facts import ENDS, kind_of
 
 
@@ -37,9 +37,14 @@ class WantedFacts:
         return any(each.kinds for each in self.apps.values())
 
     def wants(self, kind: str, key: str) -> bool:
-        """Return whether facts of this kind are wanted about the channel or user with this key."""
+        """Return whether facts of this kind are wanted about the channel or user with this key.
+
+        Those about users never are if the user is a member of one channel only: that is reported with the channel.
+        """
         wanted = self.apps.get(app_id_of(key))
-        return wanted is not None and kind in wanted.kinds and not name_of(key).startswith(wanted.hidden)
+        if wanted is None or kind not in wanted.kinds:
+            return False
+        return not (name_of(key).startswith(wanted.hidden) or is_member_key(key))
 
 
 NOTHING_WANTED = WantedFacts()

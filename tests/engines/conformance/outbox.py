@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable
 
+import pytest
 from tests.engines.conformance.lab import ALL_FACTS, ALL_KINDS, Lab
 
-from channelstream.apps.keys import DEFAULT, make_key
+from channelstream.apps.keys import DEFAULT, make_key, make_member_key
 from channelstream.apps.wanted_facts import AppFacts, WantedFacts
 from channelstream.core.facts import CacheMissed, ClientEvent, Fact, kind_of, public_id
 from channelstream.engines.outbox import Kept, OutboxSettings, passed
@@ -92,6 +93,17 @@ def test_only_wanted_facts_are_made(open_lab: OpenLab) -> None:
         ("occupied", "a"), ("vacated", "a"), ("occupied", shop), ("added", shop, "ann"), ("removed", shop, "ann"),
         ("vacated", shop), ("opened", "ann", public_id("of-ann")), ("closed", "ann", public_id("of-ann")),
     ])  # fmt: skip
+
+
+@pytest.mark.parametrize("app_id", [DEFAULT, "shop"])
+def test_a_member_under_another_name_is_reported_in_its_channel_only(open_lab: OpenLab, app_id: str) -> None:
+    """It is no user of the application, and its seat is no connection for others."""
+    lab = open_lab(outbox=OutboxSettings(WantedFacts({app_id: AppFacts(ALL_KINDS)})))
+    channel, member = make_key(app_id, "a"), make_member_key(app_id, "a", "ann")
+    lab.disconnect(lab.connect(member, channel, notify_presence=True, conn_id="seat"), channel)
+    assert [fact_form(each.fact) for each in kept(lab) if each.fact is not None] == [
+        ("occupied", channel), ("added", channel, member), ("removed", channel, member), ("vacated", channel),
+    ]  # fmt: skip
 
 
 def test_no_fact_is_made_if_none_is_wanted(lab: Lab) -> None:

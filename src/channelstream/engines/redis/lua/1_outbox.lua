@@ -18,7 +18,8 @@ local outbox = { facts = PREFIX .. 'facts', about = PREFIX .. 'outbox', cursors 
 -- Facts that one command reads to drop them.
 outbox.STEP = 50
 
--- The id of the application and the name in a key, as `apps/keys.py` makes it.
+-- The id of the application and the name in a key, as `apps/keys.py` makes it. What is before the name in the key of a member of
+-- one channel is no id, so nothing is wanted about these.
 function outbox.parts_of(name)
   if name:sub(1, 1) ~= '\31' then return 'default', name end
   local app, rest = name:match('^\31([^\31]*)\31(.*)$')
