@@ -11,7 +11,7 @@ import hmac
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 from channelstream.apps.app import App
 from channelstream.apps.principal import Principal, Right
@@ -69,7 +69,8 @@ class PusherAuth:
             BadSignature: the credentials are not valid.
         """
         application = self._application(request)
-        pairs = _decoded(request.query)
+        sent = _pairs(request.query)
+        pairs = _unescaped(sent) if b"%" in request.query or b"+" in request.query else sent
         found = _first(pairs)
         key, time_s = found.get("auth_key", ""), found.get("auth_timestamp", "")
         if not hmac.compare_digest(key.encode(), application.pusher.key.encode()):
@@ -77,7 +78,7 @@ class PusherAuth:
         if found.get("auth_version") != "1.0" or not self._is_timely(time_s):
             raise BadSignature
         mac = found.get(_SIGNATURE, "")
-        for text in _texts(request, pairs):
+        for text in _texts(request, pairs, sent):
             if is_genuine(application.pusher.secret, text, mac):
                 return application.principal
         raise BadSignature
@@ -103,7 +104,7 @@ class PusherAuth:
         Raises:
             BadSignature: it is not the body that was signed.
         """
-        signed = _first(_decoded(request.query)).get("body_md5")
+        signed = _first(_pairs(request.query)).get("body_md5")
         if signed is None and not body:
             return
         if signed is None or not hmac.compare_digest(signed.lower().encode(), body_md5(body).encode()):
@@ -114,37 +115,35 @@ def _foreign_address() -> Forbidden:
     return Forbidden("This address may not call the API; see the option allow_posting_from.")
 
 
-def _texts(request: AuthRequest, decoded: _Pairs) -> Iterator[str]:
+def _texts(request: AuthRequest, pairs: _Pairs, sent: _Pairs) -> Iterator[str]:
     """Yield each text that the caller may have signed, the most frequent one first."""
     raw_path = request.target.partition(b"?")[0].decode("ascii")
     paths = dict.fromkeys(root + path for root in ("", request.root) for path in (raw_path, request.path))
-    queries = [decoded] if decoded == (raw := _as_sent(request.query)) else [decoded, raw]
+    queries = [_unsigned(pairs)] if pairs == sent else [_unsigned(pairs), _unsigned(sent)]
     for path in paths:
         for query in queries:
-            yield request_text(request.method, path, _unsigned(query))
+            yield request_text(request.method, path, query)
+
+
+def _pairs(query: bytes) -> _Pairs:
+    """Return the parameters of a query as they were sent.
+
+    Raises:
+        BadSignature: they are too many.
+    """
+    parts = [part.partition("=") for part in query.decode("ascii").split("&") if part]
+    if len(parts) > MAX_FIELDS:
+        raise BadSignature
+    return [(name, value) for name, _, value in parts]
+
+
+def _unescaped(pairs: _Pairs) -> _Pairs:
+    return [(unquote_plus(name), unquote_plus(value)) for name, value in pairs]
 
 
 def _unsigned(pairs: _Pairs) -> _Pairs:
     """Return the parameters without the signature."""
     return [(name, value) for name, value in pairs if name.lower() != _SIGNATURE]
-
-
-def _decoded(query: bytes) -> _Pairs:
-    """Return the parameters of a query.
-
-    Raises:
-        BadSignature: they are too many.
-    """
-    try:
-        return parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
-    except ValueError as error:
-        raise BadSignature from error
-
-
-def _as_sent(query: bytes) -> _Pairs:
-    """Return the same parameters with their escapes, of a query that `_decoded` accepts."""
-    parts = [part.partition("=") for part in query.decode("ascii").split("&") if part]
-    return [(name, value) for name, _, value in parts]
 
 
 def _first(pairs: _Pairs) -> dict[str, str]:
