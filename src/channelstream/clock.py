@@ -4,11 +4,14 @@ import os
 import time
 
 DRAWN = 128
-"""Ids whose random bytes are drawn at once: 2 KiB, which take 5 us (measured), and 8 KiB of memory as text."""
-ID_DIGITS = 32
-"""Hexadecimal digits of an id."""
-VARIANTS = {digit: "89ab"[number % 4] for number, digit in enumerate("0123456789abcdef")}
-"""The digit that stands for the variant (RFC 9562, 4.1), by a random one: two of its bits are random."""
+"""Ids that are made at once: 17 us (measured), and 11 KiB of memory."""
+FORM = b"00000000-0000-4000-v000-000000000000 "
+"""An id, and a space after it: random digits, the version, and the digit of the variant, of which two bits are random."""
+DIGITS = tuple(place for place, sign in enumerate(FORM) if sign in b"04v")
+"""The places of the digits."""
+VERSION, VARIANT = FORM.index(b"4"), FORM.index(b"v")
+VARIANTS = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
+"""The digit of the variant by a random one (RFC 9562, 4.1)."""
 
 
 class SystemClock:
@@ -21,23 +24,28 @@ class SystemClock:
 class RandomIds:
     """Random UUIDs, version 4 (RFC 9562), lower-case and dashed.
 
-    The random bytes of `DRAWN` ids are drawn at once: a system call for each would take a third of the time. Make it
-    after the last fork, since a copy of it in another process would return the same ids.
+    `DRAWN` of them are made at once: one by one, a third of the time would be the system call, and the rest the pieces of
+    each text. Make it after the last fork, since a copy of it in another process would return the same ids.
     """
 
     def __init__(self) -> None:
-        self._digits = ""
-        self._at = 0
+        self._left: list[str] = []
 
     def new(self) -> str:
         """Return an id that was never returned before."""
-        at = self._at
-        if at == len(self._digits):
-            self._digits = os.urandom(DRAWN * ID_DIGITS // 2).hex()
-            at = 0
-        self._at = at + ID_DIGITS
-        text = self._digits[at : at + ID_DIGITS]
-        return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{VARIANTS[text[16]]}{text[17:20]}-{text[20:]}"
+        if not self._left:
+            self._left = _draw()
+        return self._left.pop()
+
+
+def _draw() -> list[str]:
+    """Return `DRAWN` new ids: each digit is put into all of them at once."""
+    text, random = bytearray(FORM * DRAWN), os.urandom(DRAWN * len(DIGITS) // 2).hex().encode()
+    for number, place in enumerate(DIGITS):
+        if place != VERSION:
+            drawn = random[number :: len(DIGITS)]
+            text[place :: len(FORM)] = drawn.translate(VARIANTS) if place == VARIANT else drawn
+    return text.decode().split()
 
 
 def new_epoch() -> str:

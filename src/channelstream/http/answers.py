@@ -91,8 +91,8 @@ class DateLine:
         self._line = b""
 
     def __call__(self) -> bytes:
-        second = int(self._now())
-        if second != self._second:
-            self._second = second
-            self._line = b"date: %b\r\n" % formatdate(second, usegmt=True).encode()
+        now_s = self._now()
+        if not 0 <= now_s - self._second < 1:
+            self._second = int(now_s)
+            self._line = b"date: %b\r\n" % formatdate(self._second, usegmt=True).encode()
         return self._line
