@@ -23,7 +23,7 @@ from channelstream.http.inbound import Inbound
 from channelstream.http.line import is_tls, peer_of
 from channelstream.http.moving import descriptor_of, drop_descriptor, is_movable
 from channelstream.http.outbound import Outbound
-from channelstream.http.phase import Phase, Work
+from channelstream.http.phase import CLOSED, EXCHANGE, HEAD, IDLE, LINGER, Work
 from channelstream.http.request import Request
 from channelstream.http.shared import SPARE_SOCKETS, HttpServer, Socket
 from channelstream.http.takeover import TakeOver
@@ -111,7 +111,7 @@ class HttpConnection(asyncio.Protocol):
         self._in.take_turn(self._proceed_if_open)
         self._has_ended = True
         exchange = self._exchange
-        if exchange is None or not exchange.is_whole or self._waiting.phase is not Phase.EXCHANGE:
+        if exchange is None or not exchange.is_whole or self._waiting.phase is not EXCHANGE:
             self.close()
             return False
         exchange.half_close()
@@ -119,13 +119,13 @@ class HttpConnection(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        return self._waiting.phase is Phase.EXCHANGE and not self._transport.is_closing()
+        return self._waiting.phase is EXCHANGE and not self._transport.is_closing()
 
     def stop(self) -> None:
         """Close at once, or after the answer if a whole request is in progress."""
         self._is_stopping = True
         self._in.take_turn(self._proceed_if_open)
-        exchange = self._exchange if self._waiting.phase is Phase.EXCHANGE else None
+        exchange = self._exchange if self._waiting.phase is EXCHANGE else None
         if exchange is None or exchange.is_answered or not exchange.is_whole:
             self.close()
         else:
@@ -150,15 +150,15 @@ class HttpConnection(asyncio.Protocol):
         self._in.let_go()
         if self._exchange is not None and not self._exchange.is_whole:
             self._in.take_later(self._continue)
-        elif self._exchange is None and self._waiting.phase in (Phase.IDLE, Phase.HEAD):
-            if self._waiting.phase is Phase.HEAD:
+        elif self._exchange is None and self._waiting.phase in (IDLE, HEAD):
+            if self._waiting.phase is HEAD:
                 self._waiting.for_head(self)
             self._proceed()
 
     @property
     def work(self) -> Work:
         """What is done for the client."""
-        exchange = self._exchange if self._waiting.phase is Phase.EXCHANGE else None
+        exchange = self._exchange if self._waiting.phase is EXCHANGE else None
         return Work.NONE if exchange is None else exchange.work
 
     @property
@@ -171,7 +171,7 @@ class HttpConnection(asyncio.Protocol):
 
         No timer runs afterwards.
         """
-        is_idle = self._exchange is None and self._waiting.phase in (Phase.IDLE, Phase.HEAD)
+        is_idle = self._exchange is None and self._waiting.phase in (IDLE, HEAD)
         if not is_idle or self._has_ended or self._is_stopping or not is_movable(self._transport):
             return None
         self._waiting.suspend()
@@ -185,7 +185,7 @@ class HttpConnection(asyncio.Protocol):
     def _continue_from(self, received: bytes) -> None:
         """Read what another process has received, and then the socket."""
         self._received = b""
-        self._waiting.phase = Phase.IDLE
+        self._waiting.phase = IDLE
         self._waiting.for_request(self)
         if received:
             self._reader.receive(received)
@@ -206,11 +206,11 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         phase = self._waiting.phase
-        if phase is Phase.IDLE and self._begin_again(data):
+        if phase is IDLE and self._begin_again(data):
             return
-        if phase is Phase.LINGER:
+        if phase is LINGER:
             self._waiting.discard(len(data), self)
-        elif phase is not Phase.CLOSED:
+        elif phase is not CLOSED:
             self._reader.receive(data)
             if self._http_server.is_crowded:
                 self._in.read_in_turn(self._proceed_if_open, self._http_server.inbound)
@@ -218,7 +218,7 @@ class HttpConnection(asyncio.Protocol):
                 self._proceed()
 
     def _proceed_if_open(self) -> None:
-        if self._waiting.phase not in (Phase.LINGER, Phase.CLOSED):
+        if self._waiting.phase not in (LINGER, CLOSED):
             self._proceed()
 
     def _proceed(self) -> None:
@@ -236,7 +236,7 @@ class HttpConnection(asyncio.Protocol):
                         return
                 self._exchange = self._request = None
             if self._http_server.is_held:
-                self._waiting.phase = Phase.IDLE
+                self._waiting.phase = IDLE
                 self._in.hold()
                 return
             head = self._reader.head() if self._reader.has_more else None
@@ -281,13 +281,13 @@ class HttpConnection(asyncio.Protocol):
 
     def _continue(self) -> None:
         """Continue with the body or the next request, unless the connection is about to close."""
-        if self._waiting.phase in (Phase.IDLE, Phase.EXCHANGE):
+        if self._waiting.phase in (IDLE, EXCHANGE):
             self._proceed()
 
     def _begin(self, head: RequestHead) -> None:
         """Begin a request whose head is complete; the body of most has come with it."""
         reader = self._reader
-        self._waiting.phase = Phase.EXCHANGE
+        self._waiting.phase = EXCHANGE
         self._exchange = exchange = HttpExchange(self, self._out, head, reader.is_whole)
         self._request = request = self._http_server.router.request(head, exchange)
         if not exchange.is_whole:
@@ -311,7 +311,7 @@ class HttpConnection(asyncio.Protocol):
         if taken is None:
             return False
         head, body = taken
-        self._waiting.phase = Phase.EXCHANGE
+        self._waiting.phase = EXCHANGE
         self._exchange = exchange = HttpExchange(self, self._out, head, True, body)
         self._request = request = http_server.router.request(head, exchange)
         try:
@@ -355,7 +355,7 @@ class HttpConnection(asyncio.Protocol):
     def answered(self) -> None:
         """Continue after an answer: with the next request, or by closing."""
         exchange = self._exchange
-        if exchange is None or self._waiting.phase is not Phase.EXCHANGE:
+        if exchange is None or self._waiting.phase is not EXCHANGE:
             return
         if not exchange.keep_alive or self._is_stopping:
             self._close_gently(is_whole=exchange.is_whole)
@@ -390,7 +390,7 @@ class HttpConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._out.resume()
         exchange = self._exchange
-        if exchange is not None and exchange.is_answered and self._waiting.phase is Phase.EXCHANGE:
+        if exchange is not None and exchange.is_answered and self._waiting.phase is EXCHANGE:
             self._proceed()
 
     def refuse(self, error: ChannelstreamError) -> None:
@@ -398,7 +398,7 @@ class HttpConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None:
             exchange.end()
-        if self._transport.is_closing() or self._waiting.phase in (Phase.LINGER, Phase.CLOSED):
+        if self._transport.is_closing() or self._waiting.phase in (LINGER, CLOSED):
             return
         if exchange is not None and exchange.is_answered:
             # A second answer would be taken for that of the next request.

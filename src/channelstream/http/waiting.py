@@ -22,7 +22,7 @@ from channelstream.errors import ChannelstreamError, TimedOut
 from channelstream.http.inbound import Inbound
 from channelstream.http.line import ack_progress, has_unread
 from channelstream.http.outbound import Outbound
-from channelstream.http.phase import Phase
+from channelstream.http.phase import CLOSED, HEAD, IDLE, LINGER
 from channelstream.http.shared import HttpServer
 from channelstream.http.timers import Deadline, IdleTimer
 
@@ -70,7 +70,7 @@ class Waiting:
         self, transport: asyncio.Transport, inbound: Inbound, out: Outbound, http_server: HttpServer
     ) -> None:
         """Start with a new socket, in `Phase.HEAD` and without a timer."""
-        self.phase = Phase.HEAD
+        self.phase = HEAD
         self._settings = http_server.settings
         self._deadline = Deadline(http_server.waits)
         self.received = self._deadline.stop
@@ -82,14 +82,14 @@ class Waiting:
 
     def for_head(self, owner: Owner) -> None:
         """Start the timer of a head: at its first byte, or for the first head when the socket is accepted."""
-        if self.phase is not Phase.HEAD or not self._deadline.is_running:
-            self.phase = Phase.HEAD
+        if self.phase is not HEAD or not self._deadline.is_running:
+            self.phase = HEAD
             self._deadline.start(self._settings.head_timeout_s, self.time_is_up, owner, LATE_HEAD)
 
     def for_request(self, owner: Owner) -> None:
         """Wait for the next request; before the first one the timer of the head runs."""
-        if self.phase is not Phase.HEAD:
-            self.phase = Phase.IDLE
+        if self.phase is not HEAD:
+            self.phase = IDLE
             self._idle.start(self.close_if_idle, owner)
 
     def for_body(self, owner: Owner) -> None:
@@ -98,7 +98,7 @@ class Waiting:
 
     def linger(self, owner: Owner) -> None:
         """Close the own side, and wait until the client has closed, or for `LINGER_S`."""
-        self.phase = Phase.LINGER
+        self.phase = LINGER
         self._deadline.start(LINGER_S, owner.close)
         self._out.watch()
         if self._transport.can_write_eof():
@@ -117,12 +117,12 @@ class Waiting:
 
     def end(self) -> None:
         """Wait for nothing more."""
-        self.phase = Phase.CLOSED
+        self.phase = CLOSED
         self.suspend()
 
     def close_if_idle(self, owner: Owner) -> None:
         """Close an idle connection, unless its client still reads an answer, or the kernel holds unread bytes of it."""
-        if self.phase is not Phase.IDLE:
+        if self.phase is not IDLE:
             return
         if not (self._in.waits_for_turn or has_unread(self._transport)):
             owner.close()
