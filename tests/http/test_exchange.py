@@ -123,6 +123,54 @@ def test_continue_never_stands_in_an_answer() -> None:
     play(scene)
 
 
+EXPECTING = POST.replace(b"Host", b"Expect: 100-continue\r\nHost")
+
+
+@pytest.mark.parametrize(
+    ("sent", "is_there"),
+    [
+        ([POST % 3 + b"abc"], True),
+        ([POST % 3, b"abc"], False),
+        ([CHUNKED + b"3\r\nabc\r\n0\r\n\r\n"], True),
+        ([EXPECTING % 3 + b"abc"], False),
+    ],
+)
+def test_a_body_that_came_with_its_head_need_not_be_waited_for(sent: list[bytes], is_there: bool) -> None:
+    """Any other is read as it comes; a client that waits for `100 Continue` is sent it in any case."""
+
+    async def scene(stage: Stage) -> None:
+        found: list[bytes | None] = []
+
+        async def handle(request: Request) -> Response:
+            found.append(request.whole(3))
+            return Response(await request.read(3) if found[0] is None else b"abc")
+
+        stage.handler = handle
+        client = await stage.dial()
+        for part in sent:
+            await client.send(part)
+            await soon(lambda: bool(found))
+        answer = await client.until(b"abc")
+        assert found == [b"abc" if is_there else None]
+        assert answer.count(b"100 Continue") == (sent[0] == EXPECTING % 3 + b"abc")
+
+    play(scene)
+
+
+@pytest.mark.parametrize("sent", [POST % 4 + b"abcd", CHUNKED + b"4\r\nabcd\r\n0\r\n\r\n"])
+def test_a_body_that_came_with_its_head_may_be_too_long(sent: bytes) -> None:
+    async def scene(stage: Stage) -> None:
+        async def handle(request: Request) -> Response:
+            return Response(request.whole(3) or b"")
+
+        stage.handler = handle
+        client = await stage.dial()
+        await client.send(sent)
+        assert b"HTTP/1.1 413" in await client.until(b"}")
+
+    play(scene)
+
+
 # -- the answer
 
 

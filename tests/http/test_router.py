@@ -30,6 +30,9 @@ class NoBody:
     async def receive(self) -> Part | None:
         return b"", False
 
+    def take_whole(self) -> bytes:
+        return b""
+
     def line(self) -> None:
         return None
 

@@ -63,6 +63,9 @@ class Body:
     async def receive(self) -> Part:
         return self._body, False
 
+    def take_whole(self) -> bytes:
+        return self._body
+
     def line(self) -> None:
         return None
 

@@ -75,7 +75,9 @@ class Api:
         if principal.is_proven:
             request.app_id = principal.app.id
             key_rate = _admit(row, principal, service)
-            body = await request.read(limit)
+            body = request.whole(limit)
+            if body is None:
+                body = await request.read(limit)
         else:
             body = await self._unproven.read(request, limit)
         once = auth.verify_body(request, body)

@@ -162,6 +162,9 @@ class _AsgiSource:
             return None
         return message.get("body", b""), message.get("more_body", False)
 
+    def take_whole(self) -> None:
+        """Return None: the other server may not have read the body yet."""
+
     def line(self) -> Line | None:
         return None
 

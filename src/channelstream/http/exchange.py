@@ -173,6 +173,13 @@ class HttpExchange:
             await self._changed.wait()
         return None
 
+    def take_whole(self) -> bytes | None:
+        """Return the body, if all of it is there; else None, and `receive` reads it. Nothing may have been read before."""
+        if not self.is_whole or self._waits_for_continue or self.is_abandoned:
+            return None
+        body, self._body, self._has_reported_end = self._body, b"", True
+        return body
+
     def _next_part(self) -> Part:
         body, self._body = self._body, b""
         self._has_reported_end = self.is_whole

@@ -25,6 +25,9 @@ class Source(Protocol):
     async def receive(self) -> Part | None:
         """Return the next part of the body; None if the client has gone or the answer is complete."""
 
+    def take_whole(self) -> bytes | None:
+        """Return the body, if all of it is there; else None, and `receive` reads it. Nothing may have been read before."""
+
     def line(self) -> Line | None:
         """Return the socket; None if another server has it."""
 
@@ -107,6 +110,19 @@ class Request:
         if self._arguments is None:
             self._arguments = read_query(self.head.query)
         return self._arguments
+
+    def whole(self, limit: int) -> bytes | None:
+        """Return the body, at most `limit` bytes; None if it is not all there yet, so that `read` waits for it.
+
+        Raises:
+            TooLarge: it is longer, also by its declared length.
+        """
+        if (self.head.body_bytes or 0) > limit:
+            raise _too_large(limit)
+        body = self.source.take_whole()
+        if body is not None and len(body) > limit:
+            raise _too_large(limit)
+        return body
 
     async def read(self, limit: int) -> bytes:
         """Return the body, at most `limit` bytes.
