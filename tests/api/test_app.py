@@ -86,6 +86,13 @@ def test_a_scheme_may_refuse_a_body(body: bytes, status: int) -> None:
     assert ask(auth, "POST", "/info", body).status_code == status
 
 
+def test_a_scheme_whose_proof_does_not_bind_the_body_is_not_asked_about_it() -> None:
+    """Every other one is, which need not say so."""
+    auth = BodyBound(Principal(App(), rights=ALL_RIGHTS, binds_body=False))
+    assert ask(auth, "POST", "/info", b"{ }").status_code == 200
+    assert Principal(App()).binds_body
+
+
 async def describe_place(call: Call) -> Response:
     return Response(f"{call.parameters['room']} at {call.parameters['place']}".encode(), content_type=TEXT)
 

@@ -40,7 +40,7 @@ def test_the_principal_is_the_server_of_the_scheme_s_application() -> None:
     app = App("shop")
     auth, checks = signature_auth(app)
     principal = auth.principal(Request(headers=[(SECRET_HEADER, b"good")]))
-    assert principal == Principal(app, ALL_RIGHTS)
+    assert principal == Principal(app, ALL_RIGHTS, binds_body=False)
     assert checks.asked == [("good", "/message", NOW_S)]
 
 
@@ -124,4 +124,4 @@ def test_an_open_call_is_a_stranger_s() -> None:
     request = Request(address="198.51.100.1")
     principal = auth.principal(request)
     auth.verify_body(request, b"any")
-    assert principal == Principal(app, frozenset())
+    assert principal == Principal(app, frozenset(), binds_body=False)

@@ -80,7 +80,7 @@ class Api:
                 body = await request.read(limit)
         else:
             body = await self._unproven.read(request, limit)
-        once = auth.verify_body(request, body)
+        once = auth.verify_body(request, body) if principal.binds_body else None
         if once is not None and not await service.use_once(once.text, once.keep_s):
             raise self._repeated()
         self._on_call(principal, request.address)

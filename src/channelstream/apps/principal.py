@@ -33,9 +33,11 @@ class Principal:
         rights: what it may do.
         key_id: the key that its request named; empty for the option `secret`, and for a stranger.
         is_proven: false if only the body proves it, before which no answer may reveal what it may do.
+        binds_body: false if the proof has nothing to do with the body, so that `verify_body` need not be asked.
     """
 
     app: App
     rights: frozenset[Right] = frozenset()
     key_id: str = ""
     is_proven: bool = True
+    binds_body: bool = True

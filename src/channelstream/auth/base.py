@@ -74,6 +74,8 @@ class RequestAuth(Protocol):
     def verify_body(self, request: AuthRequest, body: bytes) -> Once | None:
         """Accept the body of a request that has a principal; return what no other request may show, if there is something.
 
+        Need not be called for a principal whose proof does not bind the body.
+
         Raises:
             BadSignature: it is not the body that was signed.
             TooManyRequests: the key of the request has to wait.

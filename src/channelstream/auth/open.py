@@ -9,7 +9,7 @@ class OpenAuth:
     """Takes every request for one of a stranger, who has no rights (`auth.base.RequestAuth`)."""
 
     def __init__(self, app: App) -> None:
-        self._stranger = Principal(app)
+        self._stranger = Principal(app, binds_body=False)
 
     def principal(self, request: AuthRequest) -> Principal:
         return self._stranger

@@ -14,6 +14,8 @@ from channelstream.errors import BadSignature, Forbidden
 CHALLENGE = (b"www-authenticate", SCHEME.encode())
 """Tells a refused caller that it may sign whole requests (RFC 9110, 11.6.1)."""
 _HMAC, _BEARER = SCHEME.lower().encode(), b"bearer"
+_OLD, _SIGNED = RequestSigning.OLD, RequestSigning.SIGNED
+"""As globals: CPython 3.11 takes 45 ns to find an attribute of an enum class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class SchemeAuth:
         Raises:
             Forbidden: it has only credentials of a form that is not accepted, or none.
         """
-        if self.signing is RequestSigning.OLD:
+        if self.signing is _OLD:
             return self.old
         credentials = request.header(AUTHORIZATION)
         if credentials is not None:
@@ -64,14 +66,14 @@ class SchemeAuth:
                 return self.signed
             if name == _BEARER and not _has_old_credentials(request):
                 return self.bearer
-        if self.signing is RequestSigning.SIGNED:
+        if self.signing is _SIGNED:
             raise Forbidden(
                 f"The request is not signed: send the header authorization with {SCHEME}; see the option request_signing."
             )
         return self.old
 
     def _challenge(self, error: BadSignature | Forbidden) -> None:
-        if self.signing is not RequestSigning.OLD:
+        if self.signing is not _OLD:
             error.headers = (*error.headers, CHALLENGE)
 
 

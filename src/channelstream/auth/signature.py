@@ -57,7 +57,7 @@ class SignatureAuth:
         Raises:
             ConfigError: `make_checker` did.
         """
-        self._server = Principal(app, ALL_RIGHTS)
+        self._server = Principal(app, ALL_RIGHTS, binds_body=False)
         self._rules = rules
         self._secrets = secrets
         self._make_checker = make_checker
