@@ -1,6 +1,6 @@
 """`/message`: publish, edit and delete."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid5
@@ -78,19 +78,19 @@ class _Kind(Generic[B, E]):
     to_answer: Callable[[B, Accepted], Answer]
 
 
-async def publish(call: Call) -> Result:
+def publish(call: Call) -> Coroutine[Any, Any, Result]:
     """Publish messages. One invalid item refuses all; if the engine fails between two parts, the earlier ones are sent."""
-    return await _change(call, _PUBLISH, call.key)
+    return _change(call, _PUBLISH, call.key)
 
 
-async def edit(call: Call) -> Result:
+def edit(call: Call) -> Coroutine[Any, Any, Result]:
     """Edit messages, and send the edits to their recipients."""
-    return await _change(call, _EDIT)
+    return _change(call, _EDIT)
 
 
-async def delete(call: Call) -> Result:
+def delete(call: Call) -> Coroutine[Any, Any, Result]:
     """Delete messages, and send the deletions to their recipients."""
-    return await _change(call, _DELETE)
+    return _change(call, _DELETE)
 
 
 async def _change(call: Call, kind: _Kind[B, E], key: str = "") -> Result:

@@ -364,7 +364,11 @@ class HttpConnection(asyncio.Protocol):
             self._in.take_later(self._continue)
         elif exchange.is_whole and not self._out.is_full:
             self._exchange = self._request = None
-            self._wait_for_more()
+            if self._has_ended:
+                self.close()
+            else:
+                self._in.resume()
+                self._waiting.for_request(self)
         else:
             self._proceed()
 

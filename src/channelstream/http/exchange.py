@@ -239,7 +239,7 @@ class HttpExchange:
             head.before_length,
             len(body),
             head.after_length,
-            self._connection_line(head.closes),
+            b"" if self.keep_alive and not head.closes else self._connection_line(head.closes),
             b"" if self._head.method == "HEAD" else body,
         )
         self._out.write(whole)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from msgspec.structs import replace
@@ -33,13 +33,16 @@ class Publishing:
         self._log = log
         self._hub = hub
 
-    async def publish(self, events: Sequence[Event]) -> list[Accepted]:
-        """Publish events in this order; when this returns, the engine has accepted them.
+    def publish(self, events: Sequence[Event]) -> Awaitable[list[Accepted]]:
+        """Publish events in this order; when the result is there, the engine has accepted them.
 
         If it raises, the engine may have accepted some of them.
         """
         if len(events) == 1 and events[0].only is None:
-            return await self._log.publish(events)
+            return self._log.publish(events)
+        return self._publish_any(events)
+
+    async def _publish_any(self, events: Sequence[Event]) -> list[Accepted]:
         if not events:
             return []
         first, last = events[0].only, events[-1].only

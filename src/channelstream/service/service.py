@@ -181,7 +181,11 @@ class Service:
             TooManyRequests: the application publishes more messages in a second than it may.
         """
         self.rates.check_messages(len(messages))
-        results = await self.node.publish(await self._keyed(messages))
+        if len(messages) == 1 and messages[0].only is None:
+            keyed = [self.app.keyed(messages[0])]
+        else:
+            keyed = await self._keyed(messages)
+        results = await self.node.publish(keyed)
         for result in results:
             self.published += not result.duplicate
         return results
@@ -193,8 +197,6 @@ class Service:
 
     async def _keyed(self, events: Sequence[E]) -> list[E]:
         """Return the events with keys in place of names, in slices: each may have very many recipients."""
-        if len(events) == 1 and events[0].only is None:
-            return [self.app.keyed(events[0])]
         if any(map(_is_for_many, events)):
             slices = Slices(self.clock.steady)
             return [await self._keyed_in_slices(event, slices) for event in events]
