@@ -155,8 +155,8 @@ def test_signed_calls_say_so(api: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("path", "method", "statuses"),
     [
-        ("/connect", "post", {"400", "401", "403", "413", "415", "422", "503"}),
-        ("/info", "get", {"401", "403", "503"}),
+        ("/connect", "post", {"400", "401", "403", "413", "415", "422", "429", "503"}),
+        ("/info", "get", {"401", "403", "429", "503"}),
         ("/disconnect", "post", {"400", "413", "415", "422", "503"}),
         ("/disconnect", "get", {"422", "503"}),
     ],
@@ -164,7 +164,7 @@ def test_signed_calls_say_so(api: dict[str, Any]) -> None:
 def test_refusals_are_those_a_call_can_get(
     api: dict[str, Any], path: str, method: str, statuses: set[str]
 ) -> None:
-    """Only signed calls answer 401 and 403, only calls with a body 400, 413 and 422."""
+    """Only signed calls answer 401, 403 and 429, only calls with a body 400, 413 and 422."""
     assert set(api["paths"][path][method]["responses"]) == {"200"} | statuses
 
 

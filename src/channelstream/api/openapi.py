@@ -22,6 +22,7 @@ REFUSALS: Final = {
     "413": ("TooLarge", "The body is longer than the server accepts."),
     "415": ("UnsupportedEncoding", "The body has a `Content-Encoding`; the server supports none."),
     "422": ("Invalid", "The body breaks the schema. `faults` lists every fault. Nothing was done."),
+    "429": ("TooManyRequests", stream_docs.REFUSALS["TooManyRequests"]),
     "503": ("Unavailable", stream_docs.REFUSALS["Unavailable"]),
 }
 """Answers to a refused request: status -> (name in the components, description)."""
@@ -54,7 +55,7 @@ _CREDENTIALS: Final[dict[str, _Json]] = {
     },
 }
 """How a call proves for whom it acts: name in the components -> scheme. One of them is enough."""
-_SIGNED_ONLY = ("401", "403")
+_SIGNED_ONLY = ("401", "403", "429")
 _BODY_ONLY = ("400", "413", "415", "422")
 _WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
 _FAULTS_EXAMPLES: Final[dict[str, _Json]] = {

@@ -56,6 +56,7 @@ _REFUSED: Final = {
     "_403": _refused("Forbidden"),
     "_409": _refused("Replaced"),
     "_422": _refused("Invalid"),
+    "_429": _refused("TooManyRequests"),
     "_503": _refused("Unavailable"),
 }
 
@@ -135,6 +136,7 @@ REFUSALS: Final = {
     "`close_code`.",
     "Replaced": "A newer stream of the connection took over.",
     "UpgradeRequired": "The request is not a WebSocket handshake of version 13.",
+    "TooManyRequests": "The address, the key or the application does so too often; see `Retry-After`.",
     "Unavailable": "The server is full or restarting, or its engine cannot be reached; see `Retry-After`.",
 }
 """Refusals that streams use: name in the components -> description."""
