@@ -66,3 +66,11 @@ def test_another_payload_is_no_event(payload: bytes) -> None:
 def test_an_application_may_publish_such_a_payload() -> None:
     """With blanks in it, and its keys in any order."""
     assert read_payload(b'{ "data": [1,  2], "event": "hi" }') == PusherEvent("hi", "[1,  2]")
+
+
+@pytest.mark.parametrize("data", ['"hello"', '{"n": [1]}', "null"])
+def test_data_of_a_client_is_sent_on_as_it_came(data: str) -> None:
+    """A text stays a text, and an object an object: the mark tells such an event from one that a server triggers."""
+    event = PusherEvent("client-hi", data, is_client=True)
+    assert payload_of(event) == b'{"event":"client-hi","data":%b,"client":true}' % data.encode()
+    assert read_payload(payload_of(event)) == event

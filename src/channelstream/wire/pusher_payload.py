@@ -29,16 +29,19 @@ class PusherEvent(NamedTuple):
     """An event as Pusher's clients and SDKs know it.
 
     Attributes:
-        data: a text, which often is JSON.
+        data: a text, which often is JSON; of an event of a client JSON, which is sent on as it came.
+        is_client: a client has sent it.
     """
 
     name: str
     data: str
+    is_client: bool = False
 
 
 class _Payload(Struct, forbid_unknown_fields=True):
     event: str
     data: Raw
+    client: bool = False
 
 
 _decode = msgspec.json.Decoder(_Payload).decode
@@ -46,6 +49,8 @@ _decode = msgspec.json.Decoder(_Payload).decode
 
 def payload_of(event: PusherEvent) -> bytes:
     """Return the payload of the message that an event is."""
+    if event.is_client:
+        return b'{"event":%b,"data":%b,"client":true}' % (_encode(event.name), event.data.encode())
     data = event.data.encode() if _is_embedded(event.data) else _encode(event.data)
     return b'{"event":%b,"data":%b}' % (_encode(event.name), data)
 
@@ -73,4 +78,5 @@ def read_payload(payload: bytes) -> PusherEvent | None:
     if not 0 < len(found.event) <= MAX_NAME or found.event.startswith(RESERVED):
         return None
     text = bytes(found.data).decode()
-    return PusherEvent(found.event, _check(text) if text.startswith('"') else text)
+    is_text = text.startswith('"') and not found.client
+    return PusherEvent(found.event, _check(text) if is_text else text, found.client)
