@@ -14,7 +14,8 @@ class PusherApp:
         client_events: clients may send events.
         client_events_per_s: how many each of them may send in a second, and at once.
         activity_timeout_s: silence after which clients ask whether the server is there.
-        channel_prefix: precedes the names of Pusher's channels in the names of the application's channels.
+        channel_prefix: precedes the names of Pusher's channels in the names of the application's channels; if it is not
+            empty, it ends with a slash.
     """
 
     id: str

@@ -8,8 +8,12 @@ from channelstream.config.values import Number, Switch, Text, Whole
 _section = Section("Pusher")
 _app_id = Text(pattern=r"([0-9]{1,20})?", description="up to 20 digits")
 _key = Text(pattern=r"[A-Za-z0-9_-]{0,64}", description="up to 64 letters, digits, dashes and underscores")
-_prefix = Text(max_bytes=56)
-"""A channel of Pusher has up to 200 characters, and one of this server up to 256."""
+_prefix = Text(
+    max_bytes=56,
+    pattern=r"(\S*/)?",
+    description="empty, or up to 56 bytes without blanks that end with a slash",
+)
+"""A channel of Pusher has up to 200 characters, and one of this server up to 256. No name of Pusher has a slash."""
 
 
 @dataclass(frozen=True, kw_only=True)
