@@ -71,7 +71,7 @@ class ChannelstreamError(Exception):
     code: ClassVar[str] = "error"
     http_status: ClassVar[int] = 500
     close_code: CloseCode | None = None
-    refusal_code: ClassVar[CloseCode] = CloseCode.OVERLOADED
+    refusal_code: int = CloseCode.OVERLOADED
     headers: Headers = ()
 
     def __init__(self, message: str, faults: Faults | None = None) -> None:
@@ -169,6 +169,17 @@ class Unauthorized(ChannelstreamError):
     http_status = 401
     close_code = CloseCode.UNKNOWN_CONNECTION
     refusal_code = CloseCode.UNKNOWN_CONNECTION
+
+
+class Refused(ChannelstreamError):
+    """A WebSocket is refused with a close code of its protocol."""
+
+    code = "refused"
+    http_status = 403
+
+    def __init__(self, refusal_code: int, message: str) -> None:
+        super().__init__(message)
+        self.refusal_code = refusal_code
 
 
 class Ended(ChannelstreamError):

@@ -43,7 +43,8 @@ from channelstream.lifecycle import Server
 from channelstream.load_monitor import LoadMonitor, make_load_monitor
 from channelstream.pacing import FlushPacer
 from channelstream.service import Node, NodeLimits, Services
-from channelstream.transports.entrances import ENTRANCES, MakeEntrance
+from channelstream.transports.entrances import MakeEntrance
+from channelstream.transports.routes import ENTRANCES
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
 from channelstream.upgrade.line import Line

@@ -15,12 +15,14 @@ from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.connection import Connection
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message
+from channelstream.core.http_head import RequestHead
 from channelstream.core.user import UserUpdate
 from channelstream.errors import ChannelstreamError, CloseCode, Unauthorized, Unavailable
 from channelstream.transports.admission import Admission
-from channelstream.transports.entrances import ENTRANCES, OpeningRequest
+from channelstream.transports.entrances import OpeningRequest
+from channelstream.transports.routes import ENTRANCES
 from channelstream.wire.client_commands import Action, ClientCommand, Fail, Outcome, Reply, Subscribe
-from channelstream.wire.client_session import WireProtocol
+from channelstream.wire.client_session import NO_RULES, WireProtocol
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS, Protocols, own_protocols
 from channelstream.wire.websocket import close_frame
@@ -68,6 +70,8 @@ class SecondSession:
     """The session of one stream, which counts the client's faults."""
 
     heartbeat = b""
+    rules = NO_RULES
+    state = b""
 
     def __init__(self, format_: SecondFormat) -> None:
         self.format = format_
@@ -83,7 +87,7 @@ class SecondSession:
         return self.format.item(entry)
 
     def closing(self, code: int | None, reason: str) -> bytes:
-        return close_frame(CLOSE_CODES.get(CloseCode(code), code) if code else code, reason)
+        return closing_frame(code, reason)
 
     def receive(self, text: bytes | bytearray) -> Iterator[ClientCommand]:
         try:
@@ -114,13 +118,18 @@ class SecondSession:
         return b"".join(writes)
 
 
+def closing_frame(code: int | None, reason: str) -> bytes:
+    return close_frame(CLOSE_CODES.get(CloseCode(code), code) if code else code, reason)
+
+
 def second_protocol() -> WireProtocol:
     format_ = SecondFormat(len(PROTOCOLS.formats), 1 + max(each.form for each in PROTOCOLS.formats))
     return WireProtocol(
         SECOND,
         "second",
         {Framing.WEBSOCKET: format_},
-        lambda _: SecondSession(format_),
+        lambda _, start: SecondSession(format_),
+        closing=closing_frame,
         resumes=False,
         grants=Grants(subscribe=EVERYTHING),
     )
@@ -136,18 +145,20 @@ BOTH_TABLES = Protocols([*own_protocols(), second_protocol()])
 class ByName:
     """`/second/NAME`: opening the stream registers a connection of the user NAME."""
 
-    path = PATH + "{user}"
+    paths = (PATH + "{user}",)
     protocol = SECOND
     takes_tokens = False
 
     def __init__(self, admission: Admission) -> None:
         self._service = admission.service
 
+    def check(self, head: RequestHead) -> None: ...
+
     def connection(self, request: OpeningRequest) -> Connection | None:
         return None
 
     async def fetch(self, request: OpeningRequest) -> Connection:
-        user = request.path.removeprefix(PATH)
+        user = request.head.path.removeprefix(PATH)
         if user == "stranger":
             raise Unauthorized("Strangers are not welcome.")
         opened = await self._service.connect(None, user, SECOND, {}, UserUpdate({}, {}))

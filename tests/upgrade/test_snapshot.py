@@ -35,7 +35,7 @@ from channelstream.wire.channelstream import SEED, V07
 from channelstream.wire.protocols import PROTOCOLS
 from channelstream.wire.websocket import Unfinished
 
-GOLDEN_VERSION = 4
+GOLDEN_VERSION = 5
 """The version of the bytes below. A change of one of them raises `SNAPSHOT_VERSION`."""
 
 
@@ -54,9 +54,13 @@ def test_the_version_is_that_of_the_golden_bytes() -> None:
 
 def test_streams_golden() -> None:
     begun = Unfinished(b"\x81", (1, True, False, b"mask", 3), (1, b"he", False))
-    records = [StreamRecord(StreamKind.SSE, "c1", None), StreamRecord(StreamKind.WEBSOCKET, "c2", begun)]
+    records = [
+        StreamRecord(StreamKind.SSE, "c1", None),
+        StreamRecord(StreamKind.WEBSOCKET, "c2", begun, None, b"st"),
+    ]
     golden = bytes.fromhex(
-        "92 94 03 a2 6331 c0 c0 94 01 a2 6332 93 c4 01 81 95 01 c3 c2 c4 04 6d61736b 03 93 01 c4 02 6865 c2 c0"
+        "92 95 03 a2 6331 c0 c0 c4 00 95 01 a2 6332 93 c4 01 81 95 01 c3 c2 c4 04 6d61736b 03 93 01 c4 02 6865 c2 c0"
+        "c4 02 7374"
     )
     assert encode(records) == golden
     assert read_streams(golden) == records

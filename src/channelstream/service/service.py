@@ -316,6 +316,10 @@ class Services:
         """Return the service of the application that has this key."""
         return self.of(self._apps.owner(key))
 
+    def app_of(self, key: str) -> App:
+        """Return the application that has this key; the default one if it is not configured any more (`owner_id`)."""
+        return self._apps.find(key) or self._apps.default
+
     def owner_id(self, key: str) -> str | None:
         """Return the id of the application that has this key; None if it is not configured.
 

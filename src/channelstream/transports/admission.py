@@ -1,7 +1,8 @@
 """The checks before a stream opens."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from channelstream.apps.app import App
 from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.http_head import RequestHead
 from channelstream.core.ids import normalize_conn_id
@@ -38,6 +39,14 @@ class Admission:
 
     def _service_of(self, conn_id: str) -> Service:
         return self._streams.services.of_conn_id(conn_id) if self._opens_any else self.service
+
+    def served(self) -> Iterable[Service]:
+        """Return the services of the applications whose streams it opens."""
+        return self._streams.services.all() if self._opens_any else (self.service,)
+
+    def policy_of(self, app: App) -> Policy:
+        """Return the policy of one of them."""
+        return self._streams.policy_of(app)
 
     def policy(self, query: bytes) -> Policy:
         """Return the policy of the application for whose connection a stream is opened with this query."""

@@ -3,11 +3,12 @@
 An entrance is made for an application, and asked for each request whose path is its own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection
+from channelstream.core.http_head import RequestHead
 from channelstream.transports.admission import Admission
 from channelstream.wire.channelstream import V07
 from channelstream.wire.framing import Framing
@@ -17,32 +18,50 @@ class OpeningRequest(NamedTuple):
     """A request for a WebSocket.
 
     Attributes:
-        path: without the prefix of a proxy.
+        head: its path is without the prefix of a proxy.
         framing: that of the stream.
     """
 
-    path: str
+    head: RequestHead
     query: Mapping[str, str]
     framing: Framing
+
+
+class Drawn(NamedTuple):
+    """A connection that its entrance has registered.
+
+    Attributes:
+        state: of the session, as `SessionStart.state`.
+    """
+
+    connection: Connection
+    state: bytes
 
 
 class Entrance(Protocol):
     """Finds the connection of a request for a WebSocket.
 
     Attributes:
-        path: as in `http.router.Route`.
+        paths: as in `http.router.Route`; none if it is closed.
         protocol: in which a client is refused.
         takes_tokens: clients with tokens may open it as well.
     """
 
     @property
-    def path(self) -> str: ...
+    def paths(self) -> Sequence[str]: ...
 
     @property
     def protocol(self) -> ClientProtocol: ...
 
     @property
     def takes_tokens(self) -> bool: ...
+
+    def check(self, head: RequestHead) -> None:
+        """Refuse a request with an HTTP answer, before its handshake is accepted.
+
+        Raises:
+            ChannelstreamError: the client is refused.
+        """
 
     def connection(self, request: OpeningRequest) -> Connection | None:
         """Return the connection if it is here already; None if it has to be fetched.
@@ -51,7 +70,7 @@ class Entrance(Protocol):
             ChannelstreamError: the client is refused.
         """
 
-    async def fetch(self, request: OpeningRequest) -> Connection:
+    async def fetch(self, request: OpeningRequest) -> Connection | Drawn:
         """Return the connection, moved to this node or newly registered.
 
         If its client leaves meanwhile, the connection expires as any without a stream does (`unattached_timeout_s`).
@@ -64,13 +83,17 @@ class Entrance(Protocol):
 class ByConnId:
     """`/ws`: the application has registered the connection, and the client names it in the query."""
 
-    path = "/ws"
+    paths = ("/ws",)
     takes_tokens = True
     protocol = V07
     """Both generations are refused alike, and an unknown connection could be of either."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
+
+    def check(self, head: RequestHead) -> None:
+        self._admission.policy(head.query).check_origin(head.headers)
+        self._admission.check_load(head)
 
     def connection(self, request: OpeningRequest) -> Connection | None:
         return self._admission.connection(request.query, request.framing)
@@ -81,5 +104,3 @@ class ByConnId:
 
 MakeEntrance = Callable[[Admission], Entrance]
 """Makes an entrance of an application."""
-
-ENTRANCES: tuple[MakeEntrance, ...] = (ByConnId,)

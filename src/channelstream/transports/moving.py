@@ -86,16 +86,18 @@ class StreamRecord(Struct, frozen=True, array_like=True):
         conn_id: its connection, which has its position.
         unfinished: what its client has begun to send.
         client: what its token says; None if it was opened without one.
+        state: of its session, as `SessionStart.state`.
     """
 
     kind: StreamKind
     conn_id: str
     unfinished: Unfinished | None
     client: MovedClient | None = None
+    state: bytes = b""
 
     @property
     def size(self) -> int:
         """About its bytes."""
         begun = self.unfinished
         begun_bytes = 0 if begun is None or begun.message is None else len(begun.message[1])
-        return begun_bytes + (100 if self.client is None else TOKEN_BYTES)
+        return begun_bytes + len(self.state) + (100 if self.client is None else TOKEN_BYTES)

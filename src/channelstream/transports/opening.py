@@ -22,7 +22,7 @@ from channelstream.http.line import is_tls
 from channelstream.http.router import OnRefusal
 from channelstream.http.takeover import Detachable, TakeOver
 from channelstream.transports.admission import Admission
-from channelstream.transports.entrances import Entrance, OpeningRequest
+from channelstream.transports.entrances import Drawn, Entrance, OpeningRequest
 from channelstream.transports.first_text import FirstText
 from channelstream.transports.moving import StreamKind, StreamRecord
 from channelstream.transports.socket_stream import SocketStream
@@ -73,8 +73,7 @@ class SocketOpener:
             raise BadRequest("A request for a WebSocket has no body.")
         handshake = accept(head.headers)
         self._streams.policy.check_transport(head)
-        self._admission.policy(head.query).check_origin(head.headers)
-        self._admission.check_load(head)
+        entrance.check(head)
         return TakeOver(partial(self._open_websocket, entrance, handshake, head))
 
     def _open_websocket(
@@ -84,13 +83,13 @@ class SocketOpener:
         deflate = negotiate(handshake.offers) if self._compresses(entrance) else None
         answer = handshake.response(deflate)
         framing = Framing.WEBSOCKET if deflate is None else Framing.DEFLATE
-        request = OpeningRequest(head.path, read_query(head.query), framing)
+        request = OpeningRequest(head, read_query(head.query), framing)
         opening = _Opening(self._streams, entrance, transport, head, request, answer, rest)
         try:
             self._streams.count_opening(head)
         except TooManyRequests as error:
             opening.refuse(error)
-            self._on_refusal(head.method, entrance.path, error, self._streams.policy.client(head))
+            self._on_refusal(head.method, entrance.paths[0], error, self._streams.policy.client(head))
             return
         if entrance.takes_tokens and (self._opens_by_token(opening) or self._waits_for_token(opening)):
             return
@@ -258,7 +257,11 @@ class ContinuedStream(asyncio.Protocol):
         if connection is None:
             transport.abort()
             return
-        stream = self._stream(transport, connection)
+        try:
+            stream = self._stream(transport, connection)
+        except ValueError:
+            self._refuse(transport, connection)
+            return
         transport.set_protocol(stream)
         if self._streams.services.owner_id(connection.id) is None:
             stream.close(CloseCode.UNKNOWN_CONNECTION, "its application is no longer configured")
@@ -272,10 +275,22 @@ class ContinuedStream(asyncio.Protocol):
             stream.close(CloseCode.RESTARTING, "the server restarts")
 
     def _stream(self, transport: asyncio.Transport, connection: Connection) -> SocketStream:
-        kind = self._record.kind
+        """Return the stream that continues.
+
+        Raises:
+            ValueError: the application does not speak the protocol any more, or its session has left another state.
+        """
+        kind, state = self._record.kind, self._record.state
         if kind is StreamKind.SSE:
             return SSEStream(self._streams, transport, connection)
-        return WebSocketStream(self._streams, transport, connection, kind is StreamKind.DEFLATE)
+        return WebSocketStream(self._streams, transport, connection, kind is StreamKind.DEFLATE, state)
+
+    def _refuse(self, transport: asyncio.Transport, connection: Connection) -> None:
+        closing = self._streams.protocols.closing_of(
+            connection.protocol, CloseCode.RESTARTING, "the server restarts"
+        )
+        transport.write(closing)
+        close_transport(transport)
 
 
 class _Opening(NamedTuple):
@@ -294,7 +309,7 @@ class _Opening(NamedTuple):
     answer: bytes
     rest: bytes
 
-    async def fetch(self, find: Callable[[], Awaitable[Connection | Admitted]]) -> None:
+    async def fetch(self, find: Callable[[], Awaitable[Connection | Admitted | Drawn]]) -> None:
         """Open the stream of a connection that is not here yet; reading is paused until then."""
         try:
             connection = await find()
@@ -306,11 +321,12 @@ class _Opening(NamedTuple):
         except Exception:
             self.fail()
 
-    def open(self, found: Connection | Admitted) -> None:
+    def open(self, found: Connection | Admitted | Drawn) -> None:
         deflate = self.request.framing is Framing.DEFLATE
-        connection = found.connection if isinstance(found, Admitted) else found
-        stream = WebSocketStream(self.streams, self.transport, connection, deflate)
-        since = self.request.query.get("since")
+        connection = found if isinstance(found, Connection) else found.connection
+        state = found.state if isinstance(found, Drawn) else b""
+        stream = WebSocketStream(self.streams, self.transport, connection, deflate, state)
+        since = None if isinstance(found, Drawn) else self.request.query.get("since")
         if isinstance(found, Admitted):
             stream.admit(found.client, found.greeting)
             since = since or ""
@@ -329,8 +345,8 @@ class _Opening(NamedTuple):
     def refuse(self, error: ChannelstreamError) -> None:
         """Close the socket after its handshake, as the protocol says the close code of the error."""
         transport = self.transport
-        session = self.streams.protocols.session_of(self.entrance.protocol, self.request.framing)
-        transport.write(self.answer + session.closing(error.refusal_code, error.message))
+        closing = self.streams.protocols.closing_of(self.entrance.protocol, error.refusal_code, error.message)
+        transport.write(self.answer + closing)
         close_transport(transport)
         if transport.get_write_buffer_size() or is_tls(transport):
             # This socket is in no count of open ones any more, so it must not wait for a client that reads nothing.

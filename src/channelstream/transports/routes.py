@@ -12,13 +12,14 @@ from channelstream.http.router import OnRefusal, Route
 from channelstream.service import Service
 from channelstream.transports.admission import Admission
 from channelstream.transports.client_calls import ClientCalls
-from channelstream.transports.entrances import ENTRANCES, MakeEntrance
+from channelstream.transports.entrances import ByConnId, MakeEntrance
 from channelstream.transports.longpoll import LONG_ANSWER_BYTES, PollStream, check_callback, jsonp
 from channelstream.transports.opening import SocketOpener
 from channelstream.transports.streams import Streams
 from channelstream.transports.token_admission import Asked
 from channelstream.wire.framing import Framing
 
+ENTRANCES: tuple[MakeEntrance, ...] = (ByConnId,)
 SCRIPT = b"application/javascript; charset=utf-8"
 """With a charset, as a script without one is read in that of the page."""
 POLL_BODY_BYTES = 65_536
@@ -47,10 +48,9 @@ def stream_routes(
     websockets = [make(admission) for make in entrances]
     return (
         *(
-            Route(
-                each.path, {"GET": handlers.refuse_websocket}, NO_STORE, partial(opener.websocket, each), cors
-            )
+            Route(path, {"GET": handlers.refuse_websocket}, NO_STORE, partial(opener.websocket, each), cors)
             for each in websockets
+            for path in each.paths
         ),
         Route("/sse", {"GET": handlers.refuse_event_stream}, NO_STORE, opener.event_stream, cors),
         Route("/listen", {"GET": poll, "POST": poll}, NO_STORE, cors=cors),

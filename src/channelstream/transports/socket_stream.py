@@ -51,12 +51,25 @@ class SocketStream(asyncio.Protocol, ABC):
     )
 
     def __init__(
-        self, streams: Streams, transport: asyncio.Transport, connection: Connection, framing: Framing
+        self,
+        streams: Streams,
+        transport: asyncio.Transport,
+        connection: Connection,
+        framing: Framing,
+        state: bytes = b"",
     ) -> None:
+        """Create the stream of a connection.
+
+        Args:
+            state: of its session, as `SessionStart.state`.
+
+        Raises:
+            ValueError: the application of the connection does not speak its protocol.
+        """
         self._streams = streams
         self._transport = transport
         self._socket: LentSocket | None = None
-        self.session = streams.protocols.session_of(connection.protocol, framing)
+        self.session = streams.session_of(connection, framing, state)
         self._attachment = Attachment(streams.node, connection, self)
         self._slot = streams.heartbeat.add(self)
         self._beats = 0
@@ -227,7 +240,8 @@ class SocketStream(asyncio.Protocol, ABC):
     def record(self, unfinished: Unfinished | None) -> StreamRecord:
         """Return what another process needs of a stream that is movable, with what its client has begun to send."""
         moved = None if self.client is None else moved_client(self.client)
-        return StreamRecord(self.kind, self._attachment.connection.id, unfinished, moved)
+        state = self.session.state
+        return StreamRecord(self.kind, self._attachment.connection.id, unfinished, moved, state)
 
     def unfinished(self) -> Unfinished | None:
         """Return what the client has begun to send."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from math import ceil, inf
 from types import MappingProxyType
 from typing import Protocol
@@ -22,6 +23,8 @@ from channelstream.transports.client_actions import ClientActions
 from channelstream.transports.heartbeat import Heartbeat
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.tokens import NO_TOKENS, ClientRules
+from channelstream.wire.client_session import ClientSession, LineRules, SessionStart, Silence
+from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS, Protocols
 from channelstream.wire.websocket import Limits
 
@@ -71,6 +74,8 @@ class Streams:
         """Heartbeats from one WebSocket ping to the next."""
         self.limits = Limits(settings.inbound_bytes, settings.inbound_bytes, settings.inbound_frames)
         """Bounds of what a WebSocket client may make this server buffer."""
+        self._limits: dict[int, Limits] = {}
+        """Those of protocols that allow more frames; as many as applications have different rates."""
         self.closing = ClosingQueue()
         self.inbound = TurnQueue(READS_AT_ONCE)
         """What WebSocket clients have sent and is not taken in yet."""
@@ -120,6 +125,31 @@ class Streams:
         """Close the WebSockets whose clients have not sent their tokens yet: they come back, to another process."""
         for each in list(self.waiting):
             each.close(CloseCode.RESTARTING, "the server restarts")
+
+    def session_of(self, connection: Connection, framing: Framing, state: bytes) -> ClientSession:
+        """Return the session of a new stream.
+
+        Args:
+            state: as of `SessionStart`.
+
+        Raises:
+            ValueError: the application of the connection does not speak its protocol.
+        """
+        start = SessionStart(self.services.app_of(connection.id), self.node.clock.steady, state)
+        return self.protocols.session_of(connection.protocol, framing, start)
+
+    def limits_of(self, rules: LineRules) -> Limits:
+        """Return the bounds of what a WebSocket client may make this server buffer, in a protocol with these rules."""
+        own = rules.frames + ceil(rules.frames_per_s * self.settings.ping_interval_s)
+        if own <= self.limits.frames:
+            return self.limits
+        if (known := self._limits.get(own)) is None:
+            known = self._limits[own] = replace(self.limits, frames=own)
+        return known
+
+    def beats_in(self, silence: Silence | None) -> int:
+        """Return after how many heartbeats a silent client is closed; 0 for never."""
+        return 0 if silence is None else ceil(silence.seconds / self.settings.heartbeat_interval_s)
 
     def note_client(self, connection: Connection, head: RequestHead, *, follows: bool = False) -> None:
         """Keep who opens a stream of a connection.

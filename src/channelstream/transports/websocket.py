@@ -64,16 +64,38 @@ class WebSocketStream(SocketStream):
         "_has_left",
         "_is_responsive",
         "_linger_timer",
+        "_most_silent",
         "_pinged",
         "_reader",
         "_reading",
+        "_silent",
     )
 
     def __init__(
-        self, streams: Streams, transport: asyncio.Transport, connection: Connection, deflate: bool
+        self,
+        streams: Streams,
+        transport: asyncio.Transport,
+        connection: Connection,
+        deflate: bool,
+        state: bytes = b"",
     ) -> None:
-        super().__init__(streams, transport, connection, Framing.DEFLATE if deflate else Framing.WEBSOCKET)
-        self._reader = FrameReader(streams.limits, inflate if deflate else None)
+        """Create the stream of a connection.
+
+        Args:
+            deflate: messages may be compressed.
+            state: as of `SocketStream`.
+
+        Raises:
+            ValueError: as of `SocketStream`.
+        """
+        framing = Framing.DEFLATE if deflate else Framing.WEBSOCKET
+        super().__init__(streams, transport, connection, framing, state)
+        rules = self.session.rules
+        self._reader = FrameReader(streams.limits_of(rules), inflate if deflate else None)
+        self._silent = 0
+        """Heartbeats since the client has sent anything."""
+        self._most_silent = streams.beats_in(rules.silence)
+        """After how many of them the line is closed; 0 for never."""
         self._reading: Iterator[Inbound | None] | None = None
         self._is_responsive = self._pinged = self._has_left = False
         self._client_close: Close | None = None
@@ -125,6 +147,7 @@ class WebSocketStream(SocketStream):
                 self._transport.pause_reading()
             return
         self._is_responsive = True
+        self._silent = 0
         reading = self._reader.feed(data)
         if self._reading is not None:
             # Two chunks at most: the transport had read the second one before it was paused, or is paused now.
@@ -196,7 +219,11 @@ class WebSocketStream(SocketStream):
 
         A binary message asks for nothing.
         """
-        if message.opcode is not Opcode.TEXT or self._closing or self._transport.is_closing():
+        if self._closing or self._transport.is_closing():
+            return False
+        if message.opcode is not Opcode.TEXT:
+            if not self.session.rules.takes_binary:
+                self._fail(CloseCode.UNSUPPORTED_DATA, "messages are text here")
             return False
         return self.receive_text(message.payload)
 
@@ -274,20 +301,37 @@ class WebSocketStream(SocketStream):
     def beat(self) -> None:
         """Send `[]`, which old clients expect, and every few times a ping; drop a client that does not respond."""
         self._beats += 1
+        if self._most_silent and self._has_been_silent():
+            return
         if self._pinged and not self._is_responsive:
             self._is_responsive = self._waits_for_server or self._is_moving()
         ping = self._beats % self._streams.ping_every == 0
         if ping:
             self._reader.renew()
-            if self._pinged and not self._is_responsive:
+            if self._pinged and not self._is_responsive and not self._may_be_silent:
                 # Since the last ping the client has neither sent nor acknowledged anything: it is gone or stuck.
                 self._transport.abort()
                 return
             self._pinged, self._is_responsive = True, False
-        if not self._paused and not self._closing:
-            self._write_without_event(self.session.heartbeat + PING if ping else self.session.heartbeat)
+        data = self.session.heartbeat + PING if ping else self.session.heartbeat
+        if data and not self._paused and not self._closing:
+            self._write_without_event(data)
         if ping:
             self._last_progress = ack_progress(self._transport)
+
+    @property
+    def _may_be_silent(self) -> bool:
+        """Whether the client has acknowledged all bytes, in a protocol with a bound of its own for how long it is silent."""
+        return self._most_silent > 0 and ack_progress(self._transport) is None
+
+    def _has_been_silent(self) -> bool:
+        """Whether the client has been silent for longer than its protocol allows; closes its line then."""
+        self._silent += 1
+        silence = self.session.rules.silence
+        if silence is None or self._silent <= self._most_silent or self._waits_for_server:
+            return False
+        self.close(silence.code, silence.reason)
+        return True
 
     @property
     def _waits_for_server(self) -> bool:

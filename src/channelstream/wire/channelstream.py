@@ -27,7 +27,7 @@ from channelstream.core.events import (
 )
 from channelstream.core.format import Format
 from channelstream.wire.client_commands import Action, ClientCommand, Outcome
-from channelstream.wire.client_session import WireProtocol
+from channelstream.wire.client_session import NO_RULES, SessionStart, WireProtocol
 from channelstream.wire.framing import Framing
 from channelstream.wire.websocket import close_frame
 
@@ -235,6 +235,8 @@ class ChannelstreamSession:
     heartbeat: bytes
     framing: Framing
     protocol: ClientProtocol
+    rules = NO_RULES
+    state = b""
 
     def opened(self, _conn_id: str) -> bytes:
         """Return nothing: the client knows its id, as the application has asked for it."""
@@ -286,4 +288,8 @@ def _protocol(client: ClientProtocol, title: str, number: int, form: int) -> Wir
         framing: ChannelstreamSession(format_, format_.enclose([], None), framing, client)
         for framing, format_ in formats.items()
     }
-    return WireProtocol(client, title, formats, sessions.__getitem__)
+
+    def session(framing: Framing, _start: SessionStart) -> ChannelstreamSession:
+        return sessions[framing]
+
+    return WireProtocol(client, title, formats, session)

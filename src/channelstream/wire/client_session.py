@@ -2,14 +2,66 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from channelstream.apps.app import App
 from channelstream.apps.grants import NO_GRANTS, Grants
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.entry import Entry
 from channelstream.core.format import Format
 from channelstream.wire.client_commands import Action, ClientCommand, Outcome
 from channelstream.wire.framing import Framing
+from channelstream.wire.websocket import close_frame
+
+
+class Silence(NamedTuple):
+    """How long a client may send nothing, not even answers to pings, and how its line is closed then.
+
+    Attributes:
+        code: a close code of the protocol.
+    """
+
+    seconds: float
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LineRules:
+    """What a protocol demands of a WebSocket besides its texts.
+
+    Attributes:
+        frames: how many a client may send in a ping interval, if that is more than the server allows all clients.
+        frames_per_s: how many more for each second of that interval.
+        silence: None means that a client which acknowledges what it is sent may be silent for ever.
+        takes_binary: a binary message is ignored; if not, it is a fault.
+    """
+
+    frames: int = 0
+    frames_per_s: float = 0.0
+    silence: Silence | None = None
+    takes_binary: bool = True
+
+
+NO_RULES = LineRules()
+
+
+class SessionStart(NamedTuple):
+    """What a session may need to know of its client.
+
+    Attributes:
+        app: to which the client belongs.
+        steady: returns seconds of a clock that never jumps.
+        state: what the entrance has found out about the client, or the session of another process has left.
+    """
+
+    app: App
+    steady: Callable[[], float]
+    state: bytes = b""
+
+
+NO_START = SessionStart(App(), lambda: 0.0)
+"""For a session that needs none of it."""
 
 
 class ClientSession(Protocol):
@@ -27,6 +79,14 @@ class ClientSession(Protocol):
     @property
     def heartbeat(self) -> bytes:
         """What an idle stream is sent, so that proxies keep it open."""
+
+    @property
+    def rules(self) -> LineRules:
+        """What a WebSocket has to keep to."""
+
+    @property
+    def state(self) -> bytes:
+        """What the session of another process needs to continue (`SessionStart.state`)."""
 
     def opened(self, conn_id: str) -> bytes:
         """Return what a stream is sent before everything else."""
@@ -66,7 +126,8 @@ class WireProtocol:
         client: its name in the engines, and where its clients receive presence events.
         title: its name for people.
         formats: for each transport that it is spoken on.
-        session: returns the session of a new stream.
+        session: returns the session of a new stream; raises ValueError if the application does not speak this protocol.
+        closing: returns the close frame of a WebSocket for which there is no session, as `ClientSession.closing` does.
         resumes: a client can come back to its connection. If not, the connection ends with its stream.
         grants: what its clients may do by commands that come without a token.
     """
@@ -74,6 +135,7 @@ class WireProtocol:
     client: ClientProtocol
     title: str
     formats: Mapping[Framing, Format]
-    session: Callable[[Framing], ClientSession]
+    session: Callable[[Framing, SessionStart], ClientSession]
+    closing: Callable[[int | None, str], bytes] = close_frame
     resumes: bool = True
     grants: Grants = NO_GRANTS

@@ -22,7 +22,7 @@ from channelstream.wire.client_commands import (
     Reply,
     Subscribed,
 )
-from channelstream.wire.client_session import ClientSession, WireProtocol
+from channelstream.wire.client_session import NO_RULES, ClientSession, SessionStart, WireProtocol
 from channelstream.wire.command_texts import Fault, read_commands
 from channelstream.wire.framing import Framing
 
@@ -92,6 +92,9 @@ class CommandSession:
 
     __slots__ = ("_base", "_faults", "greeting", "max_faults")
 
+    rules = NO_RULES
+    state = b""
+
     def __init__(self, base: ClientSession) -> None:
         """Create a session.
 
@@ -152,7 +155,7 @@ def commanding(base: WireProtocol) -> WireProtocol:
         base: that of 0.7, whose formats it shares.
     """
 
-    def session(framing: Framing) -> CommandSession:
-        return CommandSession(base.session(framing))
+    def session(framing: Framing, start: SessionStart) -> CommandSession:
+        return CommandSession(base.session(framing, start))
 
     return WireProtocol(COMMANDING, "token", base.formats, session)

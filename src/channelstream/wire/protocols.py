@@ -6,7 +6,7 @@ from channelstream.apps.grants import Grants
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.format import Format
 from channelstream.wire import channelstream
-from channelstream.wire.client_session import ClientSession, WireProtocol
+from channelstream.wire.client_session import NO_START, ClientSession, SessionStart, WireProtocol
 from channelstream.wire.commanding import commanding
 from channelstream.wire.framing import Framing
 
@@ -40,9 +40,19 @@ class Protocols:
         """Return the format of the clients of a protocol that is spoken on this transport."""
         return self._rows[protocol.name].formats[framing]
 
-    def session_of(self, protocol: ClientProtocol, framing: Framing) -> ClientSession:
-        """Return the session of a new stream, in a protocol that is spoken on its transport."""
-        return self._rows[protocol.name].session(framing)
+    def session_of(
+        self, protocol: ClientProtocol, framing: Framing, start: SessionStart = NO_START
+    ) -> ClientSession:
+        """Return the session of a new stream, in a protocol that is spoken on its transport.
+
+        Raises:
+            ValueError: the application does not speak it.
+        """
+        return self._rows[protocol.name].session(framing, start)
+
+    def closing_of(self, protocol: ClientProtocol, code: int | None, reason: str) -> bytes:
+        """Return the close frame of a WebSocket that is refused, in a protocol that is spoken here."""
+        return self._rows[protocol.name].closing(code, reason)
 
     def resumes(self, protocol: ClientProtocol) -> bool:
         """Return whether clients of a protocol that is spoken here can come back to their connections."""
