@@ -16,6 +16,7 @@ from channelstream.wire.client_commands import (
     Done,
     Fail,
     Info,
+    Joined,
     Publish,
     Refresh,
     Reply,
@@ -25,7 +26,7 @@ from channelstream.wire.client_commands import (
     Unsubscribe,
 )
 from channelstream.wire.command_texts import MAX_CHANNELS, Connect, Fault, read_command, read_commands
-from channelstream.wire.commanding import COMMANDING, CommandSession, expiring_item
+from channelstream.wire.commanding import COMMANDING, CommandSession, expiring_item, reply_items
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS
 
@@ -54,6 +55,11 @@ def test_a_command_is_read(sent: dict[str, Any], command: Any) -> None:
     """Alone, or as a list of one."""
     assert read(json.dumps(sent).encode()) == [command]
     assert read(json.dumps([sent], indent=1).encode()) == [command]
+
+
+def test_what_no_command_of_this_protocol_has_as_its_outcome() -> None:
+    """Is answered with nothing."""
+    assert reply_items(1, Joined(), PROTOCOLS.format_of(COMMANDING, Framing.POLL)) == []
 
 
 def test_the_commands_of_a_list_are_in_its_order() -> None:

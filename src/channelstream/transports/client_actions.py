@@ -10,12 +10,14 @@ from channelstream.core.entry import Entry
 from channelstream.core.position import Position
 from channelstream.errors import BadToken, ChannelstreamError
 from channelstream.service import ClientService, Service
+from channelstream.transports.member_actions import MemberActions
 from channelstream.transports.reading import read_chunk
 from channelstream.transports.tokens import ClientRules
 from channelstream.wire.client_commands import (
     Action,
     Done,
     Info,
+    Membership,
     Outcome,
     Publish,
     Refresh,
@@ -67,6 +69,8 @@ class ClientActions:
 
     async def _carry_out(self, command: Action) -> Outcome:
         granted = self._granted
+        if isinstance(command, Membership):
+            return await MemberActions(self._service, self._connection).carry_out(command)
         granted.count_command()
         match command:
             case Subscribe():

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from channelstream.transports.client_actions import ClientActions
 from channelstream.transports.reading import Attached
-from channelstream.wire.client_commands import Action, ClientCommand, Fail, Reply, Subscribe
+from channelstream.wire.client_commands import Action, ClientCommand, Fail, Join, Reply, Subscribe
 from channelstream.wire.client_session import ClientSession
 
 
@@ -44,7 +44,7 @@ async def carry_out(attached: Commanded, actions: ClientActions, commands: Itera
             case Fail():
                 attached.stream.close(command.code, command.reason)
                 return
-            case Subscribe():
+            case Subscribe() | Join():
                 await attached.change(partial(_answer, attached, actions, command))
             case _:
                 answer = await _answer(attached, actions, command)

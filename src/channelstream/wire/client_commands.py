@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from channelstream.core.entry import Entry
-from channelstream.core.user import StateValue
+from channelstream.core.events import Message
+from channelstream.core.user import State, StateValue
 from channelstream.errors import ChannelstreamError, CloseCode
 
 Ref = str | int | None
@@ -85,6 +86,60 @@ class Refresh:
 
 
 @dataclass(frozen=True, slots=True)
+class Join:
+    """Join a channel, and learn what is in it; `ClientSession.reply` makes the answer, as for `Subscribe`.
+
+    Attributes:
+        member: the name under which the client is a member of this channel; None for its user.
+        member_state: what the others see of the member.
+        last_s: the answer has the last message of the channel if it is not older, in seconds; 0 for none.
+    """
+
+    channel: str
+    ref: Ref
+    member: str | None = None
+    member_state: Mapping[str, StateValue] = field(default_factory=dict)
+    last_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Leave a channel that was entered with `Join`."""
+
+    channel: str
+    ref: Ref
+    member: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Publish a message to all others of a channel that was entered with `Join`, and not to the client itself.
+
+    Attributes:
+        payload: JSON.
+        is_kept: the channel's history may have it.
+    """
+
+    channel: str
+    payload: bytes
+    ref: Ref
+    member: str | None = None
+    is_kept: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """Make known which user the client is: it may be sent away as such.
+
+    Attributes:
+        channel: which only connections of this user are in.
+    """
+
+    channel: str
+    ref: Ref
+
+
+@dataclass(frozen=True, slots=True)
 class Fail:
     """End the stream for a fault of the client; what follows in its texts is ignored."""
 
@@ -92,7 +147,9 @@ class Fail:
     reason: str
 
 
-Action = Subscribe | Unsubscribe | Publish | SetState | Info | Refresh
+Membership = Join | Leave | Relay | SignIn
+"""What a client does in channels that its protocol has admitted it to."""
+Action = Subscribe | Unsubscribe | Publish | SetState | Info | Refresh | Membership
 """What the server carries out, and answers."""
 ClientCommand = Reply | Fail | Action
 
@@ -116,6 +173,19 @@ class Subscribed:
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """A channel that a connection has joined as a member.
+
+    Attributes:
+        members: the public state of each, by name; empty if it joined under no name.
+        last: the last message of the channel; None if it keeps none, or none was asked for.
+    """
+
+    members: Mapping[str, State] = field(default_factory=dict)
+    last: Message | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """A command was carried out.
 
@@ -128,5 +198,5 @@ class Done:
     left: tuple[str, ...] = ()
 
 
-Outcome = Subscribed | Done | ChannelstreamError
+Outcome = Subscribed | Joined | Done | ChannelstreamError
 """The result of a command that the server carries out, or why it is refused."""

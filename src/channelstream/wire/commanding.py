@@ -17,6 +17,7 @@ from channelstream.wire.client_commands import (
     ClientCommand,
     Done,
     Fail,
+    Joined,
     Outcome,
     Ref,
     Reply,
@@ -65,6 +66,8 @@ def reply_items(ref: Ref, outcome: Outcome, format_: Format) -> list[bytes]:
         case TryLater():
             code = "rate_limited" if isinstance(outcome, TooManyRequests) else outcome.code
             return [error_item(ref, code, outcome.message, retry_after=outcome.retry_after_s)]
+        case Joined():
+            return []  # No command of this protocol joins so.
         case _:
             return [error_item(ref, outcome.code, outcome.message)]
 

@@ -1,0 +1,86 @@
+"""What clients do in channels to which their protocol has admitted them, by names that count there only.
+
+Their session has checked what the application has signed, so nothing is asked of grants here.
+"""
+
+from typing import assert_never
+
+from channelstream.apps.keys import name_of
+from channelstream.core.connection import Connection
+from channelstream.core.events import Message
+from channelstream.core.timestamps import stamp
+from channelstream.errors import Unauthorized
+from channelstream.service import Service
+from channelstream.service.memberships import Memberships
+from channelstream.wire.client_commands import Done, Join, Joined, Leave, Membership, Outcome, Relay, SignIn
+
+
+class MemberActions:
+    """The commands of one client, on its connection at this node."""
+
+    def __init__(self, service: Service, connection: Connection) -> None:
+        self._service = service
+        self._memberships = Memberships(service)
+        self._conn_id = name_of(connection.id)
+
+    async def carry_out(self, command: Membership) -> Outcome:
+        """Carry out a command.
+
+        Raises:
+            ChannelstreamError: it is refused, or failed.
+        """
+        match command:
+            case Join():
+                return await self._join(command)
+            case Leave():
+                return await self._leave(command)
+            case Relay():
+                return await self._relay(command)
+            case SignIn():
+                await self._enter(command.channel)
+                return Done({})
+            case _:
+                assert_never(command)
+
+    async def _join(self, command: Join) -> Joined:
+        if command.member is None:
+            await self._enter(command.channel)
+            members = {}
+        else:
+            found = await self._memberships.join_as(
+                self._conn_id, command.channel, command.member, command.member_state
+            )
+            _check(found)
+            members = dict(await self._memberships.members(command.channel))
+        last = None
+        if command.last_s:
+            last = await self._memberships.last(command.channel, command.last_s)
+        return Joined(members, None if last is None else last.message)
+
+    async def _enter(self, channel: str) -> None:
+        _check(await self._service.subscribe(self._conn_id, {channel: {}}))
+
+    async def _leave(self, command: Leave) -> Done:
+        if command.member is None:
+            _check(await self._service.unsubscribe(self._conn_id, [command.channel]))
+        else:
+            _check(await self._memberships.leave(self._conn_id, command.channel))
+        return Done({})
+
+    async def _relay(self, command: Relay) -> Done:
+        message = Message(
+            uuid=self._service.new_id(),
+            channel=command.channel,
+            user=command.member or "",
+            payload=command.payload,
+            timestamp=stamp(self._service.clock.wall()),
+            no_history=not command.is_kept,
+            exclude_connection=self._conn_id,
+        )
+        await self._service.publish([message])
+        return Done({})
+
+
+def _check(found: object) -> None:
+    if found is None:
+        raise Unauthorized("This connection has ended.")
