@@ -11,6 +11,7 @@ USERS = ("ws", "sse", "poll")
 QUICK = (
     *("--heartbeat-interval-s", "0.2", "--ping-interval-s", "0.4", "--detach-grace-s", "0.2"),
     *("--poll-timeout-s", "0.4", "--poll-gap-s", "0.4", "--host", "0.0.0.0"),
+    *("--pusher-secret", "not a public one"),
 )
 
 BEATS = 40

@@ -16,6 +16,7 @@ from channelstream.wire.client_session import WireProtocol
 from channelstream.wire.commanding import COMMANDING
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS, Protocols
+from channelstream.wire.pusher import PUSHER
 
 FORMATS = PROTOCOLS.formats
 
@@ -75,7 +76,9 @@ def test_each_protocol_has_forms_of_its_own() -> None:
         for protocol in (SEED, V07)
     }
     assert not forms[SEED] & forms[V07]
-    assert forms[SEED] | forms[V07] == {format_.form for format_ in FORMATS}
+    of_pusher = {PROTOCOLS.format_of(PUSHER, framing).form for framing in Framing if framing.is_websocket}
+    assert not of_pusher & (forms[SEED] | forms[V07])
+    assert forms[SEED] | forms[V07] | of_pusher == {format_.form for format_ in FORMATS}
 
 
 def test_an_item_that_is_not_sent_is_none() -> None:

@@ -15,11 +15,12 @@ from channelstream.transports.client_calls import ClientCalls
 from channelstream.transports.entrances import ByConnId, MakeEntrance
 from channelstream.transports.longpoll import LONG_ANSWER_BYTES, PollStream, check_callback, jsonp
 from channelstream.transports.opening import SocketOpener
+from channelstream.transports.pusher_socket import PusherSocket
 from channelstream.transports.streams import Streams
 from channelstream.transports.token_admission import Asked
 from channelstream.wire.framing import Framing
 
-ENTRANCES: tuple[MakeEntrance, ...] = (ByConnId,)
+ENTRANCES: tuple[MakeEntrance, ...] = (ByConnId, PusherSocket)
 SCRIPT = b"application/javascript; charset=utf-8"
 """With a charset, as a script without one is read in that of the page."""
 POLL_BODY_BYTES = 65_536

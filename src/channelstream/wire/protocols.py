@@ -9,6 +9,7 @@ from channelstream.wire import channelstream
 from channelstream.wire.client_session import NO_START, ClientSession, SessionStart, WireProtocol
 from channelstream.wire.commanding import commanding
 from channelstream.wire.framing import Framing
+from channelstream.wire.pusher import pusher
 
 
 class Protocols:
@@ -74,9 +75,9 @@ class Protocols:
 
 
 def own_protocols() -> Iterator[WireProtocol]:
-    """Yield this server's own protocols: those of both older generations, and that of clients with a token."""
+    """Yield this server's own protocols: those of both older generations, of clients with a token, and of Pusher."""
     *older, v07 = channelstream.protocols(number=0, form=0)
-    yield from (*older, v07, commanding(v07))
+    yield from (*older, v07, commanding(v07), pusher(number=8, form=2))
 
 
 PROTOCOLS = Protocols(own_protocols())
