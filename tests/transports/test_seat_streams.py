@@ -1,0 +1,192 @@
+"""What the stream of a connection with a seat is sent while it is live, slow, and in between; over one shard and several."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from tests.engines.conformance import Setup
+from tests.engines.test_memory import memory_engine
+from tests.redis_server import RedisServer, running_redis
+from tests.transports.test_shards import PATIENCE_S, node_of
+from tests.waiting import soon
+
+from channelstream.apps.app import App
+from channelstream.clock import RandomIds, SystemClock
+from channelstream.core.events import Message
+from channelstream.core.hub import Hub
+from channelstream.core.user import UserUpdate
+from channelstream.errors import CloseCode
+from channelstream.pacing import FlushPacer
+from channelstream.service import Memberships, Node, NodeLimits, Service
+from channelstream.transports.attachment import Attachment
+from channelstream.wire.channelstream import V07
+from channelstream.wire.framing import Framing
+from channelstream.wire.protocols import PROTOCOLS
+
+ROOM = "room"
+EMPTY = UserUpdate({}, {})
+new_id = RandomIds().new
+
+
+class Tape:
+    """A stream that keeps its items."""
+
+    session = PROTOCOLS.session_of(V07, Framing.POLL)
+    format = session.format
+
+    def __init__(self) -> None:
+        self.items: list[str] = []
+
+    def write(self, data: bytes) -> None:
+        for item in json.loads(data):
+            if item["type"] == "presence":
+                self.items.append(f"{item['user']} {item['message']['action']}")
+            elif item["type"] == "message":
+                self.items.append(item["message"])
+
+    write_first = write
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        raise AssertionError(reason)
+
+    def caught_up(self) -> None:
+        """Nothing is waited for."""
+
+    def buffered_bytes(self) -> int:
+        return 0
+
+
+class Client:
+    """A connection with a stream, at a node."""
+
+    def __init__(self, node: Node, conn_id: str) -> None:
+        self._node, self._conn_id = node, conn_id
+        self.memberships = Memberships(Service(App(), node))
+        self.tape = Tape()
+
+    async def open(self) -> None:
+        await self._node.connect(self._conn_id, f"anonymous {self._conn_id}", V07, {}, EMPTY)
+        connection = self._node.connection(self._conn_id)
+        assert connection is not None
+        self.attachment = Attachment(self._node, connection, self.tape)
+        self.attachment.open(None)
+
+    async def join(self, name: str, then: Callable[[], Awaitable[Any]] | None = None) -> None:
+        """Join the room as a command of the client does: the stream is stalled meanwhile."""
+
+        async def make() -> bytes:
+            assert await self.memberships.join_as(self._conn_id, ROOM, name, {})
+            if then is not None:
+                await then()
+            return b'[{"type":"message","message":"answer"}]'
+
+        await self.attachment.change(make)
+
+    async def leave(self) -> None:
+        """Leave the room, as a call of an application does: the stream is not stalled."""
+        assert await self.memberships.leave(self._conn_id, ROOM)
+
+
+async def say(node: Node, text: str) -> None:
+    payload = json.dumps(text).encode()
+    await node.publish([Message(uuid=new_id(), channel=ROOM, user="app", payload=payload, timestamp="t")])
+
+
+def node_in_memory() -> Node:
+    pacer = FlushPacer(lambda: hub.flush(), lambda: hub.waiting_events, SystemClock().steady)
+    hub = Hub(PROTOCOLS.formats, pacer.request_flush, pacer.end_pause)
+    return Node(memory_engine(Setup()), hub, SystemClock(), new_id, NodeLimits())
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+Play = Callable[[Callable[[Client, Client, Node], Awaitable[None]]], None]
+
+
+@pytest.fixture(params=["memory", 1, 3])
+def play(request: pytest.FixtureRequest) -> Play:
+    """Run a test with two clients of a node, or of two nodes on one Redis."""
+
+    def run(life: Callable[[Client, Client, Node], Awaitable[None]]) -> None:
+        async def whole() -> None:
+            if request.param == "memory":
+                nodes = [node_in_memory()]
+            else:
+                redis = request.getfixturevalue("redis")
+                redis.cli("FLUSHALL")
+                nodes = [node_of(redis, request.param) for _ in range(2)]
+            for node in nodes:
+                await node.start()
+            clients = [Client(nodes[0], "c1"), Client(nodes[-1], "c2")]
+            for client in clients:
+                await client.open()
+            async with asyncio.timeout(PATIENCE_S):
+                await life(*clients, nodes[-1])
+            for node in nodes:
+                await node.close()
+
+        asyncio.run(whole())
+
+    return run
+
+
+def test_a_member_receives_what_follows_its_join(play: Play) -> None:
+    """After the answer, with what came while it joined; never what is about itself."""
+
+    async def life(ann: Client, bob: Client, node: Node) -> None:
+        await say(node, "before")
+        await ann.join("ann", lambda: say(node, "meanwhile"))
+        await bob.join("bob")
+        await say(node, "after")
+        await soon(lambda: "after" in bob.tape.items)
+        await bob.leave()
+        await soon(lambda: "bob parted" in ann.tape.items)
+        assert ann.tape.items == ["answer", "meanwhile", "bob joined", "after", "bob parted"]
+        assert bob.tape.items == ["answer", "after"]
+
+    play(life)
+
+
+def test_a_slow_member_is_sent_from_the_log_what_it_missed(play: Play) -> None:
+    """In order and once, and nothing about itself: neither its second tab, nor its own leave and return."""
+
+    async def life(ann: Client, bob: Client, node: Node) -> None:
+        await bob.join("bob")
+        await ann.join("ann")
+        ann.attachment.pause()
+        await say(node, "one")
+        await bob.leave()
+        await ann.leave()
+        await say(node, "while it was not there")
+        assert await ann.memberships.join_as("c1", ROOM, "ann", {})
+        await bob.join("ann")
+        await bob.leave()
+        await bob.join("bob")
+        await say(node, "two")
+        ann.attachment.resume()
+        await soon(lambda: "two" in ann.tape.items)
+        assert ann.tape.items == ["answer", "bob joined", "two"]
+
+    play(life)
+
+
+def test_a_member_that_left_is_sent_nothing_more(play: Play) -> None:
+    """Although its connection is open, and in other channels."""
+
+    async def life(ann: Client, bob: Client, node: Node) -> None:
+        await ann.join("ann")
+        await bob.join("bob")
+        await soon(lambda: "bob joined" in ann.tape.items)
+        await ann.leave()
+        await say(node, "one")
+        await soon(lambda: "one" in bob.tape.items)
+        assert ann.tape.items == ["answer", "bob joined"]
+        assert bob.tape.items == ["answer", "ann parted", "one"]
+
+    play(life)
