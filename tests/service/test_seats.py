@@ -265,6 +265,30 @@ def test_a_connection_that_ends_while_it_joins_leaves_nothing() -> None:
     play(life)
 
 
+def test_a_stream_waits_for_a_join_of_its_seat() -> None:
+    """Until then the log of that channel cannot be read."""
+
+    async def life(scene: Scene) -> None:
+        await scene.connect("c1")
+        join, answered = scene.node._local._directory.join, asyncio.Event()
+
+        async def slow(*asked: Any) -> Any:
+            await answered.wait()
+            return await join(*asked)
+
+        scene.node._local._directory.join = slow  # type: ignore[method-assign]
+        joining = asyncio.ensure_future(scene.memberships.join_as("c1", ROOM, "ann", {}))
+        await soon(lambda: bool(scene.held("c1").all_joining))
+        waiting = asyncio.ensure_future(scene.node.joined(scene.held("c1")))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        answered.set()
+        await waiting
+        assert await joining is True
+
+    play(life)
+
+
 @pytest.mark.parametrize("step", ["connect", "join"])
 def test_a_join_that_fails_leaves_nothing(step: str) -> None:
     """And it can be repeated."""
