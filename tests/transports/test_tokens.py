@@ -103,6 +103,34 @@ def test_a_token_that_is_not_accepted_opens_nothing(
         assert [(each.status_code, each.json()["close_code"]) for each in answers] == [(401, code)] * 2
 
 
+@pytest.mark.parametrize("path", ["/sse", "/listen", "/client", "/ws"])
+def test_where_no_tokens_are_accepted_the_answer_says_so(server: RunningServer, path: str) -> None:
+    """And names the option: the fault is not the client's."""
+    text = "This server accepts no tokens; see the option token_max_age_s."
+    for headers, query in (({"authorization": f"Bearer {token()}"}, ""), ({}, f"?token={token()}")):
+        if path == "/ws":
+            with (
+                connect(f"{server.ws_url}/ws{query}", additional_headers=headers) as stream,
+                pytest.raises(ConnectionClosed) as closed,
+            ):
+                stream.recv(PATIENCE_S)
+            assert closed.value.rcvd is not None
+            assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4003, text)
+        else:
+            method = "POST" if path == "/client" else "GET"
+            answer = httpx.request(method, f"{server.url}{path}{query}", headers=headers, timeout=PATIENCE_S)
+            assert (answer.status_code, answer.json()["code"]) == (401, "bad_token")
+            assert text in answer.text
+
+
+def test_where_no_tokens_are_accepted_one_beside_a_conn_id_is_none(server: RunningServer) -> None:
+    """It may be for a proxy in front."""
+    url = f"{server.url}/listen?conn_id={server.connect('ann')}"
+    assert (
+        httpx.get(url, headers={"authorization": "Bearer of-a-proxy"}, timeout=PATIENCE_S).status_code == 200
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [

@@ -91,9 +91,9 @@ class SocketOpener:
             opening.refuse(error)
             self._on_refusal(head.method, entrance.paths[0], error, self._streams.policy.client(head))
             return
-        if entrance.takes_tokens and (self._opens_by_token(opening) or self._waits_for_token(opening)):
-            return
         try:
+            if entrance.takes_tokens and (self._opens_by_token(opening) or self._waits_for_token(opening)):
+                return
             connection = entrance.connection(request)
             if connection is None:
                 transport.write(answer)

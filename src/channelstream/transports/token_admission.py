@@ -23,6 +23,9 @@ from channelstream.wire.commanding import COMMANDING, result_item
 _BEARER = re.compile(rb"bearer +([\w.~+/=-]+) *", re.IGNORECASE | re.ASCII)
 
 
+NO_TOKENS_TEXT = "This server accepts no tokens; see the option token_max_age_s."
+
+
 class Admitted(NamedTuple):
     """A client with its connection.
 
@@ -70,17 +73,27 @@ class TokenAdmission:
         return self._streams.rules.tokens is not None
 
     def token_of(self, head: RequestHead) -> str | None:
-        """Return the token of a request, in its header or else in its query; None if it has none, or none is accepted."""
-        if not self.is_open:
-            return None
+        """Return the token of a request, in its header or else in its query; None if it has none.
+
+        Where none is accepted, what looks like one may be for a proxy in front, or for another program.
+
+        Raises:
+            BadToken: none is accepted, and the request names no connection that it could be for.
+        """
         found = _BEARER.fullmatch(header(head.headers, b"authorization") or b"")
-        return found[1].decode() if found else read_query(head.query).get("token")
+        query = read_query(head.query)
+        token = found[1].decode() if found else query.get("token")
+        if self.is_open or token is None:
+            return token
+        if "conn_id" in query:
+            return None
+        raise BadToken(NO_TOKENS_TEXT)
 
     @property
     def _tokens(self) -> Tokens:
         tokens = self._streams.rules.tokens
         if tokens is None:
-            raise BadToken
+            raise BadToken(NO_TOKENS_TEXT)
         return tokens
 
     async def client(self, token: str, headers: Sequence[Header]) -> Client:
