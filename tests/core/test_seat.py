@@ -11,7 +11,7 @@ from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message
 from channelstream.core.explain import Fate, outcomes, outcomes_for_connection, summarize_all
 from channelstream.core.position import ReadRange
-from channelstream.core.seat import Seat, holder_id, seat_id
+from channelstream.core.seat import Seat, holder_id, is_seat_id, seat_id
 from channelstream.wire.channelstream import V07
 
 CHANNEL = "news"
@@ -45,6 +45,7 @@ def held(bench: Bench) -> tuple[Connection, Tape, Seat]:
 
 def test_the_id_of_a_seat_names_its_holder() -> None:
     """An id that is none of a seat names itself."""
+    assert (is_seat_id(seat_id("c", 7)), is_seat_id("c")) == (True, False)
     assert holder_id(seat_id("c", 7)) == holder_id("c") == "c"
     assert seat_id("c", 7) != seat_id("c", 8)
 

@@ -6,7 +6,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from tests.core.test_explain import Sink
 from tests.engines.conformance import MovedClock, Setup
@@ -18,20 +17,23 @@ from channelstream.apps.app import App, AppLimits
 from channelstream.apps.keys import make_member_key, name_of
 from channelstream.core.batch import BufferBatch
 from channelstream.core.channel import ChannelSettings
+from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, Presence, UsersLeft
 from channelstream.core.hub import Hub
-from channelstream.core.seat import Seat
+from channelstream.core.position import ReadRange
+from channelstream.core.seat import Seat, seat_id
 from channelstream.core.timestamps import stamp
 from channelstream.core.usage import Usage
 from channelstream.core.user import UserUpdate
-from channelstream.engines.base import Engine
+from channelstream.engines.members import Member, RestoredConnection
 from channelstream.errors import CloseCode, Invalid, TooManyRequests, Unavailable
 from channelstream.service import Memberships, Node, Service
 from channelstream.service.limits import NodeLimits
 from channelstream.service.memberships import ChannelCounts
 from channelstream.service.moving import IncomingConnections, OutgoingConnections
+from channelstream.service.restoring import restore
 from channelstream.wire.channelstream import V07
 from channelstream.wire.protocols import PROTOCOLS
 
@@ -57,11 +59,11 @@ class Scene:
         closed: the codes with which streams were closed.
     """
 
-    def __init__(self, app_id: str = "default", engine: Engine | None = None, **limits: Any) -> None:
+    def __init__(self, app_id: str = "default", **limits: Any) -> None:
         self.clock, ids = MovedClock(), count()
         app = App(app_id, AppLimits(**limits))
         self.node = Node(
-            engine or memory_engine(Setup(self.clock)),
+            memory_engine(Setup(self.clock)),
             Hub(PROTOCOLS.formats, lambda: None, usage=Usage(lambda key: app_id)),
             self.clock,
             lambda: f"id-{next(ids)}",
@@ -460,28 +462,71 @@ def _presence(accepted: list[Entry]) -> list[Presence]:
     return [entry.event for entry in accepted if isinstance(entry.event, Presence)]
 
 
-def test_seats_move_to_another_process_as_connections_do() -> None:
-    """There they are connections without a stream, which end at once."""
+async def move(outgoing: OutgoingConnections, incoming: IncomingConnections) -> None:
+    """Have another process hold what has changed since the last time."""
+    for record in outgoing.changes():
+        incoming.receive(record)
+    await incoming.apply(*incoming.changes())
+
+
+def test_seats_move_to_another_process_with_their_holders() -> None:
+    """However often one of both changes meanwhile; a stream that moves as well is sent the same events there."""
 
     async def life(scene: Scene) -> None:
         await scene.connect("c1")
         await scene.memberships.join_as("c1", ROOM, "ann", {})
-        seat = scene.seat("c1")
-        outgoing = OutgoingConnections(scene.node.hub)
-        records = [*outgoing.changes(), *outgoing.positions(scene.clock.steady())]
         other = Scene()
         await other.node.start()
+        outgoing = OutgoingConnections(scene.node.hub)
         incoming = IncomingConnections(other.node.hub, other.node._local)
-        for record in records:
+        await move(outgoing, incoming)
+        await scene.memberships.join_as("c1", "other", "bob", {})
+        await move(outgoing, incoming)
+        await scene.service.subscribe("c1", {"plain": {}})
+        await move(outgoing, incoming)
+        await scene.memberships.leave("c1", "other")
+        await move(outgoing, incoming)
+        for record in outgoing.positions(scene.clock.steady()):
             incoming.receive(record)
-        left, connections = incoming.changes()
-        assert (left, [each.member.conn_id for each in connections]) == ([], ["c1", seat.id])
-        await incoming.apply(left, connections)
         incoming.position()
-        moved = other.node.hub.connections[seat.id]
-        assert (moved.user, moved.deadline_s, list(moved.channels)) == (seat.user, None, [ROOM])
-        await scene.memberships.leave("c1", ROOM)
-        assert [msgspec.msgpack.decode(each) for each in outgoing.changes()] == [["ended", seat.id]]
+        holder, seat = other.held("c1"), scene.seat("c1")
+        moved = other.seat("c1")
+        assert (moved.id, moved.user, moved.protocol, moved.receiver) == (
+            seat.id,
+            seat.user,
+            seat.protocol,
+            holder,
+        )
+        assert dict(holder.readable) == dict(scene.held("c1").readable)
+        assert list(other.node.hub.all_registered()) == [holder, moved]
+        assert {name: list(members) for name, members in other.node.hub.channels.items()} == {
+            "plain": [holder],
+            ROOM: [holder],
+        }
+        # That process counts its seats from 1 as well.
+        drawn = {other.node.seats._next_id(holder) for _ in range(3)}
+        assert seat.id not in drawn
+
+    play(life)
+
+
+@pytest.mark.parametrize("channels", [[ROOM], []])
+def test_a_seat_that_belongs_to_nothing_is_restored_as_a_connection(channels: list[str]) -> None:
+    """Its holder is not there, or it was in no channel: it waits for its end as all that were restored."""
+
+    async def life(scene: Scene) -> None:
+        holders = ["c"] if not channels else []
+        protocol = ClientProtocol(V07.name, PresenceAudience.ALWAYS)
+        kept = [
+            RestoredConnection(
+                Member(conn_id, "ann", protocol), {} if conn_id == "c" else ranges, ReadRange.of(0), (0,)
+            )
+            for ranges in [{name: ReadRange.of(0) for name in channels}]
+            for conn_id in (seat_id("c", 1), *holders)
+        ]
+        await restore(kept, scene.node.hub, scene.clock.steady)
+        assert list(scene.node.hub.connections) == [*holders, seat_id("c", 1)]
+        assert scene.node.hub.seats == {}
 
     play(life)
 

@@ -27,6 +27,11 @@ def seat_id(holder_id: str, number: int) -> str:
     return f"{holder_id}{MARK}{number}"
 
 
+def is_seat_id(conn_id: str) -> bool:
+    """Whether a connection id is one of a seat."""
+    return MARK in conn_id
+
+
 def holder_id(conn_id: str) -> str:
     """Return the id of the holder of a seat; of any other connection its own."""
     return conn_id.partition(MARK)[0]

@@ -111,13 +111,20 @@ class OutgoingConnections:
                 copied[connection.id] = _Copied(
                     connection, connection.private, channels, connection.packed_client
                 )
+                for seat in (connection.seats or {}).values():
+                    copied.pop(
+                        seat.id, None
+                    )  # It is restored again after its holder, and follows in this call.
                 yield _encode(_moved(connection))
 
     def positions(self, now_s: float) -> Iterator[bytes]:
-        """Yield records of the positions, after the last changes; all streams are suspended."""
+        """Yield records of the positions, after the last changes; all streams are suspended.
+
+        That of a seat is its holder's.
+        """
         offsets = self._hub.offsets
         yield _encode(NodePosition(offsets))
-        for connection in self._hub.all_registered():
+        for connection in self._hub.connections.values():
             deadline_s = connection.deadline_s
             if deadline_s is not None or connection.delivered != offsets:
                 left_s = None if deadline_s is None else max(0.0, deadline_s - now_s)
@@ -167,18 +174,18 @@ class IncomingConnections:
     def changes(self) -> tuple[list[Leaving], list[RestoredConnection]]:
         """Return what the hub does not have as it is now, and what it does not have yet; both are for `apply`."""
         changes, self._changes = self._changes, {}
-        known = self._hub.connections
         left = [
             Leaving(member_of(connection), list(connection.channels))
             for conn_id in changes
-            if (connection := known.get(conn_id)) is not None
+            if (connection := self._hub.registered(conn_id)) is not None
         ]
         return left, [self._restored(each) for each in changes.values() if each is not None]
 
     async def apply(self, left: list[Leaving], connections: list[RestoredConnection]) -> None:
         """Hold these connections and no longer those."""
         for each in left:
-            self._local.drop(self._hub.connections[each.member.conn_id])
+            if (connection := self._hub.registered(each.member.conn_id)) is not None:
+                self._local.drop(connection)
         await self._local.take(connections)
 
     def position(self) -> None:

@@ -84,13 +84,19 @@ class Seats:
         return True
 
     def _draw_id(self, holder: Connection, channel: str) -> str:
-        """Return an id that no seat has had, in the shard of the channel if one is found soon."""
+        """Return an id that no seat here has had, in the shard of the channel if one is found soon."""
         shards = len(self._hub.offsets)
-        drawn = ""
+        drawn = self._next_id(holder)
         for _ in range(DRAWS_PER_SHARD * shards):
-            drawn = seat_id(holder.id, next(self._numbers))
             if shard_of(drawn, shards) == shard_of(channel, shards):
                 break
+            drawn = self._next_id(holder)
+        return drawn
+
+    def _next_id(self, holder: Connection) -> str:
+        drawn = seat_id(holder.id, next(self._numbers))
+        while drawn in self._hub.seats:  # It came from another process, which has counted as well.
+            drawn = seat_id(holder.id, next(self._numbers))
         return drawn
 
 
