@@ -116,6 +116,17 @@ def test_own_server(tmp_path: Path, capsys: Captured) -> None:
     assert (tmp_path / "new" / "compression.svg").read_text().startswith("<svg ")
 
 
+def test_clients_of_pusher(tmp_path: Path) -> None:
+    """They receive what native clients do, and nobody registers them."""
+    path = tmp_path / "report.json"
+    assert main(["bench", "--scenario", "pusher", *SMALL, "--channels", "2", "--json", str(path)], {}) == 0
+    native, pusher = (step.measured for step in document(path).steps)
+    for measured in (native, pusher):
+        assert measured.delivery is not None
+        assert (measured.delivery.rate.count, measured.delivery.is_right) == (600, True)
+    assert (native.connect is None, pusher.connect is None) == (False, True)
+
+
 def test_publishing_beside_its_reference(tmp_path: Path) -> None:
     """The scenario without clients compares accepted messages with those of a bare application."""
     path = tmp_path / "report.json"

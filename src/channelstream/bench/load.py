@@ -53,6 +53,7 @@ class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         payload_bytes: length of a message's text, without its stamp.
         items: messages in one request.
         deflate: clients offer and require permessage-deflate.
+        pusher: clients speak Pusher's protocol, over WebSockets.
         idle_s: time with idle clients in which the server's event loop is probed.
         workers: processes that run the clients.
     """
@@ -67,6 +68,7 @@ class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     payload_bytes: int = 100
     items: int = 1
     deflate: bool = False
+    pusher: bool = False
     idle_s: float = 0.0
     workers: int = 1
 
@@ -76,7 +78,8 @@ class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def sentence(self) -> str:
         """Describe the load in words."""
-        parts = [f"{self.clients:,} {_NAMES[self.transport]} clients in {self.channels} channel(s) each"]
+        kind = "Pusher" if self.pusher else _NAMES[self.transport]
+        parts = [f"{self.clients:,} {kind} clients in {self.channels} channel(s) each"]
         if self.deflate:
             parts.append("compressed")
         if self.idle_s:

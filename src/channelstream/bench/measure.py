@@ -18,6 +18,7 @@ from channelstream.bench.probe import longest_turn_ms, probe
 from channelstream.bench.processes import cpu_s, memory_kb
 from channelstream.bench.progress import Progress
 from channelstream.bench.publishing import OpenPublisher, Publisher, Publishing, open_publisher
+from channelstream.bench.pusher import PREFIX
 from channelstream.bench.results import (
     Delivery,
     Measured,
@@ -135,7 +136,9 @@ class Run:
             stall = await self._idle()
         if not self.load.publishes:
             return Measured(connect=connect, attach=attach, memory=memory, stall_ms=stall)
-        publishing = Publishing(self.load, [channel_name(self.name, n) for n in range(self.load.channels)])
+        prefix = PREFIX if self.load.pusher else ""
+        names = [prefix + channel_name(self.name, n) for n in range(self.load.channels)]
+        publishing = Publishing(self.load, names)
         publish, delivery = await self._publish(publishing)
         return Measured(
             connect=connect,
@@ -160,7 +163,8 @@ class Run:
             self.progress.show("connecting", first + count, self.load.clients)
         await asyncio.sleep(SETTLE_S)
         memory = self._memory(before_kb)
-        connect = registering.rate(self.load.clients) if self.target.wire.secret else None
+        registers = self.target.wire.secret and not self.load.pusher
+        connect = registering.rate(self.load.clients) if registers else None
         return connect, attaching.rate(self.load.clients), memory
 
     def _memory(self, before_kb: int) -> Memory | None:

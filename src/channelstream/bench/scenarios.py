@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from channelstream.bench.load import Load
+from channelstream.bench.pusher import FLAGS
 from channelstream.bench.servers import Reference, missing_for
 
 Outage = Literal["restart", "drain", "spread drain", "upgrade", "upgrade of SQLite", "upgrade of Redis"]
@@ -64,6 +65,14 @@ def _upgraded(name: str, engine: str, outage: Outage) -> Scenario:
         name,
         f"ten upgrades of a server with {engine}, under load: what clients and publishers notice",
         (Step(f"upgraded, {engine}", load, reference=None, outage=outage),),
+    )
+
+
+def _for_pusher(name: str, question: str, load: Load) -> Scenario:
+    """Return two runs with the same load: native clients, and clients of Pusher's protocol."""
+    pusher = msgspec.structs.replace(load, pusher=True)
+    return Scenario(
+        name, question, (Step("native", load, reference=None), Step("Pusher", pusher, FLAGS, None))
     )
 
 
@@ -137,6 +146,16 @@ _ALL = (
     _upgraded("upgrade", "the memory engine", "upgrade"),
     _upgraded("upgrade-sqlite", "SQLite", "upgrade of SQLite"),
     _upgraded("upgrade-redis", "Redis", "upgrade of Redis"),
+    _for_pusher(
+        "pusher",
+        "fanout-1000 with clients of Pusher's protocol, which get each event in a frame of its own, and with native ones",
+        Load(clients=1000, messages=200),
+    ),
+    _for_pusher(
+        "pusher-single",
+        "single with clients of Pusher's protocol, and with native ones",
+        Load(clients=1000, messages=250, rate_per_s=50, publishers=1),
+    ),
     Scenario(
         "compression",
         "bytes saved and CPU spent by permessage-deflate, with messages of 1,000 bytes",

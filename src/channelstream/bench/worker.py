@@ -27,6 +27,7 @@ from channelstream.bench.orders import (
     to_line,
 )
 from channelstream.bench.processes import use_all_descriptors
+from channelstream.bench.pusher import wire_of
 
 CONCURRENCY = 64
 """Concurrent registrations or handshakes."""
@@ -46,8 +47,11 @@ class Worker:
     def __init__(self, order: Start) -> None:
         self._wire = order.wire
         self._load = order.load
+        self._registers = bool(order.wire.secret) and not order.load.pusher
         self._run = order.run
-        self._audience = Audience(order.wire, order.load.transport, order.load.deflate)
+        names = [channel_name(order.run, each) for each in range(order.load.channels)]
+        wire = wire_of(order.wire, names) if order.load.pusher else order.wire
+        self._audience = Audience(wire, order.load.transport, order.load.deflate)
         self._context = order.wire.tls_context()
         self._registered: list[str] = []
         self._clients: list[Client] = []
@@ -62,7 +66,7 @@ class Worker:
 
     async def prepare(self) -> Answer:
         """Open the connections for the calls, so that registering can be timed alone."""
-        if self._wire.secret:
+        if self._registers:
             self._calls = [
                 await open_http(self._wire, self._context)
                 for _ in range(min(CONCURRENCY, self._load.clients))
@@ -72,7 +76,7 @@ class Worker:
     async def register(self, order: Register) -> Answer:
         """Call /connect for each client, as an application does for its browsers."""
         numbers = iter(range(order.first, order.first + order.count))
-        if self._wire.secret:
+        if self._registers:
             headers = self._wire.signature("/connect")
             async with asyncio.TaskGroup() as tasks:
                 made = [
