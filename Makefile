@@ -24,7 +24,7 @@ help: ## List the targets.
 run: ready-run ## Serve on 127.0.0.1:8000 with the demo; ARGS="-p 9000" passes flags.
 	@exec $(BIN)/python scripts/serve.py $(ARGS)
 
-example: ## Run an example with the server: NAME=django, fastapi, flask, node or pyramid.
+example: ## Run an example with the server: NAME=django, echo, fastapi, flask, node or pyramid.
 	@exec scripts/example.sh $(NAME)
 
 test: ready-dev ready-system ## Run all tests; ARGS="tests/api -x" passes arguments, WORKERS=1 uses one process.
@@ -82,7 +82,7 @@ screenshots: ready-dev ready-system ## Take the screenshots in docs/img again, f
 	$(BIN)/python scripts/screenshots.py
 
 clean: ## Remove .venv and all files that tools have written.
-	rm -rf .venv .venv-compiled .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist bench-results clients/js/node_modules tests/clients/pusher/node_modules .venv-pusher
+	rm -rf .venv .venv-compiled .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist bench-results clients/js/node_modules tests/clients/pusher/node_modules examples/echo/node_modules
 
 ready-run:
 	@scripts/setup.sh run

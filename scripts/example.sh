@@ -55,13 +55,22 @@ case $name in
         scripts/setup.sh examples
         program=.venv/bin/python source=app.py
         ;;
+    echo)
+        command -v npm >/dev/null || fail "node 18 or newer is needed, with npm."
+        scripts/setup.sh examples
+        (cd examples/echo && npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts) ||
+            fail "npm could not install the packages of examples/echo."
+        program=.venv/bin/python source=app.py
+        export PUSHER_APP_ID="${PUSHER_APP_ID:-1}" PUSHER_KEY="${PUSHER_KEY:-chat}" PUSHER_SECRET="${PUSHER_SECRET:-secret}"
+        export CHANNELSTREAM_PUSHER_APP_ID=$PUSHER_APP_ID CHANNELSTREAM_PUSHER_KEY=$PUSHER_KEY CHANNELSTREAM_PUSHER_SECRET=$PUSHER_SECRET
+        ;;
     node)
         command -v node >/dev/null || fail "node 18 or newer is needed."
         scripts/setup.sh run
         program=node source=app.js
         ;;
-    "") fail "say which: make example NAME=django|fastapi|flask|node|pyramid" ;;
-    *) fail "there is no example '$name': make example NAME=django|fastapi|flask|node|pyramid" ;;
+    "") fail "say which: make example NAME=django|echo|fastapi|flask|node|pyramid" ;;
+    *) fail "there is no example '$name': make example NAME=django|echo|fastapi|flask|node|pyramid" ;;
 esac
 
 at=${PORT:-5000}
@@ -70,7 +79,8 @@ is_free "$at" || fail "port $at is in use: take another one, as in PORT=5001 mak
 trap stop EXIT
 trap 'exit 0' TERM
 trap 'server=; exit 0' INT # the server has received Ctrl-C as well; a second signal would skip its drain
-if [ -z "${CHANNELSTREAM_URL:-}" ] && ! is_served; then
+# A server that runs already may not speak the protocol of the page.
+if [ -z "${CHANNELSTREAM_URL:-}" ] && { [ "$name" = echo ] || ! is_served; }; then
     port=$(free_port)
     url=http://127.0.0.1:$port
     .venv/bin/channelstream -p "$port" &

@@ -2,27 +2,21 @@
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 from tests.browser import chromium_browser
 from tests.conftest import launch
+from tests.examples.running import ROOT, running, sign_in
 from tests.http_client import http
 from tests.line import Line
-from tests.waiting import eventually
 
-from channelstream_client.testing.port import HeldPort
-
-ROOT = Path(__file__).parents[2]
 REFUSED = re.compile(
     r"Not connected, trying again: no connection: the push server (refuses this|answered 401)"
 )
@@ -65,43 +59,6 @@ def foreign() -> Iterator[Any]:
     server = launch("--secret", "of nobody")
     yield server
     server.stop()
-
-
-@contextmanager
-def running(name: str, url: str, secret: str) -> Iterator[str]:
-    if name == "node" and shutil.which("node") is None:
-        pytest.skip("node is not installed.")
-    environ = {"CHANNELSTREAM_URL": url, "CHANNELSTREAM_SECRET": secret}
-    with HeldPort() as port:
-        process = subprocess.Popen(
-            ["scripts/example.sh", name],
-            cwd=ROOT, env=os.environ | environ | {"PORT": str(port.number)}, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            eventually(
-                lambda: is_open(port.number) or process.poll() is not None, "the example did not start"
-            )
-            assert process.poll() is None, f"the example ended with {process.returncode}"
-            yield f"http://127.0.0.1:{port.number}"
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def is_open(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
-
-
-def sign_in(browser: Browser, address: str, name: str) -> Page:
-    page = browser.new_context().new_page()
-    page.goto(address)
-    page.get_by_label("Your name").fill(name)
-    page.get_by_role("button", name="Sign in").click()
-    return page
 
 
 def test_a_chat_reaches_both_pages_in_order(chromium: Browser, example: Example) -> None:
