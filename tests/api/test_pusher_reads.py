@@ -82,6 +82,7 @@ def test_a_cache_channel_keeps_its_last_event(server: Any, prefix: str) -> None:
     """Half an hour, with nobody in it; other channels keep none."""
     name, other = f"{prefix}cache-prd8", f"{prefix}prd8-cache-"
     assert kept(server, name) is None
+    server.post("/channel_config", {f"pusher/{other}": {"store_history": True}})
     for number in range(3):
         body = {"name": "a", "data": f'{{"n":  {number}}}', "channels": [name, other]}
         done(server, "POST", "/events", body)
@@ -121,6 +122,7 @@ def test_names_arrive_with_escapes_or_without(server: Any, name: str) -> None:
         ("/channels/a", {"info": "user_count"}, 400),
         ("/channels/a", {"info": "subscription_count,,user_count"}, 400),
         ("/channels/a", {"info": "Subscription_count"}, 400),
+        ("/channels/a", {"info": ",".join(["cache"] * 5)}, 400),
         ("/channels/a b", {}, 400),
         (f"/channels/{'x' * 201}", {}, 400),
         ("/channels/a/users", {}, 400),

@@ -28,7 +28,8 @@ def read_attributes(info: str, allowed: Collection[Attribute]) -> list[Attribute
     Raises:
         BadShape: it has one that is not allowed here.
     """
-    names = [name.strip() for name in info.split(",")] if info.strip() else []
+    # What is behind the last split is not allowed: so a list is as short as one that has each attribute.
+    names = [name.strip() for name in info.split(",", len(Attribute))] if info.strip() else []
     for name in names:
         if name not in allowed:
             raise BadShape({"info": [f"Not one of the attributes here: {', '.join(allowed)}."]})
