@@ -1,0 +1,106 @@
+"""Members of Pusher's presence channels, whatever happens to their lines and to their server."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import struct
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from tests.conftest import CLUSTER, SQLITE, StartServer
+from tests.pusher_calls import done
+from tests.pusher_client import line
+from tests.waiting import eventually
+
+from channelstream.config import Settings
+from channelstream.upgrade.control import ask_to_upgrade
+
+HALL = "presence-hall"
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "redis":
+        address: str = request.getfixturevalue("redis").address
+        return address
+    return {"memory": "memory", "sqlite": f"sqlite:///{tmp_path}/state.db"}[request.param]
+
+
+def event(frame: Any) -> tuple[str, Any]:
+    """Return the name and the data of an event of the protocol."""
+    return frame["event"].removeprefix("pusher_internal:"), json.loads(frame["data"])
+
+
+def ids(server: Any, channel: str = HALL) -> list[str]:
+    """Return who is in a channel, as the REST API says."""
+    return sorted(user["id"] for user in done(server, "GET", f"/channels/{channel}/users")["users"])
+
+
+def test_members_stay_members_over_an_upgrade(engine: str, start_server: StartServer) -> None:
+    """Nobody leaves or joins, what comes afterwards is as before, and nothing is sent twice."""
+    server = start_server("--engine", engine)
+    with ExitStack() as stack:
+        ann, tab, bob = (stack.enter_context(line(server)) for _ in range(3))
+        ann.joins(HALL, "ann", {"name": "Ann"})
+        tab.joins(HALL, "ann", {"name": "Other"})
+        bob.joins(HALL, "bob")
+        assert (
+            event(ann.next()) == event(tab.next()) == ("member_added", {"user_id": "bob", "user_info": None})
+        )
+        report = asyncio.run(ask_to_upgrade(Settings(port=server.port)))
+        try:
+            assert (report.tally["websocket"], report.tally["ended"]) == (3, 0)
+            for client in (ann, tab, bob):
+                assert client.nothing_more()
+            assert ids(server) == ["ann", "bob"]
+            tab.stream.close()
+            bob.sends("client-hi", 1, channel=HALL)
+            assert ann.next() == {"event": "client-hi", "channel": HALL, "data": 1, "user_id": "bob"}
+            bob.sends("pusher:unsubscribe", {"channel": HALL})
+            assert event(ann.next()) == ("member_removed", {"user_id": "bob"})
+            again = bob.joins(HALL, "bob")
+            assert again["presence"]["hash"] == {"ann": {"name": "Ann"}, "bob": None}
+            assert event(ann.next()) == ("member_added", {"user_id": "bob", "user_info": None})
+            assert ann.nothing_more()
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(report.pid, signal.SIGKILL)
+
+
+def test_no_member_outlives_a_crash(tmp_path: Path, start_server: StartServer) -> None:
+    """The file has those of the last run, whose clients come back as others."""
+    flags = ("--engine", f"sqlite:///{tmp_path}/state.db")
+    server = start_server(*flags)
+    with line(server) as ann:
+        ann.joins(HALL, "ann")
+        assert ids(server) == ["ann"]
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait()
+    server = start_server(*flags)
+    with line(server) as bob:
+        bob.joins(HALL, "bob")
+        eventually(lambda: ids(server) == ["bob"], "a member of the last run is still there")
+
+
+@pytest.mark.nodes(1, 3, CLUSTER, SQLITE)
+@pytest.mark.parametrize("how", ["reset", "end"])
+def test_a_lost_line_leaves_at_once(server: Any, how: str) -> None:
+    """Without a close frame too."""
+    channel = f"presence-{uuid4().hex}"
+    with line(server) as ann, line(server) as bob:
+        ann.joins(channel, "ann")
+        bob.joins(channel, "bob")
+        assert event(ann.next())[0] == "member_added"
+        if how == "reset":
+            linger = struct.pack("ii", 1, 0)
+            bob.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            bob.stream.socket.shutdown(socket.SHUT_RD)
+            bob.stream.socket.close()
+        else:
+            bob.stream.socket.shutdown(socket.SHUT_RDWR)
+        assert event(ann.next()) == ("member_removed", {"user_id": "bob"})
