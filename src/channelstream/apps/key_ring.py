@@ -16,6 +16,7 @@ class KeyRing:
         """Create a ring with these keys; see `replace`."""
         self._named: dict[str, ApiKey] = {}
         self._secrets: dict[str, ApiKey] = {}
+        self._own_secrets: dict[str, tuple[str, ...]] = {}
         self.replace(keys)
 
     def replace(self, keys: Iterable[ApiKey]) -> None:
@@ -32,6 +33,7 @@ class KeyRing:
                 raise ValueError(f"two keys have the id {key.id!r}")
             table[name] = key
         self._named, self._secrets = named, secrets
+        self._own_secrets = {app_id: key.secrets for app_id, key in secrets.items()}
 
     def __iter__(self) -> Iterator[ApiKey]:
         yield from self._secrets.values()
@@ -39,8 +41,7 @@ class KeyRing:
 
     def own_secrets(self, app_id: str) -> tuple[str, ...]:
         """Return the secrets of an application that have no id, the newest one first; empty if it has none."""
-        key = self._secrets.get(app_id)
-        return () if key is None else key.secrets
+        return self._own_secrets.get(app_id, ())
 
     def find(self, key_id: str, now_s: float, app: App | None = None) -> ApiKey:
         """Return the key with an id, if it is accepted now.
