@@ -72,6 +72,7 @@ class Policy:
     Attributes:
         has_proxies: there are proxies whose headers are believed.
         enforces_https: plain HTTP is refused.
+        cors_of_all: what `cors` returns for every request; empty if that depends on the request.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Policy:
         self.enforces_https = enforce_https
         self._prefix = prefix
         self._origins = frozenset(origin.encode() for origin in origins)
+        self.cors_of_all = () if origins else _ANY_ORIGIN
 
     def is_proxied(self, request: Received) -> bool:
         """Whether the peer is a proxy whose headers are believed."""
@@ -195,8 +197,8 @@ class Policy:
 
     def cors(self, headers: Iterable[Header]) -> tuple[Header, ...]:
         """Return the headers that let a page read the answer."""
-        if not self._origins:
-            return _ANY_ORIGIN
+        if self.cors_of_all:
+            return self.cors_of_all
         origin = header(headers, b"origin")
         vary = (b"vary", b"origin")
         if origin is None or origin not in self._origins:

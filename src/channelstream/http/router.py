@@ -182,7 +182,8 @@ class Router:
                 self.policy.check_transport(head)
         except ChannelstreamError as error:
             return self.refuse(request, error)
-        headers = (route.cors(head) if route.cors else self.policy.cors(head.headers)) + route.headers
+        cors = route.cors(head) if route.cors else self.policy.cors_of_all or self.policy.cors(head.headers)
+        headers = cors + route.headers
         if head.method == "OPTIONS":
             return Response(b"", 200, headers, TEXT)
         handler = route.handlers.get(head.method) or route.handlers.get(ANY_METHOD)
