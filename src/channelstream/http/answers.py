@@ -26,8 +26,8 @@ def lines(headers: Sequence[Header]) -> bytes:
     return b"".join([b"%b: %b\r\n" % field for field in headers])
 
 
-class KnownHead(NamedTuple):
-    """The head of a whole answer, without its date and its length.
+class _Fields(NamedTuple):
+    """The fields of whole answers that differ in body and time only: most have the same few headers, those of CORS.
 
     Attributes:
         before_date: the status line.
@@ -43,13 +43,13 @@ class KnownHead(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def known_head(status: int, content_type: bytes, headers: tuple[Header, ...]) -> KnownHead:
-    """Return the head of answers that differ in body and time only: most have the same few headers, those of CORS.
+def _fields(status: int, content_type: bytes, headers: tuple[Header, ...]) -> _Fields:
+    """Return the fields of such answers.
 
     Raises:
         ValueError: as `checked_lines` does.
     """
-    return KnownHead(
+    return _Fields(
         status_line(status),
         b"content-type: %b\r\ncontent-length: " % content_type,
         b"\r\nx-content-type-options: nosniff\r\n" + checked_lines(headers),
@@ -82,17 +82,58 @@ def checked_lines(headers: Sequence[Header]) -> bytes:
     return text
 
 
-class DateLine:
-    """The Date header, made once a second (RFC 9110, 6.6.1)."""
+class AnswerHead(NamedTuple):
+    """The head of whole answers of one second, without the value of Content-Length.
+
+    Attributes:
+        status, content_type, headers: of the answers.
+        before_length: up to the length.
+        after_length: the other fields, each with the line end before it, without the empty line.
+        closes: whether one of the fields announces the close of the connection.
+    """
+
+    status: int
+    content_type: bytes
+    headers: tuple[Header, ...]
+    before_length: bytes
+    after_length: bytes
+    closes: bool
+
+
+class AnswerHeads:
+    """The heads of the answers of a server; the Date header in them is made once a second (RFC 9110, 6.6.1)."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._second = -1
-        self._line = b""
+        self._date = b""
+        self._last: AnswerHead | None = None
 
-    def __call__(self) -> bytes:
+    def date(self) -> bytes:
+        """Return the line of the Date header."""
         now_s = self._now()
         if not 0 <= now_s - self._second < 1:
             self._second = int(now_s)
-            self._line = b"date: %b\r\n" % formatdate(self._second, usegmt=True).encode()
-        return self._line
+            self._date = b"date: %b\r\n" % formatdate(self._second, usegmt=True).encode()
+            self._last = None
+        return self._date
+
+    def of(self, status: int, content_type: bytes, headers: tuple[Header, ...]) -> AnswerHead:
+        """Return the head of a whole answer; most have that of the answer before.
+
+        Raises:
+            ValueError: as `checked_lines` does.
+        """
+        date, last = self.date(), self._last
+        if (
+            last is not None
+            and last.headers == headers
+            and last.status == status
+            and last.content_type == content_type
+        ):
+            return last
+        fields = _fields(status, content_type, headers)
+        before_length = fields.before_date + date + fields.before_length
+        head = AnswerHead(status, content_type, headers, before_length, fields.after_length, fields.closes)
+        self._last = head
+        return head

@@ -50,7 +50,7 @@ class HttpConnection(asyncio.Protocol):
         "_transport",
         "_waiting",
         "access_log",
-        "date",
+        "heads",
     )
 
     def __init__(
@@ -64,7 +64,7 @@ class HttpConnection(asyncio.Protocol):
             received: what another process has received of the next request on this socket; None for a new socket.
         """
         self.access_log = http_server.settings.access_log
-        self.date = http_server.date
+        self.heads = http_server.heads
         self._http_server = http_server
         self._predecessor = predecessor
         self._received = received
@@ -412,7 +412,7 @@ class HttpConnection(asyncio.Protocol):
             self.close()
             return
         self.begun(error.http_status)
-        self._out.write(last_answer(self._http_server.router.refuse(self._request, error), self.date()))
+        self._out.write(last_answer(self._http_server.router.refuse(self._request, error), self.heads.date()))
         self._close_gently(is_whole=False)
 
     # -- closing

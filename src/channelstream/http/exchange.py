@@ -24,7 +24,7 @@ from typing import Protocol
 
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Header
-from channelstream.http.answers import CLOSE, CONTINUE, checked_lines, closes, known_head, status_line
+from channelstream.http.answers import CLOSE, CONTINUE, AnswerHeads, checked_lines, closes, status_line
 from channelstream.http.line import Line
 from channelstream.http.outbound import Outbound
 from channelstream.http.phase import Work
@@ -35,8 +35,8 @@ from channelstream.http.router import Handler
 BODY_BYTES = 65_536
 """Bytes of a body that may wait for the handler; while there are more, the socket is not read."""
 WITHOUT_BODY = (204, 304)
-WHOLE = b"%b%b%b%d%b%b\r\n%b"
-"""An answer in one step, with the fields of `Response.fields`: a `KnownHead` around date and length, Connection, body."""
+WHOLE = b"%b%d%b\r\n%b"
+"""An answer in one step, with the fields of `Response.fields`: an `AnswerHead` around the length, and the body."""
 
 logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("channelstream.access")
@@ -46,8 +46,8 @@ class AnswerSink(Protocol):
     """The connection of an exchange."""
 
     access_log: bool
+    heads: AnswerHeads
 
-    def date(self) -> bytes: ...
     def begun(self, status: int) -> None:
         """Called when the answer begins."""
 
@@ -231,18 +231,13 @@ class HttpExchange:
             return True
         if self._out.is_full or not isinstance(body, bytes):
             return False
-        head = known_head(response.status, response.content_type, response.headers)
+        head = self._sink.heads.of(response.status, response.content_type, response.headers)
         self._begin(response.status)
-        whole = WHOLE % (
-            head.before_date,
-            self._sink.date(),
-            head.before_length,
-            len(body),
-            head.after_length,
-            b"" if self.keep_alive and not head.closes else self._connection_line(head.closes),
-            b"" if self._head.method == "HEAD" else body,
-        )
-        self._out.write(whole)
+        after_length = head.after_length
+        if head.closes or not self.keep_alive:
+            after_length += self._connection_line(head.closes)
+        sent = b"" if self._head.method == "HEAD" else body
+        self._out.write(WHOLE % (head.before_length, len(body), after_length, sent))
         self._complete()
         return True
 
@@ -271,7 +266,7 @@ class HttpExchange:
         text = checked_lines(headers) + self._frame(status, dict(headers))
         self._begin(status)
         text += self._connection_line(closes(headers))
-        self._out.write(b"%b%b%b\r\n" % (status_line(status), self._sink.date(), text))
+        self._out.write(b"%b%b%b\r\n" % (status_line(status), self._sink.heads.date(), text))
 
     async def write(self, part: bytes) -> None:
         """Write a part of the body, when the client has read enough of the earlier ones.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from channelstream.http.answers import DateLine
+from channelstream.http.answers import AnswerHeads
 from channelstream.http.eager import run_eagerly
 from channelstream.http.phase import Work
 from channelstream.http.router import Router
@@ -83,7 +83,7 @@ class HttpServer:
         """
         self.settings = settings
         self.router = router
-        self.date = DateLine()
+        self.heads = AnswerHeads()
         self.waits = Waits()
         self.inbound = TurnQueue(READS_AT_ONCE)
         """What clients have sent and is not read yet."""
@@ -92,6 +92,8 @@ class HttpServer:
         self.on_answer = on_answer
         self._streams = streams
         self._empty = asyncio.Event()
+        self.is_crowded = False
+        """Whether so many clients are connected that what they send at once could fill a loop turn."""
         self.is_held = False
         """Whether no connection begins a request, since another process may take the sockets over."""
         self.holds_bodies = False
@@ -101,11 +103,6 @@ class HttpServer:
     def excess(self) -> int:
         """The number of accepted sockets above the limit; negative below it."""
         return len(self._sockets) + self._streams() - self.settings.max_sockets
-
-    @property
-    def is_crowded(self) -> bool:
-        """Whether so many clients are connected that what they send at once could fill a loop turn."""
-        return len(self._sockets) > READS_AT_ONCE
 
     @property
     def sockets(self) -> list[Socket]:
@@ -133,9 +130,11 @@ class HttpServer:
 
     def register(self, accepted: Socket) -> None:
         self._sockets.add(accepted)
+        self.is_crowded = len(self._sockets) > READS_AT_ONCE
 
     def unregister(self, accepted: Socket) -> None:
         self._sockets.discard(accepted)
+        self.is_crowded = len(self._sockets) > READS_AT_ONCE
         if not self._sockets:
             self._empty.set()
 
