@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
@@ -150,11 +150,19 @@ class AppTables:
             unproven=self.unproven,
             repeated=self._repeated,
         )
-        named = self.named if app is self.state.services.default.app else ()
+        named = self._named() if app is self.state.services.default.app else ()
         return api.routes([*self.endpoints, *named])
 
+    def _named(self) -> list[Endpoint]:
+        """Return the rows whose paths name the application, below each prefix that one has for them."""
+        prefixes = {"": None} | {app.pusher.path_prefix: None for app in self._apps() if app.pusher}
+        return [replace(row, path=prefix + row.path) for prefix in prefixes for row in self.named]
+
+    def _apps(self) -> Iterable[App]:
+        return (service.app for service in self.state.services.all())
+
     def _pusher_auth(self) -> PusherAuth:
-        apps = (service.app for service in self.state.services.all())
+        apps = self._apps()
         return PusherAuth(apps, self.credentials.access, self.state.node.clock.wall)
 
     def _repeated(self) -> BadSignature:

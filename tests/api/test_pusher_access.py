@@ -1,11 +1,14 @@
 """Who may call Pusher's REST API: addresses, applications and signatures, on real servers."""
 
+import json
 from typing import Any
 
 import pytest
 from tests.applications import app_of, launch_apps
 from tests.http_client import http
 from tests.pusher_calls import KIT, SHOP, call, done, signed
+from tests.waiting import PATIENCE_S
+from websockets.sync.client import connect
 
 from channelstream.errors import BadSignature
 
@@ -98,3 +101,18 @@ def test_messages_in_a_second_count(start_server: Any) -> None:
     answers = [call(server, "POST", "/events", EVENT | {"channels": ["a", "b"]}) for _ in range(2)]
     assert (answers[-1].status_code, answers[-1].json()["code"]) == (429, "too_many_requests")
     assert int(answers[-1].headers["retry-after"]) > 0
+
+
+def test_the_paths_may_have_a_prefix(start_server: Any) -> None:
+    """Those of calls and of clients, with it and without it; other paths have none."""
+    server = start_server("--pusher-path-prefix", "/push/er")
+    for received in ("/push/er/apps/4711/events", "/apps/4711/events"):
+        for signed_path in ("/push/er/apps/4711/events", "/apps/4711/events"):
+            query = signed("POST", signed_path, {}, BODY)
+            assert http.post(f"{server.url}{received}?{query}", content=BODY).status_code == 200
+    for prefix in ("/push/er", ""):
+        with connect(f"{server.ws_url}{prefix}/app/kit-key?protocol=7") as stream:
+            assert json.loads(stream.recv(PATIENCE_S))["event"] == "pusher:connection_established"
+    query = signed("POST", "/push/apps/4711/events", {}, BODY)
+    assert http.post(f"{server.url}/push/apps/4711/events?{query}", content=BODY).status_code == 404
+    assert http.post(f"{server.url}/push/er/message").status_code == 404

@@ -2,7 +2,7 @@
 
 import hmac
 from hashlib import md5
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 from tests.auth.request import Request
@@ -17,7 +17,7 @@ from channelstream.errors import BadSignature, Forbidden, NotFound
 
 NOW_S = 1_700_000_000
 KIT = App(pusher=PusherApp("4711", "kit-key", "kit-secret"))
-SHOP = App("shop", pusher=PusherApp("12", "shop-key", "shop-secret"))
+SHOP = App("shop", pusher=PusherApp("12", "shop-key", "shop-secret", path_prefix="/push"))
 BLOG = App("blog")
 BODY = b'{"name":"hi","channels":["news"],"data":"{\\"n\\":1}"}'
 HEAD = f"auth_key=kit-key&auth_timestamp={NOW_S}&auth_version=1.0"
@@ -108,6 +108,19 @@ def test_a_prefix_may_be_signed_or_not(signed_path: str) -> None:
     assert admitted(pusher_auth(), request(query, root="/push"))
     assert admitted(pusher_auth(), request(query)) is (signed_path == "/apps/4711/events")
     assert not admitted(pusher_auth(), request(query, root="/other")) or signed_path == "/apps/4711/events"
+
+
+@pytest.mark.parametrize("received", ["/push/apps/12/events", "/apps/12/events", "/push/%61pps/12/events"])
+@pytest.mark.parametrize("signed_path", ["/push/apps/12/events", "/apps/12/events", "/other/apps/12/events"])
+def test_the_prefix_of_an_application_may_be_signed_or_not(received: str, signed_path: str) -> None:
+    """Whether a proxy has taken it away or not; no other one."""
+    query = signed(HEAD.replace("kit", "shop"), signed_path, secret="shop-secret")
+    call = request(query, unquote(received), received)
+    if signed_path.startswith("/other"):
+        with pytest.raises(BadSignature):
+            pusher_auth().principal(call)
+    else:
+        assert pusher_auth().principal(call).app is SHOP
 
 
 def test_names_of_parameters_have_no_case_and_no_order() -> None:

@@ -14,6 +14,7 @@ class PusherApp:
         client_events: clients may send events.
         client_events_per_s: how many each of them may send in a second, and at once.
         activity_timeout_s: silence after which clients ask whether the server is there.
+        path_prefix: what may precede the paths of clients and calls.
         channel_prefix: precedes the names of Pusher's channels in the names of the application's channels; if it is not
             empty, it ends with a slash.
     """
@@ -25,6 +26,7 @@ class PusherApp:
     client_events_per_s: float = 10.0
     activity_timeout_s: int = 120
     channel_prefix: str = "pusher/"
+    path_prefix: str = ""
 
     @property
     def key_id(self) -> str:

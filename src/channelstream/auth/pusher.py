@@ -27,7 +27,7 @@ MAX_SKEW_S = 600.0
 RIGHTS = frozenset({Right.PUBLISH, Right.INFO, Right.CONNECT})
 """What the calls of this API need: to publish, to read, and to end connections."""
 
-_APP_ID = re.compile(r"/apps/([^/]+)/.*", re.DOTALL)
+_APP_ID = re.compile(r".*?/apps/([^/]+)/.*", re.DOTALL)
 _TIME = re.compile(r"[0-9]{1,12}")
 _SIGNATURE = "auth_signature"
 _Pairs = list[tuple[str, str]]
@@ -78,7 +78,7 @@ class PusherAuth:
         if found.get("auth_version") != "1.0" or not self._is_timely(time_s):
             raise BadSignature
         mac = found.get(_SIGNATURE, "")
-        for text in _texts(request, pairs, sent):
+        for text in _texts(request, application.pusher, pairs, sent):
             if is_genuine(application.pusher.secret, text, mac):
                 return application.principal
         raise BadSignature
@@ -115,14 +115,21 @@ def _foreign_address() -> Forbidden:
     return Forbidden("This address may not call the API; see the option allow_posting_from.")
 
 
-def _texts(request: AuthRequest, pairs: _Pairs, sent: _Pairs) -> Iterator[str]:
+def _texts(request: AuthRequest, pusher: PusherApp, pairs: _Pairs, sent: _Pairs) -> Iterator[str]:
     """Yield each text that the caller may have signed, the most frequent one first."""
     raw_path = request.target.partition(b"?")[0].decode("ascii")
-    paths = dict.fromkeys(root + path for root in ("", request.root) for path in (raw_path, request.path))
+    ends = [_behind_prefix(path) for path in (raw_path, request.path)]
+    paths = dict.fromkeys(root + end for root in ("", request.root, pusher.path_prefix) for end in ends)
     queries = [_unsigned(pairs)] if pairs == sent else [_unsigned(pairs), _unsigned(sent)]
     for path in paths:
         for query in queries:
             yield request_text(request.method, path, query)
+
+
+def _behind_prefix(path: str) -> str:
+    """Return the path without what precedes it here."""
+    _, apps, end = path.partition("/apps/")
+    return apps + end if apps else path
 
 
 def _pairs(query: bytes) -> _Pairs:

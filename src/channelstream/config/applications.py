@@ -59,6 +59,7 @@ def _pusher(settings: Settings) -> PusherApp | None:
         settings.pusher_client_event_rate,
         settings.pusher_activity_timeout_s,
         settings.pusher_channel_prefix,
+        settings.pusher_path_prefix,
     )
 
 

@@ -45,7 +45,8 @@ class PusherSocket:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        return ("/app/{key}",) if self._served else ()
+        prefixes = dict.fromkeys(app.path_prefix for _, app in self._served.values())
+        return tuple(prefix + "/app/{key}" for prefix in {"": None, **prefixes}) if self._served else ()
 
     def check(self, head: RequestHead) -> None:
         """Refuse nothing yet: a browser would not say why."""

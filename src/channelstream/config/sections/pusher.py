@@ -14,6 +14,11 @@ _prefix = Text(
     description="empty, or up to 56 bytes without blanks that end with a slash",
 )
 """A channel of Pusher has up to 200 characters, and one of this server up to 256. No name of Pusher has a slash."""
+_path = Text(
+    max_bytes=128,
+    pattern=r"((/[A-Za-z0-9._~-]+)+)?",
+    description="empty, or a path without a slash at its end, such as /push",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,5 +67,11 @@ class PusherOptions:
         _prefix,
         "What precedes the names of Pusher's channels here; if it is empty, anyone with the key can read every"
         " channel whose name does not begin with private- or presence-.",
+        per_app=True,
+    )
+    pusher_path_prefix: str = _section.option(
+        "",
+        _path,
+        "What clients and SDKs may have before /app/KEY and /apps/ID, here or at a proxy that takes it away.",
         per_app=True,
     )
