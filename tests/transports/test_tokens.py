@@ -125,10 +125,10 @@ def test_where_no_tokens_are_accepted_the_answer_says_so(server: RunningServer, 
 
 def test_where_no_tokens_are_accepted_one_beside_a_conn_id_is_none(server: RunningServer) -> None:
     """It may be for a proxy in front."""
-    url = f"{server.url}/listen?conn_id={server.connect('ann')}"
-    assert (
-        httpx.get(url, headers={"authorization": "Bearer of-a-proxy"}, timeout=PATIENCE_S).status_code == 200
-    )
+    url = f"{server.url}/sse?conn_id={server.connect('ann')}"
+    headers = {"authorization": "Bearer of-a-proxy"}
+    with httpx.stream("GET", url, headers=headers, timeout=PATIENCE_S) as stream:
+        assert stream.status_code == 200
 
 
 @pytest.mark.parametrize(
