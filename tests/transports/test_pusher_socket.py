@@ -11,13 +11,14 @@ import pytest
 from tests.conftest import CLUSTER, SQLITE, StartServer
 from tests.pusher_calls import done
 from tests.pusher_client import PusherClient, address, line
-from tests.transports.pusher_faults import FAULTS, REFUSALS, Fault, Refusal, answers, refused
+from tests.transports.pusher_faults import FAULTS, REFUSALS, Fault, Refusal, answers, described, refused
 from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
 from channelstream.wire.websocket import close_frame
 
 everywhere = pytest.mark.nodes(1, 3, CLUSTER, SQLITE)
+SUCCEEDED = "pusher_internal:subscription_succeeded"
 HERE = {"CHANNELSTREAM_ALLOW_CORS": "https://here.example"}
 
 
@@ -234,6 +235,20 @@ def test_a_client_in_too_many_channels(start_server: StartServer) -> None:
             assert client.next()["event"] == "pusher:error"
         client.sends("pusher:unsubscribe", {"channel": "presence-a"})
         assert client.joins("c") == {}
+
+
+def test_a_client_that_names_channels_without_end(server: Any) -> None:
+    """May bring a thousand into being, as a client with a token may; those that are there are free."""
+    with line(server) as client, line(server) as other:
+        other.joins("psk-there")
+        for number in range(1100):
+            data = {"channel": f"psk-endless-{number}"}
+            client.sends("pusher:subscribe", data).sends("pusher:unsubscribe", data)
+        client.sends("pusher:ping")
+        found = list(iter(lambda: described(client.next()), "pusher:pong"))
+        assert found.count("subscription_error LimitReached 400") == 1100 - found.count(SUCCEEDED) > 0
+        assert found.count(SUCCEEDED) >= 1000
+        assert client.joins("psk-there") == {}
 
 
 @everywhere

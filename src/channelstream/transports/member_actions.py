@@ -22,6 +22,7 @@ class MemberActions:
         self._service = service
         self._memberships = Memberships(service)
         self._conn_id = name_of(connection.id)
+        self._user = name_of(connection.user)
 
     async def carry_out(self, command: Membership) -> Outcome:
         """Carry out a command.
@@ -44,6 +45,8 @@ class MemberActions:
 
     async def _join(self, command: Join) -> Joined:
         if command.member is None:
+            # A stranger may name channels without end; members show what their application has signed.
+            await self._service.check_new_channels(self._user, [command.channel])
             await self._enter(command.channel)
             members = {}
         else:
