@@ -1,6 +1,6 @@
 """`/connect`, `/subscribe`, `/unsubscribe` and `/disconnect`."""
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -38,7 +38,9 @@ async def connect(call: Call) -> Answer | Parts:
         body.conn_id or None,
         body.name,
         SEED if body.speaks_seed else V07,
-        await _patches(call, body.channels, body.channel_configs),
+        await _patches(call, body.channels, body.channel_configs)
+        if body.channel_configs
+        else {name: {} for name in body.channels},
         _update(body),
         body.since or "",
     )
@@ -121,11 +123,9 @@ async def _answer(call: Call, done: Subscribed, options: InfoOptions, changed: s
     )
 
 
-async def _info(call: Call, names: list[str], options: InfoOptions) -> Answer:
+def _info(call: Call, names: list[str], options: InfoOptions) -> Coroutine[Any, Any, Answer]:
     asked = None if options.channels is None else set(options.channels)
-    return await channels_info(
-        call, names if asked is None else [name for name in names if name in asked], options
-    )
+    return channels_info(call, names if asked is None else [name for name in names if name in asked], options)
 
 
 async def _patches(

@@ -3,7 +3,7 @@
 All names here are keys (`apps.keys`): a node does not know applications.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from channelstream.core.accepted import Accepted
@@ -344,9 +344,9 @@ class Node:
         """The position up to which this node was delivered everything."""
         return self._engine.position
 
-    async def head(self, names: Iterable[str] | None = None, all_shards: bool = False) -> Position:
+    def head(self, names: Iterable[str] | None = None, all_shards: bool = False) -> Awaitable[Position]:
         """Return the position after the last accepted events (`EventLog.head`)."""
-        return await self._engine.head(names, all_shards)
+        return self._engine.head(names, all_shards)
 
     async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
         """Read the events after given offsets (`EventLog.replay`); streams use `reads`."""
@@ -356,9 +356,9 @@ class Node:
         """Return when this node was delivered every event that these shards have accepted up to this call."""
         await self._engine.catch_up(shards)
 
-    async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
+    def channels(self, names: Sequence[str] | None, with_users: bool = True) -> Awaitable[list[Channel]]:
         """Return the known channels among these; None means all (`Directory.channels`)."""
-        return await self._engine.channels(names, with_users)
+        return self._engine.channels(names, with_users)
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
         """Return the known users among these; None means all (`Directory.users`)."""

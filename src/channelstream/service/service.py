@@ -229,7 +229,9 @@ class Service:
 
     async def head(self, names: Sequence[str] | None = None, all_shards: bool = False) -> Position:
         """Return the position after the last accepted events, which all applications share (`EventLog.head`)."""
-        return await self.node.head(None if names is None else await self._many_keys(names), all_shards)
+        if names is not None:
+            names = self._keys(names) if len(names) <= KEYS_SLICE else await self._many_keys(names)
+        return await self.node.head(names, all_shards)
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         """Return the known channels among these; None means all (`Directory.channels`)."""
