@@ -29,7 +29,7 @@ from channelstream.engines.local_reads import LocalReads
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.outbox import OutboxSettings
 from channelstream.engines.time_series import LocalTimeSeries
-from channelstream.slices import MANY, Slices, to_its_end, turn_for
+from channelstream.slices import Slices, to_its_end, turn_for
 
 
 class MemoryEngine:
@@ -141,8 +141,7 @@ class MemoryEngine:
     async def join(
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None
     ) -> dict[str, int]:
-        if len(channels) >= MANY:
-            await turn_for(len(channels))
+        await turn_for(len(channels))
         waiting, joined = deque(channels.items()), dict[str, int]()
         try:
             while waiting:
@@ -151,8 +150,7 @@ class MemoryEngine:
                 self._log.join_next(member, waiting, joined)
                 if waiting:
                     await asyncio.sleep(0)
-            if len(joined) >= MANY:
-                await turn_for(len(joined))
+            await turn_for(len(joined))
         except BaseException:  # Cancelled, or a bug: the call has failed, so nothing stays joined.
             self._log.leave(member, joined)
             raise
