@@ -1,18 +1,22 @@
 """How often strangers may open streams, over real sockets, by their addresses and those that a proxy reports."""
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
+from threading import Event
 from uuid import uuid4
 
 import httpx
 import pytest
-from tests.conftest import ADMIN_SECRET, RunningServer, launch
+from tests.conftest import ADMIN_SECRET, RunningServer, StartServer, launch
 from tests.http_client import http
 from tests.token_client import SECRET, token
 from tests.waiting import PATIENCE_S
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
+
+from channelstream_client import Down, Listening, Resumed
 
 RATE = 0.02
 """Streams a second: two at once, and the next one comes later than any test ends."""
@@ -169,3 +173,36 @@ def test_very_many_addresses_are_counted_apart(server: RunningServer) -> None:
     for number in range(400):
         assert ask(f"127.1.{number >> 8}.{number & 255}") == b"401"
     assert ask("127.0.1.1") == b"429"
+
+
+def test_our_client_comes_back_to_the_same_transport(start_server: StartServer) -> None:
+    """A WebSocket that is refused is no fault of the transport: the client waits, and tries it again."""
+    server = start_server(
+        CHANNELSTREAM_UNLIMITED_ADDRESSES="192.0.2.1", CHANNELSTREAM_MAX_ADDRESS_STREAM_RATE="0.5"
+    )
+    conn_id, is_refused = server.connect("ann", "room"), Event()
+
+    def ask() -> int:
+        return http.get(f"{server.url}/listen", params=UNKNOWN).status_code
+
+    def stay_at_the_limit() -> None:
+        while not is_refused.is_set():
+            ask()
+
+    downs: list[Down] = []
+
+    def note(down: Down) -> None:
+        downs.append(down)
+        is_refused.set()
+
+    async def scenario() -> None:
+        others = asyncio.create_task(asyncio.to_thread(stay_at_the_limit))
+        async with Listening(server.url, conn_id, on_down=note) as listening:
+            assert isinstance(await anext(listening), Resumed)
+        assert downs
+        assert {(down.code, down.reason.removesuffix(" (1013)")) for down in downs} == {(1013, TEXT)}
+        await others
+
+    while ask() != 429:
+        pass  # There are 50 at once.
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_S))
