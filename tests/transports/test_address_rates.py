@@ -11,6 +11,7 @@ import httpx
 import pytest
 from tests.conftest import ADMIN_SECRET, RunningServer, StartServer, launch
 from tests.http_client import http
+from tests.pusher_calls import KIT
 from tests.token_client import SECRET, token
 from tests.waiting import PATIENCE_S
 from websockets.exceptions import ConnectionClosed
@@ -56,10 +57,10 @@ def through_proxy(address: str) -> httpx.Client:
     return httpx.Client(transport=transport, headers={"x-forwarded-for": address}, timeout=PATIENCE_S)
 
 
-def websocket(server: RunningServer, address: str, query: str = "conn_id=unknown") -> ClientConnection:
+def websocket(url: str, address: str) -> ClientConnection:
     """Return a WebSocket that a proxy opens for an address."""
     return connect(
-        f"{server.ws_url}/ws?{query}",
+        url,
         additional_headers={"x-forwarded-for": address},
         source_address=("127.0.0.2", 0),
         compression=None,
@@ -72,6 +73,11 @@ def end(stream: ClientConnection) -> tuple[int, str]:
         stream.recv(PATIENCE_S)
     assert closed.value.rcvd is not None
     return closed.value.rcvd.code, closed.value.rcvd.reason
+
+
+def native(server: RunningServer, address: str, query: str = "conn_id=unknown") -> ClientConnection:
+    """Return a WebSocket of our own protocols."""
+    return websocket(f"{server.ws_url}/ws?{query}", address)
 
 
 def poll(server: RunningServer, address: str, **query: str) -> httpx.Response:
@@ -90,23 +96,23 @@ def refused(server: RunningServer) -> float:
 def test_an_address_opens_only_so_many_streams(server: RunningServer, address: str) -> None:
     """Of all transports together. A page sees why, and its client comes back later; other addresses go on."""
     before = refused(server)
-    assert end(websocket(server, address))[0] == 4001
+    assert end(native(server, address))[0] == 4001
     assert poll(server, address).status_code == 401
-    assert end(websocket(server, address)) == (1013, TEXT)
+    assert end(native(server, address)) == (1013, TEXT)
     with through_proxy(address) as proxy:
         for path in ("/sse", "/listen"):
             answer = proxy.get(server.url + path, params=UNKNOWN)
             assert (answer.status_code, answer.json()["code"]) == (429, "too_many_requests")
             assert 0 < int(answer.headers["retry-after"]) <= 50
             assert answer.headers["access-control-allow-origin"] == "*"
-    assert end(websocket(server, "198.51.101.1"))[0] == 4001
+    assert end(native(server, "198.51.101.1"))[0] == 4001
     assert refused(server) == before + 3
 
 
 def test_refused_streams_are_among_the_refused_requests(server: RunningServer, address: str) -> None:
     """On the overview of the admin pages, with the address."""
     for _ in range(4):
-        end(websocket(server, address))
+        end(native(server, address))
     rows = http.get(f"{server.url}/admin/data/refused", auth=("admin", ADMIN_SECRET)).json()["rows"]
     [row] = [row for row in rows if row["address"] == address]
     assert (row["route"], row["status"], row["code"], row["count"]) == ("/ws", 429, "too_many_requests", 2)
@@ -115,14 +121,21 @@ def test_refused_streams_are_among_the_refused_requests(server: RunningServer, a
 def test_a_client_with_a_token_opens_only_so_many_streams(server: RunningServer, address: str) -> None:
     """Whether its token comes with the request or with the first text; those that are open stay."""
     given = token(uuid4().hex, channels=["room"])
-    with websocket(server, address, f"token={given}") as open_stream:
+    with native(server, address, f"token={given}") as open_stream:
         assert json.loads(open_stream.recv(PATIENCE_S))[0]["type"] == "reply"
-        with websocket(server, address, "") as silent:
-            assert end(websocket(server, address, f"token={given}")) == (1013, TEXT)
-            assert end(websocket(server, address, "")) == (1013, TEXT)
+        with native(server, address, "") as silent:
+            assert end(native(server, address, f"token={given}")) == (1013, TEXT)
+            assert end(native(server, address, "")) == (1013, TEXT)
             silent.send(json.dumps({"id": 1, "type": "connect", "token": given}))
             assert json.loads(silent.recv(PATIENCE_S))[0]["id"] == 1
         open_stream.ping().wait(PATIENCE_S)
+
+
+def test_a_client_of_pusher_comes_back_later(server: RunningServer, address: str) -> None:
+    """It gets the close code of a full server."""
+    url = f"{server.ws_url}/app/{KIT['KEY']}?protocol=7"
+    with websocket(url, address), websocket(url, address):
+        assert end(websocket(url, address))[0] == 4100
 
 
 def test_polls_of_a_known_connection_are_free(server: RunningServer, address: str) -> None:
