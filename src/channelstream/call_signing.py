@@ -12,17 +12,19 @@ NONCE_BYTES = 16
 
 
 class CallSigner:
-    """Signs calls with the secret of one application."""
+    """Signs calls with the secret of one application, or with one of its keys."""
 
-    def __init__(self, secret: Callable[[], str], is_old: bool) -> None:
+    def __init__(self, secret: Callable[[], str], is_old: bool, key_id: str = "") -> None:
         """Create it.
 
         Args:
             secret: returns the secret, which may change.
             is_old: sign only the path, as servers before 1.0 want it, and those whose `request_signing` is `old`.
+            key_id: that of a key, which signs whole requests only; empty for the secret of the application.
         """
         self._secret = secret
         self._is_old = is_old
+        self._key_id = key_id
 
     def headers(self, method: str, target: str, body: bytes) -> dict[str, str]:
         """Return the headers of a signed call.
@@ -33,7 +35,11 @@ class CallSigner:
         if self._is_old:
             return old_headers(self._secret(), target.partition("?")[0])
         nonce, signed_s = secrets.token_urlsafe(NONCE_BYTES), int(time.time())
-        headers = {"authorization": sign("", self._secret(), method, target.encode(), signed_s, nonce, body)}
+        headers = {
+            "authorization": sign(
+                self._key_id, self._secret(), method, target.encode(), signed_s, nonce, body
+            )
+        }
         return headers | {"content-digest": digest_header(body)} if body else headers
 
 

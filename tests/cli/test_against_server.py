@@ -17,6 +17,7 @@ from tests.waiting import PATIENCE_S
 from channelstream.cli import main
 from channelstream.cli.listen import STREAMS, Subscriber
 from channelstream.cli.remote import Server
+from channelstream.cli.signing_key import SigningKey
 from channelstream_client.protocol import LOST, NORMAL, StreamEnded
 from channelstream_client.reach import Reach
 from channelstream_client.streams import Opening, Stream
@@ -24,8 +25,8 @@ from channelstream_client.streams import Opening, Stream
 pytestmark = pytest.mark.slow
 
 
-class Listening:
-    """A running `channelstream listen`.
+class Started:
+    """A running command.
 
     Attributes:
         stdout: what it prints.
@@ -35,7 +36,7 @@ class Listening:
     def __init__(self, *argv: str) -> None:
         ours, theirs = os.pipe()
         try:
-            self.child = nursery().start(["listen", *argv], os.environ, errors=theirs)
+            self.child = nursery().start(argv, os.environ, errors=theirs)
         finally:
             os.close(theirs)
         self.stdout, self.stderr = self.child.stdout, os.fdopen(ours)
@@ -46,17 +47,17 @@ class Listening:
         self.stderr.close()
 
 
-Listen = Callable[..., Listening]
+Listen = Callable[..., Started]
 
 
 @pytest.fixture
 def listen() -> Iterator[Listen]:
     """Start `channelstream listen` and wait until it says that it listens."""
-    started: list[Listening] = []
+    started: list[Started] = []
 
-    def listen(server: Any, channel: str, transport: str = "ws", *where: str) -> Listening:
-        address = where or ("--url", server.url)
-        started.append(Listening("-c", channel, "--transport", transport, *address, "-s", server.secret))
+    def listen(server: Any, channel: str, transport: str = "ws", *where: str) -> Started:
+        address = where or ("--url", server.url, "-s", server.secret)
+        started.append(Started("listen", "-c", channel, "--transport", transport, *address))
         assert line_with(started[-1].stderr, "listening to")
         return started[-1]
 
@@ -135,7 +136,7 @@ def test_nothing_is_missed_between_streams(
         server.post("/message", [{"channel": channel, "user": "bob", "message": text}])
 
     stream = Dropping(STREAMS[transport], send)
-    remote = Server(server.url, server.secret)
+    remote = Server(server.url, SigningKey("", server.secret))
     assert Subscriber(remote, "alice", [channel], stream, jitter=lambda: 0.0).listen() == 0
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [item["message"] for item in printed] == ["first", "second", "last"]
@@ -146,7 +147,7 @@ def test_listen_reaches_a_unix_socket(start_server: Any, tmp_path: Path, listen:
     path = str(tmp_path / "c.sock")
     server = start_server("--unix-socket", path)
     for transport in STREAMS:
-        process = listen(server, "cli-unix", transport, "--unix-socket", path)
+        process = listen(server, "cli-unix", transport, "--unix-socket", path, "-s", server.secret)
         argv = ["publish", "--unix-socket", path, "-s", server.secret, "-c", "cli-unix", transport]
         assert main(argv, {}) == 0
         assert f'"{transport}"' in line_with(process.stdout, '"message"')
@@ -174,3 +175,29 @@ def test_sign_opens_the_api(server: Any, capsys: pytest.CaptureFixture[str]) -> 
     headers = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
     assert http.get(server.url + "/info", headers=headers).status_code == 200
     assert http.get(server.url + "/info").status_code == 403
+
+
+@pytest.mark.parametrize("app_id", ["default", "shop"])
+def test_commands_sign_with_a_key(
+    start_server: Any, listen: Listen, tmp_path: Path, capsys: pytest.CaptureFixture[str], app_id: str
+) -> None:
+    """Each command calls the application of the key, where the server takes no other signatures."""
+    file = tmp_path / "keys.json"
+    file.touch(0o600)
+    file.write_text(json.dumps({"keys": [{"id": "web-1", "secret": "w" * 32, "app": app_id}]}))
+    server = start_server(
+        "--keys-file", str(file), "--request-signing", "signed", CHANNELSTREAM_APP_SHOP_SECRET="of the shop"
+    )
+    where = ["--url", server.url, "--key", "web-1", "--keys-file", str(file)]
+    process = listen(server, "news", "ws", *where)
+    assert main(["publish", *where, "-c", "news", "hello"], {}) == 0
+    assert json.loads(line_with(process.stdout, "message"))["message"] == "hello"
+    capsys.readouterr()
+    assert main(["sign", "/info", *where[2:]], {}) == 0
+    headers = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+    assert list(http.get(server.url + "/info", headers=headers).json()["channels"]) == ["news"]
+    trace = Started("trace", *where, "--channel", "news")
+    assert line_with(trace.stderr, "tracing channel news")
+    trace.child.send_signal(signal.SIGINT)
+    assert trace.child.wait(PATIENCE_S) == 0
+    trace.end()

@@ -1,5 +1,6 @@
 """The server as client commands see it."""
 
+import json
 import ssl
 from argparse import Namespace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from channelstream.cli.remote import Server, add_server_flags, checked_url, server_of, url_of
+from channelstream.cli.signing_key import SigningKey
 from channelstream.config import Settings
 from channelstream.config.flags import OneLineParser
 from channelstream.errors import ConfigError
@@ -46,14 +48,14 @@ def test_url_with_a_prefix() -> None:
 def test_certificates_are_verified_however_the_scheme_is_written() -> None:
     """A scheme has no case (RFC 3986, 3.1)."""
     assert checked_url("HTTPS://Push.example") == "https://Push.example"
-    context = Server("HTTPS://push.example", "x").tls()
+    context = Server("HTTPS://push.example", SigningKey("", "x")).tls()
     assert context is not None
     assert context.verify_mode is ssl.CERT_REQUIRED
 
 
 def test_repr_hides_the_secret() -> None:
     """The text of a server holds no secret."""
-    assert "hunter2" not in repr(Server("http://x", "hunter2"))
+    assert "hunter2" not in repr(Server("http://x", SigningKey("", "hunter2")))
 
 
 @pytest.mark.parametrize("signing", ["any", "signed", "old"])
@@ -61,7 +63,7 @@ def test_commands_sign_as_the_server_wants(start_server: Any, signing: str) -> N
     """Its settings say so; also below the path of an application, or one that a proxy strips."""
     server = start_server("--request-signing", signing, CHANNELSTREAM_APP_SHOP_SECRET="of the shop")
     for path, secret in (("", server.secret), ("/app/shop", "of the shop")):
-        remote = Server(server.url + path, secret, signs_old=signing == "old")
+        remote = Server(server.url + path, SigningKey("", secret, is_old=signing == "old"))
         assert remote.get("/info", {"a": "b c"}, dict, "channels")["channels"] == {}
         assert remote.post("/info", {}, dict, "channels")["channels"] == {}
 
@@ -81,7 +83,7 @@ SHOP = "[channelstream]\nsecret = of the server\nport = 81\n[app:shop]\nsecret =
 def test_an_application_of_the_settings_is_named(tmp_path: Path, flags: str, url: str, secret: str) -> None:
     """Its section has its secret; without one the command line has to."""
     server = server_of(arguments_of(tmp_path, flags), {})
-    assert (server.url, server.secret) == (url, secret)
+    assert (server.url, server.key.secret) == (url, secret)
 
 
 @pytest.mark.parametrize(
@@ -101,9 +103,72 @@ def test_an_unknown_application_is_refused(tmp_path: Path, flags: str, complaint
         server_of(arguments_of(tmp_path, flags), {})
 
 
+KEYS = [
+    {"id": "web-1", "secret": "w" * 32},
+    {"id": "shop-1", "secret": "s" * 32, "app": "shop"},
+    {"id": "gone", "revoked": "2026-01-01T00:00:00Z"},
+]
+
+
+@pytest.mark.parametrize(
+    ("flags", "url", "key"),
+    [
+        ("-i FILE --key web-1 --keys-file KEYS", "http://127.0.0.1:81", SigningKey("web-1", "w" * 32)),
+        (
+            "-i FILE --key shop-1 --keys-file KEYS",
+            "http://127.0.0.1:81/app/shop",
+            SigningKey("shop-1", "s" * 32, "shop"),
+        ),
+        (
+            "--url https://push.example --app shop --key shop-1 --keys-file KEYS",
+            "https://push.example/app/shop",
+            SigningKey("shop-1", "s" * 32, "shop"),
+        ),
+    ],
+)
+def test_a_key_of_the_file_signs(tmp_path: Path, flags: str, url: str, key: SigningKey) -> None:
+    """For its application, whose path the address has."""
+    server = server_of(arguments_of(tmp_path, flags), {})
+    assert (server.url, server.key) == (url, key)
+
+
+@pytest.mark.parametrize(
+    ("flags", "app_id"), [("--key web-1", "default"), ("--key web-1 --app shop", "shop")]
+)
+def test_the_secret_of_a_key_may_be_in_the_environment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: str, app_id: str
+) -> None:
+    """For machines that have no file of keys; nothing warns of the variable."""
+    server = server_of(arguments_of(tmp_path, flags), {"CHANNELSTREAM_KEY_SECRET": "e" * 32})
+    assert server.key == SigningKey("web-1", "e" * 32, app_id)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ("--key web-1", "--key: name the file of keys with --keys-file, or set CHANNELSTREAM_KEY_SECRET"),
+        ("--key web-2 --keys-file KEYS", "has no key 'web-2' that is not revoked"),
+        ("--key gone --keys-file KEYS", "has no key 'gone' that is not revoked"),
+        ("--key web-1 --keys-file KEYS -s x", "--key: --secret is that of another key"),
+        ("--key web-1 --keys-file KEYS --request-signing old", "--key: request_signing is old"),
+        ("--key shop-1 --app blog --keys-file KEYS", "a key of the application 'shop', not of 'blog'"),
+        ("--key web-1 --keys-file /none", "keys_file: '/none' cannot be read"),
+    ],
+)
+def test_a_key_that_cannot_sign_is_refused(tmp_path: Path, flags: str, complaint: str) -> None:
+    """Before anything is sent."""
+    with pytest.raises(ConfigError, match=complaint) as refusal:
+        server_of(arguments_of(tmp_path, flags), {})
+    assert "ssss" not in str(refusal.value)
+
+
 def arguments_of(folder: Path, flags: str) -> Namespace:
     path = folder / "apps.ini"
     path.write_text(SHOP)
+    keys = folder / "keys.json"
+    keys.touch(0o600)
+    keys.write_text(json.dumps({"keys": KEYS}))
     parser = OneLineParser("channelstream publish")
     add_server_flags(parser)
-    return parser.parse_strictly(flags.replace("FILE", str(path)).split())
+    return parser.parse_strictly(flags.replace("FILE", str(path)).replace("KEYS", str(keys)).split())

@@ -44,3 +44,22 @@ def test_a_whole_request_is_signed(
     signature = RequestSignature.read(line.removeprefix(f"authorization: {SCHEME} "))
     assert signature is not None
     assert signature.is_genuine("mine", method, b"/info?a=b", hash_of(body.encode()))
+
+
+def test_a_key_signs_the_whole_request(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its secret is in the environment or in the file of keys, and its id in the header."""
+    environ = {"CHANNELSTREAM_KEY_SECRET": "k" * 32}
+    assert main(["sign", "/info", "--key", "web-1"], environ) == 0
+    line = capsys.readouterr().out.strip()
+    signature = RequestSignature.read(line.removeprefix(f"authorization: {SCHEME} "))
+    assert signature is not None
+    assert signature.key_id == "web-1"
+    assert signature.is_genuine("k" * 32, "GET", b"/info", hash_of(b""))
+
+
+def test_an_application_signs_with_its_own_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    """That of its section; the path is without its prefix."""
+    environ = {"CHANNELSTREAM_SECRET": "mine", "CHANNELSTREAM_APP_SHOP_SECRET": "of the shop"}
+    assert main(["sign", "/message", "--app", "shop"], environ) == 0
+    headers = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+    assert TimestampSigner("of the shop").unsign(headers["x-channelstream-secret"], max_age=60) == b"/message"

@@ -20,8 +20,9 @@ from channelstream.bench.results import Report
 from channelstream.bench.scenarios import QUICK, SCENARIOS, Scenario, Step
 from channelstream.bench.text import report_text
 from channelstream.bench.wire import Wire
-from channelstream.cli.remote import checked_url, secret_of
+from channelstream.cli.remote import checked_url
 from channelstream.cli.settings import settings_of
+from channelstream.cli.signing_key import signing_key
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
 from channelstream.errors import ConfigError, RequestFailed
@@ -189,7 +190,7 @@ def _target(parser: OneLineParser, arguments: Namespace, environ: Mapping[str, s
         tls=tls,
         certfile=settings.ssl_certfile,
         prefix=url.path.rstrip("/"),
-        secret=secret_of(settings, arguments),
+        secret=signing_key(settings, arguments, environ).secret,
     )
     return Target("channelstream", wire, _pid(parser, arguments))
 

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 from channelstream.apps.app import App
 from channelstream.apps.keys import DEFAULT
-from channelstream.cli.remote import Server, signs_old, url_of
+from channelstream.cli.remote import Server, url_of
+from channelstream.cli.signing_key import SigningKey, signs_old
 from channelstream.config.applications import settings_by_app
 from channelstream.config.keys_file import StoredKey
 from channelstream.config.secret_file import secrets_of
@@ -30,13 +31,8 @@ def last_uses(settings: Settings, app_ids: Iterable[str]) -> Uses:
     uses: dict[str, datetime | None] = {}
     for app_id in sorted(set(app_ids) & own.keys()):
         url = url_of(settings) + ("" if app_id == DEFAULT else f"/app/{app_id}")
-        server = Server(
-            url,
-            secrets_of(own[app_id])[0],
-            settings.unix_socket,
-            settings.ssl_certfile,
-            signs_old(own[app_id]),
-        )
+        key = SigningKey("", secrets_of(own[app_id])[0], app_id, signs_old(own[app_id]))
+        server = Server(url, key, settings.unix_socket, settings.ssl_certfile)
         for row in server.get(PATH, {}, dict, "rows")["rows"]:
             used = row["last_used"]
             uses[row["id"]] = None if used is None else datetime.fromisoformat(used).replace(tzinfo=UTC)

@@ -3,20 +3,19 @@
 import ssl
 from argparse import Namespace
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, TypeVar, cast
 
 import httpx
 
-from channelstream.call_signing import CallSigner
+from channelstream.apps.keys import DEFAULT
 from channelstream.cli import diagnosis
 from channelstream.cli.settings import settings_of
 from channelstream.cli.signing import Signatures
+from channelstream.cli.signing_key import SigningKey, add_key_flags, signing_key
 from channelstream.config import Settings
-from channelstream.config.app_names import fault_of_id
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
-from channelstream.config.secret_file import secrets_of
 from channelstream.config.settings import BY_NAME
 from channelstream.config.tls import client_context
 from channelstream.errors import ConfigError, RequestFailed
@@ -24,6 +23,7 @@ from channelstream.errors import ConfigError, RequestFailed
 REQUEST_TIMEOUT_S = 10.0
 _OPTIONS = {
     "secret": "The secret of the server, with which calls are signed.",
+    "keys_file": "Path of the file with the keys of the server, for --key.",
     "request_signing": "The form of signatures: old for servers before 1.0, else the new one.",
     "host": "The address at which the server listens.",
     "port": "The TCP port of the server.",
@@ -35,26 +35,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Address and secret of a server.
+    """Address of a server, and what signs calls of it.
 
     Attributes:
         url: its address, without a slash at the end.
-        secret: the key for signatures.
+        key: what signs calls.
         unix_socket: path of its unix socket; empty means TCP.
         certfile: certificate to trust besides those of the system; empty means none.
-        signs_old: whether calls are signed in the old form.
     """
 
     url: str
-    secret: str = field(repr=False)
+    key: SigningKey
     unix_socket: str = ""
     certfile: str = ""
-    signs_old: bool = False
 
     @property
     def signatures(self) -> Signatures:
         """Signs requests to it."""
-        return Signatures(self.url, CallSigner(lambda: self.secret, self.signs_old))
+        return Signatures(self.url, self.key.signer())
 
     def tls(self) -> ssl.SSLContext | None:
         """Return the TLS context, or None if the address is not https."""
@@ -120,11 +118,7 @@ def add_server_flags(parser: OneLineParser) -> None:
     parser.add_argument(
         "--url", help="Address of the server, such as https://push.example.com [that of the settings]."
     )
-    parser.add_argument(
-        "--app",
-        metavar="ID",
-        help="Call this application of the server, whose section [app:ID] has its secret.",
-    )
+    add_key_flags(parser.add_argument)
     group = parser.add_argument_group("Settings of the server")
     add_file_flag(group.add_argument)
     add_flags(group.add_argument, [BY_NAME[name] for name in _OPTIONS], _OPTIONS)
@@ -145,44 +139,10 @@ def server_of(arguments: Namespace, environ: Mapping[str, str]) -> Server:
     url, unix_socket = url_of(settings), settings.unix_socket
     if "url" in arguments:
         url, unix_socket = checked_url(arguments.url), ""
-    if "app" in arguments:
-        settings = _of_app(settings, arguments)
-        url += f"/app/{arguments.app}"
-    return Server(
-        url, secret_of(settings, arguments), unix_socket, settings.ssl_certfile, signs_old(settings)
-    )
-
-
-def _of_app(settings: Settings, arguments: Namespace) -> Settings:
-    """Return the settings of the application that `--app` names; a secret of the command line goes before its section's.
-
-    Raises:
-        ConfigError: neither has one.
-    """
-    app_id = arguments.app
-    if fault := fault_of_id(app_id):
-        raise ConfigError(f"--app: {fault}")
-    section = next((each for each in settings.apps if each.id == app_id), None)
-    if section is None and "secret" not in arguments:
-        raise ConfigError(
-            f"--app: there is no section [app:{app_id}]; name its file with -i, or its secret with -s"
-        )
-    own = settings if section is None else settings.of_app(section)
-    return replace(own, secret=settings.secret) if "secret" in arguments else own
-
-
-def secret_of(settings: Settings, arguments: Namespace) -> str:
-    """Return the newest secret of these settings, or the one that the command line has.
-
-    Raises:
-        ConfigError: its file cannot be used.
-    """
-    return settings.secret if "secret" in arguments else secrets_of(settings)[0]
-
-
-def signs_old(settings: Settings) -> bool:
-    """Whether a server with these settings wants old signatures."""
-    return settings.request_signing == "old"
+    key = signing_key(settings, arguments, environ)
+    if key.app_id != DEFAULT:
+        url += f"/app/{key.app_id}"
+    return Server(url, key, unix_socket, settings.ssl_certfile)
 
 
 def checked_url(text: str, flag: str = "--url") -> str:

@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 
-from channelstream.call_signing import CallSigner
-from channelstream.cli.remote import secret_of
 from channelstream.cli.settings import settings_of
+from channelstream.cli.signing_key import add_key_flags, signing_key
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
 
 DESCRIPTION = """\
 Print the headers of a signed request, as `curl -H @-` reads them. With --data or --method the whole request
 is signed, for one use; without them its path, for a minute. Where the option
-request_signing allows one of them only, that is printed."""
+request_signing allows one of them only, that is printed. A key signs whole requests."""
 EPILOG = """\
 examples:
   channelstream sign /info | curl -H @- http://127.0.0.1:8000/info
   channelstream sign /info --data '{}' | curl -H @- http://127.0.0.1:8000/info -d '{}'
+  channelstream sign /info --data '{}' --key web-1 --keys-file keys.json
 """
 
 
@@ -30,17 +30,20 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     parser.add_argument("--data", metavar="TEXT", help="Its body; then the method is POST, if none is given.")
     parser.add_argument("--method", metavar="METHOD", help="Its method.")
     add_file_flag(parser.add_argument)
-    add_flags(parser.add_argument, [BY_NAME["secret"], BY_NAME["request_signing"]])
+    add_key_flags(parser.add_argument)
+    add_flags(parser.add_argument, [BY_NAME[name] for name in ("secret", "keys_file", "request_signing")])
     arguments = parser.parse_strictly(argv)
     if not arguments.path.startswith("/"):
         parser.error(f"PATH: {arguments.path!r} is not a path that begins with a slash")
     settings = settings_of(arguments, environ)
-    secret = secret_of(settings, arguments)
-    accepted, is_for_one = settings.request_signing, bool({"data", "method"} & vars(arguments).keys())
-    is_old = accepted == "old" or (accepted == "any" and not is_for_one)
+    key, is_for_one = (
+        signing_key(settings, arguments, environ),
+        bool({"data", "method"} & vars(arguments).keys()),
+    )
+    is_old = settings.request_signing == "any" and not is_for_one and not key.id
     data = getattr(arguments, "data", "")
     method = getattr(arguments, "method", "POST" if data else "GET").upper()
-    headers = CallSigner(lambda: secret, is_old).headers(method, arguments.path, data.encode())
+    headers = key.signer(is_old=is_old).headers(method, arguments.path, data.encode())
     for name, value in headers.items():
         print(f"{name}: {value}")
     return 0

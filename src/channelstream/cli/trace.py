@@ -36,8 +36,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     server = server_of(arguments, environ)
     asked = {"payload": "true"} if arguments.payload else {}
     after = server.post(PATH, {**subject, **asked, "minutes": arguments.minutes}, dict, "end")["end"]
-    say(f"tracing {kind} {subject[kind]}")
     try:
+        say(f"tracing {kind} {subject[kind]}")
         _follow(server, subject, after, arguments.delivered)
     except KeyboardInterrupt:
         server.post(PATH, {**subject, "minutes": "0"}, dict)

@@ -14,6 +14,8 @@ SECTION = "channelstream"
 PREFIX = "CHANNELSTREAM_"
 FILE_VARIABLE = "CHANNELSTREAM_INI"
 """Environment variable with the path of the INI file, if no flag names one."""
+KEY_VARIABLE = "CHANNELSTREAM_KEY_SECRET"
+"""Environment variable with the secret of the key with which a command signs (`--key`); a server reads none."""
 
 USUAL_FILE = "channelstream.ini"
 """The file that `make-config` writes. It is read only if a flag or the environment names it."""
@@ -106,7 +108,7 @@ def from_environ(environ: Mapping[str, str]) -> Layer:
     apps: dict[str, dict[str, Given]] = {}
     others: list[tuple[str, str, str]] = []
     for key, text in environ.items():
-        if not key.startswith(PREFIX) or key == FILE_VARIABLE:
+        if not key.startswith(PREFIX) or key in (FILE_VARIABLE, KEY_VARIABLE):
             continue
         name = key.removeprefix(PREFIX).lower()
         if found := app_names.of_variable(name):

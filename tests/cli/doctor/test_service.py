@@ -21,6 +21,7 @@ from channelstream.cli import diagnosis
 from channelstream.cli.doctor import service
 from channelstream.cli.doctor.finding import Level, Subject
 from channelstream.cli.remote import Server
+from channelstream.cli.signing_key import SigningKey
 from channelstream.config import Settings
 from channelstream_client.testing.port import HeldPort
 
@@ -39,7 +40,7 @@ def test_an_expired_certificate_is_found(tmp_path: Path, doctor: Doctor, start_s
     subprocess.run(again, check=True, capture_output=True)
     assert configured(doctor, *flags).has("fault", "certificate file", "certificate has expired")
     url = f"https://127.0.0.1:{start_server(*flags).port}"
-    server = Server(url, SECRET, certfile=certificate)
+    server = Server(url, SigningKey("", SECRET), certfile=certificate)
     [text] = texts(Subject(Settings(), nodes=[server]), "certificate", "sse")
     assert text == f"clients refuse the certificate of {url}: certificate has expired"
 
@@ -235,7 +236,7 @@ def test_a_certificate_is_examined_as_it_is_served(
     url = f"https://127.0.0.1:{start_server(*flags).port}"
     in_forty_days = Subject(
         Settings(ssl_certfile=flags[1], ssl_keyfile=flags[3]),
-        nodes=[Server(url, SECRET, certfile=flags[1])],
+        nodes=[Server(url, SigningKey("", SECRET), certfile=flags[1])],
         wall=lambda: time.time() + 40 * 86_400,
     )
     soon = [f"the certificate of {where} expires in 10.0 days" for where in (flags[1], url)]

@@ -17,7 +17,8 @@ from channelstream.cli.doctor.finding import (
     warning,
 )
 from channelstream.cli.doctor.tables import OF_CONFIGURATION, OF_SERVICE
-from channelstream.cli.remote import Server, checked_url, signs_old, url_of
+from channelstream.cli.remote import Server, checked_url, url_of
+from channelstream.cli.signing_key import SigningKey, signs_old
 from channelstream.config import Settings, loading
 from channelstream.config.flags import OneLineParser, read_arguments, settings_parser
 from channelstream.config.secret_file import secrets_of
@@ -94,16 +95,11 @@ def subject_of(settings: Settings, ini: str, arguments: Namespace) -> Subject:
     Raises:
         ConfigError: an address is wrong.
     """
-    trusted, secret = arguments.trust or settings.ssl_certfile, _secret(settings)
-    here = Server(url_of(settings), secret, settings.unix_socket, trusted, signs_old(settings))
-    named = [
-        Server(checked_url(url, "--node"), secret, "", trusted, signs_old(settings)) for url in arguments.node
-    ]
-    public = (
-        Server(checked_url(arguments.url), secret, "", arguments.trust, signs_old(settings))
-        if arguments.url
-        else None
-    )
+    trusted = arguments.trust or settings.ssl_certfile
+    key = SigningKey("", _secret(settings), is_old=signs_old(settings))
+    here = Server(url_of(settings), key, settings.unix_socket, trusted)
+    named = [Server(checked_url(url, "--node"), key, "", trusted) for url in arguments.node]
+    public = Server(checked_url(arguments.url), key, "", arguments.trust) if arguments.url else None
     return Subject(settings, ini, named or [here], public, first_bytes_s=arguments.wait_s)
 
 
