@@ -43,6 +43,7 @@ def test_the_key_of_a_member_has_its_application_and_its_name(app_id: str, chann
     """As other keys have; and it shows that it is that of a member."""
     key = make_member_key(app_id, channel, name)
     assert (app_id_of(key), name_of(key), is_member_key(key)) == (app_id, name, True)
+    assert App(app_id).member_key(channel, name) == key
 
 
 @given(st.tuples(APP_IDS, CHANNELS, NAMES), st.tuples(APP_IDS, CHANNELS, NAMES))

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from channelstream.apps.keys import DEFAULT, MARK, app_id_of, make_key
+from channelstream.apps.keys import DEFAULT, MARK, app_id_of, make_key, make_member_key
 from channelstream.apps.pusher_app import PusherApp
 from channelstream.core.events import Message, MessageDeleted, MessageEdited, Names
 
@@ -85,6 +85,14 @@ class App:
     def conn_id(self, drawn: str) -> str:
         """Return the connection id for a drawn one, by which `Apps.of_conn_id` finds this application."""
         return drawn if self.id == DEFAULT else f"{self.id}{_DOT}{drawn}"
+
+    def member_key(self, channel: str, name: str) -> str:
+        """Return the key of a name that counts in one channel only.
+
+        Raises:
+            ValueError: the channel has a name in which that is not possible (`make_member_key`).
+        """
+        return make_member_key(self.id, channel, name)
 
     def owns(self, key: str) -> bool:
         """Whether a key is one of this application."""

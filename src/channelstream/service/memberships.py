@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from channelstream.apps.keys import make_member_key, name_of
+from channelstream.apps.keys import name_of
 from channelstream.core.channel import Channel
 from channelstream.core.events import Message
 from channelstream.core.timestamps import stamp
@@ -71,7 +71,7 @@ class Memberships:
         holder = self._service.connection(conn_id)
         if holder is None:
             return None
-        user = make_member_key(self._service.app.id, channel, member)
+        user = self._service.app.member_key(channel, member)
         update = UserUpdate({}, {}, first=state)
         try:
             return await self._node.seats.take(holder, self._key(channel), user, update, ANNOUNCED)
