@@ -85,7 +85,7 @@ PURE_FILES = {f"{PACKAGE}.engines.event_codec"}
 PORTS = {
     "Engine": {"node"},
     "EventLog": {"local", "publishing", "stream_reads"},
-    "Directory": {"connecting", "local"},
+    "Directory": {"connecting", "local", "member_states"},
     "Movable": {"node_move"},
     "Cluster": {"handover", "remote_calls"},
 }

@@ -21,8 +21,8 @@ ANNOUNCED: Final[Mapping[str, Any]] = {"notify_presence": True}
 """The settings that a channel gets if a member with a name of its own brings it into being."""
 KEEPS_LAST: Final[Mapping[str, Any]] = {"store_history": True, "history_size": 1}
 """The settings of a channel that keeps its last message."""
-STATES_AT_ONCE = 1_000
-"""Members whose states are asked for at once."""
+SLICE = 1_000
+"""Members, or channels, that are described in one loop turn."""
 
 
 class ChannelCounts(NamedTuple):
@@ -95,10 +95,9 @@ class Memberships:
 
         A user of the application and a member may have the same name. The first of both is returned then.
         """
-        found = await self._channel(channel)
         members: dict[str, State] = {}
-        async for part in in_turns(list(found.users) if found else [], STATES_AT_ONCE):
-            for user in await self._node.states(dict.fromkeys(part, self._key(channel))):
+        async for part in in_turns(await self._node.member_states.of(self._key(channel)), SLICE):
+            for user in part:
                 members.setdefault(name_of(user.name), user.public_state)
         return list(members.items())
 
@@ -113,7 +112,7 @@ class Memberships:
         """Return the channels that begin with a prefix and have a connection somewhere, by their names."""
         found = await self._service.channels(None, with_users=False)
         occupied: dict[str, ChannelCounts] = {}
-        async for part in in_turns(found, STATES_AT_ONCE):
+        async for part in in_turns(found, SLICE):
             for each in part:
                 name = name_of(each.name)
                 if each.connections and name.startswith(prefix):

@@ -32,6 +32,7 @@ from channelstream.service.connecting import Connecting, Opened
 from channelstream.service.handover import Handover
 from channelstream.service.limits import NodeLimits
 from channelstream.service.local import LocalConnections
+from channelstream.service.member_states import MemberStates
 from channelstream.service.node_move import NodeMove
 from channelstream.service.publishing import Publishing
 from channelstream.service.remote_calls import RemoteCalls
@@ -67,6 +68,7 @@ class Node:
         revocations: clients' tokens that are refused before they expire.
         seats: takes seats for connections of this node.
         channel_ends: ends connections by their channel.
+        member_states: who is in a channel.
         reads: what streams read of the log.
         move: its move to another process, or from one.
     """
@@ -105,6 +107,7 @@ class Node:
         self._connecting = Connecting(engine, hub, self._local, self._handover, limits, self._check_room)
         self._publishing = Publishing(engine, hub)
         self.move = NodeMove(engine, hub, self._local, clock, self._start_engine)
+        self.member_states = MemberStates(engine, is_single=self.is_single)
         self.reads = StreamReads(engine, engine.cluster.is_single)
 
     async def start(self) -> None:
