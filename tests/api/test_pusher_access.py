@@ -116,3 +116,20 @@ def test_the_paths_may_have_a_prefix(start_server: Any) -> None:
     query = signed("POST", "/push/apps/4711/events", {}, BODY)
     assert http.post(f"{server.url}/push/apps/4711/events?{query}", content=BODY).status_code == 404
     assert http.post(f"{server.url}/push/er/message").status_code == 404
+
+
+def test_no_log_has_a_secret_or_a_signature(start_server: Any) -> None:
+    """With all that is logged of accepted and refused calls."""
+    server = start_server("--debug", "true")
+    mark = f"pusher-log-{KIT['SECRET']}"
+    calls = [
+        call(server, "GET", "/channels", app=KIT),
+        call(server, "POST", "/events", EVENT | {"data": mark}),
+    ]
+    calls += [call(server, "GET", "/channels", app=KIT | {"SECRET": mark}), call(server, "GET", "/nothing")]
+    assert [answer.status_code for answer in calls] == [200, 200, 401, 404]
+    _, log = server.stop()
+    assert "/apps/4711/channels" in log
+    signatures = [answer.request.url.params["auth_signature"] for answer in calls]
+    assert [text for text in (KIT["SECRET"], mark, *signatures) if text in log] == []
+    assert [answer.text for answer in calls if KIT["SECRET"] in answer.text] == []

@@ -71,12 +71,13 @@ def test_an_event_of_an_sdk_reaches_both(server: Any, data: str) -> None:
     assert item["message"] == {"event": "created", "data": value}
 
 
-def test_the_sender_of_an_event_is_left_out(server: Any) -> None:
-    """By the id of its socket."""
+@pytest.mark.parametrize("channel", ["psd4", "private-psd4", "presence-psd4"])
+def test_the_sender_of_an_event_is_left_out(server: Any, channel: str) -> None:
+    """By the id of its socket, in a presence channel too, where another line of the same member receives it."""
     with line(server) as sender, line(server) as other:
         for client in (sender, other):
-            client.joins("psd4")
-        event = {"name": "created", "channel": "psd4", "data": "1", "socket_id": sender.socket_id}
+            client.joins(channel, *(["ann"] if channel.startswith("presence-") else []))
+        event = {"name": "created", "channel": channel, "data": "1", "socket_id": sender.socket_id}
         done(server, "POST", "/events", event)
         assert other.next()["data"] == "1"
         assert sender.nothing_more()
