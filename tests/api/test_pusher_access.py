@@ -133,3 +133,20 @@ def test_no_log_has_a_secret_or_a_signature(start_server: Any) -> None:
     signatures = [answer.request.url.params["auth_signature"] for answer in calls]
     assert [text for text in (KIT["SECRET"], mark, *signatures) if text in log] == []
     assert [answer.text for answer in calls if KIT["SECRET"] in answer.text] == []
+
+
+@pytest.mark.parametrize("prefix", ["", "chat/room/"])
+def test_channels_may_have_another_prefix(start_server: Any, prefix: str) -> None:
+    """Or none: then they are those of native programs, of which the valid names are listed."""
+    server = start_server("--pusher-channel-prefix", prefix)
+    server.connect("ann", f"{prefix}pac", "pusher/pac", "no name of pusher")
+    assert done(server, "GET", "/channels") == {"channels": {"pac": {}}}
+    info = EVENT | {"info": "subscription_count"}
+    assert done(server, "POST", "/events", info) == {"channels": {"pac": {"subscription_count": 1}}}
+    with connect(f"{server.ws_url}/app/kit-key?protocol=7") as stream:
+        stream.recv(PATIENCE_S)
+        stream.send(json.dumps({"event": "pusher:subscribe", "data": {"channel": "pac"}}))
+        assert json.loads(stream.recv(PATIENCE_S))["event"] == "pusher_internal:subscription_succeeded"
+        server.post("/message", {"user": "ann", "channel": f"{prefix}pac", "message": 1})
+        frame = {"event": "message", "channel": "pac", "data": "1"}
+        assert json.loads(stream.recv(PATIENCE_S)) == frame
