@@ -28,16 +28,20 @@ def listed(order: LinkedOrder[Log]) -> list[Log]:
     return found
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 4))))
-def test_it_agrees_with_an_ordered_dict(steps: list[tuple[bool, int]]) -> None:
+@given(st.lists(st.tuples(st.sampled_from(["end", "start", "remove"]), st.integers(0, 4))))
+def test_it_agrees_with_an_ordered_dict(steps: list[tuple[str, int]]) -> None:
     """Whatever is appended and removed, also what is not there; a removed log refers to no other."""
     known, order, model = logs(5), LinkedOrder[Log](), OrderedDict[Log, None]()
-    for is_append, number in steps:
+    for step, number in steps:
         log = known[number]
-        if is_append:
+        if step == "end":
             order.move_to_end(log)
             model[log] = None
             model.move_to_end(log)
+        elif step == "start":
+            order.move_to_start(log)
+            model[log] = None
+            model.move_to_end(log, last=False)
         else:
             order.remove(log)
             model.pop(log, None)

@@ -7,6 +7,7 @@ import pytest
 from tests.engines.conformance import *  # noqa: F403
 from tests.engines.conformance import MakeEngine, MovedClock, Recorder, Setup, message
 
+from channelstream.apps.keys import is_member_key
 from channelstream.core.registry import Registry, RegistryLimits
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.memory import MemoryEngine
@@ -14,7 +15,7 @@ from channelstream.engines.memory import MemoryEngine
 
 def memory_engine(setup: Setup, epoch: str = "first") -> MemoryEngine:
     ids = (f"id{number}" for number in count())
-    registry = Registry(setup.limits, lambda: next(ids))
+    registry = Registry(setup.limits, lambda: next(ids), is_member_key)
     lifetimes = Lifetimes(setup.users_s, setup.channels_s)
     return MemoryEngine(registry, setup.clock, epoch, lifetimes, setup.outbox)
 

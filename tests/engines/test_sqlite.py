@@ -22,6 +22,7 @@ from tests.engines.conformance import (
 )
 
 from channelstream import slices
+from channelstream.apps.keys import is_member_key
 from channelstream.core.events import Message, MessageDeleted, MessageEdited, Presence
 from channelstream.core.log import PRIVATE
 from channelstream.core.registry import Registry, RegistryLimits
@@ -38,7 +39,7 @@ from channelstream.wire.channelstream import V07
 
 def sqlite_engine(path: Path, setup: Setup, begun: int = 0) -> SqliteEngine:
     ids = (f"id{number}" for number in count(begun))
-    registry = Registry(setup.limits, lambda: next(ids))
+    registry = Registry(setup.limits, lambda: next(ids), is_member_key)
     lifetimes = Lifetimes(setup.users_s, setup.channels_s)
     made = path, registry, setup.clock, lifetimes, lambda: next(ids), lambda: next(ids), setup.outbox
     return SqliteEngine(*made)

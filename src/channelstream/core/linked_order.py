@@ -66,6 +66,17 @@ class LinkedOrder(Generic[T]):
         item.older = newest
         self.newest = item
 
+    def move_to_start(self, item: T) -> None:
+        """Make an item the oldest one, whether or not it is in the list."""
+        self.remove(item)
+        oldest = self.oldest
+        if oldest is None:
+            self.newest = item
+        else:
+            oldest.older = item
+        item.newer = oldest
+        self.oldest = item
+
     def remove(self, item: T) -> None:
         """Remove an item, if it is in the list."""
         older, newer = item.older, item.newer

@@ -49,6 +49,10 @@ class RegistryLimits:
     history_size: int = 1000
 
 
+LONG_AGO_S = 366 * 86_400.0
+"""Longer than any user is kept without a connection."""
+
+
 class Moment(NamedTuple):
     """A moment by both clocks.
 
@@ -80,8 +84,22 @@ class Registry:
         facts: makes the facts about members; None where none is wanted, or while the registry is restored.
     """
 
-    def __init__(self, limits: RegistryLimits, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        limits: RegistryLimits,
+        new_id: Callable[[], str],
+        is_brief: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """Create an empty registry.
+
+        Args:
+            limits: the bounds of what it holds.
+            new_id: draws an id.
+            is_brief: whether a user of this name is forgotten soon after its last connection has ended: nobody comes back
+                to it.
+        """
         self.limits = limits
+        self._is_brief = is_brief
         self.channels: dict[str, Channel] = {}
         self.users: dict[str, User] = {}
         self.presence = PresenceEvents(self.users, new_id)
@@ -145,6 +163,9 @@ class Registry:
         """Remove a connection from the user."""
         user.connections -= 1
         self.touch_user(user, now)
+        if not user.connections and self._is_brief(user.name):
+            user.idle_since_s = now.steady_s - LONG_AGO_S
+            self._idle_users.move_to_start(user)
         if self.facts is not None and not user.connections:
             self.facts.offline(user.name, now.wall_s)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from channelstream.apps.keys import is_member_key
 from channelstream.core.registry import Registry, RegistryLimits
 from channelstream.engines.base import Clock, Engine
 from channelstream.engines.local_log import Lifetimes
@@ -56,7 +57,7 @@ class EngineKind:
 def _memory(parts: Parts) -> Engine:
     from channelstream.engines.memory import MemoryEngine
 
-    registry = Registry(parts.limits, parts.new_id)
+    registry = Registry(parts.limits, parts.new_id, is_member_key)
     return MemoryEngine(registry, parts.clock, parts.new_epoch(), parts.lifetimes, parts.outbox)
 
 
@@ -82,7 +83,7 @@ def _sqlite(parts: Parts) -> Engine:
 
     # As SQLAlchemy writes it: three slashes before a relative path, four before an absolute one.
     path = Path(parts.address.removeprefix("sqlite:///")).absolute()
-    registry = Registry(parts.limits, parts.new_id)
+    registry = Registry(parts.limits, parts.new_id, is_member_key)
     return SqliteEngine(
         path, registry, parts.clock, parts.lifetimes, parts.new_id, parts.new_epoch, parts.outbox
     )

@@ -10,10 +10,12 @@ from typing import Any, Final, NamedTuple
 
 from channelstream.apps.keys import name_of
 from channelstream.core.channel import Channel
+from channelstream.core.client_protocol import ClientProtocol
+from channelstream.core.connection import Connection
 from channelstream.core.events import Message
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, StateValue, UserUpdate
-from channelstream.errors import CloseCode, Moved
+from channelstream.errors import CloseCode, Moved, Unavailable
 from channelstream.service.service import Service
 from channelstream.slices import in_turns
 
@@ -46,6 +48,25 @@ class Memberships:
         self._service = service
         self._node = service.node
         self._key = service.app.key
+
+    async def open(self, conn_id: str, name: str, protocol: ClientProtocol) -> Connection:
+        """Register a connection of a user who is nobody else, and is forgotten after it.
+
+        Args:
+            conn_id: an id that no connection has had.
+            name: shown for the user.
+            protocol: that does not resume.
+
+        Raises:
+            TooManyRequests, Unavailable: there is no room for it, or it has ended meanwhile.
+        """
+        user = self._service.app.member_key("", name)
+        nothing = UserUpdate({}, {})
+        opened = await self._node.connect(self._key(conn_id), user, protocol, {}, nothing)
+        connection = self._node.connection(opened.conn_id)
+        if connection is None:
+            raise Unavailable("The connection has ended meanwhile; try again.")
+        return connection
 
     async def join_as(
         self, conn_id: str, channel: str, member: str, state: Mapping[str, StateValue]

@@ -12,9 +12,9 @@ from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
 from channelstream.core.pusher_signing import conn_id_of
 from channelstream.core.shedding import Work
-from channelstream.core.user import UserUpdate
 from channelstream.errors import Forbidden, Refused, Unauthorized, Unavailable
 from channelstream.service import Service
+from channelstream.service.memberships import Memberships
 from channelstream.transports.admission import Admission
 from channelstream.transports.entrances import Drawn, OpeningRequest
 from channelstream.wire.pusher import PUSHER, new_state
@@ -92,10 +92,6 @@ async def _register(service: Service, app: PusherApp, socket_id: str) -> Connect
     """
     conn_id = service.app.conn_id(conn_id_of(app.secret, socket_id))
     try:
-        opened = await service.connect(conn_id, f"pusher/{socket_id}", PUSHER, {}, UserUpdate({}, {}))
+        return await Memberships(service).open(conn_id, socket_id, PUSHER)
     except Unavailable as error:
         raise Refused(FULL, error.message) from error
-    connection = service.connection(opened.conn_id)
-    if connection is None:
-        raise Refused(FULL, "The connection has ended meanwhile; try again.")
-    return connection

@@ -11,6 +11,7 @@ from tests.engines.conformance.lab import (
     uuids,
 )
 
+from channelstream.apps.keys import make_member_key
 from channelstream.core.events import (
     Message,
     MessageDeleted,
@@ -390,6 +391,19 @@ def test_idle_users_and_channels_are_forgotten_after_their_time(lab: Lab) -> Non
     assert {channel.name for channel in lab.channels()} == {"kept", "left"}
     lab.collect(after_s=1000.0)
     assert {channel.name for channel in lab.channels()} == {"kept"}
+
+
+def test_a_user_to_whom_nobody_comes_back_is_forgotten_soon(lab: Lab) -> None:
+    """A member whose name counts in one channel only; not while it has a connection, and others are kept as ever."""
+    ann, bob = (make_member_key("default", "a", name) for name in ("ann", "bob"))
+    lab.disconnect(lab.connect("gone", "a"), "a")
+    lab.connect(bob, "a")
+    lab.disconnect(lab.connect(ann, "a"), "a")
+    lab.collect(after_s=700.0)
+    assert {user.name for user in lab.users()} == {"gone", bob}
+    lab.connect(ann, "a", conn_id="again")
+    lab.collect(after_s=200.0)
+    assert {user.name for user in lab.users()} == {"gone", ann, bob}
 
 
 @pytest.mark.parametrize("set_s", [3600.0, -3600.0, 86_400.0, -86_400.0])

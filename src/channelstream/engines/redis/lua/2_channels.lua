@@ -18,11 +18,16 @@
 --   the user is in the set ANNOUNCING, from which any heartbeat continues: the node that began may have died.
 -- One script for all channels would stop Redis for all nodes; a queue per channel would let states overtake joins.
 
--- Record the time of use. A channel or user with no connection is also put into a set ordered by time, for `collect`.
+-- Whether this is the key of a user whose name counts in one place only, as apps/keys.py makes it.
+local function is_member_key(name) return name:find('^\31[^\31]*\30') ~= nil end
+
+-- Record the time of use. A channel or user with no connection is also put into a set ordered by time, for `collect`: to
+-- a user whose name counts in one place only nobody comes back, so it is the first of all.
 local function touch(kind, name, connections)
   call('HSET', key(kind, name), 'active', whole(now_ms))
   if tonumber(connections or call('HGET', key(kind, name), 'connections') or '0') <= 0 then
-    call('ZADD', PREFIX .. 'idle:' .. kind, whole(now_ms), name)
+    local since = kind == 'u' and is_member_key(name) and '0' or whole(now_ms)
+    call('ZADD', PREFIX .. 'idle:' .. kind, since, name)
   end
 end
 
