@@ -170,9 +170,10 @@ class AppTables:
         return repeated()
 
     def _called(self, principal: Principal, address: str) -> None:
-        self.sampler.callers.called(principal.app.id, address, principal.key_id)
+        app_id, key_id = principal.app.id, principal.key_id
+        self.sampler.callers.called(app_id, address, key_id)
         if principal.rights:  # A stranger has shown no key.
-            self.uses.used(principal.app.id, principal.key_id)
+            self.uses.used(app_id, key_id)
 
     def streams(self, app: App, refusals: Refusals) -> Iterable[Route]:
         """Return the routes of its streams."""

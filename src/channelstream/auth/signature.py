@@ -1,7 +1,7 @@
 """Signatures as in both older generations: itsdangerous' TimestampSigner over the path, or the raw secret in the query."""
 
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -93,8 +93,10 @@ class SignatureAuth:
         Raises:
             BadSignature: it is of none.
         """
-        now_s = self._wall()
-        for checker in self._present_checkers():
+        now_s, secrets = self._wall(), self._secrets()
+        if secrets is not self._known:
+            self._take(secrets)
+        for checker in self._checkers.values():
             try:  # `suppress` would take as long as the check itself, of which the result is remembered.
                 checker.check(token, path, now_s)
             except BadSignature:
@@ -102,15 +104,12 @@ class SignatureAuth:
             return
         raise BadSignature
 
-    def _present_checkers(self) -> Iterable[Checker]:
-        """Return a checker for each secret; that of a secret that has gone is forgotten, with what it has accepted."""
-        secrets = self._secrets()
-        if secrets != self._known:
-            before, self._known, self._checkers = self._checkers, secrets, {}
-            for each in secrets:
-                with suppress(ConfigError):  # Foreign code may refuse this secret.
-                    self._checkers[each] = before.get(each) or self._make_checker(each)
-        return self._checkers.values()
+    def _take(self, secrets: tuple[str, ...]) -> None:
+        """Have a checker for each secret; that of a secret that has gone is forgotten, with what it has accepted."""
+        before, self._known, self._checkers = self._checkers, secrets, {}
+        for each in secrets:
+            with suppress(ConfigError):  # Foreign code may refuse this secret.
+                self._checkers[each] = before.get(each) or self._make_checker(each)
 
     def _is_raw_secret(self, token: str, address: str) -> bool:
         mode = self._rules.raw_secret
