@@ -79,7 +79,7 @@ class ClientCalls:
             BadToken: it has no token that is accepted.
             Unauthorized: the connection is not its own, or has ended.
         """
-        token = self._admission.token_of(request.head) or ""
+        token = self._admission.token_of(request.head, request.arguments) or ""
         client = await self._admission.client(token, request.headers)
         try:
             conn_id = normalize_conn_id(request.arguments.get("conn_id", ""))

@@ -109,7 +109,7 @@ class SocketOpener:
 
     def _opens_by_token(self, opening: "_Opening") -> bool:
         """Begin to open a stream whose request has a token; return whether it has."""
-        token = self._admission.tokens.token_of(opening.head)
+        token = self._admission.tokens.token_of(opening.head, opening.request.query)
         if token is None:
             return False
         query, head = opening.request.query, opening.head
@@ -156,7 +156,7 @@ class SocketOpener:
             self._streams.policy.check_transport(head)
             self._admission.policy(head.query).check_origin(head.headers)
             query = read_query(head.query)
-            token = self._admission.tokens.token_of(head)
+            token = self._admission.tokens.token_of(head, query)
             connection = None if token else self._admission.connection(query, Framing.SSE)
         except ChannelstreamError:
             http.serve()

@@ -74,7 +74,7 @@ class StreamHandlers:
     async def refuse_event_stream(self, request: Request) -> Response:
         """Raise the error for which a request opens no event stream."""
         self._admission.policy(request.query).check_origin(request.headers)
-        token = self._admission.tokens.token_of(request.head)
+        token = self._admission.tokens.token_of(request.head, request.arguments)
         if token is None:
             await self._admission.take_over(request.arguments, Framing.SSE)
         else:
@@ -108,7 +108,7 @@ class StreamHandlers:
     async def _poll_stream(self, request: Request) -> PollStream:
         """Return the open stream of a poll."""
         query, tokens = request.arguments, self._admission.tokens
-        token, since = tokens.token_of(request.head), query.get("since")
+        token, since = tokens.token_of(request.head, request.arguments), query.get("since")
         if token is None:
             await self._admission.take_over(query, Framing.POLL)
             await request.read(POLL_BODY_BYTES)

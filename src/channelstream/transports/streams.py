@@ -12,7 +12,7 @@ from channelstream.apps.client import Client
 from channelstream.apps.keys import name_of
 from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
-from channelstream.core.policy import Policy, header
+from channelstream.core.policy import Policy
 from channelstream.core.stream_client import Agents
 from channelstream.errors import CloseCode
 from channelstream.http.address_rates import AddressRate
@@ -157,7 +157,7 @@ class Streams:
         Args:
             follows: as of `Connection.opened_by`.
         """
-        agent = self._agents.text(header(head.headers, b"user-agent"))
+        agent = self._agents.text(head.first.get(b"user-agent"))
         connection.opened_by(self.policy.client(head), agent, self.node.clock.wall(), follows=follows)
 
     @property

@@ -1,7 +1,7 @@
 """Opens connections for clients with tokens: a new one, or their own one again."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from channelstream.apps.app import App
@@ -10,8 +10,7 @@ from channelstream.apps.keys import name_of
 from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
 from channelstream.core.ids import normalize_conn_id
-from channelstream.core.policy import Header, header
-from channelstream.core.query import read_query
+from channelstream.core.policy import Header
 from channelstream.core.user import UserUpdate
 from channelstream.errors import BadToken, Unavailable
 from channelstream.service import ClientService, Service
@@ -72,7 +71,7 @@ class TokenAdmission:
         """Whether tokens are accepted."""
         return self._streams.rules.tokens is not None
 
-    def token_of(self, head: RequestHead) -> str | None:
+    def token_of(self, head: RequestHead, query: Mapping[str, str]) -> str | None:
         """Return the token of a request, in its header or else in its query; None if it has none.
 
         Where none is accepted, what looks like one may be for a proxy in front, or for another program.
@@ -80,8 +79,7 @@ class TokenAdmission:
         Raises:
             BadToken: none is accepted, and the request names no connection that it could be for.
         """
-        found = _BEARER.fullmatch(header(head.headers, b"authorization") or b"")
-        query = read_query(head.query)
+        found = _BEARER.fullmatch(head.first.get(b"authorization", b""))
         token = found[1].decode() if found else query.get("token")
         if self.is_open or token is None:
             return token
