@@ -166,6 +166,8 @@ def test_scenarios_are_listed(capsys: Captured) -> None:
         (["--clients", "-1"], "--clients: -1 is not between"),
         (["--rate", "nan"], "--rate: nan is not between"),
         (["--deflate", "--transport", "sse"], "--deflate is for --transport ws"),
+        (["http://x", "--key", "a", "--signing", "old"], "--signing old: an old signature names no key"),
+        (["--key", "a"], "--key is that of the server at URL"),
         (["--pid", "1"], "--pid is the process of the server at URL"),
         (["ftp://x"], "URL: 'ftp://x' is not an http:// or https:// address"),
     ],
@@ -186,6 +188,25 @@ def test_no_server(capsys: Captured) -> None:
     """A server that cannot be reached is reported in one line."""
     assert main(["bench", "http://127.0.0.1:1", "--clients", "2"], {}) == 1
     assert failure(capsys).startswith("channelstream: http://127.0.0.1:1 cannot be reached: ")
+
+
+def test_calls_may_be_signed_as_a_whole(start_server: Any, tmp_path: Path, capsys: Captured) -> None:
+    """With the secret or a key, where the server takes no other signatures; the report says so."""
+    file = tmp_path / "keys.json"
+    file.touch(0o600)
+    file.write_text(json.dumps({"keys": [{"id": "bench-1", "secret": "b" * 32, "app": "shop"}]}))
+    server = start_server(
+        "--request-signing", "signed", "--keys-file", str(file), CHANNELSTREAM_APP_SHOP_SECRET="of the shop"
+    )
+    small = ["--clients", "3", "--messages", "3", "--publishers", "1"]
+    for flags in (
+        ["--signing", "signed", "-s", server.secret],
+        ["--key", "bench-1", "--keys-file", str(file)],
+    ):
+        assert main(["bench", server.url, *small, *flags], {}) == 0
+        assert "each call signed as a whole" in capsys.readouterr().out
+    assert main(["bench", server.url, *small, "-s", server.secret], {}) == 1
+    assert "CS-HMAC-SHA256" in capsys.readouterr().err
 
 
 def test_wrong_secret(server: Any, capsys: Captured) -> None:

@@ -29,7 +29,8 @@ class Application:
             BenchFailed: the server cannot be reached, or refuses the call.
         """
         async with self._connection() as connection:
-            request = self.wire.post(path, msgspec.json.encode(body), self.wire.signature(path))
+            text = msgspec.json.encode(body)
+            request = self.wire.post(path, text, self.wire.signed("POST", path, text))
             return msgspec.json.decode(await connection.call(request))
 
     @asynccontextmanager

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from channelstream import __version__
 from channelstream.bench.drain import drain, spread_drain
-from channelstream.bench.load import BenchFailed, Load
+from channelstream.bench.load import BenchFailed, Load, Signing
 from channelstream.bench.measure import Target, measure
 from channelstream.bench.processes import machine
 from channelstream.bench.progress import Progress
@@ -57,7 +57,7 @@ async def _step(
     server: AbstractAsyncContextManager[Target] = (
         product(*step.flags) if target is None else nullcontext(target)
     )
-    measured = await _measured(server, step, progress)
+    measured = await _measured(server, step, progress, step.load.signing)
     return StepReport(step.label, step.load, measured, compared, ratios(measured, compared))
 
 
@@ -68,10 +68,13 @@ async def _with_outage(outage: Outage, step: Step, target: Target | None, progre
     return StepReport(step.label, step.load, measured, None, {})
 
 
-async def _measured(server: AbstractAsyncContextManager[Target], step: Step, progress: Progress) -> Measured:
+async def _measured(
+    server: AbstractAsyncContextManager[Target], step: Step, progress: Progress, signing: Signing = "old"
+) -> Measured:
+    """Measure a server; a reference knows old signatures only."""
     progress.show("starting")
     async with server as target:
-        return await measure(target, step.load, progress)
+        return await measure(target.signing(signing), step.load, progress)
 
 
 def _report(scenario: Scenario, server: str, steps: Sequence[StepReport]) -> Report:

@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 Transport = Literal["ws", "sse", "poll"]
+Signing = Literal["old", "signed"]
 
 WINDOW_MESSAGES = 400
 """Most undelivered messages when publishing without a rate. A log keeps more, so slow clients lose nothing."""
@@ -53,6 +54,7 @@ class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         payload_bytes: length of a message's text, without its stamp.
         items: messages in one request.
         deflate: clients offer and require permessage-deflate.
+        signing: how calls are signed: the path, once for many calls, or each request as a whole.
         pusher: clients speak Pusher's protocol, over WebSockets.
         idle_s: time with idle clients in which the server's event loop is probed.
         workers: processes that run the clients.
@@ -68,6 +70,7 @@ class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     payload_bytes: int = 100
     items: int = 1
     deflate: bool = False
+    signing: Signing = "old"
     pusher: bool = False
     idle_s: float = 0.0
     workers: int = 1
@@ -86,6 +89,8 @@ class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             parts.append(f"idle for {self.idle_s:g} s")
         if self.publishes:
             parts.append(self._publishing())
+        if self.signing == "signed":
+            parts.append("each call signed as a whole")
         return ", ".join(parts)
 
     def _publishing(self) -> str:

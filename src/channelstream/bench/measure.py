@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from msgspec import structs
 from channelstream.bench.checker import Faults
 from channelstream.bench.crew import QUIET_S, Crew, check_descriptors, crew_of
 from channelstream.bench.histogram import Histogram
-from channelstream.bench.load import Load, failing_as_one
+from channelstream.bench.load import Load, Signing, failing_as_one
 from channelstream.bench.orders import Result
 from channelstream.bench.probe import longest_turn_ms, probe
 from channelstream.bench.processes import cpu_s, memory_kb
@@ -59,6 +59,10 @@ class Target:
     publisher: OpenPublisher = open_publisher
     reports_turns: bool = False
     quiet_s: float = QUIET_S
+
+    def signing(self, signing: Signing) -> "Target":
+        """Return it with calls that are signed so."""
+        return replace(self, wire=structs.replace(self.wire, signs_whole=signing == "signed"))
 
     def cpu_s(self) -> float | None:
         return None if self.pid is None else cpu_s(self.pid)

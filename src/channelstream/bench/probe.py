@@ -23,7 +23,7 @@ async def longest_turn_ms(wire: Wire) -> float:
     """Return the longest turn of the server's event loop since its start."""
     connection = await open_http(wire, wire.tls_context())
     try:
-        body = await connection.call(wire.get(TURNS_PATH, wire.signature(TURNS_PATH)))
+        body = await connection.call(wire.get(TURNS_PATH, wire.signed("GET", TURNS_PATH)))
     finally:
         connection.close()
     return msgspec.json.decode(body, type=_Turns).longest_turn_ms

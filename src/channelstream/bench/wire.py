@@ -2,7 +2,9 @@
 
 import base64
 import os
+import secrets
 import ssl
+import time
 from urllib.parse import quote
 
 from itsdangerous import TimestampSigner
@@ -10,6 +12,7 @@ from msgspec import Struct
 
 from channelstream.bench.load import BenchFailed, Transport
 from channelstream.errors import ConfigError
+from channelstream_client.signing import digest_of, sign
 
 _PATHS: dict[Transport, str] = {"ws": "/ws", "sse": "/sse", "poll": "/listen"}
 _DEFLATE = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
@@ -23,6 +26,8 @@ class Wire(Struct, frozen=True, kw_only=True):
         tls: whether to use TLS, with the system's authorities and `certfile`.
         prefix: path prefix, which a proxy strips.
         secret: key of signatures; empty means that requests are not signed and clients are not registered.
+        key_id: the key that the secret belongs to; empty for the secret of an application.
+        signs_whole: whether each request is signed as a whole, and not its path for many of them.
         stream_path: path of the streams; empty means the path of the transport.
         opening: texts that a client sends when its WebSocket is open.
         opened_by: text after which a client counts as attached; empty means after the handshake.
@@ -34,6 +39,8 @@ class Wire(Struct, frozen=True, kw_only=True):
     certfile: str = ""
     prefix: str = ""
     secret: str = ""
+    key_id: str = ""
+    signs_whole: bool = False
     stream_path: str = ""
     opening: tuple[str, ...] = ()
     opened_by: str = ""
@@ -60,6 +67,19 @@ class Wire(Struct, frozen=True, kw_only=True):
         if not self.secret:
             return b""
         return b"x-channelstream-secret: %b\r\n" % TimestampSigner(self.secret).sign(path)
+
+    def signed(self, method: str, path: str, body: bytes = b"") -> bytes:
+        """Return the header lines that sign one request; empty if calls are not signed.
+
+        Args:
+            path: with its query, without the prefix.
+        """
+        if not (self.secret and self.signs_whole):
+            return self.signature(path.partition("?")[0])
+        nonce = secrets.token_urlsafe(16)
+        value = sign(self.key_id, self.secret, method, path, int(time.time()), nonce, body)
+        digest = f"content-digest: {digest_of(body)}\r\n" if body else ""
+        return f"authorization: {value}\r\n{digest}".encode()
 
     def post(self, path: str, body: bytes, headers: bytes) -> bytes:
         """Return the bytes of a call."""

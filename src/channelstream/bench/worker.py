@@ -77,7 +77,7 @@ class Worker:
         """Call /connect for each client, as an application does for its browsers."""
         numbers = iter(range(order.first, order.first + order.count))
         if self._registers:
-            headers = self._wire.signature("/connect")
+            headers = b"" if self._wire.signs_whole else self._wire.signature("/connect")
             async with asyncio.TaskGroup() as tasks:
                 made = [
                     tasks.create_task(self._register_some(each, headers, numbers)) for each in self._calls
@@ -98,17 +98,25 @@ class Worker:
         """
         has_called = False
         for number in numbers:
-            request = self._wire.post("/connect", self._description(number), headers)
             try:
-                answer = await connection.call(request)
+                answer = await connection.call(self._registration(number, headers))
             except ConnectionClosed:
                 if has_called:
                     raise
                 connection = await open_http(self._wire, self._context)
-                answer = await connection.call(request)
+                answer = await connection.call(self._registration(number, headers))
             has_called = True
             self._registered.append(_CONNECTED(answer)["conn_id"])
         return connection
+
+    def _registration(self, number: int, headers: bytes) -> bytes:
+        """Return the call that registers a client.
+
+        Args:
+            headers: those that sign the path; empty if each call is signed as a whole.
+        """
+        body = self._description(number)
+        return self._wire.post("/connect", body, headers or self._wire.signed("POST", "/connect", body))
 
     def _description(self, number: int) -> bytes:
         return msgspec.json.encode(

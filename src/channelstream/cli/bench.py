@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 import uvloop
 
+from channelstream.apps.keys import DEFAULT
 from channelstream.bench.chart import chart
 from channelstream.bench.conduct import conduct
 from channelstream.bench.load import BenchFailed, Load
@@ -22,7 +23,7 @@ from channelstream.bench.text import report_text
 from channelstream.bench.wire import Wire
 from channelstream.cli.remote import checked_url
 from channelstream.cli.settings import settings_of
-from channelstream.cli.signing_key import signing_key
+from channelstream.cli.signing_key import add_key_flags, signing_key
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
 from channelstream.errors import ConfigError, RequestFailed
@@ -89,6 +90,11 @@ def _parser() -> OneLineParser:
     load.add_argument("--transport", choices=("ws", "sse", "poll"), help="How clients listen [ws].")
     for name, (flag, metavar, sentence, *_) in (_INTEGERS | _NUMBERS).items():
         load.add_argument(flag, dest=name, metavar=metavar, help=f"{sentence} [{getattr(Load(), name):g}].")
+    load.add_argument(
+        "--signing",
+        choices=("old", "signed"),
+        help="Sign the path, or each whole call [old; with --key signed].",
+    )
     load.add_argument("--deflate", action="store_true", help="Clients require permessage-deflate.")
     results = parser.add_argument_group("Results")
     results.add_argument("--json", metavar="FILE", help="Write the report of one scenario as JSON.")
@@ -98,7 +104,8 @@ def _parser() -> OneLineParser:
     )
     group = parser.add_argument_group("Settings")
     add_file_flag(group.add_argument)
-    add_flags(group.add_argument, [BY_NAME["secret"], BY_NAME["ssl_certfile"]])
+    add_key_flags(group.add_argument)
+    add_flags(group.add_argument, [BY_NAME[name] for name in ("secret", "keys_file", "ssl_certfile")])
     return parser
 
 
@@ -148,11 +155,18 @@ def _has_url(arguments: Namespace) -> bool:
 def _changes(parser: OneLineParser, arguments: Namespace) -> dict[str, Any]:
     """Return the parameters that the arguments set."""
     given = vars(arguments)
-    changes: dict[str, Any] = {name: given[name] for name in ("transport", "deflate") if name in given}
+    changes: dict[str, Any] = {
+        name: given[name] for name in ("transport", "deflate", "signing") if name in given
+    }
     for table, kind in ((_INTEGERS, int), (_NUMBERS, float)):
         for name, (flag, _, _, least, greatest) in table.items():
             if name in given:
                 changes[name] = _number(parser, flag, given[name], kind, least, greatest)
+    if "key" in given:
+        if changes.setdefault("signing", "signed") == "old":
+            parser.error("--signing old: an old signature names no key; leave out --key")
+        if not _has_url(arguments):
+            parser.error("--key is that of the server at URL")
     if "duration_s" in changes:
         changes.setdefault("messages", 0)
     if changes.get("deflate") and changes.get("transport", "ws") != "ws":
@@ -184,13 +198,16 @@ def _target(parser: OneLineParser, arguments: Namespace, environ: Mapping[str, s
     except ConfigError as error:
         raise ConfigError(str(error).replace("--url", "URL")) from error
     tls = url.scheme == "https"
+    key = signing_key(settings, arguments, environ)
+    app_prefix = "" if key.app_id == DEFAULT else f"/app/{key.app_id}"
     wire = Wire(
         host=url.hostname or "",
         port=url.port or (443 if tls else 80),
         tls=tls,
         certfile=settings.ssl_certfile,
-        prefix=url.path.rstrip("/"),
-        secret=signing_key(settings, arguments, environ).secret,
+        prefix=url.path.rstrip("/") + app_prefix,
+        secret=key.secret,
+        key_id=key.id,
     )
     return Target("channelstream", wire, _pid(parser, arguments))
 
