@@ -10,6 +10,8 @@ Streams: `resuming` (which stream is opened next, from which position, and when)
 poll each) and an `inbox`; `listening` and `blocking` iterate over the inbox. `acting` does so for a client with a token, and
 sends its commands.
 
+Webhooks: `webhooks` verifies those that a server sends, and is pure.
+
 What does I/O is imported at its first use, so that a program of only the pure parts loads no HTTP library.
 """
 
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from channelstream_client.errors import (
     BadAnswer,
     BadSignature,
+    BadWebhook,
     ChannelstreamError,
     Forbidden,
     HttpsRequired,
@@ -61,6 +64,7 @@ from channelstream_client.model import (
     UserState,
 )
 from channelstream_client.resuming import Down
+from channelstream_client.webhooks import Webhook, verify_pusher_webhook, verify_webhook
 
 if TYPE_CHECKING:
     from channelstream_client.acting import Acting, CommandRefused
@@ -73,6 +77,7 @@ __all__ = [
     "AsyncChannelstream",
     "BadAnswer",
     "BadSignature",
+    "BadWebhook",
     "BlockingListening",
     "Change",
     "Channel",
@@ -114,6 +119,9 @@ __all__ = [
     "User",
     "UserState",
     "UserStateChanged",
+    "Webhook",
+    "verify_pusher_webhook",
+    "verify_webhook",
 ]
 
 _LATE = {

@@ -25,6 +25,10 @@ class BadAnswer(ChannelstreamError):
     """The answer does not have the form of channelstream's: another program, or an incompatible version."""
 
 
+class BadWebhook(ChannelstreamError):
+    """A request is no webhook of a server with this secret; answer 401, and do nothing else."""
+
+
 class Refused(ChannelstreamError):
     """The server answered with an error. With a status below 500 the call had no effect.
 
