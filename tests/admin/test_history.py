@@ -169,6 +169,31 @@ def test_what_an_engine_out_of_reach_does_not_take_is_written_later() -> None:
     asyncio.run(main())
 
 
+class Broken(LocalTimeSeries):
+    """Has a fault with one record."""
+
+    async def append(self, series: str, record: Record, keep_s: float) -> None:
+        if b"broken" in record.data:
+            raise ValueError("a fault of the engine")
+        await super().append(series, record, keep_s)
+
+
+def test_what_an_engine_cannot_keep_holds_up_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """It is left out, and the log has the error."""
+
+    async def main() -> None:
+        history = History(Broken(), Wall(), time.monotonic)
+        for text in ("first", "broken", "last"):
+            history.mark("start", text)
+        await history.flush()
+        assert [mark.text for mark in await history.marks("week")] == ["first", "last"]
+
+    asyncio.run(main())
+    [logged] = caplog.records
+    assert "'marks'" in logged.getMessage()
+    assert logged.exc_info is not None
+
+
 def test_the_end_does_not_wait_for_an_engine_out_of_reach() -> None:
     async def main() -> None:
         history = History(Refusing(), Wall(), time.monotonic)

@@ -34,6 +34,9 @@ TEXT = 200
 """Most characters of a mark."""
 
 
+logger = logging.getLogger(__name__)
+
+
 class Range(NamedTuple):
     """A range of time that can be looked at.
 
@@ -131,13 +134,16 @@ class History:
             self._writing = asyncio.get_running_loop().create_task(self._write())
 
     async def _write(self) -> None:
-        """Write what waits, in order; what cannot be written now is written with the next sample."""
+        """Write what waits, in order; while the engine is out of reach it waits for the next sample."""
         while self._pending:
             waiting = self._pending[0]
             try:
                 await self._series.append(*waiting)
             except Unavailable:
                 return
+            except Exception:
+                # Else it would be tried for ever, and all that waits behind it would be dropped in the end.
+                logger.exception("a record of %r cannot be kept, and is left out", waiting[0])
             # While it was written it may have been dropped as the oldest.
             if self._pending and self._pending[0] is waiting:
                 self._pending.popleft()
@@ -181,4 +187,4 @@ def _read(decoder: "msgspec.msgpack.Decoder[Any]", records: Iterable[Record]) ->
         try:
             yield decoder.decode(record.data)
         except msgspec.MsgspecError:
-            logging.getLogger(__name__).debug("a record of another version is left out")
+            logger.debug("a record of another version is left out")
