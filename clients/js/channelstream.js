@@ -413,7 +413,7 @@ export class Channelstream {
     if (seconds >= 0 && this.#options.getToken) {
       clearTimeout(this.#expiry);
       const ms = seconds * 1_000;
-      const waitMs = Math.max(ms > EXPIRING_MS ? ms - EXPIRING_MS : ms / 2, 1_000);
+      const waitMs = Math.max(ms - EXPIRING_MS, ms / 2, 1_000);
       this.#expiry = setTimeout(() => this.#refresh(), Math.min(waitMs, FOREVER_MS));
     }
     if (connId) {

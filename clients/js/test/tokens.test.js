@@ -181,6 +181,20 @@ test("a fresh token takes the place of one that expires", async (t) => {
   assert.deepEqual(socket.sent[2], { id: 2, type: "refresh", token: "t-3" });
 });
 
+test("a token a little longer than the warning is asked for again after half of its time", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let count = 0;
+  open({ getToken: () => `t-${++count}` });
+  await settled();
+  FakeSocket.opened.shift().greet({ expires_in: 26 });
+  t.mock.timers.tick(12_999);
+  await settled();
+  assert.equal(count, 1);
+  t.mock.timers.tick(1);
+  await settled();
+  assert.equal(count, 2);
+});
+
 test("a token that expires soon is asked for again after half of its time, and not at once", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   let count = 0;

@@ -204,8 +204,11 @@ def test_an_application_that_gives_one_token_again_is_asked_seldom(server: Runni
     play(scenario())
 
 
-@pytest.mark.parametrize(("seconds", "after_s"), [(600, 575), (26, 1), (25, 12.5), (4, 2), (1, 1), (0, 1)])
+@pytest.mark.parametrize(
+    ("seconds", "after_s"), [(600, 575), (50, 25), (26, 13), (25, 12.5), (4, 2), (1, 1), (0, 1)]
+)
 def test_a_fresh_token_is_asked_for_in_time(seconds: int, after_s: float) -> None:
+    """Of a longer token never earlier than of a shorter one."""
     assert refresh_after_s(seconds) == after_s
 
 

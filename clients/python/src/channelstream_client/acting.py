@@ -270,5 +270,8 @@ class Acting(Iteration[Event]):
 
 
 def refresh_after_s(seconds: float) -> float:
-    """Return after which time a client asks for a fresh token if its own expires in so many seconds."""
-    return max(seconds - EXPIRING_S if seconds > EXPIRING_S else seconds / 2, REFRESH_S)
+    """Return after which time a client asks for a fresh token if its own expires in so many seconds.
+
+    `EXPIRING_S` before it does, but not before half of its time: a client with a short token would ask without end.
+    """
+    return max(seconds - EXPIRING_S, seconds / 2, REFRESH_S)
