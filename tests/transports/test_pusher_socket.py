@@ -184,6 +184,20 @@ def test_a_server_that_is_full(start_server: StartServer) -> None:
         assert refused(server, Refusal("full", 4100))[0] == 4100
 
 
+def test_a_client_that_reads_too_slowly(start_server: StartServer) -> None:
+    """Is closed when the log does not reach back to what it has read, and comes back after a second."""
+    server = start_server("--outbox-bytes", "4096", "--log-events", "20")
+    end = socket.socket()
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    end.connect(("127.0.0.1", server.port))
+    with line(server, sock=end, max_queue=1) as slow:
+        slow.joins("news")
+        for number in range(12):
+            messages = [{"user": "x", "channel": "pusher/news", "message": f"{number}{'x' * 100_000}"}] * 10
+            server.post("/message", messages)
+        assert slow.closed()[0] == 4100
+
+
 # -- channels
 
 
