@@ -12,6 +12,7 @@ long the engine takes.
 """
 
 from channelstream.engines.base import Counts
+from channelstream.engines.outbox import Cursor, Kept, Outbox, OutboxState, passed
 from channelstream.engines.time_series import Record, TimeSeries
 from channelstream.service.client_service import ClientService, Describe
 from channelstream.service.connecting import Opened
@@ -26,17 +27,22 @@ __all__ = [
     "ChannelCounts",
     "ClientService",
     "Counts",
+    "Cursor",
     "Describe",
+    "Kept",
     "KeptMessage",
     "KeyRate",
     "Memberships",
     "Node",
     "NodeLimits",
     "Opened",
+    "Outbox",
+    "OutboxState",
     "Record",
     "RemoteResult",
     "Service",
     "Services",
     "Subscribed",
     "TimeSeries",
+    "passed",
 ]

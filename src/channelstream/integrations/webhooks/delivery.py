@@ -1,0 +1,104 @@
+"""The delivery to one receiver: reads its facts from the outbox and puts them into lanes."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from zlib import crc32
+
+from channelstream.core.facts import Fact
+from channelstream.errors import Unavailable
+from channelstream.integrations.webhooks.formats import accepts
+from channelstream.integrations.webhooks.lane import Lane, LaneParts
+from channelstream.integrations.webhooks.progress import Progress
+from channelstream.integrations.webhooks.settling import MOST_HELD, Settling
+from channelstream.service import Cursor, Kept, Outbox
+
+READ_AT_ONCE = 500
+"""Most facts of a shard that are read at once."""
+MOST_OPEN = MOST_HELD + 4_000
+"""Facts on their way from which on none is read."""
+POLL_S = 0.25
+"""How long it waits when there was nothing to read, in seconds."""
+LANES = 8
+"""Lanes of a receiver whose calls have one fact each; facts of one channel are always in the same."""
+
+
+def lanes_of(batching: bool) -> int:
+    """Return how many calls to a receiver there are at the same time, at most."""
+    return 1 if batching else LANES
+
+
+class Delivery:
+    """The facts of one receiver, from its cursor on."""
+
+    def __init__(self, outbox: Outbox, begin: Cursor, parts: LaneParts) -> None:
+        """Create it.
+
+        Args:
+            begin: the cursor of the receiver.
+        """
+        self._outbox = outbox
+        self._parts = parts
+        self._progress = Progress(begin)
+        self._settling = Settling()
+        self._lanes = [Lane(parts, self._progress.end) for _ in range(lanes_of(parts.receiver.batching))]
+        self._horizons_ms = [0] * len(begin)
+        self._all_read_s = -inf
+
+    @property
+    def cursor(self) -> Cursor:
+        """The cursor of the receiver, to be kept."""
+        return self._progress.cursor
+
+    async def run(self) -> None:
+        """Read and send, until it is cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for lane in self._lanes:
+                tasks.create_task(lane.run())
+            while True:
+                began_s = self._parts.steady()
+                found = await self._read()
+                if found is not None and not found:
+                    self._all_read_s = began_s
+                for kept in found or ():
+                    await self._take(kept)
+                for kept in self._settling.due(self._horizons_ms, self._all_read_s):
+                    await self._put(kept)
+                if not found:
+                    await self._parts.sleep(POLL_S)
+
+    async def _read(self) -> list[Kept] | None:
+        """Return the next facts; None if that is not possible now."""
+        if self._progress.open >= MOST_OPEN:
+            return None
+        with suppress(Unavailable):
+            return await self._outbox.read(self._progress.read, READ_AT_ONCE)
+        return None
+
+    async def _take(self, kept: Kept) -> None:
+        self._progress.begin(kept)
+        fact = kept.fact
+        if fact is not None:
+            self._horizons_ms[kept.shard] = max(self._horizons_ms[kept.shard], fact.at_ms)
+        if fact is None or not self._is_for(fact):
+            self._progress.end(kept)
+            return
+        settled = self._settling.add(kept, fact, self._parts.steady())
+        for each in settled.dropped:
+            self._progress.end(each)
+        for each in settled.sent:
+            await self._put(each)
+
+    def _is_for(self, fact: Fact) -> bool:
+        receiver = self._parts.receiver
+        return receiver.owns(fact.place) and accepts(receiver, fact)
+
+    async def _put(self, kept: Kept) -> None:
+        assert kept.fact is not None  # noqa: S101 - others were left out
+        lane = self._lanes[crc32(kept.fact.place.encode()) % len(self._lanes)]
+        await lane.put(kept, kept.fact)
+
+
+MakeDelivery = Callable[[Cursor], Delivery]
+"""Makes the delivery to a receiver, from its cursor on."""

@@ -1,0 +1,166 @@
+"""A lane: some channels and users of a receiver, whose facts are sent one call after the other."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from channelstream.apps.webhooks import Receiver
+from channelstream.core.facts import ClientEvent, Fact
+from channelstream.integrations.webhooks.formats import Call, call_of, headers_of
+from channelstream.integrations.webhooks.schedule import schedule_of
+from channelstream.service import Kept
+
+QUEUE = 200
+"""Facts that may wait in a lane; the reader waits beyond."""
+BATCH = 100
+"""Most facts of a call."""
+BATCH_BYTES = 131_072
+"""From this size on a call takes no further fact."""
+FACT_BYTES = 300
+"""What a fact counts of them, besides the data of a client event."""
+COLLECT_S = 0.05
+"""How long a call collects facts, in seconds."""
+
+logger = logging.getLogger(__name__)
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Figures:
+    """What happened to the calls of a receiver since the process began to send.
+
+    Attributes:
+        sent: facts that were answered with 2xx.
+        calls: attempts, those that failed included.
+        failed: attempts that failed.
+        given_up: facts that were given up.
+        error: why the last call that failed was not accepted; empty once one is accepted.
+        error_s: when that was, in epoch seconds.
+    """
+
+    sent: int = 0
+    calls: int = 0
+    failed: int = 0
+    given_up: int = 0
+    error: str = ""
+    error_s: float = 0.0
+
+
+class NotAccepted(Exception):
+    """A call was not answered with 2xx; the text says why, without what the receiver has answered."""
+
+
+class Post(Protocol):
+    """Makes a call."""
+
+    async def __call__(self, headers: dict[str, str], body: bytes) -> None:
+        """Raise `NotAccepted` unless it is accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneParts:
+    """What the lanes of a receiver share.
+
+    Attributes:
+        wall: returns epoch seconds.
+        steady: returns the seconds of a clock that only goes on.
+        given_up: takes the facts that were given up, and why.
+    """
+
+    receiver: Receiver
+    post: Post
+    figures: Figures
+    wall: Callable[[], float]
+    steady: Callable[[], float]
+    sleep: Sleep
+    given_up: Callable[[tuple[Fact, ...], str], Awaitable[None]]
+
+
+class Lane:
+    """Facts that wait to be sent, in order."""
+
+    def __init__(self, parts: LaneParts, done: Callable[[Kept], None]) -> None:
+        """Create an empty one.
+
+        Args:
+            done: called with each fact that was sent or given up.
+        """
+        self._parts = parts
+        self._done = done
+        self._waiting: deque[tuple[Kept, Fact]] = deque()
+        self._changed = asyncio.Event()
+
+    async def put(self, kept: Kept, fact: Fact) -> None:
+        """Add a fact, as soon as there is room."""
+        while len(self._waiting) >= QUEUE:
+            self._changed.clear()
+            await self._changed.wait()
+        self._waiting.append((kept, fact))
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Send, until it is cancelled: what was not answered then is sent again by the next sender."""
+        while True:
+            while not self._waiting:
+                self._changed.clear()
+                await self._changed.wait()
+            if self._parts.receiver.batching and len(self._waiting) < BATCH:
+                await self._parts.sleep(COLLECT_S)
+            taken = self._take()
+            await self._send(call_of(self._parts.receiver, [fact for _, fact in taken]))
+            for kept, _ in taken:
+                self._done(kept)
+
+    def _take(self) -> list[tuple[Kept, Fact]]:
+        most = BATCH if self._parts.receiver.batching else 1
+        taken: list[tuple[Kept, Fact]] = []
+        size = 0
+        while self._waiting and len(taken) < most and size < BATCH_BYTES:
+            taken.append(self._waiting.popleft())
+            fact = taken[-1][1]
+            size += FACT_BYTES + (len(fact.data) if isinstance(fact, ClientEvent) else 0)
+        self._changed.set()
+        return taken
+
+    async def _send(self, call: Call) -> None:
+        """Make a call, again until it is accepted or given up."""
+        parts, figures = self._parts, self._parts.figures
+        schedule, began_s, failed = schedule_of(parts.receiver), parts.steady(), 0
+        while True:
+            figures.calls += 1
+            try:
+                await parts.post(headers_of(parts.receiver, call, parts.wall()), call.body)
+            except NotAccepted as error:
+                reason = str(error)
+            else:
+                self._accepted(call)
+                return
+            failed += 1
+            self._note_failure(reason)
+            wait_s = schedule.wait_s(failed)
+            if parts.steady() - began_s + wait_s > schedule.give_up_s:
+                break
+            await parts.sleep(wait_s)
+        figures.given_up += len(call.facts)
+        logger.error(
+            "webhooks: %d facts for %s are given up: %s", len(call.facts), parts.receiver.label, reason
+        )
+        await parts.given_up(call.facts, reason)
+
+    def _accepted(self, call: Call) -> None:
+        figures = self._parts.figures
+        figures.sent += len(call.facts)
+        if figures.error:
+            figures.error = ""
+            logger.warning("webhooks: %s takes calls again", self._parts.receiver.label)
+
+    def _note_failure(self, reason: str) -> None:
+        figures = self._parts.figures
+        figures.failed += 1
+        if not figures.error:
+            logger.warning("webhooks: %s does not take a call: %s", self._parts.receiver.label, reason)
+        figures.error, figures.error_s = reason, self._parts.wall()

@@ -1,0 +1,124 @@
+"""Posts to the URLs of receivers, and to no other place of the network.
+
+A name is resolved here and each of its addresses is checked, and the connection goes to the address that was checked: so
+neither the name nor a second answer of its resolver leads to a private address (DNS rebinding). No redirect is followed, no
+proxy is used, and of an answer only the status counts.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Iterable
+from ipaddress import IPv6Address, IPv6Network
+from typing import Any
+
+import httpcore
+
+from channelstream.apps.webhooks import Receiver
+from channelstream.core.addresses import Networks, read_address
+from channelstream.integrations.webhooks.lane import NotAccepted
+
+TIMEOUT_S = 10.0
+"""Longest time of a call, in seconds."""
+ANSWER_BYTES = 65_536
+"""Bytes of an answer that are read, so that its connection can be used again; of a longer one the connection is closed."""
+IDLE_S = 30.0
+"""How long a connection stays open for the next call, in seconds."""
+_EMBEDDING = IPv6Network("64:ff9b::/96"), IPv6Network("2002::/16")
+"""Addresses with an IPv4 address inside, which may be a private one (RFC 6052, RFC 3056)."""
+
+logger = logging.getLogger(__name__)
+
+
+def is_public(text: str) -> bool:
+    """Whether an address belongs to the whole internet."""
+    address = read_address(text)
+    if isinstance(address, IPv6Address) and any(address in network for network in _EMBEDDING):
+        return False
+    return address.is_global and not address.is_multicast
+
+
+class _CheckedBackend(httpcore.AnyIOBackend):
+    """Opens connections to allowed addresses only."""
+
+    def __init__(self, networks: Networks) -> None:
+        self._networks = networks
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        failed: Exception = NotAccepted("its address is not public: webhook_networks may allow it")
+        for address in await _resolved(host, port):
+            if not (is_public(address) or self._networks.has(address)):
+                continue
+            try:
+                return await super().connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failed = error
+        raise failed
+
+
+async def _resolved(host: str, port: int) -> list[str]:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise NotAccepted("its name has no address") from error
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class Poster:
+    """Calls one receiver, over connections that it keeps."""
+
+    def __init__(self, receiver: Receiver, most_calls: int, trust: ssl.SSLContext | None = None) -> None:
+        """Create it.
+
+        Args:
+            most_calls: at the same time.
+            trust: the certificates that are trusted; None means those of the system.
+        """
+        self._url = receiver.url
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=trust or ssl.create_default_context(),
+            max_connections=most_calls,
+            keepalive_expiry=IDLE_S,
+            network_backend=_CheckedBackend(Networks(receiver.networks)),
+        )
+
+    async def post(self, headers: dict[str, str], body: bytes) -> None:
+        """Make a call.
+
+        Raises:
+            NotAccepted: it was not answered with 2xx, or not in time.
+        """
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                status = await self._post(headers, body)
+        except NotAccepted:
+            raise
+        except TimeoutError as error:
+            raise NotAccepted(f"no answer within {TIMEOUT_S:g} s") from error
+        except Exception as error:
+            # Besides its own errors httpcore raises those of what it uses, such as ssl.SSLError.
+            raise NotAccepted(f"no answer ({type(error).__name__})") from error
+        if not 200 <= status < 300:
+            raise NotAccepted(f"status {status}")
+
+    async def _post(self, headers: dict[str, str], body: bytes) -> int:
+        sent = [(name.encode(), value.encode()) for name, value in headers.items()]
+        async with self._pool.stream("POST", self._url, headers=sent, content=body) as response:
+            size = 0
+            async for part in response.aiter_stream():
+                size += len(part)
+                if size > ANSWER_BYTES:
+                    break
+            return int(response.status)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._pool.aclose()

@@ -1,0 +1,33 @@
+"""When a call is repeated, and when it is given up."""
+
+from dataclasses import dataclass
+
+from channelstream.apps.webhooks import Receiver
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The waits between the attempts of a call, in seconds: each is twice the one before.
+
+    Attributes:
+        longest_s: the longest of them.
+        give_up_s: no attempt begins so long after the first one.
+    """
+
+    longest_s: float
+    give_up_s: float
+
+    def wait_s(self, failed: int) -> float:
+        """Return the wait after so many attempts."""
+        return float(min(2 ** min(failed - 1, 20), self.longest_s))
+
+
+PUSHER = Schedule(longest_s=64.0, give_up_s=300.0)
+"""As Pusher does: 1, 2, 4 .. s for five minutes."""
+STANDARD = Schedule(longest_s=600.0, give_up_s=86_400.0)
+"""For a day, and at least every ten minutes, so that a receiver that is back is noticed."""
+
+
+def schedule_of(receiver: Receiver) -> Schedule:
+    """Return the schedule of a receiver's format."""
+    return STANDARD if receiver.pusher is None else PUSHER

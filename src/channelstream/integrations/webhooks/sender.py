@@ -1,0 +1,147 @@
+"""Sends webhooks while this node holds the lease: one node of a service does.
+
+When the lease is lost, or cannot be renewed in time, the deliveries are cancelled: what was not answered is sent again by
+the node that holds it next. So a fact arrives at least once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from math import inf
+
+from channelstream.errors import Unavailable
+from channelstream.integrations.webhooks.delivery import Delivery, MakeDelivery
+from channelstream.integrations.webhooks.lane import Sleep
+from channelstream.service import Cursor, Outbox
+
+LEASE_S = 15.0
+"""How long the lease lasts without a renewal, in seconds."""
+STEP_S = 1.0
+"""Time between two renewals, after each of which the cursors are kept, in seconds."""
+MARGIN_S = 12.0
+"""Age of the last renewal at which the deliveries are cancelled, in seconds: before another node can hold the lease."""
+
+logger = logging.getLogger(__name__)
+
+
+class Sender:
+    """The task that holds the lease, and the deliveries to all receivers."""
+
+    def __init__(self, outbox: Outbox, deliveries: Mapping[str, MakeDelivery], sleep: Sleep) -> None:
+        """Create it.
+
+        Args:
+            deliveries: by the names of the receivers.
+        """
+        self._outbox = outbox
+        self._make = deliveries
+        self._sleep = sleep
+        self._task: asyncio.Task[None] | None = None
+        self._deliveries: dict[str, Delivery] = {}
+        self._running: asyncio.Task[None] | None = None
+        self._token = 0
+        self._renewed_s = -inf
+        self._kept: Mapping[str, Cursor] = {}
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether this node holds the lease."""
+        return self._running is not None
+
+    @property
+    def cursors(self) -> dict[str, Cursor]:
+        """How far each receiver is; empty if another node sends."""
+        return {name: each.cursor for name, each in self._deliveries.items()}
+
+    def start(self) -> None:
+        """Begin to send as soon as the lease is held."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self, releases: bool = True) -> None:
+        """Send no more, and keep the cursors.
+
+        Args:
+            releases: another node may send at once; not if another process goes on as this node.
+        """
+        task, self._task = self._task, None
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        was_sending = self.is_sending
+        await self._end()
+        if was_sending and releases:
+            with suppress(Unavailable):
+                await self._outbox.release()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._step()
+            except Unavailable:
+                if self.is_sending and self._now_s() - self._renewed_s > MARGIN_S:
+                    await self._cancel()
+            except Exception:
+                logger.exception("webhooks are not sent; trying again")
+                await self._cancel()
+            await self._sleep(STEP_S)
+
+    async def _step(self) -> None:
+        """Renew the lease, and keep the cursors."""
+        began_s = self._now_s()
+        token = await self._outbox.hold(LEASE_S)
+        if token is None or (self.is_sending and token != self._token):
+            await self._cancel()
+        if token is None:
+            return
+        self._renewed_s, self._token = began_s, token
+        if self._running is not None and self._running.done():
+            # A bug has ended it.
+            self._running.result()
+        if not self.is_sending:
+            await self._begin()
+        elif not await self._keep_cursors():
+            await self._cancel()
+
+    async def _begin(self) -> None:
+        known, beginning = await self._outbox.cursors(), self._outbox.beginning
+        self._kept = {}
+        self._deliveries = {name: make(known.get(name, beginning)) for name, make in self._make.items()}
+        self._running = asyncio.get_running_loop().create_task(self._deliver())
+        logger.info("webhooks are sent by this node")
+
+    async def _deliver(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for delivery in self._deliveries.values():
+                tasks.create_task(delivery.run())
+
+    async def _keep_cursors(self) -> bool:
+        cursors = self.cursors
+        if cursors == self._kept:
+            return True
+        self._kept = cursors
+        return await self._outbox.settle(self._token, cursors)
+
+    async def _end(self) -> None:
+        """Cancel the deliveries, and keep how far they were."""
+        if self.is_sending:
+            running = self._running
+            assert running is not None  # noqa: S101 - it is sending
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            with suppress(Unavailable):
+                await self._keep_cursors()
+            await self._cancel()
+
+    async def _cancel(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        self._deliveries = {}
+
+    @staticmethod
+    def _now_s() -> float:
+        return asyncio.get_running_loop().time()

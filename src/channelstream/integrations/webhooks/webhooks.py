@@ -1,0 +1,96 @@
+"""The webhooks of a server: its receivers, and what sends to them."""
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from channelstream.apps.webhooks import Receiver
+from channelstream.integrations.webhooks.dead_letters import DeadLetters
+from channelstream.integrations.webhooks.delivery import Delivery, lanes_of
+from channelstream.integrations.webhooks.lane import Figures, LaneParts, Sleep
+from channelstream.integrations.webhooks.sender import Sender
+from channelstream.service import Cursor, Node, OutboxState
+
+if TYPE_CHECKING:
+    from channelstream.integrations.webhooks.post import Poster
+
+
+class Webhooks:
+    """Sends to all receivers, at one node of the service; nothing where there is none.
+
+    Attributes:
+        figures: what happened to the calls of each receiver at this node, by its name.
+    """
+
+    def __init__(
+        self,
+        receivers: Sequence[Receiver],
+        node: Node,
+        sleep: Sleep = asyncio.sleep,
+        trust: ssl.SSLContext | None = None,
+    ) -> None:
+        """Create it; it does not send yet.
+
+        Args:
+            trust: the certificates that are trusted; None means those of the system.
+        """
+        self.receivers = {each.name: each for each in receivers}
+        self.figures = {name: Figures() for name in self.receivers}
+        self.dead_letters = DeadLetters(node.time_series, node.clock.wall)
+        self._node = node
+        self._sleep = sleep
+        self._trust = trust
+        self._posters: dict[str, Poster] = {}
+        makers = {name: partial(self._delivery, each) for name, each in self.receivers.items()}
+        self._sender = Sender(node.outbox, makers, sleep) if receivers else None
+
+    def _delivery(self, receiver: Receiver, begin: Cursor) -> Delivery:
+        from channelstream.integrations.webhooks.post import Poster  # httpcore takes long to import.
+
+        if receiver.name not in self._posters:
+            self._posters[receiver.name] = Poster(receiver, lanes_of(receiver.batching), self._trust)
+        clock = self._node.clock
+        parts = LaneParts(
+            receiver,
+            self._posters[receiver.name].post,
+            self.figures[receiver.name],
+            clock.wall,
+            clock.steady,
+            self._sleep,
+            partial(self.dead_letters.add, receiver),
+        )
+        return Delivery(self._node.outbox, begin, parts)
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether this node is the one that sends."""
+        return self._sender is not None and self._sender.is_sending
+
+    async def pending(self) -> tuple[OutboxState, dict[str, int]]:
+        """Return what the outbox keeps, and how many facts each receiver has not passed, those of others included.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+        outbox = self._node.outbox
+        state, known = await outbox.state(), await outbox.cursors()
+        return state, {name: state.pending(known.get(name, outbox.beginning)) for name in self.receivers}
+
+    def start(self) -> None:
+        """Begin to send as soon as this node holds the lease; also after `stop`."""
+        if self._sender is not None:
+            self._sender.start()
+
+    async def stop(self, is_replaced: bool = False) -> None:
+        """Send no more.
+
+        Args:
+            is_replaced: another process goes on as this node, so the lease stays.
+        """
+        if self._sender is not None:
+            await self._sender.stop(releases=not is_replaced)
+        posters, self._posters = self._posters, {}
+        for poster in posters.values():
+            await poster.close()

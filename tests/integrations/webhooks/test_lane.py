@@ -1,0 +1,164 @@
+"""Calls are made one after the other, again until they are accepted or given up, in virtual time."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from channelstream.apps.pusher_app import PusherApp
+from channelstream.apps.webhooks import Receiver
+from channelstream.core.facts import ChannelOccupied, ClientEvent, Fact
+from channelstream.integrations.webhooks import lane
+from channelstream.integrations.webhooks.lane import Figures, Lane, LaneParts, NotAccepted
+from channelstream.integrations.webhooks.schedule import PUSHER, STANDARD
+from channelstream.service import Kept
+
+STANDARD_RECEIVER = Receiver("default", "https://a.example/hooks?secret=1", frozenset(), (b"x" * 24,))
+PUSHER_RECEIVER = Receiver(
+    "default", "https://a.example", frozenset(), pusher=PusherApp("1", "k", "s"), batching=False
+)
+
+
+class World:
+    """Virtual time, and a receiver that fails until a moment.
+
+    Attributes:
+        calls: when each call was made, its headers and its body.
+    """
+
+    def __init__(self, receiver: Receiver, fails_until_s: float = 0.0) -> None:
+        self.now_s = 0.0
+        self.calls: list[tuple[float, dict[str, str], bytes]] = []
+        self.given_up: list[tuple[tuple[Fact, ...], str]] = []
+        self.done: list[int] = []
+        self.figures = Figures()
+        self._fails_until_s = fails_until_s
+        parts = LaneParts(
+            receiver, self.post, self.figures, lambda: 1e9 + self.now_s, lambda: self.now_s, self.sleep, self.give_up
+        )  # fmt: skip
+        self.lane = Lane(parts, lambda kept: self.done.append(kept.number))
+
+    async def post(self, headers: dict[str, str], body: bytes) -> None:
+        self.calls.append((self.now_s, headers, body))
+        if self.now_s < self._fails_until_s:
+            raise NotAccepted("status 503")
+
+    async def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+        await asyncio.sleep(0)
+
+    async def give_up(self, facts: tuple[Fact, ...], reason: str) -> None:
+        self.given_up.append((facts, reason))
+
+    def run(self, *facts: Fact) -> None:
+        """Send facts, until all are done."""
+
+        async def life() -> None:
+            running = asyncio.get_running_loop().create_task(self.lane.run())
+            for number, fact in enumerate(facts):
+                await self.lane.put(Kept(0, number, fact), fact)
+            while len(self.done) < len(facts):
+                await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+        asyncio.run(life())
+
+    @property
+    def at_s(self) -> list[float]:
+        return [at_s for at_s, _, _ in self.calls]
+
+
+def occupied(number: int) -> Fact:
+    return ChannelOccupied(id=f"i{number}", at_ms=number, channel=f"c{number}")
+
+
+def test_facts_that_wait_are_one_call() -> None:
+    """At most a hundred, or so many bytes."""
+    world = World(STANDARD_RECEIVER)
+    world.run(*map(occupied, range(150)))
+    assert [body.count(b'"id"') for _, _, body in world.calls] == [100, 50]
+    assert world.done == list(range(150))
+    big: list[Fact] = [
+        ClientEvent(id=f"i{n}", at_ms=1, channel="a", event="e", data="x" * 70_000) for n in range(5)
+    ]
+    world = World(STANDARD_RECEIVER)
+    world.run(*big)
+    assert [body.count(b'"id"') for _, _, body in world.calls] == [2, 2, 1]
+
+
+def test_without_batching_each_fact_is_a_call() -> None:
+    """In order, at once."""
+    world = World(PUSHER_RECEIVER)
+    world.run(*map(occupied, range(5)))
+    assert [body.count(b'"name"') for _, _, body in world.calls] == [1] * 5
+    assert world.done == list(range(5))
+    assert set(world.at_s) == {0.0}
+
+
+def test_a_receiver_that_fails_for_ten_minutes_misses_nothing() -> None:
+    """Standard Webhooks: the same call again, after waits that double up to ten minutes; later facts wait for it."""
+    world = World(STANDARD_RECEIVER, fails_until_s=600.0)
+    world.run(*map(occupied, range(250)))
+    failed = [each for each in world.calls if each[0] < 600]
+    waits = [after - before for before, after in zip(world.at_s, world.at_s[1:], strict=False)]
+    assert waits[: len(failed)] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+    assert len({(body, headers["webhook-id"]) for _, headers, body in world.calls[: len(failed) + 1]}) == 1
+    assert len({headers["webhook-timestamp"] for _, headers, _ in failed}) == len(failed)
+    assert world.done == list(range(250))
+    assert world.given_up == []
+    assert (world.figures.sent, world.figures.failed, world.figures.error) == (250, len(failed), "")
+
+
+def test_pusher_gives_up_after_five_minutes() -> None:
+    """And sends what came behind it."""
+    world = World(PUSHER_RECEIVER, fails_until_s=400.0)
+    world.run(occupied(1), occupied(2))
+    assert world.at_s[:9] == [0, 1, 3, 7, 15, 31, 63, 127, 191]
+    [(facts, reason)] = world.given_up
+    assert (facts, reason) == ((occupied(1),), "status 503")
+    assert world.done == [0, 1]
+    assert (world.figures.sent, world.figures.given_up) == (1, 1)
+
+
+def test_a_day_passes_before_standard_webhooks_give_up() -> None:
+    """An attempt is made every ten minutes at least."""
+    world = World(STANDARD_RECEIVER, fails_until_s=1e9)
+    world.run(occupied(1))
+    waits = [after - before for before, after in zip(world.at_s, world.at_s[1:], strict=False)]
+    assert round(max(waits), 6) == STANDARD.longest_s == 600
+    assert STANDARD.give_up_s - 600 < world.at_s[-1] <= STANDARD.give_up_s == 86_400
+    assert len(world.given_up) == 1
+    assert PUSHER.wait_s(100_000) == PUSHER.longest_s
+
+
+def test_a_full_lane_holds_its_reader_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read that has no place."""
+    monkeypatch.setattr(lane, "QUEUE", 3)
+
+    async def life() -> None:
+        world = World(PUSHER_RECEIVER)
+        for number in range(3):
+            await world.lane.put(Kept(0, number, occupied(number)), occupied(number))
+        more: asyncio.Task[Any] = asyncio.get_running_loop().create_task(
+            world.lane.put(Kept(0, 3, occupied(3)), occupied(3))
+        )
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not more.done()
+        running = asyncio.get_running_loop().create_task(world.lane.run())
+        await more
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(life())
+
+
+def test_the_log_has_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    """One line when it begins to fail, one when it is accepted again; no query of the URL."""
+    world = World(STANDARD_RECEIVER, fails_until_s=20.0)
+    world.run(occupied(1))
+    assert [record.getMessage() for record in caplog.records] == [
+        "webhooks: https://a.example/hooks does not take a call: status 503",
+        "webhooks: https://a.example/hooks takes calls again",
+    ]

@@ -1,0 +1,222 @@
+"""Calls to receivers: where they go, and what counts as an answer."""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.webhook_receiver import WebhookReceiver, webhook_receiver
+
+from channelstream.apps.webhooks import Receiver
+from channelstream.integrations.webhooks import post
+from channelstream.integrations.webhooks.lane import NotAccepted
+from channelstream.integrations.webhooks.post import Poster, is_public
+
+HEADERS = {"content-type": "application/json", "x-one": "1"}
+LOCAL = ("127.0.0.1",)
+
+
+@pytest.fixture
+def receiver() -> Iterator[WebhookReceiver]:
+    with webhook_receiver() as running:
+        yield running
+
+
+def outcome(url: str, networks: tuple[str, ...] = LOCAL, calls: int = 1) -> str:
+    """Make calls one after the other; return why one was not accepted, and nothing if all were."""
+
+    async def life() -> str:
+        poster = Poster(Receiver("default", url, frozenset(), networks=networks), 1)
+        try:
+            for number in range(calls):
+                await poster.post(HEADERS, b"body %d" % number)
+        except NotAccepted as error:
+            return str(error)
+        finally:
+            await poster.close()
+        return ""
+
+    return asyncio.run(life())
+
+
+def test_a_call_arrives_as_it_is(receiver: WebhookReceiver) -> None:
+    """With these headers only besides those of HTTP; several calls use one connection."""
+    assert outcome(f"{receiver.url}?token=1", calls=3) == ""
+    assert [call.body for call in receiver.calls] == [b"body 0", b"body 1", b"body 2"]
+    assert {call.path for call in receiver.calls} == {"/hooks?token=1"}
+    assert receiver.calls[0].headers == HEADERS | {
+        "host": receiver.url.split("/")[2], "content-length": "6",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 299])
+def test_any_2xx_accepts(receiver: WebhookReceiver, status: int) -> None:
+    receiver.status = status
+    assert outcome(receiver.url) == ""
+
+
+@pytest.mark.parametrize("status", [301, 307, 400, 410, 500, 503])
+def test_another_status_does_not(receiver: WebhookReceiver, status: int) -> None:
+    """A redirection is not followed."""
+    receiver.status, receiver.headers = status, {"location": f"{receiver.url}/other"}
+    assert outcome(receiver.url) == f"status {status}"
+    assert len(receiver.calls) == 1
+
+
+def test_only_public_addresses_are_called(receiver: WebhookReceiver) -> None:
+    """Unless the option allows others, whatever name leads there."""
+    port = receiver.url.split(":")[2]
+    for host in ("127.0.0.1", "localhost", "127.1", "[::ffff:127.0.0.1]", "0x7f000001"):
+        assert outcome(f"http://{host}:{port}", ()).startswith("its address is not public")
+    assert outcome(receiver.url, ("10.0.0.0/8",)).startswith("its address is not public")
+    assert receiver.calls == []
+
+
+def test_the_address_that_was_checked_is_called(
+    receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resolver that answers differently the second time changes nothing: it is asked once for a connection."""
+    answers = iter(["93.184.216.34", "127.0.0.1"])
+    asked: list[str] = []
+
+    async def getaddrinfo(_loop: object, host: str, port: int, **_more: Any) -> Any:
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), port))]
+
+    connected: list[str] = []
+
+    async def connect(_self: object, host: str, *_more: Any) -> Any:
+        connected.append(host)
+        raise post.httpcore.ConnectError
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(post.httpcore.AnyIOBackend, "connect_tcp", connect)
+    assert outcome("http://hooks.example/", ()).startswith("no answer")
+    assert outcome("http://hooks.example/", ()).startswith("its address is not public")
+    assert (asked, connected) == (["hooks.example"] * 2, ["93.184.216.34"])
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1::1", True),
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::1", False),
+        ("fe80::1", False),
+        ("fd00::1", False),
+        ("ff02::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("64:ff9b::a00:1", False),
+        ("2002:a00:1::", False),
+    ],
+)
+def test_which_addresses_are_public(address: str, expected: bool) -> None:
+    """Neither this machine, nor its networks, nor the metadata of a cloud, in any form."""
+    assert is_public(address) is expected
+
+
+def test_nobody_there_is_no_answer() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        assert outcome(f"http://127.0.0.1:{port}").startswith("no answer")
+
+
+@pytest.mark.parametrize("host", ["does-not-exist.invalid", "a" * 64 + ".example", "xn--.example"])
+def test_an_unknown_name_has_no_address(host: str) -> None:
+    assert outcome(f"http://{host}") == "its name has no address"
+
+
+def test_a_slow_receiver_is_not_waited_for(
+    receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one that answers byte by byte."""
+    monkeypatch.setattr(post, "TIMEOUT_S", 0.2)
+    receiver.before_answer = lambda: time.sleep(1.0)  # real time: longer than the call waits
+    assert outcome(receiver.url) == "no answer within 0.2 s"
+
+
+def test_an_endless_answer_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its status counts; the connection is closed."""
+
+    async def life() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"body")
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            try:
+                while True:
+                    writer.write(b"ffff\r\n" + b"x" * 0xFFFF + b"\r\n")
+                    await writer.drain()
+            except OSError:
+                closed.set()
+            finally:
+                writer.close()
+
+        closed = asyncio.Event()
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            poster = Poster(Receiver("default", url, frozenset(), networks=LOCAL), 1)
+            await poster.post(HEADERS, b"body")
+            await closed.wait()
+            await poster.close()
+
+    asyncio.run(life())
+
+
+def test_what_does_not_speak_http_is_no_answer() -> None:
+    async def life() -> str:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"SSH-2.0-x\r\n\r\n")
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            poster = Poster(Receiver("default", url, frozenset(), networks=LOCAL), 1)
+            try:
+                await poster.post(HEADERS, b"body")
+            except NotAccepted as error:
+                return str(error)
+            finally:
+                await poster.close()
+        return ""
+
+    assert asyncio.run(life()).startswith("no answer (")
+
+
+def test_a_certificate_of_nobody_is_refused(certificate: tuple[str, str]) -> None:
+    """The name is checked, too: that of the URL, although an address is called."""
+
+    async def life(trust: ssl.SSLContext | None, host: str) -> str:
+        own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        own.load_cert_chain(*certificate)
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"body")
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=own) as server:
+            url = f"https://{host}:{server.sockets[0].getsockname()[1]}"
+            poster = Poster(Receiver("default", url, frozenset(), networks=LOCAL), 1, trust)
+            try:
+                await poster.post(HEADERS, b"body")
+            except NotAccepted as error:
+                return str(error)
+            finally:
+                await poster.close()
+        return ""
+
+    known = ssl.create_default_context(cafile=str(certificate[0]))
+    assert asyncio.run(life(known, "127.0.0.1")) == ""
+    assert asyncio.run(life(known, "localhost")) == "no answer (ConnectError)"
+    assert asyncio.run(life(None, "127.0.0.1")) == "no answer (ConnectError)"
