@@ -255,12 +255,14 @@ def test_no_channel_is_subscribed_to_twice() -> None:
 
 @pytest.mark.parametrize("data", ['{"n": 1}', '"text"', "null", "[1,2]", "12345678901234567890"])
 def test_an_event_of_a_client(data: str) -> None:
-    """Its data is sent on as it came; a name that it gives itself is ignored."""
+    """Its data is sent on as it came, and reported to webhooks as text; a name that it gives itself is ignored."""
     client = Client()
     subscribe(client, "presence-a", channel_data=ANN)
     text = f'{{"event":"client-hi","channel":"presence-a","user_id":"bob","data":{data}}}'
     payload = f'{{"event":"client-hi","data":{data},"client":true}}'.encode()
-    assert client.sends(text) == Relay("pusher/presence-a", payload, "presence-a", "ann")
+    shown = "text" if data == '"text"' else data
+    reported = {"event": "client-hi", "data": shown, "socket": SOCKET_ID}
+    assert client.sends(text) == Relay("pusher/presence-a", payload, "presence-a", "ann", **reported)
 
 
 def test_an_event_without_data_or_on_several_lines() -> None:
@@ -268,7 +270,8 @@ def test_an_event_without_data_or_on_several_lines() -> None:
     client = Client()
     subscribe(client, "private-a")
     relay = client.sends('{"event":"client-hi","channel":"private-a"}')
-    assert relay == Relay("pusher/private-a", b'{"event":"client-hi","data":null,"client":true}', "private-a")
+    assert isinstance(relay, Relay)
+    assert (relay.payload, relay.data) == (b'{"event":"client-hi","data":null,"client":true}', "null")
     relay = client.sends('{"event":"client-hi","channel":"private-a","data":{\r\n"n":1}}')
     assert isinstance(relay, Relay)
     assert relay.payload == b'{"event":"client-hi","data":{"n":1},"client":true}'

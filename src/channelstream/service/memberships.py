@@ -99,6 +99,23 @@ class Memberships:
         except Moved:
             return None
 
+    def report_event(
+        self, channel: str, event: str, data: str, socket: str | None, member: str | None
+    ) -> None:
+        """Report to webhooks that a client has sent an event to the others in a channel.
+
+        Args:
+            data: as text.
+            socket: the public id of the client's connection.
+            member: the name under which it is in the channel, if it has one.
+        """
+        user = None if member is None else self._service.app.member_key(channel, member)
+        self._node.reports.client_event(self._key(channel), event, data, socket, user)
+
+    def report_missed(self, channel: str) -> None:
+        """Report to webhooks that a client has found no last event in a channel that keeps it."""
+        self._node.reports.cache_missed(self._key(channel))
+
     async def leave(self, conn_id: str, channel: str) -> bool | None:
         """Let a connection leave a channel that it has joined by `join_as`.
 

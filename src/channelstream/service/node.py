@@ -6,6 +6,7 @@ All names here are keys (`apps.keys`): a node does not know applications.
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from channelstream.apps.wanted_facts import NOTHING_WANTED, WantedFacts
 from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import ClientProtocol
@@ -36,6 +37,7 @@ from channelstream.service.member_states import MemberStates
 from channelstream.service.node_move import NodeMove
 from channelstream.service.publishing import Publishing
 from channelstream.service.remote_calls import RemoteCalls
+from channelstream.service.reports import Reports
 from channelstream.service.revocations import Revocations
 from channelstream.service.room import Room
 from channelstream.service.seats import Seats
@@ -70,14 +72,27 @@ class Node:
         channel_ends: ends connections by their channel.
         member_states: who is in a channel.
         reads: what streams read of the log.
+        reports: what webhooks report of what happens here, besides who joins and leaves.
         move: its move to another process, or from one.
     """
 
     def __init__(
-        self, engine: Engine, hub: Hub, clock: Clock, new_id: Callable[[], str], limits: NodeLimits
+        self,
+        engine: Engine,
+        hub: Hub,
+        clock: Clock,
+        new_id: Callable[[], str],
+        limits: NodeLimits,
+        wanted: WantedFacts = NOTHING_WANTED,
     ) -> None:
+        """Create a node whose engine has not started.
+
+        Args:
+            wanted: the facts that webhooks report, of those that a node makes itself.
+        """
         self._engine = engine
         self._cluster = engine.cluster
+        self.reports = Reports(engine.outbox, wanted, new_id, clock)
         self.is_single = engine.cluster.is_single
         self.hub = hub
         self.clock = clock
@@ -326,6 +341,8 @@ class Node:
                 self.published += 1
                 if result.event.channel is not None:
                     self.busiest[result.event.channel] += 1
+                    if self.reports.is_used:
+                        self.reports.accepted(result.event)
         return results
 
     async def change(self, changes: Sequence[MessageEdited | MessageDeleted]) -> list[Accepted]:

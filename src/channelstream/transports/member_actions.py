@@ -58,6 +58,8 @@ class MemberActions:
         last = None
         if command.last_s:
             last = await self._memberships.last(command.channel, command.last_s)
+            if last is None:
+                self._memberships.report_missed(command.channel)
         return Joined(members, None if last is None else last.message)
 
     async def _enter(self, channel: str) -> None:
@@ -81,6 +83,9 @@ class MemberActions:
             exclude_connection=self._conn_id,
         )
         await self._service.publish([message])
+        self._memberships.report_event(
+            command.channel, command.event, command.data, command.socket, command.member
+        )
         return Done({})
 
 

@@ -118,6 +118,9 @@ class Relay:
     Attributes:
         payload: JSON.
         is_kept: the channel's history may have it.
+        event: its name, for webhooks.
+        data: its data as text, for webhooks.
+        socket: the public id of the client's line, for webhooks.
     """
 
     channel: str
@@ -125,6 +128,9 @@ class Relay:
     ref: Ref
     member: str | None = None
     is_kept: bool = True
+    event: str = ""
+    data: str = ""
+    socket: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ from channelstream.wire.pusher_texts import (
     Fields,
     Identity,
     compact,
+    data_text,
     fields_in,
     is_absent,
     member_in,
@@ -289,8 +290,16 @@ class PusherSession:
         if self._events.take(1, self._steady()):
             return self._error("This client sends too many events.", TOO_MANY_EVENTS)
         payload = payload_of(PusherEvent(name, data.decode(), is_client=True))
-        is_kept = not keeps_last(channel)
-        return Relay(self._app.channel(channel), payload, channel, self._channels[channel], is_kept)
+        return Relay(
+            self._app.channel(channel),
+            payload,
+            channel,
+            self._channels[channel],
+            is_kept=not keeps_last(channel),
+            event=name,
+            data=data_text(data),
+            socket=self._socket_id,
+        )
 
     # -- what was carried out
 

@@ -148,6 +148,15 @@ def compact(data: Raw) -> bytes | None:
     return _encode(value) if b"\n" in sent or b"\r" in sent else sent
 
 
+def data_text(data: bytes) -> str:
+    """Return the data of an event as a text: a JSON string as what it stands for, other JSON as it is.
+
+    Args:
+        data: valid JSON.
+    """
+    return str(msgspec.json.decode(data)) if data[:1] == b'"' else data.decode()
+
+
 def _is_deep(data: bytes) -> bool:
     if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return False

@@ -1,0 +1,111 @@
+"""The facts that a node makes itself, on their way to the outbox: what its clients send, and which messages are accepted.
+
+They are appended in the background, so no caller waits for them. A node that is killed loses those of the last moment.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from channelstream.core.events import Event, Message
+from channelstream.core.facts import CacheMissed, ClientEvent, Fact, MessageAccepted
+from channelstream.core.membership_facts import Wanted
+from channelstream.engines.base import Clock
+from channelstream.engines.outbox import Outbox
+from channelstream.errors import Unavailable
+
+MOST_WAITING = 20_000
+"""Facts that may wait while the engine is out of reach; further ones are dropped, and counted."""
+AT_ONCE = 500
+"""Facts that are appended at once."""
+RETRY_S = 1.0
+"""Time between two attempts while the engine is out of reach, in seconds."""
+
+logger = logging.getLogger(__name__)
+
+
+class Reports:
+    """The facts of one node that wait to be appended.
+
+    Attributes:
+        is_used: some facts are wanted.
+        dropped: how many were dropped since too many waited.
+    """
+
+    def __init__(self, outbox: Outbox, wanted: Wanted, new_id: Callable[[], str], clock: Clock) -> None:
+        self.is_used = bool(wanted)
+        self.dropped = 0
+        self._outbox = outbox
+        self._wanted = wanted
+        self._new_id = new_id
+        self._clock = clock
+        self._waiting: deque[Fact] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def client_event(
+        self, channel: str, event: str, data: str, socket: str | None, user: str | None = None
+    ) -> None:
+        """Report that a client has sent an event to a channel.
+
+        Args:
+            channel: its key.
+            data: as text.
+            socket: the public id of the client's connection.
+            user: the key of the member that it is.
+        """
+        if self._wanted.wants("client_event", channel):
+            new_id, at_ms = self._new_id(), self._now_ms()
+            self._add(
+                ClientEvent(
+                    id=new_id, at_ms=at_ms, channel=channel, event=event, data=data, socket=socket, user=user
+                )
+            )
+
+    def cache_missed(self, channel: str) -> None:
+        """Report that a client has found no last event in a channel that keeps it, given by its key."""
+        if self._wanted.wants("cache_miss", channel):
+            self._add(CacheMissed(id=self._new_id(), at_ms=self._now_ms(), channel=channel))
+
+    def accepted(self, event: Event) -> None:
+        """Report that a message was accepted in a channel."""
+        channel = event.channel
+        if isinstance(event, Message) and channel is not None and self._wanted.wants("message", channel):
+            new_id, at_ms = self._new_id(), self._now_ms()
+            self._add(
+                MessageAccepted(id=new_id, at_ms=at_ms, channel=channel, uuid=event.uuid, user=event.user)
+            )
+
+    def _now_ms(self) -> int:
+        return round(self._clock.wall() * 1000)
+
+    def _add(self, fact: Fact) -> None:
+        if len(self._waiting) >= MOST_WAITING:
+            self.dropped += 1
+            return
+        self._waiting.append(fact)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._append())
+
+    async def _append(self) -> None:
+        """Append what waits, until nothing does."""
+        while self._waiting:
+            batch = [self._waiting[number] for number in range(min(AT_ONCE, len(self._waiting)))]
+            try:
+                await self._outbox.append(batch)
+            except Unavailable:
+                await asyncio.sleep(RETRY_S)
+                continue
+            except Exception:
+                # A bug about some of them must not keep all later ones.
+                logger.exception("facts for webhooks could not be kept")
+            for _ in batch:
+                self._waiting.popleft()
+        self._task = None
+
+    async def settle(self, within_s: float) -> None:
+        """Wait until nothing waits, for a time at most; what waits then is lost."""
+        if self._task is not None:
+            await asyncio.wait((self._task,), timeout=within_s)
+        if self._task is not None:
+            self._task.cancel()

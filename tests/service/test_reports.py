@@ -1,0 +1,107 @@
+"""The facts that a node makes itself, on their way to the outbox."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from tests.engines.conformance.lab import ALL_FACTS, MovedClock, message
+
+from channelstream.apps.wanted_facts import NOTHING_WANTED
+from channelstream.core.facts import CacheMissed, ClientEvent, Fact, MessageAccepted
+from channelstream.errors import Unavailable
+from channelstream.service import reports
+from channelstream.service.reports import Reports
+
+
+class Outbox:
+    """Keeps what is appended; raises the given errors first."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.kept: list[Fact] = []
+        self.calls = 0
+        self._errors = list(errors)
+
+    async def append(self, facts: Sequence[Fact]) -> None:
+        self.calls += 1
+        await asyncio.sleep(0)
+        if self._errors:
+            raise self._errors.pop(0)
+        self.kept += facts
+
+
+def make(outbox: Outbox, wanted: Any = ALL_FACTS.wanted) -> Reports:
+    return Reports(outbox, wanted, lambda: "id", MovedClock())  # type: ignore[arg-type]
+
+
+AT_MS = 1_700_000_000_000
+
+
+def test_what_clients_do_is_kept() -> None:
+    """In order, in the background; private messages are not reported, nor edits."""
+
+    async def life() -> None:
+        outbox = Outbox()
+        made = make(outbox)
+        made.client_event("a", "client-x", "{}", "1.2", "ann")
+        made.cache_missed("a")
+        made.accepted(message("m1", "a"))
+        made.accepted(message("m2", None, only=frozenset(("ann",))))
+        assert outbox.kept == []
+        await made.settle(60.0)
+        assert outbox.kept == [
+            ClientEvent(
+                id="id", at_ms=AT_MS, channel="a", event="client-x", data="{}", socket="1.2", user="ann"
+            ),
+            CacheMissed(id="id", at_ms=AT_MS, channel="a"),
+            MessageAccepted(id="id", at_ms=AT_MS, channel="a", uuid="m1", user="ann"),
+        ]
+        assert outbox.calls == 1
+
+    asyncio.run(life())
+
+
+def test_what_is_not_wanted_is_not_kept() -> None:
+    async def life() -> None:
+        outbox = Outbox()
+        made = make(outbox, NOTHING_WANTED)
+        made.client_event("a", "client-x", "{}", None)
+        made.cache_missed("a")
+        made.accepted(message("m1", "a"))
+        await made.settle(60.0)
+        assert (outbox.calls, made.is_used) == (0, False)
+
+    asyncio.run(life())
+
+
+def test_an_engine_out_of_reach_gets_them_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that come meanwhile behind them; a bug about some loses only these."""
+    monkeypatch.setattr(reports, "RETRY_S", 0.0)
+    monkeypatch.setattr(reports, "AT_ONCE", 2)
+
+    async def life() -> None:
+        outbox = Outbox(Unavailable("x"), Unavailable("x"), RuntimeError("a bug"))
+        made = make(outbox)
+        for name in "abcde":
+            made.cache_missed(name)
+        await made.settle(60.0)
+        assert [fact.place for fact in outbox.kept] == ["c", "d", "e"]
+        made.cache_missed("f")
+        await made.settle(60.0)
+        assert outbox.kept[-1].place == "f"
+
+    asyncio.run(life())
+
+
+def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Further ones are dropped and counted; a node that stops does not wait for ever."""
+    monkeypatch.setattr(reports, "MOST_WAITING", 3)
+
+    async def life() -> None:
+        made = make(Outbox(*[Unavailable("x")] * 9))
+        for name in "abcde":
+            made.cache_missed(name)
+        assert made.dropped == 2
+        await made.settle(0.0)
+
+    asyncio.run(life())
