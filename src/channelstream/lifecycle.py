@@ -28,6 +28,7 @@ from channelstream.http.shared import HttpServer
 from channelstream.integrations.metrics.port import MetricsPort
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.integrations.spans.base import Spans
+from channelstream.integrations.webhooks.webhooks import Webhooks
 from channelstream.key_watch import KeyWatch
 from channelstream.load_monitor import LoadMonitor
 from channelstream.service import Node
@@ -45,6 +46,9 @@ from channelstream.watchdog import Watchdog
 
 GC_THRESHOLDS = (50_000, 50, 1_000)
 """Garbage collection after 50,000 new objects: idle connections are many objects, and no garbage."""
+
+REPORTS_S = 2.0
+"""How long a server that stops waits until the outbox has what its clients did last, in seconds."""
 
 Begin = Callable[[], Coroutine[Any, Any, None]]
 
@@ -68,6 +72,7 @@ class Server:
         upgrades: Counter[str],
         nonces: Mapping[str, Nonces],
         keys: KeyWatch,
+        webhooks: Webhooks,
     ) -> None:
         self.node = node
         self.streams = streams
@@ -91,6 +96,7 @@ class Server:
             settings.upgrade_pause_s,
             nonces,
             sampler.save,
+            webhooks,
         )
         self._control = Control(self.upgrade)
         self._upgrading = Upgrading(
@@ -242,6 +248,7 @@ class Server:
         # Not earlier: turns during the start delay no one.
         self._watchdog.start()
         self._load.start()
+        self.parts.webhooks.start()
         self.on_started()
 
     def _catch_signals(self) -> None:
@@ -338,6 +345,8 @@ class Server:
         self.scraper.siblings.close(is_replaced=self._upgrading.report is not None)
         await self._metrics_port.close()
         self.streams.heartbeat.stop()
+        await self.node.reports.settle(REPORTS_S)
+        await self.parts.webhooks.stop(is_replaced=self._upgrading.report is not None)
         await self.node.close()
         await self._spans.close()
         self._watchdog.stop()

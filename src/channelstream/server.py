@@ -18,17 +18,20 @@ from channelstream.api.pusher.rows import PUSHER_ENDPOINTS
 from channelstream.app_tables import AppTables, make_policy
 from channelstream.apps import app
 from channelstream.apps.app import Apps
+from channelstream.apps.wanted_facts import WantedFacts
 from channelstream.client_rules import OfNode, make_client_rules
 from channelstream.clock import RandomIds, SystemClock, new_epoch
 from channelstream.config import Settings
 from channelstream.config.applications import make_apps, make_credentials, settings_by_app
 from channelstream.config.cookies import cookie_secret_or_drawn
+from channelstream.config.webhooks import make_receivers, wanted_facts
 from channelstream.core.hub import Hub
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.usage import Usage
 from channelstream.descriptors import sockets_allowed
 from channelstream.engines.factory import Parts, make_engine
 from channelstream.engines.local_log import Lifetimes
+from channelstream.engines.outbox import OutboxSettings
 from channelstream.errors import CannotHandOver, CannotListen
 from channelstream.health import health_routes
 from channelstream.http.address_rates import AddressLimits, AddressRates
@@ -38,6 +41,7 @@ from channelstream.integrations.metrics.meter import Meter
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.integrations.metrics.siblings import Worker
 from channelstream.integrations.spans.base import Spans, make_spans
+from channelstream.integrations.webhooks.webhooks import Webhooks
 from channelstream.key_watch import KeyWatch
 from channelstream.lifecycle import Server
 from channelstream.load_monitor import LoadMonitor, make_load_monitor
@@ -156,7 +160,9 @@ def build(
     meter = Meter(lambda: node.hub.writes)
     spans = spans or make_spans(settings.otel)
     apps = make_apps(settings)
-    node = _node(settings, apps, protocols, meter, spans)
+    receivers = make_receivers(settings, apps)
+    wanted = wanted_facts(receivers, apps)
+    node = _node(settings, apps, protocols, meter, spans, wanted)
     settings_of = settings_by_app(settings)
     policies = {app_id: make_policy(own, app_id) for app_id, own in settings_of.items()}
     services = Services(apps, node)
@@ -217,6 +223,7 @@ def build(
         meter.upgrades,
         nonces,
         KeyWatch(credentials, streams),
+        Webhooks(receivers, node),
     )
 
 
@@ -233,7 +240,14 @@ def _label() -> str:
     return f"{socket.gethostname()}, process {os.getpid()}"
 
 
-def _node(settings: Settings, apps: Apps, protocols: Protocols, meter: Meter, spans: Spans) -> Node:
+def _node(
+    settings: Settings,
+    apps: Apps,
+    protocols: Protocols,
+    meter: Meter,
+    spans: Spans,
+    wanted: WantedFacts,
+) -> Node:
     clock, new_id = SystemClock(), RandomIds().new
     pacer = FlushPacer(lambda: hub.flush(), lambda: hub.waiting_events, clock.steady, meter.written)
     hub = Hub(protocols.formats, pacer.request_flush, pacer.end_pause, Usage(apps.id_of))
@@ -257,6 +271,7 @@ def _node(settings: Settings, apps: Apps, protocols: Protocols, meter: Meter, sp
             settings.engine_timeout_s,
             settings.node_lease_s,
             _label(),
+            OutboxSettings(wanted),
         )
     )
     node_limits = NodeLimits(
@@ -268,7 +283,7 @@ def _node(settings: Settings, apps: Apps, protocols: Protocols, meter: Meter, sp
     )
     if engine.name not in UNMEASURED_ENGINES:
         engine = meter.engine.measured(engine)
-    return Node(spans.watched(engine), hub, clock, new_id, node_limits)
+    return Node(spans.watched(engine), hub, clock, new_id, node_limits, wanted)
 
 
 def _address_limits(settings: Settings) -> AddressLimits:

@@ -53,8 +53,8 @@ def _of_applications() -> Iterator[str]:
     yield from (f"`{name}`," for name in PER_APP[:-1])  # A line each, so that two changes rarely meet.
     yield f"`{PER_APP[-1]}`."
     yield ""
-    yield "- An option that it does not set has the value of `[channelstream]`, except secrets, `pusher_app_id` and"
-    yield "  `pusher_key`: those are empty."
+    yield "- An option that it does not set has the value of `[channelstream]`, except secrets, `pusher_app_id`,"
+    yield "  `pusher_key`, `webhook_urls` and `pusher_webhook_urls`: those are empty."
     yield "- In the environment its `secret` is `CHANNELSTREAM_APP_ID_SECRET`, with the id in capitals; an id with a dash"
     yield "  has to stand in the file. There are no flags for it."
     yield "- A name in its section that is no such option is an error, since what it should restrict would stay open."

@@ -53,6 +53,7 @@ def problems(settings: Settings) -> Iterator[str]:
     yield from _keys(settings)
     yield from _issuers(settings)
     yield from _pusher(settings)
+    yield from _webhooks(settings)
     yield from _tls(settings)
     yield from _workers(settings)
     yield from _ports(settings)
@@ -157,6 +158,16 @@ def _pusher(settings: Settings) -> Iterator[str]:
         for name, value in values.items():
             if value and (other := users[name].setdefault(value, where)) != where:
                 yield f"{name}: {where} and {other} have the same one; give each application its own"
+
+
+def _webhooks(settings: Settings) -> Iterator[str]:
+    """Refuse receivers who could not know that a call is ours."""
+    for app_id, own in settings_by_app(settings).items():
+        where = f"[{SECTION}]" if own is settings else f"[{SECTION_PREFIX}{app_id}]"
+        if own.webhook_urls and not own.webhook_secret:
+            yield f"webhook_secret: {where} has none; set whsec_ and the base64 of 32 random bytes, or no webhook_urls"
+        if own.pusher_webhook_urls and not own.pusher_secret:
+            yield f"pusher_webhook_urls: {where} has them, and no pusher_secret, which signs the calls"
 
 
 def _tls(settings: Settings) -> Iterator[str]:

@@ -11,11 +11,12 @@ from channelstream.config.sections.limits import LimitOptions
 from channelstream.config.sections.pusher import PusherOptions
 from channelstream.config.sections.server import ServerOptions
 from channelstream.config.sections.timings import TimingOptions
+from channelstream.config.sections.webhooks import WebhookOptions
 
 
 # A dataclass has the fields of its last base first (PEP 557): the sections are shown in the opposite order.
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(PusherOptions, LimitOptions, TimingOptions, AccessOptions, ServerOptions):
+class Settings(WebhookOptions, PusherOptions, LimitOptions, TimingOptions, AccessOptions, ServerOptions):
     """Settings of one server process, made by `load_settings`, or directly in tests."""
 
     apps: tuple[AppSection, ...] = ()
@@ -24,10 +25,14 @@ class Settings(PusherOptions, LimitOptions, TimingOptions, AccessOptions, Server
     def of_app(self, section: AppSection) -> Self:
         """Return the settings of a further application: what its section does not set is as for the default one.
 
-        Secrets, issuers of tokens and what names it to Pusher's clients are no such options: one that is not set is empty.
+        Secrets, issuers of tokens, receivers of webhooks and what names it to Pusher's clients are no such options: one that
+        is not set is empty.
         """
         empty = dict.fromkeys((*APP_SECRETS, "secret_file", "pusher_app_id", "pusher_key"), "")
-        own: dict[str, Any] = {"apps": (), "token_issuers": (), **empty}
+        own: dict[str, Any] = dict.fromkeys(
+            ("apps", "token_issuers", "webhook_urls", "pusher_webhook_urls"), ()
+        )
+        own |= empty
         values = own | dict(section.values)
         return replace(self, **values)
 

@@ -15,7 +15,7 @@ from channelstream.errors import ConfigError
 
 _SECRET_BYTES = 32
 """256 bits, the size of the strongest hash of a signature."""
-NOT_DRAWN = {"admin_reader_secret", "pusher_secret"}
+NOT_DRAWN = {"admin_reader_secret", "pusher_secret", "webhook_secret"}
 """Secrets that a new file does not set: without one, nobody has the access that it would give."""
 _APPS = (
     ";",

@@ -4,6 +4,8 @@ import re
 
 MAX_CHANNEL = 200
 """Longest name of a channel, in characters; Pusher's documents say 164, and its SDKs allow 200."""
+INTERNAL = "#"
+"""Begins the name of each channel that is internal, as the next two: nothing lists or reports it."""
 OF_USER = "#server-to-user-"
 """Begins the name of the channel of a user who has signed in, which nothing lists."""
 SIGNED_IN = "#signed-in-"

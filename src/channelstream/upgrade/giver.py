@@ -98,6 +98,7 @@ class Giver:
         """
         parts, receiving = self._parts, self._receiving()
         await parts.housekeeping.pause()
+        await parts.webhooks.stop(is_replaced=True)
         await self._until(lambda: receiving.isdisjoint(self._receiving()), parts.pause_s)
         behind = [stream for stream in self._open_streams() if not stream.is_settled]
         await self._until(lambda: all(not each.is_open or each.is_settled for each in behind), CATCH_UP_S)
@@ -126,6 +127,7 @@ class Giver:
         await self._settle(held)
         # What was answered in this turn looks for the request behind it in the next one, and then it is idle.
         await asyncio.sleep(0)
+        await parts.node.reports.settle(parts.pause_s / 3)
         await self._suspend(held)
         waiting = [stream for stream in held.streams if stream.buffered_bytes()]
         await self._until(lambda: not any(map(_is_waiting, waiting)), parts.pause_s / 3)
@@ -315,6 +317,7 @@ class Giver:
         parts, held, self._held = self._parts, self._held, None
         parts.streams.copied.clear()
         parts.housekeeping.resume()
+        parts.webhooks.start()
         if held is None:
             return
         parts.streams.is_held = False

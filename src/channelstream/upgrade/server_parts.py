@@ -7,6 +7,7 @@ from channelstream.core.nonces import Nonces
 from channelstream.housekeeping import Housekeeping
 from channelstream.http.listener import Listener
 from channelstream.http.shared import HttpServer
+from channelstream.integrations.webhooks.webhooks import Webhooks
 from channelstream.service import Node
 from channelstream.transports.streams import Streams
 
@@ -20,6 +21,7 @@ class ServerParts:
             of it for the kernel to take what was written.
         nonces: of signed requests, by application.
         save_figures: writes what the figures of the past lack so far, within a second.
+        webhooks: they are sent by the process that serves.
     """
 
     listener: Listener
@@ -30,6 +32,7 @@ class ServerParts:
     pause_s: float
     nonces: Mapping[str, Nonces]
     save_figures: Callable[[], Awaitable[None]]
+    webhooks: Webhooks
 
     @property
     def node(self) -> Node:
