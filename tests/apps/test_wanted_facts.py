@@ -28,6 +28,11 @@ WANTED = WantedFacts({
         ("occupied", make_key("other", "news"), False),
         ("online", make_key("all", "ann"), True),
         ("online", make_member_key("all", "news", "ann"), False),
+        ("opened", make_member_key("all", "news", "ann"), False),
+        ("online", make_member_key("all", "", "ann"), False),
+        ("opened", make_member_key("all", "", "ann"), True),
+        ("closed", make_member_key("all", "", "ann"), True),
+        ("opened", make_member_key("other", "", "ann"), False),
     ],
 )
 def test_an_application_wants_its_kinds(kind: str, key: str, is_wanted: bool) -> None:

@@ -45,6 +45,11 @@ def is_member_key(key: str) -> bool:
     return key[:1] == MARK and IN_CHANNEL in key[1:].partition(MARK)[0]
 
 
+def is_apart_key(key: str) -> bool:
+    """Whether a key is that of a member of no channel: a user who belongs to one connection (`make_member_key` with "")."""
+    return key[:1] == MARK and key[1:].partition(MARK)[0].endswith(IN_CHANNEL)
+
+
 def may_have_member_keys(keys: Iterable[str]) -> bool:
     """Whether some of the keys may be those of members (`make_member_key`): then their order is not that of their names."""
     return any(IN_CHANNEL in key for key in keys)

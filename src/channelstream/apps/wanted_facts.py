@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from channelstream.apps.keys import app_id_of, is_member_key, name_of
-from channelstream.core.facts import ENDS, kind_of
+from channelstream.apps.keys import app_id_of, is_apart_key, is_member_key, name_of
+from channelstream.core.facts import ENDS, ConnectionClosed, ConnectionOpened, kind_of
+
+OF_CONNECTIONS = frozenset((kind_of(ConnectionOpened), kind_of(ConnectionClosed)))
+"""The tags of the facts about connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,13 @@ class WantedFacts:
     def wants(self, kind: str, key: str) -> bool:
         """Return whether facts of this kind are wanted about the channel or user with this key.
 
-        Those about users never are if the user is a member of one channel only: that is reported with the channel.
+        Those about users never are if the user is a member of one channel only: that is reported with the channel. Of a user
+        who belongs to one connection, this connection is reported.
         """
         wanted = self.apps.get(app_id_of(key))
-        if wanted is None or kind not in wanted.kinds:
+        if wanted is None or kind not in wanted.kinds or name_of(key).startswith(wanted.hidden):
             return False
-        return not (name_of(key).startswith(wanted.hidden) or is_member_key(key))
+        return not is_member_key(key) or (kind in OF_CONNECTIONS and is_apart_key(key))
 
 
 NOTHING_WANTED = WantedFacts()

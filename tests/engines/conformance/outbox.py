@@ -106,6 +106,17 @@ def test_a_member_under_another_name_is_reported_in_its_channel_only(open_lab: O
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("app_id", [DEFAULT, "shop"])
+def test_a_connection_of_a_user_of_its_own_is_reported(open_lab: OpenLab, app_id: str) -> None:
+    """But not that user, who is online as long as the connection is open."""
+    lab = open_lab(outbox=OutboxSettings(WantedFacts({app_id: AppFacts(ALL_KINDS)})))
+    user = make_member_key(app_id, "", "ann")
+    lab.disconnect(lab.connect(user, conn_id="c"))
+    assert [fact_form(each.fact) for each in kept(lab) if each.fact is not None] == [
+        ("opened", user, public_id("c")), ("closed", user, public_id("c")),
+    ]  # fmt: skip
+
+
 def test_no_fact_is_made_if_none_is_wanted(lab: Lab) -> None:
     lab.disconnect(lab.connect("ann", "a", notify_presence=True), "a")
     assert kept(lab) == []

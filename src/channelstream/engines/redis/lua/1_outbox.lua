@@ -31,6 +31,8 @@ function outbox.wants(kind, name)
   if not ARGV[9] then return false end
   outbox.settings = outbox.settings or cmsgpack.unpack(ARGV[9])
   local app, rest = outbox.parts_of(name)
+  -- Of a user who belongs to one connection, as the mark without a channel behind it says, that connection is reported.
+  if kind == 'opened' or kind == 'closed' then app = app:gsub('\30$', '') end
   local wanted = outbox.settings[1][app]
   if not wanted or not wanted[1][kind] then return false end
   for _, prefix in ipairs(wanted[2]) do
