@@ -8,7 +8,7 @@ import pytest
 from tests.transports.in_process import UPGRADE, Stage, play
 from tests.waiting import PATIENCE_S
 
-from channelstream.errors import Internal
+from channelstream.errors import Internal, Unavailable
 from channelstream.wire.websocket import close_frame
 
 SSE = b"GET /sse?conn_id=c HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -56,6 +56,35 @@ async def answer_to(stage: Stage, request: bytes) -> bytes:
         while data := await loop.sock_recv(stage.client, 65_536):
             received += data
     return received
+
+
+@pytest.mark.parametrize("error", [Unavailable("Not now."), LookupError("a fault")])
+def test_a_client_that_leaves_while_its_websocket_is_refused_is_written_nothing(error: Exception) -> None:
+    """The loop refuses writes to a lost socket."""
+    faults: list[Any] = []
+
+    async def scenario(stage: Stage) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+        asked, has_gone = asyncio.Event(), asyncio.Event()
+
+        async def take_over(_conn_id: str) -> Any:
+            asked.set()
+            await has_gone.wait()
+            raise error
+
+        stage.streams.node.may_be_elsewhere = lambda _conn_id: True  # type: ignore[method-assign]
+        stage.streams.node.take_over = take_over  # type: ignore[method-assign]
+        stage.speak_http()
+        await asyncio.get_running_loop().sock_sendall(stage.client, UPGRADE % b"c")
+        await asked.wait()
+        stage.transport.abort()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        has_gone.set()
+        await stage.until(lambda: not stage.streams.is_opening)
+
+    play(scenario)
+    assert not faults
 
 
 @pytest.mark.parametrize("fault", [in_look_up, in_fetch, in_attachment, in_fetched_attachment])

@@ -339,12 +339,13 @@ class _Opening(NamedTuple):
     def fail(self) -> None:
         """Close the socket after its handshake for the error in progress, which is a fault of the server."""
         logger.exception("a WebSocket could not be opened")
-        if not self.transport.is_closing():
-            self.refuse(Internal())
+        self.refuse(Internal())
 
     def refuse(self, error: ChannelstreamError) -> None:
         """Close the socket after its handshake, as the protocol says the close code of the error."""
         transport = self.transport
+        if transport.is_closing():
+            return  # Its client has gone meanwhile, and the loop may refuse writes.
         closing = self.streams.protocols.closing_of(self.entrance.protocol, error.refusal_code, error.message)
         transport.write(self.answer + closing)
         close_transport(transport)
