@@ -7,7 +7,9 @@ import pytest
 from channelstream.core.batch import DISCARD
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import NO_NAMES, TRANSITIONS, Connection, ConnectionState, Step, without
-from channelstream.core.events import Presence
+from channelstream.core.entry import Entry
+from channelstream.core.events import Message, Presence
+from channelstream.core.position import ReadRange
 from channelstream.core.stream_client import StreamClient, pack
 from channelstream.wire.channelstream import SEED, V07
 
@@ -89,3 +91,25 @@ def test_a_request_that_follows_one_of_the_same_client_keeps_its_time() -> None:
         now_s = opened.client.since_s + 1 if opened.client else 1.0
         opened.opened_by(address, agent, now_s, follows=follows)
         assert opened.client == StreamClient(address, agent, since_s)
+
+
+def test_a_client_may_lack_what_was_sent_apart_until_it_has_a_later_position() -> None:
+    """Or until it leaves the channel; where nothing was sent so, all connections share one empty mapping."""
+    first, second = (Connection(name, "u", V07, (0,), None) for name in "ab")
+    assert first.sent_apart is second.sent_apart
+    for name in ("x", "y"):
+        first.channels[name] = ReadRange.of(7)
+    first.note_sent_apart([Entry(3, "e-5", 0.0, message(name), 0, (5,)) for name in ("x", "y")])
+    assert {*first.lacking((5,))} == {"x", "y"}
+    assert {*first.lacking((-1,))} == {"x", "y"}
+    first.left("x")
+    assert {*first.lacking((5,))} == {"y"}
+    assert not first.lacking((6,))
+    assert first.sent_apart is second.sent_apart
+    first.channels["x"] = ReadRange.of(7)
+    first.left("x")
+    assert not first.channels.keys() - {"y"}
+
+
+def message(channel: str) -> Message:
+    return Message(uuid="1", channel=channel, user="u", payload=b"1", timestamp="")

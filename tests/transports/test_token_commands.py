@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from typing import Any
 from uuid import uuid4
 
@@ -212,6 +212,75 @@ def test_what_requests_join_at_once_is_sent_completely(pushing: RunningServer, r
         while "last" not in found:
             found += [each["message"] for each in [next(items)] if each["type"] == "message"]
         assert sorted(found) == sorted([*rooms, "last"])
+
+
+class Rooms:
+    """A client of event streams in two rooms of a test; what it knows of the second is older than what it has received."""
+
+    def __init__(self, server: RunningServer, room: str) -> None:
+        self.server = server
+        self.first, self.second = f"{room}.1", f"{room}.2"
+        self.bearer = {"authorization": f"Bearer {token(subscribe=['room.**'], channels=[self.first])}"}
+        self.conn_id = ""
+        server.post("/channel_config", {self.second: {}})
+        self.before = server.post("/info", {"channels": [self.second]})["position"]
+        publish(server, self.second, "old")
+
+    def read(self, since: str = "") -> AbstractContextManager[httpx.Response]:
+        query = {"since": since, "conn_id": self.conn_id}
+        url = f"{self.server.url}/sse"
+        return httpx.stream("GET", url, params=query, headers=self.bearer, timeout=PATIENCE_S)
+
+    def poll(self, since: str) -> Any:
+        query = {"since": since, "conn_id": self.conn_id}
+        url = f"{self.server.url}/listen"
+        return httpx.get(url, params=query, headers=self.bearer, timeout=PATIENCE_S).json()
+
+    def join_second(self) -> Any:
+        command = {
+            "id": 1,
+            "type": "subscribe",
+            "channels": [self.second],
+            "since": {self.second: self.before},
+        }
+        url = f"{self.server.url}/client?conn_id={self.conn_id}"
+        return httpx.post(url, json=command, headers=self.bearer).json()[0]["result"]
+
+    def resumed(self, since: str) -> Any:
+        with self.read(since) as stream:
+            return next(each for each in sse_items(stream.iter_lines()) if each["type"] == "resumed")
+
+
+def test_what_a_request_has_missed_is_lost_with_its_stream(pushing: RunningServer, room: str) -> None:
+    """The answer has come, and nobody knows whether the events have, until the client has a later position."""
+    rooms = Rooms(pushing, room)
+    with rooms.read() as stream:
+        items = sse_items(stream.iter_lines())
+        rooms.conn_id = next(items)["result"]["conn_id"]
+        publish(pushing, rooms.first, "newer")
+        newer = next(each for each in items if each["type"] == "message")
+        done = rooms.join_second()
+        assert (done["recovered"], done["lost"]) == ([rooms.second], [])
+        missed = next(items)
+        assert (missed["message"], missed["position"]) == ("old", newer["position"])
+        publish(pushing, rooms.second, "last")
+        last = next(items)["position"]
+    assert rooms.second in rooms.resumed(newer["position"])["lost"]
+    assert rooms.second in rooms.resumed(last)["recovered"]
+
+
+def test_between_two_polls_what_was_missed_is_lost(pushing: RunningServer, room: str) -> None:
+    """The next one reads on from the client's position, which is later; what comes after that is recovered."""
+    rooms = Rooms(pushing, room)
+    [greeting, resumed] = rooms.poll("")
+    rooms.conn_id = greeting["result"]["conn_id"]
+    publish(pushing, rooms.first, "newer")
+    newer = rooms.poll(resumed["position"])[-1]
+    assert newer["message"] == "newer"
+    done = rooms.join_second()
+    assert (done["recovered"], done["lost"]) == ([], [rooms.second])
+    publish(pushing, rooms.second, "last")
+    assert [each.get("message") for each in rooms.poll(newer["position"])] == [None, "last"]
 
 
 def test_a_client_brings_channels_into_being_only_so_often(pushing: RunningServer, room: str) -> None:

@@ -13,6 +13,7 @@ from websockets.sync.client import connect
 
 from channelstream.core.connection import ConnectionState
 from channelstream.errors import ChannelstreamError, Invalid, Moved, Replaced, Unauthorized, Unavailable
+from channelstream.transports.reading import NO_CHANGE, Change
 from channelstream.transports.websocket import LARGE_CHUNK_BYTES, TURN_S, WebSocketStream
 from channelstream.wire.websocket import close_frame
 
@@ -311,14 +312,14 @@ def test_changes_of_a_stream_are_made_one_after_the_other() -> None:
         )
         gate, made = asyncio.Event(), list[int]()
 
-        def change(number: int) -> Callable[[], Awaitable[bytes]]:
-            async def make() -> bytes:
+        def change(number: int) -> Callable[[], Awaitable[Change]]:
+            async def make() -> Change:
                 await gate.wait()
                 assert stage.connection.state is ConnectionState.CATCHING_UP
                 made.append(number)
                 if number == 1:
                     raise LookupError
-                return b""
+                return NO_CHANGE
 
             return make
 

@@ -1,11 +1,13 @@
 """A connection, which the application registers with `/connect`, and its states."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
+from types import MappingProxyType
 from typing import Protocol
 
 from channelstream.core.batch import DISCARD, Batch
 from channelstream.core.client_protocol import ClientProtocol
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event
 from channelstream.core.format import Format
 from channelstream.core.position import Offsets, ReadRange, shard_of
@@ -14,6 +16,7 @@ from channelstream.errors import CloseCode
 
 NO_NAMES: frozenset[str] = frozenset()
 """Shared by all connections that join or leave nothing: an empty set takes 216 bytes, and each would have two."""
+_NOTHING_APART: Mapping[str, int] = MappingProxyType({})
 
 
 def without(names: frozenset[str], done: Iterable[str]) -> frozenset[str]:
@@ -104,6 +107,8 @@ class Connection:
         seats: its seats (`core.seat`), each by its channel; None if it has none, as nearly all connections.
         batch: the events that wait for the next flush; see `core.batch`.
         delivered: the position up to which the log was written to its stream; valid unless it is LIVE.
+        sent_apart: channels of which its stream was sent events that are older than its position, each with the offset in
+            that position: a client that resumes from there may lack them.
         stream: None while it has none; `format_number` is the number of its format, copied here for the flush.
         write: how the flush writes to the stream: `write` of the stream, or what the stream has put here; not set while it
             has none. It returns how many bytes it has taken, None for all, and raises OSError if it could take none;
@@ -127,6 +132,7 @@ class Connection:
         "private",
         "protocol",
         "seats",
+        "sent_apart",
         "state",
         "stream",
         "user",
@@ -151,6 +157,7 @@ class Connection:
         self.seats: dict[str, Connection] | None = None
         self.batch: Batch = DISCARD
         self.delivered = delivered
+        self.sent_apart = _NOTHING_APART
         self.state = ConnectionState.NEW
         self.stream: Stream | None = None
         self._agent = ""
@@ -170,6 +177,29 @@ class Connection:
         if self.stream is None:
             raise RuntimeError("a connection without a stream cannot be written to")
         self.stream.write(data)
+
+    def note_sent_apart(self, entries: Iterable[Entry]) -> None:
+        """Note events of its channels that its stream was sent, with the position of the stream."""
+        self.sent_apart = {
+            **self.sent_apart,
+            **{each.event.channel: each.offsets[each.shard] for each in entries if each.event.channel},
+        }
+
+    def lacking(self, delivered: Sequence[int]) -> Iterable[str]:
+        """Return the channels of `sent_apart` of which a client at these offsets may lack events; forget the others."""
+        shards = len(delivered)
+        self._keep_apart(lambda name, offset: delivered[shard_of(name, shards)] <= offset)
+        return self.sent_apart
+
+    def left(self, channel: str) -> None:
+        """Forget what it has of a channel that it has left."""
+        del self.channels[channel]
+        if channel in self.sent_apart:
+            self._keep_apart(lambda name, _: name != channel)
+
+    def _keep_apart(self, is_kept: Callable[[str, int], bool]) -> None:
+        kept = {name: offset for name, offset in self.sent_apart.items() if is_kept(name, offset)}
+        self.sent_apart = kept or _NOTHING_APART
 
     @property
     def client(self) -> StreamClient | None:

@@ -150,7 +150,7 @@ class Hub:
         members[connection.receiver] = None
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:
-        del connection.channels[channel]
+        connection.left(channel)
         receiver = connection.receiver
         if channel in receiver.readable:
             return  # It is in the channel by itself as well as by a seat, and only one of both leaves.

@@ -10,7 +10,7 @@ stream of the connection may have attached.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Protocol
 
 from channelstream.core.batch import DISCARD, BufferBatch
@@ -23,6 +23,7 @@ from channelstream.transports.at_once import first_bytes
 from channelstream.transports.catch_up import CatchUp
 from channelstream.transports.client_actions import ClientActions
 from channelstream.transports.client_commands import carry_out
+from channelstream.transports.reading import NO_CHANGE, Change
 from channelstream.transports.resuming import Resumption
 from channelstream.wire.client_session import ClientSession
 
@@ -292,13 +293,13 @@ class Attachment:
             self._drained = asyncio.Event()
         await self._drained.wait()
 
-    async def change(self, make: Callable[[], Awaitable[bytes]]) -> None:
+    async def change(self, make: Callable[[], Awaitable[Change]]) -> None:
         """Change what a live stream receives, and write the answer before every event that follows.
 
         Changes are made one after the other: texts of a client wait for each other, but requests do not.
 
         Args:
-            make: makes the change, and returns the answer.
+            make: makes the change.
         """
         while self.is_current and (under_way := self._under_way()):
             await asyncio.wait((under_way,))
@@ -307,16 +308,16 @@ class Attachment:
         buffer = BufferBatch(BUFFERED_ENTRIES)
         self.node.hub.stall(self.connection, buffer)
         self._change = made = asyncio.get_running_loop().create_future()
-        answer = b""
+        changed = NO_CHANGE
         try:
-            answer = await make()
+            changed = await make()
         finally:  # Also if it fails, or is cancelled with its request: the stream goes on.
             self._change = None
             made.set_result(None)
             if self.is_current:
-                if answer:
-                    self.stream.write(answer)
-                self._run(self._recover(buffer))
+                if changed.answer:
+                    self.stream.write(changed.answer)
+                self._run(self._recover(buffer, changed.starts))
 
     def _under_way(self) -> asyncio.Future[None] | None:
         """Return what has to be done before the stream is live again: a catch-up, or a change; None if it is live."""
@@ -385,7 +386,11 @@ class Attachment:
         if first := self.session.resumed(position, recovered, sorted(lost)):
             self.stream.write_first(first)
 
-    async def _recover(self, buffer: BufferBatch) -> None:
-        """Send a client that was too slow what it missed, once it has read the bytes that wait for it."""
+    async def _recover(self, buffer: BufferBatch, starts: Mapping[str, int] = NO_CHANGE.starts) -> None:
+        """Send a client that was too slow what it missed, once it has read the bytes that wait for it.
+
+        Args:
+            starts: as of `Change`.
+        """
         await self.drained(buffer)
-        await CatchUp(self, buffer, self.stream.format.item).run({}, strict=True)
+        await CatchUp(self, buffer, self.stream.format.item).run(starts, strict=True)

@@ -35,7 +35,7 @@ queue needs a bound for each client, and a second way to resume once the bound i
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from operator import gt
 
@@ -80,7 +80,7 @@ class CatchUp:
         self._encode = encode
         self._node = attached.node
 
-    async def check_load(self, starts: dict[str, int]) -> None:
+    async def check_load(self, starts: Mapping[str, int]) -> None:
         """Refuse a long replay while the process sheds load: one that takes a second read or a second write.
 
         The client has been sent nothing of it yet, and keeps its position.
@@ -100,7 +100,7 @@ class CatchUp:
         if is_long and self._attached.is_current:
             shedding.check(Work.REPLAY)
 
-    async def run(self, starts: dict[str, int], strict: bool) -> None:
+    async def run(self, starts: Mapping[str, int], strict: bool) -> None:
         """Write the entries that the log has for this connection until nothing is left, then go live.
 
         Args:
@@ -116,7 +116,7 @@ class CatchUp:
             # that this method waits for could happen.
             await asyncio.sleep(0)
 
-    async def _advance(self, starts: dict[str, int], strict: bool) -> bool:
+    async def _advance(self, starts: Mapping[str, int], strict: bool) -> bool:
         """Read a chunk of the log and write it; return whether the stream is live, or no longer current."""
         self._buffer.reset()
         # Take this number before the log is read, so that no change in between is missed.
@@ -221,7 +221,7 @@ class CatchUp:
         if self._attached.is_current:
             self._connection.delivered = min_offsets(self._connection.delivered, self._node.hub.offsets)
 
-    def _progress(self, starts: dict[str, int]) -> dict[str, int]:
+    def _progress(self, starts: Mapping[str, int]) -> dict[str, int]:
         """Return the offset after which the next read begins, for each channel of the connection."""
         connection, delivered = self._connection, self._connection.delivered
         progress: dict[str, int] = {}

@@ -1,17 +1,18 @@
 """What the commands of a client do: each is a use case of `service.ClientService`, and has an outcome."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import assert_never
 
 from channelstream.apps.client import Client
 from channelstream.apps.keys import name_of
-from channelstream.core.connection import Connection, ConnectionState
+from channelstream.core.changes import forms_for
+from channelstream.core.connection import Connection, Stream
 from channelstream.core.entry import Entry
 from channelstream.core.position import Position
 from channelstream.errors import BadToken, ChannelstreamError
 from channelstream.service import ClientService, Service
 from channelstream.transports.member_actions import MemberActions
-from channelstream.transports.reading import read_chunk
+from channelstream.transports.reading import read_chunk, shard_in
 from channelstream.transports.tokens import ClientRules
 from channelstream.wire.client_commands import (
     Action,
@@ -60,21 +61,35 @@ class ClientActions:
         sets_state = self._service.app.id in self._rules.setting_state
         return ClientService(self._service, client, name_of(self._connection.id), sets_state=sets_state)
 
-    async def outcome(self, command: Action) -> Outcome:
-        """Carry out a command; an error of the client is an outcome, too."""
+    async def outcome(
+        self, command: Action, *, stalled: Stream | None = None, sends: bool = False
+    ) -> Outcome:
+        """Carry out a command; an error of the client is an outcome, too.
+
+        Args:
+            stalled: its stream, which reads the log afterwards (`starts`); None if it has none, or goes on.
+            sends: the caller sends what a subscription has missed (`Subscribed.missed`), if this stream is still open.
+        """
         try:
-            return await self._carry_out(command)
+            return await self._carry_out(command, stalled, sends)
         except ChannelstreamError as error:
             return error
 
-    async def _carry_out(self, command: Action) -> Outcome:
+    def starts(self, outcome: Outcome) -> dict[str, int]:
+        """Return the offsets after which the stalled stream reads the channels that were joined from a position."""
+        recovered = outcome.recovered if isinstance(outcome, Subscribed) else ()
+        channels = self._connection.channels
+        keys = map(self._service.app.key, recovered)
+        return {key: channels[key].since for key in keys if key in channels}
+
+    async def _carry_out(self, command: Action, stalled: Stream | None, sends: bool) -> Outcome:
         granted = self._granted
         if isinstance(command, Membership):
             return await MemberActions(self._service, self._connection).carry_out(command)
         granted.count_command()
         match command:
             case Subscribe():
-                return await self._subscribe(command)
+                return await self._subscribe(command, stalled, sends)
             case Unsubscribe():
                 done = await granted.unsubscribe(command.channels)
                 return Done({"channels": done.channels, "unsubscribed": done.changed})
@@ -90,19 +105,23 @@ class ClientActions:
             case _:
                 assert_never(command)
 
-    async def _subscribe(self, command: Subscribe) -> Outcome:
+    async def _subscribe(self, command: Subscribe, stalled: Stream | None, sends: bool) -> Outcome:
         done = await self._granted.subscribe(command.channels, command.since)
         asked = [name for name in done.changed if command.since.get(name)]
-        recovered, missed = await self._missed(asked) if asked else ((), ())
+        recovered, missed = await self._missed(asked, stalled, sends) if asked else ((), ())
         lost = [name for name in asked if name not in recovered]
         return Subscribed(
             tuple(done.changed), tuple(done.channels), tuple(recovered), tuple(lost), tuple(missed)
         )
 
-    async def _missed(self, names: Iterable[str]) -> tuple[list[str], list[Entry]]:
-        """Return those of the joined channels that can be recovered at once, and what they have had.
+    async def _missed(
+        self, names: Iterable[str], stalled: Stream | None, sends: bool
+    ) -> tuple[list[str], Sequence[Entry]]:
+        """Return those of the joined channels that can be recovered, and what is to be sent of them at once.
 
-        Only what was there before they were joined: the stream reads the rest.
+        That is what they have had up to the position of the stream, which never goes back. The rest is read from the log,
+        by the stalled stream or, if there is none, by the next. Where nobody does that, or sends these events, a channel
+        that has some is lost.
         """
         connection, node = self._connection, self._service.node
         keys = {self._service.app.key(name): name for name in names}
@@ -111,23 +130,36 @@ class ClientActions:
             for key in keys
             if key in connection.channels and connection.channels[key].since >= 0
         }
+        number = node.hub.changes.number
         replay = await read_chunk(node, connection, {key: each.since for key, each in ranges.items()})
-        recovered = ranges.keys() - replay.lost
-        entries = [
-            each.for_user(connection.user)
-            for each in replay.entries
-            if (key := each.event.channel) in recovered
-            and each.offset <= ranges[key].joined
-            and connection.receives(each.event)
+        changes = node.hub.changes.after(number)
+        # After the last wait: another stream, which does not know of these channels, may have opened meanwhile.
+        reads_on = connection.stream in (stalled, None)
+        until = connection.delivered if reads_on else node.hub.offsets
+        recovered = {key for key in ranges.keys() - replay.lost if key in connection.channels}
+        is_whole = all(
+            replay.read_to[shard] >= until[shard]
+            for shard in {shard_in(connection, key) for key in recovered}
+        )
+        if changes is None or not is_whole:
+            return [], ()
+        found = [
+            entry.after(ranges[key].since).for_user(connection.user)
+            for entry in replay.entries
+            if (key := entry.event.channel) in recovered
+            and entry.offset <= until[entry.shard]
+            and connection.receives(entry.event)
         ]
-        if replay.read_to != replay.head or sum(each.size for each in entries) > MISSED_BYTES:
-            return [], []
-        # Of what its stream was sent: a client that keeps it must not go back.
-        is_live = connection.state is ConnectionState.LIVE
-        delivered = node.hub.offsets if is_live else connection.delivered
-        position = str(Position(node.position.epochs, delivered))
+        newer = [each for each in changes if each.offset > replay.head[each.shard]]
+        missed = forms_for(connection.user, found, newer)
+        if not sends or connection.stream is not stalled:
+            recovered -= {entry.event.channel for entry in missed}
+            missed = ()
+        if sum(each.size for each in missed) > MISSED_BYTES:
+            return [], ()
+        position = str(Position(node.position.epochs, until))
         return sorted(keys[key] for key in recovered), [
-            Entry(each.offset, position, each.at_s, each.event, each.shard, delivered) for each in entries
+            Entry(each.offset, position, each.at_s, each.event, each.shard, until) for each in missed
         ]
 
     async def _refresh(self, command: Refresh) -> Outcome:

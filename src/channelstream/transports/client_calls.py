@@ -1,8 +1,9 @@
 """`POST /client`: commands of clients whose stream takes none, as an event stream or a long poll.
 
 They are carried out at the node that owns the connection, as those of a WebSocket are. The response has the same answers,
-in a list. What a channel has had from a position on comes by the stream, where it has a place among other events: by the
-open one, or by the next, which reads it because the connection may.
+in a list. What a channel has had from a position on comes by the stream: by the open one, or by the next, which reads it
+because the connection may. Events that are older than the position of the stream have no place among its events. An open
+WebSocket or event stream is sent them at once; if it is lost with them, the next stream reports the channel as lost.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from channelstream.http.response import Response
 from channelstream.service import RemoteResult
 from channelstream.transports.client_actions import ClientActions
 from channelstream.transports.longpoll import PollStream
+from channelstream.transports.reading import Change
 from channelstream.transports.socket_stream import SocketStream
 from channelstream.transports.streams import Streams
 from channelstream.transports.token_admission import TokenAdmission, own_connection
@@ -129,19 +131,37 @@ class ClientCalls:
 
 async def _outcome(actions: ClientActions, connection: Connection, command: Action) -> Outcome:
     """Carry out a command; what its client has missed is written to the open stream of its connection."""
-    stream = connection.stream
-    if not isinstance(command, Subscribe) or not isinstance(stream, SocketStream | PollStream):
-        return _without_missed(await actions.outcome(command))
-    outcomes: list[Outcome] = []
+    while isinstance(command, Subscribe):
+        stream = connection.stream
+        if not isinstance(stream, SocketStream | PollStream):
+            break
+        outcome = await _joined_on(stream, actions, connection, command)
+        if outcome is not None:
+            return _without_missed(outcome)
+        if connection.stream is stream:
+            break  # Its client is closing it.
+    return _without_missed(await actions.outcome(command))
 
-    async def join() -> bytes:
-        outcome = await actions.outcome(command)
-        outcomes.append(outcome)
+
+async def _joined_on(
+    stream: SocketStream | PollStream, actions: ClientActions, connection: Connection, command: Subscribe
+) -> Outcome | None:
+    """Join channels while a stream is stalled; return None if it has ended before."""
+    found: Outcome | None = None
+
+    async def join() -> Change:
+        nonlocal found
+        # The next poll follows the last event of this one's answer: no other than those of the log may be in it.
+        sends = isinstance(stream, SocketStream)
+        found = outcome = await actions.outcome(command, stalled=stream, sends=sends)
         items = missed_items(outcome, stream.format)
-        return stream.format.enclose(items, None) if items else b""
+        if items and isinstance(outcome, Subscribed):
+            # The request may be answered, and the stream lost with these events.
+            connection.note_sent_apart(outcome.missed)
+        return Change(stream.format.enclose(items, None) if items else b"", actions.starts(outcome))
 
     await stream.change(join)
-    return _without_missed(outcomes[0] if outcomes else await actions.outcome(command))
+    return found
 
 
 def _without_missed(outcome: Outcome) -> Outcome:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Protocol
 
 from channelstream.transports.client_actions import ClientActions
-from channelstream.transports.reading import Attached
+from channelstream.transports.reading import Attached, Change
 from channelstream.wire.client_commands import Action, ClientCommand, Fail, Join, Reply, Subscribe
 from channelstream.wire.client_session import ClientSession
 
@@ -28,7 +28,7 @@ class Commanded(Attached, Protocol):
     async def has_room(self) -> bool:
         """Wait until the transport has room; return whether the connection still has this stream."""
 
-    async def change(self, make: Callable[[], Awaitable[bytes]]) -> None:
+    async def change(self, make: Callable[[], Awaitable[Change]]) -> None:
         """Change what a live stream receives, and write the answer before every event that follows."""
 
 
@@ -45,11 +45,16 @@ async def carry_out(attached: Commanded, actions: ClientActions, commands: Itera
                 attached.stream.close(command.code, command.reason)
                 return
             case Subscribe() | Join():
-                await attached.change(partial(_answer, attached, actions, command))
+                await attached.change(partial(_change, attached, actions, command))
             case _:
                 answer = await _answer(attached, actions, command)
                 if answer and attached.is_current:
                     attached.stream.write(answer)
+
+
+async def _change(attached: Commanded, actions: ClientActions, command: Subscribe | Join) -> Change:
+    outcome = await actions.outcome(command, stalled=attached.stream, sends=True)
+    return Change(attached.session.reply(command, outcome), actions.starts(outcome))
 
 
 async def _answer(attached: Commanded, actions: ClientActions, command: Action) -> bytes:

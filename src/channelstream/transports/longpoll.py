@@ -25,6 +25,7 @@ from channelstream.core.position import Offsets
 from channelstream.errors import ChannelstreamError, CloseCode, Invalid, closed
 from channelstream.http.line import Line
 from channelstream.transports.attachment import Attachment
+from channelstream.transports.reading import Change
 from channelstream.transports.streams import Streams
 from channelstream.wire.commanding import CommandSession
 from channelstream.wire.framing import Framing
@@ -103,7 +104,7 @@ class PollStream:
             self._body = self.session.closing(code, reason)
             self._finish()
 
-    async def change(self, make: Callable[[], Awaitable[bytes]]) -> None:
+    async def change(self, make: Callable[[], Awaitable[Change]]) -> None:
         """Change what the stream receives (`Attachment.change`)."""
         await self._attachment.change(make)
 

@@ -1,7 +1,8 @@
 """What a connection reads of the log: which channels, in which shards, and how far a read is complete."""
 
 from collections.abc import Coroutine, Mapping
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from channelstream.core.batch import BufferBatch
 from channelstream.core.connection import Connection, Stream
@@ -11,6 +12,21 @@ from channelstream.service import Node
 
 CHUNK = 256
 """Entries that one read of the log returns at most."""
+
+
+class Change(NamedTuple):
+    """What was changed of what a stream receives.
+
+    Attributes:
+        answer: what its client is sent first.
+        starts: the offsets after which it is sent events of channels that it has joined; of others those after the join.
+    """
+
+    answer: bytes
+    starts: Mapping[str, int]
+
+
+NO_CHANGE = Change(b"", MappingProxyType({}))
 
 
 class Attached(Protocol):

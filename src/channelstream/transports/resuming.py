@@ -80,10 +80,11 @@ def _shards(connection: Connection) -> set[int]:
 def resume_from(connection: Connection, since: str, head: Position, shards: set[int]) -> dict[str, int]:
     """Return the offset after which each channel is read for a resuming client; -1 if that is unknown.
 
-    It is unknown if `since` has no offset of this log for the channel's shard, or if the channel's `ReadRange`
-    begins at a position of another log. Events before a channel's `ReadRange` were never the connection's: they
-    are neither sent nor reported as lost. This function also sets `delivered` to the client's position. In a shard
-    where that position is unknown, `delivered` becomes the head.
+    It is unknown if `since` has no offset of this log for the channel's shard, if the channel's `ReadRange`
+    begins at a position of another log, or if the client may lack what it was sent apart. Events before a
+    channel's `ReadRange` were never the connection's: they are neither sent nor reported as lost. This function
+    also sets `delivered` to the client's position. In a shard where that position is unknown, `delivered`
+    becomes the head.
     """
     position = Position.parse(since) if since else head
     unproven = [-1] * len(head.offsets)
@@ -91,10 +92,13 @@ def resume_from(connection: Connection, since: str, head: Position, shards: set[
     connection.delivered = tuple(
         last if offset < 0 else offset for offset, last in zip(delivered, head.offsets, strict=True)
     )
-    return {
+    starts = {
         name: read_range.start(delivered[shard_in(connection, name)])
         for name, read_range in read_ranges(connection).items()
     }
+    if since and connection.sent_apart:
+        starts |= dict.fromkeys(connection.lacking(delivered), -1)
+    return starts
 
 
 def _delivered_offsets(position: Position, head: Position, shards: set[int]) -> list[int]:

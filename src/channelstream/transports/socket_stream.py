@@ -20,6 +20,7 @@ from channelstream.http.moving import descriptor_of, drop_descriptor, end_for_al
 from channelstream.transports.attachment import Attachment
 from channelstream.transports.client_actions import ClientActions
 from channelstream.transports.moving import StreamKind, StreamRecord, client_from, moved_client
+from channelstream.transports.reading import Change
 from channelstream.transports.streams import Streams
 from channelstream.wire.commanding import CommandSession, expiring_item
 from channelstream.wire.framing import Framing
@@ -181,7 +182,7 @@ class SocketStream(asyncio.Protocol, ABC):
         """Detach the connection: nothing may follow a close frame (RFC 6455, 5.5.1), so later events wait in the log."""
         self._attachment.ended(self._streams.grace_s(self._attachment.connection), code, reason)
 
-    async def change(self, make: Callable[[], Awaitable[bytes]]) -> None:
+    async def change(self, make: Callable[[], Awaitable[Change]]) -> None:
         """Change what the stream receives (`Attachment.change`)."""
         await self._attachment.change(make)
 
