@@ -1,11 +1,12 @@
-"""`python -m tests.simulation [SEED ...] [--count N]`: play seeds; a failing one is shrunk and printed."""
+"""`python -m tests.simulation [--tokens] [SEED ...] [--count N]`: play seeds; a failing one is shrunk and printed."""
 
 import argparse
 import random
 import sys
 import time
 
-from tests.simulation.report import run_seed
+from tests.simulation.report import CONNECTED, run_seed
+from tests.simulation.token_simulation import TOKENS
 
 
 def main() -> int:
@@ -15,12 +16,14 @@ def main() -> int:
         "seeds", type=int, nargs="*", help="seeds to replay; without any, random ones are played"
     )
     parser.add_argument("--count", type=int, default=100, help="how many random seeds")
+    parser.add_argument("--tokens", action="store_true", help="clients with tokens that send commands")
     arguments = parser.parse_args()
+    play = TOKENS if arguments.tokens else CONNECTED
     seeds = arguments.seeds or [random.SystemRandom().randrange(10**9) for _ in range(arguments.count)]
     begun_s, events = time.monotonic(), 0
     for seed in seeds:
         try:
-            events += run_seed(seed)
+            events += run_seed(seed, play)
         except AssertionError as failure:
             print(failure, file=sys.stderr)
             return 1

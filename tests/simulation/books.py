@@ -20,7 +20,7 @@ from channelstream.engines.members import Member
 from channelstream.engines.memory import MemoryEngine
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Stay:
     """One stay of a connection in a channel, or with its private messages, by the numbers of the log.
 
@@ -29,12 +29,14 @@ class Stay:
         joined: when the engine registered it; None until then.
         named: the offset that the application named; -1 for a position of another log, None for no position.
         left: None while it lasts.
+        apart: the position with which older events were sent that its client may not have received; -1 for none.
     """
 
     asked: int
     joined: int | None = None
     named: int | None = None
     left: int | None = None
+    apart: int = -1
 
     @property
     def bound(self) -> int:

@@ -26,7 +26,6 @@ from channelstream.transports import attachment, catch_up, reading
 from channelstream.wire.channelstream import V07
 
 CLIENTS = 7
-CHANNELS = ("a", "b", "c", "d", "e")
 FRESH: dict[str, dict[str, Any]] = {
     "a": {"notify_presence": True},
     "b": {"notify_presence": True, "broadcast_presence_with_user_lists": True, "log_events": 3},
@@ -65,20 +64,32 @@ class Outcome:
 
 
 class Simulation:
-    """All that one run consists of."""
+    """All that one run consists of.
+
+    Attributes:
+        fresh: settings with which each channel begins, by its name.
+    """
+
+    fresh = FRESH
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(f"world {seed}")
         self.bounds = Bounds.choose(self.chance)
-        self.checker = Checker()
+        self.checker = self._make_checker()
         self.memory_checker = MemoryChecker(self.bounds)
-        self.clients = [Client(number, self.checker, self.bounds) for number in range(CLIENTS)]
+        self.clients = [self._make_client(number) for number in range(CLIENTS)]
         self.clock = WorldClock()
         self.world: World
         self._worlds = 0
         self._calls: set[asyncio.Task[None]] = set()
         self._published: list[Message] = []
         self._edits = 0
+
+    def _make_checker(self) -> Checker:
+        return Checker()
+
+    def _make_client(self, number: int) -> Client:
+        return Client(number, self.checker, self.bounds)
 
     async def run(self, script: list[Step], loop: MeasuredLoop) -> None:
         """Play the script.
@@ -141,11 +152,14 @@ class Simulation:
 
     async def _begin(self) -> None:
         self._worlds += 1
-        self.world = World(self._worlds, self.bounds, self.clock, self.chance)
+        self.world = self._make_world(self._worlds)
         await self.world.start()
         for client in self.clients:
             client.world = self.world
             client.connection = None
+
+    def _make_world(self, number: int) -> World:
+        return World(number, self.bounds, self.clock, self.chance)
 
     async def _restart(self, _client: Client, _chance: random.Random) -> None:
         """Kill the process: its pending work is lost."""
@@ -184,7 +198,7 @@ class Simulation:
         if client.connection is not None:
             client.attach(transport, since)
         elif not client.busy:
-            channels = {name: FRESH[name] for name in self._some(chance)}
+            channels = {name: self.fresh[name] for name in self._some(chance)}
             named = self._named(client, chance)
             self._call(self._connect(client, channels, transport, since, named), client)
 
@@ -221,14 +235,17 @@ class Simulation:
         )
         return chance.choice(lies)
 
-    @staticmethod
-    def _some(chance: random.Random) -> list[str]:
-        return chance.sample(CHANNELS, chance.randrange(1, 4))
+    @property
+    def _channels(self) -> tuple[str, ...]:
+        return tuple(self.fresh)
+
+    def _some(self, chance: random.Random) -> list[str]:
+        return chance.sample(self._channels, chance.randrange(1, 4))
 
     def _again(self, client: Client, chance: random.Random) -> None:
         """Call `/connect` once more, whatever else is under way."""
         if client.connection is not None:
-            channels = {name: FRESH[name] for name in self._some(chance)}
+            channels = {name: self.fresh[name] for name in self._some(chance)}
             update = UserUpdate({"mood": chance.randrange(3)}, {})
             conn_id, named = client.connection.id, self._named(client, chance)
             call = self.world.node.connect(conn_id, client.user, V07, channels, update, named)
@@ -236,7 +253,7 @@ class Simulation:
 
     def _subscribe(self, client: Client, chance: random.Random) -> None:
         if client.connection is not None:
-            channels = {name: FRESH[name] for name in self._some(chance)}
+            channels = {name: self.fresh[name] for name in self._some(chance)}
             named = self._named(client, chance)
             self._call(self.world.node.subscribe(client.connection.id, channels, named), client)
 
@@ -293,7 +310,7 @@ class Simulation:
         private = chance.random() < 0.2
         message = Message(
             uuid=self.world.new_id(),
-            channel=None if private else chance.choice(CHANNELS),
+            channel=None if private else chance.choice(self._channels),
             only=frozenset(chance.sample(users, 2)) if private or chance.random() < 0.1 else None,
             exclude=frozenset(chance.sample(users, 1)) if chance.random() < 0.15 else None,
             user="app",
@@ -334,7 +351,7 @@ class Simulation:
         self._call(self.world.node.update_user(client.user, update))
 
     def _configure(self, _client: Client, chance: random.Random) -> None:
-        patch = {chance.choice(CHANNELS): chance.choice(CHANGES)}
+        patch = {chance.choice(self._channels): chance.choice(CHANGES)}
         self._call(self.world.node.configure(patch))
 
 
@@ -364,27 +381,30 @@ def _sizes(bounds: Bounds) -> Iterator[None]:
         yield
 
 
-def simulate(seed: int, script: list[Step]) -> Outcome:
+def simulate(seed: int, script: list[Step], kind: type[Simulation] = Simulation) -> Outcome:
     """Play a script in the world of a seed.
+
+    Args:
+        kind: whose steps the script has.
 
     Raises:
         Failure: a promise was broken.
     """
-    outcome, slow = _play(seed, script)
+    outcome, slow = _play(seed, script, kind)
     for _ in range(REPLAYS):
         # The time that a hypervisor takes from the machine counts as CPU time too. It comes by chance: a step that
         # computes too long does so in every run.
         if slow:
-            again = _play(seed, script)[1]
+            again = _play(seed, script, kind)[1]
             slow = {number: what for number, what in again.items() if number in slow}
     demand(not slow, "a step of the loop computes too long:", *slow.values())
     return outcome
 
 
-def _play(seed: int, script: list[Step]) -> tuple[Outcome, dict[int, str]]:
+def _play(seed: int, script: list[Step], kind: type[Simulation]) -> tuple[Outcome, dict[int, str]]:
     """Play a script and return its outcome, and the steps of the loop that took too long."""
     loop = MeasuredLoop()
-    simulation = Simulation(seed)
+    simulation = kind(seed)
     try:
         with _sizes(simulation.bounds), _no_traceback():
             loop.run_until_complete(simulation.run(script, loop))
