@@ -8,13 +8,14 @@ import socket
 import struct
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from tests.conftest import CLUSTER, SQLITE, StartServer
 from tests.pusher_calls import done
-from tests.pusher_client import line
+from tests.pusher_client import PusherClient, line
 from tests.waiting import eventually
 
 from channelstream.config import Settings
@@ -104,3 +105,85 @@ def test_a_lost_line_leaves_at_once(server: Any, how: str) -> None:
         else:
             bob.stream.socket.shutdown(socket.SHUT_RDWR)
         assert event(ann.next()) == ("member_removed", {"user_id": "bob"})
+
+
+class Book:
+    """The members of a channel as one client knows them, by all that it is sent.
+
+    Attributes:
+        names: None while the client is not subscribed.
+    """
+
+    def __init__(self, client: PusherClient, channel: str, name: str) -> None:
+        self.names: set[str] | None = None
+        self._client = client
+        self._channel = channel
+        self._name = name
+
+    def toggle(self) -> None:
+        """Subscribe, or unsubscribe."""
+        if self.names is None:
+            self._client.sends(
+                "pusher:subscribe",
+                {
+                    "channel": self._channel,
+                    "channel_data": (data := json.dumps({"user_id": self._name})),
+                    "auth": self._client.auth(self._channel, data),
+                },
+            )
+            while self.names is None:
+                self._read()
+        else:
+            self._client.sends("pusher:unsubscribe", {"channel": self._channel})
+            self.read_all()
+            self.names = None
+
+    def read_all(self) -> None:
+        """Read what was sent so far."""
+        self._client.sends("pusher:ping")
+        while self._read() != "pusher:pong":
+            pass
+
+    def _read(self) -> str:
+        frame = self._client.next()
+        name, data = event(frame)
+        if name == "subscription_succeeded":
+            assert self._name in data["presence"]["ids"], data
+            assert len(data["presence"]["ids"]) == data["presence"]["count"]
+            self.names = set(data["presence"]["ids"])
+        elif name in ("member_added", "member_removed"):
+            assert data["user_id"] != self._name, frame
+            assert self.names is not None, frame
+            if name == "member_added":
+                self.names.add(data["user_id"])
+            else:
+                assert data["user_id"] in self.names, "left twice, or never came"
+                self.names.discard(data["user_id"])
+        else:
+            assert name == "pusher:pong", frame
+        return str(name)
+
+
+@pytest.mark.nodes(1, 3, CLUSTER, SQLITE)
+@pytest.mark.parametrize("seed", range(2))
+def test_all_clients_know_the_same_members(server: Any, seed: int) -> None:
+    """Whatever tabs come and go, at whatever nodes: each by its own events, and the API too."""
+    random, channel = Random(seed), f"presence-{uuid4().hex}"
+    with ExitStack() as stack:
+        names = [random.choice(["ann", "bob", "eve"]) for _ in range(6)]
+        books = [Book(stack.enter_context(line(server)), channel, name) for name in names]
+        for _ in range(60):
+            random.choice(books).toggle()
+        for book in books[:2]:
+            if book.names is None:
+                book.toggle()
+        inside = {name for name, book in zip(names, books, strict=True) if book.names is not None}
+        assert ids(server, channel) == sorted(inside)
+
+        def agree() -> bool:
+            for book in books:
+                if book.names is not None:
+                    book.read_all()
+            return all(book.names in (None, inside) for book in books)
+
+        eventually(agree, f"{[book.names for book in books]} instead of {inside}")
