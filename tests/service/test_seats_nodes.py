@@ -7,6 +7,7 @@ from itertools import count
 from random import Random
 
 import pytest
+from tests.engines.redis.nodes import take_out_of_reach
 from tests.redis_server import RedisServer, running_redis
 from tests.waiting import soon
 
@@ -155,6 +156,39 @@ def test_members_go_with_their_node(play: Play) -> None:
         await soon(lambda: ("ann", False) in party.presence)
         assert party.presence == [("ann", True), ("bob", True), ("ann", False)]
         assert await party.memberships[2].counts([ROOM]) == [ChannelCounts(2, 2)]
+
+    play(life)
+
+
+def test_members_come_back_with_their_node(play: Play) -> None:
+    """One that was out of reach until others have declared it dead registers them again, under their names."""
+
+    async def life(party: Party) -> None:
+        await watched(party)
+        tabs = [await party.connect(1) for _ in range(2)]
+        for tab in tabs:
+            await party.memberships[1].join_as(tab, ROOM, "ann", {"name": "Ann"})
+        await party.memberships[2].join_as(await party.connect(2), ROOM, "bob", {})
+        mends = [take_out_of_reach(shard) for shard in party.nodes[1]._engine._shards]  # type: ignore[attr-defined]
+        await soon(lambda: ("ann", False) in party.presence)
+        assert await party.memberships[0].counts([ROOM]) == [ChannelCounts(2, 2)]
+        for mend in mends:
+            mend()
+        await soon(lambda: party.presence[-1] == ("ann", True))
+        assert party.presence == [("ann", True), ("bob", True), ("ann", False), ("ann", True)]
+
+        async def are_back() -> bool:
+            return await party.memberships[0].counts([ROOM]) == [ChannelCounts(3, 4)]
+
+        await soon(are_back)
+        assert sorted(await party.memberships[1].members(ROOM)) == [
+            ("ann", {"name": "Ann"}),
+            ("bob", {}),
+            ("watcher", {}),
+        ]
+        assert await party.memberships[1].leave(tabs[0], ROOM)
+        assert await party.memberships[1].leave(tabs[1], ROOM)
+        await soon(lambda: party.presence[-1] == ("ann", False))
 
     play(life)
 
