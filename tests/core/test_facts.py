@@ -16,6 +16,7 @@ from channelstream.core.facts import (
     MemberAdded,
     MemberRemoved,
     MessageAccepted,
+    Repeated,
     UserOffline,
     UserOnline,
     decode,
@@ -46,6 +47,11 @@ GOLDEN: list[tuple[Fact, list[object], str]] = [
         "c",
     ),
     (CacheMissed(id="i", at_ms=7, channel="c"), ["cache_miss", "i", 7, "c"], "c"),
+    (
+        Repeated(id="i", at_ms=7, place="c", receiver="r", data=b"d"),
+        ["repeated", "i", 7, "c", "r", b"d"],
+        "c",
+    ),
 ]
 
 

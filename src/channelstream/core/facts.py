@@ -10,6 +10,7 @@ the order of the fields stay as they are, and a new field is the last one and ha
 
 from collections.abc import Sequence
 from hashlib import sha1
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -120,6 +121,20 @@ class CacheMissed(ChannelFact, frozen=True, kw_only=True, gc=False, tag="cache_m
     """A client met a channel that keeps its last event, and has none."""
 
 
+class Repeated(FactBase, frozen=True, kw_only=True, gc=False, tag="repeated"):
+    """An admin sends a fact again that a receiver had not accepted.
+
+    Attributes:
+        place: that of the other fact.
+        receiver: its name as a consumer of the outbox; nobody else is sent it.
+        data: the other fact in its stored form.
+    """
+
+    place: str
+    receiver: str
+    data: bytes
+
+
 Fact = (
     ChannelOccupied
     | ChannelVacated
@@ -132,6 +147,7 @@ Fact = (
     | ClientEvent
     | MessageAccepted
     | CacheMissed
+    | Repeated
 )
 """Any fact."""
 FACTS: tuple[type[Fact], ...] = Fact.__args__
@@ -171,7 +187,7 @@ def end_of(kind: str, subject: Sequence[str], new_id: str, at_ms: int) -> Fact:
         subject: its fields besides id and time.
     """
     begun, ended = next(each for each in ENDS.items() if kind_of(each[0]) == kind)
-    values = dict(zip(begun.__struct_fields__[2:], subject, strict=False))
+    values: dict[str, Any] = dict(zip(begun.__struct_fields__[2:], subject, strict=False))
     return ended(id=new_id, at_ms=at_ms, **values)
 
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from channelstream.apps.webhooks import Receiver
-from channelstream.core.facts import ClientEvent, Fact, decode, encode
+from channelstream.core.facts import ClientEvent, Fact, Repeated, decode, encode
 from channelstream.errors import Unavailable
 from channelstream.service import Record, TimeSeries
 
@@ -28,7 +28,7 @@ class DeadLetter(NamedTuple):
 
     Attributes:
         at_s: when, in epoch seconds.
-        receiver: the label of its receiver.
+        receiver: the name of its receiver.
         is_whole: nothing of it was cut.
     """
 
@@ -55,13 +55,19 @@ class DeadLetters:
         """Keep facts; if the engine is out of reach, the log has how many are lost."""
         for number, fact in enumerate(facts):
             cut = _cut(fact)
-            form = receiver.label, reason, encode(cut), cut is fact
+            form = receiver.name, reason, encode(cut), cut is fact
             record = Record(self._wall(), msgspec.msgpack.encode(form))
             try:
                 await self._series.append(_SERIES.format(receiver.app_id), record, KEPT_S)
             except Unavailable:
                 logger.error("webhooks: %d facts that were given up are not kept", len(facts) - number)  # noqa: TRY400
                 return
+
+    @staticmethod
+    def repeated(letter: DeadLetter, new_id: str, at_ms: int) -> Repeated:
+        """Return the fact that has a dead letter sent again, to its receiver only."""
+        fact, receiver = letter.fact, letter.receiver
+        return Repeated(id=new_id, at_ms=at_ms, place=fact.place, receiver=receiver, data=encode(fact))
 
     async def read(self, app_id: str) -> list[DeadLetter]:
         """Return the newest of an application, oldest first.

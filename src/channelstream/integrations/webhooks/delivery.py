@@ -6,7 +6,7 @@ from contextlib import suppress
 from math import inf
 from zlib import crc32
 
-from channelstream.core.facts import Fact
+from channelstream.core.facts import Fact, Repeated, decode
 from channelstream.errors import Unavailable
 from channelstream.integrations.webhooks.formats import accepts
 from channelstream.integrations.webhooks.lane import Lane, LaneParts
@@ -81,6 +81,11 @@ class Delivery:
         fact = kept.fact
         if fact is not None:
             self._horizons_ms[kept.shard] = max(self._horizons_ms[kept.shard], fact.at_ms)
+        if isinstance(fact, Repeated):
+            fact = decode(fact.data) if fact.receiver == self._parts.receiver.name else None
+            if fact is not None:
+                await self._put(Kept(kept.shard, kept.number, fact))
+                return
         if fact is None or not self._is_for(fact):
             self._progress.end(kept)
             return

@@ -52,7 +52,7 @@ class Sender:
     @property
     def cursors(self) -> dict[str, Cursor]:
         """How far each receiver is; empty if another node sends."""
-        return {name: each.cursor for name, each in self._deliveries.items()}
+        return {name: each.cursor for name, each in self._deliveries.items()} if self.is_sending else {}
 
     def start(self) -> None:
         """Begin to send as soon as the lease is held."""

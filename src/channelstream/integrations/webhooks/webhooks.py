@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from channelstream.apps.webhooks import Receiver
-from channelstream.integrations.webhooks.dead_letters import DeadLetters
+from channelstream.integrations.webhooks.dead_letters import DeadLetter, DeadLetters
 from channelstream.integrations.webhooks.delivery import Delivery, lanes_of
 from channelstream.integrations.webhooks.lane import Figures, LaneParts, Sleep
 from channelstream.integrations.webhooks.sender import Sender
@@ -77,6 +77,16 @@ class Webhooks:
         outbox = self._node.outbox
         state, known = await outbox.state(), await outbox.cursors()
         return state, {name: state.pending(known.get(name, outbox.beginning)) for name in self.receivers}
+
+    async def send_again(self, letters: Sequence[DeadLetter]) -> None:
+        """Send dead letters again, each to the receiver that had not accepted it; those that were cut are left out.
+
+        Raises:
+            Unavailable: the engine is out of reach; some of them may be sent.
+        """
+        new_id, at_ms = self._node.new_id, round(self._node.clock.wall() * 1000)
+        whole = [each for each in letters if each.is_whole]
+        await self._node.outbox.append([DeadLetters.repeated(each, new_id(), at_ms) for each in whole])
 
     def start(self) -> None:
         """Begin to send as soon as this node holds the lease; also after `stop`."""

@@ -1,0 +1,312 @@
+"""The node that holds the lease sends, from where each receiver is."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import pytest
+from tests.engines.conformance.lab import ALL_KINDS
+from tests.engines.conformance.outbox import missed
+
+from channelstream.apps.webhooks import Receiver
+from channelstream.core.facts import ChannelOccupied, ChannelVacated, Fact, Repeated, encode
+from channelstream.engines.local_outbox import LocalOutbox
+from channelstream.engines.outbox import OutboxSettings
+from channelstream.errors import Unavailable
+from channelstream.integrations.webhooks import delivery, sender
+from channelstream.integrations.webhooks.delivery import Delivery
+from channelstream.integrations.webhooks.lane import Figures, LaneParts, NotAccepted
+from channelstream.integrations.webhooks.sender import Sender
+from channelstream.service import Cursor
+
+ONE = Receiver("default", "https://one.example", ALL_KINDS, (b"x" * 24,))
+OTHER = Receiver("default", "https://other.example", frozenset(("occupied",)), (b"x" * 24,), batching=False)
+
+
+class Outbox(LocalOutbox):
+    """Its lease is what the test says.
+
+    Attributes:
+        token: None means that another node holds the lease.
+        is_gone: it is out of reach.
+        settles: whether the token still counts when cursors are set.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(OutboxSettings())
+        self.token: int | None = 1
+        self.is_gone = False
+        self.settles = True
+        self.released = 0
+
+    async def hold(self, ttl_s: float) -> int | None:
+        self._check()
+        return self.token
+
+    async def read(self, after: Cursor, limit: int) -> Any:
+        self._check()
+        return await super().read(after, limit)
+
+    async def settle(self, token: int, cursors: Mapping[str, Cursor]) -> bool:
+        self._check()
+        return self.settles and await super().settle(token, cursors)
+
+    async def release(self) -> None:
+        self.released += 1
+
+    def _check(self) -> None:
+        if self.is_gone:
+            raise Unavailable("x")
+
+
+class World:
+    """A sender with two receivers, whose time passes by itself.
+
+    Attributes:
+        received: the facts of each accepted call, by URL.
+        is_down: URLs that accept nothing.
+    """
+
+    def __init__(self) -> None:
+        self.outbox = Outbox()
+        self.received: dict[str, list[str]] = {ONE.url: [], OTHER.url: []}
+        self.is_down: set[str] = set()
+        self.now_s = 0.0
+        makers = {each.name: self._maker(each) for each in (ONE, OTHER)}
+        self.sender = Sender(self.outbox, makers, self.sleep)
+
+    def _maker(self, receiver: Receiver) -> Callable[[Cursor], Delivery]:
+        async def post(headers: dict[str, str], body: bytes) -> None:
+            await asyncio.sleep(0)
+            if receiver.url in self.is_down:
+                raise NotAccepted("status 503")
+            self.received[receiver.url] += [part.split('"')[0] for part in body.decode().split('{"id":"')[1:]]
+
+        async def given_up(facts: tuple[Fact, ...], reason: str) -> None:
+            """Forget them."""
+
+        parts = LaneParts(
+            receiver, post, Figures(), lambda: 1e9, lambda: self.now_s, self.sleep, given_up
+        )  # fmt: skip
+        return lambda begin: Delivery(self.outbox, begin, parts)
+
+    async def sleep(self, seconds: float) -> None:
+        self.now_s += seconds / 100
+        await asyncio.sleep(0)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        for _ in range(100_000):
+            if condition():
+                return
+            await asyncio.sleep(0)
+        raise AssertionError("it does not come to that")
+
+    def run(self, life: Callable[[], Awaitable[None]]) -> None:
+        async def whole() -> None:
+            self.sender.start()
+            self.sender.start()
+            try:
+                await life()
+            finally:
+                await self.sender.stop()
+                await self.sender.stop()
+
+        asyncio.run(whole())
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def occupied(*names: str) -> list[Fact]:
+    return [ChannelOccupied(id=f"of-{name}", at_ms=number, channel=name) for number, name in enumerate(names)]
+
+
+def test_each_receiver_is_sent_what_it_wants(world: World) -> None:
+    """In order for each channel; its cursor passes all, so that the outbox becomes empty."""
+
+    async def life() -> None:
+        await world.outbox.append([*occupied("a"), *missed("b"), *occupied("c")])
+        await world.until(lambda: not world.outbox._facts)
+        assert world.received[ONE.url] == ["of-a", "of-b", "of-c"]
+        assert sorted(world.received[OTHER.url]) == ["of-a", "of-c"]
+        assert await world.outbox.cursors() == {ONE.name: (3,), OTHER.name: (3,)}
+
+    world.run(life)
+    assert world.outbox.released == 1
+
+
+def test_a_receiver_that_is_down_holds_up_only_itself(world: World) -> None:
+    """Its facts stay, and a later sender goes on with them."""
+
+    async def down() -> None:
+        world.is_down = {ONE.url}
+        await world.outbox.append(occupied("a", "b"))
+        await world.until(lambda: sorted(world.received[OTHER.url]) == ["of-a", "of-b"])
+        await world.until(lambda: world.sender.cursors[OTHER.name] == (2,))
+
+    world.run(down)
+    assert world.received[ONE.url] == []
+    assert asyncio.run(world.outbox.cursors()) == {ONE.name: (0,), OTHER.name: (2,)}
+
+    async def up() -> None:
+        world.is_down = set()
+        await world.until(lambda: world.received[ONE.url] == ["of-a", "of-b"])
+        assert len(world.received[OTHER.url]) == 2
+
+    world.run(up)
+
+
+def test_without_the_lease_nothing_is_sent(world: World) -> None:
+    """Until it is held; when it is lost, sending ends, and goes on with what was not settled."""
+
+    async def life() -> None:
+        world.outbox.token = None
+        await world.outbox.append(occupied("a"))
+        before = world.now_s
+        await world.until(lambda: world.now_s > before + 1)
+        assert not world.sender.is_sending
+        world.outbox.token = 2
+        await world.until(lambda: world.received[ONE.url] == ["of-a"])
+        assert world.sender.is_sending
+        world.outbox.token = None
+        await world.until(lambda: not world.sender.is_sending)
+        assert world.sender.cursors == {}
+        await world.outbox.append(occupied("b"))
+        world.outbox.token = 3
+        await world.until(lambda: world.received[ONE.url][-1] == "of-b")
+
+    world.run(life)
+
+
+@pytest.mark.parametrize("how", ["refused", "another token"])
+def test_another_holder_meanwhile_begins_again(world: World, how: str) -> None:
+    """What it has in memory counts no more: the cursors in the engine do."""
+
+    async def life() -> None:
+        await world.outbox.append(occupied("a"))
+        await world.until(lambda: world.sender.is_sending)
+        first = world.sender._deliveries
+        if how == "refused":
+            world.outbox.settles = False
+            await world.outbox.append(occupied("b"))
+            await world.until(lambda: not world.sender.is_sending)
+            world.outbox.settles = True
+        else:
+            world.outbox.token = 9
+        await world.until(lambda: bool(world.sender._deliveries) and world.sender._deliveries is not first)
+
+    world.run(life)
+
+
+def test_an_engine_out_of_reach_ends_sending_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before another node can hold the lease; it goes on when the engine is back."""
+    monkeypatch.setattr(sender, "MARGIN_S", 0.05)
+
+    async def life() -> None:
+        await world.until(lambda: world.sender.is_sending)
+        world.outbox.is_gone = True
+        await world.until(lambda: not world.sender.is_sending)
+        world.outbox.is_gone = False
+        await world.outbox.append(occupied("a"))
+        await world.until(lambda: world.received[ONE.url] == ["of-a"])
+
+    world.run(life)
+
+
+def test_a_short_outage_does_not_end_sending(world: World) -> None:
+    async def life() -> None:
+        await world.until(lambda: world.sender.is_sending)
+        first = world.sender._deliveries
+        world.outbox.is_gone = True
+        before = world.now_s
+        await world.until(lambda: world.now_s > before + 1)
+        world.outbox.is_gone = False
+        await world.outbox.append(occupied("a"))
+        await world.until(lambda: world.received[ONE.url] == ["of-a"])
+        assert world.sender._deliveries is first
+
+    world.run(life)
+
+
+def test_a_bug_ends_nothing_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and sending begins again."""
+    faults = iter([RuntimeError("a bug")])
+    right = delivery.Settling.due
+
+    def due(*arguments: Any) -> Any:
+        for fault in faults:
+            raise fault
+        return right(*arguments)
+
+    monkeypatch.setattr(delivery.Settling, "due", due)
+
+    async def life() -> None:
+        await world.outbox.append(occupied("a"))
+        await world.until(lambda: "a bug" in caplog.text)
+        await world.until(lambda: "of-a" in world.received[OTHER.url])
+
+    world.run(life)
+
+
+def test_a_process_that_is_replaced_keeps_the_lease(world: World) -> None:
+    """The new one is the same node; how far each receiver is, is kept."""
+
+    async def life() -> None:
+        await world.outbox.append(occupied("a"))
+        await world.until(lambda: world.received[OTHER.url] == ["of-a"])
+        await world.sender.stop(releases=False)
+        assert (world.outbox.released, world.sender.is_sending) == (0, False)
+        assert (await world.outbox.cursors())[OTHER.name] == (1,)
+
+    world.run(life)
+
+
+def test_an_end_is_sent_when_it_is_sure(world: World) -> None:
+    """Until then the cursor stays before it, so that another sender would decide again."""
+
+    async def life() -> None:
+        await world.outbox.append([*occupied("a"), ChannelVacated(id="end", at_ms=10, channel="a")])
+        await world.until(lambda: world.received[ONE.url] == ["of-a"])
+        assert world.sender.cursors[ONE.name] <= (1,)
+        await world.until(lambda: world.received[ONE.url] == ["of-a", "end"])
+        await world.until(lambda: world.sender.cursors[ONE.name] == (2,))
+
+    world.run(life)
+
+
+def test_a_repeated_fact_goes_to_its_receiver_only(world: World) -> None:
+    """As it was, whatever it wants now; one of another version is left out."""
+
+    async def life() -> None:
+        [fact] = missed("a")
+        for number, (receiver, data) in enumerate(
+            [(OTHER.name, encode(fact)), (ONE.name, b""), ("gone", encode(fact))]
+        ):
+            again = Repeated(id=f"r{number}", at_ms=1, place="a", receiver=receiver, data=data)
+            await world.outbox.append([again])
+        await world.until(lambda: not world.outbox._facts)
+        assert world.received == {ONE.url: [], OTHER.url: ["of-a"]}
+
+    world.run(life)
+
+
+def test_only_so_many_facts_are_on_their_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest stays in the outbox."""
+    monkeypatch.setattr(delivery, "MOST_OPEN", 20)
+    monkeypatch.setattr(delivery, "READ_AT_ONCE", 10)
+
+    async def life() -> None:
+        world.is_down = {ONE.url, OTHER.url}
+        await world.outbox.append(occupied(*(f"c{number}" for number in range(100))))
+        before = world.now_s
+        await world.until(lambda: world.now_s > before + 1)
+        open_facts = [each._progress.open for each in world.sender._deliveries.values()]
+        assert max(open_facts) <= 30
+        world.is_down = set()
+        await world.until(lambda: len(world.received[ONE.url]) == 100)
+
+    world.run(life)
