@@ -8,9 +8,8 @@ from channelstream.apps.app import Apps
 from channelstream.apps.key_ring import KeyRing
 from channelstream.auth.issuer import Issuer
 from channelstream.config import Settings
+from channelstream.config.issuer_files import keys_in_file
 from channelstream.config.token_issuers import read_issuers
-from channelstream.errors import ConfigError
-from channelstream.regular_file import CannotRead
 from channelstream.transports.tokens import ClientRules, ReadKeys, Revoked, Tokens
 
 
@@ -49,7 +48,11 @@ def make_client_rules(
 
 
 def _tokens(settings_of: Mapping[str, Settings], apps: Apps, keys: KeyRing, node: OfNode) -> Tokens | None:
-    """Return what checks tokens; None if no application accepts any."""
+    """Return what checks tokens; None if no application accepts any.
+
+    Raises:
+        ConfigError: a file has no keys.
+    """
     accepting = {app_id: own for app_id, own in settings_of.items() if own.token_max_age_s}
     if not accepting:
         return None
@@ -61,7 +64,7 @@ def _tokens(settings_of: Mapping[str, Settings], apps: Apps, keys: KeyRing, node
         for app_id, own in accepting.items()
     }
     issuers = [
-        (Issuer(source.name, app, source.algorithm, {}), source.source)
+        (Issuer(source.name, app, source.algorithm, keys_in_file(source) or {}), source.source)
         for app in apps
         if app.id in accepting
         for source in read_issuers(accepting[app.id].token_issuers)
@@ -75,21 +78,10 @@ def _tokens(settings_of: Mapping[str, Settings], apps: Apps, keys: KeyRing, node
 
 
 def _keys_of(issuers: list[tuple[Issuer, str]], steady: Callable[[], float]) -> ReadKeys | None:
-    """Return what reads the keys of issuers; None if there are none.
-
-    Raises:
-        ConfigError: a file has no keys.
-    """
+    """Return what reads the keys of issuers again; None if there are no issuers."""
     if not issuers:
         return None
-    # Here, as they need the extra `tokens`.
-    from channelstream.auth.public_keys import read_keys
-    from channelstream.integrations.issuer_keys import IssuerKeys, read_file
+    # Here, as it needs the extra `tokens`.
+    from channelstream.integrations.issuer_keys import IssuerKeys
 
-    for issuer, source in issuers:
-        if source.startswith("/"):
-            try:
-                issuer.keys = read_keys(read_file(source), issuer.algorithm)
-            except (CannotRead, ValueError) as error:
-                raise ConfigError(f"token_issuers: {source!r} cannot be used: {error}") from error
     return IssuerKeys(issuers, steady)

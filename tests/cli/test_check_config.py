@@ -35,12 +35,52 @@ def test_safety_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.count("make-config") == 2
 
 
+@pytest.mark.parametrize(
+    ("flags", "kind", "said"),
+    [
+        (["-s", "short"], "fault", "secret has fewer than 16 characters; set it to what"),
+        (["-s", "s" * 20, "-a", "s" * 20], "fault", "secret and admin_secret are equal"),
+        (["--trusted-proxies", "0.0.0.0/0"], "fault", "trusted_proxies has every address"),
+        (["--enforce-https", "true"], "fault", "enforce_https without ssl_certfile and trusted_proxies"),
+        (["--signature-checker", "no.such.Checker"], "problem", "signature_checker: cannot use"),
+        (
+            ["--token-max-age-s", "60", "--token-issuers", "idp ES256 /no/such.pem"],
+            "problem",
+            "token_issuers: '/no/such.pem' cannot be used: No such file",
+        ),
+    ],
+)
+def test_what_doctor_or_the_start_would_say_is_said(
+    flags: list[str], kind: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fault of the options is what doctor reports of them; a problem prevents the start."""
+    assert main(["check-config", *flags], {}) == (1 if kind == "fault" else 2)
+    out, err = capsys.readouterr()
+    assert out == ""
+    [line] = [line for line in err.splitlines() if said in line]
+    assert line.startswith(f"{kind}: ")
+    main(["doctor", "--config-only", *flags], {})
+    assert said.partition(";")[0] in capsys.readouterr().out
+
+
+def test_a_file_that_everybody_may_read_is_a_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has the secrets."""
+    path = tmp_path / "file.ini"
+    path.write_text("[channelstream]\n")
+    path.chmod(0o644)
+    assert main(["check-config", "-i", str(path)], {}) == 1
+    assert f"fault: every user of the machine may read or change {path}" in capsys.readouterr().err
+
+
 def test_file_that_is_not_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A channelstream.ini of the directory is pointed out while it is not read, and only then."""
     monkeypatch.chdir(tmp_path)
     Path("channelstream.ini").write_text("[channelstream]\nport = 9000\n")
+    Path("channelstream.ini").chmod(0o600)
     assert main(["check-config"], {}) == 0
     out, err = capsys.readouterr()
     assert (out, err.count("channelstream.ini is here and was not read")) == ("OK\n", 1)

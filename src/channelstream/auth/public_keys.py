@@ -11,6 +11,8 @@ from jwt.exceptions import PyJWTError
 
 from channelstream.auth.issuer import PublicKey, PublicKeys, SignedBy
 
+KEYS_BYTES: Final = 262_144
+"""Longest text with the keys of an issuer."""
 MAX_KEYS: Final = 100
 """Most keys of one issuer."""
 

@@ -20,7 +20,7 @@ Command = Callable[[Sequence[str], Mapping[str, str]], int]
 COMMANDS = {
     "serve": "serve",
     "make-config": "make_config",
-    "check-config": "check_config",
+    "check-config": "doctor.check_config",
     "doctor": "doctor.command",
     "upgrade": "upgrade",
     "keys": "keys",

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from channelstream.auth.foreign import ForeignChecker
 from channelstream.config.app_names import SECTION_PREFIX
 from channelstream.config.applications import make_apps, settings_by_app
+from channelstream.config.issuer_files import keys_in_file
 from channelstream.config.keys_file import read_keys
 from channelstream.config.secret_file import secrets_of
 from channelstream.config.settings import Settings
@@ -52,6 +54,7 @@ def problems(settings: Settings) -> Iterator[str]:
     yield from _readers(settings)
     yield from _keys(settings)
     yield from _issuers(settings)
+    yield from _checkers(settings)
     yield from _pusher(settings)
     yield from _webhooks(settings)
     yield from _tls(settings)
@@ -135,12 +138,28 @@ def _keys(settings: Settings) -> Iterator[str]:
 
 
 def _issuers(settings: Settings) -> Iterator[str]:
-    """Refuse an issuer of two applications: its name alone says whose its tokens are."""
+    """Refuse files without keys, and an issuer of two applications: its name alone says whose its tokens are."""
     accepting = [own for own in settings_by_app(settings).values() if own.token_max_age_s]
-    names = Counter(issuer.name for own in accepting for issuer in read_issuers(own.token_issuers))
-    for name, count in names.items():
+    issuers = [issuer for own in accepting for issuer in read_issuers(own.token_issuers)]
+    for name, count in Counter(issuer.name for issuer in issuers).items():
         if count > 1:
             yield f"token_issuers: {name!r} is an issuer of {count} applications; name it in one of them"
+    if is_installed("cryptography"):  # Else `_extras` says so.
+        for issuer in issuers:
+            try:
+                keys_in_file(issuer)
+            except ConfigError as error:
+                yield str(error)
+
+
+def _checkers(settings: Settings) -> Iterator[str]:
+    """Refuse a class for the check of signatures that cannot be used."""
+    for own in settings_by_app(settings).values():
+        if own.signature_checker:
+            try:
+                ForeignChecker(own.signature_checker, own.secret, None)
+            except ConfigError as error:
+                yield str(error)
 
 
 def _pusher(settings: Settings) -> Iterator[str]:

@@ -14,13 +14,11 @@ from math import inf
 from urllib.parse import urlsplit
 
 from channelstream.auth.issuer import Issuer
-from channelstream.auth.public_keys import read_keys
+from channelstream.auth.public_keys import KEYS_BYTES, read_keys
 from channelstream.regular_file import CannotRead, read_regular
 
 FETCH_S = 5.0
 """Longest time of a request for keys, in seconds."""
-KEYS_BYTES = 262_144
-"""Longest text with the keys of an issuer."""
 READ_AGAIN_S = 30.0
 """Shortest time between two reads of the keys of one issuer, in seconds."""
 MAX_AGE_S = 600.0

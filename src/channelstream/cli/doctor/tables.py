@@ -2,13 +2,11 @@
 
 from channelstream.cli.doctor import access, certificates, files, redis, service, streams
 from channelstream.cli.doctor.finding import Check
+from channelstream.cli.doctor.option_checks import OF_OPTIONS
 
 OF_CONFIGURATION = (
     Check("options", access.combined),
-    Check("secrets", access.keys),
-    Check("callers", access.callers),
-    Check("https", access.https),
-    Check("file modes", files.modes, files.has_private_files),
+    *OF_OPTIONS,
     Check("sqlite", files.sqlite, files.uses_sqlite),
     Check("descriptors", files.descriptors),
     Check("certificate file", certificates.of_file, certificates.has_certificate),
