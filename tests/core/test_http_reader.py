@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelstream.core.http_body import CHUNK_LINE_BYTES, CHUNK_STEPS
-from channelstream.core.http_head import RequestHead
+from channelstream.core.http_head import RequestHead, read_head, with_other_length
 from channelstream.core.http_reader import REPEATED_BYTES, RequestReader
 from channelstream.errors import BadRequest, ChannelstreamError, HeadTooLong
 
@@ -20,7 +20,17 @@ GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n%b"
 CHUNKED = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
-REPEATED = (GET, POST % b"ab", POST % b"\r\n", CHUNKED + b"2\r\nab\r\n0\r\n\r\n", b"\r\n" + GET)
+SIZED = b"POST /a HTTP/1.1\r\nHost: x\r\ncontent-LENGTH: \t%b \r\nX: %b\r\n\r\n"
+REPEATED = (
+    GET,
+    POST % b"ab",
+    SIZED % (b"2", b"1") + b"ab",
+    SIZED % (b"003", b"1") + b"abc",
+    SIZED % (b"0", b"1"),
+    POST % b"\r\n",
+    CHUNKED + b"2\r\nab\r\n0\r\n\r\n",
+    b"\r\n" + GET,
+)
 """Requests, in which an empty line may seem to stand before the next one."""
 
 
@@ -282,7 +292,8 @@ def test_only_a_whole_request_with_the_head_before_is_taken() -> None:
     assert reader.take(POST % b"cd") is None
     reader.receive(b"ab")
     assert reader.body() == b"ab"
-    for other in (POST % b"c", POST % b"cde", (POST % b"cd").replace(b"/a", b"/b"), GET):
+    different = [(POST % b"cd").replace(b"/a", b"/b"), (POST % b"cd").replace(b": 2", b": 3"), GET, GET[:-3]]
+    for other in (POST % b"c", POST % b"cde", *different):
         assert reader.take(other) is None
     assert not reader.has_more
     taken = reader.take(POST % b"cd")
@@ -298,3 +309,56 @@ def test_a_taken_request_may_have_one_empty_line_before_and_after_it() -> None:
     read = Read([POST % b"ab", b"\r\n", POST % b"cd", b"\r\n", POST % b"ef"])
     assert [bytes(body) for _, body in read.requests] == [b"ab", b"cd", b"ef"]
     assert read.refused is None
+
+
+@pytest.mark.parametrize("value", [b"0", b"7", b"12345", b"007", b"9" * 18])
+def test_a_head_with_another_length_is_not_read_again(value: bytes) -> None:
+    """It is what would be read of it, the fields included."""
+    before = SIZED % (b"12", b"content-length: 5")
+    head = read_head(before, ("10.0.0.1", 1), "https")
+    other = SIZED % (value, b"content-length: 5")
+    assert with_other_length(other, before, head) == read_head(other, ("10.0.0.1", 1), "https")
+
+
+@pytest.mark.parametrize(
+    ("other", "before"),
+    [
+        (SIZED % (b"", b"1"), SIZED % (b"1", b"1")),
+        (SIZED % (b"9" * 19, b"1"), SIZED % (b"1", b"1")),
+        (SIZED % (b"-1", b"1"), SIZED % (b"1", b"1")),
+        (SIZED % (b"1\r\nContent-Length: 1", b"1"), SIZED % (b"1", b"1")),
+        (SIZED % (b"2", b"2"), SIZED % (b"1", b"1")),
+        ((SIZED % (b"2", b"1")).replace(b"/a", b"/b"), SIZED % (b"1", b"1")),
+        (GET.replace(b"/a", b"/b"), GET),
+        (b"", SIZED % (b"1", b"1")),
+    ],
+)
+def test_any_other_head_is_read(other: bytes, before: bytes) -> None:
+    assert with_other_length(other, before, read_head(before)) is None
+
+
+@given(
+    st.integers(min_value=0, max_value=90),
+    st.integers(min_value=0, max_value=4),
+    st.text("0123456789 \t\r\n:-aX", max_size=8),
+)
+def test_what_is_not_read_again_is_what_would_be_read(at: int, cut: int, put: str) -> None:
+    """Wherever a head differs from the one before, and however it does."""
+    before = SIZED % (b"12", b"1")
+    data = before[:at] + put.encode() + before[at + cut :]
+    found = with_other_length(data, before, read_head(before))
+    assert found is None or found == read_head(data)
+
+
+def test_a_head_with_a_longer_length_may_be_too_long() -> None:
+    """Also if only the length of the body has changed, and its request comes in one piece."""
+    short = SIZED % (b"1", b"1")
+    reader = RequestReader(len(short) + 1)
+    reader.receive(short + b"a")
+    assert reader.head()
+    assert reader.body() == b"a"
+    assert reader.take(SIZED % (b"10", b"1") + b"a" * 10)
+    assert reader.take(SIZED % (b"100", b"1") + b"a" * 100) is None
+    reader.receive(SIZED % (b"100", b"1") + b"a" * 100)
+    with pytest.raises(HeadTooLong):
+        reader.head()

@@ -5,15 +5,15 @@ over the socket.
 """
 
 from channelstream.core.http_body import ChunkedBody
-from channelstream.core.http_head import RequestHead, check_beginning, read_head
+from channelstream.core.http_head import RequestHead, check_beginning, read_head, with_other_length
 from channelstream.core.policy import Address
 from channelstream.errors import HeadTooLong
 
 _EMPTY_LINE = b"\r\n"
 _HEAD_END = b"\r\n\r\n"
 REPEATED_BYTES = 1024
-"""Longest head that is kept for the next request of the connection. Programs send the same one again, the signature of a
-call included, and to read it is a fifth of the cost of a call."""
+"""Longest head that is kept for the next request of the connection. Programs send the same one again but for the length of
+the body, the signature of a call included, and to read it is a fifth of the cost of a call."""
 
 
 class RequestReader:
@@ -65,23 +65,29 @@ class RequestReader:
         self.has_more = self.has_stopped = False
         self.is_whole = True
         self._last: tuple[bytes, RequestHead] | None = None
-        self._last_bytes = (
-            0  # Length of a request with this head; 0 if there is none, or if its body comes in chunks.
-        )
+        self._last_bytes = 0
+        """Length of a request with this head; 0 if there is none, or if its body comes in chunks."""
 
     def take(self, data: bytes) -> tuple[RequestHead, bytes] | None:
-        """Return head and body of a request that is all of the received bytes, and has the same head as the one before.
+        """Return head and body of a request that is all of the received bytes, and has a head as the one before.
 
-        None for any other bytes, and where some wait to be read: then nothing has changed. The result is that of `receive`,
-        `head` and `body`: the kept head ends with the only end of a head in it.
+        Only the length of the body may be another one. None for any other bytes, and where some wait to be read: then
+        nothing has changed. The result is that of `receive`, `head` and `body`: the kept head ends with the only end of a
+        head in it.
         """
-        if len(data) != self._last_bytes or self._data or not self.is_whole or self._last is None:
+        if self._last is None or self._data or not self.is_whole:
             return None
         text, head = self._last
-        if not data.startswith(text):
-            return None
+        end = len(text)
+        if len(data) != self._last_bytes or not data.startswith(text):
+            end = data.find(_HEAD_END, 0, REPEATED_BYTES) + len(_HEAD_END)
+            other = with_other_length(data[:end], text, head)
+            if other is None or len(data) != end + (other.body_bytes or 0) or end > self._head_bytes:
+                return None
+            head = other
+            self._keep(data[:end], head)
         self._has_skipped = False
-        return head, data[len(text) :]
+        return head, data[end:]
 
     def receive(self, data: bytes) -> None:
         if self._data:
@@ -124,14 +130,22 @@ class RequestReader:
         return head
 
     def _read(self, data: bytes) -> RequestHead:
-        """Read a head, unless it has the same bytes as the one before."""
-        if self._last is not None and data == self._last[0]:
-            return self._last[1]
-        head = read_head(data, self._client, self._scheme)
+        """Read a head, unless it has the same bytes as the one before, or only the length of its body is another one."""
+        head = None
+        if self._last is not None:
+            text, before = self._last
+            if data == text:
+                return before
+            head = with_other_length(data, text, before)
+        head = head or read_head(data, self._client, self._scheme)
+        self._keep(data, head)
+        return head
+
+    def _keep(self, data: bytes, head: RequestHead) -> None:
+        """Keep a head for the next request, if it is short enough."""
         is_kept = len(data) <= REPEATED_BYTES
         self._last = (data, head) if is_kept else None
         self._last_bytes = len(data) + head.body_bytes if is_kept and head.body_bytes is not None else 0
-        return head
 
     def body(self) -> bytes:
         """Return the bytes of the body received since the last call, at most one step.
