@@ -28,6 +28,7 @@ COMMANDS = {
     "publish": "publish",
     "listen": "listen",
     "trace": "trace",
+    "webhooks": "webhooks",
     "bench": "bench",
 }
 """The module of each command; its function `run` is the command."""

@@ -1,0 +1,149 @@
+"""`channelstream webhooks listen`: what a real server sends is verified and printed."""
+
+import http.client
+import os
+import re
+import signal
+import socket
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from tests.conftest import RunningServer, launch
+from tests.nursery import nursery
+from tests.waiting import PATIENCE_S
+
+from channelstream.cli import main
+from channelstream.cli.webhooks import BODY_BYTES, lines
+from channelstream_client import Webhook
+
+SECRET = "whsec_" + b64encode(b"one that nobody else has in hand").decode()
+PUSHER = {"CHANNELSTREAM_PUSHER_KEY": "kit-key", "CHANNELSTREAM_PUSHER_SECRET": "kit-secret-of-some-length"}
+SECRETS = {"CHANNELSTREAM_WEBHOOK_SECRET": SECRET, **PUSHER}
+
+
+class Listener:
+    """The running command."""
+
+    def __init__(self, *flags: str, **environ: str) -> None:
+        ours, theirs = os.pipe()
+        try:
+            argv = ["webhooks", "listen", "--port", "0", *flags]
+            self.child = nursery().start(argv, os.environ | environ, errors=theirs)
+        finally:
+            os.close(theirs)
+        self.stderr = os.fdopen(ours)
+        found = re.search("listening on (.*)$", self.stderr.readline())
+        assert found
+        self.url = found[1]
+
+    def line_with(self, *texts: str) -> str:
+        """Return the next line that it prints with these texts; empty if it ends before."""
+        return next((line for line in self.child.stdout if all(text in line for text in texts)), "")
+
+    def end(self) -> None:
+        self.child.kill()
+        self.child.communicate()
+        self.stderr.close()
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[..., Listener]]:
+    started: list[Listener] = []
+
+    def listen(*flags: str, **environ: str) -> Listener:
+        started.append(Listener(*flags, **environ))
+        return started[-1]
+
+    yield listen
+    for each in started:
+        each.end()
+
+
+@pytest.fixture
+def server_of() -> Iterator[Callable[..., RunningServer]]:
+    """Start a server that sends webhooks in both formats to a listener."""
+    started: list[RunningServer] = []
+
+    def server_of(listener: Listener) -> RunningServer:
+        urls = {
+            "CHANNELSTREAM_WEBHOOK_URLS": f"{listener.url}standard",
+            "CHANNELSTREAM_PUSHER_WEBHOOK_URLS": f"{listener.url}pusher",
+            "CHANNELSTREAM_WEBHOOK_NETWORKS": "127.0.0.1",
+            "CHANNELSTREAM_PUSHER_APP_ID": "4711",
+        }
+        started.append(launch(**SECRETS, **urls))
+        return started[-1]
+
+    yield server_of
+    for each in started:
+        each.stop()
+
+
+@pytest.mark.slow
+def test_what_a_server_sends_is_printed(
+    listen: Callable[..., Listener], server_of: Callable[..., RunningServer]
+) -> None:
+    """In both formats; Ctrl-C ends with exit code 0."""
+    listener = listen(**SECRETS)
+    server_of(listener).connect("ann", "pusher/news")
+    found = {listener.line_with("occupied").split("event", 1)[0].strip() for _ in range(2)}
+    assert found == {"channel_occupied channel='news'", "channel.occupied channel='pusher/news'"}
+    listener.child.send_signal(signal.SIGINT)
+    assert (listener.child.wait(PATIENCE_S), listener.stderr.read()) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_server_repeats_what_is_not_accepted(
+    listen: Callable[..., Listener], server_of: Callable[..., RunningServer]
+) -> None:
+    """With `--fail` the same call comes again."""
+    listener = listen("--fail", **SECRETS)
+    server_of(listener).connect("ann", "news")
+    first = listener.line_with("msg_").split()[1]
+    assert listener.line_with(first)
+
+
+@pytest.mark.slow
+def test_what_is_no_webhook_is_refused(listen: Callable[..., Listener]) -> None:
+    """Whatever a stranger sends; the command says why, and goes on."""
+    listener = listen(CHANNELSTREAM_WEBHOOK_SECRET=SECRET)
+
+    def status(content: bytes = b"{}", **headers: str) -> int:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return httpx.post(listener.url, content=content, headers=named, timeout=60).status_code
+
+    assert status() == 401
+    assert "webhook-timestamp is no time" in listener.line_with("refused")
+    assert status(webhook_timestamp="1", webhook_signature="v1,AAAA") == 401
+    assert "not that of a server with this secret" in listener.line_with("refused")
+    assert status(x_pusher_signature="00", x_pusher_key="kit-key") == 401
+    assert "give pusher_key and pusher_secret" in listener.line_with("refused")
+    for length in (str(BODY_BYTES + 1), "-1"):
+        host, port = urlsplit(listener.url).netloc.split(":")
+        line = http.client.HTTPConnection(host, int(port), timeout=60)
+        line.request("POST", "/", headers={"content-length": length})
+        assert line.getresponse().status == 413
+        line.close()
+        assert "too long" in listener.line_with("refused")
+    listener.child.send_signal(signal.SIGINT)
+    assert (listener.child.wait(PATIENCE_S), listener.stderr.read()) == (0, "")
+
+
+def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        assert main(["webhooks", "listen", "--port", str(number)], {}) == 2
+        assert main(["webhooks", "listen", "--port", "65536"], {}) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"channelstream: cannot listen on 127.0.0.1:{number}: ")
+    assert second.startswith("channelstream: cannot listen on 127.0.0.1:65536: ")
+
+
+def test_nothing_that_a_terminal_would_execute_is_printed() -> None:
+    """Names and data are those of clients."""
+    event = {"id": "1", "type": "\x1b[2J", "timestamp": "now", "channel": "a\nb\x1b[2J", "user": "Zoë"}
+    printed = list(lines(Webhook("msg_1", 0.0, (event,))))
+    assert printed == ["00:00:00 msg_1: 1 events", r"    \x1b[2J channel='a\nb\x1b[2J' user='Zoë'"]
