@@ -319,6 +319,46 @@ def test_members_of_a_presence_channel(server: Any) -> None:
         assert is_added(bob.next(), channel, "ann", {"n": 3})
 
 
+ODD_NAMES = (
+    "a\nb\tc",
+    "\x1f\x1e\0x",
+    "\x1fdefault\x1e\x1fann",
+    " ",
+    "a/b#c?d%",
+    "é\U0001f600",
+    "{}",
+    "null",
+    "x" * 128,
+)
+ODD_INFO = {
+    "a\nb\tc": 1,
+    "": "x",
+    "\0": True,
+    "none": None,
+    "f": 1.5,
+    "big": 2**70,
+    "deep": {"a": [1]},
+    "é": "\n\x1f",
+    "pusher:user_info": "what this server calls all of it",
+}
+
+
+@everywhere
+def test_whatever_members_are_called(server: Any) -> None:
+    """They and what they have of themselves are sent on as the application has signed them."""
+    for number, name in enumerate(ODD_NAMES):
+        channel = f"presence-psk-odd-{number}"
+        with line(server) as odd, line(server) as bob:
+            odd.joins(channel, name, ODD_INFO)
+            hash_ = bob.joins(channel, "bob", ODD_INFO)["presence"]["hash"]
+            assert hash_ == {name: ODD_INFO, "bob": ODD_INFO}
+            assert is_added(odd.next(), channel, "bob", ODD_INFO)
+            odd.sends("client-hi", 1, channel=channel)
+            assert bob.next()["user_id"] == name
+            odd.sends("pusher:unsubscribe", {"channel": channel})
+            assert json.loads(bob.next()["data"]) == {"user_id": name}
+
+
 @everywhere
 def test_a_lost_line_leaves_at_once(server: Any) -> None:
     """Without a close frame as with one; the last line of a user is announced."""
