@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from tests.transports.in_process import Stage, play
+from tests.waiting import PATIENCE_S
 
 from channelstream.apps.app import App
 from channelstream.apps.client import Client
@@ -37,3 +38,22 @@ def test_a_token_that_comes_for_a_lost_stream_sets_no_timer(make: Any) -> None:
 
     play(scenario)
     assert faults == []
+
+
+@pytest.mark.parametrize("make", [websocket, event_stream])
+def test_a_warning_that_comes_a_little_early_says_25_seconds(make: Any) -> None:
+    """As the protocol has it; a loop's timer may end before its time."""
+
+    async def scenario(stage: Stage) -> None:
+        stream = await stage.opened(make(stage))
+        stream._warn(Client(App(), "u", expires_s=stage.streams.node.clock.wall() + 25.5))
+        received = b""
+        while b"expiring" not in received:
+            received += await asyncio.wait_for(
+                asyncio.get_running_loop().sock_recv(stage.client, 65_536), PATIENCE_S
+            )
+        assert b'"seconds":25}' in received
+        stage.transport.abort()
+        await stage.until(lambda: stage.connection.stream is None)
+
+    play(scenario)

@@ -96,7 +96,9 @@ class SocketStream(asyncio.Protocol, ABC):
     def _warn(self, client: Client) -> None:
         left_s = self._left_s(client)
         if self.is_open and self._attachment.is_current:
-            self.write(self.session.format.enclose([expiring_item(ceil(left_s))], None))
+            # A timer may end a little early.
+            seconds = min(ceil(left_s), ceil(EXPIRING_S))
+            self.write(self.session.format.enclose([expiring_item(seconds)], None))
         self._expire_later(left_s, self._expire)
 
     def _left_s(self, client: Client) -> float:
