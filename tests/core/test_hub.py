@@ -19,6 +19,7 @@ from channelstream.core.events import (
 )
 from channelstream.core.position import ReadRange
 from channelstream.core.rounds import MANY_EVENTS
+from channelstream.core.seat import Seat, seat_id
 from channelstream.wire.channelstream import SEED, V07
 from channelstream.wire.framing import Framing
 
@@ -488,9 +489,11 @@ def test_the_last_write_of_a_stream_may_fail(bench: Bench) -> None:
 # -- against a model
 
 NAMES = ("ann", "bob", "cid")
+SEATED = ("dan", "eve")
+"""Names of members by seats; the others are users."""
 ROOMS = ("a", "b")
 CHOICE = st.integers(0, 3)
-GROUPS = st.none() | st.frozensets(st.sampled_from(NAMES), max_size=2)
+GROUPS = st.none() | st.frozensets(st.sampled_from((*NAMES, *SEATED)), max_size=4)
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("say"), st.sampled_from((*ROOMS, None)), GROUPS, GROUPS),
@@ -500,6 +503,21 @@ STEPS = st.lists(
         st.tuples(st.sampled_from(["when_written"]), CHOICE, st.sampled_from(["stall", "detach"]), CHOICE),
     ),
     max_size=40,
+)
+WHO = st.sampled_from([0, 3])
+"""Two connections of one user."""
+SEAT_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("take_seat"), WHO, st.just("a"), st.sampled_from(SEATED)),
+        st.tuples(st.just("give_up_seat"), WHO, st.just("a")),
+        st.tuples(st.sampled_from(["subscribe", "unsubscribe"]), WHO, st.just("a")),
+        st.tuples(st.just("say"), st.just("a"), GROUPS, GROUPS),
+        st.tuples(st.just("say_to_others"), WHO, st.just("a"), GROUPS, GROUPS),
+        st.tuples(st.just("announce"), st.just("a"), st.sampled_from(("ann", *SEATED)), st.booleans()),
+        st.tuples(st.sampled_from(["stall", "reattach", "catch_up"]), WHO),
+    ),
+    min_size=10,
+    max_size=30,
 )
 
 
@@ -511,6 +529,7 @@ class Naive:
         self.hub = self.bench.hub
         self.log: list[tuple[Entry, set[str]]] = []
         self.tapes: dict[str, list[Tape]] = {}
+        self.seats: dict[str, dict[str, Seat]] = {}
         people = (*NAMES, "ann")
         self.members = [
             Connection(f"c{number}", user, (SEED, V07)[number % 2], (0,), 15.0)
@@ -518,6 +537,7 @@ class Naive:
         ]
         for connection in self.members:
             self.tapes[connection.id] = []
+            self.seats[connection.id] = {}
             self.hub.add(connection)
             self.hub.subscribe(connection, "a", ReadRange.of(0))
             self._open(connection)
@@ -528,16 +548,65 @@ class Naive:
         self.hub.attach(connection, tape, BufferBatch(0))
         self.catch_up(self.members.index(connection))
 
-    def say(self, channel: str | None, only: frozenset[str] | None, exclude: frozenset[str] | None) -> None:
+    def say(
+        self,
+        channel: str | None,
+        only: frozenset[str] | None,
+        exclude: frozenset[str] | None,
+        sender: str | None = None,
+    ) -> None:
         receivers = {
             each.id
             for each in self.members
-            if (channel in each.channels if channel is not None else only is not None)
-            and (only is None or each.user in only)
-            and (exclude is None or each.user not in exclude)
+            for name in [self._name_in(each, channel)]
+            if (self._is_in(each, channel) if channel is not None else only is not None)
+            and (only is None or name in only)
+            and (exclude is None or name not in exclude)
+            and each.id != sender
         }
-        entry = self.bench.say(channel, only, exclude)
+        entry = self.bench.say(channel, only, exclude, sender)
         self.log.append((entry, receivers))
+
+    def say_to_others(
+        self, who: int, channel: str, only: frozenset[str] | None, exclude: frozenset[str] | None
+    ) -> None:
+        self.say(channel, only, exclude, self.members[who].id)
+
+    def announce(self, channel: str, name: str, announced: bool) -> None:
+        """Announce that somebody has joined."""
+        receivers = {
+            each.id
+            for each in self.members
+            if self._is_in(each, channel)
+            and self._name_in(each, channel) != name
+            and (announced or channel in self.seats[each.id] or each.protocol is SEED)
+        }
+        number = str(self.bench.offset + 1)
+        event = Presence(
+            uuid=number, channel=channel, user=name, joined=True, timestamp="t", state={}, announced=announced
+        )
+        self.log.append((self.bench.deliver(event), receivers))
+
+    def _is_in(self, connection: Connection, channel: str) -> bool:
+        return channel in connection.channels or channel in self.seats[connection.id]
+
+    def _name_in(self, connection: Connection, channel: str | None) -> str:
+        seat = self.seats[connection.id].get(channel or "")
+        return connection.user if seat is None else seat.user
+
+    def take_seat(self, who: int, channel: str, name: str) -> None:
+        holder = self.members[who]
+        if channel not in self.seats[holder.id]:
+            seat = Seat(seat_id(holder.id, self.bench.offset), name, holder, channel, self.hub.offsets)
+            self.seats[holder.id][channel] = seat
+            self.hub.add_seat(seat)
+            self.hub.subscribe(seat, channel, ReadRange.of(self.hub.offsets[0]))
+
+    def give_up_seat(self, who: int, channel: str) -> None:
+        seat = self.seats[self.members[who].id].pop(channel, None)
+        if seat is not None:
+            self.hub.unsubscribe(seat, channel)
+            self.hub.remove(seat)
 
     def subscribe(self, who: int, channel: str) -> None:
         if channel not in self.members[who].channels:
@@ -589,7 +658,7 @@ class Naive:
         return [entry.event.uuid for entry, receivers in self.log if connection.id in receivers]
 
 
-@given(STEPS)
+@given(STEPS | SEAT_STEPS)
 def test_every_connection_receives_exactly_its_events_in_order(steps: list[tuple[Any, ...]]) -> None:
     """After any sequence of steps, once all have caught up: no event missing, none twice, none out of order.
 

@@ -354,7 +354,8 @@ class Hub:
 def _is_in_audience(connection: Connection, event: Event) -> bool:
     """Whether a connection of an addressed user receives the event.
 
-    An event of a channel goes only to those of the user's connections that are in that channel.
+    An event of a channel goes only to those of the user's connections that are in that channel, as this user.
     """
-    is_member = event.channel is None or event.channel in connection.channels
-    return is_member and connection.receiver.receives(event)
+    name, receiver = event.channel, connection.receiver
+    is_member = name is None or (name in connection.channels and receiver.member_in(name) is connection)
+    return is_member and receiver.receives(event)
