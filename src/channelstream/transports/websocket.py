@@ -325,8 +325,11 @@ class WebSocketStream(SocketStream):
         return self._most_silent > 0 and ack_progress(self._transport) is None
 
     def _has_been_silent(self) -> bool:
-        """Whether the client has been silent for longer than its protocol allows; closes its line then."""
-        self._silent += 1
+        """Whether the client has been silent for longer than its protocol allows; closes its line then.
+
+        While it reads slowly, its pongs are late as well.
+        """
+        self._silent += not self._paused
         silence = self.session.rules.silence
         if silence is None or self._silent <= self._most_silent or self._waits_for_server:
             return False
