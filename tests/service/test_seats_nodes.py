@@ -23,7 +23,7 @@ from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis.address import prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard_state import RedisSettings
-from channelstream.errors import CloseCode
+from channelstream.errors import CloseCode, Invalid
 from channelstream.service import Memberships, Node, NodeLimits, Service
 from channelstream.service.memberships import ChannelCounts
 from channelstream.wire.channelstream import V07
@@ -140,6 +140,23 @@ def test_tabs_at_several_nodes_are_one_member(play: Play) -> None:
         assert await party.memberships[1].counts([ROOM]) == [ChannelCounts(1, 1)]
         assert await party.memberships[2].join_as(await party.connect(2), ROOM, "ann", {"again": True})
         assert sorted(await party.memberships[0].members(ROOM)) == [("ann", {"again": True}), ("watcher", {})]
+
+    play(life)
+
+
+def test_a_line_opens_without_a_question_to_other_nodes(play: Play) -> None:
+    """Its id is new, so that no node can have it; one that is taken all the same is refused."""
+
+    async def life(party: Party) -> None:
+        async def asked(*_: object) -> None:
+            raise AssertionError("it was asked for")
+
+        party.nodes[1]._cluster.ask = asked  # type: ignore[method-assign]
+        connection = await party.memberships[1].open("c1", "1.2", V07)
+        assert (connection.id, name_of(connection.user)) == ("c1", "1.2")
+        assert party.nodes[1].connection("c1") is connection
+        with pytest.raises(Invalid):
+            await party.memberships[2].open("c1", "3.4", V07)
 
     play(life)
 

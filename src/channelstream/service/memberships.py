@@ -60,9 +60,9 @@ class Memberships:
         Raises:
             TooManyRequests, Unavailable: there is no room for it, or it has ended meanwhile.
         """
-        user = self._service.app.member_key("", name)
-        nothing = UserUpdate({}, {})
-        opened = await self._node.connect(self._key(conn_id), user, protocol, {}, nothing)
+        user, nothing, key = self._service.app.member_key("", name), UserUpdate({}, {}), self._key(conn_id)
+        # As an id that the node draws: nobody is asked first who has it.
+        opened = await self._node.connect(None, user, protocol, {}, nothing, new_id=lambda: key)
         connection = self._node.connection(opened.conn_id)
         if connection is None:
             raise Unavailable("The connection has ended meanwhile; try again.")
