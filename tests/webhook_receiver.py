@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -14,19 +15,21 @@ SECRET = "whsec_" + b64encode(KEY).decode()
 """Of Standard Webhooks, as the option names it."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Received:
     """One call.
 
     Attributes:
         headers: in lower case.
+        status: of the answer.
     """
 
     path: str
     headers: dict[str, str]
     body: bytes
+    status: int
 
-    @property
+    @cached_property
     def events(self) -> list[dict[str, Any]]:
         """The events of a body in either format."""
         body = json.loads(self.body)
@@ -57,9 +60,10 @@ class WebhookReceiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                receiver.calls.append(Received(self.path, headers, body))
+                status = receiver.status
+                receiver.calls.append(Received(self.path, headers, body, status))
                 receiver.before_answer()
-                self.send_response(receiver.status)
+                self.send_response(status)
                 for name, value in receiver.headers.items():
                     self.send_header(name, value)
                 self.send_header("content-length", "2")

@@ -1,6 +1,9 @@
 """Webhooks of real servers: what a receiver is sent, in order, and when the node that sends is killed."""
 
 import asyncio
+import hmac
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -10,10 +13,14 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 from tests.conftest import RunningServer, launch
-from tests.http_client import async_client
+from tests.pusher_calls import KIT
+from tests.pusher_client import line
 from tests.redis_server import RedisServer
 from tests.waiting import PATIENCE_S, eventually
 from tests.webhook_receiver import SECRET, WebhookReceiver, webhook_receiver
+
+from channelstream.config import Settings
+from channelstream.upgrade.control import ask_to_upgrade
 
 pytestmark = pytest.mark.slow
 
@@ -116,32 +123,30 @@ def test_another_node_goes_on_when_the_sender_is_killed(
             kill(server)
 
 
-JOINS = 10_000
+CONNECTIONS, CHANNELS = 40, 250
+"""So many connections join so many channels each, by one call: as many joins as fit into a second."""
 
 
-def test_very_many_joins_are_all_sent(receiver: WebhookReceiver) -> None:
-    """Each once, and calls are answered meanwhile."""
-    server = launch_with(receiver, CHANNELSTREAM_WEBHOOK_EVENTS="member.added channel.occupied")
+def test_ten_thousand_joins_are_all_sent(receiver: WebhookReceiver) -> None:
+    """Each once, in order for each channel; calls are answered meanwhile."""
+    server = launch_with(receiver)
     try:
-        asyncio.run(join(server, JOINS))
-        eventually(lambda: len(receiver.events) >= JOINS + 1, "some are missing")
-        added = Counter(each["user"] for each in receiver.events if each["type"] == "member.added")
-        assert added == Counter(f"u{number}" for number in range(JOINS))
+        for number in range(CONNECTIONS):
+            names = [f"c{number}-{channel}" for channel in range(CHANNELS)]
+            server.connect(f"u{number}", *names, channel_configs=dict.fromkeys(names, PRESENT))
+        eventually(lambda: count_of(receiver) >= 2 * CONNECTIONS * CHANNELS, "some are missing")
+        by_channel: dict[str, list[str]] = {}
+        for event in receiver.events:
+            if "channel" in event:
+                by_channel.setdefault(event["channel"], []).append(event["type"])
+        assert len(by_channel) == CONNECTIONS * CHANNELS
+        assert {tuple(types) for types in by_channel.values()} == {("channel.occupied", "member.added")}
     finally:
         server.stop()
 
 
-async def join(server: RunningServer, count: int) -> None:
-    numbers = iter(range(count))
-
-    async def some(client: Any) -> None:
-        for number in numbers:
-            body = {"username": f"u{number}", "channels": ["a"], "channel_configs": {"a": PRESENT}}
-            answer = await client.post(f"{server.url}/connect", json=body, headers=server.sign("/connect"))
-            assert answer.status_code == 200
-
-    async with async_client() as client:
-        await asyncio.gather(*(some(client) for _ in range(20)))
+def count_of(receiver: WebhookReceiver) -> int:
+    return sum(call.body.count(b'"channel":') for call in list(receiver.calls))
 
 
 def test_a_dead_receiver_holds_nobody_up(receiver: WebhookReceiver) -> None:
@@ -158,3 +163,81 @@ def test_a_dead_receiver_holds_nobody_up(receiver: WebhookReceiver) -> None:
         assert time.monotonic() - began < 60
     finally:
         server.stop()
+
+
+def test_pusher_is_sent_in_its_own_format(receiver: WebhookReceiver) -> None:
+    """Signed with the application's secret, one event a call, about Pusher's channels only, and nothing internal."""
+    server = launch(
+        "--pusher-webhook-urls", receiver.url, CHANNELSTREAM_WEBHOOK_NETWORKS="127.0.0.1"
+    )  # fmt: skip
+    try:
+        server.connect("native", "other")
+        with line(server) as ann, line(server) as bob:
+            ann.joins("presence-room", "7")
+            bob.joins("presence-room", "8")
+            ann.sign_in('{"id":"7"}')
+            assert ann.next()["event"] == "pusher:signin_success"
+            ann.sends("client-hi", {"n": 1}, channel="presence-room")
+            assert bob.next()["event"] == "client-hi"
+            assert ann.subscribe("cache-empty")["event"] == "pusher_internal:subscription_succeeded"
+            eventually(lambda: "cache_miss" in names(receiver), "the miss is not sent")
+            eventually(lambda: "client_event" in names(receiver), "the event is not sent")
+            socket_id = ann.socket_id
+        eventually(lambda: names(receiver).count("channel_vacated") == 2, "the end is not sent")
+        about_room = [each for each in receiver.events if each["channel"] == "presence-room"]
+        assert Counter(each["name"] for each in about_room) == {
+            "channel_occupied": 1, "member_added": 2, "client_event": 1, "member_removed": 2, "channel_vacated": 1,
+        }  # fmt: skip
+        assert [each["user_id"] for each in about_room if each["name"] == "member_added"] == ["7", "8"]
+        [event] = [each for each in about_room if each["name"] == "client_event"]
+        assert event == {
+            "name": "client_event", "channel": "presence-room", "event": "client-hi", "data": '{"n": 1}',
+            "socket_id": socket_id, "user_id": "7",
+        }  # fmt: skip
+        assert {each["channel"] for each in receiver.events} == {"presence-room", "cache-empty"}
+        for call in receiver.calls:
+            assert len(call.events) == 1
+            assert call.headers["content-type"] == "application/json"
+            assert call.headers["x-pusher-key"] == KIT["KEY"]
+            mac = hmac.digest(KIT["SECRET"].encode(), call.body, "sha256").hex()
+            assert call.headers["x-pusher-signature"] == mac
+    finally:
+        server.stop()
+
+
+def names(receiver: WebhookReceiver) -> list[str]:
+    return [each["name"] for each in receiver.events]
+
+
+@pytest.mark.parametrize("engine", ["memory", "sqlite"])
+def test_an_upgrade_loses_nothing_and_repeats_nothing(
+    receiver: WebhookReceiver, engine: str, tmp_path: Path
+) -> None:
+    """The new process goes on with what the old one had not sent, which also is what happened before."""
+    where = "memory" if engine == "memory" else f"sqlite:///{tmp_path / 'state.db'}"
+    server = launch_with(receiver, "--engine", where)
+    try:
+        users = [f"u{number}" for number in range(40)]
+        conn_ids = [server.connect(user, "a", channel_configs={"a": PRESENT}) for user in users[:20]]
+        eventually(lambda: len(types_of(receiver, "a")) == 21, "it is not sent")
+        receiver.status = 503
+        conn_ids += [server.connect(user, "a") for user in users[20:]]
+        tried = len(receiver.calls)
+        eventually(lambda: len(receiver.calls) > tried, "it is not tried")
+        report = asyncio.run(ask_to_upgrade(Settings(port=server.port)))
+        receiver.status = 200
+        for conn_id in conn_ids[:10]:
+            server.post("/disconnect", {"conn_id": conn_id})
+        eventually(
+            lambda: types_of(receiver, "a").count("member.removed") == 10, "the new process does not go on"
+        )
+        added = [each for each in accepted(receiver) if each["type"] == "member.added"]
+        assert [each["user"] for each in added] == users
+        os.kill(report.pid, signal.SIGINT)
+    finally:
+        server.stop()
+
+
+def accepted(receiver: WebhookReceiver) -> list[dict[str, Any]]:
+    """Return the events of the calls that were answered with 200."""
+    return [event for call in list(receiver.calls) if call.status == 200 for event in call.events]
