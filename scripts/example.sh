@@ -58,7 +58,7 @@ case $name in
     echo)
         command -v npm >/dev/null || fail "node 18 or newer is needed, with npm."
         scripts/setup.sh examples
-        (cd examples/echo && npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts) ||
+        [ -d examples/echo/node_modules/pusher-js ] || (cd examples/echo && npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts) ||
             fail "npm could not install the packages of examples/echo."
         program=.venv/bin/python source=app.py
         export PUSHER_APP_ID="${PUSHER_APP_ID:-1}" PUSHER_KEY="${PUSHER_KEY:-chat}" PUSHER_SECRET="${PUSHER_SECRET:-secret}"
