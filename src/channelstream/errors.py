@@ -65,13 +65,13 @@ class ChannelstreamError(Exception):
         headers: fields of the HTTP answer besides the usual ones.
         close_code: the close code with the same meaning; None if the error never ends a stream.
         refusal_code: the close code of a WebSocket that the error refuses right after its handshake. Unless a class says
-            otherwise, the client keeps its connection and reconnects later. One that is no `CloseCode` is sent as it is.
+            otherwise, the client keeps its connection and reconnects later.
     """
 
     code: ClassVar[str] = "error"
     http_status: ClassVar[int] = 500
     close_code: CloseCode | None = None
-    refusal_code: CloseCode | int = CloseCode.OVERLOADED
+    refusal_code: int = CloseCode.OVERLOADED
     headers: Headers = ()
 
     def __init__(self, message: str, faults: Faults | None = None) -> None:

@@ -508,18 +508,27 @@ def test_a_user_with_too_much_of_itself() -> None:
         *((CloseCode.NORMAL, 4009), (CloseCode.TOKEN_EXPIRED, 4009), (CloseCode.UNKNOWN_CONNECTION, 4001)),
         *((CloseCode.RESTARTING, 4200), (CloseCode.OVERLOADED, 4100), (CloseCode.TOO_SLOW, 4100)),
         *((CloseCode.REPLACED, 4100), (CloseCode.POLICY_VIOLATION, 1008), (CloseCode.TOO_BIG, 1009)),
-        *((CloseCode.UNSUPPORTED_DATA, 1003), (4008, 4008), (4201, 4201)),
+        *((CloseCode.UNSUPPORTED_DATA, 1003), (4201, 4201)),
     ],
 )
 def test_close_codes(code: int, sent: int) -> None:
     """Those of this server as a client of Pusher reads them, others as they are; always with a reason."""
     assert frames(Client().session.closing(code, "a reason")) == [(sent, "a reason")]
-    assert frames(PROTOCOLS.closing_of(PUSHER, code, "")) == [(sent, "closed")]
+    assert frames(Client().session.closing(int(code), "")) == [(sent, "closed")]
+
+
+@pytest.mark.parametrize(
+    ("code", "sent"), [(CloseCode.OVERLOADED, 4100), (4001, 4001), (4008, 4008), (4009, 4009)]
+)
+def test_close_codes_of_refusals(code: int, sent: int) -> None:
+    """4008 is the absence of a version: a line that is not open is not too slow."""
+    assert frames(PROTOCOLS.closing_of(PUSHER, code, "a reason")) == [(sent, "a reason")]
 
 
 def test_a_close_without_a_code() -> None:
     """Has no reason either (RFC 6455, 5.5.1)."""
     assert frames(Client().session.closing(None, "a reason")) == [(None, "")]
+    assert frames(PROTOCOLS.closing_of(PUSHER, None, "a reason")) == [(None, "")]
 
 
 @pytest.mark.parametrize(("activity_s", "silence_s"), [(120, 150), (1, 2), (30, 60)])

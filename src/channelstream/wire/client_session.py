@@ -127,7 +127,7 @@ class WireProtocol:
         title: its name for people.
         formats: for each transport that it is spoken on.
         session: returns the session of a new stream; raises ValueError if the application does not speak this protocol.
-        closing: returns the close frame of a WebSocket for which there is no session, as `ClientSession.closing` does.
+        closing: returns the close frame of a WebSocket that is refused.
         resumes: a client can come back to its connection. If not, the connection ends with its stream.
         grants: what its clients may do by commands that come without a token.
     """

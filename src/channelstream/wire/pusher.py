@@ -4,7 +4,7 @@ A client subscribes to channels with signatures of its application, which are ch
 with an error, and the line stays open.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -78,7 +78,7 @@ LATE_S: Final = 30.0
 FRAMES: Final = 1000
 """Frames that a client may send in a ping interval besides its events: it comes back and subscribes to all its channels."""
 
-CLOSE_CODES: Final = {
+CLOSE_CODES: Final[dict[int, int]] = {
     CloseCode.NORMAL: 4009,
     CloseCode.TOKEN_EXPIRED: 4009,
     CloseCode.RESTARTING: 4200,
@@ -88,6 +88,8 @@ CLOSE_CODES: Final = {
     CloseCode.UNKNOWN_CONNECTION: 4001,
 }
 """What a client makes of 4000 to 4099 is to stop, of 4100 to 4199 to come back after a second, of 4200 to 4299 at once."""
+REFUSAL_CODES: Final = {code: sent for code, sent in CLOSE_CODES.items() if code != CloseCode.TOO_SLOW}
+"""Those of lines that are not opened, of which none is too slow: there 4008 is for a client that names no version."""
 SILENT: Final = 4201
 
 
@@ -360,8 +362,16 @@ def closing_frame(code: int | None, reason: str) -> bytes:
     Args:
         code: one of this server, or as it is sent.
     """
-    sent = CLOSE_CODES.get(code, code) if isinstance(code, CloseCode) else code
-    return close_frame(sent, "" if sent is None else reason or "closed")
+    return _closing(CLOSE_CODES, code, reason)
+
+
+def refusal_frame(code: int | None, reason: str) -> bytes:
+    """Return the close frame of a line that is not opened, as `closing_frame` does."""
+    return _closing(REFUSAL_CODES, code, reason)
+
+
+def _closing(codes: Mapping[int, int], code: int | None, reason: str) -> bytes:
+    return close_frame(None, "") if code is None else close_frame(codes.get(code, code), reason or "closed")
 
 
 def pusher(number: int, form: int) -> WireProtocol:
@@ -380,4 +390,4 @@ def pusher(number: int, form: int) -> WireProtocol:
     def session(framing: Framing, start: SessionStart) -> PusherSession:
         return PusherSession(formats[framing], start)
 
-    return WireProtocol(PUSHER, "Pusher", formats, session, closing=closing_frame, resumes=False)
+    return WireProtocol(PUSHER, "Pusher", formats, session, closing=refusal_frame, resumes=False)
