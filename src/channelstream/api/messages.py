@@ -126,10 +126,6 @@ async def _send_one(call: Call, kind: _Kind[B, E], key: str, body: B) -> Answer:
     return kind.to_answer(body, outcome)
 
 
-def _is_addressed(body: Body) -> bool:
-    return body.channel is not None or bool(body.pm_users)
-
-
 class _Sender(Generic[B, E]):
     """Sends the messages of one call."""
 
@@ -155,7 +151,8 @@ class _Sender(Generic[B, E]):
         for number, body in enumerate(bodies):
             if len(body.pm_users) > SET_STEP:
                 events[number] = await _with_users(self._call, events[number], body)
-        addressed = [pair for pair in zip(bodies, events, strict=True) if _is_addressed(pair[0])]
+        pairs = zip(bodies, events, strict=True)
+        addressed = [pair for pair in pairs if pair[0].channel is not None or pair[0].pm_users]
         await slices.due()
         accepted = await kind.send(self._call.service, [event for _, event in addressed])
         await slices.due()
