@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 from tests.browser import chromium_browser
-from tests.examples.running import running, sign_in
+from tests.examples.running import ROOT, running, sign_in
 from tests.pusher_calls import KIT
 
 pytestmark = pytest.mark.browser
@@ -20,6 +20,10 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def address(one_node: Any) -> Iterator[str]:
+    if not (ROOT / "tests/clients/pusher/node_modules/pusher-js").exists():
+        pytest.skip(
+            "No pusher-js: with node and npm, scripts/pusher-clients.sh brings it, and the example its own."
+        )
     with running(
         "echo", one_node.url, "", **{f"PUSHER_{name}": text for name, text in KIT.items()}
     ) as address:
