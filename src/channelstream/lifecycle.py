@@ -345,7 +345,7 @@ class Server:
         self.scraper.siblings.close(is_replaced=self._upgrading.report is not None)
         await self._metrics_port.close()
         self.streams.heartbeat.stop()
-        await self.node.reports.settle(REPORTS_S)
+        await self.node.reports.close(REPORTS_S)
         await self.parts.webhooks.stop(is_replaced=self._upgrading.report is not None)
         await self.node.close()
         await self._spans.close()

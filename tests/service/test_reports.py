@@ -93,15 +93,26 @@ def test_an_engine_out_of_reach_gets_them_later(monkeypatch: pytest.MonkeyPatch)
     asyncio.run(life())
 
 
-def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Further ones are dropped and counted; a node that stops does not wait for ever."""
+def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Further ones are dropped and counted; a node that stops does not wait for ever, and one that goes on appends them."""
     monkeypatch.setattr(reports, "MOST_WAITING", 3)
+    monkeypatch.setattr(reports, "RETRY_S", 0.0)
 
     async def life() -> None:
-        made = make(Outbox(*[Unavailable("x")] * 9))
+        outbox = Outbox(*[Unavailable("x")] * 9)
+        made = make(outbox)
         for name in "abcde":
             made.cache_missed(name)
         assert made.dropped == 2
         await made.settle(0.0)
+        await made.settle(60.0)
+        assert [fact.place for fact in outbox.kept] == ["a", "b", "c"]
+        await made.close(0.0)
+        assert "lost" not in caplog.text
+        outbox = Outbox(*[Unavailable("x")] * 999)
+        made = make(outbox)
+        made.cache_missed("a")
+        await made.close(0.0)
+        assert "1 facts of the last moment are lost" in caplog.text
 
     asyncio.run(life())

@@ -199,6 +199,7 @@ async def close(server: Server) -> None:
     await parts.housekeeping.stop()
     await parts.http_server.abort()
     parts.streams.heartbeat.stop()
+    await parts.webhooks.stop()
     await parts.node.close()
 
 

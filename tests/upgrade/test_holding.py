@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import pytest
 from tests.e2e.wire import CallWire, open_wire
 from tests.upgrade.stage import Stage, hold, items, of, play, post, sign, texts
 from tests.waiting import PATIENCE_S, soon
+from tests.webhook_receiver import SECRET
 
 from channelstream.http.connection import HttpConnection
 from channelstream.http.phase import Work
+from channelstream.integrations.webhooks.sender import Sender
 from channelstream.transports.websocket import WebSocketStream
 
 PATH = "/message"
@@ -191,6 +194,29 @@ def test_a_hold_that_is_cancelled_early_leaves_the_periodic_work() -> None:
         assert not housekeeping._turn.locked()
 
     play(scenario)
+
+
+def test_webhooks_are_sent_by_the_process_that_serves() -> None:
+    """Neither by both of them, nor by none after an upgrade that has failed."""
+
+    async def scenario(stage: Stage) -> None:
+        sender = stage.server.parts.webhooks._sender
+        assert sender is not None
+        stage.server.parts.webhooks.start()
+        await soon(lambda: sender.is_sending)
+        stage.while_frozen = partial(is_silent, sender)
+        await stage.fail()
+        await soon(lambda: sender.is_sending)
+        await stage.upgrade()
+        await is_silent(sender)
+        assert sender is not stage.server.parts.webhooks._sender
+
+    play(scenario, webhook_urls=("https://a.example",), webhook_secret=SECRET)
+
+
+async def is_silent(sender: Sender) -> None:
+    assert not sender.is_sending
+    assert sender._task is None
 
 
 def test_an_engine_that_does_not_proceed_lets_clients_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,8 +104,15 @@ class Reports:
         self._task = None
 
     async def settle(self, within_s: float) -> None:
-        """Wait until nothing waits, for a time at most; what waits then is lost."""
+        """Wait until nothing waits, for a time at most."""
         if self._task is not None:
             await asyncio.wait((self._task,), timeout=within_s)
-        if self._task is not None:
-            self._task.cancel()
+
+    async def close(self, within_s: float) -> None:
+        """Settle; what waits then is lost."""
+        await self.settle(within_s)
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            logger.warning("webhooks: %d facts of the last moment are lost", len(self._waiting))

@@ -216,6 +216,8 @@ def test_an_engine_out_of_reach_ends_sending_in_time(world: World, monkeypatch: 
 
 
 def test_a_short_outage_does_not_end_sending(world: World) -> None:
+    """And what could not be kept is kept afterwards."""
+
     async def life() -> None:
         await world.until(lambda: world.sender.is_sending)
         first = world.sender._deliveries
@@ -225,6 +227,7 @@ def test_a_short_outage_does_not_end_sending(world: World) -> None:
         world.outbox.is_gone = False
         await world.outbox.append(occupied("a"))
         await world.until(lambda: world.received[ONE.url] == ["of-a"])
+        await world.until(lambda: not world.outbox._facts)
         assert world.sender._deliveries is first
 
     world.run(life)

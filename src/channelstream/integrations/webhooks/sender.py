@@ -121,8 +121,9 @@ class Sender:
         cursors = self.cursors
         if cursors == self._kept:
             return True
+        is_holder = await self._outbox.settle(self._token, cursors)
         self._kept = cursors
-        return await self._outbox.settle(self._token, cursors)
+        return is_holder
 
     async def _end(self) -> None:
         """Cancel the deliveries, and keep how far they were."""
