@@ -10,10 +10,14 @@ from channelstream.service.revocations import Revocation
 from channelstream.transports import client_calls
 
 CASES: list[tuple[Any, list[Any], Any]] = [
-    (client_calls._Sent("token", "c", b"[]"), ["token", "c", b"[]"], client_calls._sent),
-    (client_calls._Answered(b"[]"), [b"[]", ""], client_calls._answered),
+    (client_calls._Sent(token="token", conn_id="c", text=b"[]"), ["token", "c", b"[]"], client_calls._sent),
+    (client_calls._Answered(items=b"[]"), [b"[]", ""], client_calls._answered),
     (client_calls._Answered(refused_token="Why."), [b"", "Why."], client_calls._answered),
-    (Revocation(True, "ann", 1.5, 2.5), [True, "ann", 1.5, 2.5], revocations._decode),
+    (
+        Revocation(is_user=True, key="ann", at_s=1.5, until_s=2.5),
+        [True, "ann", 1.5, 2.5],
+        revocations._decode,
+    ),
 ]
 """A value, its form as older nodes know it, and what reads it."""
 
