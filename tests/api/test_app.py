@@ -7,13 +7,14 @@ from dataclasses import replace
 import httpx
 import pytest
 from tests.fixed_auth import FixedAuth
+from tests.waiting import PATIENCE_S
 
 from channelstream.api.app import Api
 from channelstream.api.call import Call
 from channelstream.api.endpoints import ENDPOINTS
 from channelstream.api.openapi import document
 from channelstream.api.table import Auth, Endpoint
-from channelstream.apps.app import App, Apps
+from channelstream.apps.app import App, AppLimits, Apps
 from channelstream.apps.principal import ALL_RIGHTS, Principal, Right
 from channelstream.auth.base import AuthRequest, Once, RequestAuth
 from channelstream.config import Settings
@@ -119,3 +120,38 @@ def test_an_endpoint_may_have_parameters_in_its_path_and_answer_with_text() -> N
         ("room", "path", True),
         ("place", "path", True),
     ]
+
+
+def test_a_call_beyond_a_limit_is_refused_later_and_others_are_answered_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So a caller that repeats it at once, whatever the answer says, keeps the process busy with nothing."""
+    body = b'{"user":"u","channel":"c","message":1}'
+
+    async def life() -> None:
+        node = build(Settings(secret="x", admin_secret="y")).node
+        await node.start()
+        apps = Apps(App(), App("shop", AppLimits(messages_per_s=0.01)))
+        services = Services(apps, node)
+        blog, shop = (_client_of(services, app) for app in apps)
+        async with blog, shop:
+            assert (await shop.post("/message", content=body)).status_code == 200
+            assert (await shop.post("/message", content=body)).status_code == 429
+            monkeypatch.setattr("channelstream.api.app.LIMIT_PAUSE_S", PATIENCE_S)
+            refused = asyncio.ensure_future(shop.post("/message", content=body))
+            for _ in range(20):
+                assert (await blog.post("/message", content=body)).status_code == 200
+                await asyncio.sleep(0)
+            assert not refused.done()
+            refused.cancel()
+        await node.close()
+
+    asyncio.run(life())
+
+
+def _client_of(services: Services, app: App) -> httpx.AsyncClient:
+    """Return a client whose calls are all those of one application."""
+    auth = FixedAuth(Principal(app, rights=ALL_RIGHTS))
+    api = Api(services, dict.fromkeys(Auth, auth), body_bytes=100)
+    transport = httpx.ASGITransport(RouterApp(Router(Policy(), api.routes(ENDPOINTS))))
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
