@@ -17,10 +17,10 @@ def connections(server: Any, channel: str) -> Any:
     return channels.get(channel, {}).get("connections", [])
 
 
-@pytest.mark.parametrize("user", ["pus-ann", "pus \u00e4,7"])
+@pytest.mark.parametrize("user", ["pus-ann", "pus \u00e4,7", "pus/a//b?c", "pus\n/terminate_connections"])
 def test_the_connections_of_a_user_end(server: Any, user: str) -> None:
     """Those of the internal channel in which its lines are, at all nodes; those of other users stay."""
-    mark = user.replace(" ", "-")
+    mark = user.encode().hex()
     channel, other = f"pusher/#signed-in-{user}", f"pusher/#signed-in-{user}-2"
     for number in range(3):
         server.connect(f"{user}-{number}", channel, conn_id=f"{mark}-{number}")

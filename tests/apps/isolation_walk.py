@@ -216,7 +216,9 @@ OF_PUSHER: dict[str, Asks] = {
     ],
     "GET /apps/{app_id}/channels/{channel}": lambda names: [Ask({"info": COUNT}, path=names.channel)],
     "GET /apps/{app_id}/channels/{channel}/users": lambda names: [Ask(path=f"presence-{names.channel}")],
-    "POST /apps/{app_id}/users/{user}/terminate_connections": lambda names: [Ask(body={}, path=names.user)],
+    "POST /apps/{app_id}/users/{user:path}/terminate_connections": lambda names: [
+        Ask(body={}, path=names.user)
+    ],
 }
 """Paths of the whole server, in which the id is that of the application that asks."""
 UNASKED = "/static/"
@@ -249,7 +251,11 @@ class Session:
         if path == "/ws":
             return self._stream(ask)
         if path.startswith("/apps/"):
-            return self._call(method, path.partition("}")[2].format(channel=ask.path, user=ask.path), ask)
+            return self._call(
+                method,
+                path.partition("}")[2].replace(":path", "").format(channel=ask.path, user=ask.path),
+                ask,
+            )
         headers = {"sec-fetch-site": "same-origin"} | (self.app.sign(path) if route in API else {})
         body = {"data": ask.body} if ask.form else {"json": ask.body} if ask.body is not None else {}
         request = self._client.build_request(method, path, params=ask.query, headers=headers, **body)

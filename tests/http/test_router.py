@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -66,6 +67,7 @@ ROUTES = (
     Route("/app/{key}", {"GET": echo}),
     Route("/app/own", {"GET": echo}),
     Route("/a.b/{x}/c/{y}", {"GET": echo}),
+    Route("/of/{x:path}/end", {"GET": echo}),
 )
 
 
@@ -79,14 +81,18 @@ ROUTES = (
         ("/app/k/1", None),
         ("/a.b/1/c/2", {"x": "1", "y": "2"}),
         ("/aXb/1/c/2", None),
+        ("/of/a/b//c/end/end", {"x": "a/b//c/end"}),
+        ("/of/a%2Fb%0A/end", {"x": "a/b\n"}),
+        ("/of//end", None),
+        ("/of/a", None),
     ],
 )
 def test_a_parameter_stands_for_one_segment(path: str, parameters: dict[str, str] | None) -> None:
-    """A literal path goes before one with parameters; a slash, also an encoded one, is in no segment."""
+    """A literal path goes before one with parameters; a slash, also an encoded one, is only in one that may have several."""
     answer = answered(Router(Policy(), ROUTES), asked(f"{path}?q=1"))
     assert answer.status == (404 if parameters is None else 200)
     if parameters is not None:
-        assert json.loads(answer.body) == [path, parameters, {"q": "1"}]  # type: ignore[arg-type]
+        assert json.loads(answer.body) == [unquote(path), parameters, {"q": "1"}]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("client", "path"), [(PROXY, "/app/own"), ("9.9.9.9", None)])

@@ -28,8 +28,8 @@ Cors = Callable[[RequestHead], tuple[Header, ...]]
 ANY_METHOD = "*"
 APP_PREFIX = "/app/"
 """Begins the paths of further applications: `/app/shop/message` is the path `/message` of the application `shop`."""
-PARAMETER = re.compile(r"\{(\w+)\}")
-"""A parameter in the path of a route."""
+PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
+"""A parameter in the path of a route; with `:path` after its name it may have slashes."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Route:
     """A path, and who serves it.
 
     Attributes:
-        path: literal, or with parameters that stand for one segment each: `/app/{key}`.
+        path: literal, or with parameters that stand for one segment each: `/app/{key}`; for more with `:path`.
         handlers: by method; `ANY_METHOD` for all that are not named.
         headers: fields of every answer, besides those of CORS.
         opens: takes sockets over for GET; None if it never does.
@@ -71,11 +71,13 @@ class _Pattern:
     expression: re.Pattern[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        parts = PARAMETER.split(self.route.path)
-        literal = [re.escape(part) for part in parts[::2]]
-        named = [rf"(?P<{name}>[^/]+)" for name in parts[1::2]]
+        literal = map(re.escape, PARAMETER.split(self.route.path)[::2])
+        named = [
+            f"(?P<{found[1]}>{'.+' if ':' in found[0] else '[^/]+'})"
+            for found in PARAMETER.finditer(self.route.path)
+        ]
         text = "".join(part for pair in zip(literal, [*named, ""], strict=True) for part in pair)
-        object.__setattr__(self, "expression", re.compile(text))
+        object.__setattr__(self, "expression", re.compile(text, re.DOTALL))
 
 
 OnRefusal = Callable[[str, str, ChannelstreamError, str], None]

@@ -72,7 +72,7 @@ PUSHER_ENDPOINTS: tuple[Endpoint, ...] = (
         auth=Auth.PUSHER,
     ),
     Endpoint(
-        path=f"{_APP}/users/{{user}}/terminate_connections",
+        path=f"{_APP}/users/{{user:path}}/terminate_connections",
         methods=("POST",),
         handler=users.terminate,
         right=Right.CONNECT,
