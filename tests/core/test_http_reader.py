@@ -150,14 +150,24 @@ def test_no_more_is_accepted_than_by_llhttp(
     ]
 
 
-def test_the_first_of_several_fields_with_a_name_is_found() -> None:
+@pytest.mark.parametrize(
+    ("target", "fields", "first"),
+    [
+        (b"http://b/a", b"X-A: 1\r\nx-a: 2\r\n", {b"host": b"b", b"x-a": b"1"}),
+        (b"http://b/a", b"X-A: 1\r\n", {b"host": b"b", b"x-a": b"1"}),
+        (b"/a", b"X-A: 1\r\nx-a: 2\r\n", {b"host": b"x", b"x-a": b"1"}),
+        (b"/a", b"X-A: 1\r\n", {b"host": b"x", b"x-a": b"1"}),
+    ],
+)
+def test_the_first_of_several_fields_with_a_name_is_found(
+    target: bytes, fields: bytes, first: dict[bytes, bytes]
+) -> None:
     """In lower case; a host in the target replaces the Host there, too."""
-    data = b"GET http://b/a HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nx-a: 2\r\n\r\n"
     reader = RequestReader(1000)
-    reader.receive(data)
+    reader.receive(b"GET %b HTTP/1.1\r\nHost: x\r\n%b\r\n" % (target, fields))
     head = reader.head()
     assert head is not None
-    assert head.first == {b"host": b"b", b"x-a": b"1"}
+    assert head.first == first
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))

@@ -81,7 +81,9 @@ def read_head(data: bytes, client: Address | None = None, scheme: str = "http") 
     _check_host(fields.get(b"host"), is_1_1)
     raw_path, query = _read_target(method, target, headers)
     path = raw_path.decode("ascii")
-    connection = _tokens(fields.get(b"connection"))
+    connection, expect = _tokens(fields.get(b"connection")), fields.get(b"expect")
+    # Without a second field of any name, and with the Host as it was sent, the values are those of the list.
+    is_as_sent = len(fields) == len(headers) and target[:1] == b"/"
     return RequestHead(
         method.decode("ascii"),
         "1.1" if is_1_1 else "1.0",
@@ -89,10 +91,10 @@ def read_head(data: bytes, client: Address | None = None, scheme: str = "http") 
         raw_path,
         query,
         headers,
-        first_values(headers),
+        fields if is_as_sent else first_values(headers),
         _body_bytes(fields, is_1_1),
         is_1_1 and b"close" not in connection,
-        is_1_1 and b"100-continue" in _tokens(fields.get(b"expect")),
+        is_1_1 and expect is not None and b"100-continue" in _tokens(expect),
         _tokens(fields.get(b"upgrade")) if is_1_1 and b"upgrade" in connection else (),
         client,
         scheme,
