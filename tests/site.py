@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from channelstream.admin.acts import Acts
 from channelstream.admin.listing import PageRequest
+from channelstream.admin.receivers import Receivers
 from channelstream.admin.traces import Traces
 from channelstream.config import Settings
 from channelstream.core.request_signing import SCHEME, RequestSignature, hash_of
@@ -111,6 +112,19 @@ class NoTraces(Traces):
         return []
 
 
+class NoReceivers(Receivers):
+    """Stands for the receivers of an application; its only dead letter is `a`."""
+
+    def __init__(self) -> None:
+        """Ask no node."""
+
+    async def read(self) -> dict[str, Any]:
+        return {"sender": None, "receivers": [], "letters": []}
+
+    async def send_again(self, ids: Collection[str]) -> dict[str, int]:
+        return {"https://one.example/": 1} if "a" in ids else {}
+
+
 class RecordedActs(Acts):
     """Keeps what is recorded."""
 
@@ -156,6 +170,7 @@ def app(settings: Settings, push_server: RecordingServer, panel: Panel, acts: Re
             openapi,
             signed_by,
             NoTraces(),
+            NoReceivers(),
             acts,
             cast(Scraper, None),
             AddressRates(AddressLimits()).failed_sign_ins(),

@@ -13,6 +13,7 @@ from channelstream import __version__
 from channelstream.admin.acts import Acts
 from channelstream.admin.key_uses import KeyTable, KeyUses
 from channelstream.admin.panel import Panel
+from channelstream.admin.receivers import Receivers
 from channelstream.admin.sampler import Sampler
 from channelstream.admin.traces import Traces
 from channelstream.api import openapi
@@ -37,6 +38,7 @@ from channelstream.http.refusals import Refusals
 from channelstream.http.router import APP_PREFIX, Route, Router
 from channelstream.integrations.metrics.meter import CountedAuth
 from channelstream.integrations.metrics.scraper import Scraper
+from channelstream.integrations.webhooks.webhooks import Webhooks
 from channelstream.pages.access import ReadBody
 from channelstream.pages.app import page_route
 from channelstream.service import Service
@@ -72,6 +74,7 @@ class AppTables:
         unproven: reads the bodies of all applications that have to prove their requests.
         uses: when each key was used last.
         addresses: how often strangers may fail to sign in.
+        webhooks: those of all applications.
         sampler, scraper: have the figures of the process, which only the default application's pages show.
     """
 
@@ -85,6 +88,7 @@ class AppTables:
     scraper: Scraper
     uses: KeyUses
     addresses: AddressRates
+    webhooks: Webhooks
     unproven: UnprovenBodies = field(default_factory=UnprovenBodies)
 
     def router(
@@ -126,6 +130,7 @@ class AppTables:
             _openapi_document,
             partial(_signed_by, service, auth),
             Traces(service, panel.watching),
+            Receivers(service, self.webhooks),
             Acts(service, self.sampler.history, app_id),
             self.scraper,
             self.addresses.failed_sign_ins(),

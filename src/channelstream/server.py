@@ -191,6 +191,7 @@ def build(
     spans.consume(node.signals)
     scraper = Scraper(Collector(services, meter, watchdog), worker)
     endpoints, named = (list(map(spans.recorded, rows)) for rows in (ENDPOINTS, PUSHER_ENDPOINTS))
+    webhooks = Webhooks(receivers, node)
     uses = KeyUses(sampler.history, node.time_series, node.clock.wall)
     tables = AppTables(
         streams,
@@ -203,6 +204,7 @@ def build(
         scraper,
         uses,
         addresses,
+        webhooks,
     )
     routers = {
         each.id: tables.router(each, settings_of[each.id]) for each in apps if each is not apps.default
@@ -223,7 +225,7 @@ def build(
         meter.upgrades,
         nonces,
         KeyWatch(credentials, streams),
-        Webhooks(receivers, node),
+        webhooks,
     )
 
 

@@ -16,8 +16,10 @@ from channelstream.admin.data import AdminData
 from channelstream.admin.metrics import MetricsPage
 from channelstream.admin.pages import Admin
 from channelstream.admin.panel import DETAILS, Panel
+from channelstream.admin.receivers import Receivers
 from channelstream.admin.trace import TracePage
 from channelstream.admin.traces import Traces
+from channelstream.admin.webhooks import WebhooksPage
 from channelstream.call_signing import CallSigner
 from channelstream.config import Settings
 from channelstream.config.cookies import cookie_secret_or_drawn, is_drawn
@@ -47,9 +49,9 @@ OF_APP = frozenset(
         *(f"/admin/{part}{name}" for part in ("", "data/") for name in (*_TABLES, *DETAILS)),
         *(
             f"/admin/data/{name}"
-            for name in ("acts", "busiest", "endings", "keys", "refused", "slow_clients")
+            for name in ("acts", "busiest", "endings", "keys", "refused", "slow_clients", "webhooks")
         ),
-        "/admin/acts",
+        *("/admin/acts", "/admin/webhooks", "/admin/do/send_webhooks_again"),
         *(f"/admin/do/{name}" for name in ACTIONS),
         *(f"/admin/trace{part}" for part in ("", "/live", ".json")),
         *("/admin/live", "/api-explorer", "/openapi.json", "/admin/sign", "/metrics"),
@@ -79,6 +81,7 @@ def routes(
     openapi: Callable[[], dict[str, Any]],
     signed_by: SignedBy,
     traces: Traces,
+    receivers: Receivers,
     acts: Acts,
     scraper: Scraper,
     failures: AddressRate,
@@ -94,6 +97,7 @@ def routes(
         openapi: returns the OpenAPI document; called in a thread.
         signed_by: returns what signed a request, if the signature is valid and from an allowed address; else None.
         traces: starts and describes the traces of `/admin/trace`.
+        receivers: those of its webhooks.
         acts: records what admins do.
         scraper: answers `/metrics`.
         failures: how often an address may fail to sign in.
@@ -119,6 +123,7 @@ def routes(
         *Admin(renderer).rows(),
         *AdminData(panel, acts).rows(),
         *TracePage(renderer, traces, acts.record).rows(),
+        *WebhooksPage(renderer, receivers, acts.record).rows(),
         *MetricsPage(scraper, settings.metrics_allow, app_id).rows(),
         *Explorer(renderer, openapi, signer, acts.record).rows(),
     ]

@@ -150,7 +150,7 @@ PAGES: dict[str, Asks] = {
     "GET /": once,
     "GET /admin": once,
     "GET /admin/live": once,
-    **{f"GET /admin/{name}": once for name in ("acts", "channels", "users", "connections")},
+    **{f"GET /admin/{name}": once for name in ("acts", "channels", "users", "connections", "webhooks")},
     **{
         f"GET {prefix}/{kind}": (lambda names, kind=kind: [Ask({"name": getattr(names, kind)})])  # type: ignore[misc]
         for prefix in ("/admin", "/admin/data")
@@ -163,11 +163,12 @@ PAGES: dict[str, Asks] = {
     **{f"GET /admin/data/{name}": _named for name in ("channels", "users", "connections")},
     **{
         f"GET /admin/data/{name}": once
-        for name in ("acts", "busiest", "endings", "keys", "refused", "slow_clients")
+        for name in ("acts", "busiest", "endings", "keys", "refused", "slow_clients", "webhooks")
     },
     "POST /admin/do/message": lambda names: [Ask(body=names.message(uuid=None))],
     "POST /admin/do/settings": lambda names: [Ask(body={names.channel: {"history_size": 4}})],
     "POST /admin/do/disconnect": lambda names: [Ask(body={"conn_id": f"{names.conn_id}-x"})],
+    "POST /admin/do/send_webhooks_again": lambda names: [Ask(body={"ids": [names.mark]})],
     "GET /admin/trace": lambda names: [Ask(), *_subjects(names)],
     "GET /admin/trace/live": _subjects,
     "GET /admin/trace.json": lambda names: [Ask(), *_subjects(names)],

@@ -36,6 +36,7 @@ PAGES = {"/", "/demo", "/api-explorer", "/admin", "/admin/trace"} | {
         "nodes",
         "trace",
         "acts",
+        "webhooks",
     )
 }
 """What the walk must come to; the others are those that links lead to as well."""

@@ -30,6 +30,7 @@ OPEN = {
 CHANGE = {
     "POST /admin/do/disconnect",
     "POST /admin/do/message",
+    "POST /admin/do/send_webhooks_again",
     "POST /admin/do/settings",
     "POST /admin/sign",
     "POST /admin/trace",
@@ -59,6 +60,7 @@ LOOK = {
     "GET /admin/data/slow_turns",
     "GET /admin/data/user",
     "GET /admin/data/users",
+    "GET /admin/data/webhooks",
     "GET /admin/debug",
     "GET /admin/live",
     "GET /admin/nodes",
@@ -67,6 +69,7 @@ LOOK = {
     "GET /admin/trace/live",
     "GET /admin/user",
     "GET /admin/users",
+    "GET /admin/webhooks",
     "GET /api-explorer",
     "GET /metrics",
     "GET /openapi.json",

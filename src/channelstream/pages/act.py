@@ -21,6 +21,7 @@ class Did(StrEnum):
     STOPPED_TRACE = "stopped the trace of"
     LOOKED = "looked at the payloads of a trace of"
     SIGNED_CALL = "had a call signed of"
+    SENT_WEBHOOKS = "sent webhooks again to"
 
 
 class Act(Struct, frozen=True):
@@ -29,7 +30,7 @@ class Act(Struct, frozen=True):
     Attributes:
         who: the name of the sign-in, or of the key that signed the request; empty if it is not known.
         address: of the client.
-        kind: of what it was done to: `channel`, `user`, `connection` or `path`; empty if there is nothing.
+        kind: of what it was done to: `channel`, `user`, `connection`, `path` or `receiver`; empty if there is nothing.
         name: of that.
         more: what else there is to say, in words.
     """

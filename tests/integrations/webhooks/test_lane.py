@@ -107,7 +107,9 @@ def test_a_receiver_that_fails_for_ten_minutes_misses_nothing() -> None:
     assert len({headers["webhook-timestamp"] for _, headers, _ in failed}) == len(failed)
     assert world.done == list(range(250))
     assert world.given_up == []
-    assert (world.figures.sent, world.figures.failed, world.figures.error) == (250, len(failed), "")
+    figures = world.figures
+    assert (figures.sent, figures.failed, figures.failing_since_s) == (250, len(failed), 0.0)
+    assert (figures.error, figures.accepted_s > figures.error_s) == ("status 503", True)
 
 
 def test_pusher_gives_up_after_five_minutes() -> None:
@@ -118,7 +120,7 @@ def test_pusher_gives_up_after_five_minutes() -> None:
     [(facts, reason)] = world.given_up
     assert (facts, reason) == ((occupied(1),), "status 503")
     assert world.done == [0, 1]
-    assert (world.figures.sent, world.figures.given_up) == (1, 1)
+    assert (world.figures.sent, world.figures.given_up, world.figures.failing_since_s) == (1, 1, 0.0)
 
 
 def test_a_day_passes_before_standard_webhooks_give_up() -> None:
@@ -129,6 +131,10 @@ def test_a_day_passes_before_standard_webhooks_give_up() -> None:
     assert round(max(waits), 6) == STANDARD.longest_s == 600
     assert STANDARD.give_up_s - 600 < world.at_s[-1] <= STANDARD.give_up_s == 86_400
     assert len(world.given_up) == 1
+    assert (world.figures.failing_since_s, world.figures.error_s) == (
+        1e9 + world.at_s[0],
+        1e9 + world.at_s[-1],
+    )
     assert PUSHER.wait_s(100_000) == PUSHER.longest_s
 
 

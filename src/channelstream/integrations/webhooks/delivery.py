@@ -6,6 +6,7 @@ from contextlib import suppress
 from math import inf
 from zlib import crc32
 
+from channelstream.apps.webhooks import Receiver
 from channelstream.core.facts import Fact, Repeated, decode
 from channelstream.errors import Unavailable
 from channelstream.integrations.webhooks.formats import accepts
@@ -29,6 +30,13 @@ def lanes_of(batching: bool) -> int:
     return 1 if batching else LANES
 
 
+def is_sent(receiver: Receiver, fact: Fact) -> bool:
+    """Whether a fact goes to a receiver."""
+    if isinstance(fact, Repeated):
+        return fact.receiver == receiver.name
+    return receiver.owns(fact.place) and accepts(receiver, fact)
+
+
 class Delivery:
     """The facts of one receiver, from its cursor on."""
 
@@ -50,6 +58,11 @@ class Delivery:
     def cursor(self) -> Cursor:
         """The cursor of the receiver, to be kept."""
         return self._progress.cursor
+
+    @property
+    def open(self) -> int:
+        """How many facts were read for the receiver and neither sent nor left out; those beyond `MOST_OPEN` are not read."""
+        return self._progress.open
 
     async def run(self) -> None:
         """Read and send, until it is cancelled."""
@@ -81,13 +94,11 @@ class Delivery:
         fact = kept.fact
         if fact is not None:
             self._horizons_ms[kept.shard] = max(self._horizons_ms[kept.shard], fact.at_ms)
-        if isinstance(fact, Repeated):
-            fact = decode(fact.data) if fact.receiver == self._parts.receiver.name else None
-            if fact is not None:
-                await self._put(Kept(kept.shard, kept.number, fact))
-                return
-        if fact is None or not self._is_for(fact):
+        if fact is None or not is_sent(self._parts.receiver, fact):
             self._progress.end(kept)
+            return
+        if isinstance(fact, Repeated):
+            await self._take_again(kept, fact)
             return
         settled = self._settling.add(kept, fact, self._parts.steady())
         for each in settled.dropped:
@@ -95,9 +106,12 @@ class Delivery:
         for each in settled.sent:
             await self._put(each)
 
-    def _is_for(self, fact: Fact) -> bool:
-        receiver = self._parts.receiver
-        return receiver.owns(fact.place) and accepts(receiver, fact)
+    async def _take_again(self, kept: Kept, repeated: Repeated) -> None:
+        fact = decode(repeated.data)
+        if fact is None:
+            self._progress.end(kept)
+        else:
+            await self._put(kept._replace(fact=fact))
 
     async def _put(self, kept: Kept) -> None:
         assert kept.fact is not None  # noqa: S101 - others were left out

@@ -38,16 +38,20 @@ class Figures:
         calls: attempts, those that failed included.
         failed: attempts that failed.
         given_up: facts that were given up.
-        error: why the last call that failed was not accepted; empty once one is accepted.
+        accepted_s: when a call was accepted last, in epoch seconds; 0 for never.
+        error: why the last call that failed was not accepted; empty if none has failed.
         error_s: when that was, in epoch seconds.
+        failing_since_s: when the first of the calls failed that have failed since one was accepted; 0 if none has.
     """
 
     sent: int = 0
     calls: int = 0
     failed: int = 0
     given_up: int = 0
+    accepted_s: float = 0.0
     error: str = ""
     error_s: float = 0.0
+    failing_since_s: float = 0.0
 
 
 class NotAccepted(Exception):
@@ -154,13 +158,15 @@ class Lane:
     def _accepted(self, call: Call) -> None:
         figures = self._parts.figures
         figures.sent += len(call.facts)
-        if figures.error:
-            figures.error = ""
+        figures.accepted_s = self._parts.wall()
+        if figures.failing_since_s:
+            figures.failing_since_s = 0.0
             logger.warning("webhooks: %s takes calls again", self._parts.receiver.label)
 
     def _note_failure(self, reason: str) -> None:
         figures = self._parts.figures
         figures.failed += 1
-        if not figures.error:
-            logger.warning("webhooks: %s does not take a call: %s", self._parts.receiver.label, reason)
         figures.error, figures.error_s = reason, self._parts.wall()
+        if not figures.failing_since_s:
+            figures.failing_since_s = figures.error_s
+            logger.warning("webhooks: %s does not take a call: %s", self._parts.receiver.label, reason)

@@ -13,7 +13,7 @@ from math import inf
 from channelstream.errors import Unavailable
 from channelstream.integrations.webhooks.delivery import Delivery, MakeDelivery
 from channelstream.integrations.webhooks.lane import Sleep
-from channelstream.service import Cursor, Outbox
+from channelstream.service import Cursor, Outbox, OutboxState
 
 LEASE_S = 15.0
 """How long the lease lasts without a renewal, in seconds."""
@@ -26,7 +26,11 @@ logger = logging.getLogger(__name__)
 
 
 class Sender:
-    """The task that holds the lease, and the deliveries to all receivers."""
+    """The task that holds the lease, and the deliveries to all receivers.
+
+    Attributes:
+        state: how much the outbox kept when the lease was renewed last; None if another node sends.
+    """
 
     def __init__(self, outbox: Outbox, deliveries: Mapping[str, MakeDelivery], sleep: Sleep) -> None:
         """Create it.
@@ -43,6 +47,7 @@ class Sender:
         self._token = 0
         self._renewed_s = -inf
         self._kept: Mapping[str, Cursor] = {}
+        self.state: OutboxState | None = None
 
     @property
     def is_sending(self) -> bool:
@@ -53,6 +58,11 @@ class Sender:
     def cursors(self) -> dict[str, Cursor]:
         """How far each receiver is; empty if another node sends."""
         return {name: each.cursor for name, each in self._deliveries.items()} if self.is_sending else {}
+
+    @property
+    def open(self) -> dict[str, int]:
+        """How many facts each receiver is being sent; empty if another node sends."""
+        return {name: each.open for name, each in self._deliveries.items()} if self.is_sending else {}
 
     def start(self) -> None:
         """Begin to send as soon as the lease is held."""
@@ -104,6 +114,8 @@ class Sender:
             await self._begin()
         elif not await self._keep_cursors():
             await self._cancel()
+            return
+        self.state = await self._outbox.state()
 
     async def _begin(self) -> None:
         known, beginning = await self._outbox.cursors(), self._outbox.beginning
@@ -141,7 +153,7 @@ class Sender:
         if running is not None:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
-        self._deliveries = {}
+        self._deliveries, self.state = {}, None
 
     @staticmethod
     def _now_s() -> float:

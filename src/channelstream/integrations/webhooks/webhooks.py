@@ -2,13 +2,13 @@
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from channelstream.apps.webhooks import Receiver
 from channelstream.integrations.webhooks.dead_letters import DeadLetter, DeadLetters
-from channelstream.integrations.webhooks.delivery import Delivery, lanes_of
+from channelstream.integrations.webhooks.delivery import Delivery, is_sent, lanes_of
 from channelstream.integrations.webhooks.lane import Figures, LaneParts, Sleep
 from channelstream.integrations.webhooks.sender import Sender
 from channelstream.service import Cursor, Node, OutboxState
@@ -68,15 +68,30 @@ class Webhooks:
         """Whether this node is the one that sends."""
         return self._sender is not None and self._sender.is_sending
 
-    async def pending(self) -> tuple[OutboxState, dict[str, int]]:
-        """Return what the outbox keeps, and how many facts each receiver has not passed, those of others included.
+    @property
+    def open(self) -> dict[str, int]:
+        """How many facts each receiver is being sent, by its name; empty if another node sends."""
+        return {} if self._sender is None else self._sender.open
+
+    @property
+    def outbox_state(self) -> OutboxState | None:
+        """How much the outbox keeps; None if another node sends."""
+        return None if self._sender is None else self._sender.state
+
+    async def oldest_ms(self, receivers: Iterable[Receiver]) -> dict[str, int]:
+        """Return since when each of these receivers waits for its oldest fact, in epoch milliseconds, by their names.
 
         Raises:
             Unavailable: the engine is out of reach.
         """
         outbox = self._node.outbox
-        state, known = await outbox.state(), await outbox.cursors()
-        return state, {name: state.pending(known.get(name, outbox.beginning)) for name in self.receivers}
+        cursors, found = await outbox.cursors(), {}
+        for receiver in receivers:
+            kept = await outbox.read(cursors.get(receiver.name, outbox.beginning), 1)
+            times = [each.fact.at_ms for each in kept if each.fact and is_sent(receiver, each.fact)]
+            if times:
+                found[receiver.name] = min(times)
+        return found
 
     async def send_again(self, letters: Sequence[DeadLetter]) -> None:
         """Send dead letters again, each to the receiver that had not accepted it; those that were cut are left out.

@@ -1,0 +1,166 @@
+"""The receivers of an application's webhooks, as all nodes know them, and the events that were given up."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from channelstream.admin.shared_reading import SharedReading
+from channelstream.apps.keys import name_of
+from channelstream.apps.webhooks import TYPES, Receiver
+from channelstream.core.facts import ChannelFact, Fact, kind_of
+from channelstream.core.timestamps import stamp
+from channelstream.integrations.webhooks.dead_letters import KEPT_S, DeadLetter
+from channelstream.integrations.webhooks.lane import Figures
+from channelstream.integrations.webhooks.webhooks import Webhooks
+from channelstream.service import Record, Service
+
+PROCEDURE = "webhooks of application {}"
+SENT_AGAIN = "webhooks sent again of application {}"
+"""The series with the ids of dead letters that an admin had sent again."""
+LETTERS = 500
+"""Most ids of dead letters in a request, and most that were sent again and are marked so."""
+
+
+class ReceiverFigures(Struct, frozen=True):
+    """What one node knows about a receiver.
+
+    Attributes:
+        name: the receiver's.
+        open: how many events it is being sent; None if another node sends.
+    """
+
+    name: str
+    figures: Figures
+    open: int | None = None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[ReceiverFigures]).decode
+
+
+class Receivers:
+    """The receivers of one application, and its dead letters."""
+
+    def __init__(self, service: Service, webhooks: Webhooks) -> None:
+        """Answer the other nodes from now on."""
+        self._service = service
+        self._webhooks = webhooks
+        self._app_id = service.app.id
+        self._own = [each for each in webhooks.receivers.values() if each.app_id == self._app_id]
+        self._reading = SharedReading(self._read, service.clock.steady)
+        self._procedure = PROCEDURE.format(self._app_id)
+        service.node.remote_calls.register(self._procedure, self._answer)
+
+    async def read(self) -> dict[str, Any]:
+        """Describe the receivers, and the dead letters, newest first.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+        return await self._reading.get()
+
+    async def send_again(self, ids: Collection[str]) -> dict[str, int]:
+        """Send dead letters again; return how many, by the labels of their receivers.
+
+        Raises:
+            Unavailable: the engine is out of reach; some of them may be sent.
+        """
+        letters = await self._webhooks.dead_letters.read(self._app_id)
+        chosen = [each for each in letters if id_of(each) in ids and self._can_be_sent(each)]
+        await self._webhooks.send_again(chosen)
+        now_s, series = self._service.clock.wall(), self._service.node.time_series
+        for each in chosen:
+            record = Record(now_s, id_of(each).encode())
+            await series.append(SENT_AGAIN.format(self._app_id), record, KEPT_S)
+        return Counter(self._label(each.receiver) for each in chosen)
+
+    async def _answer(self, argument: bytes) -> bytes:
+        figures, count = self._webhooks.figures, self._webhooks.open
+        return _encode(
+            [ReceiverFigures(each.name, figures[each.name], count.get(each.name)) for each in self._own]
+        )
+
+    async def _read(self) -> dict[str, Any]:
+        known: dict[str, list[ReceiverFigures]] = {each.name: [] for each in self._own}
+        sender = None
+        for result in await self._service.node.remote_calls.call_all(self._procedure):
+            for each in result.read(_decode) or ():
+                if each.name in known:
+                    known[each.name].append(each)
+                if each.open is not None:
+                    sender = result.label
+        oldest_ms = await self._webhooks.oldest_ms(self._own)
+        return {
+            "sender": sender,
+            "receivers": [_row(each, known[each.name], oldest_ms.get(each.name)) for each in self._own],
+            "letters": await self._letters(),
+        }
+
+    async def _letters(self) -> list[dict[str, Any]]:
+        letters = await self._webhooks.dead_letters.read(self._app_id)
+        since_s, series = self._service.clock.wall() - KEPT_S, self._service.node.time_series
+        records = await series.read(SENT_AGAIN.format(self._app_id), since_s, LETTERS)
+        again_s = {record.data.decode(): record.at_s for record in records}
+        return [self._letter_row(each, again_s.get(id_of(each))) for each in reversed(letters)]
+
+    def _letter_row(self, letter: DeadLetter, again_s: float | None) -> dict[str, Any]:
+        fact = letter.fact
+        return {
+            "id": id_of(letter),
+            "at": stamp(letter.at_s),
+            "happened": stamp(fact.at_ms / 1000),
+            "receiver": self._label(letter.receiver),
+            "reason": letter.reason,
+            "type": TYPES[kind_of(fact)],
+            "channel": name_of(fact.channel) if isinstance(fact, ChannelFact) else None,
+            "user": _user_of(fact),
+            "can_be_sent": self._can_be_sent(letter),
+            "sent_again": None if again_s is None else stamp(again_s),
+        }
+
+    def _can_be_sent(self, letter: DeadLetter) -> bool:
+        return letter.is_whole and letter.receiver in self._webhooks.receivers
+
+    def _label(self, name: str) -> str:
+        """Return the label of a receiver by its name; one that is no more has none, since its URL may have a secret."""
+        receiver = self._webhooks.receivers.get(name)
+        return receiver.label if receiver else ""
+
+
+def id_of(letter: DeadLetter) -> str:
+    """Return what names a dead letter."""
+    text = f"{letter.receiver}\n{letter.fact.id}\n{letter.at_s}"
+    return sha256(text.encode()).hexdigest()[:32]
+
+
+def _user_of(fact: Fact) -> str | None:
+    user = getattr(fact, "user", None)
+    return name_of(user) if user else None
+
+
+def _row(receiver: Receiver, known: Iterable[ReceiverFigures], oldest_ms: int | None) -> dict[str, Any]:
+    """Describe a receiver: counts are those of all nodes since each was started, the rest is that of the one that sends."""
+    figures = [each.figures for each in known]
+    counts = [each.open for each in known if each.open is not None]
+    last_failed = max(figures, key=lambda each: each.error_s, default=Figures())
+    accepted_s = max((each.accepted_s for each in figures), default=0.0)
+    sending = [each.figures for each in known if each.open is not None]
+    return {
+        "receiver": receiver.label,
+        "format": "pusher" if receiver.pusher else "standard",
+        "pending": counts[0] if counts else None,
+        "oldest": None if oldest_ms is None else stamp(oldest_ms / 1000),
+        "sent": sum(each.sent for each in figures),
+        "failed": sum(each.failed for each in figures),
+        "given_up": sum(each.given_up for each in figures),
+        "last_success": stamp(accepted_s) if accepted_s else None,
+        "last_error": last_failed.error,
+        "last_error_at": stamp(last_failed.error_s) if last_failed.error else None,
+        "failing_since": next(
+            (stamp(each.failing_since_s) for each in sending if each.failing_since_s), None
+        ),
+    }

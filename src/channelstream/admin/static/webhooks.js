@@ -1,0 +1,85 @@
+/** The receivers of webhooks, and the events that were given up, which one can have sent again. */
+
+import { ask } from "./ask.js";
+import { byId, cell, counted, element, fault, fill, link, number, time } from "./dom.js";
+import { shown } from "./names.js";
+import { act, keepFresh, read } from "./server.js";
+
+/** Only those who may change things have it. */
+const all = byId("all");
+/** The ids of what can be sent again, and was not. */
+let waiting = [];
+
+function receiverRow(row, index) {
+  const { receiver, format, pending, oldest, sent, failed, given_up: givenUp } = row;
+  return element(
+    "tr",
+    { key: index },
+    cell("", element("div", {}, shown(receiver), format === "pusher" ? " (Pusher)" : "")),
+    cell("", element("div", {}, stateOf(row))),
+    cell("number", pending === null ? "unknown" : number(pending)),
+    cell("nowrap", oldest ? time(oldest) : ""),
+    cell("number", number(sent)),
+    cell("number", number(failed)),
+    cell("number", number(givenUp)),
+    cell("nowrap", row.last_success ? time(row.last_success) : ""),
+    cell("", ...(row.last_error ? [element("div", {}, `${row.last_error}, ${time(row.last_error_at)}`)] : [])),
+  );
+}
+
+const stateOf = ({ pending, failing_since: since }) => (since ? `Repeating since ${time(since)}` : pending === null ? "Not sent now" : "Sent");
+
+function letterRow(letter) {
+  const { id, at, happened, receiver, reason } = letter;
+  return element(
+    "tr",
+    { key: id },
+    cell("nowrap", time(at)),
+    cell("", element("div", {}, letter.type, ...(letter.channel === null ? [] : [" ", link("channel", letter.channel)]), ...(letter.user === null ? [] : [" ", link("user", letter.user)]))),
+    cell("nowrap", time(happened)),
+    cell("", receiver ? shown(receiver) : "no receiver any more"),
+    cell("", reason),
+    cell("", againOf(letter)),
+  );
+}
+
+function againOf({ id, sent_again: again, can_be_sent: possible }) {
+  if (again) return `sent ${time(again)}`;
+  if (!possible) return "not possible";
+  if (!all) return "";
+  const button = element("button", { className: "quiet", type: "button" }, "Send again");
+  button.dataset.letter = id;
+  return button;
+}
+
+async function refresh() {
+  try {
+    const { sender, receivers, letters } = await read("/data/webhooks");
+    byId("sender").textContent = sender ? `Sent by ${sender}` : "";
+    fill("receivers", receivers.map(receiverRow), { none: "None: the options webhook_urls and pusher_webhook_urls name receivers." });
+    fill("letters", letters.map(letterRow), { none: "Nothing was given up." });
+    waiting = letters.filter((letter) => letter.can_be_sent && !letter.sent_again).map(({ id }) => id);
+    if (all) all.hidden = waiting.length < 2;
+    fault("");
+  } catch (error) {
+    fault(error.message);
+  }
+}
+
+async function sendAgain(ids) {
+  const lines = ["Each goes to the receiver that did not accept it. What has happened since is sent before it."];
+  if (!(await ask(`Send ${counted(ids.length, "event")} again?`, lines, "Send again"))) return;
+  try {
+    const { sent } = await act("send_webhooks_again", { ids });
+    byId("letters-note").textContent = `${counted(sent, "event")} will be sent.`;
+  } catch (error) {
+    fault(error.message);
+    return;
+  }
+  now();
+}
+
+// Rows are kept when the page is refreshed, so no button has a listener of its own.
+byId("letters").addEventListener("click", ({ target }) => target.dataset.letter && sendAgain([target.dataset.letter]));
+all?.addEventListener("click", () => sendAgain(waiting));
+const now = keepFresh(refresh);

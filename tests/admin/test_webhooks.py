@@ -1,0 +1,204 @@
+"""The page of webhooks: how receivers do, and what was given up, which an admin can have sent again."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.applications import ADMIN_SECRETS, app_of, launch_apps
+from tests.conftest import RunningServer, launch
+from tests.engines.test_sqlite import Runs
+from tests.redis_server import RedisServer
+from tests.site import RecordedActs
+from tests.waiting import eventually
+from tests.webhook_receiver import KEY, SECRET, WebhookReceiver, webhook_receiver
+
+from channelstream.admin.receivers import LETTERS
+from channelstream.apps.keys import DEFAULT, make_key
+from channelstream.apps.webhooks import Receiver
+from channelstream.core.facts import ChannelOccupied, ClientEvent, Fact, MemberAdded
+from channelstream.integrations.webhooks.dead_letters import DATA_BYTES, DeadLetters
+
+AGAIN = "/admin/do/send_webhooks_again"
+
+
+@pytest.fixture
+def receiver() -> Iterator[WebhookReceiver]:
+    with webhook_receiver() as running:
+        yield running
+
+
+def options(receiver: WebhookReceiver, urls: str = "") -> dict[str, str]:
+    return {
+        "CHANNELSTREAM_WEBHOOK_URLS": urls or receiver.url,
+        "CHANNELSTREAM_WEBHOOK_SECRET": SECRET,
+        "CHANNELSTREAM_WEBHOOK_NETWORKS": "127.0.0.1",
+    }
+
+
+def shown(server: RunningServer, secret: str = "") -> Any:
+    auth = ("", secret or server.admin_secret)
+    answer = httpx.get(f"{server.url}/admin/data/webhooks", auth=auth, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def send_again(server: RunningServer, *ids: str, secret: str = "") -> int:
+    auth, body = ("", secret or server.admin_secret), {"ids": ids}
+    answer = httpx.post(server.url + AGAIN, json=body, auth=auth, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return int(answer.json()["sent"])
+
+
+def give_up(path: Path, *given: tuple[Receiver, Fact]) -> None:
+    """Write dead letters into the file of an engine."""
+
+    async def life() -> None:
+        engine, _ = await Runs(path).open()
+        letters = DeadLetters(engine.time_series, time.time)
+        for receiver, fact in given:
+            await letters.add(receiver, (fact,), "status 503")
+        await engine.close()
+
+    asyncio.run(life())
+
+
+def test_a_receiver_that_fails_is_shown(receiver: WebhookReceiver) -> None:
+    """With what waits for it, since when, and why; the query of its URL, which may have a secret, is not."""
+    dead = "http://127.0.0.1:9/dead?token=confidential"
+    server = launch(**options(receiver, f"{receiver.url} {dead}"))
+    try:
+        server.connect("ann", "news")
+        eventually(
+            lambda: all(row["sent"] or row["failing_since"] for row in shown(server)["receivers"]), "none"
+        )
+        good, bad = shown(server)["receivers"]
+        assert (good["receiver"], good["format"], good["pending"]) == (receiver.url, "standard", 0)
+        assert good["last_success"] and good["last_error"] == "" and good["failing_since"] is None
+        assert (bad["receiver"], bad["sent"], bad["last_success"]) == ("http://127.0.0.1:9/dead", 0, None)
+        assert bad["pending"] >= 1 and bad["failed"] >= 1 and bad["oldest"] <= bad["failing_since"]
+        assert bad["last_error"] == "no answer (ConnectError)"
+        assert "confidential" not in str(shown(server))
+    finally:
+        server.stop()
+
+
+def test_what_was_given_up_is_sent_again(receiver: WebhookReceiver, tmp_path: Path) -> None:
+    """Once, to its receiver; what was cut, or whose receiver is no more, cannot be."""
+    path = tmp_path / "state.db"
+    kinds = frozenset(("occupied", "added", "client_event"))
+    kept, gone = (
+        Receiver(DEFAULT, url, kinds, (KEY,)) for url in (receiver.url, "https://gone.example/?token=x")
+    )
+    long = ClientEvent(id="c", at_ms=3000, channel="news", event="client-x", data="x" * (DATA_BYTES + 1))
+    give_up(
+        path,
+        (kept, ChannelOccupied(id="a", at_ms=1000, channel="news")),
+        (kept, MemberAdded(id="b", at_ms=2000, channel="news", user="ann")),
+        (kept, long),
+        (gone, ChannelOccupied(id="d", at_ms=4000, channel="news")),
+    )
+    server = launch("--engine", f"sqlite:///{path}", **options(receiver))
+    try:
+        letters = shown(server)["letters"]
+        assert [(each["type"], each["user"], each["can_be_sent"]) for each in letters] == [
+            ("channel.occupied", None, False),
+            ("client.event", None, False),
+            ("member.added", "ann", True),
+            ("channel.occupied", None, True),
+        ]
+        assert [each["receiver"] for each in letters] == ["", receiver.url, receiver.url, receiver.url]
+        assert {each["channel"] for each in letters} == {"news"}
+        assert {each["reason"] for each in letters} == {"status 503"}
+        assert send_again(server, *(each["id"] for each in letters[:3]), "unknown") == 1
+        eventually(lambda: [each["id"] for each in receiver.events] == ["b"], "it is not sent again")
+        eventually(lambda: shown(server)["letters"][2]["sent_again"] is not None, "it is not marked")
+        assert [bool(each["sent_again"]) for each in shown(server)["letters"]] == [False, False, True, False]
+        [act] = [each for each in acts_of(server) if each["did"] == "sent webhooks again to"]
+        assert (act["kind"], act["name"], act["more"]) == ("receiver", receiver.url, "1 event")
+    finally:
+        server.stop()
+
+
+def acts_of(server: RunningServer) -> list[dict[str, Any]]:
+    answer = httpx.get(f"{server.url}/admin/data/acts", auth=("", server.admin_secret), timeout=60)
+    rows: list[dict[str, Any]] = answer.json()["rows"]
+    return rows
+
+
+def test_an_application_sees_its_own_only(receiver: WebhookReceiver, tmp_path: Path) -> None:
+    """Receivers and dead letters; it has none of others sent."""
+    path = tmp_path / "state.db"
+    of_shop = Receiver("shop", receiver.url, frozenset(("occupied",)), (KEY,))
+    of_default = Receiver(DEFAULT, receiver.url, frozenset(("occupied",)), (KEY,))
+    give_up(
+        path,
+        (of_shop, ChannelOccupied(id="s", at_ms=1000, channel=make_key("shop", "shelf"))),
+        (of_default, ChannelOccupied(id="d", at_ms=1000, channel="news")),
+    )
+    own = {
+        name.replace("CHANNELSTREAM_", "CHANNELSTREAM_APP_SHOP_"): text
+        for name, text in options(receiver).items()
+    }
+    server = launch_apps("--engine", f"sqlite:///{path}", **options(receiver), **own)
+    try:
+        shop, blog = (app_of(server, app_id) for app_id in ("shop", "blog"))
+        assert [each["channel"] for each in shown(shop)["letters"]] == ["shelf"]
+        assert [each["channel"] for each in shown(server)["letters"]] == ["news"]
+        assert len(shown(shop)["receivers"]) == len(shown(server)["receivers"]) == 1
+        assert shown(blog)["receivers"] == shown(blog)["letters"] == []
+        assert send_again(shop, shown(server)["letters"][0]["id"], secret=ADMIN_SECRETS["shop"]) == 0
+        assert send_again(shop, shown(shop)["letters"][0]["id"], secret=ADMIN_SECRETS["shop"]) == 1
+        eventually(lambda: [each["id"] for each in receiver.events] == ["s"], "it is not sent")
+    finally:
+        server.stop()
+
+
+@pytest.mark.slow
+def test_a_node_shows_what_another_one_sends(receiver: WebhookReceiver, redis: RedisServer) -> None:
+    """Any node can be asked."""
+    redis.cli("FLUSHALL")
+    servers = [launch("--engine", redis.address, **options(receiver)) for _ in range(2)]
+    try:
+        servers[0].connect("ann", "news")
+        for server in servers:
+            eventually(lambda server=server: shown(server)["receivers"][0]["sent"] >= 1, "it is not known")  # type: ignore[misc]
+        first, second = (shown(server) for server in servers)
+        assert first["sender"] == second["sender"] != ""
+        assert first["receivers"][0]["last_success"] == second["receivers"][0]["last_success"]
+        assert second["receivers"][0]["pending"] is not None
+    finally:
+        for server in servers:
+            server.stop()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"ids":"a"}',
+        b'{"ids":[1]}',
+        b'{"ids":["%s"]}' % (b"x" * 65),
+        b'{"ids":[],"more":1}',
+        b'{"ids":[%s]}' % b",".join([b'"x"'] * (LETTERS + 1)),
+    ],
+    ids=lambda body: body[:20],
+)
+def test_a_body_of_another_form_is_refused(browser: httpx.Client, acts: RecordedActs, body: bytes) -> None:
+    answer = browser.post(AGAIN, content=body, auth=("", "open sesame"))
+    assert (answer.status_code, acts.recorded) == (400, [])
+
+
+def test_what_is_sent_again_is_recorded(browser: httpx.Client, acts: RecordedActs) -> None:
+    """For each receiver; where nothing is sent, nothing."""
+    for ids, count in (["x"], 0), (["a", "x"], 1):
+        answer = browser.post(AGAIN, json={"ids": ids}, auth=("", "open sesame"))
+        assert answer.json() == {"sent": count}
+    assert [(act.did, act.name, act.more) for act in acts.recorded] == [
+        ("sent webhooks again to", "https://one.example/", "1 event")
+    ]

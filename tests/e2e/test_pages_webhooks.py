@@ -1,0 +1,71 @@
+"""The page of webhooks, in a browser."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+from tests.admin.test_webhooks import give_up, options
+from tests.conftest import READER_SECRET, RunningServer, launch
+from tests.e2e.accessibility import violations
+from tests.waiting import eventually
+from tests.webhook_receiver import KEY, WebhookReceiver, webhook_receiver
+
+from channelstream.apps.keys import DEFAULT
+from channelstream.apps.webhooks import Receiver
+from channelstream.core.facts import ChannelOccupied
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def receiver() -> Iterator[WebhookReceiver]:
+    with webhook_receiver() as running:
+        yield running
+
+
+@pytest.fixture
+def failing(receiver: WebhookReceiver, tmp_path: Path, watch: Any) -> Iterator[RunningServer]:
+    """A server with two dead letters, and a receiver that does not answer beside one that does."""
+    path = tmp_path / "state.db"
+    kept = Receiver(DEFAULT, receiver.url, frozenset(("occupied",)), (KEY,))
+    give_up(
+        path, *((kept, ChannelOccupied(id=each, at_ms=1000, channel=f"<b>{each}")) for each in ("a", "b"))
+    )
+    server = launch(
+        "--engine", f"sqlite:///{path}", **options(receiver, f"{receiver.url} http://127.0.0.1:9/dead")
+    )
+    watch.servers.add(server.url.partition("//")[2])
+    server.connect("ann", "news")
+    yield server
+    server.stop()
+
+
+def sign_in(page: Page, name: str, password: str) -> Page:
+    page.get_by_label("User name").fill(name)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in").click()
+    return page
+
+
+def test_what_was_given_up_is_sent_again(
+    failing: RunningServer, receiver: WebhookReceiver, open_page: Callable[..., Page]
+) -> None:
+    """After a question; the page shows how each receiver does, and who may only look has no button."""
+    page = sign_in(open_page("/admin/webhooks", failing.url), "admin", failing.admin_secret)
+    rows = page.locator("#receivers tbody tr")
+    expect(rows.nth(0)).to_contain_text(receiver.url)
+    expect(rows.nth(1)).to_contain_text("Repeating since")
+    expect(rows.nth(1)).to_contain_text("no answer (ConnectError)")
+    assert violations(page) == []
+    letters = page.locator("#letters tbody tr")
+    expect(letters.nth(0)).to_contain_text("channel.occupied <b>b")
+    letters.nth(1).get_by_role("button", name="Send again").click()
+    page.get_by_role("dialog").get_by_role("button", name="Send again").click()
+    expect(letters.nth(1)).to_contain_text("sent ")
+    expect(page.locator("#letters-note")).to_have_text("1 event will be sent.")
+    eventually(lambda: "a" in [each["id"] for each in receiver.events], "it is not sent")
+    reader = sign_in(open_page("/admin/webhooks", failing.url), "reader", READER_SECRET)
+    expect(reader.locator("#letters tbody tr").nth(0)).to_contain_text("status 503")
+    expect(reader.locator("#letters").get_by_role("button")).to_have_count(0)
