@@ -21,6 +21,7 @@ from channelstream.errors import CloseCode
 from channelstream.pacing import FlushPacer
 from channelstream.service import Memberships, Node, NodeLimits, Service
 from channelstream.transports.attachment import Attachment
+from channelstream.transports.reading import Change
 from channelstream.wire.channelstream import V07
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS
@@ -76,11 +77,11 @@ class Client:
     async def join(self, name: str, then: Callable[[], Awaitable[Any]] | None = None) -> None:
         """Join the room as a command of the client does: the stream is stalled meanwhile."""
 
-        async def make() -> bytes:
+        async def make() -> Change:
             assert await self.memberships.join_as(self._conn_id, ROOM, name, {})
             if then is not None:
                 await then()
-            return b'[{"type":"message","message":"answer"}]'
+            return Change(b'[{"type":"message","message":"answer"}]', {})
 
         await self.attachment.change(make)
 
