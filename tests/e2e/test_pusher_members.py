@@ -13,12 +13,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import websockets
 from tests.conftest import CLUSTER, SQLITE, StartServer
-from tests.pusher_calls import done
-from tests.pusher_client import PusherClient, line
-from tests.waiting import eventually
+from tests.pusher_calls import KIT, done
+from tests.pusher_client import PusherClient, address, line
+from tests.waiting import PATIENCE_S, eventually
 
 from channelstream.config import Settings
+from channelstream.core.pusher_signing import channel_text, signature
 from channelstream.upgrade.control import ask_to_upgrade
 
 HALL = "presence-hall"
@@ -187,3 +189,42 @@ def test_all_clients_know_the_same_members(server: Any, seed: int) -> None:
             return all(book.names in (None, inside) for book in books)
 
         eventually(agree, f"{[book.names for book in books]} instead of {inside}")
+
+
+async def join_at_once(server: Any, channel: str, number: int, others: asyncio.Barrier) -> list[str]:
+    """Subscribe at the same time as others; return the names that came twice: in the answer, and as an event afterwards."""
+    async with websockets.connect(address(server), compression=None) as stream:
+        established = json.loads(json.loads(await stream.recv())["data"])
+        data = json.dumps({"user_id": f"user{number}"})
+        mac = signature(KIT["SECRET"], channel_text(established["socket_id"], channel, data))
+        asked = {"channel": channel, "channel_data": data, "auth": f"{KIT['KEY']}:{mac}"}
+        await others.wait()
+        await stream.send(json.dumps({"event": "pusher:subscribe", "data": asked}))
+        names: set[str] = set()
+        twice: list[str] = []
+        while len(names) < others.parties:
+            name, found = event(json.loads(await stream.recv()))
+            if name == "member_added":
+                twice += [found["user_id"]] if found["user_id"] in names else []
+                names.add(found["user_id"])
+            else:
+                names |= set(found["presence"]["ids"])
+        await others.wait()
+        await stream.send(json.dumps({"event": "pusher:ping"}))
+        while (frame := json.loads(await stream.recv()))["event"] != "pusher:pong":
+            twice.append(frame["data"])
+        await others.wait()
+        return twice
+
+
+@pytest.mark.nodes(1, 3, CLUSTER, SQLITE)
+def test_nobody_is_both_in_the_answer_and_announced(server: Any) -> None:
+    """Of clients that subscribe at once, each is one or the other: programs add who is announced to their lists."""
+    channel, count = f"presence-{uuid4().hex}", 30
+
+    async def scenario() -> list[list[str]]:
+        others = asyncio.Barrier(count)
+        work = (join_at_once(server, channel, number, others) for number in range(count))
+        return await asyncio.wait_for(asyncio.gather(*work), PATIENCE_S)
+
+    assert asyncio.run(scenario()) == [[]] * count

@@ -28,7 +28,7 @@ from channelstream.core.events import Event
 from channelstream.core.log import Replay
 from channelstream.core.position import Position
 from channelstream.core.registry import Moment
-from channelstream.core.user import User, UserChange, UserUpdate
+from channelstream.core.user import State, User, UserChange, UserUpdate
 from channelstream.engines.cluster import Cluster
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.outbox import Outbox
@@ -65,6 +65,19 @@ class Counts(NamedTuple):
 
     channels: int
     users: int
+
+
+class MembersAt(NamedTuple):
+    """The users in a channel at a moment.
+
+    Attributes:
+        members: each with its public state.
+        offset: in the shard of the channel; they are as all events up to it have made them, and perhaps later ones of a
+            channel with very many members.
+    """
+
+    members: list[tuple[str, State]]
+    offset: int
 
 
 class EventLog(Protocol):
@@ -225,6 +238,13 @@ class Directory(Protocol):
 
         Args:
             members: users, each with a channel that it is in, so that only the shard of that channel is asked.
+        """
+
+    async def members_at(self, channel: str) -> MembersAt:
+        """Return who is in a channel.
+
+        When this returns, the events up to the offset are as durable as accepted ones are, and a later `replay` has the
+        receiver delivered all of them.
         """
 
 

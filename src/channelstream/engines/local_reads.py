@@ -12,7 +12,7 @@ from channelstream.core.channel import Channel
 from channelstream.core.entry import Entry
 from channelstream.core.log import PRIVATE, Log, Replay
 from channelstream.core.user import User
-from channelstream.engines.base import Clock, Counts
+from channelstream.engines.base import Clock, Counts, MembersAt
 from channelstream.engines.local_log import LocalLog
 from channelstream.slices import MANY, turn_for
 
@@ -74,6 +74,12 @@ class LocalReads:
         """Return the known users among these; None means all."""
         known = self._registry.users
         return list(known.values()) if names is None else [known[name] for name in names if name in known]
+
+    def members_at(self, channel: str) -> MembersAt:
+        """Return who is in a channel, as all events have made them to which an offset is assigned."""
+        found, users = self._registry.channels.get(channel), self._registry.users
+        members = [users[name].listed for name in found.users] if found is not None else []
+        return MembersAt(members, self._log.assigned)
 
     @property
     def counts(self) -> Counts:

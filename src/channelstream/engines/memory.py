@@ -20,7 +20,7 @@ from channelstream.core.log import Replay
 from channelstream.core.position import Position
 from channelstream.core.registry import Registry
 from channelstream.core.user import User, UserChange, UserUpdate
-from channelstream.engines.base import Clock, Counts, Receiver
+from channelstream.engines.base import Clock, Counts, MembersAt, Receiver
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.local_move import LocalMove
@@ -210,6 +210,9 @@ class MemoryEngine:
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
         return self._reads.users(list(members))
+
+    async def members_at(self, channel: str) -> MembersAt:
+        return self._reads.members_at(channel)
 
     async def collect(self) -> None:
         await self._log.sweep()

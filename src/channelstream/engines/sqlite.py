@@ -24,7 +24,7 @@ from channelstream.core.log import Replay
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.user import User, UserChange, UserUpdate
-from channelstream.engines.base import OTHER_ENGINE, Clock, Counts, Receiver
+from channelstream.engines.base import OTHER_ENGINE, Clock, Counts, MembersAt, Receiver
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
 from channelstream.engines.incoming_state import TakenState
@@ -389,6 +389,11 @@ class SqliteEngine:
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
         return self._reads.users(list(members))
+
+    async def members_at(self, channel: str) -> MembersAt:
+        found = self._reads.members_at(channel)
+        await self._commits.flush()
+        return found
 
     async def collect(self) -> None:
         await self._log.sweep()

@@ -15,6 +15,7 @@ from channelstream.core.connection import Connection
 from channelstream.core.events import Message
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, StateValue, UserUpdate
+from channelstream.engines.base import MembersAt
 from channelstream.errors import CloseCode, Moved, Unavailable
 from channelstream.service.service import Service
 from channelstream.slices import in_turns
@@ -133,11 +134,29 @@ class Memberships:
 
         A user of the application and a member may have the same name. The first of both is returned then.
         """
+        return list((await self._named(await self._node.member_states.of(self._key(channel)))).items())
+
+    async def meet(self, conn_id: str, channel: str) -> dict[str, State]:
+        """Return the members of a channel to a connection that has joined it by `join_as`, and is sent what follows.
+
+        Who is among them is not announced to the connection any more, and who comes later is.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+        found = await self._node.member_states.of(self._key(channel))
+        holder = self._service.connection(conn_id)
+        if holder is not None:
+            self._node.seats.read_from(holder, self._key(channel), found.offset)
+        return await self._named(found)
+
+    @staticmethod
+    async def _named(found: MembersAt) -> dict[str, State]:
         members: dict[str, State] = {}
-        async for part in in_turns(await self._node.member_states.of(self._key(channel)), SLICE):
-            for user in part:
-                members.setdefault(name_of(user.name), user.public_state)
-        return list(members.items())
+        async for part in in_turns(found.members, SLICE):
+            for key, state in part:
+                members.setdefault(name_of(key), state)
+        return members
 
     async def counts(self, channels: Sequence[str]) -> list[ChannelCounts]:
         """Return how many are in each of these channels, in their order; an unknown channel has nobody."""

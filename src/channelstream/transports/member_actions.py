@@ -54,7 +54,7 @@ class MemberActions:
                 self._conn_id, command.channel, command.member, command.member_state
             )
             _check(found)
-            members = dict(await self._memberships.members(command.channel))
+            members = await self._memberships.meet(self._conn_id, command.channel)
         last = None
         if command.last_s:
             last = await self._memberships.last(command.channel, command.last_s)

@@ -366,6 +366,40 @@ def test_the_states_of_members_are_found_by_their_channels(lab: Lab) -> None:
     assert lab.run(lab.engine.states({})) == []
 
 
+def test_the_members_of_a_channel_are_those_of_an_offset(lab: Lab) -> None:
+    """With their public states; every event up to the offset is delivered, and what comes later is after it."""
+    ann = Member("of-ann", "ann", V07)
+    lab.recorder.members["of-ann"] = (ann, {"a"})
+    lab.run(lab.engine.connect(ann, UserUpdate({"mood": "fine", "age": 7}, {}, ["mood"])))
+    lab.join(ann, "a", notify_presence=True)
+    lab.connect("bob", "a")
+    found = lab.run(lab.engine.members_at("a"))
+    assert sorted(found.members) == [("ann", {"mood": "fine"}), ("bob", {})]
+    joined = [entry.offset for entry in lab.received_entries() if entry.event.channel == "a"]
+    assert joined[-1] <= found.offset == lab.head("a")
+    lab.disconnect(ann, "a")
+    assert [entry.event.user for entry in lab.replay("zoe", a=found.offset).entries] == ["ann"]  # type: ignore[union-attr]
+    later = lab.run(lab.engine.members_at("a"))
+    assert (later.members, later.offset > found.offset) == ([("bob", {})], True)
+    assert lab.run(lab.engine.members_at("unknown")).members == []
+
+
+def test_very_many_members_of_a_channel_are_found(lab: Lab) -> None:
+    """More than one answer of a service has."""
+    members = [Member(f"c{number}", f"user{number}", V07) for number in range(1001)]
+    for each in members:
+        lab.recorder.members[each.conn_id] = (each, {"a"})
+
+    async def join_all() -> None:
+        for each in members:
+            await lab.engine.connect(each, EMPTY)
+            await lab.engine.join(each, {"a": {}})
+
+    lab.run(join_all())
+    found = lab.run(lab.engine.members_at("a"))
+    assert sorted(found.members) == sorted((each.user, {}) for each in members)
+
+
 def test_what_is_known_is_counted(lab: Lab) -> None:
     """Idle users and empty channels as well, until they are forgotten."""
     assert lab.run(lab.engine.counts()) == (0, 0)

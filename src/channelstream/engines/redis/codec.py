@@ -20,7 +20,7 @@ from channelstream.core.log import Log, LogLimits
 from channelstream.core.position import Offsets, ReadRange, format_position, with_offset
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.timestamps import stamp
-from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, StateValue, User, UserUpdate
+from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, State, StateValue, User, UserUpdate
 from channelstream.engines import event_codec
 from channelstream.engines.event_codec import UnreadableEvent
 
@@ -256,6 +256,12 @@ def read_user(answer: Sequence[Any]) -> User:
     user.channels = {channel.decode() for channel in channels or ()}
     user.connections = int(connections)
     return user
+
+
+def read_members(flat: Sequence[bytes]) -> list[tuple[str, State]]:
+    """Return users with their public states, of names and states in turn."""
+    names = [name.decode() for name in flat[::2]]
+    return list(zip(names, _public_states([text.decode() for text in flat[1::2]]), strict=True))
 
 
 def read_state(answer: Sequence[Any]) -> User:

@@ -21,7 +21,7 @@ from channelstream.core.log import Replay
 from channelstream.core.position import Position
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import User, UserChange, UserUpdate
-from channelstream.engines.base import OTHER_ENGINE, Clock, Counts, Receiver
+from channelstream.engines.base import OTHER_ENGINE, Clock, Counts, MembersAt, Receiver
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.outbox import OutboxSettings
@@ -47,6 +47,9 @@ from channelstream.errors import CannotHandOver, Moved, Unavailable
 COLLECT_AT_ONCE = 100
 LEAVING_AT_ONCE = 64
 """Connections that are unregistered concurrently."""
+
+STATES_AT_ONCE = 1_000
+"""Members whose states are asked for at once, where a channel has too many for one answer."""
 
 logger = logging.getLogger(__name__)
 
@@ -264,6 +267,16 @@ class RedisEngine:
     async def counts(self) -> Counts:
         each = await gather_all(shard.client.counts() for shard in self._shards)
         return Counts(*map(sum, zip(*each, strict=True)))
+
+    async def members_at(self, channel: str) -> MembersAt:
+        # The events up to the offset are in Redis, and a replay has this node receive them.
+        offset, flat = await self._shards.at(channel).client.call("members_at", channel=channel)
+        if flat:
+            return MembersAt(codec.read_members(flat), int(offset))
+        users = [name for each in await self.channels([channel]) for name in each.users]
+        parts = [users[at : at + STATES_AT_ONCE] for at in range(0, len(users), STATES_AT_ONCE)]
+        states = [each for part in parts for each in await self.states(dict.fromkeys(part, channel))]
+        return MembersAt([each.listed for each in states], int(offset))
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
         parts: dict[Shard, list[str]] = {}

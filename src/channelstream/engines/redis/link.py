@@ -41,7 +41,9 @@ MAX_CALL_BYTES = 64 << 20
 """Bytes of calls that may wait for their answers; more are refused."""
 SHARDED_SINCE = 7
 """The first version of Redis with sharded publish (SPUBLISH)."""
-READS = frozenset({"channels", "head", "history", "nodes", "replay", "states", "user_channels", "users"})
+READS = frozenset(
+    {"channels", "head", "history", "members_at", "nodes", "replay", "states", "user_channels", "users"}
+)
 """Operations of the script that change nothing: a lost one fails at once, since running it late does no harm."""
 URGENT = frozenset({"beat", "hold"})
 """Operations that are never refused because too much waits: without them a lease would end."""

@@ -598,6 +598,10 @@ function operations.states(a)
   end)
 end
 
+-- The members of a channel, names and public states in turn, as the events up to an offset have made them: {the offset, the
+-- members}. There are none if they are too many for one step; the caller then reads them in others.
+function operations.members_at(a) return { whole(head()), user_list(a.channel) or false } end
+
 -- -- nodes
 
 -- Renew the lease; return {how many connections are registered for the calling node, nodes whose lease has ended,
