@@ -114,8 +114,11 @@ def with_other_length(data: bytes, before: bytes, head: RequestHead) -> RequestH
         return None
     start, end = found.span(1)
     stop = len(data) - len(before) + end
+    # The first comparison is also for a compiled build, where no slice may end before it begins (mypyc 2.4).
+    if stop <= start or data[:start] != before[:start] or data[stop:] != before[end:]:
+        return None
     value = data[start:stop]
-    if _LENGTH.fullmatch(value) is None or data[:start] != before[:start] or data[stop:] != before[end:]:
+    if _LENGTH.fullmatch(value) is None:
         return None
     headers = head.headers.copy()
     headers[headers.index((b"content-length", found[1]))] = (b"content-length", value)
