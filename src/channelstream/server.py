@@ -189,9 +189,9 @@ def build(
     meter.consume(node.signals)
     node.signals.node_died.connect(sampler.node_died)
     spans.consume(node.signals)
-    scraper = Scraper(Collector(services, meter, watchdog), worker)
-    endpoints, named = (list(map(spans.recorded, rows)) for rows in (ENDPOINTS, PUSHER_ENDPOINTS))
     webhooks = Webhooks(receivers, node)
+    scraper = Scraper(Collector(services, meter, watchdog, webhooks), worker)
+    endpoints, named = (list(map(spans.recorded, rows)) for rows in (ENDPOINTS, PUSHER_ENDPOINTS))
     uses = KeyUses(sampler.history, node.time_series, node.clock.wall)
     tables = AppTables(
         streams,

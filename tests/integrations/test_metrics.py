@@ -23,6 +23,7 @@ from tests.http_client import http
 from tests.signing import signature
 from tests.streams import next_items
 from tests.waiting import PATIENCE_S, eventually
+from tests.webhook_receiver import SECRET, webhook_receiver
 from websockets.sync.client import connect
 
 from channelstream.apps.app import App
@@ -186,6 +187,37 @@ def test_restored_connections_of_a_removed_application_are_counted(tmp_path: Pat
 
 
 # -- what is counted
+
+
+def test_webhooks_are_counted(start_server: StartServer) -> None:
+    """By application: what was sent, what waits, and calls that failed."""
+    with webhook_receiver() as receiver:
+        own = {"WEBHOOK_SECRET": SECRET, "WEBHOOK_NETWORKS": "127.0.0.1"}
+        of_shop = {f"CHANNELSTREAM_APP_SHOP_{name}": text for name, text in own.items()}
+        server = start_server(
+            *("--webhook-urls", f"{receiver.url} http://127.0.0.1:9/"),
+            CHANNELSTREAM_APP_SHOP_SECRET="of the shop, long enough",
+            CHANNELSTREAM_APP_SHOP_WEBHOOK_URLS=receiver.url,
+            **{f"CHANNELSTREAM_{name}": text for name, text in own.items()},
+            **of_shop,
+        )
+        server.connect("ann", "a")
+
+        def counted(metric: Metrics, application: str = "default", **more: str) -> float:
+            return value(scraped(server), metric, application=application, **more)
+
+        eventually(lambda: counted(Metrics.webhook_events, result="sent") == 2, "it is not sent")
+        eventually(lambda: counted(Metrics.webhook_calls_failed) >= 1, "no call fails")
+        eventually(lambda: counted(Metrics.webhook_events_pending) == 2, "nothing waits")
+        found = scraped(server)
+        names = (Metrics.webhook_events, Metrics.webhook_calls_failed, Metrics.webhook_events_pending)
+        of_other = [(key, count) for key, count in found.items() if ("application", "shop") in key[1]]
+        of_webhooks = [count for (name, _), count in of_other if name in {each.sample_name for each in names}]
+        assert of_webhooks == [0, 0, 0, 0]
+        assert [value(found, Metrics.webhook_events_dropped, where=each) for each in ("outbox", "node")] == [
+            0,
+            0,
+        ]
 
 
 def test_a_known_load_is_counted(start_server: StartServer) -> None:

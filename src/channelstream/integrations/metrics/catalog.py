@@ -92,6 +92,25 @@ class Metrics(Enum):
         ("route", "status"),
         "Answered HTTP requests by call, stream or probe; other: pages, /metrics and unknown paths.",
     )
+    webhook_events = Metric(
+        "counter",
+        ("application", "result"),
+        "Events for receivers of webhooks, one for each event and receiver: sent, or given_up.",
+    )
+    webhook_calls_failed = Metric(
+        "counter", ("application",), "Calls of receivers of webhooks that were not answered with 2xx."
+    )
+    webhook_events_pending = Metric(
+        "gauge",
+        ("application",),
+        "Events on their way to receivers, at the node that sends webhooks, at most 24,000 of each; at others 0.",
+    )
+    webhook_events_dropped = Metric(
+        "counter",
+        ("where",),
+        "Events that no webhook will report, since too many waited: in the outbox, counted by the node that sends, or at"
+        " this node on their way there.",
+    )
     upgrades = Metric(
         "counter",
         ("result",),

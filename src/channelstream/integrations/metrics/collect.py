@@ -10,6 +10,7 @@ from channelstream.core.endings import NO_CODE, OTHER
 from channelstream.integrations.metrics.catalog import Metrics
 from channelstream.integrations.metrics.meter import Meter, transport_label
 from channelstream.integrations.metrics.samples import Family, Labels, Sample
+from channelstream.integrations.webhooks.webhooks import Webhooks
 from channelstream.service import Node, Services
 from channelstream.slices import STEP, Slices
 
@@ -25,8 +26,9 @@ class Loop(Protocol):
 class Collector:
     """Collects the metrics of one process."""
 
-    def __init__(self, services: Services, meter: Meter, loop: Loop) -> None:
+    def __init__(self, services: Services, meter: Meter, loop: Loop, webhooks: Webhooks) -> None:
         self._services = services
+        self._webhooks = webhooks
         self._meter = meter
         self._loop = loop
 
@@ -34,7 +36,7 @@ class Collector:
         """Return all metrics, those of the process itself included."""
         by_stream, backlog = await self._connections()
         process = await asyncio.to_thread(_process_families)
-        rows = {**self._counted(), **self._of_node(self._services.node)}
+        rows = {**self._counted(), **self._of_node(self._services.node), **self._of_webhooks()}
         rows[Metrics.connections] = _labelled(by_stream, "application", "transport")
         rows[Metrics.backlog_bytes] = [({}, backlog)]
         meter = self._meter
@@ -101,6 +103,30 @@ class Collector:
             Metrics.log_bytes: [] if log_bytes is None else [({}, log_bytes)],
             Metrics.ready: [({}, not node.unready_reason)],
             Metrics.build_info: [({"version": __version__, "engine": node.engine_name}, 1)],
+        }
+
+    def _of_webhooks(self) -> dict[Metrics, Rows]:
+        """Return what happened to the webhooks of each application, and what of all was dropped."""
+        webhooks, open_now = self._webhooks, self._webhooks.open
+        events: Counter[tuple[str, str]] = Counter()
+        failed, pending = Counter[str](), Counter[str]()
+        for app_id in (service.app.id for service in self._services.all()):
+            failed[app_id] = pending[app_id] = events[app_id, "sent"] = events[app_id, "given_up"] = 0
+        for name, receiver in webhooks.receivers.items():
+            figures, app_id = webhooks.figures[name], receiver.app_id
+            events[app_id, "sent"] += figures.sent
+            events[app_id, "given_up"] += figures.given_up
+            failed[app_id] += figures.failed
+            pending[app_id] += open_now.get(name, 0)
+        state = webhooks.outbox_state
+        return {
+            Metrics.webhook_events: _labelled(events, "application", "result"),
+            Metrics.webhook_calls_failed: _labelled(failed, "application"),
+            Metrics.webhook_events_pending: _labelled(pending, "application"),
+            Metrics.webhook_events_dropped: [
+                ({"where": "outbox"}, state.dropped if state else 0),
+                ({"where": "node"}, self._services.node.reports.dropped),
+            ],
         }
 
     def _engine_family(self) -> Family:
