@@ -38,6 +38,7 @@ LAYERS = (
         "draining",
         "service_manager",
         "integrations",
+        "older_secrets",
     },
     {"admin", "demo", "explorer"},
     {"site", "descriptors", "upgrade"},

@@ -39,6 +39,7 @@ from channelstream.http.router import APP_PREFIX, Route, Router
 from channelstream.integrations.metrics.meter import CountedAuth
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.integrations.webhooks.webhooks import Webhooks
+from channelstream.older_secrets import OlderSecrets
 from channelstream.pages.access import ReadBody
 from channelstream.pages.app import page_route
 from channelstream.service import Service
@@ -73,6 +74,7 @@ class AppTables:
         refused: counts the calls that are refused for their credentials.
         unproven: reads the bodies of all applications that have to prove their requests.
         uses: when each key was used last.
+        older: says who signs with older secrets.
         addresses: how often strangers may fail to sign in.
         webhooks: those of all applications.
         sampler, scraper: have the figures of the process, which only the default application's pages show.
@@ -87,6 +89,7 @@ class AppTables:
     sampler: Sampler
     scraper: Scraper
     uses: KeyUses
+    older: OlderSecrets
     addresses: AddressRates
     webhooks: Webhooks
     unproven: UnprovenBodies = field(default_factory=UnprovenBodies)
@@ -106,7 +109,7 @@ class AppTables:
             further: the routers of further applications, by id.
         """
         wall, serves_any = self.state.node.clock.wall, self._serves_any(app)
-        auth = make_auth(settings, app, self.credentials, wall, serves_any=serves_any)
+        auth = make_auth(settings, app, self.credentials, wall, self.older.used, serves_any=serves_any)
         api = self.calls(app, auth, settings)
         refusals = Refusals(
             app_id=self._id_in_path(app), on_refusal=partial(self.sampler.callers.was_refused, app.id)

@@ -45,6 +45,7 @@ from channelstream.integrations.webhooks.webhooks import Webhooks
 from channelstream.key_watch import KeyWatch
 from channelstream.lifecycle import Server
 from channelstream.load_monitor import LoadMonitor, make_load_monitor
+from channelstream.older_secrets import OlderSecrets
 from channelstream.pacing import FlushPacer
 from channelstream.service import Node, NodeLimits, Services
 from channelstream.transports.entrances import MakeEntrance
@@ -203,6 +204,7 @@ def build(
         sampler,
         scraper,
         uses,
+        OlderSecrets(node.clock.steady),
         addresses,
         webhooks,
     )

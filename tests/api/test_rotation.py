@@ -56,6 +56,8 @@ def test_a_secret_rotates_without_a_stop(start_server: Any, file: Path) -> None:
         change(NEW, OLD)
         eventually(lambda: statuses(server.url, NEW) == {200}, "the new secret is refused")
         assert statuses(server.url, OLD) == {200}
+        line = "a caller of the application 'default' at 127.0.0.1 signs with an older secret"
+        eventually(lambda: line in server.process.line(1.0), "the log does not say who has to change")
         with closing(TokenClient(server.ws_url, token(secret=NEW))) as of_new:
             of_old.command("unsubscribe", channels=["a"])
             change(NEW)

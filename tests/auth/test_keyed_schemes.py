@@ -137,6 +137,21 @@ def test_a_key_names_its_application() -> None:
         HmacAuth(finder(App())).principal(request)
 
 
+def test_it_is_noted_who_signs_with_an_older_secret() -> None:
+    """With the body or before it, or as a bearer key; never one with the newest."""
+    noted: list[tuple[str, str]] = []
+    rules = {"default": access(), "shop": access()}
+    keys = KeyFinder(KeyRing(KEYS), rules, lambda: NOW_S, None, lambda *used: noted.append(used))
+    for number, secret in enumerate(("the option", "an older one")):
+        HmacAuth(keys).verify_body(signed("", secret, nonce=f"{number}{NONCE}"), b"{}")
+        assert len(noted) == number
+        request = signed("", secret)
+        request.headers.append((b"content-digest", digest_header(b"{}").encode()))
+        HmacAuth(keys).principal(request)
+        BearerAuth(keys).principal(bearer(f".{secret}"))
+    assert noted == [("default", "127.0.0.1")] * 3
+
+
 @pytest.mark.parametrize("secret", ["the option", "an older one"])
 def test_the_option_secret_signs_too(secret: str) -> None:
     """As the key with the empty id, and those before it, which are accepted as well."""

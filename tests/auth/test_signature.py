@@ -96,7 +96,10 @@ def test_a_signature_may_be_of_any_secret_that_is_accepted_now() -> None:
     """As long as callers change to the newest one; the raw secret as well."""
     secrets = ["new", "old"]
     rules = SignatureRules("loopback", Networks(("127.0.0.1",)))
-    auth = SignatureAuth(App(), rules, lambda: tuple(secrets), SecretItself, lambda: NOW_S)
+    noted: list[tuple[str, str]] = []
+    auth = SignatureAuth(
+        App(), rules, lambda: tuple(secrets), SecretItself, lambda: NOW_S, lambda *used: noted.append(used)
+    )
 
     def accepted() -> list[str]:
         found = []
@@ -111,6 +114,7 @@ def test_a_signature_may_be_of_any_secret_that_is_accepted_now() -> None:
         return found
 
     assert accepted() == ["old", "old", "new", "new"]
+    assert noted == [("default", "127.0.0.1")] * 2
     secrets[:] = ["newer", "new"]
     assert accepted() == ["new", "new", "newer", "newer"]
     secrets[:] = ["unusable", "newer"]

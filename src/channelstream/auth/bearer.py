@@ -26,9 +26,11 @@ class BearerAuth:
         key_id, _, secret = token.partition(".")
         key, _ = self._keys.find(key_id, request, RequestSigning.ANY)
         given = secret.encode("latin-1")
-        if not any(hmac.compare_digest(given, each.encode()) for each in key.secrets):
-            raise BadSignature
-        return key.principal()
+        for each in key.secrets:
+            if hmac.compare_digest(given, each.encode()):
+                self._keys.used(key, each, request)
+                return key.principal()
+        raise BadSignature
 
     def verify_body(self, request: AuthRequest, body: bytes) -> None:
         """Accept any body: a bearer key binds nothing."""

@@ -34,19 +34,16 @@ class HmacAuth:
         body_hash = _announced_hash(request)
         if body_hash is None:
             return key.principal(is_proven=False)
-        if not _is_genuine(signature, key, request, body_hash):
-            raise BadSignature
+        self._prove(signature, key, request, body_hash)
         return key.principal()
 
     def verify_body(self, request: AuthRequest, body: bytes) -> Once:
         signature = _signature_of(request)
         key, rules = self._keys.find(signature.key_id, request, *_FORMS)
         body_hash, announced = hash_of(body), _announced_hash(request)
-        # `principal` has checked the signature over the announced hash.
-        is_right = (
-            _is_genuine(signature, key, request, body_hash) if announced is None else announced == body_hash
-        )
-        if not is_right:
+        if announced is None:
+            self._prove(signature, key, request, body_hash)
+        elif announced != body_hash:  # `principal` has checked the signature over the announced one.
             raise BadSignature
         now_s = self._keys.wall()
         if not rules.nonces.is_timely(signature.signed_s, now_s):
@@ -54,6 +51,20 @@ class HmacAuth:
         rules.nonces.add(key.id, signature.nonce, signature.signed_s, now_s)
         keep_s = rules.nonces.left_s(signature.signed_s, now_s) + CLOCKS_S
         return Once(f"{key.id}:{signature.nonce}", keep_s)
+
+    def _prove(
+        self, signature: RequestSignature, key: ApiKey, request: AuthRequest, body_hash: bytes
+    ) -> None:
+        """Accept a signature of any secret of a key.
+
+        Raises:
+            BadSignature: it is of none.
+        """
+        for secret in key.secrets:
+            if signature.is_genuine(secret, request.method, request.target, body_hash):
+                self._keys.used(key, secret, request)
+                return
+        raise BadSignature
 
 
 _EMPTY = hash_of(b"")
@@ -71,11 +82,6 @@ def _signature_of(request: AuthRequest) -> RequestSignature:
     if signature is None:
         raise BadSignature
     return signature
-
-
-def _is_genuine(signature: RequestSignature, key: ApiKey, request: AuthRequest, body_hash: bytes) -> bool:
-    method, target = request.method, request.target
-    return any(signature.is_genuine(secret, method, target, body_hash) for secret in key.secrets)
 
 
 def _announced_hash(request: AuthRequest) -> bytes | None:

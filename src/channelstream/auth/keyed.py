@@ -9,6 +9,9 @@ from channelstream.auth.access import AppAccess, RequestSigning
 from channelstream.auth.base import AuthRequest
 from channelstream.errors import BadSignature, Forbidden
 
+OnOlder = Callable[[str, str], None]
+"""Takes the application whose older secret a request has, and the caller's address."""
+
 
 class KeyFinder:
     """Finds keys for schemes whose requests name one."""
@@ -19,6 +22,7 @@ class KeyFinder:
         rules: Mapping[str, AppAccess],
         wall: Callable[[], float],
         app: App | None = None,
+        on_older: OnOlder = lambda app_id, address: None,
     ) -> None:
         """Create a finder.
 
@@ -27,11 +31,13 @@ class KeyFinder:
             rules: the rules of each application, by its id.
             wall: returns epoch seconds.
             app: the application for which all requests are; None means that of the key.
+            on_older: called for each request with an older secret.
         """
         self.wall = wall
         self._ring = ring
         self._rules = rules
         self._app = app
+        self._on_older = on_older
 
     def find(self, key_id: str, request: AuthRequest, *forms: RequestSigning) -> tuple[ApiKey, AppAccess]:
         """Return the key with an id, and the rules of its application.
@@ -52,3 +58,8 @@ class KeyFinder:
         if rules.signing not in forms or not rules.allowed.has(address):
             raise BadSignature
         return key, rules
+
+    def used(self, key: ApiKey, secret: str, request: AuthRequest) -> None:
+        """Note with which secret of a key a request was proven."""
+        if secret is not key.secret:
+            self._on_older(key.app.id, request.address)

@@ -10,6 +10,7 @@ from channelstream.apps.app import App
 from channelstream.apps.principal import ALL_RIGHTS, Principal
 from channelstream.auth.access import LOOPBACK
 from channelstream.auth.base import AuthRequest
+from channelstream.auth.keyed import OnOlder
 from channelstream.core.addresses import Networks
 from channelstream.core.query import read_query
 from channelstream.errors import BadSignature, ConfigError, Forbidden
@@ -46,6 +47,7 @@ class SignatureAuth:
         secrets: Callable[[], tuple[str, ...]],
         make_checker: Callable[[str], Checker],
         wall: Callable[[], float],
+        on_older: OnOlder = lambda app_id, address: None,
     ) -> None:
         """Create the scheme.
 
@@ -53,6 +55,7 @@ class SignatureAuth:
             secrets: returns those of the application, any of which may have signed a request; they may change.
             make_checker: returns what verifies the signatures of a secret.
             wall: returns epoch seconds.
+            on_older: called for each request with an older secret.
 
         Raises:
             ConfigError: `make_checker` did.
@@ -64,6 +67,7 @@ class SignatureAuth:
         self._known = secrets()
         self._checkers = {each: make_checker(each) for each in self._known}
         self._wall = wall
+        self._on_older = on_older
 
     def principal(self, request: AuthRequest) -> Principal:
         address = request.address
@@ -81,13 +85,13 @@ class SignatureAuth:
                 "The request is not signed: send the header authorization or x-channelstream-secret; "
                 "see the option request_signing."
             )
-        self._check(token, request.path)
+        self._check(token, request.path, address)
         return self._server
 
     def verify_body(self, request: AuthRequest, body: bytes) -> None:
         """Accept any body: these signatures bind the path and the time only."""
 
-    def _check(self, token: str, path: str) -> None:
+    def _check(self, token: str, path: str, address: str) -> None:
         """Accept a signature of any of the secrets.
 
         Raises:
@@ -96,11 +100,13 @@ class SignatureAuth:
         now_s, secrets = self._wall(), self._secrets()
         if secrets is not self._known:
             self._take(secrets)
-        for checker in self._checkers.values():
+        for secret, checker in self._checkers.items():
             try:  # `suppress` would take as long as the check itself, of which the result is remembered.
                 checker.check(token, path, now_s)
             except BadSignature:
                 continue
+            if secret is not secrets[0]:
+                self._on_older(self._server.app.id, address)
             return
         raise BadSignature
 
@@ -115,4 +121,9 @@ class SignatureAuth:
         mode = self._rules.raw_secret
         if mode == "never" or (mode == "loopback" and not LOOPBACK.has(address)):
             return False
-        return any(hmac.compare_digest(token.encode(), each.encode()) for each in self._secrets())
+        for number, secret in enumerate(self._secrets()):
+            if hmac.compare_digest(token.encode(), secret.encode()):
+                if number:
+                    self._on_older(self._server.app.id, address)
+                return True
+        return False

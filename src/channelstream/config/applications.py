@@ -13,7 +13,7 @@ from channelstream.auth.access import AppAccess, RequestSigning
 from channelstream.auth.bearer import BearerAuth
 from channelstream.auth.foreign import ForeignChecker
 from channelstream.auth.hmac import HmacAuth
-from channelstream.auth.keyed import KeyFinder
+from channelstream.auth.keyed import KeyFinder, OnOlder
 from channelstream.auth.scheme import SchemeAuth
 from channelstream.auth.signature import Checker, SignatureAuth, SignatureRules
 from channelstream.config.keys_file import read_keys
@@ -111,7 +111,13 @@ def _access(settings: Settings) -> AppAccess:
 
 
 def make_auth(
-    settings: Settings, app: App, credentials: Credentials, wall: Callable[[], float], *, serves_any: bool
+    settings: Settings,
+    app: App,
+    credentials: Credentials,
+    wall: Callable[[], float],
+    on_older: OnOlder,
+    *,
+    serves_any: bool,
 ) -> SchemeAuth:
     """Return the authentication of the calls below the paths of an application.
 
@@ -119,16 +125,17 @@ def make_auth(
         settings: those of the application.
         credentials: those of all applications.
         wall: returns epoch seconds.
+        on_older: called for each call with an older secret.
         serves_any: the calls are those of every application whose key they name. An old signature names none.
 
     Raises:
         ConfigError: the class of `signature_checker` cannot be used.
     """
     access = credentials.access
-    keys = KeyFinder(credentials.keys, access, wall, None if serves_any else app)
+    keys = KeyFinder(credentials.keys, access, wall, None if serves_any else app, on_older)
     rules = SignatureRules(settings.raw_secret_in_query, access[app.id].allowed)
     secrets = partial(credentials.keys.own_secrets, app.id)
-    old = SignatureAuth(app, rules, secrets, partial(_checker, settings), wall)
+    old = SignatureAuth(app, rules, secrets, partial(_checker, settings), wall, on_older)
     return SchemeAuth(access[app.id].signing, HmacAuth(keys), BearerAuth(keys), old)
 
 
