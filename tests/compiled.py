@@ -25,6 +25,7 @@ REPLACING = (
     "test_server.py::test_port_in_use_on_one_address_of_several",
     "test_tracing.py::test_tracing_that_is_off_costs_nothing",
     "transports/test_opening.py::test_a_websocket_that_cannot_be_opened_is_closed",
+    "transports/test_opening.py::test_a_client_that_leaves_while_its_websocket_is_refused_is_written_nothing",
     "transports/test_opening.py::test_an_event_stream_that_cannot_be_opened_is_answered_or_ends",
     "transports/test_second_protocol.py::",
     "transports/test_websocket.py::test_a_refused_websocket_is_closed_with_the_code_of_its_error",
