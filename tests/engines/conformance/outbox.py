@@ -1,5 +1,7 @@
 """What every `Outbox` must do."""
 
+import random
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -7,7 +9,8 @@ from tests.engines.conformance.lab import ALL_FACTS, ALL_KINDS, Lab
 
 from channelstream.apps.keys import DEFAULT, make_key, make_member_key
 from channelstream.apps.wanted_facts import AppFacts, WantedFacts
-from channelstream.core.facts import CacheMissed, ClientEvent, Fact, kind_of, public_id
+from channelstream.core.facts import ENDS, CacheMissed, ClientEvent, Fact, kind_of, public_id
+from channelstream.engines.members import Member
 from channelstream.engines.outbox import Kept, OutboxSettings, passed
 
 OpenLab = Callable[..., Lab]
@@ -243,3 +246,48 @@ def test_a_cursor_before_what_is_dropped_reads_the_rest(open_lab: OpenLab) -> No
     cursor = passed(outbox.beginning, kept(lab))
     lab.run(outbox.append(missed(*"a" * 9)))
     assert len(kept(lab, cursor)) == 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_facts_add_up_to_what_is(open_lab: OpenLab, seed: int) -> None:
+    """Who joins, leaves and ends in any order: what has begun and not ended is what the engine has."""
+    lab, draw = open_lab(outbox=ALL_FACTS), random.Random(seed)
+    channels, users = [f"c{number}" for number in range(4)], [f"u{number}" for number in range(3)]
+    joined: dict[Member, set[str]] = {}
+    for name in channels:
+        lab.configure(name, notify_presence=True)
+    for number in range(120):
+        kind = draw.choice("cjld")
+        if kind == "c" or not joined:
+            some = draw.sample(channels, 2)
+            member = lab.connect(draw.choice(users), *some, conn_id=f"n{number}")
+            joined[member] = set(some)
+            continue
+        member = draw.choice(sorted(joined, key=lambda each: each.conn_id))
+        if kind == "d":
+            lab.disconnect(member, *joined.pop(member))
+        elif kind == "j" and (others := sorted(set(channels) - joined[member])):
+            lab.join(member, others[0])
+            joined[member].add(others[0])
+        elif kind == "l" and joined[member]:
+            name = min(joined[member])
+            lab.leave(member, name)
+            joined[member].discard(name)
+    begun: Counter[tuple[str, ...]] = Counter()
+    for each in kept(lab, limit=10_000):
+        assert each.fact is not None
+        kind, *subject = fact_form(each.fact)
+        beginning = BEGINNING.get(kind)
+        begun[beginning or kind, *subject] += -1 if beginning else 1
+        assert begun[beginning or kind, *subject] in (0, 1), each
+    what_is = {
+        *(("occupied", name) for names in joined.values() for name in names),
+        *(("added", name, member.user) for member, names in joined.items() for name in names),
+        *(("online", member.user) for member in joined),
+        *(("opened", member.user, public_id(member.conn_id)) for member in joined),
+    }
+    assert {key for key, count in begun.items() if count} == what_is
+
+
+BEGINNING = {kind_of(ended): kind_of(begun) for begun, ended in ENDS.items()}
+"""The kind of what each kind ends."""
