@@ -1,4 +1,4 @@
-"""`python -m tests.simulation [--tokens] [SEED ...] [--count N]`: play seeds; a failing one is shrunk and printed."""
+"""`python -m tests.simulation [--tokens [--sqlite]] [SEED ...] [--count N]`: play seeds; a failing one is shrunk."""
 
 import argparse
 import random
@@ -6,6 +6,7 @@ import sys
 import time
 
 from tests.simulation.report import CONNECTED, run_seed
+from tests.simulation.token_disk import DISK_TOKENS
 from tests.simulation.token_simulation import TOKENS
 
 
@@ -17,8 +18,10 @@ def main() -> int:
     )
     parser.add_argument("--count", type=int, default=100, help="how many random seeds")
     parser.add_argument("--tokens", action="store_true", help="clients with tokens that send commands")
+    parser.add_argument("--sqlite", action="store_true", help="these on the SQLite engine")
     arguments = parser.parse_args()
-    play = TOKENS if arguments.tokens else CONNECTED
+    tokens = DISK_TOKENS if arguments.sqlite else TOKENS
+    play = tokens if arguments.tokens else CONNECTED
     seeds = arguments.seeds or [random.SystemRandom().randrange(10**9) for _ in range(arguments.count)]
     begun_s, events = time.monotonic(), 0
     for seed in seeds:

@@ -98,10 +98,32 @@ def _conn_id(connection: Connection) -> str:
     return connection.id
 
 
-class BookedEngine(MemoryEngine):
-    """The product's engine, which also records each registration, and the position that the application named for it."""
+class Booked:
+    """An engine that also records each registration, and the position that the application named for it."""
 
     hub: BookedHub
+    position: Position
+
+    def _note(self, member: Member, names: Iterable[str], since: Position | None) -> dict[str, list[Stay]]:
+        stays = self._stays(member, names)
+        for each in stays.values():
+            self._place(each, self.position.offsets[0], since)
+        return stays
+
+    def _stays(self, member: Member, names: Iterable[str]) -> dict[str, list[Stay]]:
+        connection = self.hub.connections[member.conn_id]
+        return {name: self.hub.stays(connection, name)[-1:] for name in names}
+
+    def _place(self, stays: Iterable[Stay], offset: int, since: Position | None) -> None:
+        for stay in stays:
+            stay.joined = offset
+            if since is not None:
+                is_here = since.epochs == self.position.epochs and since.offsets[0] <= offset
+                stay.named = since.offsets[0] if is_here else -1
+
+
+class BookedEngine(Booked, MemoryEngine):
+    """The memory engine, booked: it registers at once."""
 
     async def connect(
         self, member: Member, update: UserUpdate, since: Position | None = None
@@ -118,20 +140,6 @@ class BookedEngine(MemoryEngine):
         for name, offset in joined.items():
             self._place(stays[name], offset, since)
         return joined
-
-    def _note(self, member: Member, names: Iterable[str], since: Position | None) -> dict[str, list[Stay]]:
-        connection = self.hub.connections[member.conn_id]
-        stays = {name: self.hub.stays(connection, name)[-1:] for name in names}
-        for each in stays.values():
-            self._place(each, self.position.offsets[0], since)
-        return stays
-
-    def _place(self, stays: Iterable[Stay], offset: int, since: Position | None) -> None:
-        for stay in stays:
-            stay.joined = offset
-            if since is not None:
-                is_here = since.epochs == self.position.epochs and since.offsets[0] <= offset
-                stay.named = since.offsets[0] if is_here else -1
 
 
 class BookedBudget(Budget):

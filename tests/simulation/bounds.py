@@ -81,6 +81,8 @@ class MemoryChecker:
     def _idle(self, world: World, now_s: float) -> None:
         """Check that idle users and channels are forgotten in time, however the wall clock was set."""
         registry = world.registry
+        if now_s < world.forgets_from_s:
+            return
         latest_s = now_s - registry.lifetime_s - COLLECTED_WITHIN_S
         for each in (*registry.users.values(), *registry.channels.values()):
             kept = bool(each.connections) or registry.used_s[each] >= latest_s

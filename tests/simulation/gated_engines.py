@@ -68,17 +68,24 @@ class GatedDisk(Executor):
 
 
 class DisklessEngine(SqliteEngine):
-    """The product's SQLite engine on a `GatedDisk`."""
+    """The product's SQLite engine on a disk that keeps nothing, such as a `GatedDisk`."""
 
     def __init__(
-        self, registry: Registry, clock: WorldClock, gates: Gates, new_id: Callable[[], str]
+        self,
+        registry: Registry,
+        clock: WorldClock,
+        disk: Executor,
+        new_id: Callable[[], str],
+        lifetimes: Lifetimes = Lifetimes(),  # noqa: B008 - it is immutable
+        epoch: str = "e",
     ) -> None:
-        super().__init__(Path("nowhere"), registry, clock, Lifetimes(), new_id, lambda: "e")
-        self._thread: Any = GatedDisk(gates)
+        super().__init__(Path("nowhere"), registry, clock, lifetimes, new_id, lambda: epoch)
+        self._epoch = epoch
+        self._thread: Any = disk
 
     def _open(self) -> list[Row]:
         self._file: Any = self._thread
         self._erasing = Erasing(self._file, self._clock)
-        restore = Restore(Stored({"epoch": "e"}), self.registry, self._clock)
-        self._begin(TakenState("e", restore.offset, restore.clock_offset_s), frozenset())
+        restore = Restore(Stored({"epoch": self._epoch}), self.registry, self._clock)
+        self._begin(TakenState(self._epoch, restore.offset, restore.clock_offset_s), frozenset())
         return restore.left

@@ -59,8 +59,9 @@ def _promise(failure: Failure | None) -> str:
 def _report(seed: int, play: Play, failure: Failure, short: list[Step], again: Failure) -> str:
     first, last = (" ".join([str(each), *getattr(each, "__notes__", ())]) for each in (failure, again))
     steps = "\n".join(f"  {step}" for step in short)
+    more = f' ARGS="{play.option}"' if play.option else ""
     return (
         f"seed {seed}: {first}\nshrunk to {len(short)} steps: {last}\n{steps}\n"
-        f"replay: make simulate SEED={seed}{f' ARGS={play.option}' * bool(play.option)}   "
+        f"replay: make simulate SEED={seed}{more}   "
         f"or: .venv/bin/python -m tests.simulation {play.option} {seed}"
     )

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any
 
 from tests.simulation.failure import Failure, demand
-from tests.simulation.gated_engines import DisklessEngine, LateEngine
+from tests.simulation.gated_engines import DisklessEngine, GatedDisk, LateEngine
 from tests.simulation.gates import Gates
 from tests.simulation.kept_message import KeptMessage
 from tests.simulation.line import Line
@@ -72,7 +72,7 @@ class Scene:
         own: Any = (
             MemoryEngine(self.registry, clock, "e", Lifetimes())
             if engine == "late"
-            else DisklessEngine(self.registry, clock, gates, lambda: next(ids))
+            else DisklessEngine(self.registry, clock, GatedDisk(gates), lambda: next(ids))
         )
         self.hub = Hub(
             PROTOCOLS.formats, lambda: asyncio.get_running_loop().call_soon(self.hub.flush) and None

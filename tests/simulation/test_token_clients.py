@@ -10,6 +10,7 @@ from tests.simulation.failure import Failure
 from tests.simulation.report import run_seed
 from tests.simulation.script import make_script
 from tests.simulation.simulation import CLIENTS, simulate
+from tests.simulation.token_disk import DISK_TOKENS
 from tests.simulation.token_model import has
 from tests.simulation.token_simulation import TOKENS, TokenSimulation
 
@@ -21,8 +22,8 @@ from channelstream.transports.attachment import Attachment
 from channelstream.transports.client_actions import ClientActions
 from channelstream.transports.socket_stream import SocketStream
 
-RANDOM = 10
-"""Seeds drawn for each commit."""
+RANDOM, RANDOM_DISK = 8, 4
+"""Seeds drawn for each commit, on the memory engine and on that with a disk."""
 TRIES = 30
 """Seeds played at most until a fault that was planted is found."""
 FIXED = [37, 76, 86, 121, 986]
@@ -34,6 +35,13 @@ def test_random_seeds() -> None:
     """All promises hold whatever clients with tokens do; a failure names its seed."""
     received = sum(run_seed(seed, TOKENS) for seed in drawn_seeds(RANDOM))
     assert received > RANDOM
+
+
+@pytest.mark.slow
+def test_random_seeds_on_the_sqlite_engine() -> None:
+    """The same where every change is answered when the disk has it."""
+    received = sum(run_seed(seed, DISK_TOKENS) for seed in drawn_seeds(RANDOM_DISK))
+    assert received > RANDOM_DISK
 
 
 @pytest.mark.parametrize("seed", FIXED)

@@ -183,7 +183,13 @@ class Tap:
 
 
 class World:
-    """One run of the server, from start to restart."""
+    """One run of the server, from start to restart.
+
+    Attributes:
+        forgets_from_s: the time of the loop from which on idle users and channels are forgotten.
+    """
+
+    forgets_from_s = 0.0
 
     def __init__(self, number: int, bounds: Bounds, clock: WorldClock, chance: random.Random) -> None:
         ids = (f"{number:08x}-0000-4000-8000-{each:012x}" for each in count())
@@ -191,8 +197,9 @@ class World:
         limits = RegistryLimits(bounds.log_bytes, bounds.log_events, bounds.log_age_s, 6, 15.0)
         self.registry = BookedRegistry(limits, self.new_id)
         self.registry.lifetime_s = bounds.lifetime_s
-        lifetimes = Lifetimes(bounds.lifetime_s, bounds.lifetime_s)
-        self.memory = BookedEngine(self.registry, clock, f"e{number}", lifetimes)
+        self._bounds = bounds
+        self._number, self._lifetimes = number, Lifetimes(bounds.lifetime_s, bounds.lifetime_s)
+        self.memory = self._make_engine(clock, chance)
         self.truth = Truth(f"e{number}", self.registry)
         self.failures: list[Failure] = []
         self.registry.failures = self.failures
@@ -211,6 +218,9 @@ class World:
         self.streams = Streams(Services(Apps(App()), self.node), settings, Policy())
         self.admission = Admission(self.streams, self.streams.services.default)
         self.housekeeping = Housekeeping(self.node)
+
+    def _make_engine(self, clock: WorldClock, _chance: random.Random) -> Any:
+        return BookedEngine(self.registry, clock, f"e{self._number}", self._lifetimes)
 
     @property
     def offset(self) -> int:
