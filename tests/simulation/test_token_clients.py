@@ -22,11 +22,11 @@ from channelstream.transports.attachment import Attachment
 from channelstream.transports.client_actions import ClientActions
 from channelstream.transports.socket_stream import SocketStream
 
-RANDOM, RANDOM_DISK = 8, 4
+RANDOM, RANDOM_DISK = 12, 6
 """Seeds drawn for each commit, on the memory engine and on that with a disk."""
 TRIES = 30
 """Seeds played at most until a fault that was planted is found."""
-FIXED = [37, 76, 86, 121, 986]
+FIXED = [76, 86, 986]
 """Seeds that found something once."""
 
 
@@ -95,8 +95,8 @@ async def unanswered(*_: Any) -> bytes:
 
 
 FAULTS: list[tuple[str, Any, str, Any, str, int]] = [
-    ("an event less is missed", client_actions, "read_chunk", shifted(1), "promised and never sent", 0),
-    ("an event more is missed", client_actions, "read_chunk", shifted(-1), "missed and not to be read", 0),
+    ("an event less is missed", client_actions, "read_chunk", shifted(1), "promised and never sent", 2),
+    ("an event more is missed", client_actions, "read_chunk", shifted(-1), "missed and not to be read", 5),
     ("nothing is read on", ClientActions, "starts", lambda *_: {}, "promised and never sent", 62),
     (
         "old texts",
@@ -106,13 +106,13 @@ FAULTS: list[tuple[str, Any, str, Any, str, int]] = [
         "missed in an old",
         375,
     ),
-    ("the answer comes later", Attachment, "change", changed_at_once, "before the answer", 0),
+    ("the answer comes later", Attachment, "change", changed_at_once, "before the answer", 12),
     ("no answer", client_commands, "_answer", unanswered, "instead of|not answered", 0),
     ("grants are not asked", ClientService, "_check", lambda *_: None, "though it is not granted", 0),
     ("a refresh leaves nothing", ClientService, "leave_ungranted", none_left, "in a channel that is not", 0),
-    ("a revoked token goes on", Revocations, "_end_all", nobody_ended, "goes on with a token", 0),
+    ("a revoked token goes on", Revocations, "_end_all", nobody_ended, "goes on with a token", 11),
     ("a revoked token is accepted", Revocations, "has", lambda *_: False, "token that is refused", 0),
-    ("an expired token goes on", SocketStream, "_expire", lambda _: None, "goes on with a token", 0),
+    ("an expired token goes on", SocketStream, "_expire", lambda _: None, "goes on with a token", 3),
 ]
 
 
