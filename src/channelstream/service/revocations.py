@@ -220,6 +220,9 @@ class Revocations:
 
 
 def _client_of(connection: Connection) -> Client | None:
-    """Return the client whose token has opened the stream of a connection; streams without a token have no such field."""
+    """Return the client whose token has opened the stream of a connection.
+
+    `core.connection.Stream` cannot have the field, since core knows no clients; a stream that takes no tokens has none.
+    """
     client: Client | None = getattr(connection.stream, "client", None)
     return client
