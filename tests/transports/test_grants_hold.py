@@ -14,7 +14,11 @@ from channelstream.apps.keys import name_of
 from channelstream.config import Settings
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message
+from channelstream.core.http_head import read_head
+from channelstream.core.policy import Policy
+from channelstream.http.request import Part, Request
 from channelstream.server import build
+from channelstream.transports.client_calls import ClientCalls
 from channelstream.transports.streams import Streams
 from channelstream.transports.token_admission import Asked, TokenAdmission
 from channelstream.wire.client_commands import Outcome
@@ -149,3 +153,45 @@ def test_no_sequence_of_commands_reaches_a_channel_that_is_not_granted(
         await server.node.close()
 
     asyncio.run(scenario())
+
+
+def test_other_work_goes_on_between_the_commands_of_a_request() -> None:
+    """Of which a client may send thousands in one text."""
+
+    async def scenario() -> int:
+        server = build(Settings(secret=SECRET, admin_secret="y", token_max_age_s=3600, client_state=True))
+        await server.node.start()
+        scene = Scene(server.streams, Given("ann", ("news",)))
+        await scene.connect()
+        calls = ClientCalls(server.streams, TokenAdmission(server.streams, None))
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.ensure_future(count())
+        texts = [{"type": "state", "user_state": {"a": number}} for number in range(100)]
+        query = f"/client?conn_id={scene.connection.id}"
+        lines = f"POST {query} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {scene.given.text()}\r\n\r\n"
+        await calls.answer(Request(read_head(lines.encode()), Sent(json.dumps(texts).encode()), Policy()))
+        counting.cancel()
+        await server.node.close()
+        return turns
+
+    assert asyncio.run(scenario()) >= 99
+
+
+class Sent:
+    """A body that has come whole (`http.request.Source`)."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def receive(self) -> Part:
+        return self._body, False
+
+    def line(self) -> None:
+        return None

@@ -17,6 +17,7 @@ from websockets.sync.client import connect
 from channelstream.api.client_info import LONGEST_BYTES
 from channelstream.service.new_channels import AT_ONCE
 from channelstream.wire.command_texts import MAX_CHANNELS
+from channelstream.wire.commanding import MAX_FAULTS
 
 
 def publish(server: RunningServer, channel: str, message: Any) -> None:
@@ -184,6 +185,22 @@ def test_an_event_stream_with_a_token_takes_commands_by_requests(pushing: Runnin
         stranger = {"authorization": f"Bearer {token('bob')}"}
         assert httpx.post(url, json=commands, headers=stranger).json()["code"] == "unknown_connection"
         assert httpx.post(url, json=commands).json()["code"] == "bad_token"
+
+
+def test_a_request_of_very_many_faulty_commands_is_answered_briefly(
+    pushing: RunningServer, room: str
+) -> None:
+    """Each would have an answer that is fifty times as long."""
+    bearer = {"authorization": f"Bearer {token(channels=[room])}"}
+    with httpx.stream("GET", f"{pushing.url}/sse", headers=bearer, timeout=PATIENCE_S) as stream:
+        conn_id = next(sse_items(stream.iter_lines()))["result"]["conn_id"]
+        answers = httpx.post(
+            f"{pushing.url}/client?conn_id={conn_id}", json=[1] * 20_000, headers=bearer
+        ).json()
+    codes = [(each["id"], each["error"]["code"]) for each in answers]
+    assert len(codes) <= MAX_FAULTS + 2
+    assert set(codes) == {(None, "invalid")}
+    assert answers[-1]["error"]["message"] == "Too many faulty commands: the rest is not read."
 
 
 def test_what_requests_join_at_once_is_sent_completely(pushing: RunningServer, room: str) -> None:

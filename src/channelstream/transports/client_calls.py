@@ -6,6 +6,7 @@ because the connection may. Events that are older than the position of the strea
 WebSocket or event stream is sent them at once; if it is lost with them, the next stream reports the channel as lost.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -120,9 +121,18 @@ class ClientCalls:
     async def _replies(self, actions: ClientActions, connection: Connection, text: bytes) -> Sequence[bytes]:
         format_ = self._streams.protocols.format_of(COMMANDING, Framing.POLL)
         items: list[bytes] = []
+        faults = 0
         for command in read_commands(text):
+            if items:
+                await asyncio.sleep(0)  # A text with very many commands takes many loop turns.
             if isinstance(command, Fault):
                 items.append(error_item(command.ref, command.code, command.message))
+                faults += 1
+                if faults > self._streams.rules.max_faults:
+                    items.append(
+                        error_item(None, "invalid", "Too many faulty commands: the rest is not read.")
+                    )
+                    break
                 continue
             outcome = await _outcome(actions, connection, command)
             items += reply_items(command.ref, outcome, format_)
