@@ -1,6 +1,7 @@
 """The page of webhooks, in a browser."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ def failing(receiver: WebhookReceiver, tmp_path: Path, watch: Any) -> Iterator[R
     """A server with two dead letters, and a receiver that does not answer beside one that does."""
     path = tmp_path / "state.db"
     kept = Receiver(DEFAULT, receiver.url, frozenset(("occupied",)), (KEY,))
-    give_up(
-        path, *((kept, ChannelOccupied(id=each, at_ms=1000, channel=f"<b>{each}")) for each in ("a", "b"))
-    )
+    letters = [(kept, ChannelOccupied(id=each, at_ms=1000, channel=f"<b>{each}")) for each in ("a", "b")]
+    with ThreadPoolExecutor(1) as pool:  # The thread of the browser has an event loop.
+        pool.submit(give_up, path, *letters).result()
     server = launch(
         "--engine", f"sqlite:///{path}", **options(receiver, f"{receiver.url} http://127.0.0.1:9/dead")
     )
