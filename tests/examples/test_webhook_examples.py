@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from standardwebhooks import Webhook
+from tests.conftest import StartServer
 from tests.examples.running import is_open
 from tests.waiting import eventually
 
@@ -88,3 +89,18 @@ def test_a_receiver_takes_what_is_signed(program: str, tmp_path: Path) -> None:
         assert [status(headers) for headers in refused] == [401] * len(refused)
         assert status(signed(), BODY + " ") == 401
         eventually(lambda: log.read_text("utf-8").count('"member.added"') == 3, "the events were not printed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", COMMANDS)
+def test_a_receiver_takes_what_a_server_sends(
+    program: str, tmp_path: Path, start_server: StartServer
+) -> None:
+    log = tmp_path / "log"
+    with receiving(program, log) as url:
+        server = start_server(
+            *("--webhook-urls", url, "--webhook-networks", "127.0.0.1"), CHANNELSTREAM_WEBHOOK_SECRET=SECRET
+        )
+        server.connect("Zoë", "news")
+        types = ('"channel.occupied"', '"user.online"')
+        eventually(lambda: all(each in log.read_text("utf-8") for each in types), "it is not received")
