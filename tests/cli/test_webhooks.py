@@ -1,5 +1,6 @@
 """`channelstream webhooks listen`: what a real server sends is verified and printed."""
 
+import hmac
 import http.client
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import socket
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,7 +18,9 @@ from tests.nursery import nursery
 from tests.waiting import PATIENCE_S
 
 from channelstream.cli import main
-from channelstream.cli.webhooks import BODY_BYTES, lines
+from channelstream.cli.webhooks import BODY_BYTES, Secrets, lines
+from channelstream.config import load
+from channelstream.config.flags import Flags
 from channelstream_client import Webhook
 
 SECRET = "whsec_" + b64encode(b"one that nobody else has in hand").decode()
@@ -120,7 +124,7 @@ def test_what_is_no_webhook_is_refused(listen: Callable[..., Listener]) -> None:
     assert status(webhook_timestamp="1", webhook_signature="v1,AAAA") == 401
     assert "not that of a server with this secret" in listener.line_with("refused")
     assert status(x_pusher_signature="00", x_pusher_key="kit-key") == 401
-    assert "give pusher_key and pusher_secret" in listener.line_with("refused")
+    assert "give its pusher_key and pusher_secret" in listener.line_with("refused")
     for length in (str(BODY_BYTES + 1), "-1"):
         host, port = urlsplit(listener.url).netloc.split(":")
         line = http.client.HTTPConnection(host, int(port), timeout=60)
@@ -130,6 +134,23 @@ def test_what_is_no_webhook_is_refused(listen: Callable[..., Listener]) -> None:
         assert "too long" in listener.line_with("refused")
     listener.child.send_signal(signal.SIGINT)
     assert (listener.child.wait(PATIENCE_S), listener.stderr.read()) == (0, "")
+
+
+def test_secrets_of_all_applications(tmp_path: Path) -> None:
+    """A file may describe several."""
+    path, other = tmp_path / "apps.ini", "whsec_" + b64encode(b"of the shop, and of nobody else.").decode()
+    path.write_text(
+        f"[channelstream]\nwebhook_secret = {SECRET}\n[app:shop]\nsecret = x\nwebhook_secret = {other}\n"
+        "pusher_app_id = 1\npusher_key = shop-key\npusher_secret = shop-secret\n"
+    )
+    found = Secrets.of(load(Flags(str(path), {}), {}).settings)
+    assert found == ((SECRET, other), {"shop-key": "shop-secret"})
+    body = b'{"time_ms":1000,"events":[]}'
+    signed = {
+        "x-pusher-key": "shop-key",
+        "x-pusher-signature": hmac.digest(b"shop-secret", body, "sha256").hex(),
+    }
+    assert found.verified(signed, body) == Webhook("", 1.0, ())
 
 
 def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 from channelstream.cli.settings import settings_of
+from channelstream.config.applications import settings_by_app
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME, Settings
 from channelstream.errors import ConfigError
@@ -16,7 +17,7 @@ from channelstream_client import BadWebhook, Webhook, verify_pusher_webhook, ver
 
 DESCRIPTION = """\
 Receive webhooks on this machine, verify them, and print what they report. The secrets are those of the
-server: give it the same configuration file, or the options here. Ctrl-C stops it."""
+server and its applications: give it the same configuration file, or the options here. Ctrl-C stops it."""
 EPILOG = """\
 examples:
   channelstream webhooks listen -i channelstream.ini
@@ -34,19 +35,22 @@ READ_S = 10.0
 
 
 class Secrets(NamedTuple):
-    """What verifies webhooks.
+    """What verifies the webhooks of all applications.
 
     Attributes:
-        standard: those of Standard Webhooks.
-        pusher: key and secret of Pusher's format.
+        standard: the secrets of Standard Webhooks.
+        pusher: those of Pusher's format, by their keys.
     """
 
     standard: tuple[str, ...]
-    pusher: tuple[str, str]
+    pusher: Mapping[str, str]
 
     @classmethod
     def of(cls, settings: Settings) -> "Secrets":
-        return cls(tuple(settings.webhook_secret.split()), (settings.pusher_key, settings.pusher_secret))
+        every = settings_by_app(settings).values()
+        standard = (secret for own in every for secret in own.webhook_secret.split())
+        pusher = {own.pusher_key: own.pusher_secret for own in every if own.pusher_key and own.pusher_secret}
+        return cls(tuple(standard), pusher)
 
     def verified(self, headers: Mapping[str, str], body: bytes) -> Webhook:
         """Return what a webhook of either format reports.
@@ -55,9 +59,10 @@ class Secrets(NamedTuple):
             BadWebhook: its signature is wrong, or there is no secret for it.
         """
         if "x-pusher-signature" in headers:
-            if not all(self.pusher):
-                raise BadWebhook("it has Pusher's format: give pusher_key and pusher_secret to verify it")
-            return verify_pusher_webhook(headers, body, *self.pusher)
+            key = headers.get("x-pusher-key", "")
+            if key not in self.pusher:
+                raise BadWebhook("it has Pusher's format: give its pusher_key and pusher_secret to verify it")
+            return verify_pusher_webhook(headers, body, key, self.pusher[key])
         if not self.standard:
             raise BadWebhook("it has the format of Standard Webhooks: give webhook_secret to verify it")
         return verify_webhook(headers, body, self.standard)
