@@ -16,6 +16,7 @@ from websockets.sync.client import connect
 
 from channelstream.api.client_info import LONGEST_BYTES
 from channelstream.service.new_channels import AT_ONCE
+from channelstream.transports.client_calls import ANSWER_BYTES
 from channelstream.wire.command_texts import MAX_CHANNELS
 from channelstream.wire.commanding import MAX_FAULTS
 
@@ -201,6 +202,23 @@ def test_a_request_of_very_many_faulty_commands_is_answered_briefly(
     assert len(codes) <= MAX_FAULTS + 2
     assert set(codes) == {(None, "invalid")}
     assert answers[-1]["error"]["message"] == "Too many faulty commands: the rest is not read."
+
+
+def test_a_request_of_very_many_long_answers_is_answered_in_part(pushing: RunningServer, room: str) -> None:
+    """Each command has an answer, but those after the first long ones are not carried out: a few bytes ask for megabytes."""
+    pushing.post("/channel_config", {room: {"store_history": True}})
+    publish(pushing, room, "x" * (ANSWER_BYTES // 4))
+    bearer = {"authorization": f"Bearer {token(channels=[room], history=[room])}"}
+    with httpx.stream("GET", f"{pushing.url}/sse", headers=bearer, timeout=PATIENCE_S) as stream:
+        url = f"{pushing.url}/client?conn_id={next(sse_items(stream.iter_lines()))['result']['conn_id']}"
+        commands = [{"id": number, "type": "info", "channels": [room]} for number in range(50)]
+        answers = httpx.post(url, json=commands, headers=bearer, timeout=PATIENCE_S).json()
+        again = httpx.post(url, json=commands[-1], headers=bearer, timeout=PATIENCE_S).json()
+    assert [each["id"] for each in answers] == list(range(50))
+    assert ["result" in each for each in answers] == [number < 4 for number in range(50)]
+    assert {each["error"]["code"] for each in answers[4:]} == {"rate_limited"}
+    assert {each["error"]["retry_after"] for each in answers[4:]} == {1}
+    assert "result" in again[0]
 
 
 def test_what_requests_join_at_once_is_sent_completely(pushing: RunningServer, room: str) -> None:

@@ -9,6 +9,7 @@ WebSocket or event stream is sent them at once; if it is lost with them, the nex
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -16,7 +17,7 @@ from msgspec import Struct
 from channelstream.apps.client import Client
 from channelstream.core.connection import Connection
 from channelstream.core.ids import normalize_conn_id
-from channelstream.errors import BadToken, Unauthorized, Unavailable
+from channelstream.errors import BadToken, TooManyRequests, Unauthorized, Unavailable
 from channelstream.http.request import Request
 from channelstream.http.response import Response
 from channelstream.service import RemoteResult
@@ -33,6 +34,11 @@ from channelstream.wire.commanding import COMMANDING, error_item, missed_items, 
 from channelstream.wire.framing import Framing
 
 PROCEDURE = "client commands"
+ANSWER_BYTES: Final = 1 << 20
+"""Size of the answers to one request beyond which its further commands are refused, in bytes.
+
+A few bytes ask for the 4 MiB of an `info`, so the answers to a short text would take gigabytes.
+"""
 
 
 class _Sent(Struct, frozen=True, array_like=True):
@@ -121,7 +127,7 @@ class ClientCalls:
     async def _replies(self, actions: ClientActions, connection: Connection, text: bytes) -> Sequence[bytes]:
         format_ = self._streams.protocols.format_of(COMMANDING, Framing.POLL)
         items: list[bytes] = []
-        faults = 0
+        faults = size = 0
         for command in read_commands(text):
             if items:
                 await asyncio.sleep(0)  # A text with very many commands takes many loop turns.
@@ -134,8 +140,10 @@ class ClientCalls:
                     )
                     break
                 continue
-            outcome = await _outcome(actions, connection, command)
-            items += reply_items(command.ref, outcome, format_)
+            outcome = _long() if size >= ANSWER_BYTES else await _outcome(actions, connection, command)
+            answer = reply_items(command.ref, outcome, format_)
+            size += sum(map(len, answer))
+            items += answer
         return items
 
 
@@ -182,6 +190,10 @@ def _admit(connection: Connection, fresh: Client) -> None:
     """Let the open stream of a connection go on with a fresh token."""
     if isinstance(connection.stream, SocketStream):
         connection.stream.admit(fresh)
+
+
+def _long() -> TooManyRequests:
+    return TooManyRequests("The answers to this request are long: send this command in another one.", 1)
 
 
 def _unknown() -> Unauthorized:
