@@ -81,7 +81,8 @@ class Client:
             assert await self.memberships.join_as(self._conn_id, ROOM, name, {})
             if then is not None:
                 await then()
-            return Change(b'[{"type":"message","message":"answer"}]', {})
+            _, offset = await self.memberships.meet(ROOM)
+            return Change(b'[{"type":"message","message":"answer"}]', {}, {ROOM: offset})
 
         await self.attachment.change(make)
 
@@ -150,6 +151,23 @@ def test_a_member_receives_what_follows_its_join(play: Play) -> None:
         await soon(lambda: "bob parted" in ann.tape.items)
         assert ann.tape.items == ["answer", "meanwhile", "bob joined", "after", "bob parted"]
         assert bob.tape.items == ["answer", "after"]
+
+    play(life)
+
+
+def test_a_newcomer_misses_no_message_and_meets_each_member_once(play: Play) -> None:
+    """A client that sees it join may greet it before the members are read that its answer has."""
+
+    async def life(ann: Client, bob: Client, node: Node) -> None:
+        async def meanwhile() -> None:
+            await bob.join("bob")
+            await say(node, "welcome")
+
+        await ann.join("ann", meanwhile)
+        await say(node, "after")
+        await bob.leave()
+        await soon(lambda: "bob parted" in ann.tape.items)
+        assert ann.tape.items == ["answer", "welcome", "after", "bob parted"]
 
     play(life)
 

@@ -136,19 +136,16 @@ class Memberships:
         """
         return list((await self._named(await self._node.member_states.of(self._key(channel)))).items())
 
-    async def meet(self, conn_id: str, channel: str) -> dict[str, State]:
-        """Return the members of a channel to a connection that has joined it by `join_as`, and is sent what follows.
+    async def meet(self, channel: str) -> tuple[dict[str, State], int]:
+        """Return the members of a channel by their names, with the offset of the log that they are of (`MembersAt`).
 
-        Who is among them is not announced to the connection any more, and who comes later is.
+        Presence events up to it tell a client nothing new that is sent the members. Messages do: it may have joined before.
 
         Raises:
             Unavailable: the engine is out of reach.
         """
         found = await self._node.member_states.of(self._key(channel))
-        holder = self._service.connection(conn_id)
-        if holder is not None:
-            self._node.seats.read_from(holder, self._key(channel), found.offset)
-        return await self._named(found)
+        return await self._named(found), found.offset
 
     @staticmethod
     async def _named(found: MembersAt) -> dict[str, State]:

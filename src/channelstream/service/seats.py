@@ -10,7 +10,7 @@ from typing import Any
 
 from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.hub import Hub
-from channelstream.core.position import ReadRange, shard_of
+from channelstream.core.position import shard_of
 from channelstream.core.seat import Seat, seat_id
 from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode, Moved, Unavailable
@@ -82,13 +82,6 @@ class Seats:
             async with self._local.locks.of(seat.id):
                 await self._local.disconnect(seat, CloseCode.NORMAL, "left")
         return True
-
-    def read_from(self, holder: Connection, channel: str, offset: int) -> None:
-        """Let a connection read a channel, in which it has a seat, only after this offset of its shard."""
-        seat = (holder.seats or {}).get(channel)
-        read_range = None if seat is None else seat.channels.get(channel)
-        if seat is not None and read_range is not None and read_range.joined < offset:
-            seat.channels[channel] = ReadRange.of(offset)
 
     def _draw_id(self, holder: Connection, channel: str) -> str:
         """Return an id that no seat here has had, in the shard of the channel if one is found soon."""

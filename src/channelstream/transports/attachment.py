@@ -10,7 +10,7 @@ stream of the connection may have attached.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Protocol
 
 from channelstream.core.batch import DISCARD, BufferBatch
@@ -317,7 +317,7 @@ class Attachment:
             if self.is_current:
                 if changed.answer:
                     self.stream.write(changed.answer)
-                self._run(self._recover(buffer, changed.starts))
+                self._run(self._recover(buffer, changed))
 
     def _under_way(self) -> asyncio.Future[None] | None:
         """Return what has to be done before the stream is live again: a catch-up, or a change; None if it is live."""
@@ -386,11 +386,12 @@ class Attachment:
         if first := self.session.resumed(position, recovered, sorted(lost)):
             self.stream.write_first(first)
 
-    async def _recover(self, buffer: BufferBatch, starts: Mapping[str, int] = NO_CHANGE.starts) -> None:
+    async def _recover(self, buffer: BufferBatch, change: Change = NO_CHANGE) -> None:
         """Send a client that was too slow what it missed, once it has read the bytes that wait for it.
 
         Args:
-            starts: as of `Change`.
+            change: what has changed of what it receives.
         """
         await self.drained(buffer)
-        await CatchUp(self, buffer, self.stream.format.item).run(starts, strict=True)
+        catch_up = CatchUp(self, buffer, self.stream.format.item, change.met)
+        await catch_up.run(change.starts, strict=True)

@@ -46,7 +46,14 @@ from channelstream.core.log import Replay
 from channelstream.core.position import Offsets, max_offsets, min_offsets
 from channelstream.core.shedding import Work
 from channelstream.errors import CloseCode, Unavailable
-from channelstream.transports.reading import Attached, complete_up_to, read_chunk, read_ranges, shard_in
+from channelstream.transports.reading import (
+    NO_CHANGE,
+    Attached,
+    complete_up_to,
+    read_chunk,
+    read_ranges,
+    shard_in,
+)
 
 PIECE_BYTES = 65_536
 """While catching up, a write ends with the entry that reaches this size.
@@ -67,17 +74,23 @@ class CatchUp:
         attached: the stream with its connection.
         buffer: the connection's batch, which collects live events meanwhile.
         encode: makes an entry's item for this client.
+        met: as of `reading.Change`.
     """
 
-    __slots__ = ("_attached", "_buffer", "_connection", "_encode", "_node")
+    __slots__ = ("_attached", "_buffer", "_connection", "_encode", "_met", "_node")
 
     def __init__(
-        self, attached: Attached, buffer: BufferBatch, encode: Callable[[Entry], bytes | None]
+        self,
+        attached: Attached,
+        buffer: BufferBatch,
+        encode: Callable[[Entry], bytes | None],
+        met: Mapping[str, int] = NO_CHANGE.met,
     ) -> None:
         self._attached = attached
         self._buffer = buffer
         self._connection = attached.connection
         self._encode = encode
+        self._met = met
         self._node = attached.node
 
     async def check_load(self, starts: Mapping[str, int]) -> None:
@@ -274,11 +287,17 @@ class CatchUp:
             name: read_range.bound for name, read_range in self._connection.readable.items()
         }
         bounds[None] = self._connection.private.bound
-        rests = (
-            entry.after(bounds[entry.event.channel])
-            for entry in entries
-            if entry.offset > bounds.get(entry.event.channel, entry.offset)
-        )
+        # The log is read beyond these offsets before the stream is live: what is buffered is all later.
+        met = self._met
+
+        def bound(entry: Entry) -> int:
+            event = entry.event
+            found = bounds.get(event.channel, entry.offset)
+            if event.channel is None or event.channel not in met or not event.about:
+                return found
+            return max(found, met[event.channel])
+
+        rests = (entry.after(limit) for entry in entries if entry.offset > (limit := bound(entry)))
         connection = self._connection
         return [
             entry.for_user(connection.member_in(entry.event.channel).user)

@@ -18,6 +18,8 @@ from channelstream.wire.client_commands import (
     Action,
     Done,
     Info,
+    Join,
+    Joined,
     Membership,
     Outcome,
     Publish,
@@ -81,6 +83,12 @@ class ClientActions:
         channels = self._connection.channels
         keys = map(self._service.app.key, recovered)
         return {key: channels[key].since for key in keys if key in channels}
+
+    def met(self, command: Action, outcome: Outcome) -> dict[str, int]:
+        """Return the offset up to which a client that has joined a channel knows its members (`reading.Change`)."""
+        if isinstance(command, Join) and isinstance(outcome, Joined) and outcome.offset is not None:
+            return {self._service.app.key(command.channel): outcome.offset}
+        return {}
 
     async def _carry_out(self, command: Action, stalled: Stream | None, sends: bool) -> Outcome:
         granted = self._granted

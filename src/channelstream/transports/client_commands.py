@@ -54,7 +54,8 @@ async def carry_out(attached: Commanded, actions: ClientActions, commands: Itera
 
 async def _change(attached: Commanded, actions: ClientActions, command: Subscribe | Join) -> Change:
     outcome = await actions.outcome(command, stalled=attached.stream, sends=True)
-    return Change(attached.session.reply(command, outcome), actions.starts(outcome))
+    answer = attached.session.reply(command, outcome)
+    return Change(answer, actions.starts(outcome), actions.met(command, outcome))
 
 
 async def _answer(attached: Commanded, actions: ClientActions, command: Action) -> bytes:

@@ -9,6 +9,7 @@ from channelstream.apps.keys import name_of
 from channelstream.core.connection import Connection
 from channelstream.core.events import Message
 from channelstream.core.timestamps import stamp
+from channelstream.core.user import State
 from channelstream.errors import Unauthorized
 from channelstream.service import Service
 from channelstream.service.memberships import Memberships
@@ -44,23 +45,24 @@ class MemberActions:
                 assert_never(command)
 
     async def _join(self, command: Join) -> Joined:
+        members: dict[str, State] = {}
+        offset = None
         if command.member is None:
             # A stranger may name channels without end; members show what their application has signed.
             await self._service.check_new_channels(self._user, [command.channel])
             await self._enter(command.channel)
-            members = {}
         else:
             found = await self._memberships.join_as(
                 self._conn_id, command.channel, command.member, command.member_state
             )
             _check(found)
-            members = await self._memberships.meet(self._conn_id, command.channel)
+            members, offset = await self._memberships.meet(command.channel)
         last = None
         if command.last_s:
             last = await self._memberships.last(command.channel, command.last_s)
             if last is None:
                 self._memberships.report_missed(command.channel)
-        return Joined(members, None if last is None else last.message)
+        return Joined(members, None if last is None else last.message, offset)
 
     async def _enter(self, channel: str) -> None:
         _check(await self._service.subscribe(self._conn_id, {channel: {}}))

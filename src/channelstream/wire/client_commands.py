@@ -185,10 +185,12 @@ class Joined:
     Attributes:
         members: the public state of each, by name; empty if it joined under no name.
         last: the last message of the channel; None if it keeps none, or none was asked for.
+        offset: of the log of the channel: its events up to it have made the members; None without members.
     """
 
     members: Mapping[str, State] = field(default_factory=dict)
     last: Message | None = None
+    offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
