@@ -23,8 +23,9 @@ from channelstream.clock import SystemClock
 from channelstream.config import Settings
 from channelstream.core.batch import BufferBatch
 from channelstream.core.user import UserUpdate
-from channelstream.errors import CloseCode
+from channelstream.errors import BadToken, CloseCode
 from channelstream.server import Server, build
+from channelstream.transports.token_admission import Asked, TokenAdmission
 from channelstream.wire.commanding import COMMANDING
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS
@@ -150,3 +151,32 @@ def test_a_key_that_expires_ends_its_streams_while_the_server_runs(
         write(file, web=time.time() + 1)
         server.process.send_signal(signal.SIGHUP)
         assert client.end()[0] == CloseCode.TOKEN_EXPIRED
+
+
+def test_a_key_that_expires_while_a_stream_opens_opens_none(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The streams of the key may have been ended before this one is there, and nobody looks again."""
+    write(file, web=START_S + 10)
+    now_s = START_S
+    monkeypatch.setattr(SystemClock, "wall", lambda _: now_s)
+    server = build(Settings(secret="x", admin_secret="y", keys_file=str(file), token_max_age_s=3600.0))
+    admission = TokenAdmission(server.streams, None)
+    given = jwt.encode({"sub": "ann", "exp": START_S + 600}, SECRET, "HS256", {"kid": "web"})
+    connect = server.node.connect
+
+    async def connect_slowly(*arguments: Any) -> Any:
+        nonlocal now_s
+        opened = await connect(*arguments)
+        now_s += 11
+        return opened
+
+    async def scenario() -> None:
+        await server.node.start()
+        assert (await admission.admit(Asked(given, "", None), [])).client.user == "ann"
+        monkeypatch.setattr(server.node, "connect", connect_slowly)
+        with pytest.raises(BadToken, match="revoked"):
+            await admission.admit(Asked(given, "", None), [])
+        await server.node.close()
+
+    asyncio.run(scenario())

@@ -280,6 +280,16 @@ def test_an_application_without_rules_accepts_no_tokens() -> None:
         TokenAuth({BLOG.id: TokenRules(3600)}, RING).client(signed({}, kid="main"), NOW_S)
 
 
+def test_a_client_is_accepted_as_long_as_its_key_is() -> None:
+    """A running server may read other keys."""
+    ring = KeyRing(RING)
+    auth = TokenAuth({SHOP.id: TokenRules(3600)}, ring)
+    client = auth.client(signed({}, kid="main"), NOW_S)
+    assert auth.accepts(client, NOW_S)
+    ring.replace([])
+    assert not auth.accepts(client, NOW_S)
+
+
 def test_a_key_that_an_issuer_does_not_have_yet() -> None:
     """The keys may have to be read again: the error says whose."""
     with pytest.raises(UnknownKey) as refused:

@@ -125,6 +125,10 @@ class TokenAuth:
         except (PyJWTError, msgspec.MsgspecError, RecursionError, BadSignature) as error:
             raise BadToken from error
 
+    def accepts(self, client: Client, now_s: float) -> bool:
+        """Whether the key that has signed the token of a client is accepted now (`KeyRing.accepts`)."""
+        return self._ring.accepts(client, now_s)
+
     def _from_application(self, token: str, key_id: str, now_s: float, app: App | None) -> Client:
         key = self._ring.find(key_id, now_s, app)
         payload, secret = self._signed_by(token, key)

@@ -16,6 +16,9 @@ class TokenCheck(Protocol):
 
     def client(self, token: str, now_s: float, app: App | None = None) -> Client: ...
 
+    def accepts(self, client: Client, now_s: float) -> bool:
+        """Whether the key that has signed the token of a client is accepted now."""
+
 
 class ReadKeys(Protocol):
     """Reads the keys of issuers (`integrations.issuer_keys.IssuerKeys`)."""
@@ -78,12 +81,12 @@ class Tokens:
         return client
 
     def check_revocation(self, client: Client) -> None:
-        """Refuse a client whose token was revoked since it was checked: call it before the stream opens.
+        """Refuse a client whose token, or the key of it, was revoked since it was checked: call it before the stream opens.
 
         Raises:
-            BadToken: it was.
+            BadToken: one was.
         """
-        if self._revoked.has(client):
+        if self._revoked.has(client) or not self._check.accepts(client, self._wall()):
             raise BadToken("The token was revoked: get a fresh one.")
 
     async def _signed(self, token: str, app: App | None) -> Client:
