@@ -41,6 +41,17 @@ def sent(event: Event) -> list[Any]:
     return [] if item is None else frames(FORMAT.enclose([item], "e-7"))
 
 
+@pytest.mark.parametrize("prefix", ["pusher/", "a/b/", ""])
+@pytest.mark.parametrize(
+    "channel",
+    ["news", "#server-to-user-ann", "#server-to-user-a/private-b", "#server-to-user-/#server-to-user-/"],
+)
+def test_the_name_of_a_channel_is_that_of_its_clients(channel: str, prefix: str) -> None:
+    """Whatever the prefix is; the id of a user may have slashes, and is no name of another channel."""
+    (frame,) = sent(message(payload_of(PusherEvent("hi", "7")), f"{prefix}{channel}"))
+    assert frame["channel"] == channel
+
+
 @pytest.mark.parametrize("data", ['{"n": 1}', "hello", '"hello"', "", "7", "ä"])
 def test_an_event_of_a_server(data: str) -> None:
     """Its data is a text, exactly as it was triggered, JSON or not."""

@@ -1,7 +1,7 @@
 """How the events of the log become frames of Pusher's protocol: one for each, several of them in one write.
 
 A channel of Pusher is one of this server whose name has a prefix before it. The prefix ends with a slash, which no name
-of Pusher has, so what is behind the last slash is the name that clients know.
+of Pusher has except that of the channel of a user: so what is behind the last slash is the name that clients know.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from channelstream.core.events import (
     UsersLeft,
     UserStateChanged,
 )
-from channelstream.core.pusher_names import has_members
+from channelstream.core.pusher_names import OF_USER, has_members
 from channelstream.wire.framing import Framing
 from channelstream.wire.pusher_frames import (
     client_event_frame,
@@ -75,7 +75,10 @@ def frames_of(event: Event) -> Sequence[bytes]:
 
 def pusher_name(channel: str) -> str:
     """Return the name by which clients know a channel, of its key."""
-    return name_of(channel).rpartition("/")[2]
+    name = name_of(channel)
+    # The id of a user may have slashes.
+    before, of_user, user = name.partition(OF_USER)
+    return of_user + user if of_user and before[-1:] in ("", "/") else name.rpartition("/")[2]
 
 
 def _edited(event: MessageEdited) -> dict[str, Any]:
