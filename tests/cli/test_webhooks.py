@@ -167,4 +167,4 @@ def test_nothing_that_a_terminal_would_execute_is_printed() -> None:
     """Names and data are those of clients."""
     event = {"id": "1", "type": "\x1b[2J", "timestamp": "now", "channel": "a\nb\x1b[2J", "user": "Zoë"}
     printed = list(lines(Webhook("msg_1", 0.0, (event,))))
-    assert printed == ["00:00:00 msg_1: 1 events", r"    \x1b[2J channel='a\nb\x1b[2J' user='Zoë'"]
+    assert printed == ["00:00:00 msg_1: 1 event", r"    \x1b[2J channel='a\nb\x1b[2J' user='Zoë'"]

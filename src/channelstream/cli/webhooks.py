@@ -155,7 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
 def lines(webhook: Webhook) -> Iterator[str]:
     """Yield what a webhook reports, one line for each event."""
     at = datetime.fromtimestamp(webhook.sent_s, UTC).strftime("%H:%M:%S")
-    yield f"{at} {webhook.id or 'verified'}: {len(webhook.events)} events"
+    count = len(webhook.events)
+    yield f"{at} {webhook.id or 'verified'}: {count} event{'' if count == 1 else 's'}"
     for event in webhook.events:
         kind = event.get("type", event.get("name", ""))
         known = [

@@ -98,8 +98,8 @@ def test_receivers_are_connected_to(closed_port: int) -> None:
         assert receiver.calls == []
     refused = texts(_subject(f"http://127.0.0.1:{closed_port}/?token=x", "127.0.0.1"), "webhook receivers")
     assert refused == [f"http://127.0.0.1:{closed_port}/ cannot be reached: ConnectionRefusedError"]
-    unknown = texts(_subject("https://no-such-name.invalid/", ""), "webhook receivers")
-    assert unknown == ["the name of https://no-such-name.invalid/ has no address here"]
+    unknown = f"https://{'x' * 64}/"  # Longer than a label may be, so no resolver is asked.
+    assert texts(_subject(unknown, ""), "webhook receivers") == [f"the name of {unknown} has no address here"]
 
 
 def test_without_webhooks_there_is_nothing_to_examine(doctor: Doctor) -> None:
