@@ -17,6 +17,7 @@ from channelstream import __version__, logs, service_manager
 from channelstream.admin.sampler import Sampler
 from channelstream.config import Settings
 from channelstream.config.listening import announcements, metrics_refusal, refusal
+from channelstream.config.safety import check_secrets
 from channelstream.config.tls import server_context
 from channelstream.core.nonces import Nonces
 from channelstream.draining import close_streams, spread_streams
@@ -261,8 +262,9 @@ class Server:
             self._read_keys_at_signal()
 
     def _read_keys_at_signal(self) -> None:
-        """Read the files with keys and secrets; if one is broken nothing changes, and the log says so."""
+        """Read the files with keys and secrets; if one is broken, or unsafe, nothing changes, and the log says so."""
         try:
+            check_secrets(self._settings)
             self._keys.read_again()
             logs.configure(self._settings)
         except ConfigError as error:

@@ -120,3 +120,14 @@ def test_all_workers_read_the_file(redis: RedisServer, start_server: Any, file: 
     )
     assert all(statuses(server.url, NEW) == {200} for _ in range(10))
     assert children(server.process.pid) == pids
+
+
+def test_the_secret_of_another_application_changes_nothing(start_server: Any, file: Path) -> None:
+    """A start with it would be refused: the other one's server could act for this application."""
+    server = start_server("-s", OLD, CHANNELSTREAM_APP_SHOP_SECRET_FILE=write(file, "of the shop"))
+    write(file, OLD)
+    os.kill(server.process.pid, signal.SIGHUP)
+    line = "secret: [app:shop] and [channelstream] have the same one; give each application its own; the keys stay"
+    eventually(lambda: line in server.process.line(1.0), "the log says nothing")
+    shop = f"{server.url}/app/shop"
+    assert (statuses(shop, "of the shop"), statuses(shop, OLD)) == ({200}, {401})

@@ -44,13 +44,19 @@ def check_safety(settings: Settings) -> None:
         raise ConfigError(problem)
 
 
+def check_secrets(settings: Settings) -> None:
+    """Refuse files with secrets, read again, as a start with them would be refused.
+
+    Raises:
+        ConfigError: the first fault. The text has no secret.
+    """
+    for problem in _secrets(settings):
+        raise ConfigError(problem)
+
+
 def problems(settings: Settings) -> Iterator[str]:
     """Yield the faults of options in combination, and of the files that they name."""
-    if unreadable := list(_secret_files(settings)):
-        yield from unreadable
-    else:
-        yield from _public_secrets(settings)
-        yield from _app_secrets(settings)
+    yield from _secrets(settings)
     yield from _readers(settings)
     yield from _keys(settings)
     yield from _issuers(settings)
@@ -61,6 +67,14 @@ def problems(settings: Settings) -> Iterator[str]:
     yield from _workers(settings)
     yield from _ports(settings)
     yield from _extras(settings)
+
+
+def _secrets(settings: Settings) -> Iterator[str]:
+    if unreadable := list(_secret_files(settings)):
+        yield from unreadable
+    else:
+        yield from _public_secrets(settings)
+        yield from _app_secrets(settings)
 
 
 def public(name: str) -> frozenset[str]:
