@@ -4,6 +4,7 @@
 // WEBHOOK_SECRET has the server's secret, or several with blanks between them.
 
 const TOLERANCE_S = 300;
+const LEAST_KEY_BYTES = 24; // Standard Webhooks. With an empty key, such as of a variable that is not set, anybody could sign.
 
 /** Return the events of a call, or null if it is not from a server with one of these secrets. $body is the text as it came. */
 function channelstream_events(array $headers, string $body, array $secrets): ?array
@@ -14,6 +15,9 @@ function channelstream_events(array $headers, string $body, array $secrets): ?ar
     $genuine = false;
     foreach ($secrets as $secret) {
         $key = base64_decode(substr($secret, strlen('whsec_')));
+        if (strlen($key) < LEAST_KEY_BYTES) {
+            continue;
+        }
         $mac = 'v1,' . base64_encode(hash_hmac('sha256', "$id.$sent.$body", $key, true));
         foreach ($shown as $each) {
             $genuine = hash_equals($mac, $each) || $genuine;
@@ -29,7 +33,7 @@ $headers = [];
 foreach (['webhook-id', 'webhook-timestamp', 'webhook-signature'] as $name) {
     $headers[$name] = $_SERVER['HTTP_' . strtoupper(strtr($name, '-', '_'))] ?? '';
 }
-$events = channelstream_events($headers, file_get_contents('php://input'), explode(' ', getenv('WEBHOOK_SECRET')));
+$events = channelstream_events($headers, file_get_contents('php://input'), explode(' ', (string) getenv('WEBHOOK_SECRET')));
 foreach ($events ?? [] as $event) {
     error_log(json_encode($event));
 }

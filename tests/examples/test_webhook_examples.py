@@ -1,5 +1,6 @@
 """The receivers of webhooks in other languages, as processes. Signatures are made by Standard Webhooks' own library."""
 
+import hmac
 import json
 import os
 import shutil
@@ -32,12 +33,13 @@ COMMANDS = {
 
 
 @contextmanager
-def receiving(program: str, log: Path) -> Iterator[str]:
-    """Run a receiver; yield its address. Its output goes to a file."""
+def receiving(program: str, log: Path, secrets: str | None = f"{SECRET} {OLDER}") -> Iterator[str]:
+    """Run a receiver; yield its address. Its output goes to a file. Without secrets it has no variable for them."""
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed.")
     with HeldPort() as port, log.open("wb") as output:
-        environ = os.environ | {"PORT": str(port.number), "WEBHOOK_SECRET": f"{SECRET} {OLDER}"}
+        environ = os.environ | {"PORT": str(port.number)}
+        environ |= {} if secrets is None else {"WEBHOOK_SECRET": secrets}
         process = subprocess.Popen(
             ["sh", "-c", COMMANDS[program]], cwd=ROOT, env=environ, stdout=output, stderr=output
         )
@@ -89,6 +91,17 @@ def test_a_receiver_takes_what_is_signed(program: str, tmp_path: Path) -> None:
         assert [status(headers) for headers in refused] == [401] * len(refused)
         assert status(signed(), BODY + " ") == 401
         eventually(lambda: log.read_text("utf-8").count('"member.added"') == 3, "the events were not printed")
+
+
+@pytest.mark.parametrize("secrets", [None, "", f"{SECRET}  "], ids=["none", "empty", "blanks"])
+@pytest.mark.parametrize("program", COMMANDS)
+def test_what_an_empty_secret_signs_is_refused(program: str, secrets: str | None, tmp_path: Path) -> None:
+    """Else anybody could sign where the variable is not set, or has a blank too many."""
+    headers = signed()
+    mac = hmac.digest(b"", f"msg_1.{headers['webhook-timestamp']}.{BODY}".encode(), "sha256")
+    headers["webhook-signature"] = f"v1,{b64encode(mac).decode()}"
+    with receiving(program, tmp_path / "log", secrets) as url:
+        assert httpx.post(url, headers=headers, content=BODY.encode(), timeout=60).status_code == 401
 
 
 @pytest.mark.slow

@@ -87,6 +87,12 @@ def test_a_faulty_secret(secret: str) -> None:
         verify_webhook(signed(), BODY, secret, now_s=NOW_S)
 
 
+def test_an_empty_secret_of_pushers_format() -> None:
+    """What anybody could sign is not verified."""
+    with pytest.raises(ValueError, match=r"^without a secret"):
+        verify_pusher_webhook(pusher_signed(), PUSHER_BODY, "kit-key", "")
+
+
 def test_pushers_format() -> None:
     found = verify_pusher_webhook(pusher_signed(), PUSHER_BODY, "kit-key", "kit-secret")
     assert (found.id, found.sent_s, list(found.events)) == ("", 1_800_000_000.25, [{"name": "cache_miss"}])

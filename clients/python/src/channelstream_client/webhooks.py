@@ -89,7 +89,10 @@ def verify_pusher_webhook(headers: Mapping[str, str], body: bytes, key: str, sec
 
     Raises:
         BadWebhook: it is not from a server with this key and secret, or is no webhook.
+        ValueError: the secret is empty.
     """
+    if not secret:
+        raise ValueError("without a secret anybody could sign")
     found = _lower(headers)
     mac = hmac.digest(secret.encode(), body, "sha256").hex()
     is_signed = hmac.compare_digest(mac.encode(), found.get(_PUSHER_SIGNATURE, "").encode(errors="replace"))
