@@ -116,13 +116,41 @@ def test_the_address_that_was_checked_is_called(
         ("fd00::1", False),
         ("ff02::1", False),
         ("::ffff:10.0.0.1", False),
+        ("::10.0.0.1", False),
+        ("::ffff:0:10.0.0.1", False),
         ("64:ff9b::a00:1", False),
+        ("64:ff9b:1::a00:1", False),
+        ("fec0::1", False),
         ("2002:a00:1::", False),
     ],
 )
 def test_which_addresses_are_public(address: str, expected: bool) -> None:
     """Neither this machine, nor its networks, nor the metadata of a cloud, in any form."""
     assert is_public(address) is expected
+
+
+def test_an_address_that_is_silent_does_not_take_the_whole_time(
+    receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one of IPv6 in a network that has none: the next one of the name is called."""
+    port = int(receiver.url.split(":")[2].split("/")[0])
+
+    async def getaddrinfo(_loop: object, host: str, port: int, **_more: Any) -> Any:
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in ("127.0.0.2", "127.0.0.1")
+        ]
+
+    with socket.create_server(("127.0.0.2", port), backlog=1) as silent:
+        waiting = [socket.socket() for _ in range(3)]  # As many as its system accepts without the program.
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(silent.getsockname())
+        monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr(post, "CONNECT_S", 0.3)
+        monkeypatch.setattr(post, "TIMEOUT_S", 5.0)
+        assert outcome(f"http://hooks.example:{port}", ("127.0.0.0/8",)) == ""
+        for each in waiting:
+            each.close()
 
 
 def test_nobody_there_is_no_answer() -> None:

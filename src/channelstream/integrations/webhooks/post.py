@@ -25,8 +25,13 @@ ANSWER_BYTES = 65_536
 """Bytes of an answer that are read, so that its connection can be used again; of a longer one the connection is closed."""
 IDLE_S = 30.0
 """How long a connection stays open for the next call, in seconds."""
-_EMBEDDING = IPv6Network("64:ff9b::/96"), IPv6Network("2002::/16")
-"""Addresses with an IPv4 address inside, which may be a private one (RFC 6052, RFC 3056)."""
+CONNECT_S = 3.0
+"""Longest wait for one of the addresses of a name, before the next one is tried, in seconds."""
+_NOT_PUBLIC = tuple(
+    map(IPv6Network, ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "fec0::/10"))
+)
+"""Addresses with an IPv4 address inside, which may be a private one (RFC 4291, 2765, 6052, 8215 and 3056), and those of a
+site (RFC 3879). `ipaddress` counts some of them as global."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +39,7 @@ logger = logging.getLogger(__name__)
 def is_public(text: str) -> bool:
     """Whether an address belongs to the whole internet."""
     address = read_address(text)
-    if isinstance(address, IPv6Address) and any(address in network for network in _EMBEDDING):
+    if isinstance(address, IPv6Address) and any(address in network for network in _NOT_PUBLIC):
         return False
     return address.is_global and not address.is_multicast
 
@@ -58,7 +63,7 @@ class _CheckedBackend(httpcore.AnyIOBackend):
             if not (is_public(address) or self._networks.has(address)):
                 continue
             try:
-                return await super().connect_tcp(address, port, timeout, local_address, socket_options)
+                return await super().connect_tcp(address, port, CONNECT_S, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failed = error
         raise failed
