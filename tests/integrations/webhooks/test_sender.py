@@ -29,6 +29,7 @@ class Outbox(LocalOutbox):
     Attributes:
         token: None means that another node holds the lease.
         is_gone: it is out of reach.
+        is_silent: it does not answer, and does not fail either.
         settles: whether the token still counts when cursors are set.
     """
 
@@ -36,11 +37,14 @@ class Outbox(LocalOutbox):
         super().__init__(OutboxSettings())
         self.token: int | None = 1
         self.is_gone = False
+        self.is_silent = False
         self.settles = True
         self.released = 0
 
     async def hold(self, ttl_s: float) -> int | None:
         self._check()
+        if self.is_silent:
+            await asyncio.Event().wait()
         return self.token
 
     async def read(self, after: Cursor, limit: int) -> Any:
@@ -200,15 +204,18 @@ def test_another_holder_meanwhile_begins_again(world: World, how: str) -> None:
     world.run(life)
 
 
-def test_an_engine_out_of_reach_ends_sending_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["is_gone", "is_silent"])
+def test_an_engine_out_of_reach_ends_sending_in_time(
+    world: World, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
     """Before another node can hold the lease; it goes on when the engine is back."""
     monkeypatch.setattr(sender, "MARGIN_S", 0.05)
 
     async def life() -> None:
         await world.until(lambda: world.sender.is_sending)
-        world.outbox.is_gone = True
+        setattr(world.outbox, how, True)
         await world.until(lambda: not world.sender.is_sending)
-        world.outbox.is_gone = False
+        setattr(world.outbox, how, False)
         await world.outbox.append(occupied("a"))
         await world.until(lambda: world.received[ONE.url] == ["of-a"])
 

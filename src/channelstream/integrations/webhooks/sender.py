@@ -89,9 +89,11 @@ class Sender:
     async def _run(self) -> None:
         while True:
             try:
-                await self._step()
-            except Unavailable:
-                if self.is_sending and self._now_s() - self._renewed_s > MARGIN_S:
+                # An engine that does not answer is not waited for until another node can hold the lease.
+                async with asyncio.timeout_at(self._renewed_s + MARGIN_S if self.is_sending else None):
+                    await self._step()
+            except (Unavailable, TimeoutError):
+                if self.is_sending and self._now_s() - self._renewed_s >= MARGIN_S:
                     await self._cancel()
             except Exception:
                 logger.exception("webhooks are not sent; trying again")
