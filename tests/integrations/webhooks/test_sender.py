@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -300,6 +301,23 @@ def test_a_repeated_fact_goes_to_its_receiver_only(world: World) -> None:
             await world.outbox.append([again])
         await world.until(lambda: not world.outbox._facts)
         assert world.received == {ONE.url: [], OTHER.url: ["of-a"]}
+
+    world.run(life)
+
+
+def test_facts_of_others_let_other_tasks_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are: other tasks run after each read."""
+    monkeypatch.setattr(delivery, "READ_AT_ONCE", 10)
+
+    async def life() -> None:
+        await world.outbox.append(missed(*(f"c{number}" for number in range(100))))
+        reader = OTHER.name
+        await world.until(lambda: reader in world.sender._deliveries)
+        passed = [world.sender.cursors[reader][0]]
+        while passed[-1] < 100:
+            await asyncio.sleep(0)
+            passed.append(world.sender.cursors[reader][0])
+        assert max(after - before for before, after in pairwise(passed)) <= 10
 
     world.run(life)
 

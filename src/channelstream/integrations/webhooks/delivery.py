@@ -78,8 +78,8 @@ class Delivery:
                     await self._take(kept)
                 for kept in self._settling.due(self._horizons_ms, self._all_read_s):
                     await self._put(kept)
-                if not found:
-                    await self._parts.sleep(POLL_S)
+                # Facts that are not for this receiver, or wait, let no other task run.
+                await (asyncio.sleep(0) if found else self._parts.sleep(POLL_S))
 
     async def _read(self) -> list[Kept] | None:
         """Return the next facts; None if that is not possible now."""
