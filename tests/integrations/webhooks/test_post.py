@@ -17,6 +17,7 @@ from channelstream.integrations.webhooks.post import Poster, is_public
 
 HEADERS = {"content-type": "application/json", "x-one": "1"}
 LOCAL = ("127.0.0.1",)
+SYSTEM = ssl.create_default_context()
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def outcome(url: str, networks: tuple[str, ...] = LOCAL, calls: int = 1) -> str:
     """Make calls one after the other; return why one was not accepted, and nothing if all were."""
 
     async def life() -> str:
-        poster = Poster(Receiver("default", url, frozenset(), networks=networks), 1)
+        poster = Poster(Receiver("default", url, frozenset(), networks=networks), 1, SYSTEM)
         try:
             for number in range(calls):
                 await poster.post(HEADERS, b"body %d" % number)
@@ -193,7 +194,7 @@ def test_an_endless_answer_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
         closed = asyncio.Event()
         async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            poster = Poster(Receiver("default", url, frozenset(), networks=LOCAL), 1)
+            poster = Poster(Receiver("default", url, frozenset(), networks=LOCAL), 1, SYSTEM)
             await poster.post(HEADERS, b"body")
             await closed.wait()
             await poster.close()
@@ -209,7 +210,7 @@ def test_what_does_not_speak_http_is_no_answer() -> None:
 
         async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            poster = Poster(Receiver("default", url, frozenset(), networks=LOCAL), 1)
+            poster = Poster(Receiver("default", url, frozenset(), networks=LOCAL), 1, SYSTEM)
             try:
                 await poster.post(HEADERS, b"body")
             except NotAccepted as error:
@@ -224,7 +225,7 @@ def test_what_does_not_speak_http_is_no_answer() -> None:
 def test_a_certificate_of_nobody_is_refused(certificate: tuple[str, str]) -> None:
     """The name is checked, too: that of the URL, although an address is called."""
 
-    async def life(trust: ssl.SSLContext | None, host: str) -> str:
+    async def life(trust: ssl.SSLContext, host: str) -> str:
         own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         own.load_cert_chain(*certificate)
 
@@ -247,4 +248,4 @@ def test_a_certificate_of_nobody_is_refused(certificate: tuple[str, str]) -> Non
     known = ssl.create_default_context(cafile=str(certificate[0]))
     assert asyncio.run(life(known, "127.0.0.1")) == ""
     assert asyncio.run(life(known, "localhost")) == "no answer (ConnectError)"
-    assert asyncio.run(life(None, "127.0.0.1")) == "no answer (ConnectError)"
+    assert asyncio.run(life(SYSTEM, "127.0.0.1")) == "no answer (ConnectError)"

@@ -80,16 +80,16 @@ async def _resolved(host: str, port: int) -> list[str]:
 class Poster:
     """Calls one receiver, over connections that it keeps."""
 
-    def __init__(self, receiver: Receiver, most_calls: int, trust: ssl.SSLContext | None = None) -> None:
+    def __init__(self, receiver: Receiver, most_calls: int, trust: ssl.SSLContext) -> None:
         """Create it.
 
         Args:
             most_calls: at the same time.
-            trust: the certificates that are trusted; None means those of the system.
+            trust: the certificates that are trusted.
         """
         self._url = receiver.url
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=trust or ssl.create_default_context(),
+            ssl_context=trust,
             max_connections=most_calls,
             keepalive_expiry=IDLE_S,
             network_backend=_CheckedBackend(Networks(receiver.networks)),

@@ -41,16 +41,20 @@ class Webhooks:
         self.dead_letters = DeadLetters(node.time_series, node.clock.wall)
         self._node = node
         self._sleep = sleep
-        self._trust = trust
         self._posters: dict[str, Poster] = {}
+        if receivers:
+            # Both take long, so not when another node has died and this one begins to send.
+            from channelstream.integrations.webhooks import post
+
+            self._make_poster = post.Poster
+            self._trust = trust or ssl.create_default_context()
         makers = {name: partial(self._delivery, each) for name, each in self.receivers.items()}
         self._sender = Sender(node.outbox, makers, sleep) if receivers else None
 
     def _delivery(self, receiver: Receiver, begin: Cursor) -> Delivery:
-        from channelstream.integrations.webhooks.post import Poster  # httpcore takes long to import.
-
         if receiver.name not in self._posters:
-            self._posters[receiver.name] = Poster(receiver, lanes_of(receiver.batching), self._trust)
+            lanes = lanes_of(receiver.batching)
+            self._posters[receiver.name] = self._make_poster(receiver, lanes, self._trust)
         clock = self._node.clock
         parts = LaneParts(
             receiver,
