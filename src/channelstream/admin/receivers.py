@@ -145,14 +145,16 @@ def _user_of(fact: Fact) -> str | None:
 def _row(receiver: Receiver, known: Iterable[ReceiverFigures], oldest_ms: int | None) -> dict[str, Any]:
     """Describe a receiver: counts are those of all nodes since each was started, the rest is that of the one that sends."""
     figures = [each.figures for each in known]
-    counts = [each.open for each in known if each.open is not None]
+    pending = next((each.open for each in known if each.open is not None), None)
+    if pending == 0:
+        oldest_ms = None  # The cursors are kept once a second.
     last_failed = max(figures, key=lambda each: each.error_s, default=Figures())
     accepted_s = max((each.accepted_s for each in figures), default=0.0)
     sending = [each.figures for each in known if each.open is not None]
     return {
         "receiver": receiver.label,
         "format": "pusher" if receiver.pusher else "standard",
-        "pending": counts[0] if counts else None,
+        "pending": pending,
         "oldest": None if oldest_ms is None else stamp(oldest_ms / 1000),
         "sent": sum(each.sent for each in figures),
         "failed": sum(each.failed for each in figures),
