@@ -12,7 +12,7 @@ long the engine takes.
 """
 
 from channelstream.engines.base import Counts
-from channelstream.engines.outbox import Cursor, Kept, Outbox, OutboxState, passed
+from channelstream.engines.outbox import Cursor, Kept, Outbox, passed
 from channelstream.engines.time_series import Record, TimeSeries
 from channelstream.service.client_service import ClientService, Describe
 from channelstream.service.connecting import Opened
@@ -37,7 +37,6 @@ __all__ = [
     "NodeLimits",
     "Opened",
     "Outbox",
-    "OutboxState",
     "Record",
     "RemoteResult",
     "Service",

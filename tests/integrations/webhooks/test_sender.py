@@ -11,7 +11,7 @@ from tests.engines.conformance.outbox import missed
 
 from channelstream.apps.webhooks import Receiver
 from channelstream.core.facts import ChannelOccupied, ChannelVacated, Fact, Repeated, encode
-from channelstream.engines.local_outbox import LocalOutbox
+from channelstream.engines.local_outbox import DROPPED, LocalOutbox
 from channelstream.engines.outbox import OutboxSettings
 from channelstream.errors import Unavailable
 from channelstream.integrations.webhooks import delivery, sender
@@ -301,6 +301,28 @@ def test_a_repeated_fact_goes_to_its_receiver_only(world: World) -> None:
             await world.outbox.append([again])
         await world.until(lambda: not world.outbox._facts)
         assert world.received == {ONE.url: [], OTHER.url: ["of-a"]}
+
+    world.run(life)
+
+
+def test_what_is_dropped_meanwhile_is_counted(world: World) -> None:
+    """Not what was dropped before: a node that begins to send would raise an alarm about it again."""
+    world.outbox.restore([(DROPPED, 7, b"")])
+    world.outbox._settings = OutboxSettings(most_facts=10)
+
+    async def life() -> None:
+        await world.until(lambda: world.sender.is_sending)
+        await world.outbox.append(missed(*(f"c{number}" for number in range(12))))
+        await world.until(lambda: world.sender.dropped > 0)
+        assert world.sender.dropped == 2
+        world.outbox.token = None
+        await world.until(lambda: not world.sender.is_sending)
+        world.outbox.restore([(DROPPED, 100, b"")])
+        world.outbox.token = 5
+        await world.until(lambda: world.sender.is_sending)
+        before = world.now_s
+        await world.until(lambda: world.now_s > before + 1)
+        assert world.sender.dropped == 2
 
     world.run(life)
 

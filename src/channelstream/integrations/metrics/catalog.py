@@ -108,8 +108,8 @@ class Metrics(Enum):
     webhook_events_dropped = Metric(
         "counter",
         ("where",),
-        "Events that no webhook will report, since too many waited: in the outbox, counted by the node that sends, or at"
-        " this node on their way there.",
+        "Events that no webhook will report, since too many waited: in the outbox, counted by the node that sends then, or"
+        " at this node on their way there.",
     )
     upgrades = Metric(
         "counter",

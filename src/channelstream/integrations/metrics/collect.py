@@ -118,13 +118,12 @@ class Collector:
             events[app_id, "given_up"] += figures.given_up
             failed[app_id] += figures.failed
             pending[app_id] += open_now.get(name, 0)
-        state = webhooks.outbox_state
         return {
             Metrics.webhook_events: _labelled(events, "application", "result"),
             Metrics.webhook_calls_failed: _labelled(failed, "application"),
             Metrics.webhook_events_pending: _labelled(pending, "application"),
             Metrics.webhook_events_dropped: [
-                ({"where": "outbox"}, state.dropped if state else 0),
+                ({"where": "outbox"}, webhooks.dropped),
                 ({"where": "node"}, self._services.node.reports.dropped),
             ],
         }

@@ -13,7 +13,7 @@ from math import inf
 from channelstream.errors import Unavailable
 from channelstream.integrations.webhooks.delivery import Delivery, MakeDelivery
 from channelstream.integrations.webhooks.lane import Sleep
-from channelstream.service import Cursor, Outbox, OutboxState
+from channelstream.service import Cursor, Outbox
 
 LEASE_S = 15.0
 """How long the lease lasts without a renewal, in seconds."""
@@ -29,7 +29,7 @@ class Sender:
     """The task that holds the lease, and the deliveries to all receivers.
 
     Attributes:
-        state: how much the outbox kept when the lease was renewed last; None if another node sends.
+        dropped: how many facts the outbox has dropped, since they were too many, while this node has sent.
     """
 
     def __init__(self, outbox: Outbox, deliveries: Mapping[str, MakeDelivery], sleep: Sleep) -> None:
@@ -47,7 +47,8 @@ class Sender:
         self._token = 0
         self._renewed_s = -inf
         self._kept: Mapping[str, Cursor] = {}
-        self.state: OutboxState | None = None
+        self._seen_dropped = 0
+        self.dropped = 0
 
     @property
     def is_sending(self) -> bool:
@@ -117,10 +118,14 @@ class Sender:
         elif not await self._keep_cursors():
             await self._cancel()
             return
-        self.state = await self._outbox.state()
+        dropped = (await self._outbox.state()).dropped
+        self.dropped += max(0, dropped - self._seen_dropped)
+        self._seen_dropped = dropped
 
     async def _begin(self) -> None:
         known, beginning = await self._outbox.cursors(), self._outbox.beginning
+        # Those of other nodes and earlier processes were counted there.
+        self._seen_dropped = (await self._outbox.state()).dropped
         self._kept = {}
         self._deliveries = {name: make(known.get(name, beginning)) for name, make in self._make.items()}
         self._running = asyncio.get_running_loop().create_task(self._deliver())
@@ -155,7 +160,7 @@ class Sender:
         if running is not None:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
-        self._deliveries, self.state = {}, None
+        self._deliveries = {}
 
     @staticmethod
     def _now_s() -> float:

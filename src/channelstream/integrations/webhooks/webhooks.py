@@ -11,7 +11,7 @@ from channelstream.integrations.webhooks.dead_letters import DeadLetter, DeadLet
 from channelstream.integrations.webhooks.delivery import Delivery, is_sent, lanes_of
 from channelstream.integrations.webhooks.lane import Figures, LaneParts, Sleep
 from channelstream.integrations.webhooks.sender import Sender
-from channelstream.service import Cursor, Node, OutboxState
+from channelstream.service import Cursor, Node
 
 if TYPE_CHECKING:
     from channelstream.integrations.webhooks.post import Poster
@@ -78,9 +78,9 @@ class Webhooks:
         return {} if self._sender is None else self._sender.open
 
     @property
-    def outbox_state(self) -> OutboxState | None:
-        """How much the outbox keeps; None if another node sends."""
-        return None if self._sender is None else self._sender.state
+    def dropped(self) -> int:
+        """How many facts the outbox has dropped while this node has sent."""
+        return 0 if self._sender is None else self._sender.dropped
 
     async def oldest_ms(self, receivers: Iterable[Receiver]) -> dict[str, int]:
         """Return since when each of these receivers waits for its oldest fact, in epoch milliseconds, by their names.
