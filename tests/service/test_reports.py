@@ -93,6 +93,24 @@ def test_an_engine_out_of_reach_gets_them_later(monkeypatch: pytest.MonkeyPatch)
     asyncio.run(life())
 
 
+def test_only_so_much_data_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was appended counts no more."""
+    monkeypatch.setattr(reports, "MOST_CHARACTERS", 100)
+
+    async def life() -> None:
+        outbox = Outbox()
+        made = make(outbox)
+        for round_number in (1, 2):
+            for _ in range(5):
+                made.client_event("a", "client-x", "x" * 40, None)
+            made.cache_missed("a")
+            assert made.dropped == 3 * round_number
+            await made.settle(60.0)
+            assert len(outbox.kept) == 3 * round_number
+
+    asyncio.run(life())
+
+
 def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Further ones are dropped and counted; a node that stops does not wait for ever, and one that goes on appends them."""
     monkeypatch.setattr(reports, "MOST_WAITING", 3)

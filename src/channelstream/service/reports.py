@@ -17,6 +17,8 @@ from channelstream.errors import Unavailable
 
 MOST_WAITING = 20_000
 """Facts that may wait while the engine is out of reach; further ones are dropped, and counted."""
+MOST_CHARACTERS = 16 << 20
+"""Characters of data of client events that may wait, likewise."""
 AT_ONCE = 500
 """Facts that are appended at once."""
 RETRY_S = 1.0
@@ -41,6 +43,7 @@ class Reports:
         self._new_id = new_id
         self._clock = clock
         self._waiting: deque[Fact] = deque()
+        self._characters = 0
         self._task: asyncio.Task[None] | None = None
 
     def client_event(
@@ -80,10 +83,11 @@ class Reports:
         return round(self._clock.wall() * 1000)
 
     def _add(self, fact: Fact) -> None:
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MOST_WAITING or self._characters >= MOST_CHARACTERS:
             self.dropped += 1
             return
         self._waiting.append(fact)
+        self._characters += _characters_of(fact)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._append())
 
@@ -100,7 +104,7 @@ class Reports:
                 # A bug about some of them must not keep all later ones.
                 logger.exception("facts for webhooks could not be kept")
             for _ in batch:
-                self._waiting.popleft()
+                self._characters -= _characters_of(self._waiting.popleft())
         self._task = None
 
     async def settle(self, within_s: float) -> None:
@@ -116,3 +120,7 @@ class Reports:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             logger.warning("webhooks: %d facts of the last moment are lost", len(self._waiting))
+
+
+def _characters_of(fact: Fact) -> int:
+    return len(fact.data) if isinstance(fact, ClientEvent) else 0
