@@ -486,6 +486,7 @@ def test_seats_move_to_another_process_with_their_holders() -> None:
         await move(outgoing, incoming)
         await scene.memberships.leave("c1", "other")
         await move(outgoing, incoming)
+        scene.held("c1").sent_apart = {"plain": 0}
         for record in outgoing.positions(scene.clock.steady()):
             incoming.receive(record)
         incoming.position()
@@ -497,6 +498,7 @@ def test_seats_move_to_another_process_with_their_holders() -> None:
             seat.protocol,
             holder,
         )
+        assert holder.sent_apart == {"plain": 0}
         assert dict(holder.readable) == dict(scene.held("c1").readable)
         assert list(other.node.hub.all_registered()) == [holder, moved]
         assert {name: list(members) for name, members in other.node.hub.channels.items()} == {

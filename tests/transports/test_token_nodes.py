@@ -1,6 +1,8 @@
 """Clients with tokens of a service of several nodes, and over restarts."""
 
+import json
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,35 @@ def test_commands_of_an_event_stream_are_answered_by_every_node(pair: Pair) -> N
         unknown = httpx.post(f"{there.url}/client?conn_id=unknown", json=commands, headers=headers)
         for answer in (stranger, unknown):
             assert (answer.status_code, answer.json()["close_code"]) == (401, 4001)
+
+
+def test_what_a_request_has_missed_is_lost_with_its_stream_at_another_node_too(pair: Pair) -> None:
+    """A client whose line is lost comes back anywhere, and nobody knows whether the older events have come."""
+    here, there = pair
+    user, room = user_and_room()
+    headers = bearer(token(user, channels=[room], subscribe=["room.*"]))
+    here.post("/channel_config", {f"{room}x": {}})
+    before = here.post("/info", {"channels": [f"{room}x"]})["position"]
+    here.post("/message", {"user": "x", "channel": f"{room}x", "message": "old"})
+    with httpx.stream("GET", f"{here.url}/sse", headers=headers, timeout=PATIENCE_S) as stream:
+        items = items_of(stream)
+        conn_id = next(items)["result"]["conn_id"]
+        here.post("/message", {"user": "x", "channel": room, "message": "newer"})
+        position = next(each for each in items if each["type"] == "message")["position"]
+        url = f"{here.url}/client?conn_id={conn_id}"
+        command = {"id": 1, "type": "subscribe", "channels": [f"{room}x"], "since": {f"{room}x": before}}
+        done = httpx.post(url, json=command, headers=headers).json()[0]["result"]
+        assert done["recovered"] == [f"{room}x"]
+    query = {"conn_id": conn_id, "since": position}
+    with httpx.stream("GET", f"{there.url}/sse", params=query, headers=headers, timeout=PATIENCE_S) as stream:
+        resumed = next(each for each in items_of(stream) if each["type"] == "resumed")
+    assert resumed["lost"] == [f"{room}x"]
+
+
+def items_of(stream: httpx.Response) -> Iterator[Any]:
+    for line in stream.iter_lines():
+        if line.startswith("data:"):
+            yield from json.loads(line[5:])
 
 
 def ends(clients: list[TokenClient]) -> list[tuple[int, str]]:

@@ -12,6 +12,7 @@ from tests.engines.conformance import Recorder, Setup, edit, message, private
 from tests.engines.test_memory import memory_engine
 
 from channelstream.core.connection import Connection
+from channelstream.core.entry import Entry
 from channelstream.core.hub import Hub
 from channelstream.core.nonces import Nonces
 from channelstream.core.position import ReadRange
@@ -35,7 +36,7 @@ from channelstream.wire.channelstream import SEED, V07
 from channelstream.wire.protocols import PROTOCOLS
 from channelstream.wire.websocket import Unfinished
 
-GOLDEN_VERSION = 5
+GOLDEN_VERSION = 6
 """The version of the bytes below. A change of one of them raises `SNAPSHOT_VERSION`."""
 
 
@@ -81,6 +82,7 @@ def test_connections_golden() -> None:
     connection.opened_by("::1", "curl", 2.0)
     hub.add(connection)
     hub.subscribe(connection, "a", ReadRange(5, 4))
+    connection.note_sent_apart([Entry(6, "e-7", 0.0, message("m1"), 0, (7,))])
     outgoing = OutgoingConnections(hub)
     changes, positions = list(outgoing.changes()), list(outgoing.positions(100.0))
     hub.unsubscribe(connection, "a")
@@ -91,7 +93,7 @@ def test_connections_golden() -> None:
             "93 a3 3a3a31 a4 6375726c cb 4000000000000000"
         ),
         bytes.fromhex("92 a4 6e6f6465 91 00"),
-        bytes.fromhex("94 a8 706f736974696f6e a2 6331 91 07 cb 4008000000000000"),
+        bytes.fromhex("95 a8 706f736974696f6e a2 6331 91 07 cb 4008000000000000 81 a1 61 07"),
         bytes.fromhex("92 a5 656e646564 a2 6331"),
     ]
 

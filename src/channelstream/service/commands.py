@@ -77,6 +77,7 @@ class Answer(Struct, frozen=True):
         channels: all channels of the connection, sorted.
         changed: the channels that the command changed, sorted.
         delivered: for `Release`, the offsets up to which the client has been sent everything.
+        sent_apart: for `Release`, that of the connection (`core.connection.Connection`).
         faults: why the command was refused, as in a 422.
         limit: which limit of the application refused it, as in a 429.
     """
@@ -87,6 +88,7 @@ class Answer(Struct, frozen=True):
     delivered: Offsets = ()
     faults: Faults | None = None
     limit: str = ""
+    sent_apart: dict[str, int] = {}
 
 
 _encode = msgspec.msgpack.Encoder().encode

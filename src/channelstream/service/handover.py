@@ -107,6 +107,8 @@ class Handover:
             return None
         connection = self._local.make(conn_id, claim.member.user, claim.member.protocol)
         connection.delivered = released.delivered if released else claim.offsets
+        if released and released.sent_apart:
+            connection.sent_apart = released.sent_apart
         self._local.restore_subscriptions(connection, claim.channels, claim.private)
         if released:
             # A shard may have lost the registrations of some channels. The former owner's answer still lists

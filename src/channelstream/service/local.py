@@ -344,9 +344,15 @@ class LocalConnections:
         return _answer(connection, ())
 
     def _release(self, connection: Connection) -> Answer:
+        sent_apart = dict(connection.sent_apart)
         channels = self.forget(connection, CloseCode.REPLACED, "replaced by a stream at another node")
         # After `forget`, which flushes what waits: the next node continues after the last byte written here.
-        return Answer(found=True, channels=sorted(channels), delivered=connection.delivered)
+        return Answer(
+            found=True,
+            channels=sorted(channels),
+            delivered=connection.delivered,
+            sent_apart=sent_apart,
+        )
 
     def _shard(self, name: str) -> int:
         return shard_of(name, len(self._hub.offsets))

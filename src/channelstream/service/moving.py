@@ -53,15 +53,17 @@ class NodePosition(Struct, frozen=True, array_like=True, tag="node"):
 
 
 class ConnectionPosition(Struct, frozen=True, array_like=True, tag="position"):
-    """A connection that has no stream, or another position than the node.
+    """A connection that has no stream, or another position than the node, or whose client was sent older events.
 
     Attributes:
         left_s: after this time it ends unless a stream attaches, in seconds; None if it has a stream.
+        sent_apart: that of the connection.
     """
 
     conn_id: str
     delivered: Offsets
     left_s: float | None
+    sent_apart: dict[str, int] = {}
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -126,9 +128,10 @@ class OutgoingConnections:
         yield _encode(NodePosition(offsets))
         for connection in self._hub.connections.values():
             deadline_s = connection.deadline_s
-            if deadline_s is not None or connection.delivered != offsets:
+            apart = dict(connection.sent_apart)
+            if deadline_s is not None or connection.delivered != offsets or apart:
                 left_s = None if deadline_s is None else max(0.0, deadline_s - now_s)
-                yield _encode(ConnectionPosition(connection.id, connection.delivered, left_s))
+                yield _encode(ConnectionPosition(connection.id, connection.delivered, left_s, apart))
 
 
 def _moved(connection: Connection) -> MovedConnection:
@@ -202,6 +205,8 @@ class IncomingConnections:
         for each in self._positions:
             connection = self._hub.connections[each.conn_id]
             connection.delivered = each.delivered
+            if each.sent_apart:
+                connection.sent_apart = each.sent_apart
             if each.left_s is not None:
                 left_s[each.conn_id] = each.left_s
         self._local.wait_for_streams(left_s)

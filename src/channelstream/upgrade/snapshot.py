@@ -22,7 +22,7 @@ from channelstream.core.nonces import Row
 from channelstream.transports.moving import StreamRecord
 from channelstream.upgrade.line import MAX_DESCRIPTORS, Part
 
-SNAPSHOT_VERSION = 5
+SNAPSHOT_VERSION = 6
 """Grows with every change of a record, or of the stored form of events: another version is refused before the freeze."""
 LISTENING, METRICS, STREAMS, LEFT, HTTP, CONNECTIONS, STATE, NONCES = (
     "listening", "metrics", "streams", "left", "http", "connections", "state", "nonces",
