@@ -83,7 +83,7 @@ def test_data_may_be_a_text_of_json() -> None:
 def test_a_private_channel(channel_data: str | None) -> None:
     """Needs a signature; no data, null and an empty text are the same."""
     data = {"channel": "private-a", "auth": auth("private-a")}
-    join = Join("pusher/private-a", "private-a")
+    join = Join("pusher/private-a", "private-a", is_granted=True)
     assert Client().asks("pusher:subscribe", data) == join
     assert Client().asks("pusher:subscribe", data | {"channel_data": channel_data}) == join
     signed = {"channel": "private-a", "auth": auth("private-a", "x"), "channel_data": "x"}
@@ -94,7 +94,9 @@ def test_a_presence_channel() -> None:
     """The member has a name and a state; the answer has all members, each with the JSON that it has of itself."""
     client = Client()
     data = {"channel": "presence-a", "auth": auth("presence-a", ANN), "channel_data": ANN}
-    assert client.asks("pusher:subscribe", data) == Join("pusher/presence-a", "presence-a", "ann", STATE)
+    assert client.asks("pusher:subscribe", data) == Join(
+        "pusher/presence-a", "presence-a", "ann", STATE, is_granted=True
+    )
     members = {"ann": STATE, "bob": {USER_INFO: "null"}, "a native user": {"colour": "red"}, "cy": {}}
     (frame,) = subscribe(client, "presence-a", Joined(members), channel_data=ANN)
     assert json.loads(frame["data"]) == {
@@ -474,7 +476,9 @@ def test_a_user_has_a_channel() -> None:
     client = Client()
     sign_in(client)
     channel = "#server-to-user-ann"
-    assert client.asks("pusher:subscribe", {"channel": channel}) == Join(f"pusher/{channel}", channel)
+    assert client.asks("pusher:subscribe", {"channel": channel}) == Join(
+        f"pusher/{channel}", channel, is_granted=True
+    )
     assert refused(client.asks("pusher:subscribe", {"channel": channel + "e"}))[1] == "InvalidChannel"
 
 
@@ -484,11 +488,13 @@ def test_a_user_joins_a_presence_channel() -> None:
     sign_in(client, '{"id":"ann","user_info":{"a":1}}')
     data = {"channel": "presence-a", "auth": auth("presence-a")}
     state = {"a": 1, USER_INFO: '{"a":1}'}
-    assert client.asks("pusher:subscribe", data) == Join("pusher/presence-a", "presence-a", "ann", state)
+    assert client.asks("pusher:subscribe", data) == Join(
+        "pusher/presence-a", "presence-a", "ann", state, is_granted=True
+    )
     bob = '{"user_id":"bob"}'
     data = {"channel": "presence-a", "auth": auth("presence-a", bob), "channel_data": bob}
     join = client.asks("pusher:subscribe", data)
-    assert join == Join("pusher/presence-a", "presence-a", "bob", {USER_INFO: "null"})
+    assert join == Join("pusher/presence-a", "presence-a", "bob", {USER_INFO: "null"}, is_granted=True)
 
 
 def test_a_user_with_too_much_of_itself() -> None:

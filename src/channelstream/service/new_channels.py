@@ -1,4 +1,5 @@
-"""How many channels clients with tokens bring into being: a pattern such as `room.*` grants names without end.
+"""How many channels clients bring into being: a pattern such as `room.*` grants names without end, and Pusher's public
+channels need no grant. There every line is a user of its own, so that addresses are counted as well.
 
 A channel without connections stays for `gc_channels_after_s`, which is days, so its name is memory that a stranger in a
 browser takes. Names that have a connection here are free. Others count as new, until that would be too many: only then is
@@ -15,47 +16,63 @@ from channelstream.errors import TooManyRequests
 AT_ONCE: Final = 1000
 """New channels of a user at once after a pause: as many as a connection may have by default."""
 PER_S: Final = 1.0
-"""New channels of a user in a second besides."""
+"""New channels of a user, or of an address, in a second besides."""
+OF_ADDRESS_AT_ONCE: Final = 20_000
+"""New channels of an address at once after a pause: as many as it may open streams by default."""
 
 FindUnknown = Callable[[Sequence[str]], Awaitable[Collection[str]]]
 
 
 class NewChannels:
-    """Counts the new channels of the users of one application at this node.
+    """Counts the new channels of the users, or of the addresses, of the clients of one application at this node.
 
     Attributes:
         refused: channels that were refused since the start.
     """
 
-    def __init__(self, find_unknown: FindUnknown, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        find_unknown: FindUnknown,
+        clock: Callable[[], float],
+        counted: str = "A user",
+        at_once: int = AT_ONCE,
+    ) -> None:
         """Create it.
 
         Args:
             find_unknown: returns those of the names that the engine does not know.
             clock: returns seconds of a clock that never jumps.
+            counted: who is counted, as a refusal says it.
+            at_once: new channels at once after a pause.
         """
         self.refused = 0
         self._find_unknown = find_unknown
         self._clock = clock
-        self._users: TokenBuckets[str] = TokenBuckets(PER_S, AT_ONCE)
+        self._counted = counted
+        self._at_once = at_once
+        self._buckets: TokenBuckets[str] = TokenBuckets(PER_S, at_once)
 
-    async def check(self, user: str, names: Sequence[str]) -> None:
-        """Count names that have no connection here and that a user's client is about to use.
+    async def check(self, who: str, names: Sequence[str]) -> None:
+        """Count names that have no connection here and that a client is about to use.
+
+        Args:
+            who: its user, or its address.
 
         Raises:
             TooManyRequests: too many of them are new; none is counted.
             Unavailable: the engine, which is asked only then, is out of reach.
         """
-        if not names or not self._take(user, len(names)):
+        if not names or not self._take(who, len(names)):
             return
         unknown = await self._find_unknown(names)
-        if unknown and (wait_s := self._take(user, len(unknown))):
+        if unknown and (wait_s := self._take(who, len(unknown))):
             self.refused += len(unknown)
             raise TooManyRequests(
-                f"A user may bring {AT_ONCE} channels into being, and then {PER_S:g} a second; try again later.",
+                f"{self._counted} may bring {self._at_once} channels into being, and then {PER_S:g} a second;"
+                " try again later.",
                 ceil(wait_s),
             )
 
-    def _take(self, user: str, count: int) -> float:
-        """Return 0 if a user may make so many channels now; else the seconds until then."""
-        return self._users.take(user, count, self._clock())
+    def _take(self, who: str, count: int) -> float:
+        """Return 0 if one may make so many channels now; else the seconds until then."""
+        return self._buckets.take(who, count, self._clock())

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from channelstream.apps.app import App, Apps
 from channelstream.apps.keys import is_member_key, name_of
 from channelstream.core.accepted import Accepted
+from channelstream.core.addresses import source_of
 from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection
@@ -31,7 +32,7 @@ from channelstream.errors import CloseCode
 from channelstream.service.client_rates import ClientRates
 from channelstream.service.connecting import Opened
 from channelstream.service.key_rates import KeyRates
-from channelstream.service.new_channels import NewChannels
+from channelstream.service.new_channels import OF_ADDRESS_AT_ONCE, NewChannels
 from channelstream.service.node import Node, Subscribed
 from channelstream.service.rates import Rates
 from channelstream.service.room import Limit
@@ -67,6 +68,9 @@ class Service:
         self.client_rates = ClientRates(app.limits, node.clock.steady)
         self.key_rates = KeyRates(app, node.clock.steady)
         self._new_channels = NewChannels(self._unknown, node.clock.steady)
+        self._new_of_addresses = NewChannels(
+            self._unknown, node.clock.steady, "An address", OF_ADDRESS_AT_ONCE
+        )
 
     def refused(self) -> dict[str, int]:
         """Return how much was refused since the start because the application, a key or a client was at a limit."""
@@ -74,7 +78,7 @@ class Service:
         return {
             "messages": self.rates.refused,
             **of_app,
-            "new_channels": self._new_channels.refused,
+            "new_channels": self._new_channels.refused + self._new_of_addresses.refused,
             **self.key_rates.refused,
             **self.client_rates.refused,
         }
@@ -82,6 +86,11 @@ class Service:
     async def check_new_channels(self, user: str, channels: Sequence[str]) -> None:
         """Refuse channels that a client of this user would bring into being beyond its measure (`NewChannels.check`)."""
         await self._new_channels.check(user, [name for name in channels if not self.connections_in(name)])
+
+    async def check_new_channels_of(self, address: str, channels: Sequence[str]) -> None:
+        """Refuse the same of a client that needs no grant, beyond the measure of its address."""
+        names = [name for name in channels if not self.connections_in(name)]
+        await self._new_of_addresses.check(source_of(address), names)
 
     async def _unknown(self, channels: Sequence[str]) -> set[str]:
         """Return those of the channels that the engine does not know."""

@@ -24,6 +24,7 @@ class MemberActions:
         self._memberships = Memberships(service)
         self._conn_id = name_of(connection.id)
         self._user = name_of(connection.user)
+        self._connection = connection
 
     async def carry_out(self, command: Membership) -> Outcome:
         """Carry out a command.
@@ -50,6 +51,10 @@ class MemberActions:
         if command.member is None:
             # A stranger may name channels without end; members show what their application has signed.
             await self._service.check_new_channels(self._user, [command.channel])
+            if not command.is_granted:
+                # And open lines without end, each of which is a user.
+                client = self._connection.client
+                await self._service.check_new_channels_of(client.address if client else "", [command.channel])
             await self._enter(command.channel)
         else:
             found = await self._memberships.join_as(

@@ -93,6 +93,7 @@ class Join:
         member: the name under which the client is a member of this channel; None for its user.
         member_state: what the others see of the member.
         last_s: the answer has the last message of the channel if it is not older, in seconds; 0 for none.
+        is_granted: the application has allowed this client this channel.
     """
 
     channel: str
@@ -100,6 +101,7 @@ class Join:
     member: str | None = None
     member_state: Mapping[str, StateValue] = field(default_factory=dict)
     last_s: float = 0.0
+    is_granted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,8 +220,9 @@ class PusherSession:
             return member
         name, last_s = self._app.channel(channel), KEEP_LAST_S if keeps_last(channel) else 0.0
         if member is None:
-            return Join(name, channel, last_s=last_s)
-        return Join(name, channel, member.name, state_of(member.info.decode()), last_s)
+            is_granted = needs_signature(channel) or self._is_own(channel)
+            return Join(name, channel, last_s=last_s, is_granted=is_granted)
+        return Join(name, channel, member.name, state_of(member.info.decode()), last_s, is_granted=True)
 
     def _is_own(self, channel: str) -> bool:
         """Whether it is the channel of the user that the client is."""
