@@ -27,6 +27,7 @@ commands:
   publish         publish a message to a channel or to users
   listen          subscribe and print events
   trace           print who receives each event, and why others do not
+  webhooks listen receive webhooks on this machine, verify and print them
   bench           measure a server
   upgrade         replace a running server by the installed version, without a break
   serve           run the server, as without a command
