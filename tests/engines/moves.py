@@ -42,6 +42,7 @@ class Processes:
 
     Attributes:
         lab: that of the present one.
+        outbox: what the outbox of the next one keeps.
     """
 
     def __init__(self, runner: asyncio.Runner, make: Callable[[Setup], Engine], settle: Settle) -> None:
@@ -49,6 +50,7 @@ class Processes:
         self._make = make
         self._settle = settle
         self._setup = Setup(outbox=ALL_FACTS)
+        self.outbox = ALL_FACTS
         self.lab = Lab(runner, make(self._setup), self._setup, settle)
         self._left: list[Engine] = []
         self._next: tuple[Engine, Setup] | None = None
@@ -84,7 +86,7 @@ class Processes:
     def _prepared(self) -> tuple[Engine, Setup]:
         """Return the engine of the next process, which has not taken over."""
         if self._next is None:
-            setup = Setup(OtherClock(self.lab.clock), outbox=ALL_FACTS)
+            setup = Setup(OtherClock(self.lab.clock), outbox=self.outbox)
             self._next = self._make(setup), setup
         return self._next
 

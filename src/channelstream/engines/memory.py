@@ -249,5 +249,6 @@ class MemoryEngine:
     def take_over(self) -> None:
         taken = self._move.finish()
         self.time_series.restore(taken.series)
-        self.outbox.restore(taken.outbox)
+        if self._wanted:
+            self.outbox.restore(taken.outbox)
         self._begin_at(Position.single(taken.epoch, taken.offset))

@@ -18,7 +18,7 @@ from channelstream.core.log import PRIVATE, Replay
 from channelstream.core.user import UserUpdate
 from channelstream.engines.base import Engine
 from channelstream.engines.members import Leaving, Member
-from channelstream.engines.outbox import passed
+from channelstream.engines.outbox import OutboxSettings, passed
 from channelstream.engines.time_series import Record
 
 USERS_S = Setup().users_s
@@ -78,6 +78,16 @@ def test_the_outbox_moves(begun: Lab, move: Move) -> None:
         "online", "opened", "added", "removed", "closed", "offline",
     ]  # fmt: skip
     assert len({each.number for each in before + later}) == len(before + later)
+
+
+def test_the_outbox_ends_without_webhooks(begun: Lab, move: Move, processes: Processes) -> None:
+    """Nobody would ever read it; a later process that has webhooks again does not send what was long ago."""
+    begun.connect("ann", "a")
+    assert kept(begun)
+    processes.outbox = OutboxSettings()
+    lab = move()
+    assert kept(lab) == []
+    assert lab.run(lab.engine.outbox.cursors()) == {}
 
 
 def test_it_reads_as_before(begun: Lab, move: Move) -> None:
