@@ -13,7 +13,9 @@ from tests.waiting import PATIENCE_S
 
 from channelstream import logs
 from channelstream.config import Settings
+from channelstream.config.secret_file import read_secrets
 from channelstream.config.sections.server import LogFormat
+from channelstream.errors import ConfigError
 
 SECRET = "correct-horse/battery"
 SIGNATURE = TimestampSigner(SECRET).sign("/message").decode()
@@ -117,6 +119,20 @@ def test_secrets_in_a_file_do_not_appear(capsys: pytest.CaptureFixture[str], tmp
     logs.configure(Settings(secret_file=str(file)))
     logger.info("%s and older-horse", SECRET)
     assert capsys.readouterr().err.strip().endswith(f"{logs.BLOT} and {logs.BLOT}")
+
+
+def test_the_advice_about_a_file_of_secrets_is_kept(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Whatever the name of the file: what follows `secret':` would be a secret."""
+    file = tmp_path / "channelstream.secret"
+    file.write_text("older-horse\n")
+    file.chmod(0o644)
+    with pytest.raises(ConfigError) as refusal:
+        read_secrets(str(file))
+    logs.configure(Settings())
+    logger.info("%s", refusal.value)
+    assert capsys.readouterr().err.strip().endswith(f"chmod 600 {file}")
 
 
 def test_ordinary_text_is_kept(capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,7 +46,7 @@ def read_secrets(path: str) -> tuple[str, ...]:
         raise ConfigError(f"secret_file: {path!r} cannot be read: {error}") from error
     if is_open_to_all(mode):
         raise ConfigError(
-            f"secret_file: every user of the machine may read or change {path!r}: chmod 600 {path}"
+            f"secret_file: every user of the machine may read or change {path!r}, which has secrets: chmod 600 {path}"
         )
     try:
         secrets = tuple(dict.fromkeys(filter(None, text.decode().splitlines())))
