@@ -141,3 +141,21 @@ def test_keys_that_nobody_uses_are_named(
         "by-hand",
     ]
     assert len(said) == 2
+
+
+def test_a_secret_that_the_server_does_not_know_yet_hides_no_uses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], start_server: Callable[..., Any]
+) -> None:
+    """The file is checked before SIGHUP: the server still knows its older secret only."""
+    keys = stored(tmp_path / "keys.json", {"id": "idle", "secret": "x" * 40})
+    secrets = tmp_path / "secrets"
+    secrets.touch(0o600)
+    secrets.write_text("an-older-secret-of-1")
+    server = start_server("--keys-file", keys, "--secret-file", str(secrets))
+    secrets.write_text("the-newest-secret-of-2\nan-older-secret-of-1\n")
+    flags = ["--keys-file", keys, "-p", str(server.port), "--secret-file", str(secrets)]
+    assert main(["check-config", *flags], {}) == 0
+    assert "'idle' was not used" in capsys.readouterr().err
+    secrets.write_text("the-newest-secret-of-2\n")
+    assert main(["check-config", *flags], {}) == 0
+    assert "which keys are unused is not known" in capsys.readouterr().err

@@ -1,7 +1,9 @@
 """When keys were used last: the running server knows, if there is one at the address of the settings."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any, cast
 
 from channelstream.apps.app import App
 from channelstream.apps.keys import DEFAULT
@@ -30,13 +32,27 @@ def last_uses(settings: Settings, app_ids: Iterable[str]) -> Uses:
     own = settings_by_app(settings)
     uses: dict[str, datetime | None] = {}
     for app_id in sorted(set(app_ids) & own.keys()):
-        url = url_of(settings) + ("" if app_id == DEFAULT else f"/app/{app_id}")
-        key = SigningKey("", secrets_of(own[app_id])[0], app_id, signs_old(own[app_id]))
-        server = Server(url, key, settings.unix_socket, settings.ssl_certfile)
-        for row in server.get(PATH, {}, dict, "rows")["rows"]:
+        for row in _rows(settings, own[app_id], app_id, secrets_of(own[app_id])):
             used = row["last_used"]
             uses[row["id"]] = None if used is None else datetime.fromisoformat(used).replace(tzinfo=UTC)
     return uses
+
+
+def _rows(settings: Settings, own: Settings, app_id: str, secrets: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the keys of an application, as the running server shows them.
+
+    The newest secret of a file may be one that the server learns with the next SIGHUP; then an older one signs.
+    """
+    secret, *older = secrets
+    url = url_of(settings) + ("" if app_id == DEFAULT else f"/app/{app_id}")
+    key = SigningKey("", secret, app_id, signs_old(own))
+    server = Server(url, key, settings.unix_socket, settings.ssl_certfile)
+    try:
+        return cast("list[dict[str, Any]]", server.get(PATH, {}, dict, "rows")["rows"])
+    except RequestFailed as error:
+        if not older or error.status != HTTPStatus.UNAUTHORIZED:
+            raise
+    return _rows(settings, own, app_id, older)
 
 
 def state_of(stored: StoredKey, now: datetime) -> str:
