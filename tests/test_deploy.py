@@ -103,7 +103,7 @@ def test_the_documents_show_the_shipped_rules() -> None:
         assert lines in text
 
 
-SOCKET = "~ ^(/app/[a-z0-9_-]+)?/ws$"
+SOCKET = "~ ^((/app/[a-z0-9_-]+)?/ws|/app/[A-Za-z0-9_-]+)$"
 
 
 def test_an_upgrade_is_passed_on_where_the_websocket_is() -> None:
@@ -118,7 +118,7 @@ def test_an_upgrade_is_passed_on_where_the_websocket_is() -> None:
     )
     assert [line.split() for line in offers.splitlines()] == [["default", "'';"], ["websocket", "upgrade;"]]
     assert re.findall("Upgrade.*", HAPROXY) == [
-        "Upgrade unless { path_reg ^(/app/[a-z0-9_-]+)?/ws$ } { hdr(Upgrade) -i websocket }"
+        "Upgrade unless { path_reg ^((/app/[a-z0-9_-]+)?/ws|/app/[A-Za-z0-9_-]+)$ } { hdr(Upgrade) -i websocket }"
     ]
 
 

@@ -12,6 +12,8 @@ from tests.conftest import RunningServer
 from tests.http_client import http as http_client
 from tests.odd_requests import LAST, OddClient
 from tests.proxies import Proxy
+from tests.pusher_calls import SHOP
+from tests.pusher_client import PusherClient
 from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
@@ -155,6 +157,12 @@ def test_a_websocket_passes_the_proxies(node: RunningServer, proxy: Proxy, app_i
         app.post("/message", {"channel": "proxied-ws", "message": {"text": "hello"}, "user": "bob"})
         while "hello" not in (text := str(stream.recv(timeout=PATIENCE_S))):
             assert "error" not in text
+
+
+def test_a_client_of_pusher_passes_the_proxies(proxy: Proxy) -> None:
+    """Its key is in the path, where an application has its id."""
+    with connect(f"ws://127.0.0.1:{proxy.port}/app/{SHOP['KEY']}?protocol=7") as stream:
+        assert PusherClient(stream, SHOP).joins("private-proxied") == {}
 
 
 def test_an_event_stream_passes_the_proxies(node: RunningServer, proxy: Proxy) -> None:
