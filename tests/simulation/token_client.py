@@ -121,6 +121,8 @@ class TokenClient(Client):
         if opened.awaiting or opened.watch is None:
             self._loose_s = asyncio.get_running_loop().time() + LATE_S
             self._unordered(opened.awaiting)
+        if opened.watch is None:  # It may still join what its token names.
+            self._posted_channels |= {*opened.token.channels}
 
     def _query(self, opened: Opened) -> dict[str, str]:
         return {"since": opened.since} | ({"conn_id": self.conn_id} if self.conn_id else {})
@@ -180,6 +182,10 @@ class TokenClient(Client):
         if opened.is_gone:
             opened.watch.unseen(items)
             return
+        for item in items:
+            command = opened.sent.get(item.get("id", 0))
+            if command is not None and item.get("error", {}).get("code") in TRANSIENT:
+                opened.watch.announced |= {*command.fields.get("channels", ())}  # It may be done in part.
         opened.watch.sent(items)
         for item in items:
             if item["type"] == "reply" and item["id"] in opened.sent:
@@ -197,6 +203,8 @@ class TokenClient(Client):
         result = item.get("result", {})
         if command.kind != "subscribe" or "recovered" not in result or self.connection is None:
             return
+        if self.connection.state is ConnectionState.CLOSED:
+            return  # It has ended meanwhile, and with it its channels.
         since: dict[str, str] = command.fields["since"]
         asked = {each: since[each] for each in result["subscribed"] if since.get(each)}
         recovered, lost = result["recovered"], result["lost"]
@@ -392,8 +400,8 @@ class TokenClient(Client):
         demand(fresh.user == self.user, "refreshed by another user's token")
         self.token = fresh
         if opened is self.opened:
-            opened.refreshed(fresh)
-            if alone:
+            if alone:  # Else another refresh may be carried out after this one.
+                opened.refreshed(fresh)
                 self.possible = [*opened.tokens]
         elif self.opened is not None:  # The stream that the server finds may be this one, or the one before.
             self.opened.tokens.append(fresh)
