@@ -76,7 +76,7 @@ def test_an_engine_out_of_reach_loses_them(caplog: pytest.LogCaptureFixture) -> 
 
     facts: tuple[Fact, ...] = (OCCUPIED, OCCUPIED)
     asyncio.run(made(Gone())[0].add(RECEIVER, facts, "status 503"))
-    assert "2 facts that were given up are not kept" in caplog.text
+    assert "events that were given up are not kept: 2" in caplog.text
 
 
 @pytest.mark.parametrize("data", [b"", b"\x94\xa1a\xa1b\xc4\x06\x91\xa3new\xc3"])

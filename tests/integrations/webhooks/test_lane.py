@@ -112,13 +112,14 @@ def test_a_receiver_that_fails_for_ten_minutes_misses_nothing() -> None:
     assert (figures.error, figures.accepted_s > figures.error_s) == ("status 503", True)
 
 
-def test_pusher_gives_up_after_five_minutes() -> None:
-    """And sends what came behind it."""
+def test_pusher_gives_up_after_five_minutes(caplog: pytest.LogCaptureFixture) -> None:
+    """And sends what came behind it. The log says so."""
     world = World(PUSHER_RECEIVER, fails_until_s=400.0)
     world.run(occupied(1), occupied(2))
     assert world.at_s[:9] == [0, 1, 3, 7, 15, 31, 63, 127, 191]
     [(facts, reason)] = world.given_up
     assert (facts, reason) == ((occupied(1),), "status 503")
+    assert f"events for {PUSHER_RECEIVER.label} are given up: 1, status 503" in caplog.text
     assert world.done == [0, 1]
     assert (world.figures.sent, world.figures.given_up, world.figures.failing_since_s) == (1, 1, 0.0)
 

@@ -150,9 +150,8 @@ class Lane:
                 break
             await parts.sleep(wait_s)
         figures.given_up += len(call.facts)
-        logger.error(
-            "webhooks: %d facts for %s are given up: %s", len(call.facts), parts.receiver.label, reason
-        )
+        label, count = parts.receiver.label, len(call.facts)
+        logger.error("webhooks: events for %s are given up: %d, %s", label, count, reason)
         await parts.given_up(call.facts, reason)
 
     def _accepted(self, call: Call) -> None:
