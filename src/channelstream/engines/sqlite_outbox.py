@@ -130,7 +130,10 @@ class SqliteOutbox:
         self._commits.check_room()
         batch = self._commits.batch()
         batch.facts += facts
-        await self._commits.written(batch)
+        with suppress(
+            Unavailable
+        ):  # The disk is full: they stay and are written later, so nobody must append them again.
+            await self._commits.written(batch)
 
     async def read(self, after: Cursor, limit: int) -> list[Kept]:
         statement = "SELECT number, data FROM facts WHERE number > ? ORDER BY number LIMIT ?"
