@@ -6,6 +6,7 @@ import pytest
 from channelstream.core.facts import (
     ENDS,
     FACTS,
+    MOST_MS,
     CacheMissed,
     ChannelOccupied,
     ChannelVacated,
@@ -26,6 +27,7 @@ from channelstream.core.facts import (
     public_id,
     subject_of,
 )
+from channelstream.core.timestamps import stamp
 
 GOLDEN: list[tuple[Fact, list[object], str]] = [
     (ChannelOccupied(id="i", at_ms=7, channel="c"), ["occupied", "i", 7, "c"], "c"),
@@ -78,6 +80,15 @@ def test_every_type_has_a_golden_form() -> None:
 def test_what_this_version_does_not_know_is_none(stored: bytes) -> None:
     """Such as a fact of a newer node: others go on."""
     assert decode(stored) is None
+
+
+@pytest.mark.parametrize("at_ms", [-1, MOST_MS + 1])
+def test_a_time_that_cannot_be_shown_is_none(at_ms: int) -> None:
+    """Else one fact of a node whose clock is wrong would end webhooks."""
+    assert decode(encode(ChannelOccupied(id="i", at_ms=at_ms, channel="c"))) is None
+    last = ChannelOccupied(id="i", at_ms=MOST_MS, channel="c")
+    assert decode(encode(last)) == last
+    assert stamp(MOST_MS / 1000).startswith("9999-12-31")
 
 
 def test_a_newer_version_may_add_a_field() -> None:

@@ -10,10 +10,13 @@ the order of the fields stay as they are, and a new field is the last one and ha
 
 from collections.abc import Sequence
 from hashlib import sha1
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+MOST_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999: a stored fact with a later time is none, since its time cannot be shown."""
 
 
 class FactBase(Struct, frozen=True, kw_only=True, gc=False, array_like=True):
@@ -25,7 +28,7 @@ class FactBase(Struct, frozen=True, kw_only=True, gc=False, array_like=True):
     """
 
     id: str
-    at_ms: int
+    at_ms: Annotated[int, Meta(ge=0, le=MOST_MS)]
 
 
 class ChannelFact(FactBase, frozen=True, kw_only=True, gc=False):
