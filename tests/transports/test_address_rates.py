@@ -148,6 +148,19 @@ def test_polls_of_a_known_connection_are_free(server: RunningServer, address: st
     assert poll(server, address, **known).status_code == 200
 
 
+def test_polls_that_name_the_connection_of_another_client_are_not(
+    server: RunningServer, address: str
+) -> None:
+    """Each makes a new one, since its token is another user's."""
+    room = uuid4().hex
+    [greeting, *_] = poll(server, address, conn_id="", token=token(uuid4().hex, channels=[room])).json()
+    conn_id = greeting["result"]["conn_id"]
+    other = token(uuid4().hex, channels=[room])
+    answers = [poll(server, address, conn_id=conn_id, token=other) for _ in range(2)]
+    assert answers[0].json()[0]["result"]["conn_id"] != conn_id
+    assert answers[1].status_code == 429
+
+
 def test_an_ipv6_network_is_one_address(server: RunningServer) -> None:
     """A host has a whole /64. What a proxy hides is one address as well."""
     found = [poll(server, f"2001:db8::{number}").status_code for number in range(3)]

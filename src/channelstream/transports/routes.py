@@ -92,9 +92,10 @@ class StreamHandlers:
         query = request.arguments
         callback = check_callback(query["callback"]) if "callback" in query else None
         self._admission.check_load(request.head)
-        if not self._admission.is_known(query):
+        is_known = self._admission.is_known(query)
+        if not is_known:
             self._streams.count_opening(request.head)
-        stream = await self._poll_stream(request)
+        stream = await self._poll_stream(request, is_known)
         body = await stream.wait(request.disconnected)
         if body is None:
             raise ClientGone
@@ -105,8 +106,12 @@ class StreamHandlers:
             self._streams.run_in_background(stream.hold_while_read())
         return Response(body) if callback is None else Response(jsonp(callback, body), content_type=SCRIPT)
 
-    async def _poll_stream(self, request: Request) -> PollStream:
-        """Return the open stream of a poll."""
+    async def _poll_stream(self, request: Request, is_known: bool) -> PollStream:
+        """Return the open stream of a poll.
+
+        Args:
+            is_known: the connection that it names is here, so it is not counted yet; it may be another client's.
+        """
         query, tokens = request.arguments, self._admission.tokens
         token, since = tokens.token_of(request.head, request.arguments), query.get("since")
         if token is None:
@@ -117,13 +122,18 @@ class StreamHandlers:
         else:
             await request.read(POLL_BODY_BYTES)
             asked = Asked(token, query.get("conn_id", ""), since, knows_conn_id=True)
-            connection, client, greeting = await tokens.admit(asked, request.headers)
+            count = partial(self._streams.count_opening, request.head) if is_known else _counted
+            connection, client, greeting = await tokens.admit(asked, request.headers, count)
             stream = PollStream(self._streams, connection, request.source.line())
             stream.admit(client, greeting)
             since = since or ""
         self._streams.note_client(connection, request.head, follows=_had_poll(connection, stream.format))
         stream.open(since)
         return stream
+
+
+def _counted() -> None:
+    """Count nothing: it is counted already."""
 
 
 def _had_poll(connection: Connection, poll: Format) -> bool:

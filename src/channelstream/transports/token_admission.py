@@ -1,7 +1,7 @@
 """Opens connections for clients with tokens: a new one, or their own one again."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from channelstream.apps.app import App
@@ -104,12 +104,18 @@ class TokenAdmission:
         self._streams.policy_of(client.app).check_origin(headers)
         return client
 
-    async def admit(self, asked: Asked, headers: Sequence[Header]) -> Admitted:
+    async def admit(
+        self, asked: Asked, headers: Sequence[Header], before_new: Callable[[], None] = lambda: None
+    ) -> Admitted:
         """Return the connection of a client, at this node.
 
         A connection that is not the user's own is as one that is unknown: a new one is made.
 
+        Args:
+            before_new: called before a new one is made; may raise TooManyRequests.
+
         Raises:
+            TooManyRequests: `before_new` did.
             BadToken, Forbidden: the token is not accepted.
             Invalid: it names too many channels.
             Unavailable: the server takes no new connection now, or the engine is out of reach.
@@ -120,6 +126,8 @@ class TokenAdmission:
         client = await self.client(asked.token, headers)
         service = self._streams.services.of(client.app)
         own = await self._own(service, client, asked.conn_id) if asked.conn_id else None
+        if own is None:
+            before_new()
         connection = own or await _new(service, client, asked.since or "")
         tokens.check_revocation(client)
         if own is not None and asked.knows_conn_id:
