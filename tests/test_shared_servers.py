@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.shared_servers import SharedServers
+from tests.shared_servers import WINDOWS, SharedServers
 
 FIRST = "tests/api/test_a.py::test_a[three-nodes]"
 SECOND = "tests/api/test_b.py::test_b[three-nodes]"
@@ -26,12 +26,14 @@ class Run:
         yield object()
         self.record.append("end")
 
-    def test(self, nodeid: str, following: str | None) -> object:
-        """Run a test that needs the servers."""
-        used = self._shared.get("three nodes", self._server)
+    def test(self, nodeid: str, following: str | None, name: str = "three nodes") -> object:
+        """Run a test that needs the servers of a name; only names of pages need the browser."""
+        used = self._shared.get(name, self._server)
         self.record.append(nodeid)
         item: Any = SimpleNamespace(nodeid=nodeid)
-        following_item: Any = following and SimpleNamespace(nodeid=following)
+        following_item: Any = following and SimpleNamespace(
+            nodeid=following, fixturenames=[WINDOWS] if "_page" in following else []
+        )
         self._shared.pytest_runtest_teardown(item, following_item)
         return used
 
@@ -56,9 +58,19 @@ def test_a_single_process_ends_the_browser_before_other_tests() -> None:
     """With Playwright's event loop no other one can run."""
     run = Run(is_worker=False)
     page = "tests/e2e/test_pages_trace.py::test_a"
-    run.test(page, "tests/e2e/test_pages_demo.py::test_a")
-    run.test(page, OTHER)
+    run.test(page, "tests/e2e/test_pages_demo.py::test_a", WINDOWS)
+    run.test(page, OTHER, WINDOWS)
     assert run.record == ["start", page, page, "end"]
+
+
+def test_a_worker_ends_the_browser_before_other_tests_of_a_group() -> None:
+    """Those of its fleet go on."""
+    run, page = Run(is_worker=True), "tests/e2e/test_pages_nodes.py::test_a[three-nodes]"
+    run.test(FIRST, page)
+    run.test(page, SECOND, WINDOWS)
+    assert run.record == ["start", FIRST, "start", page, "end"]
+    run.test(SECOND, OTHER)
+    assert run.record[5:] == [SECOND, "end"]
 
 
 def test_an_interrupted_run_ends_them() -> None:

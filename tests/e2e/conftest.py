@@ -13,7 +13,7 @@ import pytest
 from itsdangerous import TimestampSigner
 from tests.http_client import http
 from tests.line import Line
-from tests.shared_servers import SharedServers
+from tests.shared_servers import WINDOWS, SharedServers
 
 if TYPE_CHECKING:  # Tests without a browser do not wait for it.
     from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, Route, WebSocket
@@ -108,7 +108,7 @@ def windows(shared_servers: SharedServers) -> Windows:
         with chromium_browser() as chromium:
             yield Windows(chromium)
 
-    return shared_servers.get("windows", start)
+    return shared_servers.get(WINDOWS, start)
 
 
 @pytest.fixture
