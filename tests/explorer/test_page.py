@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from httpx import Client
 from starlette.applications import Starlette
-from tests.site import Bridge, NoTraces, openapi
+from tests.site import Bridge, NoReceivers, NoTraces, openapi
 
 from channelstream.core.request_signing import SCHEME, RequestSignature, hash_of
 from channelstream.http.address_rates import AddressLimits, AddressRates
@@ -41,6 +41,7 @@ def test_document_is_built_outside_of_the_event_loop(settings, push_server, pane
             build,
             lambda _: None,
             NoTraces(),
+            NoReceivers(),
             acts,
             cast(Scraper, None),
             AddressRates(AddressLimits()).failed_sign_ins(),
