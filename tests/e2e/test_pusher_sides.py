@@ -136,3 +136,17 @@ def test_presence_joins_both(server: Any) -> None:
     assert (joined["type"], joined["user"]) == ("presence", "dan")
     info = '{"name": "Dan", "age": 7, "nested": {}}'
     assert joined["state"] == {"name": "Dan", "age": 7, "pusher:user_info": info}
+
+
+def test_members_of_a_cache_channel_are_announced(server: Any) -> None:
+    """Also if an event comes before the first member, and brings the channel into being."""
+    name = f"presence-cache-{uuid4().hex}"
+    channel = f"pusher/{name}"
+    done(server, "POST", "/events", {"name": "hi", "channel": name, "data": "1"})
+    watcher = server.connect("cid", channel, conn_id=str(uuid4()))
+    with line(server) as client:
+        client.joins(name, "dan")
+        assert client.next()["event"] == "hi"
+        done(server, "POST", "/events", {"name": "hi", "channel": name, "data": "2"})
+        joined = polled(server, watcher, 1)[0]
+    assert (joined["type"], joined["user"]) == ("presence", "dan")

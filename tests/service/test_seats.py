@@ -422,7 +422,10 @@ def test_a_channel_keeps_its_last_message() -> None:
         assert longer is not None
         assert longer.message.uuid == "m5"
         [channel] = await scene.service.channels(["long"])
-        assert channel.settings.history_size == 5
+        assert (channel.settings.history_size, channel.settings.notify_presence) == (5, False)
+        await scene.memberships.keep_last([ROOM, "long"], ["long"])
+        [channel] = await scene.service.channels(["long"])
+        assert (channel.settings.history_size, channel.settings.notify_presence) == (5, True)
         scene.clock.passed_s += 40.0
         assert await scene.memberships.last(ROOM, 60.0) is None
 

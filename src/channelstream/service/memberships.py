@@ -4,7 +4,7 @@ Channels, connections and members are given by their names, as in `service.py`. 
 (`core/seat.py`) of the connection that joins. A user of the application that joins the same channel is a member as well.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -173,12 +173,15 @@ class Memberships:
                     occupied[name] = ChannelCounts(each.user_count, each.connections)
         return occupied
 
-    async def keep_last(self, channels: Iterable[str]) -> None:
+    async def keep_last(self, channels: Iterable[str], announced: Collection[str] = ()) -> None:
         """Let channels keep their last message from now on, without members as well.
 
         Call it before the message is published; messages with `no_history` are not kept. It is in the channel's history,
         so the log's order decides which is the last one, and it is bounded and outlives a restart as histories do. A channel
         that has a longer history already keeps it. A channel without members is forgotten after `gc_channels_after_s`.
+
+        Args:
+            announced: those of the channels whose members have names of their own (`ANNOUNCED`): they may be new.
 
         Raises:
             Unavailable: the engine is out of reach.
@@ -186,8 +189,10 @@ class Memberships:
         names = list(dict.fromkeys(channels))
         found = await self._service.channels(names, with_users=False)
         kept = {each.name for each in found if each.settings.store_history and each.settings.history_size}
-        missing = {name: KEEPS_LAST for name in names if self._key(name) not in kept}
-        if missing:
+        wanted = {name: {} if self._key(name) in kept else KEEPS_LAST for name in names}
+        silent = set(announced) - {name_of(each.name) for each in found if each.settings.notify_presence}
+        wanted |= {name: {**wanted[name], **ANNOUNCED} for name in silent}
+        if missing := {name: settings for name, settings in wanted.items() if settings}:
             await self._service.configure(missing)
 
     async def last(self, channel: str, keep_s: float) -> KeptMessage | None:

@@ -18,7 +18,7 @@ from channelstream.api.pusher.bodies import (
 )
 from channelstream.apps.keys import name_of
 from channelstream.core.events import Message
-from channelstream.core.pusher_names import is_of_user, keeps_last
+from channelstream.core.pusher_names import has_members, is_of_user, keeps_last
 from channelstream.core.pusher_signing import conn_id_of
 from channelstream.core.timestamps import stamp
 from channelstream.service import Memberships
@@ -49,8 +49,9 @@ async def _send(call: Call, items: Sequence[BatchItem]) -> None:
     if call.key_rate is not None:
         call.key_rate.check_messages(len(items))
     pusher, now = pusher_of(call), stamp(call.service.clock.wall())
-    if kept := [pusher.channel(item.channel) for item in items if keeps_last(item.channel)]:
-        await Memberships(call.service).keep_last(kept)
+    if kept := [item.channel for item in items if keeps_last(item.channel)]:
+        announced = [pusher.channel(each) for each in kept if has_members(each)]
+        await Memberships(call.service).keep_last(map(pusher.channel, kept), announced)
     await call.service.publish([_message(call, item, now) for item in items])
 
 
