@@ -30,7 +30,7 @@ def outcome(url: str, networks: tuple[str, ...] = LOCAL, calls: int = 1) -> str:
     """Make calls one after the other; return why one was not accepted, and nothing if all were."""
 
     async def life() -> str:
-        poster = Poster(Receiver("default", url, frozenset(), networks=networks), 1, SYSTEM)
+        poster = Poster(Receiver("default", url, frozenset(), networks=networks), SYSTEM)
         try:
             for number in range(calls):
                 await poster.post(HEADERS, b"body %d" % number)
@@ -154,6 +154,24 @@ def test_an_address_that_is_silent_does_not_take_the_whole_time(
             each.close()
 
 
+def test_calls_that_were_cancelled_leave_room(receiver: WebhookReceiver) -> None:
+    """At any moment, as when the lease is lost: the node may hold it again."""
+
+    async def life() -> None:
+        poster = Poster(Receiver("default", receiver.url, frozenset(), networks=LOCAL), SYSTEM)
+        for turns in range(20):
+            call = asyncio.get_running_loop().create_task(poster.post(HEADERS, b"body"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+        await poster.post(HEADERS, b"last")
+        await poster.close()
+
+    asyncio.run(life())
+    assert receiver.calls[-1].body == b"last"
+
+
 def test_nobody_there_is_no_answer() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -194,7 +212,7 @@ def test_an_endless_answer_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
         closed = asyncio.Event()
         async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            poster = Poster(Receiver("default", url, frozenset(), networks=LOCAL), 1, SYSTEM)
+            poster = Poster(Receiver("default", url, frozenset(), networks=LOCAL), SYSTEM)
             await poster.post(HEADERS, b"body")
             await closed.wait()
             await poster.close()
@@ -210,7 +228,7 @@ def test_what_does_not_speak_http_is_no_answer() -> None:
 
         async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            poster = Poster(Receiver("default", url, frozenset(), networks=LOCAL), 1, SYSTEM)
+            poster = Poster(Receiver("default", url, frozenset(), networks=LOCAL), SYSTEM)
             try:
                 await poster.post(HEADERS, b"body")
             except NotAccepted as error:
@@ -236,7 +254,7 @@ def test_a_certificate_of_nobody_is_refused(certificate: tuple[str, str]) -> Non
 
         async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=own) as server:
             url = f"https://{host}:{server.sockets[0].getsockname()[1]}"
-            poster = Poster(Receiver("default", url, frozenset(), networks=LOCAL), 1, trust)
+            poster = Poster(Receiver("default", url, frozenset(), networks=LOCAL), trust)
             try:
                 await poster.post(HEADERS, b"body")
             except NotAccepted as error:

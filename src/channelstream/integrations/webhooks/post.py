@@ -80,17 +80,17 @@ async def _resolved(host: str, port: int) -> list[str]:
 class Poster:
     """Calls one receiver, over connections that it keeps."""
 
-    def __init__(self, receiver: Receiver, most_calls: int, trust: ssl.SSLContext) -> None:
-        """Create it.
+    def __init__(self, receiver: Receiver, trust: ssl.SSLContext) -> None:
+        """Create it; it has as many connections as there are calls at the same time.
 
         Args:
-            most_calls: at the same time.
             trust: the certificates that are trusted.
         """
         self._url = receiver.url
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=trust,
-            max_connections=most_calls,
+            # Not one for each lane: the pool counts a connection for ever whose call was cancelled before it was opened.
+            max_connections=None,
             keepalive_expiry=IDLE_S,
             network_backend=_CheckedBackend(Networks(receiver.networks)),
         )

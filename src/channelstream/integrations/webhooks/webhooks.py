@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from channelstream.apps.webhooks import Receiver
 from channelstream.integrations.webhooks.dead_letters import DeadLetter, DeadLetters
-from channelstream.integrations.webhooks.delivery import Delivery, is_sent, lanes_of
+from channelstream.integrations.webhooks.delivery import Delivery, is_sent
 from channelstream.integrations.webhooks.lane import Figures, LaneParts, Sleep
 from channelstream.integrations.webhooks.sender import Sender
 from channelstream.service import Cursor, Node
@@ -53,8 +53,7 @@ class Webhooks:
 
     def _delivery(self, receiver: Receiver, begin: Cursor) -> Delivery:
         if receiver.name not in self._posters:
-            lanes = lanes_of(receiver.batching)
-            self._posters[receiver.name] = self._make_poster(receiver, lanes, self._trust)
+            self._posters[receiver.name] = self._make_poster(receiver, self._trust)
         clock = self._node.clock
         parts = LaneParts(
             receiver,
