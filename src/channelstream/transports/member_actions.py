@@ -3,6 +3,7 @@
 Their session has checked what the application has signed, so nothing is asked of grants here.
 """
 
+from contextlib import suppress
 from typing import assert_never
 
 from channelstream.apps.keys import name_of
@@ -10,7 +11,7 @@ from channelstream.core.connection import Connection
 from channelstream.core.events import Message
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State
-from channelstream.errors import Unauthorized
+from channelstream.errors import ChannelstreamError, Unauthorized
 from channelstream.service import Service
 from channelstream.service.memberships import Memberships
 from channelstream.wire.client_commands import Done, Join, Joined, Leave, Membership, Outcome, Relay, SignIn
@@ -46,8 +47,6 @@ class MemberActions:
                 assert_never(command)
 
     async def _join(self, command: Join) -> Joined:
-        members: dict[str, State] = {}
-        offset = None
         if command.member is None:
             # A stranger may name channels without end; members show what their application has signed.
             await self._service.check_new_channels(self._user, [command.channel])
@@ -61,8 +60,20 @@ class MemberActions:
                 self._conn_id, command.channel, command.member, command.member_state
             )
             _check(found)
+        try:
+            return await self._learn(command)
+        except ChannelstreamError:
+            # The client is answered that it is not in the channel: the others must not see it there either.
+            with suppress(ChannelstreamError):
+                await self._leave(Leave(command.channel, command.ref, command.member))
+            raise
+
+    async def _learn(self, command: Join) -> Joined:
+        """Return what is in a channel that the client has joined."""
+        members: dict[str, State] = {}
+        offset = last = None
+        if command.member is not None:
             members, offset = await self._memberships.meet(command.channel)
-        last = None
         if command.last_s:
             last = await self._memberships.last(command.channel, command.last_s)
             if last is None:
