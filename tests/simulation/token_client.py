@@ -21,7 +21,7 @@ from tests.simulation.token_line import (
     request_of,
     text_frame,
 )
-from tests.simulation.token_model import LATE_S, Token
+from tests.simulation.token_model import Token
 from tests.simulation.token_stream import Command, Opened
 from tests.simulation.token_watch import Promise, TokenWatch, could_recover, promise_of
 from tests.simulation.token_world import TokenWorld
@@ -33,6 +33,8 @@ from channelstream.http.request import ClientGone
 from channelstream.transports.websocket import WebSocketStream
 from channelstream_client.resuming import ResumingClient
 
+UNANSWERED_S = 5.0
+"""How long a command, or a request for a stream, may be carried out whose client has left."""
 TRANSIENT = {"unavailable", "unknown_connection", "rate_limited", "overloaded"}
 """Errors of commands that are granted."""
 
@@ -119,7 +121,7 @@ class TokenClient(Client):
     def _abandon(self, opened: Opened) -> None:
         """Expect that commands which are not answered are carried out, or not."""
         if opened.awaiting or opened.watch is None:
-            self._loose_s = asyncio.get_running_loop().time() + LATE_S
+            self._loose_s = asyncio.get_running_loop().time() + UNANSWERED_S
             self._unordered(opened.awaiting)
         if opened.watch is None:  # It may still join what its token names.
             self._posted_channels |= {*opened.token.channels}
@@ -286,6 +288,8 @@ class TokenClient(Client):
         if opened.line is None or not isinstance(opened.line.protocol, WebSocketStream) or self.number % 2:
             return False
         self._note_sent(opened, commands)
+        for each in commands:
+            each.begun_posts = self._begun_posts if self._is_quiet else -1
         opened.awaiting += commands
         opened.sent |= {each.ref: each for each in commands}
         texts = [each.text() for each in commands]
@@ -369,7 +373,8 @@ class TokenClient(Client):
         demand(opened.awaiting, "an answer to nothing:", item)
         command = opened.awaiting.popleft()
         demand(item["id"] == command.ref, "answered", item, "instead of", command)
-        opened.answered = self._judge(command, item, opened.answered, opened, self._is_quiet)
+        alone = self._is_quiet and command.begun_posts == self._begun_posts
+        opened.answered = self._judge(command, item, opened.answered, opened, alone)
 
     def _judge(
         self, command: Command, item: dict[str, Any], held: list[Token], opened: Opened, alone: bool

@@ -22,6 +22,7 @@ class Command:
         tokens: one of which is in force when it is carried out.
         fresh: that of a refresh.
         promises: what its answer promises.
+        begun_posts: requests with commands that its client had sent before; -1 if one of them was not answered.
     """
 
     ref: int
@@ -30,6 +31,7 @@ class Command:
     tokens: list[Token]
     fresh: Token | None = None
     promises: list[Promise] = field(default_factory=list)
+    begun_posts: int = -1
 
     def text(self) -> dict[str, Any]:
         return {"id": self.ref, "type": self.kind} | self.fields

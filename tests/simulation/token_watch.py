@@ -64,7 +64,7 @@ class TokenWatch(Watch):
         self.announced: set[str] = set(connection.channels)
         self._missed: defaultdict[tuple[str, str, str], list[Entry]] = defaultdict(list)
         self._last_missed: dict[Stay, int] = {}
-        self._apart: set[str] = set()
+        self._written_to = -1
         self._answers = False
 
     def sent(self, items: Sequence[dict[str, Any]]) -> None:
@@ -87,6 +87,7 @@ class TokenWatch(Watch):
         kind = item["type"]
         if kind == "resumed":
             self.led(item)
+            self._written_to = _offset(item["position"])
         elif kind in CONTROLS:
             result = item.get("result", {})
             self.announced |= {*result.get("subscribed", ()), *result.get("channels", ())}
@@ -94,6 +95,7 @@ class TokenWatch(Watch):
             channel = item.get("channel")
             known = channel is None or self._is_same_stay(channel) or channel in self.announced
             demand(known, "an event before the answer that names its channel:", item)
+            self._written_to = max(self._written_to, _offset(item["position"]))
             return True
         return False
 
@@ -108,14 +110,18 @@ class TokenWatch(Watch):
             for each in self.truth.places.get((channel, ""), ())
             if each.event.uuid == item["uuid"] and item["type"] in TYPES[type(each.event)]
         ]
-        if any(each.position == item["position"] for each in entries) and item["position"] not in self._apart:
-            return False  # It has its own place among the events of the stream.
+        offset = _offset(item["position"])
+        if any(each.position == item["position"] for each in entries) and offset > self._written_to:
+            # It has its own place among the events of the stream, or is the only one that is sent apart.
+            if not self._answers and offset <= (stay.joined or 0):
+                stay.apart = offset
+            return False
         missed = [each for each in entries if each.offset <= (stay.joined or 0)]
         if not missed:
             return False
-        self._apart.add(item["position"])
+        self._written_to = max(self._written_to, offset)
         if not self._answers:  # The answer comes elsewhere, and may be all that the client receives.
-            stay.apart = Position.parse(item["position"]).offsets[0]  # type: ignore[union-attr]
+            stay.apart = offset
         entry = missed[-1]
         if item["type"] in ("message", "message:edit") and "message" in item:
             text = self.truth.text(entry.position, self.client.user)
@@ -217,6 +223,10 @@ class TokenChecker(Checker):
                 self.handled(client).difference_update(
                     each.position for each in again if each.offset > position.offsets[0]
                 )
+
+
+def _offset(position: str) -> int:
+    return int(position.rpartition("-")[2])
 
 
 def _key(item: dict[str, Any]) -> tuple[str, str, str]:

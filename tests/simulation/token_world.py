@@ -4,7 +4,6 @@ import random
 from typing import Any
 
 from tests.simulation.token_model import MAX_AGE_S, SECRET, Revoked
-from tests.simulation.truth import Truth
 from tests.simulation.world import Bounds, World, WorldClock
 
 from channelstream.api.client_info import client_info
@@ -12,26 +11,11 @@ from channelstream.apps.api_key import ApiKey
 from channelstream.apps.app import App
 from channelstream.apps.key_ring import KeyRing
 from channelstream.auth.token import TokenAuth, TokenRules
-from channelstream.core.entry import Entry
-from channelstream.core.registry import Registry
 from channelstream.transports.client_calls import ClientCalls
 from channelstream.transports.entrances import ByConnId
 from channelstream.transports.opening import SocketOpener
 from channelstream.transports.routes import StreamHandlers
 from channelstream.transports.tokens import ClientRules, Tokens
-
-
-class TimedTruth(Truth):
-    """The accepted events, with the time of each on the wall and of the loop."""
-
-    def __init__(self, epoch: str, registry: Registry, clock: WorldClock) -> None:
-        super().__init__(epoch, registry)
-        self._clock = clock
-        self.times: dict[int, tuple[float, float]] = {}
-
-    def accept(self, entry: Entry) -> None:
-        self.times[entry.offset] = self._clock.wall(), self._clock.steady()
-        super().accept(entry)
 
 
 class TokenWorld(World):
@@ -51,7 +35,6 @@ class TokenWorld(World):
         fresh: dict[str, dict[str, Any]],
     ) -> None:
         super().__init__(number, bounds, clock, chance)
-        self.truth: TimedTruth = TimedTruth(f"e{number}", self.registry, clock)
         auth = TokenAuth({"default": TokenRules(MAX_AGE_S)}, KeyRing([ApiKey("", SECRET, App())]))
         tokens = Tokens(auth, clock.wall, self.node.revocations)
         self.streams.rules = ClientRules(tokens, client_info, frozenset({"default"}))
