@@ -3,8 +3,10 @@
 import asyncio
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -83,7 +85,7 @@ def test_the_address_that_was_checked_is_called(
     answers = iter(["93.184.216.34", "127.0.0.1"])
     asked: list[str] = []
 
-    async def getaddrinfo(_loop: object, host: str, port: int, **_more: Any) -> Any:
+    def getaddrinfo(host: str, port: int, **_more: Any) -> Any:
         asked.append(host)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), port))]
 
@@ -93,7 +95,7 @@ def test_the_address_that_was_checked_is_called(
         connected.append(host)
         raise post.httpcore.ConnectError
 
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     monkeypatch.setattr(post.httpcore.AnyIOBackend, "connect_tcp", connect)
     assert outcome("http://hooks.example/", ()).startswith("no answer")
     assert outcome("http://hooks.example/", ()).startswith("its address is not public")
@@ -136,7 +138,7 @@ def test_an_address_that_is_silent_does_not_take_the_whole_time(
     """Such as one of IPv6 in a network that has none: the next one of the name is called."""
     port = int(receiver.url.split(":")[2].split("/")[0])
 
-    async def getaddrinfo(_loop: object, host: str, port: int, **_more: Any) -> Any:
+    def getaddrinfo(host: str, port: int, **_more: Any) -> Any:
         return [
             (socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in ("127.0.0.2", "127.0.0.1")
         ]
@@ -146,12 +148,40 @@ def test_an_address_that_is_silent_does_not_take_the_whole_time(
         for each in waiting:
             each.setblocking(False)
             each.connect_ex(silent.getsockname())
-        monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
         monkeypatch.setattr(post, "CONNECT_S", 0.3)
         monkeypatch.setattr(post, "TIMEOUT_S", 5.0)
         assert outcome(f"http://hooks.example:{port}", ("127.0.0.0/8",)) == ""
         for each in waiting:
             each.close()
+
+
+def test_a_slow_resolver_delays_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many calls wait for it: other work of the process has the threads of the event loop."""
+    is_asked, answers = threading.Event(), threading.Event()
+
+    def getaddrinfo(host: str, port: int, **_more: Any) -> Any:
+        is_asked.set()
+        answers.wait()
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    async def life() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        poster = Poster(Receiver("default", "http://hooks.example", frozenset()), SYSTEM)
+        calls = [asyncio.get_running_loop().create_task(poster.post(HEADERS, b"body")) for _ in range(8)]
+        while not is_asked.is_set():
+            await asyncio.sleep(0)
+        try:
+            await asyncio.wait_for(asyncio.to_thread(threading.get_ident), 5.0)
+        finally:
+            answers.set()
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert [str(each) for each in errors] == ["its name has no address"] * 8
+        await poster.close()
+
+    asyncio.run(life())
 
 
 def test_calls_that_were_cancelled_leave_room(receiver: WebhookReceiver) -> None:

@@ -10,6 +10,8 @@ import logging
 import socket
 import ssl
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
@@ -49,6 +51,8 @@ class _CheckedBackend(httpcore.AnyIOBackend):
 
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
+        # Of its own: a resolver may take long, and what else uses the threads of the loop, such as calls, would wait.
+        self._thread = ThreadPoolExecutor(1, "webhooks")
 
     async def connect_tcp(
         self,
@@ -59,7 +63,7 @@ class _CheckedBackend(httpcore.AnyIOBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         failed: Exception = NotAccepted("its address is not public: webhook_networks may allow it")
-        for address in await _resolved(host, port):
+        for address in await self._resolved(host, port):
             if not (is_public(address) or self._networks.has(address)):
                 continue
             try:
@@ -68,13 +72,17 @@ class _CheckedBackend(httpcore.AnyIOBackend):
                 failed = error
         raise failed
 
+    async def _resolved(self, host: str, port: int) -> list[str]:
+        ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, ask)
+        except (OSError, UnicodeError) as error:
+            raise NotAccepted("its name has no address") from error
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
-async def _resolved(host: str, port: int) -> list[str]:
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise NotAccepted("its name has no address") from error
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    def close(self) -> None:
+        """End its thread, after the name that it looks up."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 class Poster:
@@ -87,12 +95,13 @@ class Poster:
             trust: the certificates that are trusted.
         """
         self._url = receiver.url
+        self._backend = _CheckedBackend(Networks(receiver.networks))
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=trust,
             # Not one for each lane: the pool counts a connection for ever whose call was cancelled before it was opened.
             max_connections=None,
             keepalive_expiry=IDLE_S,
-            network_backend=_CheckedBackend(Networks(receiver.networks)),
+            network_backend=self._backend,
         )
 
     async def post(self, headers: dict[str, str], body: bytes) -> None:
@@ -127,3 +136,4 @@ class Poster:
     async def close(self) -> None:
         """Close its connections."""
         await self._pool.aclose()
+        self._backend.close()
