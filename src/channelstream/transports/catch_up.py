@@ -287,23 +287,25 @@ class CatchUp:
             name: read_range.bound for name, read_range in self._connection.readable.items()
         }
         bounds[None] = self._connection.private.bound
-        # The log is read beyond these offsets before the stream is live: what is buffered is all later.
-        met = self._met
-
-        def bound(entry: Entry) -> int:
-            event = entry.event
-            found = bounds.get(event.channel, entry.offset)
-            if event.channel is None or event.channel not in met or not event.about:
-                return found
-            return max(found, met[event.channel])
-
-        rests = (entry.after(limit) for entry in entries if entry.offset > (limit := bound(entry)))
+        limits = ((entry, self._limit(entry, bounds)) for entry in entries)
+        rests = (entry.after(limit) for entry, limit in limits if entry.offset > limit)
         connection = self._connection
         return [
             entry.for_user(connection.member_in(entry.event.channel).user)
             for entry in rests
             if connection.receives(entry.event)
         ]
+
+    def _limit(self, entry: Entry, bounds: Mapping[str | None, int]) -> int:
+        """Return the offset up to which the connection may not read an entry.
+
+        The log is read beyond those of `_met` before the stream is live: what is buffered is all later.
+        """
+        event = entry.event
+        bound = bounds.get(event.channel, entry.offset)
+        if event.channel is None or event.channel not in self._met or not event.about:
+            return bound
+        return max(bound, self._met[event.channel])
 
     def _piece(self, entries: Iterable[Entry]) -> tuple[list[bytes], int, Entry | None]:
         """Encode the first entries, up to `PIECE_BYTES`; return their items, how many entries these are, and the last."""
