@@ -160,6 +160,13 @@ def test_own_requests_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None
     assert "HTTP Request: POST" in capsys.readouterr().err
 
 
+def test_headers_of_answers_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even with debug: of an answer to a webhook only the status counts."""
+    logs.configure(Settings(debug=True))
+    logging.getLogger("httpcore.http11").debug("receive_response_headers.complete set-cookie")
+    assert capsys.readouterr().err == ""
+
+
 def test_level_and_debug(capsys: pytest.CaptureFixture[str]) -> None:
     """Events below log_level are left out; debug shows them all."""
     logs.configure(Settings(log_level="warning"))

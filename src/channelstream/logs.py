@@ -138,6 +138,8 @@ def configure(settings: Settings) -> None:
     root.setLevel("DEBUG" if settings.debug else settings.log_level.upper())
     # The demo calls the API by httpx, which would log every message.
     logging.getLogger("httpx").setLevel(logging.NOTSET if settings.debug else logging.WARNING)
+    # At level debug it logs the headers of answers, such as the cookies of a receiver of webhooks.
+    logging.getLogger("httpcore").setLevel(logging.WARNING)
 
 
 def counted(number: int, noun: str) -> str:
