@@ -41,16 +41,17 @@ def test_a_native_message_is_an_event(server: Any) -> None:
 
 
 def test_edits_and_deletions_are_events(server: Any) -> None:
-    """With the uuid of the message, and what is new of it."""
+    """With the uuid of the message, and what is new of it; of what waits to be sent, only the newest is."""
     uuid = str(uuid4())
     message = {"uuid": uuid, "channel": "pusher/psd2"}
     with line(server) as client:
         client.joins("psd2")
         server.post("/message", message | {"user": "ann", "message": 1})
-        server.request("PATCH", "/message", message | {"message": {"text": "new"}})
-        server.request("DELETE", "/message", message)
         assert client.next()["event"] == "message"
-        edit, deletion = client.next(), client.next()
+        server.request("PATCH", "/message", message | {"message": {"text": "new"}})
+        edit = client.next()
+        server.request("DELETE", "/message", message)
+        deletion = client.next()
     assert (edit["event"], deletion["event"]) == ("message:edit", "message:delete")
     edited = json.loads(edit["data"])
     assert (edited["uuid"], edited["message"], "edited" in edited) == (uuid, {"text": "new"}, True)
