@@ -3,7 +3,7 @@
 import hmac
 import json
 import time
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from typing import Any
 
 import pytest
@@ -157,6 +157,20 @@ def test_a_signature_of_the_specification() -> None:
     call = Call("msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}', (OCCUPIED,))
     headers = headers_of(receiver, call, 1_614_265_330.0)
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_a_signature_is_of_the_bytes_that_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the text is, and whatever zone the machine is in."""
+    monkeypatch.setenv("TZ", "America/St_Johns")
+    time.tzset()
+    try:
+        call = call_of(STANDARD, [ClientEvent(**about("a ü \u2028"), event="e", data="\U0001f600\n\x00")])
+        headers = headers_of(STANDARD, call, 1_700_000_000.9)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    mac = hmac.digest(KEY, b"%b.1700000000.%b" % (call.id.encode(), call.body), "sha256")
+    assert headers["webhook-signature"] == f"v1,{b64encode(mac).decode()}"
 
 
 def test_a_call_of_pusher_is_signed_with_its_secret() -> None:

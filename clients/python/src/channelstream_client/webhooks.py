@@ -3,6 +3,9 @@
 The format of Standard Webhooks has a time and an id in its signature (specification 1.0.0 of standardwebhooks.com);
 Pusher's signs only the body. Each format has a function of its own: if the caller of a webhook could choose the format, a
 secret would be as strong as the weaker one.
+
+The server signs with the package standardwebhooks. Its `verify` is not used here: it takes one secret, and on headers of
+strangers that are not well formed it raises other errors than its own.
 """
 
 import hmac

@@ -4,13 +4,14 @@ A body is made once, and is the same whenever it is sent again. Its id follows f
 """
 
 import hmac
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
 import msgspec
+from standardwebhooks import Webhook
 
 from channelstream.apps.keys import name_of
 from channelstream.apps.pusher_app import PusherApp
@@ -81,18 +82,14 @@ def headers_of(receiver: Receiver, call: Call, now_s: float) -> dict[str, str]:
     if receiver.pusher is not None:
         mac = hmac.digest(receiver.pusher.secret.encode(), call.body, "sha256").hex()
         return headers | {"x-pusher-key": receiver.pusher.key, "x-pusher-signature": mac}
-    at = str(int(now_s))
-    signed = b"%b.%b.%b" % (call.id.encode(), at.encode(), call.body)
-    signatures = (f"v1,{_base64_mac(secret, signed)}" for secret in receiver.secrets)
+    at_s, text = int(now_s), call.body.decode()
+    at = datetime.fromtimestamp(at_s, UTC)
+    signatures = (Webhook(secret).sign(call.id, at, text) for secret in receiver.secrets)
     return headers | {
         "webhook-id": call.id,
-        "webhook-timestamp": at,
+        "webhook-timestamp": str(at_s),
         "webhook-signature": " ".join(signatures),
     }
-
-
-def _base64_mac(secret: bytes, text: bytes) -> str:
-    return b64encode(hmac.digest(secret, text, "sha256")).decode()
 
 
 def _time(fact: Fact) -> str:
