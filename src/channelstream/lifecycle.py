@@ -268,7 +268,7 @@ class Server:
             self._keys.read_again()
             logs.configure(self._settings)
         except ConfigError as error:
-            logger.error("%s; the keys stay as they were", error)  # noqa: TRY400
+            logger.error("%s; the keys stay as they were", error)  # noqa: TRY400 - no bug, so no traceback
         else:
             logger.info("the files with keys and secrets are read")
 

@@ -95,7 +95,7 @@ def serve(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(server.run(sockets, metrics_sockets))
     except CannotListen as error:
-        logger.error("%s", error)  # noqa: TRY400
+        logger.error("%s", error)  # noqa: TRY400 - no bug, so no traceback
         return FAILED
     return server.exit_code
 
@@ -125,7 +125,7 @@ async def _take_over(settings: Settings, steps: TakeOver, attend: Attend) -> int
         await server.run(take_over=steps)
     except CannotHandOver as error:
         if not await steps.refuse(str(error)):
-            logger.error("this process takes nothing over: %s", error)  # noqa: TRY400
+            logger.error("this process takes nothing over: %s", error)  # noqa: TRY400 - no bug, so no traceback
         return FAILED
     return server.exit_code
 

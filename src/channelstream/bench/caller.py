@@ -102,7 +102,7 @@ class CallerProcess:
 
     async def ask(self, line: bytes) -> Lap:
         assert self._process.stdin is not None  # noqa: S101 - it was started with pipes
-        assert self._process.stdout is not None  # noqa: S101
+        assert self._process.stdout is not None  # noqa: S101 - likewise
         self._process.stdin.write(line + b"\n")
         answer = await self._process.stdout.readline()
         if not answer:

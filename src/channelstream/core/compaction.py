@@ -115,7 +115,7 @@ def merged(change: Event, older: Event) -> Event:
     if not (both_edit and covers(older, change)):
         return change
     assert isinstance(change, MessageEdited)  # noqa: S101 - for the types
-    assert isinstance(older, MessageEdited)  # noqa: S101
+    assert isinstance(older, MessageEdited)  # noqa: S101 - likewise
     return replace(
         change,
         user=change.user or older.user,

@@ -130,7 +130,7 @@ class SqliteFile:
         names of both runs until the file has the new one.
         """
         names = f"('run', 'epoch', '{CONNECTIONS_OF}')"
-        meta = dict(self._database.execute(f"SELECT key, value FROM meta WHERE key IN {names}"))  # noqa: S608
+        meta = dict(self._database.execute(f"SELECT key, value FROM meta WHERE key IN {names}"))  # noqa: S608 - names of our own
         run, epoch, last_run = new_epoch(), meta.get("epoch"), meta.get("run")
         is_continued = str(last_run).encode() in os.pread(self._lock, LOCK_BYTES, 0).split(b"\n")
         if not (epoch and isinstance(epoch, str) and is_continued):

@@ -30,12 +30,12 @@ def supervise(settings: Settings) -> int:
     try:
         reserved = reserve(settings.host, settings.port)
     except OSError as error:
-        logger.error("%s", refusal(settings, error))  # noqa: TRY400
+        logger.error("%s", refusal(settings, error))  # noqa: TRY400 - no bug, so no traceback
         return FAILED
     try:
         for_scrapers = reserve(settings.metrics_host, settings.metrics_port) if settings.metrics_port else []
     except OSError as error:
-        logger.error("%s", metrics_refusal(settings, error))  # noqa: TRY400
+        logger.error("%s", metrics_refusal(settings, error))  # noqa: TRY400 - no bug, so no traceback
         return FAILED
     port: int = reserved[0].getsockname()[1]
     # All workers need one key for cookies: a browser's next request may go to another worker.

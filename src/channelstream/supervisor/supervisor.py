@@ -117,7 +117,7 @@ class Supervisor:
             ours.close()
             theirs.close()
             slot.vacate(now_s)
-            logger.error("no worker can start: %s; tried again in %g s", error, slot.pause_s)  # noqa: TRY400
+            logger.error("no worker can start: %s; tried again in %g s", error, slot.pause_s)  # noqa: TRY400 - no bug, so no traceback
             return
         if not pid:
             ours.close()

@@ -113,7 +113,7 @@ class LeaseManager:
                 logger.warning("%s", failure)
                 logged = failure
             # All nodes lose Redis at the same moment; jitter spreads their return.
-            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             delay_s = min(2 * delay_s, RETRY_MAX_S)
 
     async def _establish(self) -> None:
