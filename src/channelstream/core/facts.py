@@ -161,7 +161,7 @@ ENDS: dict[type[Fact], type[Fact]] = {
     ConnectionOpened: ConnectionClosed,
     UserOnline: UserOffline,
 }
-"""What ends, with what ends it: both have the same fields. In the order in which they end together."""
+"""Each fact of a beginning, with that of its end, which has the same fields; in the order in which all end at once."""
 
 encode = msgspec.msgpack.Encoder().encode
 """Return the stored form of a fact."""

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 
 from channelstream.core.events import Event, Message
 from channelstream.core.facts import CacheMissed, ClientEvent, Fact, MessageAccepted
@@ -16,9 +17,9 @@ from channelstream.engines.outbox import Outbox
 from channelstream.errors import Unavailable
 
 MOST_WAITING = 20_000
-"""Facts that may wait while the engine is out of reach; further ones are dropped, and counted."""
+"""Most facts that wait while the engine is out of reach; further ones are dropped, and counted."""
 MOST_CHARACTERS = 16 << 20
-"""Characters of data of client events that may wait, likewise."""
+"""From so many characters of data of client events on, further facts are dropped as well."""
 AT_ONCE = 500
 """Facts that are appended at once."""
 RETRY_S = 1.0
@@ -94,14 +95,14 @@ class Reports:
     async def _append(self) -> None:
         """Append what waits, until nothing does."""
         while self._waiting:
-            batch = [self._waiting[number] for number in range(min(AT_ONCE, len(self._waiting)))]
+            batch = list(islice(self._waiting, AT_ONCE))
             try:
                 await self._outbox.append(batch)
             except Unavailable:
                 await asyncio.sleep(RETRY_S)
                 continue
             except Exception:
-                # A bug about some of them must not keep all later ones.
+                # A bug: these facts are lost, so that later ones are not kept from the outbox.
                 logger.exception("facts for webhooks could not be kept")
             for _ in batch:
                 self._characters -= _characters_of(self._waiting.popleft())

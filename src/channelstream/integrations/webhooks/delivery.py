@@ -78,7 +78,7 @@ class Delivery:
                     await self._take(kept)
                 for kept in self._settling.due(self._horizons_ms, self._all_read_s):
                     await self._put(kept)
-                # Facts that are not for this receiver, or wait, let no other task run.
+                # Otherwise no other task would run while facts are read that are not for this receiver, or wait.
                 await (asyncio.sleep(0) if found else self._parts.sleep(POLL_S))
 
     async def _read(self) -> list[Kept] | None:

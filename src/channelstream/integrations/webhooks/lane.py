@@ -18,9 +18,9 @@ QUEUE = 200
 BATCH = 100
 """Most facts of a call."""
 BATCH_BYTES = 131_072
-"""From this size on a call takes no further fact."""
+"""From this size on, in estimated bytes, a call takes no further fact."""
 FACT_BYTES = 300
-"""What a fact counts of them, besides the data of a client event."""
+"""The size that is assumed for a fact, without the data of a client event."""
 COLLECT_S = 0.05
 """How long a call collects facts, in seconds."""
 

@@ -11,14 +11,14 @@ class Schedule:
 
     Attributes:
         longest_s: the longest of them.
-        give_up_s: no attempt begins so long after the first one.
+        give_up_s: no attempt begins later than this after the first one.
     """
 
     longest_s: float
     give_up_s: float
 
     def wait_s(self, failed: int) -> float:
-        """Return the wait after so many attempts."""
+        """Return the wait after so many attempts that failed, one or more."""
         return float(min(2 ** min(failed - 1, 20), self.longest_s))
 
 

@@ -90,7 +90,7 @@ class Sender:
     async def _run(self) -> None:
         while True:
             try:
-                # An engine that does not answer is not waited for until another node can hold the lease.
+                # It ends before another node can hold the lease, also if the engine does not answer.
                 async with asyncio.timeout_at(self._renewed_s + MARGIN_S if self.is_sending else None):
                     await self._step()
             except (Unavailable, TimeoutError):
@@ -111,7 +111,7 @@ class Sender:
             return
         self._renewed_s, self._token = began_s, token
         if self._running is not None and self._running.done():
-            # A bug has ended it.
+            # Only a bug ends it: this raises what it has raised.
             self._running.result()
         if not self.is_sending:
             await self._begin()

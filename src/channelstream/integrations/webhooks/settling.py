@@ -22,11 +22,11 @@ from channelstream.core.facts import (
 from channelstream.service import Kept
 
 SETTLE_MS = 3000
-"""How long what ends waits whether it begins again."""
+"""How long the fact of an end waits for a new beginning, in milliseconds by the times of the facts."""
 MISSED_AGAIN_MS = 1000
-"""Shortest time between two facts that say that a channel lacks its last event."""
+"""Shortest time between two reports that a channel lacks its last event."""
 MOST_HELD = 20_000
-"""Most facts that wait; beyond, those that are due are reported, whether they have begun again or not."""
+"""Most facts that wait; of more, the oldest are reported at once."""
 
 _WAITING = (ChannelVacated, MemberRemoved, UserOffline)
 _BEGINS = {begun: ended for begun, ended in ENDS.items() if ended in _WAITING}
@@ -87,13 +87,12 @@ class Settling:
         return Settled([waiting.kept, kept], [])
 
     def _add_missed(self, kept: Kept, fact: CacheMissed) -> Settled:
+        # Each fact adds a time and may remove the two oldest: so the table shrinks without a task of its own.
         for name, at_ms in list(islice(self._missed_ms.items(), 2)):
             if abs(fact.at_ms - at_ms) >= MISSED_AGAIN_MS:
                 del self._missed_ms[name]
-        if (
-            abs(fact.at_ms - self._missed_ms.get(fact.channel, fact.at_ms - MISSED_AGAIN_MS))
-            < MISSED_AGAIN_MS
-        ):
+        before_ms = self._missed_ms.get(fact.channel)
+        if before_ms is not None and abs(fact.at_ms - before_ms) < MISSED_AGAIN_MS:
             return Settled([], [kept])
         self._missed_ms.pop(fact.channel, None)
         self._missed_ms[fact.channel] = fact.at_ms
@@ -104,7 +103,7 @@ class Settling:
 
         Args:
             horizons_ms: for each shard the time of the last fact that was added.
-            all_read_s: when there was no further fact in any shard, by the clock of `add`.
+            all_read_s: the last time at which no shard had a further fact, by the clock of `add`.
         """
         found = [
             key
