@@ -21,7 +21,7 @@ from channelstream.service.service import Service
 from channelstream.slices import in_turns
 
 ANNOUNCED: Final[Mapping[str, Any]] = {"notify_presence": True}
-"""The settings that a channel gets if a member with a name of its own brings it into being."""
+"""The settings of a new channel whose first member has a name that counts there only."""
 KEEPS_LAST: Final[Mapping[str, Any]] = {"store_history": True, "history_size": 1}
 """The settings of a channel that keeps its last message."""
 SLICE = 1_000
@@ -51,7 +51,7 @@ class Memberships:
         self._key = service.app.key
 
     async def open(self, conn_id: str, name: str, protocol: ClientProtocol) -> Connection:
-        """Register a connection of a user who is nobody else, and is forgotten after it.
+        """Register a connection of a user of its own, who is forgotten with it.
 
         Args:
             conn_id: an id that no connection has had.
@@ -62,7 +62,7 @@ class Memberships:
             TooManyRequests, Unavailable: there is no room for it, or it has ended meanwhile.
         """
         user, nothing, key = self._service.app.member_key("", name), UserUpdate({}, {}), self._key(conn_id)
-        # As an id that the node draws: nobody is asked first who has it.
+        # As if the node had drawn the id: no other node is asked whether it has such a connection.
         opened = await self._node.connect(None, user, protocol, {}, nothing, new_id=lambda: key)
         connection = self._node.connection(opened.conn_id)
         if connection is None:
@@ -139,7 +139,8 @@ class Memberships:
     async def meet(self, channel: str) -> tuple[dict[str, State], int]:
         """Return the members of a channel by their names, with the offset of the log that they are of (`MembersAt`).
 
-        Presence events up to it tell a client nothing new that is sent the members. Messages do: it may have joined before.
+        A client that is sent these members needs no presence event up to that offset. It needs the messages: it may have
+        joined before.
 
         Raises:
             Unavailable: the engine is out of reach.

@@ -51,7 +51,7 @@ class MemberActions:
             # A stranger may name channels without end; members show what their application has signed.
             await self._service.check_new_channels(self._user, [command.channel])
             if not command.is_granted:
-                # And open lines without end, each of which is a user.
+                # A stranger may also open lines without end, each of which is a user of its own.
                 client = self._connection.client
                 await self._service.check_new_channels_of(client.address if client else "", [command.channel])
             await self._enter(command.channel)

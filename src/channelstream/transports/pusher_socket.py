@@ -1,7 +1,7 @@
-"""`/app/KEY`: the clients of Pusher. To open the stream registers a connection, which ends with it.
+"""`/app/KEY`: the clients of Pusher. A connection is registered when its stream opens, and ends with it.
 
-Browsers do not see an HTTP status here, so a client is refused with a close code after the handshake. The connection
-belongs to a user of its own, whom nobody else knows: who is a member of a channel is named there only.
+A page does not see the HTTP status of a WebSocket, so a client is refused with a close code after the handshake. The
+connection belongs to a user of its own, whom nobody else knows: who is a member of a channel is named there only.
 """
 
 from secrets import randbelow
@@ -30,7 +30,7 @@ PART: Final = 10**10
 
 
 class PusherSocket:
-    """Registers the connections of the clients of all applications that a path serves (`Entrance`)."""
+    """Registers the connections of Pusher's clients, of all applications that are served (`Entrance`)."""
 
     protocol = PUSHER
     takes_tokens = False

@@ -76,7 +76,7 @@ TOO_MANY_EVENTS: Final = 4301
 LATE_S: Final = 30.0
 """How much later than after `activity_timeout` a client may show a sign of life: it waits that long for a `pusher:pong`."""
 FRAMES: Final = 1000
-"""Frames that a client may send in a ping interval besides its events: it comes back and subscribes to all its channels."""
+"""Frames a client may send in a ping interval besides its events: one that comes back subscribes to all its channels."""
 
 CLOSE_CODES: Final[dict[int, int]] = {
     CloseCode.NORMAL: 4009,
@@ -87,10 +87,11 @@ CLOSE_CODES: Final[dict[int, int]] = {
     CloseCode.TOO_SLOW: 4100,
     CloseCode.UNKNOWN_CONNECTION: 4001,
 }
-"""What a client makes of 4000 to 4099 is to stop, of 4100 to 4199 to come back after a second, of 4200 to 4299 at once."""
+"""On 4000 to 4099 a client stops; on 4100 to 4199 it comes back after a second, on 4200 to 4299 at once."""
 REFUSAL_CODES: Final = {code: sent for code, sent in CLOSE_CODES.items() if code != CloseCode.TOO_SLOW}
-"""Those of lines that are not opened, of which none is too slow: there 4008 is for a client that names no version."""
+"""The same for lines that are not opened, where 4008 tells a client that it has named no version."""
 SILENT: Final = 4201
+"""Closes the line of a client that has shown no sign of life."""
 
 
 class _State(Struct, array_like=True):

@@ -1,6 +1,7 @@
 """The JSON of the frames that Pusher's clients are sent.
 
-`data` is a text, in which mostly is JSON once more, except in errors and in events of other clients.
+`data` is a text, which mostly is JSON itself. In errors it is an object, in events of other clients what they
+have sent.
 """
 
 from collections.abc import Mapping
@@ -60,7 +61,7 @@ def members_frame(channel: str, members: Mapping[str, bytes]) -> bytes:
     """Return the answer to the subscription to a presence channel.
 
     Args:
-        members: the JSON that each has of itself, by name.
+        members: the `user_info` of each, as JSON, by name.
     """
     infos = {name: Raw(info) for name, info in members.items()}
     presence = {"ids": list(infos), "hash": infos, "count": len(infos)}
@@ -92,7 +93,7 @@ def member_added_frame(channel: str, member: str, info: bytes) -> bytes:
     """Return what the members of a channel are sent when another one joins.
 
     Args:
-        info: JSON.
+        info: its `user_info`, as JSON.
     """
     data = _encode({"user_id": member, "user_info": Raw(info)}).decode()
     return event_frame("pusher_internal:member_added", channel, data)

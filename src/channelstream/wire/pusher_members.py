@@ -8,7 +8,7 @@ import msgspec
 INFO_KEY: Final = "pusher:user_info"
 """The key of the exact JSON text; a client of ours sees it beside the keys that are made of it."""
 MAX_KEYS: Final = 200
-"""Most keys of an info that are keys of the state as well; of an info with more, the state has the text only."""
+"""Most keys that a state takes over from an info; of an info with more it has the text only."""
 MAX_NUMBER: Final = 2**53
 """Greater whole numbers are no keys of the state: a client would read another number (RFC 8259, section 6)."""
 NO_INFO: Final = "null"

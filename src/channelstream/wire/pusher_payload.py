@@ -15,7 +15,7 @@ from msgspec import Raw, Struct
 MAX_NAME = 200
 """Longest name of an event, in characters."""
 RESERVED = ("pusher:", "pusher_internal:")
-"""Begins the names of the protocol's own events, of which a payload has none."""
+"""Begin the names of the protocol's own events: a payload describes none of these."""
 _EMBEDDED = re.compile(r"[^\s\"](?:[^\r\n]*\S)?")
 """What may be JSON on one line, other than a string."""
 _MAX_BRACKETS = 200

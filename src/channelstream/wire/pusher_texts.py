@@ -13,7 +13,7 @@ from msgspec import Raw
 MAX_ID: Final = 128
 """Longest id of a user, in characters."""
 MAX_INFO_BYTES: Final = 2048
-"""Longest JSON that a member has of itself."""
+"""Longest `user_info` of a member, as JSON."""
 
 MAX_DEPTH: Final = 200
 """Deepest nesting of what other programs are sent."""
@@ -137,7 +137,7 @@ def user_in(user_data: str) -> Identity | None:
 
 
 def compact(data: Raw) -> bytes | None:
-    """Return JSON as it was sent, on one line; None if it nests too deep, or has a number that is none."""
+    """Return JSON as it was sent, on one line; None if it nests too deep, or has a number out of range."""
     sent = bytes(data)
     if _is_deep(sent):
         return None
