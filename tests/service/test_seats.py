@@ -11,6 +11,7 @@ from tests.core.test_explain import Sink
 from tests.engines.conformance import MovedClock, Setup
 from tests.engines.test_memory import memory_engine
 from tests.engines.test_sqlite import sqlite_engine
+from tests.service.channel_counts import Counts, members_in, occupied_in
 from tests.waiting import soon
 
 from channelstream.apps.app import App, AppLimits
@@ -31,7 +32,6 @@ from channelstream.engines.members import Member, RestoredConnection
 from channelstream.errors import CloseCode, Invalid, TooManyRequests, Unavailable
 from channelstream.service import Memberships, Node, Service
 from channelstream.service.limits import NodeLimits
-from channelstream.service.memberships import ChannelCounts
 from channelstream.service.moving import IncomingConnections, OutgoingConnections
 from channelstream.service.restoring import restore
 from channelstream.wire.channelstream import V07
@@ -129,15 +129,15 @@ def test_a_user_joins_with_its_first_connection_and_leaves_with_its_last(app_id:
         assert await join("c1", ROOM, "ann", {"name": "Ann"}) is True
         assert await join("c1", ROOM, "ann", {"name": "Other"}) is False
         assert await join("c2", ROOM, "ann", {"name": "Third"}) is True
-        assert await scene.memberships.members(ROOM) == [("ann", {"name": "Ann"})]
-        assert await scene.memberships.counts([ROOM, "else"]) == [ChannelCounts(1, 2), ChannelCounts(0, 0)]
+        assert await members_in(scene.memberships, ROOM) == [("ann", {"name": "Ann"})]
+        assert await occupied_in(scene.memberships) == {ROOM: Counts(1, 2)}
         assert await leave("c1", ROOM) is True
         assert await leave("c1", ROOM) is False
         assert scene.presence() == [("ann", True)]
         assert await leave("c2", ROOM) is True
         assert scene.presence() == [("ann", True), ("ann", False)]
         assert await join("c2", ROOM, "ann", {"age": 7}) is True
-        assert await scene.memberships.members(ROOM) == [("ann", {"age": 7})]
+        assert await members_in(scene.memberships, ROOM) == [("ann", {"age": 7})]
 
     play(life, app_id)
 
@@ -148,7 +148,7 @@ def test_a_connection_that_is_not_here_joins_nothing() -> None:
     async def life(scene: Scene) -> None:
         assert await scene.memberships.join_as("c", ROOM, "ann", {}) is None
         assert await scene.memberships.leave("c", ROOM) is None
-        assert (await scene.memberships.members(ROOM), scene.node.hub.seats) == ([], {})
+        assert (await members_in(scene.memberships, ROOM), scene.node.hub.seats) == ([], {})
 
     play(life)
 
@@ -161,13 +161,15 @@ def test_a_name_counts_in_its_channel_only() -> None:
         await scene.service.connect("c2", "ann", V07, {ROOM: {}}, UserUpdate({"mood": "fine"}, {}, ["mood"]))
         await scene.memberships.join_as("c1", ROOM, "bob", {"name": "Bob"})
         await scene.memberships.join_as("c1", "other", "bob", {"name": "Robert"})
-        assert await scene.memberships.members(ROOM) == [("ann", {"mood": "fine"}), ("bob", {"name": "Bob"})]
-        assert await scene.memberships.members("other") == [("bob", {"name": "Robert"})]
-        assert await scene.memberships.occupied("") == {
-            ROOM: ChannelCounts(2, 2),
-            "other": ChannelCounts(1, 1),
+        assert await members_in(scene.memberships, ROOM) == [
+            ("ann", {"mood": "fine"}),
+            ("bob", {"name": "Bob"}),
+        ]
+        assert await members_in(scene.memberships, "other") == [("bob", {"name": "Robert"})]
+        assert await occupied_in(scene.memberships) == {
+            ROOM: Counts(2, 2),
+            "other": Counts(1, 1),
         }
-        assert await scene.memberships.occupied("o") == {"other": ChannelCounts(1, 1)}
         assert await scene.service.members(ROOM) == {"c1": "bob", "c2": "ann"}
         assert await scene.service.members("other") == {"c1": "bob"}
         keys = [make_member_key("default", name, "bob") for name in (ROOM, "other")]
@@ -240,7 +242,7 @@ def test_a_member_ends_with_its_connection(end: Life) -> None:
         await scene.settle()
         assert scene.presence() == [("ann", True), ("ann", True), ("ann", False), ("ann", False)]
         assert (scene.node.hub.seats, scene.node.hub.channels) == ({}, {})
-        assert await scene.memberships.occupied("") == {}
+        assert await occupied_in(scene.memberships) == {}
         assert [ending.conn_id for ending in scene.node.endings if ending.final] == ["c1"]
 
     play(life)

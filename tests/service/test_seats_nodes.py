@@ -9,6 +9,7 @@ from random import Random
 import pytest
 from tests.engines.redis.nodes import take_out_of_reach
 from tests.redis_server import RedisServer, running_redis
+from tests.service.channel_counts import Counts, members_in, occupied_in
 from tests.waiting import soon
 
 from channelstream.apps.app import App
@@ -25,7 +26,6 @@ from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard_state import RedisSettings
 from channelstream.errors import CloseCode, Invalid
 from channelstream.service import Memberships, Node, NodeLimits, Service
-from channelstream.service.memberships import ChannelCounts
 from channelstream.wire.channelstream import V07
 from channelstream.wire.protocols import PROTOCOLS
 
@@ -129,17 +129,19 @@ def test_tabs_at_several_nodes_are_one_member(play: Play) -> None:
         for number, tab in enumerate(tabs):
             assert await party.memberships[number].join_as(tab, ROOM, "ann", {"tab": number}) is True
         for each in party.memberships:
-            assert sorted(await each.members(ROOM)) == [("ann", {"tab": 0}), ("watcher", {})]
-            assert await each.counts([ROOM]) == [ChannelCounts(2, 4)]
-            assert await each.occupied("r") == {ROOM: ChannelCounts(2, 4)}
+            assert sorted(await members_in(each, ROOM)) == [("ann", {"tab": 0}), ("watcher", {})]
+            assert await occupied_in(each) == {ROOM: Counts(2, 4)}
         for number in (1, 0):
             assert await party.memberships[number].leave(tabs[number], ROOM) is True
         assert await party.nodes[2].end(tabs[2], CloseCode.NORMAL, "ended")
         await soon(lambda: ("ann", False) in party.presence)
         assert party.presence == [("ann", True), ("ann", False)]
-        assert await party.memberships[1].counts([ROOM]) == [ChannelCounts(1, 1)]
+        assert await occupied_in(party.memberships[1]) == {ROOM: Counts(1, 1)}
         assert await party.memberships[2].join_as(await party.connect(2), ROOM, "ann", {"again": True})
-        assert sorted(await party.memberships[0].members(ROOM)) == [("ann", {"again": True}), ("watcher", {})]
+        assert sorted(await members_in(party.memberships[0], ROOM)) == [
+            ("ann", {"again": True}),
+            ("watcher", {}),
+        ]
 
     play(life)
 
@@ -172,7 +174,7 @@ def test_members_go_with_their_node(play: Play) -> None:
         await party.nodes.pop(1).close()
         await soon(lambda: ("ann", False) in party.presence)
         assert party.presence == [("ann", True), ("bob", True), ("ann", False)]
-        assert await party.memberships[2].counts([ROOM]) == [ChannelCounts(2, 2)]
+        assert await occupied_in(party.memberships[2]) == {ROOM: Counts(2, 2)}
 
     play(life)
 
@@ -188,17 +190,17 @@ def test_members_come_back_with_their_node(play: Play) -> None:
         await party.memberships[2].join_as(await party.connect(2), ROOM, "bob", {})
         mends = [take_out_of_reach(shard) for shard in party.nodes[1]._engine._shards]  # type: ignore[attr-defined]
         await soon(lambda: ("ann", False) in party.presence)
-        assert await party.memberships[0].counts([ROOM]) == [ChannelCounts(2, 2)]
+        assert await occupied_in(party.memberships[0]) == {ROOM: Counts(2, 2)}
         for mend in mends:
             mend()
         await soon(lambda: party.presence[-1] == ("ann", True))
         assert party.presence == [("ann", True), ("bob", True), ("ann", False), ("ann", True)]
 
         async def are_back() -> bool:
-            return await party.memberships[0].counts([ROOM]) == [ChannelCounts(3, 4)]
+            return await occupied_in(party.memberships[0]) == {ROOM: Counts(3, 4)}
 
         await soon(are_back)
-        assert sorted(await party.memberships[1].members(ROOM)) == [
+        assert sorted(await members_in(party.memberships[1], ROOM)) == [
             ("ann", {"name": "Ann"}),
             ("bob", {}),
             ("watcher", {}),
@@ -222,7 +224,7 @@ def test_all_connections_in_a_channel_end_at_all_nodes(play: Play) -> None:
         await soon(lambda: not any(node.hub.connections or node.hub.seats for node in party.nodes))
 
         async def is_empty() -> bool:
-            return await party.memberships[0].occupied("") == {}
+            return await occupied_in(party.memberships[0]) == {}
 
         await soon(is_empty)
 
@@ -258,8 +260,8 @@ def test_whatever_tabs_do_presence_is_that_of_their_users(play: Play, seed: int)
         here = set(inside.values())
 
         async def agrees() -> bool:
-            counts = await party.memberships[random.randrange(3)].counts([ROOM])
-            return counts == [ChannelCounts(len(here) + 1, len(inside) + 1)]
+            found = await occupied_in(party.memberships[random.randrange(3)])
+            return found == {ROOM: Counts(len(here) + 1, len(inside) + 1)}
 
         await soon(agrees, lambda: f"seed {seed}: {here} {inside}")
         await party.nodes[0].catch_up(range(len(party.nodes[0].hub.offsets)))

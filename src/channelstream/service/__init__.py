@@ -18,19 +18,17 @@ from channelstream.service.client_service import ClientService, Describe
 from channelstream.service.connecting import Opened
 from channelstream.service.key_rates import KeyRate
 from channelstream.service.limits import NodeLimits
-from channelstream.service.memberships import ChannelCounts, KeptMessage, Memberships
+from channelstream.service.memberships import Memberships
 from channelstream.service.node import Node, Subscribed
 from channelstream.service.remote_calls import RemoteResult
 from channelstream.service.service import Service, Services
 
 __all__ = [
-    "ChannelCounts",
     "ClientService",
     "Counts",
     "Cursor",
     "Describe",
     "Kept",
-    "KeptMessage",
     "KeyRate",
     "Memberships",
     "Node",

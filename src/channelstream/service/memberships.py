@@ -4,7 +4,7 @@ Channels, connections and members are given by their names, as in `service.py`. 
 (`core/seat.py`) of the connection that joins. A user of the application that joins the same channel is a member as well.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +15,6 @@ from channelstream.core.connection import Connection
 from channelstream.core.events import Message
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, StateValue, UserUpdate
-from channelstream.engines.base import MembersAt
 from channelstream.errors import CloseCode, Moved, Unavailable
 from channelstream.service.service import Service
 from channelstream.slices import in_turns
@@ -25,14 +24,7 @@ ANNOUNCED: Final[Mapping[str, Any]] = {"notify_presence": True}
 KEEPS_LAST: Final[Mapping[str, Any]] = {"store_history": True, "history_size": 1}
 """The settings of a channel that keeps its last message."""
 SLICE = 1_000
-"""Members, or channels, that are described in one loop turn."""
-
-
-class ChannelCounts(NamedTuple):
-    """How many users and connections are in a channel, at all nodes."""
-
-    users: int
-    connections: int
+"""Members that are described in one loop turn."""
 
 
 class KeptMessage(NamedTuple):
@@ -129,15 +121,10 @@ class Memberships:
         holder = self._service.connection(conn_id)
         return None if holder is None else await self._node.seats.give_up(holder, self._key(channel))
 
-    async def members(self, channel: str) -> list[tuple[str, State]]:
-        """Return the name and the public state of each user in a channel, at all nodes; each user once.
-
-        A user of the application and a member may have the same name. The first of both is returned then.
-        """
-        return list((await self._named(await self._node.member_states.of(self._key(channel)))).items())
-
     async def meet(self, channel: str) -> tuple[dict[str, State], int]:
         """Return the members of a channel by their names, with the offset of the log that they are of (`MembersAt`).
+
+        A user of the application and a member may have the same name: the first of both is returned.
 
         A client that is sent these members needs no presence event up to that offset. It needs the messages: it may have
         joined before.
@@ -146,33 +133,11 @@ class Memberships:
             Unavailable: the engine is out of reach.
         """
         found = await self._node.member_states.of(self._key(channel))
-        return await self._named(found), found.offset
-
-    @staticmethod
-    async def _named(found: MembersAt) -> dict[str, State]:
         members: dict[str, State] = {}
         async for part in in_turns(found.members, SLICE):
             for key, state in part:
                 members.setdefault(name_of(key), state)
-        return members
-
-    async def counts(self, channels: Sequence[str]) -> list[ChannelCounts]:
-        """Return how many are in each of these channels, in their order; an unknown channel has nobody."""
-        found = await self._service.channels(channels, with_users=False)
-        counts = {each.name: ChannelCounts(each.user_count, each.connections) for each in found}
-        nobody = ChannelCounts(0, 0)
-        return [counts.get(self._key(name), nobody) for name in channels]
-
-    async def occupied(self, prefix: str) -> dict[str, ChannelCounts]:
-        """Return the channels that begin with a prefix and have a connection somewhere, by their names."""
-        found = await self._service.channels(None, with_users=False)
-        occupied: dict[str, ChannelCounts] = {}
-        async for part in in_turns(found, SLICE):
-            for each in part:
-                name = name_of(each.name)
-                if each.connections and name.startswith(prefix):
-                    occupied[name] = ChannelCounts(each.user_count, each.connections)
-        return occupied
+        return members, found.offset
 
     async def keep_last(self, channels: Iterable[str], announced: Collection[str] = ()) -> None:
         """Let channels keep their last message from now on, without members as well.
