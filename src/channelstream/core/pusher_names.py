@@ -5,11 +5,11 @@ import re
 MAX_CHANNEL = 200
 """Longest name of a channel, in characters; Pusher's documents say 164, and its SDKs allow 200."""
 INTERNAL = "#"
-"""Begins the name of each channel that is internal, as the next two: nothing lists or reports it."""
+"""Begins the names of internal channels, such as the next two: nothing lists or reports them."""
 OF_USER = "#server-to-user-"
-"""Begins the name of the channel of a user who has signed in, which nothing lists."""
+"""Begins the name of the channel of a user who has signed in."""
 SIGNED_IN = "#signed-in-"
-"""Begins the name of the internal channel in which all lines of a user are who has signed in."""
+"""Begins the name of the internal channel that holds all lines of a user who has signed in."""
 KEEP_LAST_S = 1800.0
 """How long a cache channel keeps its last event."""
 

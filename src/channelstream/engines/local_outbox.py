@@ -9,7 +9,7 @@ from channelstream.core.facts import Fact, decode, encode
 from channelstream.engines.outbox import Cursor, Kept, OutboxSettings, OutboxState, lowest
 
 Row = tuple[str, int, bytes]
-"""A fact with its number, or the cursor of a consumer, on the way to another process: what it is, its number, and a text."""
+"""On the way to another process: what it is, its number, and the stored form of a fact or the name of a consumer."""
 FACT, CURSOR, LAST, DROPPED = "fact", "cursor", "last", "dropped"
 
 

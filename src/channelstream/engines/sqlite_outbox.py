@@ -130,9 +130,8 @@ class SqliteOutbox:
         self._commits.check_room()
         batch = self._commits.batch()
         batch.facts += facts
-        with suppress(
-            Unavailable
-        ):  # The disk is full: they stay and are written later, so nobody must append them again.
+        # With a full disk they stay, and are written later: so nobody must append them again.
+        with suppress(Unavailable):
             await self._commits.written(batch)
 
     async def read(self, after: Cursor, limit: int) -> list[Kept]:
