@@ -7,6 +7,7 @@ from channelstream.apps.app import App, AppLimits
 from channelstream.apps.pusher_app import PusherApp
 from channelstream.errors import TooManyRequests
 from channelstream.service.key_rates import KeyRates
+from channelstream.service.rates import rate_text
 
 NOW_S = 1000.0
 
@@ -62,6 +63,20 @@ def test_a_list_of_messages_is_counted_as_a_whole() -> None:
         3,
         "This key may publish 10 messages in a second; send these later.",
     )
+
+
+@pytest.mark.parametrize(
+    ("per_s", "text"),
+    [(1, "1 call in"), (0.5, "0.5 calls in"), (2, "2 calls in"), (1_000_000, "1000000 calls in")],
+)
+def test_a_refusal_names_the_rate_in_words(per_s: float, text: str) -> None:
+    """One of something is no plural, and no number has an exponent."""
+    assert rate_text(per_s, "call") == f"{text} a second"
+    app = App()
+    rate = rates(app, key(app, "web", calls_per_s=per_s, messages_per_s=per_s)).by_key["web"]
+    rate.check_messages(1_000_000)
+    with pytest.raises(TooManyRequests, match=text.replace("call", "message")):
+        rate.check_messages(1)
 
 
 def test_a_key_whose_limits_are_the_same_goes_on_to_count() -> None:

@@ -8,6 +8,7 @@ from typing import Final
 from channelstream.apps.app import AppLimits
 from channelstream.core.token_buckets import TokenBuckets
 from channelstream.errors import TooManyRequests
+from channelstream.service.rates import rate_text
 
 
 class ClientLimit(StrEnum):
@@ -20,11 +21,12 @@ class ClientLimit(StrEnum):
 
 
 _TEXTS: Final = {
-    ClientLimit.CONNECTION_COMMANDS: "A connection may send {:g} commands in a second; send this one later.",
-    ClientLimit.CONNECTION_BYTES: "A connection may publish {:g} bytes in a second; send this message later.",
-    ClientLimit.USER_COMMANDS: "A user may send {:g} commands in a second; send this one later.",
-    ClientLimit.USER_MESSAGES: "A user may publish {:g} messages in a second; send this one later.",
+    ClientLimit.CONNECTION_COMMANDS: ("A connection may send {}; send this one later.", "command"),
+    ClientLimit.CONNECTION_BYTES: ("A connection may publish {}; send this message later.", "byte"),
+    ClientLimit.USER_COMMANDS: ("A user may send {}; send this one later.", "command"),
+    ClientLimit.USER_MESSAGES: ("A user may publish {}; send this one later.", "message"),
 }
+"""The refusals, and the units of their rates."""
 
 
 class ClientRates:
@@ -82,4 +84,5 @@ class ClientRates:
         wait_s = buckets.take(name, count, self._clock())
         if wait_s:
             self.refused[limit] += 1
-            raise TooManyRequests(_TEXTS[limit].format(buckets.per_s), ceil(wait_s))
+            text, unit = _TEXTS[limit]
+            raise TooManyRequests(text.format(rate_text(buckets.per_s, unit)), ceil(wait_s))

@@ -8,6 +8,7 @@ from channelstream.apps.api_key import ApiKey
 from channelstream.apps.app import App
 from channelstream.core.token_bucket import TokenBucket
 from channelstream.errors import TooManyRequests
+from channelstream.service.rates import rate_text
 
 
 class KeyLimit(StrEnum):
@@ -43,7 +44,9 @@ class KeyRate:
         Raises:
             TooManyRequests: there are too many.
         """
-        self._take(self._calls, KeyLimit.CALLS, 1, "make {:g} calls in a second; send this one later.")
+        if wait_s := self._wait_s(self._calls, KeyLimit.CALLS, 1):
+            allowed = rate_text(self.bounds[0], "call")
+            raise TooManyRequests(f"This key may make {allowed}; send this one later.", ceil(wait_s))
 
     def check_messages(self, count: int) -> None:
         """Count messages that are about to be published.
@@ -51,17 +54,16 @@ class KeyRate:
         Raises:
             TooManyRequests: there are too many; none of them is counted.
         """
-        self._take(
-            self._messages, KeyLimit.MESSAGES, count, "publish {:g} messages in a second; send these later."
-        )
+        if wait_s := self._wait_s(self._messages, KeyLimit.MESSAGES, count):
+            allowed = rate_text(self.bounds[1], "message")
+            raise TooManyRequests(f"This key may publish {allowed}; send these later.", ceil(wait_s))
 
-    def _take(self, bucket: TokenBucket | None, limit: KeyLimit, count: int, text: str) -> None:
-        if bucket is None:
-            return
-        wait_s = bucket.take(count, self._clock())
+    def _wait_s(self, bucket: TokenBucket | None, limit: KeyLimit, count: int) -> float:
+        """Return 0 if so many are counted; else they are refused, and may come in so many seconds."""
+        wait_s = 0.0 if bucket is None else bucket.take(count, self._clock())
         if wait_s:
             self._refused[limit] += count
-            raise TooManyRequests(f"This key may {text.format(bucket.per_s)}", ceil(wait_s))
+        return wait_s
 
 
 class KeyRates:

@@ -8,6 +8,15 @@ from channelstream.core.token_bucket import TokenBucket
 from channelstream.errors import TooManyRequests
 
 
+def rate_text(per_s: float, unit: str) -> str:
+    """Return how much a rate allows, for a refusal.
+
+    Args:
+        unit: in the singular.
+    """
+    return f"{per_s:.15g} {unit}{'' if per_s == 1 else 's'} in a second"
+
+
 class Rates:
     """The rates of one application.
 
@@ -38,6 +47,6 @@ class Rates:
         if wait_s:
             self.refused += count
             raise TooManyRequests(
-                f"This application may publish {self._messages.per_s:g} messages in a second; send them later.",
+                f"This application may publish {rate_text(self._messages.per_s, 'message')}; send them later.",
                 ceil(wait_s),
             )
