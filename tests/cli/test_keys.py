@@ -46,6 +46,15 @@ def test_a_new_key_is_written_and_its_secret_printed(path: str, capsys: Capture)
     assert [each.name for each in Path(path).parent.iterdir()] == ["keys.json"]
 
 
+def test_a_new_key_has_rates_of_its_own(path: str) -> None:
+    """0 is no bound; without flags it has the rates of its application, also if `max_message_rate` is set."""
+    assert keys(path, "new", "web", "--max-call-rate", "50", "--max-message-rate", "0") == 0
+    assert keys(path, "new", "slow", "--max-message-rate", "0.5") == 0
+    assert keys(path, "new", "cron", CHANNELSTREAM_MAX_MESSAGE_RATE="7") == 0
+    found = {key.id: (key.calls_per_s, key.messages_per_s) for key in read_keys(path, [App()])}
+    assert found == {"web": (50, 0), "slow": (None, 0.5), "cron": (None, None)}
+
+
 def test_a_revoked_key_leaves_its_id(path: str, capsys: Capture) -> None:
     """Without the secret; it is not given again, and cannot be revoked twice."""
     keys(path, "new", "web")
@@ -116,6 +125,10 @@ def test_a_key_is_of_an_application_of_the_settings(path: str, tmp_path: Path, c
         (["new", "w.eb"], "the id of a key has"),
         (["new", "web", "--rights", "root"], "--rights: 'root' is not a list of connect, publish"),
         (["new", "web", "--not-after", "soon"], "--not-after: 'soon' is not a time"),
+        (["new", "web", "--max-call-rate", "nan"], "--max-call-rate: 'nan' is not a number from 0"),
+        (["new", "web", "--max-message-rate", "many"], "--max-message-rate: 'many' is not a number"),
+        (["new", "web", "--max-message-rate", "1e9"], "no bound, to 1000000"),
+        (["new", "web", "--max-call-rate=-1"], "'-1' is not a number"),
         (["make", "web"], "invalid choice"),
         (["list"], "cannot be read: No such file"),
     ],

@@ -5,6 +5,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from math import nan
 
 from msgspec import UNSET, UnsetType
 
@@ -17,6 +18,7 @@ from channelstream.cli.settings import settings_of
 from channelstream.config.applications import make_apps
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.keys_file import MAX_KEYS, StoredKey, read_stored
+from channelstream.config.sections.kinds import MAX_RATE
 from channelstream.config.settings import BY_NAME, Settings
 from channelstream.errors import ConfigError, RequestFailed
 
@@ -71,6 +73,17 @@ def _parser() -> OneLineParser:
     new.add_argument(
         "--not-after", default="", metavar="TIME", help="When it expires; without a zone, UTC [never]"
     )
+    # Not as `max_message_rate`, which is an option of the server.
+    new.add_argument(
+        "--max-call-rate", dest="calls", default="", metavar="N", help="Calls a second [max_key_call_rate]"
+    )
+    new.add_argument(
+        "--max-message-rate",
+        dest="messages",
+        default="",
+        metavar="N",
+        help="Messages a second [max_key_message_rate]",
+    )
     group = parser.add_argument_group("The file")
     add_file_flag(group.add_argument)
     add_flags(group.add_argument, [BY_NAME["keys_file"]], {"keys_file": "Path of the file with the keys."})
@@ -86,6 +99,8 @@ def _made(arguments: Namespace, now: datetime) -> StoredKey:
         created=now,
         not_before=_time(arguments.not_before, "--not-before"),
         not_after=_time(arguments.not_after, "--not-after"),
+        max_call_rate=_rate(arguments.calls, "--max-call-rate"),
+        max_message_rate=_rate(arguments.messages, "--max-message-rate"),
     )
 
 
@@ -108,6 +123,18 @@ def _time(text: str, flag: str) -> datetime | UnsetType:
             f"{flag}: {text!r} is not a time such as 2027-01-31 or 2027-01-31T12:00:00Z"
         ) from error
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time
+
+
+def _rate(text: str, flag: str) -> float | UnsetType:
+    if not text:
+        return UNSET
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = nan
+    if not 0 <= rate <= MAX_RATE:
+        raise ConfigError(f"{flag}: {text!r} is not a number from 0, which means no bound, to {MAX_RATE}")
+    return rate
 
 
 def _new(path: str, key: StoredKey, apps: Sequence[App]) -> None:
