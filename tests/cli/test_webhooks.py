@@ -106,7 +106,7 @@ def test_a_server_repeats_what_is_not_accepted(
     """With `--fail` the same call comes again."""
     listener = listen("--fail", **SECRETS)
     server_of(listener).connect("ann", "news")
-    first = listener.line_with("msg_").split()[1]
+    first = listener.line_with("msg_").split()[2]
     assert listener.line_with(first)
 
 
@@ -163,8 +163,17 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     assert second.startswith("channelstream: cannot listen on 127.0.0.1:65536: ")
 
 
+def test_both_formats_are_printed_alike() -> None:
+    """With the time at which they came, whenever they were sent."""
+    event = {"id": "1", "type": "channel.vacated", "timestamp": "now", "channel": "news"}
+    standard = list(lines(Webhook("msg_1", 30.0, (event,)), 3600.0))
+    pusher = list(lines(Webhook("", 0.5, ({"name": "channel_vacated", "channel": "news"},) * 2), 3600.0))
+    assert standard == ["01:00:00 standard msg_1: 1 event", "    channel.vacated channel='news'"]
+    assert pusher == ["01:00:00 pusher: 2 events", *["    channel_vacated channel='news'"] * 2]
+
+
 def test_nothing_that_a_terminal_would_execute_is_printed() -> None:
     """Names and data are those of clients."""
     event = {"id": "1", "type": "\x1b[2J", "timestamp": "now", "channel": "a\nb\x1b[2J", "user": "Zoë"}
-    printed = list(lines(Webhook("msg_1", 0.0, (event,))))
-    assert printed == ["00:00:00 msg_1: 1 event", r"    \x1b[2J channel='a\nb\x1b[2J' user='Zoë'"]
+    printed = list(lines(Webhook("msg_1", 0.0, (event,)), 0.0))
+    assert printed == ["00:00:00 standard msg_1: 1 event", r"    \x1b[2J channel='a\nb\x1b[2J' user='Zoë'"]

@@ -1,6 +1,7 @@
 """`channelstream webhooks listen`: a receiver of webhooks for development, which verifies and prints them."""
 
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -139,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         except BadWebhook as error:
             self._answer(HTTPStatus.UNAUTHORIZED, [f"refused: {error}"])
         else:
-            self._answer(self.server.status, lines(webhook))
+            self._answer(self.server.status, lines(webhook, time.time()))
 
     def _answer(self, status: HTTPStatus, printed: Iterable[str]) -> None:
         # First: what was answered well is printed, also if the program ends right then. In one piece: calls have threads.
@@ -152,11 +153,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Print nothing of its own."""
 
 
-def lines(webhook: Webhook) -> Iterator[str]:
-    """Yield what a webhook reports, one line for each event."""
-    at = datetime.fromtimestamp(webhook.sent_s, UTC).strftime("%H:%M:%S")
+def lines(webhook: Webhook, at_s: float) -> Iterator[str]:
+    """Yield what a webhook reports, one line for each event.
+
+    Args:
+        at_s: when it has come: only one of the formats says when it was sent.
+    """
+    at = datetime.fromtimestamp(at_s, UTC).strftime("%H:%M:%S")
     count = len(webhook.events)
-    yield f"{at} {webhook.id or 'verified'}: {count} event{'' if count == 1 else 's'}"
+    source = f"standard {webhook.id}" if webhook.id else "pusher"
+    yield f"{at} {_printable(source)}: {count} event{'' if count == 1 else 's'}"
     for event in webhook.events:
         kind = event.get("type", event.get("name", ""))
         known = [
