@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -74,10 +75,15 @@ class World:
 
     def __init__(self) -> None:
         self.outbox = Outbox()
-        self.received: dict[str, list[str]] = {ONE.url: [], OTHER.url: []}
+        self.received: dict[str, list[str]] = {}
         self.is_down: set[str] = set()
         self.now_s = 0.0
-        makers = {each.name: self._maker(each) for each in (ONE, OTHER)}
+        self.use(ONE, OTHER)
+
+    def use(self, *receivers: Receiver) -> None:
+        """Send to these receivers, as another process."""
+        makers = {each.name: self._maker(each) for each in receivers}
+        self.received |= {each.url: [] for each in receivers if each.url not in self.received}
         self.sender = Sender(self.outbox, makers, self.sleep)
 
     def _maker(self, receiver: Receiver) -> Callable[[Cursor], Delivery]:
@@ -161,6 +167,30 @@ def test_a_receiver_that_is_down_holds_up_only_itself(world: World) -> None:
         assert len(world.received[OTHER.url]) == 2
 
     world.run(up)
+
+
+@pytest.mark.parametrize("waiting", [ONE, OTHER])
+def test_another_url_is_sent_what_is_kept(world: World, waiting: Receiver) -> None:
+    """What waited for the URL before it, and also what that was sent, if it waits for another receiver."""
+
+    async def before() -> None:
+        world.is_down = {waiting.url}
+        await world.outbox.append(occupied("a", "b"))
+        [other] = {ONE, OTHER} - {waiting}
+        await world.until(lambda: world.sender.cursors.get(other.name) == (2,))
+
+    world.run(before)
+    changed = replace(ONE, url="https://changed.example")
+    world.use(changed, OTHER)
+
+    async def after() -> None:
+        world.is_down = set()
+        await world.until(lambda: not world.outbox._facts)
+        assert world.received[changed.url] == ["of-a", "of-b"]
+        assert sorted(world.received[OTHER.url]) == ["of-a", "of-b"]
+        assert await world.outbox.cursors() == {changed.name: (2,), OTHER.name: (2,)}
+
+    world.run(after)
 
 
 def test_without_the_lease_nothing_is_sent(world: World) -> None:
