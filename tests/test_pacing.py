@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tests.simulation.loop import VirtualLoop, turns
 
-from channelstream.core.rounds import MANY_EVENTS
-from channelstream.pacing import FlushPacer
+from channelstream.core.rounds import FEW_EVENTS, MANY_EVENTS
+from channelstream.pacing import SHORT_TURN_S, FlushPacer
 from channelstream.slices import TURN_S
 
 
@@ -163,8 +163,8 @@ def test_the_pause_is_over_when_half_the_time_has_passed_that_the_flush_took() -
     play(scenario)
 
 
-def in_slices(takes_s: float, parts: int) -> list[int]:
-    """Return how many slices of a flush are done after each of six turns of the loop."""
+def in_slices(takes_s: float, parts: int, events: int = 2) -> list[int]:
+    """Return how many slices of a flush are done after each of six turns of the loop, while so many events wait."""
     counts: list[int] = []
 
     async def scenario() -> None:
@@ -172,6 +172,7 @@ def in_slices(takes_s: float, parts: int) -> list[int]:
         pacer = FlushPacer(flush, flush.waiting, flush.steady)
         flush.takes_s = takes_s
         flush.parts_left = parts
+        flush.events = events
         pacer.request_flush()
         for _ in range(6):
             await turns(1)
@@ -252,5 +253,10 @@ def play_for(scenario: Callable[[], Coroutine[Any, Any, list[float]]]) -> list[f
 
 def test_short_slices_share_a_turn_of_the_loop() -> None:
     """So a flush of many connections gives way to other work when it has lasted for long, however long a write takes."""
+    assert in_slices(TURN_S / 2, 5, events=FEW_EVENTS + 1) == [2, 4, 5, 5, 5, 5]
 
-    assert in_slices(TURN_S / 2, 5) == [2, 4, 5, 5, 5, 5]
+
+def test_a_turn_is_short_while_few_events_wait() -> None:
+    """Then a call that comes meanwhile waits for a part of the flush only."""
+    assert in_slices(SHORT_TURN_S / 2, 5, events=FEW_EVENTS) == [2, 4, 5, 5, 5, 5]
+    assert in_slices(SHORT_TURN_S, 5, events=FEW_EVENTS) == [1, 2, 3, 4, 5, 5]

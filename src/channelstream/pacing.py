@@ -20,11 +20,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from channelstream.core.rounds import MANY_EVENTS
-from channelstream.slices import Slices
+from channelstream.core.rounds import FEW_EVENTS, MANY_EVENTS
+from channelstream.slices import TURN_S
 
 MAX_PAUSE_S = 0.01
 """Longest pause after a flush, which is the most that it adds to the latency of an event."""
+SHORT_TURN_S = 0.0001
+"""Longest turn of a flush, plus the last step, while few events wait for the next one: calls do not wait for its rest."""
 
 logger = logging.getLogger(__name__)
 
@@ -84,15 +86,15 @@ class FlushPacer:
         self._flush_part()
 
     def _flush_part(self) -> None:
-        """Flush until this turn has lasted for `slices.TURN_S`; the rest follows after other work that is due."""
-        turn, began_s = Slices(self._steady), self._steady()
+        """Flush for one turn of the loop; the rest follows after other work that is due."""
+        began_s = self._steady()
         if self._part_ended_s is None:
             self._written_since_s, self._waiting_since_s = self._waiting_since_s or began_s, None
         elif self._waiting_since_s is None and self._waiting():
             # It arrived between the two parts, and belongs to the next flush.
             self._waiting_since_s = self._part_ended_s
         try:
-            while (more := self._flush()) and not turn.is_over:
+            while (more := self._flush()) and self._steady() < began_s + self._turn_s():
                 pass
         except Exception:
             # The hub does not ask again: the error of one connection must not silence all others.
@@ -106,3 +108,7 @@ class FlushPacer:
             return
         self._not_before_s = ended_s + min(MAX_PAUSE_S, self._spent_s / 2)
         self._spent_s, self._part_ended_s = 0.0, None
+
+    def _turn_s(self) -> float:
+        """Return how long a turn may last."""
+        return SHORT_TURN_S if self._waiting() <= FEW_EVENTS else TURN_S

@@ -4,14 +4,19 @@ The quiet application publishes at a steady pace, from a process of its own. It 
 many clients that publishes twice what it may, then beside one that sends its next call with each answer, whatever that
 says, and last beside one that does so without a limit. These take turns, several times, and each figure is the median of the
 rounds.
+
+What is asked is how the server shares its time. So the noisy application, with its clients, has the lowest priority on the
+machine: where it has fewer processors than processes, the quiet caller would wait for a processor, and not for the server.
 """
 
 import argparse
 import asyncio
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -39,6 +44,9 @@ CLIENTS = 100
 """Of the noisy application; each gets all of its messages."""
 CONNECTIONS = 4
 """Over which the noisy application calls."""
+
+LOWEST = 19
+"""The lowest priority of a process (nice(2))."""
 
 
 class Round(NamedTuple):
@@ -120,8 +128,14 @@ SITUATIONS = {
 }
 
 
-async def measure(rounds: int, seconds: float) -> dict[str, list[Round]]:
+async def measure(
+    rounds: int, seconds: float, yield_processor: Callable[[], object] = lambda: None
+) -> dict[str, list[Round]]:
     """Measure all situations in turn; return their rounds.
+
+    Args:
+        yield_processor: gives this process, which is the noisy application, a lower priority; called when the server and
+            the quiet caller run, so that they keep theirs.
 
     Raises:
         BenchFailed: the server does not start, or refuses a call for another reason than the limit.
@@ -135,6 +149,7 @@ async def measure(rounds: int, seconds: float) -> dict[str, list[Round]]:
             for app_id, secret in SECRETS.items()
         }
         caller = await stack.enter_async_context(calling([wires[QUIET]], QUIET_PER_S))
+        yield_processor()
         for _ in range(rounds):
             for name, (app_id, noise) in SITUATIONS.items():
                 async with _clients(wires[app_id] if noise else None):
@@ -221,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="how long each time")
     arguments = parser.parse_args(argv)
     try:
-        print(text_of(uvloop.run(measure(arguments.rounds, arguments.seconds))))
+        print(text_of(uvloop.run(measure(arguments.rounds, arguments.seconds, partial(os.nice, LOWEST)))))
     except BenchFailed as error:
         print(f"applications: {error}", file=sys.stderr)
         return 1
