@@ -103,7 +103,7 @@ FAULTS: list[tuple[str, Any, str, Any, str, int]] = [
         "forms_for",
         lambda _user, entries, _changes: entries,
         "missed in an old",
-        375,
+        80,
     ),
     ("the answer comes later", Attachment, "change", changed_at_once, "before the answer", 12),
     ("no answer", client_commands, "_answer", unanswered, "instead of|not answered", 0),
