@@ -137,7 +137,7 @@ class Router:
         Raises:
             ChannelstreamError: its socket cannot be taken over, and must be closed after this error.
         """
-        router = self._apps.get(request.app_id, self) if self._apps else self
+        router = self._of(request)
         route = router._find(request)
         if route.opens is not None and request.method == "GET" and (taken := route.opens(request.head)):
             return taken
