@@ -39,10 +39,9 @@ class SchemeAuth:
 
     def principal(self, request: AuthRequest) -> Principal:
         try:
+            # As `_scheme` decides, without a call: most requests have an old form.
             if self.signing is _ANY and request.header(AUTHORIZATION) is None:
-                return self.old.principal(
-                    request
-                )  # As `_scheme` decides, without a call: most requests have an old form.
+                return self.old.principal(request)
             return self._scheme(request).principal(request)
         except (BadSignature, Forbidden) as error:
             self._challenge(error)

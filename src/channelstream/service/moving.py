@@ -114,9 +114,8 @@ class OutgoingConnections:
                     connection, connection.private, channels, connection.packed_client
                 )
                 for seat in (connection.seats or {}).values():
-                    copied.pop(
-                        seat.id, None
-                    )  # It is restored again after its holder, and follows in this call.
+                    # It is restored again after its holder, and follows in this call.
+                    copied.pop(seat.id, None)
                 yield _encode(_moved(connection))
 
     def positions(self, now_s: float) -> Iterator[bytes]:
