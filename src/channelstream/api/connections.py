@@ -38,9 +38,7 @@ async def connect(call: Call) -> Answer | Parts:
         body.conn_id or None,
         body.name,
         SEED if body.speaks_seed else V07,
-        await _patches(call, body.channels, body.channel_configs)
-        if body.channel_configs
-        else {name: {} for name in body.channels},
+        await _patches(call, body.channels, body.channel_configs),
         _update(body),
         body.since or "",
     )
@@ -131,6 +129,10 @@ def _info(call: Call, names: list[str], options: InfoOptions) -> Coroutine[Any, 
 async def _patches(
     call: Call, channels: list[str], configs: Mapping[str, ChannelSettings]
 ) -> dict[str, dict[str, Any]]:
+    """Return the settings that each of the channels gets if it is new."""
+    if not configs:
+        return {name: {} for name in channels}
+
     def patch(name: str) -> dict[str, Any]:
         return msgspec.to_builtins(configs[name]) if name in configs else {}
 
