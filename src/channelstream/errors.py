@@ -1,4 +1,6 @@
-"""Every error that a client can see, with its code, HTTP status and text; and the WebSocket close codes."""
+"""Every error: those that a client can see, with code, HTTP status and text, and the WebSocket close codes; at the end the
+others, which end a process or a command.
+"""
 
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
