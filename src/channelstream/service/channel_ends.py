@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from channelstream.core.hub import Hub
-from channelstream.errors import CloseCode, Unavailable
+from channelstream.errors import CloseCode
 from channelstream.service.remote_calls import RemoteCalls
 from channelstream.service.revocations import EndSoon
 from channelstream.slices import in_turns
@@ -26,7 +26,6 @@ class EndAll(Struct, frozen=True, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(EndAll).decode
-_count = msgspec.msgpack.Decoder(int).decode
 
 
 class ChannelEnds:
@@ -51,12 +50,10 @@ class ChannelEnds:
         Raises:
             Unavailable: a node has not answered; the call may have taken effect.
         """
-        results = await self._calls.call_all(PROCEDURE, _encode(EndAll(channel, code, reason)))
-        reached = [each.result for each in results if each.result.is_reached]
-        failed = next((each.failure for each in reached if each.failure), "")
-        if failed:
-            raise Unavailable(f"A node has not ended its connections; try again. {failed}")
-        return sum(_count(each.value) for each in reached)
+        asked = _encode(EndAll(channel, code, reason))
+        return await self._calls.count_all(
+            PROCEDURE, asked, "A node has not ended its connections; try again."
+        )
 
     async def _answer(self, argument: bytes) -> bytes:
         """End those of this node."""

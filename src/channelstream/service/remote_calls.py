@@ -93,6 +93,7 @@ class Reached(NamedTuple):
 
 _encode = msgspec.msgpack.Encoder().encode
 _result = msgspec.msgpack.Decoder(RemoteResult)
+_number = msgspec.msgpack.Decoder(int).decode
 
 
 class RemoteCalls:
@@ -148,6 +149,21 @@ class RemoteCalls:
             NodeResult(node, number == 0, result)
             for number, (node, result) in enumerate(zip((own, *others), results, strict=True))
         ]
+
+    async def count_all(self, procedure: str, argument: bytes, failing: str) -> int:
+        """Call as `call_all` does a procedure that returns a number; return the sum.
+
+        Args:
+            failing: what it means that a node fails, in a sentence.
+
+        Raises:
+            Unavailable: a node has not answered; the call may have taken effect.
+        """
+        results = await self.call_all(procedure, argument)
+        reached = [each.result for each in results if each.result.is_reached]
+        if failed := next((each.failure for each in reached if each.failure), ""):
+            raise Unavailable(f"{failing} {failed}")
+        return sum(_number(each.value) for each in reached)
 
     async def call_owner(self, conn_id: str, procedure: str, argument: bytes) -> RemoteResult | None:
         """Call a procedure of the node that owns a connection; None if no living node does.

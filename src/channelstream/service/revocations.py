@@ -53,7 +53,6 @@ class Revocation(Struct, frozen=True, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Revocation).decode
-_count = msgspec.msgpack.Decoder(int).decode
 EndSoon = Callable[[Connection, CloseCode, str], None]
 
 
@@ -114,12 +113,9 @@ class Revocations:
             raise Unavailable("There are too many revocations; those of tokens that expire go by themselves.")
         data = _encode(Revocation(is_user, key, now_s, now_s + keep_s))
         await self._series.append(SERIES.format(owner), Record(now_s, data), keep_s)
-        results = await self._calls.call_all(PROCEDURE, data)
-        reached = [each.result for each in results if each.result.is_reached]
-        failed = next((each.failure for each in reached if each.failure), "")
-        if failed:
-            raise Unavailable(f"A node has not taken the revocation; send it again. {failed}")
-        return sum(_count(each.value) for each in reached)
+        return await self._calls.count_all(
+            PROCEDURE, data, "A node has not taken the revocation; send it again."
+        )
 
     async def load(self) -> None:
         """Read what the engine has, once: for all that ask meanwhile, as very many clients do after a restart.
