@@ -8,7 +8,7 @@ afterwards (`catch_up`). So they outlive a restart as far as the engine keeps an
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Final
 
@@ -187,32 +187,30 @@ class Revocations:
         """Take a revocation of a node."""
         revocation = _decode(argument)
         self._take(revocation)
-        return msgspec.msgpack.encode(await self._end_all(revocation))
+        return _encode(await self._end_all(revocation))
 
     async def _end_all(self, revocation: Revocation) -> int:
         """End the connections of this node that a revocation is about; return how many these are."""
-        ended = 0
-        async for part in in_turns(list(self._candidates(revocation)), SLICE):
-            for connection in part:
-                client = _client_of(connection)
-                if client is not None and self.has(client):
-                    self._end_soon(connection, CloseCode.TOKEN_EXPIRED, "token revoked")
-                    ended += 1
-        return ended
+        if revocation.is_user:
+            return await self._end_of_clients(self._hub.users.get(revocation.key, ()), self.has)
+        return await self._end_of_clients(self._hub.connections.values(), self.has)
 
     async def end_refused(self, accepts: Callable[[Client], bool]) -> None:
         """End the connections of this node whose streams were opened with tokens that are not accepted any more."""
-        async for part in in_turns(list(self._hub.connections.values()), SLICE):
+        await self._end_of_clients(self._hub.connections.values(), lambda client: not accepts(client))
+
+    async def _end_of_clients(
+        self, connections: Iterable[Connection], is_refused: Callable[[Client], bool]
+    ) -> int:
+        """End those of the connections whose clients are refused; return how many these are."""
+        ended = 0
+        async for part in in_turns(list(connections), SLICE):
             for connection in part:
                 client = _client_of(connection)
-                if client is not None and not accepts(client):
+                if client is not None and is_refused(client):
                     self._end_soon(connection, CloseCode.TOKEN_EXPIRED, "token revoked")
-
-    def _candidates(self, revocation: Revocation) -> Iterator[Connection]:
-        if revocation.is_user:
-            yield from self._hub.users.get(revocation.key, ())
-        else:
-            yield from self._hub.connections.values()
+                    ended += 1
+        return ended
 
 
 def _client_of(connection: Connection) -> Client | None:
