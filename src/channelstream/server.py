@@ -22,7 +22,7 @@ from channelstream.apps.wanted_facts import WantedFacts
 from channelstream.client_rules import OfNode, make_client_rules
 from channelstream.clock import RandomIds, SystemClock, new_epoch
 from channelstream.config import Settings
-from channelstream.config.applications import make_apps, make_credentials, settings_by_app
+from channelstream.config.applications import Credentials, make_apps, make_credentials, settings_by_app
 from channelstream.config.cookies import cookie_secret_or_drawn
 from channelstream.config.webhooks import make_receivers, wanted_facts
 from channelstream.core.hub import Hub
@@ -35,6 +35,7 @@ from channelstream.engines.outbox import OutboxSettings
 from channelstream.errors import CannotHandOver, CannotListen
 from channelstream.health import health_routes
 from channelstream.http.address_rates import AddressLimits, AddressRates
+from channelstream.http.router import Router
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.integrations.metrics.collect import Collector
 from channelstream.integrations.metrics.meter import Meter
@@ -162,29 +163,11 @@ def build(
     spans = spans or make_spans(settings.otel)
     apps = make_apps(settings)
     receivers = make_receivers(settings, apps)
-    wanted = wanted_facts(receivers, apps)
-    node = _node(settings, apps, protocols, meter, spans, wanted)
-    settings_of = settings_by_app(settings)
-    policies = {app_id: make_policy(own, app_id) for app_id, own in settings_of.items()}
+    node = _node(settings, apps, protocols, meter, spans, wanted_facts(receivers, apps))
     services = Services(apps, node)
     credentials = make_credentials(settings, apps)
-    rules = make_client_rules(
-        settings_of,
-        apps,
-        credentials.keys,
-        settings.max_client_errors,
-        OfNode(node.clock.wall, node.clock.steady, node.revocations),
-    )
     addresses = AddressRates(_address_limits(settings), node.clock.steady, meter.address_refused)
-    streams = Streams(
-        services,
-        _stream_settings(settings),
-        policies[apps.default.id],
-        protocols,
-        policies,
-        rules,
-        addresses.streams,
-    )
+    streams = _streams(settings, apps, services, credentials, protocols, addresses)
     watchdog, load = _watchdog(settings, node, meter)
     sampler = Sampler(node, watchdog, meter, label=_label())
     meter.consume(node.signals)
@@ -192,43 +175,69 @@ def build(
     spans.consume(node.signals)
     webhooks = Webhooks(receivers, node)
     scraper = Scraper(Collector(services, meter, watchdog, webhooks), worker)
-    endpoints, named = (list(map(spans.recorded, rows)) for rows in (ENDPOINTS, PUSHER_ENDPOINTS))
-    uses = KeyUses(sampler.history, node.time_series, node.clock.wall)
     tables = AppTables(
         streams,
         credentials,
-        endpoints,
-        named,
-        list(entrances),
-        meter.refused,
-        sampler,
-        scraper,
-        uses,
-        OlderSecrets(node.clock.steady),
-        addresses,
-        webhooks,
+        endpoints=list(map(spans.recorded, ENDPOINTS)),
+        named=list(map(spans.recorded, PUSHER_ENDPOINTS)),
+        entrances=list(entrances),
+        refused=meter.refused,
+        sampler=sampler,
+        scraper=scraper,
+        uses=KeyUses(sampler.history, node.time_series, node.clock.wall),
+        older=OlderSecrets(node.clock.steady),
+        addresses=addresses,
+        webhooks=webhooks,
     )
-    routers = {
-        each.id: tables.router(each, settings_of[each.id]) for each in apps if each is not apps.default
-    }
-    router = tables.router(apps.default, settings, health_routes(node), routers)
-    http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered)
-    nonces = {app_id: access.nonces for app_id, access in credentials.access.items()}
+    router = _router(settings, services, tables)
     return Server(
         settings,
         node,
         streams,
-        http_server,
+        HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered),
         sampler,
         watchdog,
         scraper,
         load,
         spans,
         meter.upgrades,
-        nonces,
+        {app_id: access.nonces for app_id, access in credentials.access.items()},
         KeyWatch(credentials, streams),
         webhooks,
     )
+
+
+def _streams(
+    settings: Settings,
+    apps: Apps,
+    services: Services,
+    credentials: Credentials,
+    protocols: Protocols,
+    addresses: AddressRates,
+) -> Streams:
+    node, settings_of = services.node, settings_by_app(settings)
+    policies = {app_id: make_policy(own, app_id) for app_id, own in settings_of.items()}
+    of_node = OfNode(node.clock.wall, node.clock.steady, node.revocations)
+    return Streams(
+        services,
+        _stream_settings(settings),
+        policies[apps.default.id],
+        protocols,
+        policies,
+        make_client_rules(settings_of, apps, credentials.keys, settings.max_client_errors, of_node),
+        addresses.streams,
+    )
+
+
+def _router(settings: Settings, services: Services, tables: AppTables) -> Router:
+    """Return the router of all applications."""
+    default, settings_of = services.default.app, settings_by_app(settings)
+    further = {
+        each.app.id: tables.router(each.app, settings_of[each.app.id])
+        for each in services.all()
+        if each is not services.default
+    }
+    return tables.router(default, settings, health_routes(services.node), further)
 
 
 def _watchdog(settings: Settings, node: Node, meter: Meter) -> tuple[Watchdog, LoadMonitor]:
