@@ -4,8 +4,6 @@ import os
 import stat
 from typing import NamedTuple
 
-_OTHERS = stat.S_IRWXO
-
 
 class CannotRead(Exception):
     """A text cannot be read; that of the exception says why."""
@@ -48,8 +46,3 @@ def read_regular(path: str, max_bytes: int) -> FileRead:
     if len(text) > max_bytes:
         raise CannotRead(f"it has more than {max_bytes} bytes")
     return FileRead(text, mode)
-
-
-def is_open_to_all(mode: int) -> bool:
-    """Whether every user of the machine may read or change a file with this mode."""
-    return bool(mode & _OTHERS)

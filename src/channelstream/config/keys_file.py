@@ -15,9 +15,9 @@ from channelstream.apps.api_key import ApiKey
 from channelstream.apps.app import App
 from channelstream.apps.keys import DEFAULT
 from channelstream.apps.principal import ALL_RIGHTS, Right
+from channelstream.config.private_file import read_private
 from channelstream.config.sections.kinds import MAX_RATE
 from channelstream.errors import ConfigError
-from channelstream.regular_file import CannotRead, is_open_to_all, read_regular
 
 MAX_BYTES = 1 << 20
 """Longest file. A key takes about 200 bytes."""
@@ -81,14 +81,7 @@ def read_stored(path: str) -> list[StoredKey]:
     Raises:
         ConfigError: it cannot be read, every user may read or change it, or it has another form. The text has no secret.
     """
-    try:
-        data, mode = read_regular(path, MAX_BYTES)
-    except CannotRead as error:
-        raise ConfigError(f"keys_file: {path!r} cannot be read: {error}") from error
-    if is_open_to_all(mode):
-        raise ConfigError(
-            f"keys_file: every user of the machine may read or change {path!r}, which has secrets: chmod 600 {path}"
-        )
+    data = read_private("keys_file", path, MAX_BYTES)
     try:
         return _decode(data).keys
     except msgspec.DecodeError as error:

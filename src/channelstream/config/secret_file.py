@@ -6,9 +6,9 @@ generations, which name no key, change from one secret to the next while both ar
 
 from typing import Final
 
+from channelstream.config.private_file import read_private
 from channelstream.config.settings import BY_NAME, Settings
 from channelstream.errors import ConfigError
-from channelstream.regular_file import CannotRead, is_open_to_all, read_regular
 
 MAX_BYTES: Final = 16_384
 MAX_SECRETS: Final = 3
@@ -40,14 +40,7 @@ def read_secrets(path: str) -> tuple[str, ...]:
     Raises:
         ConfigError: it cannot be read, every user may read or change it, or it has another form. The text has no secret.
     """
-    try:
-        text, mode = read_regular(path, MAX_BYTES)
-    except CannotRead as error:
-        raise ConfigError(f"secret_file: {path!r} cannot be read: {error}") from error
-    if is_open_to_all(mode):
-        raise ConfigError(
-            f"secret_file: every user of the machine may read or change {path!r}, which has secrets: chmod 600 {path}"
-        )
+    text = read_private("secret_file", path, MAX_BYTES)
     try:
         secrets = tuple(dict.fromkeys(filter(None, text.decode().splitlines())))
     except UnicodeDecodeError as error:
