@@ -36,6 +36,17 @@ def test_a_section_makes_an_application(tmp_path: Path) -> None:
     assert settings.allow_cors == ()
 
 
+def test_what_identifies_an_application_is_no_other_ones() -> None:
+    """Also where it is no secret: an issuer, a key of Pusher, and a receiver of webhooks belong to one application."""
+    texts = ("secret_file", "pusher_app_id", "pusher_key", "pusher_secret", "webhook_secret", "admin_secret")
+    lists = ("token_issuers", "webhook_urls", "pusher_webhook_urls")
+    own = dict.fromkeys(texts, "a") | dict.fromkeys(lists, ("a",))
+    settings = Settings(**own, apps=(AppSection("shop", {}),))  # type: ignore[arg-type]
+    shop = settings.of_app(settings.apps[0])
+    assert {getattr(shop, name) for name in texts} == {""}
+    assert {getattr(shop, name) for name in lists} == {()}
+
+
 def test_the_environment_overrides_a_section(tmp_path: Path) -> None:
     """It may also make an application by itself."""
     environ = {"CHANNELSTREAM_APP_SHOP_SECRET": "c", "CHANNELSTREAM_APP_MY_BLOG_ADMIN_SECRET": "d"}

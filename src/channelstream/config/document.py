@@ -1,10 +1,10 @@
 """docs/options.md, rendered from the table of options."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from channelstream.config.app_names import MAX_APPS
 from channelstream.config.option import Option
-from channelstream.config.settings import OPTIONS, PER_APP, SECTIONS
+from channelstream.config.settings import NEVER_SHARED, OPTIONS, PER_APP, SECTIONS
 
 _INTRODUCTION = """\
 # Options
@@ -50,15 +50,20 @@ def render_markdown() -> str:
 
 def _of_applications() -> Iterator[str]:
     yield "A section `[app:ID]` of the file makes a further [application](applications.md). It may set these options:"
-    yield from (f"`{name}`," for name in PER_APP[:-1])  # A line each, so that two changes rarely meet.
-    yield f"`{PER_APP[-1]}`."
+    yield from _listed(PER_APP, "")
     yield ""
-    yield "- An option that it does not set has the value of `[channelstream]`, except secrets, `pusher_app_id`,"
-    yield "  `pusher_key`, `webhook_urls` and `pusher_webhook_urls`: those are empty."
+    yield "- An option that it does not set has the value of `[channelstream]`, except these, which are empty:"
+    yield from _listed(NEVER_SHARED, "  ")
     yield "- In the environment its `secret` is `CHANNELSTREAM_APP_ID_SECRET`, with the id in capitals; an id with a dash"
     yield "  has to stand in the file. There are no flags for it."
     yield "- A name in its section that is no such option is an error, since what it should restrict would stay open."
     yield f"- At most {MAX_APPS} sections are allowed. Two applications never have the same secret."
+
+
+def _listed(names: Sequence[str], indent: str) -> Iterator[str]:
+    """Yield a line for each name, so that two changes rarely meet."""
+    yield from (f"{indent}`{name}`," for name in names[:-1])
+    yield f"{indent}`{names[-1]}`."
 
 
 def _rows(title: str) -> Iterator[str]:

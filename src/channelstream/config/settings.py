@@ -25,16 +25,10 @@ class Settings(WebhookOptions, PusherOptions, LimitOptions, TimingOptions, Acces
     def of_app(self, section: AppSection) -> Self:
         """Return the settings of a further application: what its section does not set is as for the default one.
 
-        Secrets, issuers of tokens, receivers of webhooks and what names it to Pusher's clients are no such options: one that
-        is not set is empty.
+        What identifies one (`NEVER_SHARED`) is empty instead.
         """
-        empty = dict.fromkeys((*APP_SECRETS, "secret_file", "pusher_app_id", "pusher_key"), "")
-        own: dict[str, Any] = dict.fromkeys(
-            ("apps", "token_issuers", "webhook_urls", "pusher_webhook_urls"), ()
-        )
-        own |= empty
-        values = own | dict(section.values)
-        return replace(self, **values)
+        own: dict[str, Any] = {name: type(BY_NAME[name].default)() for name in NEVER_SHARED}
+        return replace(self, apps=(), **own | dict(section.values))
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -72,4 +66,14 @@ BY_NAME: dict[str, Option] = {option.name: option for option in OPTIONS} | {
 PER_APP: tuple[str, ...] = tuple(option.name for option in OPTIONS if option.declared.per_app)
 """The names of options that each application may set for itself."""
 APP_SECRETS: tuple[str, ...] = tuple(name for name in PER_APP if BY_NAME[name].declared.secret)
-"""Those of them that no application has from another one."""
+"""Those of them that are secret."""
+_IDENTIFYING = {
+    "secret_file",
+    "token_issuers",
+    "pusher_app_id",
+    "pusher_key",
+    "webhook_urls",
+    "pusher_webhook_urls",
+}
+NEVER_SHARED: tuple[str, ...] = tuple(name for name in PER_APP if name in {*APP_SECRETS, *_IDENTIFYING})
+"""Those that no application has from another one: who acts for it, and where it is sent what happens in it."""

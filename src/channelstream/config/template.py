@@ -2,14 +2,14 @@
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from textwrap import wrap
 from types import MappingProxyType
 from typing import Any
 
 from channelstream.config.app_names import SECTION_PREFIX
 from channelstream.config.option import Option
-from channelstream.config.settings import BY_NAME, OPTIONS, PER_APP, SECTIONS
+from channelstream.config.settings import BY_NAME, NEVER_SHARED, OPTIONS, PER_APP, SECTIONS
 from channelstream.config.sources import SECTION, suggest
 from channelstream.errors import ConfigError
 
@@ -17,11 +17,19 @@ _SECRET_BYTES = 32
 """256 bits, the size of the strongest hash of a signature."""
 NOT_DRAWN = {"admin_reader_secret", "pusher_secret", "webhook_secret"}
 """Secrets that a new file does not set: without one, nobody has the access that it would give."""
+
+
+def _listed(names: Iterable[str]) -> list[str]:
+    return wrap(", ".join(names) + ".", 110, initial_indent="; ", subsequent_indent="; ")
+
+
 _APPS = (
     ";",
     "; An application with names and secrets of its own is served below /app/ID (docs/applications.md).",
-    "; What its section does not set is as above, except secrets and Pusher's keys. It may set:",
-    *wrap(", ".join(PER_APP) + ".", 110, initial_indent="; ", subsequent_indent="; "),
+    "; Its section may set:",
+    *_listed(PER_APP),
+    "; What it does not set is as above, except these, which are empty:",
+    *_listed(NEVER_SHARED),
     ";",
     ";[app:shop]",
     ";secret =",
