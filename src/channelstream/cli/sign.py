@@ -36,11 +36,9 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if not arguments.path.startswith("/"):
         parser.error(f"PATH: {arguments.path!r} is not a path that begins with a slash")
     settings = settings_of(arguments, environ)
-    key, is_for_one = (
-        signing_key(settings, arguments, environ),
-        bool({"data", "method"} & vars(arguments).keys()),
-    )
-    is_old = settings.request_signing == "any" and not is_for_one and not key.id
+    key = signing_key(settings, arguments, environ)
+    signs_path = not key.id and not {"data", "method"} & vars(arguments).keys()
+    is_old = signs_path and settings.request_signing == "any"
     data = getattr(arguments, "data", "")
     method = getattr(arguments, "method", "POST" if data else "GET").upper()
     headers = key.signer(is_old=is_old).headers(method, arguments.path, data.encode())

@@ -114,9 +114,8 @@ def _key(secret: str) -> bytes:
     except ValueError:
         key = b""
     if not (secret.startswith(_PREFIX) and key):
-        raise ValueError(
-            f"a secret of webhooks is {_PREFIX} and base64"
-        )  # Without the secret, which logs may show.
+        # Without the secret, which logs may show.
+        raise ValueError(f"a secret of webhooks is {_PREFIX} and base64")
     return key
 
 
