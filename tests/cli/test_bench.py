@@ -168,6 +168,7 @@ def test_scenarios_are_listed(capsys: Captured) -> None:
         (["--deflate", "--transport", "sse"], "--deflate is for --transport ws"),
         (["http://x", "--key", "a", "--signing", "old"], "--signing old: an old signature names no key"),
         (["--key", "a"], "--key is that of the server at URL"),
+        (["--app", "shop"], "--app is an application of the server at URL"),
         (["--pid", "1"], "--pid is the process of the server at URL"),
         (["ftp://x"], "URL: 'ftp://x' is not an http:// or https:// address"),
     ],

@@ -162,11 +162,8 @@ def _changes(parser: OneLineParser, arguments: Namespace) -> dict[str, Any]:
         for name, (flag, _, _, least, greatest) in table.items():
             if name in given:
                 changes[name] = _number(parser, flag, given[name], kind, least, greatest)
-    if "key" in given:
-        if changes.setdefault("signing", "signed") == "old":
-            parser.error("--signing old: an old signature names no key; leave out --key")
-        if not _has_url(arguments):
-            parser.error("--key is that of the server at URL")
+    if "key" in given and changes.setdefault("signing", "signed") == "old":
+        parser.error("--signing old: an old signature names no key; leave out --key")
     if "duration_s" in changes:
         changes.setdefault("messages", 0)
     if changes.get("deflate") and changes.get("transport", "ws") != "ws":
@@ -186,11 +183,19 @@ def _number(
     return value
 
 
+_OF_URL = {
+    "pid": "--pid is the process of the server at URL",
+    "key": "--key is that of the server at URL",
+    "app": "--app is an application of the server at URL",
+}
+"""Flags that mean nothing for a server which the bench starts, and what is said about each."""
+
+
 def _target(parser: OneLineParser, arguments: Namespace, environ: Mapping[str, str]) -> Target | None:
     """Return the running server to measure; None means that a server has to be started."""
     if not _has_url(arguments):
-        if "pid" in arguments:
-            parser.error("--pid is the process of the server at URL")
+        if said := next((said for name, said in _OF_URL.items() if name in arguments), None):
+            parser.error(said)
         return None
     settings = settings_of(arguments, environ)
     try:
