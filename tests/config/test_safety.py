@@ -48,7 +48,7 @@ def test_a_reader_that_could_change_things(options: dict[str, str], name: str) -
     section = AppSection("shop", {"secret": "s", "admin_secret": "random-4", **options})
     if options["admin_reader_secret"] == "random-3":
         shop = Settings(host="0.0.0.0", secret="random-1", admin_secret="random-2", apps=(section,))
-        assert [fault.split(" it is")[0] for fault in problems(shop)] == [f"{name}: [app:shop]"]
+        assert [fault.split(" has ")[0] for fault in problems(shop)] == [f"{name}: [app:shop]"]
 
 
 def test_tls_files(certificate: tuple[str, str]) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 from channelstream.auth.foreign import ForeignChecker
@@ -91,6 +92,12 @@ def values_of(settings: Settings, name: str) -> tuple[str, ...]:
     return secrets_of(settings) if name == "secret" else (getattr(settings, name),)
 
 
+def _sections(settings: Settings) -> Iterator[tuple[str, Settings]]:
+    """Yield the settings of each application, and before them the section that they are in."""
+    for app_id, own in settings_by_app(settings).items():
+        yield f"[{SECTION}]" if own is settings else f"[{SECTION_PREFIX}{app_id}]", own
+
+
 def _secret_files(settings: Settings) -> Iterator[str]:
     for own in settings_by_app(settings).values():
         try:
@@ -116,9 +123,7 @@ def _app_secrets(settings: Settings) -> Iterator[str]:
     users: dict[str, dict[str, str]] = {name: {} for name in SECRETS}
     for name, known in users.items():
         known.update(dict.fromkeys(values_of(settings, name), f"[{SECTION}]"))
-    for section in settings.apps:
-        of_app = settings.of_app(section)
-        where = f"[{SECTION_PREFIX}{section.id}]"
+    for where, of_app in islice(_sections(settings), 1, None):
         if not all(values_of(of_app, "secret")):
             yield f"secret: {where} has none; an application needs its own"
         for name, known in users.items():
@@ -132,15 +137,13 @@ def _app_secrets(settings: Settings) -> Iterator[str]:
 
 def _readers(settings: Settings) -> Iterator[str]:
     """Refuse a second sign-in with the password or the name of the first one."""
-    described = [("", settings)]
-    described += [(f"[{SECTION_PREFIX}{each.id}] ", settings.of_app(each)) for each in settings.apps]
-    for where, each in described:
-        if not each.admin_reader_secret:
+    for where, own in _sections(settings):
+        if not own.admin_reader_secret:
             continue
-        if each.admin_reader_secret == each.admin_secret:
-            yield f"admin_reader_secret: {where}it is the same as admin_secret, so who looks could change; take another"
-        if each.admin_reader_user == each.admin_user:
-            yield f"admin_reader_user: {where}it is the same as admin_user; take another name"
+        if own.admin_reader_secret == own.admin_secret:
+            yield f"admin_reader_secret: {where} has the same as admin_secret, so who looks could change; take another"
+        if own.admin_reader_user == own.admin_user:
+            yield f"admin_reader_user: {where} has the same as admin_user; take another name"
 
 
 def _keys(settings: Settings) -> Iterator[str]:
@@ -178,10 +181,8 @@ def _checkers(settings: Settings) -> Iterator[str]:
 
 def _pusher(settings: Settings) -> Iterator[str]:
     """Refuse half of what Pusher's clients need, what two applications have, and a secret that is public."""
-    described = [(f"[{SECTION}]", settings)]
-    described += [(f"[{SECTION_PREFIX}{each.id}]", settings.of_app(each)) for each in settings.apps]
     users: dict[str, dict[str, str]] = {name: {} for name in OF_PUSHER}
-    for where, own in described:
+    for where, own in _sections(settings):
         values = {name: getattr(own, name) for name in OF_PUSHER}
         missing = [name for name, value in values.items() if not value]
         if missing and any(values.values()):
@@ -195,8 +196,7 @@ def _pusher(settings: Settings) -> Iterator[str]:
 
 def _webhooks(settings: Settings) -> Iterator[str]:
     """Refuse receivers who could not know that a call is ours."""
-    for app_id, own in settings_by_app(settings).items():
-        where = f"[{SECTION}]" if own is settings else f"[{SECTION_PREFIX}{app_id}]"
+    for where, own in _sections(settings):
         if own.webhook_urls and not own.webhook_secret:
             yield f"webhook_secret: {where} has none; set whsec_ and the base64 of 32 random bytes, or no webhook_urls"
         if own.pusher_webhook_urls and not own.pusher_secret:
@@ -250,7 +250,7 @@ def _ports(settings: Settings) -> Iterator[str]:
 
 def _extras(settings: Settings) -> Iterator[str]:
     """Refuse options whose packages are missing."""
-    issuers = settings.token_issuers or any(settings.of_app(each).token_issuers for each in settings.apps)
+    issuers = any(own.token_issuers for own in settings_by_app(settings).values())
     if issuers and not is_installed("cryptography"):
         yield "token_issuers: its package is missing; install it with: pip install cryptography"
     if settings.otel and not all(map(is_installed, OTEL_MODULES)):
