@@ -169,6 +169,14 @@ def test_secrets_of_applications_are_never_shown() -> None:
     assert "hunter" not in logs.Redactor(settings.secrets)("a hunter2 and a hunter3")
 
 
+def test_each_secret_of_webhooks_is_hidden() -> None:
+    """While one takes the place of another, an option has both on a line; a text may have one of them."""
+    shop = AppSection("shop", {"webhook_secret": "whsec_newer whsec_older"})
+    redact = logs.Redactor(Settings(webhook_secret="whsec_first whsec_second", apps=(shop,)).secrets)
+    for secret in ("whsec_first", "whsec_second", "whsec_newer", "whsec_older"):
+        assert redact(f"a {secret}.") == f"a {logs.BLOT}."
+
+
 def test_a_made_file_has_the_sections_that_it_is_given(tmp_path: Path) -> None:
     """And explains them to one who has none."""
     text = render_ini({"secret": "a"}, {"shop": {"secret": "b", "demo": "false"}})

@@ -32,12 +32,10 @@ class Settings(WebhookOptions, PusherOptions, LimitOptions, TimingOptions, Acces
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """All secrets, those of further applications included."""
-        own = (getattr(self, option.name) for option in OPTIONS if option.declared.secret)
-        return (
-            *own,
-            *(str(app.values[name]) for app in self.apps for name in APP_SECRETS if name in app.values),
-        )
+        """All secrets, those of further applications included; of an option that has several, each."""
+        every = (self, *map(self.of_app, self.apps))
+        texts = (getattr(own, option.name) for own in every for option in OPTIONS if option.declared.secret)
+        return (*texts, *(each for own in every for each in own.webhook_secret.split()))
 
     @property
     def reads_again(self) -> bool:
