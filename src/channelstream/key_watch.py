@@ -1,6 +1,4 @@
-"""Watches the keys of applications: they have the rates of their file, and streams end when the key is no longer accepted
-that has signed their tokens.
-"""
+"""Watches the keys of applications, which their file may change at any time, for what was derived from them."""
 
 from channelstream.apps.client import Client
 from channelstream.config.applications import Credentials
@@ -8,7 +6,7 @@ from channelstream.transports.streams import Streams
 
 
 class KeyWatch:
-    """Applies the rates of keys, and ends the streams of keys that were taken away, or have expired."""
+    """Applies the rates of keys, and ends the streams whose tokens a key has signed that is no longer accepted."""
 
     def __init__(self, credentials: Credentials, streams: Streams) -> None:
         self._credentials = credentials
