@@ -3,24 +3,18 @@
 import json
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from itertools import accumulate
 from math import isfinite
 from typing import Any
 
 import msgspec
 
+from channelstream.core.nesting import nests_deeper
 from channelstream.errors import Malformed
 
 MAX_NESTING = 250
 """Deepest nesting of arrays and objects. Encoding a decoded value cannot exceed the recursion limit (Python: 1000)."""
 SEND_JSON = "Send one JSON value in UTF-8."
 
-_NOT_OPENING = bytes(set(range(256)) - set(b"[{"))
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
-_STEPS = {ord("["): 1, ord("]"): -1}
-_PASSES = 8
-"""Levels of nesting removed from inside by `replace`, which is faster than following each bracket; few bodies have more."""
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _GZIP = b"\x1f\x8b"
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -83,27 +77,10 @@ def count_items(body: bytes) -> int:
 
 
 def refuse_deep(body: bytes) -> None:
-    """Refuse a body that nests deeper than `MAX_NESTING`. Few bodies have enough brackets to need the exact count.
+    """Refuse a body that nests deeper than `MAX_NESTING`.
 
     Raises:
         Malformed: it nests too deep.
     """
-    if len(body) <= MAX_NESTING or len(body.translate(None, _NOT_OPENING)) <= MAX_NESTING:
-        return
-    if _nests_too_deep(body):
+    if nests_deeper(body, MAX_NESTING):
         raise Malformed(f"Invalid JSON: nested deeper than {MAX_NESTING} levels", SEND_JSON)
-
-
-def _nests_too_deep(body: bytes) -> bool:
-    """Return whether valid JSON nests too deep.
-
-    Without escapes, splitting at quotes gives the text outside of strings at even indexes.
-    """
-    pieces = body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
-    brackets = b"".join(pieces[::2]).translate(_AS_ARRAYS, _NOT_BRACKETS)
-    for _ in range(_PASSES):
-        brackets = brackets.replace(b"[]", b"")
-    left = MAX_NESTING - _PASSES
-    return len(brackets) > left and any(
-        depth > left for depth in accumulate(map(_STEPS.__getitem__, brackets))
-    )

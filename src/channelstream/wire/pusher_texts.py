@@ -3,12 +3,13 @@
 Data is an object, or JSON of one in a text: clients of different languages send either. Nothing here raises.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
+
+from channelstream.core.nesting import nests_deeper
 
 MAX_ID: Final = 128
 """Longest id of a user, in characters."""
@@ -17,8 +18,6 @@ MAX_INFO_BYTES: Final = 2048
 
 MAX_DEPTH: Final = 200
 """Deepest nesting of what other programs are sent."""
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_BRACKETS: Final = re.compile(rb"[][{}]")
 
 Fields = Mapping[str, Raw]
 """The fields of an object that a client has sent, with JSON that is not read yet."""
@@ -139,7 +138,7 @@ def user_in(user_data: str) -> Identity | None:
 def compact(data: Raw) -> bytes | None:
     """Return JSON as it was sent, on one line; None if it nests too deep, or has a number out of range."""
     sent = bytes(data)
-    if _is_deep(sent):
+    if nests_deeper(sent, MAX_DEPTH):
         return None
     try:
         value = _value(sent)
@@ -155,14 +154,3 @@ def data_text(data: bytes) -> str:
         data: valid JSON.
     """
     return str(msgspec.json.decode(data)) if data[:1] == b'"' else data.decode()
-
-
-def _is_deep(data: bytes) -> bool:
-    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
-        return False
-    depth = 0
-    for bracket in _BRACKETS.findall(_STRING.sub(b"", data)):
-        depth += 1 if bracket in b"[{" else -1
-        if depth > MAX_DEPTH:
-            return True
-    return False
