@@ -49,7 +49,7 @@ from channelstream.wire.pusher_frames import (
     succeeded_frame,
 )
 from channelstream.wire.pusher_members import info_of, state_of
-from channelstream.wire.pusher_payload import MAX_NAME, PusherEvent, payload_of
+from channelstream.wire.pusher_payload import MAX_DATA_BYTES, MAX_NAME, PusherEvent, payload_of
 from channelstream.wire.pusher_texts import (
     MAX_INFO_BYTES,
     Asked,
@@ -67,8 +67,6 @@ from channelstream.wire.pusher_texts import (
 from channelstream.wire.websocket import close_frame
 
 PUSHER = ClientProtocol("pusher", PresenceAudience.IF_ANNOUNCED)
-MAX_DATA_BYTES: Final = 10_240
-"""Longest data of an event of a client."""
 CLIENT_PREFIX: Final = "client-"
 """Begins the names of events of clients."""
 NOT_SIGNED_IN: Final = 4009

@@ -16,10 +16,8 @@ from channelstream.core.pusher_names import is_channel_name, is_of_user
 from channelstream.core.pusher_signing import is_socket_id
 from channelstream.errors import BadShape, Invalid, TooLong
 from channelstream.faults import Faults
-from channelstream.wire.pusher_payload import MAX_NAME, RESERVED
+from channelstream.wire.pusher_payload import MAX_DATA_BYTES, MAX_NAME, RESERVED
 
-MAX_DATA_BYTES = 10_240
-"""Longest data of an event, in bytes of UTF-8."""
 MAX_CHANNELS = 100
 """Most channels of one event."""
 MAX_BATCH = 10
