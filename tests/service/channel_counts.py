@@ -16,7 +16,7 @@ class Counts(NamedTuple):
 
 async def members_in(memberships: Memberships, channel: str) -> list[tuple[str, State]]:
     """Return the name and the public state of each member of a channel."""
-    members, _ = await memberships.meet(channel)
+    members, _ = await memberships.members(channel)
     return list(members.items())
 
 

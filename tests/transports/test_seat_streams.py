@@ -81,7 +81,7 @@ class Client:
             assert await self.memberships.join_as(self._conn_id, ROOM, name, {})
             if then is not None:
                 await then()
-            _, offset = await self.memberships.meet(ROOM)
+            _, offset = await self.memberships.members(ROOM)
             return Change(b'[{"type":"message","message":"answer"}]', {}, {ROOM: offset})
 
         await self.attachment.change(make)

@@ -121,7 +121,7 @@ class Memberships:
         holder = self._service.connection(conn_id)
         return None if holder is None else await self._node.seats.give_up(holder, self._key(channel))
 
-    async def meet(self, channel: str) -> tuple[dict[str, State], int]:
+    async def members(self, channel: str) -> tuple[dict[str, State], int]:
         """Return the members of a channel by their names, with the offset of the log that they are of (`MembersAt`).
 
         A user of the application and a member may have the same name: the first of both is returned.

@@ -393,5 +393,5 @@ class Attachment:
             change: what has changed of what it receives.
         """
         await self.drained(buffer)
-        catch_up = CatchUp(self, buffer, self.stream.format.item, change.met)
+        catch_up = CatchUp(self, buffer, self.stream.format.item, change.members_at)
         await catch_up.run(change.starts, strict=True)

@@ -74,23 +74,23 @@ class CatchUp:
         attached: the stream with its connection.
         buffer: the connection's batch, which collects live events meanwhile.
         encode: makes an entry's item for this client.
-        met: as of `reading.Change`.
+        members_at: as of `reading.Change`.
     """
 
-    __slots__ = ("_attached", "_buffer", "_connection", "_encode", "_met", "_node")
+    __slots__ = ("_attached", "_buffer", "_connection", "_encode", "_members_at", "_node")
 
     def __init__(
         self,
         attached: Attached,
         buffer: BufferBatch,
         encode: Callable[[Entry], bytes | None],
-        met: Mapping[str, int] = NO_CHANGE.met,
+        members_at: Mapping[str, int] = NO_CHANGE.members_at,
     ) -> None:
         self._attached = attached
         self._buffer = buffer
         self._connection = attached.connection
         self._encode = encode
-        self._met = met
+        self._members_at = members_at
         self._node = attached.node
 
     async def check_load(self, starts: Mapping[str, int]) -> None:
@@ -299,13 +299,13 @@ class CatchUp:
     def _limit(self, entry: Entry, bounds: Mapping[str | None, int]) -> int:
         """Return the offset up to which the connection may not read an entry.
 
-        The log is read beyond those of `_met` before the stream is live: what is buffered is all later.
+        The log is read beyond those of `_members_at` before the stream is live: what is buffered is all later.
         """
         event = entry.event
         bound = bounds.get(event.channel, entry.offset)
-        if event.channel is None or event.channel not in self._met or not event.about:
+        if event.channel is None or event.channel not in self._members_at or not event.about:
             return bound
-        return max(bound, self._met[event.channel])
+        return max(bound, self._members_at[event.channel])
 
     def _piece(self, entries: Iterable[Entry]) -> tuple[list[bytes], int, Entry | None]:
         """Encode the first entries, up to `PIECE_BYTES`; return their items, how many entries these are, and the last."""

@@ -84,7 +84,7 @@ class ClientActions:
         keys = map(self._service.app.key, recovered)
         return {key: channels[key].since for key in keys if key in channels}
 
-    def met(self, command: Action, outcome: Outcome) -> dict[str, int]:
+    def members_at(self, command: Action, outcome: Outcome) -> dict[str, int]:
         """Return the offset up to which a client that has joined a channel knows its members (`reading.Change`)."""
         if isinstance(command, Join) and isinstance(outcome, Joined) and outcome.offset is not None:
             return {self._service.app.key(command.channel): outcome.offset}

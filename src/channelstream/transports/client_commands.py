@@ -55,7 +55,7 @@ async def carry_out(attached: Commanded, actions: ClientActions, commands: Itera
 async def _change(attached: Commanded, actions: ClientActions, command: Subscribe | Join) -> Change:
     outcome = await actions.outcome(command, stalled=attached.stream, sends=True)
     answer = attached.session.reply(command, outcome)
-    return Change(answer, actions.starts(outcome), actions.met(command, outcome))
+    return Change(answer, actions.starts(outcome), actions.members_at(command, outcome))
 
 
 async def _answer(attached: Commanded, actions: ClientActions, command: Action) -> bytes:

@@ -73,7 +73,7 @@ class MemberActions:
         members: dict[str, State] = {}
         offset = last = None
         if command.member is not None:
-            members, offset = await self._memberships.meet(command.channel)
+            members, offset = await self._memberships.members(command.channel)
         if command.last_s:
             last = await self._memberships.last(command.channel, command.last_s)
             if last is None:

@@ -20,12 +20,13 @@ class Change(NamedTuple):
     Attributes:
         answer: what its client is sent first.
         starts: the offsets after which it is sent events of channels that it has joined; of others those after the join.
-        met: the offsets up to which it knows from the answer who is in a channel: it is sent no presence events up to them.
+        members_at: the offsets up to which it knows from the answer who is in a channel: it is sent no presence events up to
+            them.
     """
 
     answer: bytes
     starts: Mapping[str, int]
-    met: Mapping[str, int] = MappingProxyType({})
+    members_at: Mapping[str, int] = MappingProxyType({})
 
 
 NO_CHANGE = Change(b"", MappingProxyType({}))
