@@ -78,7 +78,7 @@ The demo talks to the server as any application does, over HTTP; the load genera
 """
 KEY_MAKERS = {"make_key", "make_member_key", "app_id_of", "MARK", "IN_CHANNEL"}
 """What makes keys of names, or takes keys apart: only `apps` has use of it, so that one unit decides what a key is."""
-OF_NODES = {"KeyRate", "Memberships", "Service", "Services", "Opened", "Subscribed"}
+OF_NODES = {"KeyRate", "LastMessages", "Memberships", "Service", "Services", "Opened", "Subscribed"}
 """What the API may know of nodes: it reaches them through the service of an application, which takes names."""
 PURE_UNITS = ("core", "apps", "auth", "wire")
 PURE_FILES = {f"{PACKAGE}.engines.event_codec"}

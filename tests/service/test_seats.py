@@ -21,11 +21,10 @@ from channelstream.core.channel import ChannelSettings
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.entry import Entry
-from channelstream.core.events import Event, Message, Presence, UsersLeft
+from channelstream.core.events import Event, Presence, UsersLeft
 from channelstream.core.hub import Hub
 from channelstream.core.position import ReadRange
 from channelstream.core.seat import Seat, seat_id
-from channelstream.core.timestamps import stamp
 from channelstream.core.usage import Usage
 from channelstream.core.user import UserUpdate
 from channelstream.engines.members import Member, RestoredConnection
@@ -397,39 +396,6 @@ def test_all_connections_in_a_channel_end() -> None:
         await scene.settle()
         assert [each.id for each in await scene.service.connections()] == ["c3"]
         assert await scene.memberships.end_in("unknown", CloseCode.NORMAL, "ended") == 0
-
-    play(life)
-
-
-def test_a_channel_keeps_its_last_message() -> None:
-    """Without members too, for so many seconds; what is not for histories is not kept."""
-
-    async def life(scene: Scene) -> None:
-        def message(uuid: str, channel: str = ROOM, **more: Any) -> Message:
-            at = stamp(scene.clock.wall())
-            return Message(uuid=uuid, channel=channel, user="", payload=b"1", timestamp=at, **more)
-
-        assert await scene.memberships.last(ROOM, 60.0) is None
-        await scene.service.configure({"long": {"store_history": True, "history_size": 5}})
-        await scene.memberships.keep_last([ROOM, "long", ROOM])
-        assert await scene.memberships.last(ROOM, 60.0) is None
-        await scene.service.publish([message("m1"), message("m2"), message("m3", no_history=True)])
-        await scene.service.publish([message("m4", "long"), message("m5", "long")])
-        scene.clock.passed_s += 20.0
-        await scene.memberships.keep_last([ROOM, "long"])
-        kept = await scene.memberships.last(ROOM, 60.0)
-        assert kept is not None
-        assert (kept.message.uuid, round(kept.left_s)) == ("m2", 40)
-        longer = await scene.memberships.last("long", 60.0)
-        assert longer is not None
-        assert longer.message.uuid == "m5"
-        [channel] = await scene.service.channels(["long"])
-        assert (channel.settings.history_size, channel.settings.notify_presence) == (5, False)
-        await scene.memberships.keep_last([ROOM, "long"], ["long"])
-        [channel] = await scene.service.channels(["long"])
-        assert (channel.settings.history_size, channel.settings.notify_presence) == (5, True)
-        scene.clock.passed_s += 40.0
-        assert await scene.memberships.last(ROOM, 60.0) is None
 
     play(life)
 

@@ -2,7 +2,8 @@
 
 `service.py` has the use cases of the API, the transports and the admin pages, for one application; `node.py` is the
 process that all applications share: no other package calls an engine. `client_service.py` has the use cases of a client that
-acts for itself, and `memberships.py` those of members whose names count in one channel only.
+acts for itself, and `memberships.py` those of members whose names count in one channel only. `last_messages.py`
+has the last messages of channels that keep them for later subscribers.
 `connecting.py` registers connections, `local.py` has those of this process, `disconnect_queue.py` unregisters those that
 end, `handover.py` has their moves between nodes, `commands.py` the messages between nodes, `cluster_calls.py` what other
 nodes cause here.
@@ -17,6 +18,7 @@ from channelstream.engines.time_series import Record, TimeSeries
 from channelstream.service.client_service import ClientService, Describe
 from channelstream.service.connecting import Opened
 from channelstream.service.key_rates import KeyRate
+from channelstream.service.last_messages import LastMessages
 from channelstream.service.limits import NodeLimits
 from channelstream.service.memberships import Memberships
 from channelstream.service.node import Node, Subscribed
@@ -30,6 +32,7 @@ __all__ = [
     "Describe",
     "Kept",
     "KeyRate",
+    "LastMessages",
     "Memberships",
     "Node",
     "NodeLimits",

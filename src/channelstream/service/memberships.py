@@ -4,16 +4,12 @@ Channels, connections and members are given by their names, as in `service.py`. 
 (`core/seat.py`) of the connection that joins. A user of the application that joins the same channel is a member as well.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final
 
 from channelstream.apps.keys import name_of
-from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection
-from channelstream.core.events import Message
-from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, StateValue, UserUpdate
 from channelstream.errors import CloseCode, Moved, Unavailable
 from channelstream.service.service import Service
@@ -21,17 +17,8 @@ from channelstream.slices import in_turns
 
 ANNOUNCED: Final[Mapping[str, Any]] = {"notify_presence": True}
 """The settings of a new channel whose first member has a name that counts there only."""
-KEEPS_LAST: Final[Mapping[str, Any]] = {"store_history": True, "history_size": 1}
-"""The settings of a channel that keeps its last message."""
 SLICE = 1_000
 """Members that are described in one loop turn."""
-
-
-class KeptMessage(NamedTuple):
-    """The last message of a channel, and for how many seconds it is still kept."""
-
-    message: Message
-    left_s: float
 
 
 class Memberships:
@@ -105,10 +92,6 @@ class Memberships:
         user = None if member is None else self._service.app.member_key(channel, member)
         self._node.reports.client_event(self._key(channel), event, data, socket, user)
 
-    def report_missed(self, channel: str) -> None:
-        """Report to webhooks that a client has found no last event in a channel that keeps it."""
-        self._node.reports.cache_missed(self._key(channel))
-
     async def leave(self, conn_id: str, channel: str) -> bool | None:
         """Let a connection leave a channel that it has joined by `join_as`.
 
@@ -139,43 +122,6 @@ class Memberships:
                 members.setdefault(name_of(key), state)
         return members, found.offset
 
-    async def keep_last(self, channels: Iterable[str], announced: Collection[str] = ()) -> None:
-        """Let channels keep their last message from now on, without members as well.
-
-        Call it before the message is published; messages with `no_history` are not kept. It is in the channel's history,
-        so the log's order decides which is the last one, and it is bounded and outlives a restart as histories do. A channel
-        that has a longer history already keeps it. A channel without members is forgotten after `gc_channels_after_s`.
-
-        Args:
-            announced: those of the channels whose members have names of their own (`ANNOUNCED`): they may be new.
-
-        Raises:
-            Unavailable: the engine is out of reach.
-        """
-        names = list(dict.fromkeys(channels))
-        found = await self._service.channels(names, with_users=False)
-        kept = {each.name for each in found if each.settings.store_history and each.settings.history_size}
-        wanted = {name: {} if self._key(name) in kept else KEEPS_LAST for name in names}
-        silent = set(announced) - {name_of(each.name) for each in found if each.settings.notify_presence}
-        wanted |= {name: {**wanted[name], **ANNOUNCED} for name in silent}
-        if missing := {name: settings for name, settings in wanted.items() if settings}:
-            await self._service.configure(missing)
-
-    async def last(self, channel: str, keep_s: float) -> KeptMessage | None:
-        """Return the last message of a channel that keeps it (`keep_last`); None if it is older than `keep_s` seconds.
-
-        Raises:
-            Unavailable: the engine is out of reach.
-        """
-        found = await self._channel(channel)
-        events = [entry.event for entry in found.history.entries] if found else []
-        message = next((each for each in reversed(events) if isinstance(each, Message)), None)
-        now_s = self._service.clock.wall()
-        if message is None or message.timestamp <= stamp(now_s - keep_s):
-            return None
-        sent_s = datetime.fromisoformat(f"{message.timestamp}+00:00").timestamp()
-        return KeptMessage(message, min(keep_s, keep_s - (now_s - sent_s)))
-
     async def end_in(self, channel: str, code: CloseCode, reason: str) -> int:
         """End all connections in a channel, at all nodes; return how many these were.
 
@@ -183,6 +129,3 @@ class Memberships:
             Unavailable: a node has not answered; the call may have taken effect.
         """
         return await self._node.channel_ends.end_all(self._key(channel), code, reason)
-
-    async def _channel(self, name: str) -> Channel | None:
-        return next(iter(await self._service.channels([name])), None)

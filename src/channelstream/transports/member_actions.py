@@ -12,8 +12,7 @@ from channelstream.core.events import Message
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State
 from channelstream.errors import ChannelstreamError, Unauthorized
-from channelstream.service import Service
-from channelstream.service.memberships import Memberships
+from channelstream.service import LastMessages, Memberships, Service
 from channelstream.wire.client_commands import Done, Join, Joined, Leave, Membership, Outcome, Relay, SignIn
 
 
@@ -23,6 +22,7 @@ class MemberActions:
     def __init__(self, service: Service, connection: Connection) -> None:
         self._service = service
         self._memberships = Memberships(service)
+        self._last_messages = LastMessages(service)
         self._conn_id = name_of(connection.id)
         self._user = name_of(connection.user)
         self._connection = connection
@@ -75,9 +75,9 @@ class MemberActions:
         if command.member is not None:
             members, offset = await self._memberships.members(command.channel)
         if command.last_s:
-            last = await self._memberships.last(command.channel, command.last_s)
+            last = await self._last_messages.of(command.channel, command.last_s)
             if last is None:
-                self._memberships.report_missed(command.channel)
+                self._last_messages.report_missed(command.channel)
         return Joined(members, None if last is None else last.message, offset)
 
     async def _enter(self, channel: str) -> None:

@@ -13,7 +13,7 @@ from channelstream.core.channel import Channel
 from channelstream.core.pusher_names import KEEP_LAST_S, has_members, is_channel_name, keeps_last
 from channelstream.errors import BadShape
 from channelstream.http.parts import Parts, in_parts
-from channelstream.service import Memberships
+from channelstream.service import LastMessages
 from channelstream.slices import STEP
 from channelstream.wire.pusher_payload import read_payload
 
@@ -61,7 +61,7 @@ async def _kept(call: Call, name: str) -> Attributes | None:
     if not keeps_last(name):
         return None
     channel = pusher_of(call).channel(name)
-    kept = await Memberships(call.service).last(channel, KEEP_LAST_S)
+    kept = await LastMessages(call.service).of(channel, KEEP_LAST_S)
     if kept is None:
         return None
     event = read_payload(kept.message.payload)

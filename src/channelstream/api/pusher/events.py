@@ -21,7 +21,7 @@ from channelstream.core.events import Message
 from channelstream.core.pusher_names import has_members, is_of_user, keeps_last
 from channelstream.core.pusher_signing import conn_id_of
 from channelstream.core.timestamps import stamp
-from channelstream.service import Memberships
+from channelstream.service import LastMessages
 from channelstream.wire.pusher_payload import PusherEvent, payload_of
 
 _COUNTS = (Attribute.USERS, Attribute.SUBSCRIPTIONS)
@@ -51,7 +51,7 @@ async def _send(call: Call, items: Sequence[BatchItem]) -> None:
     pusher, now = pusher_of(call), stamp(call.service.clock.wall())
     if kept := [item.channel for item in items if keeps_last(item.channel)]:
         announced = [pusher.channel(each) for each in kept if has_members(each)]
-        await Memberships(call.service).keep_last(map(pusher.channel, kept), announced)
+        await LastMessages(call.service).keep(map(pusher.channel, kept), announced)
     await call.service.publish([_message(call, item, now) for item in items])
 
 
