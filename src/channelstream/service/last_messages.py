@@ -59,7 +59,7 @@ class LastMessages:
         Raises:
             Unavailable: the engine is out of reach.
         """
-        found = await self._service.channels([channel])
+        found = await self._service.channels([channel], with_users=False)
         events = [entry.event for entry in found[0].history.entries] if found else []
         message = next((each for each in reversed(events) if isinstance(each, Message)), None)
         now_s = self._service.clock.wall()
