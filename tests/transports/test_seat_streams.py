@@ -16,13 +16,17 @@ from channelstream.apps.app import App
 from channelstream.clock import RandomIds, SystemClock
 from channelstream.core.events import Message
 from channelstream.core.hub import Hub
+from channelstream.core.timestamps import stamp
 from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode
 from channelstream.pacing import FlushPacer
-from channelstream.service import Memberships, Node, NodeLimits, Service
+from channelstream.service import LastMessages, Memberships, Node, NodeLimits, Service
+from channelstream.service.last_messages import KeptMessage
 from channelstream.transports.attachment import Attachment
+from channelstream.transports.member_actions import MemberActions
 from channelstream.transports.reading import Change
 from channelstream.wire.channelstream import V07
+from channelstream.wire.client_commands import Join, Joined, Outcome
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS
 
@@ -74,6 +78,21 @@ class Client:
         self.attachment = Attachment(self._node, connection, self.tape)
         self.attachment.open(None)
 
+    async def join_cache(self, member: str | None) -> Joined:
+        """Join the room as a client of a cache channel does; return the answer."""
+        connection = self._node.connection(self._conn_id)
+        assert connection is not None
+        found: list[Outcome] = []
+
+        async def make() -> Change:
+            actions = MemberActions(Service(App(), self._node), connection)
+            found.append(await actions.carry_out(Join(ROOM, ROOM, member, last_s=60.0)))
+            return Change(b'[{"type":"message","message":"answer"}]', {})
+
+        await self.attachment.change(make)
+        assert isinstance(found[0], Joined)
+        return found[0]
+
     async def join(self, name: str, then: Callable[[], Awaitable[Any]] | None = None) -> None:
         """Join the room as a command of the client does: the stream is stalled meanwhile."""
 
@@ -91,9 +110,10 @@ class Client:
         assert await self.memberships.leave(self._conn_id, ROOM)
 
 
-async def say(node: Node, text: str) -> None:
-    payload = json.dumps(text).encode()
-    await node.publish([Message(uuid=new_id(), channel=ROOM, user="app", payload=payload, timestamp="t")])
+async def say(node: Node, text: str, **more: Any) -> None:
+    payload, now = json.dumps(text).encode(), stamp(node.clock.wall())
+    message = Message(uuid=new_id(), channel=ROOM, user="app", payload=payload, timestamp=now, **more)
+    await node.publish([message])
 
 
 def node_in_memory() -> Node:
@@ -207,5 +227,55 @@ def test_a_member_that_left_is_sent_nothing_more(play: Play) -> None:
         await soon(lambda: "one" in bob.tape.items)
         assert ann.tape.items == ["answer", "bob joined"]
         assert bob.tape.items == ["answer", "ann parted", "one"]
+
+    play(life)
+
+
+@pytest.mark.parametrize("member", [None, "ann"])
+@pytest.mark.parametrize(
+    ("meanwhile", "in_answer", "sent"),
+    [
+        ([], "before", ["answer", "after"]),
+        ([{}], None, ["answer", "meanwhile", "after"]),
+        ([{"exclude_connection": "c1"}], "meanwhile", ["answer", "after"]),
+    ],
+    ids=["none", "for all", "for others"],
+)
+def test_a_last_message_is_sent_once(
+    play: Play,
+    member: str | None,
+    meanwhile: list[dict[str, str]],
+    in_answer: str | None,
+    sent: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the answer, or by the stream if it was published between the join and the read of what the channel keeps."""
+
+    async def life(ann: Client, bob: Client, node: Node) -> None:
+        await LastMessages(Service(App(), node)).keep([ROOM])
+        await say(node, "before")
+        of = LastMessages.of
+
+        async def later(self: LastMessages, channel: str, keep_s: float) -> KeptMessage | None:
+            for more in meanwhile:
+                await say(node, "meanwhile", **more)
+            return await of(self, channel, keep_s)
+
+        monkeypatch.setattr(LastMessages, "of", later)
+        joined = await ann.join_cache(member)
+        assert (joined.last and json.loads(joined.last.payload), joined.misses_last) == (in_answer, False)
+        await say(node, "after")
+        await soon(lambda: "after" in ann.tape.items)
+        assert ann.tape.items == sent
+
+    play(life)
+
+
+def test_a_channel_may_keep_no_last_message(play: Play) -> None:
+    """Its answer says so."""
+
+    async def life(ann: Client, bob: Client, node: Node) -> None:
+        joined = await ann.join_cache(None)
+        assert (joined.last, joined.misses_last) == (None, True)
 
     play(life)

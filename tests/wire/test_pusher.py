@@ -146,7 +146,7 @@ def test_a_member_with_very_many_values() -> None:
     "channel", ["cache-a", "private-cache-a", "presence-cache-a", "private-encrypted-cache-a"]
 )
 def test_a_cache_channel(channel: str) -> None:
-    """The last event follows the answer, or the word that there is none."""
+    """The last event follows the answer, or the word that there is none; nothing if the stream will send it."""
     more = {"channel_data": ANN} if channel.startswith("presence") else {}
     message = Message(
         uuid="u",
@@ -157,7 +157,8 @@ def test_a_cache_channel(channel: str) -> None:
     )
     _, last = subscribe(Client(), channel, Joined({}, message), **more)
     assert last == {"event": "hi", "channel": channel, "data": '{"n":1}'}
-    _, last = subscribe(Client(), channel, Joined(), **more)
+    assert len(subscribe(Client(), channel, Joined(), **more)) == 1
+    _, last = subscribe(Client(), channel, Joined(misses_last=True), **more)
     assert last == {"event": "pusher:cache_miss", "channel": channel, "data": "{}"}
 
 

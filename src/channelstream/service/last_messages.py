@@ -20,9 +20,16 @@ KEEPS_LAST: Final[Mapping[str, Any]] = {"store_history": True, "history_size": 1
 
 
 class KeptMessage(NamedTuple):
-    """The last message of a channel, and for how many seconds it is still kept."""
+    """The last message of a channel.
+
+    Attributes:
+        offset: its place in the shard of the log.
+        left_s: for how many seconds it is still kept.
+    """
 
     message: Message
+    shard: int
+    offset: int
     left_s: float
 
 
@@ -60,13 +67,14 @@ class LastMessages:
             Unavailable: the engine is out of reach.
         """
         found = await self._service.channels([channel], with_users=False)
-        events = [entry.event for entry in found[0].history.entries] if found else []
-        message = next((each for each in reversed(events) if isinstance(each, Message)), None)
+        entries = reversed(found[0].history.entries) if found else iter(())
+        messages = ((each, each.event) for each in entries if isinstance(each.event, Message))
+        entry, message = next(messages, (None, None))
         now_s = self._service.clock.wall()
-        if message is None or message.timestamp <= stamp(now_s - keep_s):
+        if entry is None or message is None or message.timestamp <= stamp(now_s - keep_s):
             return None
         sent_s = datetime.fromisoformat(f"{message.timestamp}+00:00").timestamp()
-        return KeptMessage(message, min(keep_s, keep_s - (now_s - sent_s)))
+        return KeptMessage(message, entry.shard, entry.offset, min(keep_s, keep_s - (now_s - sent_s)))
 
     def report_missed(self, channel: str) -> None:
         """Report to webhooks that a client has found no last message in a channel that keeps it."""

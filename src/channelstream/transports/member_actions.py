@@ -13,6 +13,7 @@ from channelstream.core.timestamps import stamp
 from channelstream.core.user import State
 from channelstream.errors import ChannelstreamError, Unauthorized
 from channelstream.service import LastMessages, Memberships, Service
+from channelstream.service.last_messages import KeptMessage
 from channelstream.wire.client_commands import Done, Join, Joined, Leave, Membership, Outcome, Relay, SignIn
 
 
@@ -71,14 +72,25 @@ class MemberActions:
     async def _learn(self, command: Join) -> Joined:
         """Return what is in a channel that the client has joined."""
         members: dict[str, State] = {}
-        offset = last = None
+        offset = None
         if command.member is not None:
             members, offset = await self._memberships.members(command.channel)
-        if command.last_s:
-            last = await self._last_messages.of(command.channel, command.last_s)
-            if last is None:
-                self._last_messages.report_missed(command.channel)
-        return Joined(members, None if last is None else last.message, offset)
+        if not command.last_s:
+            return Joined(members, offset=offset)
+        kept = await self._last_messages.of(command.channel, command.last_s)
+        if kept is None:
+            self._last_messages.report_missed(command.channel)
+            return Joined(members, misses_last=True, offset=offset)
+        last = None if self._follows_join(kept, self._service.app.key(command.channel)) else kept.message
+        return Joined(members, last, offset=offset)
+
+    def _follows_join(self, kept: KeptMessage, channel: str) -> bool:
+        """Whether the client's stream, which goes on after the answer, sends it this message of a channel."""
+        connection, read_range = self._connection, self._connection.readable.get(channel)
+        if read_range is None:
+            return False
+        start = max(read_range.joined, connection.delivered[kept.shard])
+        return kept.offset > start and connection.receives(kept.message)
 
     async def _enter(self, channel: str) -> None:
         _check(await self._service.subscribe(self._conn_id, {channel: {}}))

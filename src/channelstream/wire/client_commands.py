@@ -92,7 +92,7 @@ class Join:
     Attributes:
         member: the name under which the client is a member of this channel; None for its user.
         member_state: what the others see of the member.
-        last_s: the answer has the last message of the channel if it is not older, in seconds; 0 for none.
+        last_s: the client is sent the last message of the channel if it is not older, in seconds; 0 for none.
         is_granted: the application has allowed this client this channel.
     """
 
@@ -186,12 +186,15 @@ class Joined:
 
     Attributes:
         members: the public state of each, by name; empty if it joined under no name.
-        last: the last message of the channel; None if it keeps none, or none was asked for.
+        last: the last message of the channel, if one was asked for. One that is newer than the join is not here: the
+            client's stream sends it.
+        misses_last: one was asked for, and the channel keeps none.
         offset: of the log of the channel: its events up to it have made the members; None without members.
     """
 
     members: Mapping[str, State] = field(default_factory=dict)
     last: Message | None = None
+    misses_last: bool = False
     offset: int | None = None
 
 

@@ -335,8 +335,8 @@ class PusherSession:
             first = members_frame(
                 channel, {name: info_of(state).encode() for name, state in found.members.items()}
             )
-        last = [*frames_of(found.last)] if found.last is not None else []
-        missed = [cache_miss_frame(channel)] if command.last_s and not last else []
+        last = frames_of(found.last) if found.last is not None else ()
+        missed = [cache_miss_frame(channel)] if found.misses_last else ()
         return self.format.framed(first, *last, *missed)
 
 
