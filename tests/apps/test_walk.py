@@ -123,7 +123,8 @@ def fill(app: RunningApp, names: Names, agents: ExitStack) -> Names:
     for conn_id in (f"{names.conn_id}-stream", f"{names.conn_id}-ended"):
         app.post("/connect", body | {"conn_id": conn_id})
         address = f"{app.ws_url}/ws?conn_id={conn_id}"
-        agents.enter_context(connect(address, user_agent_header=f"agent {names.mark}"))
+        # Without a bound: nobody reads, and the close of a client whose queue is full waits for ten seconds.
+        agents.enter_context(connect(address, user_agent_header=f"agent {names.mark}", max_queue=None))
     app.post("/disconnect", {"conn_id": f"{names.conn_id}-ended"})
     session = Session(app)
     for subject in ({"channel": names.channel}, {"channel": "room"}, {"user": names.user}):
