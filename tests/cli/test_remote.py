@@ -78,6 +78,15 @@ SHOP = "[channelstream]\nsecret = of the server\nport = 81\n[app:shop]\nsecret =
         ("-i FILE --app shop", "http://127.0.0.1:81/app/shop", "of the shop"),
         ("-i FILE --app shop -s mine", "http://127.0.0.1:81/app/shop", "mine"),
         ("--url https://push.example/x --app blog -s mine", "https://push.example/x/app/blog", "mine"),
+        ("--secret-file SECRETS", "http://127.0.0.1:8000", "newest"),
+        ("-i FILE --secret-file SECRETS", "http://127.0.0.1:81", "newest"),
+        ("-i FILE --secret-file SECRETS --app shop", "http://127.0.0.1:81/app/shop", "newest"),
+        (
+            "--url https://push.example --secret-file SECRETS --app blog",
+            "https://push.example/app/blog",
+            "newest",
+        ),
+        ("--secret-file SECRETS -s mine", "http://127.0.0.1:8000", "mine"),
     ],
 )
 def test_an_application_of_the_settings_is_named(tmp_path: Path, flags: str, url: str, secret: str) -> None:
@@ -169,6 +178,10 @@ def arguments_of(folder: Path, flags: str) -> Namespace:
     keys = folder / "keys.json"
     keys.touch(0o600)
     keys.write_text(json.dumps({"keys": KEYS}))
+    secrets = folder / "secrets"
+    secrets.touch(0o600)
+    secrets.write_text("newest\nolder\n")
     parser = OneLineParser("channelstream publish")
     add_server_flags(parser)
-    return parser.parse_strictly(flags.replace("FILE", str(path)).replace("KEYS", str(keys)).split())
+    paths = {"FILE": path, "KEYS": keys, "SECRETS": secrets}
+    return parser.parse_strictly([str(paths.get(word, word)) for word in flags.split()])

@@ -23,7 +23,7 @@ from channelstream.bench.text import report_text
 from channelstream.bench.wire import Wire
 from channelstream.cli.remote import checked_url
 from channelstream.cli.settings import settings_of
-from channelstream.cli.signing_key import add_key_flags, signing_key
+from channelstream.cli.signing_key import SIGNING_OPTIONS, add_key_flags, signing_key
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
 from channelstream.errors import ConfigError, RequestFailed
@@ -105,7 +105,7 @@ def _parser() -> OneLineParser:
     group = parser.add_argument_group("Settings")
     add_file_flag(group.add_argument)
     add_key_flags(group.add_argument)
-    add_flags(group.add_argument, [BY_NAME[name] for name in ("secret", "keys_file", "ssl_certfile")])
+    add_flags(group.add_argument, [BY_NAME[name] for name in (*SIGNING_OPTIONS, "ssl_certfile")])
     return parser
 
 

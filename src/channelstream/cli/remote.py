@@ -23,6 +23,7 @@ from channelstream.errors import ConfigError, RequestFailed
 REQUEST_TIMEOUT_S = 10.0
 _OPTIONS = {
     "secret": "The secret of the server, with which calls are signed.",
+    "secret_file": "Path of the file with that secret in its first line.",
     "keys_file": "Path of the file with the keys of the server, for --key.",
     "request_signing": "The form of signatures: old for servers before 1.0, else the new one.",
     "host": "The address at which the server listens.",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from channelstream.cli.settings import settings_of
-from channelstream.cli.signing_key import add_key_flags, signing_key
+from channelstream.cli.signing_key import SIGNING_OPTIONS, add_key_flags, signing_key
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
 
@@ -31,7 +31,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     parser.add_argument("--method", metavar="METHOD", help="Its method.")
     add_file_flag(parser.add_argument)
     add_key_flags(parser.add_argument)
-    add_flags(parser.add_argument, [BY_NAME[name] for name in ("secret", "keys_file", "request_signing")])
+    add_flags(parser.add_argument, [BY_NAME[name] for name in (*SIGNING_OPTIONS, "request_signing")])
     arguments = parser.parse_strictly(argv)
     if not arguments.path.startswith("/"):
         parser.error(f"PATH: {arguments.path!r} is not a path that begins with a slash")

@@ -20,6 +20,11 @@ from channelstream.config.secret_file import secrets_of
 from channelstream.config.sources import KEY_VARIABLE
 from channelstream.errors import ConfigError
 
+SIGNING_OPTIONS = ("secret", "secret_file", "keys_file")
+"""The options whose flags a command takes besides those of `add_key_flags`."""
+_OF_APP = ("secret", "secret_file")
+"""Those of them that give the secret of the application which is called."""
+
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
@@ -83,12 +88,12 @@ def _of_app(settings: Settings, arguments: Namespace) -> Settings:
     if fault := fault_of_id(app_id):
         raise ConfigError(f"--app: {fault}")
     section = next((each for each in settings.apps if each.id == app_id), None)
-    if section is None and not {"secret", "key"} & vars(arguments).keys():
+    if section is None and not {*_OF_APP, "key"} & vars(arguments).keys():
         raise ConfigError(
-            f"--app: there is no section [app:{app_id}]; name its file with -i, or its secret with -s"
+            f"--app: there is no section [app:{app_id}]; name its file with -i, or its secret with -s or --secret-file"
         )
     own = settings if section is None else settings.of_app(section)
-    return replace(own, secret=settings.secret) if "secret" in arguments else own
+    return replace(own, **{name: getattr(settings, name) for name in _OF_APP if name in arguments})
 
 
 def _named(own: Settings, arguments: Namespace, environ: Mapping[str, str]) -> SigningKey:
