@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tests.simulation.loop import VirtualLoop, turns
 
-from channelstream.core.rounds import FEW_EVENTS, MANY_EVENTS
-from channelstream.pacing import SHORT_TURN_S, FlushPacer
+from channelstream.core.rounds import MANY_EVENTS
+from channelstream.pacing import FEW_EVENTS, SHORT_TURN_S, FlushPacer
 from channelstream.slices import TURN_S
 
 

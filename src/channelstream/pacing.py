@@ -20,11 +20,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from channelstream.core.rounds import FEW_EVENTS, MANY_EVENTS
+from channelstream.core.rounds import MANY_EVENTS
 from channelstream.slices import TURN_S
 
 MAX_PAUSE_S = 0.01
 """Longest pause after a flush, which is the most that it adds to the latency of an event."""
+FEW_EVENTS = 4
+"""Most events that are few. More are a load in which calls between the parts of a flush would add to the latency of all."""
 SHORT_TURN_S = 0.0001
 """Longest turn of a flush, plus the last step, while few events wait for the next one: calls do not wait for its rest."""
 

@@ -20,7 +20,7 @@ from channelstream.core.events import (
     MessageDeleted,
     MessageEdited,
 )
-from channelstream.core.rounds import FEW_EVENTS, SHORT_SLICE, SLICE
+from channelstream.core.rounds import SLICE
 from channelstream.wire.channelstream import V07
 from channelstream.wire.framing import Framing
 
@@ -93,7 +93,7 @@ def test_the_events_of_a_part_of_a_very_large_batch_are_counted(
 
 def test_many_connections_are_written_to_in_slices(bench: Bench) -> None:
     """A client in a later slice gets new events in the same write; one already served gets them in the next round."""
-    tapes = [bench.member("ann", "a")[1] for _ in range(SHORT_SLICE + 1)]
+    tapes = [bench.member("ann", "a")[1] for _ in range(SLICE + 1)]
     bench.say("a")
     assert bench.hub.flush()
     bench.say("a")
@@ -290,7 +290,7 @@ def test_large_writes_count_as_several(bench: Bench, monkeypatch: pytest.MonkeyP
     """A slice of them is shorter."""
     tapes = [bench.member("ann", "a")[1] for _ in range(5)]
     bench.say("a")
-    monkeypatch.setattr(rounds, "SHORT_SLICE", 4)
+    monkeypatch.setattr(rounds, "SLICE", 4)
     monkeypatch.setattr(rounds, "WRITE_BYTES", 100)
     assert bench.hub.flush()
     size = len(tapes[0].written[0])
@@ -302,7 +302,7 @@ def test_large_writes_count_as_several(bench: Bench, monkeypatch: pytest.MonkeyP
 
 def test_a_client_waiting_for_a_slice_may_reconnect_by_another_transport(bench: Bench) -> None:
     """The new stream gets the later events in its own framing, and nothing in the old one."""
-    for _ in range(SHORT_SLICE):
+    for _ in range(SLICE):
         bench.member("ann", "a", framing=Framing.WEBSOCKET)
     connection, old = bench.member("bob", "a", framing=Framing.POLL)
     bench.say("a")
@@ -317,7 +317,7 @@ def test_a_client_waiting_for_a_slice_may_reconnect_by_another_transport(bench: 
 
 def test_a_round_in_slices_leaves_no_batches_behind(bench: Bench) -> None:
     """Every batch is freed by its last user and not by the garbage collector."""
-    for _ in range(SHORT_SLICE + 1):
+    for _ in range(SLICE + 1):
         bench.member("ann", "a")
     gc.collect()
     gc.disable()
@@ -431,7 +431,7 @@ def test_a_deletion_for_one_leaves_the_others_what_waits_for_them(bench: Bench) 
 
 def test_a_client_waiting_for_a_slice_is_not_sent_a_deleted_message(bench: Bench) -> None:
     """Whether it is sent the deletion or not: bytes encoded for others are encoded again."""
-    tapes = [bench.member("ann" if number % 2 else "bob", "a")[1] for number in range(SHORT_SLICE + 2)]
+    tapes = [bench.member(user, "a")[1] for user in (*["ann"] * SLICE, "bob", "ann")]
     bench.say("a")
     assert bench.hub.flush()
     bench.deliver(deletion("1", exclude=frozenset({"bob"})))
@@ -442,21 +442,9 @@ def test_a_client_waiting_for_a_slice_is_not_sent_a_deleted_message(bench: Bench
     assert json.loads(tapes[1].written[-1])[0]["type"] == "message:delete"
 
 
-def test_a_slice_is_longer_while_more_than_a_few_events_wait(bench: Bench) -> None:
-    """A load, in which calls between slices would add to the latency of all."""
-    tapes = [bench.member("zoe", "a")[1] for _ in range(SHORT_SLICE + SLICE + 1)]
-    bench.say("a")
-    bench.hub.flush()
-    assert sum(bool(tape.written) for tape in tapes) == SHORT_SLICE
-    for _ in range(FEW_EVENTS + 1):
-        bench.say("a")
-    bench.hub.flush()
-    assert sum(bool(tape.written) for tape in tapes) == SHORT_SLICE + SLICE
-
-
 def test_bytes_encoded_before_a_deletion_are_encoded_again_later(bench: Bench) -> None:
     """Although the later round applies the same changes."""
-    for _ in range(SHORT_SLICE + 1):
+    for _ in range(SLICE + 1):
         bench.member("zoe", "a")
     stalling, _ = bench.member("ann", "b")
     _, tape = bench.member("bob", "b")
@@ -480,7 +468,7 @@ def test_many_changes_cost_a_slice_one_lookup_each(bench: Bench, monkeypatch: py
         bench.member(f"user-{number}", f"channel-{number}")
         bench.deliver(MessageEdited(uuid="m", channel=f"channel-{number}", edited="e", payload=b"1"))
     bench.flush_all()
-    assert max(Counter(looked_at).values()) <= 2 + ceil(100 / SHORT_SLICE)
+    assert max(Counter(looked_at).values()) <= 2 + ceil(100 / SLICE)
 
 
 def test_a_stall_sends_pending_events_in_their_current_form(bench: Bench) -> None:

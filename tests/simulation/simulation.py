@@ -17,7 +17,7 @@ from tests.simulation.loop import MeasuredLoop, kill_others, turns
 from tests.simulation.script import Step
 from tests.simulation.world import Bounds, World, WorldClock
 
-from channelstream import slices
+from channelstream import pacing, slices
 from channelstream.core import batch, rounds
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
 from channelstream.core.user import UserUpdate
@@ -372,6 +372,8 @@ def _sizes(bounds: Bounds) -> Iterator[None]:
         (rounds, "SLICE", bounds.slice),
         (batch, "BATCH_SIZE", bounds.batch_size),
         (slices, "TURN_S", bounds.turn_s),
+        (pacing, "TURN_S", bounds.turn_s),
+        (pacing, "SHORT_TURN_S", min(bounds.turn_s, pacing.SHORT_TURN_S)),
         (slices, "MANY", 1 if bounds.turn_s < 0 else slices.MANY),
     )
     with ExitStack() as undo:

@@ -23,6 +23,7 @@ from channelstream.core.changes import Changes
 from channelstream.core.position import ReadRange
 from channelstream.core.registry import Forgotten, Moment
 from channelstream.engines.local_log import LocalLog
+from channelstream.pacing import FlushPacer
 from channelstream.service import Node
 from channelstream.service.locks import Locks
 
@@ -223,6 +224,22 @@ def compute_too_long() -> None:
     until_s = time.thread_time() + 1.5 * BOUND_S
     while time.thread_time() < until_s:
         pass
+
+
+def test_a_flush_takes_several_turns_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In some worlds: else nothing is played of what may happen between its slices."""
+    rests = 0
+    flush_part = FlushPacer._flush_part
+
+    def counted(pacer: FlushPacer) -> None:
+        nonlocal rests
+        flush_part(pacer)
+        rests += pacer._part_ended_s is not None
+
+    monkeypatch.setattr(FlushPacer, "_flush_part", counted)
+    for seed in range(10):
+        simulate(seed, make_script(seed, CLIENTS))
+    assert rests
 
 
 def test_a_step_that_computes_too_long_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
