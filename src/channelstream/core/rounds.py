@@ -98,6 +98,9 @@ class Rounds:
         # Changes (edits and deletions) are numbered. `_began` is the number of the last change before the
         # round that is being collected. `_sent_began` is the same for the round that is being written.
         self._began = self._sent_began = 0
+        # What `_waiting_changes` has returned, for the next slice: the changes after the first number, up to the second one.
+        self._indexed = Changes()
+        self._indexed_numbers = (0, 0)
         self._sent = Batch()
         # The rest of each very large batch of the round that is being written.
         self._rests: dict[Batch, Batch] = {}
@@ -236,9 +239,12 @@ class Rounds:
 
     def _waiting_changes(self) -> Changes:
         """Return the changes that were delivered since the first entry of the round that is being written."""
-        changes = self.changes.after(self._sent_began)
-        assert changes is not None  # noqa: S101 - `RecentChanges.add` keeps them
-        return Changes(changes)
+        numbers = self._sent_began, self.changes.number
+        if numbers != self._indexed_numbers:
+            changes = self.changes.after(self._sent_began)
+            assert changes is not None  # noqa: S101 - `RecentChanges.add` keeps them
+            self._indexed, self._indexed_numbers = Changes(changes), numbers
+        return self._indexed
 
     # -- a single connection
 
