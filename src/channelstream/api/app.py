@@ -80,10 +80,9 @@ class Api:
     async def _answer(self, row: Endpoint, auth: RequestAuth, limit: int, request: Request) -> Response:
         try:
             principal = auth.principal(request)
-            service, key_rate = self._services.of(principal.app), None
+            service = self._services.of(principal.app)
             if principal.is_proven:
-                request.app_id = principal.app.id
-                key_rate = _admit(row, principal, service)
+                key_rate = _admit(request, row, principal, service)
                 body = request.whole(limit)
                 if body is None:
                     body = await request.read(limit)
@@ -94,8 +93,7 @@ class Api:
                 raise self._repeated()
             self._on_call(principal, request.address)
             if not principal.is_proven:
-                request.app_id = principal.app.id
-                key_rate = _admit(row, principal, service)
+                key_rate = _admit(request, row, principal, service)
             call = Call(service, request, body, self._walker, self._service_of, key_rate)
             result = await row.handler(call)
         except Malformed:
@@ -110,13 +108,16 @@ class Api:
         return Response(result if isinstance(result, Parts) else encode(result))
 
 
-def _admit(row: Endpoint, principal: Principal, service: Service) -> KeyRate | None:
+def _admit(request: Request, row: Endpoint, principal: Principal, service: Service) -> KeyRate | None:
     """Count a call for the key of a principal that may make it; return the rates of that key if it has some.
+
+    From here on the request is one of the principal's application, its refusal included.
 
     Raises:
         Forbidden: the principal lacks the right.
         TooManyRequests: its key makes too many calls.
     """
+    request.app_id = principal.app.id
     if row.right is not None and row.right not in principal.rights:
         raise Forbidden(f"These credentials lack the right {row.right}.")
     # Without rights it is a stranger, who has shown no key.
