@@ -128,17 +128,17 @@ class AppTables:
         panel = Panel(service, self.state, self.sampler, refusals, keys, shows_server=not app_id)
         pages = routes(
             settings,
-            RouterApp(Router(policy, api)),
-            panel,
-            _openapi_document,
-            partial(_signed_by, service, auth),
-            Traces(service, panel.watching),
-            Receivers(service, self.webhooks),
-            Acts(service, self.sampler.history, app_id),
-            self.scraper,
-            self.addresses.failed_sign_ins(),
-            lambda: self.credentials.keys.own_secrets(app.id)[0],
-            app_id,
+            api=RouterApp(Router(policy, api)),
+            panel=panel,
+            openapi=_openapi_document,
+            signed_by=partial(_signed_by, service, auth),
+            traces=Traces(service, panel.watching),
+            receivers=Receivers(service, self.webhooks),
+            acts=Acts(service, self.sampler.history, app_id),
+            scraper=self.scraper,
+            failures=self.addresses.failed_sign_ins(),
+            secret=lambda: self.credentials.keys.own_secrets(app.id)[0],
+            app_id=app_id,
         )
         return page_route(pages, policy, settings.http_scheme, refusals.add)
 
