@@ -1,15 +1,17 @@
 """Which facts the webhooks of each application report."""
 
+from typing import get_args
+
 import pytest
 
 from channelstream.apps.keys import DEFAULT, make_key, make_member_key
 from channelstream.apps.wanted_facts import NOTHING_WANTED, AppFacts, WantedFacts
-from channelstream.core.facts import FACTS, kind_of
+from channelstream.core.facts import Fact, kind_of
 
 WANTED = WantedFacts({
     DEFAULT: AppFacts(frozenset(("added", "occupied")), hidden=("pusher/#", "-")),
     "shop": AppFacts(frozenset(("occupied",))),
-    "all": AppFacts(frozenset(map(kind_of, FACTS))),
+    "all": AppFacts(frozenset(map(kind_of, get_args(Fact)))),
 })  # fmt: skip
 
 

@@ -153,8 +153,6 @@ Fact = (
     | Repeated
 )
 """Any fact."""
-FACTS: tuple[type[Fact], ...] = Fact.__args__
-"""All types of facts."""
 ENDS: dict[type[Fact], type[Fact]] = {
     MemberAdded: MemberRemoved,
     ChannelOccupied: ChannelVacated,

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pytest
 from msgspec.structs import replace
@@ -20,7 +20,7 @@ from channelstream.core.events import (
     MessageDeleted,
     MessageEdited,
 )
-from channelstream.core.facts import FACTS, kind_of
+from channelstream.core.facts import Fact, kind_of
 from channelstream.core.log import PRIVATE, Replay
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Offsets, shard_of
@@ -34,7 +34,7 @@ from channelstream.wire.channelstream import V07
 T = TypeVar("T")
 ALWAYS, IF_ANNOUNCED = PresenceAudience.ALWAYS, PresenceAudience.IF_ANNOUNCED
 EMPTY = UserUpdate({}, {})
-ALL_KINDS = frozenset(map(kind_of, FACTS))
+ALL_KINDS = frozenset(map(kind_of, get_args(Fact)))
 ALL_FACTS = OutboxSettings(WantedFacts({DEFAULT: AppFacts(ALL_KINDS)}))
 """Keeps all facts about the default application."""
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from standardwebhooks.webhooks import Webhook
+from tests.engines.conformance.lab import ALL_KINDS
 from tests.webhook_receiver import KEY, SECRET
 
 from channelstream.apps.keys import make_key, make_member_key
 from channelstream.apps.pusher_app import PusherApp
 from channelstream.apps.webhooks import TYPES, Receiver
 from channelstream.core.facts import (
-    FACTS,
     CacheMissed,
     ChannelOccupied,
     ChannelVacated,
@@ -30,9 +30,8 @@ from channelstream.core.facts import (
 from channelstream.integrations.webhooks.formats import Call, accepts, call_of, headers_of
 
 PUSHER = PusherApp("1", "key", "pusher secret")
-ALL = frozenset(map(kind_of, FACTS))
-STANDARD = Receiver("default", "https://a.example/x?token=1", ALL, (KEY,))
-OF_PUSHER = Receiver("default", "https://a.example/x", ALL, pusher=PUSHER)
+STANDARD = Receiver("default", "https://a.example/x?token=1", ALL_KINDS, (KEY,))
+OF_PUSHER = Receiver("default", "https://a.example/x", ALL_KINDS, pusher=PUSHER)
 AT_MS = 1_700_000_000_250
 
 
@@ -81,7 +80,7 @@ def test_an_event_has_names_and_no_keys(fact: Fact, fields: dict[str, str]) -> N
 
 def test_every_kind_has_a_type() -> None:
     """But the one that repeats another."""
-    assert set(TYPES) == ALL - {"repeated"}
+    assert set(TYPES) == ALL_KINDS - {"repeated"}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +140,7 @@ def test_a_call_is_the_same_for_the_same_facts() -> None:
 
 def test_the_library_of_standard_webhooks_verifies_a_call() -> None:
     """With any of several secrets; each attempt has its own time."""
-    rotated = Receiver("default", "https://a.example", ALL, (b"x" * 32, KEY))
+    rotated = Receiver("default", "https://a.example", ALL_KINDS, (b"x" * 32, KEY))
     call = call_of(rotated, [OCCUPIED])
     [at] = {headers_of(rotated, call, 1_700_000_000.9)["webhook-timestamp"]}
     assert at == "1700000000"
@@ -153,7 +152,7 @@ def test_the_library_of_standard_webhooks_verifies_a_call() -> None:
 def test_a_signature_of_the_specification() -> None:
     """The example of its reference libraries."""
     key = b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    receiver = Receiver("default", "https://a.example", ALL, (key,))
+    receiver = Receiver("default", "https://a.example", ALL_KINDS, (key,))
     call = Call("msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}', (OCCUPIED,))
     headers = headers_of(receiver, call, 1_614_265_330.0)
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="

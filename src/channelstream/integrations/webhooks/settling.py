@@ -60,10 +60,6 @@ class Settling:
         self._held: dict[_Subject, _Waiting] = {}
         self._missed_ms: dict[str, int] = {}
 
-    def __len__(self) -> int:
-        """Return how many facts wait."""
-        return len(self._held)
-
     def add(self, kept: Kept, fact: Fact, now_s: float) -> Settled:
         """Take the next fact of a shard.
 
