@@ -20,8 +20,15 @@ TYPES = {
     "cache_miss": "cache.missed",
 }
 """The name of each kind of fact (`core/facts.py`) in options and in bodies."""
-PUSHER_KINDS = frozenset(("occupied", "vacated", "added", "removed", "client_event", "cache_miss"))
-"""What Pusher's format has."""
+PUSHER_TYPES = {
+    "occupied": "channel_occupied",
+    "vacated": "channel_vacated",
+    "added": "member_added",
+    "removed": "member_removed",
+    "client_event": "client_event",
+    "cache_miss": "cache_miss",
+}
+"""The name of each kind of fact that Pusher's format has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from channelstream.apps.app import Apps
 from channelstream.apps.wanted_facts import AppFacts, WantedFacts
-from channelstream.apps.webhooks import PUSHER_KINDS, TYPES, Receiver
+from channelstream.apps.webhooks import PUSHER_TYPES, TYPES, Receiver
 from channelstream.config.applications import settings_by_app
 from channelstream.config.settings import Settings
 from channelstream.config.webhook_values import keys_of
@@ -26,7 +26,7 @@ def _receivers(settings: Settings, apps: Apps, app_id: str) -> Iterator[Receiver
         yield Receiver(app_id, url, kinds, secrets, None, settings.webhook_batching, networks)
     pusher = next(app.pusher for app in apps if app.id == app_id)
     for url in settings.pusher_webhook_urls if pusher else ():
-        of_pusher, batching = kinds & PUSHER_KINDS, settings.pusher_webhook_batching
+        of_pusher, batching = kinds & PUSHER_TYPES.keys(), settings.pusher_webhook_batching
         yield Receiver(app_id, url, of_pusher, (), pusher, batching, networks)
 
 

@@ -13,7 +13,7 @@ from tests.webhook_receiver import KEY, SECRET
 
 from channelstream.apps.keys import make_key, make_member_key
 from channelstream.apps.pusher_app import PusherApp
-from channelstream.apps.webhooks import TYPES, Receiver
+from channelstream.apps.webhooks import PUSHER_TYPES, TYPES, Receiver
 from channelstream.core.facts import (
     CacheMissed,
     ChannelOccupied,
@@ -31,7 +31,7 @@ from channelstream.integrations.webhooks.formats import Call, accepts, call_of, 
 
 PUSHER = PusherApp("1", "key", "pusher secret")
 STANDARD = Receiver("default", "https://a.example/x?token=1", ALL_KINDS, (KEY,))
-OF_PUSHER = Receiver("default", "https://a.example/x", ALL_KINDS, pusher=PUSHER)
+OF_PUSHER = Receiver("default", "https://a.example/x", frozenset(PUSHER_TYPES), pusher=PUSHER)
 AT_MS = 1_700_000_000_250
 
 

@@ -15,21 +15,13 @@ from standardwebhooks import Webhook
 
 from channelstream.apps.keys import name_of
 from channelstream.apps.pusher_app import PusherApp
-from channelstream.apps.webhooks import PUSHER_KINDS, TYPES, Receiver
+from channelstream.apps.webhooks import PUSHER_TYPES, TYPES, Receiver
 from channelstream.core import facts, pusher_names
 from channelstream.core.facts import Fact, kind_of
 from channelstream.core.timestamps import stamp
 
 SCHEMA = "channelstream.events"
 """The `type` of a body of Standard Webhooks."""
-_PUSHER_NAMES = {
-    "occupied": "channel_occupied",
-    "vacated": "channel_vacated",
-    "added": "member_added",
-    "removed": "member_removed",
-    "client_event": "client_event",
-    "cache_miss": "cache_miss",
-}
 _NAMES = ("channel", "user")
 """Fields of facts that have keys."""
 
@@ -53,10 +45,7 @@ def accepts(receiver: Receiver, fact: Fact) -> bool:
     """Whether a receiver is sent a fact of its application."""
     if kind_of(fact) not in receiver.kinds:
         return False
-    if receiver.pusher is None:
-        return True
-    name = name_of(fact.place)
-    return kind_of(fact) in PUSHER_KINDS and name.startswith(receiver.pusher.channel_prefix)
+    return receiver.pusher is None or name_of(fact.place).startswith(receiver.pusher.channel_prefix)
 
 
 def call_of(receiver: Receiver, found: Sequence[Fact]) -> Call:
@@ -105,7 +94,7 @@ def _event(fact: Fact) -> dict[str, Any]:
 
 def _pusher_event(pusher: PusherApp, fact: Fact) -> dict[str, Any]:
     channel = pusher.pusher_name(name_of(fact.place))
-    event: dict[str, Any] = {"name": _PUSHER_NAMES[kind_of(fact)], "channel": channel}
+    event: dict[str, Any] = {"name": PUSHER_TYPES[kind_of(fact)], "channel": channel}
     if isinstance(fact, facts.MemberAdded | facts.MemberRemoved):
         event["user_id"] = name_of(fact.user)
     if isinstance(fact, facts.ClientEvent):
