@@ -105,9 +105,9 @@ class Receivers:
         since_s, series = self._service.clock.wall() - KEPT_S, self._service.node.time_series
         records = await series.read(SENT_AGAIN.format(self._app_id), since_s, LETTERS)
         again_s = {record.data.decode(): record.at_s for record in records}
-        return [self._letter_row(each, again_s.get(id_of(each))) for each in reversed(letters)]
+        return [self._letter_row(each, again_s.get(id_of(each), 0.0)) for each in reversed(letters)]
 
-    def _letter_row(self, letter: DeadLetter, again_s: float | None) -> dict[str, Any]:
+    def _letter_row(self, letter: DeadLetter, again_s: float) -> dict[str, Any]:
         fact = letter.fact
         return {
             "id": id_of(letter),
@@ -119,7 +119,7 @@ class Receivers:
             "channel": name_of(fact.channel) if isinstance(fact, ChannelFact) else None,
             "user": _user_of(fact),
             "can_be_sent": self._can_be_sent(letter),
-            "sent_again": None if again_s is None else stamp(again_s),
+            "sent_again": _time(again_s),
         }
 
     def _can_be_sent(self, letter: DeadLetter) -> bool:
@@ -143,26 +143,28 @@ def _user_of(fact: Fact) -> str | None:
 
 
 def _row(receiver: Receiver, known: Iterable[ReceiverFigures], oldest_ms: int | None) -> dict[str, Any]:
-    """Describe a receiver: counts are those of all nodes since each was started, the rest is that of the one that sends."""
+    """Describe a receiver: what waits for it is known to the node that sends, the rest is that of all nodes."""
     figures = [each.figures for each in known]
-    pending = next((each.open for each in known if each.open is not None), None)
+    sender = next((each for each in known if each.open is not None), None)
+    pending = sender.open if sender else None
     if pending == 0:
         oldest_ms = None  # The cursors are kept once a second.
     last_failed = max(figures, key=lambda each: each.error_s, default=Figures())
-    accepted_s = max((each.accepted_s for each in figures), default=0.0)
-    sending = [each.figures for each in known if each.open is not None]
     return {
         "receiver": receiver.label,
         "format": "pusher" if receiver.pusher else "standard",
         "pending": pending,
-        "oldest": None if oldest_ms is None else stamp(oldest_ms / 1000),
+        "oldest": _time(oldest_ms / 1000 if oldest_ms else 0.0),
         "sent": sum(each.sent for each in figures),
         "failed": sum(each.failed for each in figures),
         "given_up": sum(each.given_up for each in figures),
-        "last_success": stamp(accepted_s) if accepted_s else None,
+        "last_success": _time(max((each.accepted_s for each in figures), default=0.0)),
         "last_error": last_failed.error,
-        "last_error_at": stamp(last_failed.error_s) if last_failed.error else None,
-        "failing_since": next(
-            (stamp(each.failing_since_s) for each in sending if each.failing_since_s), None
-        ),
+        "last_error_at": _time(last_failed.error_s),
+        "failing_since": _time(sender.figures.failing_since_s if sender else 0.0),
     }
+
+
+def _time(at_s: float) -> str | None:
+    """Return a time for people; None for 0, which means never."""
+    return stamp(at_s) if at_s else None
