@@ -131,6 +131,6 @@ def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCa
         made = make(outbox)
         made.cache_missed("a")
         await made.close(0.0)
-        assert "1 facts of the last moment are lost" in caplog.text
+        assert "webhooks: events of the last moment are lost: 1" in caplog.text
 
     asyncio.run(life())

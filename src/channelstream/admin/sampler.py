@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
+from channelstream import logs
 from channelstream.admin.busiest import Rates
 from channelstream.admin.changed_options import changed_options
 from channelstream.admin.endings import counts_by_key
@@ -134,7 +135,7 @@ class Sampler:
     def node_died(self, node: NodeStatus, ended: int | None) -> None:
         """Mark the end of another node, with how many of its connections have ended, if that is known."""
         silent_s = max(0.0, self._node.clock.wall() - node.heartbeat_s)
-        had = f"it had {node.connections} connection{'' if node.connections == 1 else 's'}"
+        had = f"it had {logs.counted(node.connections, 'connection')}"
         became = had if ended is None else f"{ended} of its connections did not come back"
         text = f"{node.label} was silent for {silent_s:.0f} s; {became}"
         self.history.mark("node gone", text)

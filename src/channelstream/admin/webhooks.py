@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
+from channelstream import logs
 from channelstream.admin.receivers import LETTERS, Receivers
 from channelstream.errors import Malformed
 from channelstream.pages.act import Did, Record, act_of
@@ -63,6 +64,6 @@ class WebhooksPage:
             raise Malformed(f'Send {{"ids": [...]}} with at most {LETTERS} ids of dead letters.') from error
         sent: dict[str, Any] = await self._receivers.send_again(frozenset(ids))
         for label, count in sent.items():
-            more = f"{count} event{'' if count == 1 else 's'}"
+            more = logs.counted(count, "event")
             self._record(act_of(caller_of(request), Did.SENT_WEBHOOKS, "receiver", label, more))
         return json_response({"sent": sum(sent.values())})

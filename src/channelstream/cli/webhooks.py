@@ -9,6 +9,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+from channelstream import logs
 from channelstream.cli.settings import settings_of
 from channelstream.config.applications import settings_by_app
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
@@ -160,9 +161,8 @@ def lines(webhook: Webhook, at_s: float) -> Iterator[str]:
         at_s: when it has come: only one of the formats says when it was sent.
     """
     at = datetime.fromtimestamp(at_s, UTC).strftime("%H:%M:%S")
-    count = len(webhook.events)
     source = f"standard {webhook.id}" if webhook.id else "pusher"
-    yield f"{at} {_printable(source)}: {count} event{'' if count == 1 else 's'}"
+    yield f"{at} {_printable(source)}: {logs.counted(len(webhook.events), 'event')}"
     for event in webhook.events:
         kind = event.get("type", event.get("name", ""))
         known = [

@@ -120,7 +120,7 @@ class Reports:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            logger.warning("webhooks: %d facts of the last moment are lost", len(self._waiting))
+            logger.warning("webhooks: events of the last moment are lost: %d", len(self._waiting))
 
 
 def _characters_of(fact: Fact) -> int:
