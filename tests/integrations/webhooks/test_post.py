@@ -28,21 +28,24 @@ def receiver() -> Iterator[WebhookReceiver]:
         yield running
 
 
-def outcome(url: str, networks: tuple[str, ...] = LOCAL, calls: int = 1) -> str:
+async def attempt(
+    url: str, networks: tuple[str, ...] = LOCAL, calls: int = 1, trust: ssl.SSLContext = SYSTEM
+) -> str:
     """Make calls one after the other; return why one was not accepted, and nothing if all were."""
+    poster = Poster(Receiver("default", url, frozenset(), networks=networks), trust)
+    try:
+        for number in range(calls):
+            await poster.post(HEADERS, b"body %d" % number)
+    except NotAccepted as error:
+        return str(error)
+    finally:
+        await poster.close()
+    return ""
 
-    async def life() -> str:
-        poster = Poster(Receiver("default", url, frozenset(), networks=networks), SYSTEM)
-        try:
-            for number in range(calls):
-                await poster.post(HEADERS, b"body %d" % number)
-        except NotAccepted as error:
-            return str(error)
-        finally:
-            await poster.close()
-        return ""
 
-    return asyncio.run(life())
+def outcome(url: str, networks: tuple[str, ...] = LOCAL, calls: int = 1) -> str:
+    """Do the same in an event loop of its own."""
+    return asyncio.run(attempt(url, networks, calls))
 
 
 def test_a_call_arrives_as_it_is(receiver: WebhookReceiver) -> None:
@@ -257,15 +260,7 @@ def test_what_does_not_speak_http_is_no_answer() -> None:
             writer.close()
 
         async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            poster = Poster(Receiver("default", url, frozenset(), networks=LOCAL), SYSTEM)
-            try:
-                await poster.post(HEADERS, b"body")
-            except NotAccepted as error:
-                return str(error)
-            finally:
-                await poster.close()
-        return ""
+            return await attempt(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
 
     assert asyncio.run(life()).startswith("no answer (")
 
@@ -283,15 +278,7 @@ def test_a_certificate_of_nobody_is_refused(certificate: tuple[str, str]) -> Non
             writer.close()
 
         async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=own) as server:
-            url = f"https://{host}:{server.sockets[0].getsockname()[1]}"
-            poster = Poster(Receiver("default", url, frozenset(), networks=LOCAL), trust)
-            try:
-                await poster.post(HEADERS, b"body")
-            except NotAccepted as error:
-                return str(error)
-            finally:
-                await poster.close()
-        return ""
+            return await attempt(f"https://{host}:{server.sockets[0].getsockname()[1]}", trust=trust)
 
     known = ssl.create_default_context(cafile=str(certificate[0]))
     assert asyncio.run(life(known, "127.0.0.1")) == ""
