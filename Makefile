@@ -95,8 +95,8 @@ ready-system:
 	@scripts/redis.sh
 	@scripts/network.sh
 	@scripts/proxies.sh
-	@scripts/js-tools.sh
-	@scripts/pusher-clients.sh
+	@scripts/js-packages.sh clients/js "the JavaScript client's types and package"
+	@scripts/js-packages.sh tests/clients/pusher "JavaScript clients of Pusher"
 
 check-format:
 	$(BIN)/ruff format --check

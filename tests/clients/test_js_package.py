@@ -31,7 +31,7 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program's folder, into whose node_modules the client is installed."""
     if shutil.which("npm") is None or not (TOOLS / "tsc").exists():
         pytest.skip(
-            "No TypeScript for the JavaScript client: with node and npm, scripts/js-tools.sh brings it."
+            "No TypeScript for the JavaScript client: with node and npm, scripts/js-packages.sh brings it."
         )
     folder = tmp_path_factory.mktemp("application")
     source = shutil.copytree(CLIENT, folder / "source", ignore=shutil.ignore_patterns("node_modules"))

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.nodes(1, 3, CLUSTER)]
 def found_by(program: str, server: Any, mark: str) -> Any:
     """Return what a program has found; its two clients are at nodes that are drawn."""
     if shutil.which("node") is None or not (PROGRAMS / "node_modules/pusher-js").exists():
-        pytest.skip("No client of Pusher for node: with node and npm, scripts/pusher-clients.sh brings it.")
+        pytest.skip("No client of Pusher for node: with node and npm, scripts/js-packages.sh brings it.")
     ports = [str(urlsplit(server.url).port) for _ in range(2)]
     command = ["node", PROGRAMS / program, mark, MASTER_KEY, *ports]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)

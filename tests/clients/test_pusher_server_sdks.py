@@ -31,7 +31,7 @@ def in_python(*arguments: str) -> dict[str, Any]:
 
 def in_node(*arguments: str) -> dict[str, Any]:
     if shutil.which("node") is None or not (PROGRAMS / "node_modules/pusher").exists():
-        pytest.skip("No SDK of Pusher for node: with node and npm, scripts/pusher-clients.sh brings it.")
+        pytest.skip("No SDK of Pusher for node: with node and npm, scripts/js-packages.sh brings it.")
     return answers_of("node", PROGRAMS / "server_sdk.cjs", *arguments)
 
 

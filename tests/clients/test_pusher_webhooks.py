@@ -25,7 +25,7 @@ def verified(sdk: str, call: Received, secret: str = KIT["SECRET"]) -> dict[str,
         command = [sys.executable, str(PROGRAMS / "webhook.py")]
     else:
         if shutil.which("node") is None or not (PROGRAMS / "node_modules/pusher").exists():
-            pytest.skip("No SDK of Pusher for node: with node and npm, scripts/pusher-clients.sh brings it.")
+            pytest.skip("No SDK of Pusher for node: with node and npm, scripts/js-packages.sh brings it.")
         command = ["node", str(PROGRAMS / "webhook.cjs")]
     given = json.dumps({"headers": call.headers, "rawBody": call.body.decode(), "secret": secret})
     done = subprocess.run(

@@ -60,7 +60,7 @@ def test_a_page_comes_back(
 ) -> None:
     """It receives events, sees who is here, and whispers; after a cut it is in all its channels again."""
     if not all(script.exists() for script in SCRIPTS):
-        pytest.skip("No client of Pusher: with node and npm, scripts/pusher-clients.sh brings it.")
+        pytest.skip("No client of Pusher: with node and npm, scripts/js-packages.sh brings it.")
     watch.expected = "WebSocket connection"
     page = open_page("/", bypass_csp=True)
     page.expose_function("sign", sign)

@@ -22,7 +22,7 @@ def chromium() -> Iterator[Browser]:
 def address(one_node: Any) -> Iterator[str]:
     if not (ROOT / "tests/clients/pusher/node_modules/pusher-js").exists():
         pytest.skip(
-            "No pusher-js: with node and npm, scripts/pusher-clients.sh brings it, and the example its own."
+            "No pusher-js: with node and npm, scripts/js-packages.sh brings it, and the example its own."
         )
     with running(
         "echo", one_node.url, "", **{f"PUSHER_{name}": text for name, text in KIT.items()}
