@@ -84,9 +84,8 @@ async function main() {
   await server.trigger(cache, "kept", { id: 9 });
   found.kept = await next(two.subscribe(cache), "kept");
 
-  const signedIn = next(one.connection, "message");
   one.signin();
-  await signedIn;
+  await one.user.signinDonePromise;
   ann.signedIn = true;
   found.user = one.user.user_data;
   await next(one.user.serverToUserChannel, "pusher:subscription_succeeded");
