@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.engines.conformance import EMPTY
+from tests.engines.conformance import EMPTY, message
 from tests.engines.conformance.lab import ALL_FACTS
 from tests.engines.conformance.nodes import WithNodes, facts_in
 from tests.engines.conformance.outbox import fact_form, missed
@@ -22,6 +22,11 @@ from channelstream.engines.members import Member
 from channelstream.engines.outbox import OutboxSettings, passed
 from channelstream.errors import Unavailable
 from channelstream.wire.channelstream import V07
+
+OPERATION, SETTINGS = 8, 12
+"""Where a call of the script has its operation, and behind its deadline which facts are wanted (`lua/1_log.lua`)."""
+LOGGED = "10000"
+"""Commands that Redis logs, those of scripts included."""
 
 
 def test_the_node_that_reaps_keeps_the_facts_of_the_dead_one(with_nodes: WithNodes) -> None:
@@ -147,6 +152,33 @@ def test_without_webhooks_nothing_is_kept(with_one_shard: WithNodes, redis: Redi
         assert without < await cost(nodes, "bob") <= without + 10
 
     with_one_shard(life, lease_s=PATIENCE_S)
+
+
+def test_only_calls_that_may_change_members_are_sent_what_is_wanted(
+    with_one_shard: WithNodes, redis: RedisServer
+) -> None:
+    """Which facts are wanted is about a hundred bytes for each application, and most calls publish."""
+
+    async def life(nodes: Nodes) -> None:
+        nodes.outbox = ALL_FACTS
+        engine, _ = await nodes.member("ann", "a")
+        await engine.publish([message("m")])
+        await engine.channels(["a"])
+        client = engine._shards.by_index(0).client
+        found = await client.command_on(client.linked(), "SLOWLOG", "GET", LOGGED)
+        scripts = [args for _, _, _, args, *_ in found if args[0] == b"EVALSHA"]
+        calls = {args[OPERATION].decode(): args[SETTINGS:] for args in scripts}
+        assert {operation for operation, settings in calls.items() if not settings} >= {"publish", "channels"}
+        assert {operation for operation, settings in calls.items() if settings} >= {"connect", "join"}
+
+    redis.cli("SLOWLOG", "RESET")
+    redis.cli("CONFIG", "SET", "slowlog-log-slower-than", "0")
+    redis.cli("CONFIG", "SET", "slowlog-max-len", LOGGED)
+    try:
+        with_one_shard(life)
+    finally:
+        redis.cli("CONFIG", "SET", "slowlog-log-slower-than", "10000")
+        redis.cli("CONFIG", "SET", "slowlog-max-len", "128")
 
 
 @pytest.mark.slow

@@ -45,6 +45,8 @@ READS = frozenset(
     {"channels", "head", "history", "members_at", "nodes", "replay", "states", "user_channels", "users"}
 )
 """Operations of the script that change nothing: a lost one fails at once, since running it late does no harm."""
+MEMBERLESS = READS | {"publish"}
+"""Operations that change no membership: they make no facts, and are not sent which ones are wanted."""
 URGENT = frozenset({"beat", "hold"})
 """Operations that are never refused because too much waits: without them a lease would end."""
 
@@ -271,7 +273,8 @@ class Link:
         if operation not in URGENT:
             self._check_room()
         until_ms = f"{1000 * until_s + self._clock_offset_ms:.0f}"
-        parts = ("EVALSHA", self._sha, 1, self._prefix, *argv, until_ms, *self._facts)
+        facts = () if operation in MEMBERLESS else self._facts
+        parts = ("EVALSHA", self._sha, 1, self._prefix, *argv, until_ms, *facts)
         if first:
             redis_ms, answer = await self._ask_in_transaction([*first, parts], until_s)
         else:

@@ -23,8 +23,8 @@
 --
 -- ARGV: 1 the epoch the node knows (empty: any), 2 the time in ms (empty: that of the server, which all nodes share),
 -- 3 the prefix of all keys, 4 the command that publishes, 5 the operation, 6 its arguments in MessagePack, 7 bytes to
--- pass on, 8 the deadline of the call, by the server's time in ms: a later call is refused (`link.py`), 9 only with webhooks:
--- what `1_outbox.lua` says.
+-- pass on, 8 the deadline of the call, by the server's time in ms: a later call is refused (`link.py`), 9 only with
+-- webhooks, and where members may change: what `1_outbox.lua` says.
 
 local EPOCH, PREFIX, PUBLISH = ARGV[1], ARGV[3], ARGV[4]
 

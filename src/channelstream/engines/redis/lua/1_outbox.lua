@@ -3,8 +3,9 @@
 -- Atomic, and why. A fact about members is kept by the script that changes the membership, so a node that is killed loses
 -- none, and the node that reaps it keeps those about its connections.
 --
--- ARGV 9 says which facts are wanted, and the bounds; it is missing where none are, and then nothing of this runs: {for each
--- application {set of kinds, prefixes of hidden names}, most facts, most bytes}.
+-- ARGV 9 says which facts are wanted, and the bounds; it is missing where none are, and for operations that change no membership
+-- (`link.MEMBERLESS`), and then nothing of this runs: {for each application {set of kinds, prefixes of hidden names}, most facts,
+-- most bytes}.
 --
 -- Keys. `facts` is a stream whose ids are the numbers of the facts. The hash `outbox` has `last` (the highest number), `n`
 -- and `bytes` of the facts that are kept, `dropped`, `token` (the highest that was seen here), and where the lease is,
