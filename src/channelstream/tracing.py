@@ -306,7 +306,7 @@ def subject_of(app: App, kind: str, name: str) -> Subject:
 def _covers(subject: Subject, connection: Connection) -> bool:
     match subject.kind:
         case Kind.CHANNEL:
-            return subject.name in connection.readable
+            return connection.is_sent(subject.name)
         case Kind.USER:
             return subject.name == connection.user
         case Kind.CONN_ID:

@@ -231,6 +231,10 @@ class Connection:
         """Return the connection as which it is a member of a channel: a seat of it, or itself."""
         return self if self.seats is None or channel is None else self.seats.get(channel, self)
 
+    def is_sent(self, channel: str | None) -> bool:
+        """Whether its stream is sent the events of a channel: it, or a seat of it, is in the channel."""
+        return channel in self.channels or channel in self.member_in(channel).channels
+
     @property
     def readable(self) -> Mapping[str, ReadRange]:
         """The channels that its stream is sent, those of its seats included, each with its range."""

@@ -170,7 +170,7 @@ def outcomes_for_user(hub: Hub, event: Event, name: str, now_s: float) -> Iterat
 
 def outcomes_for_connection(connection: Connection, event: Event, now_s: float) -> Iterator[Outcome]:
     """Yield the outcome of an event for one connection; nothing if the event does not concern it."""
-    if event.channel in connection.readable or (event.only is not None and connection.user in event.only):
+    if connection.is_sent(event.channel) or (event.only is not None and connection.user in event.only):
         yield outcome(connection, event, now_s)
 
 
@@ -188,7 +188,7 @@ def _refusal(connection: Connection, event: Event) -> Fate | None:
         return Fate.NOT_ADDRESSED
     if event.exclude is not None and connection.user in event.exclude:
         return Fate.EXCLUDED
-    if event.channel is not None and event.channel not in connection.readable:
+    if event.channel is not None and not connection.is_sent(event.channel):
         return Fate.NOT_A_MEMBER
     if event.exclude_connection == connection.id:
         return Fate.SENDER

@@ -152,7 +152,7 @@ class Hub:
     def unsubscribe(self, connection: Connection, channel: str) -> None:
         connection.left(channel)
         receiver = connection.receiver
-        if channel in receiver.readable:
+        if receiver.is_sent(channel):
             return  # It is in the channel by itself as well as by a seat, and only one of both leaves.
         members = self.channels[channel]
         del members[receiver]
