@@ -33,13 +33,13 @@ class Scene:
         self.dropped: list[str] = []
         self._numbers = count(1)
 
-    def add(self, fact: Fact, read_s: float = 0.0) -> None:
-        settled = self.settling.add(Kept(0, next(self._numbers), fact), fact, read_s)
+    def add(self, fact: Fact, read_s: float = 0.0, shard: int = 0) -> None:
+        settled = self.settling.add(Kept(shard, next(self._numbers), fact), fact, read_s)
         self.sent += map(name, settled.sent)
         self.dropped += map(name, settled.dropped)
 
-    def due(self, horizon_ms: int = 0, all_read_s: float = -1.0) -> None:
-        self.sent += map(name, self.settling.due([horizon_ms], all_read_s))
+    def due(self, *horizons_ms: int, all_read_s: float = -1.0) -> None:
+        self.sent += map(name, self.settling.due(horizons_ms, all_read_s))
 
 
 def name(kept: Kept) -> str:
@@ -66,7 +66,7 @@ def test_a_short_absence_is_not_reported(
     scene.add(begins(id="j", at_ms=1000 + absent_ms, **about), read_s=900.0)
     both = [f"{kind_of(ends)} 1000", f"{kind_of(begins)} {1000 + absent_ms}"]
     assert (scene.sent, scene.dropped) == ((both, []) if is_reported else ([], both))
-    scene.due(FAR, FAR)
+    scene.due(FAR, all_read_s=FAR)
     assert len(scene.sent) == 2 * is_reported
 
 
@@ -84,14 +84,14 @@ def test_an_end_waits_until_it_cannot_begin_again() -> None:
     """Everything within three seconds is read: by a later fact of its shard, or since nothing came for as long."""
     scene = Scene()
     scene.add(ChannelVacated(id="i", at_ms=1000, channel="a"), read_s=10.0)
-    scene.due(horizon_ms=4000, all_read_s=12.9)
+    scene.due(4000, all_read_s=12.9)
     assert scene.sent == []
-    scene.due(horizon_ms=4001, all_read_s=12.9)
+    scene.due(4001, all_read_s=12.9)
     assert scene.sent == ["vacated 1000"]
     scene.add(ChannelVacated(id="i", at_ms=2000, channel="a"), read_s=10.0)
-    scene.due(horizon_ms=2000, all_read_s=13.0)
+    scene.due(2000, all_read_s=13.0)
     assert scene.sent == ["vacated 1000", "vacated 2000"]
-    scene.due(FAR, FAR)
+    scene.due(FAR, all_read_s=FAR)
     assert scene.sent == ["vacated 1000", "vacated 2000"]
 
 
@@ -102,6 +102,18 @@ def test_ends_are_reported_in_their_order() -> None:
     scene.add(UserOffline(id="i", at_ms=3, user="ann"))
     scene.due(FAR)
     assert scene.sent == ["removed 1", "vacated 2", "offline 3"]
+
+
+def test_an_end_waits_for_those_before_it_in_its_shard() -> None:
+    """Their times may be those of two nodes, whose clocks differ; another shard is not waited for."""
+    scene = Scene()
+    scene.add(ChannelVacated(id="i", at_ms=6000, channel="a"))
+    scene.add(ChannelVacated(id="i", at_ms=1000, channel="b"))
+    scene.add(ChannelVacated(id="i", at_ms=2000, channel="c"), shard=1)
+    scene.due(6000, 5001)
+    assert scene.sent == ["vacated 2000"]
+    scene.due(9001, 5001)
+    assert scene.sent == ["vacated 2000", "vacated 6000", "vacated 1000"]
 
 
 def test_a_second_end_reports_the_first() -> None:
@@ -153,5 +165,5 @@ def test_too_many_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
     for number in range(15):
         scene.add(ChannelVacated(id="i", at_ms=number, channel=f"c{number}"))
-    scene.due()
+    scene.due(0)
     assert scene.sent == [f"vacated {number}" for number in range(5)]

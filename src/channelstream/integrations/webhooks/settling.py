@@ -95,17 +95,24 @@ class Settling:
         return Settled([kept], [])
 
     def due(self, horizons_ms: Sequence[int], all_read_s: float) -> list[Kept]:
-        """Return those that have ended for good, oldest first.
+        """Return those that have ended for good, oldest first; in each shard none before an older one.
 
         Args:
             horizons_ms: for each shard the time of the last fact that was added.
             all_read_s: the last time at which no shard had a further fact, by the clock of `add`.
         """
-        found = [
-            key
-            for key, (kept, at_ms, read_s) in self._held.items()
-            if horizons_ms[kept.shard] > at_ms + SETTLE_MS or read_s + SETTLE_MS / 1000 <= all_read_s
-        ]
+        found: list[_Subject] = []
+        undecided: set[int] = set()
+        for key, (kept, at_ms, read_s) in self._held.items():
+            # Very many wait when a node with all of its clients is gone, and this is asked several times a second.
+            if len(undecided) == len(horizons_ms):
+                break
+            if kept.shard in undecided:
+                continue
+            if horizons_ms[kept.shard] > at_ms + SETTLE_MS or read_s + SETTLE_MS / 1000 <= all_read_s:
+                found.append(key)
+            else:
+                undecided.add(kept.shard)
         too_many = len(self._held) - len(found) - MOST_HELD
         if too_many > 0:
             found = list(islice(self._held, len(found) + too_many))
