@@ -15,7 +15,7 @@ from channelstream.config.webhook_values import keys_of
 from channelstream.config.webhooks import make_receivers
 from channelstream.core.addresses import Networks, read_address
 from channelstream.errors import ConfigError
-from channelstream.integrations.webhooks.post import is_public
+from channelstream.integrations.webhooks.post import is_public, may_be_called
 
 CONNECT_S = 5.0
 """How long a name, a connection and its handshake may take, in seconds."""
@@ -63,7 +63,7 @@ def _url(receiver: Receiver) -> Iterator[Finding]:
     parts = urlsplit(receiver.url)
     host = parts.hostname or ""
     if _is_address(host):
-        if not _is_allowed(receiver, host):
+        if not may_be_called(host, Networks(receiver.networks)):
             yield _not_allowed(receiver)
         elif parts.scheme == "http" and is_public(host):
             yield _plain(receiver)
@@ -77,10 +77,6 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_allowed(receiver: Receiver, address: str) -> bool:
-    return is_public(address) or Networks(receiver.networks).has(address)
 
 
 def _not_allowed(receiver: Receiver) -> Finding:
@@ -118,11 +114,12 @@ async def _connect(receiver: Receiver) -> Finding | None:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return fault(f"the name of {receiver.label} has no address here", "correct its URL, or the resolver")
-    allowed = dict.fromkeys(
-        str(address) for *_, (address, *_) in found if _is_allowed(receiver, str(address))
-    )
+    networks = Networks(receiver.networks)
+    addresses = dict.fromkeys(str(address) for *_, (address, *_) in found)
     failure: Finding | None = _not_allowed(receiver)
-    for address in allowed:
+    for address in addresses:
+        if not may_be_called(address, networks):
+            continue
         failure = await _open(receiver, address, port)
         if failure is None:
             break

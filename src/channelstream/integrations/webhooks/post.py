@@ -46,6 +46,11 @@ def is_public(text: str) -> bool:
     return address.is_global and not address.is_multicast
 
 
+def may_be_called(address: str, networks: Networks) -> bool:
+    """Whether calls go to an address: to one that is public, or is in these networks."""
+    return is_public(address) or networks.has(address)
+
+
 class _CheckedBackend(httpcore.AnyIOBackend):
     """Opens connections to allowed addresses only."""
 
@@ -64,7 +69,7 @@ class _CheckedBackend(httpcore.AnyIOBackend):
     ) -> httpcore.AsyncNetworkStream:
         failed: Exception = NotAccepted("its address is not public: webhook_networks may allow it")
         for address in await self._resolved(host, port):
-            if not (is_public(address) or self._networks.has(address)):
+            if not may_be_called(address, self._networks):
                 continue
             try:
                 return await super().connect_tcp(address, port, CONNECT_S, local_address, socket_options)
