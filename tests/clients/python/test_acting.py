@@ -143,9 +143,28 @@ def test_channels_that_cannot_be_joined_again_now_are_joined_later(server: Runni
     play(scenario())
 
 
+def test_a_channel_that_is_no_longer_granted_takes_no_other_away(server: RunningServer, line: Line) -> None:
+    """One that a fresh token leaves out has the command refused that joins all of them again."""
+    room, vip, name = f"room.{uuid4().hex}", f"vip.{uuid4().hex}", uuid4().hex
+    tokens = giving(token(subscribe=["room.*", "vip.*"], jti=name), token(**GRANTED))
+
+    async def scenario() -> None:
+        async with Acting(line.url, tokens, transports=[NAMES["websocket"]]) as acting:
+            await acting.subscribe([vip, room])
+            before = acting.conn_id
+            await asyncio.to_thread(line.cut)
+            server.post("/revoke", {"jti": name})
+            server.post("/disconnect", {"conn_id": before})
+            server.post("/message", {"user": "x", "channel": room, "message": 1})
+            await asyncio.to_thread(line.mend)
+            assert await anext(messages(acting)) == 1
+
+    play(scenario())
+
+
 @pytest.mark.parametrize("retry_after_s", [None, 0])
 def test_a_refused_command_says_when_it_may_be_sent_again(retry_after_s: int | None) -> None:
-    """A channel is joined again then, and left alone if never."""
+    """Channels are joined again then; if never, each is tried by itself, and then left alone."""
     asked: list[dict[str, Any]] = []
 
     class Refusing(Acting):
@@ -162,7 +181,8 @@ def test_a_refused_command_says_when_it_may_be_sent_again(retry_after_s: int | N
         await acting.aclose()
 
     play(scenario())
-    assert len(asked) == (1 if retry_after_s is None else 3)
+    joined = [["a", "b"]] * (1 if retry_after_s is None else 3) + [["a"], ["b"]]
+    assert [each["channels"] for each in asked] == joined
 
 
 @pytest.mark.slow

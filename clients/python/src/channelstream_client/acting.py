@@ -229,10 +229,14 @@ class Acting(Iteration[Event]):
             self._run(self._join_again(conn_id))
 
     async def _join_again(self, conn_id: str) -> None:
-        """Join the channels in which the last connection was, from where it was."""
+        """Join the channels in which the last connection was, from where it was.
+
+        One that the token does not grant has a whole command refused: then they are joined one by one.
+        """
+        at_once = CHANNELS
         while self._client.conn_id == conn_id:
             left = ((name, since) for name, since in self._wanted.items() if since is not None)
-            since = dict(islice(left, CHANNELS))
+            since = dict(islice(left, at_once))
             if not since:
                 return
             try:
@@ -243,6 +247,9 @@ class Acting(Iteration[Event]):
                 wait_s = error.retry_after_s if isinstance(error, CommandRefused) else JOIN_S
                 if wait_s is not None:
                     await asyncio.sleep(wait_s * random.uniform(1.0, 2.0))  # noqa: S311 - spreads the clients
+                    continue
+                if len(since) > 1:
+                    at_once = 1
                     continue
             # Also what the token does not grant: it is not asked for again.
             self._wanted |= dict.fromkeys(self._wanted.keys() & since.keys())
