@@ -120,7 +120,7 @@ export class Roster {
     const person = this.#people.get(user);
     if (!person || !state || JSON.stringify(state) === JSON.stringify(person.state)) return;
     person.state = state;
-    for (const [name, users] of this.#channels) if (users.has(user)) changed.add(name);
+    this.#channels.forEach((users, name) => users.has(user) && changed.add(name));
   }
 }
 
@@ -128,7 +128,7 @@ export class Roster {
 
 function websocket({ address, WebSocket, signal, receive, greet }) {
   return new Promise((resolve) => {
-    const socket = new WebSocket(address("ws").replace(/^http/, "ws"));
+    const socket = new WebSocket(address("ws").replace("http", "ws"));
     socket.onopen = () => greet((text) => socket.send(text));
     socket.onmessage = ({ data }) => receive(data);
     socket.onclose = resolve;
@@ -291,8 +291,7 @@ export class Channelstream {
   }
 
   #disconnect(connId) {
-    const url = this.#address("disconnect", { conn_id: connId });
-    this.#options.fetch(url, { method: "POST", keepalive: true }).catch(() => {});
+    this.#options.fetch(this.#address("disconnect", { conn_id: connId }), { method: "POST", keepalive: true }).catch(() => {});
   }
 
   on(type, listener) {
@@ -429,13 +428,16 @@ export class Channelstream {
   }
 
   #joinAgain(signal, names = this.#wanted.keys()) {
-    const wanted = [...names].filter((name) => this.#wanted.has(name));
+    const wanted = [...names].filter((name) => !signal.aborted && this.#wanted.has(name));
     while (wanted.length) {
       const channels = wanted.splice(0, 100);
       const since = Object.fromEntries(channels.map((name) => [name, this.#wanted.get(name) || this.position]));
       const note = (from) => channels.forEach((name) => this.#wanted.has(name) && this.#wanted.set(name, from?.[name]));
-      const again = () => signal.aborted || this.#joinAgain(signal, channels);
-      const later = ({ code, retry_after: seconds = !code }) => seconds && pause(1_000 * seconds, signal).then(again);
+      const later = ({ code, retry_after: seconds = !code }) => {
+        if (seconds) pause(1_000 * seconds, signal).then(() => this.#joinAgain(signal, channels));
+        // One may not be granted.
+        else if (channels[1]) for (const name of channels) this.#joinAgain(signal, [name]);
+      };
       note(since);
       this.#command("subscribe", { channels, since }).then(() => signal.aborted || note(), later);
     }
@@ -678,8 +680,8 @@ export class Channelstream {
 
   #wake(hasNewNetwork) {
     this.#asleep = false;
-    const isDead = hasNewNetwork || Date.now() - this.receivedAt > this.#options.silenceMs;
-    if (isDead) this.#finish?.({ code: 0, reason: "silent", now: true });
+    if (hasNewNetwork || Date.now() - this.receivedAt > this.#options.silenceMs)
+      this.#finish?.({ code: 0, reason: "silent", now: true });
     this.#wakeUp?.();
   }
 

@@ -89,7 +89,7 @@ test("a new connection joins the channels of the last one from where it was", as
   assert.deepEqual((await lost).channels, ["b"]);
 });
 
-test("channels that cannot be joined again now are joined later, and those that are not granted are left", async (t) => {
+test("channels that cannot be joined again now are joined later, and those that are granted beside others that are not", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const stream = open({ token: "t-1" });
   await settled();
@@ -122,9 +122,17 @@ test("channels that cannot be joined again now are joined later, and those that 
   assert.deepEqual(again.since, { a: asked.since.a, c: asked.since.c });
   second.say({ type: "reply", id: again.id, error: { code: "forbidden", message: "No." } });
   await settled();
+  const alone = second.sent.slice(-2);
+  assert.deepEqual(alone.map(({ channels, since }) => [channels, since]), [
+    [["a"], { a: asked.since.a }],
+    [["c"], { c: asked.since.c }],
+  ]);
+  second.say({ type: "reply", id: alone[0].id, error: { code: "forbidden", message: "No." } });
+  second.say({ type: "reply", id: alone[1].id, result: { channels: ["c"] } });
+  await settled();
   t.mock.timers.tick(60_000);
   await settled();
-  assert.equal(second.sent.at(-1), again);
+  assert.equal(second.sent.at(-1), alone[1]);
 });
 
 test("a channel that was not joined again is joined from where it was left, after further breaks too", async (t) => {
