@@ -104,7 +104,8 @@ def test_the_slow_turns_of_all_nodes_are_shown(server: Any) -> None:
     def all_have_paused() -> bool:
         for node in server.nodes:
             os.kill(node.process.pid, signal.SIGSTOP)
-            time.sleep(0.8)  # real time: it is what the node must notice.
+        time.sleep(0.8)  # real time: it is what the nodes must notice.
+        for node in server.nodes:
             os.kill(node.process.pid, signal.SIGCONT)
         found.update(http.get(f"{server.any.url}/admin/data/slow_turns", auth=auth).json())
         return len({row["node"] for row in found["rows"]}) == len(server.nodes)
