@@ -88,7 +88,7 @@ def test_the_walk_asks_every_route(monkeypatch: pytest.MonkeyPatch) -> None:
     assert routes_of(monkeypatch) == {"": set(EVERYWHERE | OF_SERVER), "shop": set(ALL)}
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"], scope="module")
+@pytest.fixture(params=["memory", "sqlite", pytest.param("redis", marks=pytest.mark.slow)], scope="module")
 def nodes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[RunningServer]]:
