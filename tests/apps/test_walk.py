@@ -61,9 +61,9 @@ def routes_of(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     make_router, make_pages = app_tables.Router, app_tables.routes
 
-    def recorded_pages(*arguments: Any) -> Any:
-        pages = make_pages(*arguments)
-        found[arguments[-1]] = {f"{method} {page.path}" for page in pages for method in page.methods}  # type: ignore[attr-defined]
+    def recorded_pages(settings: Settings, *, app_id: str, **more: Any) -> Any:
+        pages = make_pages(settings, app_id=app_id, **more)
+        found[app_id] = {f"{method} {page.path}" for page in pages for method in page.methods}  # type: ignore[attr-defined]
         return pages
 
     def recorded_router(policy: Policy, rows: Iterable[Route], *more: Any) -> Router:
