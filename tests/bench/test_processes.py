@@ -5,18 +5,35 @@ import subprocess
 import sys
 
 import pytest
+from tests.waiting import eventually
 
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.processes import check_pid, cpu_s, family, machine, memory_kb
 
 NO_PID = 1 << 22
 """Above the greatest that Linux gives."""
+TICK_NS = 10_000_000
+"""In `/proc/PID/stat`, if the kernel counts 100 a second."""
 
 
 def test_the_own_process_has_time_and_memory() -> None:
     """A process has used time and memory."""
     assert cpu_s(os.getpid()) > 0
     assert memory_kb(os.getpid()) > 1000
+
+
+def test_time_is_exact() -> None:
+    """The time of a process that waits is all that it has used, and is not rounded to the kernel's ticks."""
+    code = "import time\nprint(time.process_time_ns(), flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        used_s = int(child.stdout.readline()) / 1e9
+        eventually(lambda: cpu_s(child.pid) >= used_s, "time is missing")
+        found_ns = round(cpu_s(child.pid) * 1e9)
+        child.communicate(b"\n")
+    assert found_ns % TICK_NS
 
 
 def test_children_count() -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from channelstream.bench.clients import Client
 from channelstream.bench.engines.api import Api, open_api
-from channelstream.bench.engines.clock import precise_cpu_s
 from channelstream.bench.engines.compared import in_turn
 from channelstream.bench.engines.sizes import Sizes
 from channelstream.bench.engines.stores import Store, Used, cluster, one_redis
@@ -156,10 +155,10 @@ async def _steps(site: Site, count: int, progress: Progress) -> dict[str, Figure
 async def _step(site: Site, name: str, call: Call, count: int) -> Figures:
     """Make `count` calls, and return the cost of each."""
     node, lap = site.nodes[0], site.apis[0].new_lap()
-    before, cpu_s = await site.store.used(), precise_cpu_s(node.pid)
+    before, cpu_s = await site.store.used(), node.cpu_s() or 0.0
     for number in range(count):
         await call(number)
-    cpu_s, after = precise_cpu_s(node.pid) - cpu_s, await site.store.used()
+    cpu_s, after = (node.cpu_s() or 0.0) - cpu_s, await site.store.used()
     each = [late - early for late, early in zip(after, before, strict=True)]
     shares = site.shares.get(name, [0] * len(each))
     site.shares[name] = [share + used.scripts for share, used in zip(shares, each, strict=True)]
