@@ -19,8 +19,10 @@ from channelstream.bench.results import (
     Rate,
     Report,
     StepReport,
+    medians,
     ratios,
 )
+from channelstream.bench.scenarios import SCENARIOS
 from channelstream.bench.text import report_text
 
 LATENCY = Percentiles(2000, 1.5, 2.5, 9.0, 12.0, 20.25)
@@ -74,6 +76,31 @@ def test_ratios() -> None:
     assert ratios(reference, None) == {}
 
 
+def opened(cpu_us: float | None, kb: float, turn_ms: float) -> Measured:
+    """One round of a run that opens streams."""
+    return Measured(
+        attach=Rate(20, 0.1, 200.0, cpu_us), memory=Memory(1000, 1100, kb), longest_turn_ms=turn_ms
+    )
+
+
+def test_medians_of_rounds() -> None:
+    """Each figure is the median of its own; of the longest turns it is the longest. One round stays as it is."""
+    rounds = [opened(9.0, 3.0, 1.0), opened(1.0, 4.0, 7.0), opened(2.0, 2.0, 3.0)]
+    assert medians(rounds) == opened(2.0, 3.0, 7.0)
+    assert medians(rounds[:1]) is rounds[0]
+    assert medians([opened(None, 3.0, 1.0)] * 3) == opened(None, 3.0, 1.0)
+    published = Measured(publish=Rate(100, 0.5, 200.0, 2.0), requests=100)
+    assert medians([published] * 2) == published
+
+
+def test_deliveries_have_no_medians() -> None:
+    """A scenario of rounds is measured once if messages are delivered, whose faults must all be reported."""
+    scenario = SCENARIOS["connect"]
+    assert [step.turns for step in scenario.steps] == [5]
+    assert [step.turns for step in scenario.changed({"messages": 10}).steps] == [1]
+    assert [step.turns for step in scenario.changed({"idle_s": 1.0}).steps] == [1]
+
+
 def test_json_is_complete() -> None:
     """A document is read back as the same report, with no key too many or too few."""
     report = report_of(Made().measured(), reference=Made().measured())
@@ -107,6 +134,14 @@ def test_text_says_what_qualifies_the_figures() -> None:
     text = report_text(report_of(Made(closed=3, load=0.97).measured()))
     assert "3 stream(s) ended early: close code 4008" in text
     assert "97% of a core" in text
+
+
+def test_text_says_that_figures_are_medians() -> None:
+    """Of several rounds the report has medians."""
+    one = report_of(opened(2.0, 3.0, 1.0)).steps[0]
+    assert "medians" not in report_text(report_of(one.measured))
+    report = msgspec.structs.replace(report_of(one.measured), steps=[msgspec.structs.replace(one, rounds=5)])
+    assert "; medians of 5 rounds" in report_text(report)
 
 
 def test_text_without_cpu() -> None:

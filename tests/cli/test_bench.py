@@ -128,12 +128,13 @@ def test_clients_of_pusher(tmp_path: Path) -> None:
 
 
 def test_publishing_beside_its_reference(tmp_path: Path) -> None:
-    """The scenario without clients compares accepted messages with those of a bare application."""
+    """The scenario without clients compares accepted messages with those of a bare application, in rounds."""
     path = tmp_path / "report.json"
     assert main(["bench", "--scenario", "publish", "--messages", "200", "--json", str(path)], {}) == 0
     for step in document(path).steps:
         assert step.measured.publish is not None
         assert step.measured.publish.count == 200
+        assert step.rounds == 3
         assert "publish_per_s" in step.ratios
 
 

@@ -11,7 +11,7 @@ from channelstream.bench.measure import Target, measure
 from channelstream.bench.processes import machine
 from channelstream.bench.progress import Progress
 from channelstream.bench.restart import restart
-from channelstream.bench.results import FORMAT, Measured, Report, StepReport, ratios
+from channelstream.bench.results import FORMAT, Measured, Report, StepReport, medians, ratios
 from channelstream.bench.scenarios import Outage, Scenario, Step
 from channelstream.bench.servers import product, reference
 from channelstream.bench.upgrade import upgrade, upgrade_redis, upgrade_sqlite
@@ -46,19 +46,31 @@ async def conduct(
 async def _step(
     scenario: Scenario, step: Step, target: Target | None, with_reference: bool, progress: Progress
 ) -> StepReport:
+    """Measure the server and its reference, in turn if there are several rounds, or what an outage does."""
+    title = f"{scenario.name}, {step.label}"
+    if step.outage is not None:
+        progress.begin(title)
+        return await _with_outage(step.outage, step, target, progress)
+    rounds = [await _round(title, step, target, with_reference, progress) for _ in range(step.turns)]
+    measured = medians([each for each, _ in rounds])
+    references = [each for _, each in rounds if each is not None]
+    compared = medians(references) if references else None
+    return StepReport(step.label, step.load, measured, compared, ratios(measured, compared), step.turns)
+
+
+async def _round(
+    title: str, step: Step, target: Target | None, with_reference: bool, progress: Progress
+) -> tuple[Measured, Measured | None]:
     """Measure the reference first, then the server: so thermal throttling does not favour the product."""
     compared = None
     if with_reference and step.reference is not None:
-        progress.begin(f"{scenario.name}, {step.label}, reference")
+        progress.begin(f"{title}, reference")
         compared = await _measured(reference(step.reference), step, progress)
-    progress.begin(f"{scenario.name}, {step.label}")
-    if step.outage is not None:
-        return await _with_outage(step.outage, step, target, progress)
+    progress.begin(title)
     server: AbstractAsyncContextManager[Target] = (
         product(*step.flags) if target is None else nullcontext(target)
     )
-    measured = await _measured(server, step, progress, step.load.signing)
-    return StepReport(step.label, step.load, measured, compared, ratios(measured, compared))
+    return await _measured(server, step, progress, step.load.signing), compared
 
 
 async def _with_outage(outage: Outage, step: Step, target: Target | None, progress: Progress) -> StepReport:

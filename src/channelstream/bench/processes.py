@@ -83,8 +83,8 @@ def family(pid: int) -> Iterator[int]:
 def _cpu_ns(pid: int) -> int:
     """Return the CPU time of a process, with that of threads that have ended; 0 if the process has ended.
 
-    It is exact to the nanosecond while the process waits, and to a tick while it runs; `/proc/PID/stat` has ticks of 10 ms only.
-    The number of the clock is that of clock_getcpuclockid(3), which Python lacks.
+    It is exact to the nanosecond while the process waits, and to a tick while it runs; `/proc/PID/stat` has ticks of 10 ms
+    only. The number of the clock is that of clock_getcpuclockid(3), which Python lacks.
     """
     try:
         return time.clock_gettime_ns(~pid << 3 | _CPU_CLOCK)

@@ -1,6 +1,9 @@
 """The measurements of a run, in the form of the JSON document. None means not measured."""
 
-from msgspec import Struct
+from collections.abc import Sequence
+from statistics import median
+
+from msgspec import Struct, structs
 
 from channelstream.bench.histogram import Histogram, middle_of
 from channelstream.bench.load import Load, Transport
@@ -213,6 +216,7 @@ class StepReport(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         reference: the same load on the reference server, at about the same time.
         ratios: measured / reference, for figures that both have.
+        rounds: in how many turns both were measured; with more than one, the figures are medians.
     """
 
     label: str
@@ -220,6 +224,7 @@ class StepReport(Struct, frozen=True, forbid_unknown_fields=True):
     measured: Measured
     reference: Measured | None
     ratios: dict[str, float]
+    rounds: int = 1
 
 
 class Report(Struct, frozen=True, forbid_unknown_fields=True):
@@ -284,3 +289,37 @@ def ratios(measured: Measured, reference: Measured | None) -> dict[str, float]:
     return {
         name: round(figure / others[name], 3) for name, figure in figures(measured).items() if name in others
     }
+
+
+def medians(rounds: Sequence[Measured]) -> Measured:
+    """Return rates and memory of the same run in several rounds, as medians, and the longest turn of all of them."""
+    first = rounds[0]
+    if len(rounds) == 1:
+        return first
+    memories = [each.memory for each in rounds if each.memory is not None]
+    turns_ms = [each.longest_turn_ms for each in rounds if each.longest_turn_ms is not None]
+    return structs.replace(
+        first,
+        connect=_median_rate([each.connect for each in rounds]),
+        attach=_median_rate([each.attach for each in rounds]),
+        publish=_median_rate([each.publish for each in rounds]),
+        memory=_median_memory(memories) if memories else None,
+        longest_turn_ms=max(turns_ms, default=None),
+    )
+
+
+def _median_rate(rates: Sequence[Rate | None]) -> Rate | None:
+    known = [each for each in rates if each is not None]
+    if not known:
+        return None
+    cpu_us = [each.cpu_us_each for each in known if each.cpu_us_each is not None]
+    return Rate(
+        known[0].count,
+        median(each.seconds for each in known),
+        median(each.per_s for each in known),
+        median(cpu_us) if cpu_us else None,
+    )
+
+
+def _median_memory(memories: Sequence[Memory]) -> Memory:
+    return sorted(memories, key=lambda each: each.kb_per_connection)[len(memories) // 2]

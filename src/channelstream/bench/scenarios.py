@@ -19,6 +19,8 @@ class Step:
     Attributes:
         flags: options of the server, if the run starts one.
         reference: the reference server for the same load; None means none.
+        rounds: how often reference and server take turns; the report has medians. Once if messages are delivered or
+            requests timed, since the report has more of these than one figure.
         outage: what happens to the server: `restart` kills it and starts it again, `drain` and `spread drain` stop one of
             three nodes, the others upgrade it, with an engine; None means nothing.
     """
@@ -27,7 +29,14 @@ class Step:
     load: Load
     flags: tuple[str, ...] = ()
     reference: Reference | None = "broadcast"
+    rounds: int = 1
     outage: Outage | None = None
+
+    @property
+    def turns(self) -> int:
+        """How often it is measured."""
+        load = self.load
+        return 1 if load.idle_s or (load.clients and load.publishes) else self.rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +133,14 @@ _ALL = (
         "publish",
         "accepted messages a second without subscribers, one in a call and 100 in a call",
         (
-            Step("one each", Load(clients=0, messages=20_000, publishers=16), reference="api"),
-            Step("lists of 100", Load(clients=0, messages=200_000, items=100), reference="api"),
+            Step("one each", Load(clients=0, messages=20_000, publishers=16), reference="api", rounds=3),
+            Step("lists of 100", Load(clients=0, messages=200_000, items=100), reference="api", rounds=3),
         ),
     ),
     Scenario(
         "connect",
-        "registered connections and opened streams a second",
-        (Step("3,000 clients", Load(clients=3000, messages=0)),),
+        "registered connections and opened streams a second, and the CPU of each",
+        (Step("3,000 clients", Load(clients=3000, messages=0), rounds=5),),
     ),
     Scenario(
         "restart",

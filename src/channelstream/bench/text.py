@@ -33,8 +33,17 @@ def report_text(report: Report) -> str:
         f"{report.scenario} on {made_on.cpu}, {made_on.cores} core(s), {made_on.python}, {made_on.kernel}"
     ]
     for step in report.steps:
-        lines += ["", f"{step.label}: {step.load.sentence()}", *_table(step), *_remarks(step.measured)]
+        lines += [
+            "",
+            f"{step.label}: {step.load.sentence()}{_rounds(step)}",
+            *_table(step),
+            *_remarks(step.measured),
+        ]
     return "\n".join([*lines, *_growth(report)])
+
+
+def _rounds(step: StepReport) -> str:
+    return f"; medians of {step.rounds} rounds" if step.rounds > 1 else ""
 
 
 def _table(step: StepReport) -> Iterator[str]:
