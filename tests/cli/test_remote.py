@@ -159,7 +159,11 @@ def test_the_secret_of_a_key_may_be_in_the_environment(
         ("--key web-1", "--key: name the file of keys with --keys-file, or set CHANNELSTREAM_KEY_SECRET"),
         ("--key web-2 --keys-file KEYS", "has no key 'web-2' that is not revoked"),
         ("--key gone --keys-file KEYS", "has no key 'gone' that is not revoked"),
-        ("--key web-1 --keys-file KEYS -s x", "--key: --secret is that of another key"),
+        ("--key web-1 --keys-file KEYS -s x", "--key: --secret has the secret of the application"),
+        (
+            "--key web-1 --keys-file KEYS --secret-file SECRETS",
+            "--key: --secret-file has the secret of the application",
+        ),
         ("--key web-1 --keys-file KEYS --request-signing old", "--key: request_signing is old"),
         ("--key shop-1 --app blog --keys-file KEYS", "a key of the application 'shop', not of 'blog'"),
         ("--key web-1 --keys-file /none", "keys_file: '/none' cannot be read"),

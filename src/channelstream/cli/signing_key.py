@@ -17,6 +17,7 @@ from channelstream.config import Settings
 from channelstream.config.app_names import fault_of_id
 from channelstream.config.keys_file import read_stored
 from channelstream.config.secret_file import secrets_of
+from channelstream.config.settings import BY_NAME
 from channelstream.config.sources import KEY_VARIABLE
 from channelstream.errors import ConfigError
 
@@ -103,8 +104,10 @@ def _named(own: Settings, arguments: Namespace, environ: Mapping[str, str]) -> S
         ConfigError: it is not known, or does not fit the other flags.
     """
     key_id, app_id = arguments.key, getattr(arguments, "app", None)
-    if "secret" in arguments:
-        raise ConfigError("--key: --secret is that of another key; give one of them")
+    if given := [name for name in _OF_APP if name in arguments]:
+        raise ConfigError(
+            f"--key: {BY_NAME[given[0]].flag} has the secret of the application; give one of them"
+        )
     if signs_old(own):
         raise ConfigError("--key: request_signing is old, and an old signature names no key")
     if secret := environ.get(KEY_VARIABLE):
