@@ -271,6 +271,21 @@ def test_a_last_message_is_sent_once(
     play(life)
 
 
+def test_a_last_message_that_the_stream_has_sent_is_in_the_answer(play: Play) -> None:
+    """To a client that was in the channel although it was answered that it is not, as where an engine fails twice."""
+
+    async def life(ann: Client, bob: Client, node: Node) -> None:
+        await LastMessages(Service(App(), node)).keep([ROOM])
+        await ann.join_cache(None)
+        await say(node, "one")
+        await soon(lambda: "one" in ann.tape.items)
+        joined = await ann.join_cache(None)
+        assert joined.last is not None
+        assert json.loads(joined.last.payload) == "one"
+
+    play(life)
+
+
 def test_a_channel_may_keep_no_last_message(play: Play) -> None:
     """Its answer says so."""
 
