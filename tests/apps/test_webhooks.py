@@ -1,6 +1,5 @@
 """The receivers of an application's webhooks."""
 
-from channelstream.apps.keys import make_key
 from channelstream.apps.pusher_app import PusherApp
 from channelstream.apps.webhooks import Receiver
 
@@ -21,8 +20,3 @@ def test_a_receiver_shows_no_secret() -> None:
     assert RECEIVER.label == "https://a.example:8443/x"
     assert "signing key" not in repr(RECEIVER)
     assert "pusher secret" not in repr(OF_PUSHER)
-
-
-def test_a_receiver_is_of_one_application() -> None:
-    assert RECEIVER.owns(make_key("shop", "a"))
-    assert not RECEIVER.owns("a")

@@ -13,6 +13,7 @@ from tests.engines.conformance.outbox import fact_form, missed
 from tests.engines.test_sqlite import Runs
 from tests.engines.test_sqlite_connections import killed, register
 
+from channelstream.apps.keys import DEFAULT
 from channelstream.apps.wanted_facts import NOTHING_WANTED
 from channelstream.engines.members import Member
 from channelstream.engines.outbox import OutboxSettings
@@ -32,7 +33,11 @@ def runs(tmp_path: Path) -> Runs:
 
 
 async def facts_in(engine: SqliteEngine) -> list[tuple[str, ...]]:
-    return [fact_form(each.fact) for each in await engine.outbox.read((0,), 100_000) if each.fact is not None]
+    return [
+        fact_form(each.fact)
+        for each in await engine.outbox.read(DEFAULT, (0,), 100_000)
+        if each.fact is not None
+    ]
 
 
 def forget_connections(path: Path) -> None:
@@ -139,7 +144,7 @@ def test_bounds_count_over_a_restart(runs: Runs) -> None:
         engine, _ = await runs.open()
         await engine.outbox.append(missed(*"abcdefg"))
         before = await engine.outbox.state()
-        assert (before.facts, before.dropped) == ((5,), 2)
+        assert (before.facts, before.dropped) == (5, 2)
         await killed(engine)
         engine, _ = await runs.open()
         assert await engine.outbox.state() == before
@@ -157,7 +162,7 @@ def test_a_run_without_webhooks_empties_the_outbox(runs: Runs) -> None:
     async def life() -> None:
         engine, _ = await runs.open()
         await register(engine, ANN, "a")
-        await engine.outbox.settle(1, {"one": (1,)})
+        await engine.outbox.settle(1, {DEFAULT: {"one": (1,)}})
         await killed(engine)
         runs.setup = Setup(outbox=OutboxSettings(NOTHING_WANTED))
         engine, _ = await runs.open()
@@ -193,6 +198,6 @@ def test_a_closed_file_is_out_of_reach(runs: Runs) -> None:
         engine, _ = await runs.open()
         await killed(engine)
         with pytest.raises(Unavailable):
-            await engine.outbox.read((0,), 1)
+            await engine.outbox.read(DEFAULT, (0,), 1)
 
     asyncio.run(life())

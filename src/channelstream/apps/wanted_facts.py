@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from channelstream.apps.keys import app_id_of, is_apart_key, is_member_key, name_of
-from channelstream.core.facts import ENDS, ConnectionClosed, ConnectionOpened, kind_of
+from channelstream.core.facts import ENDS, ConnectionClosed, ConnectionOpened, Fact, kind_of
 
 OF_CONNECTIONS = frozenset((kind_of(ConnectionOpened), kind_of(ConnectionClosed)))
 """The tags of the facts about connections."""
@@ -49,6 +49,11 @@ class WantedFacts:
         if wanted is None or kind not in wanted.kinds or name_of(key).startswith(wanted.hidden):
             return False
         return not is_member_key(key) or (kind in OF_CONNECTIONS and is_apart_key(key))
+
+
+def app_of(fact: Fact) -> str:
+    """Return the id of the application that a fact is about."""
+    return app_id_of(fact.place)
 
 
 NOTHING_WANTED = WantedFacts()

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from channelstream.apps.keys import app_id_of
 from channelstream.apps.pusher_app import PusherApp
 
 TYPES = {
@@ -55,10 +54,6 @@ class Receiver:
     def name(self) -> str:
         """Its name as a consumer of the outbox."""
         return f"{self.app_id} {'pusher' if self.pusher else 'standard'} {self.url}"
-
-    def owns(self, key: str) -> bool:
-        """Whether a key is one of its application."""
-        return app_id_of(key) == self.app_id
 
     @property
     def label(self) -> str:

@@ -1,12 +1,23 @@
 """The outbox of an engine that keeps everything in this process."""
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
+from channelstream.apps.wanted_facts import app_of
 from channelstream.core.facts import Fact, decode, encode
-from channelstream.engines.outbox import Cursor, Kept, OutboxSettings, OutboxState, lowest
+from channelstream.engines.outbox import (
+    Cursor,
+    CursorsOfApps,
+    Kept,
+    OutboxSettings,
+    OutboxState,
+    merged,
+    passed_by_all,
+)
 
 Row = tuple[str, int, bytes]
 """On the way to another process: what it is, its number, and the stored form of a fact or the name of a consumer."""
@@ -18,6 +29,25 @@ class _Stored(NamedTuple):
     data: bytes
 
 
+class _Facts:
+    """The facts of one application, oldest first."""
+
+    def __init__(self) -> None:
+        self.stored: deque[_Stored] = deque()
+        self.bytes = 0
+
+    def put(self, stored: _Stored) -> None:
+        self.stored.append(stored)
+        self.bytes += len(stored.data)
+
+    def drop_oldest(self) -> None:
+        self.bytes -= len(self.stored.popleft().data)
+
+    def after(self, number: int, limit: int) -> Iterator[_Stored]:
+        first = bisect_right(self.stored, number, key=attrgetter("number"))
+        return islice(self.stored, first, first + limit)
+
+
 class LocalOutbox:
     """Keeps the facts in this process, in their stored form."""
 
@@ -25,27 +55,19 @@ class LocalOutbox:
 
     def __init__(self, settings: OutboxSettings) -> None:
         self._settings = settings
-        self._facts: deque[_Stored] = deque()
+        self._facts: defaultdict[str, _Facts] = defaultdict(_Facts)
         self._cursors: dict[str, Cursor] = {}
         self._last = 0
-        self._bytes = 0
         self._dropped = 0
 
     def keep(self, fact: Fact) -> None:
-        """Keep a fact; beyond the bounds the oldest ones are dropped."""
+        """Keep a fact; beyond the bounds the oldest ones of its application are dropped."""
         self._last += 1
-        self._put(_Stored(self._last, encode(fact)))
-        most = self._settings
-        while len(self._facts) > most.most_facts or self._bytes > most.most_bytes:
-            self._drop_oldest()
+        facts, most = self._facts[app_of(fact)], self._settings
+        facts.put(_Stored(self._last, encode(fact)))
+        while len(facts.stored) > most.most_facts or facts.bytes > most.most_bytes:
+            facts.drop_oldest()
             self._dropped += 1
-
-    def _put(self, stored: _Stored) -> None:
-        self._facts.append(stored)
-        self._bytes += len(stored.data)
-
-    def _drop_oldest(self) -> None:
-        self._bytes -= len(self._facts.popleft().data)
 
     # -- the port
 
@@ -53,21 +75,19 @@ class LocalOutbox:
         for fact in facts:
             self.keep(fact)
 
-    async def read(self, after: Cursor, limit: int) -> list[Kept]:
-        if not self._facts:
-            return []
-        # Numbers have no gaps here.
-        first = max(0, after[0] + 1 - self._facts[0].number)
-        return [Kept(0, *_read(stored)) for stored in islice(self._facts, first, first + limit)]
+    async def read(self, app_id: str, after: Cursor, limit: int) -> list[Kept]:
+        facts = self._facts.get(app_id)
+        return [] if facts is None else [Kept(0, *_read(each)) for each in facts.after(after[0], limit)]
 
     async def cursors(self) -> dict[str, Cursor]:
         return dict(self._cursors)
 
-    async def settle(self, token: int, cursors: Mapping[str, Cursor]) -> bool:
-        self._cursors = dict(cursors)
-        through = lowest(cursors.values(), 0)
-        while self._facts and self._facts[0].number <= through:
-            self._drop_oldest()
+    async def settle(self, token: int, cursors: CursorsOfApps) -> bool:
+        self._cursors = merged(cursors)
+        through = passed_by_all(cursors, 0)
+        for app_id, facts in self._facts.items():
+            while facts.stored and facts.stored[0].number <= through.get(app_id, self._last):
+                facts.drop_oldest()
         return True
 
     async def hold(self, ttl_s: float) -> int | None:
@@ -77,7 +97,10 @@ class LocalOutbox:
         """Do nothing: no other node sends."""
 
     async def state(self) -> OutboxState:
-        return OutboxState((self._last,), (len(self._facts),), self._bytes, self._dropped)
+        each = self._facts.values()
+        return OutboxState(
+            sum(len(facts.stored) for facts in each), sum(facts.bytes for facts in each), self._dropped
+        )
 
     # -- the move to another process
 
@@ -85,7 +108,9 @@ class LocalOutbox:
         """Yield everything for another process; nothing is appended meanwhile."""
         if not self._last:
             return
-        yield from ((FACT, stored.number, stored.data) for stored in self._facts)
+        yield from (
+            (FACT, stored.number, stored.data) for facts in self._facts.values() for stored in facts.stored
+        )
         yield from ((CURSOR, cursor[0], name.encode()) for name, cursor in self._cursors.items())
         yield LAST, self._last, b""
         yield DROPPED, self._dropped, b""
@@ -94,7 +119,9 @@ class LocalOutbox:
         """Take the rows of another process, before anything is appended."""
         for what, number, data in rows:
             if what == FACT:
-                self._put(_Stored(number, data))
+                fact = decode(data)
+                if fact is not None:
+                    self._facts[app_of(fact)].put(_Stored(number, data))
             elif what == CURSOR:
                 self._cursors[data.decode()] = (number,)
             elif what == LAST:

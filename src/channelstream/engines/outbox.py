@@ -4,9 +4,10 @@ The facts about members are kept by the step that changes the membership: in one
 loop, with SQLite in the same transaction, in Redis by the same script. A node appends the facts that it makes itself. The
 facts of one channel are in one shard, in order.
 
-Each consumer, which is one receiver of webhooks, reads from its own cursor. Facts stay until every consumer has passed
-them, and an engine that outlives its process keeps them, and the cursors, over a restart. Beyond the bounds
-of `OutboxSettings` the oldest are dropped and counted.
+The facts of each application are kept apart. Each of its consumers, which are receivers of webhooks, reads from its own
+cursor. Facts stay until every consumer of their application has passed them, and an engine that outlives its process keeps
+them, and the cursors, over a restart. Beyond the bounds of `OutboxSettings` the oldest of the application are dropped and
+counted: a receiver that is down costs another application nothing.
 
 One node at a time holds the lease and sends. It gets a token, which grows with each holder: `settle` refuses the token of a
 former holder, so a node that was paused and comes back cannot set cursors.
@@ -26,8 +27,8 @@ class OutboxSettings:
 
     Attributes:
         wanted: the facts about members that are made; without any, membership costs as much as without an outbox.
-        most_facts: in each shard.
-        most_bytes: in each shard.
+        most_facts: of an application, in each shard.
+        most_bytes: likewise.
         kept_s: how long a shared engine keeps the facts if no node appends any more; longer than webhooks are repeated.
     """
 
@@ -39,6 +40,8 @@ class OutboxSettings:
 
 Cursor = tuple[int, ...]
 """For each shard the number of the last fact that was passed."""
+CursorsOfApps = Mapping[str, Mapping[str, Cursor]]
+"""The cursors of all consumers by their names, for each application that has any, by its id."""
 
 
 class Kept(NamedTuple):
@@ -55,24 +58,17 @@ class Kept(NamedTuple):
 
 
 class OutboxState(NamedTuple):
-    """How much an outbox keeps.
+    """How much an outbox keeps, of all applications in all shards.
 
     Attributes:
-        last: the number of the newest fact of each shard.
-        facts: how many it keeps in each shard.
+        facts: how many.
         bytes: their bytes.
-        dropped: how many were dropped since they were too many, in all shards and times.
+        dropped: how many were dropped since they were too many, in all times.
     """
 
-    last: Cursor
-    facts: tuple[int, ...]
+    facts: int
     bytes: int
     dropped: int
-
-    def pending(self, cursor: Cursor) -> int:
-        """Return how many facts there are at most after a cursor."""
-        parts = zip(self.last, self.facts, cursor, strict=True)
-        return sum(max(0, min(facts, last - passed)) for last, facts, passed in parts)
 
 
 class Outbox(Protocol):
@@ -85,17 +81,18 @@ class Outbox(Protocol):
     async def append(self, facts: Sequence[Fact]) -> None:
         """Keep facts that this node has made. When `Unavailable` is raised, some of them may be kept."""
 
-    async def read(self, after: Cursor, limit: int) -> list[Kept]:
-        """Return the oldest facts after a cursor, in order within each shard: at most `limit` of each."""
+    async def read(self, app_id: str, after: Cursor, limit: int) -> list[Kept]:
+        """Return the oldest facts of an application after a cursor, in order within each shard: at most `limit` of each."""
 
     async def cursors(self) -> dict[str, Cursor]:
         """Return the cursor of each consumer; a consumer that has none begins at `beginning`."""
 
-    async def settle(self, token: int, cursors: Mapping[str, Cursor]) -> bool:
-        """Set the cursors of all consumers, forget those of others, and drop the facts that all have passed.
+    async def settle(self, token: int, cursors: CursorsOfApps) -> bool:
+        """Set the cursors of all consumers, forget those of others, and drop what all of an application have passed.
 
         Args:
             token: of the lease.
+            cursors: the facts of an application that is not named are dropped.
 
         Returns:
             False if another node holds the lease, or has held it since: nothing has changed in at least one shard.
@@ -119,6 +116,13 @@ def passed(cursor: Cursor, facts: Iterable[Kept]) -> Cursor:
     return tuple(numbers)
 
 
-def lowest(cursors: Iterable[Cursor], shard: int) -> int:
-    """Return the number up to which all of these cursors have passed a shard; 0 if there is none."""
-    return min((cursor[shard] for cursor in cursors), default=0)
+def merged(cursors: CursorsOfApps) -> dict[str, Cursor]:
+    """Return the cursors of the consumers of all applications."""
+    return {name: cursor for each in cursors.values() for name, cursor in each.items()}
+
+
+def passed_by_all(cursors: CursorsOfApps, shard: int) -> dict[str, int]:
+    """Return the number up to which all consumers of an application have passed a shard, for each that has consumers."""
+    return {
+        app_id: min(cursor[shard] for cursor in each.values()) for app_id, each in cursors.items() if each
+    }

@@ -7,29 +7,39 @@ was never written: it had left memory only, or the file is another one. So the f
 
 from collections.abc import Iterable, Sequence
 
+from channelstream.apps.wanted_facts import app_of
 from channelstream.core.facts import ENDS, Fact, encode, end_of, kind_of, public_id, subject_of
 from channelstream.core.registry import Registry
 from channelstream.engines.members import RestoredConnection
 from channelstream.engines.sqlite_rows import Bulk, Row
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS facts (number INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS app_facts (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, app TEXT NOT NULL, data BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS app_facts_by_app ON app_facts (app, number);
 CREATE TABLE IF NOT EXISTS fact_cursors (consumer TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS begun_facts (
   kind TEXT NOT NULL, place TEXT NOT NULL, other TEXT NOT NULL, PRIMARY KEY (kind, place, other)
 ) WITHOUT ROWID;
 """
-"""`data` is a fact in its stored form. `place` and `other` are the subject of a fact; `other` is empty if it has one field
-only. Older files have none of these tables."""
+"""`data` is a fact of an application in its stored form. `place` and `other` are the subject of a fact; `other` is empty if
+it has one field only. Older files have none of these tables."""
 
 READ_BEGUN = "SELECT kind, place, other FROM begun_facts ORDER BY kind, place, other"
 
-PUT_FACTS = Bulk("INSERT INTO facts (data) VALUES", 1)
-DROP_FACTS = Bulk("DELETE FROM facts WHERE number <= (VALUES", 1, ")")
+PUT_FACTS = Bulk("INSERT INTO app_facts (app, data) VALUES", 2)
+DROP_FACTS = Bulk(
+    "WITH passed (app, number) AS (VALUES",
+    2,
+    ") DELETE FROM app_facts WHERE number IN (SELECT facts.number FROM passed JOIN app_facts AS facts"
+    " ON facts.app = passed.app AND facts.number <= passed.number)",
+)
+"""Drop the facts of each application up to a number."""
 PUT_BEGUN = Bulk("INSERT OR REPLACE INTO begun_facts VALUES", 3)
 DROP_BEGUN = Bulk("DELETE FROM begun_facts WHERE (kind, place, other) IN (VALUES", 3, ")")
 PUT_CURSORS = Bulk("INSERT INTO fact_cursors VALUES", 2)
-TABLES = ("facts", "fact_cursors", "begun_facts")
+TABLES = ("app_facts", "fact_cursors", "begun_facts")
 EMPTY = {
     table: Bulk(f"DELETE FROM {table} WHERE 1 IN (VALUES", 1, ")")  # noqa: S608 - names of our own
     for table in TABLES
@@ -46,7 +56,7 @@ def fact_writes(facts: Iterable[Fact]) -> list[tuple[Bulk, Sequence[Row]]]:
     rows: list[Row] = []
     begun: dict[Row, bool] = {}
     for fact in facts:
-        rows.append((encode(fact),))
+        rows.append((app_of(fact), encode(fact)))
         kind = kind_of(fact)
         if kind in _ORDER:
             begun[_begun_row(kind, fact)] = True

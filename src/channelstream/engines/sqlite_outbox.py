@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -11,7 +12,15 @@ from channelstream.core.facts import Fact, decode, kind_of
 from channelstream.core.registry import Registry
 from channelstream.engines.group_commit import GroupCommit
 from channelstream.engines.members import RestoredConnection
-from channelstream.engines.outbox import Cursor, Kept, OutboxSettings, OutboxState, lowest
+from channelstream.engines.outbox import (
+    Cursor,
+    CursorsOfApps,
+    Kept,
+    OutboxSettings,
+    OutboxState,
+    merged,
+    passed_by_all,
+)
 from channelstream.engines.sqlite_facts import DROP_FACTS, EMPTY, PUT_CURSORS, READ_BEGUN, TABLES, ends
 from channelstream.engines.sqlite_faults import NotWritten
 from channelstream.engines.sqlite_file import SqliteFile, Writes
@@ -22,6 +31,9 @@ DROPPED = "facts_dropped"
 """The key in `meta` of the number of facts that were dropped since they were too many."""
 DROPPED_AT_ONCE = 1000
 """Facts whose sizes are read in one statement."""
+ALL = (1 << 63) - 1
+"""No fact has a greater number."""
+SIZES = "SELECT app, count(*), sum(length(data)) FROM {} GROUP BY app"
 
 T = TypeVar("T")
 
@@ -42,9 +54,8 @@ class SqliteOutbox:
         self._file = file
         self._commits: GroupCommit
         self._begun: list[Row] = []
-        self._facts = 0
-        self._bytes = 0
-        self._last = 0
+        self._facts: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
         self._dropped = 0
 
     # -- for the engine
@@ -58,10 +69,9 @@ class SqliteOutbox:
         file = self._file()
         if not self._settings.wanted:
             self._empty(file)
-        [(self._facts, self._bytes)] = file.rows("SELECT count(*), ifnull(sum(length(data)), 0) FROM facts")
-        numbers = file.rows("SELECT seq FROM sqlite_sequence WHERE name = 'facts'")
+        self._count(file.rows(SIZES.format("app_facts")))
         dropped = file.rows("SELECT value FROM meta WHERE key = ?", DROPPED)
-        self._last, self._dropped = (int(rows[0][0]) if rows else 0 for rows in (numbers, dropped))
+        self._dropped = int(dropped[0][0]) if dropped else 0
         self._begun = file.rows(READ_BEGUN) if is_new_run else []
 
     def _empty(self, file: SqliteFile) -> None:
@@ -97,30 +107,36 @@ class SqliteOutbox:
         if not facts:
             return
         file = self._file()
-        [(self._last, size)] = file.rows(
-            "SELECT max(number), sum(length(data)) FROM (SELECT number, data FROM facts ORDER BY number DESC LIMIT ?)",
-            len(facts),
+        added = file.rows(
+            SIZES.format("(SELECT app, data FROM app_facts ORDER BY number DESC LIMIT ?)"), len(facts)
         )
-        self._facts += len(facts)
-        self._bytes += size
+        self._count(added)
         with suppress(NotWritten):  # The disk is full: the next batch drops them.
-            while self._is_full(self._facts, self._bytes):
-                self._drop_oldest(file)
+            for app_id, *_ in added:
+                while self._is_full(self._facts[app_id], self._bytes[app_id]):
+                    self._drop_oldest(file, app_id)
+
+    def _count(self, added: Iterable[Row]) -> None:
+        for app_id, facts, size in added:
+            self._facts[app_id] += facts
+            self._bytes[app_id] += size
 
     def _is_full(self, facts: int, size: int) -> bool:
         return facts > self._settings.most_facts or size > self._settings.most_bytes
 
-    def _drop_oldest(self, file: SqliteFile) -> None:
-        through, facts, size = 0, self._facts, self._bytes
+    def _drop_oldest(self, file: SqliteFile, app_id: str) -> None:
+        through, facts, size = 0, self._facts[app_id], self._bytes[app_id]
         for number, length in file.rows(
-            "SELECT number, length(data) FROM facts ORDER BY number LIMIT ?", DROPPED_AT_ONCE
+            "SELECT number, length(data) FROM app_facts WHERE app = ? ORDER BY number LIMIT ?",
+            app_id,
+            DROPPED_AT_ONCE,
         ):
             if not self._is_full(facts, size):
                 break
             through, facts, size = number, facts - 1, size - length
-        dropped = self._dropped + self._facts - facts
-        file.write([(DROP_FACTS, [(through,)]), (PUT_META, [(DROPPED, dropped)])])
-        self._facts, self._bytes, self._dropped = facts, size, dropped
+        dropped = self._dropped + self._facts[app_id] - facts
+        file.write([(DROP_FACTS, [(app_id, through)]), (PUT_META, [(DROPPED, dropped)])])
+        self._facts[app_id], self._bytes[app_id], self._dropped = facts, size, dropped
 
     # -- the port
 
@@ -134,29 +150,36 @@ class SqliteOutbox:
         with suppress(Unavailable):
             await self._commits.written(batch)
 
-    async def read(self, after: Cursor, limit: int) -> list[Kept]:
-        statement = "SELECT number, data FROM facts WHERE number > ? ORDER BY number LIMIT ?"
-        rows = await self._run(lambda: self._file().rows(statement, after[0], limit))
+    async def read(self, app_id: str, after: Cursor, limit: int) -> list[Kept]:
+        statement = "SELECT number, data FROM app_facts WHERE app = ? AND number > ? ORDER BY number LIMIT ?"
+        rows = await self._run(lambda: self._file().rows(statement, app_id, after[0], limit))
         return [Kept(0, number, decode(data)) for number, data in rows]
 
     async def cursors(self) -> dict[str, Cursor]:
         rows = await self._run(lambda: self._file().rows("SELECT consumer, number FROM fact_cursors"))
         return {consumer: (number,) for consumer, number in rows}
 
-    async def settle(self, token: int, cursors: Mapping[str, Cursor]) -> bool:
-        rows = [(consumer, cursor[0]) for consumer, cursor in cursors.items()]
+    async def settle(self, token: int, cursors: CursorsOfApps) -> bool:
+        rows = [(consumer, cursor[0]) for consumer, cursor in merged(cursors).items()]
         writes: Writes = [(EMPTY["fact_cursors"], [(1,)]), (PUT_CURSORS, rows)]
-        await self._run(lambda: self._settle(writes, lowest(cursors.values(), 0)))
+        await self._run(lambda: self._settle(writes, passed_by_all(cursors, 0)))
         return True
 
-    def _settle(self, writes: Writes, through: int) -> None:
+    def _settle(self, writes: Writes, passed: Mapping[str, int]) -> None:
         file = self._file()
-        [(facts, size)] = file.rows(
-            "SELECT count(*), ifnull(sum(length(data)), 0) FROM facts WHERE number <= ?", through
-        )
-        file.write([*writes, (DROP_FACTS, [(through,)])])
-        self._facts -= facts
-        self._bytes -= size
+        through = {app_id: passed.get(app_id, ALL) for app_id, facts in self._facts.items() if facts}
+        sizes = {
+            app_id: file.rows(
+                "SELECT count(*), ifnull(sum(length(data)), 0) FROM app_facts WHERE app = ? AND number <= ?",
+                app_id,
+                number,
+            )[0]
+            for app_id, number in through.items()
+        }
+        file.write([*writes, (DROP_FACTS, list(through.items()))])
+        for app_id, (facts, size) in sizes.items():
+            self._facts[app_id] -= facts
+            self._bytes[app_id] -= size
 
     async def hold(self, ttl_s: float) -> int | None:
         return 1
@@ -165,7 +188,7 @@ class SqliteOutbox:
         """Do nothing: no other node sends."""
 
     async def state(self) -> OutboxState:
-        return OutboxState((self._last,), (self._facts,), self._bytes, self._dropped)
+        return OutboxState(self._facts.total(), self._bytes.total(), self._dropped)
 
     async def _run(self, work: Callable[[], T]) -> T:
         try:

@@ -13,7 +13,7 @@ long the engine takes.
 """
 
 from channelstream.engines.base import Counts
-from channelstream.engines.outbox import Cursor, Kept, Outbox, passed
+from channelstream.engines.outbox import Cursor, CursorsOfApps, Kept, Outbox, passed
 from channelstream.engines.time_series import Record, TimeSeries
 from channelstream.service.client_service import ClientService, Describe
 from channelstream.service.connecting import Opened
@@ -29,6 +29,7 @@ __all__ = [
     "ClientService",
     "Counts",
     "Cursor",
+    "CursorsOfApps",
     "Describe",
     "Kept",
     "KeyRate",

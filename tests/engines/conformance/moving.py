@@ -13,6 +13,7 @@ from tests.engines.conformance.lab import Lab, Setup, delete, edit, message, out
 from tests.engines.conformance.outbox import fact_form, kept
 from tests.engines.moves import Processes
 
+from channelstream.apps.keys import DEFAULT
 from channelstream.core.events import UsersLeft
 from channelstream.core.log import PRIVATE, Replay
 from channelstream.core.user import UserUpdate
@@ -67,7 +68,7 @@ def test_the_outbox_moves(begun: Lab, move: Move) -> None:
     outbox = begun.engine.outbox
     before = kept(begun)
     cursor = passed(outbox.beginning, before[:5])
-    begun.run(outbox.settle(1, {"one": cursor}))
+    begun.run(outbox.settle(1, {DEFAULT: {"one": cursor}}))
     lab = move()
     assert kept(lab) == before[5:]
     assert lab.run(lab.engine.outbox.cursors()) == {"one": cursor}

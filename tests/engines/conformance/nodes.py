@@ -12,6 +12,7 @@ from tests.engines.conformance.lab import ALL_FACTS, EMPTY, Recorder, at_once, m
 from tests.engines.conformance.outbox import fact_form
 from tests.waiting import soon
 
+from channelstream.apps.keys import DEFAULT
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.events import (
     Message,
@@ -94,7 +95,7 @@ def test_records_by_time_are_those_of_all_nodes(with_nodes: WithNodes) -> None:
 
 async def facts_in(engine: Engine, *places: str) -> list[tuple[str, ...]]:
     """Return the facts about these channels and users, as a node reads them."""
-    found = await engine.outbox.read(engine.outbox.beginning, 1000)
+    found = await engine.outbox.read(DEFAULT, engine.outbox.beginning, 1000)
     return [fact_form(each.fact) for each in found if each.fact is not None and each.fact.place in places]
 
 
@@ -110,10 +111,10 @@ def test_facts_are_those_of_all_nodes(with_nodes: WithNodes) -> None:
             assert await facts_in(engine, "a") == [
                 ("occupied", "a"), ("added", "a", "ann"), ("added", "a", "bob"), ("removed", "a", "ann"),
             ]  # fmt: skip
-        cursor = passed(one.outbox.beginning, await one.outbox.read(one.outbox.beginning, 1000))
+        cursor = passed(one.outbox.beginning, await one.outbox.read(DEFAULT, one.outbox.beginning, 1000))
         token = await one.outbox.hold(60.0)
         assert token is not None
-        assert await one.outbox.settle(token, {"one": cursor})
+        assert await one.outbox.settle(token, {DEFAULT: {"one": cursor}})
         assert (await facts_in(other, "a"), await other.outbox.cursors()) == ([], {"one": cursor})
 
     with_nodes(life)
@@ -152,13 +153,13 @@ def test_one_node_holds_the_lease(with_nodes: WithNodes) -> None:
         second = await other.hold(0.05)
         assert second is not None
         assert second > first
-        assert await other.settle(second, {"one": other.beginning})
+        assert await other.settle(second, {DEFAULT: {"one": other.beginning}})
         third = await soon_held(one)
         assert third > second
         assert not await one.settle(first, {})
         assert await one.cursors() == {"one": other.beginning}
         assert await one.settle(third, {})
-        assert not await other.settle(second, {"one": other.beginning})
+        assert not await other.settle(second, {DEFAULT: {"one": other.beginning}})
 
     with_nodes(life)
 

@@ -10,6 +10,7 @@ import pytest
 from tests.engines.conformance.lab import EMPTY, Lab, message
 from tests.engines.conformance.outbox import fact_form, kept
 
+from channelstream.apps.keys import DEFAULT
 from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.events import Event, Presence, UsersLeft
 from channelstream.core.position import Position, ReadRange
@@ -51,7 +52,7 @@ def test_the_outbox_outlives_a_crash(begun: Lab, crash: Crash) -> None:
     begun.connect("ann", "a", notify_presence=True)
     before, outbox = kept(begun), begun.engine.outbox
     cursor = passed(outbox.beginning, before[:2])
-    assert begun.run(outbox.settle(1, {"one": cursor}))
+    assert begun.run(outbox.settle(1, {DEFAULT: {"one": cursor}}))
     lab = crash()
     restored(lab)
     assert kept(lab) == before[2:]
@@ -67,7 +68,7 @@ def test_numbers_of_facts_go_on_after_a_crash(begun: Lab, crash: Crash) -> None:
     """Also where every fact was passed: no later one is before the cursor of a consumer."""
     begun.connect("ann", "a")
     cursor = passed(begun.engine.outbox.beginning, kept(begun))
-    assert begun.run(begun.engine.outbox.settle(1, {"one": cursor}))
+    assert begun.run(begun.engine.outbox.settle(1, {DEFAULT: {"one": cursor}}))
     lab = crash()
     lab.connect("bob", "b")
     assert len(kept(lab, cursor)) == 3

@@ -16,6 +16,7 @@ from tests.engines.redis.test_script_bounds import COMMANDS, at_most_in_a_script
 from tests.redis_server import RedisServer
 from tests.waiting import PATIENCE_S, soon
 
+from channelstream.apps.keys import DEFAULT
 from channelstream.core.facts import Fact
 from channelstream.engines.base import Engine
 from channelstream.engines.members import Member
@@ -78,16 +79,16 @@ def test_facts_outlive_a_restart_of_redis(own_redis: RedisServer, shards: int) -
         outbox = engine.outbox
         everywhere = missed(*(channel_in(shard, shards) for shard in range(shards)))
         await outbox.append(everywhere)
-        before = await outbox.read(outbox.beginning, 100)
+        before = await outbox.read(DEFAULT, outbox.beginning, 100)
         assert own_redis.cli("SAVE") == "OK"
         await outbox.append(everywhere * 2)
-        lost = passed(outbox.beginning, await outbox.read(outbox.beginning, 100))
+        lost = passed(outbox.beginning, await outbox.read(DEFAULT, outbox.beginning, 100))
         epochs = engine.position.epochs
         own_redis.kill()
         own_redis.start()
         await soon(lambda: set(engine.position.epochs).isdisjoint(epochs))
         await eventually_appended(engine, everywhere)
-        kept = await outbox.read(outbox.beginning, 100)
+        kept = await outbox.read(DEFAULT, outbox.beginning, 100)
         assert set(before) <= set(kept)
         assert {each.shard for each in kept if each.number > lost[each.shard]} == set(range(shards))
 
@@ -127,8 +128,8 @@ def test_a_fact_of_a_newer_version_is_passed(with_one_shard: WithNodes, redis: R
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
-        redis.cli("XADD", f"{PREFIX}facts", "7-0", "f", "newer")
-        [found] = await engine.outbox.read((0,), 10)
+        redis.cli("XADD", f"{PREFIX}facts:{DEFAULT}", "7-0", "f", "newer")
+        [found] = await engine.outbox.read(DEFAULT, (0,), 10)
         assert found == (0, 7, None)
 
     with_one_shard(life)
@@ -147,7 +148,7 @@ def test_without_webhooks_nothing_is_kept(with_one_shard: WithNodes, redis: Redi
     async def life(nodes: Nodes) -> None:
         without = await cost(nodes, "ann")
         keys = redis.cli("KEYS", "*").split("\n")
-        assert not [key for key in keys if key in (f"{PREFIX}facts", f"{PREFIX}outbox")]
+        assert not [key for key in keys if key in (f"{PREFIX}facts:{DEFAULT}", f"{PREFIX}outbox")]
         nodes.outbox = ALL_FACTS
         assert without < await cost(nodes, "bob") <= without + 10
 
@@ -192,11 +193,11 @@ def test_scripts_of_very_many_facts_are_bounded(with_one_shard: WithNodes, redis
         many: list[Fact] = missed(*(f"c{number}" for number in range(7000)))
         assert await at_most_in_a_script(redis, engine, outbox.append(many)) < COMMANDS
         state = await outbox.state()
-        assert (state.facts, state.dropped) == ((6000,), 1000)
+        assert (state.facts, state.dropped) == (6000, 1000)
         token = await outbox.hold(60.0)
         assert token is not None
-        assert await at_most_in_a_script(redis, engine, outbox.settle(token, {"one": state.last})) < COMMANDS
-        assert await outbox.read(outbox.beginning, 10) == []
+        assert await at_most_in_a_script(redis, engine, outbox.settle(token, {})) < COMMANDS
+        assert await outbox.read(DEFAULT, outbox.beginning, 10) == []
 
     with_one_shard(life, lease_s=PATIENCE_S)
 
@@ -211,8 +212,8 @@ def test_the_keys_of_an_outbox_that_nobody_sends_from_expire(
         engine, _ = await nodes.member("ann", "a")
         token = await engine.outbox.hold(60.0)
         assert token is not None
-        await engine.outbox.settle(token, {"one": engine.outbox.beginning})
-        for name in ("facts", "outbox", "cursors"):
+        await engine.outbox.settle(token, {DEFAULT: {"one": engine.outbox.beginning}})
+        for name in (f"facts:{DEFAULT}", "outbox", "cursors"):
             for key in redis.cli("KEYS", f"*:{name}").split():
                 assert 0 < int(redis.cli("PTTL", key)) <= OutboxSettings().kept_s * 1000
 
@@ -225,11 +226,11 @@ def test_the_script_writes_the_stored_form(with_one_shard: WithNodes, redis: Red
     async def life(nodes: Nodes) -> None:
         nodes.outbox = ALL_FACTS
         engine, _ = await nodes.member("ann", "a", notify_presence=True)
-        for each in await engine.outbox.read((0,), 100):
+        for each in await engine.outbox.read(DEFAULT, (0,), 100):
             stored = await engine._shards.by_index(0).client.command_on(
                 engine._shards.by_index(0).client.linked(),
                 "XRANGE",
-                f"{PREFIX}facts",
+                f"{PREFIX}facts:{DEFAULT}",
                 each.number,
                 each.number,
             )

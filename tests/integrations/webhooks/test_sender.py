@@ -1,7 +1,7 @@
 """The node that holds the lease sends, from where each receiver is."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -10,16 +10,17 @@ import pytest
 from tests.engines.conformance.lab import ALL_KINDS
 from tests.engines.conformance.outbox import missed
 
+from channelstream.apps.keys import DEFAULT
 from channelstream.apps.webhooks import Receiver
 from channelstream.core.facts import ChannelOccupied, ChannelVacated, Fact, Repeated, encode
 from channelstream.engines.local_outbox import DROPPED, LocalOutbox
-from channelstream.engines.outbox import OutboxSettings
+from channelstream.engines.outbox import OutboxSettings, merged
 from channelstream.errors import Unavailable
 from channelstream.integrations.webhooks import delivery, sender
 from channelstream.integrations.webhooks.delivery import Delivery
 from channelstream.integrations.webhooks.lane import Figures, LaneParts, NotAccepted
 from channelstream.integrations.webhooks.sender import Sender
-from channelstream.service import Cursor
+from channelstream.service import Cursor, CursorsOfApps
 
 ONE = Receiver("default", "https://one.example", ALL_KINDS, (b"x" * 24,))
 OTHER = Receiver("default", "https://other.example", frozenset(("occupied",)), (b"x" * 24,), batching=False)
@@ -49,11 +50,11 @@ class Outbox(LocalOutbox):
             await asyncio.Event().wait()
         return self.token
 
-    async def read(self, after: Cursor, limit: int) -> Any:
+    async def read(self, app_id: str, after: Cursor, limit: int) -> Any:
         self._check()
-        return await super().read(after, limit)
+        return await super().read(app_id, after, limit)
 
-    async def settle(self, token: int, cursors: Mapping[str, Cursor]) -> bool:
+    async def settle(self, token: int, cursors: CursorsOfApps) -> bool:
         self._check()
         return self.settles and await super().settle(token, cursors)
 
@@ -85,6 +86,11 @@ class World:
         makers = {each.name: self._maker(each) for each in receivers}
         self.received |= {each.url: [] for each in receivers if each.url not in self.received}
         self.sender = Sender(self.outbox, makers, self.sleep)
+
+    @property
+    def cursors(self) -> dict[str, Cursor]:
+        """How far each receiver is; empty if it does not send."""
+        return merged(self.sender.cursors)
 
     def _maker(self, receiver: Receiver) -> Callable[[Cursor], Delivery]:
         async def post(headers: dict[str, str], body: bytes) -> None:
@@ -139,7 +145,7 @@ def test_each_receiver_is_sent_what_it_wants(world: World) -> None:
 
     async def life() -> None:
         await world.outbox.append([*occupied("a"), *missed("b"), *occupied("c")])
-        await world.until(lambda: not world.outbox._facts)
+        await world.until(lambda: not world.outbox._facts[DEFAULT].stored)
         assert world.received[ONE.url] == ["of-a", "of-b", "of-c"]
         assert sorted(world.received[OTHER.url]) == ["of-a", "of-c"]
         assert await world.outbox.cursors() == {ONE.name: (3,), OTHER.name: (3,)}
@@ -155,7 +161,7 @@ def test_a_receiver_that_is_down_holds_up_only_itself(world: World) -> None:
         world.is_down = {ONE.url}
         await world.outbox.append(occupied("a", "b"))
         await world.until(lambda: sorted(world.received[OTHER.url]) == ["of-a", "of-b"])
-        await world.until(lambda: world.sender.cursors[OTHER.name] == (2,))
+        await world.until(lambda: world.cursors[OTHER.name] == (2,))
 
     world.run(down)
     assert world.received[ONE.url] == []
@@ -177,7 +183,7 @@ def test_another_url_is_sent_what_is_kept(world: World, waiting: Receiver) -> No
         world.is_down = {waiting.url}
         await world.outbox.append(occupied("a", "b"))
         [other] = {ONE, OTHER} - {waiting}
-        await world.until(lambda: world.sender.cursors.get(other.name) == (2,))
+        await world.until(lambda: world.cursors.get(other.name) == (2,))
 
     world.run(before)
     changed = replace(ONE, url="https://changed.example")
@@ -185,7 +191,7 @@ def test_another_url_is_sent_what_is_kept(world: World, waiting: Receiver) -> No
 
     async def after() -> None:
         world.is_down = set()
-        await world.until(lambda: not world.outbox._facts)
+        await world.until(lambda: not world.outbox._facts[DEFAULT].stored)
         assert world.received[changed.url] == ["of-a", "of-b"]
         assert sorted(world.received[OTHER.url]) == ["of-a", "of-b"]
         assert await world.outbox.cursors() == {changed.name: (2,), OTHER.name: (2,)}
@@ -265,7 +271,7 @@ def test_a_short_outage_does_not_end_sending(world: World) -> None:
         world.outbox.is_gone = False
         await world.outbox.append(occupied("a"))
         await world.until(lambda: world.received[ONE.url] == ["of-a"])
-        await world.until(lambda: not world.outbox._facts)
+        await world.until(lambda: not world.outbox._facts[DEFAULT].stored)
         assert world.sender._deliveries is first
 
     world.run(life)
@@ -312,9 +318,9 @@ def test_an_end_is_sent_when_it_is_sure(world: World) -> None:
     async def life() -> None:
         await world.outbox.append([*occupied("a"), ChannelVacated(id="end", at_ms=10, channel="a")])
         await world.until(lambda: world.received[ONE.url] == ["of-a"])
-        assert world.sender.cursors[ONE.name] <= (1,)
+        assert world.cursors[ONE.name] <= (1,)
         await world.until(lambda: world.received[ONE.url] == ["of-a", "end"])
-        await world.until(lambda: world.sender.cursors[ONE.name] == (2,))
+        await world.until(lambda: world.cursors[ONE.name] == (2,))
 
     world.run(life)
 
@@ -329,7 +335,7 @@ def test_a_repeated_fact_goes_to_its_receiver_only(world: World) -> None:
         ):
             again = Repeated(id=f"r{number}", at_ms=1, place="a", receiver=receiver, data=data)
             await world.outbox.append([again])
-        await world.until(lambda: not world.outbox._facts)
+        await world.until(lambda: not world.outbox._facts[DEFAULT].stored)
         assert world.received == {ONE.url: [], OTHER.url: ["of-a"]}
 
     world.run(life)
@@ -365,10 +371,10 @@ def test_facts_of_others_let_other_tasks_run(world: World, monkeypatch: pytest.M
         await world.outbox.append(missed(*(f"c{number}" for number in range(100))))
         reader = OTHER.name
         await world.until(lambda: reader in world.sender._deliveries)
-        passed = [world.sender.cursors[reader][0]]
+        passed = [world.cursors[reader][0]]
         while passed[-1] < 100:
             await asyncio.sleep(0)
-            passed.append(world.sender.cursors[reader][0])
+            passed.append(world.cursors[reader][0])
         assert max(after - before for before, after in pairwise(passed)) <= 10
 
     world.run(life)

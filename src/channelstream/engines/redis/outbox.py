@@ -1,12 +1,22 @@
 """The outbox in Redis: each shard has the facts about its channels and users, the first one also the lease."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
+from channelstream.apps.wanted_facts import app_of
 from channelstream.core.facts import Fact, decode, encode
-from channelstream.engines.outbox import Cursor, Kept, OutboxSettings, OutboxState, lowest
+from channelstream.engines.outbox import (
+    Cursor,
+    CursorsOfApps,
+    Kept,
+    OutboxSettings,
+    OutboxState,
+    merged,
+    passed_by_all,
+)
 from channelstream.engines.redis.shard import Shard
 from channelstream.engines.redis.shard_state import NodeContext
 from channelstream.engines.redis.shards import Shards, gather_all
@@ -48,24 +58,26 @@ class RedisOutbox:
     # -- facts
 
     async def append(self, facts: Sequence[Fact]) -> None:
-        parts: dict[Shard, list[bytes]] = {}
+        parts: dict[tuple[Shard, str], list[bytes]] = {}
         for fact in facts:
-            parts.setdefault(self._shards.at(fact.place), []).append(encode(fact))
-        await gather_all(self._append(shard, each) for shard, each in parts.items())
+            parts.setdefault((self._shards.at(fact.place), app_of(fact)), []).append(encode(fact))
+        await gather_all(self._append(shard, app_id, each) for (shard, app_id), each in parts.items())
 
-    async def _append(self, shard: Shard, facts: Sequence[bytes]) -> None:
+    async def _append(self, shard: Shard, app_id: str, facts: Sequence[bytes]) -> None:
         bounds = {"most_facts": self._settings.most_facts, "most_bytes": self._settings.most_bytes}
         for batch in _batches(facts):
             await shard.client.call(
-                "append_facts", sizes=list(map(len, batch)), blob=b"".join(batch), **bounds
+                "append_facts", app=app_id, sizes=list(map(len, batch)), blob=b"".join(batch), **bounds
             )
 
-    async def read(self, after: Cursor, limit: int) -> list[Kept]:
-        parts = await gather_all(self._read(shard, after[shard.index], limit) for shard in self._shards)
+    async def read(self, app_id: str, after: Cursor, limit: int) -> list[Kept]:
+        parts = await gather_all(
+            self._read(shard, app_id, after[shard.index], limit) for shard in self._shards
+        )
         return [each for part in parts for each in part]
 
-    async def _read(self, shard: Shard, after: int, limit: int) -> list[Kept]:
-        found = await self._command(shard, "XRANGE", "facts", f"({after}-0", "+", "COUNT", limit)
+    async def _read(self, shard: Shard, app_id: str, after: int, limit: int) -> list[Kept]:
+        found = await self._command(shard, "XRANGE", f"facts:{app_id}", f"({after}-0", "+", "COUNT", limit)
         return [
             Kept(shard.index, int(number.partition(b"-")[0]), decode(data)) for number, (_, data) in found
         ]
@@ -81,16 +93,16 @@ class RedisOutbox:
         names = sorted({name for part in each for name in part})
         return {name: tuple(part.get(name, 0) for part in each) for name in names}
 
-    async def settle(self, token: int, cursors: Mapping[str, Cursor]) -> bool:
+    async def settle(self, token: int, cursors: CursorsOfApps) -> bool:
         return all(await gather_all(self._settle(shard, token, cursors) for shard in self._shards))
 
-    async def _settle(self, shard: Shard, token: int, cursors: Mapping[str, Cursor]) -> bool:
+    async def _settle(self, shard: Shard, token: int, cursors: CursorsOfApps) -> bool:
         index = shard.index
         answer = await shard.client.call(
             "settle",
             token=token,
-            cursors={name: str(cursor[index]) for name, cursor in cursors.items()},
-            through=str(lowest(cursors.values(), index)),
+            cursors={name: str(cursor[index]) for name, cursor in merged(cursors).items()},
+            through={app_id: str(number) for app_id, number in passed_by_all(cursors, index).items()},
             kept_ms=self._settings.kept_s * 1000,
         )
         return bool(answer)
@@ -105,13 +117,11 @@ class RedisOutbox:
         await self._shards.by_index(0).client.call("release_lease", node=self._node.name)
 
     async def state(self) -> OutboxState:
-        found = await gather_all(
-            self._command(shard, "HMGET", "outbox", "last", "n", "bytes", "dropped") for shard in self._shards
-        )
-        last, facts, size, dropped = zip(
-            *[[int(value or 0) for value in each] for each in found], strict=True
-        )
-        return OutboxState(last, facts, sum(size), sum(dropped))
+        totals: Counter[bytes] = Counter()
+        for flat in await gather_all(self._command(shard, "HGETALL", "outbox") for shard in self._shards):
+            for name, value in zip(flat[::2], flat[1::2], strict=True):
+                totals[name.partition(b":")[0]] += int(value)
+        return OutboxState(totals[b"n"], totals[b"bytes"], totals[b"dropped"])
 
     @staticmethod
     async def _command(shard: Shard, command: str, key: str, *rest: Any) -> Any:

@@ -31,10 +31,10 @@ def lanes_of(batching: bool) -> int:
 
 
 def is_sent(receiver: Receiver, fact: Fact) -> bool:
-    """Whether a fact goes to a receiver."""
+    """Whether a fact of its application goes to a receiver."""
     if isinstance(fact, Repeated):
         return fact.receiver == receiver.name
-    return receiver.owns(fact.place) and accepts(receiver, fact)
+    return accepts(receiver, fact)
 
 
 class Delivery:
@@ -53,6 +53,11 @@ class Delivery:
         self._lanes = [Lane(parts, self._progress.end) for _ in range(lanes_of(parts.receiver.batching))]
         self._horizons_ms = [0] * len(begin)
         self._all_read_s = -inf
+
+    @property
+    def app_id(self) -> str:
+        """The id of the application that the receiver belongs to."""
+        return self._parts.receiver.app_id
 
     @property
     def cursor(self) -> Cursor:
@@ -86,7 +91,7 @@ class Delivery:
         if self._progress.open >= MOST_OPEN:
             return None
         with suppress(Unavailable):
-            return await self._outbox.read(self._progress.read, READ_AT_ONCE)
+            return await self._outbox.read(self.app_id, self._progress.read, READ_AT_ONCE)
         return None
 
     async def _take(self, kept: Kept) -> None:

@@ -13,7 +13,7 @@ from math import inf
 from channelstream.errors import Unavailable
 from channelstream.integrations.webhooks.delivery import Delivery, MakeDelivery
 from channelstream.integrations.webhooks.lane import Sleep
-from channelstream.service import Cursor, Outbox
+from channelstream.service import Cursor, CursorsOfApps, Outbox
 
 LEASE_S = 15.0
 """How long the lease lasts without a renewal, in seconds."""
@@ -46,7 +46,7 @@ class Sender:
         self._running: asyncio.Task[None] | None = None
         self._token = 0
         self._renewed_s = -inf
-        self._kept: Mapping[str, Cursor] = {}
+        self._kept: CursorsOfApps = {}
         self._seen_dropped = 0
         self.dropped = 0
 
@@ -56,9 +56,12 @@ class Sender:
         return self._running is not None
 
     @property
-    def cursors(self) -> dict[str, Cursor]:
-        """How far each receiver is; empty if another node sends."""
-        return {name: each.cursor for name, each in self._deliveries.items()} if self.is_sending else {}
+    def cursors(self) -> CursorsOfApps:
+        """How far each receiver of each application is; empty if another node sends."""
+        found: dict[str, dict[str, Cursor]] = {}
+        for name, each in self._deliveries.items() if self.is_sending else ():
+            found.setdefault(each.app_id, {})[name] = each.cursor
+        return found
 
     @property
     def open(self) -> dict[str, int]:

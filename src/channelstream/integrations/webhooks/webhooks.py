@@ -90,7 +90,7 @@ class Webhooks:
         outbox = self._node.outbox
         cursors, found = await outbox.cursors(), {}
         for receiver in receivers:
-            kept = await outbox.read(cursors.get(receiver.name, outbox.beginning), 1)
+            kept = await outbox.read(receiver.app_id, cursors.get(receiver.name, outbox.beginning), 1)
             times = [each.fact.at_ms for each in kept if each.fact and is_sent(receiver, each.fact)]
             if times:
                 found[receiver.name] = min(times)

@@ -3,18 +3,18 @@
 -- Atomic, and why. A fact about members is kept by the script that changes the membership, so a node that is killed loses
 -- none, and the node that reaps it keeps those about its connections.
 --
--- ARGV 9 says which facts are wanted, and the bounds; it is missing where none are, and for operations that change no membership
+-- ARGV 9 says which facts are wanted, and the bounds of each application; it is missing where none are, and for operations that change no membership
 -- (`link.MEMBERLESS`), and then nothing of this runs: {for each application {set of kinds, prefixes of hidden names}, most facts,
 -- most bytes}.
 --
--- Keys. `facts` is a stream whose ids are the numbers of the facts. The hash `outbox` has `last` (the highest number), `n`
--- and `bytes` of the facts that are kept, `dropped`, `token` (the highest that was seen here), and where the lease is,
--- `granted` (the last token). `cursors` is a hash, and `lease` one with `node` and `token` that expires.
+-- Keys. `facts:APP` is a stream for each application, whose ids are the numbers of its facts. The hash `outbox` has `last` (the
+-- highest number), for each application `n:APP` and `bytes:APP` of the facts that are kept, `dropped`, `token` (the highest that was
+-- seen here), and where the lease is, `granted` (the last token). `cursors` is a hash, and `lease` one with `node` and `token` that
+-- expires.
 --
 -- Numbers begin at the time in microseconds, and never fall behind it when a log begins again (`operations.hello`). So a number
 -- that a consumer has passed is not given to another fact, although data may be lost.
-local outbox = { facts = PREFIX .. 'facts', about = PREFIX .. 'outbox', cursors = PREFIX .. 'cursors',
-  lease = PREFIX .. 'lease' }
+local outbox = { about = PREFIX .. 'outbox', cursors = PREFIX .. 'cursors', lease = PREFIX .. 'lease' }
 
 -- Facts that one command reads to drop them.
 outbox.STEP = 50
@@ -28,76 +28,96 @@ function outbox.parts_of(name)
   return app == '' and 'default' or app, rest
 end
 
-function outbox.wants(kind, name)
-  if not ARGV[9] then return false end
+-- The application that wants a fact about a channel or a user, or nil.
+function outbox.wanted_by(kind, name)
+  if not ARGV[9] then return nil end
   outbox.settings = outbox.settings or cmsgpack.unpack(ARGV[9])
   local app, rest = outbox.parts_of(name)
   -- Of a user who belongs to one connection, as the mark without a channel behind it says, that connection is reported.
   if kind == 'opened' or kind == 'closed' then app = app:gsub('\30$', '') end
   local wanted = outbox.settings[1][app]
-  if not wanted or not wanted[1][kind] then return false end
+  if not wanted or not wanted[1][kind] then return nil end
   for _, prefix in ipairs(wanted[2]) do
-    if rest:sub(1, #prefix) == prefix then return false end
+    if rest:sub(1, #prefix) == prefix then return nil end
   end
-  return true
+  return app
 end
 
--- The fields last, n, bytes and dropped, read once for each script.
-function outbox.state()
-  if not outbox.known then
-    local found = call('HMGET', outbox.about, 'last', 'n', 'bytes', 'dropped')
-    outbox.known = { last = tonumber(found[1] or time_ms * 1000), n = tonumber(found[2] or 0),
-      bytes = tonumber(found[3] or 0), dropped = tonumber(found[4] or 0) }
-  end
+-- The stream of an application.
+function outbox.facts(app) return PREFIX .. 'facts:' .. app end
+
+-- What is kept of an application: the fields last, n, bytes and dropped. They are not read again while a script keeps facts of
+-- the same one.
+function outbox.state(app)
+  local known = outbox.known
+  if known and known.app == app then return known end
+  local found = call('HMGET', outbox.about, 'last', 'n:' .. app, 'bytes:' .. app, 'dropped')
+  outbox.known = { app = app, last = tonumber(found[1] or time_ms * 1000), n = tonumber(found[2] or 0),
+    bytes = tonumber(found[3] or 0), dropped = tonumber(found[4] or 0) }
   return outbox.known
 end
 
-function outbox.save()
-  local state = outbox.state()
-  call('HSET', outbox.about, 'last', whole(state.last), 'n', whole(state.n), 'bytes', whole(state.bytes),
-    'dropped', whole(state.dropped))
+function outbox.save(state)
+  call('HSET', outbox.about, 'last', whole(state.last), 'n:' .. state.app, whole(state.n), 'bytes:' .. state.app,
+    whole(state.bytes), 'dropped', whole(state.dropped))
 end
 
 -- Drop the oldest facts up to a number, at most as many as one command reads, while `goes_on`; return how many.
-function outbox.drop(through, goes_on)
-  local state, dropped = outbox.state(), {}
-  for _, entry in ipairs(call('XRANGE', outbox.facts, '-', through, 'COUNT', outbox.STEP)) do
+function outbox.drop(state, through, goes_on)
+  local facts, dropped = outbox.facts(state.app), {}
+  for _, entry in ipairs(call('XRANGE', facts, '-', through, 'COUNT', outbox.STEP)) do
     if not goes_on(state) then break end
     dropped[#dropped + 1] = entry[1]
     state.n, state.bytes = state.n - 1, state.bytes - #entry[2][2]
   end
-  if #dropped > 0 then call('XDEL', outbox.facts, unpack(dropped)) end
+  if #dropped > 0 then call('XDEL', facts, unpack(dropped)) end
   use_calls(#dropped)
   return #dropped
 end
 
+-- Drop the facts of an application up to a number; return whether some are left, since the script has worked for long enough.
+function outbox.drop_through(app, through)
+  local state, dropped = outbox.state(app), nil
+  repeat
+    dropped = outbox.drop(state, through, function() return true end)
+  until dropped < outbox.STEP or is_out_of_budget()
+  outbox.save(state)
+  return dropped == outbox.STEP
+end
+
 function outbox.is_over(state) return state.n > outbox.most[1] or state.bytes > outbox.most[2] end
 
--- Keep a fact in its stored form.
-function outbox.put(text)
-  local state = outbox.state()
+-- Keep a fact of an application in its stored form.
+function outbox.put(app, text)
+  local facts, state = outbox.facts(app), outbox.state(app)
   state.last, state.n, state.bytes = state.last + 1, state.n + 1, state.bytes + #text
-  call('XADD', outbox.facts, whole(state.last) .. '-0', 'f', text)
+  call('XADD', facts, whole(state.last) .. '-0', 'f', text)
   while outbox.is_over(state) do
-    local dropped = outbox.drop('+', outbox.is_over)
+    local dropped = outbox.drop(state, '+', outbox.is_over)
     state.dropped = state.dropped + dropped
     -- The counts do not match the stream, where Redis has lost a part of the data.
-    if dropped == 0 then state.n, state.bytes = call('XLEN', outbox.facts), 0 end
+    if dropped == 0 then state.n, state.bytes = call('XLEN', facts), 0 end
   end
-  outbox.save()
+  outbox.save(state)
+end
+
+-- The applications that have facts, or had.
+function outbox.apps()
+  local apps = {}
+  for _, field in ipairs(call('HKEYS', outbox.about)) do apps[#apps + 1] = field:match('^n:(.*)$') end
+  return apps
 end
 
 -- Number later facts above all that an older log may have had.
 function outbox.renumber()
-  if call('EXISTS', outbox.about) == 0 then return end
-  local state = outbox.state()
-  state.last = math.max(state.last, time_ms * 1000)
-  outbox.save()
+  local last = call('HGET', outbox.about, 'last')
+  if last then call('HSET', outbox.about, 'last', whole(math.max(tonumber(last), time_ms * 1000))) end
 end
 
 -- Keep a fact of the registry, if it is wanted: about a channel or a user, and what else its type has.
 function outbox.keep(kind, place, other)
-  if not outbox.wants(kind, place) then return end
+  local app = outbox.wanted_by(kind, place)
+  if not app then return end
   outbox.most = outbox.most or { outbox.settings[2], outbox.settings[3] }
-  outbox.put(cmsgpack.pack({ kind, new_id(), now_ms, place, other }))
+  outbox.put(app, cmsgpack.pack({ kind, new_id(), now_ms, place, other }))
 end

@@ -379,7 +379,7 @@ local function announce_presence(channel, user, joined)
 end
 
 local function keep_member_fact(kind, channel, user)
-  if outbox.wants(kind, channel) and call('HGET', key('c', channel), 'presence') == '1' then
+  if outbox.wanted_by(kind, channel) and call('HGET', key('c', channel), 'presence') == '1' then
     outbox.keep(kind, channel, user)
   end
 end

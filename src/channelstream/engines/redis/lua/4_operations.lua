@@ -684,30 +684,33 @@ end
 
 -- -- the outbox
 
--- Keep facts that the node has made: their stored forms are one text, and `sizes` has the length of each.
+-- Keep facts of an application that the node has made: their stored forms are one text, and `sizes` has the length of each.
 function operations.append_facts(a)
   outbox.most = { a.most_facts, a.most_bytes }
   local at = 1
   for _, size in ipairs(a.sizes) do
-    outbox.put(ARGV[7]:sub(at, at + size - 1))
+    outbox.put(a.app, ARGV[7]:sub(at, at + size - 1))
     at = at + size
   end
   return #a.sizes
 end
 
--- Set the cursors of all consumers, and drop the facts up to a number, which all have passed; return 0 if a node with a
--- greater token holds the lease, or has held it.
+-- Set the cursors of all consumers, and drop the facts that all consumers of their application have passed, which are those up
+-- to a number; of an application without consumers all of them. Return 0 if a node with a greater token holds the lease, or has
+-- held it.
 function operations.settle(a)
   if a.token < tonumber(call('HGET', outbox.about, 'token') or '0') then return 0 end
   call('HSET', outbox.about, 'token', whole(a.token))
   call('DEL', outbox.cursors)
   for consumer, number in pairs(a.cursors) do call('HSET', outbox.cursors, consumer, number) end
-  local dropped
-  repeat dropped = outbox.drop(a.through, function() return true end) until dropped < outbox.STEP or is_out_of_budget()
-  outbox.save()
-  -- The sender sets cursors as long as it runs.
-  for _, each in ipairs({ outbox.facts, outbox.about, outbox.cursors }) do call('PEXPIRE', each, whole(a.kept_ms)) end
-  return dropped == outbox.STEP and AGAIN or 1
+  local is_left = false
+  for _, app in ipairs(outbox.apps()) do
+    is_left = outbox.drop_through(app, a.through[app] or '+') or is_left
+    -- The sender sets cursors as long as it runs.
+    call('PEXPIRE', outbox.facts(app), whole(a.kept_ms))
+  end
+  for _, each in ipairs({ outbox.about, outbox.cursors }) do call('PEXPIRE', each, whole(a.kept_ms)) end
+  return is_left and AGAIN or 1
 end
 
 -- Hold the lease; return its token, or 0 if another node holds it.
