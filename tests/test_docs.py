@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from channelstream.config import OPTIONS
-from channelstream.engines.base import Directory, Engine, EventLog, Receiver
+from channelstream.engines.base import Directory, Engine, EventLog, Movable, Receiver
 from channelstream.engines.cluster import Cluster, ClusterReceiver
 from channelstream.engines.outbox import Outbox
+from channelstream.engines.time_series import TimeSeries
 from channelstream.errors import CloseCode
 
 ROOT = Path(__file__).parents[1]
@@ -160,7 +161,9 @@ def test_the_architecture_lists_every_file(heading: str, folders: tuple[str, ...
     assert set(re.findall(named, rest.partition("\n#")[0])) == files - {"__init__", "__main__"}
 
 
-@pytest.mark.parametrize("port", [EventLog, Directory, Engine, Cluster, Outbox, Receiver, ClusterReceiver])
+@pytest.mark.parametrize(
+    "port", [EventLog, Directory, Movable, Engine, Cluster, TimeSeries, Outbox, Receiver, ClusterReceiver]
+)
 def test_the_ports_of_an_engine_are_documented(port: type) -> None:
     """Each method and attribute, where docs/engines.md says what an engine must do."""
     _, contract = (ROOT / "docs/engines.md").read_text().split("\n## Writing an engine\n")

@@ -326,6 +326,13 @@ def test_what_serves_all_protocols_knows_none() -> None:
         assert [name for name in named if ONE_PROTOCOL in name] == [], path
 
 
+def test_the_architecture_shows_the_layers() -> None:
+    """In one line, as they are here."""
+    text = (Path(__file__).parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    shown = next(line for line in text.splitlines() if line.startswith("faults <- "))
+    assert [set(units.split(" | ")) for units in shown.split(" <- ")] == [*LAYERS]
+
+
 def test_every_unit_has_a_place() -> None:
     """Whatever is added to the package must be given its place in the order."""
     assert known_units() <= set().union(*LAYERS)
