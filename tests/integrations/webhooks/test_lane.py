@@ -26,13 +26,14 @@ class World:
         calls: when each call was made, its headers and its body.
     """
 
-    def __init__(self, receiver: Receiver, fails_until_s: float = 0.0) -> None:
+    def __init__(self, receiver: Receiver, fails_until_s: float = 0.0, status: int = 503) -> None:
         self.now_s = 0.0
         self.calls: list[tuple[float, dict[str, str], bytes]] = []
         self.given_up: list[tuple[tuple[Fact, ...], str]] = []
         self.done: list[int] = []
         self.figures = Figures()
         self._fails_until_s = fails_until_s
+        self._status = status
         parts = LaneParts(
             receiver, self.post, self.figures, lambda: 1e9 + self.now_s, lambda: self.now_s, self.sleep, self.give_up
         )  # fmt: skip
@@ -41,7 +42,7 @@ class World:
     async def post(self, headers: dict[str, str], body: bytes) -> None:
         self.calls.append((self.now_s, headers, body))
         if self.now_s < self._fails_until_s:
-            raise NotAccepted("status 503")
+            raise NotAccepted(f"status {self._status}", self._status)
 
     async def sleep(self, seconds: float) -> None:
         self.now_s += seconds
@@ -137,6 +138,20 @@ def test_a_day_passes_before_standard_webhooks_give_up() -> None:
         1e9 + world.at_s[-1],
     )
     assert PUSHER.wait_s(100_000) == PUSHER.longest_s
+
+
+def test_a_receiver_that_is_gone_is_sent_nothing_again(caplog: pytest.LogCaptureFixture) -> None:
+    """It says so with 410; each call is given up, and the log has one line of them all. Pusher repeats any."""
+    world = World(STANDARD_RECEIVER, fails_until_s=0.5, status=410)
+    world.run(*map(occupied, range(250)))
+    assert [reason for _, reason in world.given_up] == ["status 410"] * 3
+    assert (len(world.calls), world.figures.given_up, world.done) == (3, 250, list(range(250)))
+    assert [record.getMessage() for record in caplog.records] == [
+        "webhooks: https://a.example/hooks does not take a call: status 410"
+    ]
+    world = World(PUSHER_RECEIVER, fails_until_s=2.0, status=410)
+    world.run(occupied(1))
+    assert (world.at_s, world.given_up) == ([0, 1, 3], [])
 
 
 def test_a_full_lane_holds_its_reader_up(monkeypatch: pytest.MonkeyPatch) -> None:

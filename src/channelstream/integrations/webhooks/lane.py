@@ -55,7 +55,15 @@ class Figures:
 
 
 class NotAccepted(Exception):
-    """A call was not answered with 2xx; the text says why, without what the receiver has answered."""
+    """A call was not answered with 2xx; the text says why, without what the receiver has answered.
+
+    Attributes:
+        status: of the answer; 0 if there was none.
+    """
+
+    def __init__(self, reason: str, status: int = 0) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class Post(Protocol):
@@ -139,19 +147,21 @@ class Lane:
             try:
                 await parts.post(headers_of(parts.receiver, call, parts.wall()), call.body)
             except NotAccepted as error:
-                reason = str(error)
+                reason, status = str(error), error.status
             else:
                 self._accepted(call)
                 return
             failed += 1
             self._note_failure(reason)
+            if status in schedule.final:
+                break
             wait_s = schedule.wait_s(failed)
             if parts.steady() - began_s + wait_s > schedule.give_up_s:
+                label, count = parts.receiver.label, len(call.facts)
+                logger.error("webhooks: events for %s are given up: %d, %s", label, count, reason)
                 break
             await parts.sleep(wait_s)
         figures.given_up += len(call.facts)
-        label, count = parts.receiver.label, len(call.facts)
-        logger.error("webhooks: events for %s are given up: %d, %s", label, count, reason)
         await parts.given_up(call.facts, reason)
 
     def _accepted(self, call: Call) -> None:

@@ -126,7 +126,7 @@ class Poster:
             # Besides its own errors httpcore raises those of what it uses, such as ssl.SSLError.
             raise NotAccepted(f"no answer ({type(error).__name__})") from error
         if not 200 <= status < 300:
-            raise NotAccepted(f"status {status}")
+            raise NotAccepted(f"status {status}", status)
 
     async def _post(self, headers: dict[str, str], body: bytes) -> int:
         sent = [(name.encode(), value.encode()) for name, value in headers.items()]

@@ -1,4 +1,8 @@
-"""When a call is repeated, and when it is given up."""
+"""When a call is repeated, and when it is given up.
+
+By the specification of Standard Webhooks ("Delivery success and failure") each status besides 2xx is a failure, which is
+repeated, 404 included, but for 410: with it a receiver says that it is not interested any more.
+"""
 
 from dataclasses import dataclass
 
@@ -12,10 +16,12 @@ class Schedule:
     Attributes:
         longest_s: the longest of them.
         give_up_s: no attempt begins later than this after the first one.
+        final: statuses with which a call is not repeated.
     """
 
     longest_s: float
     give_up_s: float
+    final: frozenset[int] = frozenset()
 
     def wait_s(self, failed: int) -> float:
         """Return the wait after so many attempts that failed, one or more."""
@@ -23,8 +29,8 @@ class Schedule:
 
 
 PUSHER = Schedule(longest_s=64.0, give_up_s=300.0)
-"""As Pusher does: 1, 2, 4 .. s for five minutes."""
-STANDARD = Schedule(longest_s=600.0, give_up_s=86_400.0)
+"""As Pusher does, whatever the status: 1, 2, 4 .. s for five minutes."""
+STANDARD = Schedule(longest_s=600.0, give_up_s=86_400.0, final=frozenset((410,)))
 """For a day, and at least every ten minutes, so that a receiver that is back is noticed."""
 
 
