@@ -1,6 +1,7 @@
 """The opening handshake of WebSocket, server side (RFC 6455 section 4.2).
 
-The caller has checked that the request is a GET with HTTP/1.1; the transport checks Origin.
+The caller has checked that the request is a GET of HTTP/1.1 that offers `websocket` (`core.http_head.RequestHead.upgrades`);
+the transport checks Origin.
 """
 
 import hashlib
@@ -51,13 +52,17 @@ class Handshake(NamedTuple):
 def accept(headers: Headers) -> Handshake:
     """Return the handshake these request headers ask for.
 
+    Args:
+        headers: as `core.http_head` returns them, so there is a Host.
+
     Raises:
         BadHandshake: a field that RFC 6455 section 4.2.1 requires is missing or wrong.
         UnsupportedVersion: another Sec-WebSocket-Version than 13, or none.
     """
     fields = _by_name(headers)
-    _check_upgrade(fields)
-    key = fields.get(b"sec-websocket-key", b"").strip()
+    if fields.get(b"sec-websocket-version") != b"13":
+        raise UnsupportedVersion("This server speaks Sec-WebSocket-Version 13 only.")
+    key = fields.get(b"sec-websocket-key", b"")
     if not _is_key(key):
         raise BadHandshake("Sec-WebSocket-Key must be one base64 value of 16 bytes.")
     extensions = fields.get(b"sec-websocket-extensions")
@@ -76,19 +81,8 @@ def _by_name(headers: Headers) -> _Fields:
         return fields
     values: dict[bytes, list[bytes]] = {}
     for name, value in headers:
-        values.setdefault(name, []).append(value.strip())
+        values.setdefault(name, []).append(value)
     return {name: b", ".join(several) for name, several in values.items()}
-
-
-def _check_upgrade(fields: _Fields) -> None:
-    if b"host" not in fields:
-        raise BadHandshake("The Host header is missing.")
-    for name, token in ((b"upgrade", b"websocket"), (b"connection", b"upgrade")):
-        value = fields.get(name, b"").lower()
-        if value != token and token not in [item.strip() for item in value.split(b",")]:
-            raise BadHandshake(f"The {name.decode().title()} header must name {token.decode()!r}.")
-    if fields.get(b"sec-websocket-version", b"").strip() != b"13":
-        raise UnsupportedVersion("This server speaks Sec-WebSocket-Version 13 only.")
 
 
 def _is_key(key: bytes) -> bool:
