@@ -238,6 +238,26 @@ def test_a_client_that_has_not_sent_everything_is_refused(more: bytes) -> None:
     play(scene)
 
 
+def test_a_connection_waits_for_one_thing_at_a_time() -> None:
+    """The wait for a body takes the place of that for its head, and a whole request ends it."""
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = read_all
+        rows = stage.http_server.waits._rows
+        client = await stage.dial()
+        await client.send((POST % 3)[:-5])
+        await turns()
+        assert [(length_s, len(row.waiting)) for length_s, row in rows.items()] == [(10.0, 1)]
+        await client.send((POST % 3)[-5:])
+        await turns()
+        assert [(length_s, len(row.waiting)) for length_s, row in rows.items()] == [(10.0, 0), (30.0, 1)]
+        await client.send(b"abc")
+        await client.until(b"ok")
+        assert [len(row.waiting) for row in rows.values()] == [0, 0]
+
+    play(scene, HttpSettings(head_timeout_s=10.0, body_timeout_s=30.0))
+
+
 @pytest.mark.parametrize(
     ("data", "status", "code"),
     [

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.simulation.loop import VirtualLoop
 
-from channelstream.http.timers import Deadline, Waits
+from channelstream.http.timers import Waits
 
 
 class CountingLoop(VirtualLoop):
@@ -105,22 +105,3 @@ def test_a_call_that_fails_keeps_no_other_from_being_made() -> None:
 
     play(scene)
     assert ends == ["with it", "later"]
-
-
-def test_a_deadline_is_one_wait_at_a_time() -> None:
-    """A new one takes the place of the one before; a stopped one does not end."""
-    ends: list[str] = []
-
-    async def scene(_loop: CountingLoop) -> None:
-        deadline = Deadline(Waits())
-        deadline.start(1.0, ends.append, "first")
-        deadline.start(3.0, ends.append, "second")
-        assert deadline.is_running
-        await passed(5)
-        deadline.start(1.0, ends.append, "third")
-        deadline.stop()
-        assert not deadline.is_running
-        await passed(5)
-
-    play(scene)
-    assert ends == ["second"]

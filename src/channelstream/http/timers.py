@@ -83,31 +83,6 @@ class _Row:
         return next(iter(self.waiting)).due_s - now_s if self.waiting else None
 
 
-class Deadline:
-    """The time in which something must arrive; one at a time."""
-
-    __slots__ = ("_wait", "_waits")
-
-    def __init__(self, waits: Waits) -> None:
-        self._waits = waits
-        self._wait: Wait | None = None
-
-    def start(self, delay_s: float, do: Callable[..., None], *arguments: object) -> None:
-        """Call a function after `delay_s`, in place of what was to be called."""
-        if self._wait is not None:
-            self._wait.cancel()
-        self._wait = self._waits.start(delay_s, do, arguments)
-
-    def stop(self) -> None:
-        if self._wait is not None:
-            self._wait.cancel()
-            self._wait = None
-
-    @property
-    def is_running(self) -> bool:
-        return self._wait is not None
-
-
 class IdleTimer:
     """Measures how long a connection has been idle; one timer of the loop serves many requests."""
 

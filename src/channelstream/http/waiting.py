@@ -16,6 +16,7 @@ needs no garbage collector.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from channelstream.errors import ChannelstreamError, TimedOut
@@ -24,7 +25,7 @@ from channelstream.http.line import ack_progress, has_unread
 from channelstream.http.outbound import Outbound
 from channelstream.http.phase import CLOSED, HEAD, IDLE, LINGER
 from channelstream.http.shared import HttpServer
-from channelstream.http.timers import Deadline, IdleTimer
+from channelstream.http.timers import IdleTimer, Wait
 
 LINGER_S = 2.0
 LINGER_BYTES = 16_777_216
@@ -51,19 +52,18 @@ class Waiting:
 
     Attributes:
         phase: what is awaited; the connection itself sets `EXCHANGE` when a request begins.
-        received: stops the timer of a head or a body, when the request has been received to its end.
     """
 
     __slots__ = (
-        "_deadline",
         "_idle",
         "_in",
         "_linger_left",
         "_out",
         "_settings",
         "_transport",
+        "_wait",
+        "_waits",
         "phase",
-        "received",
     )
 
     def __init__(
@@ -72,9 +72,9 @@ class Waiting:
         """Start with a new socket, in `Phase.HEAD` and without a timer."""
         self.phase = HEAD
         self._settings = http_server.settings
-        self._deadline = Deadline(http_server.waits)
-        self.received = self._deadline.stop
-        self._idle = IdleTimer(asyncio.get_running_loop(), self._settings.keep_alive_s)
+        self._waits = http_server.waits
+        self._wait: Wait | None = None
+        self._idle: IdleTimer | None = None
         self._transport = transport
         self._in = inbound
         self._out = out
@@ -82,24 +82,32 @@ class Waiting:
 
     def for_head(self, owner: Owner) -> None:
         """Start the timer of a head: at its first byte, or for the first head when the socket is accepted."""
-        if self.phase is not HEAD or not self._deadline.is_running:
+        if self.phase is not HEAD or self._wait is None:
             self.phase = HEAD
-            self._deadline.start(self._settings.head_timeout_s, self.time_is_up, owner, LATE_HEAD)
+            self._start(self._settings.head_timeout_s, self.time_is_up, owner, LATE_HEAD)
 
     def for_request(self, owner: Owner) -> None:
         """Wait for the next request; before the first one the timer of the head runs."""
         if self.phase is not HEAD:
             self.phase = IDLE
+            if self._idle is None:
+                self._idle = IdleTimer(asyncio.get_running_loop(), self._settings.keep_alive_s)
             self._idle.start(self.close_if_idle, owner)
 
     def for_body(self, owner: Owner) -> None:
         """Start the timer of a body, in place of that of the head."""
-        self._deadline.start(self._settings.body_timeout_s, self.time_is_up, owner, LATE_BODY)
+        self._start(self._settings.body_timeout_s, self.time_is_up, owner, LATE_BODY)
+
+    def received(self) -> None:
+        """Stop the timer of a head or a body: the request has been received to its end."""
+        if self._wait is not None:
+            self._wait.cancel()
+            self._wait = None
 
     def linger(self, owner: Owner) -> None:
         """Close the own side, and wait until the client has closed, or for `LINGER_S`."""
         self.phase = LINGER
-        self._deadline.start(LINGER_S, owner.close)
+        self._start(LINGER_S, owner.close)
         self._out.watch()
         if self._transport.can_write_eof():
             self._transport.write_eof()
@@ -112,8 +120,9 @@ class Waiting:
 
     def suspend(self) -> None:
         """Stop all timers, and stay in this phase."""
-        self._deadline.stop()
-        self._idle.stop()
+        self.received()
+        if self._idle is not None:
+            self._idle.stop()
 
     def end(self) -> None:
         """Wait for nothing more."""
@@ -134,8 +143,13 @@ class Waiting:
     def time_is_up(self, owner: Owner, late: str) -> None:
         """Refuse, but let the loop first read what the kernel holds: if the loop is behind, the request may be there."""
         if self._in.waits_for_turn:
-            self._deadline.start(READ_S, self.time_is_up, owner, late)
+            self._start(READ_S, self.time_is_up, owner, late)
         elif has_unread(self._transport):
-            self._deadline.start(READ_S, owner.refuse, TimedOut(late))
+            self._start(READ_S, owner.refuse, TimedOut(late))
         else:
             owner.refuse(TimedOut(late))
+
+    def _start(self, delay_s: float, do: Callable[..., None], *arguments: object) -> None:
+        """Call a function after a delay in seconds, in place of what was to be called."""
+        self.received()
+        self._wait = self._waits.start(delay_s, do, arguments)
