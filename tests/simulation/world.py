@@ -122,9 +122,9 @@ class Wavering:
             method = self._failing(method)
         return self._counted(self._later(method, self._line if name in WRITES else None))
 
-    def replay_at_once(self, *args: Any) -> Any:
+    def nothing_after(self, *args: Any, **more: Any) -> Any:
         """Answer only where no call takes turns: a stream that reads later meets the races."""
-        return self._engine.replay_at_once(*args) if self._chance is None else None
+        return self._engine.nothing_after(*args, **more) if self._chance is None else None
 
     def _failing(self, method: Callable[..., Any]) -> Callable[..., Any]:
         async def call(*args: Any, **more: Any) -> Any:

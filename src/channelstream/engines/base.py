@@ -26,7 +26,7 @@ from channelstream.core.channel import Channel
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event
 from channelstream.core.log import Replay
-from channelstream.core.position import Position
+from channelstream.core.position import Offsets, Position
 from channelstream.core.registry import Moment
 from channelstream.core.user import State, User, UserChange, UserUpdate
 from channelstream.engines.cluster import Cluster
@@ -131,8 +131,17 @@ class EventLog(Protocol):
             limit: about how many entries to return at most; the caller continues from `read_to`.
         """
 
-    def replay_at_once(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay | None:
-        """Read as `replay` does, without a wait; None if that takes a call of another process, or many logs are read."""
+    def nothing_after(self, user: str, from_offsets: Mapping[str, int], *, strict: bool) -> Offsets | None:
+        """Find out without a wait whether `replay` would return no entry.
+
+        Args:
+            user, from_offsets: as of `replay`.
+            strict: it would lose no channel either.
+
+        Returns:
+            `Replay.head` if that is so. None if it is not, or not known: that takes a call of another process, or very many
+            logs are read.
+        """
 
     async def catch_up(self, shards: Iterable[int]) -> None:
         """Return when the receiver was delivered every event that these shards have accepted up to this call."""

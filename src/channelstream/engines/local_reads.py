@@ -11,6 +11,7 @@ from operator import attrgetter, itemgetter
 from channelstream.core.channel import Channel
 from channelstream.core.entry import Entry
 from channelstream.core.log import PRIVATE, Log, Replay
+from channelstream.core.position import Offsets
 from channelstream.core.user import User
 from channelstream.engines.base import Clock, Counts, MembersAt
 from channelstream.engines.local_log import LocalLog
@@ -34,9 +35,20 @@ class LocalReads:
         await turn_for(len(found.entries))
         return found
 
-    def replay_at_once(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay | None:
-        """Read without a wait; None if many logs are read; see `EventLog.replay_at_once`."""
-        return self._replay(user, from_offsets, limit) if len(from_offsets) < MANY else None
+    def nothing_after(self, user: str, from_offsets: Mapping[str, int], *, strict: bool) -> Offsets | None:
+        """Find out without a wait whether there is nothing to read; see `EventLog.nothing_after`."""
+        if len(from_offsets) >= MANY:
+            return None
+        now_s = self._clock.steady()
+        for name, from_offset in from_offsets.items():
+            log = self._log_of(user, name)
+            if log is not None:
+                log.expire(now_s)
+                if log.next_offset(from_offset) is not None:
+                    return None
+            if strict and (log is None or from_offset < log.floor):
+                return None
+        return (self._log.committed,)
 
     def _replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
         now_s, committed = self._clock.steady(), self._log.committed

@@ -17,7 +17,7 @@ from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.events import Event
 from channelstream.core.log import Replay
-from channelstream.core.position import Position
+from channelstream.core.position import Offsets, Position
 from channelstream.core.registry import Registry
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, Counts, MembersAt, Receiver
@@ -104,8 +104,8 @@ class MemoryEngine:
     def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Coroutine[None, None, Replay]:
         return self._reads.replay(user, from_offsets, limit)
 
-    def replay_at_once(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay | None:
-        return self._reads.replay_at_once(user, from_offsets, limit)
+    def nothing_after(self, user: str, from_offsets: Mapping[str, int], *, strict: bool) -> Offsets | None:
+        return self._reads.nothing_after(user, from_offsets, strict=strict)
 
     async def catch_up(self, shards: Iterable[int]) -> None:
         """Do nothing: an event is delivered when it is accepted."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from channelstream.core.log import Replay
-from channelstream.core.position import Position
+from channelstream.core.position import Offsets, Position
 from channelstream.engines.base import EventLog
 from channelstream.service.turns import Turns
 
@@ -38,6 +38,6 @@ class StreamReads:
         async with self._turns.turn():
             return await self._log.replay(user, from_offsets, limit)
 
-    def replay_at_once(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay | None:
-        """Read without a wait; None if that is not possible (`EventLog.replay_at_once`)."""
-        return self._log.replay_at_once(user, from_offsets, limit)
+    def nothing_after(self, user: str, from_offsets: Mapping[str, int], *, strict: bool) -> Offsets | None:
+        """Find out without a wait whether there is nothing to read (`EventLog.nothing_after`)."""
+        return self._log.nothing_after(user, from_offsets, strict=strict)

@@ -55,12 +55,11 @@ def _has_nothing(attached: Attached, starts: Mapping[str, int], *, strict: bool)
         strict: it must also reach back to all of them.
     """
     node, connection = attached.node, attached.connection
-    replay = node.reads.replay_at_once(connection.user, starts, limit=1)
-    if replay is None or replay.entries or (strict and replay.lost):
+    head = node.reads.nothing_after(connection.user, starts, strict=strict)
+    if head is None:
         return False
-    delivered = max_offsets(connection.delivered, replay.head)
+    delivered = max_offsets(connection.delivered, head)
     if delivered != node.hub.offsets:
         return False
     connection.delivered = delivered
-    node.signals.replayed.emit(connection, (), ())
     return True

@@ -140,17 +140,23 @@ def test_a_replay_returns_what_followed_across_channels_in_order(lab: Lab) -> No
     assert uuids(lab.replay("ann", a=numbers["a1"])) == ["a2"]
 
 
-def test_a_read_at_once_is_that_of_a_replay(lab: Lab) -> None:
-    """An engine that has to ask another process has none; it has none of very many logs either."""
-    lab.connect("ann", "a")
+@pytest.mark.parametrize("strict", [False, True])
+def test_nothing_after_is_an_empty_replay(lab: Lab, strict: bool) -> None:
+    """An engine that has to ask another process does not know at once, and none does of very many logs."""
+    lab.connect("ann", "a", "b")
     lab.publish(message("a1"), private("p1", "ann"))
-    starts = {"a": 0, PRIVATE: 0, "unknown": 0}
-    for limit, count in ((9, 2), (1, 1)):
-        read = lab.engine.replay_at_once("ann", starts, limit)
-        assert (read is not None) == lab.engine.cluster.is_single
-        if read is not None:
-            assert (read, len(read.entries)) == (lab.run(lab.engine.replay("ann", starts, limit)), count)
-    assert lab.engine.replay_at_once("ann", {f"c{number}": 0 for number in range(MANY)}, 9) is None
+    for starts in (
+        {"a": lab.head("a"), "b": 0, PRIVATE: lab.head("ann")},
+        {"a": lab.head("a"), PRIVATE: 0},
+        {"a": 0, PRIVATE: lab.head("ann")},
+        {"a": lab.head("a"), "unknown": 0},
+        {"b": -1},
+    ):
+        replay = lab.run(lab.engine.replay("ann", starts, 9))
+        is_empty = lab.engine.cluster.is_single and not replay.entries and not (strict and replay.lost)
+        found = lab.engine.nothing_after("ann", starts, strict=strict)
+        assert found == (replay.head if is_empty else None)
+    assert lab.engine.nothing_after("ann", {f"c{number}": 0 for number in range(MANY)}, strict=strict) is None
 
 
 def test_a_replay_from_the_head_is_empty_and_loses_nothing(lab: Lab) -> None:

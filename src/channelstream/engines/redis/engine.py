@@ -173,7 +173,7 @@ class RedisEngine:
     async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
         return await self._log.replay(user, from_offsets, limit)
 
-    def replay_at_once(self, user: str, from_offsets: Mapping[str, int], limit: int) -> None:
+    def nothing_after(self, user: str, from_offsets: Mapping[str, int], *, strict: bool) -> None:
         """Return None: Redis has the logs."""
 
     async def catch_up(self, shards: Iterable[int]) -> None:
