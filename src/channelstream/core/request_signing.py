@@ -13,14 +13,13 @@ from typing import NamedTuple, Self
 SCHEME = "CS-HMAC-SHA256"
 """The scheme in the header Authorization (RFC 9110, 11.6.2)."""
 VERSION = "v1"
-MAX_NONCE = 64
-"""Longest nonce, in characters. The shortest has 16, which are 96 bits in base64: two callers never draw the same."""
 
 _PARAMETERS = re.compile(
     r"key=([A-Za-z0-9_-]{0,64}),[ \t]*ts=([1-9][0-9]{0,11}),[ \t]*nonce=([A-Za-z0-9_-]{16,64}),[ \t]*sig=([0-9a-f]{64})",
     re.ASCII,
 )
-"""In this order and spelling only: a header has one meaning."""
+"""In this order and spelling only: a header has one meaning. The shortest nonce has 96 bits in base64: two callers never
+draw the same."""
 
 _DIGEST = re.compile(rb"sha-256=:([A-Za-z0-9+/]{43}=):")
 
