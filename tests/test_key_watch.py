@@ -22,6 +22,7 @@ from channelstream.apps.client import Client
 from channelstream.clock import SystemClock
 from channelstream.config import Settings
 from channelstream.core.batch import BufferBatch
+from channelstream.core.http_head import read_head
 from channelstream.core.user import UserUpdate
 from channelstream.errors import BadToken, CloseCode
 from channelstream.server import Server, build
@@ -32,6 +33,7 @@ from channelstream.wire.protocols import PROTOCOLS
 
 START_S = 1_800_000_000.0
 SECRET = "w" * 32
+HEAD = read_head(b"GET /ws HTTP/1.1\r\nHost: a\r\n\r\n")
 
 
 @pytest.fixture
@@ -173,10 +175,10 @@ def test_a_key_that_expires_while_a_stream_opens_opens_none(
 
     async def scenario() -> None:
         await server.node.start()
-        assert (await admission.admit(Asked(given, "", None), [])).client.user == "ann"
+        assert (await admission.admit(Asked(given, "", None), HEAD)).client.user == "ann"
         monkeypatch.setattr(server.node, "connect", connect_slowly)
         with pytest.raises(BadToken, match="revoked"):
-            await admission.admit(Asked(given, "", None), [])
+            await admission.admit(Asked(given, "", None), HEAD)
         await server.node.close()
 
     asyncio.run(scenario())

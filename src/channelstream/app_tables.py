@@ -75,7 +75,7 @@ class AppTables:
         unproven: reads the bodies of all applications that have to prove their requests.
         uses: when each key was used last.
         older: says who signs with older secrets.
-        addresses: how often strangers may fail to sign in.
+        addresses: how often strangers may show wrong credentials, and fail to sign in.
         webhooks: those of all applications.
         sampler, scraper: have the figures of the process, which only the default application's pages show.
     """
@@ -131,7 +131,7 @@ class AppTables:
             api=RouterApp(Router(policy, api)),
             panel=panel,
             openapi=_openapi_document,
-            signed_by=partial(_signed_by, service, auth),
+            signed_by=partial(_signed_by, service, CountedAuth(auth, Counter(), self.addresses.credentials)),
             traces=Traces(service, panel.watching),
             receivers=Receivers(service, self.webhooks),
             acts=Acts(service, self.sampler.history, app_id),
@@ -145,8 +145,8 @@ class AppTables:
     def calls(self, app: App, signed: RequestAuth, settings: Settings) -> list[Route]:
         """Return the routes of its API."""
         auths: dict[Auth, RequestAuth] = {
-            Auth.SIGNED: CountedAuth(signed, self.refused),
-            Auth.PUSHER: CountedAuth(self._pusher_auth(), self.refused),
+            Auth.SIGNED: CountedAuth(signed, self.refused, self.addresses.credentials),
+            Auth.PUSHER: CountedAuth(self._pusher_auth(), self.refused, self.addresses.credentials),
             Auth.NONE: OpenAuth(app),
         }
         api = Api(

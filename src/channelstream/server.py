@@ -226,6 +226,7 @@ def _streams(
         policies,
         make_client_rules(settings_of, apps, credentials.keys, settings.max_client_errors, of_node),
         addresses.streams,
+        addresses.credentials,
     )
 
 

@@ -25,6 +25,7 @@ from channelstream.wire.client_commands import Outcome
 from channelstream.wire.command_texts import Fault, read_commands
 from channelstream.wire.commanding import reply_items
 
+HEAD = read_head(b"GET /ws HTTP/1.1\r\nHost: a\r\n\r\n")
 CHANNELS = ("news", "news.", "room", "room.", "room.1", "room.1.chat", "room.*", "other", "\x1fshop\x1fnews")
 REACHED = {
     "news": {"news"},
@@ -100,7 +101,7 @@ class Scene:
 
     async def connect(self) -> None:
         admission = TokenAdmission(self._streams, None)
-        self.connection, client, _ = await admission.admit(Asked(self.given.text(), "", ""), [])
+        self.connection, client, _ = await admission.admit(Asked(self.given.text(), "", ""), HEAD)
         self._actions = self._streams.actions(self.connection, client, self._admit)
 
     def _admit(self, client: Client) -> None:

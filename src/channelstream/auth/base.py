@@ -69,6 +69,7 @@ class RequestAuth(Protocol):
             Forbidden: the address may not call, or the request has no credentials.
             BadSignature: the credentials are not valid.
             Unavailable: they may have been shown to the process before this one.
+            TooManyRequests: the address of the caller has shown too many wrong ones.
         """
 
     def verify_body(self, request: AuthRequest, body: bytes) -> Once | None:

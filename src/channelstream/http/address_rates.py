@@ -1,4 +1,4 @@
-"""What strangers may do how often in this process, by their address: open streams, and fail to sign in.
+"""What strangers may do how often in this process, by their address: open streams, show wrong credentials, fail to sign in.
 
 An IPv6 /64 counts as one address, and so do all callers whose addresses their proxies hide (`core.addresses.source_of`).
 """
@@ -15,8 +15,8 @@ from channelstream.core.addresses import Networks, source_of
 from channelstream.core.token_buckets import TokenBuckets
 from channelstream.errors import TooManyRequests
 
-STREAMS_AT_ONCE_S: Final = 100
-"""An address may open as many streams at once as in so many seconds: a whole office comes back when a server restarts."""
+AT_ONCE_S: Final = 100
+"""An address may do as much at once as in so many seconds: a whole office comes back when a server restarts."""
 FAILURES_AT_ONCE: Final = 30
 """Failed sign-ins of an address at once after a pause."""
 MINUTE_S: Final = 60
@@ -28,6 +28,7 @@ class AddressLimit(StrEnum):
     """What an address has a limit of; the metric `channelstream_address_limited_total` counts each."""
 
     STREAM = "stream"
+    CREDENTIALS = "credentials"
     SIGN_IN = "sign_in"
 
 
@@ -36,7 +37,7 @@ class AddressLimits:
     """Upper bounds of an address.
 
     Attributes:
-        streams_per_s: streams that it opens in a second; 0 means no bound.
+        streams_per_s: streams that it opens in a second, and as many requests with wrong credentials; 0 means no bound.
         failures_per_minute: failed sign-ins, above 0.
         unlimited: addresses and networks that have none of these.
     """
@@ -90,6 +91,11 @@ class AddressRate:
         if not self._is_unlimited(address):
             self._check(self._buckets.wait_s(source_of(address), 1, self._clock()))
 
+    @property
+    def is_used(self) -> bool:
+        """Whether any address has done it lately, so that `check` could refuse one."""
+        return len(self._buckets) > 0
+
     def _check(self, wait_s: float) -> None:
         if wait_s:
             raise self.refusal(self._text, wait_s)
@@ -116,6 +122,7 @@ class AddressRates:
 
     Attributes:
         streams: how often streams are opened; None if there is no bound.
+        credentials: how often requests have credentials that are refused; likewise.
     """
 
     def __init__(
@@ -134,15 +141,19 @@ class AddressRates:
         self._clock = clock
         self._refused = Counter() if refused is None else refused
         self._is_unlimited = Networks(limits.unlimited).has
-        self.streams = self._streams(limits.streams_per_s)
+        self.streams = self._per_second(
+            AddressLimit.STREAM, "This address opens too many streams; try again later."
+        )
+        self.credentials = self._per_second(
+            AddressLimit.CREDENTIALS, "This address has shown too many wrong credentials; try again later."
+        )
 
-    def _streams(self, per_s: float) -> AddressRate | None:
+    def _per_second(self, limit: AddressLimit, text: str) -> AddressRate | None:
+        per_s = self._limits.streams_per_s
         if not per_s:
             return None
-        buckets: TokenBuckets[str] = TokenBuckets(per_s, STREAMS_AT_ONCE_S * per_s)
-        return self._rate(
-            buckets, AddressLimit.STREAM, "This address opens too many streams; try again later."
-        )
+        buckets: TokenBuckets[str] = TokenBuckets(per_s, AT_ONCE_S * per_s)
+        return self._rate(buckets, limit, text)
 
     def failed_sign_ins(self) -> AddressRate:
         """Return the rate of failed sign-ins to the pages of an application: one for each, whose passwords are others."""

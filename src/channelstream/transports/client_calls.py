@@ -86,10 +86,11 @@ class ClientCalls:
 
         Raises:
             BadToken: it has no token that is accepted.
+            TooManyRequests: its address has shown too many wrong credentials.
             Unauthorized: the connection is not its own, or has ended.
         """
         token = self._admission.token_of(request.head, request.arguments) or ""
-        client = await self._admission.client(token, request.headers)
+        client = await self._admission.client(token, request.head)
         try:
             conn_id = normalize_conn_id(request.arguments.get("conn_id", ""))
         except ValueError:

@@ -111,7 +111,7 @@ class FirstText(asyncio.Protocol):
     async def _connect(self, connect: Connect, rest: bytes) -> None:
         asked = Asked(connect.token, connect.conn_id, connect.since, connect.id)
         try:
-            admitted = await self._admission.admit(asked, self._head.headers)
+            admitted = await self._admission.admit(asked, self._head)
             if self._transport.is_closing():
                 return  # The connection expires as any without a stream does.
             stream = WebSocketStream(self._streams, self._transport, admitted.connection, self._deflate)

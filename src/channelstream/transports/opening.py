@@ -116,7 +116,7 @@ class SocketOpener:
         asked = Asked(token, query.get("conn_id", ""), query.get("since", ""))
         opening.transport.write(opening.answer)
         opening.transport.pause_reading()
-        admit = partial(self._admission.tokens.admit, asked, head.headers)
+        admit = partial(self._admission.tokens.admit, asked, head)
         self._streams.run(opening._replace(answer=b"").fetch(admit), has_socket=True)
         return True
 
@@ -164,7 +164,7 @@ class SocketOpener:
         if token is not None:
             # The position in `Last-Event-ID` is that of an older stream of the same connection.
             asked = Asked(token, query.get("conn_id", ""), _since(head, query) or "")
-            find = partial(self._admission.tokens.admit, asked, head.headers)
+            find = partial(self._admission.tokens.admit, asked, head)
             self._streams.run(self._fetch_for_event_stream(head, query, http, find))
         elif connection is None:
             find_by_id = partial(self._admission.take_over, query, Framing.SSE)

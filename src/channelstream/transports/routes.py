@@ -79,7 +79,7 @@ class StreamHandlers:
             await self._admission.take_over(request.arguments, Framing.SSE)
         else:
             asked = Asked(token, request.arguments.get("conn_id", ""), request.arguments.get("since"))
-            await self._admission.tokens.admit(asked, request.headers)
+            await self._admission.tokens.admit(asked, request.head)
         raise Unavailable("This stream cannot be opened here; try again.")
 
     async def poll(self, request: Request) -> Response:
@@ -123,7 +123,7 @@ class StreamHandlers:
             await request.read(POLL_BODY_BYTES)
             asked = Asked(token, query.get("conn_id", ""), since, knows_conn_id=True)
             count = partial(self._streams.count_opening, request.head) if is_known else _counted
-            connection, client, greeting = await tokens.admit(asked, request.headers, count)
+            connection, client, greeting = await tokens.admit(asked, request.head, count)
             stream = PollStream(self._streams, connection, request.source.line())
             stream.admit(client, greeting)
             since = since or ""

@@ -1,7 +1,8 @@
 """What all streams of the process share."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil, inf
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Policy
 from channelstream.core.stream_client import Agents
-from channelstream.errors import CloseCode
+from channelstream.errors import BadToken, CloseCode
 from channelstream.http.address_rates import AddressRate
 from channelstream.http.closing import ClosingQueue
 from channelstream.service import Services
@@ -52,6 +53,7 @@ class Streams:
         policies: Mapping[str, Policy] = MappingProxyType({}),
         rules: ClientRules = NO_TOKENS,
         openings: AddressRate | None = None,
+        credentials: AddressRate | None = None,
     ) -> None:
         """Create the state of a process without streams.
 
@@ -60,6 +62,7 @@ class Streams:
             policies: of other applications, by id.
             rules: what clients with tokens may do.
             openings: how often an address may open a stream; None means as often as it likes.
+            credentials: how often it may show a token that is refused; likewise.
         """
         self.services = services
         self.node = services.node
@@ -67,6 +70,7 @@ class Streams:
         self._policies = policies
         self.rules = rules
         self._openings = openings
+        self._credentials = credentials
         self.protocols = protocols
         self.settings = settings
         self.heartbeat = Heartbeat(settings.heartbeat_interval_s)
@@ -100,6 +104,24 @@ class Streams:
         """
         if self._openings is not None:
             self._openings.take(self.policy.client(head))
+
+    @contextmanager
+    def checking_token(self, head: RequestHead) -> Iterator[None]:
+        """Count a token that is refused within, for the client of a request.
+
+        Raises:
+            TooManyRequests: its address has shown too many wrong credentials, so nothing is checked.
+        """
+        rate = self._credentials
+        address = self.policy.client(head) if rate else ""
+        if rate and rate.is_used:
+            rate.check(address)
+        try:
+            yield
+        except BadToken:
+            if rate:
+                rate.spend(address)
+            raise
 
     def policy_of(self, app: App) -> Policy:
         """Return the policy of an application: its pages may be others."""

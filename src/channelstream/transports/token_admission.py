@@ -1,7 +1,7 @@
 """Opens connections for clients with tokens: a new one, or their own one again."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from channelstream.apps.app import App
@@ -10,7 +10,6 @@ from channelstream.apps.keys import name_of
 from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
 from channelstream.core.ids import normalize_conn_id
-from channelstream.core.policy import Header
 from channelstream.core.user import UserUpdate
 from channelstream.errors import BadToken, Unavailable
 from channelstream.service import ClientService, Service
@@ -94,28 +93,34 @@ class TokenAdmission:
             raise BadToken(NO_TOKENS_TEXT)
         return tokens
 
-    async def client(self, token: str, headers: Sequence[Header]) -> Client:
+    async def client(self, token: str, head: RequestHead) -> Client:
         """Return the client for which a token speaks.
+
+        Args:
+            head: of the request that shows it, or begins the line that does.
 
         Raises:
             BadToken, Forbidden: it is not accepted, or not from the page that sends it.
+            TooManyRequests: its address has shown too many wrong credentials.
         """
-        client = await self._tokens.client(token, self._app)
-        self._streams.policy_of(client.app).check_origin(headers)
+        with self._streams.checking_token(head):
+            client = await self._tokens.client(token, self._app)
+        self._streams.policy_of(client.app).check_origin(head.headers)
         return client
 
     async def admit(
-        self, asked: Asked, headers: Sequence[Header], before_new: Callable[[], None] = lambda: None
+        self, asked: Asked, head: RequestHead, before_new: Callable[[], None] = lambda: None
     ) -> Admitted:
         """Return the connection of a client, at this node.
 
         A connection that is not the user's own is as one that is unknown: a new one is made.
 
         Args:
+            head: as of `client`.
             before_new: called before a new one is made; may raise TooManyRequests.
 
         Raises:
-            TooManyRequests: `before_new` did.
+            TooManyRequests: `before_new` did, or `client`.
             BadToken, Forbidden: the token is not accepted.
             Invalid: it names too many channels.
             Unavailable: the server takes no new connection now, or the engine is out of reach.
@@ -123,7 +128,7 @@ class TokenAdmission:
         if self._streams.node.draining:
             raise Unavailable("The server restarts; reconnect in a moment.")
         tokens = self._tokens
-        client = await self.client(asked.token, headers)
+        client = await self.client(asked.token, head)
         service = self._streams.services.of(client.app)
         own = await self._own(service, client, asked.conn_id) if asked.conn_id else None
         if own is None:

@@ -51,8 +51,8 @@ class LimitOptions:
     max_address_stream_rate: float = _section.option(
         200.0,
         Number(0, MAX_RATE),
-        "Streams that each process opens of an address, and 100 times as many at once after a pause; 0 means no bound"
-        " (docs/security.md).",
+        "Streams that each process opens of an address, and 100 times as many at once after a pause; 0 means no bound. As"
+        " often it may show wrong credentials (docs/security.md).",
         unit="streams a second",
     )
     max_address_failure_rate: float = _section.option(

@@ -54,7 +54,7 @@ class Metrics(Enum):
     address_limited = Metric(
         "counter",
         ("what",),
-        "What strangers were refused for its rate, by their addresses: stream or sign_in.",
+        "What strangers were refused for its rate, by their addresses: stream, credentials or sign_in.",
     )
     deliveries = Metric("counter", (), "Events delivered to connections, one for each event and recipient.")
     written_events = Metric(

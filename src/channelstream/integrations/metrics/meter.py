@@ -19,7 +19,7 @@ from channelstream.core.connection import Connection, ConnectionState, Stream
 from channelstream.core.endings import CODES, NO_CODE, OTHER, code_label
 from channelstream.core.entry import Entry
 from channelstream.errors import BadSignature, Forbidden, Unavailable
-from channelstream.http.address_rates import AddressLimit
+from channelstream.http.address_rates import AddressLimit, AddressRate
 from channelstream.integrations.metrics.samples import Histogram
 from channelstream.service.signals import Signals
 
@@ -113,25 +113,39 @@ class _Measured:
 
 
 class CountedAuth:
-    """An authentication whose refusals are counted by their error code (`auth.base.RequestAuth`)."""
+    """An authentication whose refusals are counted by their error code and by address (`auth.base.RequestAuth`)."""
 
-    def __init__(self, auth: RequestAuth, refused: Counter[str]) -> None:
+    def __init__(self, auth: RequestAuth, refused: Counter[str], wrong: AddressRate | None = None) -> None:
+        """Count the refusals of an authentication.
+
+        Args:
+            refused: by the code of the error.
+            wrong: how often an address may show wrong credentials; None means as often as it likes.
+        """
         self._auth = auth
         self._refused = refused
+        self._wrong = wrong
 
     def principal(self, request: AuthRequest) -> Principal:
+        if self._wrong is not None and self._wrong.is_used:
+            self._wrong.check(request.address)
         try:
             return self._auth.principal(request)
         except (Forbidden, BadSignature) as error:
-            self._refused[error.code] += 1
+            self._count(request, error)
             raise
 
     def verify_body(self, request: AuthRequest, body: bytes) -> Once | None:
         try:
             return self._auth.verify_body(request, body)
         except BadSignature as error:
-            self._refused[error.code] += 1
+            self._count(request, error)
             raise
+
+    def _count(self, request: AuthRequest, error: Forbidden | BadSignature) -> None:
+        self._refused[error.code] += 1
+        if self._wrong is not None and isinstance(error, BadSignature):
+            self._wrong.spend(request.address)
 
 
 class Meter:
@@ -147,7 +161,7 @@ class Meter:
         delay: of the timers of the event loop.
         requests: answers by the path of the route and the status. A plain dict: it is updated for every request.
         refused: API calls by the code of the error.
-        address_refused: streams and sign-ins that addresses were refused.
+        address_refused: streams, sign-ins and checks of credentials that addresses were refused.
         upgrades: upgrades by their result.
         engine: the calls of the engine.
     """
