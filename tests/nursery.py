@@ -271,7 +271,8 @@ class _Program:
         self._ended, wake = socket.socketpair()
         wake.setblocking(False)
         # A signal that came between a look and a wait would not end the wait; a byte on a socket does.
-        signal.set_wakeup_fd(wake.detach())
+        self._wake = wake.detach()
+        signal.set_wakeup_fd(self._wake)
 
     def run(self) -> Order | None:
         """Fork for each order; return it in its child, and None when there are no more orders."""
@@ -305,8 +306,8 @@ class _Program:
 
     def _become(self, order: Order, streams: Mapping[int, int], parent: int) -> None:
         """Give a fork the state of a new process."""
-        wake = signal.set_wakeup_fd(-1)
-        for descriptor in (self._control.detach(), self._ended.detach(), wake, *self._ends.values()):
+        signal.set_wakeup_fd(-1)
+        for descriptor in (self._control.detach(), self._ended.detach(), self._wake, *self._ends.values()):
             os.close(descriptor)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -66,6 +66,13 @@ class Crashes:
 
     async def run(self) -> None:
         await self._start()
+        try:
+            await self._play()
+            await self._server.stop()
+        finally:
+            await self._server.kill()  # Nothing is left of it after `stop`; a failure leaves its file open.
+
+    async def _play(self) -> None:
         kinds = self._chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=STEPS)
         for number, kind in enumerate([*kinds, "kill", "settle"]):
             client = self._chance.choice(self._clients)
@@ -77,7 +84,6 @@ class Crashes:
             except Failure as failure:
                 failure.add_note(f"at step {number + 1}: {kind}")
                 raise
-        await self._server.stop()
 
     # -- servers
 
