@@ -57,7 +57,7 @@ class Stage:
     def _note_refusal(self, _method: str, _route: str, error: ChannelstreamError, _address: str) -> None:
         self.refused.append(error.code)
 
-    def _handle(self, request: Request) -> Awaitable[Response | None]:
+    def _handle(self, request: Request) -> Response | Awaitable[Response | None]:
         self.asked.append(request.path)
         return (self.handler or self._pages)(request)
 

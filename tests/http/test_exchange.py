@@ -199,15 +199,49 @@ def test_a_failing_application_is_answered_500(begins: bool, caplog: pytest.LogC
     ]
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_failing_handler_is_answered_500(at_once: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged with its traceback, and the connection serves the next request."""
+
+    async def scene(stage: Stage) -> None:
+        def fail(_request: Request) -> Response:
+            if not stage.refused:
+                raise LookupError
+            return Response(b"ok")
+
+        async def fail_later(request: Request) -> Response:
+            return fail(request)
+
+        stage.handler = fail if at_once else fail_later
+        client = await stage.dial()
+        await client.send(GET)
+        assert b"HTTP/1.1 500 " in await client.until(b'"internal"}')
+        await client.send(GET)
+        await client.until(b"ok")
+        assert stage.refused == ["internal"]
+
+    play(scene)
+    [record] = caplog.records
+    assert record.getMessage() == "a request failed: GET /a"
+    assert record.exc_info is not None
+    assert record.exc_info[0] is LookupError
+
+
+@pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize("body", [b"ok", Parts([b"o", b"k"])], ids=["whole", "in parts"])
-def test_no_value_of_a_header_begins_another_line(body: Body, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_value_of_a_header_begins_another_line(
+    body: Body, at_once: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """A handler may have it from a request: the answer would have headers, or be followed by an answer, of a stranger."""
 
     async def scene(stage: Stage) -> None:
-        async def echo(_request: Request) -> Response:
+        def echo(_request: Request) -> Response:
             return Response(body, headers=((b"x-name", b"a\r\nset-cookie: b"),))
 
-        stage.handler = echo
+        async def echo_later(request: Request) -> Response:
+            return echo(request)
+
+        stage.handler = echo if at_once else echo_later
         client = await stage.dial()
         await client.send(GET)
         answer = await client.rest()
@@ -288,20 +322,26 @@ def test_an_answer_in_one_write_equals_the_long_way(method: bytes) -> None:
     async def scene(stage: Stage) -> None:
         said: list[list[bytes]] = []
 
-        async def whole(_request: Request) -> Response:
+        async def later(request: Request) -> Response:
+            return at_once(request)
+
+        async def in_parts_later(request: Request) -> Response:
+            return in_parts(request)
+
+        def at_once(_request: Request) -> Response:
             return Response(b"ok")
 
-        async def in_parts(_request: Request) -> Response:
+        def in_parts(_request: Request) -> Response:
             return Response(Parts([b"o", b"k"]))
 
-        for stage.handler in (whole, in_parts):
+        for stage.handler in (at_once, in_parts, later, in_parts_later):
             client = await stage.dial()
             await client.send(GET.replace(b"GET", method))
             client.end()
             said.append(
                 [line for line in (await client.rest()).split(b"\r\n") if not line.startswith(b"date")]
             )
-        assert said[0] == said[1]
+        assert said == said[:1] * 4
         assert said[0][-1] == (b"ok" if method == b"GET" else b"")
 
     play(scene)

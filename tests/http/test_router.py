@@ -52,15 +52,10 @@ async def echo(request: Request) -> Response:
 def answered(router: Router, head: RequestHead) -> Response:
     """Return what the router answers."""
     request = router.request(head, NoBody())
-    match = router.match(request)
-    assert not isinstance(match, TakeOver)
-    response = asyncio.run(_run(match(request)))
+    assert not isinstance(router.match(request), TakeOver)
+    response = asyncio.run(router.answer(request))
     assert response is not None
     return response
-
-
-async def _run(answer: object) -> Response | None:
-    return await answer  # type: ignore[misc, no-any-return]
 
 
 ROUTES = (

@@ -87,7 +87,7 @@ class Scene:
         signature = TimestampSigner(SECRET).sign(path).decode() if sign else "x.y.z"
         head = asked(path, method, f"x-channelstream-secret: {signature}", *lines, client="127.0.0.1")
         router = self.server._http_server.router
-        response = await router.handler(request := router.request(head, Body(json.encode(body))))(request)
+        response = await router.answer(router.request(head, Body(json.encode(body))))
         assert response is not None
         return response
 

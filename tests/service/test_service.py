@@ -18,7 +18,7 @@ from channelstream.core.accepted import Accepted
 from channelstream.core.events import Event, Message
 from channelstream.core.position import Position
 from channelstream.core.user import UserUpdate
-from channelstream.errors import Invalid
+from channelstream.errors import Invalid, TooManyRequests
 from channelstream.http.parts import encode
 from channelstream.service import Service
 from channelstream.service.limits import NodeLimits
@@ -89,6 +89,28 @@ def test_members_have_their_names() -> None:
     node: Any = CalledNode(list(map(app.key, names)))
 
     assert asyncio.run(Service(app, node).members("a")) == dict.fromkeys(names, "a")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_message_counts_once(at_once: bool) -> None:
+    """Whether the engine accepts it at once or later: against the rate of the application, and as published."""
+    node: Any = CalledNode([])
+    node.publish_at_once = lambda message: (
+        Accepted(message, duplicate=False, found=False) if at_once else None
+    )
+    service = Service(App("shop", AppLimits(messages_per_s=2)), node)
+    message = Message(uuid="m", channel="a", user="u", payload=b"1", timestamp="t")
+
+    async def life() -> None:
+        for _ in range(2):
+            accepted = service.publish_one(message)
+            accepted = accepted if isinstance(accepted, Accepted) else await accepted
+            assert accepted.event.channel == service.app.key("a")
+        with pytest.raises(TooManyRequests):
+            service.publish_one(message)
+
+    asyncio.run(life())
+    assert (service.published, len(node.events)) == (2, 0 if at_once else 2)
 
 
 NAMES = [f"user {number}" for number in range(3 * KEYS_SLICE)]

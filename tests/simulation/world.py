@@ -126,6 +126,9 @@ class Wavering:
         """Answer only where no call takes turns: a stream that reads later meets the races."""
         return self._engine.nothing_after(*args, **more) if self._chance is None else None
 
+    def publish_at_once(self, *_args: Any) -> None:
+        """Return None: a call that takes its turn meets the races, and may fail."""
+
     def _failing(self, method: Callable[..., Any]) -> Callable[..., Any]:
         async def call(*args: Any, **more: Any) -> Any:
             if self._fails and self._chance is not None and self._chance.random() < 0.05:

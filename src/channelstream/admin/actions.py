@@ -1,6 +1,6 @@
 """What an admin does from a page: calls of the API, and how each is described in the record of acts."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,13 +21,13 @@ class Action(NamedTuple):
     """An action: its body is that of the API's call.
 
     Attributes:
-        call: the handler of the API.
+        call: the handler of the API, which may answer at once.
         did: how the record names it.
         subjects: returns to what it was done, from the body.
         more: returns what else there is to say about it.
     """
 
-    call: Callable[[Call], Awaitable[Any]]
+    call: Callable[[Call], Any]
     did: Did
     subjects: Callable[[Any], Iterable[Subject]]
     more: Callable[[Any], str] = lambda _: ""

@@ -21,7 +21,7 @@ from channelstream.admin.slow import SlowClients
 from channelstream.admin.slow_turns import SlowTurns
 from channelstream.admin.tables import Tables
 from channelstream.admin.watching import Watching
-from channelstream.api.call import Call
+from channelstream.api.call import Call, finished
 from channelstream.errors import NotFound
 from channelstream.http.parts import Parts, in_parts
 from channelstream.http.refusals import Refusals
@@ -147,7 +147,7 @@ class Panel:
         Raises:
             ChannelstreamError: the body is invalid, or the action cannot be done now.
         """
-        result = await ACTIONS[action].call(Call.internal(self._service, body, admin))
+        result = await finished(ACTIONS[action].call(Call.internal(self._service, body, admin)))
         return msgspec.Raw(b"".join(result.parts)) if isinstance(result, Parts) else result
 
     def watch(self) -> AsyncIterator[dict[str, Any]]:

@@ -1,10 +1,12 @@
 """The routes of the API: each call is authenticated, its body is read, and its handler answers."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
+from types import CoroutineType
+from typing import Any, NoReturn
 
-from channelstream.api.call import Call
+from channelstream.api.call import Call, finished
 from channelstream.api.table import Auth, Endpoint
 from channelstream.api.unproven import UnprovenBodies
 from channelstream.api.walker import Walker
@@ -77,35 +79,89 @@ class Api:
     def _limit(self, row: Endpoint) -> int:
         return min(OPEN_BODY_BYTES, self._body_bytes) if row.auth is Auth.NONE else self._body_bytes
 
-    async def _answer(self, row: Endpoint, auth: RequestAuth, limit: int, request: Request) -> Response:
+    def _answer(
+        self, row: Endpoint, auth: RequestAuth, limit: int, request: Request
+    ) -> Response | Awaitable[Response]:
+        """Answer a call; at once, if neither its credentials nor its body nor its handler make it wait."""
         try:
             principal = auth.principal(request)
             service = self._services.of(principal.app)
-            if principal.is_proven:
-                key_rate = _admit(request, row, principal, service)
-                body = request.whole(limit)
-                if body is None:
-                    body = await request.read(limit)
-            else:
-                body = await self._unproven.read(request, limit)
-            once = auth.verify_body(request, body) if principal.binds_body else None
-            if once is not None and not await service.use_once(once.text, once.keep_s):
-                raise self._repeated()
+            key_rate = _admit(request, row, principal, service) if principal.is_proven else None
+            body = None if principal.binds_body else request.whole(limit)
+            if body is None:
+                read = self._read(auth, limit, request, principal, service)
+                return self._answer_later(row, request, principal, key_rate, read)
             self._on_call(principal, request.address)
+            result = row.handler(Call(service, request, body, self._walker, self._service_of, key_rate))
+        except (Malformed, TooManyRequests) as error:
+            return _refuse(request, error)
+        return _response_later(request, result) if isinstance(result, CoroutineType) else _response(result)
+
+    async def _answer_later(
+        self,
+        row: Endpoint,
+        request: Request,
+        principal: Principal,
+        key_rate: KeyRate | None,
+        read: Awaitable[bytes],
+    ) -> Response:
+        """Answer a call whose body is not there yet, or has to be checked.
+
+        Args:
+            read: returns the body.
+        """
+        try:
+            body = await read
+            self._on_call(principal, request.address)
+            service = self._services.of(principal.app)
             if not principal.is_proven:
                 key_rate = _admit(request, row, principal, service)
             call = Call(service, request, body, self._walker, self._service_of, key_rate)
-            result = await row.handler(call)
-        except Malformed:
-            # Checked only when the body is not JSON: a good request pays nothing for it.
-            _check_encoding(request.headers)
-            raise
-        except TooManyRequests:
-            await asyncio.sleep(LIMIT_PAUSE_S)
-            raise
-        if isinstance(result, Response):
-            return result
-        return Response(result if isinstance(result, Parts) else encode(result))
+            return _response(await finished(row.handler(call)))
+        except (Malformed, TooManyRequests) as error:
+            return await _refuse(request, error)
+
+    async def _read(
+        self, auth: RequestAuth, limit: int, request: Request, principal: Principal, service: Service
+    ) -> bytes:
+        """Return the body of a call whose proof it agrees with.
+
+        Raises:
+            BadSignature: it is not the body of the proof, or this has been shown before.
+            TooLarge, Unavailable, ClientGone: it cannot be read.
+        """
+        body = request.whole(limit) if principal.is_proven else await self._unproven.read(request, limit)
+        if body is None:
+            body = await request.read(limit)
+        once = auth.verify_body(request, body) if principal.binds_body else None
+        if once is not None and not await service.use_once(once.text, once.keep_s):
+            raise self._repeated()
+        return body
+
+
+async def _response_later(request: Request, result: Awaitable[Any]) -> Response:
+    """Return the answer with what a handler returns later."""
+    try:
+        return _response(await result)
+    except (Malformed, TooManyRequests) as error:
+        return await _refuse(request, error)
+
+
+def _response(result: Any) -> Response:
+    """Return the answer with what a handler has returned."""
+    if isinstance(result, Response):
+        return result
+    return Response(result if isinstance(result, Parts) else encode(result))
+
+
+async def _refuse(request: Request, error: Malformed | TooManyRequests) -> NoReturn:
+    """Raise an error of a call: for a body that is not JSON, what its encoding is; for one beyond a limit, after a pause."""
+    if isinstance(error, Malformed):
+        # Checked only when the body is not JSON: a good request pays nothing for it.
+        _check_encoding(request.headers)
+    else:
+        await asyncio.sleep(LIMIT_PAUSE_S)
+    raise error
 
 
 def _admit(request: Request, row: Endpoint, principal: Principal, service: Service) -> KeyRate | None:

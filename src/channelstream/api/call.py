@@ -1,7 +1,8 @@
 """An API call, as its handler receives it."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol, Self
+from types import CoroutineType
+from typing import Any, NamedTuple, Protocol, Self
 
 from channelstream.api.validation import missing_connection
 from channelstream.api.walker import Walker
@@ -14,6 +15,11 @@ from channelstream.slices import Slices
 
 MAX_KEY = 255
 """Longest Idempotency-Key, in characters."""
+
+
+async def finished(result: Any) -> Any:
+    """Return what a handler has returned, at once or as a coroutine."""
+    return await result if isinstance(result, CoroutineType) else result
 
 
 class Fields(Protocol):

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from channelstream.api.plain import count_items
-from channelstream.api.validation import MAX_FAULTS, decode_one_or_many
+from channelstream.api.validation import MAX_FAULTS, decode_at_once, decode_one_or_many
 from channelstream.api.walker import Walker
 from channelstream.errors import Invalid, Malformed
 from channelstream.faults import Faults
@@ -21,6 +21,23 @@ _LIST = re.compile(rb"[ \t\r\n]*\[")
 
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+
+def read_at_once(body: bytes, schema: type[T], max_items: int) -> tuple[list[T], bool] | None:
+    """Read a short body as `read_one_or_many` does, without a wait; None if it is long, or has to be read field by field.
+
+    Raises:
+        Malformed: it nests too deep.
+        Invalid: there are too many items.
+    """
+    read = None if len(body) > PIECE_BYTES else decode_at_once(body, schema)
+    if read is None:
+        return None
+    if not isinstance(read, list):
+        return [read], False
+    if len(read) > max_items:
+        raise _too_many(max_items)
+    return read, True
 
 
 async def read_one_or_many(

@@ -10,9 +10,9 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from channelstream.api.answers import MessageAnswer
-from channelstream.api.call import Call
+from channelstream.api.call import Call, finished
 from channelstream.api.fields import NO_RECIPIENT
-from channelstream.api.lists import read_one_or_many
+from channelstream.api.lists import read_at_once, read_one_or_many
 from channelstream.api.schemas import DeleteBody, EditBody, MessageBody
 from channelstream.apps.keys import name_of
 from channelstream.core.accepted import Accepted
@@ -75,55 +75,83 @@ class _Kind(Generic[B, E]):
     schema: type[B]
     make_event: Callable[[B, _Given], E]
     send: Callable[[Service, Sequence[E]], Awaitable[Sequence[Accepted]]]
+    send_one: Callable[[Service, E], Accepted | Awaitable[Accepted]]
     to_answer: Callable[[B, Accepted], Answer]
 
 
-def publish(call: Call) -> Coroutine[Any, Any, Result]:
+def publish(call: Call) -> Result | Coroutine[Any, Any, Result]:
     """Publish messages. One invalid item refuses all; if the engine fails between two parts, the earlier ones are sent."""
     return _change(call, _PUBLISH, call.key)
 
 
-def edit(call: Call) -> Coroutine[Any, Any, Result]:
+def edit(call: Call) -> Result | Coroutine[Any, Any, Result]:
     """Edit messages, and send the edits to their recipients."""
     return _change(call, _EDIT)
 
 
-def delete(call: Call) -> Coroutine[Any, Any, Result]:
+def delete(call: Call) -> Result | Coroutine[Any, Any, Result]:
     """Delete messages, and send the deletions to their recipients."""
     return _change(call, _DELETE)
 
 
-async def _change(call: Call, kind: _Kind[B, E], key: str = "") -> Result:
-    """Send the messages of the body, and answer in its form: one object, or a list.
+def _change(call: Call, kind: _Kind[B, E], key: str = "") -> Result | Coroutine[Any, Any, Result]:
+    """Send the messages of the body, and answer in its form, one object or a list; at once, if nothing has to wait.
 
     Raises:
         Invalid: the body is a single object without recipient. In a list such an item is skipped: the older
             generations do so.
     """
+    read = read_at_once(call.body, kind.schema, call.limits.messages)
+    if read is None:
+        return _read_and_send(call, kind, key)
+    return _send(call, kind, key, *read)
+
+
+async def _read_and_send(call: Call, kind: _Kind[B, E], key: str) -> Result:
+    """Do the same with a body that is not read at once."""
     limit = call.limits.messages
     bodies, many = await read_one_or_many(call.body, kind.schema, limit, call.slices, call.walker)
+    sent: Result = await finished(_send(call, kind, key, bodies, many))
+    return sent
+
+
+def _send(
+    call: Call, kind: _Kind[B, E], key: str, bodies: list[B], many: bool
+) -> Result | Coroutine[Any, Any, Result]:
     if call.key_rate is not None:
         call.key_rate.check_messages(len(bodies))
     if len(bodies) != 1:
-        return await _Sender(call, kind, key).send_list(bodies)
-    body = bodies[0]
-    if body.channel is None and not body.pm_users:
+        return _Sender(call, kind, key).send_list(bodies)
+    [body] = bodies
+    if body.pm_users:
+        return _send_private(call, kind, key, body, many)
+    if body.channel is None:
         if many:
             return []
         raise Invalid({"channel": [NO_RECIPIENT]})
-    answer = await _send_one(call, kind, key, body)
+    # Without a look at the clock.
+    outcome = kind.send_one(call.service, kind.make_event(body, _Given(call, key)))
+    if not isinstance(outcome, Accepted):
+        return _answer_later(kind, body, outcome, many)
+    answer = kind.to_answer(body, outcome)
     return [answer] if many else answer
 
 
-async def _send_one(call: Call, kind: _Kind[B, E], key: str, body: B) -> Answer:
-    """Send a body that has a recipient, without a look at the clock."""
-    if body.pm_users:
-        await turn_for(len(body.pm_users))
+async def _send_private(call: Call, kind: _Kind[B, E], key: str, body: B, many: bool) -> Result:
+    """Send a body for some users, who may be very many."""
+    await turn_for(len(body.pm_users))
     event = kind.make_event(body, _Given(call, key))
     if len(body.pm_users) > SET_STEP:
         event = await _with_users(call, event, body)
     [outcome] = await kind.send(call.service, [event])
-    return kind.to_answer(body, outcome)
+    answer = kind.to_answer(body, outcome)
+    return [answer] if many else answer
+
+
+async def _answer_later(kind: _Kind[B, E], body: B, awaited: Awaitable[Accepted], many: bool) -> Result:
+    """Return the answer for a body whose outcome is not there yet."""
+    answer = kind.to_answer(body, await awaited)
+    return [answer] if many else answer
 
 
 class _Sender(Generic[B, E]):
@@ -240,6 +268,11 @@ def _publish_answer(body: MessageBody, outcome: Accepted) -> Answer:
     )
 
 
+async def _change_one(service: Service, change: MessageEdited | MessageDeleted) -> Accepted:
+    [outcome] = await service.change([change])
+    return outcome
+
+
 def _edit_answer(body: EditBody | DeleteBody, outcome: Accepted) -> Answer:
     answer: dict[str, Any] = msgspec.to_builtins(body) | {"found": outcome.found}
     if isinstance(outcome.event, MessageEdited):
@@ -247,6 +280,6 @@ def _edit_answer(body: EditBody | DeleteBody, outcome: Accepted) -> Answer:
     return answer
 
 
-_PUBLISH = _Kind(MessageBody, _message_event, Service.publish, _publish_answer)
-_EDIT = _Kind(EditBody, _edit_event, Service.change, _edit_answer)
-_DELETE = _Kind(DeleteBody, _delete_event, Service.change, _edit_answer)
+_PUBLISH = _Kind(MessageBody, _message_event, Service.publish, Service.publish_one, _publish_answer)
+_EDIT = _Kind(EditBody, _edit_event, Service.change, _change_one, _edit_answer)
+_DELETE = _Kind(DeleteBody, _delete_event, Service.change, _change_one, _edit_answer)

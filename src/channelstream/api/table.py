@@ -26,7 +26,7 @@ class Endpoint:
     Attributes:
         path: the path; parameters are in braces, such as `/app/{key}`.
         methods: HTTP methods, upper-case.
-        handler: answers a request; `app` calls it.
+        handler: answers a request, at once or as a coroutine; `app` calls it.
         request: schema of the body; None if there is no body.
         many: the body may be one object or a list of objects, and the answer has the same form.
         response: type of the answer (of one item, if `many`); None if the answer has no documented form.

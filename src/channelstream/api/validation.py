@@ -46,6 +46,16 @@ async def decode(body: bytes, schema: type[T], walker: Walker) -> T:
     return read
 
 
+def decode_at_once(body: bytes, schema: type[T]) -> T | list[T] | None:
+    """Read a body that is one object or a list of them; None if msgspec refuses it, so that it is read field by field.
+
+    Raises:
+        Malformed: the body nests too deep.
+    """
+    read: T | list[T] | None = _decoded(body, _decoder_of(schema))
+    return read
+
+
 async def decode_one_or_many(body: bytes, schema: type[T], walker: Walker) -> tuple[list[T], bool]:
     """Read a body that is one object or a list of them; the flag says whether it was a list (docs/api.md, "Lists").
 
@@ -53,7 +63,7 @@ async def decode_one_or_many(body: bytes, schema: type[T], walker: Walker) -> tu
         Malformed: the body is not JSON, or nests too deep.
         Invalid: an item breaks the schema; the faults of a list are keyed by the item's index.
     """
-    read = _decoded(body, _decoder_of(schema))
+    read: Any = decode_at_once(body, schema)
     if read is None:
         read = await walker.run(_walk, body, _one_or_many(schema))
     return (read, True) if isinstance(read, list) else ([read], False)

@@ -109,6 +109,12 @@ class EventLog(Protocol):
         that comes after its edit is accepted in its edited form.
         """
 
+    def publish_at_once(self, event: Event) -> Accepted | None:
+        """Accept an event for all of its channel as `publish` does, without a wait.
+
+        None if that takes a call of another process, or a write: then nothing has happened.
+        """
+
     def divide(self, event: Event) -> AsyncIterator[Event]:
         """Divide a private event for very many users (`user_groups.is_for_many`) into events for some of them.
 

@@ -113,11 +113,9 @@ class LocalLog:
 
     def publish(self, events: Sequence[Event]) -> list[Accepted]:
         """Accept events in order, except duplicates; see `EventLog.publish`."""
-        if len(events) == 1:
-            return [self._publish(events[0])]
-        return [self._publish(event) for event in events]
+        return [self.publish_one(event) for event in events]
 
-    def _publish(self, event: Event) -> Accepted:
+    def publish_one(self, event: Event) -> Accepted:
         may_know = self._may_know(event)
         if not may_know and isinstance(event, Message):
             self._accept(event)

@@ -98,6 +98,9 @@ class MemoryEngine:
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
         return self._log.publish(events)
 
+    def publish_at_once(self, event: Event) -> Accepted:
+        return self._log.publish_one(event)
+
     def divide(self, event: Event) -> AsyncIterator[Event]:
         return self._log.divide(event)
 

@@ -321,6 +321,9 @@ class SqliteEngine:
         await self._commits.flush()
         return accepted
 
+    def publish_at_once(self, event: Event) -> None:
+        """Return None: an event is accepted when it is on the disk."""
+
     def divide(self, event: Event) -> AsyncIterator[Event]:
         return self._log.divide(event)
 

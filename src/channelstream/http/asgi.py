@@ -138,7 +138,7 @@ class RouterApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = self._router.request(_head(scope), _AsgiSource(receive))
         try:
-            response = await self._router.handler(request)(request)
+            response = await self._router.answer(request)
         except ClientGone:
             return
         if response is None:

@@ -25,6 +25,7 @@ from channelstream.http.moving import descriptor_of, drop_descriptor, is_movable
 from channelstream.http.outbound import Outbound
 from channelstream.http.phase import CLOSED, EXCHANGE, HEAD, IDLE, LINGER, Work
 from channelstream.http.request import Request
+from channelstream.http.router import Handler
 from channelstream.http.shared import SPARE_SOCKETS, HttpServer, Socket
 from channelstream.http.takeover import TakeOver
 from channelstream.http.waiting import Waiting
@@ -321,7 +322,7 @@ class HttpConnection(asyncio.Protocol):
         return True
 
     def _dispatch(self, exchange: HttpExchange, request: Request) -> None:
-        """Find who serves a request.
+        """Let a request be served by who is found for it.
 
         Raises:
             ChannelstreamError: the connection must be closed after this refusal.
@@ -337,14 +338,19 @@ class HttpConnection(asyncio.Protocol):
             logger.exception("a request could not be dispatched: %s %s", request.method, request.path)
             self.fail()
             return
-        self._http_server.start(exchange.run(match, request), self._loop)
+        self._answer(exchange, match, request)
 
     def serve(self) -> None:
         """Let the handler of the route answer the request in progress."""
         exchange, request = self._exchange, self._request
         if exchange is not None and request is not None and self.is_open:
-            handler = self._http_server.router.handler(request)
-            self._http_server.start(exchange.run(handler, request), self._loop)
+            self._answer(exchange, self._http_server.router.handler(request), request)
+
+    def _answer(self, exchange: HttpExchange, handler: Handler, request: Request) -> None:
+        """Let a handler answer; what it has to wait for is a task."""
+        rest = exchange.serve(handler, request)
+        if rest is not None:
+            self._http_server.start(rest, self._loop)
 
     # -- the answer
 

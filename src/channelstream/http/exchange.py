@@ -18,9 +18,9 @@ Races that the flags stand for:
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from contextlib import aclosing
-from typing import Protocol
+from typing import Any, Protocol
 
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Header
@@ -192,13 +192,28 @@ class HttpExchange:
 
     # -- what the handler answers
 
-    async def run(self, handler: Handler, request: Request) -> None:
-        """Run the handler and write its answer; log its errors, and answer them with 500.
+    def serve(self, handler: Handler, request: Request) -> Coroutine[Any, Any, None] | None:
+        """Let the handler answer; return the rest of the work, None if it has answered at once.
+
+        Its errors are logged, and answered with 500.
+        """
+        try:
+            answer = handler(request)
+            if isinstance(answer, Response) and self._write_whole(answer):
+                return None
+        except Exception:
+            logger.exception("an HTTP request failed with an unexpected error")
+            self.fail()
+            return None
+        return self._answer_later(answer)
+
+    async def _answer_later(self, answer: Response | Awaitable[Response | None]) -> None:
+        """Write an answer that waits for something, or for room in the transport, as `serve` does.
 
         If the handler finds that the client has gone, which the loop may not have read yet, the connection closes.
         """
         try:
-            response = await handler(request)
+            response = answer if isinstance(answer, Response) else await answer
             if response is not None and not self._write_whole(response):
                 await self._write_parts(response)
         except asyncio.CancelledError:

@@ -18,8 +18,9 @@ from channelstream.http.request import ClientGone, Request, Source
 from channelstream.http.response import TEXT, Response, refusal
 from channelstream.http.takeover import TakeOver
 
-Handler = Callable[[Request], Awaitable[Response | None]]
-"""Answers a request; may raise a `ChannelstreamError` or `ClientGone`. None: it has written its answer itself."""
+Handler = Callable[[Request], Response | Awaitable[Response | None]]
+"""Answers a request, at once if it has nothing to wait for; may raise a `ChannelstreamError` or `ClientGone`. None: it has
+written its answer itself."""
 Opener = Callable[[RequestHead], TakeOver | None]
 """Returns what takes over the socket of a request; None if its handler answers. May raise a refusal, after which the
 connection is closed."""
@@ -55,7 +56,7 @@ class Route:
     serves_plain_http: bool = False
 
 
-async def _not_found(request: Request) -> Response:
+def _not_found(request: Request) -> Response:
     raise NotFound.path(request.path)
 
 
@@ -141,12 +142,21 @@ class Router:
         route = router._find(request)
         if route.opens is not None and request.method == "GET" and (taken := route.opens(request.head)):
             return taken
-        return partial(router._answer, route)
+        return router._handler(route, request)
 
     def handler(self, request: Request) -> Handler:
         """Return who answers a request whose socket is not taken over."""
         router = self._of(request)
-        return partial(router._answer, router._find(request))
+        return router._handler(router._find(request), request)
+
+    async def answer(self, request: Request) -> Response | None:
+        """Return the answer to a request whose socket is not taken over; None if its handler has written it.
+
+        Raises:
+            ClientGone: there is no one to answer.
+        """
+        answer = self.handler(request)(request)
+        return answer if isinstance(answer, Response) else await answer
 
     def _find(self, request: Request) -> Route:
         path = request.path
@@ -172,34 +182,66 @@ class Router:
         report(request.method, request.route, error, self.policy.client(request.head))
         return refusal(error, headers)
 
-    async def _answer(self, route: Route, request: Request) -> Response | None:
-        """Answer a request; None if its handler has done so.
+    def _handler(self, route: Route, request: Request) -> Handler:
+        """Return who answers requests with this head: the handler of its route, with what all answers have in common."""
+        head, policy = request.head, self.policy
+        try:
+            if policy.enforces_https and not route.serves_plain_http:
+                policy.check_transport(head)
+        except ChannelstreamError as error:
+            return partial(self.refuse, error=error)
+        cors = route.cors(head) if route.cors else policy.cors_of_all or policy.cors(head.headers)
+        headers = cors + route.headers
+        if head.method == "OPTIONS":
+            answer = Response(b"", 200, headers, TEXT)
+            return lambda _: answer
+        handler = route.handlers.get(head.method) or route.handlers.get(ANY_METHOD)
+        if handler is None:
+            missing = NotFound.method(head.method, head.path, route.handlers)
+            return partial(self._refuse, error=missing, headers=headers)
+        return partial(self._answer, handler, headers)
+
+    def _answer(
+        self, handler: Handler, headers: tuple[Header, ...], request: Request
+    ) -> Response | Awaitable[Response | None]:
+        """Let a handler answer, at once or later (`_answer_later`).
 
         Raises:
             ClientGone: there is no one to answer.
         """
-        head = request.head
         try:
-            if self.policy.enforces_https and not route.serves_plain_http:
-                self.policy.check_transport(head)
-        except ChannelstreamError as error:
-            return self.refuse(request, error)
-        cors = route.cors(head) if route.cors else self.policy.cors_of_all or self.policy.cors(head.headers)
-        headers = cors + route.headers
-        if head.method == "OPTIONS":
-            return Response(b"", 200, headers, TEXT)
-        handler = route.handlers.get(head.method) or route.handlers.get(ANY_METHOD)
-        if handler is None:
-            return self._refuse(request, NotFound.method(head.method, head.path, route.handlers), headers)
+            answer = handler(request)
+        except Exception as error:
+            return self._failed(request, error, headers)
+        if not isinstance(answer, Response):
+            return self._answer_later(answer, headers, request)
+        return Response(answer.body, answer.status, headers + answer.headers, answer.content_type)
+
+    async def _answer_later(
+        self, awaited: Awaitable[Response | None], headers: tuple[Header, ...], request: Request
+    ) -> Response | None:
+        """Return the answer for which a handler has to wait; None if it has written it itself.
+
+        Raises:
+            ClientGone: there is no one to answer.
+        """
         try:
-            response = await handler(request)
-        except ChannelstreamError as error:
-            return self._refuse(request, error, headers)
-        except ClientGone:
-            raise
-        except Exception:
-            logger.exception("a request failed: %s %s", head.method, head.path)
-            return self._refuse(request, Internal(), headers)
-        if response is None:
+            answer = await awaited
+        except Exception as error:
+            return self._failed(request, error, headers)
+        if answer is None:
             return None
-        return Response(response.body, response.status, headers + response.headers, response.content_type)
+        return Response(answer.body, answer.status, headers + answer.headers, answer.content_type)
+
+    def _failed(self, request: Request, error: Exception, headers: Sequence[Header]) -> Response:
+        """Return the answer for an error of a handler.
+
+        Raises:
+            ClientGone: it is the error.
+        """
+        if isinstance(error, ClientGone):
+            raise error
+        if not isinstance(error, ChannelstreamError):
+            logger.error("a request failed: %s %s", request.method, request.path, exc_info=error)
+            error = Internal()
+        return self._refuse(request, error, headers)

@@ -9,7 +9,7 @@ users, connections and events, hold keys, since they are shared and most of them
 returns the name where one is written. On the way of an event that is the wire format, once for each batch.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -190,11 +190,27 @@ class Service:
             TooManyRequests: the application publishes more messages in a second than it may.
         """
         self.rates.check_messages(len(messages))
-        if len(messages) == 1 and messages[0].only is None:
-            keyed = [self.app.keyed(messages[0])]
-        else:
-            keyed = await self._keyed(messages)
-        results = await self.node.publish(keyed)
+        return self._counted(await self.node.publish(await self._keyed(messages)))
+
+    def publish_one(self, message: Message) -> Accepted | Awaitable[Accepted]:
+        """Publish a message that is not for certain users; at once, if the engine need not wait.
+
+        Raises:
+            TooManyRequests: as `publish` does.
+        """
+        self.rates.check_messages(1)
+        keyed = self.app.keyed(message)
+        accepted = self.node.publish_at_once(keyed)
+        if accepted is None:
+            return self._publish_later(keyed)
+        self.published += not accepted.duplicate
+        return accepted
+
+    async def _publish_later(self, keyed: Message) -> Accepted:
+        [accepted] = self._counted(await self.node.publish([keyed]))
+        return accepted
+
+    def _counted(self, results: list[Accepted]) -> list[Accepted]:
         for result in results:
             self.published += not result.duplicate
         return results

@@ -37,6 +37,20 @@ def test_accepted_events_are_delivered_in_order(lab: Lab) -> None:
     assert sorted(numbers) == sorted(set(numbers), key=lambda number: (number[0], numbers.index(number)))
 
 
+def test_an_event_that_is_accepted_at_once_is_as_any_other(lab: Lab) -> None:
+    """An engine that has to wait accepts none so, and then nothing has happened."""
+    lab.connect("ann", "a")
+    lab.publish(message("m1"))
+    for event in (message("m2"), MessageEdited(uuid="m1", channel="a", edited="t"), message("m2")):
+        before = lab.received()
+        accepted = lab.engine.publish_at_once(event)
+        if accepted is None:
+            assert lab.received() == before
+            [accepted] = lab.publish(event)
+        assert accepted.duplicate == (event in before)
+        assert lab.received() == (before if accepted.duplicate else [*before, event])
+
+
 def test_the_position_is_that_of_the_last_event(lab: Lab) -> None:
     """Every entry carries the position a client sees, in one epoch."""
     lab.connect("ann", "a")

@@ -167,6 +167,9 @@ class RedisEngine:
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
         return await self._log.publish(events)
 
+    def publish_at_once(self, event: Event) -> None:
+        """Return None: it takes a call of Redis."""
+
     def divide(self, event: Event) -> AsyncIterator[Event]:
         return self._log.divide(event)
 

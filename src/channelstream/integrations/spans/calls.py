@@ -13,7 +13,7 @@ from typing import Any
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from channelstream.api.call import Call
+from channelstream.api.call import Call, finished
 from channelstream.api.table import Auth, Endpoint
 from channelstream.errors import ChannelstreamError
 from channelstream.http.response import Response
@@ -44,13 +44,13 @@ class Calls:
         span = self._start(row, call)
         call.span = _traceparent(span)
         if not span.is_recording():
-            return await row.handler(call)
+            return await finished(row.handler(call))
         return await self._answer_recorded(row, call, CallSpan(span))
 
     async def _answer_recorded(self, row: Endpoint, call: Call, recorded: CallSpan) -> Any:
         span, token, has_failed, has_effect = recorded.span, current.set(recorded), True, False
         try:
-            result = await row.handler(call)
+            result = await finished(row.handler(call))
             span.set_attribute(STATUS, result.status if isinstance(result, Response) else 200)
             has_failed, has_effect = False, result is not False
         except ChannelstreamError as error:

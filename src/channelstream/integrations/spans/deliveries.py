@@ -150,5 +150,8 @@ class _Watched:
         self._deliveries.published(call, accepted)
         return accepted
 
+    def publish_at_once(self, event: Event) -> None:
+        """Return None: what is published within a call has to be reported."""
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
