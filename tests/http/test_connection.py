@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any
 
@@ -75,24 +76,72 @@ def test_a_partial_request_at_the_end_is_not_answered(data: bytes) -> None:
 # -- requests with the same head
 
 
-def test_requests_with_the_same_head_have_bodies_of_their_own() -> None:
+@pytest.mark.parametrize("at_once", [True, False])
+def test_requests_with_the_same_head_have_bodies_of_their_own(at_once: bool) -> None:
     """Each is answered after the one before, whether it comes in one piece or with the next one."""
 
     async def scene(stage: Stage) -> None:
         bodies: list[bytes] = []
 
-        async def echo(request: Request) -> Response:
+        def echo(request: Request) -> Response:
+            bodies.append(request.whole(10) or b"")
+            return Response(bodies[-1])
+
+        async def echo_later(request: Request) -> Response:
             bodies.append(await request.read(10))
             return Response(bodies[-1])
 
-        stage.handler = echo
+        stage.handler = echo if at_once else echo_later
         client = await stage.dial()
         for sent in (b"ab", b"cd", b"ef"):
             await client.send(POST % 2 + sent)
             assert (await client.until(sent)).count(b"HTTP/1.1 200 OK") == 1
         await client.send(POST % 2 + b"gh" + POST % 2 + b"ij")
         assert (await client.until(b"ij")).count(b"HTTP/1.1 200 OK") == 2
-        assert bodies == [b"ab", b"cd", b"ef", b"gh", b"ij"]
+        await client.send(POST % 3 + b"klm")
+        await client.until(b"klm")
+        assert bodies == [b"ab", b"cd", b"ef", b"gh", b"ij", b"klm"]
+
+    play(scene)
+
+
+def test_a_request_gets_nothing_of_the_one_before() -> None:
+    """One that was answered at once lends its objects to the next one with its head; one that waits does not."""
+
+    async def scene(stage: Stage) -> None:
+        seen: list[tuple[str, bytes | None, bytes | None]] = []
+        waiting: list[asyncio.Event] = []
+
+        def handle(request: Request) -> Response | Awaitable[Response]:
+            if waiting:
+                return wait(request)
+            note(request, request.whole(10))
+            return Response(b"done")
+
+        async def wait(request: Request) -> Response:
+            note(request, await request.read(10))
+            await waiting[0].wait()
+            return Response(b"waited")
+
+        def note(request: Request, body: bytes | None) -> None:
+            seen.append((request.app_id, request.header(b"content-length"), body))
+            request.app_id = "shop"
+
+        stage.handler = handle
+        client = await stage.dial()
+        for size in (1, 2, 2):
+            await client.send(POST % size + b"x" * size)
+            await client.until(b"done")
+        waiting.append(asyncio.Event())
+        await client.send(POST % 2 + b"yy")
+        await soon(lambda: len(seen) == 4)
+        await client.send(POST % 2 + b"zz")
+        waiting.pop().set()
+        waited = await client.until(b"done")
+        assert waited.count(b"waited") == 1
+        assert seen == [
+            ("", b"1", b"x"), ("", b"2", b"xx"), ("", b"2", b"xx"), ("", b"2", b"yy"), ("", b"2", b"zz")
+        ]  # fmt: skip
 
     play(scene)
 

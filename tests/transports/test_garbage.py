@@ -88,30 +88,36 @@ def test_ended_streams_are_gone(kind: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_no_collector")
-def test_ended_http_connections_are_gone() -> None:
-    """One that closes after its answer, as those of many proxies do, is freed at once."""
+@pytest.mark.parametrize("requests", [0, 2])
+def test_ended_http_connections_are_gone(requests: int) -> None:
+    """One that closes after its answer, as those of many proxies do, is freed at once; so is one that its client closes."""
 
     async def scenario(stage: Stage) -> None:
         http_server = stage.http_server()
-        await call(stage, http_server)
+        await call(stage, http_server, requests)
         before = census()
         for _ in range(ROUNDS):
-            await call(stage, http_server)
+            await call(stage, http_server, requests)
         grown = {name: more for name, more in (census() - before).items() if more >= ROUNDS // 2}
         assert grown == {}
 
     play(scenario)
 
 
-async def call(stage: Stage, http_server: HttpServer) -> None:
-    """Read an answer that closes, to its end."""
+async def call(stage: Stage, http_server: HttpServer, requests: int) -> None:
+    """Read an answer that closes, to its end; or those to some requests that are answered at once, and leave."""
     loop = asyncio.get_running_loop()
     near, far = socket.socketpair()
     with far:
         far.setblocking(False)
         transport, _ = await loop.connect_accepted_socket(lambda: HttpConnection(http_server), near)
-        await loop.sock_sendall(far, b"GET /listen HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-        while await loop.sock_recv(far, 65_536):
+        for _ in range(requests):
+            await loop.sock_sendall(far, b"OPTIONS /listen HTTP/1.1\r\nHost: test\r\n\r\n")
+            while not (await loop.sock_recv(far, 65_536)).endswith(b"\r\n\r\n"):
+                pass
+        if not requests:
+            await loop.sock_sendall(far, b"GET /listen HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        while not requests and await loop.sock_recv(far, 65_536):
             pass
     await stage.until(transport.is_closing)
     for _ in range(10):

@@ -42,6 +42,7 @@ class HttpConnection(asyncio.Protocol):
         "_http_server",
         "_in",
         "_is_stopping",
+        "_last",
         "_loop",
         "_out",
         "_predecessor",
@@ -71,6 +72,8 @@ class HttpConnection(asyncio.Protocol):
         self._received = received
         self._exchange: HttpExchange | None = None
         self._request: Request | None = None
+        self._last: tuple[HttpExchange, Request] | None = None
+        """The last request, if it was answered at once: the next one with this head uses the same objects."""
         self._is_stopping = self._has_ended = False
 
     # -- the life of the socket
@@ -99,8 +102,8 @@ class HttpConnection(asyncio.Protocol):
         self._out.resume()
         if self._exchange is not None:
             self._exchange.end()
-            # The two refer to each other, and the garbage collector runs rarely.
-            self._exchange = self._request = None
+        # They refer to each other, and the garbage collector runs rarely.
+        self._exchange = self._request = self._last = None
         self._http_server.unregister(self)
 
     def eof_received(self) -> bool:
@@ -197,7 +200,7 @@ class HttpConnection(asyncio.Protocol):
         """Return the socket, and the received bytes that are not read; nothing of it stays here."""
         self._waiting.end()
         self._out.stop_watching()
-        self._exchange = self._request = None
+        self._exchange = self._request = self._last = None
         self._in.let_go()
         self._in.resume()
         self._http_server.unregister(self)
@@ -289,6 +292,7 @@ class HttpConnection(asyncio.Protocol):
         """Begin a request whose head is complete; the body of most has come with it."""
         reader = self._reader
         self._waiting.phase = EXCHANGE
+        self._last = None
         self._exchange = exchange = HttpExchange(self, self._out, head, reader.is_whole)
         self._request = request = self._http_server.router.request(head, exchange)
         if not exchange.is_whole:
@@ -313,8 +317,14 @@ class HttpConnection(asyncio.Protocol):
             return False
         head, body = taken
         self._waiting.phase = EXCHANGE
-        self._exchange = exchange = HttpExchange(self, self._out, head, True, body)
-        self._request = request = http_server.router.request(head, exchange)
+        if self._last is not None:
+            exchange, request = self._last
+            exchange.again(head, body)
+            request.again(head)
+        else:
+            exchange = HttpExchange(self, self._out, head, True, body)
+            request = http_server.router.request(head, exchange)
+        self._exchange, self._request = exchange, request
         try:
             self._dispatch(exchange, request)
         except ChannelstreamError as error:
@@ -328,7 +338,7 @@ class HttpConnection(asyncio.Protocol):
             ChannelstreamError: the connection must be closed after this refusal.
         """
         try:
-            match = self._http_server.router.match(request)
+            match = request.handler or self._http_server.router.match(request)
             if isinstance(match, TakeOver):
                 match.open(self)
                 return
@@ -350,7 +360,10 @@ class HttpConnection(asyncio.Protocol):
         """Let a handler answer; what it has to wait for is a task."""
         rest = exchange.serve(handler, request)
         if rest is not None:
+            self._last = None
             self._http_server.start(rest, self._loop)
+        elif self._waiting.phase is IDLE:
+            self._last = exchange, request
 
     # -- the answer
 

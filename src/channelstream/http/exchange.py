@@ -116,6 +116,12 @@ class HttpExchange:
         self._is_chunked = False
         self._left: int | None = 0  # Bytes the answer announces; None: not known before its end.
 
+    def again(self, head: RequestHead, body: bytes) -> None:
+        """Begin the next request, which is whole. The one before was so as well, and has been answered at once."""
+        self._head = head
+        self._body = body
+        self.has_started = self.is_answered = self._has_reported_end = False
+
     # -- what the client sends
 
     @property

@@ -1,14 +1,15 @@
 """A request, as its handler receives it: the head is there, and the body is read when the handler asks for it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Header, Policy
 from channelstream.core.query import read_query
 from channelstream.errors import TooLarge
 from channelstream.http.line import Line
+from channelstream.http.response import Response
 
 Part = tuple[bytes, bool]
 """Bytes of a body, and whether more follow."""
@@ -43,13 +44,16 @@ class Request:
         route: the path of its route, as the table has it; empty for a page, and before one is found.
         parameters: the values of the parameters in the path of its route, such as `{key}`.
         app_id: the application that it is for; empty for the default one, and before it is known.
+        handler: who answers all requests with this head; None before it is found, and if it has to be found for each.
     """
 
     __slots__ = (
         "_address",
         "_arguments",
         "_policy",
+        "_prefix_app_id",
         "app_id",
+        "handler",
         "head",
         "headers",
         "parameters",
@@ -65,10 +69,17 @@ class Request:
         self.source = source
         self.parameters: Mapping[str, str] = NO_PARAMETERS
         self.route = ""
-        self.app_id = app_id
+        self.app_id = self._prefix_app_id = app_id
+        self.handler: Callable[[Self], Response | Awaitable[Response | None]] | None = None
         self._policy = policy
         self._address: str | None = None
         self._arguments: dict[str, str] | None = None
+
+    def again(self, head: RequestHead) -> None:
+        """Be the next request of the connection, whose head is the same but for the length of the body."""
+        self.head = head
+        self.headers = head.headers
+        self.app_id = self._prefix_app_id
 
     @property
     def method(self) -> str:

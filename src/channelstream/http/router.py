@@ -133,14 +133,17 @@ class Router:
         return self._apps.get(request.app_id, self) if self._apps else self
 
     def match(self, request: Request) -> Handler | TakeOver:
-        """Return who serves a request.
+        """Return who serves a request. The handler is as good for further requests with this head (`Request.handler`).
 
         Raises:
             ChannelstreamError: its socket cannot be taken over, and must be closed after this error.
         """
         router = self._of(request)
         route = router._find(request)
-        if route.opens is not None and request.method == "GET" and (taken := route.opens(request.head)):
+        if route.opens is None:
+            request.handler = router._handler(route, request)
+            return request.handler
+        if request.method == "GET" and (taken := route.opens(request.head)):
             return taken
         return router._handler(route, request)
 
