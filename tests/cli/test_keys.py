@@ -85,6 +85,27 @@ def test_the_list_has_no_secret(path: str, capsys: Capture) -> None:
     assert "publish" in rows["web"]
 
 
+def test_the_list_has_the_rates_of_keys(path: str, capsys: Capture) -> None:
+    """Those of the options where a key has none of its own; nothing where there is no bound."""
+    keys(path, "new", "web", "--max-call-rate", "2.5", "--max-message-rate", "100000")
+    keys(path, "new", "free", "--max-call-rate", "0")
+    keys(path, "new", "wares", "--app", "shop", CHANNELSTREAM_APP_SHOP_SECRET="of the shop")
+    capsys.readouterr()
+    options = {
+        "CHANNELSTREAM_MAX_KEY_CALL_RATE": "7",
+        "CHANNELSTREAM_APP_SHOP_SECRET": "of the shop",
+        "CHANNELSTREAM_APP_SHOP_MAX_KEY_CALL_RATE": "8",
+    }
+    assert keys(path, "list", **options) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    begin, end = head.index("calls/s"), head.index("not before")
+    assert {row.split()[0]: row[begin:end].split() for row in rows} == {
+        "web": ["2.5", "100000"],
+        "free": [],
+        "wares": ["8"],
+    }
+
+
 def test_the_list_says_when_keys_were_used_last(
     path: str, capsys: Capture, start_server: Callable[..., Any]
 ) -> None:

@@ -15,7 +15,7 @@ from channelstream.apps.principal import Right
 from channelstream.cli.key_uses import Uses, last_uses, state_of
 from channelstream.cli.keys_store import changed
 from channelstream.cli.settings import settings_of
-from channelstream.config.applications import make_apps
+from channelstream.config.applications import make_apps, settings_by_app
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.keys_file import MAX_KEYS, StoredKey, read_stored
 from channelstream.config.sections.kinds import MAX_RATE
@@ -33,6 +33,17 @@ A running server reads the file again on SIGHUP. `new` prints the secret.
 """
 SECRET_BYTES = 32
 ALL = "all rights"
+COLUMNS = (
+    "id",
+    "application",
+    "rights",
+    "state",
+    "calls/s",
+    "messages/s",
+    "not before",
+    "not after",
+    "last used",
+)
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -175,13 +186,24 @@ def _list(settings: Settings, now: datetime) -> None:
         uses = last_uses(settings, [each.app for each in stored])
     except RequestFailed as error:
         _say(f"when keys were used last is not known: {error}")
-    _print_table(_row(each, now, uses.get(each.id)) for each in stored)
+    own = settings_by_app(settings)
+    _print_table(_row(each, own.get(each.app, settings), now, uses.get(each.id)) for each in stored)
 
 
-def _row(stored: StoredKey, now: datetime, used: datetime | None) -> tuple[str, ...]:
+def _row(stored: StoredKey, own: Settings, now: datetime, used: datetime | None) -> tuple[str, ...]:
+    """Return the row of a key.
+
+    Args:
+        own: the settings of its application, which have the rates of keys without their own.
+    """
     times = (stored.not_before, stored.not_after, used or UNSET)
     rights = ALL if stored.rights is UNSET else ",".join(stored.rights)
-    return (stored.id, stored.app, rights, state_of(stored, now), *map(_shown, times))
+    rates = (
+        own.max_key_call_rate if stored.max_call_rate is UNSET else stored.max_call_rate,
+        own.max_key_message_rate if stored.max_message_rate is UNSET else stored.max_message_rate,
+    )
+    shown = (f"{rate:g}" if rate else "" for rate in rates)
+    return (stored.id, stored.app, rights, state_of(stored, now), *shown, *map(_shown, times))
 
 
 def _shown(time: datetime | UnsetType) -> str:
@@ -189,7 +211,7 @@ def _shown(time: datetime | UnsetType) -> str:
 
 
 def _print_table(rows: Iterable[tuple[str, ...]]) -> None:
-    table = [("id", "application", "rights", "state", "not before", "not after", "last used"), *rows]
+    table = [COLUMNS, *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
