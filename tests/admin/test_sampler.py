@@ -188,18 +188,22 @@ def test_what_was_measured_so_far_is_saved_before_another_process_takes_over() -
         (1, None, "it had 1 connection"),
     ],
 )
-def test_the_end_of_a_node_is_marked(connections: int, ended: int | None, became: str) -> None:
+@pytest.mark.parametrize("was_stopped", [False, True])
+def test_the_end_of_a_node_is_marked(
+    connections: int, ended: int | None, became: str, was_stopped: bool
+) -> None:
     """With what became of its connections, or how many they were where that is not known."""
 
     async def main() -> None:
         node = counters()
         sampler = Sampler(cast(Node, node), Watchdog(0.1), Meter(lambda: 0))
         sampler.node_died(
-            NodeStatus("id", "one", connections, node.clock.wall() - 6.0, is_alive=False), ended
+            NodeStatus("id", "one", connections, node.clock.wall() - 6.0, False, was_stopped), ended
         )
         await sampler.history.flush()
         [mark] = await sampler.history.marks("hour")
-        assert (mark.kind, mark.text) == ("node gone", f"one was silent for 6 s; {became}")
+        how = "was stopped" if was_stopped else "was silent for 6 s"
+        assert (mark.kind, mark.text) == ("node gone", f"one {how}; {became}")
 
     asyncio.run(main())
 

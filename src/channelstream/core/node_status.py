@@ -13,6 +13,7 @@ class NodeStatus:
         connections: how many it had at its last heartbeat.
         heartbeat_s: time of that heartbeat, in seconds since 1970, by the clock that all nodes share.
         is_alive: whether its lease runs. The other nodes unregister the connections of a node whose lease has ended.
+        was_stopped: it has ended on purpose.
     """
 
     id: str
@@ -20,3 +21,4 @@ class NodeStatus:
     connections: int
     heartbeat_s: float
     is_alive: bool
+    was_stopped: bool = False

@@ -165,6 +165,28 @@ def test_nodes_are_listed_with_their_last_heartbeats(with_nodes: Any) -> None:
     with_nodes(life)
 
 
+def test_a_node_that_was_stopped_has_left(with_nodes: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The log of the others says so, and calls only one dead that has ended in another way."""
+
+    async def life(nodes: Nodes) -> None:
+        stopped, _ = await nodes.member("ann", "a")
+        killed, _ = await nodes.member("bob", "a")
+        _, watcher = await nodes.node()
+        with caplog.at_level("INFO"):
+            await stopped.close()
+            await killed._links.close()
+            await soon(lambda: len(watcher.dead) == 2)
+        found = {node.label: node.was_stopped for node, _ in watcher.dead}
+        assert found == {"node 0": True, "node 1": False}
+        lines = {record.getMessage() for record in caplog.records if record.args}
+        left, dead = (f"node {each._node.name}" for each in (stopped, killed))
+        assert f"{left} has left: its connections that have not come back are unregistered" in lines
+        assert f"{dead} is dead: its connections are unregistered" in lines
+        assert not [line for line in lines if line.startswith(f"{left} is dead")]
+
+    with_nodes(life)
+
+
 def test_nodes_do_not_reap_each_other_after_an_outage(with_one_shard: Any) -> None:
     """The first one gives the others the time between two heartbeats, though all leases have expired."""
 

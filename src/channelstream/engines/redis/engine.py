@@ -130,6 +130,7 @@ class RedisEngine:
         await self._links.open(after_gap=self._is_taken_over)
 
     async def close(self) -> None:
+        await gather_all(shard.client.stop_node() for shard in self._shards)
         await self._links.close()
 
     # -- the move to another process

@@ -168,12 +168,17 @@ class LeaseManager:
                 await failure_reason(partial(self._reap, self._dead.pop()))
 
     async def _reap(self, node: str) -> None:
-        logger.warning("node %s is dead: its connections are unregistered", node)
+        if await self._shard.client.was_stopped(node):
+            logger.info("node %s has left: its connections that have not come back are unregistered", node)
+        else:
+            logger.warning("node %s is dead: its connections are unregistered", node)
         left: Any = 1
         while isinstance(left, int) and left:
             left = await self._shard.client.call("reap", dead=node, count=REAP_AT_ONCE)
         # Every shard lists all nodes: the first one reports their end, to the one node that has finished the reaping.
         if left and self._shard.index == 0:
-            label, released, beat_ms, connections = left
-            dead = NodeStatus(node, label.decode(), int(connections), int(beat_ms) / 1000, is_alive=False)
+            label, released, beat_ms, connections, stopped = left
+            dead = NodeStatus(
+                node, label.decode(), int(connections), int(beat_ms) / 1000, False, stopped == b"1"
+            )
             self._registrar.receiver.node_died(dead, int(released) if self._registrar.has_one_shard else None)

@@ -42,7 +42,18 @@ MAX_CALL_BYTES = 64 << 20
 SHARDED_SINCE = 7
 """The first version of Redis with sharded publish (SPUBLISH)."""
 READS = frozenset(
-    {"channels", "head", "history", "members_at", "nodes", "replay", "states", "user_channels", "users"}
+    {
+        "channels",
+        "head",
+        "history",
+        "members_at",
+        "nodes",
+        "replay",
+        "states",
+        "user_channels",
+        "users",
+        "was_stopped",
+    }
 )
 """Operations of the script that change nothing: a lost one fails at once, since running it late does no harm."""
 MEMBERLESS = READS | {"publish"}

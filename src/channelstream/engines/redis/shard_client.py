@@ -8,6 +8,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -368,6 +369,15 @@ class ShardClient:
             )
             await link.subscription.await_mark(mark, until_s)
         return count, dead, lapsed
+
+    async def stop_node(self) -> None:
+        """Let the other nodes know that this one ends on purpose; without Redis they take it for dead."""
+        with suppress(Unavailable):
+            await self.call("stop", node=self._node.name)
+
+    async def was_stopped(self, node: str) -> bool:
+        """Whether a node whose lease has ended was stopped on purpose."""
+        return bool(await self.call("was_stopped", node=node) == b"1")
 
     async def ask(self, operation: str, command: bytes, **receiver: str) -> bytes | None:
         """Send a command to another node, and return its answer; None if no node receives it.

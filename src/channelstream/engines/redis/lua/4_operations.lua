@@ -28,7 +28,7 @@ local operations = {}
 
 -- The operations that run even when Redis is full: they free memory, or keep nodes and their connections alive.
 local FREEING = set_of({ 'leave', 'disconnect', 'reap', 'collect', 'beat', 'claim', 'reserve', 'follow', 'spread', 'settle',
-  'hold', 'release_lease' })
+  'hold', 'release_lease', 'stop' })
 
 -- -- the log
 
@@ -610,7 +610,8 @@ function operations.beat(a)
   local lapsed = call('EXISTS', key('nl', a.node)) == 0
   if lapsed then call('HDEL', key('n', a.node), 'reaped') end
   call('SET', key('nl', a.node), '1', 'PX', whole(a.lease_ms))
-  call('HSET', key('n', a.node), 'label', a.label, 'connections', whole(a.connections), 'beat', whole(now_ms))
+  call('HSET', key('n', a.node), 'label', a.label, 'connections', whole(a.connections), 'beat', whole(now_ms),
+    'stopped', '0')
   call('SADD', PREFIX .. 'nodes', a.node)
   local dead = {}
   for _, node in ipairs(call('SMEMBERS', PREFIX .. 'nodes')) do
@@ -621,9 +622,17 @@ function operations.beat(a)
   return { call('SCARD', key('nk', a.node)), dead, lapsed and 1 or 0 }
 end
 
+-- Say that a node was stopped, before its lease ends. Its clients come back to others until then.
+function operations.stop(a)
+  if call('EXISTS', key('nl', a.node)) == 1 then call('HSET', key('n', a.node), 'stopped', '1') end
+end
+
+-- Whether a node was stopped.
+function operations.was_stopped(a) return call('HGET', key('n', a.node), 'stopped') or '0' end
+
 -- Release some connections of a dead node. Together these connections have about `count` channels. Return how many
 -- connections are left; or, once, when none is left: {label, how many were released here, time of the last heartbeat, how
--- many connections it had then}. The lease is checked in each step, so that a node that has come back loses no more connections.
+-- many connections it had then, whether it was stopped}. The lease is checked in each step, so that a node that has come back loses no more connections.
 function operations.reap(a)
   if call('EXISTS', key('nl', a.dead)) == 1 then return 0 end
   local room = a.count
@@ -635,7 +644,8 @@ function operations.reap(a)
   end
   local left = call('SCARD', key('nk', a.dead)) + call('SCARD', ENDING)
   if left == 0 then
-    local known = call('HMGET', key('n', a.dead), 'label', 'reaped', 'beat', 'connections')
+    local known = call('HMGET', key('n', a.dead), 'label', 'reaped', 'beat', 'connections', 'stopped')
+    known[5] = known[5] or '0'
     local is_first = call('SREM', PREFIX .. 'nodes', a.dead) == 1
     call('DEL', key('n', a.dead))
     if is_first and known[1] then return known end
