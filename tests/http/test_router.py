@@ -58,6 +58,15 @@ def answered(router: Router, head: RequestHead) -> Response:
     return response
 
 
+def test_the_next_request_with_a_head_has_no_prefix_in_its_path() -> None:
+    """Neither has the first one: a handler that reads the path of the head finds the same."""
+    router = Router(Policy(), (), apps={"shop": Router(Policy(), ())})
+    request = router.request(asked("/app/shop/message"), NoBody())
+    for _ in range(2):
+        assert (request.path, request.head.path, request.app_id) == ("/message", "/message", "shop")
+        request.again(asked("/app/shop/message"))
+
+
 ROUTES = (
     Route("/app/{key}", {"GET": echo}),
     Route("/app/own", {"GET": echo}),
