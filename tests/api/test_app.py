@@ -94,6 +94,12 @@ def test_a_scheme_whose_proof_does_not_bind_the_body_is_not_asked_about_it() -> 
     assert Principal(App()).binds_body
 
 
+def test_no_call_without_proof_is_spared_its_right() -> None:
+    """Also where a scheme says of a request that it is not proven, and that its body proves nothing."""
+    unproven = FixedAuth(Principal(App(), rights=frozenset(), is_proven=False, binds_body=False))
+    assert ask(unproven, "POST", "/info", b"{}").status_code == 403
+
+
 async def describe_place(call: Call) -> Response:
     return Response(f"{call.parameters['room']} at {call.parameters['place']}".encode(), content_type=TEXT)
 
