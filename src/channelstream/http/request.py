@@ -77,7 +77,7 @@ class Request:
 
     def again(self, head: RequestHead) -> None:
         """Be the next request of the connection, whose head is the same but for the length of the body."""
-        self.head = head
+        self.head = head if head.path == self.path else head._replace(path=self.path)
         self.headers = head.headers
         self.app_id = self._prefix_app_id
 
