@@ -18,6 +18,7 @@ from channelstream.apps.app import App, AppLimits, Apps
 from channelstream.apps.principal import ALL_RIGHTS, Principal, Right
 from channelstream.auth.base import AuthRequest, Once, RequestAuth
 from channelstream.config import Settings
+from channelstream.core.http_head import read_head
 from channelstream.core.policy import Policy
 from channelstream.errors import BadSignature
 from channelstream.http.asgi import RouterApp
@@ -94,10 +95,30 @@ def test_a_scheme_whose_proof_does_not_bind_the_body_is_not_asked_about_it() -> 
     assert Principal(App()).binds_body
 
 
+class WholeBody:
+    """A body that is there with its head."""
+
+    async def receive(self) -> None: ...
+
+    def take_whole(self) -> bytes:
+        return b"{}"
+
+    def line(self) -> None: ...
+
+
 def test_no_call_without_proof_is_spared_its_right() -> None:
     """Also where a scheme says of a request that it is not proven, and that its body proves nothing."""
-    unproven = FixedAuth(Principal(App(), rights=frozenset(), is_proven=False, binds_body=False))
-    assert ask(unproven, "POST", "/info", b"{}").status_code == 403
+
+    async def life() -> Response | None:
+        services = Services(Apps(App()), build(Settings(secret="x", admin_secret="y")).node)
+        unproven = FixedAuth(Principal(App(), rights=frozenset(), is_proven=False, binds_body=False))
+        router = Router(Policy(), Api(services, dict.fromkeys(Auth, unproven), 100).routes(ENDPOINTS))
+        head = read_head(b"POST /info HTTP/1.1\r\nHost: x\r\n\r\n", ("127.0.0.1", 1))
+        return await router.answer(router.request(head, WholeBody()))
+
+    answer = asyncio.run(life())
+    assert answer is not None
+    assert answer.status == 403
 
 
 async def describe_place(call: Call) -> Response:

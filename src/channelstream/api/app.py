@@ -87,7 +87,8 @@ class Api:
             principal = auth.principal(request)
             service = self._services.of(principal.app)
             key_rate = _admit(request, row, principal, service) if principal.is_proven else None
-            body = None if principal.binds_body else request.whole(limit)
+            is_good = principal.is_proven and not principal.binds_body
+            body = request.whole(limit) if is_good else None
             if body is None:
                 read = self._read(auth, limit, request, principal, service)
                 return self._answer_later(row, request, principal, key_rate, read)
