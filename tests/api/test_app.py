@@ -22,6 +22,7 @@ from channelstream.core.http_head import read_head
 from channelstream.core.policy import Policy
 from channelstream.errors import BadSignature
 from channelstream.http.asgi import RouterApp
+from channelstream.http.request import Part
 from channelstream.http.response import TEXT, Response
 from channelstream.http.router import Router
 from channelstream.server import build
@@ -98,7 +99,8 @@ def test_a_scheme_whose_proof_does_not_bind_the_body_is_not_asked_about_it() -> 
 class WholeBody:
     """A body that is there with its head."""
 
-    async def receive(self) -> None: ...
+    async def receive(self) -> Part:
+        return b"{}", False
 
     def take_whole(self) -> bytes:
         return b"{}"
