@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 from contextlib import closing
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,26 @@ def test_a_secret_rotates_without_a_stop(start_server: Any, file: Path) -> None:
             eventually(lambda: statuses(server.url, OLD) == {401}, "the old secret is accepted")
             assert statuses(server.url, NEW) == {200}
             of_new.command("unsubscribe", channels=["a"])
+
+
+def test_a_connection_that_repeats_its_signature_is_refused(start_server: Any, file: Path) -> None:
+    """Once the secret is gone, as the first request of a connection is, although the server has accepted the signature."""
+    server = start_server("--secret-file", write(file, OLD))
+    token, body = TimestampSigner(OLD).sign("/message"), b'{"user":"ann","channel":"a","message":1}'
+    head = b"POST /message HTTP/1.1\r\nHost: x\r\nx-channelstream-secret: %b\r\nContent-Length: %d\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port)) as caller:
+
+        def status() -> int:
+            caller.sendall(head % (token, len(body)) + body)
+            answer = HTTPResponse(caller)
+            answer.begin()
+            answer.read()
+            return answer.status
+
+        assert [status() for _ in range(3)] == [200] * 3
+        write(file, NEW)
+        os.kill(server.process.pid, signal.SIGHUP)
+        eventually(lambda: status() == 401, "the old secret is accepted")
 
 
 def test_the_demo_and_the_explorer_sign_with_the_newest_secret(start_server: Any, file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from channelstream.auth.base import Proof
 from channelstream.core.policy import Header, header
 
 
@@ -17,6 +18,7 @@ class Request:
     target: bytes = b"/message"
     scheme: str = "http"
     root: str = ""
+    proof: Proof | None = None
 
     def header(self, name: bytes) -> bytes | None:
         return header(self.headers, name)

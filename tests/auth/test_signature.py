@@ -7,6 +7,7 @@ from tests.auth.request import Request
 
 from channelstream.apps.app import App
 from channelstream.apps.principal import ALL_RIGHTS, Principal
+from channelstream.auth.base import Proof
 from channelstream.auth.open import OpenAuth
 from channelstream.auth.signature import SECRET_HEADER, SignatureAuth, SignatureRules
 from channelstream.core.addresses import Networks
@@ -119,6 +120,50 @@ def test_a_signature_may_be_of_any_secret_that_is_accepted_now() -> None:
     assert accepted() == ["new", "new", "newer", "newer"]
     secrets[:] = ["unusable", "newer"]
     assert accepted() == ["newer", "newer", "unusable"]
+
+
+class AcceptsUntil:
+    """Accepts one secret as the signature of any path, up to a time."""
+
+    def __init__(self, secret: str) -> None:
+        self.secret = secret
+
+    def check(self, token: str, path: str, now_s: float) -> float | None:
+        if token != self.secret or now_s > NOW_S + 60:
+            raise BadSignature
+        return None if token == "unending" else NOW_S + 60
+
+
+def test_a_proof_holds_as_long_as_its_signature_is_accepted() -> None:
+    """Not after its end, and not if the clock has gone back, or the secrets are others."""
+    secrets, now_s = ("new", "old", "unending"), NOW_S
+    rules = SignatureRules("loopback", Networks(("127.0.0.1",)))
+    auth = SignatureAuth(App(), rules, lambda: secrets, AcceptsUntil, lambda: now_s)
+
+    def proof(token: str) -> Proof | None:
+        request = Request(headers=[(SECRET_HEADER, token.encode())])
+        auth.principal(request)
+        return request.proof
+
+    proven = proof("new")
+    assert proven is not None
+    assert proven.principal.rights == ALL_RIGHTS
+    for later_s, holds in ((0, True), (60, True), (60.1, False), (-0.1, False)):
+        now_s = NOW_S + later_s
+        assert proven.holds() == holds
+    now_s, secrets = NOW_S, ("newer", "new")
+    assert not proven.holds()
+
+
+@pytest.mark.parametrize("token", ["old", "unending"])
+def test_what_has_to_be_seen_again_has_no_proof(token: str) -> None:
+    """A signature of an older secret, whose use is noted each time; and one whose end is not known."""
+    secrets = ("unending",) if token == "unending" else ("new", "old")
+    rules = SignatureRules("loopback", Networks(("127.0.0.1",)))
+    auth = SignatureAuth(App(), rules, lambda: secrets, AcceptsUntil, lambda: NOW_S)
+    request = Request(headers=[(SECRET_HEADER, token.encode())])
+    auth.principal(request)
+    assert request.proof is None
 
 
 def test_an_open_call_is_a_stranger_s() -> None:

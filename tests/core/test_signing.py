@@ -1,5 +1,7 @@
 """Signatures: both epochs of their time, the signed text, and one answer for all faults."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,6 +101,18 @@ def test_a_checked_signature_is_checked_again_for_another_path_and_time() -> Non
         for path, now_s in (("/connect", NOW_S), ("/message", NOW_S + 62)):
             with pytest.raises(BadSignature):
                 checker.check(token, path, now_s)
+
+
+def test_a_checked_signature_has_an_end() -> None:
+    """Up to it the signature is accepted, and not after it; none has one where any age is accepted."""
+    checker, token = SignatureChecker("secret", SignedText.COMPAT, 60.0, 60.0), sign("/message")
+    until_s = checker.check(token, "/message", NOW_S - 30)
+    assert checker.check(token, "/message", until_s) == until_s
+    with pytest.raises(BadSignature):
+        checker.check(token, "/message", until_s + 0.001)
+    assert (
+        SignatureChecker("secret", SignedText.COMPAT, None, 60.0).check(token, "/message", NOW_S) == math.inf
+    )
 
 
 @given(st.text(max_size=100))

@@ -84,7 +84,8 @@ class Api:
     ) -> Response | Awaitable[Response]:
         """Answer a call; at once, if neither its credentials nor its body nor its handler make it wait."""
         try:
-            principal = auth.principal(request)
+            proof = request.proof
+            principal = proof.principal if proof is not None and proof.holds() else auth.principal(request)
             service = self._services.of(principal.app)
             key_rate = _admit(request, row, principal, service) if principal.is_proven else None
             is_good = principal.is_proven and not principal.binds_body

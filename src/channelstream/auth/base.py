@@ -7,8 +7,25 @@ from channelstream.apps.principal import Principal
 from channelstream.core.policy import Header
 
 
+class Proof(Protocol):
+    """That the credentials in a head are valid, which a scheme need not check again for the next request with this head."""
+
+    @property
+    def principal(self) -> Principal:
+        """For whom they act."""
+
+    def holds(self) -> bool:
+        """Whether they still are; if not, they are checked as those of any request."""
+
+
 class AuthRequest(Protocol):
-    """A request before its body is read, as far as schemes need it."""
+    """A request before its body is read, as far as schemes need it.
+
+    Attributes:
+        proof: what a scheme has found out about its head, if that can be good for further requests.
+    """
+
+    proof: Proof | None
 
     @property
     def method(self) -> str: ...

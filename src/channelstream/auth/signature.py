@@ -21,7 +21,37 @@ SECRET_HEADER = b"x-channelstream-secret"
 class Checker(Protocol):
     """Verifies a signature: `core.signing.SignatureChecker`, or the class that `signature_checker` names."""
 
-    def check(self, token: str, path: str, now_s: float) -> None: ...
+    def check(self, token: str, path: str, now_s: float) -> float | None:
+        """Accept a token for a path; return until when it will be accepted, in epoch seconds; None if that is not known.
+
+        Raises:
+            BadSignature: it is not valid.
+        """
+
+
+class _Proof:
+    """That a signature is one of the newest secret, and until when (`auth.base.Proof`)."""
+
+    __slots__ = ("_known", "_secrets", "_since_s", "_until_s", "_wall", "principal")
+
+    def __init__(
+        self,
+        principal: Principal,
+        secrets: Callable[[], tuple[str, ...]],
+        wall: Callable[[], float],
+        since_s: float,
+        until_s: float,
+    ) -> None:
+        self.principal = principal
+        self._secrets = secrets
+        self._known = secrets()
+        self._wall = wall
+        self._since_s = since_s
+        self._until_s = until_s
+
+    def holds(self) -> bool:
+        # The wall clock may jump: a signature must not come from the future either.
+        return self._secrets() is self._known and self._since_s <= self._wall() <= self._until_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +115,14 @@ class SignatureAuth:
                 "The request is not signed: send the header authorization or x-channelstream-secret; "
                 "see the option request_signing."
             )
-        self._check(token, request.path, address)
+        request.proof = self._check(token, request.path, address)
         return self._server
 
     def verify_body(self, request: AuthRequest, body: bytes) -> None:
         """Accept any body: these signatures bind the path and the time only."""
 
-    def _check(self, token: str, path: str, address: str) -> None:
-        """Accept a signature of any of the secrets.
+    def _check(self, token: str, path: str, address: str) -> _Proof | None:
+        """Accept a signature of any of the secrets; return a proof if it is of the newest one, and its end is known.
 
         Raises:
             BadSignature: it is of none.
@@ -102,12 +132,15 @@ class SignatureAuth:
             self._take(secrets)
         for secret, checker in self._checkers.items():
             try:  # `suppress` would take as long as the check itself, of which the result is remembered.
-                checker.check(token, path, now_s)
+                until_s = checker.check(token, path, now_s)
             except BadSignature:
                 continue
             if secret is not secrets[0]:
                 self._on_older(self._server.app.id, address)
-            return
+                return None
+            if until_s is None:
+                return None
+            return _Proof(self._server, self._secrets, self._wall, now_s, until_s)
         raise BadSignature
 
     def _take(self, secrets: tuple[str, ...]) -> None:

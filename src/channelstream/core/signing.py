@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from functools import lru_cache
+from math import inf
 
 from itsdangerous import BadData, TimestampSigner
 
@@ -46,8 +47,8 @@ class SignatureChecker:
         self._max_age_s = max_age_s
         self._max_ahead_s = max_ahead_s
 
-    def check(self, token: str, path: str, now_s: float) -> None:
-        """Accept a token for a path.
+    def check(self, token: str, path: str, now_s: float) -> float:
+        """Accept a token for a path; return until when it is accepted, in epoch seconds.
 
         Raises:
             BadSignature: for any reason; the answer does not reveal which.
@@ -59,11 +60,11 @@ class SignatureChecker:
         except (BadData, ValueError, OverflowError, OSError):
             raise BadSignature from None
         # Stamps are whole seconds, rounded down.
-        if (
-            self._max_age_s is not None
-            and not -self._max_ahead_s - 1 < now_s - signed_s <= self._max_age_s + 1
-        ):
+        if self._max_age_s is None:
+            return inf
+        if not -self._max_ahead_s - 1 < now_s - signed_s <= self._max_age_s + 1:
             raise BadSignature
+        return signed_s + self._max_age_s + 1
 
     def _unsign(self, token: str, path: str) -> float:
         """Return the time of a valid token for a path; any other one raises, so that only valid ones are cached."""

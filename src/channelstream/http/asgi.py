@@ -124,6 +124,7 @@ class ScopeRequest:
         self.scheme: str = scope["scheme"]
         self.headers: Sequence[Header] = scope["headers"]
         self.address: str = scope["client"][0]
+        self.proof: Any = None
 
     def header(self, name: bytes) -> bytes | None:
         return header(self.headers, name)

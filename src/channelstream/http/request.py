@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Header, Policy
@@ -45,6 +45,7 @@ class Request:
         parameters: the values of the parameters in the path of its route, such as `{key}`.
         app_id: the application that it is for; empty for the default one, and before it is known.
         handler: who answers all requests with this head; None before it is found, and if it has to be found for each.
+        proof: what authentication has found out about this head; None for nothing. HTTP does not read it.
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class Request:
         "headers",
         "parameters",
         "path",
+        "proof",
         "route",
         "source",
     )
@@ -71,6 +73,7 @@ class Request:
         self.route = ""
         self.app_id = self._prefix_app_id = app_id
         self.handler: Callable[[Self], Response | Awaitable[Response | None]] | None = None
+        self.proof: Any = None
         self._policy = policy
         self._address: str | None = None
         self._arguments: dict[str, str] | None = None
