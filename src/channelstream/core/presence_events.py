@@ -1,6 +1,6 @@
 """The events that announce who joins a channel and who leaves it: none unless somebody receives them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 
 from channelstream.core.channel import Channel
 from channelstream.core.events import Event, Presence, UserLeft, UsersLeft
@@ -9,6 +9,19 @@ from channelstream.core.user import State, User
 
 MAX_LISTED_USERS = 1000
 """Most users in the list of a presence event; a larger channel has none, since each member would be sent all of it."""
+
+
+def apply_presence(members: MutableMapping[str, State], events: Iterable[Event]) -> None:
+    """Make the members of a channel, by name with public states, those that its later events have made.
+
+    Events that the members know already change nothing in the end, if all that came after these are there, too.
+    """
+    for event in events:
+        if isinstance(event, Presence) and event.joined:
+            members[event.user] = event.state or {}
+        elif isinstance(event, Presence | UsersLeft):
+            for user in event.about:
+                members.pop(user, None)
 
 
 class PresenceEvents:

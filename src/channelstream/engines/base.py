@@ -72,8 +72,7 @@ class MembersAt(NamedTuple):
 
     Attributes:
         members: each with its public state.
-        offset: in the shard of the channel; they are as all events up to it have made them, and perhaps later ones of a
-            channel with very many members.
+        offset: in the shard of the channel; they are as all events up to it have made them.
     """
 
     members: list[tuple[str, State]]

@@ -20,6 +20,58 @@ from channelstream.errors import Unavailable
 from channelstream.wire.channelstream import V07
 
 
+def test_members_that_are_read_in_several_steps_are_those_of_one_offset(
+    with_nodes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although some come and leave between the steps: a reader that begins at that offset is sent each later event once."""
+    monkeypatch.setattr("channelstream.engines.redis.engine.EVENTS_AT_ONCE", 2)
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder = await nodes.member("stays", "a", notify_presence=True)
+
+        async def come(name: str, **state: str) -> None:
+            member = Member(name, name, V07)
+            recorder.members[name] = (member, {"a"})
+            await engine.connect(member, UserUpdate(dict(state), {}, list(state)))
+            await engine.join(member, {"a": {}})
+
+        async def leave(name: str) -> None:
+            await engine.disconnect(recorder.members.pop(name)[0], ["a"])
+
+        for name in ("leaves first", "leaves last", "comes back"):
+            await come(name)
+        client, channels, states = engine._shards.at("a").client, engine.channels, engine.states
+
+        async def call(operation: str, **arguments: Any) -> Any:
+            answer = await type(client).call(client, operation, **arguments)
+            return [answer[0], False] if operation == "members_at" else answer
+
+        async def channels_after_some(*arguments: Any) -> Any:
+            await come("comes first", mood="fine")
+            await leave("leaves first")
+            await leave("comes back")
+            return await channels(*arguments)
+
+        async def states_after_some(*arguments: Any) -> Any:
+            found = await states(*arguments)
+            await come("comes last", mood="glad")
+            await leave("leaves last")
+            await come("comes back")
+            return found
+
+        monkeypatch.setattr(client, "call", call)
+        monkeypatch.setattr(engine, "channels", channels_after_some)
+        monkeypatch.setattr(engine, "states", states_after_some)
+        found = await engine.members_at("a")
+        assert dict(found.members) == {
+            "stays": {}, "comes first": {"mood": "fine"}, "comes last": {"mood": "glad"}, "comes back": {},
+        }  # fmt: skip
+        assert len(found.members) == 4
+        assert (await engine.replay("nobody", {"a": found.offset}, 100)).entries == []
+
+    with_nodes(life)
+
+
 def test_the_state_of_a_forgotten_user_is_no_longer_announced(
     redis: RedisServer, with_one_shard: Any
 ) -> None:

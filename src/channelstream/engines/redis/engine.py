@@ -19,8 +19,9 @@ from channelstream.core.channel import Channel
 from channelstream.core.events import Event
 from channelstream.core.log import Replay
 from channelstream.core.position import Position
+from channelstream.core.presence_events import apply_presence
 from channelstream.core.registry import RegistryLimits
-from channelstream.core.user import User, UserChange, UserUpdate
+from channelstream.core.user import State, User, UserChange, UserUpdate
 from channelstream.engines.base import OTHER_ENGINE, Clock, Counts, MembersAt, Receiver
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Leaving, Member, RestoredConnection
@@ -50,6 +51,8 @@ LEAVING_AT_ONCE = 64
 
 STATES_AT_ONCE = 1_000
 """Members whose states are asked for at once, where a channel has too many for one answer."""
+EVENTS_AT_ONCE = 1_000
+"""Events that are read at once to find out who has come and left meanwhile."""
 
 logger = logging.getLogger(__name__)
 
@@ -280,7 +283,23 @@ class RedisEngine:
         users = [name for each in await self.channels([channel]) for name in each.users]
         parts = [users[at : at + STATES_AT_ONCE] for at in range(0, len(users), STATES_AT_ONCE)]
         states = [each for part in parts for each in await self.states(dict.fromkeys(part, channel))]
-        return MembersAt([each.listed for each in states], int(offset))
+        return await self._corrected(channel, dict(each.listed for each in states), int(offset))
+
+    async def _corrected(self, channel: str, members: dict[str, State], offset: int) -> MembersAt:
+        """Return the members at a later offset than the one at which they began to be read, in several steps.
+
+        Who came or left meanwhile is among them or not. The log says how it ended for each of these.
+        """
+        shard = self._shards.at(channel).index
+        end = None
+        while end is None or offset < end:
+            replay = await self.replay("", {channel: offset}, EVENTS_AT_ONCE)
+            if replay.lost:
+                break  # A client that reads on from here has lost the channel as well.
+            apply_presence(members, (entry.event for entry in replay.entries))
+            offset = replay.read_to[shard]
+            end = end or replay.head[shard]
+        return MembersAt(list(members.items()), offset)
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
         parts: dict[Shard, list[str]] = {}
