@@ -135,8 +135,12 @@ class Listener:
 
     async def _serve(self, bound: socket.socket) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-        serve = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
-        return await serve(self._make, sock=bound, backlog=BACKLOG, start_serving=self._tls is None)
+        options: dict[str, Any] = {"sock": bound, "backlog": BACKLOG, "start_serving": self._tls is None}
+        if bound.family == socket.AF_UNIX:
+            # `UnixSocket` removes the path. The loop would, too, with CPython 3.13, although another process may have it.
+            options["cleanup_socket"] = False
+            return await loop.create_unix_server(self._make, **options)
+        return await loop.create_server(self._make, **options)
 
     async def _add(self, server: asyncio.Server) -> None:
         """Keep a server. With TLS, accept here and not in the loop: sockets count before their handshake is done."""
