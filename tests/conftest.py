@@ -366,7 +366,9 @@ def server(request: pytest.FixtureRequest) -> RunningServer | Fleet:
 def certificate(tmp_path: Path) -> tuple[str, str]:
     """Paths of a certificate for 127.0.0.1, signed by itself, and of its key."""
     cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
-    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    # It signs certificates of other tests, too; CPython 3.13 demands that it says so.
+    usage = ["-addext", "keyUsage=critical,digitalSignature,keyCertSign"]
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", *usage]
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     subprocess.run([*command, *names, "-keyout", key, "-out", cert], check=True, capture_output=True)
     return cert, key

@@ -271,10 +271,11 @@ def test_without_the_system_s_figures_it_still_works(monkeypatch: pytest.MonkeyP
     (tmp_path / "schedstat").write_text("")
     real_open = os.open
     for file in ("schedstat", "nothing"):
-        monkeypatch.setattr(
-            watchdog.os, "open", lambda *_, file=file: real_open(tmp_path / file, os.O_RDONLY)
-        )
-        queue = RunQueue()
+        with monkeypatch.context() as replaced:
+            replaced.setattr(
+                watchdog.os, "open", lambda *_, file=file: real_open(tmp_path / file, os.O_RDONLY)
+            )
+            queue = RunQueue()
         assert queue.waited_s() == 0
         queue.close()
 
