@@ -194,7 +194,7 @@ def build(
         settings,
         node,
         streams,
-        HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.answered),
+        HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.requests),
         sampler,
         watchdog,
         scraper,

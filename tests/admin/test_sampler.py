@@ -60,7 +60,7 @@ def test_refused_requests_and_the_latency_of_writes_are_sampled() -> None:
     writes = 3
     meter.written(0.002)
     for status in (200, 401, 422):
-        meter.answered("/message", status)
+        meter.requests["/message", status] = 1
     node.clock.now_s += 5.0
     first = sampler.take(0.0)
     node.clock.now_s += 5.0

@@ -421,7 +421,7 @@ def test_strangers_add_no_series(monkeypatch: pytest.MonkeyPatch) -> None:
                 for path in (f"/p{n}", f"/metrics/{n}", f"/admin/data/{n}"):
                     request = server_http.router.request(asked(path, f"M{n}"), None)  # type: ignore[arg-type]
                     server_http.router.handler(request)
-                    server_http.on_answer(request.route, 200 + n % 400)
+                    server_http.answers[request.route, 200 + n % 400] = 1
                 node.signals.closed.emit(stream, 1000 + 4 * n)
             return before, series(await text_of(server))
 

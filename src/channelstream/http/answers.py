@@ -124,16 +124,17 @@ class AnswerHeads:
         Raises:
             ValueError: as `checked_lines` does.
         """
-        date, last = self.date(), self._last
+        last = self._last
         if (
             last is not None
             and last.headers == headers
             and last.status == status
             and last.content_type == content_type
+            and 0 <= self._now() - self._second < 1
         ):
             return last
         fields = _fields(status, content_type, headers)
-        before_length = fields.before_date + date + fields.before_length
+        before_length = fields.before_date + self.date() + fields.before_length
         head = AnswerHead(status, content_type, headers, before_length, fields.after_length, fields.closes)
         self._last = head
         return head

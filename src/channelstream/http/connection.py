@@ -321,10 +321,14 @@ class HttpConnection(asyncio.Protocol):
             exchange, request = self._last
             exchange.again(head, body)
             request.again(head)
+            self._exchange, self._request = exchange, request
+            if request.handler is not None:
+                self._answer(exchange, request.handler, request)
+                return True
         else:
             exchange = HttpExchange(self, self._out, head, True, body)
             request = http_server.router.request(head, exchange)
-        self._exchange, self._request = exchange, request
+            self._exchange, self._request = exchange, request
         try:
             self._dispatch(exchange, request)
         except ChannelstreamError as error:
@@ -338,7 +342,7 @@ class HttpConnection(asyncio.Protocol):
             ChannelstreamError: the connection must be closed after this refusal.
         """
         try:
-            match = request.handler or self._http_server.router.match(request)
+            match = self._http_server.router.match(request)
             if isinstance(match, TakeOver):
                 match.open(self)
                 return
@@ -362,14 +366,15 @@ class HttpConnection(asyncio.Protocol):
         if rest is not None:
             self._last = None
             self._http_server.start(rest, self._loop)
-        elif self._waiting.phase is IDLE:
+        elif self._last is None and self._waiting.phase is IDLE:
             self._last = exchange, request
 
     # -- the answer
 
     def begun(self, status: int) -> None:
-        request = self._request
-        self._http_server.on_answer("" if request is None else request.route, status)
+        request, answers = self._request, self._http_server.answers
+        key = ("" if request is None else request.route, status)
+        answers[key] = answers.get(key, 0) + 1
 
     def answered(self) -> None:
         """Continue after an answer: with the next request, or by closing."""
@@ -383,7 +388,11 @@ class HttpConnection(asyncio.Protocol):
             self._in.take_later(self._continue)
         elif exchange.is_whole and not self._out.is_full:
             self._exchange = self._request = None
-            self._wait_for_more()
+            self._in.resume()
+            if self._has_ended:
+                self.close()
+            else:
+                self._waiting.for_request(self)
         else:
             self._proceed()
 

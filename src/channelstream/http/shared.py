@@ -71,7 +71,7 @@ class HttpServer:
         settings: HttpSettings,
         router: Router,
         streams: Callable[[], int] = lambda: 0,
-        on_answer: Callable[[str, int], None] = lambda route, status: None,
+        answers: dict[tuple[str, int], int] | None = None,
     ) -> None:
         """Create the state of a server without connections.
 
@@ -79,7 +79,8 @@ class HttpServer:
             settings: the bounds.
             router: finds who serves a request.
             streams: returns the number of open sockets that were taken over.
-            on_answer: called for each answer with the path of its route (`Request.route`) and its status.
+            answers: counts each answer by the path of its route (`Request.route`) and its status; None for one of its own. A
+                plain dict, as it is updated for every request.
         """
         self.settings = settings
         self.router = router
@@ -89,7 +90,7 @@ class HttpServer:
         """What clients have sent and is not read yet."""
         self._sockets: set[Socket] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.on_answer = on_answer
+        self.answers = {} if answers is None else answers
         self._streams = streams
         self._empty = asyncio.Event()
         self.is_crowded = False

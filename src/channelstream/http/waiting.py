@@ -88,10 +88,13 @@ class Waiting:
 
     def for_request(self, owner: Owner) -> None:
         """Wait for the next request; before the first one the timer of the head runs."""
-        if self.phase is not HEAD:
-            self.phase = IDLE
-            if self._idle is None:
-                self._idle = IdleTimer(asyncio.get_running_loop(), self._settings.keep_alive_s)
+        if self.phase is HEAD:
+            return
+        self.phase = IDLE
+        if self._idle is None:
+            self._idle = IdleTimer(asyncio.get_running_loop(), self._settings.keep_alive_s)
+        self._idle.since_s = self._idle.now_s()
+        if self._idle.timer is None:
             self._idle.start(self.close_if_idle, owner)
 
     def for_body(self, owner: Owner) -> None:

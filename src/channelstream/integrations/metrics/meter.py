@@ -159,7 +159,7 @@ class Meter:
         lost: channels that clients were sent as lost.
         latency: from the arrival of an event to its write.
         delay: of the timers of the event loop.
-        requests: answers by the path of the route and the status. A plain dict: it is updated for every request.
+        requests: answers by the path of the route and the status, which `http.shared.HttpServer` counts.
         refused: API calls by the code of the error.
         address_refused: streams, sign-ins and checks of credentials that addresses were refused.
         upgrades: upgrades by their result.
@@ -204,14 +204,6 @@ class Meter:
         latency = self.latency
         latency.counts[bisect_left(BUCKETS_S, latency_s)] += count
         latency.total_s += latency_s * count
-
-    def answered(self, route: str, status: int) -> None:
-        """Count an answer to an HTTP request."""
-        key = route, status
-        try:
-            self.requests[key] += 1
-        except KeyError:
-            self.requests[key] = 1
 
     def _attached(self, connection: Connection) -> None:
         if connection.stream is None:
