@@ -61,13 +61,12 @@ class Call:
 
     Attributes:
         service: that of the application for which the call is made.
-        slices: divides the work of this call into short event loop turns.
         walker: reads the long bodies that msgspec refuses, of all calls.
         key_rate: counts what the key of the call does; None if it has no limits, and for a call of the server itself.
         span: the W3C trace context of the span that records this call; None without one.
     """
 
-    __slots__ = ("_request", "_service_of", "body", "key_rate", "service", "slices", "span", "walker")
+    __slots__ = ("_request", "_service_of", "_slices", "body", "key_rate", "service", "span", "walker")
 
     def __init__(
         self,
@@ -84,13 +83,20 @@ class Call:
         self.walker = walker
         self.key_rate = key_rate
         self.span: str | None = None
-        self.slices = Slices(service.clock.steady)
+        self._slices: Slices | None = None
         self._request = request
 
     @classmethod
     def internal(cls, service: Service, body: bytes = b"", admin: str = "") -> Self:
         """Return a call that the server itself makes, for an admin of this name if there is one."""
         return cls(service, NoFields(admin=admin), body, Walker())
+
+    @property
+    def slices(self) -> Slices:
+        """Divides the work of this call into short event loop turns, from its first use on."""
+        if self._slices is None:
+            self._slices = Slices(self.service.clock.steady)
+        return self._slices
 
     @property
     def admin(self) -> str:
@@ -139,7 +145,10 @@ class Call:
             Invalid: it is too long. A truncated key could equal that of another request, and these messages would be
                 taken for duplicates.
         """
-        text = (self._request.header(b"idempotency-key") or b"").decode("latin-1")
+        value = self._request.header(b"idempotency-key")
+        if value is None:
+            return ""
+        text = value.decode("latin-1")
         if len(text) > MAX_KEY:
             raise Invalid({"Idempotency-Key": [f"Longer than maximum length {MAX_KEY}."]})
         return text

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from channelstream.api.plain import count_items
-from channelstream.api.validation import MAX_FAULTS, decode_at_once, decode_one_or_many
+from channelstream.api.validation import MAX_FAULTS, decode_one_or_many, decoded, decoder_of
 from channelstream.api.walker import Walker
 from channelstream.errors import Invalid, Malformed
 from channelstream.faults import Faults
@@ -30,7 +30,7 @@ def read_at_once(body: bytes, schema: type[T], max_items: int) -> tuple[list[T],
         Malformed: it nests too deep.
         Invalid: there are too many items.
     """
-    read = None if len(body) > PIECE_BYTES else decode_at_once(body, schema)
+    read = None if len(body) > PIECE_BYTES else decoded(body, decoder_of(schema))
     if read is None:
         return None
     if not isinstance(read, list):

@@ -257,7 +257,7 @@ def _publish_answer(body: MessageBody, outcome: Accepted) -> Answer:
     return MessageAnswer(
         pm_users=body.pm_users,
         exclude_users=body.exclude_users,
-        channel=None if event.channel is None else name_of(event.channel),
+        channel=body.channel,
         no_history=body.no_history,
         uuid=event.uuid,
         timestamp=event.timestamp,

@@ -46,16 +46,6 @@ async def decode(body: bytes, schema: type[T], walker: Walker) -> T:
     return read
 
 
-def decode_at_once(body: bytes, schema: type[T]) -> T | list[T] | None:
-    """Read a body that is one object or a list of them; None if msgspec refuses it, so that it is read field by field.
-
-    Raises:
-        Malformed: the body nests too deep.
-    """
-    read: T | list[T] | None = _decoded(body, _decoder_of(schema))
-    return read
-
-
 async def decode_one_or_many(body: bytes, schema: type[T], walker: Walker) -> tuple[list[T], bool]:
     """Read a body that is one object or a list of them; the flag says whether it was a list (docs/api.md, "Lists").
 
@@ -63,7 +53,7 @@ async def decode_one_or_many(body: bytes, schema: type[T], walker: Walker) -> tu
         Malformed: the body is not JSON, or nests too deep.
         Invalid: an item breaks the schema; the faults of a list are keyed by the item's index.
     """
-    read: Any = decode_at_once(body, schema)
+    read = decoded(body, decoder_of(schema))
     if read is None:
         read = await walker.run(_walk, body, _one_or_many(schema))
     return (read, True) if isinstance(read, list) else ([read], False)
@@ -115,14 +105,17 @@ def _unnested(faults: Faults) -> Faults:
 
 
 async def _decode(body: bytes, shape: Any, walker: Walker) -> Any:
-    read = _decoded(body, _decoder(shape))
+    read = decoded(body, _decoder(shape))
     return await walker.run(_walk, body, shape) if read is None else read
 
 
-def _decoded(body: bytes, decode: Callable[[bytes], Any]) -> Any:
+def decoded(body: bytes, decode: Callable[[bytes], Any]) -> Any:
     """Return a body; None if msgspec refuses it, so that it has to be read again, field by field.
 
     No shape accepts null.
+
+    Raises:
+        Malformed: it nests too deep.
     """
     if len(body) > MAX_NESTING:
         refuse_deep(body)
@@ -138,7 +131,7 @@ def _decoder(shape: Any) -> Callable[[bytes], Any]:
 
 
 @cache
-def _decoder_of(schema: Any) -> Callable[[bytes], Any]:
+def decoder_of(schema: Any) -> Callable[[bytes], Any]:
     """Return the decoder of one or many; not by `_one_or_many`, as the hash of a union is computed each time."""
     return _decoder(_one_or_many(schema))
 

@@ -116,7 +116,9 @@ class LocalLog:
         return [self.publish_one(event) for event in events]
 
     def publish_one(self, event: Event) -> Accepted:
-        may_know = self._may_know(event)
+        channel = event.channel
+        # Nearly all messages are new: it may know nothing about them.
+        may_know = channel is None or self.staged.entries or self.registry.knows(channel, event.uuid)
         if not may_know and isinstance(event, Message):
             self._accept(event)
             return Accepted(event, duplicate=False, found=False)
@@ -124,11 +126,6 @@ class LocalLog:
         for each in new:
             self._accept(each)
         return accepted
-
-    def _may_know(self, event: Event) -> bool:
-        """Return whether the log may have anything about the event's message; nearly all messages are new."""
-        channel = event.channel
-        return channel is None or bool(self.staged.entries) or self.registry.knows(channel, event.uuid)
 
     def _known(self, event: Event) -> list[Event]:
         """Return the committed and staged events about an uuid in their current form, from the event's channel or users."""

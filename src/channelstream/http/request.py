@@ -131,8 +131,6 @@ class Request:
         Raises:
             TooLarge: it is longer, also by its declared length.
         """
-        if (self.head.body_bytes or 0) > limit:
-            raise _too_large(limit)
         body = self.source.take_whole()
         if body is not None and len(body) > limit:
             raise _too_large(limit)
