@@ -173,12 +173,6 @@ class RequestReader:
         """The received bytes that are not read."""
         return self._data[self._at :]
 
-    def take_rest(self) -> bytes:
-        """Return the received bytes that are not read, for the protocol that takes over."""
-        rest = self.unread
-        self._move(len(self._data))
-        return rest
-
     def _skip_empty_line(self) -> None:
         """Skip one empty line, which some clients send after a body (RFC 9112, 2.2)."""
         if not self._has_skipped:

@@ -204,7 +204,7 @@ class HttpConnection(asyncio.Protocol):
         self._in.let_go()
         self._in.resume()
         self._http_server.unregister(self)
-        return self._transport, self._reader.take_rest()
+        return self._transport, self._reader.unread
 
     # -- what the client sends
 

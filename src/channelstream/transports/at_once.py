@@ -58,8 +58,8 @@ def _has_nothing(attached: Attached, starts: Mapping[str, int], *, strict: bool)
     head = node.reads.nothing_after(connection.user, starts, strict=strict)
     if head is None:
         return False
-    delivered = max_offsets(connection.delivered, head)
-    if delivered != node.hub.offsets:
+    offsets = node.hub.offsets
+    if max_offsets(connection.delivered, head) != offsets:
         return False
-    connection.delivered = delivered
+    connection.delivered = offsets  # The same object for all, which is less memory.
     return True

@@ -84,7 +84,7 @@ class SocketOpener:
         answer = handshake.response(deflate)
         framing = Framing.WEBSOCKET if deflate is None else Framing.DEFLATE
         request = OpeningRequest(head, read_query(head.query), framing)
-        opening = _Opening(self._streams, entrance, transport, head, request, answer, rest)
+        opening = _Opening(self._streams, entrance, transport, request, answer, rest)
         try:
             self._streams.count_opening(head)
         except TooManyRequests as error:
@@ -92,7 +92,7 @@ class SocketOpener:
             self._on_refusal(head.method, entrance.paths[0], error, self._streams.policy.client(head))
             return
         try:
-            if entrance.takes_tokens and (self._opens_by_token(opening) or self._waits_for_token(opening)):
+            if entrance.takes_tokens and self._opens_by_token(opening):
                 return
             connection = entrance.connection(request)
             if connection is None:
@@ -108,31 +108,37 @@ class SocketOpener:
             opening.fail()
 
     def _opens_by_token(self, opening: "_Opening") -> bool:
-        """Begin to open a stream whose request has a token; return whether it has."""
-        token = self._admission.tokens.token_of(opening.head, opening.request.query)
-        if token is None:
+        """Begin to open a stream by the token of its request, or else of the first text; return whether one opens it."""
+        head, query, _ = opening.request
+        token = self._admission.tokens.token_of(head, query)
+        if token is not None:
+            self._admit(opening, token)
+        elif "conn_id" not in query and self._admission.tokens.is_open:
+            self._wait_for_token(opening)
+        else:
             return False
-        query, head = opening.request.query, opening.head
+        return True
+
+    def _admit(self, opening: "_Opening", token: str) -> None:
+        """Open a stream by the token of its request."""
+        head, query, _ = opening.request
         asked = Asked(token, query.get("conn_id", ""), query.get("since", ""))
         opening.transport.write(opening.answer)
         opening.transport.pause_reading()
         admit = partial(self._admission.tokens.admit, asked, head)
         self._streams.run(opening._replace(answer=b"").fetch(admit), has_socket=True)
-        return True
 
-    def _waits_for_token(self, opening: "_Opening") -> bool:
-        """Wait for the first text of a request that names no connection; return whether that is so."""
-        tokens = self._admission.tokens
-        if "conn_id" in opening.request.query or not tokens.is_open:
-            return False
+    def _wait_for_token(self, opening: "_Opening") -> None:
+        """Wait for the first text."""
         transport = opening.transport
         transport.write(opening.answer)
         is_deflated = opening.request.framing is Framing.DEFLATE
-        waiting = FirstText(self._streams, tokens, transport, opening.head, is_deflated)
+        waiting = FirstText(
+            self._streams, self._admission.tokens, transport, opening.request.head, is_deflated
+        )
         transport.set_protocol(waiting)
         if opening.rest:
             waiting.data_received(opening.rest)
-        return True
 
     def _compresses(self, entrance: Entrance) -> bool:
         streams = self._streams
@@ -304,7 +310,6 @@ class _Opening(NamedTuple):
     streams: Streams
     entrance: Entrance
     transport: asyncio.Transport
-    head: RequestHead
     request: OpeningRequest
     answer: bytes
     rest: bytes
@@ -331,7 +336,7 @@ class _Opening(NamedTuple):
             stream.admit(found.client, found.greeting)
             since = since or ""
         self.transport.set_protocol(stream)
-        self.streams.note_client(connection, self.head)
+        self.streams.note_client(connection, self.request.head)
         stream.open(since, self.answer)
         if self.rest:
             stream.data_received(self.rest)

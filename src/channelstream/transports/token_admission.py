@@ -80,7 +80,7 @@ class TokenAdmission:
         """
         found = _BEARER.fullmatch(head.first.get(b"authorization", b""))
         token = found[1].decode() if found else query.get("token")
-        if self.is_open or token is None:
+        if token is None or self.is_open:
             return token
         if "conn_id" in query:
             return None
