@@ -143,7 +143,7 @@ class TokenReader(Client):
             head = head_of("GET", "/ws", self._query(opened), text, upgrades=True)
             take = world.sockets.websocket(world.entrance, head)
         assert take is not None
-        take.open(Lent(line, line.abort))
+        take(Lent(line, line.abort))
         if by_text and transport == "ws":
             connect = {"type": "connect", "id": 0, "token": text} | self._query(opened)
             line.send(text_frame(json.dumps(connect).encode()))

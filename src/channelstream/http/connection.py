@@ -344,7 +344,7 @@ class HttpConnection(asyncio.Protocol):
         try:
             match = self._http_server.router.match(request)
             if isinstance(match, TakeOver):
-                match.open(self)
+                match(self)
                 return
         except ChannelstreamError:
             raise

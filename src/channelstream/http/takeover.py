@@ -1,8 +1,8 @@
 """How the socket of a request leaves HTTP."""
 
 import asyncio
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import Protocol
 
 
 class Detachable(Protocol):
@@ -22,7 +22,5 @@ class Detachable(Protocol):
         """Answer with 500, or close if an answer has begun already."""
 
 
-class TakeOver(NamedTuple):
-    """Takes over the socket of a request: `open` is called with its connection."""
-
-    open: Callable[[Detachable], None]
+class TakeOver(partial[None]):
+    """A function that takes over the socket of a request; it is called with its connection, a `Detachable`."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from channelstream.core.log import Replay
-from channelstream.core.position import Offsets, Position
+from channelstream.core.position import Position
 from channelstream.engines.base import EventLog
 from channelstream.service.turns import Turns
 
@@ -12,7 +12,11 @@ READS_AT_ONCE = 2
 
 
 class StreamReads:
-    """Reads the log for the streams of a node."""
+    """Reads the log for the streams of a node.
+
+    Attributes:
+        nothing_after: finds out without a wait whether there is nothing to read (`EventLog.nothing_after`).
+    """
 
     def __init__(self, log: EventLog, is_single: bool) -> None:
         """Create it for a log.
@@ -23,6 +27,7 @@ class StreamReads:
         self._log = log
         self._is_single = is_single
         self._turns = Turns(READS_AT_ONCE)
+        self.nothing_after = log.nothing_after
 
     async def head(self, names: Iterable[str]) -> Position:
         """Return the position after the last accepted events (`EventLog.head`)."""
@@ -37,7 +42,3 @@ class StreamReads:
             return await self._log.replay(user, from_offsets, limit)
         async with self._turns.turn():
             return await self._log.replay(user, from_offsets, limit)
-
-    def nothing_after(self, user: str, from_offsets: Mapping[str, int], *, strict: bool) -> Offsets | None:
-        """Find out without a wait whether there is nothing to read (`EventLog.nothing_after`)."""
-        return self._log.nothing_after(user, from_offsets, strict=strict)

@@ -74,7 +74,7 @@ class SocketOpener:
         handshake = accept(head.headers)
         self._streams.policy.check_transport(head)
         entrance.check(head)
-        return TakeOver(partial(self._open_websocket, entrance, handshake, head))
+        return TakeOver(self._open_websocket, entrance, handshake, head)
 
     def _open_websocket(
         self, entrance: Entrance, handshake: Handshake, head: RequestHead, http: Detachable
@@ -155,7 +155,7 @@ class SocketOpener:
         """
         self._admission.check_load(head)
         self._streams.count_opening(head)
-        return TakeOver(partial(self._open_event_stream, head))
+        return TakeOver(self._open_event_stream, head)
 
     def _open_event_stream(self, head: RequestHead, http: Detachable) -> None:
         try:

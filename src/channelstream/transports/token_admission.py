@@ -78,7 +78,8 @@ class TokenAdmission:
         Raises:
             BadToken: none is accepted, and the request names no connection that it could be for.
         """
-        found = _BEARER.fullmatch(head.first.get(b"authorization", b""))
+        field = head.first.get(b"authorization")
+        found = _BEARER.fullmatch(field) if field else None
         token = found[1].decode() if found else query.get("token")
         if token is None or self.is_open:
             return token
