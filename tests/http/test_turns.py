@@ -22,6 +22,30 @@ def crowd(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> TurnQueue:
     return stage.http_server.inbound
 
 
+def test_requests_with_the_heads_before_are_read_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As all others are."""
+    monkeypatch.setattr(shared, "READS_AT_ONCE", 4)
+
+    async def scene(stage: Stage) -> None:
+        clients = [await stage.dial() for _ in range(MANY)]
+        for client in clients:
+            await client.send(GET)
+            await client.until(b"ok")
+
+        def send() -> None:
+            for client in clients:
+                client.connection.data_received(GET)
+
+        counts = [MANY]
+        asyncio.get_running_loop().call_soon(send)
+        while counts[-1] < 2 * MANY:
+            await asyncio.sleep(0)
+            counts.append(len(stage.asked))
+        assert [after - before for before, after in pairwise(counts) if after > before] == [4, 4, 3]
+
+    play(scene)
+
+
 def test_requests_of_many_clients_are_read_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of arrival, and all that a client has sent meanwhile."""
     monkeypatch.setattr(shared, "READS_AT_ONCE", 4)

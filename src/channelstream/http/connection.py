@@ -310,10 +310,10 @@ class HttpConnection(asyncio.Protocol):
         It is `_begin` without the steps that nothing is left to do for.
         """
         http_server = self._http_server
-        if http_server.is_held or http_server.is_crowded:
+        if http_server.is_held:
             return False
         taken = self._reader.take(data)
-        if taken is None:
+        if taken is None or (http_server.is_crowded and not http_server.inbound.has_room()):
             return False
         head, body = taken
         self._waiting.phase = EXCHANGE
