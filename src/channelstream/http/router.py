@@ -192,7 +192,8 @@ class Router:
             if policy.enforces_https and not route.serves_plain_http:
                 policy.check_transport(head)
         except ChannelstreamError as error:
-            return partial(self.refuse, error=error)
+            # Without its traceback, which refers to the request that will refer to this.
+            return partial(self.refuse, error=error.with_traceback(None))
         cors = route.cors(head) if route.cors else policy.cors_of_all or policy.cors(head.headers)
         headers = cors + route.headers
         if head.method == "OPTIONS":
