@@ -167,7 +167,9 @@ class ClientActions:
             return [], ()
         position = str(Position(node.position.epochs, until))
         return sorted(keys[key] for key in recovered), [
-            Entry(each.offset, position, each.at_s, each.event, each.shard, until) for each in missed
+            Entry(each.offset, position, each.at_s, each.event, entry.shard, until)
+            for entry in missed
+            for each in entry.split()  # Each item has the position of the stream, and none its own offset.
         ]
 
     async def _refresh(self, command: Refresh) -> Outcome:
