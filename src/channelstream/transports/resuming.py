@@ -96,8 +96,8 @@ def resume_from(connection: Connection, since: str, head: Position, shards: set[
         name: read_range.start(delivered[shard_in(connection, name)])
         for name, read_range in read_ranges(connection).items()
     }
-    if since and connection.sent_apart:
-        starts |= dict.fromkeys(connection.lacking(delivered), -1)
+    if connection.sent_apart:
+        starts |= dict.fromkeys(connection.lacking(delivered if since else unproven), -1)
     return starts
 
 
