@@ -1,4 +1,4 @@
-"""`python -m tests.simulation [--tokens [--sqlite]] [SEED ...] [--count N]`: play seeds; a failing one is shrunk."""
+"""`python -m tests.simulation [--tokens [--reading | --sqlite]] [SEED ...] [--count N]`: play seeds and shrink failures."""
 
 import argparse
 import random
@@ -7,7 +7,7 @@ import time
 
 from tests.simulation.report import CONNECTED, run_seed
 from tests.simulation.token_disk import DISK_TOKENS
-from tests.simulation.token_simulation import TOKENS
+from tests.simulation.token_simulation import READING, TOKENS
 
 
 def main() -> int:
@@ -18,9 +18,12 @@ def main() -> int:
     )
     parser.add_argument("--count", type=int, default=100, help="how many random seeds")
     parser.add_argument("--tokens", action="store_true", help="clients with tokens that send commands")
+    parser.add_argument(
+        "--reading", action="store_true", help="these where they read much that they have missed"
+    )
     parser.add_argument("--sqlite", action="store_true", help="these on the SQLite engine")
     arguments = parser.parse_args()
-    tokens = DISK_TOKENS if arguments.sqlite else TOKENS
+    tokens = READING if arguments.reading else DISK_TOKENS if arguments.sqlite else TOKENS
     play = tokens if arguments.tokens else CONNECTED
     seeds = arguments.seeds or [random.SystemRandom().randrange(10**9) for _ in range(arguments.count)]
     begun_s, events = time.monotonic(), 0

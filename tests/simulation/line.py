@@ -5,6 +5,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from tests.simulation.failure import Failure
+
 Items = list[dict[str, Any]]
 
 
@@ -79,6 +81,14 @@ class Line(asyncio.Transport):
         return data
 
 
+def _items(text: bytes | str) -> Items:
+    try:
+        items: Items = json.loads(text)
+    except ValueError:
+        raise Failure(f"a list that is not JSON: {text!r}") from None
+    return items
+
+
 class FrameParser:
     """Reads a server's WebSocket frames (RFC 6455, 5.2) on its own, not with the product's reader."""
 
@@ -93,7 +103,7 @@ class FrameParser:
         while (payload := self._frame()) is not None:
             opcode, body = payload
             if opcode == 1:
-                found.append(json.loads(body))
+                found.append(_items(body))
             elif opcode == 8:
                 self.close_code = int.from_bytes(body[:2], "big")
         return found
@@ -132,7 +142,7 @@ class BlockParser:
 
     def _block(self, block: str) -> Items:
         fields = dict(line.split(": ", 1) for line in block.split("\n"))
-        items: Items = json.loads(fields["data"])
+        items = _items(fields["data"])
         if items and items[-1]["type"] == "closing":
             self.close_code = items[-1]["code"]
         elif (

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Sequence, Set
 from typing import Any
 
 from tests.simulation.failure import demand
@@ -15,6 +15,11 @@ from tests.simulation.token_watch import could_recover, promise_of
 from channelstream.core.connection import ConnectionState
 from channelstream.errors import BadToken
 from channelstream.transports.websocket import WebSocketStream
+
+
+def left_by(commands: Sequence[Command]) -> set[str]:
+    """Return the channels that these commands leave: what an answer before them promises does not matter any more."""
+    return {name for each in commands if each.kind == "unsubscribe" for name in each.fields["channels"]}
 
 
 class TokenClient(TokenReader):
@@ -95,11 +100,12 @@ class TokenClient(TokenReader):
         ids = [each["id"] for each in replies]
         demand(ids == [each.ref for each in commands], "answered", ids, "for", commands)
         alone, held = alone and begun == self._begun_posts and self._is_quiet, [token]
-        for command, item in zip(commands, replies, strict=True):
+        for number, (command, item) in enumerate(zip(commands, replies, strict=True), 1):
             if alone and connection is self.connection and connection is not None:
-                # Of a stream that opens meanwhile, and of a poll, it depends on the moment.
-                can_recover = opened is self.opened and opened.line is not None and not opened.is_gone
-                self._promise(command, item, can_recover)
+                # Of a stream that opens or ends meanwhile, and of a poll, it depends on the moment.
+                is_open = opened is self.opened and connection.stream is opened.stream and not opened.is_gone
+                can_recover = is_open and opened.line is not None
+                self._promise(command, item, can_recover, left_by(commands[number:]))
             held = self._judge(command, item, held, opened, alone)
 
     def took(self, item: dict[str, Any]) -> None:
@@ -118,7 +124,9 @@ class TokenClient(TokenReader):
         alone = self._is_quiet and command.begun_posts == self._begun_posts
         opened.answered = self._judge(command, item, opened.answered, opened, alone)
 
-    def _promise(self, command: Command, item: dict[str, Any], can_recover: bool) -> None:
+    def _promise(
+        self, command: Command, item: dict[str, Any], can_recover: bool, left: Set[str] = frozenset()
+    ) -> None:
         result = item.get("result", {})
         if command.kind != "subscribe" or "recovered" not in result or self.connection is None:
             return
@@ -128,7 +136,10 @@ class TokenClient(TokenReader):
         asked = {each: since[each] for each in result["subscribed"] if since.get(each)}
         recovered, lost = result["recovered"], result["lost"]
         demand({*recovered, *lost} == set(asked), "neither recovered nor lost:", item, asked)
-        command.promises = [promise_of(self.world, self.connection, each, since[each]) for each in recovered]
+        asked = {each: start for each, start in asked.items() if each not in left}
+        command.promises = [
+            promise_of(self.world, self.connection, each, asked[each]) for each in recovered if each in asked
+        ]
         kept = could_recover(self.world, self.connection, asked, self._bounds.chunk)
         wrong = kept & set(lost) if can_recover else set()
         demand(not wrong, "lost without a reason, as it is joined:", wrong, asked)
@@ -138,7 +149,9 @@ class TokenClient(TokenReader):
     ) -> list[Token]:
         """Check the answer to a command, by the token in force, one of these; return those of which one is in force then."""
         code = item.get("error", {}).get("code", "")
-        self._promises += command.promises
+        self._promises += [
+            each for each in command.promises if command.ref > self._voided.get(each.channel, 0)
+        ]
         if command.fresh is not None:
             return self._judge_refresh(command.fresh, code, held, opened, alone)
         if not any(map(command.is_granted, held)):
@@ -180,7 +193,7 @@ class TokenClient(TokenReader):
             demand(may_read or not described["history"], "shows the history of", name)
 
     def took_resumed(self, lost: Sequence[str]) -> None:
-        self._promises = [each for each in self._promises if each.channel not in lost]
+        self._void(lost)
 
     # -- what holds
 

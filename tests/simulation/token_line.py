@@ -41,6 +41,12 @@ class TokenLine(Line):
         self._sent = bytearray()
         self._reads = True
 
+    def write(self, data: Any) -> None:
+        """Show also what the server writes before it knows that the client has gone: it counts these events as sent."""
+        if self._closing and not self._lost:
+            self.on_write(bytes(data))
+        super().write(data)
+
     def set_protocol(self, protocol: Any) -> None:
         self.protocol = protocol
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from functools import partial
 from itertools import count
 from typing import Any
@@ -66,6 +66,7 @@ class TokenReader(Client):
         self._posts = self._begun_posts = 0
         self._loose_s = -1.0
         self._promises: list[Promise] = []
+        self._voided: dict[str, int] = {}
         self._posted_channels: set[str] = set()
         self._bounds = bounds
 
@@ -94,7 +95,7 @@ class TokenReader(Client):
         self._steps.next_step(0.0)
         self._checker.began(self, since)
         if since != self.position:
-            self._promises = []  # It claims to be elsewhere, and is owed what follows from that.
+            self._void(self.named)  # It claims to be elsewhere, and is owed what follows from that.
         self.stalled = False
         opened = self.opened = Opened(self, token, since, self._refuses(token))
         opened.began_quiet, opened.begun_posts = self._is_quiet, self._begun_posts
@@ -194,13 +195,22 @@ class TokenReader(Client):
                 except Failure as failure:
                     self.world.failures.append(failure)
 
-    def _promise(self, command: Command, item: dict[str, Any], can_recover: bool) -> None:
+    def _promise(
+        self, command: Command, item: dict[str, Any], can_recover: bool, left: Set[str] = frozenset()
+    ) -> None:
         """Note what an answer promises, at the moment when the server gives it.
 
         Args:
             can_recover: nothing but the log decides what is lost.
+            left: channels that the client has left since.
         """
         raise NotImplementedError
+
+    def _void(self, channels: Iterable[str]) -> None:
+        """Expect nothing any more of what was promised in these channels, also by answers that are still to come."""
+        voided = dict.fromkeys(channels, len(self.commands))
+        self._voided |= voided
+        self._promises = [each for each in self._promises if each.channel not in voided]
 
     def _unordered(self, commands: Iterable[Command]) -> None:
         """Expect events of these commands' channels at any time: their answers come elsewhere, or never."""

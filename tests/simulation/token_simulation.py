@@ -3,8 +3,9 @@
 import asyncio
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.simulation.failure import demand
 from tests.simulation.report import Play
 from tests.simulation.simulation import Simulation
 from tests.simulation.token_client import TokenClient
-from tests.simulation.token_model import MAX_AGE_S, Revocation, Token
+from tests.simulation.token_model import GRANTS, MAX_AGE_S, Revocation, Token
 from tests.simulation.token_stream import Command, ObservedPoll
 from tests.simulation.token_watch import TokenChecker
 from tests.simulation.token_world import TokenWorld
@@ -51,12 +52,15 @@ WEIGHTS = {
 }
 """How often each kind of step comes; the wall clock never jumps, since tokens are about it."""
 KINDS = {"subscribe": 10, "unsubscribe": 4, "publish": 8, "refresh": 5, "info": 2, "state": 2}
+SUBSCRIBING = {"subscribe": 3, "unsubscribe": 2}
+"""How often each command comes; of clients that read what they have missed."""
 
 
 class TokenSimulation(Simulation):
     """All that one such run consists of."""
 
     fresh = FRESH
+    kinds: Mapping[str, float] = KINDS
     world: TokenWorld
     clients: list[TokenClient]  # type: ignore[assignment]
 
@@ -146,7 +150,7 @@ class TokenSimulation(Simulation):
         assert isinstance(client, TokenClient)
         if not client.can_command:
             return
-        kinds = chance.choices(list(KINDS), list(KINDS.values()), k=count)
+        kinds = chance.choices(list(self.kinds), list(self.kinds.values()), k=count)
         commands = [self._make_command(client, kind, chance) for kind in kinds]
         if not client.send(commands):
             self._call(client.post(commands), client)
@@ -190,8 +194,29 @@ class TokenSimulation(Simulation):
         revocation.done_s = asyncio.get_running_loop().time()
 
 
+class ReadingSimulation(TokenSimulation):
+    """Clients that may join every channel, and do so from where they were: many read what they have missed."""
+
+    kinds = SUBSCRIBING
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.bounds = replace(self.bounds, chunk=256, log_events=1000, log_age_s=600.0, log_bytes=10_000_000)
+
+    def _draw(self, user: str, chance: random.Random) -> Token:
+        drawn = super()._draw(user, chance)
+        everywhere = dict.fromkeys(GRANTS, ("**",))
+        return replace(drawn, expires_s=self.clock.wall() + MAX_AGE_S, channels=(), grants=everywhere)
+
+
 TOKENS = Play("--tokens", TokenSimulation, WEIGHTS)
 """Clients with tokens."""
+READING = Play(
+    "--tokens --reading",
+    ReadingSimulation,
+    WEIGHTS | {"amend": 20, "command": 10, "commands": 30, "cut": 4, "revoke": 0},
+)
+"""Those that read much of what they have missed."""
 
 
 @contextmanager

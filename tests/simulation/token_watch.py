@@ -62,7 +62,7 @@ class TokenWatch(Watch):
     def __init__(self, client: Commanding, world: World, connection: Connection, since: str) -> None:
         super().__init__(client, world, connection, since)
         self.announced: set[str] = set(connection.channels)
-        self._missed: defaultdict[tuple[str, str, str], list[Entry]] = defaultdict(list)
+        self._written_as: defaultdict[tuple[str, str, str], list[Entry | None]] = defaultdict(list)
         self._last_missed: dict[Stay, int] = {}
         self._written_to = -1
         self._answers = False
@@ -96,6 +96,7 @@ class TokenWatch(Watch):
             known = channel is None or self._is_same_stay(channel) or channel in self.announced
             demand(known, "an event before the answer that names its channel:", item)
             self._written_to = max(self._written_to, _offset(item["position"]))
+            self._written_as[_key(item)].append(None)
             return True
         return False
 
@@ -122,21 +123,24 @@ class TokenWatch(Watch):
         self._written_to = max(self._written_to, offset)
         if not self._answers:  # The answer comes elsewhere, and may be all that the client receives.
             stay.apart = offset
-        entry = missed[-1]
+        # Of one id there may be several, each for other users.
+        entry = max(missed, key=lambda each: (self.connection.receives(each.event), each.offset))
         if item["type"] in ("message", "message:edit") and "message" in item:
             text = self.truth.text(entry.position, self.client.user)
             demand(text is not None and json.loads(text) == item["message"], "missed in an old form:", item)
         demand(entry.offset > self._last_missed.get(stay, -1), "missed out of order or twice:", item)
         self._last_missed[stay] = entry.offset
-        self._missed[_key(item)].append(entry)
+        self._written_as[_key(item)].append(entry)
         return True
 
     def _proves(self, name: str, start: int) -> bool:
-        return start > self._stays_in(name)[-1].apart and super()._proves(name, start)
+        apart = self._stays_in(name)[-1].apart
+        has_apart = start > apart if self.since else apart < 0
+        return has_apart and super()._proves(name, start)
 
     def missed(self, item: dict[str, Any]) -> Entry | None:
         """Return the event of an item that came before its channel was joined; None if it is another one."""
-        noted = self._missed.get(_key(item))
+        noted = self._written_as.get(_key(item))  # A client may ask again for what it has been sent.
         return noted.pop(0) if noted else None
 
     def received_missed(self, entry: Entry, text: str) -> None:
