@@ -1,6 +1,6 @@
 """Who is in a channel after presence events."""
 
-from channelstream.core.events import Message, Presence, UserLeft, UsersLeft
+from channelstream.core.events import Message, Presence, UserLeft, UsersLeft, UserStateChanged
 from channelstream.core.presence_events import apply_presence
 from channelstream.core.user import State
 
@@ -31,3 +31,21 @@ def test_the_last_event_of_each_user_counts() -> None:
     for _ in range(2):
         apply_presence(members, events)
         assert members == expected
+
+
+def test_a_state_that_changed_after_the_join_counts() -> None:
+    """Not that of the join, which is applied again; a change of who has left makes no member."""
+    members: dict[str, State] = {"ann": {"key": "newer"}}
+    changed = [
+        UserStateChanged(
+            uuid="u",
+            channel="a",
+            user=user,
+            timestamp=AT,
+            state={"key": "newer"},
+            changed=(("key", "newer"),),
+        )
+        for user in ("ann", "bob")
+    ]
+    apply_presence(members, [joined("ann", key="first"), joined("bob"), left("bob"), *changed])
+    assert members == {"ann": {"key": "newer"}}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 
 from channelstream.core.channel import Channel
-from channelstream.core.events import Event, Presence, UserLeft, UsersLeft
+from channelstream.core.events import Event, Presence, UserLeft, UsersLeft, UserStateChanged
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, User
 
@@ -22,6 +22,8 @@ def apply_presence(members: MutableMapping[str, State], events: Iterable[Event])
         elif isinstance(event, Presence | UsersLeft):
             for user in event.about:
                 members.pop(user, None)
+        elif isinstance(event, UserStateChanged) and event.user in members:
+            members[event.user] = event.state
 
 
 class PresenceEvents:
