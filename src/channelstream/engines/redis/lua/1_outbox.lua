@@ -3,9 +3,9 @@
 -- Atomic, and why. A fact about members is kept by the script that changes the membership, so a node that is killed loses
 -- none, and the node that reaps it keeps those about its connections.
 --
--- ARGV 9 says which facts are wanted, and the bounds of each application; it is missing where none are, and for operations that change no membership
--- (`link.MEMBERLESS`), and then nothing of this runs: {for each application {set of kinds, prefixes of hidden names}, most facts,
--- most bytes}.
+-- ARGV 9 says which facts are wanted, and the bounds of each application; it is missing where none are, and for operations that
+-- change no membership (`link.MEMBERLESS`), and then nothing of this runs: {for each application {set of kinds, prefixes of hidden
+-- names}, most facts, most bytes}.
 --
 -- Keys. `facts:APP` is a stream for each application, whose ids are the numbers of its facts. The hash `outbox` has `last` (the
 -- highest number), for each application `n:APP` and `bytes:APP` of the facts that are kept, `dropped`, `token` (the highest that was

@@ -632,7 +632,8 @@ function operations.was_stopped(a) return call('HGET', key('n', a.node), 'stoppe
 
 -- Release some connections of a dead node. Together these connections have about `count` channels. Return how many
 -- connections are left; or, once, when none is left: {label, how many were released here, time of the last heartbeat, how
--- many connections it had then, whether it was stopped}. The lease is checked in each step, so that a node that has come back loses no more connections.
+-- many connections it had then, whether it was stopped}. The lease is checked in each step, so that a node that has come back loses
+-- no more connections.
 function operations.reap(a)
   if call('EXISTS', key('nl', a.dead)) == 1 then return 0 end
   local room = a.count
