@@ -101,7 +101,7 @@ def _change(call: Call, kind: _Kind[B, E], key: str = "") -> Result | Coroutine[
         Invalid: the body is a single object without recipient. In a list such an item is skipped: the older
             generations do so.
     """
-    read = read_at_once(call.body, kind.schema, call.limits.messages)
+    read = read_at_once(call.body, kind.schema, call.service.app.limits.messages)
     if read is None:
         return _read_and_send(call, kind, key)
     return _send(call, kind, key, *read)

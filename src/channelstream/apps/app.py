@@ -104,31 +104,26 @@ class App:
 
     def keyed(self, event: E) -> E:
         """Return an event that names channel and users with their keys in place of the names."""
-        if self.id == DEFAULT and not _has_mark(event):
-            return event
+        user = None if isinstance(event, MessageDeleted) else event.user
+        if self.id == DEFAULT and not (
+            (event.channel is not None and MARK in event.channel)
+            or (user is not None and MARK in user)
+            or (event.only is not None and MARK in "".join(event.only))
+            or (event.exclude is not None and MARK in "".join(event.exclude))
+            or (event.exclude_connection is not None and MARK in event.exclude_connection)
+        ):
+            return event  # The key of each of its names is the name.
         changes: dict[str, Any] = {"only": self._keys(event.only), "exclude": self._keys(event.exclude)}
         if event.channel is not None:
             changes["channel"] = self.key(event.channel)
-        if not isinstance(event, MessageDeleted) and event.user is not None:
-            changes["user"] = self.key(event.user)
+        if user is not None:
+            changes["user"] = self.key(user)
         if event.exclude_connection is not None:
             changes["exclude_connection"] = self.key(event.exclude_connection)
         return replace(event, **changes)
 
     def _keys(self, names: Names | None) -> Names | None:
         return None if names is None else frozenset(map(self.key, names))
-
-
-def _has_mark(event: Message | MessageEdited | MessageDeleted) -> bool:
-    """Whether a name of the event contains `MARK`: then the key of the default application may not be the name."""
-    user = None if isinstance(event, MessageDeleted) else event.user
-    return (
-        (event.channel is not None and MARK in event.channel)
-        or (user is not None and MARK in user)
-        or (event.only is not None and MARK in "".join(event.only))
-        or (event.exclude is not None and MARK in "".join(event.exclude))
-        or (event.exclude_connection is not None and MARK in event.exclude_connection)
-    )
 
 
 class Apps:

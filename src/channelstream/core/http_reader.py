@@ -35,8 +35,9 @@ class RequestReader:
         "_data",
         "_has_skipped",
         "_head_bytes",
-        "_last",
         "_last_bytes",
+        "_last_head",
+        "_last_text",
         "_left",
         "_scheme",
         "_seen",
@@ -64,7 +65,8 @@ class RequestReader:
         self._left = 0  # Bytes left of any other body.
         self.has_more = self.has_stopped = False
         self.is_whole = True
-        self._last: tuple[bytes, RequestHead] | None = None
+        self._last_text = b""
+        self._last_head: RequestHead | None = None  # What was read of this text; None if it is not kept.
         self._last_bytes = 0
         """Length of a request with this head; 0 if there is none, or if its body comes in chunks."""
 
@@ -75,9 +77,9 @@ class RequestReader:
         nothing has changed. The result is that of `receive`, `head` and `body`: the kept head ends with the only end of a
         head in it.
         """
-        if self._last is None or self._data or not self.is_whole:
+        text, head = self._last_text, self._last_head
+        if head is None or self._data or not self.is_whole:
             return None
-        text, head = self._last
         end = len(text)
         if len(data) != self._last_bytes or not data.startswith(text):
             end = data.find(_HEAD_END, 0, REPEATED_BYTES) + len(_HEAD_END)
@@ -132,11 +134,10 @@ class RequestReader:
     def _read(self, data: bytes) -> RequestHead:
         """Read a head, unless it has the same bytes as the one before, or only the length of its body is another one."""
         head = None
-        if self._last is not None:
-            text, before = self._last
-            if data == text:
-                return before
-            head = with_other_length(data, text, before)
+        if self._last_head is not None:
+            if data == self._last_text:
+                return self._last_head
+            head = with_other_length(data, self._last_text, self._last_head)
         head = head or read_head(data, self._client, self._scheme)
         self._keep(data, head)
         return head
@@ -144,7 +145,7 @@ class RequestReader:
     def _keep(self, data: bytes, head: RequestHead) -> None:
         """Keep a head for the next request, if it is short enough."""
         is_kept = len(data) <= REPEATED_BYTES
-        self._last = (data, head) if is_kept else None
+        self._last_text, self._last_head = (data, head) if is_kept else (b"", None)
         self._last_bytes = len(data) + head.body_bytes if is_kept and head.body_bytes is not None else 0
 
     def body(self) -> bytes:

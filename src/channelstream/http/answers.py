@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -82,19 +83,16 @@ def checked_lines(headers: Sequence[Header]) -> bytes:
     return text
 
 
-class AnswerHead(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AnswerHead:
     """The head of whole answers of one second, without the value of Content-Length.
 
     Attributes:
-        status, content_type, headers: of the answers.
         before_length: up to the length.
         after_length: the other fields, each with the line end before it, without the empty line.
         closes: whether one of the fields announces the close of the connection.
     """
 
-    status: int
-    content_type: bytes
-    headers: tuple[Header, ...]
     before_length: bytes
     after_length: bytes
     closes: bool
@@ -108,6 +106,8 @@ class AnswerHeads:
         self._second = -1
         self._date = b""
         self._last: AnswerHead | None = None
+        self._last_fields: tuple[int, bytes, tuple[Header, ...]] | None = None
+        """Status, content type and headers of the answers with this head."""
 
     def date(self) -> bytes:
         """Return the line of the Date header."""
@@ -124,17 +124,11 @@ class AnswerHeads:
         Raises:
             ValueError: as `checked_lines` does.
         """
-        last = self._last
-        if (
-            last is not None
-            and last.headers == headers
-            and last.status == status
-            and last.content_type == content_type
-            and 0 <= self._now() - self._second < 1
-        ):
+        named, last = (status, content_type, headers), self._last
+        if last is not None and named == self._last_fields and 0 <= self._now() - self._second < 1:
             return last
-        fields = _fields(status, content_type, headers)
+        fields = _fields(*named)
         before_length = fields.before_date + self.date() + fields.before_length
-        head = AnswerHead(status, content_type, headers, before_length, fields.after_length, fields.closes)
-        self._last = head
-        return head
+        self._last = AnswerHead(before_length, fields.after_length, fields.closes)
+        self._last_fields = named
+        return self._last

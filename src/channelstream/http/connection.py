@@ -388,7 +388,8 @@ class HttpConnection(asyncio.Protocol):
             self._in.take_later(self._continue)
         elif exchange.is_whole and not self._out.is_full:
             self._exchange = self._request = None
-            self._in.resume()
+            if self._in.is_paused:
+                self._in.resume()
             if self._has_ended:
                 self.close()
             else:
