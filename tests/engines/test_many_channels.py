@@ -212,6 +212,26 @@ def test_a_cancelled_call_has_no_effect(live: Callable[[Life], None], is_in: boo
     live(life)
 
 
+def test_a_connection_that_is_cancelled_while_it_joins_is_not_registered(
+    live: Callable[[Life], None],
+) -> None:
+    """Neither in its channels nor with its user."""
+
+    async def life(engine: InProcess, _recorder: Recorder) -> None:
+        before = members(engine)
+        task = asyncio.create_task(engine.connect(Member("tablet", "ann", V07), EMPTY, LOUD))
+        while members(engine) == before:
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert members(engine) == before
+        while engine.registry.users["ann"].connections > 1:
+            await asyncio.sleep(0)
+
+    live(life)
+
+
 def test_a_connection_whose_end_is_cancelled_has_left(live: Callable[[Life], None]) -> None:
     """No node has it any more, so that no later call could end it."""
 

@@ -15,7 +15,8 @@ from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE, Log
 from channelstream.core.position import Position, ReadRange
 from channelstream.core.registry import Moment, Registry
-from channelstream.core.user import User, UserChange, UserUpdate
+from channelstream.core.user import User, UserUpdate
+from channelstream.engines.base import NO_CHANNELS, Registered
 from channelstream.engines.members import Member
 from channelstream.engines.memory import MemoryEngine
 
@@ -126,10 +127,14 @@ class BookedEngine(Booked, MemoryEngine):
     """The memory engine, booked: it registers at once."""
 
     async def connect(
-        self, member: Member, update: UserUpdate, since: Position | None = None
-    ) -> UserChange | None:
+        self,
+        member: Member,
+        update: UserUpdate,
+        channels: Mapping[str, Mapping[str, Any]] = NO_CHANNELS,
+        since: Position | None = None,
+    ) -> Registered | None:
         self._note(member, [PRIVATE], since)
-        return await super().connect(member, update, since)
+        return await super().connect(member, update, channels, since)
 
     async def join(
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None

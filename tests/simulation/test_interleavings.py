@@ -83,11 +83,11 @@ def no_turn(_turns: Locks, _key: str) -> nullcontext[None]:
     ("engine", "calls", "is_connected", "found"),
     [
         ("diskless", ("connect a", "end"), False, "miscounted"),
-        ("diskless", ("connect a", "good-bye"), False, "instead of"),
-        ("diskless", ("connect a", "connect a"), False, "miscounted"),
+        ("diskless", ("connect a", "good-bye"), False, "miscounted"),
+        ("diskless", ("connect a", "unsubscribe a"), False, "a call failed"),
         ("late", ("connect a b", "subscribe c"), True, "in too many channels"),
         ("late", ("subscribe c", "end"), True, "miscounted"),
-        ("diskless", ("connect a", "lost socket"), False, "instead of"),
+        ("diskless", ("connect a", "lost socket"), False, "miscounted"),
     ],
 )
 def test_calls_that_do_not_take_turns_are_found(

@@ -16,7 +16,8 @@ from tests.simulation.world import WorldClock
 
 from channelstream.core.log import PRIVATE
 from channelstream.core.position import Position
-from channelstream.core.user import UserChange, UserUpdate
+from channelstream.core.user import UserUpdate
+from channelstream.engines.base import NO_CHANNELS, Registered
 from channelstream.engines.members import Member
 from channelstream.engines.sqlite import IDLE_GRACE_S
 from channelstream.engines.sqlite_file import Writes
@@ -55,13 +56,18 @@ class BookedDisk(Booked, DisklessEngine):
     """The SQLite engine, booked: what it has registered is known when it answers."""
 
     async def connect(
-        self, member: Member, update: UserUpdate, since: Position | None = None
-    ) -> UserChange | None:
-        stays = self._stays(member, [PRIVATE])
-        change = await super().connect(member, update, since)
-        if change is not None:
-            self._place(stays[PRIVATE], change.offsets[0], since)
-        return change
+        self,
+        member: Member,
+        update: UserUpdate,
+        channels: Mapping[str, Mapping[str, Any]] = NO_CHANNELS,
+        since: Position | None = None,
+    ) -> Registered | None:
+        stays = self._stays(member, [PRIVATE, *channels])
+        registered = await super().connect(member, update, channels, since)
+        if registered is not None:
+            for name, offset in {PRIVATE: registered.offsets[0], **registered.joined}.items():
+                self._place(stays[name], offset, since)
+        return registered
 
     async def join(
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None

@@ -19,7 +19,8 @@ again:
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, Protocol
 
 from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
@@ -36,6 +37,8 @@ from channelstream.engines.time_series import TimeSeries
 
 OTHER_ENGINE = "the engine has changed: an upgrade cannot change it; restart the service"
 """Why `Movable.take_over` refuses a state."""
+NO_CHANNELS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+"""What a connection joins that is only registered."""
 
 
 class Receiver(Protocol):
@@ -65,6 +68,20 @@ class Counts(NamedTuple):
 
     channels: int
     users: int
+
+
+class Registered(NamedTuple):
+    """A new connection.
+
+    Attributes:
+        user: its user, as it is after the call.
+        offsets: the user has missed no event up to these.
+        joined: its channels, as `Directory.join` returns them.
+    """
+
+    user: User
+    offsets: Offsets
+    joined: dict[str, int]
 
 
 class MembersAt(NamedTuple):
@@ -159,21 +176,29 @@ class Directory(Protocol):
     applied or raises. A call of many steps (long lists of channels or connections) may take several turns of the event loop,
     and other calls in between see a part of it. What such a call leaves behind when it raises:
 
-    - `join` and `leave` in one process take back what they did; in shards, the registration of the connection is
-      repaired until it is that of its owner (`Membership`).
+    - `connect`, `join` and `leave` in one process take back what they did; in shards, the registration of the connection
+      is repaired until it is that of its owner (`Membership`).
     - `configure` and `disconnect_all` may have been applied in part; a repeated call completes them.
     """
 
     async def connect(
-        self, member: Member, update: UserUpdate, since: Position | None = None
-    ) -> UserChange | None:
-        """Register a new connection and update its user, created if need be; return None if the id is taken.
+        self,
+        member: Member,
+        update: UserUpdate,
+        channels: Mapping[str, Mapping[str, Any]] = NO_CHANNELS,
+        since: Position | None = None,
+    ) -> Registered | None:
+        """Register a new connection, update its user, created if need be, and join channels; None if the id is taken.
 
-        A changed state may be announced in several turns of the event loop. If the call is cancelled meanwhile, the
-        connection is not registered, and the change stays.
+        A changed state may be announced in several turns of the event loop, and is announced before the user joins. If the
+        call fails or is cancelled meanwhile, the connection is not registered, and the change may stay.
 
         Args:
-            since: the position from which it may read private messages, passed on to a later owner; None means from now on.
+            channels: as those of `join`.
+            since: the position from which it may read them, and private messages; see `join`.
+
+        Raises:
+            Moved: another node owns the connection by now.
         """
 
     async def restored_connections(self) -> Sequence[RestoredConnection]:

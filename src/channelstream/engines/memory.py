@@ -20,7 +20,7 @@ from channelstream.core.log import Replay
 from channelstream.core.position import Offsets, Position
 from channelstream.core.registry import Registry
 from channelstream.core.user import User, UserChange, UserUpdate
-from channelstream.engines.base import Clock, Counts, MembersAt, Receiver
+from channelstream.engines.base import NO_CHANNELS, Clock, Counts, MembersAt, Receiver, Registered
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.local_move import LocalMove
@@ -112,19 +112,24 @@ class MemoryEngine:
         """Do nothing: an event is delivered when it is accepted."""
 
     async def connect(
-        self, member: Member, update: UserUpdate, since: Position | None = None
-    ) -> UserChange | None:
+        self,
+        member: Member,
+        update: UserUpdate,
+        channels: Mapping[str, Mapping[str, Any]] = NO_CHANNELS,
+        since: Position | None = None,
+    ) -> Registered | None:
         if not self._log.is_announced(member.user):
             await self._announced(member.user)
         change = self._log.connect(member, update)
         try:
             if not self._log.is_announced(member.user):
                 await self._announce(member.user)
+            joined = await self.join(member, channels, since) if channels else {}
         except BaseException:
             # Cancelled, or a bug: the caller does not unregister it. The change of the state stays.
             self._log.undo_connect(member)
             raise
-        return change
+        return Registered(change.user, change.offsets, joined)
 
     async def restored_connections(self) -> Sequence[RestoredConnection]:
         return ()

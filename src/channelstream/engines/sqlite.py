@@ -24,7 +24,15 @@ from channelstream.core.log import Replay
 from channelstream.core.position import Offsets, Position
 from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.user import User, UserChange, UserUpdate
-from channelstream.engines.base import OTHER_ENGINE, Clock, Counts, MembersAt, Receiver
+from channelstream.engines.base import (
+    NO_CHANNELS,
+    OTHER_ENGINE,
+    Clock,
+    Counts,
+    MembersAt,
+    Receiver,
+    Registered,
+)
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
 from channelstream.engines.incoming_state import TakenState
@@ -337,9 +345,13 @@ class SqliteEngine:
         """Do nothing: an event is delivered as soon as its offset is committed."""
 
     async def connect(
-        self, member: Member, update: UserUpdate, since: Position | None = None
-    ) -> UserChange | None:
-        return await self._members.connect(member, update, since)
+        self,
+        member: Member,
+        update: UserUpdate,
+        channels: Mapping[str, Mapping[str, Any]] = NO_CHANNELS,
+        since: Position | None = None,
+    ) -> Registered | None:
+        return await self._members.connect(member, update, channels, since)
 
     async def restored_connections(self) -> Sequence[RestoredConnection]:
         restored, self._restored = self._restored, ()

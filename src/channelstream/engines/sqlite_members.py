@@ -17,6 +17,7 @@ from typing import Any
 
 from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange
 from channelstream.core.user import UserChange, UserUpdate
+from channelstream.engines.base import Registered
 from channelstream.engines.group_commit import GroupCommit
 from channelstream.engines.local_log import LocalLog
 from channelstream.engines.members import Leaving, Member, ToJoin, in_groups
@@ -39,8 +40,22 @@ class MemberChanges:
         self._unwritten = unwritten
 
     async def connect(
-        self, member: Member, update: UserUpdate, since: Position | None = None
-    ) -> UserChange | None:
+        self,
+        member: Member,
+        update: UserUpdate,
+        channels: Mapping[str, Mapping[str, Any]],
+        since: Position | None,
+    ) -> Registered:
+        """Register a connection, and let it join: in two writes, since only the first is undone if it fails."""
+        change = await self._register(member, update, since)
+        try:
+            joined = await self.join(member, channels, since) if channels else {}
+        except BaseException:
+            await to_its_end(self.disconnect_all([Leaving(member, ())]))
+            raise
+        return Registered(change.user, change.offsets, joined)
+
+    async def _register(self, member: Member, update: UserUpdate, since: Position | None) -> UserChange:
         await self._users.settled(member.user)
         self._commits.check_room()
         with self._users.change(member.user, connected=True) as batch:

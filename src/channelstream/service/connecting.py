@@ -100,15 +100,11 @@ class Connecting:
         self._local.room.check_connection(member.conn_id)
         self._local.room.check_channels(member.conn_id, channels)
         connection = self._local.make(member.conn_id, member.user, member.protocol)
-        position = parse_since(since)
-        change = await self._local.register(connection, update, position)
-        if change is None:
-            return None
         try:
-            await self._local.join(connection, channels, position)
+            user = await self._local.register(connection, update, channels, parse_since(since))
         except Moved:
             return None
-        return Opened(connection.id, change.user, sorted(connection.channels))
+        return None if user is None else Opened(connection.id, user, sorted(connection.channels))
 
     async def _reconnect(
         self, member: Member, channels: Channels, update: UserUpdate, since: str

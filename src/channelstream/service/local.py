@@ -26,7 +26,7 @@ from channelstream.core.endings import Ending, Endings
 from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE
 from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, shard_of
-from channelstream.core.user import UserChange, UserUpdate
+from channelstream.core.user import User, UserUpdate
 from channelstream.engines.base import Clock, Directory, EventLog
 from channelstream.engines.members import RestoredConnection, member_of
 from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
@@ -140,27 +140,43 @@ class LocalConnections:
         return not len(self.locks) and self.departures.is_settled
 
     async def register(
-        self, connection: Connection, update: UserUpdate, since: Position | None
-    ) -> UserChange | None:
-        """Register a new connection with the engine; if that fails, forget it. None: another node has that id.
+        self,
+        connection: Connection,
+        update: UserUpdate,
+        channels: Mapping[str, Mapping[str, Any]],
+        since: Position | None,
+    ) -> User | None:
+        """Register a new connection with the engine, in these channels; if that fails, forget it. None: its id is taken.
 
         Args:
-            since: the position from which it may read private messages; None means from now on.
+            since: the position from which it may read them, and private messages; None means from now on.
+
+        Returns:
+            Its user.
+
+        Raises:
+            Moved: it has left this node meanwhile.
         """
-        change = None
-        connection.joining = _REGISTERING
+        registered = None
+        # Into the hub first, as in `join`.
+        for name in channels:
+            self._hub.subscribe(connection, name, ReadRange.of(self._hub.offsets[self._shard(name)]))
+        connection.joining = _REGISTERING.union(channels)
         try:
-            change = await self._directory.connect(member_of(connection), update, since)
+            registered = await self._directory.connect(member_of(connection), update, channels, since)
         finally:
             connection.joining = NO_NAMES
-            if change is None:
+            if registered is None:
                 self.forget(connection, CloseCode.UNKNOWN_CONNECTION, "it could not be registered")
-            else:
-                connection.delivered = change.offsets
-                connection.private = self._read_range(
-                    connection.user, change.offsets[self._shard(connection.user)], since
-                )
-        return change
+        if registered is None:
+            return None
+        _check_local(connection)
+        user, offsets, joined = registered
+        connection.delivered = offsets
+        connection.private = self._read_range(user.name, offsets[self._shard(user.name)], since)
+        for name, offset in joined.items():
+            connection.channels[name] = self._read_range(name, offset, since)
+        return user
 
     async def join(
         self, connection: Connection, channels: Mapping[str, Mapping[str, Any]], since: Position | None

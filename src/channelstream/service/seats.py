@@ -63,15 +63,10 @@ class Seats:
         return True
 
     async def _register(self, seat: Seat, update: UserUpdate, settings: Mapping[str, Any]) -> None:
-        """Register a seat, and join its channel; if that fails, it ends."""
+        """Register a seat in its channel; if that fails, the node forgets it."""
         self._hub.add_seat(seat)
-        if await self._local.register(seat, update, None) is None:
+        if await self._local.register(seat, update, {seat.channel: settings}, None) is None:
             raise Unavailable("The id of a seat is taken; try again.")
-        try:
-            await self._local.join(seat, {seat.channel: settings}, None)
-        except BaseException:
-            self._local.departures.end_soon(seat, CloseCode.UNKNOWN_CONNECTION, "it could not join")
-            raise
 
     async def give_up(self, holder: Connection, channel: str) -> bool:
         """Let a connection leave a channel where it has a seat; return False if it has none there."""

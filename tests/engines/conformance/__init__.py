@@ -3,7 +3,7 @@
 | port | files |
 | --- | --- |
 | `EventLog` | `event_log.py`, `compaction.py` |
-| `Directory` | `directory.py`, `presence.py`; `restarts.py` for connections that outlive their server |
+| `Directory` | `directory.py`, `connecting.py`, `presence.py`; `restarts.py` for connections that outlive their server |
 | `Cluster` | `cluster.py`; `nodes.py` for what nodes owe each other |
 | `TimeSeries` | `time_series.py` |
 | `Outbox` | `outbox.py` |
@@ -16,6 +16,7 @@ several nodes can share also runs `nodes.py`. One that keeps connections also ru
 
 from tests.engines.conformance.cluster import *  # noqa: F403
 from tests.engines.conformance.compaction import *  # noqa: F403
+from tests.engines.conformance.connecting import *  # noqa: F403
 from tests.engines.conformance.directory import *  # noqa: F403
 from tests.engines.conformance.event_log import *  # noqa: F403
 from tests.engines.conformance.lab import *  # noqa: F403

@@ -190,9 +190,8 @@ class Lab:
     ) -> Member:
         """Connect a user and join channels, which get the settings if they are new."""
         member = Member(conn_id or f"of-{user}", user, protocol)
-        self.recorder.members[member.conn_id] = (member, set())
-        self.run(self.engine.connect(member, EMPTY))
-        self.join(member, *channels, **settings)
+        self.recorder.members[member.conn_id] = (member, set(channels))
+        self.run(self.engine.connect(member, EMPTY, dict.fromkeys(channels, settings)))
         return member
 
     def join(self, member: Member, *channels: str, **settings: Any) -> None:

@@ -216,7 +216,8 @@ def test_a_claimed_connection_is_released_and_delivered_there(with_nodes: WithNo
     async def life(nodes: Nodes) -> None:
         _, before = await nodes.member("ann", "a")
         other, recorder = await nodes.node()
-        assert await other.connect(Member("ann", "ann", V07), EMPTY) is None
+        assert await other.connect(Member("ann", "ann", V07), EMPTY, {"b": {}}) is None
+        assert await other.channels(["b"]) == []
         claim = await other.cluster.claim("ann", orphan=False, request_release=at_once)
         assert claim is not None
         recorder.members["ann"] = (claim.member, set(claim.channels))
@@ -242,7 +243,7 @@ def test_the_read_range_of_a_connection_moves_with_it(with_nodes: WithNodes) -> 
             shard = shard_of(place, nodes.shards)
             await engine.publish([message(f"m{name}", channel=place, only=frozenset({"ann"}))])
             if name == PRIVATE:
-                change = await engine.connect(member, EMPTY, since)
+                change = await engine.connect(member, EMPTY, since=since)
                 assert change is not None
                 joined = change.offsets[shard]
                 recorder.members["ann"] = (member, set())

@@ -102,7 +102,7 @@ def test_the_position_that_the_application_named_outlives_a_crash(begun: Lab, cr
     begun.publish(message("m0"), message("m1"))
     named, other = begun.engine.position, Position.single("other", 1)
     begun.publish(message("m2"))
-    begun.run(begun.engine.connect(ANN, EMPTY, named))
+    begun.run(begun.engine.connect(ANN, EMPTY, since=named))
     begun.run(begun.engine.join(ANN, {"a": {}}, named))
     begun.run(begun.engine.join(ANN, {"b": {}}, other))
     [found] = restored(crash()).values()

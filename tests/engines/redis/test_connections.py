@@ -10,6 +10,7 @@ from tests.engines.redis.nodes import (
     MANY,
     Nodes,
     begin_to_end,
+    channel_in,
     counted,
     cut,
     in_many,
@@ -209,6 +210,65 @@ def test_a_connection_that_failed_to_connect_is_removed_at_once(
         assert not engine.cluster._registrar.ownership.registrations.has("ann", shard.index)
 
     with_nodes(life)
+
+
+def test_one_call_registers_a_connection_in_its_channels(with_one_shard: Any) -> None:
+    """Each further one would be a round trip more for every client that comes."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder = await nodes.node()
+        client, called = engine._shards.at("a").client, list[str]()
+        call = client.call
+
+        async def counted(operation: str, **arguments: Any) -> Any:
+            called.append(operation)
+            return await call(operation, **arguments)
+
+        client.call = counted  # type: ignore[method-assign]
+        member = Member("ann", "ann", V07)
+        recorder.members["ann"] = (member, {"a", "b"})
+        registered = await engine.connect(member, EMPTY, {"a": {}, "b": {"notify_presence": True}})
+        assert registered is not None
+        assert (registered.joined.keys(), called) == ({"a", "b"}, ["connect"])
+
+    with_one_shard(life)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_connection_that_failed_to_join_is_removed_from_all_shards(
+    redis: RedisServer, with_three_shards: Any, is_cancelled: bool
+) -> None:
+    """It is not registered without its channels: a client that asks again would find its id taken."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        for lease_manager in engine._links.lease_managers:
+            await lease_manager.stop()  # Which would find it, too.
+        home = engine._shards.at("ann")
+        other = next(shard for shard in engine._shards if shard is not home)
+        channels = [channel_in(shard.index, len(engine._shards)) for shard in (home, other)]
+        call = other.client.call
+
+        async def lost(operation: str, **arguments: Any) -> Any:
+            answer = await call(operation, **arguments)
+            if operation == "join":
+                assert redis.cli("KEYS", "*kc:ann").count("kc:ann") == 2
+                if not is_cancelled:
+                    raise Unavailable("The answer is lost.")
+                connecting.cancel()
+                await asyncio.sleep(0)
+            return answer
+
+        other.client.call = lost  # type: ignore[method-assign]
+        connecting = asyncio.ensure_future(
+            engine.connect(Member("ann", "ann", V07), EMPTY, {name: {} for name in channels})
+        )
+        with pytest.raises(asyncio.CancelledError if is_cancelled else Unavailable):
+            await connecting
+        assert redis.cli("KEYS", "*k:ann") == redis.cli("KEYS", "*kc:ann") == ""
+        assert not engine.cluster._registrar.ownership.registrations.shards("ann")
+
+    with_three_shards(life)
 
 
 def test_nothing_is_kept_of_a_connection_that_ended_in_an_outage(with_nodes: Any) -> None:

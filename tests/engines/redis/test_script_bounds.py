@@ -78,6 +78,8 @@ def test_a_script_stops_at_a_number_of_commands(
         names = [f"many-{number}" for number in range(2_000)]
         join = engine.join(Member("ann", "ann", V07), {name: {} for name in names})
         assert await at_most_in_a_script(redis, engine, join) <= COMMANDS
+        connect = engine.connect(Member("bob", "bob", V07), EMPTY, {name: {} for name in names})
+        assert await at_most_in_a_script(redis, engine, connect) <= COMMANDS
 
     # A call that names as many as the engine's own does ends before.
     monkeypatch.setattr("channelstream.engines.redis.connections.CHUNK", 1_000)

@@ -33,12 +33,14 @@ A lost answer, a broken link or an expired lease may leave wrong registrations b
 each shard with the memory of this node, and repairs the differences (`reconciler.py`).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from typing import Any
 
 from channelstream.core.position import Position
-from channelstream.core.user import UserChange, UserUpdate
+from channelstream.core.user import UserUpdate
+from channelstream.engines.base import Registered
 from channelstream.engines.members import Member
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.link_state import OUT_OF_REACH
@@ -46,7 +48,7 @@ from channelstream.engines.redis.registrar import Registrar
 from channelstream.engines.redis.registration_index import RegistrationStep
 from channelstream.engines.redis.shard import Shard
 from channelstream.engines.redis.shard_client import CHUNK
-from channelstream.engines.redis.shards import Shards, gather_all, refusal_in
+from channelstream.engines.redis.shards import Shards, check_state, gather_all
 from channelstream.errors import Moved, Unavailable
 
 
@@ -59,19 +61,73 @@ class Connections:
         self._ownership = registrar.ownership
         self._bounds = bounds
 
-    async def connect(self, member: Member, update: UserUpdate, since: Position | None) -> UserChange | None:
-        home, directory = self._shards.at(member.user), self._shards.at(member.conn_id)
+    async def connect(
+        self,
+        member: Member,
+        update: UserUpdate,
+        channels: Mapping[str, Mapping[str, Any]],
+        since: Position | None,
+    ) -> Registered | None:
+        """Register a connection: one call does all that is in the home of its user.
+
+        The channels in other shards, and those that were too many for that call, are joined afterwards.
+        """
+        home = self._shards.at(member.user)
+        here = {name: channels[name] for name in islice(self._reachable(channels).get(home, ()), CHUNK)}
         # Subscribe before the registration: otherwise an event that is published right after the registration
         # would be missed.
-        with home.subscriber.hold([f"#u:{member.user}"]):
-            await home.subscriber.subscribe([f"#u:{member.user}"])
+        names = [f"#u:{member.user}", *map(_name, here)]
+        with home.subscriber.hold(names):
+            new = await home.subscriber.subscribe(names)
             try:
-                if directory is not home and not await self._reserve_id(directory, home, member):
-                    return None
-                return await self._connect_user(home, member, update, since)
+                registered = await self._register(member, update, here, since, new)
+                if registered is not None and len(registered.joined) < len(channels):
+                    others = {name: channels[name] for name in channels if name not in registered.joined}
+                    registered.joined.update(await self.join(member, others, since))
             except BaseException:  # Also on cancellation: a shard may have registered the connection.
-                await self._undo_connect(member)
+                await self._undo_connect(member, channels)
                 raise
+        return registered
+
+    async def _register(
+        self,
+        member: Member,
+        update: UserUpdate,
+        channels: Mapping[str, Mapping[str, Any]],
+        since: Position | None,
+        new: set[str],
+    ) -> Registered | None:
+        """Register a connection in its directory and in the home of its user, and let it join channels of that home.
+
+        Args:
+            new: what was subscribed for that.
+
+        Returns:
+            As many of the channels as one call has time for; None if the id is taken.
+        """
+        home, directory = self._shards.at(member.user), self._shards.at(member.conn_id)
+        if directory is not home and not await self._reserve_id(directory, home, member):
+            return None
+        reply = await home.client.call(
+            "connect",
+            **self._registrar.identity(member),
+            dir=directory is home,
+            home=True,
+            shards="",
+            update=codec.write_update(update),
+            channels=_written(channels.items()),
+            since=self._since_offset(since, home),
+            bounds=self._bounds,
+        )
+        if reply == b"taken":
+            return None
+        check_state(reply)
+        self._ownership.registrations.move(member.conn_id, home.index, RegistrationStep.REGISTER)
+        changed, offset, count = reply
+        joined = dict.fromkeys(islice(channels, count), int(offset))
+        home.subscriber.mark_complete(new.intersection(map(_name, joined)), int(offset))
+        change = await self._shards.propagate(home, changed)
+        return Registered(change.user, change.offsets, joined)
 
     async def _reserve_id(self, directory: Shard, home: Shard, member: Member) -> bool:
         """Make this node the owner of a new id; return false if the id is taken."""
@@ -83,31 +139,12 @@ class Connections:
         self._ownership.registrations.move(member.conn_id, directory.index, RegistrationStep.REGISTER)
         return True
 
-    async def _connect_user(
-        self, home: Shard, member: Member, update: UserUpdate, since: Position | None
-    ) -> UserChange | None:
-        reply = await home.client.call(
-            "connect",
-            **self._registrar.identity(member),
-            dir=self._shards.at(member.conn_id) is home,
-            home=True,
-            shards="",
-            update=codec.write_update(update),
-            since=self._since_offset(since, home),
-            bounds=self._bounds,
-        )
-        if reply == b"taken":
-            return None
-        if refusal_in(reply) is None:
-            self._ownership.registrations.move(member.conn_id, home.index, RegistrationStep.REGISTER)
-        return await self._shards.propagate(home, reply)
-
-    async def _undo_connect(self, member: Member) -> None:
+    async def _undo_connect(self, member: Member, channels: Iterable[str]) -> None:
         """Unregister a connection that could not be connected.
 
         If this fails in a shard too, the reconciler of that shard unregisters the connection later.
         """
-        registered = self._registrar.registered_shards(member.conn_id, member.user, ())
+        registered = self._registrar.registered_shards(member.conn_id, member.user, channels)
         self._ownership.forget(member.conn_id)
         await self._registrar.release(member.conn_id, registered)
 
@@ -128,16 +165,12 @@ class Connections:
     async def join(
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None
     ) -> dict[str, int]:
-        parts = self._shards.split(channels)
-        if not all(shard.client.is_reachable for shard in parts):
-            # Check this before the directory lists the shards: a connection cannot move while a listed shard
-            # is out of reach.
-            raise Unavailable(OUT_OF_REACH)
+        parts = self._reachable(channels)
         try:
             state = await self._list_shards(member, parts)
             with ExitStack() as held:
                 for shard, names in parts.items():
-                    held.enter_context(shard.subscriber.hold([f"#c:{name}" for name in names]))
+                    held.enter_context(shard.subscriber.hold(list(map(_name, names))))
                 joined = await gather_all(
                     self._join(shard, member, {name: channels[name] for name in names}, state, since)
                     for shard, names in parts.items()
@@ -148,6 +181,18 @@ class Connections:
             self._registrar.mark_unconfirmed(member, (*parts, self._shards.at(member.conn_id)))
             raise
         return {name: offset for part in joined for name, offset in part.items()}
+
+    def _reachable(self, channels: Iterable[str]) -> dict[Shard, list[str]]:
+        """Return the shards of channels to join, each with its channels.
+
+        Raises:
+            Unavailable: one of them is out of reach. This is checked before the directory lists the shards: a connection
+                cannot move while a listed shard is out of reach.
+        """
+        parts = self._shards.split(channels)
+        if not all(shard.client.is_reachable for shard in parts):
+            raise Unavailable(OUT_OF_REACH)
+        return parts
 
     async def _list_shards(self, member: Member, shards: Collection[Shard]) -> bytes:
         """List shards in the directory, before a connection joins channels in them.
@@ -192,7 +237,7 @@ class Connections:
         The channels of one call are joined at the same offset.
         """
         # Subscribe before the join, so that every event after the offset of the join is received.
-        new = set(await shard.subscriber.subscribe([f"#c:{name}" for name in channels]))
+        new = await shard.subscriber.subscribe(list(map(_name, channels)))
         wanted, joined = list(channels.items()), dict[str, int]()
         while len(joined) < len(wanted):
             batch = wanted[len(joined) : len(joined) + CHUNK]
@@ -200,7 +245,7 @@ class Connections:
                 "join",
                 **self._registrar.identity(member),
                 known=self._registrar.is_permanent(shard, member),
-                channels=[(name, dict(patch)) for name, patch in batch],
+                channels=_written(batch),
                 since=self._since_offset(since, shard),
                 bounds=self._bounds,
                 blob=state,
@@ -208,8 +253,9 @@ class Connections:
             if reply == b"gone":
                 raise Moved
             self._ownership.registrations.move(member.conn_id, shard.index, RegistrationStep.REGISTER)
-            offset, done = int(reply[0]), [name for name, _ in batch[: reply[1]]]
-            shard.subscriber.mark_complete([f"#c:{name}" for name in done if f"#c:{name}" in new], offset)
+            offset, count = int(reply[0]), reply[1]
+            done = [name for name, _ in batch[:count]]
+            shard.subscriber.mark_complete(new.intersection(map(_name, done)), offset)
             joined |= dict.fromkeys(done, offset)
         return joined
 
@@ -237,3 +283,13 @@ class Connections:
     def _since_offset(self, since: Position | None, shard: Shard) -> int | bool:
         """Return the offset of a position in a shard, in the script's form; False without a position."""
         return False if since is None else since.offset_in(self._shards.epochs, shard.index)
+
+
+def _name(channel: str) -> str:
+    """Return the name of a channel as the node subscribes to it."""
+    return f"#c:{channel}"
+
+
+def _written(channels: Iterable[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    """Return channels to join in the script's form."""
+    return [(name, dict(patch)) for name, patch in channels]

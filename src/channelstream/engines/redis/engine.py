@@ -22,7 +22,15 @@ from channelstream.core.position import Position
 from channelstream.core.presence_events import apply_presence
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import State, User, UserChange, UserUpdate
-from channelstream.engines.base import OTHER_ENGINE, Clock, Counts, MembersAt, Receiver
+from channelstream.engines.base import (
+    NO_CHANNELS,
+    OTHER_ENGINE,
+    Clock,
+    Counts,
+    MembersAt,
+    Receiver,
+    Registered,
+)
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.outbox import OutboxSettings
@@ -189,9 +197,13 @@ class RedisEngine:
     # -- connections
 
     async def connect(
-        self, member: Member, update: UserUpdate, since: Position | None = None
-    ) -> UserChange | None:
-        return await self._connections.connect(member, update, since)
+        self,
+        member: Member,
+        update: UserUpdate,
+        channels: Mapping[str, Mapping[str, Any]] = NO_CHANNELS,
+        since: Position | None = None,
+    ) -> Registered | None:
+        return await self._connections.connect(member, update, channels, since)
 
     async def restored_connections(self) -> Sequence[RestoredConnection]:
         """Return none: a node that starts is a new one, and the connections of a dead node end with its lease."""

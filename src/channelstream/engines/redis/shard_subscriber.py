@@ -9,7 +9,7 @@ of the previous event in its channel. If that event was not received, the link i
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from redis.exceptions import ConnectionError as Lost
@@ -56,7 +56,7 @@ class ShardSubscriber:
                     del self._held[name]
             self._unused.difference_update(names)
 
-    async def subscribe(self, names: Sequence[str]) -> list[str]:
+    async def subscribe(self, names: Sequence[str]) -> set[str]:
         """Subscribe to channels and users; return those that are new."""
         new = [name for name in names if name not in self.subscribed]
         # The caller is about to add a member: `unsubscribe_unused` must not unsubscribe these names meanwhile.
@@ -65,9 +65,9 @@ class ShardSubscriber:
             await self._client.outlast_move(lambda: self._client.linked().subscription.subscribe(new))
             # Names that another call has subscribed and marked as complete meanwhile keep their offset.
             self.subscribed |= {name: -1 for name in new if name not in self.subscribed}
-        return new
+        return set(new)
 
-    def mark_complete(self, names: Sequence[str], offset: int) -> None:
+    def mark_complete(self, names: Iterable[str], offset: int) -> None:
         """Record that no event of these names is missing up to an offset: gaps are detected from there."""
         self.subscribed |= {
             name: max(self.subscribed[name], offset) for name in names if name in self.subscribed

@@ -86,9 +86,7 @@ class Shards:
         Raises:
             Invalid: the state would have too many keys or bytes; it has not changed.
         """
-        refusal = refusal_in(answer)
-        if refusal is not None:
-            raise Invalid({"user_state": [refusal]})
+        check_state(answer)
         fields, changed, offset, state, copies, is_announcing = answer
         user = codec.read_user(fields)
         if is_announcing:
@@ -113,9 +111,10 @@ class Shards:
             shard.pending_state.add(user)
 
 
-def refusal_in(answer: Any) -> str | None:
-    """Return why the script has refused a state; None if it has not."""
-    return REFUSED_STATES.get(answer) if isinstance(answer, bytes) else None
+def check_state(answer: Any) -> None:
+    """Raise Invalid if the script has refused a state."""
+    if isinstance(answer, bytes) and answer in REFUSED_STATES:
+        raise Invalid({"user_state": [REFUSED_STATES[answer]]})
 
 
 async def gather_all(work: Iterable[Awaitable[T]]) -> list[T]:

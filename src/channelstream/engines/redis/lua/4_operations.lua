@@ -365,8 +365,19 @@ end
 
 -- -- connections
 
+-- Join channels; return {the offset of the join, how many were joined}.
+local function join_now(a)
+  local joined, read_range = whole(head()), range_from_now(a.since)
+  for _, wanted in ipairs(a.channels) do wanted[3] = read_range end
+  local count = join(a.conn_id, a.user, a.client.always, a.channels, a.bounds)
+  persist_copy(a.user)
+  if count > 0 then call(PUBLISH, key('#n', a.node), 'mark 0 ' .. joined) end
+  return { joined, count }
+end
+
 -- Register a new connection in this shard. `dir`: this is the shard of its id (its directory), which also stores the owner.
--- `home`: this is the shard of its user. One shard may be both.
+-- `home`: this is the shard of its user. One shard may be both. At its home it also joins channels; the answer is {the changed
+-- user, the offset of the join, how many were joined}.
 function operations.connect(a)
   if is_ending(a.conn_id) and not unregister(a.conn_id) then return AGAIN end
   if a.dir and call('HEXISTS', key('k', a.conn_id), 'dir') == 1 then return 'taken' end
@@ -384,10 +395,13 @@ function operations.connect(a)
   if a.dir then set_owner(a.conn_id, a.node, a.shards) end
   open_user(a.user, fresh, a.bounds)
   register_user(a.conn_id, a.user, range_from_now(a.since))
-  return changed_user(a.user, update_user(a.user, a.update))
+  local changed = changed_user(a.user, update_user(a.user, a.update))
+  -- The limits also end an announcement, which has to be complete first.
+  if is_out_of_budget() then a.channels = {} end
+  return { changed, unpack(join_now(a)) }
 end
 
--- Join channels; return {the offset of the join, how many were joined}. `known` says that this shard is the directory
+-- Join channels of a registered connection (`join_now`). `known` says that this shard is the directory
 -- of the connection or the shard of its user. There the connection must be registered already. If it is not, the
 -- connection has ended or moved, and this call must not register it again.
 function operations.join(a)
@@ -395,12 +409,7 @@ function operations.join(a)
   if not a.known and not register(a.conn_id, a.node, a.user, a.client) then return AGAIN end
   if not continue_announcing(a.user) then return AGAIN end
   apply_copy(ARGV[7])
-  local joined, read_range = whole(head()), range_from_now(a.since)
-  for _, wanted in ipairs(a.channels) do wanted[3] = read_range end
-  local count = join(a.conn_id, a.user, a.client.always, a.channels, a.bounds)
-  persist_copy(a.user)
-  call(PUBLISH, key('#n', a.node), 'mark 0 ' .. joined)
-  return { joined, count }
+  return join_now(a)
 end
 
 -- Leave channels; return 0 if the connection has no channel left here, and this is the shard of neither its id nor its
