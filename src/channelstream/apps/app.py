@@ -142,9 +142,8 @@ class Apps:
         """Return the application of this server that has this key."""
         return self._apps[app_id_of(key)]
 
-    def id_of(self, key: str) -> str:
-        """Return the id of the application that has this key, whether it is one of this server or not."""
-        return app_id_of(key)
+    id_of: Callable[[str], str] = staticmethod(app_id_of)
+    """Return the id of the application that has this key, whether it is one of this server or not."""
 
     @property
     def limits(self) -> dict[str, AppLimits]:

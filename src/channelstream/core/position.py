@@ -11,6 +11,7 @@ client is sent that the channels of this shard are lost.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 from zlib import crc32
 
@@ -130,6 +131,15 @@ class ReadRange(NamedTuple):
         if delivered >= self.joined:
             return delivered
         return -1 if delivered < 0 or self.since < 0 else max(delivered, self.since)
+
+
+@lru_cache(maxsize=1_000)
+def range_from(joined: int) -> ReadRange:
+    """Return the range of a member that may read what comes after it has joined.
+
+    Of most members it is: those that join at the same offset share one object.
+    """
+    return ReadRange(joined, joined)
 
 
 def format_position(epochs: Iterable[str], offsets: Offsets) -> str:

@@ -240,7 +240,8 @@ class Registry:
     def add_member(self, channel: Channel, user: User, presence: PresenceAudience, now: Moment) -> bool:
         """Add a connection to a channel; True if it is the user's first one, which must be announced."""
         first = channel.join(user.name, presence)
-        self._idle_channels.remove(channel)
+        if channel.connections == 1:
+            self._idle_channels.remove(channel)
         self._touch_channel(channel, *now)
         user.channels.add(channel.name)
         if self.facts is not None:

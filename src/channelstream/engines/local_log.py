@@ -54,6 +54,7 @@ class LocalLog:
         assigned: the last offset that was assigned.
         committed: the last offset that was committed; lower than `assigned` while entries are staged.
         staged: these entries.
+        unannounced: the rest of the events of each user whose changed state not all channels have received yet.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class LocalLog:
         self._lifetimes = lifetimes
         self._accept = accept
         self.staged = Staged()
-        self._unannounced: dict[str, Iterator[Event]] = {}
+        self.unannounced: dict[str, Iterator[Event]] = {}
 
     @property
     def position(self) -> Position:
@@ -86,7 +87,7 @@ class LocalLog:
     @property
     def is_announcing(self) -> bool:
         """Whether a changed state of a user is not announced to all channels yet."""
-        return bool(self._unannounced)
+        return bool(self.unannounced)
 
     # -- entries
 
@@ -296,11 +297,12 @@ class LocalLog:
     def _update(self, user: User, update: UserUpdate) -> UserChange:
         self.announce_rest(user.name)
         before = user.public_state
-        keys = user.public_keys if update.public_keys is None else update.public_keys
-        user.publish_keys((*keys, *update.add_public))
+        if update.public_keys is not None or update.add_public:
+            keys = user.public_keys if update.public_keys is None else update.public_keys
+            user.publish_keys((*keys, *update.add_public))
         changed: list[tuple[str, StateValue]] = user.update_state(update.values)
         if user.public_state is not before:
-            self._unannounced[user.name] = self.registry.state_events(user, before, self._clock.wall())
+            self.unannounced[user.name] = self.registry.state_events(user, before, self._clock.wall())
         return UserChange(user, changed, (self.committed,))
 
     def announce_next(self, name: str) -> bool:
@@ -309,7 +311,7 @@ class LocalLog:
         Returns:
             Whether there may be more of them.
         """
-        events = self._unannounced.get(name)
+        events = self.unannounced.get(name)
         if events is None:
             return False
         slices = Slices(self._clock.steady)
@@ -317,21 +319,17 @@ class LocalLog:
             self._accept(event)
             if slices.is_over:
                 return True
-        self._unannounced.pop(name, None)
+        self.unannounced.pop(name, None)
         return False
-
-    def is_announced(self, name: str) -> bool:
-        """Return whether all channels have received the last change of a user's state."""
-        return name not in self._unannounced
 
     def discard_announcements(self) -> None:
         """Announce no change any more that some channels have not received: all of them are taken back."""
-        self._unannounced.clear()
+        self.unannounced.clear()
 
     def announce_rest(self, name: str) -> None:
         """Announce a changed state of a user to all channels that have not received it, in one turn."""
-        if name in self._unannounced:
-            self._accept_all(self._unannounced.pop(name))
+        if name in self.unannounced:
+            self._accept_all(self.unannounced.pop(name))
 
     # -- ageing
 

@@ -118,11 +118,11 @@ class MemoryEngine:
         channels: Mapping[str, Mapping[str, Any]] = NO_CHANNELS,
         since: Position | None = None,
     ) -> Registered | None:
-        if not self._log.is_announced(member.user):
+        if member.user in self._log.unannounced:
             await self._announced(member.user)
         change = self._log.connect(member, update)
         try:
-            if not self._log.is_announced(member.user):
+            if member.user in self._log.unannounced:
                 await self._announce(member.user)
             joined = await self.join(member, channels, since) if channels else {}
         except BaseException:
@@ -151,7 +151,7 @@ class MemoryEngine:
         waiting, joined = deque(channels.items()), dict[str, int]()
         try:
             while waiting:
-                if not self._log.is_announced(member.user):
+                if member.user in self._log.unannounced:
                     await self._announced(member.user)
                 self._log.join_next(member, waiting, joined)
                 if waiting:

@@ -32,7 +32,7 @@ class UserChanges:
 
     async def settled(self, user: str) -> None:
         """Wait until the last change is announced: another one would announce the rest of it in one turn."""
-        while self._commits.is_held and not self._log.is_announced(user):
+        while self._commits.is_held and user in self._log.unannounced:
             await self._commits.released()
 
     @contextmanager
@@ -67,7 +67,7 @@ class UserChanges:
         Raises:
             Unavailable: it could not be written, and is taken back.
         """
-        if not self._log.is_announced(user):
+        if user in self._log.unannounced:
             await to_its_end(self._announce(user))
         await self._commits.written(batch)
 

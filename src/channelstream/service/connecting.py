@@ -97,8 +97,7 @@ class Connecting:
             return None
         self._check_room()
         self._limits.check_channel_count(len(channels))
-        self._local.room.check_connection(member.conn_id)
-        self._local.room.check_channels(member.conn_id, channels)
+        self._local.room.check_connection(member.conn_id, channels)
         connection = self._local.make(member.conn_id, member.user, member.protocol)
         try:
             user = await self._local.register(connection, update, channels, parse_since(since))

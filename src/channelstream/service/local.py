@@ -25,7 +25,7 @@ from channelstream.core.connection import NO_NAMES, Connection, ConnectionState,
 from channelstream.core.endings import Ending, Endings
 from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE
-from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, shard_of
+from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, range_from, shard_of
 from channelstream.core.user import User, UserUpdate
 from channelstream.engines.base import Clock, Directory, EventLog
 from channelstream.engines.members import RestoredConnection, member_of
@@ -160,7 +160,7 @@ class LocalConnections:
         registered = None
         # Into the hub first, as in `join`.
         for name in channels:
-            self._hub.subscribe(connection, name, ReadRange.of(self._hub.offsets[self._shard(name)]))
+            self._hub.subscribe(connection, name, range_from(self._hub.offsets[self._shard(name)]))
         connection.joining = _REGISTERING.union(channels)
         try:
             registered = await self._directory.connect(member_of(connection), update, channels, since)
@@ -192,7 +192,7 @@ class LocalConnections:
         _check_local(connection)
         # Into the hub first: an event that is accepted after the join may arrive before the answer to the join.
         for name in channels:
-            self._hub.subscribe(connection, name, ReadRange.of(self._hub.offsets[self._shard(name)]))
+            self._hub.subscribe(connection, name, range_from(self._hub.offsets[self._shard(name)]))
         joined: dict[str, int] = {}
         connection.joining = connection.joining.union(channels)
         try:
@@ -376,7 +376,7 @@ class LocalConnections:
     def _read_range(self, name: str, joined: int, since: Position | None) -> ReadRange:
         """Return the range that may be read of a channel, or of a user's private messages, joined at this offset."""
         if since is None:
-            return ReadRange(joined, joined)
+            return range_from(joined)
         return ReadRange.granted(joined, since, self._log.position.epochs, self._shard(name))
 
     # -- streams attach and detach

@@ -29,7 +29,7 @@ from channelstream.errors import CloseCode, Unavailable
 from channelstream.service.channel_ends import ChannelEnds
 from channelstream.service.cluster_calls import ClusterCalls
 from channelstream.service.commands import Answer, End, Subscribe, Unsubscribe
-from channelstream.service.connecting import Connecting, Opened
+from channelstream.service.connecting import Channels, Connecting, Opened
 from channelstream.service.handover import Handover
 from channelstream.service.limits import NodeLimits
 from channelstream.service.local import LocalConnections
@@ -195,7 +195,7 @@ class Node:
         conn_id: str | None,
         user: str,
         protocol: ClientProtocol,
-        channels: Mapping[str, Mapping[str, Any]],
+        channels: Channels,
         update: UserUpdate,
         since: str = "",
         new_id: Callable[[], str] | None = None,
@@ -216,7 +216,7 @@ class Node:
         is_drawn = conn_id is None
         conn_id = conn_id or self._connecting.draw_id(user, new_id or self.new_id)
         member = Member(conn_id, user, protocol)
-        return await self._connecting.connect(member, _patches(channels), update, since, is_drawn=is_drawn)
+        return await self._connecting.connect(member, channels, update, since, is_drawn=is_drawn)
 
     def _check_room(self) -> None:
         """Raise Unavailable if the node takes no new connection now."""
@@ -224,9 +224,7 @@ class Node:
             raise Unavailable("The server takes no more connections now; try again later.")
         self.shedding.check(Work.CONNECTION)
 
-    async def subscribe(
-        self, conn_id: str, channels: Mapping[str, Mapping[str, Any]], since: str = ""
-    ) -> Subscribed | None:
+    async def subscribe(self, conn_id: str, channels: Channels, since: str = "") -> Subscribed | None:
         """Join the channels that the connection is not in yet; None if it is unknown.
 
         Args:
@@ -235,7 +233,7 @@ class Node:
         Raises:
             Invalid: it would have too many channels.
         """
-        return _subscribed(await self._handover.dispatch(Subscribe(conn_id, _patches(channels), None, since)))
+        return _subscribed(await self._handover.dispatch(Subscribe(conn_id, channels, None, since)))
 
     async def unsubscribe(self, conn_id: str, channels: Sequence[str]) -> Subscribed | None:
         """Leave those of the channels the connection is in; None if it is unknown."""
@@ -419,10 +417,6 @@ class Node:
     async def nodes(self) -> list[NodeStatus]:
         """Return all nodes that share the log; none if the log belongs to this process alone."""
         return await self._cluster.nodes()
-
-
-def _patches(channels: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {name: dict(patch) for name, patch in channels.items()}
 
 
 def _subscribed(answer: Answer | None) -> Subscribed | None:

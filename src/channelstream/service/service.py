@@ -30,7 +30,7 @@ from channelstream.core.seat import holder_id
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.errors import CloseCode
 from channelstream.service.client_rates import ClientRates
-from channelstream.service.connecting import Opened
+from channelstream.service.connecting import Channels, Opened
 from channelstream.service.key_rates import KeyRates
 from channelstream.service.new_channels import OF_ADDRESS_AT_ONCE, NewChannels
 from channelstream.service.node import Node, Subscribed
@@ -307,8 +307,8 @@ class Service:
     def _keys(self, names: Iterable[str]) -> list[str]:
         return list(map(self.app.key, names))
 
-    def _patches(self, channels: Patches) -> Patches:
-        return {self.app.key(name): patch for name, patch in channels.items()}
+    def _patches(self, channels: Patches) -> Channels:
+        return {self.app.key(name): dict(patch) for name, patch in channels.items()}
 
     async def use_once(self, text: str, keep_s: float) -> bool:
         """Use a text of this application at this node; return False if another node has (`Cluster.use_once`)."""
