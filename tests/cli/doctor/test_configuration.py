@@ -191,18 +191,22 @@ def evicting_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server.kill()
 
 
+def configure(server: RedisServer, name: str, value: str) -> None:
+    assert server.cli("CONFIG", "SET", name, value) == "OK", "Redis has not answered"
+
+
 @pytest.mark.slow
 def test_a_redis_that_may_lose_data_is_found(doctor: Doctor, evicting_redis: RedisServer) -> None:
     """Once it is configured as docs/engines.md asks, nothing is found."""
     engine = ("--engine", evicting_redis.address, "--cookie-secret", "a-cookie-secret-of-the-tests")
-    evicting_redis.cli("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1048576 524288 60")
+    configure(evicting_redis, "client-output-buffer-limit", "pubsub 1048576 524288 60")
     report = configured(doctor, *engine)
     assert report.has("fault", "redis", "maxmemory-policy is allkeys-lru")
     assert report.has("warning", "redis", "client-output-buffer-limit pubsub is 1048576 bytes")
     assert report.has("warning", "redis", "keeps nothing on a disk")
-    evicting_redis.cli("CONFIG", "SET", "maxmemory-policy", "noeviction")
-    evicting_redis.cli("CONFIG", "SET", "client-output-buffer-limit", "pubsub 33554432 8388608 60")
-    evicting_redis.cli("CONFIG", "SET", "save", "3600 1")
+    configure(evicting_redis, "maxmemory-policy", "noeviction")
+    configure(evicting_redis, "client-output-buffer-limit", "pubsub 33554432 8388608 60")
+    configure(evicting_redis, "save", "3600 1")
     assert configured(doctor, *engine).findings == []
 
 
