@@ -12,7 +12,10 @@ def test_each_application_is_named_once_a_minute(caplog: pytest.LogCaptureFixtur
     for address in ("192.0.2.1", "192.0.2.2"):
         for app_id in ("default", "shop"):
             older.used(app_id, address)
-    assert [record.args for record in caplog.records] == [("default", "192.0.2.1"), ("shop", "192.0.2.1")]
+    first = [("default", "192.0.2.1", "secret_file"), ("shop", "192.0.2.1", "secret_file")]
+    assert [record.args for record in caplog.records] == first
+    older.used_of_pusher("shop", "192.0.2.2")
+    assert caplog.records[2].args == ("shop", "192.0.2.2", "pusher_secret_file")
     now_s[0] += EVERY_S
     older.used("shop", "192.0.2.3")
-    assert caplog.records[2].args == ("shop", "192.0.2.3")
+    assert caplog.records[3].args == ("shop", "192.0.2.3", "secret_file")

@@ -171,7 +171,9 @@ class AppTables:
 
     def _pusher_auth(self) -> PusherAuth:
         apps = self._apps()
-        return PusherAuth(apps, self.credentials.access, self.state.node.clock.wall)
+        return PusherAuth(
+            apps, self.credentials.access, self.state.node.clock.wall, self.older.used_of_pusher
+        )
 
     def _repeated(self) -> BadSignature:
         self.refused[BadSignature.code] += 1

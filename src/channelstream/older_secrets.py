@@ -1,4 +1,4 @@
-"""Says in the log who still signs with an older secret of `secret_file`, so that an operator knows when it may go."""
+"""Says in the log who still signs with an older secret of a file, so that an operator knows when it may go."""
 
 import logging
 from collections.abc import Callable
@@ -19,15 +19,23 @@ class OlderSecrets:
             steady: returns the seconds of a clock that only goes on.
         """
         self._steady = steady
-        self._next_s: dict[str, float] = {}
+        self._next_s: dict[tuple[str, str], float] = {}
 
     def used(self, app_id: str, address: str) -> None:
-        """Note that a call of an application was signed so, from an address."""
-        now_s = self._steady()
-        if now_s >= self._next_s.get(app_id, now_s):
-            self._next_s[app_id] = now_s + EVERY_S
+        """Note that a call of an application was signed with an older one of `secret_file`, from an address."""
+        self._used(app_id, address, "secret_file")
+
+    def used_of_pusher(self, app_id: str, address: str) -> None:
+        """Do the same for `pusher_secret_file`."""
+        self._used(app_id, address, "pusher_secret_file")
+
+    def _used(self, app_id: str, address: str, option: str) -> None:
+        now_s, name = self._steady(), (app_id, option)
+        if now_s >= self._next_s.get(name, now_s):
+            self._next_s[name] = now_s + EVERY_S
             logger.warning(
-                "a caller of the application %r at %s signs with an older secret (secret_file)",
+                "a caller of the application %r at %s signs with an older secret (%s)",
                 app_id,
                 address,
+                option,
             )

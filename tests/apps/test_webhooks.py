@@ -1,9 +1,9 @@
 """The receivers of an application's webhooks."""
 
-from channelstream.apps.pusher_app import PusherApp
+from channelstream.apps.pusher_app import PusherApp, PusherSecrets
 from channelstream.apps.webhooks import Receiver
 
-PUSHER = PusherApp("1", "key", "pusher secret")
+PUSHER = PusherApp("1", "key", PusherSecrets("pusher secret"))
 RECEIVER = Receiver("shop", "https://a.example:8443/x?token=1", frozenset(), (b"signing key",))
 OF_PUSHER = Receiver("shop", RECEIVER.url, frozenset(), pusher=PUSHER)
 

@@ -8,7 +8,7 @@ import pytest
 from tests.auth.request import Request
 
 from channelstream.apps.app import App
-from channelstream.apps.pusher_app import PusherApp
+from channelstream.apps.pusher_app import PusherApp, PusherSecrets
 from channelstream.auth.access import AppAccess, RequestSigning
 from channelstream.auth.pusher import RIGHTS, PusherAuth
 from channelstream.core.addresses import Networks
@@ -16,8 +16,8 @@ from channelstream.core.nonces import Nonces
 from channelstream.errors import BadSignature, Forbidden, NotFound
 
 NOW_S = 1_700_000_000
-KIT = App(pusher=PusherApp("4711", "kit-key", "kit-secret"))
-SHOP = App("shop", pusher=PusherApp("12", "shop-key", "shop-secret", path_prefix="/push"))
+KIT = App(pusher=PusherApp("4711", "kit-key", PusherSecrets("kit-secret")))
+SHOP = App("shop", pusher=PusherApp("12", "shop-key", PusherSecrets("shop-secret"), path_prefix="/push"))
 BLOG = App("blog")
 BODY = b'{"name":"hi","channels":["news"],"data":"{\\"n\\":1}"}'
 HEAD = f"auth_key=kit-key&auth_timestamp={NOW_S}&auth_version=1.0"
@@ -215,3 +215,29 @@ def test_address_and_application_come_before_the_signature(
     """403 for an address that may not call, 404 for an unknown id."""
     with pytest.raises(error):
         pusher_auth().principal(request("", path, address=address))
+
+
+def test_older_secrets_are_accepted_and_reported() -> None:
+    """A call without any is refused: an application whose secrets are in a file that was not read yet has none."""
+    secrets, older = PusherSecrets(), list[tuple[str, str]]()
+    app = App(pusher=PusherApp("4711", "kit-key", secrets))
+    rules = {"default": access("127.0.0.1")}
+    auth = PusherAuth([app], rules, lambda: NOW_S, lambda *used: older.append(used))
+    calls = {each: request(signed(HEAD, secret=each)) for each in ("new", "old", "")}
+
+    def accepted() -> set[str]:
+        return {each for each, call in calls.items() if is_accepted(auth, call)}
+
+    assert (accepted(), older) == (set(), [])
+    secrets.replace(["new", "old"])
+    assert (accepted(), older) == ({"new", "old"}, [("default", "127.0.0.1")])
+    secrets.replace(["new"])
+    assert accepted() == {"new"}
+
+
+def is_accepted(auth: PusherAuth, call: Request) -> bool:
+    try:
+        auth.principal(call)
+    except BadSignature:
+        return False
+    return True

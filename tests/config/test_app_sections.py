@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from channelstream import logs
-from channelstream.apps.pusher_app import PusherApp
+from channelstream.apps.pusher_app import PusherApp, PusherSecrets
 from channelstream.config import Settings, load_settings
 from channelstream.config.app_names import MAX_APPS, of_variable
 from channelstream.config.app_section import AppSection
@@ -194,11 +194,11 @@ def test_what_pushers_clients_know_is_never_another_applications(tmp_path: Path)
     )
     settings = load(tmp_path, file)
     assert [app.pusher for app in make_apps(settings)] == [
-        PusherApp("1", "key-1", "s1", activity_timeout_s=30),
+        PusherApp("1", "key-1", PusherSecrets("s1"), activity_timeout_s=30),
         None,
     ]
     with_both = load(tmp_path, file + PUSHER.format(n=2) + "pusher_client_events = off\n")
     assert [app.pusher for app in make_apps(with_both)][1] == PusherApp(
-        "2", "key-2", "s2", client_events=False, activity_timeout_s=30
+        "2", "key-2", PusherSecrets("s2"), client_events=False, activity_timeout_s=30
     )
     assert {"s1", "s2"} <= set(with_both.secrets)

@@ -1,5 +1,7 @@
 """Settings that must not be served."""
 
+from pathlib import Path
+
 import pytest
 
 from channelstream.config import Settings, check_safety, safety
@@ -123,6 +125,28 @@ def test_what_pushers_clients_need(own: dict[str, str], of_shop: dict[str, str],
     shop = AppSection("shop", {"secret": "random-3", **of_shop})
     settings = Settings(host="0.0.0.0", secret="random-1", admin_secret="random-2", apps=(shop,), **own)  # type: ignore[arg-type]
     assert [fault.split(";")[0] for fault in problems(settings)] == faults
+
+
+def test_the_older_secrets_of_pusher_are_examined(tmp_path: Path) -> None:
+    """Each of a file is accepted, so none is public or another application's; webhooks are signed with the first."""
+    file = tmp_path / "secret"
+    file.touch(0o600)
+    file.write_text("random-8\napp-secret\nrandom-9\n")
+    own = pusher(8, pusher_secret="", pusher_secret_file=str(file))
+    shop = AppSection("shop", {"secret": "random-3", **pusher(9)})
+    urls = ("https://a.example",)
+    settings = Settings(
+        host="0.0.0.0",
+        secret="random-1",
+        admin_secret="random-2",
+        apps=(shop,),
+        pusher_webhook_urls=urls,
+        **own,
+    )  # type: ignore[arg-type]
+    assert [fault.split(";")[0] for fault in problems(settings)] == [
+        "pusher_secret: [channelstream] has one that is public",
+        "pusher_secret: [app:shop] and [channelstream] have the same one",
+    ]
 
 
 def test_a_public_secret_of_pushers_clients_on_loopback() -> None:

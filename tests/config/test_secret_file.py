@@ -10,6 +10,7 @@ from channelstream.config.safety import problems
 from channelstream.config.secret_file import (
     MAX_BYTES,
     MAX_SECRETS,
+    pusher_secrets_of,
     read_secrets,
     secrets_in_files,
     secrets_of,
@@ -115,6 +116,17 @@ def test_no_two_applications_accept_one_secret(path: Path, shared: str) -> None:
     assert "[app:shop] and [channelstream] have the same one" in problem
 
 
+def test_a_file_has_the_secrets_of_pusher(path: Path) -> None:
+    """In place of the option; a fault names the option of the file, and is reported once."""
+    name = store(path, "new\nold")
+    settings = Settings(pusher_secret="another", pusher_secret_file=name)
+    assert pusher_secrets_of(settings) == secrets_in_files(settings) == ("new", "old")
+    assert (pusher_secrets_of(Settings(pusher_secret="x")), pusher_secrets_of(Settings())) == (("x",), ())
+    with pytest.raises(ConfigError, match=r"^pusher_secret_file: .* has 0 secrets") as refusal:
+        pusher_secrets_of(Settings(pusher_secret_file=store(path, "")))
+    assert list(problems(Settings(pusher_secret_file=name, pusher_key="k"))) == [str(refusal.value)]
+
+
 def test_a_public_secret_is_refused_as_an_older_one_too(path: Path) -> None:
     """Beyond loopback: it would be accepted."""
     name = store(path, "random-1\nsecret")
@@ -130,6 +142,8 @@ def test_a_public_secret_is_refused_as_an_older_one_too(path: Path) -> None:
         (Settings(keys_file="k"), True),
         (Settings(apps=(AppSection("shop", {"secret": "x"}),)), False),
         (Settings(apps=(AppSection("shop", {"secret_file": "s"}),)), True),
+        (Settings(pusher_secret_file="s"), True),
+        (Settings(apps=(AppSection("shop", {"pusher_secret_file": "s"}),)), True),
     ],
 )
 def test_a_signal_reads_files_again_where_there_are_any(settings: Settings, reads_again: bool) -> None:

@@ -30,7 +30,7 @@ def test_the_vectors_of_channels(vector: dict[str, Any]) -> None:
     text = channel_text(SOCKET_ID, vector["channel"], vector["channel_data"])
     assert text == vector["text"]
     assert signature(SECRET, text) == vector["signature"]
-    assert is_granted(KEY, SECRET, text, f"{KEY}:{vector['signature']}")
+    assert is_granted(KEY, (SECRET,), text, f"{KEY}:{vector['signature']}")
 
 
 @pytest.mark.parametrize("vector", VECTORS["users"], ids=lambda vector: vector["user_data"])
@@ -62,7 +62,7 @@ def test_empty_data_counts_as_none() -> None:
 def test_what_is_no_signature(auth: str) -> None:
     """Of another key, cut, or no text that can be sent."""
     mac = signature(SECRET, "a text")
-    assert not is_granted(KEY, SECRET, "a text", auth.format(mac=mac))
+    assert not is_granted(KEY, (SECRET,), "a text", auth.format(mac=mac))
     assert not is_genuine(SECRET, "another text", mac)
     assert not is_genuine(SECRET, HALF_A_PAIR, HALF_A_PAIR)
 

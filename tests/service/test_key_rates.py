@@ -4,7 +4,7 @@ import pytest
 
 from channelstream.apps.api_key import ApiKey
 from channelstream.apps.app import App, AppLimits
-from channelstream.apps.pusher_app import PusherApp
+from channelstream.apps.pusher_app import PusherApp, PusherSecrets
 from channelstream.errors import TooManyRequests
 from channelstream.service.key_rates import KeyRates
 from channelstream.service.rates import rate_text
@@ -37,13 +37,13 @@ def calls(found: KeyRates, name: str) -> int:
 
 def test_there_is_nothing_to_look_at_without_limits() -> None:
     """So a call of a server without them costs nothing."""
-    app = App(pusher=PusherApp("1", "kit", "secret"))
+    app = App(pusher=PusherApp("1", "kit", PusherSecrets("secret")))
     assert rates(app, key(app, ""), key(app, "web"), key(app, "cron", calls_per_s=0)).by_key == {}
 
 
 def test_a_key_has_its_own_limit_or_that_of_its_application() -> None:
     """The option `secret` and the key of Pusher have that of the application."""
-    app = App(limits=AppLimits(key_calls_per_s=3), pusher=PusherApp("1", "kit", "secret"))
+    app = App(limits=AppLimits(key_calls_per_s=3), pusher=PusherApp("1", "kit", PusherSecrets("secret")))
     found = rates(
         app, key(app, ""), key(app, "web"), key(app, "cron", calls_per_s=5), key(app, "all", calls_per_s=0)
     )

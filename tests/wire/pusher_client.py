@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from channelstream.apps.app import App
-from channelstream.apps.pusher_app import PusherApp
+from channelstream.apps.pusher_app import PusherApp, PusherSecrets
 from channelstream.core.pusher_signing import channel_text, signature, user_text
 from channelstream.wire.client_commands import ClientCommand, Reply
 from channelstream.wire.client_session import SessionStart
@@ -14,7 +14,7 @@ from channelstream.wire.pusher import PUSHER, PusherSession, new_state
 from channelstream.wire.websocket import Close, Data, FrameReader, Limits
 
 KEY, SECRET, SOCKET_ID = "kit-key", "kit-secret", "12.34"
-APP = PusherApp("4711", KEY, SECRET)
+APP = PusherApp("4711", KEY, PusherSecrets(SECRET))
 
 
 def frames(data: bytes) -> list[Any]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.wire.pusher_client import KEY, SECRET, SOCKET_ID, Client, auth, frames, user_auth
 
 from channelstream.apps.app import App
-from channelstream.apps.pusher_app import PusherApp
+from channelstream.apps.pusher_app import PusherApp, PusherSecrets
 from channelstream.core.events import Message
 from channelstream.core.pusher_signing import channel_text, signature, user_text
 from channelstream.errors import CloseCode, Internal, Invalid, TooManyRequests, Unavailable
@@ -345,7 +345,7 @@ def test_fields_that_are_no_text(data: str) -> None:
 
 
 def test_events_of_clients_can_be_switched_off() -> None:
-    client = Client(PusherApp("4711", KEY, SECRET, client_events=False))
+    client = Client(PusherApp("4711", KEY, PusherSecrets(SECRET), client_events=False))
     subscribe(client, "private-a")
     assert client.asks("client-hi", 1, channel="private-a") == [error("Events of clients are switched off.")]
 
@@ -541,7 +541,7 @@ def test_a_close_without_a_code() -> None:
 @pytest.mark.parametrize(("activity_s", "silence_s"), [(120, 150), (1, 2), (30, 60)])
 def test_what_a_line_keeps_to(activity_s: int, silence_s: float) -> None:
     """Silence has a bound; so have frames, which are more where clients may send more events."""
-    app = PusherApp("4711", KEY, SECRET, activity_timeout_s=activity_s, client_events_per_s=50)
+    app = PusherApp("4711", KEY, PusherSecrets(SECRET), activity_timeout_s=activity_s, client_events_per_s=50)
     rules = Client(app).session.rules
     assert rules.silence is not None
     assert rules.silence[:2] == (silence_s, 4201)
@@ -554,7 +554,9 @@ def test_another_process_continues_a_session() -> None:
     sign_in(client, '{"id":"ann","user_info":1}')
     subscribe(client, "presence-a", channel_data=ANN)
     subscribe(client, "news")
-    start = SessionStart(App(pusher=PusherApp("4711", KEY, SECRET)), lambda: 0.0, client.session.state)
+    start = SessionStart(
+        App(pusher=PusherApp("4711", KEY, PusherSecrets(SECRET))), lambda: 0.0, client.session.state
+    )
     session = PROTOCOLS.session_of(PUSHER, Framing.WEBSOCKET, start)
     assert isinstance(session, PusherSession)
     other = Client()
@@ -566,7 +568,7 @@ def test_another_process_continues_a_session() -> None:
 
 
 @pytest.mark.parametrize(
-    "start", [NO_START, SessionStart(App(pusher=PusherApp("1", "k", "s")), lambda: 0.0, b"x")]
+    "start", [NO_START, SessionStart(App(pusher=PusherApp("1", "k", PusherSecrets("s"))), lambda: 0.0, b"x")]
 )
 def test_a_session_that_cannot_begin(start: SessionStart) -> None:
     """Its application does not speak the protocol, or what is left of it is no state."""

@@ -1,6 +1,36 @@
 """An application as clients and SDKs of Pusher know it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+
+class PusherSecrets:
+    """The secrets that are accepted; their file may change them while the server runs."""
+
+    __slots__ = ("_accepted",)
+
+    def __init__(self, *accepted: str) -> None:
+        """Accept these; see `replace`."""
+        self._accepted = accepted
+
+    def replace(self, accepted: Iterable[str]) -> None:
+        """Accept these, the newest one first, in place of all others."""
+        self._accepted = tuple(accepted)
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """All of them, the newest one first."""
+        return self._accepted
+
+    @property
+    def newest(self) -> str:
+        """The one that signs."""
+        return self._accepted[0]
+
+    @property
+    def oldest(self) -> str:
+        """The one of which connection ids are made, so that a new one before it leaves these as they are."""
+        return self._accepted[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +40,7 @@ class PusherApp:
     Attributes:
         id: digits; names it in the paths of the REST API.
         key: names it in the paths of clients; public.
-        secret: signs what clients may do, and the calls of the REST API.
+        secrets: sign what clients may do, and the calls of the REST API.
         client_events: clients may send events.
         client_events_per_s: how many each of them may send in a second, and at once.
         activity_timeout_s: silence after which clients ask whether the server is there.
@@ -21,7 +51,7 @@ class PusherApp:
 
     id: str
     key: str
-    secret: str = field(repr=False)
+    secrets: PusherSecrets = field(repr=False, compare=False)
     client_events: bool = True
     client_events_per_s: float = 10.0
     activity_timeout_s: int = 120

@@ -18,6 +18,7 @@ from channelstream.apps.principal import Principal, Right
 from channelstream.apps.pusher_app import PusherApp
 from channelstream.auth.access import AppAccess
 from channelstream.auth.base import AuthRequest
+from channelstream.auth.keyed import OnOlder
 from channelstream.core.pusher_signing import body_md5, is_genuine, request_text
 from channelstream.core.query import MAX_FIELDS
 from channelstream.errors import BadSignature, Forbidden, NotFound
@@ -44,14 +45,20 @@ class PusherAuth:
     """Admits the servers of applications that have an id, a key and a secret of Pusher (`auth.base.RequestAuth`)."""
 
     def __init__(
-        self, apps: Iterable[App], access: Mapping[str, AppAccess], wall: Callable[[], float]
+        self,
+        apps: Iterable[App],
+        access: Mapping[str, AppAccess],
+        wall: Callable[[], float],
+        on_older: OnOlder = lambda app_id, address: None,
     ) -> None:
         """Create it.
 
         Args:
             access: the rules of each application, by its id.
             wall: returns epoch seconds.
+            on_older: called for each call with an older secret, with the id of its application and the caller's address.
         """
+        self._on_older = on_older
         self._access = access
         self._wall = wall
         self._apps = {
@@ -78,9 +85,12 @@ class PusherAuth:
         if found.get("auth_version") != "1.0" or not self._is_timely(time_s):
             raise BadSignature
         mac = found.get(_SIGNATURE, "")
-        for text in _texts(request, application.pusher, pairs, sent):
-            if is_genuine(application.pusher.secret, text, mac):
-                return application.principal
+        for number, secret in enumerate(application.pusher.secrets.accepted):
+            for text in _texts(request, application.pusher, pairs, sent):
+                if is_genuine(secret, text, mac):
+                    if number:
+                        self._on_older(application.principal.app.id, request.address)
+                    return application.principal
         raise BadSignature
 
     def _application(self, request: AuthRequest) -> _Application:

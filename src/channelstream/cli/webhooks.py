@@ -13,6 +13,7 @@ from channelstream import logs
 from channelstream.cli.settings import settings_of
 from channelstream.config.applications import settings_by_app
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
+from channelstream.config.secret_file import pusher_secrets_of
 from channelstream.config.settings import BY_NAME, Settings
 from channelstream.errors import ConfigError
 from channelstream_client import BadWebhook, Webhook, verify_pusher_webhook, verify_webhook
@@ -51,7 +52,9 @@ class Secrets(NamedTuple):
     def of(cls, settings: Settings) -> "Secrets":
         every = settings_by_app(settings).values()
         standard = (secret for own in every for secret in own.webhook_secret.split())
-        pusher = {own.pusher_key: own.pusher_secret for own in every if own.pusher_key and own.pusher_secret}
+        # Calls in Pusher's format have one signature, with the newest of several.
+        of_pusher = {own.pusher_key: pusher_secrets_of(own) for own in every if own.pusher_key}
+        pusher = {key: secrets[0] for key, secrets in of_pusher.items() if secrets}
         return cls(tuple(standard), pusher)
 
     def verified(self, headers: Mapping[str, str], body: bytes) -> Webhook:

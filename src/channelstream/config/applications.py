@@ -8,7 +8,7 @@ from channelstream.apps.api_key import ApiKey
 from channelstream.apps.app import App, AppLimits, Apps
 from channelstream.apps.key_ring import KeyRing
 from channelstream.apps.keys import DEFAULT
-from channelstream.apps.pusher_app import PusherApp
+from channelstream.apps.pusher_app import PusherApp, PusherSecrets
 from channelstream.auth.access import AppAccess, RequestSigning
 from channelstream.auth.bearer import BearerAuth
 from channelstream.auth.foreign import ForeignChecker
@@ -17,7 +17,7 @@ from channelstream.auth.keyed import KeyFinder, OnOlder
 from channelstream.auth.scheme import SchemeAuth
 from channelstream.auth.signature import Checker, SignatureAuth, SignatureRules
 from channelstream.config.keys_file import read_keys
-from channelstream.config.secret_file import secrets_of
+from channelstream.config.secret_file import pusher_secrets_of, secrets_of
 from channelstream.config.settings import Settings
 from channelstream.core.addresses import Networks
 from channelstream.core.nonces import Nonces
@@ -49,12 +49,14 @@ def _app(app_id: str, settings: Settings) -> App:
 
 def _pusher(settings: Settings) -> PusherApp | None:
     """Return what an application has for Pusher's protocol; None if that is off."""
-    if not (settings.pusher_app_id and settings.pusher_key and settings.pusher_secret):
+    if not (settings.pusher_app_id and settings.pusher_key):
+        return None
+    if not (settings.pusher_secret or settings.pusher_secret_file):
         return None
     return PusherApp(
         settings.pusher_app_id,
         settings.pusher_key,
-        settings.pusher_secret,
+        PusherSecrets(*filter(None, [settings.pusher_secret])),
         settings.pusher_client_events,
         settings.pusher_client_event_rate,
         settings.pusher_activity_timeout_s,
@@ -75,7 +77,8 @@ class Credentials:
     Attributes:
         keys: those of all applications.
         access: the rules of each application, by its id.
-        reload: reads their files again; raises ConfigError, and leaves the keys as they are, if one cannot be used.
+        reload: reads their files again, with those of Pusher's secrets; raises ConfigError, and leaves all as it is, if one
+            cannot be used.
     """
 
     keys: KeyRing
@@ -87,14 +90,17 @@ def make_credentials(settings: Settings, apps: Apps) -> Credentials:
     """Return the keys of all applications, and the rules for their callers.
 
     Raises:
-        ConfigError: `keys_file` or a `secret_file` cannot be used.
+        ConfigError: `keys_file`, a `secret_file` or a `pusher_secret_file` cannot be used.
     """
     own = settings_by_app(settings)
     keys = KeyRing()
 
     def load() -> None:
         secrets = [_own_key(app, own[app.id]) for app in apps]
+        of_pusher = [(app.pusher, pusher_secrets_of(own[app.id])) for app in apps if app.pusher]
         keys.replace([*secrets, *(read_keys(settings.keys_file, apps) if settings.keys_file else ())])
+        for pusher, accepted in of_pusher:
+            pusher.secrets.replace(accepted)
 
     load()
     return Credentials(keys, {app_id: _access(each) for app_id, each in own.items()}, load)

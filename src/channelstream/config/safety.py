@@ -11,7 +11,7 @@ from channelstream.config.app_names import SECTION_PREFIX
 from channelstream.config.applications import make_apps, settings_by_app
 from channelstream.config.issuer_files import keys_in_file
 from channelstream.config.keys_file import read_keys
-from channelstream.config.secret_file import secrets_of
+from channelstream.config.secret_file import pusher_secrets_of, secrets_of
 from channelstream.config.settings import Settings
 from channelstream.config.sources import SECTION
 from channelstream.config.tls import server_context
@@ -51,7 +51,7 @@ def check_secrets(settings: Settings) -> None:
     Raises:
         ConfigError: the first fault. The text has no secret.
     """
-    for problem in _secrets(settings):
+    for problem in (*_secrets(settings), *_pusher(settings)):
         raise ConfigError(problem)
 
 
@@ -84,12 +84,18 @@ def public(name: str) -> frozenset[str]:
 
 
 def values_of(settings: Settings, name: str) -> tuple[str, ...]:
-    """Return the values of one of `SECRETS`: of `secret` all that are accepted.
+    """Return the values of a secret: of `secret` and `pusher_secret` all that are accepted.
 
     Raises:
         ConfigError: the file with these cannot be used.
     """
-    return secrets_of(settings) if name == "secret" else (getattr(settings, name),)
+    match name:
+        case "secret":
+            return secrets_of(settings)
+        case "pusher_secret":
+            return pusher_secrets_of(settings)
+        case _:
+            return (getattr(settings, name),)
 
 
 def _sections(settings: Settings) -> Iterator[tuple[str, Settings]]:
@@ -100,10 +106,11 @@ def _sections(settings: Settings) -> Iterator[tuple[str, Settings]]:
 
 def _secret_files(settings: Settings) -> Iterator[str]:
     for own in settings_by_app(settings).values():
-        try:
-            secrets_of(own)
-        except ConfigError as error:
-            yield str(error)
+        for read in (secrets_of, pusher_secrets_of):
+            try:
+                read(own)
+            except ConfigError as error:
+                yield str(error)
 
 
 def _public_secrets(settings: Settings) -> Iterator[str]:
@@ -181,16 +188,18 @@ def _checkers(settings: Settings) -> Iterator[str]:
 
 def _pusher(settings: Settings) -> Iterator[str]:
     """Refuse half of what Pusher's clients need, what two applications have, and a secret that is public."""
+    if any(_secret_files(settings)):
+        return  # `_secrets` says so.
     users: dict[str, dict[str, str]] = {name: {} for name in OF_PUSHER}
     for where, own in _sections(settings):
-        values = {name: getattr(own, name) for name in OF_PUSHER}
-        missing = [name for name, value in values.items() if not value]
+        values = {name: [*filter(None, values_of(own, name))] for name in OF_PUSHER}
+        missing = [name for name, found in values.items() if not found]
         if missing and any(values.values()):
             yield f"{missing[0]}: {where} has none; set {', '.join(OF_PUSHER)}, or none of them"
-        if values["pusher_secret"] in PUBLIC_OF_PUSHER and not settings.loopback:
+        if not PUBLIC_OF_PUSHER.isdisjoint(values["pusher_secret"]) and not settings.loopback:
             yield f"pusher_secret: {where} has one that is public; it is accepted on loopback only"
-        for name, value in values.items():
-            if value and (other := users[name].setdefault(value, where)) != where:
+        for name, value in ((name, value) for name, found in values.items() for value in found):
+            if (other := users[name].setdefault(value, where)) != where:
                 yield f"{name}: {where} and {other} have the same one; give each application its own"
 
 
@@ -199,7 +208,7 @@ def _webhooks(settings: Settings) -> Iterator[str]:
     for where, own in _sections(settings):
         if own.webhook_urls and not own.webhook_secret:
             yield f"webhook_secret: {where} has none; set whsec_ and the base64 of 32 random bytes, or no webhook_urls"
-        if own.pusher_webhook_urls and not own.pusher_secret:
+        if own.pusher_webhook_urls and not (own.pusher_secret or own.pusher_secret_file):
             yield f"pusher_webhook_urls: {where} has them, and no pusher_secret, which signs the calls"
 
 

@@ -40,9 +40,8 @@ class Settings(WebhookOptions, PusherOptions, LimitOptions, TimingOptions, Acces
     @property
     def reads_again(self) -> bool:
         """Whether SIGHUP reads files with keys or secrets again; else it ends the process, as a closed terminal does."""
-        return bool(self.keys_file or self.secret_file) or any(
-            app.values.get("secret_file") for app in self.apps
-        )
+        every = (self, *map(self.of_app, self.apps))
+        return bool(self.keys_file) or any(own.secret_file or own.pusher_secret_file for own in every)
 
     @property
     def loopback(self) -> bool:
@@ -70,6 +69,7 @@ _IDENTIFYING = {
     "token_issuers",
     "pusher_app_id",
     "pusher_key",
+    "pusher_secret_file",
     "webhook_urls",
     "pusher_webhook_urls",
 }

@@ -70,13 +70,14 @@ def is_genuine(secret: str, text: str, mac: str) -> bool:
     return hmac.compare_digest(signature(secret, text).encode(), _encoded(mac))
 
 
-def is_granted(key: str, secret: str, text: str, auth: str) -> bool:
-    """Whether a client's `KEY:SIGNATURE` is of this key and signs a text; compares as `is_genuine` does.
+def is_granted(key: str, secrets: Iterable[str], text: str, auth: str) -> bool:
+    """Whether a client's `KEY:SIGNATURE` is of this key and one of its secrets, and signs a text; see `is_genuine`.
 
     Args:
         auth: from a client.
     """
-    return hmac.compare_digest(f"{key}:{signature(secret, text)}".encode(), _encoded(auth))
+    given = _encoded(auth)
+    return any(hmac.compare_digest(f"{key}:{signature(secret, text)}".encode(), given) for secret in secrets)
 
 
 def conn_id_of(secret: str, socket_id: str) -> str:

@@ -90,7 +90,7 @@ async def _register(service: Service, app: PusherApp, socket_id: str) -> Connect
     Raises:
         Refused: there is no room for it.
     """
-    conn_id = service.app.conn_id(conn_id_of(app.secret, socket_id))
+    conn_id = service.app.conn_id(conn_id_of(app.secrets.oldest, socket_id))
     try:
         return await Memberships(service).open(conn_id, socket_id, PUSHER)
     except Unavailable as error:

@@ -233,7 +233,7 @@ class PusherSession:
         if data is None and not is_absent(fields, "channel_data"):
             return _unsigned("channel_data is not text.")
         text = channel_text(self._socket_id, channel, data)
-        if not is_granted(self._app.key, self._app.secret, text, text_in(fields, "auth") or ""):
+        if not is_granted(self._app.key, self._app.secrets.accepted, text, text_in(fields, "auth") or ""):
             return _unsigned("The signature is not that of this channel, socket and key.")
         if not has_members(channel):
             return None
@@ -263,7 +263,7 @@ class PusherSession:
         user_data = text_in(fields, "user_data") or ""
         text = user_text(self._socket_id, user_data)
         user = user_in(user_data)
-        if not is_granted(self._app.key, self._app.secret, text, text_in(fields, "auth") or ""):
+        if not is_granted(self._app.key, self._app.secrets.accepted, text, text_in(fields, "auth") or ""):
             yield self._error("The signature is not that of this user, socket and key.", NOT_SIGNED_IN)
         elif user is None:
             yield self._error(

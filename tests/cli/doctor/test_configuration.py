@@ -183,6 +183,21 @@ def test_certificates_in_files_are_examined(tmp_path: Path, doctor: Doctor) -> N
     assert configured(doctor, *flags).has("fault", "options", "is not the key of the certificate")
 
 
+def test_a_file_with_secrets_of_pusher_is_examined(
+    tmp_path: Path, doctor: Doctor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who may read it, whether it is there, and how long its secrets are."""
+    file = tmp_path / "secret"
+    flags = ("--pusher-app-id", "1", "--pusher-key", "k", "--pusher-secret-file", str(file))
+    assert main(["check-config", *flags], {}) != 0
+    assert "pusher_secret_file" in capsys.readouterr().err
+    file.write_text("a secret that is long enough\nshort\n")
+    file.chmod(0o620)
+    report = configured(doctor, *flags)
+    assert report.has("warning", "file modes", f"the group of {file} may change it")
+    assert report.has("fault", "secrets", "pusher_secret has fewer than 16 characters")
+
+
 @pytest.fixture
 def evicting_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path / "redis", "--save", "", "--maxmemory-policy", "allkeys-lru")

@@ -12,7 +12,7 @@ from tests.engines.conformance.lab import ALL_KINDS
 from tests.webhook_receiver import KEY, SECRET
 
 from channelstream.apps.keys import make_key, make_member_key
-from channelstream.apps.pusher_app import PusherApp
+from channelstream.apps.pusher_app import PusherApp, PusherSecrets
 from channelstream.apps.webhooks import PUSHER_TYPES, TYPES, Receiver
 from channelstream.core.facts import (
     CacheMissed,
@@ -29,7 +29,7 @@ from channelstream.core.facts import (
 )
 from channelstream.integrations.webhooks.formats import Call, accepts, call_of, headers_of
 
-PUSHER = PusherApp("1", "key", "pusher secret")
+PUSHER = PusherApp("1", "key", PusherSecrets("pusher secret"))
 STANDARD = Receiver("default", "https://a.example/x?token=1", ALL_KINDS, (KEY,))
 OF_PUSHER = Receiver("default", "https://a.example/x", frozenset(PUSHER_TYPES), pusher=PUSHER)
 AT_MS = 1_700_000_000_250

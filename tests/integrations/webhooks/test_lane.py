@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from channelstream.apps.pusher_app import PusherApp
+from channelstream.apps.pusher_app import PusherApp, PusherSecrets
 from channelstream.apps.webhooks import Receiver
 from channelstream.core.facts import ChannelOccupied, ClientEvent, Fact
 from channelstream.integrations.webhooks import lane
@@ -15,7 +15,11 @@ from channelstream.service import Kept
 
 STANDARD_RECEIVER = Receiver("default", "https://a.example/hooks?secret=1", frozenset(), (b"x" * 24,))
 PUSHER_RECEIVER = Receiver(
-    "default", "https://a.example", frozenset(), pusher=PusherApp("1", "k", "s"), batching=False
+    "default",
+    "https://a.example",
+    frozenset(),
+    pusher=PusherApp("1", "k", PusherSecrets("s")),
+    batching=False,
 )
 
 

@@ -58,7 +58,7 @@ async def _send(call: Call, items: Sequence[BatchItem]) -> None:
 def _message(call: Call, item: BatchItem, now: str) -> Message:
     """Return the message that an event is."""
     pusher = pusher_of(call)
-    excluded = None if item.socket_id is UNSET else conn_id_of(pusher.secret, item.socket_id)
+    excluded = None if item.socket_id is UNSET else conn_id_of(pusher.secrets.oldest, item.socket_id)
     return Message(
         uuid=call.service.new_id(),
         channel=pusher.channel(item.channel),

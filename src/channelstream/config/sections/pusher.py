@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from channelstream.config.option import Section
+from channelstream.config.sections.kinds import PATH
 from channelstream.config.values import Number, Switch, Text, Whole
 
 _section = Section("Pusher")
@@ -43,6 +44,13 @@ class PusherOptions:
         Text(),
         "The secret with which the server of the application signs for Pusher's clients and calls.",
         secret=True,
+        per_app=True,
+    )
+    pusher_secret_file: str = _section.option(
+        "",
+        PATH,
+        "Path of a file with that secret, in place of the option pusher_secret; its further lines are older secrets, which"
+        " are accepted as well. SIGHUP reads it again (docs/pusher.md).",
         per_app=True,
     )
     pusher_client_events: bool = _section.option(

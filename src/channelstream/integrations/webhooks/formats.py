@@ -69,7 +69,7 @@ def headers_of(receiver: Receiver, call: Call, now_s: float) -> dict[str, str]:
     # Exactly this type: Pusher's SDK for Node refuses one with a charset.
     headers = {"content-type": "application/json", "user-agent": "channelstream"}
     if receiver.pusher is not None:
-        mac = hmac.digest(receiver.pusher.secret.encode(), call.body, "sha256").hex()
+        mac = hmac.digest(receiver.pusher.secrets.newest.encode(), call.body, "sha256").hex()
         return headers | {"x-pusher-key": receiver.pusher.key, "x-pusher-signature": mac}
     at_s, text = int(now_s), call.body.decode()
     at = datetime.fromtimestamp(at_s, UTC)
