@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.engines.conformance.lab import ALL_FACTS, MovedClock, message
+from tests.engines.conformance.lab import ALL_FACTS, ALL_KINDS, MovedClock, message
 
-from channelstream.apps.wanted_facts import NOTHING_WANTED
+from channelstream.apps.keys import DEFAULT, make_key
+from channelstream.apps.wanted_facts import NOTHING_WANTED, AppFacts, WantedFacts
 from channelstream.core.facts import CacheMissed, ClientEvent, Fact, MessageAccepted
 from channelstream.errors import Unavailable
 from channelstream.service import reports
@@ -107,6 +108,30 @@ def test_only_so_much_data_waits(monkeypatch: pytest.MonkeyPatch) -> None:
             assert made.dropped == 3 * round_number
             await made.settle(60.0)
             assert len(outbox.kept) == 3 * round_number
+
+    asyncio.run(life())
+
+
+def test_applications_wait_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has very many drops its own only."""
+    monkeypatch.setattr(reports, "MOST_WAITING", 3)
+    monkeypatch.setattr(reports, "MOST_CHARACTERS", 100)
+
+    async def life() -> None:
+        outbox, shop = Outbox(), make_key("shop", "a")
+        made = make(outbox, WantedFacts(dict.fromkeys((DEFAULT, "shop"), AppFacts(ALL_KINDS))))
+        for _ in range(5):
+            made.cache_missed(shop)
+        made.client_event("a", "client-x", "x" * 200, None)
+        made.cache_missed("b")
+        made.cache_missed(make_key("shop", "b"))
+        assert made.dropped == 4
+        await made.settle(60.0)
+        assert [fact.place for fact in outbox.kept] == [shop, shop, shop, "a"]
+        made.cache_missed("b")
+        made.cache_missed(shop)
+        await made.settle(60.0)
+        assert [fact.place for fact in outbox.kept[4:]] == ["b", shop]
 
     asyncio.run(life())
 

@@ -5,10 +5,11 @@ They are appended in the background, so no caller waits for them. A node that is
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from itertools import islice
 
+from channelstream.apps.wanted_facts import app_of
 from channelstream.core.events import Event, Message
 from channelstream.core.facts import CacheMissed, ClientEvent, Fact, MessageAccepted
 from channelstream.core.membership_facts import Wanted
@@ -17,7 +18,7 @@ from channelstream.engines.outbox import Outbox
 from channelstream.errors import Unavailable
 
 MOST_WAITING = 20_000
-"""Most facts that wait while the engine is out of reach; further ones are dropped, and counted."""
+"""Most facts of an application that wait while the engine is out of reach; further ones are dropped, and counted."""
 MOST_CHARACTERS = 16 << 20
 """From so many characters of data of client events on, further facts are dropped as well."""
 AT_ONCE = 500
@@ -33,7 +34,7 @@ class Reports:
 
     Attributes:
         is_used: some facts are wanted.
-        dropped: how many were dropped since too many waited.
+        dropped: how many were dropped since too many of their application waited.
     """
 
     def __init__(self, outbox: Outbox, wanted: Wanted, new_id: Callable[[], str], clock: Clock) -> None:
@@ -44,7 +45,8 @@ class Reports:
         self._new_id = new_id
         self._clock = clock
         self._waiting: deque[Fact] = deque()
-        self._characters = 0
+        self._counts: Counter[str] = Counter()
+        self._characters: Counter[str] = Counter()
         self._task: asyncio.Task[None] | None = None
 
     def client_event(
@@ -84,11 +86,13 @@ class Reports:
         return round(self._clock.wall() * 1000)
 
     def _add(self, fact: Fact) -> None:
-        if len(self._waiting) >= MOST_WAITING or self._characters >= MOST_CHARACTERS:
+        app_id = app_of(fact)
+        if self._counts[app_id] >= MOST_WAITING or self._characters[app_id] >= MOST_CHARACTERS:
             self.dropped += 1
             return
         self._waiting.append(fact)
-        self._characters += _characters_of(fact)
+        self._counts[app_id] += 1
+        self._characters[app_id] += _characters_of(fact)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._append())
 
@@ -104,8 +108,10 @@ class Reports:
             except Exception:
                 # A bug: these facts are lost, so that later ones are not kept from the outbox.
                 logger.exception("facts for webhooks could not be kept")
-            for _ in batch:
-                self._characters -= _characters_of(self._waiting.popleft())
+            for fact in batch:
+                self._waiting.popleft()
+                self._counts[app_of(fact)] -= 1
+                self._characters[app_of(fact)] -= _characters_of(fact)
         self._task = None
 
     async def settle(self, within_s: float) -> None:
