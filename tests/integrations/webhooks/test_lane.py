@@ -1,6 +1,7 @@
 """Calls are made one after the other, again until they are accepted or given up, in virtual time."""
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -30,14 +31,16 @@ class World:
         calls: when each call was made, its headers and its body.
     """
 
-    def __init__(self, receiver: Receiver, fails_until_s: float = 0.0, status: int = 503) -> None:
+    def __init__(
+        self, receiver: Receiver, fails_until_s: float = 0.0, status: int = 503, wait_s: float = 0.0
+    ) -> None:
         self.now_s = 0.0
         self.calls: list[tuple[float, dict[str, str], bytes]] = []
         self.given_up: list[tuple[tuple[Fact, ...], str]] = []
         self.done: list[int] = []
         self.figures = Figures()
         self._fails_until_s = fails_until_s
-        self._status = status
+        self._status, self._wait_s = status, wait_s
         parts = LaneParts(
             receiver, self.post, self.figures, lambda: 1e9 + self.now_s, lambda: self.now_s, self.sleep, self.give_up
         )  # fmt: skip
@@ -46,7 +49,7 @@ class World:
     async def post(self, headers: dict[str, str], body: bytes) -> None:
         self.calls.append((self.now_s, headers, body))
         if self.now_s < self._fails_until_s:
-            raise NotAccepted(f"status {self._status}", self._status)
+            raise NotAccepted(f"status {self._status}", self._status, self._wait_s)
 
     async def sleep(self, seconds: float) -> None:
         self.now_s += seconds
@@ -156,6 +159,21 @@ def test_a_receiver_that_is_gone_is_sent_nothing_again(caplog: pytest.LogCapture
     world = World(PUSHER_RECEIVER, fails_until_s=2.0, status=410)
     world.run(occupied(1))
     assert (world.at_s, world.given_up) == ([0, 1, 3], [])
+
+
+@pytest.mark.parametrize(
+    ("receiver", "wait_s", "waits"),
+    [
+        (STANDARD_RECEIVER, 5.0, [5, 5, 5, 8, 16, 32]),
+        (STANDARD_RECEIVER, 9e9, [600]),
+        (PUSHER_RECEIVER, 9e9, [64]),
+    ],
+)
+def test_a_receiver_may_ask_for_a_longer_wait(receiver: Receiver, wait_s: float, waits: list[float]) -> None:
+    """But for none beyond the longest of the schedule."""
+    world = World(receiver, fails_until_s=60.0, wait_s=wait_s)
+    world.run(occupied(1))
+    assert [round(after - before) for before, after in pairwise(world.at_s)] == waits
 
 
 def test_a_full_lane_holds_its_reader_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,18 @@ def test_another_status_does_not(receiver: WebhookReceiver, status: int) -> None
     assert len(receiver.calls) == 1
 
 
+@pytest.mark.parametrize(
+    ("value", "wait_s"),
+    [("7", 7.0), ("0", 0.0), ("-1", 0.0), ("Fri, 31 Dec 2027 23:59:59 GMT", 0.0), ("9" * 99, 0.0)],
+)
+def test_a_refusal_may_say_when_to_come_again(receiver: WebhookReceiver, value: str, wait_s: float) -> None:
+    """In seconds; a date is not heeded, as clocks differ."""
+    receiver.status, receiver.headers = 503, {"retry-after": value}
+    refused = asyncio.run(refusal(receiver.url))
+    assert refused is not None
+    assert refused.wait_s == wait_s
+
+
 def test_only_public_addresses_are_called(receiver: WebhookReceiver) -> None:
     """Unless the option allows others, whatever name leads there."""
     port = receiver.url.split(":")[2]

@@ -59,11 +59,13 @@ class NotAccepted(Exception):
 
     Attributes:
         status: of the answer; 0 if there was none.
+        wait_s: after how many seconds the receiver wants it again; 0 if it does not say.
     """
 
-    def __init__(self, reason: str, status: int = 0) -> None:
+    def __init__(self, reason: str, status: int = 0, wait_s: float = 0.0) -> None:
         super().__init__(reason)
         self.status = status
+        self.wait_s = wait_s
 
 
 class Post(Protocol):
@@ -147,15 +149,16 @@ class Lane:
             try:
                 await parts.post(headers_of(parts.receiver, call, parts.wall()), call.body)
             except NotAccepted as error:
-                reason, status = str(error), error.status
+                refused = error
             else:
                 self._accepted(call)
                 return
             failed += 1
+            reason = str(refused)
             self._note_failure(reason)
-            if status in schedule.final:
+            if refused.status in schedule.final:
                 break
-            wait_s = schedule.wait_s(failed)
+            wait_s = schedule.wait_s(failed, refused.wait_s)
             if parts.steady() - began_s + wait_s > schedule.give_up_s:
                 label, count = parts.receiver.label, len(call.facts)
                 logger.error("webhooks: events for %s are given up: %d, %s", label, count, reason)

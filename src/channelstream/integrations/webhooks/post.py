@@ -2,11 +2,12 @@
 
 A name is resolved here and each of its addresses is checked, and the connection goes to the address that was checked: so
 neither the name nor a second answer of its resolver leads to a private address (DNS rebinding). No redirect is followed, no
-proxy is used, and of an answer only the status counts.
+proxy is used, and of an answer only the status and `Retry-After` count.
 """
 
 import asyncio
 import logging
+import re
 import socket
 import ssl
 from collections.abc import Iterable
@@ -29,6 +30,7 @@ IDLE_S = 30.0
 """How long a connection stays open for the next call, in seconds."""
 CONNECT_S = 3.0
 """Longest wait for one of the addresses of a name, before the next one is tried, in seconds."""
+_SECONDS = re.compile(rb"[0-9]{1,9}")
 _NOT_PUBLIC = tuple(
     map(IPv6Network, ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "fec0::/10"))
 )
@@ -90,6 +92,12 @@ class _CheckedBackend(httpcore.AnyIOBackend):
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
+def _retry_after_s(headers: Iterable[tuple[bytes, bytes]]) -> float:
+    """Return the seconds of `Retry-After` (RFC 9110, 10.2.3); 0 if there is none, or it is a date."""
+    found = next((value for name, value in headers if name.lower() == b"retry-after"), b"")
+    return float(found) if _SECONDS.fullmatch(found) else 0.0
+
+
 class Poster:
     """Calls one receiver, over connections that it keeps."""
 
@@ -117,7 +125,7 @@ class Poster:
         """
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                status = await self._post(headers, body)
+                status, wait_s = await self._post(headers, body)
         except NotAccepted:
             raise
         except TimeoutError as error:
@@ -126,9 +134,10 @@ class Poster:
             # Besides its own errors httpcore raises those of what it uses, such as ssl.SSLError.
             raise NotAccepted(f"no answer ({type(error).__name__})") from error
         if not 200 <= status < 300:
-            raise NotAccepted(f"status {status}", status)
+            raise NotAccepted(f"status {status}", status, wait_s)
 
-    async def _post(self, headers: dict[str, str], body: bytes) -> int:
+    async def _post(self, headers: dict[str, str], body: bytes) -> tuple[int, float]:
+        """Return the status of the answer, and the wait that it asks for (`NotAccepted.wait_s`)."""
         sent = [(name.encode(), value.encode()) for name, value in headers.items()]
         async with self._pool.stream("POST", self._url, headers=sent, content=body) as response:
             size = 0
@@ -136,7 +145,7 @@ class Poster:
                 size += len(part)
                 if size > ANSWER_BYTES:
                     break
-            return int(response.status)
+            return int(response.status), _retry_after_s(response.headers)
 
     async def close(self) -> None:
         """Close its connections."""

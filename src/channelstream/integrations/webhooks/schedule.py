@@ -23,9 +23,13 @@ class Schedule:
     give_up_s: float
     final: frozenset[int] = frozenset()
 
-    def wait_s(self, failed: int) -> float:
-        """Return the wait after so many attempts that failed, one or more."""
-        return float(min(2 ** min(failed - 1, 20), self.longest_s))
+    def wait_s(self, failed: int, asked_s: float = 0.0) -> float:
+        """Return the wait after so many attempts that failed, one or more.
+
+        Args:
+            asked_s: what the receiver asks for; beyond the longest wait it is not heeded.
+        """
+        return float(min(max(2 ** min(failed - 1, 20), asked_s), self.longest_s))
 
 
 PUSHER = Schedule(longest_s=64.0, give_up_s=300.0)
