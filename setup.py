@@ -7,7 +7,8 @@ either (`make test-compiled`). All other modules stay Python, each for one of th
 - It runs rarely, or waits for something else: pages, configuration, upgrades, Redis, the disk.
 - mypyc 2.4 does not compile it, or compiles it to something else: `Struct` classes of msgspec, whose arguments it drops;
   errors, whose class attributes it hides; asynchronous generators; `__aenter__ = acquire` (`service.locks`); an attribute
-  with the name of a C macro (`http.listener`); `Raw`, which is no bytes although msgspec's types say so (`http.parts`).
+  with the name of a C macro (`http.listener`); `Raw`, which is no bytes although msgspec's types say so (`http.parts`); a
+  subclass of `partial`, whose calls end the process (`http.takeover`).
 - The event loop calls it: connections, streams, timers, the flush. A compiled function has no frame, so the report of a
   slow turn names the Python functions around it (`watchdog`). For the same reason the router stays Python.
 - It is newer than the list, and nobody has measured yet what it would gain: `auth.scheme` with the forms of credentials,
@@ -38,7 +39,7 @@ COMPILED = {
     "auth": "base foreign open signature",
     "engines": "local_log local_reads staged",
     "service": "connecting limits local node publishing service signals",
-    "http": "answers exchange inbound line outbound phase request shared takeover waiting",
+    "http": "answers exchange inbound line outbound phase request shared waiting",
     "transports": "admission at_once attachment catch_up opening settings streams",
 }
 """The compiled modules, by package."""
