@@ -25,6 +25,7 @@ def test_a_new_user_has_nothing(user: User) -> None:
     """No state, no public keys, no channels, no connections."""
     assert (user.state, user.public_keys, user.channels, user.connections) == ({}, (), set(), 0)
     assert user.public_state == {}
+    assert user.public_state is User("bob", "id", user.log, 5.0).public_state
     assert user.last_active_s == 5.0
 
 

@@ -119,6 +119,19 @@ def play(life: Life, app_id: str = "default", **limits: Any) -> None:
 
 
 @pytest.mark.parametrize("app_id", ["default", "shop"])
+def test_members_share_the_name_of_their_channel(app_id: str) -> None:
+    """Each request brings a text of its own, which an idle stream does not keep."""
+
+    async def life(scene: Scene) -> None:
+        for user in ("ann", "bob"):
+            await scene.service.connect(user, user, V07, {"".join(("a", "-channel")): {}}, EMPTY)
+        (one,), (other,) = (each.channels for each in scene.node.hub.connections.values())
+        assert one is other
+
+    play(life, app_id)
+
+
+@pytest.mark.parametrize("app_id", ["default", "shop"])
 def test_a_user_joins_with_its_first_connection_and_leaves_with_its_last(app_id: str) -> None:
     """A repeated join changes nothing, and a second connection's other state is not shown."""
 

@@ -14,6 +14,8 @@ _encode = msgspec.json.Encoder().encode
 StateValue = str | int | float | bool | None
 State = dict[str, StateValue]
 
+_NO_STATE: State = {}
+"""The public state of every user who has none: an object is replaced and never changed."""
 MAX_STATE_KEYS = 256
 """Most keys of a user's state; the API refuses more with 422."""
 MAX_STATE_BYTES = 65_536
@@ -67,7 +69,7 @@ class User:
         self.older: User | None = None
         self.newer: User | None = None
         self.log = log
-        self.listed: tuple[str, State] = (name, {})
+        self.listed: tuple[str, State] = (name, _NO_STATE)
 
     @property
     def public_state(self) -> State:

@@ -12,6 +12,7 @@ returns the name where one is written. On the way of an event that is the wire f
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from operator import attrgetter
+from sys import intern
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -308,7 +309,8 @@ class Service:
         return list(map(self.app.key, names))
 
     def _patches(self, channels: Patches) -> Channels:
-        return {self.app.key(name): dict(patch) for name, patch in channels.items()}
+        # Each request has a text of its own, which an idle stream would keep.
+        return {intern(self.app.key(name)): dict(patch) for name, patch in channels.items()}
 
     async def use_once(self, text: str, keep_s: float) -> bool:
         """Use a text of this application at this node; return False if another node has (`Cluster.use_once`)."""
