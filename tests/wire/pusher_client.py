@@ -52,7 +52,7 @@ class Client:
     def __init__(self, app: PusherApp = APP, framing: Framing = Framing.WEBSOCKET) -> None:
         self.now_s = 100.0
         start = SessionStart(App(pusher=app), lambda: self.now_s, new_state(SOCKET_ID))
-        session = PROTOCOLS.session_of(PUSHER, framing, start)
+        session = PROTOCOLS.session_of(PUSHER, framing, lambda: start)
         assert isinstance(session, PusherSession)
         self.session = session
 

@@ -557,7 +557,7 @@ def test_another_process_continues_a_session() -> None:
     start = SessionStart(
         App(pusher=PusherApp("4711", KEY, PusherSecrets(SECRET))), lambda: 0.0, client.session.state
     )
-    session = PROTOCOLS.session_of(PUSHER, Framing.WEBSOCKET, start)
+    session = PROTOCOLS.session_of(PUSHER, Framing.WEBSOCKET, lambda: start)
     assert isinstance(session, PusherSession)
     other = Client()
     other.session = session
@@ -573,7 +573,7 @@ def test_another_process_continues_a_session() -> None:
 def test_a_session_that_cannot_begin(start: SessionStart) -> None:
     """Its application does not speak the protocol, or what is left of it is no state."""
     with pytest.raises(ValueError):
-        PROTOCOLS.session_of(PUSHER, Framing.WEBSOCKET, start)
+        PROTOCOLS.session_of(PUSHER, Framing.WEBSOCKET, lambda: start)
 
 
 def test_what_a_client_of_this_protocol_is_never_sent() -> None:

@@ -157,7 +157,10 @@ class Streams:
         Raises:
             ValueError: the application of the connection does not speak its protocol.
         """
-        start = SessionStart(self.services.app_of(connection.id), self.node.clock.steady, state)
+
+        def start() -> SessionStart:
+            return SessionStart(self.services.app_of(connection.id), self.node.clock.steady, state)
+
         return self.protocols.session_of(connection.protocol, framing, start)
 
     def limits_of(self, rules: LineRules) -> Limits:

@@ -27,7 +27,7 @@ from channelstream.core.events import (
 )
 from channelstream.core.format import Format
 from channelstream.wire.client_commands import Action, ClientCommand, Outcome
-from channelstream.wire.client_session import NO_RULES, SessionStart, WireProtocol
+from channelstream.wire.client_session import NO_RULES, Start, WireProtocol
 from channelstream.wire.framing import Framing
 from channelstream.wire.websocket import close_frame
 
@@ -289,7 +289,7 @@ def _protocol(client: ClientProtocol, title: str, number: int, form: int) -> Wir
         for framing, format_ in formats.items()
     }
 
-    def session(framing: Framing, _start: SessionStart) -> ChannelstreamSession:
+    def session(framing: Framing, _start: Start) -> ChannelstreamSession:
         return sessions[framing]
 
     return WireProtocol(client, title, formats, session)

@@ -60,6 +60,8 @@ class SessionStart(NamedTuple):
     state: bytes = b""
 
 
+Start = Callable[[], SessionStart]
+"""Returns what a session may need to know: most sessions need nothing, and do not ask."""
 NO_START = SessionStart(App(), lambda: 0.0)
 """For a session that needs none of it."""
 
@@ -135,7 +137,7 @@ class WireProtocol:
     client: ClientProtocol
     title: str
     formats: Mapping[Framing, Format]
-    session: Callable[[Framing, SessionStart], ClientSession]
+    session: Callable[[Framing, Start], ClientSession]
     closing: Callable[[int | None, str], bytes] = close_frame
     resumes: bool = True
     grants: Grants = NO_GRANTS

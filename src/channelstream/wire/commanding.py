@@ -23,7 +23,7 @@ from channelstream.wire.client_commands import (
     Reply,
     Subscribed,
 )
-from channelstream.wire.client_session import NO_RULES, ClientSession, SessionStart, WireProtocol
+from channelstream.wire.client_session import NO_RULES, ClientSession, Start, WireProtocol
 from channelstream.wire.command_texts import Fault, read_commands
 from channelstream.wire.framing import Framing
 
@@ -158,7 +158,7 @@ def commanding(base: WireProtocol) -> WireProtocol:
         base: that of 0.7, whose formats it shares.
     """
 
-    def session(framing: Framing, start: SessionStart) -> CommandSession:
+    def session(framing: Framing, start: Start) -> CommandSession:
         return CommandSession(base.session(framing, start))
 
     return WireProtocol(COMMANDING, "token", base.formats, session)

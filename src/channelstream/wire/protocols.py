@@ -6,7 +6,7 @@ from channelstream.apps.grants import Grants
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.format import Format
 from channelstream.wire import channelstream
-from channelstream.wire.client_session import NO_START, ClientSession, SessionStart, WireProtocol
+from channelstream.wire.client_session import NO_START, ClientSession, Start, WireProtocol
 from channelstream.wire.commanding import commanding
 from channelstream.wire.framing import Framing
 from channelstream.wire.pusher import pusher
@@ -42,7 +42,7 @@ class Protocols:
         return self._rows[protocol.name].formats[framing]
 
     def session_of(
-        self, protocol: ClientProtocol, framing: Framing, start: SessionStart = NO_START
+        self, protocol: ClientProtocol, framing: Framing, start: Start = lambda: NO_START
     ) -> ClientSession:
         """Return the session of a new stream, in a protocol that is spoken on its transport.
 

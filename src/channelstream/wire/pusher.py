@@ -35,7 +35,7 @@ from channelstream.wire.client_commands import (
     Reply,
     SignIn,
 )
-from channelstream.wire.client_session import LineRules, SessionStart, Silence, WireProtocol
+from channelstream.wire.client_session import LineRules, SessionStart, Silence, Start, WireProtocol
 from channelstream.wire.framing import Framing
 from channelstream.wire.pusher_format import PusherFormat, frames_of
 from channelstream.wire.pusher_frames import (
@@ -387,7 +387,7 @@ def pusher(number: int, form: int) -> WireProtocol:
         for offset, framing in enumerate(framings)
     }
 
-    def session(framing: Framing, start: SessionStart) -> PusherSession:
-        return PusherSession(formats[framing], start)
+    def session(framing: Framing, start: Start) -> PusherSession:
+        return PusherSession(formats[framing], start())
 
     return WireProtocol(PUSHER, "Pusher", formats, session, closing=refusal_frame, resumes=False)
