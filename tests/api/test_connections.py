@@ -50,6 +50,27 @@ def test_the_answer_describes_a_new_connection(server: Any) -> None:
     assert (one["name"], one["long_name"], one["history"]) == ("conn-all-a", None, [])
 
 
+@pytest.mark.parametrize("more", [{}, {"channels": ["conn-short-b"]}, {"exclude_channels": ["conn-short-b"]}])
+def test_a_short_description_has_the_same_form(server: Any, more: dict[str, Any]) -> None:
+    """As one with histories and users, where there are neither; it may be made in another way."""
+
+    def described(user: str, info: dict[str, Any]) -> Any:
+        names = ["conn-short-a", "conn-short-b"]
+        answer = server.post("/connect", {"username": user, "channels": names, "info": info | more})
+        server.post("/disconnect", {"conn_id": answer.pop("conn_id")})
+        assert answer["username"] == user
+        reply = answer.pop("channels_info")
+        assert reply["position"] == answer["position"]
+        channels = {
+            name: {**channel, "last_active": "", "users": []} for name, channel in reply["channels"].items()
+        }
+        return channels, answer["channels"], answer["state"], list(answer), list(reply)
+
+    long = described("conn-short-1", {"include_users": False})
+    assert described("conn-short-2", {"include_users": False, "include_history": False}) == long
+    assert described("conn-short-3", {}) == long
+
+
 @pytest.mark.parametrize("more", [{}, {"username": "conn-protocol-new"}])
 def test_the_name_key_selects_the_protocol(server: Any, receive: Receive, more: dict[str, str]) -> None:
     """`user` alone is the seed's; `username` wins where both are there."""

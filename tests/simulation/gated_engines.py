@@ -38,6 +38,8 @@ class LateEngine:
     def publish_at_once(self, *_args: Any) -> None:
         """Return None: it is reached later."""
 
+    connect_at_once = publish_at_once
+
     async def _later(
         self, method: Callable[..., Awaitable[Any]], can_fail: bool, *args: Any, **more: Any
     ) -> Any:

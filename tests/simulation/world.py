@@ -129,6 +129,8 @@ class Wavering:
     def publish_at_once(self, *_args: Any) -> None:
         """Return None: a call that takes its turn meets the races, and may fail."""
 
+    connect_at_once = publish_at_once
+
     def _failing(self, method: Callable[..., Any]) -> Callable[..., Any]:
         async def call(*args: Any, **more: Any) -> Any:
             if self._fails and self._chance is not None and self._chance.random() < 0.05:

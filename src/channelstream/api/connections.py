@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET
 
 from channelstream.api.call import Call
-from channelstream.api.info import Answer, channels_info, split_if_long
+from channelstream.api.info import Answer, channels_info, info_at_once, split_if_long
 from channelstream.api.schemas import (
     ChannelSettings,
     ConnectBody,
@@ -16,12 +16,14 @@ from channelstream.api.schemas import (
     SubscribeBody,
     UnsubscribeBody,
 )
-from channelstream.api.validation import conn_id_in, decode, unknown_connection
+from channelstream.api.validation import conn_id_in, decode, decode_at_once, unknown_connection
 from channelstream.apps.keys import name_of
+from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode, Invalid
 from channelstream.faults import Faults
 from channelstream.http.parts import Parts
+from channelstream.service import Opened
 from channelstream.service.node import Subscribed
 from channelstream.wire.channelstream import SEED, V07
 
@@ -31,20 +33,47 @@ STATUS_KEY = "status"
 """The state key in which the seed's status lives; it is always public."""
 
 
-async def connect(call: Call) -> Answer | Parts:
-    """Register a connection of a user and subscribe it to channels."""
+def connect(call: Call) -> Answer | Coroutine[Any, Any, Answer | Parts]:
+    """Register a connection of a user and subscribe it to channels; at once, if nothing has to wait."""
+    body = decode_at_once(call.body, ConnectBody)
+    if body is None or body.conn_id or body.channel_configs:
+        return _connect_later(call)
+    channels: dict[str, dict[str, Any]] = {name: {} for name in body.channels}
+    opened = call.service.connect_at_once(
+        body.name, _protocol(body), channels, _update(body), body.since or ""
+    )
+    if opened is None:
+        return _connect_later(call)
+    info = info_at_once(call, _named(opened.channels, body.info), body.info)
+    return _describe_later(call, opened, body) if info is None else _connected(opened, info)
+
+
+async def _connect_later(call: Call) -> Answer | Parts:
     body = await decode(call.body, ConnectBody, call.walker)
     opened = await call.service.connect(
         body.conn_id or None,
         body.name,
-        SEED if body.speaks_seed else V07,
+        _protocol(body),
         await _patches(call, body.channels, body.channel_configs),
         _update(body),
         body.since or "",
     )
-    user = opened.user
+    return await _describe_later(call, opened, body)
+
+
+async def _describe_later(call: Call, opened: Opened, body: ConnectBody) -> Answer | Parts:
     info = await _info(call, opened.channels, body.info)
-    answer = {
+    return await split_if_long(call, _connected(opened, info), info)
+
+
+def _protocol(body: ConnectBody) -> ClientProtocol:
+    return SEED if body.speaks_seed else V07
+
+
+def _connected(opened: Opened, info: Answer) -> Answer:
+    """Return the answer about a connection, with the description of its channels."""
+    user = opened.user
+    return {
         "conn_id": opened.conn_id,
         "state": user.state,
         "username": name_of(user.name),
@@ -54,7 +83,6 @@ async def connect(call: Call) -> Answer | Parts:
         "channels": opened.channels,
         "channels_info": info,
     }
-    return await split_if_long(call, answer, info)
 
 
 async def subscribe(call: Call) -> Answer | Parts:
@@ -122,8 +150,15 @@ async def _answer(call: Call, done: Subscribed, options: InfoOptions, changed: s
 
 
 def _info(call: Call, names: list[str], options: InfoOptions) -> Coroutine[Any, Any, Answer]:
-    asked = None if options.channels is None else set(options.channels)
-    return channels_info(call, names if asked is None else [name for name in names if name in asked], options)
+    return channels_info(call, _named(names, options), options)
+
+
+def _named(names: list[str], options: InfoOptions) -> list[str]:
+    """Return those of the channels that the answer describes."""
+    if options.channels is None:
+        return names
+    asked = set(options.channels)
+    return [name for name in names if name in asked]
 
 
 async def _patches(

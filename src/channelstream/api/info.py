@@ -55,6 +55,21 @@ async def channels_info(call: Call, names: Sequence[str] | None, options: InfoOp
     return await _describe(call, names, options, await call.service.head(names))
 
 
+def info_at_once(call: Call, names: Sequence[str], options: InfoOptions) -> Answer | None:
+    """Describe channels as `channels_info` does; None if that takes a wait, or more than a short turn of the event loop."""
+    is_brief = not (options.include_history or options.include_users or options.include_connections)
+    found = call.service.channels_at_once(names) if is_brief and len(names) <= STEP else None
+    if found is None:
+        return None
+    channels, position = _not_excluded(found[0], options), found[1]
+    text = str(position)
+    described = {}
+    for channel in channels:
+        name = name_of(channel.name)
+        described[name] = _channel(channel, name, options, position, text)
+    return {"channels": described, "users": [], "position": text}
+
+
 async def info_of(call: Call, options: InfoOptions) -> Answer:
     """Answer `/info`. Its position is the end of the whole log, so that an application can pass it as `since`."""
     position = await call.service.head(options.channels, all_shards=True)
@@ -128,7 +143,10 @@ async def _pages(call: Call, channels: Sequence[Channel], options: InfoOptions) 
 async def _select(
     call: Call, names: Sequence[str] | None, options: InfoOptions, with_users: bool
 ) -> list[Channel]:
-    channels = await call.service.channels(names, with_users)
+    return _not_excluded(await call.service.channels(names, with_users), options)
+
+
+def _not_excluded(channels: list[Channel], options: InfoOptions) -> list[Channel]:
     if not options.exclude_channels:
         return channels
     excluded = set(options.exclude_channels)

@@ -46,6 +46,16 @@ async def decode(body: bytes, schema: type[T], walker: Walker) -> T:
     return read
 
 
+def decode_at_once(body: bytes, schema: type[T]) -> T | None:
+    """Read a body that is one object; None if `decode` has to read it, field by field.
+
+    Raises:
+        Malformed: it nests too deep.
+    """
+    read: T | None = decoded(body, _decoder(schema))
+    return read
+
+
 async def decode_one_or_many(body: bytes, schema: type[T], walker: Walker) -> tuple[list[T], bool]:
     """Read a body that is one object or a list of them; the flag says whether it was a list (docs/api.md, "Lists").
 

@@ -41,6 +41,10 @@ NO_CHANNELS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
 """What a connection joins that is only registered."""
 
 
+NO_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType({})
+"""The settings of a new channel for which none are named."""
+
+
 class Receiver(Protocol):
     """The node as the log sees it."""
 
@@ -201,6 +205,18 @@ class Directory(Protocol):
             Moved: another node owns the connection by now.
         """
 
+    def connect_at_once(
+        self,
+        member: Member,
+        update: UserUpdate,
+        channels: Mapping[str, Mapping[str, Any]] = NO_CHANNELS,
+        since: Position | None = None,
+    ) -> Registered | None:
+        """Register a new connection, whose id nobody has had, as `connect` does, without a wait.
+
+        None if that takes a call of another process, a write or several turns of the event loop: then nothing has happened.
+        """
+
     async def restored_connections(self) -> Sequence[RestoredConnection]:
         """Return the connections that the last run of this server left registered; called once, after `Engine.start`.
 
@@ -261,6 +277,9 @@ class Directory(Protocol):
         Args:
             with_users: false returns only the number of users, at a cost that does not grow with it.
         """
+
+    def channels_at_once(self, names: Sequence[str]) -> tuple[list[Channel], Position] | None:
+        """Return the known channels among these, and the position of which they are; None if that takes a wait."""
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
         """Return the known users among these; None means all.

@@ -31,7 +31,7 @@ from channelstream.engines.base import Clock, moment
 from channelstream.engines.members import Leaving, Member
 from channelstream.engines.staged import Staged
 from channelstream.engines.user_groups import divide
-from channelstream.slices import Slices
+from channelstream.slices import MANY, Slices
 
 logger = logging.getLogger(__name__)
 
@@ -164,6 +164,11 @@ class LocalLog:
             self.registry.facts.opened(member.conn_id, member.user, now.wall_s)
         return self._update(user, update)
 
+    def connects_in_one_turn(self, user: str, channels: int) -> bool:
+        """Whether a new connection of a user, in so many channels, takes one short turn of the event loop."""
+        known = self.registry.users.get(user)
+        return channels + (len(known.channels) if known else 0) < MANY and user not in self.unannounced
+
     def undo_connect(self, member: Member) -> None:
         """Unregister a connection that has joined no channel."""
         self.add_closed(member)
@@ -242,11 +247,12 @@ class LocalLog:
                 break
         return new
 
-    def join(self, member: Member, channels: Iterable[str]) -> None:
-        """Join channels that a connection is not in, in one turn of the event loop."""
-        waiting: deque[tuple[str, Mapping[str, Any]]] = deque((name, {}) for name in channels)
+    def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+        """Join channels that a connection is not in, in one turn of the event loop; see `Directory.join`."""
+        waiting, joined = deque(channels.items()), dict[str, int]()
         while waiting:
-            self.join_next(member, waiting, {})
+            self.join_next(member, waiting, joined)
+        return joined
 
     def leave_next(self, member: Member, waiting: deque[str], left: list[str]) -> None:
         """Leave the first of these channels, as many as one turn of the event loop has time for.

@@ -20,7 +20,15 @@ from channelstream.core.log import Replay
 from channelstream.core.position import Offsets, Position
 from channelstream.core.registry import Registry
 from channelstream.core.user import User, UserChange, UserUpdate
-from channelstream.engines.base import NO_CHANNELS, Clock, Counts, MembersAt, Receiver, Registered
+from channelstream.engines.base import (
+    NO_CHANNELS,
+    NO_SETTINGS,
+    Clock,
+    Counts,
+    MembersAt,
+    Receiver,
+    Registered,
+)
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.local_move import LocalMove
@@ -131,6 +139,19 @@ class MemoryEngine:
             raise
         return Registered(change.user, change.offsets, joined)
 
+    def connect_at_once(
+        self,
+        member: Member,
+        update: UserUpdate,
+        channels: Mapping[str, Mapping[str, Any]] = NO_CHANNELS,
+        since: Position | None = None,
+    ) -> Registered | None:
+        if not self._log.connects_in_one_turn(member.user, len(channels)):
+            return None
+        change = self._log.connect(member, update)
+        self._log.announce_rest(member.user)
+        return Registered(change.user, change.offsets, self._log.join(member, channels))
+
     async def restored_connections(self) -> Sequence[RestoredConnection]:
         return ()
 
@@ -173,7 +194,7 @@ class MemoryEngine:
                     await asyncio.sleep(0)
             await turn_for(len(left))
         except BaseException:
-            self._log.join(member, left)
+            self._log.join(member, dict.fromkeys(left, NO_SETTINGS))
             raise
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
@@ -207,6 +228,9 @@ class MemoryEngine:
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         return self._reads.channels(names)
+
+    def channels_at_once(self, names: Sequence[str]) -> tuple[list[Channel], Position]:
+        return self._reads.channels(names), self.position
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
         return self._reads.users(names)

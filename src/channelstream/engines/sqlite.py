@@ -353,6 +353,9 @@ class SqliteEngine:
     ) -> Registered | None:
         return await self._members.connect(member, update, channels, since)
 
+    def connect_at_once(self, *_: Any) -> None:
+        """Return None: a registration is written before it is answered."""
+
     async def restored_connections(self) -> Sequence[RestoredConnection]:
         restored, self._restored = self._restored, ()
         return restored
@@ -395,6 +398,9 @@ class SqliteEngine:
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         return self._reads.channels(names)
+
+    def channels_at_once(self, names: Sequence[str]) -> tuple[list[Channel], Position]:
+        return self._reads.channels(names), self.position
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
         return self._reads.users(names)

@@ -89,15 +89,27 @@ class Connecting:
                 return opened
         raise Unavailable("Other calls create and end this connection at the moment; try again.")
 
+    def connect_at_once(
+        self, member: Member, channels: Channels, update: UserUpdate, since: str
+    ) -> Opened | None:
+        """Register a connection whose id is new, without a wait; None if that takes one: nothing has happened then."""
+        self._check(member.conn_id, channels)
+        user = self._local.register_at_once(member, update, channels, parse_since(since))
+        return None if user is None else Opened(member.conn_id, user, sorted(channels))
+
+    def _check(self, conn_id: str, channels: Channels) -> None:
+        """Refuse a new connection for which there is no room."""
+        self._check_room()
+        self._limits.check_channel_count(len(channels))
+        self._local.room.check_connection(conn_id, channels)
+
     async def _open(
         self, member: Member, channels: Channels, update: UserUpdate, since: str
     ) -> Opened | None:
         """Register a connection; None if its id is in use by now, here or at another node."""
         if self._local.get(member.conn_id) is not None:
             return None
-        self._check_room()
-        self._limits.check_channel_count(len(channels))
-        self._local.room.check_connection(member.conn_id, channels)
+        self._check(member.conn_id, channels)
         connection = self._local.make(member.conn_id, member.user, member.protocol)
         try:
             user = await self._local.register(connection, update, channels, parse_since(since))

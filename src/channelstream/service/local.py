@@ -25,10 +25,10 @@ from channelstream.core.connection import NO_NAMES, Connection, ConnectionState,
 from channelstream.core.endings import Ending, Endings
 from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE
-from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, range_from, shard_of
+from channelstream.core.position import UNKNOWN_POSITION, Offsets, Position, ReadRange, range_from, shard_of
 from channelstream.core.user import User, UserUpdate
 from channelstream.engines.base import Clock, Directory, EventLog
-from channelstream.engines.members import RestoredConnection, member_of
+from channelstream.engines.members import Member, RestoredConnection, member_of
 from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
 from channelstream.service.commands import Answer, Command, End, Release, Subscribe, Unsubscribe, parse_since
 from channelstream.service.departures import Departures
@@ -171,12 +171,35 @@ class LocalConnections:
         if registered is None:
             return None
         _check_local(connection)
-        user, offsets, joined = registered
-        connection.delivered = offsets
-        connection.private = self._read_range(user.name, offsets[self._shard(user.name)], since)
-        for name, offset in joined.items():
+        self._begin(connection, registered.offsets, since)
+        for name, offset in registered.joined.items():
             connection.channels[name] = self._read_range(name, offset, since)
-        return user
+        return registered.user
+
+    def register_at_once(
+        self,
+        member: Member,
+        update: UserUpdate,
+        channels: Mapping[str, Mapping[str, Any]],
+        since: Position | None,
+    ) -> User | None:
+        """Register a new connection as `register` does, without a wait; None if that takes one: nothing has happened then.
+
+        Needs no lock: nobody knows its id, and nothing happens between the first and the last step.
+        """
+        registered = self._directory.connect_at_once(member, update, channels, since)
+        if registered is None:
+            return None
+        connection = self.make(member.conn_id, member.user, member.protocol)
+        self._begin(connection, registered.offsets, since)
+        for name, offset in registered.joined.items():
+            self._hub.subscribe(connection, name, self._read_range(name, offset, since))
+        return registered.user
+
+    def _begin(self, connection: Connection, offsets: Offsets, since: Position | None) -> None:
+        """Let a connection that was registered at these offsets read its private messages."""
+        connection.delivered = offsets
+        connection.private = self._read_range(connection.user, offsets[self._shard(connection.user)], since)
 
     async def join(
         self, connection: Connection, channels: Mapping[str, Mapping[str, Any]], since: Position | None

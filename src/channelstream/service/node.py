@@ -218,6 +218,24 @@ class Node:
         member = Member(conn_id, user, protocol)
         return await self._connecting.connect(member, channels, update, since, is_drawn=is_drawn)
 
+    def connect_at_once(
+        self,
+        user: str,
+        protocol: ClientProtocol,
+        channels: Channels,
+        update: UserUpdate,
+        since: str,
+        new_id: Callable[[], str],
+    ) -> Opened | None:
+        """Register a connection as `connect` does where the server chooses the id, without a wait; None if that takes one.
+
+        Then nothing has happened.
+        """
+        if not self.is_single:
+            return None
+        member = Member(new_id(), user, protocol)
+        return self._connecting.connect_at_once(member, channels, update, since)
+
     def _check_room(self) -> None:
         """Raise Unavailable if the node takes no new connection now."""
         if self.draining or len(self.hub.connections) >= self.limits.connections:
@@ -388,6 +406,10 @@ class Node:
     def channels(self, names: Sequence[str] | None, with_users: bool = True) -> Awaitable[list[Channel]]:
         """Return the known channels among these; None means all (`Directory.channels`)."""
         return self._engine.channels(names, with_users)
+
+    def channels_at_once(self, names: Sequence[str]) -> tuple[list[Channel], Position] | None:
+        """Return the known channels among these, and of which position they are; None if that takes a wait."""
+        return self._engine.channels_at_once(names)
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
         """Return the known users among these; None means all (`Directory.users`)."""

@@ -115,8 +115,18 @@ class Service:
         key = self.app.key
         known = None if conn_id is None else key(conn_id)
         patches = self._patches(channels)
-        opened = await self.node.connect(known, key(user), protocol, patches, update, since, self._new_key)
-        return Opened(name_of(opened.conn_id), opened.user, list(map(name_of, opened.channels)))
+        return _opened(
+            await self.node.connect(known, key(user), protocol, patches, update, since, self._new_key)
+        )
+
+    def connect_at_once(
+        self, user: str, protocol: ClientProtocol, channels: Patches, update: UserUpdate, since: str
+    ) -> Opened | None:
+        """Register a connection with a new id, without a wait; None if that takes one: nothing has happened then."""
+        self.node.limits.check_channel_count(len(channels))
+        patches, name = self._patches(channels), self.app.key(user)
+        opened = self.node.connect_at_once(name, protocol, patches, update, since, self._new_key)
+        return None if opened is None else _opened(opened)
 
     def _new_key(self) -> str:
         return self.app.key(self.app.conn_id(self.new_id()))
@@ -266,6 +276,10 @@ class Service:
             return await self.node.channels(keys, with_users)
         return await self._owned(await self.node.channels(None, with_users), _NAME)
 
+    def channels_at_once(self, names: Sequence[str]) -> tuple[list[Channel], Position] | None:
+        """Return the known channels among these few, and of which position they are; None if that takes a wait."""
+        return self.node.channels_at_once(self._keys(names))
+
     async def users(self, names: Iterable[str] | None, with_channels: bool = True) -> list[User]:
         """Return the known users among these; None means all whose names count everywhere (`Directory.users`)."""
         if names is not None:
@@ -360,6 +374,11 @@ class Services:
 
 def _is_for_many(event: Message | MessageEdited | MessageDeleted) -> bool:
     return event.only is not None and len(event.only) > KEYS_SLICE
+
+
+def _opened(opened: Opened) -> Opened:
+    """Return the result of a node with names."""
+    return Opened(name_of(opened.conn_id), opened.user, list(map(name_of, opened.channels)))
 
 
 def _named(done: Subscribed | None) -> Subscribed | None:

@@ -1,10 +1,14 @@
 """What every `Directory` must do with a connection that joins channels as it is registered."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import pytest
 from tests.engines.conformance.lab import EMPTY, Lab, message
 
 from channelstream.core.events import Presence, UserStateChanged
 from channelstream.core.user import MAX_STATE_KEYS, UserUpdate
+from channelstream.engines.base import Registered
 from channelstream.engines.members import Member
 from channelstream.errors import Invalid
 from channelstream.wire.channelstream import V07
@@ -14,14 +18,34 @@ MANY = [f"c{number}" for number in range(250)]
 """More channels than one call of Redis takes."""
 
 
-def test_a_new_connection_is_in_its_channels(lab: Lab) -> None:
+Connect = Callable[[UserUpdate, Mapping[str, Mapping[str, Any]]], Registered | None]
+"""Registers the connection of ann."""
+
+
+@pytest.fixture(params=[False, True], ids=["later", "at once"])
+def connect(lab: Lab, request: pytest.FixtureRequest) -> Connect:
+    """Register her as an engine does that waits, and as one does that need not: then the former is not asked."""
+
+    def connect(update: UserUpdate, channels: Mapping[str, Mapping[str, Any]]) -> Registered | None:
+        registered = None
+        if request.param:
+            before = lab.received(), lab.channels(), [user.connections for user in lab.users()]
+            registered = lab.engine.connect_at_once(ANN, update, channels)
+            if registered is None:
+                after = lab.received(), lab.channels(), [user.connections for user in lab.users()]
+                assert [len(each) for each in after] == [len(each) for each in before]
+                assert after[2] == before[2]
+        return registered or lab.run(lab.engine.connect(ANN, update, channels))
+
+    return connect
+
+
+def test_a_new_connection_is_in_its_channels(lab: Lab, connect: Connect) -> None:
     """From the offsets of the answer on, with the settings that new channels get."""
     lab.connect("bob", "a", "b")
     lab.publish(message("before", channel="a"))
     lab.recorder.members[ANN.conn_id] = (ANN, {"a", "new"})
-    registered = lab.run(
-        lab.engine.connect(ANN, EMPTY, {"a": {"log_events": 5}, "new": {"log_events": 7}, "b": {}})
-    )
+    registered = connect(EMPTY, {"a": {"log_events": 5}, "new": {"log_events": 7}, "b": {}})
     assert registered is not None
     assert registered.user.name == "ann"
     assert registered.joined == {name: lab.head(name) for name in ("a", "new", "b")}
@@ -33,35 +57,34 @@ def test_a_new_connection_is_in_its_channels(lab: Lab) -> None:
     assert [event.uuid for event in lab.received()] == ["before", "after"]
 
 
-def test_a_new_connection_joins_with_its_new_state(lab: Lab) -> None:
+def test_a_new_connection_joins_with_its_new_state(lab: Lab, connect: Connect) -> None:
     """Channels that its user is in are sent the change, and the others who joins, in the new state."""
     lab.connect("ann", "a", notify_state=True)
     lab.connect("bob", "b", notify_state=True, notify_presence=True)
     lab.recorder.members[ANN.conn_id] = (ANN, {"b"})
-    lab.run(lab.engine.connect(ANN, UserUpdate({"mood": 1}, {}, ["mood"]), {"b": {}}))
+    connect(UserUpdate({"mood": 1}, {}, ["mood"]), {"b": {}})
     changes = [each for each in lab.received() if isinstance(each, UserStateChanged)]
     joined = [each for each in lab.received() if isinstance(each, Presence) and each.user == "ann"]
     assert [(each.channel, each.state) for each in changes] == [("a", {"mood": 1})]
     assert [(each.channel, each.state) for each in joined] == [("b", {"mood": 1})]
 
 
-def test_a_connection_that_is_refused_joins_nothing(lab: Lab) -> None:
+def test_a_connection_that_is_refused_joins_nothing(lab: Lab, connect: Connect) -> None:
     """Its channels stay unknown."""
     too_much = UserUpdate({f"k{number}": number for number in range(MAX_STATE_KEYS + 1)}, {})
     with pytest.raises(Invalid):
-        lab.run(lab.engine.connect(ANN, too_much, {"a": {}}))
+        connect(too_much, {"a": {}})
     assert (lab.channels(), lab.users()) == ([], [])
 
 
-def test_a_new_connection_joins_very_many_channels(lab: Lab) -> None:
-    """Each of them once, also while the state of its user is announced in very many others."""
+def test_a_new_connection_joins_very_many_channels(lab: Lab, connect: Connect) -> None:
+    """Each of them once, also while the state of its user is announced in very many others; in several turns of the loop."""
     lab.connect("ann", *MANY, conn_id="2", notify_state=True)
     lab.recorder.members[ANN.conn_id] = (ANN, {*MANY, "a"})
     update = UserUpdate({"large": "x" * 10_000}, {}, ["large"])
-    registered = lab.run(
-        lab.engine.connect(ANN, update, {name: {"notify_presence": True} for name in ("a", *MANY)})
-    )
+    registered = connect(update, {name: {"notify_presence": True} for name in ("a", *MANY)})
     assert registered is not None
+    assert lab.engine.connect_at_once(Member("3", "zoe", V07), EMPTY, {name: {} for name in MANY}) is None
     assert registered.joined.keys() == {"a", *MANY}
     assert {each.name: each.connections for each in lab.channels()} == {"a": 1, **dict.fromkeys(MANY, 2)}
     events = [each for each in lab.received() if isinstance(each, UserStateChanged | Presence)]

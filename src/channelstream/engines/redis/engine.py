@@ -205,6 +205,9 @@ class RedisEngine:
     ) -> Registered | None:
         return await self._connections.connect(member, update, channels, since)
 
+    def connect_at_once(self, *_: Any) -> None:
+        """Return None: Redis has the connections."""
+
     async def restored_connections(self) -> Sequence[RestoredConnection]:
         """Return none: a node that starts is a new one, and the connections of a dead node end with its lease."""
         return ()
@@ -260,6 +263,9 @@ class RedisEngine:
         for shard, name, answer in await self._read("channels", "c", names, users=with_users):
             found[name] = await self._channel(shard, answer, with_users)
         return list(found.values()) if names is None else [found[name] for name in names if name in found]
+
+    def channels_at_once(self, names: Sequence[str]) -> None:
+        """Return None: Redis has the channels."""
 
     async def _channel(self, shard: Shard, answer: Any, with_users: bool) -> Channel:
         """Read the answer about a channel, and fetch what was too much for one call."""
