@@ -52,7 +52,7 @@ def dial(server: RunningServer) -> socket.socket:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("method", ["POST", "OPTIONS", "PUT", "HEAD"])
-@pytest.mark.parametrize("path", ["/message", "/info", "/nothing"])
+@pytest.mark.parametrize("path", ["/message", "/user_state", "/nothing"])
 def test_a_repeated_head_is_answered_as_the_first(
     server: RunningServer, path: str, method: str, seed: int
 ) -> None:
