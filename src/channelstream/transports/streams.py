@@ -113,14 +113,13 @@ class Streams:
             TooManyRequests: its address has shown too many wrong credentials, so nothing is checked.
         """
         rate = self._credentials
-        address = self.policy.client(head) if rate else ""
-        if rate and rate.is_used:
-            rate.check(address)
+        if rate is not None and rate.limits_any:
+            rate.check(self.policy.client(head))
         try:
             yield
         except BadToken:
-            if rate:
-                rate.spend(address)
+            if rate is not None:
+                rate.spend(self.policy.client(head))
             raise
 
     def policy_of(self, app: App) -> Policy:

@@ -127,7 +127,7 @@ class CountedAuth:
         self._wrong = wrong
 
     def principal(self, request: AuthRequest) -> Principal:
-        if self._wrong is not None and self._wrong.is_used:
+        if self._wrong is not None and self._wrong.limits_any:
             self._wrong.check(request.address)
         try:
             return self._auth.principal(request)
