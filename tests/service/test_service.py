@@ -22,7 +22,7 @@ from channelstream.errors import Invalid, TooManyRequests
 from channelstream.http.parts import encode
 from channelstream.service import Service
 from channelstream.service.limits import NodeLimits
-from channelstream.service.service import KEYS_SLICE
+from channelstream.service.service import KEYS_SLICE, SHARED_KEYS, shared
 from channelstream.slices import SET_STEP
 from channelstream.wire.channelstream import V07
 
@@ -111,6 +111,14 @@ def test_a_message_counts_once(at_once: bool) -> None:
 
     asyncio.run(life())
     assert (service.published, len(node.events)) == (2, 0 if at_once else 2)
+
+
+def test_keys_of_channels_are_shared_and_not_kept_for_ever() -> None:
+    """Strangers may name channels without end."""
+    assert shared("".join(("a", "-channel"))) is shared("".join(("a-", "channel")))
+    for number in range(SHARED_KEYS + 1):
+        shared(f"channel {number}")
+    assert shared.cache_info().currsize == SHARED_KEYS
 
 
 NAMES = [f"user {number}" for number in range(3 * KEYS_SLICE)]

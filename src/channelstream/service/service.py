@@ -10,9 +10,9 @@ returns the name where one is written. On the way of an event that is the wire f
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from operator import attrgetter
-from sys import intern
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -47,6 +47,9 @@ _NAME = attrgetter("name")
 
 KEYS_SLICE = 5_000
 """Keys that are made or read in one loop turn: 1 to 2 ms, at 0.2 to 0.4 us each (measured)."""
+
+SHARED_KEYS = 10_000
+"""Keys of channels that are remembered, those that were asked for last, so that equal ones are one object."""
 
 KEYED_AT_ONCE = 5
 """Messages whose names get keys between two looks at the clock: each may have very many recipients."""
@@ -323,8 +326,7 @@ class Service:
         return list(map(self.app.key, names))
 
     def _patches(self, channels: Patches) -> Channels:
-        # Each request has a text of its own, which an idle stream would keep.
-        return {intern(self.app.key(name)): dict(patch) for name, patch in channels.items()}
+        return {shared(self.app.key(name)): dict(patch) for name, patch in channels.items()}
 
     async def use_once(self, text: str, keep_s: float) -> bool:
         """Use a text of this application at this node; return False if another node has (`Cluster.use_once`)."""
@@ -374,6 +376,15 @@ class Services:
 
 def _is_for_many(event: Message | MessageEdited | MessageDeleted) -> bool:
     return event.only is not None and len(event.only) > KEYS_SLICE
+
+
+@lru_cache(maxsize=SHARED_KEYS)
+def shared(key: str) -> str:
+    """Return one object for equal keys of channels: each request has a text of its own, which an idle stream would keep.
+
+    `sys.intern` would keep those of all channels for ever with CPython 3.12.
+    """
+    return key
 
 
 def _opened(opened: Opened) -> Opened:
