@@ -69,6 +69,14 @@ def test_a_new_connection_joins_with_its_new_state(lab: Lab, connect: Connect) -
     assert [(each.channel, each.state) for each in joined] == [("b", {"mood": 1})]
 
 
+def test_a_new_connection_without_channels_changes_the_state_of_its_user(lab: Lab, connect: Connect) -> None:
+    """The channels of the user's other connections are sent it."""
+    lab.connect("ann", "a", conn_id="2", notify_state=True)
+    lab.recorder.members[ANN.conn_id] = (ANN, set())
+    connect(UserUpdate({"mood": 1}, {}, ["mood"]), {})
+    assert [each.state for each in lab.received() if isinstance(each, UserStateChanged)] == [{"mood": 1}]
+
+
 def test_a_connection_that_is_refused_joins_nothing(lab: Lab, connect: Connect) -> None:
     """Its channels stay unknown."""
     too_much = UserUpdate({f"k{number}": number for number in range(MAX_STATE_KEYS + 1)}, {})
