@@ -125,12 +125,15 @@ class Registry:
 
     def open_user(self, name: str, fresh_state: Mapping[str, StateValue], floor: int, now: Moment) -> User:
         """Return the user, created with `fresh_state` if it is new."""
-        user = self.users.get(name)
-        if user is None:
-            log = Log(self._user_limits, self.budget, floor)
-            user = self.users[name] = User(name, self.new_id(), log, now.wall_s)
-            user.update_state(fresh_state)
+        user = self.users.get(name) or self.add_user(name, fresh_state, floor, now)
         self.touch_user(user, now)
+        return user
+
+    def add_user(self, name: str, fresh_state: Mapping[str, StateValue], floor: int, now: Moment) -> User:
+        """Create a user, which is about to be touched or connected."""
+        log = Log(self._user_limits, self.budget, floor)
+        user = self.users[name] = User(name, self.new_id(), log, now.wall_s)
+        user.update_state(fresh_state)
         return user
 
     def check_state(self, name: str, *values: Mapping[str, StateValue]) -> None:
@@ -155,7 +158,9 @@ class Registry:
     def connect(self, user: User, now: Moment) -> None:
         """Add a connection to the user."""
         user.connections += 1
-        self._idle_users.remove(user)
+        self.touch_user(user, now)
+        if user.connections == 1:
+            self._idle_users.remove(user)
         if self.facts is not None and user.connections == 1:
             self.facts.online(user.name, now.wall_s)
 

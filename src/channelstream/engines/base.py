@@ -22,6 +22,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
+from msgspec import Struct
+
 from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.entry import Entry
@@ -74,7 +76,7 @@ class Counts(NamedTuple):
     users: int
 
 
-class Registered(NamedTuple):
+class Registered(Struct, frozen=True):
     """A new connection.
 
     Attributes:

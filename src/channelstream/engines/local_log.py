@@ -158,7 +158,7 @@ class LocalLog:
             update = update.of_first({} if known is None else known.state)
         self.registry.check_state(member.user, fresh, update.values)
         now = moment(self._clock)
-        user = self.registry.open_user(member.user, update.fresh, self.committed, now)
+        user = known or self.registry.add_user(member.user, update.fresh, self.committed, now)
         self.registry.connect(user, now)
         if self.registry.facts is not None:
             self.registry.facts.opened(member.conn_id, member.user, now.wall_s)
@@ -238,21 +238,25 @@ class LocalLog:
             name, patch = waiting.popleft()
             if name not in self.registry.channels:
                 new.append(name)
-            channel = self.registry.open_channel(name, patch, self.committed, now)
-            events = self.registry.join(channel, user, member.protocol.presence, now)
+            self._join(name, patch, member, user, now)
             joined[name] = offset
-            if events:
-                self._accept_all(events)
             if waiting and slices.is_over:
                 break
         return new
 
     def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
         """Join channels that a connection is not in, in one turn of the event loop; see `Directory.join`."""
-        waiting, joined = deque(channels.items()), dict[str, int]()
-        while waiting:
-            self.join_next(member, waiting, joined)
-        return joined
+        self.announce_rest(member.user)
+        now, offset, user = moment(self._clock), self.committed, self.registry.users[member.user]
+        for name, patch in channels.items():
+            self._join(name, patch, member, user, now)
+        return dict.fromkeys(channels, offset)
+
+    def _join(self, name: str, patch: Mapping[str, Any], member: Member, user: User, now: Moment) -> None:
+        channel = self.registry.open_channel(name, patch, self.committed, now)
+        events = self.registry.join(channel, user, member.protocol.presence, now)
+        if events:
+            self._accept_all(events)
 
     def leave_next(self, member: Member, waiting: deque[str], left: list[str]) -> None:
         """Leave the first of these channels, as many as one turn of the event loop has time for.
@@ -302,13 +306,13 @@ class LocalLog:
 
     def _update(self, user: User, update: UserUpdate) -> UserChange:
         self.announce_rest(user.name)
-        before = user.public_state
+        before = user.listed
         if update.public_keys is not None or update.add_public:
             keys = user.public_keys if update.public_keys is None else update.public_keys
             user.publish_keys((*keys, *update.add_public))
         changed: list[tuple[str, StateValue]] = user.update_state(update.values)
-        if user.public_state is not before:
-            self.unannounced[user.name] = self.registry.state_events(user, before, self._clock.wall())
+        if user.listed is not before:
+            self.unannounced[user.name] = self.registry.state_events(user, before[1], self._clock.wall())
         return UserChange(user, changed, (self.committed,))
 
     def announce_next(self, name: str) -> bool:
