@@ -81,8 +81,9 @@ def play(scenario: Callable[[Scene], Awaitable[None]], **more: Any) -> None:
     try:
         uvloop.run(asyncio.wait_for(run(), PATIENCE_S))
     finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
+        gc.set_threshold(
+            *thresholds
+        )  # What is frozen stays so: it is that of all tests, too (`tests/conftest.py`).
 
 
 async def said(stream: ClientConnection) -> dict[str, Any]:
