@@ -74,6 +74,7 @@ FAULTS: dict[str, tuple[object, str, object, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each within its first seeds, mostly by the first one."""

@@ -162,6 +162,7 @@ def test_reading_from_elsewhere_than_allowed_is_found(
     assert first_failure(promise)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "fault", "promise"),
     [
@@ -178,6 +179,7 @@ def test_a_fault_where_many_leave_at_once_is_found(
     assert first_failure(promise, CROWDED)
 
 
+@pytest.mark.slow
 def test_idle_time_by_the_wall_clock_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step of the clock forgets used items, or keeps idle ones."""
 
@@ -226,6 +228,7 @@ def compute_too_long() -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_flush_takes_several_turns_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """In some worlds: else nothing is played of what may happen between its slices."""
     rests = 0

@@ -37,6 +37,7 @@ def test_seeds(play: Play, seeds: int) -> None:
     assert received > seeds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("play", "seed"), FIXED, ids=[f"{play.option} {seed}" for play, seed in FIXED])
 def test_seeds_that_found_something(play: Play, seed: int) -> None:
     """All promises hold for seeds that once broke one."""
