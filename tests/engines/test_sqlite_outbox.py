@@ -13,8 +13,9 @@ from tests.engines.conformance.outbox import fact_form, missed
 from tests.engines.test_sqlite import Runs
 from tests.engines.test_sqlite_connections import killed, register
 
-from channelstream.apps.keys import DEFAULT
+from channelstream.apps.keys import DEFAULT, make_key
 from channelstream.apps.wanted_facts import NOTHING_WANTED
+from channelstream.core.facts import encode
 from channelstream.engines.members import Member
 from channelstream.engines.outbox import OutboxSettings
 from channelstream.engines.sqlite import SqliteEngine
@@ -151,6 +152,52 @@ def test_bounds_count_over_a_restart(runs: Runs) -> None:
         await engine.outbox.append(missed("h"))
         assert [each[1] for each in await facts_in(engine)] == [*"defgh"]
         assert (await engine.outbox.state()).dropped == 3
+        await killed(engine)
+
+    asyncio.run(life())
+
+
+def test_facts_of_an_older_version_are_sent(runs: Runs) -> None:
+    """Each to its application, and before those that follow, which no cursor of the older version has passed."""
+    older, of_shop = missed("b", "c", "d"), missed(make_key("shop", "s"))
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.close()
+        with closing(sqlite3.connect(runs.path)) as file, file:
+            file.execute("DROP TABLE facts")
+            file.execute("CREATE TABLE facts (number INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB NOT NULL)")
+            file.executemany("INSERT INTO facts VALUES (?, ?)", enumerate(map(encode, [*older, *of_shop]), 7))
+            file.execute("INSERT INTO facts VALUES (11, ?)", (b"of a version to come",))
+            file.execute("DELETE FROM facts WHERE number = 7")
+            file.execute("INSERT INTO fact_cursors VALUES ('one', 7)")
+        engine, _ = await runs.open()
+        await engine.outbox.append(missed("e"))
+        cursor = (await engine.outbox.cursors())["one"]
+        found = await engine.outbox.read(DEFAULT, cursor, 100)
+        assert [each.fact and each.fact.place for each in found] == ["c", "d", None, "e"]
+        assert [each.fact for each in await engine.outbox.read("shop", cursor, 100)] == list(of_shop)
+        assert (await engine.outbox.state()).facts == 5
+        await killed(engine)
+
+    asyncio.run(life())
+
+
+def test_an_older_version_may_write_facts_again(runs: Runs) -> None:
+    """It numbers them behind those of this version, so its cursors pass none of these."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.outbox.append(missed("a"))
+        await engine.close()
+        [fact] = missed(make_key("shop", "b"))
+        with closing(sqlite3.connect(runs.path)) as file, file:
+            file.execute("INSERT INTO facts (data) VALUES (?)", (encode(fact),))
+            assert len(file.execute("SELECT data FROM facts WHERE number > 0").fetchall()) == 2
+        engine, _ = await runs.open()
+        assert [(each.number, each.fact) for each in await engine.outbox.read("shop", (1,), 100)] == [
+            (2, fact)
+        ]
         await killed(engine)
 
     asyncio.run(life())

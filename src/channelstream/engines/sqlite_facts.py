@@ -5,41 +5,42 @@ was never written: it had left memory only, or the file is another one. So the f
 (`begun_facts`), and a start makes the facts that end it.
 """
 
+import sqlite3
 from collections.abc import Iterable, Sequence
 
+from channelstream.apps.keys import DEFAULT
 from channelstream.apps.wanted_facts import app_of
-from channelstream.core.facts import ENDS, Fact, encode, end_of, kind_of, public_id, subject_of
+from channelstream.core.facts import ENDS, Fact, decode, encode, end_of, kind_of, public_id, subject_of
 from channelstream.core.registry import Registry
 from channelstream.engines.members import RestoredConnection
 from channelstream.engines.sqlite_rows import Bulk, Row
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS app_facts (
-  number INTEGER PRIMARY KEY AUTOINCREMENT, app TEXT NOT NULL, data BLOB NOT NULL
+CREATE TABLE IF NOT EXISTS facts (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB NOT NULL, app TEXT NOT NULL DEFAULT ''
 );
-CREATE INDEX IF NOT EXISTS app_facts_by_app ON app_facts (app, number);
 CREATE TABLE IF NOT EXISTS fact_cursors (consumer TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS begun_facts (
   kind TEXT NOT NULL, place TEXT NOT NULL, other TEXT NOT NULL, PRIMARY KEY (kind, place, other)
 ) WITHOUT ROWID;
 """
 """`data` is a fact of an application in its stored form. `place` and `other` are the subject of a fact; `other` is empty if
-it has one field only. Older files have none of these tables."""
+it has one field only. Older files have none of these tables, or `facts` without `app` (`prepare`)."""
 
 READ_BEGUN = "SELECT kind, place, other FROM begun_facts ORDER BY kind, place, other"
 
-PUT_FACTS = Bulk("INSERT INTO app_facts (app, data) VALUES", 2)
+PUT_FACTS = Bulk("INSERT INTO facts (app, data) VALUES", 2)
 DROP_FACTS = Bulk(
     "WITH passed (app, number) AS (VALUES",
     2,
-    ") DELETE FROM app_facts WHERE number IN (SELECT facts.number FROM passed JOIN app_facts AS facts"
-    " ON facts.app = passed.app AND facts.number <= passed.number)",
+    ") DELETE FROM facts WHERE number IN (SELECT each.number FROM passed JOIN facts AS each"
+    " ON each.app = passed.app AND each.number <= passed.number)",
 )
 """Drop the facts of each application up to a number."""
 PUT_BEGUN = Bulk("INSERT OR REPLACE INTO begun_facts VALUES", 3)
 DROP_BEGUN = Bulk("DELETE FROM begun_facts WHERE (kind, place, other) IN (VALUES", 3, ")")
 PUT_CURSORS = Bulk("INSERT INTO fact_cursors VALUES", 2)
-TABLES = ("app_facts", "fact_cursors", "begun_facts")
+TABLES = ("facts", "fact_cursors", "begun_facts")
 EMPTY = {
     table: Bulk(f"DELETE FROM {table} WHERE 1 IN (VALUES", 1, ")")  # noqa: S608 - names of our own
     for table in TABLES
@@ -49,6 +50,24 @@ EMPTY = {
 _BEGINNING = {kind_of(ended): kind_of(begun) for begun, ended in ENDS.items()}
 """The kind of what each kind ends."""
 _ORDER = [kind_of(begun) for begun in ENDS]
+
+
+def prepare(database: sqlite3.Connection) -> None:
+    """Make the tables, and give each fact that an older version has written its application.
+
+    An older version may use the file again: it writes and reads `facts` without `app`, by the same numbers.
+    """
+    database.executescript(SCHEMA)
+    if not any(column[1] == "app" for column in database.execute("PRAGMA table_info(facts)")):
+        database.execute("ALTER TABLE facts ADD COLUMN app TEXT NOT NULL DEFAULT ''")
+    database.execute("CREATE INDEX IF NOT EXISTS facts_by_app ON facts (app, number)")
+    database.create_function("app_of", 1, _app_of)
+    database.execute("UPDATE facts SET app = app_of(data) WHERE app = ''")
+
+
+def _app_of(data: bytes) -> str:
+    fact = decode(data)
+    return DEFAULT if fact is None else app_of(fact)
 
 
 def fact_writes(facts: Iterable[Fact]) -> list[tuple[Bulk, Sequence[Row]]]:

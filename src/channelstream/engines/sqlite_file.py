@@ -104,7 +104,8 @@ class SqliteFile:
             self._database.executescript(
                 f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
             )
-        self._database.executescript(sqlite_connections.SCHEMA + TIME_SERIES_SCHEMA + sqlite_facts.SCHEMA)
+        self._database.executescript(sqlite_connections.SCHEMA + TIME_SERIES_SCHEMA)
+        sqlite_facts.prepare(self._database)
 
     def _check_format(self) -> None:
         version = self._pragma("user_version")

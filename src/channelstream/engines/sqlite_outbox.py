@@ -69,7 +69,7 @@ class SqliteOutbox:
         file = self._file()
         if not self._settings.wanted:
             self._empty(file)
-        self._count(file.rows(SIZES.format("app_facts")))
+        self._count(file.rows(SIZES.format("facts")))
         dropped = file.rows("SELECT value FROM meta WHERE key = ?", DROPPED)
         self._dropped = int(dropped[0][0]) if dropped else 0
         self._begun = file.rows(READ_BEGUN) if is_new_run else []
@@ -108,7 +108,7 @@ class SqliteOutbox:
             return
         file = self._file()
         added = file.rows(
-            SIZES.format("(SELECT app, data FROM app_facts ORDER BY number DESC LIMIT ?)"), len(facts)
+            SIZES.format("(SELECT app, data FROM facts ORDER BY number DESC LIMIT ?)"), len(facts)
         )
         self._count(added)
         with suppress(NotWritten):  # The disk is full: the next batch drops them.
@@ -127,7 +127,7 @@ class SqliteOutbox:
     def _drop_oldest(self, file: SqliteFile, app_id: str) -> None:
         through, facts, size = 0, self._facts[app_id], self._bytes[app_id]
         for number, length in file.rows(
-            "SELECT number, length(data) FROM app_facts WHERE app = ? ORDER BY number LIMIT ?",
+            "SELECT number, length(data) FROM facts WHERE app = ? ORDER BY number LIMIT ?",
             app_id,
             DROPPED_AT_ONCE,
         ):
@@ -151,7 +151,7 @@ class SqliteOutbox:
             await self._commits.written(batch)
 
     async def read(self, app_id: str, after: Cursor, limit: int) -> list[Kept]:
-        statement = "SELECT number, data FROM app_facts WHERE app = ? AND number > ? ORDER BY number LIMIT ?"
+        statement = "SELECT number, data FROM facts WHERE app = ? AND number > ? ORDER BY number LIMIT ?"
         rows = await self._run(lambda: self._file().rows(statement, app_id, after[0], limit))
         return [Kept(0, number, decode(data)) for number, data in rows]
 
@@ -170,7 +170,7 @@ class SqliteOutbox:
         through = {app_id: passed.get(app_id, ALL) for app_id, facts in self._facts.items() if facts}
         sizes = {
             app_id: file.rows(
-                "SELECT count(*), ifnull(sum(length(data)), 0) FROM app_facts WHERE app = ? AND number <= ?",
+                "SELECT count(*), ifnull(sum(length(data)), 0) FROM facts WHERE app = ? AND number <= ?",
                 app_id,
                 number,
             )[0]
