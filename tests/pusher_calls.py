@@ -53,3 +53,8 @@ def done(server: Any, method: str, path: str, body: Any = None, **more: Any) -> 
     answer = call(server, method, path, body, **more)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json"), answer.text
     return answer.json()
+
+
+def trigger(server: Any, channel: str, name: str = "hi", data: str = "{}", **more: str) -> None:
+    """Send an event to the subscribers of a channel."""
+    done(server, "POST", "/events", {"name": name, "channel": channel, "data": data, **more})
