@@ -75,6 +75,12 @@ FORMS: dict[str, Callable[[Caller], bytes]] = {
 """A request of each form. A server verifies an old signature of the path once a second."""
 
 
+def _known_channel(wire: Wire) -> bytes:
+    """Return the call that makes the channel: clients with tokens may bring only so many into being."""
+    path = "/channel_config"
+    return wire.post(path, b'{"credentials":{}}', wire.signature(path))
+
+
 async def _with_token(wire: Wire, connection: HttpConnection) -> Caller:
     """Return a caller that has a token too, and the connection that its first long poll has opened."""
     claims = {"sub": "bench", "exp": time.time() + TOKEN_AGE_S - 60, "publish": ["credentials"]}
@@ -109,6 +115,7 @@ async def compare(flags: list[str], calls: int, rounds: int) -> dict[str, tuple[
     async with product(*KEPT, *flags) as target:
         connection = await open_http(target.wire, None)
         try:
+            await connection.call(_known_channel(target.wire))
             caller = await _with_token(target.wire, connection)
             for _ in range(rounds):
                 for form, measured in figures.items():
