@@ -16,8 +16,8 @@ from tests.engines.redis.test_script_bounds import COMMANDS, at_most_in_a_script
 from tests.redis_server import RedisServer
 from tests.waiting import PATIENCE_S, soon
 
-from channelstream.apps.keys import DEFAULT
-from channelstream.core.facts import Fact
+from channelstream.apps.keys import DEFAULT, make_key, make_member_key
+from channelstream.core.facts import Fact, UserOnline, encode
 from channelstream.engines.base import Engine
 from channelstream.engines.members import Member
 from channelstream.engines.outbox import OutboxSettings, passed
@@ -135,6 +135,42 @@ def test_a_fact_of_a_newer_version_is_passed(with_one_shard: WithNodes, redis: R
     with_one_shard(life)
 
 
+def test_facts_of_nodes_of_an_older_version_are_sent(with_nodes: WithNodes, redis: RedisServer) -> None:
+    """Each once, by its application, whatever the cursors of those nodes have passed."""
+
+    async def life(nodes: Nodes) -> None:
+        nodes.outbox = ALL_FACTS
+        engine, _ = await nodes.node()
+        outbox, keys = engine.outbox, [make_key("shop", "s"), make_key("shop", "\x1f")]
+        places = [channel_in(shard, nodes.shards) for shard in range(nodes.shards)] + keys
+        member = UserOnline(id="of a member", at_ms=1, user=make_member_key("shop", "a", "ann"))
+        for number, fact in enumerate([*missed(*places), member], 7):
+            shard = engine._shards.at(fact.place)
+            client, prefix = shard.client, shard.client.prefix
+            for command in (
+                ("HSET", f"{prefix}outbox", "n", "1", "bytes", "9"),
+                ("HSET", f"{prefix}cursors", "one", "100"),
+                ("XADD", f"{prefix}facts", f"{number}-0", "f", encode(fact)),
+            ):
+                await client.command_on(client.linked(), *command)
+
+        async def are_adopted() -> bool:
+            return (await outbox.state()).facts == len(places) + 1 and not redis.cli(
+                "KEYS", "*}facts"
+            ).split()
+
+        await soon(are_adopted)
+        assert await outbox.cursors() == {}
+        for app_id, names in ((DEFAULT, places[: nodes.shards]), ("shop", [*keys, member.place])):
+            found = await outbox.read(app_id, outbox.beginning, 100)
+            assert sorted(each.fact.place for each in found if each.fact) == sorted(names)
+            assert min(each.number for each in found) > 7
+        await engine.outbox.append(missed(places[0]))
+        assert (await outbox.state()).facts == len(places) + 2
+
+    with_nodes(life)
+
+
 def test_without_webhooks_nothing_is_kept(with_one_shard: WithNodes, redis: RedisServer) -> None:
     """With all facts a join takes ten more commands at most."""
 
@@ -213,7 +249,7 @@ def test_the_keys_of_an_outbox_that_nobody_sends_from_expire(
         token = await engine.outbox.hold(60.0)
         assert token is not None
         await engine.outbox.settle(token, {DEFAULT: {"one": engine.outbox.beginning}})
-        for name in (f"facts:{DEFAULT}", "outbox", "cursors"):
+        for name in (f"facts:{DEFAULT}", "outbox", "passed"):
             for key in redis.cli("KEYS", f"*:{name}").split():
                 assert 0 < int(redis.cli("PTTL", key)) <= OutboxSettings().kept_s * 1000
 

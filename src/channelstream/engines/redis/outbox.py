@@ -85,7 +85,7 @@ class RedisOutbox:
     # -- cursors
 
     async def cursors(self) -> dict[str, Cursor]:
-        parts = await gather_all(self._command(shard, "HGETALL", "cursors") for shard in self._shards)
+        parts = await gather_all(self._command(shard, "HGETALL", "passed") for shard in self._shards)
         each = [
             {name.decode(): int(number) for name, number in zip(flat[::2], flat[1::2], strict=True)}
             for flat in parts

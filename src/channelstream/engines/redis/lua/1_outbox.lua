@@ -9,14 +9,17 @@
 --
 -- Keys. `facts:APP` is a stream for each application, whose ids are the numbers of its facts. The hash `outbox` has `last` (the
 -- highest number), for each application `n:APP` and `bytes:APP` of the facts that are kept, `dropped`, `token` (the highest that was
--- seen here), and where the lease is, `granted` (the last token). `cursors` is a hash, and `lease` one with `node` and `token` that
--- expires.
+-- seen here), and where the lease is, `granted` (the last token). `passed` is the hash of the cursors, and `lease` one with `node` and
+-- `token` that expires.
 --
 -- Numbers begin at the time in microseconds, and never fall behind it when a log begins again (`operations.hello`). So a number
 -- that a consumer has passed is not given to another fact, although data may be lost.
-local outbox = { about = PREFIX .. 'outbox', cursors = PREFIX .. 'cursors', lease = PREFIX .. 'lease' }
+--
+-- Nodes of an older version keep the facts of all applications in `facts`, count them in `n` and `bytes`, and have other cursors,
+-- since theirs pass the facts here as well (`outbox.adopt`).
+local outbox = { about = PREFIX .. 'outbox', cursors = PREFIX .. 'passed', lease = PREFIX .. 'lease' }
 
--- Facts that one command reads to drop them.
+-- Facts that one command reads to drop them, or to adopt them.
 outbox.STEP = 50
 
 -- The id of the application and the name in a key, as `apps/keys.py` makes it. What is before the name in the key of a member of
@@ -28,14 +31,23 @@ function outbox.parts_of(name)
   return app == '' and 'default' or app, rest
 end
 
+-- Which facts are wanted; nil where none are.
+function outbox.read_settings()
+  if ARGV[9] and not outbox.settings then
+    outbox.settings = cmsgpack.unpack(ARGV[9])
+    outbox.most = { outbox.settings[2], outbox.settings[3] }
+  end
+  return outbox.settings
+end
+
 -- The application that wants a fact about a channel or a user, or nil.
 function outbox.wanted_by(kind, name)
-  if not ARGV[9] then return nil end
-  outbox.settings = outbox.settings or cmsgpack.unpack(ARGV[9])
+  local settings = outbox.read_settings()
+  if not settings then return nil end
   local app, rest = outbox.parts_of(name)
   -- Of a user who belongs to one connection, as the mark without a channel behind it says, that connection is reported.
   if kind == 'opened' or kind == 'closed' then app = app:gsub('\30$', '') end
-  local wanted = outbox.settings[1][app]
+  local wanted = settings[1][app]
   if not wanted or not wanted[1][kind] then return nil end
   for _, prefix in ipairs(wanted[2]) do
     if rest:sub(1, #prefix) == prefix then return nil end
@@ -101,6 +113,28 @@ function outbox.put(app, text)
   outbox.save(state)
 end
 
+-- Put the facts of nodes of an older version behind those of their applications. Such a node may have sent some of them.
+function outbox.adopt()
+  local older = PREFIX .. 'facts'
+  if call('EXISTS', older) == 0 or not outbox.read_settings() then return end
+  repeat
+    local found, ids = call('XRANGE', older, '-', '+', 'COUNT', outbox.STEP), {}
+    for number, entry in ipairs(found) do
+      local text = entry[2][2]
+      local app = outbox.parts_of(cmsgpack.unpack(text)[4])
+      outbox.put(app:match('^[^\30]*'), text)
+      ids[number] = entry[1]
+    end
+    if #found > 0 then call('XDEL', older, unpack(ids)) end
+    use_calls(#found)
+    if #found < outbox.STEP then
+      call('DEL', older)
+      call('HDEL', outbox.about, 'n', 'bytes')
+      return
+    end
+  until is_out_of_budget()
+end
+
 -- The applications that have facts, or had.
 function outbox.apps()
   local apps = {}
@@ -117,7 +151,5 @@ end
 -- Keep a fact of the registry, if it is wanted: about a channel or a user, and what else its type has.
 function outbox.keep(kind, place, other)
   local app = outbox.wanted_by(kind, place)
-  if not app then return end
-  outbox.most = outbox.most or { outbox.settings[2], outbox.settings[3] }
-  outbox.put(app, cmsgpack.pack({ kind, new_id(), now_ms, place, other }))
+  if app then outbox.put(app, cmsgpack.pack({ kind, new_id(), now_ms, place, other })) end
 end

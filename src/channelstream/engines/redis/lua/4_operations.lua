@@ -628,6 +628,7 @@ function operations.beat(a)
   end
   publish_mark(a)
   if continue_ending() then continue_others() end
+  outbox.adopt()
   return { call('SCARD', key('nk', a.node)), dead, lapsed and 1 or 0 }
 end
 
