@@ -8,7 +8,9 @@ from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.events import Event, Presence, UsersLeft
 from channelstream.core.leave_batch import TURN_COST, USERS_AT_ONCE, LeaveBatch
-from channelstream.core.registry import Moment, Registry, RegistryLimits
+from channelstream.core.moment import Moment
+from channelstream.core.registry import Registry
+from channelstream.core.registry_limits import RegistryLimits
 
 NOW = Moment(1_700_000_000.0, 5.0)
 

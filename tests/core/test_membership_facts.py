@@ -7,7 +7,9 @@ import pytest
 from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.facts import Fact, kind_of, public_id
 from channelstream.core.membership_facts import MembershipFacts
-from channelstream.core.registry import Moment, Registry, RegistryLimits
+from channelstream.core.moment import Moment
+from channelstream.core.registry import Registry
+from channelstream.core.registry_limits import RegistryLimits
 
 NOW = Moment(1_700_000_000.0004, 5.0)
 

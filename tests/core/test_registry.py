@@ -23,8 +23,10 @@ from channelstream.core.events import (
     UsersLeft,
     UserStateChanged,
 )
+from channelstream.core.moment import Moment
 from channelstream.core.presence_events import MAX_LISTED_USERS
-from channelstream.core.registry import Moment, Registry, RegistryLimits
+from channelstream.core.registry import Registry
+from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import MAX_STATE_KEYS, User
 from channelstream.errors import Invalid
 

@@ -8,7 +8,8 @@ from tests.engines.conformance import *  # noqa: F403
 from tests.engines.conformance import MakeEngine, MovedClock, Recorder, Setup, message
 
 from channelstream.apps.keys import is_member_key
-from channelstream.core.registry import Registry, RegistryLimits
+from channelstream.core.registry import Registry
+from channelstream.core.registry_limits import RegistryLimits
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.memory import MemoryEngine
 

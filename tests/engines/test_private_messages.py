@@ -14,7 +14,9 @@ from channelstream.core.connection import Connection
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message, Names
 from channelstream.core.hub import Hub
-from channelstream.core.registry import Moment, Registry, RegistryLimits
+from channelstream.core.moment import Moment
+from channelstream.core.registry import Registry
+from channelstream.core.registry_limits import RegistryLimits
 from channelstream.wire.channelstream import V07
 from channelstream.wire.protocols import PROTOCOLS
 

@@ -25,7 +25,8 @@ from channelstream import slices
 from channelstream.apps.keys import is_member_key
 from channelstream.core.events import Message, MessageDeleted, MessageEdited, Presence
 from channelstream.core.log import PRIVATE
-from channelstream.core.registry import Registry, RegistryLimits
+from channelstream.core.registry import Registry
+from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import UserUpdate
 from channelstream.engines.base import Engine
 from channelstream.engines.group_commit import Batch

@@ -15,7 +15,7 @@ from tests.engines.test_sqlite import ANN, Runs, sqlite_engine
 from channelstream.core.compaction import MAX_EXCLUDED
 from channelstream.core.events import Event, Message
 from channelstream.core.log import PRIVATE
-from channelstream.core.registry import RegistryLimits
+from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import UserUpdate
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.engines.sqlite_erasing import ERASE_S, REBUILD_S

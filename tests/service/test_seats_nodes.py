@@ -18,7 +18,7 @@ from channelstream.clock import RandomIds, SystemClock, new_epoch
 from channelstream.core.entry import Entry
 from channelstream.core.events import Presence
 from channelstream.core.hub import Hub
-from channelstream.core.registry import RegistryLimits
+from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import UserUpdate
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis.address import prefixes, shard_addresses

@@ -13,8 +13,9 @@ from channelstream.core.connection import Connection
 from channelstream.core.entry import Entry
 from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE, Log
+from channelstream.core.moment import Moment
 from channelstream.core.position import Position, ReadRange
-from channelstream.core.registry import Moment, Registry
+from channelstream.core.registry import Registry
 from channelstream.core.user import User, UserUpdate
 from channelstream.engines.base import NO_CHANNELS, Registered
 from channelstream.engines.members import Member

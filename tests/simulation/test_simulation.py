@@ -20,8 +20,9 @@ from tests.simulation.simulation import CLIENTS, simulate
 from tests.simulation.steps import BOUND_S
 
 from channelstream.core.changes import Changes
+from channelstream.core.moment import Moment
 from channelstream.core.position import ReadRange
-from channelstream.core.registry import Forgotten, Moment
+from channelstream.core.registry import Forgotten
 from channelstream.engines.local_log import LocalLog
 from channelstream.pacing import FlushPacer
 from channelstream.service import Node

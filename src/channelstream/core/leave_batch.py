@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.events import Event
-from channelstream.core.registry import Moment, Registry
+from channelstream.core.moment import Moment
+from channelstream.core.registry import Registry
 from channelstream.core.user import User
 
 TURN_COST = 20_000

@@ -6,7 +6,7 @@ them.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -20,49 +20,16 @@ from channelstream.core.facts import Fact
 from channelstream.core.linked_order import LinkedOrder
 from channelstream.core.log import Log, LogLimits, append_to_all
 from channelstream.core.membership_facts import MembershipFacts, Wanted
+from channelstream.core.moment import Moment
 from channelstream.core.presence_events import PresenceEvents
+from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, StateValue, User, is_changed
 from channelstream.errors import Invalid
 
 _I = TypeVar("_I", Channel, User)
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryLimits:
-    """Bounds of everything that a registry keeps.
-
-    Attributes:
-        log_bytes: size of all logs together.
-        log_events: entries of a channel's log, unless its settings have another bound.
-        log_age_s: age of its entries in seconds, likewise.
-        user_log_events: private messages kept for each user.
-        transit_s: longest time of a connection between two polls, in seconds.
-        history_size: longest history that a channel can be configured to have.
-    """
-
-    log_bytes: int = 268_435_456
-    log_events: int = 1000
-    log_age_s: float = 600.0
-    user_log_events: int = 200
-    transit_s: float = 15.0
-    history_size: int = 1000
-
-
 LONG_AGO_S = 366 * 86_400.0
 """Longer than any user is kept without a connection."""
-
-
-class Moment(NamedTuple):
-    """A moment by both clocks.
-
-    Attributes:
-        wall_s: epoch seconds, for timestamps; this clock may jump.
-        steady_s: seconds of the engine's clock, which never jumps, for ages.
-    """
-
-    wall_s: float
-    steady_s: float
 
 
 @dataclass(frozen=True, slots=True)

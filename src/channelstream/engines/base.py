@@ -29,8 +29,8 @@ from channelstream.core.channel import Channel
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event
 from channelstream.core.log import Replay
+from channelstream.core.moment import Moment
 from channelstream.core.position import Offsets, Position
-from channelstream.core.registry import Moment
 from channelstream.core.user import State, User, UserChange, UserUpdate
 from channelstream.engines.cluster import Cluster
 from channelstream.engines.members import Leaving, Member, RestoredConnection

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from channelstream.core.entry import Entry
-from channelstream.core.registry import Moment, Registry
+from channelstream.core.moment import Moment
+from channelstream.core.registry import Registry
 from channelstream.engines.base import OTHER_ENGINE, Clock, moment
 from channelstream.engines.event_codec import UnreadableEvent
 from channelstream.engines.members import Leaving, RestoredConnection

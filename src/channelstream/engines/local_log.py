@@ -24,8 +24,9 @@ from channelstream.core.compaction import merged, retained
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message
 from channelstream.core.leave_batch import LeaveBatch
+from channelstream.core.moment import Moment
 from channelstream.core.position import Position
-from channelstream.core.registry import Forgotten, Moment, Registry
+from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.user import StateValue, User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, moment
 from channelstream.engines.members import Leaving, Member

@@ -16,8 +16,9 @@ import msgspec
 from channelstream.core.channel import ChannelSettings
 from channelstream.core.entry import Entry
 from channelstream.core.events import Presence
+from channelstream.core.moment import Moment
 from channelstream.core.position import ReadRange
-from channelstream.core.registry import Moment, Registry
+from channelstream.core.registry import Registry
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State
 from channelstream.engines.base import Clock, moment

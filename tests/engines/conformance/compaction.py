@@ -27,7 +27,7 @@ from channelstream.core.events import (
     MessageDeleted,
     MessageEdited,
 )
-from channelstream.core.registry import RegistryLimits
+from channelstream.core.registry_limits import RegistryLimits
 
 # -- edits and deletions
 

@@ -19,7 +19,7 @@ from channelstream.core.events import (
 )
 from channelstream.core.log import PRIVATE
 from channelstream.core.position import Position, max_offsets
-from channelstream.core.registry import RegistryLimits
+from channelstream.core.registry_limits import RegistryLimits
 from channelstream.slices import MANY
 
 # -- publishing

@@ -24,7 +24,7 @@ from channelstream.core.facts import Fact, kind_of
 from channelstream.core.log import PRIVATE, Replay
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Offsets, shard_of
-from channelstream.core.registry import RegistryLimits
+from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import User, UserUpdate
 from channelstream.engines.base import Engine
 from channelstream.engines.members import Leaving, Member, Membership

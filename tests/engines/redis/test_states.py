@@ -10,7 +10,7 @@ from tests.redis_server import RedisServer
 from tests.waiting import PATIENCE_S, soon
 
 from channelstream.core.events import Presence, UserStateChanged
-from channelstream.core.registry import RegistryLimits
+from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import UserUpdate
 from channelstream.engines.members import Member
 from channelstream.engines.redis import codec

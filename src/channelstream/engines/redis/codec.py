@@ -18,7 +18,7 @@ from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, Names, Presence, UserStateChanged
 from channelstream.core.log import Log, LogLimits
 from channelstream.core.position import Offsets, ReadRange, format_position, with_offset
-from channelstream.core.registry import RegistryLimits
+from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, State, StateValue, User, UserUpdate
 from channelstream.engines import event_codec

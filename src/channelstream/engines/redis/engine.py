@@ -20,7 +20,7 @@ from channelstream.core.events import Event
 from channelstream.core.log import Replay
 from channelstream.core.position import Position
 from channelstream.core.presence_events import apply_presence
-from channelstream.core.registry import RegistryLimits
+from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import State, User, UserChange, UserUpdate
 from channelstream.engines.base import (
     NO_CHANNELS,

@@ -1,0 +1,24 @@
+"""The bounds of channels, users and their logs, of engines with a registry (`core.registry`) and of those without one."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryLimits:
+    """Bounds of everything that a registry keeps.
+
+    Attributes:
+        log_bytes: size of all logs together.
+        log_events: entries of a channel's log, unless its settings have another bound.
+        log_age_s: age of its entries in seconds, likewise.
+        user_log_events: private messages kept for each user.
+        transit_s: longest time of a connection between two polls, in seconds.
+        history_size: longest history that a channel can be configured to have.
+    """
+
+    log_bytes: int = 268_435_456
+    log_events: int = 1000
+    log_age_s: float = 600.0
+    user_log_events: int = 200
+    transit_s: float = 15.0
+    history_size: int = 1000
