@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tests.simulation.failure import Failure
+from tests.simulation.playing import simulate
 from tests.simulation.script import WEIGHTS, Step, make_script
 from tests.simulation.shrinking import shrink
-from tests.simulation.simulation import CLIENTS, Simulation, simulate
+from tests.simulation.simulation import CLIENTS, Simulation
 
 
 @dataclass(frozen=True)

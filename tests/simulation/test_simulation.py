@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from tests.simulation.drawn import drawn_seeds
 from tests.simulation.failure import Failure
+from tests.simulation.playing import simulate
 from tests.simulation.report import run_seed
 from tests.simulation.script import CROWDED, WEIGHTS, Step, make_script
 from tests.simulation.shrinking import shrink
-from tests.simulation.simulation import CLIENTS, simulate
+from tests.simulation.simulation import CLIENTS
 from tests.simulation.steps import BOUND_S
 
 from channelstream.core.changes import Changes
@@ -86,7 +87,8 @@ def test_many_come_and_go_at_once(seed: int) -> None:
 
 PRINT_RUNS = """
 from tests.simulation.script import CROWDED, WEIGHTS, make_script
-from tests.simulation.simulation import CLIENTS, simulate
+from tests.simulation.playing import simulate
+from tests.simulation.simulation import CLIENTS
 
 for seed in (1, 8, 12):
     print(simulate(seed, make_script(seed, CLIENTS)))

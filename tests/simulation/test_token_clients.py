@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from tests.simulation.failure import Failure
+from tests.simulation.playing import simulate
 from tests.simulation.report import Play, run_seed
 from tests.simulation.script import make_script
-from tests.simulation.simulation import CLIENTS, simulate
+from tests.simulation.simulation import CLIENTS
 from tests.simulation.token_disk import DISK_TOKENS
 from tests.simulation.token_model import has
 from tests.simulation.token_simulation import READING, TOKENS
