@@ -34,6 +34,7 @@ class Outbox(LocalOutbox):
         is_gone: it is out of reach.
         is_silent: it does not answer, and does not fail either.
         settles: whether the token still counts when cursors are set.
+        settled: how often they were set.
     """
 
     def __init__(self) -> None:
@@ -42,7 +43,7 @@ class Outbox(LocalOutbox):
         self.is_gone = False
         self.is_silent = False
         self.settles = True
-        self.released = 0
+        self.settled = self.released = 0
 
     async def hold(self, ttl_s: float) -> int | None:
         self._check()
@@ -56,6 +57,7 @@ class Outbox(LocalOutbox):
 
     async def settle(self, token: int, cursors: CursorsOfApps) -> bool:
         self._check()
+        self.settled += 1
         return self.settles and await super().settle(token, cursors)
 
     async def release(self) -> None:
@@ -138,6 +140,22 @@ def world() -> World:
 
 def occupied(*names: str) -> list[Fact]:
     return [ChannelOccupied(id=f"of-{name}", at_ms=number, channel=name) for number, name in enumerate(names)]
+
+
+@pytest.mark.parametrize(("kept_again_s", "is_kept_again"), [(0.0, True), (sender.KEPT_AGAIN_S, False)])
+def test_cursors_are_kept_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, kept_again_s: float, is_kept_again: bool
+) -> None:
+    """Otherwise a shared engine would forget new facts with old cursors, while a receiver is down after days without any."""
+    monkeypatch.setattr(sender, "KEPT_AGAIN_S", kept_again_s)
+
+    async def life() -> None:
+        await world.until(lambda: world.outbox.settled > 0)
+        after_s = world.now_s + 10 * sender.STEP_S / 100
+        await world.until(lambda: world.now_s > after_s)
+        assert (world.outbox.settled > 1) == is_kept_again
+
+    world.run(life)
 
 
 def test_each_receiver_is_sent_what_it_wants(world: World) -> None:

@@ -21,6 +21,8 @@ STEP_S = 1.0
 """Time between two renewals, after each of which the cursors are kept, in seconds."""
 MARGIN_S = 12.0
 """Age of the last renewal at which the deliveries are cancelled, in seconds: before another node can hold the lease."""
+KEPT_AGAIN_S = 3600.0
+"""Age at which the same cursors are kept again, in seconds: an engine forgets the outbox in `OutboxSettings.kept_s`."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class Sender:
         self._token = 0
         self._renewed_s = -inf
         self._kept: CursorsOfApps = {}
+        self._kept_s = -inf
         self._seen_dropped = 0
         self.dropped = 0
 
@@ -141,10 +144,11 @@ class Sender:
 
     async def _keep_cursors(self) -> bool:
         cursors = self.cursors
-        if cursors == self._kept:
+        began_s = self._now_s()
+        if cursors == self._kept and began_s < self._kept_s + KEPT_AGAIN_S:
             return True
         is_holder = await self._outbox.settle(self._token, cursors)
-        self._kept = cursors
+        self._kept, self._kept_s = cursors, began_s
         return is_holder
 
     async def _end(self) -> None:
