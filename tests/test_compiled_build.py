@@ -24,6 +24,7 @@ from channelstream.upgrade.control import ask_to_upgrade
 
 ROOT = Path(__file__).parents[1]
 ASKED = {"CHANNELSTREAM_COMPILED": "1"}
+WAITS = ast.Await | ast.AsyncFor | ast.AsyncWith
 SMALL = ("apps", "auth")
 """Packages that a test compiles, in a tenth of the time that all take."""
 
@@ -71,6 +72,11 @@ def test_nothing_in_the_list_becomes_something_else(file: str) -> None:
                 )
         if isinstance(node, ast.AsyncFunctionDef):
             assert not [each for each in ast.walk(node) if isinstance(each, ast.Yield)], node.name
+        if isinstance(node, ast.Try):
+            handled = [*(each for handler in node.handlers for each in handler.body), *node.finalbody]
+            assert not [each for part in handled for each in ast.walk(part) if isinstance(each, WAITS)], (
+                f"line {node.lineno}: wait after the handler"
+            )
 
 
 def run_setup(*arguments: str, folder: Path = ROOT, **environ: str) -> tuple[int, str]:

@@ -240,17 +240,25 @@ class LocalConnections:
         """
         connection.joining |= {PRIVATE}
         try:
-            # What was missed in between cannot be proven: from no position.
-            await self.join(connection, {name: {} for name in forgotten}, UNKNOWN_POSITION)
-        except BaseException:
-            channels = self.forget(
-                connection, CloseCode.UNKNOWN_CONNECTION, "its channels could not be joined again"
-            )
-            with suppress(Unavailable):  # The engine drops the registration with this node's lease.
-                await self._directory.disconnect(member_of(connection), channels)
-            raise
+            await self._join_or_end(connection, forgotten)
         finally:
             connection.joining = without(connection.joining, {PRIVATE})
+
+    async def _join_or_end(self, connection: Connection, forgotten: Sequence[str]) -> None:
+        try:
+            # What was missed in between cannot be proven: from no position.
+            await self.join(connection, {name: {} for name in forgotten}, UNKNOWN_POSITION)
+        except BaseException as error:
+            failure = error
+        else:
+            return
+        # After the handler, as setup.py says.
+        channels = self.forget(
+            connection, CloseCode.UNKNOWN_CONNECTION, "its channels could not be joined again"
+        )
+        with suppress(Unavailable):  # The engine drops the registration with this node's lease.
+            await self._directory.disconnect(member_of(connection), channels)
+        raise failure
 
     async def registered(self, connection: Connection) -> None:
         """Wait until a new connection is registered, with the offsets from which it may read, or gone.

@@ -70,6 +70,7 @@ class Publishing:
     async def _in_steps(self, event: Event) -> Accepted:
         """Publish a private event for very many users, for some of them in each loop turn."""
         accepted, running = list[Accepted](), deque[asyncio.Task[list[Accepted]]]()
+        failure: BaseException | None = None
         try:
             async for part in self._log.divide(event):
                 running.append(asyncio.create_task(self._log.publish([part])))
@@ -78,8 +79,11 @@ class Publishing:
                     accepted += await running.popleft()
             while running:
                 accepted += await running.popleft()
-        finally:
-            await asyncio.gather(*running, return_exceptions=True)
+        except BaseException as error:
+            failure = error
+        await asyncio.gather(*running, return_exceptions=True)  # After the handler, as setup.py says.
+        if failure is not None:
+            raise failure
         return _whole(event, accepted)
 
     async def _in_parts(self, events: Iterable[Event]) -> list[Accepted]:

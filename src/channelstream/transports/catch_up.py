@@ -135,10 +135,8 @@ class CatchUp:
         # Take this number before the log is read, so that no change in between is missed.
         changes = self._node.hub.changes.number
         progress = self._progress(starts)
-        try:
-            replay = await read_chunk(self._node, self._connection, progress)
-        except Unavailable as error:
-            await asyncio.sleep(error.retry_after_s)
+        replay = await self._read(progress)
+        if replay is None:
             return False
         if not self._attached.is_current:
             return True
@@ -154,6 +152,15 @@ class CatchUp:
             if not self._attached.is_current:
                 return True
         return await self._proceed(replay, read_to, changes)
+
+    async def _read(self, progress: Mapping[str, int]) -> Replay | None:
+        """Return the next chunk of the log; None, after a pause, if the engine is out of reach."""
+        try:
+            return await read_chunk(self._node, self._connection, progress)
+        except Unavailable as error:
+            pause_s = error.retry_after_s
+        await asyncio.sleep(pause_s)  # After the handler, as setup.py says.
+        return None
 
     async def _proceed(self, replay: Replay, read_to: Offsets, changes: int) -> bool:
         """Go live, or wait for what the next read needs; return whether the stream is live.
