@@ -12,7 +12,7 @@ from tests.engines.conformance.outbox import fact_form, missed
 from tests.engines.redis.conftest import run_on
 from tests.engines.redis.nodes import PREFIX, Nodes, channel_in
 from tests.engines.redis.test_moving import next_process, state_of
-from tests.engines.redis.test_script_bounds import COMMANDS, at_most_in_a_script, for_each_script
+from tests.engines.redis.test_script_bounds import COMMANDS, FEW, at_most_in_a_script, for_each_script
 from tests.redis_server import RedisServer
 from tests.waiting import PATIENCE_S, soon
 
@@ -234,6 +234,33 @@ def test_scripts_of_very_many_facts_are_bounded(with_one_shard: WithNodes, redis
         assert token is not None
         assert await at_most_in_a_script(redis, engine, outbox.settle(token, {})) < COMMANDS
         assert await outbox.read(DEFAULT, outbox.beginning, 10) == []
+
+    with_one_shard(life, lease_s=PATIENCE_S)
+
+
+@pytest.mark.slow
+def test_settling_very_many_applications_is_bounded(with_one_shard: WithNodes, redis: RedisServer) -> None:
+    """Those that have nothing to drop take two commands each while they have facts, and none otherwise."""
+    apps = [f"a{number}" for number in range(900)]
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        outbox = engine.outbox
+        await outbox.append(missed(*(make_key(app_id, "c") for app_id in apps)))
+        [first] = await outbox.read(apps[0], outbox.beginning, 5)
+        token = await outbox.hold(60.0)
+        assert token is not None
+        waiting = {app_id: {f"of {app_id}": outbox.beginning} for app_id in apps}
+        assert await at_most_in_a_script(redis, engine, outbox.settle(token, waiting)) < COMMANDS
+        waiting[apps[0]] = {f"of {apps[0]}": (first.number,)}
+        assert await at_most_in_a_script(redis, engine, outbox.settle(token, waiting)) < COMMANDS
+        assert (await outbox.state()).facts == len(apps) - 1
+        assert await at_most_in_a_script(redis, engine, outbox.settle(token, {})) < COMMANDS
+        assert (await outbox.state())[:2] == (0, 0)
+        assert await at_most_in_a_script(redis, engine, outbox.settle(token, {})) < FEW
+        await outbox.append(missed(make_key(apps[0], "d")))
+        [second] = await outbox.read(apps[0], (first.number,), 5)
+        assert second.number > first.number
 
     with_one_shard(life, lease_s=PATIENCE_S)
 

@@ -19,7 +19,7 @@
 -- since theirs pass the facts here as well (`outbox.adopt`).
 local outbox = { about = PREFIX .. 'outbox', cursors = PREFIX .. 'passed', lease = PREFIX .. 'lease' }
 
--- Facts that one command reads to drop them, or to adopt them.
+-- Facts that one command reads to drop or to adopt them, and cursors that one sets.
 outbox.STEP = 50
 
 -- The id of the application and the name in a key, as `apps/keys.py` makes it. What is before the name in the key of a member of
@@ -87,14 +87,20 @@ function outbox.drop(state, through, goes_on)
   return #dropped
 end
 
--- Drop the facts of an application up to a number; return whether some are left, since the script has worked for long enough.
+-- Drop the facts of an application up to a number; return whether some may be left, since the script has worked for long enough.
 function outbox.drop_through(app, through)
+  local facts = outbox.facts(app)
+  if #call('XRANGE', facts, '-', through, 'COUNT', 1) == 0 then return false end
   local state, dropped = outbox.state(app), nil
   repeat
     dropped = outbox.drop(state, through, function() return true end)
   until dropped < outbox.STEP or is_out_of_budget()
+  if call('XLEN', facts) == 0 then
+    call('DEL', facts)
+    state.n, state.bytes = 0, 0
+  end
   outbox.save(state)
-  return dropped == outbox.STEP
+  return is_out_of_budget()
 end
 
 function outbox.is_over(state) return state.n > outbox.most[1] or state.bytes > outbox.most[2] end
@@ -135,10 +141,27 @@ function outbox.adopt()
   until is_out_of_budget()
 end
 
--- The applications that have facts, or had.
+-- Set the cursors of all consumers, many by one command.
+function outbox.set_cursors(cursors)
+  call('DEL', outbox.cursors)
+  local fields = {}
+  for consumer, number in pairs(cursors) do
+    fields[#fields + 1], fields[#fields + 2] = consumer, number
+    if #fields >= 2 * outbox.STEP then
+      call('HSET', outbox.cursors, unpack(fields))
+      fields = {}
+    end
+  end
+  if #fields > 0 then call('HSET', outbox.cursors, unpack(fields)) end
+end
+
+-- The applications that have facts.
 function outbox.apps()
-  local apps = {}
-  for _, field in ipairs(call('HKEYS', outbox.about)) do apps[#apps + 1] = field:match('^n:(.*)$') end
+  local found, apps = call('HGETALL', outbox.about), {}
+  for at = 1, #found, 2 do
+    local app = found[at]:match('^n:(.*)$')
+    if app and found[at + 1] ~= '0' then apps[#apps + 1] = app end
+  end
   return apps
 end
 

@@ -722,16 +722,14 @@ end
 function operations.settle(a)
   if a.token < tonumber(call('HGET', outbox.about, 'token') or '0') then return 0 end
   call('HSET', outbox.about, 'token', whole(a.token))
-  call('DEL', outbox.cursors)
-  for consumer, number in pairs(a.cursors) do call('HSET', outbox.cursors, consumer, number) end
-  local is_left = false
+  outbox.set_cursors(a.cursors)
   for _, app in ipairs(outbox.apps()) do
-    is_left = outbox.drop_through(app, a.through[app] or '+') or is_left
+    if outbox.drop_through(app, a.through[app] or '+') then return AGAIN end
     -- The sender sets cursors as long as it runs.
     call('PEXPIRE', outbox.facts(app), whole(a.kept_ms))
   end
   for _, each in ipairs({ outbox.about, outbox.cursors }) do call('PEXPIRE', each, whole(a.kept_ms)) end
-  return is_left and AGAIN or 1
+  return 1
 end
 
 -- Hold the lease; return its token, or 0 if another node holds it.
