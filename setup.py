@@ -8,8 +8,8 @@ either (`make test-compiled`). All other modules stay Python, each for one of th
 - mypyc 2.4 does not compile it, or compiles it to something else: `Struct` classes of msgspec, whose arguments it drops;
   errors, whose class attributes it hides; asynchronous generators; `__aenter__ = acquire` (`service.locks`); an attribute
   with the name of a C macro (`http.listener`); `Raw`, which is no bytes although msgspec's types say so (`http.parts`); a
-  subclass of `partial`, whose calls end the process (`http.takeover`); an `await` in an `except` or a `finally`, while which
-  its error is raised again by every other compiled coroutine with a `finally`.
+  subclass of `partial`, whose calls end the process (`http.takeover`); an `await` in an `except` or a `finally`: meanwhile
+  each other compiled coroutine that awaits in a `finally` raises the error, too.
 - The event loop calls it: connections, streams, timers, the flush. A compiled function has no frame, so the report of a
   slow turn names the Python functions around it (`watchdog`). For the same reason the router stays Python.
 - It is newer than the list, and nobody has measured yet what it would gain: `auth.scheme` with the forms of credentials,
