@@ -9,6 +9,7 @@ from channelstream import slices
 from channelstream.apps.client import Client
 from channelstream.apps.grants import Grants, Patterns
 from channelstream.config import Settings
+from channelstream.core.position import Position
 from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode
 from channelstream.server import build
@@ -22,32 +23,46 @@ from channelstream.wire.protocols import PROTOCOLS
 EMPTY = UserUpdate({}, {})
 
 
+async def missed_by(name: str, since: int) -> tuple[int, list[tuple[str, str]]]:
+    """Have two users leave a channel together, and another one join it as a user of this name; return what that one misses.
+
+    Args:
+        since: how many of them are known to have left.
+
+    Returns:
+        The offset of its stream, and the user and the offset of each item.
+    """
+    parts = build(Settings(secret="x", admin_secret="y"))
+    node, service = parts.node, parts.streams.services.default
+    await node.start()
+    for user in ("bob", "eve"):
+        await node.connect(user, user, COMMANDING, {"room": {"notify_presence": True}}, EMPTY)
+    (before,) = node.position.offsets
+    for user in ("bob", "eve"):
+        node.end_soon(node.hub.connections[user], CloseCode.NORMAL, "left")
+    await node._local.departures.disconnects.drained()
+    await node.connect("later", "joe", COMMANDING, {"other": {"notify_presence": True}}, EMPTY)
+    await node.connect("c", name, COMMANDING, {}, EMPTY)
+    (offset,) = node.position.offsets
+    client = Client(service.app, name, node.clock.wall() + 60, Grants(subscribe=Patterns(("room",))))
+    actions = ClientActions(service, node.hub.connections["c"], client, NO_TOKENS, lambda _: None)
+    position = str(Position(node.position.epochs, (before + since,)))
+    outcome = await actions.outcome(Subscribe(("room",), since={"room": position}), sends=True)
+    assert isinstance(outcome, Subscribed)
+    assert outcome.recovered == ("room",)
+    listed = missed_items(outcome, PROTOCOLS.session_of(COMMANDING, Framing.POLL).format)
+    items = json.loads(b"[%b]" % b",".join(listed))
+    return offset, [(each["user"], int(each["position"].rpartition("-")[2])) for each in items]
+
+
+@pytest.mark.parametrize(
+    ("name", "since", "left"),
+    [("ann", 0, ["bob", "eve"]), ("ann", 1, ["eve"]), ("eve", 0, ["bob"]), ("eve", 1, [])],
+)
 def test_users_who_left_together_are_missed_at_the_position_of_the_stream(
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, since: int, left: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of their items: the offset of its own is older than what the client has received."""
+    """Each of their items, but a user's own: the offset of each is older than what the client has received."""
     monkeypatch.setattr(slices, "TURN_S", 3600.0)
-
-    async def life() -> None:
-        parts = build(Settings(secret="x", admin_secret="y"))
-        node, service = parts.node, parts.streams.services.default
-        await node.start()
-        for user in ("bob", "eve"):
-            await node.connect(user, user, COMMANDING, {"room": {"notify_presence": True}}, EMPTY)
-        since = str(node.position)
-        for user in ("bob", "eve"):
-            node.end_soon(node.hub.connections[user], CloseCode.NORMAL, "left")
-        await node._local.departures.disconnects.drained()
-        await node.connect("later", "joe", COMMANDING, {"other": {"notify_presence": True}}, EMPTY)
-        await node.connect("c", "ann", COMMANDING, {}, EMPTY)
-        client = Client(service.app, "ann", node.clock.wall() + 60, Grants(subscribe=Patterns(("room",))))
-        position = str(node.position)
-        actions = ClientActions(service, node.hub.connections["c"], client, NO_TOKENS, lambda _: None)
-        outcome = await actions.outcome(Subscribe(("room",), since={"room": since}), sends=True)
-        assert isinstance(outcome, Subscribed)
-        assert outcome.recovered == ("room",)
-        listed = missed_items(outcome, PROTOCOLS.session_of(COMMANDING, Framing.POLL).format)
-        items = json.loads(b"[%b]" % b",".join(listed))
-        assert [(each["user"], each["position"]) for each in items] == [("bob", position), ("eve", position)]
-
-    asyncio.run(life())
+    offset, items = asyncio.run(missed_by(name, since))
+    assert items == [(user, offset) for user in left]
