@@ -102,6 +102,15 @@ def test_all_forms_of_credentials_count_together(
     assert caller.post("/client", headers=right | other).json()["code"] == "unknown_connection"
 
 
+def test_a_page_that_is_shown_none_is_not_refused(caller: httpx.Client) -> None:
+    """A scraper with its password goes on, and an admin comes to the form."""
+    for _ in range(3):
+        caller.post("/message", headers=WRONG["secret"])
+    assert caller.get("/admin/data/channels", headers=WRONG["secret"]).status_code == 429
+    assert caller.get("/metrics", auth=("admin", ADMIN_SECRET)).status_code == 200
+    assert caller.get("/admin").headers["location"].startswith("/admin/sign_in")
+
+
 def test_a_token_in_the_first_text_counts(server: RunningServer, caller: httpx.Client) -> None:
     """Although the line that it opens is counted as well."""
     headers = {"x-forwarded-for": caller.headers["x-forwarded-for"]}
