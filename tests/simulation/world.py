@@ -31,12 +31,12 @@ from channelstream.wire.protocols import PROTOCOLS
 READS = {"head", "replay"}
 WRITES = {
     *("publish", "connect", "disconnect", "disconnect_all", "join", "leave", "configure", "update_user"),
-    *("channels", "users", "members", "collect"),
+    *("channels", "channels_at", "users", "members", "collect"),
 }
 """Calls that reach an engine in the order they were made, as over one line to a database."""
 
 
-FALLIBLE = WRITES - {"disconnect", "disconnect_all", "collect", "channels", "users", "members"}
+FALLIBLE = WRITES - {"disconnect", "disconnect_all", "collect", "channels", "channels_at", "users", "members"}
 """Calls that may be refused, and then have done nothing."""
 
 

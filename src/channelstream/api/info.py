@@ -52,7 +52,12 @@ def _is_large(channel: Answer) -> bool:
 
 async def channels_info(call: Call, names: Sequence[str] | None, options: InfoOptions) -> Answer:
     """Describe channels. `names` None means all channels; unknown names are skipped."""
-    return await _describe(call, names, options, await call.service.head(names))
+    if names is None:
+        position = await call.service.head()
+        channels = await call.service.channels(None, options.include_users)
+    else:
+        channels, position = await call.service.channels_at(names, options.include_users)
+    return await _describe(call, _not_excluded(channels, options), options, position)
 
 
 def info_at_once(call: Call, names: Sequence[str], options: InfoOptions) -> Answer | None:
@@ -73,17 +78,17 @@ def info_at_once(call: Call, names: Sequence[str], options: InfoOptions) -> Answ
 async def info_of(call: Call, options: InfoOptions) -> Answer:
     """Answer `/info`. Its position is the end of the whole log, so that an application can pass it as `since`."""
     position = await call.service.head(options.channels, all_shards=True)
-    return await _describe(call, options.channels, options, position)
+    channels = await _select(call, options.channels, options, options.include_users)
+    return await _describe(call, channels, options, position)
 
 
 async def _describe(
-    call: Call, names: Sequence[str] | None, options: InfoOptions, position: Position
+    call: Call, channels: Sequence[Channel], options: InfoOptions, position: Position
 ) -> Answer:
-    """Describe channels as of `position`, which is read before the channels are.
+    """Describe channels as of `position`, which is read before the channels are, or with them.
 
     Events accepted between the two reads are left out of the history: a client that resumes from `position` receives them.
     """
-    channels = await _select(call, names, options, options.include_users)
     pages = await _pages(call, channels, options) if options.include_users else {}
     return await _render(call, channels, pages, options, position)
 

@@ -280,8 +280,16 @@ class Directory(Protocol):
             with_users: false returns only the number of users, at a cost that does not grow with it.
         """
 
+    async def channels_at(
+        self, names: Sequence[str], with_users: bool = True
+    ) -> tuple[list[Channel], Position]:
+        """Return the known channels among these, and a position: they are as all events up to it have made them.
+
+        They may be as later events have made them. For a shard without any of these names the offset is that of `position`.
+        """
+
     def channels_at_once(self, names: Sequence[str]) -> tuple[list[Channel], Position] | None:
-        """Return the known channels among these, and the position of which they are; None if that takes a wait."""
+        """Return what `channels_at` does, without a wait; None if that takes one."""
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
         """Return the known users among these; None means all.

@@ -229,6 +229,11 @@ class MemoryEngine:
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         return self._reads.channels(names)
 
+    async def channels_at(
+        self, names: Sequence[str], with_users: bool = True
+    ) -> tuple[list[Channel], Position]:
+        return self.channels_at_once(names)
+
     def channels_at_once(self, names: Sequence[str]) -> tuple[list[Channel], Position]:
         return self._reads.channels(names), self.position
 

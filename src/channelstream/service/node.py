@@ -407,6 +407,12 @@ class Node:
         """Return the known channels among these; None means all (`Directory.channels`)."""
         return self._engine.channels(names, with_users)
 
+    def channels_at(
+        self, names: Sequence[str], with_users: bool = True
+    ) -> Awaitable[tuple[list[Channel], Position]]:
+        """Return the known channels among these, and of which position they are (`Directory.channels_at`)."""
+        return self._engine.channels_at(names, with_users)
+
     def channels_at_once(self, names: Sequence[str]) -> tuple[list[Channel], Position] | None:
         """Return the known channels among these, and of which position they are; None if that takes a wait."""
         return self._engine.channels_at_once(names)

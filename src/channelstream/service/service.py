@@ -279,6 +279,12 @@ class Service:
             return await self.node.channels(keys, with_users)
         return await self._owned(await self.node.channels(None, with_users), _NAME)
 
+    async def channels_at(
+        self, names: Sequence[str], with_users: bool = True
+    ) -> tuple[list[Channel], Position]:
+        """Return the known channels among these, and of which position they are (`Directory.channels_at`)."""
+        return await self.node.channels_at(await self._many_keys(names), with_users)
+
     def channels_at_once(self, names: Sequence[str]) -> tuple[list[Channel], Position] | None:
         """Return the known channels among these few, and of which position they are; None if that takes a wait."""
         return self.node.channels_at_once(self._keys(names))

@@ -77,6 +77,19 @@ def test_a_new_connection_without_channels_changes_the_state_of_its_user(lab: La
     assert [each.state for each in lab.received() if isinstance(each, UserStateChanged)] == [{"mood": 1}]
 
 
+def test_channels_are_read_with_their_position(lab: Lab) -> None:
+    """That of the last event, without a further call; unknown ones are left out."""
+    lab.connect("ann", "a", *MANY)
+    lab.publish(message("m1", channel="a"), message("m2", channel="c7"))
+    for names in ([], ["a", "unknown"], ["c7", *MANY]):
+        channels, position = lab.run(lab.engine.channels_at(names))
+        known = [name for name in names if name != "unknown"]
+        assert [channel.name for channel in channels] == known
+        assert position.epochs == lab.engine.position.epochs
+        assert all(lab.number(position.offsets, name) == lab.head(name) for name in known)
+        assert lab.engine.channels_at_once(names) in (None, (channels, position))
+
+
 def test_a_connection_that_is_refused_joins_nothing(lab: Lab, connect: Connect) -> None:
     """Its channels stay unknown."""
     too_much = UserUpdate({f"k{number}": number for number in range(MAX_STATE_KEYS + 1)}, {})

@@ -230,6 +230,8 @@ def test_one_call_registers_a_connection_in_its_channels(with_one_shard: Any) ->
         registered = await engine.connect(member, EMPTY, {"a": {}, "b": {"notify_presence": True}})
         assert registered is not None
         assert (registered.joined.keys(), called) == ({"a", "b"}, ["connect"])
+        channels, _ = await engine.channels_at(["a", "b"], with_users=False)
+        assert (len(channels), called) == (2, ["connect", "channels"])
 
     with_one_shard(life)
 

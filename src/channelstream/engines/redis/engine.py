@@ -18,7 +18,7 @@ from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.events import Event
 from channelstream.core.log import Replay
-from channelstream.core.position import Position
+from channelstream.core.position import Position, with_offset
 from channelstream.core.presence_events import apply_presence
 from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import State, User, UserChange, UserUpdate
@@ -47,6 +47,7 @@ from channelstream.engines.redis.ownership import Ownership
 from channelstream.engines.redis.registrar import Registrar
 from channelstream.engines.redis.restoring import Restoring
 from channelstream.engines.redis.shard import Shard
+from channelstream.engines.redis.shard_client import CHUNK
 from channelstream.engines.redis.shard_state import NodeContext, RedisSettings, ShardState, shard_label
 from channelstream.engines.redis.sharded_log import ShardedLog
 from channelstream.engines.redis.shards import Shards, gather_all
@@ -263,6 +264,28 @@ class RedisEngine:
         for shard, name, answer in await self._read("channels", "c", names, users=with_users):
             found[name] = await self._channel(shard, answer, with_users)
         return list(found.values()) if names is None else [found[name] for name in names if name in found]
+
+    async def channels_at(
+        self, names: Sequence[str], with_users: bool = True
+    ) -> tuple[list[Channel], Position]:
+        parts = self._shards.split(names)
+        if not parts:
+            return [], await self.head(names)
+        read = await gather_all(self._channels_in(shard, batch, with_users) for shard, batch in parts.items())
+        offsets, found = self._shards.offsets, {}
+        for shard, (head, answers) in zip(parts, read, strict=True):
+            offsets = with_offset(offsets, shard.index, head)
+            for answer in answers:
+                found[answer[0].decode()] = await self._channel(shard, answer, with_users)
+        return [found[name] for name in names if name in found], Position(self._shards.epochs, offsets)
+
+    async def _channels_in(
+        self, shard: Shard, names: Sequence[str], with_users: bool
+    ) -> tuple[int, Sequence[Any]]:
+        """Return the last offset of a shard, and then the answers about its channels."""
+        count, answers, head = await shard.client.call("channels", names=names[:CHUNK], users=with_users)
+        rest = await shard.client.read_each("channels", names[count:], users=with_users)
+        return int(head), [*answers, *rest]
 
     def channels_at_once(self, names: Sequence[str]) -> None:
         """Return None: Redis has the channels."""

@@ -230,7 +230,7 @@ class ShardClient:
         found: list[Any] = []
         done = 0
         while done < len(names):
-            count, batch = await self.call(operation, names=names[done : done + CHUNK], **options)
+            count, batch, *_ = await self.call(operation, names=names[done : done + CHUNK], **options)
             done += count
             found += batch
         return found

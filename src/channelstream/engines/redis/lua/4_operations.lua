@@ -584,14 +584,17 @@ end
 
 function operations.history(a) return read_history(a.channel, a.after) end
 
+-- Channels, as `for_each` answers, and the last offset.
 function operations.channels(a)
-  return for_each(a.names, function(name)
+  local answer = for_each(a.names, function(name)
     local known = call('HMGET', key('c', name), 'id', 'settings', 'active', 'connections', 'always', 'floor')
     if not known[1] then return end
     local users = a.users and read_small(key('cu', name)) or call('HLEN', key('cu', name))
     local shown, after = unpack(read_history(name, 0))
     return { name, known, users, shown, after }, after
   end)
+  answer[3] = whole(head())
+  return answer
 end
 
 function operations.users(a)
