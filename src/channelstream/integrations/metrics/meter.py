@@ -31,7 +31,7 @@ REASONS = (Forbidden.code, BadSignature.code)
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 OPERATIONS = (
     "head", "publish", "replay", "catch_up", "connect", "disconnect", "disconnect_all", "join", "leave", "configure",
-    "update_user", "channels", "users", "counts", "states", "members_at", "collect",
+    "update_user", "channels", "channels_at", "users", "counts", "states", "members_at", "collect",
 )  # fmt: skip
 """The calls of an engine that are counted."""
 CLUSTER_OPERATIONS = ("members", "nodes", "ask", "ask_node", "use_once", "confirm_ownership", "claim")
