@@ -126,10 +126,10 @@ class Request:
         return self._arguments
 
     def whole(self, limit: int) -> bytes | None:
-        """Return the body, at most `limit` bytes; None if it is not all there yet, so that `read` waits for it.
+        """Return the body, at most `limit` bytes; None if it is not all there yet: `read` waits for it, or refuses it.
 
         Raises:
-            TooLarge: it is longer, also by its declared length.
+            TooLarge: it is longer.
         """
         body = self.source.take_whole()
         if body is not None and len(body) > limit:
