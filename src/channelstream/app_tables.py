@@ -27,7 +27,7 @@ from channelstream.apps.principal import Principal, Right
 from channelstream.auth.base import RequestAuth
 from channelstream.auth.open import OpenAuth
 from channelstream.auth.pusher import PusherAuth
-from channelstream.auth.scheme import has_credentials, repeated
+from channelstream.auth.scheme import repeated
 from channelstream.config import Settings
 from channelstream.config.applications import Credentials, make_auth
 from channelstream.core.policy import Policy
@@ -203,8 +203,6 @@ async def _signed_by(
 ) -> str | None:
     """Return what signed a request for a page, if that may see the admin pages of this application; else None."""
     head = ScopeRequest(request.scope)
-    if not has_credentials(head):
-        return None  # Not refused for what others at its address have shown: it may have a password, or look for the form.
     try:
         principal = auth.principal(head)
         once = auth.verify_body(head, await read_body())

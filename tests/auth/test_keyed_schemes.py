@@ -14,7 +14,7 @@ from channelstream.auth.base import AuthRequest, Once
 from channelstream.auth.bearer import BearerAuth
 from channelstream.auth.hmac import CLOCKS_S, HmacAuth
 from channelstream.auth.keyed import KeyFinder
-from channelstream.auth.scheme import CHALLENGE, SchemeAuth, has_credentials, repeated
+from channelstream.auth.scheme import CHALLENGE, SchemeAuth, repeated
 from channelstream.core.addresses import EVERYBODY, Networks
 from channelstream.core.nonces import Nonces
 from channelstream.core.request_signing import RequestSignature, digest_header, hash_of, sign
@@ -345,19 +345,3 @@ def test_a_request_that_another_node_has_answered_is_refused_as_any_other() -> N
     error = repeated()
     assert (error.http_status, error.code, f"{error}") == (401, BadSignature().code, f"{BadSignature()}")
     assert CHALLENGE in error.headers
-
-
-@pytest.mark.parametrize(
-    ("request_", "has_some"),
-    [
-        (Request(), False),
-        (Request(headers=[(b"authorization", b"Basic eDp5")]), False),
-        (Request(query=b"a=1"), False),
-        (Request(query=b"secret=x"), True),
-        (Request(headers=[(b"authorization", b"Basic eDp5"), (b"x-channelstream-secret", b"x")]), True),
-        (Request(headers=[BEARER]), True),
-        (signed(), True),
-    ],
-)
-def test_a_password_for_pages_is_none_of_the_credentials(request_: Request, has_some: bool) -> None:
-    assert has_credentials(request_) == has_some

@@ -77,31 +77,3 @@ def test_by_default_an_office_comes_back_at_once() -> None:
     assert taken(openings, "192.0.2.1") == 20_000
     for local in ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "172.17.0.1", "fd00::1"):
         assert taken(openings, local, 20_001) == 20_001
-
-
-def test_it_is_known_whether_any_address_is_refused() -> None:
-    """So that calls need not ask for their own, as long as none is; one without a limit does not count."""
-    now_s = 1000.0
-    rate = AddressRates(AddressLimits(streams_per_s=0.02, unlimited=("10.0.0.1",)), lambda: now_s).credentials
-    assert rate is not None
-
-    def is_refused(address: str) -> bool:
-        try:
-            rate.check(address)
-        except TooManyRequests:
-            return True
-        return False
-
-    for _ in range(5):
-        rate.spend("10.0.0.1")
-    rate.spend("192.0.2.1")
-    assert not rate.limits_any
-    rate.spend("192.0.2.1")
-    rate.spend("192.0.2.2")
-    assert rate.limits_any
-    assert [each for each in ("192.0.2.1", "192.0.2.2", "10.0.0.1") if is_refused(each)] == ["192.0.2.1"]
-    now_s += 50
-    assert not rate.limits_any
-    assert not is_refused("192.0.2.1")
-    rate.spend("192.0.2.1")
-    assert (rate.limits_any, is_refused("192.0.2.1")) == (True, True)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from itsdangerous import TimestampSigner
 from tests.conftest import ADMIN_SECRET, RunningServer, launch
 from tests.http_client import http
 from tests.pusher_calls import KIT
@@ -67,7 +68,7 @@ def limited(server: RunningServer) -> float:
 
 
 @pytest.mark.parametrize(("method", "path"), SIGNED)
-def test_a_call_is_refused_unread_after_too_many(caller: httpx.Client, method: str, path: str) -> None:
+def test_a_call_is_refused_otherwise_after_too_many(caller: httpx.Client, method: str, path: str) -> None:
     """Each call of the API, with whatever it proves for whom it acts."""
     answers = [caller.request(method, path, headers=WRONG["secret"]) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [401, 401, 429]
@@ -87,19 +88,23 @@ def test_a_call_of_pusher_is_as_well(caller: httpx.Client, method: str, path: st
 def test_all_forms_of_credentials_count_together(
     server: RunningServer, caller: httpx.Client, wrong: str
 ) -> None:
-    """So do tokens of `/client` and of polls; then right ones are refused, too, and others at other addresses are not."""
+    """So do tokens of `/client` and of polls. Right ones are not refused: others may share the address."""
     before = limited(server)
     assert caller.post("/message", headers=WRONG[wrong]).status_code == 401
     assert caller.post("/client", headers=WRONG["token"]).status_code == 401
-    right = {"authorization": f"Bearer {token()}"}
-    assert caller.post("/client", headers=right).status_code == 429
+    assert caller.post("/client", headers=WRONG["token"]).status_code == 429
     assert caller.post("/message", headers=WRONG["secret"]).status_code == 429
-    assert caller.get("/listen", params={"conn_id": ""}, headers=right).status_code == 429
+    assert caller.get("/listen", params={"conn_id": ""}, headers=WRONG["token"]).status_code == 429
     assert caller.get("/admin/data/channels", headers=WRONG["secret"]).status_code == 429
-    assert caller.get("/healthz").status_code == 200
     assert limited(server) == before + 4
-    other = {"x-forwarded-for": "203.0.113.1"}
-    assert caller.post("/client", headers=right | other).json()["code"] == "unknown_connection"
+    right = {"authorization": f"Bearer {token()}"}
+    assert caller.post("/client", headers=right).json()["code"] == "unknown_connection"
+    assert caller.get("/listen", params={"conn_id": ""}, headers=right).status_code == 200
+    signed = {"x-channelstream-secret": TimestampSigner(SECRET).sign("/info").decode()}
+    assert caller.post("/info", headers=signed).status_code == 200
+    assert limited(server) == before + 4
+    other = {"x-forwarded-for": CALLER.format(next(numbers))}
+    assert caller.post("/message", headers=WRONG[wrong] | other).status_code == 401
 
 
 def test_a_page_that_is_shown_none_is_not_refused(caller: httpx.Client) -> None:

@@ -87,11 +87,5 @@ def repeated() -> BadSignature:
     return error
 
 
-def has_credentials(request: AuthRequest) -> bool:
-    """Whether a request shows anything that a scheme would check."""
-    name = (request.header(AUTHORIZATION) or b"").partition(b" ")[0].lower()
-    return name in (_HMAC, _BEARER) or _has_old_credentials(request)
-
-
 def _has_old_credentials(request: AuthRequest) -> bool:
     return request.header(SECRET_HEADER) is not None or "secret" in read_query(request.query)

@@ -110,16 +110,13 @@ class Streams:
         """Count a token that is refused within, for the client of a request.
 
         Raises:
-            TooManyRequests: its address has shown too many wrong credentials, so nothing is checked.
+            TooManyRequests: it is refused, and its address has shown too many wrong credentials.
         """
-        rate = self._credentials
-        if rate is not None and rate.limits_any:
-            rate.check(self.policy.client(head))
         try:
             yield
         except BadToken:
-            if rate is not None:
-                rate.spend(self.policy.client(head))
+            if self._credentials is not None:
+                self._credentials.take(self.policy.client(head))
             raise
 
     def policy_of(self, app: App) -> Policy:

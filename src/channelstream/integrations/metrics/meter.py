@@ -113,7 +113,11 @@ class _Measured:
 
 
 class CountedAuth:
-    """An authentication whose refusals are counted by their error code and by address (`auth.base.RequestAuth`)."""
+    """An authentication whose refusals are counted by their error code and by address (`auth.base.RequestAuth`).
+
+    It raises TooManyRequests in place of the refusals of an address that has had too many. Right credentials are never
+    refused for that: others may share the address.
+    """
 
     def __init__(self, auth: RequestAuth, refused: Counter[str], wrong: AddressRate | None = None) -> None:
         """Count the refusals of an authentication.
@@ -127,8 +131,6 @@ class CountedAuth:
         self._wrong = wrong
 
     def principal(self, request: AuthRequest) -> Principal:
-        if self._wrong is not None and self._wrong.limits_any:
-            self._wrong.check(request.address)
         try:
             return self._auth.principal(request)
         except (Forbidden, BadSignature) as error:
@@ -145,7 +147,7 @@ class CountedAuth:
     def _count(self, request: AuthRequest, error: Forbidden | BadSignature) -> None:
         self._refused[error.code] += 1
         if self._wrong is not None and isinstance(error, BadSignature):
-            self._wrong.spend(request.address)
+            self._wrong.take(request.address)
 
 
 class Meter:
