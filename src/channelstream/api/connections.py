@@ -37,19 +37,20 @@ def connect(call: Call) -> Answer | Coroutine[Any, Any, Answer | Parts]:
     """Register a connection of a user and subscribe it to channels; at once, if nothing has to wait."""
     body = decode_at_once(call.body, ConnectBody)
     if body is None or body.conn_id or body.channel_configs:
-        return _connect_later(call)
+        return _connect_later(call, body)
     channels: dict[str, dict[str, Any]] = {name: {} for name in body.channels}
     opened = call.service.connect_at_once(
         body.name, _protocol(body), channels, _update(body), body.since or ""
     )
     if opened is None:
-        return _connect_later(call)
+        return _connect_later(call, body)
     info = info_at_once(call, _named(opened.channels, body.info), body.info)
     return _describe_later(call, opened, body) if info is None else _connected(opened, info)
 
 
-async def _connect_later(call: Call) -> Answer | Parts:
-    body = await decode(call.body, ConnectBody, call.walker)
+async def _connect_later(call: Call, body: ConnectBody | None) -> Answer | Parts:
+    if body is None:
+        body = await decode(call.body, ConnectBody, call.walker)
     opened = await call.service.connect(
         body.conn_id or None,
         body.name,
