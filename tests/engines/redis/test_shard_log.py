@@ -7,6 +7,7 @@ import pytest
 from tests.engines.conformance import delete, edit, message, uuids
 from tests.engines.redis.nodes import PREFIX, Nodes, big, replaced_for, said
 from tests.redis_server import RedisServer
+from tests.waiting import soon
 
 from channelstream.core.events import Event, Message
 from channelstream.core.log import PRIVATE
@@ -185,5 +186,31 @@ def test_pieces_of_one_replay_are_of_one_log(
         shard.log.read = replaced  # type: ignore[method-assign]
         with pytest.raises(Unavailable):
             await engine.replay("ann", {"a": 0, "b": 0}, 9)
+
+    with_one_shard(life)
+
+
+@pytest.mark.parametrize("read", ["head", "channels_at"])
+def test_a_position_is_of_the_log_that_was_read(redis: RedisServer, with_one_shard: Any, read: str) -> None:
+    """Not of one that begins before the answer is used: in that its offset would promise events that nobody was sent."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, listener = await nodes.member("ann", "a")
+        await engine.publish([message("m")])
+        [shard] = engine._shards
+        before, call = engine.position.epochs, shard.client.call
+
+        async def replaced(operation: str, **arguments: Any) -> Any:
+            answer = await call(operation, **arguments)
+            if operation in ("head", "channels"):
+                redis.cli("FLUSHALL")
+                await soon(lambda: listener.renewals == 1)
+            return answer
+
+        shard.client.call = replaced  # type: ignore[method-assign]
+        found: Any = await getattr(engine, read)(["a"])
+        position = found[1] if read == "channels_at" else found
+        assert (position.epochs, position.offsets) == (before, (1,))
+        assert engine.position.epochs != before
 
     with_one_shard(life)

@@ -271,13 +271,15 @@ class RedisEngine:
         parts = self._shards.split(names)
         if not parts:
             return [], await self.head(names)
+        # Of before the reads: offsets of a log that is replaced meanwhile mean nothing in the new one.
+        epochs, offsets = self._shards.epochs, self._shards.offsets
         read = await gather_all(self._channels_in(shard, batch, with_users) for shard, batch in parts.items())
-        offsets, found = self._shards.offsets, {}
+        found = {}
         for shard, (head, answers) in zip(parts, read, strict=True):
             offsets = with_offset(offsets, shard.index, head)
             for answer in answers:
                 found[answer[0].decode()] = await self._channel(shard, answer, with_users)
-        return [found[name] for name in names if name in found], Position(self._shards.epochs, offsets)
+        return [found[name] for name in names if name in found], Position(epochs, offsets)
 
     async def _channels_in(
         self, shard: Shard, names: Sequence[str], with_users: bool

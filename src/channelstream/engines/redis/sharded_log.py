@@ -48,11 +48,12 @@ class ShardedLog:
     async def head(self, names: Iterable[str] | None = None, all_shards: bool = False) -> Position:
         needed = set(self._shards if names is None else self._shards.split(names))
         asked = list(self._shards if all_shards or len(self._shards) == 1 else needed)
-        offsets = self._shards.offsets
+        # Of before the calls: offsets of a log that is replaced meanwhile mean nothing in the new one.
+        epochs, offsets = self._shards.epochs, self._shards.offsets
         heads = await gather_all(self._head(shard, shard in needed) for shard in asked)
         for shard, head in zip(asked, heads, strict=True):
             offsets = with_offset(offsets, shard.index, head)
-        return Position(self._shards.epochs, offsets)
+        return Position(epochs, offsets)
 
     async def _head(self, shard: Shard, is_needed: bool) -> int:
         try:
