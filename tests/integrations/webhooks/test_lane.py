@@ -1,6 +1,7 @@
 """Calls are made one after the other, again until they are accepted or given up, in virtual time."""
 
 import asyncio
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -29,6 +30,7 @@ class World:
 
     Attributes:
         calls: when each call was made, its headers and its body.
+        becomes_gone_at_s: from when on a call that fails is answered with 410.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class World:
         self.calls: list[tuple[float, dict[str, str], bytes]] = []
         self.given_up: list[tuple[tuple[Fact, ...], str]] = []
         self.done: list[int] = []
+        self.becomes_gone_at_s = math.inf
         self.figures = Figures()
         self._fails_until_s = fails_until_s
         self._status, self._wait_s = status, wait_s
@@ -49,7 +52,8 @@ class World:
     async def post(self, headers: dict[str, str], body: bytes) -> None:
         self.calls.append((self.now_s, headers, body))
         if self.now_s < self._fails_until_s:
-            raise NotAccepted(f"status {self._status}", self._status, self._wait_s)
+            status = self._status if self.now_s < self.becomes_gone_at_s else 410
+            raise NotAccepted(f"status {status}", status, self._wait_s)
 
     async def sleep(self, seconds: float) -> None:
         self.now_s += seconds
@@ -154,11 +158,23 @@ def test_a_receiver_that_is_gone_is_sent_nothing_again(caplog: pytest.LogCapture
     assert [reason for _, reason in world.given_up] == ["status 410"] * 3
     assert (len(world.calls), world.figures.given_up, world.done) == (3, 250, list(range(250)))
     assert [record.getMessage() for record in caplog.records] == [
-        "webhooks: https://a.example/hooks does not take a call: status 410"
+        "webhooks: https://a.example/hooks does not take a call: status 410, so its events are given up"
     ]
     world = World(PUSHER_RECEIVER, fails_until_s=2.0, status=410)
     world.run(occupied(1))
     assert (world.at_s, world.given_up) == ([0, 1, 3], [])
+
+
+def test_the_log_says_that_a_failing_receiver_is_gone(caplog: pytest.LogCaptureFixture) -> None:
+    """Events are lost from then on, which is more than that they are late."""
+    world = World(STANDARD_RECEIVER, fails_until_s=20.0)
+    world.becomes_gone_at_s = 2.0
+    world.run(*map(occupied, range(250)))
+    label = STANDARD_RECEIVER.label
+    assert [record.getMessage() for record in caplog.records] == [
+        f"webhooks: {label} does not take a call: status 503",
+        f"webhooks: {label} does not take a call: status 410, so its events are given up",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,9 @@ class Lane:
                 return
             failed += 1
             reason = str(refused)
-            self._note_failure(reason)
-            if refused.status in schedule.final:
+            final = refused.status in schedule.final
+            self._note_failure(reason, final=final)
+            if final:
                 break
             wait_s = schedule.wait_s(failed, refused.wait_s)
             if parts.steady() - began_s + wait_s > schedule.give_up_s:
@@ -175,10 +176,12 @@ class Lane:
             figures.failing_since_s = 0.0
             logger.warning("webhooks: %s takes calls again", self._parts.receiver.label)
 
-    def _note_failure(self, reason: str) -> None:
+    def _note_failure(self, reason: str, *, final: bool) -> None:
         figures = self._parts.figures
         figures.failed += 1
+        news = not figures.failing_since_s or (final and reason != figures.error)
         figures.error, figures.error_s = reason, self._parts.wall()
-        if not figures.failing_since_s:
-            figures.failing_since_s = figures.error_s
-            logger.warning("webhooks: %s does not take a call: %s", self._parts.receiver.label, reason)
+        figures.failing_since_s = figures.failing_since_s or figures.error_s
+        if news:
+            end = ", so its events are given up" if final else ""
+            logger.warning("webhooks: %s does not take a call: %s%s", self._parts.receiver.label, reason, end)
