@@ -75,7 +75,6 @@ class MemoryEngine:
     def _begin_at(self, begin: Position) -> None:
         self._log = LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)
         self._reads = LocalReads(self._log, self._clock)
-        self.publish_at_once = self._log.publish_one
 
     def _accept(self, event: Event) -> None:
         entry = self._log.assign(event)
@@ -106,6 +105,9 @@ class MemoryEngine:
 
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
         return self._log.publish(events)
+
+    def publish_at_once(self, event: Event) -> Accepted:
+        return self._log.publish_one(event)
 
     def divide(self, event: Event) -> AsyncIterator[Event]:
         return self._log.divide(event)
