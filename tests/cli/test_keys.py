@@ -148,7 +148,7 @@ def test_a_key_is_of_an_application_of_the_settings(path: str, tmp_path: Path, c
         (["new", "web", "--not-after", "soon"], "--not-after: 'soon' is not a time"),
         (["new", "web", "--max-call-rate", "nan"], "--max-call-rate: 'nan' is not a number from 0"),
         (["new", "web", "--max-message-rate", "many"], "--max-message-rate: 'many' is not a number"),
-        (["new", "web", "--max-message-rate", "1e9"], "no bound, to 1000000"),
+        (["new", "web", "--max-message-rate", "1e9"], "is not a number from 0 to 1000000"),
         (["new", "web", "--max-call-rate=-1"], "'-1' is not a number"),
         (["make", "web"], "invalid choice"),
         (["list"], "cannot be read: No such file"),

@@ -5,7 +5,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from math import nan
 
 from msgspec import UNSET, UnsetType
 
@@ -18,7 +17,6 @@ from channelstream.cli.settings import settings_of
 from channelstream.config.applications import make_apps, settings_by_app
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.keys_file import MAX_KEYS, StoredKey, read_stored
-from channelstream.config.sections.kinds import MAX_RATE
 from channelstream.config.settings import BY_NAME, Settings
 from channelstream.errors import ConfigError, RequestFailed
 
@@ -86,14 +84,18 @@ def _parser() -> OneLineParser:
     )
     # Not as `max_message_rate`, which is an option of the server.
     new.add_argument(
-        "--max-call-rate", dest="calls", default="", metavar="N", help="Calls a second [max_key_call_rate]"
+        "--max-call-rate",
+        dest="calls",
+        default="",
+        metavar="N",
+        help="Calls a second; 0 means no bound [max_key_call_rate]",
     )
     new.add_argument(
         "--max-message-rate",
         dest="messages",
         default="",
         metavar="N",
-        help="Messages a second [max_key_message_rate]",
+        help="Messages a second; 0 means no bound [max_key_message_rate]",
     )
     group = parser.add_argument_group("The file")
     add_file_flag(group.add_argument)
@@ -110,8 +112,8 @@ def _made(arguments: Namespace, now: datetime) -> StoredKey:
         created=now,
         not_before=_time(arguments.not_before, "--not-before"),
         not_after=_time(arguments.not_after, "--not-after"),
-        max_call_rate=_rate(arguments.calls, "--max-call-rate"),
-        max_message_rate=_rate(arguments.messages, "--max-message-rate"),
+        max_call_rate=_rate(arguments.calls, "--max-call-rate", "max_key_call_rate"),
+        max_message_rate=_rate(arguments.messages, "--max-message-rate", "max_key_message_rate"),
     )
 
 
@@ -136,16 +138,15 @@ def _time(text: str, flag: str) -> datetime | UnsetType:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
 
-def _rate(text: str, flag: str) -> float | UnsetType:
+def _rate(text: str, flag: str, option: str) -> float | UnsetType:
+    """Return a rate in place of that of an option, whose values it may have."""
     if not text:
         return UNSET
+    kind = BY_NAME[option].declared.kind
     try:
-        rate = float(text)
-    except ValueError:
-        rate = nan
-    if not 0 <= rate <= MAX_RATE:
-        raise ConfigError(f"{flag}: {text!r} is not a number from 0, which means no bound, to {MAX_RATE}")
-    return rate
+        return float(kind.parse(text))
+    except ValueError as error:
+        raise ConfigError(f"{flag}: {text!r} is not {kind.allowed}") from error
 
 
 def _new(path: str, key: StoredKey, apps: Sequence[App]) -> None:
