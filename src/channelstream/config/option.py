@@ -28,6 +28,7 @@ class Section:
         alias: str = "",
         secret: bool = False,
         per_app: bool = False,
+        identifies: bool = False,
     ) -> T:
         """Declare an option as the default of a dataclass attribute.
 
@@ -40,8 +41,10 @@ class Section:
             alias: another name for the file and the environment.
             secret: its value is never logged or shown.
             per_app: each application may set it for itself.
+            identifies: it says who acts for an application, or where it is sent what happens there: no application has
+                another one's.
         """
-        declared = Declared(self.title, kind, sentence, unit, short, alias, secret, per_app)
+        declared = Declared(self.title, kind, sentence, unit, short, alias, secret, per_app, identifies)
         return field(default=default, repr=not secret, metadata={_KEY: declared})
 
 
@@ -57,6 +60,12 @@ class Declared:
     alias: str
     secret: bool
     per_app: bool
+    identifies: bool
+
+    @property
+    def is_never_shared(self) -> bool:
+        """Whether an application that does not set it has an empty one, and not that of the default application."""
+        return self.per_app and (self.secret or self.identifies)
 
 
 @dataclass(frozen=True, slots=True)

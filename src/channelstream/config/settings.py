@@ -25,7 +25,7 @@ class Settings(WebhookOptions, PusherOptions, LimitOptions, TimingOptions, Acces
     def of_app(self, section: AppSection) -> Self:
         """Return the settings of a further application: what its section does not set is as for the default one.
 
-        What identifies one (`NEVER_SHARED`) is empty instead.
+        What only one may have (`NEVER_SHARED`) is empty instead.
         """
         own: dict[str, Any] = {name: type(BY_NAME[name].default)() for name in NEVER_SHARED}
         return replace(self, apps=(), **own | dict(section.values))
@@ -64,14 +64,5 @@ PER_APP: tuple[str, ...] = tuple(option.name for option in OPTIONS if option.dec
 """The names of options that each application may set for itself."""
 APP_SECRETS: tuple[str, ...] = tuple(name for name in PER_APP if BY_NAME[name].declared.secret)
 """Those of them that are secret."""
-_IDENTIFYING = {
-    "secret_file",
-    "token_issuers",
-    "pusher_app_id",
-    "pusher_key",
-    "pusher_secret_file",
-    "webhook_urls",
-    "pusher_webhook_urls",
-}
-NEVER_SHARED: tuple[str, ...] = tuple(name for name in PER_APP if name in {*APP_SECRETS, *_IDENTIFYING})
-"""Those that no application has from another one: who acts for it, and where it is sent what happens in it."""
+NEVER_SHARED: tuple[str, ...] = tuple(option.name for option in OPTIONS if option.declared.is_never_shared)
+"""Those that no application has from another one: its secrets, and what identifies it besides."""

@@ -39,6 +39,7 @@ class AccessOptions:
         "Path of a file with the secret, in place of the option secret; its further lines are older secrets, which are"
         " accepted as well. SIGHUP reads it again (docs/security.md).",
         per_app=True,
+        identifies=True,
     )
     keys_file: str = _section.option(
         "",
@@ -162,6 +163,7 @@ class AccessOptions:
         "Who else may sign clients' tokens, with private keys: the claim iss, the algorithm and the public keys of each"
         " (docs/tokens.md).",
         per_app=True,
+        identifies=True,
     )
     client_state: bool = _section.option(
         False, Switch(), "Let clients with tokens change the states of their users.", per_app=True

@@ -32,12 +32,14 @@ class PusherOptions:
         "The app id of Pusher's server SDKs, which call /apps/ID; empty together with key and secret serves no client of"
         " Pusher.",
         per_app=True,
+        identifies=True,
     )
     pusher_key: str = _section.option(
         "",
         _key,
         "The app key of Pusher's clients, which connect to /app/KEY; it is public.",
         per_app=True,
+        identifies=True,
     )
     pusher_secret: str = _section.option(
         "",
@@ -52,6 +54,7 @@ class PusherOptions:
         "Path of a file with that secret, in place of the option pusher_secret; its further lines are older secrets, which"
         " are accepted as well. SIGHUP reads it again (docs/pusher.md).",
         per_app=True,
+        identifies=True,
     )
     pusher_client_events: bool = _section.option(
         True, Switch(), "Let Pusher's clients send events to private and presence channels.", per_app=True

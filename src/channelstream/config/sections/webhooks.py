@@ -22,6 +22,7 @@ class WebhookOptions:
         Urls(),
         "Where webhooks are sent in the format of Standard Webhooks.",
         per_app=True,
+        identifies=True,
     )
     webhook_secret: str = _section.option(
         "",
@@ -54,6 +55,7 @@ class WebhookOptions:
         Urls(),
         "Where webhooks are sent in Pusher's format, signed with pusher_secret.",
         per_app=True,
+        identifies=True,
     )
     pusher_webhook_batching: bool = _section.option(
         False,
