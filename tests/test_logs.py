@@ -129,7 +129,7 @@ def test_the_advice_about_a_file_of_secrets_is_kept(
     file.write_text("older-horse\n")
     file.chmod(0o644)
     with pytest.raises(ConfigError) as refusal:
-        read_secrets(str(file))
+        read_secrets(str(file), "secret_file")
     logs.configure(Settings())
     logger.info("%s", refusal.value)
     assert capsys.readouterr().err.strip().endswith(f"chmod 600 {file}")

@@ -44,7 +44,11 @@ def store(path: Path, text: str, mode: int = 0o600) -> str:
 def test_each_line_is_a_secret(path: Path, text: str, secrets: tuple[str, ...]) -> None:
     """The newest one first; a file of one line is what other tools write for a secret."""
     name = store(path, text)
-    assert read_secrets(name) == secrets_of(Settings(secret="another", secret_file=name)) == secrets
+    assert (
+        read_secrets(name, "secret_file")
+        == secrets_of(Settings(secret="another", secret_file=name))
+        == secrets
+    )
 
 
 def test_without_a_file_the_option_is_the_secret() -> None:
@@ -69,7 +73,7 @@ def test_a_fault_is_named_without_the_secret(path: Path, text: str, fault: str) 
     assert MAX_SECRETS == 3
     name = store(path, text)
     with pytest.raises(ConfigError, match=f"^secret_file: .*{fault}") as refusal:
-        read_secrets(name)
+        read_secrets(name, "secret_file")
     assert "hunter2" not in str(refusal.value)
     assert list(problems(Settings(secret_file=name))) == [str(refusal.value)]
 
@@ -79,19 +83,19 @@ def test_bytes_that_are_no_text_are_a_fault(path: Path) -> None:
     store(path, "")
     path.write_bytes(b"\xff\n")
     with pytest.raises(ConfigError, match="not UTF-8"):
-        read_secrets(str(path))
+        read_secrets(str(path), "secret_file")
 
 
 def test_a_file_that_every_user_may_read_or_that_is_none_is_refused(path: Path, tmp_path: Path) -> None:
     """The server's group may read it."""
-    assert read_secrets(store(path, "one", 0o640)) == ("one",)
+    assert read_secrets(store(path, "one", 0o640), "secret_file") == ("one",)
     for name, fault in (
         (store(path, "one", 0o644), "chmod 600"),
         (str(tmp_path), "no regular file"),
         (str(tmp_path / "none"), "No such file"),
     ):
         with pytest.raises(ConfigError, match=fault):
-            read_secrets(name)
+            read_secrets(name, "secret_file")
 
 
 def test_an_application_has_a_file_of_its_own(path: Path, tmp_path: Path) -> None:

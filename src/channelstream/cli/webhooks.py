@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from channelstream import logs
 from channelstream.cli.settings import settings_of
-from channelstream.config.applications import settings_by_app
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.secret_file import pusher_secrets_of
 from channelstream.config.settings import BY_NAME, Settings
@@ -50,7 +49,7 @@ class Secrets(NamedTuple):
 
     @classmethod
     def of(cls, settings: Settings) -> "Secrets":
-        every = settings_by_app(settings).values()
+        every = settings.of_each_app
         standard = (secret for own in every for secret in own.webhook_secret.split())
         # Calls in Pusher's format have one signature, with the newest of several.
         of_pusher = {own.pusher_key: pusher_secrets_of(own) for own in every if own.pusher_key}

@@ -67,7 +67,8 @@ def _pusher(settings: Settings) -> PusherApp | None:
 
 def settings_by_app(settings: Settings) -> dict[str, Settings]:
     """Return the settings of each application, by its id; those of the default one first."""
-    return {DEFAULT: settings} | {section.id: settings.of_app(section) for section in settings.apps}
+    ids = (DEFAULT, *(section.id for section in settings.apps))
+    return dict(zip(ids, settings.of_each_app, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ PUBLIC_OF_PUSHER = PUBLIC_SECRETS - {""} | {"app-secret", "kit-secret"}
 """Those of other servers' and of our samples as well."""
 OF_PUSHER = ("pusher_app_id", "pusher_key", "pusher_secret")
 """Options that are set together, or not at all."""
+IN_FILES = {"secret": secrets_of, "pusher_secret": pusher_secrets_of}
+"""Options whose values a file may have, and what reads these, with the file or without."""
 OTEL_MODULES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 """What the option otel needs."""
 OTEL_PACKAGES = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
@@ -84,18 +86,13 @@ def public(name: str) -> frozenset[str]:
 
 
 def values_of(settings: Settings, name: str) -> tuple[str, ...]:
-    """Return the values of a secret: of `secret` and `pusher_secret` all that are accepted.
+    """Return the values of a secret: all that are accepted of one of `IN_FILES`.
 
     Raises:
         ConfigError: the file with these cannot be used.
     """
-    match name:
-        case "secret":
-            return secrets_of(settings)
-        case "pusher_secret":
-            return pusher_secrets_of(settings)
-        case _:
-            return (getattr(settings, name),)
+    read = IN_FILES.get(name)
+    return read(settings) if read else (getattr(settings, name),)
 
 
 def _sections(settings: Settings) -> Iterator[tuple[str, Settings]]:
@@ -105,8 +102,8 @@ def _sections(settings: Settings) -> Iterator[tuple[str, Settings]]:
 
 
 def _secret_files(settings: Settings) -> Iterator[str]:
-    for own in settings_by_app(settings).values():
-        for read in (secrets_of, pusher_secrets_of):
+    for own in settings.of_each_app:
+        for read in IN_FILES.values():
             try:
                 read(own)
             except ConfigError as error:
@@ -163,7 +160,7 @@ def _keys(settings: Settings) -> Iterator[str]:
 
 def _issuers(settings: Settings) -> Iterator[str]:
     """Refuse files without keys, and an issuer of two applications: its name alone says whose its tokens are."""
-    accepting = [own for own in settings_by_app(settings).values() if own.token_max_age_s]
+    accepting = [own for own in settings.of_each_app if own.token_max_age_s]
     issuers = [issuer for own in accepting for issuer in read_issuers(own.token_issuers)]
     for name, count in Counter(issuer.name for issuer in issuers).items():
         if count > 1:
@@ -178,7 +175,7 @@ def _issuers(settings: Settings) -> Iterator[str]:
 
 def _checkers(settings: Settings) -> Iterator[str]:
     """Refuse a class for the check of signatures that cannot be used."""
-    for own in settings_by_app(settings).values():
+    for own in settings.of_each_app:
         if own.signature_checker:
             try:
                 ForeignChecker(own.signature_checker, own.secret, None)
@@ -259,7 +256,7 @@ def _ports(settings: Settings) -> Iterator[str]:
 
 def _extras(settings: Settings) -> Iterator[str]:
     """Refuse options whose packages are missing."""
-    issuers = any(own.token_issuers for own in settings_by_app(settings).values())
+    issuers = any(own.token_issuers for own in settings.of_each_app)
     if issuers and not is_installed("cryptography"):
         yield "token_issuers: its package is missing; install it with: pip install cryptography"
     if settings.otel and not all(map(is_installed, OTEL_MODULES)):

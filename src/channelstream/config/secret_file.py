@@ -23,7 +23,9 @@ def secrets_of(settings: Settings) -> tuple[str, ...]:
     Raises:
         ConfigError: the file cannot be used. The text has no secret.
     """
-    return read_secrets(settings.secret_file) if settings.secret_file else (settings.secret,)
+    if settings.secret_file:
+        return read_secrets(settings.secret_file, "secret_file")
+    return (settings.secret,)
 
 
 def pusher_secrets_of(settings: Settings) -> tuple[str, ...]:
@@ -43,17 +45,16 @@ def secrets_in_files(settings: Settings) -> tuple[str, ...]:
     Raises:
         ConfigError: a file cannot be used.
     """
-    every = (settings, *map(settings.of_app, settings.apps))
     return tuple(
         secret
-        for own in every
+        for own in settings.of_each_app
         for option in FILES
-        if getattr(own, option)
-        for secret in read_secrets(getattr(own, option), option)
+        if (path := getattr(own, option))
+        for secret in read_secrets(path, option)
     )
 
 
-def read_secrets(path: str, option: str = "secret_file") -> tuple[str, ...]:
+def read_secrets(path: str, option: str) -> tuple[str, ...]:
     """Return the secrets in a file, one in each line; empty lines are none.
 
     Args:

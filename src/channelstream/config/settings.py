@@ -31,17 +31,23 @@ class Settings(WebhookOptions, PusherOptions, LimitOptions, TimingOptions, Acces
         return replace(self, apps=(), **own | dict(section.values))
 
     @property
+    def of_each_app(self) -> tuple[Self, ...]:
+        """The settings of all applications; those of the default one first."""
+        return (self, *map(self.of_app, self.apps))
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """All secrets, those of further applications included; of an option that has several, each."""
-        every = (self, *map(self.of_app, self.apps))
+        every = self.of_each_app
         texts = (getattr(own, option.name) for own in every for option in OPTIONS if option.declared.secret)
         return (*texts, *(each for own in every for each in own.webhook_secret.split()))
 
     @property
     def reads_again(self) -> bool:
         """Whether SIGHUP reads files with keys or secrets again; else it ends the process, as a closed terminal does."""
-        every = (self, *map(self.of_app, self.apps))
-        return bool(self.keys_file) or any(own.secret_file or own.pusher_secret_file for own in every)
+        return bool(self.keys_file) or any(
+            own.secret_file or own.pusher_secret_file for own in self.of_each_app
+        )
 
     @property
     def loopback(self) -> bool:

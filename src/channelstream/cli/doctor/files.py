@@ -8,7 +8,6 @@ from pathlib import Path
 
 from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
 from channelstream.config import Settings
-from channelstream.config.applications import settings_by_app
 from channelstream.config.secret_file import FILES
 from channelstream.descriptors import sockets_within
 
@@ -33,8 +32,7 @@ async def modes(subject: Subject) -> Iterable[Finding]:
 
 def _private(subject: Subject) -> Iterator[Path]:
     settings = subject.settings
-    every = settings_by_app(settings).values()
-    of_apps = (getattr(own, option) for own in every for option in FILES)
+    of_apps = (getattr(own, option) for own in settings.of_each_app for option in FILES)
     names = (subject.ini, settings.ssl_keyfile, settings.keys_file, *of_apps)
     yield from (Path(name) for name in dict.fromkeys(names) if name)
 

@@ -28,7 +28,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def has_webhooks(subject: Subject) -> bool:
-    own = settings_by_app(subject.settings).values()
+    own = subject.settings.of_each_app
     return any(each.webhook_urls or each.pusher_webhook_urls for each in own)
 
 
