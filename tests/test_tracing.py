@@ -14,6 +14,7 @@ from tests.waiting import PATIENCE_S
 from channelstream.apps.app import App
 from channelstream.cli.trace import lines
 from channelstream.config import Settings
+from channelstream.core.explain import Fate
 from channelstream.core.trace import (
     MAX_MINUTES,
     MAX_NOTES,
@@ -97,6 +98,17 @@ def test_a_server_traces_the_outcomes_of_messages(server: Any) -> None:
     assert "hidden-text" not in answer.text
     assert len(server.request("GET", f"{PATH}?user=trace-bob&after=2").json()["notes"]) == 1
     server.post(PATH, {"user": "trace-bob", "minutes": "0"})
+
+
+def test_a_first_member_is_there_when_its_join_is_traced(server: Any) -> None:
+    """The trace of a channel says who was not sent the event of the join, not that the channel has no members."""
+    server.post("/channel_config", {"trace-hall": {"notify_presence": True}})
+    server.post(PATH, {"channel": "trace-hall"})
+    conn_id = server.connect("trace-ann", "trace-hall")
+    notes = server.request("GET", f"{PATH}?channel=trace-hall").json()["notes"]
+    outcomes = [each for note in notes for each in note["fact"].get("outcomes", ())]
+    assert [(each["conn_id"], each["fate"]) for each in outcomes] == [(conn_id, Fate.OWN_PRESENCE.value)]
+    server.post(PATH, {"channel": "trace-hall", "minutes": "0"})
 
 
 def test_looking_starts_nothing_and_strangers_see_nothing(server: Any) -> None:

@@ -19,6 +19,7 @@ from channelstream.errors import Moved
 from channelstream.server import build
 from channelstream.service import Node
 from channelstream.service.limits import NodeLimits
+from channelstream.slices import MANY
 from channelstream.wire.channelstream import V07
 from channelstream.wire.protocols import PROTOCOLS
 
@@ -69,6 +70,24 @@ def test_a_connection_that_never_has_a_stream_ends() -> None:
         node, clock = await timed_node()
         await node.connect("c", "ann", V07, {"a": {}}, EMPTY)
         assert await lives_for(node, clock, UNATTACHED_S)
+
+    asyncio.run(life())
+
+
+def test_a_registration_that_takes_a_wait_leaves_nothing_behind() -> None:
+    """The node holds the connection before it asks the engine, which refuses as many channels as need several turns."""
+
+    async def life() -> None:
+        node, _ = await timed_node()
+        channels: dict[str, dict[str, Any]] = {f"channel-{number}": {} for number in range(MANY)}
+        assert node.connect_at_once("ann", V07, channels, EMPTY, "", node.new_id) is None
+        assert not node.hub.connections
+        assert not node.hub.users
+        assert not node.hub.channels
+        opened = node.connect_at_once("ann", V07, {"a": {}}, EMPTY, "", node.new_id)
+        assert opened is not None
+        assert list(node.hub.connections) == [opened.conn_id]
+        assert node.hub.usage.channels == node.hub.usage.connections == {"": 1}
 
     asyncio.run(life())
 

@@ -25,9 +25,9 @@ from channelstream.core.connection import NO_NAMES, Connection, ConnectionState,
 from channelstream.core.endings import Ending, Endings
 from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE
-from channelstream.core.position import UNKNOWN_POSITION, Offsets, Position, ReadRange, range_from, shard_of
+from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, range_from, shard_of
 from channelstream.core.user import User, UserUpdate
-from channelstream.engines.base import Clock, Directory, EventLog
+from channelstream.engines.base import Clock, Directory, EventLog, Registered
 from channelstream.engines.members import Member, RestoredConnection, member_of
 from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
 from channelstream.service.commands import Answer, Command, End, Release, Subscribe, Unsubscribe, parse_since
@@ -124,7 +124,7 @@ class LocalConnections:
         await restore(kept, self._hub, self._clock.steady)
 
     def drop(self, connection: Connection) -> None:
-        """Hold a restored connection no longer, and announce nothing: another process has it otherwise, or has ended it."""
+        """Hold a connection no longer, and announce nothing: another process has it or has ended it, or no engine has it."""
         self.departures.deadlines.drop(connection)
         self._remove(connection)
 
@@ -158,9 +158,7 @@ class LocalConnections:
             Moved: it has left this node meanwhile.
         """
         registered = None
-        # Into the hub first, as in `join`.
-        for name in channels:
-            self._hub.subscribe(connection, name, range_from(self._hub.offsets[self._shard(name)]))
+        self._expect(connection, channels)
         connection.joining = _REGISTERING.union(channels)
         try:
             registered = await self._directory.connect(member_of(connection), update, channels, since)
@@ -171,9 +169,7 @@ class LocalConnections:
         if registered is None:
             return None
         _check_local(connection)
-        self._begin(connection, registered.offsets, since)
-        for name, offset in registered.joined.items():
-            connection.channels[name] = self._read_range(name, offset, since)
+        self._begin(connection, registered, since)
         return registered.user
 
     def register_at_once(
@@ -187,19 +183,32 @@ class LocalConnections:
 
         Needs no lock: nobody knows its id, and nothing happens between the first and the last step.
         """
-        registered = self._directory.connect_at_once(member, update, channels, since)
+        connection, registered = self.make(member.conn_id, member.user, member.protocol), None
+        self._expect(connection, channels)
+        try:
+            registered = self._directory.connect_at_once(member, update, channels, since)
+        finally:
+            if registered is None:
+                self.drop(connection)
         if registered is None:
             return None
-        connection = self.make(member.conn_id, member.user, member.protocol)
-        self._begin(connection, registered.offsets, since)
-        for name, offset in registered.joined.items():
-            self._hub.subscribe(connection, name, self._read_range(name, offset, since))
+        self._begin(connection, registered, since)
         return registered.user
 
-    def _begin(self, connection: Connection, offsets: Offsets, since: Position | None) -> None:
-        """Let a connection that was registered at these offsets read its private messages."""
-        connection.delivered = offsets
+    def _expect(self, connection: Connection, channels: Iterable[str]) -> None:
+        """Put a connection into channels of the hub that the engine lets it join next.
+
+        An event that is accepted after the join may arrive before the answer to the join.
+        """
+        for name in channels:
+            self._hub.subscribe(connection, name, range_from(self._hub.offsets[self._shard(name)]))
+
+    def _begin(self, connection: Connection, registered: Registered, since: Position | None) -> None:
+        """Let a new connection read its private messages, and its channels."""
+        offsets = connection.delivered = registered.offsets
         connection.private = self._read_range(connection.user, offsets[self._shard(connection.user)], since)
+        for name, offset in registered.joined.items():
+            connection.channels[name] = self._read_range(name, offset, since)
 
     async def join(
         self, connection: Connection, channels: Mapping[str, Mapping[str, Any]], since: Position | None
@@ -213,9 +222,7 @@ class LocalConnections:
             Moved: it has left this node.
         """
         _check_local(connection)
-        # Into the hub first: an event that is accepted after the join may arrive before the answer to the join.
-        for name in channels:
-            self._hub.subscribe(connection, name, range_from(self._hub.offsets[self._shard(name)]))
+        self._expect(connection, channels)
         joined: dict[str, int] = {}
         connection.joining = connection.joining.union(channels)
         try:
