@@ -16,6 +16,10 @@ again:
   after the change was made. Callers repeat with the same uuid (`publish` drops the duplicate), or leave the repair to
   the engine (`join`, `leave`, `disconnect`). Any other error proves that nothing was accepted. To exclude the ambiguity,
   an engine would need a second round trip for each publish.
+
+A method `..._at_once` does what the method without these words does, in the call itself. It returns None where that takes a
+call of another process, a write, or several turns of the event loop: then nothing has happened, and the caller calls the
+other one. So where nothing has to be waited for, a request is answered in the turn in which it was read.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -41,8 +45,6 @@ OTHER_ENGINE = "the engine has changed: an upgrade cannot change it; restart the
 """Why `Movable.take_over` refuses a state."""
 NO_CHANNELS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
 """What a connection joins that is only registered."""
-
-
 NO_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType({})
 """The settings of a new channel for which none are named."""
 
@@ -132,10 +134,7 @@ class EventLog(Protocol):
         """
 
     def publish_at_once(self, event: Event) -> Accepted | None:
-        """Accept an event for all of its channel as `publish` does, without a wait.
-
-        None if that takes a call of another process, or a write: then nothing has happened.
-        """
+        """Accept an event for all of its channel."""
 
     def divide(self, event: Event) -> AsyncIterator[Event]:
         """Divide a private event for very many users (`user_groups.is_for_many`) into events for some of them.
@@ -214,10 +213,7 @@ class Directory(Protocol):
         channels: Mapping[str, Mapping[str, Any]] = NO_CHANNELS,
         since: Position | None = None,
     ) -> Registered | None:
-        """Register a new connection, whose id nobody has had, as `connect` does, without a wait.
-
-        None if that takes a call of another process, a write or several turns of the event loop: then nothing has happened.
-        """
+        """Register a new connection, whose id nobody has had."""
 
     async def restored_connections(self) -> Sequence[RestoredConnection]:
         """Return the connections that the last run of this server left registered; called once, after `Engine.start`.
@@ -289,7 +285,7 @@ class Directory(Protocol):
         """
 
     def channels_at_once(self, names: Sequence[str]) -> tuple[list[Channel], Position] | None:
-        """Return what `channels_at` does, without a wait; None if that takes one."""
+        """Return what `channels_at` does."""
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
         """Return the known users among these; None means all.
