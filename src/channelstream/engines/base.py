@@ -1,4 +1,4 @@
-"""The ports of the shared state: `EventLog`, `Directory`, `Movable`; beside it `Cluster`, `TimeSeries` and `Outbox`.
+"""The ports of the shared state: `EventLog` and `Directory`; beside it `Movable`, `Cluster`, `TimeSeries` and `Outbox`.
 
 An engine accepts events, assigns each an offset in its shard of the log (most engines have one shard), keeps the logs
 that clients resume from, and delivers every accepted event to the receiver of every node. The log and the directory are
@@ -38,11 +38,10 @@ from channelstream.core.position import Offsets, Position
 from channelstream.core.user import State, User, UserChange, UserUpdate
 from channelstream.engines.cluster import Cluster
 from channelstream.engines.members import Leaving, Member, RestoredConnection
+from channelstream.engines.movable import Movable
 from channelstream.engines.outbox import Outbox
 from channelstream.engines.time_series import TimeSeries
 
-OTHER_ENGINE = "the engine has changed: an upgrade cannot change it; restart the service"
-"""Why `Movable.take_over` refuses a state."""
 NO_CHANNELS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
 """What a connection joins that is only registered."""
 NO_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -309,56 +308,6 @@ class Directory(Protocol):
 
         When this returns, the events up to the offset are as durable as accepted ones are, and a later `replay` has the
         receiver delivered all of them.
-        """
-
-
-class Movable(Protocol):
-    """The port to the whole state on its way to another process of this machine, or from one."""
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether nothing is in progress that changes the state."""
-
-    def copy(self) -> AsyncIterator[bytes]:
-        """Yield the state, for `receive` in another process; when called again, what has changed since.
-
-        All calls are served meanwhile.
-        """
-
-    def hand_over(self) -> AsyncIterator[bytes]:
-        """Yield what has changed since `copy`; call it while the engine is settled.
-
-        The connections are not a part of it. Afterwards the engine serves no call until `proceed`.
-
-        Raises:
-            CannotHandOver: this engine does not move, or not now.
-        """
-
-    async def proceed(self) -> None:
-        """Serve again after `copy` or `hand_over`: the other process has not taken over, and has ended."""
-
-    def receive(self, record: bytes) -> None:
-        """Take a record of `copy`, or of `hand_over`, of the engine of another process.
-
-        Raises:
-            CannotHandOver: it is not that of an engine of this kind.
-        """
-
-    def build(self, left: Sequence[Leaving], connections: Sequence[RestoredConnection]) -> None:
-        """Build the state as far as it is received, which may take long; called several times.
-
-        Args:
-            left: connections of earlier calls that are not there any more, or are among the new ones as they are now.
-
-        Raises:
-            CannotHandOver: it is not the state of this engine.
-        """
-
-    def take_over(self) -> None:
-        """Begin with all that was received and built; `start` is called next.
-
-        Raises:
-            CannotHandOver: it is not complete, or not the state of this engine.
         """
 
 

@@ -13,9 +13,10 @@ import msgspec
 from channelstream.core.entry import Entry
 from channelstream.core.moment import Moment
 from channelstream.core.registry import Registry
-from channelstream.engines.base import OTHER_ENGINE, Clock, moment
+from channelstream.engines.base import Clock, moment
 from channelstream.engines.event_codec import UnreadableEvent
 from channelstream.engines.members import Leaving, RestoredConnection
+from channelstream.engines.movable import OTHER_ENGINE
 from channelstream.engines.moved_state import (
     CHANNELS,
     EVENTS,

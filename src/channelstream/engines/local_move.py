@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from channelstream.core.registry import Registry
-from channelstream.engines.base import OTHER_ENGINE, Clock
+from channelstream.engines.base import Clock
 from channelstream.engines.local_log import LocalLog
 from channelstream.engines.members import Leaving, RestoredConnection
+from channelstream.engines.movable import OTHER_ENGINE
 from channelstream.errors import CannotHandOver
 
 if TYPE_CHECKING:

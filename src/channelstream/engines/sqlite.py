@@ -26,7 +26,6 @@ from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import (
     NO_CHANNELS,
-    OTHER_ENGINE,
     Clock,
     Counts,
     MembersAt,
@@ -40,6 +39,7 @@ from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.local_move import LocalMove
 from channelstream.engines.local_reads import LocalReads
 from channelstream.engines.members import Leaving, Member, RestoredConnection
+from channelstream.engines.movable import OTHER_ENGINE
 from channelstream.engines.outbox import OutboxSettings
 from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_erasing import Erasing

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import chain
 
 from channelstream.core.hub import Hub
-from channelstream.engines.base import Clock, Movable
+from channelstream.engines.base import Clock
+from channelstream.engines.movable import Movable
 from channelstream.errors import CannotHandOver
 from channelstream.service.local import LocalConnections
 from channelstream.service.moving import IncomingConnections, OutgoingConnections

@@ -24,7 +24,6 @@ from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import State, User, UserChange, UserUpdate
 from channelstream.engines.base import (
     NO_CHANNELS,
-    OTHER_ENGINE,
     Clock,
     Counts,
     MembersAt,
@@ -33,6 +32,7 @@ from channelstream.engines.base import (
 )
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Leaving, Member, RestoredConnection
+from channelstream.engines.movable import OTHER_ENGINE
 from channelstream.engines.outbox import OutboxSettings
 from channelstream.engines.redis import codec, moving
 from channelstream.engines.redis.address import ShardAddress

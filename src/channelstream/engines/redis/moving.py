@@ -8,7 +8,7 @@ While no link is there, another node that asks for one of its connections gets n
 import msgspec
 from msgspec import Struct
 
-from channelstream.engines.base import OTHER_ENGINE
+from channelstream.engines.movable import OTHER_ENGINE
 from channelstream.engines.redis.moved_shard import MovedShard
 from channelstream.engines.redis.ownership import Ownership
 from channelstream.engines.redis.shard_state import NodeContext
