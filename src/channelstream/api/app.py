@@ -92,36 +92,34 @@ class Api:
             body = request.whole(limit) if is_good else None
             if body is None:
                 read = self._read(auth, limit, request, principal, service)
-                return self._answer_later(row, request, principal, key_rate, read)
-            self._on_call(principal, request.address)
-            result = row.handler(Call(service, request, body, self._walker, self._service_of, key_rate))
+                result = self._call_later(row, request, principal, key_rate, read)
+            else:
+                self._on_call(principal, request.address)
+                result = row.handler(Call(service, request, body, self._walker, self._service_of, key_rate))
         except (Malformed, TooManyRequests) as error:
             return _refuse(request, error)
-        return _response_later(request, result) if isinstance(result, CoroutineType) else _response(result)
+        return _answer_later(request, result) if isinstance(result, CoroutineType) else _response(result)
 
-    async def _answer_later(
+    async def _call_later(
         self,
         row: Endpoint,
         request: Request,
         principal: Principal,
         key_rate: KeyRate | None,
         read: Awaitable[bytes],
-    ) -> Response:
-        """Answer a call whose body is not there yet, or has to be checked.
+    ) -> Any:
+        """Return what the handler of a call returns whose body is not there yet, or has to be checked.
 
         Args:
             read: returns the body.
         """
-        try:
-            body = await read
-            self._on_call(principal, request.address)
-            service = self._services.of(principal.app)
-            if not principal.is_proven:
-                key_rate = _admit(request, row, principal, service)
-            call = Call(service, request, body, self._walker, self._service_of, key_rate)
-            return _response(await finished(row.handler(call)))
-        except (Malformed, TooManyRequests) as error:
-            return await _refuse(request, error)
+        body = await read
+        self._on_call(principal, request.address)
+        service = self._services.of(principal.app)
+        if not principal.is_proven:
+            key_rate = _admit(request, row, principal, service)
+        call = Call(service, request, body, self._walker, self._service_of, key_rate)
+        return await finished(row.handler(call))
 
     async def _read(
         self, auth: RequestAuth, limit: int, request: Request, principal: Principal, service: Service
@@ -141,8 +139,8 @@ class Api:
         return body
 
 
-async def _response_later(request: Request, result: Awaitable[Any]) -> Response:
-    """Return the answer with what a handler returns later."""
+async def _answer_later(request: Request, result: Awaitable[Any]) -> Response:
+    """Return the answer to a call for which something waits; see `_answer`."""
     try:
         return _response(await result)
     except (Malformed, TooManyRequests) as error:
