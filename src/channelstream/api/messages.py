@@ -124,12 +124,12 @@ def _send(
         return _Sender(call, kind, key).send_list(bodies)
     [body] = bodies
     if body.pm_users:
-        return _send_private(call, kind, key, body, many)
+        return _answer_later(kind, body, _send_private(call, kind, key, body), many)
     if body.channel is None:
         if many:
             return []
         raise Invalid({"channel": [NO_RECIPIENT]})
-    # Without a look at the clock.
+    # Without `call.slices`: to publish for a channel is one short step.
     outcome = kind.send_one(call.service, kind.make_event(body, _Given(call, key)))
     if not isinstance(outcome, Accepted):
         return _answer_later(kind, body, outcome, many)
@@ -137,15 +137,14 @@ def _send(
     return [answer] if many else answer
 
 
-async def _send_private(call: Call, kind: _Kind[B, E], key: str, body: B, many: bool) -> Result:
+async def _send_private(call: Call, kind: _Kind[B, E], key: str, body: B) -> Accepted:
     """Send a body for some users, who may be very many."""
     await turn_for(len(body.pm_users))
     event = kind.make_event(body, _Given(call, key))
     if len(body.pm_users) > SET_STEP:
         event = await _with_users(call, event, body)
     [outcome] = await kind.send(call.service, [event])
-    answer = kind.to_answer(body, outcome)
-    return [answer] if many else answer
+    return outcome
 
 
 async def _answer_later(kind: _Kind[B, E], body: B, awaited: Awaitable[Accepted], many: bool) -> Result:
