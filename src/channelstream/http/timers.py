@@ -84,15 +84,9 @@ class _Row:
 
 
 class IdleTimer:
-    """Measures how long a connection has been idle; one timer of the loop serves many requests.
+    """Measures how long a connection has been idle; one timer of the loop serves many requests."""
 
-    Attributes:
-        since_s: when the connection became idle, in the time of the loop.
-        now_s: returns that time.
-        timer: of the loop; None while it does not run.
-    """
-
-    __slots__ = ("_keep_alive_s", "_loop", "now_s", "since_s", "timer")
+    __slots__ = ("_keep_alive_s", "_loop", "_since_s", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, keep_alive_s: float) -> None:
         """Create a timer that does not run.
@@ -103,25 +97,26 @@ class IdleTimer:
         """
         self._loop = loop
         self._keep_alive_s = keep_alive_s
-        self.now_s = loop.time
-        self.since_s = 0.0
-        self.timer: asyncio.TimerHandle | None = None
+        self._since_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     def start(self, do: Callable[..., None], *arguments: object) -> None:
-        """Call a function `keep_alive_s` after `since_s`, also if the connection is not idle any more."""
-        self._wait(self._keep_alive_s, do, arguments)
+        """Measure from now on, and call a function after `keep_alive_s`, also if the connection is not idle any more."""
+        self._since_s = self._loop.time()
+        if self._timer is None:
+            self._wait(self._keep_alive_s, do, arguments)
 
     def stop(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _wait(self, delay_s: float, do: Callable[..., None], arguments: tuple[object, ...]) -> None:
-        self.timer = self._loop.call_later(delay_s, self._check, do, arguments)
+        self._timer = self._loop.call_later(delay_s, self._check, do, arguments)
 
     def _check(self, do: Callable[..., None], arguments: tuple[object, ...]) -> None:
-        self.timer = None
-        left_s = self.since_s + self._keep_alive_s - self.now_s()
+        self._timer = None
+        left_s = self._since_s + self._keep_alive_s - self._loop.time()
         if left_s > 0:
             self._wait(left_s, do, arguments)
         else:

@@ -93,9 +93,7 @@ class Waiting:
         self.phase = IDLE
         if self._idle is None:
             self._idle = IdleTimer(asyncio.get_running_loop(), self._settings.keep_alive_s)
-        self._idle.since_s = self._idle.now_s()
-        if self._idle.timer is None:
-            self._idle.start(self.close_if_idle, owner)
+        self._idle.start(self.close_if_idle, owner)
 
     def for_body(self, owner: Owner) -> None:
         """Start the timer of a body, in place of that of the head."""
