@@ -124,11 +124,11 @@ class AnswerHeads:
         Raises:
             ValueError: as `checked_lines` does.
         """
-        named, last = (status, content_type, headers), self._last
-        if last is not None and named == self._last_fields and 0 <= self._now() - self._second < 1:
-            return last
+        date, named = self.date(), (status, content_type, headers)
+        if self._last is not None and named == self._last_fields:
+            return self._last
         fields = _fields(*named)
-        before_length = fields.before_date + self.date() + fields.before_length
+        before_length = fields.before_date + date + fields.before_length
         self._last = AnswerHead(before_length, fields.after_length, fields.closes)
         self._last_fields = named
         return self._last
