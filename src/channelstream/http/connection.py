@@ -388,12 +388,7 @@ class HttpConnection(asyncio.Protocol):
             self._in.take_later(self._continue)
         elif exchange.is_whole and not self._out.is_full:
             self._exchange = self._request = None
-            if self._in.is_paused:
-                self._in.resume()
-            if self._has_ended:
-                self.close()
-            else:
-                self._waiting.for_request(self)
+            self._wait_for_more()
         else:
             self._proceed()
 

@@ -12,27 +12,26 @@ class Inbound:
     """The receiving side of a connection, which may be paused at any time.
 
     Attributes:
-        is_paused: nothing more is read until `resume`.
         waits_for_turn: whether received bytes are not taken in yet, since many clients have sent some at once.
     """
 
-    __slots__ = ("_is_held", "_later", "_loop", "_transport", "is_paused", "waits_for_turn")
+    __slots__ = ("_is_held", "_is_paused", "_later", "_loop", "_transport", "waits_for_turn")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._later: asyncio.Handle | None = None
-        self.is_paused = self._is_held = self.waits_for_turn = False
+        self._is_paused = self._is_held = self.waits_for_turn = False
 
     def pause(self) -> None:
-        if not self.is_paused:
-            self.is_paused = True
+        if not self._is_paused:
+            self._is_paused = True
             if not self._is_held:
                 self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self.is_paused:
-            self.is_paused = False
+        if self._is_paused:
+            self._is_paused = False
             if not self._is_held:
                 self._transport.resume_reading()
 
@@ -40,14 +39,14 @@ class Inbound:
         """Read nothing until `let_go`, whatever `resume` is called for: another process may read instead."""
         if not self._is_held:
             self._is_held = True
-            if not self.is_paused:
+            if not self._is_paused:
                 self._transport.pause_reading()
 
     def let_go(self) -> None:
         """Read again, unless the connection itself has paused."""
         if self._is_held:
             self._is_held = False
-            if not self.is_paused:
+            if not self._is_paused:
                 self._transport.resume_reading()
 
     def read_in_turn(self, read: Callable[[], None], turns: TurnQueue) -> None:
