@@ -9,52 +9,32 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from tests.conftest import ADMIN_SECRET, RunningServer, StartServer, launch
+from tests.conftest import ADMIN_SECRET, RunningServer, StartServer
 from tests.http_client import http
 from tests.pusher_calls import KIT
-from tests.token_client import SECRET, token
+from tests.strangers import PROXY, limited, new_address, server_with_strangers, through_proxy
+from tests.token_client import token
 from tests.waiting import PATIENCE_S
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from channelstream_client import Down, Listening, Resumed
 
-RATE = 0.02
-"""Streams a second: two at once, and the next one comes later than any test ends."""
 TEXT = "This address opens too many streams; try again later."
 UNKNOWN = {"conn_id": "unknown"}
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    """Return a server behind a proxy at 127.0.0.2, which also has callers at other addresses of the machine."""
-    server = launch(
-        "-s",
-        SECRET,
-        CHANNELSTREAM_TRUSTED_PROXIES="127.0.0.2",
-        CHANNELSTREAM_UNLIMITED_ADDRESSES="127.0.0.1, 192.0.2.0/24",
-        CHANNELSTREAM_MAX_ADDRESS_STREAM_RATE=str(RATE),
-        CHANNELSTREAM_TOKEN_MAX_AGE_S="3600",
-    )
-    server.secret = SECRET
-    yield server
-    code, log = server.stop()
-    assert (code, "Traceback" in log) == (0, False), log
-
-
-numbers = iter(range(1, 250))
+    """Return a server that also has callers at other addresses of the machine."""
+    with server_with_strangers(CHANNELSTREAM_UNLIMITED_ADDRESSES="127.0.0.1, 192.0.2.0/24") as running:
+        yield running
 
 
 @pytest.fixture
 def address() -> str:
     """Return an address that has opened nothing yet."""
-    return f"198.51.100.{next(numbers)}"
-
-
-def through_proxy(address: str) -> httpx.Client:
-    """Return a client whose requests a proxy sends on for this address."""
-    transport = httpx.HTTPTransport(local_address="127.0.0.2")
-    return httpx.Client(transport=transport, headers={"x-forwarded-for": address}, timeout=PATIENCE_S)
+    return new_address()
 
 
 def websocket(url: str, address: str) -> ClientConnection:
@@ -62,7 +42,7 @@ def websocket(url: str, address: str) -> ClientConnection:
     return connect(
         url,
         additional_headers={"x-forwarded-for": address},
-        source_address=("127.0.0.2", 0),
+        source_address=(PROXY, 0),
         compression=None,
     )
 
@@ -81,32 +61,24 @@ def native(server: RunningServer, address: str, query: str = "conn_id=unknown") 
 
 
 def poll(server: RunningServer, address: str, **query: str) -> httpx.Response:
-    with through_proxy(address) as proxy:
-        return proxy.get(f"{server.url}/listen", params=UNKNOWN | query)
-
-
-def refused(server: RunningServer) -> float:
-    """Return what was refused, as the metrics say."""
-    text = http.get(f"{server.url}/metrics", auth=("admin", ADMIN_SECRET)).text
-    start = 'channelstream_address_limited_total{what="stream",worker="0"} '
-    [line] = [line for line in text.splitlines() if line.startswith(start)]
-    return float(line.removeprefix(start))
+    with through_proxy(server, address) as proxy:
+        return proxy.get("/listen", params=UNKNOWN | query)
 
 
 def test_an_address_opens_only_so_many_streams(server: RunningServer, address: str) -> None:
     """Of all transports together. A page sees why, and its client comes back later; other addresses go on."""
-    before = refused(server)
+    before = limited(server, "stream")
     assert end(native(server, address))[0] == 4001
     assert poll(server, address).status_code == 401
     assert end(native(server, address)) == (1013, TEXT)
-    with through_proxy(address) as proxy:
+    with through_proxy(server, address) as proxy:
         for path in ("/sse", "/listen"):
-            answer = proxy.get(server.url + path, params=UNKNOWN)
+            answer = proxy.get(path, params=UNKNOWN)
             assert (answer.status_code, answer.json()["code"]) == (429, "too_many_requests")
             assert 0 < int(answer.headers["retry-after"]) <= 50
             assert answer.headers["access-control-allow-origin"] == "*"
     assert end(native(server, "198.51.101.1"))[0] == 4001
-    assert refused(server) == before + 3
+    assert limited(server, "stream") == before + 3
 
 
 def test_refused_streams_are_among_the_refused_requests(server: RunningServer, address: str) -> None:
@@ -177,7 +149,7 @@ def test_some_addresses_open_as_many_as_they_like(server: RunningServer) -> None
     """Those of the option, that of the proxy itself, which names nobody, and no others of the machine."""
     named = [poll(server, "192.0.2.7").status_code for _ in range(5)]
     local = [http.get(f"{server.url}/listen", params=UNKNOWN).status_code for _ in range(5)]
-    with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as proxy:
+    with httpx.Client(transport=httpx.HTTPTransport(local_address=PROXY)) as proxy:
         own = [proxy.get(f"{server.url}/listen", params=UNKNOWN).status_code for _ in range(5)]
     assert named == local == own == [401] * 5
     with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.3")) as other:

@@ -1,14 +1,13 @@
 """How often an address may show wrong credentials: whatever they are, and wherever a request shows them."""
 
-import re
 from collections.abc import Iterator
 
 import httpx
 import pytest
 from itsdangerous import TimestampSigner
-from tests.conftest import ADMIN_SECRET, RunningServer, launch
-from tests.http_client import http
+from tests.conftest import ADMIN_SECRET, RunningServer
 from tests.pusher_calls import KIT
+from tests.strangers import PROXY, limited, new_address, server_with_strangers, through_proxy
 from tests.token_client import SECRET, token
 from tests.waiting import PATIENCE_S
 from websockets.exceptions import ConnectionClosed
@@ -18,9 +17,6 @@ from channelstream.api.endpoints import ENDPOINTS
 from channelstream.api.pusher.rows import PUSHER_ENDPOINTS
 from channelstream.api.table import Auth
 
-RATE = 0.02
-"""Failures a second: two at once, and the next one comes later than any test ends."""
-PROXY, CALLER = "127.0.0.2", "198.51.100.{}"
 SIGNED = [(row.methods[0], row.path) for row in ENDPOINTS if row.auth is Auth.SIGNED]
 OF_PUSHER = [(row.methods[0], row.path) for row in PUSHER_ENDPOINTS if row.auth is Auth.PUSHER]
 WRONG = {
@@ -32,39 +28,16 @@ WRONG = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    """Return a server behind a proxy, whose callers may have any address."""
-    server = launch(
-        "-s",
-        SECRET,
-        CHANNELSTREAM_TRUSTED_PROXIES=PROXY,
-        CHANNELSTREAM_ALLOW_POSTING_FROM="0.0.0.0",
-        CHANNELSTREAM_MAX_ADDRESS_STREAM_RATE=str(RATE),
-        CHANNELSTREAM_TOKEN_MAX_AGE_S="3600",
-    )
-    server.secret = SECRET
-    yield server
-    code, log = server.stop()
-    assert (code, "Traceback" in log) == (0, False), log
-
-
-numbers = iter(range(1, 250))
+    """Return a server that takes calls from any address."""
+    with server_with_strangers(CHANNELSTREAM_ALLOW_POSTING_FROM="0.0.0.0") as running:
+        yield running
 
 
 @pytest.fixture
 def caller(server: RunningServer) -> Iterator[httpx.Client]:
     """Return a client at an address that has shown nothing yet."""
-    transport = httpx.HTTPTransport(local_address=PROXY)
-    headers = {"x-forwarded-for": CALLER.format(next(numbers))}
-    with httpx.Client(
-        base_url=server.url, transport=transport, headers=headers, timeout=PATIENCE_S
-    ) as client:
+    with through_proxy(server, new_address()) as client:
         yield client
-
-
-def limited(server: RunningServer) -> float:
-    text = http.get(f"{server.url}/metrics", auth=("admin", ADMIN_SECRET)).text
-    [count] = re.findall(r'address_limited_total\{what="credentials",worker="0"\} (\S+)', text)
-    return float(count)
 
 
 @pytest.mark.parametrize(("method", "path"), SIGNED)
@@ -89,21 +62,21 @@ def test_all_forms_of_credentials_count_together(
     server: RunningServer, caller: httpx.Client, wrong: str
 ) -> None:
     """So do tokens of `/client` and of polls. Right ones are not refused: others may share the address."""
-    before = limited(server)
+    before = limited(server, "credentials")
     assert caller.post("/message", headers=WRONG[wrong]).status_code == 401
     assert caller.post("/client", headers=WRONG["token"]).status_code == 401
     assert caller.post("/client", headers=WRONG["token"]).status_code == 429
     assert caller.post("/message", headers=WRONG["secret"]).status_code == 429
     assert caller.get("/listen", params={"conn_id": ""}, headers=WRONG["token"]).status_code == 429
     assert caller.get("/admin/data/channels", headers=WRONG["secret"]).status_code == 429
-    assert limited(server) == before + 4
+    assert limited(server, "credentials") == before + 4
     right = {"authorization": f"Bearer {token()}"}
     assert caller.post("/client", headers=right).json()["code"] == "unknown_connection"
     assert caller.get("/listen", params={"conn_id": ""}, headers=right).status_code == 200
     signed = {"x-channelstream-secret": TimestampSigner(SECRET).sign("/info").decode()}
     assert caller.post("/info", headers=signed).status_code == 200
-    assert limited(server) == before + 4
-    other = {"x-forwarded-for": CALLER.format(next(numbers))}
+    assert limited(server, "credentials") == before + 4
+    other = {"x-forwarded-for": new_address()}
     assert caller.post("/message", headers=WRONG[wrong] | other).status_code == 401
 
 
