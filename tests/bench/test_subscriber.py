@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import closing, suppress
 
 import pytest
 from tests.waiting import PATIENCE_S, soon
@@ -50,7 +51,8 @@ class Server:
         self.pongs = b""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        # The subscriber may close the socket, between two requests or within one.
+        with closing(writer), suppress(asyncio.IncompleteReadError, ConnectionError):
             while head := (await reader.readuntil(b"\r\n\r\n")).decode():
                 method, target, _ = head.split(" ", 2)
                 if method == "POST":
@@ -64,10 +66,6 @@ class Server:
                     if self.all_stay_open or not self.streams:
                         self.pongs = await reader.read(100)
                     return
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # The subscriber has closed the socket, between two requests or within one.
-        finally:
-            writer.close()
 
 
 def play(
