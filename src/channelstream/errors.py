@@ -137,7 +137,9 @@ class BadSignature(ChannelstreamError):
     http_status = 401
 
     def __init__(self) -> None:
-        super().__init__("Bad Signature: sign this call with a valid key of the server, and check the clock.")
+        super().__init__(
+            "Bad Signature: sign this call as it is sent, with a valid key of the server, and check the clock."
+        )
 
     @property
     def body(self) -> dict[str, Any]:
