@@ -95,7 +95,7 @@ PURE_FILES = {f"{PACKAGE}.engines.event_codec"}
 PORTS = {
     "Engine": {"service.node"},
     "EventLog": {"service.local", "service.publishing", "service.stream_reads"},
-    "Directory": {"service.connecting", "service.local", "service.member_states"},
+    "Directory": {"service.connecting", "service.executing", "service.local", "service.member_states"},
     "Movable": {"service.node_move"},
     "Cluster": {"service.handover", "service.remote_calls"},
     "TimeSeries": {

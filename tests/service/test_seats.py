@@ -30,6 +30,7 @@ from channelstream.core.user import UserUpdate
 from channelstream.engines.members import Member, RestoredConnection
 from channelstream.errors import CloseCode, Invalid, TooManyRequests, Unavailable
 from channelstream.service import Memberships, Node, Service
+from channelstream.service.commands import Release
 from channelstream.service.limits import NodeLimits
 from channelstream.service.moving import IncomingConnections, OutgoingConnections
 from channelstream.service.restoring import restore
@@ -239,7 +240,7 @@ async def be_taken_over(scene: Scene) -> None:
 
 
 async def release(scene: Scene) -> None:
-    scene.node._local._release(scene.held("c1"))
+    await scene.node._handover.execute(Release(scene.held("c1").id))
 
 
 @pytest.mark.parametrize("end", [end_by_call, end_soon, lose_the_line, be_taken_over, release])

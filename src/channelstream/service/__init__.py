@@ -5,8 +5,8 @@ process that all applications share: no other package calls an engine. `client_s
 acts for itself, and `memberships.py` those of members whose names count in one channel only. `last_messages.py`
 has the last messages of channels that keep them for later subscribers.
 `connecting.py` registers connections, `local.py` has those of this process, `disconnect_queue.py` unregisters those that
-end, `handover.py` has their moves between nodes, `commands.py` the messages between nodes, `cluster_calls.py` what other
-nodes cause here.
+end, `handover.py` has their moves between nodes, `commands.py` the messages between nodes, `executing.py` carries these out,
+`cluster_calls.py` has what other nodes cause here.
 `publishing.py` divides long lists of events into loop turns, and `signals.py` announces what happens. Operations on one
 connection run one after the other (`locks.py`), so nothing changes between a check and the act that follows it, however
 long the engine takes.

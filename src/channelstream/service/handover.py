@@ -35,6 +35,7 @@ from channelstream.core.connection import Connection
 from channelstream.engines.cluster import Cluster
 from channelstream.errors import CloseCode, Invalid, Moved, Replaced, TooManyRequests, Unavailable
 from channelstream.service.commands import Answer, Command, Release, encode, read_answer
+from channelstream.service.executing import Executing
 from channelstream.service.local import LocalConnections
 from channelstream.service.turns import Turn, Turns
 
@@ -51,9 +52,10 @@ RETRY_DELAYS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 class Handover:
     """Ownership of connections among the nodes that share an engine."""
 
-    def __init__(self, cluster: Cluster, local: LocalConnections) -> None:
+    def __init__(self, cluster: Cluster, local: LocalConnections, executing: Executing) -> None:
         self._cluster = cluster
         self._local = local
+        self._executing = executing
         self._claiming: set[str] = set()
         self._overtaken: set[str] = set()
         self._turns = Turns(CLAIMS_AT_ONCE)
@@ -159,7 +161,7 @@ class Handover:
                     connection = await self._claim(command.conn_id, None)
                 except (Moved, Replaced):
                     return Answer(found=False)
-            return None if connection is None else await self._local.execute(connection, command)
+            return None if connection is None else await self._executing.execute(connection, command)
 
     async def _ask_release(self, conn_id: str, turn: Turn) -> Answer | None:
         """Return the answer of the owner; None if it does not answer: it loses the connection all the same.
@@ -202,7 +204,7 @@ class Handover:
         if connection is None:
             return Answer(found=False)  # The connection ended or moved while this waited for the lock.
         try:
-            return await self._local.execute(connection, command)
+            return await self._executing.execute(connection, command)
         except Invalid as error:
             return Answer(found=True, faults=error.faults)
         except TooManyRequests as error:

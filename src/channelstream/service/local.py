@@ -18,7 +18,7 @@ not.
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, assert_never
+from typing import Any
 
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import NO_NAMES, Connection, ConnectionState, Step, without
@@ -29,8 +29,7 @@ from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, r
 from channelstream.core.user import User, UserUpdate
 from channelstream.engines.base import Clock, Directory, EventLog, Registered
 from channelstream.engines.members import Member, RestoredConnection, member_of
-from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
-from channelstream.service.commands import Answer, Command, End, Release, Subscribe, Unsubscribe, parse_since
+from channelstream.errors import CloseCode, Moved, Unavailable
 from channelstream.service.departures import Departures
 from channelstream.service.disconnect_queue import DisconnectQueue
 from channelstream.service.limits import NodeLimits
@@ -239,6 +238,25 @@ class LocalConnections:
                     self._hub.unsubscribe(connection, name)
         _check_local(connection)
 
+    async def leave(self, connection: Connection, channels: Iterable[str]) -> list[str]:
+        """Leave those of the channels that the connection is in, and return them.
+
+        Raises:
+            Moved: it has left this node meanwhile.
+        """
+        left = [name for name in dict.fromkeys(channels) if name in connection.channels]
+        # Out of the hub only afterwards: if leaving fails, no event published meanwhile may be missing.
+        connection.leaving |= set(left)
+        try:
+            await self._directory.leave(member_of(connection), left)
+        finally:
+            connection.leaving = without(connection.leaving, left)
+        _check_local(connection)
+        for name in left:
+            if name in connection.channels:
+                self._hub.unsubscribe(connection, name)
+        return left
+
     async def join_again(self, connection: Connection, forgotten: Sequence[str]) -> None:
         """Join the channels whose registration the engine has lost; if that fails, end the connection.
 
@@ -288,9 +306,17 @@ class LocalConnections:
     async def disconnect(self, connection: Connection, code: CloseCode, reason: str) -> None:
         """End a connection of this node: close its stream, leave its channels, forget its id."""
         with suppress(Moved):  # Another node owns it by now: there is nothing of ours to end.
-            await self._end(connection, code, reason)
+            await self.end(connection, code, reason)
 
-    async def _end(self, connection: Connection, code: CloseCode, reason: str, recorded: str = "") -> None:
+    async def end(self, connection: Connection, code: CloseCode, reason: str, recorded: str = "") -> None:
+        """End a connection as `disconnect` does.
+
+        Args:
+            recorded: as of `forget`.
+
+        Raises:
+            Moved: another node owns it by now.
+        """
         if connection.state is not ConnectionState.CLOSED:
             channels = self.forget(connection, code, reason, recorded)
             await self._directory.disconnect(member_of(connection), channels)
@@ -341,73 +367,6 @@ class LocalConnections:
         shard = self._shard(connection.user)
         connection.private = private or ReadRange.of(self._hub.offsets[shard], -1)
 
-    # -- commands, from this node or from another one
-
-    async def execute(self, connection: Connection, command: Command) -> Answer:
-        """Execute a command; `found` is false if the connection has left this node meanwhile.
-
-        Raises:
-            Invalid: the command is refused.
-            TooManyRequests: the application has no room for more channels here.
-            Unavailable: the engine is out of reach.
-        """
-        try:
-            match command:
-                case Subscribe():
-                    return await self._subscribe(connection, command)
-                case Unsubscribe():
-                    return await self._unsubscribe(connection, command)
-                case End():
-                    return await self._end_on_command(connection, command)
-                case Release():
-                    return self._release(connection)
-                case _:
-                    assert_never(command)
-        except Moved:
-            return Answer(found=False)
-
-    async def _subscribe(self, connection: Connection, asked: Subscribe) -> Answer:
-        if asked.reconnect is not None and asked.reconnect.user != connection.user:
-            raise Invalid({"conn_id": ["This connection belongs to another user."]})
-        new = {name: patch for name, patch in asked.channels.items() if name not in connection.channels}
-        self._limits.check_channel_count(len(connection.readable) + len(new))
-        self.room.check_channels(connection.id, new)
-        if asked.reconnect is not None:
-            await self._directory.update_user(connection.user, asked.reconnect.update)
-        await self.join(connection, new, parse_since(asked.since))
-        if asked.reconnect is not None and connection.stream is None:
-            self.departures.extend(connection, self._limits.unattached_s)
-        return _answer(connection, new)
-
-    async def _unsubscribe(self, connection: Connection, asked: Unsubscribe) -> Answer:
-        left = [name for name in dict.fromkeys(asked.channels) if name in connection.channels]
-        # Out of the hub only afterwards: if leaving fails, no event published meanwhile may be missing.
-        connection.leaving |= set(left)
-        try:
-            await self._directory.leave(member_of(connection), left)
-        finally:
-            connection.leaving = without(connection.leaving, left)
-        _check_local(connection)
-        for name in left:
-            if name in connection.channels:
-                self._hub.unsubscribe(connection, name)
-        return _answer(connection, left)
-
-    async def _end_on_command(self, connection: Connection, asked: End) -> Answer:
-        await self._end(connection, CloseCode(asked.code), asked.reason, asked.recorded)
-        return _answer(connection, ())
-
-    def _release(self, connection: Connection) -> Answer:
-        sent_apart = dict(connection.sent_apart)
-        channels = self.forget(connection, CloseCode.REPLACED, "replaced by a stream at another node")
-        # After `forget`, which flushes what waits: the next node continues after the last byte written here.
-        return Answer(
-            found=True,
-            channels=sorted(channels),
-            delivered=connection.delivered,
-            sent_apart=sent_apart,
-        )
-
     def _shard(self, name: str) -> int:
         return shard_of(name, len(self._hub.offsets))
 
@@ -440,10 +399,6 @@ class LocalConnections:
         """Cancel the deadline of a connection that has a stream."""
         self.departures.deadlines.drop(connection)
         self._signals.attached.emit(connection)
-
-
-def _answer(connection: Connection, changed: Iterable[str]) -> Answer:
-    return Answer(found=True, channels=sorted(connection.channels), changed=sorted(changed))
 
 
 def _check_local(connection: Connection) -> None:

@@ -30,6 +30,7 @@ from channelstream.service.channel_ends import ChannelEnds
 from channelstream.service.cluster_calls import ClusterCalls
 from channelstream.service.commands import Answer, End, Subscribe, Unsubscribe
 from channelstream.service.connecting import Channels, Connecting, Opened
+from channelstream.service.executing import Executing
 from channelstream.service.handover import Handover
 from channelstream.service.limits import NodeLimits
 from channelstream.service.local import LocalConnections
@@ -106,7 +107,7 @@ class Node:
         self.signals = Signals(self._set_deliver)
         self.deliver = hub.deliver
         self._local = LocalConnections(engine, engine, hub, clock, limits, self.signals)
-        self._handover = Handover(engine.cluster, self._local)
+        self._handover = Handover(engine.cluster, self._local, Executing(engine, self._local, limits))
         self.remote_calls = RemoteCalls(engine.cluster)
         self.revocations = Revocations(
             self.remote_calls,
