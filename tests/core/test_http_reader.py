@@ -297,6 +297,7 @@ def test_a_repeated_head_is_not_read_again() -> None:
     assert [head.method for head in heads] == ["POST", "POST", "GET", "POST", "GET", "GET"]
     assert heads[4] == heads[5]
     assert heads[4] is not heads[5]
+    assert [Read([each], limit=2 * REPEATED_BYTES).reader.keeps_head for each in (GET, long)] == [True, False]
 
 
 @given(st.lists(st.sampled_from(REPEATED), max_size=8), st.integers(min_value=0, max_value=300))

@@ -70,6 +70,11 @@ class RequestReader:
         self._last_bytes = 0
         """Length of a request with this head; 0 if there is none, or if its body comes in chunks."""
 
+    @property
+    def keeps_head(self) -> bool:
+        """Whether the last head is kept, so that `take` may find it again."""
+        return self._last_head is not None
+
     def take(self, data: bytes) -> tuple[RequestHead, bytes] | None:
         """Return head and body of a request that is all of the received bytes, and has a head as the one before.
 

@@ -73,7 +73,8 @@ class HttpConnection(asyncio.Protocol):
         self._exchange: HttpExchange | None = None
         self._request: Request | None = None
         self._last: tuple[HttpExchange, Request] | None = None
-        """The last request, if it was answered at once: the next one with this head uses the same objects."""
+        """The last request, if it was answered at once, so that nobody else has it: the next one with this head uses the
+        same objects. None if the head is too long to be kept: what is read of it is up to 25 times as long (measured)."""
         self._is_stopping = self._has_ended = False
 
     # -- the life of the socket
@@ -366,7 +367,7 @@ class HttpConnection(asyncio.Protocol):
         if rest is not None:
             self._last = None
             self._http_server.start(rest, self._loop)
-        elif self._last is None and self._waiting.phase is IDLE:
+        elif self._last is None and self._waiting.phase is IDLE and self._reader.keeps_head:
             self._last = exchange, request
 
     # -- the answer
