@@ -137,11 +137,14 @@ def test_what_is_no_webhook_is_refused(listen: Callable[..., Listener]) -> None:
 
 
 def test_secrets_of_all_applications(tmp_path: Path) -> None:
-    """A file may describe several."""
+    """A file may describe several. The newest of a file of Pusher's signs."""
+    of_pusher = tmp_path / "secrets"
+    of_pusher.touch(0o600)
+    of_pusher.write_text("shop-secret\nolder\n")
     path, other = tmp_path / "apps.ini", "whsec_" + b64encode(b"of the shop, and of nobody else.").decode()
     path.write_text(
         f"[channelstream]\nwebhook_secret = {SECRET}\n[app:shop]\nsecret = x\nwebhook_secret = {other}\n"
-        "pusher_app_id = 1\npusher_key = shop-key\npusher_secret = shop-secret\n"
+        f"pusher_app_id = 1\npusher_key = shop-key\npusher_secret_file = {of_pusher}\n"
     )
     found = Secrets.of(load(Flags(str(path), {}), {}).settings)
     assert found == ((SECRET, other), {"shop-key": "shop-secret"})
@@ -151,6 +154,12 @@ def test_secrets_of_all_applications(tmp_path: Path) -> None:
         "x-pusher-signature": hmac.digest(b"shop-secret", body, "sha256").hex(),
     }
     assert found.verified(signed, body) == Webhook("", 1.0, ())
+
+
+def test_a_file_of_secrets_that_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is named by a flag, as the secret may be."""
+    assert main(["webhooks", "listen", "--pusher-key", "k", "--pusher-secret-file", "/none"], {}) == 2
+    assert "pusher_secret_file: '/none' cannot be read" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:

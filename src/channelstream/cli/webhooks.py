@@ -29,6 +29,8 @@ The server needs the address, and leave to call it although it is not public:
   webhook_urls = http://127.0.0.1:8010/
   webhook_networks = 127.0.0.1
 """
+OPTIONS = ("webhook_secret", "pusher_key", "pusher_secret", "pusher_secret_file")
+"""Those that have secrets of the default application."""
 PORT = 8010
 BODY_BYTES = 4 << 20
 """Longest body that is read."""
@@ -91,9 +93,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         "--fail", action="store_true", default=False, help="Answer 503, so that the server repeats its calls."
     )
     add_file_flag(parser.add_argument)
-    add_flags(
-        parser.add_argument, [BY_NAME[name] for name in ("webhook_secret", "pusher_key", "pusher_secret")]
-    )
+    add_flags(parser.add_argument, [BY_NAME[name] for name in OPTIONS])
     arguments = parser.parse_strictly(argv)
     secrets = Secrets.of(settings_of(arguments, environ))
     status = HTTPStatus.SERVICE_UNAVAILABLE if arguments.fail else HTTPStatus.NO_CONTENT
