@@ -129,7 +129,7 @@ SITUATIONS = {
 
 
 async def measure(
-    rounds: int, seconds: float, yield_processor: Callable[[], object] = lambda: None
+    rounds: int, seconds: float, yield_processor: Callable[[], object]
 ) -> dict[str, list[Round]]:
     """Measure all situations in turn; return their rounds.
 

@@ -119,7 +119,7 @@ class CountedAuth:
     refused for that: others may share the address.
     """
 
-    def __init__(self, auth: RequestAuth, refused: Counter[str], wrong: AddressRate | None = None) -> None:
+    def __init__(self, auth: RequestAuth, refused: Counter[str], wrong: AddressRate | None) -> None:
         """Count the refusals of an authentication.
 
         Args:

@@ -23,11 +23,11 @@ class Schedule:
     give_up_s: float
     final: frozenset[int] = frozenset()
 
-    def wait_s(self, failed: int, asked_s: float = 0.0) -> float:
+    def wait_s(self, failed: int, asked_s: float) -> float:
         """Return the wait after so many attempts that failed, one or more.
 
         Args:
-            asked_s: what the receiver asks for; beyond the longest wait it is not heeded.
+            asked_s: what the receiver asks for, 0 for nothing; beyond the longest wait it is not heeded.
         """
         return float(min(max(2 ** min(failed - 1, 20), asked_s), self.longest_s))
 
