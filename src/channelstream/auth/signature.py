@@ -82,7 +82,8 @@ class SignatureAuth:
         """Create the scheme.
 
         Args:
-            secrets: returns those of the application, any of which may have signed a request; they may change.
+            secrets: returns those of the application, any of which may have signed a request: the same tuple until they
+                change.
             make_checker: returns what verifies the signatures of a secret.
             wall: returns epoch seconds.
             on_older: called for each request with an older secret.

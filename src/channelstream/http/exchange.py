@@ -117,7 +117,11 @@ class HttpExchange:
         self._left: int | None = 0  # Bytes the answer announces; None: not known before its end.
 
     def again(self, head: RequestHead, body: bytes) -> None:
-        """Begin the next request, which is whole. The one before was so as well, and has been answered at once."""
+        """Begin the next request, which is whole, and has the head of the one before but for the length of the body.
+
+        That one was whole as well, and has been answered at once, in one write, and the connection is still open: all that
+        is not set here is as it is in a new exchange.
+        """
         self._head = head
         self._body = body
         self.has_started = self.is_answered = self._has_reported_end = False

@@ -79,7 +79,10 @@ class Request:
         self._arguments: dict[str, str] | None = None
 
     def again(self, head: RequestHead) -> None:
-        """Be the next request of the connection, whose head is the same but for the length of the body."""
+        """Be the next request of the connection, whose head is the same but for the length of the body.
+
+        What was found out about that head stays: route and handler, parameters, address and proof.
+        """
         self.head = head if head.path == self.path else head._replace(path=self.path)
         self.headers = head.headers
         self.app_id = self._prefix_app_id
