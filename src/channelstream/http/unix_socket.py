@@ -98,8 +98,8 @@ def _is_listened_at(path: Path) -> bool:
             probe.connect(str(path))
         except ConnectionRefusedError:
             return False
-        except BlockingIOError:
-            pass  # Its backlog is full.
+        except BlockingIOError:  # Its backlog is full.
+            return True
         return True
 
 
