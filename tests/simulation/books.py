@@ -123,9 +123,28 @@ class Booked:
                 is_here = since.epochs == self.position.epochs and since.offsets[0] <= offset
                 stay.named = since.offsets[0] if is_here else -1
 
+    def _place_all(
+        self, stays: dict[str, list[Stay]], registered: Registered | None, since: Position | None
+    ) -> None:
+        if registered is not None:
+            for name, offset in {PRIVATE: registered.offsets[0], **registered.joined}.items():
+                self._place(stays[name], offset, since)
+
 
 class BookedEngine(Booked, MemoryEngine):
     """The memory engine, booked: it registers at once."""
+
+    def connect_at_once(
+        self,
+        member: Member,
+        update: UserUpdate,
+        channels: Mapping[str, Mapping[str, Any]] = NO_CHANNELS,
+        since: Position | None = None,
+    ) -> Registered | None:
+        stays = self._stays(member, [PRIVATE, *channels])
+        registered = super().connect_at_once(member, update, channels, since)
+        self._place_all(stays, registered, since)
+        return registered
 
     async def connect(
         self,

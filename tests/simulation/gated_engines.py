@@ -35,11 +35,6 @@ class LateEngine:
         # Whether a failed end was counted is unknown; setting that right is part of an engine (redis/reconciler.py).
         return partial(self._later, method, name not in ENDS) if name in WRITES else method
 
-    def publish_at_once(self, *_args: Any) -> None:
-        """Return None: it is reached later."""
-
-    connect_at_once = publish_at_once
-
     async def _later(
         self, method: Callable[..., Awaitable[Any]], can_fail: bool, *args: Any, **more: Any
     ) -> Any:

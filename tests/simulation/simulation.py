@@ -185,8 +185,11 @@ class Simulation:
         self, client: Client, channels: dict[str, Any], transport: str, since: str | None, named: str
     ) -> None:
         update = UserUpdate({}, {"colour": "red"}, ("colour",))
-        opened = await self.world.node.connect(None, client.user, V07, channels, update, named)
-        client.connection = self.world.node.connection(opened.conn_id)
+        node = self.world.node
+        opened = node.connect_at_once(client.user, V07, channels, update, named, self.world.new_id)
+        if opened is None:
+            opened = await node.connect(None, client.user, V07, channels, update, named)
+        client.connection = node.connection(opened.conn_id)
         client.calls -= 1
         if client.connection is not None:
             client.attach(transport, since)
@@ -320,9 +323,11 @@ class Simulation:
         self._call(self._accepted([event]))
 
     async def _accepted(self, events: list[Event]) -> None:
-        world = self.world
-        for each in await world.node.publish(events):
-            known = each.duplicate or (type(each.event), each.event.uuid) in world.truth.events
+        node, first = self.world.node, events[0]
+        is_alone = len(events) == 1 and isinstance(first, Message) and first.only is None
+        at_once = node.publish_at_once(first) if is_alone else None
+        for each in [at_once] if at_once else await node.publish(events):
+            known = each.duplicate or (type(each.event), each.event.uuid) in self.world.truth.events
             demand(known, "acknowledged and not accepted:", each.event)
 
     def _state(self, client: Client, chance: random.Random) -> None:

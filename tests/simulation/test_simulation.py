@@ -27,6 +27,7 @@ from channelstream.core.registry import Forgotten
 from channelstream.engines.local_log import LocalLog
 from channelstream.pacing import FlushPacer
 from channelstream.service import Node
+from channelstream.service.local import LocalConnections
 from channelstream.service.locks import Locks
 
 ROOT = Path(__file__).parents[2]
@@ -163,6 +164,18 @@ def test_reading_from_elsewhere_than_allowed_is_found(
     monkeypatch.setattr(ReadRange, "start", start)
     monkeypatch.setattr(ReadRange, "bound", property(bound))
     assert first_failure(promise)
+
+
+@pytest.mark.slow
+def test_a_connection_that_is_registered_at_once_without_its_position_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It misses what it may read. In some worlds the engine never has to wait."""
+    register = LocalConnections.register_at_once
+    monkeypatch.setattr(
+        LocalConnections, "register_at_once", lambda *arguments: register(*arguments[:-1], None)
+    )
+    assert first_failure("missing")
 
 
 @pytest.mark.slow

@@ -64,9 +64,7 @@ class BookedDisk(Booked, DisklessEngine):
     ) -> Registered | None:
         stays = self._stays(member, [PRIVATE, *channels])
         registered = await super().connect(member, update, channels, since)
-        if registered is not None:
-            for name, offset in {PRIVATE: registered.offsets[0], **registered.joined}.items():
-                self._place(stays[name], offset, since)
+        self._place_all(stays, registered, since)
         return registered
 
     async def join(

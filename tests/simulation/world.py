@@ -34,8 +34,8 @@ WRITES = {
     *("channels", "channels_at", "users", "members", "collect"),
 }
 """Calls that reach an engine in the order they were made, as over one line to a database."""
-
-
+AT_ONCE = {"nothing_after", "publish_at_once", "connect_at_once"}
+"""Calls that answer only where none takes turns."""
 FALLIBLE = WRITES - {"disconnect", "disconnect_all", "collect", "channels", "channels_at", "users", "members"}
 """Calls that may be refused, and then have done nothing."""
 
@@ -116,20 +116,13 @@ class Wavering:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._engine, name)
+        if name in AT_ONCE and self._chance is not None:
+            return lambda *_, **__: None  # What is answered later meets the races, and may fail.
         if name not in READS | WRITES:
             return method
         if name in FALLIBLE:
             method = self._failing(method)
         return self._counted(self._later(method, self._line if name in WRITES else None))
-
-    def nothing_after(self, *args: Any, **more: Any) -> Any:
-        """Answer only where no call takes turns: a stream that reads later meets the races."""
-        return self._engine.nothing_after(*args, **more) if self._chance is None else None
-
-    def publish_at_once(self, *_args: Any) -> None:
-        """Return None: a call that takes its turn meets the races, and may fail."""
-
-    connect_at_once = publish_at_once
 
     def _failing(self, method: Callable[..., Any]) -> Callable[..., Any]:
         async def call(*args: Any, **more: Any) -> Any:
