@@ -268,15 +268,13 @@ class Service:
 
     async def head(self, names: Sequence[str] | None = None, all_shards: bool = False) -> Position:
         """Return the position after the last accepted events, which all applications share (`EventLog.head`)."""
-        if names is not None:
-            names = self._keys(names) if len(names) <= KEYS_SLICE else await self._many_keys(names)
-        return await self.node.head(names, all_shards)
+        keys = None if names is None else await self._many_keys(names)
+        return await self.node.head(keys, all_shards)
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         """Return the known channels among these; None means all (`Directory.channels`)."""
         if names is not None:
-            keys = self._keys(names) if len(names) <= KEYS_SLICE else await self._many_keys(names)
-            return await self.node.channels(keys, with_users)
+            return await self.node.channels(await self._many_keys(names), with_users)
         return await self._owned(await self.node.channels(None, with_users), _NAME)
 
     async def channels_at(
