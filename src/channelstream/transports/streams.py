@@ -1,8 +1,7 @@
 """What all streams of the process share."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from math import ceil, inf
 from types import MappingProxyType
@@ -15,7 +14,7 @@ from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Policy
 from channelstream.core.stream_client import Agents
-from channelstream.errors import BadToken, CloseCode
+from channelstream.errors import CloseCode
 from channelstream.http.address_rates import AddressRate
 from channelstream.http.closing import ClosingQueue
 from channelstream.service import Services
@@ -105,19 +104,14 @@ class Streams:
         if self._openings is not None:
             self._openings.take(self.policy.client(head))
 
-    @contextmanager
-    def checking_token(self, head: RequestHead) -> Iterator[None]:
-        """Count a token that is refused within, for the client of a request.
+    def count_refused_token(self, head: RequestHead) -> None:
+        """Count a token that is refused, for the client of a request.
 
         Raises:
-            TooManyRequests: it is refused, and its address has shown too many wrong credentials.
+            TooManyRequests: its address has shown too many wrong credentials.
         """
-        try:
-            yield
-        except BadToken:
-            if self._credentials is not None:
-                self._credentials.take(self.policy.client(head))
-            raise
+        if self._credentials is not None:
+            self._credentials.take(self.policy.client(head))
 
     def policy_of(self, app: App) -> Policy:
         """Return the policy of an application: its pages may be others."""

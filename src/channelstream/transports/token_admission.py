@@ -104,8 +104,11 @@ class TokenAdmission:
             BadToken, Forbidden: it is not accepted, or not from the page that sends it.
             TooManyRequests: its address has shown too many wrong credentials.
         """
-        with self._streams.checking_token(head):
+        try:
             client = await self._tokens.client(token, self._app)
+        except BadToken:
+            self._streams.count_refused_token(head)
+            raise
         self._streams.policy_of(client.app).check_origin(head.headers)
         return client
 
