@@ -137,8 +137,8 @@ class Sampler:
         silent_s = max(0.0, self._node.clock.wall() - node.heartbeat_s)
         had = f"it had {logs.counted(node.connections, 'connection')}"
         became = had if ended is None else f"{ended} of its connections did not come back"
-        ended_so = "was stopped" if node.was_stopped else f"was silent for {silent_s:.0f} s"
-        text = f"{node.label} {ended_so}; {became}"
+        how = "was stopped" if node.was_stopped else f"was silent for {silent_s:.0f} s"
+        text = f"{node.label} {how}; {became}"
         self.history.mark("node gone", text)
 
     async def mark_changes(self, settings: Settings) -> None:
