@@ -25,6 +25,7 @@ from channelstream.core.moment import Moment
 from channelstream.core.position import ReadRange
 from channelstream.core.registry import Forgotten
 from channelstream.engines.local_log import LocalLog
+from channelstream.engines.members import Member
 from channelstream.pacing import FlushPacer
 from channelstream.service import Node
 from channelstream.service.local import LocalConnections
@@ -167,15 +168,21 @@ def test_reading_from_elsewhere_than_allowed_is_found(
 
 
 @pytest.mark.slow
-def test_a_connection_that_is_registered_at_once_without_its_position_is_found(
+def test_a_connection_that_is_registered_at_once_and_reads_nothing_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It misses what it may read. In some worlds the engine never has to wait."""
+    """In some worlds the engine never has to wait, and these connections are registered so."""
     register = LocalConnections.register_at_once
-    monkeypatch.setattr(
-        LocalConnections, "register_at_once", lambda *arguments: register(*arguments[:-1], None)
-    )
-    assert first_failure("missing")
+
+    def registered(local: LocalConnections, member: Member, *more: Any) -> Any:
+        user = register(local, member, *more)
+        connection = local.get(member.conn_id)
+        if connection is not None:
+            connection.channels |= dict.fromkeys(connection.channels, ReadRange.of(1 << 30))
+        return user
+
+    monkeypatch.setattr(LocalConnections, "register_at_once", registered)
+    assert first_failure("missing|lost without a reason")
 
 
 @pytest.mark.slow
