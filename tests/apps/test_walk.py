@@ -223,9 +223,8 @@ def check(route: str, answer: str, marks: set[str]) -> None:
 
 def compare(session: Session, foreign: Names, nobody: Names) -> None:
     """Ask by the names of another application, and in turn by names that nobody has."""
-    rows = {
-        route: asks for route, asks in EVERYWHERE.items() if route != "POST /demo/connect"
-    }  # It lists all who are there.
+    # `POST /demo/connect` lists all who are there.
+    rows = {route: asks for route, asks in EVERYWHERE.items() if route != "POST /demo/connect"}
     asks = (asked(session, rows, names, only_by_name=True) for names in (foreign, nobody))
     for (route, answer), (_, expected) in zip(*asks, strict=True):
         assert without(foreign, answer) == without(nobody, expected), route

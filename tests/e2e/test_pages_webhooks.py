@@ -64,9 +64,8 @@ def test_what_was_given_up_is_sent_again(
     expect(letters.nth(0)).to_contain_text("channel.occupied <b>b")
     letters.nth(1).get_by_role("button", name="Send again").click()
     question = page.get_by_role("dialog")
-    expect(question).to_have_css(
-        "border-radius", "14px"
-    )  # As on other pages, and not as the browser draws it.
+    # As on other pages, and not as the browser draws it.
+    expect(question).to_have_css("border-radius", "14px")
     question.get_by_role("button", name="Send again").click()
     expect(letters.nth(1)).to_contain_text("sent ")
     expect(page.locator("#letters-note")).to_have_text("1 event will be sent.")

@@ -81,9 +81,8 @@ def play(scenario: Callable[[Scene], Awaitable[None]], **more: Any) -> None:
     try:
         uvloop.run(asyncio.wait_for(run(), PATIENCE_S))
     finally:
-        gc.set_threshold(
-            *thresholds
-        )  # What is frozen stays so: it is that of all tests, too (`tests/conftest.py`).
+        # What is frozen stays so: it is that of all tests, too (`tests/conftest.py`).
+        gc.set_threshold(*thresholds)
 
 
 async def said(stream: ClientConnection) -> dict[str, Any]:

@@ -77,9 +77,8 @@ class Traces:
             TooManyRequests: this node has no room for another trace.
         """
         asked = Asked(payloads_for, self._wall()) if payloads_for else None
-        self._tracer.start(
-            kind, name, minutes, asked
-        )  # Here first, since its errors are those of the caller.
+        # Here first, since its errors are those of the caller.
+        self._tracer.start(kind, name, minutes, asked)
         start = msgspec.json.encode(Start(kind, name, minutes, asked))
         await self._calls.call_reachable(START.format(self._app.id), start)
 

@@ -140,9 +140,8 @@ class ShardRecovery:
             return
         is_first = not self._state.epoch
         self._state.epoch, self._state.offset = epoch.decode(), int(offset)
-        self._subscriber.subscribed = dict.fromkeys(
-            self._subscriber.subscribed, -1
-        )  # Offsets of the former log prove nothing.
+        # Offsets of the former log prove nothing.
+        self._subscriber.subscribed = dict.fromkeys(self._subscriber.subscribed, -1)
         if not is_first:
             logger.warning("the log in Redis was replaced: clients are sent that its channels are lost")
             self._delivery.log_replaced(self._state.index)
