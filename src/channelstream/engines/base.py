@@ -44,8 +44,6 @@ from channelstream.engines.time_series import TimeSeries
 
 NO_CHANNELS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
 """What a connection joins that is only registered."""
-NO_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType({})
-"""The settings of a new channel for which none are named."""
 
 
 class Receiver(Protocol):

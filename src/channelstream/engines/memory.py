@@ -22,7 +22,6 @@ from channelstream.core.registry import Registry
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import (
     NO_CHANNELS,
-    NO_SETTINGS,
     Clock,
     Counts,
     MembersAt,
@@ -196,7 +195,7 @@ class MemoryEngine:
                     await asyncio.sleep(0)
             await turn_for(len(left))
         except BaseException:
-            self._log.join(member, dict.fromkeys(left, NO_SETTINGS))
+            self._log.join(member, {name: {} for name in left})
             raise
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
