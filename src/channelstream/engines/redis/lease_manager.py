@@ -179,6 +179,11 @@ class LeaseManager:
         if left and self._shard.index == 0:
             label, released, beat_ms, connections, stopped = left
             dead = NodeStatus(
-                node, label.decode(), int(connections), int(beat_ms) / 1000, False, stopped == b"1"
+                node,
+                label.decode(),
+                int(connections),
+                int(beat_ms) / 1000,
+                is_alive=False,
+                was_stopped=stopped == b"1",
             )
             self._registrar.receiver.node_died(dead, int(released) if self._registrar.has_one_shard else None)
