@@ -76,7 +76,7 @@ class Counts(NamedTuple):
 
 
 class Registered(Struct, frozen=True):
-    """A new connection.
+    """A new connection. It is a Struct since it is made for each, and is made in C.
 
     Attributes:
         user: its user, as it is after the call.
