@@ -185,6 +185,28 @@ def test_a_refused_command_says_when_it_may_be_sent_again(retry_after_s: int | N
     assert [each["channels"] for each in asked] == joined
 
 
+def test_very_many_channels_are_joined_again_by_few_commands() -> None:
+    """One that is not granted is left out, and those behind it are joined together again."""
+    asked: list[list[str]] = []
+
+    class Joining(Acting):
+        async def _post(self, commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            asked.extend(command["channels"] for command in commands)
+            if "vip" in asked[-1]:
+                return [{"type": "reply", "id": 1, "error": {"code": "forbidden", "message": "No."}}]
+            return [{"type": "reply", "id": 1, "result": {}}]
+
+    async def scenario() -> None:
+        acting = Joining("http://127.0.0.1:9", giving("t"))
+        acting._wanted = dict.fromkeys(["a", "vip", *(f"room.{number}" for number in range(99))])
+        acting._connect("c-1")
+        await asyncio.gather(*acting._tasks)
+        await acting.aclose()
+
+    play(scenario())
+    assert [len(each) for each in asked] == [100, 1, 1, 99]
+
+
 @pytest.mark.slow
 def test_a_fresh_token_is_asked_for_before_one_expires(server: RunningServer, transport: Stream) -> None:
     """It takes its place in the open stream, with its grants."""

@@ -231,7 +231,7 @@ class Acting(Iteration[Event]):
     async def _join_again(self, conn_id: str) -> None:
         """Join the channels in which the last connection was, from where it was.
 
-        One that the token does not grant has a whole command refused: then they are joined one by one.
+        One that the token does not grant has a whole command refused: then they are joined one by one, until it is found.
         """
         at_once = CHANNELS
         while self._client.conn_id == conn_id:
@@ -251,6 +251,7 @@ class Acting(Iteration[Event]):
                 if len(since) > 1:
                     at_once = 1
                     continue
+                at_once = CHANNELS
             # Also what the token does not grant: it is not asked for again.
             self._wanted |= dict.fromkeys(self._wanted.keys() & since.keys())
 
