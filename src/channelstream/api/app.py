@@ -88,8 +88,8 @@ class Api:
             principal = proof.principal if proof is not None and proof.holds() else auth.principal(request)
             service = self._services.of(principal.app)
             key_rate = _admit(request, row, principal, service) if principal.is_proven else None
-            is_good = principal.is_proven and not principal.binds_body
-            body = request.whole(limit) if is_good else None
+            # Else `_read` has it: it also checks a body that belongs to the proof.
+            body = request.whole(limit) if principal.is_proven and not principal.binds_body else None
             if body is None:
                 read = self._read(auth, limit, request, principal, service)
                 result = self._call_later(row, request, principal, key_rate, read)
