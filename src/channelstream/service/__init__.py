@@ -1,9 +1,9 @@
 """One process of the service: the use cases of each application, and the commands between nodes that share an engine.
 
-`service.py` has the use cases of the API, the transports and the admin pages, for one application; `node.py` is the
-process that all applications share: no other package calls an engine. `client_service.py` has the use cases of a client that
-acts for itself, and `memberships.py` those of members whose names count in one channel only. `last_messages.py`
-has the last messages of channels that keep them for later subscribers.
+`service.py` has the use cases of the API, the transports and the admin pages, for one application, `services.py` has those
+of all applications, and `node.py` is the process that they share: no other package calls an engine. `client_service.py` has
+the use cases of a client that acts for itself, and `memberships.py` those of members whose names count in one channel only.
+`last_messages.py` has the last messages of channels that keep them for later subscribers.
 `connecting.py` registers connections, `local.py` has those of this process, `disconnect_queue.py` unregisters those that
 end, `handover.py` has their moves between nodes, `commands.py` the messages between nodes, `executing.py` carries these out,
 `cluster_calls.py` has what other nodes cause here.
@@ -23,7 +23,8 @@ from channelstream.service.limits import NodeLimits
 from channelstream.service.memberships import Memberships
 from channelstream.service.node import Node, Subscribed
 from channelstream.service.remote_calls import RemoteResult
-from channelstream.service.service import Service, Services
+from channelstream.service.service import Service
+from channelstream.service.services import Services
 
 __all__ = [
     "ClientService",

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from channelstream.apps.app import App, Apps
+from channelstream.apps.app import App
 from channelstream.apps.keys import is_member_key, name_of
 from channelstream.core.accepted import Accepted
 from channelstream.core.addresses import source_of
@@ -335,47 +335,6 @@ class Service:
     async def use_once(self, text: str, keep_s: float) -> bool:
         """Use a text of this application at this node; return False if another node has (`Cluster.use_once`)."""
         return await self.node.use_once(self.app.key(text), keep_s)
-
-
-class Services:
-    """The services of all applications on one node."""
-
-    def __init__(self, apps: Apps, node: Node) -> None:
-        self.node = node
-        self._apps = apps
-        self._services = {app.id: Service(app, node) for app in apps}
-        self.default = self.of(apps.default)
-
-    def of(self, app: App) -> Service:
-        return self._services[app.id]
-
-    @property
-    def has_further(self) -> bool:
-        """Whether there are applications besides the default one."""
-        return len(self._services) > 1
-
-    def all(self) -> Iterable[Service]:
-        return self._services.values()
-
-    def of_conn_id(self, conn_id: str) -> Service:
-        """Return the service for a request that shows this connection id and names no application."""
-        return self.of(self._apps.of_conn_id(conn_id))
-
-    def owner(self, key: str) -> Service:
-        """Return the service of the application that has this key."""
-        return self.of(self._apps.owner(key))
-
-    def app_of(self, key: str) -> App:
-        """Return the application that has this key; the default one if it is not configured any more (`owner_id`)."""
-        return self._apps.find(key) or self._apps.default
-
-    def owner_id(self, key: str) -> str | None:
-        """Return the id of the application that has this key; None if it is not configured.
-
-        A restart restores the connections of an application that was removed from the configuration, too.
-        """
-        found = self._apps.find(key)
-        return None if found is None else found.id
 
 
 def _is_for_many(event: Message | MessageEdited | MessageDeleted) -> bool:
