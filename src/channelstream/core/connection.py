@@ -10,7 +10,7 @@ from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event
 from channelstream.core.format import Format
-from channelstream.core.position import Offsets, ReadRange, range_from, shard_of
+from channelstream.core.position import Offsets, ReadRange, shard_of
 from channelstream.core.stream_client import TIME_BYTES, StreamClient, pack
 from channelstream.errors import CloseCode
 
@@ -151,7 +151,7 @@ class Connection:
         self.user = user
         self.protocol = protocol
         self.channels: dict[str, ReadRange] = {}
-        self.private = range_from(delivered[shard_of(user, len(delivered))])
+        self.private = ReadRange.of(delivered[shard_of(user, len(delivered))])
         self.joining = NO_NAMES
         self.leaving = NO_NAMES
         self.seats: dict[str, Connection] | None = None

@@ -106,8 +106,9 @@ class ReadRange(NamedTuple):
             joined: the offset after which it is a member.
             requested: the offset that the application named; -1 for a position in another log, None if it named none.
         """
-        since = joined if requested is None else requested if requested <= joined else -1
-        return cls(joined, since)
+        if requested is None:
+            return _from(joined)
+        return cls(joined, requested if requested <= joined else -1)
 
     @classmethod
     def granted(cls, joined: int, since: Position | None, epochs: Sequence[str], shard: int) -> "ReadRange":
@@ -134,11 +135,8 @@ class ReadRange(NamedTuple):
 
 
 @lru_cache(maxsize=1_000)
-def range_from(joined: int) -> ReadRange:
-    """Return the range of a member that may read what comes after it has joined.
-
-    Of most members it is: those that join at the same offset share one object.
-    """
+def _from(joined: int) -> ReadRange:
+    """Return the range of most members, for whom no position was named: those that join at the same offset share it."""
     return ReadRange(joined, joined)
 
 

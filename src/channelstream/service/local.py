@@ -25,7 +25,7 @@ from channelstream.core.connection import NO_NAMES, Connection, ConnectionState,
 from channelstream.core.endings import Ending, Endings
 from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE
-from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, range_from, shard_of
+from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, shard_of
 from channelstream.core.user import User, UserUpdate
 from channelstream.engines.base import Clock, Directory, EventLog, Registered
 from channelstream.engines.members import Member, RestoredConnection, member_of
@@ -200,7 +200,7 @@ class LocalConnections:
         An event that is accepted after the join may arrive before the answer to the join.
         """
         for name in channels:
-            self._hub.subscribe(connection, name, range_from(self._hub.offsets[self._shard(name)]))
+            self._hub.subscribe(connection, name, ReadRange.of(self._hub.offsets[self._shard(name)]))
 
     def _begin(self, connection: Connection, registered: Registered, since: Position | None) -> None:
         """Let a new connection read its private messages, and its channels."""
@@ -373,7 +373,7 @@ class LocalConnections:
     def _read_range(self, name: str, joined: int, since: Position | None) -> ReadRange:
         """Return the range that may be read of a channel, or of a user's private messages, joined at this offset."""
         if since is None:
-            return range_from(joined)
+            return ReadRange.of(joined)
         return ReadRange.granted(joined, since, self._log.position.epochs, self._shard(name))
 
     # -- streams attach and detach
