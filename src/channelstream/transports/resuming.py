@@ -97,6 +97,7 @@ def resume_from(connection: Connection, since: str, head: Position, shards: set[
         for name, read_range in read_ranges(connection).items()
     }
     if connection.sent_apart:
+        # Without a position, nothing proves that the client has them.
         starts |= dict.fromkeys(connection.lacking(delivered if since else unproven), -1)
     return starts
 
