@@ -126,12 +126,14 @@ class AppTables:
         app_id = self._id_in_path(app)
         keys = KeyTable(service, self.credentials.keys, self.uses)
         panel = Panel(service, self.state, self.sampler, refusals, keys, shows_server=not app_id)
+        # With a counter of its own: the metric is about calls of the API only.
+        signed = CountedAuth(auth, Counter(), self.addresses.credentials)
         pages = routes(
             settings,
             api=RouterApp(Router(policy, api)),
             panel=panel,
             openapi=_openapi_document,
-            signed_by=partial(_signed_by, service, CountedAuth(auth, Counter(), self.addresses.credentials)),
+            signed_by=partial(_signed_by, service, signed),
             traces=Traces(service, panel.watching),
             receivers=Receivers(service, self.webhooks),
             acts=Acts(service, self.sampler.history, app_id),
