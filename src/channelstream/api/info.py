@@ -66,10 +66,9 @@ def info_at_once(call: Call, names: Sequence[str], options: InfoOptions) -> Answ
     found = call.service.channels_at_once(names) if is_brief and len(names) <= STEP else None
     if found is None:
         return None
-    channels, position = _not_excluded(found[0], options), found[1]
-    text = str(position)
-    described = {}
-    for channel in channels:
+    channels, position = found
+    text, described = str(position), {}
+    for channel in _not_excluded(channels, options):
         name = name_of(channel.name)
         described[name] = _channel(channel, name, options, position, text)
     return {"channels": described, "users": [], "position": text}
