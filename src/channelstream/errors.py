@@ -299,7 +299,7 @@ class UpgradeRequired(ChannelstreamError):
 
 
 class HeadTooLong(ChannelstreamError):
-    """The head of the request is too long; the connection is closed."""
+    """The head of the request is too long, or has too many headers; the connection is closed."""
 
     code = "head_too_long"
     http_status = 431

@@ -1,6 +1,7 @@
 """Requests on a connection: where each ends, and refusals, in chunks of any size."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelstream.core.http_body import CHUNK_LINE_BYTES, CHUNK_STEPS
-from channelstream.core.http_head import RequestHead, read_head, with_other_length
+from channelstream.core.http_head import (
+    FIELDS,
+    RequestHead,
+    check_trailers,
+    read_head,
+    with_other_length,
+)
 from channelstream.core.http_reader import REPEATED_BYTES, RequestReader
 from channelstream.errors import BadRequest, ChannelstreamError, HeadTooLong
 
@@ -212,6 +219,14 @@ def test_the_longest_head(size: int, excess: int) -> None:
     assert len(head) == LIMIT + excess
     read = Read(pieces_of(head + GET, size))
     assert (len(read.requests), read.refused) == ((2, None) if not excess else (0, 431))
+
+
+@pytest.mark.parametrize("read", [lambda fields: read_head(b"GET / HTTP/1.0" + fields), check_trailers])
+def test_the_most_fields(read: Callable[[bytes], object]) -> None:
+    """Very short ones would be small in a head, and large in memory."""
+    read(b"\r\na:" * FIELDS + b"\r\n\r\n")
+    with pytest.raises(HeadTooLong, match=f"more than {FIELDS} headers"):
+        read(b"\r\na:" * (FIELDS + 1) + b"\r\n\r\n")
 
 
 def test_a_head_without_end() -> None:

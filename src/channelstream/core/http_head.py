@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from channelstream.core.policy import Address, Header
-from channelstream.errors import BadRequest, UnsupportedCoding
+from channelstream.errors import BadRequest, HeadTooLong, UnsupportedCoding
 
 _LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++) ([\x21-\x7e]++) HTTP/1\.([01])(?=\r\n)")
 _FIELD: Final = re.compile(rb"\r\n([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)(?=\r\n)")
@@ -26,6 +26,8 @@ _LENGTH_FIELD: Final = re.compile(rb"\r\ncontent-length:[ \t]*+(\d{1,18})(?=[ \t
 _SINGLE: Final = {b"host": "Host", b"content-length": "Content-Length"}
 """Fields that a request may have once, even with equal values: two readers may use different ones."""
 _Fields = dict[bytes, bytes]
+FIELDS: Final = 100
+"""Most fields of a head, as of other servers: what is read of short ones takes up to 25 times as many bytes as they have."""
 
 
 class RequestHead(NamedTuple):
@@ -69,6 +71,7 @@ def read_head(data: bytes, client: Address | None = None, scheme: str = "http") 
 
     Raises:
         BadRequest: it breaks RFC 9112, or is ambiguous.
+        HeadTooLong: it has too many fields.
         UnsupportedCoding: its body has a transfer coding besides `chunked`.
     """
     line = _LINE.match(data)
@@ -155,6 +158,7 @@ def check_trailers(data: bytes) -> None:
 
     Raises:
         BadRequest: a line is not a field.
+        HeadTooLong: they are too many.
     """
     _read_fields(data, 0)
 
@@ -164,6 +168,8 @@ def _read_fields(data: bytes, start: int) -> list[Header]:
     # The last two line ends are those of the last field and of the empty line.
     if len(fields) != data.count(b"\r\n", start) - 2:
         raise BadRequest("A header is a name, a colon and a value, in one line that ends with CR LF.")
+    if len(fields) > FIELDS:
+        raise HeadTooLong(f"The head of the request has more than {FIELDS} headers.")
     return [(name.lower(), value.rstrip()) for name, value in fields]
 
 
