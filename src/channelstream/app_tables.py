@@ -24,9 +24,10 @@ from channelstream.api.unproven import UnprovenBodies
 from channelstream.apps.app import App
 from channelstream.apps.keys import DEFAULT
 from channelstream.apps.principal import Principal, Right
-from channelstream.auth.base import RequestAuth
+from channelstream.auth.base import AuthRequest, RequestAuth
 from channelstream.auth.open import OpenAuth
 from channelstream.auth.pusher import PusherAuth
+from channelstream.auth.reporting import ReportingAuth
 from channelstream.auth.scheme import repeated
 from channelstream.config import Settings
 from channelstream.config.applications import Credentials, make_auth
@@ -36,7 +37,6 @@ from channelstream.http.address_rates import AddressRates
 from channelstream.http.asgi import RouterApp, ScopeRequest
 from channelstream.http.refusals import Refusals
 from channelstream.http.router import APP_PREFIX, Route, Router
-from channelstream.integrations.metrics.meter import CountedAuth
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.integrations.webhooks.webhooks import Webhooks
 from channelstream.older_secrets import OlderSecrets
@@ -126,8 +126,8 @@ class AppTables:
         app_id = self._id_in_path(app)
         keys = KeyTable(service, self.credentials.keys, self.uses)
         panel = Panel(service, self.state, self.sampler, refusals, keys, shows_server=not app_id)
-        # With a counter of its own: the metric is about calls of the API only.
-        signed = CountedAuth(auth, Counter(), self.addresses.credentials)
+        # Not `_call_refused`: its metric is about calls of the API only.
+        signed = ReportingAuth(auth, self._credentials_refused)
         pages = routes(
             settings,
             api=RouterApp(Router(policy, api)),
@@ -147,8 +147,8 @@ class AppTables:
     def calls(self, app: App, signed: RequestAuth, settings: Settings) -> list[Route]:
         """Return the routes of its API."""
         auths: dict[Auth, RequestAuth] = {
-            Auth.SIGNED: CountedAuth(signed, self.refused, self.addresses.credentials),
-            Auth.PUSHER: CountedAuth(self._pusher_auth(), self.refused, self.addresses.credentials),
+            Auth.SIGNED: ReportingAuth(signed, self._call_refused),
+            Auth.PUSHER: ReportingAuth(self._pusher_auth(), self._call_refused),
             Auth.NONE: OpenAuth(app),
         }
         api = Api(
@@ -176,6 +176,21 @@ class AppTables:
         return PusherAuth(
             apps, self.credentials.access, self.state.node.clock.wall, self.older.used_of_pusher
         )
+
+    def _call_refused(self, request: AuthRequest, error: Forbidden | BadSignature) -> None:
+        self.refused[error.code] += 1
+        self._credentials_refused(request, error)
+
+    def _credentials_refused(self, request: AuthRequest, error: Forbidden | BadSignature) -> None:
+        """Count wrong credentials for the address that shows them.
+
+        Right ones are never refused for that: others may share the address.
+
+        Raises:
+            TooManyRequests: it has shown too many, which is its answer in place of the refusal.
+        """
+        if self.addresses.credentials is not None and isinstance(error, BadSignature):
+            self.addresses.credentials.take(request.address)
 
     def _repeated(self) -> BadSignature:
         self.refused[BadSignature.code] += 1

@@ -55,7 +55,7 @@ class NoMeter(Meter):
 def count_nothing() -> None:
     """Take everything that counts for the metrics from the servers of this process."""
     server.Meter = NoMeter  # type: ignore[misc]
-    app_tables.CountedAuth = lambda auth, *_: auth  # type: ignore[assignment, misc]
+    app_tables.ReportingAuth = lambda auth, *_: auth  # type: ignore[assignment, misc]
     EngineCalls.measured = lambda _, engine: engine  # type: ignore[method-assign]
 
 

@@ -13,13 +13,11 @@ from itertools import product
 from time import perf_counter
 from typing import Any, TypeVar, cast
 
-from channelstream.apps.principal import Principal
-from channelstream.auth.base import AuthRequest, Once, RequestAuth
 from channelstream.core.connection import Connection, ConnectionState, Stream
 from channelstream.core.endings import CODES, NO_CODE, OTHER, code_label
 from channelstream.core.entry import Entry
 from channelstream.errors import BadSignature, Forbidden, Unavailable
-from channelstream.http.address_rates import AddressLimit, AddressRate
+from channelstream.http.address_rates import AddressLimit
 from channelstream.integrations.metrics.samples import Histogram
 from channelstream.service.signals import Signals
 
@@ -110,44 +108,6 @@ class _Measured:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._target, name)
-
-
-class CountedAuth:
-    """An authentication whose refusals are counted by their error code and by address (`auth.base.RequestAuth`).
-
-    It raises TooManyRequests in place of the refusals of an address that has had too many. Right credentials are never
-    refused for that: others may share the address.
-    """
-
-    def __init__(self, auth: RequestAuth, refused: Counter[str], wrong: AddressRate | None) -> None:
-        """Count the refusals of an authentication.
-
-        Args:
-            refused: by the code of the error.
-            wrong: how often an address may show wrong credentials; None means as often as it likes.
-        """
-        self._auth = auth
-        self._refused = refused
-        self._wrong = wrong
-
-    def principal(self, request: AuthRequest) -> Principal:
-        try:
-            return self._auth.principal(request)
-        except (Forbidden, BadSignature) as error:
-            self._count(request, error)
-            raise
-
-    def verify_body(self, request: AuthRequest, body: bytes) -> Once | None:
-        try:
-            return self._auth.verify_body(request, body)
-        except BadSignature as error:
-            self._count(request, error)
-            raise
-
-    def _count(self, request: AuthRequest, error: Forbidden | BadSignature) -> None:
-        self._refused[error.code] += 1
-        if self._wrong is not None and isinstance(error, BadSignature):
-            self._wrong.take(request.address)
 
 
 class Meter:
