@@ -65,6 +65,15 @@ def test_keys_are_shown_with_their_last_use_and_no_secret(
     assert list(rows(server, "/app/shop", "of the shop, long enough")) == [""]
 
 
+def test_a_call_without_the_right_is_no_use(start_server: Callable[..., Any], keys_file: str) -> None:
+    """Whether the head of the call proves its key, or only the body does."""
+    server = start_server("--keys-file", keys_file)
+    calls = (signature(SECRET, "POST", "/message", b"[]", "web"), {"authorization": f"Bearer web.{SECRET}"})
+    for headers in calls:
+        assert http.post(server.url + "/message", content=b"[]", headers=headers).status_code == 403
+    assert rows(server)["web"]["last_used"] is None
+
+
 def test_a_use_outlives_a_restart(start_server: Callable[..., Any], keys_file: str, tmp_path: Path) -> None:
     """Where the engine does."""
     flags = ("--keys-file", keys_file, "--engine", f"sqlite:///{tmp_path / 'log'}")

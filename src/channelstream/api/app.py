@@ -56,7 +56,7 @@ class Api:
             serves_any: a call that needs no credentials belongs to the application of its connection id, since its path
                 names none.
             unproven: reads bodies that have to prove their requests; None means one of its own.
-            on_call: called for each call whose credentials are valid, or that needs none.
+            on_call: called for each call that its principal may make, or that needs none.
             repeated: returns the refusal of a request that another node has answered.
         """
         self._services = services
@@ -114,10 +114,10 @@ class Api:
             read: returns the body.
         """
         body = await read
-        self._on_call(principal, request.address)
         service = self._services.of(principal.app)
         if not principal.is_proven:
             key_rate = _admit(request, row, principal, service)
+        self._on_call(principal, request.address)
         call = Call(service, request, body, self._walker, self._service_of, key_rate)
         return await finished(row.handler(call))
 
