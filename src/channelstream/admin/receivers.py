@@ -13,8 +13,8 @@ from channelstream.apps.keys import name_of
 from channelstream.apps.webhooks import TYPES, Receiver
 from channelstream.core.facts import ChannelFact, Fact, kind_of
 from channelstream.core.timestamps import stamp
+from channelstream.integrations.webhooks.calling import Figures
 from channelstream.integrations.webhooks.dead_letters import KEPT_S, DeadLetter
-from channelstream.integrations.webhooks.lane import Figures
 from channelstream.integrations.webhooks.webhooks import Webhooks
 from channelstream.service import Record, Service
 

@@ -11,7 +11,8 @@ from channelstream.apps.pusher_app import PusherApp, PusherSecrets
 from channelstream.apps.webhooks import Receiver
 from channelstream.core.facts import ChannelOccupied, ClientEvent, Fact
 from channelstream.integrations.webhooks import lane
-from channelstream.integrations.webhooks.lane import Figures, Lane, LaneParts, NotAccepted
+from channelstream.integrations.webhooks.calling import Figures, LaneParts, NotAccepted
+from channelstream.integrations.webhooks.lane import Lane
 from channelstream.integrations.webhooks.schedule import PUSHER, STANDARD
 from channelstream.service import Kept
 

@@ -14,7 +14,7 @@ from tests.webhook_receiver import WebhookReceiver, webhook_receiver
 
 from channelstream.apps.webhooks import Receiver
 from channelstream.integrations.webhooks import post
-from channelstream.integrations.webhooks.lane import NotAccepted
+from channelstream.integrations.webhooks.calling import NotAccepted
 from channelstream.integrations.webhooks.post import Poster, is_public
 
 HEADERS = {"content-type": "application/json", "x-one": "1"}

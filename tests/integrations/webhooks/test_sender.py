@@ -17,8 +17,8 @@ from channelstream.engines.local_outbox import DROPPED, LocalOutbox
 from channelstream.engines.outbox import OutboxSettings, merged
 from channelstream.errors import Unavailable
 from channelstream.integrations.webhooks import delivery, sender
+from channelstream.integrations.webhooks.calling import Figures, LaneParts, NotAccepted
 from channelstream.integrations.webhooks.delivery import Delivery
-from channelstream.integrations.webhooks.lane import Figures, LaneParts, NotAccepted
 from channelstream.integrations.webhooks.sender import Sender
 from channelstream.service import Cursor, CursorsOfApps
 

@@ -9,8 +9,9 @@ from zlib import crc32
 from channelstream.apps.webhooks import Receiver
 from channelstream.core.facts import Fact, Repeated, decode
 from channelstream.errors import Unavailable
+from channelstream.integrations.webhooks.calling import LaneParts
 from channelstream.integrations.webhooks.formats import accepts
-from channelstream.integrations.webhooks.lane import Lane, LaneParts
+from channelstream.integrations.webhooks.lane import Lane
 from channelstream.integrations.webhooks.progress import Progress
 from channelstream.integrations.webhooks.settling import MOST_HELD, Settling
 from channelstream.service import Cursor, Kept, Outbox

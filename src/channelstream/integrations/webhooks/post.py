@@ -20,7 +20,7 @@ import httpcore
 
 from channelstream.apps.webhooks import Receiver
 from channelstream.core.addresses import Networks, read_address
-from channelstream.integrations.webhooks.lane import NotAccepted
+from channelstream.integrations.webhooks.calling import NotAccepted
 
 TIMEOUT_S = 10.0
 """Longest time of a call, in seconds."""

@@ -11,8 +11,8 @@ from contextlib import suppress
 from math import inf
 
 from channelstream.errors import Unavailable
+from channelstream.integrations.webhooks.calling import Sleep
 from channelstream.integrations.webhooks.delivery import Delivery, MakeDelivery
-from channelstream.integrations.webhooks.lane import Sleep
 from channelstream.service import Cursor, CursorsOfApps, Outbox
 
 LEASE_S = 15.0

@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from channelstream.apps.webhooks import Receiver
+from channelstream.integrations.webhooks.calling import Figures, LaneParts, Sleep
 from channelstream.integrations.webhooks.dead_letters import DeadLetter, DeadLetters
 from channelstream.integrations.webhooks.delivery import Delivery, is_sent
-from channelstream.integrations.webhooks.lane import Figures, LaneParts, Sleep
 from channelstream.integrations.webhooks.sender import Sender
 from channelstream.service import Cursor, Node
 

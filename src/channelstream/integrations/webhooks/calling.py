@@ -1,0 +1,145 @@
+"""The calls of a receiver: how one is made, what happened to them, and when one is given up."""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from channelstream.apps.webhooks import Receiver
+from channelstream.core.facts import Fact
+from channelstream.integrations.webhooks.formats import call_of, headers_of
+from channelstream.integrations.webhooks.schedule import schedule_of
+
+logger = logging.getLogger(__name__)
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Figures:
+    """What happened to the calls of a receiver since the process began to send.
+
+    Attributes:
+        sent: facts that were answered with 2xx.
+        calls: attempts, those that failed included.
+        failed: attempts that failed.
+        given_up: facts that were given up.
+        accepted_s: when a call was accepted last, in epoch seconds; 0 for never.
+        error: why the last call that failed was not accepted; empty if none has failed.
+        error_s: when that was, in epoch seconds.
+        failing_since_s: when the first of the calls failed that have failed since one was accepted; 0 if none has.
+    """
+
+    sent: int = 0
+    calls: int = 0
+    failed: int = 0
+    given_up: int = 0
+    accepted_s: float = 0.0
+    error: str = ""
+    error_s: float = 0.0
+    failing_since_s: float = 0.0
+
+
+class NotAccepted(Exception):
+    """A call was not answered with 2xx; the text says why, without what the receiver has answered.
+
+    Attributes:
+        status: of the answer; 0 if there was none.
+        wait_s: after how many seconds the receiver wants it again; 0 if it does not say.
+    """
+
+    def __init__(self, reason: str, status: int = 0, wait_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.wait_s = wait_s
+
+
+class Post(Protocol):
+    """Makes a call."""
+
+    async def __call__(self, headers: dict[str, str], body: bytes) -> None:
+        """Raise `NotAccepted` unless it is accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneParts:
+    """What the lanes of a receiver share.
+
+    Attributes:
+        wall: returns epoch seconds.
+        steady: returns the seconds of a clock that only goes on.
+        given_up: takes the facts that were given up, and why.
+    """
+
+    receiver: Receiver
+    post: Post
+    figures: Figures
+    wall: Callable[[], float]
+    steady: Callable[[], float]
+    sleep: Sleep
+    given_up: Callable[[tuple[Fact, ...], str], Awaitable[None]]
+
+
+class Attempts:
+    """The attempts to make one call, until it is accepted or given up.
+
+    Attributes:
+        wait_s: how long to wait for the next one, in seconds.
+    """
+
+    def __init__(self, parts: LaneParts, facts: Sequence[Fact]) -> None:
+        """Make none yet; the time until the call is given up begins."""
+        self._parts = parts
+        self._call = call_of(parts.receiver, facts)
+        self._schedule = schedule_of(parts.receiver)
+        self._began_s = parts.steady()
+        self._failed = 0
+        self.wait_s = 0.0
+
+    async def make(self) -> NotAccepted | None:
+        """Make one; return why another one is due, or None if the call is accepted or given up."""
+        parts, call = self._parts, self._call
+        parts.figures.calls += 1
+        try:
+            await parts.post(headers_of(parts.receiver, call, parts.wall()), call.body)
+        except NotAccepted as error:
+            refused = error
+        else:
+            self._accepted()
+            return None
+        self._failed += 1
+        final = refused.status in self._schedule.final
+        self._note_failure(str(refused), final=final)
+        self.wait_s = self._schedule.wait_s(self._failed, refused.wait_s)
+        if final:
+            await self._give_up(str(refused))
+            return None
+        if parts.steady() - self._began_s + self.wait_s > self._schedule.give_up_s:
+            label, count = parts.receiver.label, len(call.facts)
+            logger.error("webhooks: events for %s are given up: %d, %s", label, count, refused)
+            await self._give_up(str(refused))
+            return None
+        return refused
+
+    def _accepted(self) -> None:
+        figures = self._parts.figures
+        figures.sent += len(self._call.facts)
+        figures.accepted_s = self._parts.wall()
+        if figures.failing_since_s:
+            figures.failing_since_s = 0.0
+            logger.warning("webhooks: %s takes calls again", self._parts.receiver.label)
+
+    def _note_failure(self, reason: str, *, final: bool) -> None:
+        figures = self._parts.figures
+        figures.failed += 1
+        news = not figures.failing_since_s or (final and reason != figures.error)
+        figures.error, figures.error_s = reason, self._parts.wall()
+        figures.failing_since_s = figures.failing_since_s or figures.error_s
+        if news:
+            end = ", so its events are given up" if final else ""
+            logger.warning("webhooks: %s does not take a call: %s%s", self._parts.receiver.label, reason, end)
+
+    async def _give_up(self, reason: str) -> None:
+        facts = self._call.facts
+        self._parts.figures.given_up += len(facts)
+        await self._parts.given_up(facts, reason)
