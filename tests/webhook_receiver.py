@@ -44,12 +44,14 @@ class WebhookReceiver:
         url: where it listens.
         calls: what it has received, those included that it has not answered with 200.
         status: the status of the next answers.
+        refuses: calls whose body has one of these texts are answered with 400 instead.
         before_answer: called in the thread of each call, which it may keep waiting.
     """
 
     def __init__(self) -> None:
         self.calls: list[Received] = []
         self.status = 200
+        self.refuses: frozenset[bytes] = frozenset()
         self.before_answer: Callable[[], None] = lambda: None
         self.headers: dict[str, str] = {}
         receiver = self
@@ -60,7 +62,7 @@ class WebhookReceiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                status = receiver.status
+                status = 400 if any(text in body for text in receiver.refuses) else receiver.status
                 receiver.calls.append(Received(self.path, headers, body, status))
                 receiver.before_answer()
                 self.send_response(status)

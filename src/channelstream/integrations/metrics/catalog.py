@@ -103,7 +103,7 @@ class Metrics(Enum):
     webhook_events_pending = Metric(
         "gauge",
         ("application",),
-        "Events on their way to receivers, at the node that sends webhooks, at most 24,000 of each; at others 0.",
+        "Events on their way to receivers, at the node that sends webhooks, at most 40,000 of each; at others 0.",
     )
     webhook_events_dropped = Metric(
         "counter",

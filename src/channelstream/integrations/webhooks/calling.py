@@ -12,6 +12,10 @@ from channelstream.integrations.webhooks.schedule import schedule_of
 
 logger = logging.getLogger(__name__)
 
+REFUSALS = frozenset(range(400, 501)) - {408, 425, 429}
+"""Statuses that may be about what a call has: those of RFC 9110, 15.5, besides those that are about the time, and 500, with
+which a receiver answers whose code fails. Later ones, such as 503, are about the receiver, or a proxy in front of it."""
+
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -52,6 +56,11 @@ class NotAccepted(Exception):
         super().__init__(reason)
         self.status = status
         self.wait_s = wait_s
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the receiver may refuse what the call has: it has read it, and does not ask for another attempt later."""
+        return self.status in REFUSALS and not self.wait_s
 
 
 class Post(Protocol):
@@ -96,8 +105,12 @@ class Attempts:
         self._failed = 0
         self.wait_s = 0.0
 
-    async def make(self) -> NotAccepted | None:
-        """Make one; return why another one is due, or None if the call is accepted or given up."""
+    async def make(self, *, is_last: bool = False) -> NotAccepted | None:
+        """Make one; return why another one is due, or None if the call is accepted or given up.
+
+        Args:
+            is_last: give it up if it is not accepted now.
+        """
         parts, call = self._parts, self._call
         parts.figures.calls += 1
         try:
@@ -109,12 +122,12 @@ class Attempts:
             return None
         self._failed += 1
         final = refused.status in self._schedule.final
-        self._note_failure(str(refused), final=final)
+        self._note_failure(refused, final=final)
         self.wait_s = self._schedule.wait_s(self._failed, refused.wait_s)
         if final:
             await self._give_up(str(refused))
             return None
-        if parts.steady() - self._began_s + self.wait_s > self._schedule.give_up_s:
+        if is_last or parts.steady() - self._began_s + self.wait_s > self._schedule.give_up_s:
             label, count = parts.receiver.label, len(call.facts)
             logger.error("webhooks: events for %s are given up: %d, %s", label, count, refused)
             await self._give_up(str(refused))
@@ -129,11 +142,14 @@ class Attempts:
             figures.failing_since_s = 0.0
             logger.warning("webhooks: %s takes calls again", self._parts.receiver.label)
 
-    def _note_failure(self, reason: str, *, final: bool) -> None:
-        figures = self._parts.figures
+    def _note_failure(self, error: NotAccepted, *, final: bool) -> None:
+        figures, reason = self._parts.figures, str(error)
+        is_other = reason != figures.error
         figures.failed += 1
-        news = not figures.failing_since_s or (final and reason != figures.error)
         figures.error, figures.error_s = reason, self._parts.wall()
+        if error.is_refusal and not final and (len(self._call.facts) > 1 or self._failed > 1):
+            return  # A part of this call may be accepted, or others are: a refused fact is reported once.
+        news = not figures.failing_since_s or (final and is_other)
         figures.failing_since_s = figures.failing_since_s or figures.error_s
         if news:
             end = ", so its events are given up" if final else ""

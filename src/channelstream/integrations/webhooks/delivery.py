@@ -13,17 +13,18 @@ from channelstream.integrations.webhooks.calling import LaneParts
 from channelstream.integrations.webhooks.formats import accepts
 from channelstream.integrations.webhooks.lane import Lane
 from channelstream.integrations.webhooks.progress import Progress
+from channelstream.integrations.webhooks.refused import MOST_BEHIND
 from channelstream.integrations.webhooks.settling import MOST_HELD, Settling
 from channelstream.service import Cursor, Kept, Outbox
 
 READ_AT_ONCE = 500
 """Most facts of a shard that are read at once."""
-MOST_OPEN = MOST_HELD + 4_000
-"""Facts on their way from which on none is read."""
 POLL_S = 0.25
 """How long it waits when there was nothing to read, in seconds."""
 LANES = 8
 """Lanes of a receiver whose calls have one fact each; facts of one channel are always in the same."""
+MOST_OPEN = MOST_HELD + 4_000 + LANES * MOST_BEHIND
+"""Facts on their way from which on none is read."""
 
 
 def lanes_of(batching: bool) -> int:

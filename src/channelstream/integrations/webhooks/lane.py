@@ -1,4 +1,8 @@
-"""A lane: some channels and users of a receiver, whose facts are sent one call after the other."""
+"""A lane: some channels and users of a receiver, whose facts are sent one call after the other.
+
+An answer such as 400 may be about one fact of a call. So a call that is refused is made in halves, until a fact is refused
+alone. It is tried again by itself (`refused.py`), and facts of other channels and users are sent meanwhile.
+"""
 
 import asyncio
 from collections import deque
@@ -6,6 +10,7 @@ from collections.abc import Callable
 
 from channelstream.core.facts import ClientEvent, Fact
 from channelstream.integrations.webhooks.calling import Attempts, LaneParts
+from channelstream.integrations.webhooks.refused import MOST_BEHIND, Item, Refused, RefusedFact
 from channelstream.service import Kept
 
 QUEUE = 200
@@ -18,6 +23,8 @@ FACT_BYTES = 300
 """The size that is assumed for a fact, without the data of a client event."""
 COLLECT_S = 0.05
 """How long a call collects facts, in seconds."""
+LOOK_S = 0.25
+"""How often a lane that sends nothing looks for a refused fact that is due, in seconds."""
 
 
 class Lane:
@@ -31,12 +38,19 @@ class Lane:
         """
         self._parts = parts
         self._done = done
-        self._waiting: deque[tuple[Kept, Fact]] = deque()
+        self._waiting: deque[Item] = deque()
+        self._refused = Refused()
+        self._most = BATCH
         self._changed = asyncio.Event()
+
+    @property
+    def refused(self) -> int:
+        """How many facts are refused alone, and tried again by themselves."""
+        return len(self._refused)
 
     async def put(self, kept: Kept, fact: Fact) -> None:
         """Add a fact, as soon as there is room."""
-        while len(self._waiting) >= QUEUE:
+        while len(self._waiting) >= QUEUE or self._refused.behind >= MOST_BEHIND:
             self._changed.clear()
             await self._changed.wait()
         self._waiting.append((kept, fact))
@@ -44,26 +58,66 @@ class Lane:
 
     async def run(self) -> None:
         """Send, until it is cancelled: what was not answered then is sent again by the next sender."""
+        parts = self._parts
         while True:
-            while not self._waiting:
+            refused = self._refused.due(parts.steady(), parts.figures.sent)
+            if refused is not None:
+                await self._try_alone(refused)
+            if self._waiting and not self._refused.is_full:
+                await self._send_next()
+            elif self._refused:
+                await parts.sleep(LOOK_S)
+            else:
                 self._changed.clear()
                 await self._changed.wait()
-            if self._parts.receiver.batching and len(self._waiting) < BATCH:
-                await self._parts.sleep(COLLECT_S)
-            taken = self._take()
-            attempts = Attempts(self._parts, [fact for _, fact in taken])
-            while await attempts.make() is not None:
-                await self._parts.sleep(attempts.wait_s)
-            for kept, _ in taken:
-                self._done(kept)
 
-    def _take(self) -> list[tuple[Kept, Fact]]:
-        most = BATCH if self._parts.receiver.batching else 1
-        taken: list[tuple[Kept, Fact]] = []
+    async def _send_next(self) -> None:
+        if self._parts.receiver.batching and len(self._waiting) < self._most:
+            await self._parts.sleep(COLLECT_S)
+        taken = self._take()
+        if not taken:
+            return
+        attempts = Attempts(self._parts, [fact for _, fact in taken])
+        while (error := await attempts.make()) is not None:
+            if error.is_refusal:
+                self._divide(taken, attempts)
+                return
+            await self._parts.sleep(attempts.wait_s)
+        self._most = min(2 * self._most, BATCH)
+        self._end(taken)
+
+    def _take(self) -> list[Item]:
+        most = self._most if self._parts.receiver.batching else 1
+        taken: list[Item] = []
         size = 0
         while self._waiting and len(taken) < most and size < BATCH_BYTES:
-            taken.append(self._waiting.popleft())
-            fact = taken[-1][1]
+            item = self._waiting.popleft()
+            if self._refused.holds_up(item):
+                continue
+            taken.append(item)
+            fact = item[1]
             size += FACT_BYTES + (len(fact.data) if isinstance(fact, ClientEvent) else 0)
         self._changed.set()
         return taken
+
+    def _divide(self, items: list[Item], attempts: Attempts) -> None:
+        """Go on with the first half of a call that was refused, or with the others if it had one fact."""
+        if len(items) == 1:
+            due_s = self._parts.steady() + attempts.wait_s
+            self._refused.add(RefusedFact(items[0], attempts, due_s, self._parts.figures.sent))
+        else:
+            self._waiting.extendleft(reversed(items))
+        self._most = max(len(items) // 2, 1)
+
+    async def _try_alone(self, refused: RefusedFact) -> None:
+        is_last = self._refused.is_last_try(refused, self._parts.figures.sent)
+        if await refused.attempts.make(is_last=is_last) is not None:
+            refused.due_s = self._parts.steady() + refused.attempts.wait_s
+            return
+        self._waiting.extendleft(reversed(self._refused.remove(refused)))
+        self._end([refused.item])
+
+    def _end(self, items: list[Item]) -> None:
+        for kept, _ in items:
+            self._done(kept)
+        self._changed.set()

@@ -1,0 +1,95 @@
+"""The facts of a lane that their receiver refuses alone, and what waits behind each of them.
+
+The facts of one channel or user are sent in order, so those behind a refused one wait for it; all others are sent meanwhile.
+"""
+
+from dataclasses import dataclass, field
+
+from channelstream.core.facts import Fact
+from channelstream.integrations.webhooks.calling import Attempts
+from channelstream.service import Kept
+
+MOST_REFUSED = 8
+"""Facts of a lane that are refused at the same time, each of another channel or user; with so many it sends no others."""
+MOST_BEHIND = 2_000
+"""Facts of a lane that may wait behind those that are refused."""
+MOST_SENT = 20_000
+"""Facts that a receiver may be sent while it refuses one, since a restart sends all of them again."""
+
+Item = tuple[Kept, Fact]
+"""A fact in the outbox, and the fact that is sent for it."""
+
+
+@dataclass(eq=False, slots=True)
+class RefusedFact:
+    """A fact that was refused alone.
+
+    Attributes:
+        due_s: when it is tried again, by the steady clock.
+        sent_before: how many facts its receiver had been sent when it was refused first.
+        behind: later facts of its channel or user, in order.
+    """
+
+    item: Item
+    attempts: Attempts
+    due_s: float
+    sent_before: int
+    behind: list[Item] = field(default_factory=list)
+
+
+class Refused:
+    """All of a lane."""
+
+    def __init__(self) -> None:
+        self._by_place: dict[str, RefusedFact] = {}
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._by_place)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are so many that the receiver may refuse everything."""
+        return len(self._by_place) >= MOST_REFUSED
+
+    @property
+    def behind(self) -> int:
+        """How many facts wait behind them."""
+        return sum(len(each.behind) for each in self._by_place.values())
+
+    def add(self, refused: RefusedFact) -> None:
+        """Add a fact, which was the oldest of its channel or user."""
+        self._by_place[refused.item[1].place] = refused
+
+    def holds_up(self, item: Item) -> bool:
+        """Whether a fact has to wait behind one of them; then it does."""
+        refused = self._by_place.get(item[1].place)
+        if refused is not None:
+            refused.behind.append(item)
+        return refused is not None
+
+    def due(self, now_s: float, sent: int) -> RefusedFact | None:
+        """Return one that is to be tried now.
+
+        Args:
+            now_s: by the steady clock.
+            sent: how many facts the receiver has been sent.
+        """
+        each_of = self._by_place.values()
+        return next((each for each in each_of if each.due_s <= now_s or self.is_last_try(each, sent)), None)
+
+    def is_last_try(self, refused: RefusedFact, sent: int) -> bool:
+        """Whether a fact is given up if it is refused once more.
+
+        That is so if its receiver has accepted others since, and too many of them, or too many wait behind it.
+        """
+        sent_since = sent - refused.sent_before
+        if sent_since >= MOST_SENT:
+            return True
+        is_longest = all(len(each.behind) <= len(refused.behind) for each in self._by_place.values())
+        return sent_since > 0 and is_longest and self.behind >= MOST_BEHIND
+
+    def remove(self, refused: RefusedFact) -> list[Item]:
+        """Remove one that was accepted or given up; return what has waited behind it, in order."""
+        del self._by_place[refused.item[1].place]
+        return refused.behind
