@@ -15,6 +15,7 @@ from channelstream.core.connection import NO_NAMES, Connection
 from channelstream.core.deadlines import SLOT_S
 from channelstream.core.hub import Hub
 from channelstream.core.user import UserUpdate
+from channelstream.engines.members import Member
 from channelstream.errors import Moved
 from channelstream.server import build
 from channelstream.service import Node
@@ -80,13 +81,15 @@ def test_a_registration_that_takes_a_wait_leaves_nothing_behind() -> None:
     async def life() -> None:
         node, _ = await timed_node()
         channels: dict[str, dict[str, Any]] = {f"channel-{number}": {} for number in range(MANY)}
-        assert node.connect_at_once("ann", V07, channels, EMPTY, "", node.new_id) is None
+        member = Member("c", "ann", V07)
+        assert node.connect_at_once(member, channels, EMPTY, "") is None
         assert not node.hub.connections
         assert not node.hub.users
         assert not node.hub.channels
-        opened = node.connect_at_once("ann", V07, {"a": {}}, EMPTY, "", node.new_id)
-        assert opened is not None
-        assert list(node.hub.connections) == [opened.conn_id]
+        user = node.connect_at_once(member, {"a": {}}, EMPTY, "")
+        assert user is not None
+        assert user.name == "ann"
+        assert list(node.hub.connections) == ["c"]
         assert node.hub.usage.channels == node.hub.usage.connections == {"": 1}
 
     asyncio.run(life())

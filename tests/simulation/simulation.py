@@ -16,6 +16,7 @@ from tests.simulation.world import Bounds, World, WorldClock
 
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
 from channelstream.core.user import UserUpdate
+from channelstream.engines.members import Member
 from channelstream.errors import ChannelstreamError, CloseCode
 from channelstream.wire.channelstream import V07
 
@@ -185,11 +186,10 @@ class Simulation:
         self, client: Client, channels: dict[str, Any], transport: str, since: str | None, named: str
     ) -> None:
         update = UserUpdate({}, {"colour": "red"}, ("colour",))
-        node = self.world.node
-        opened = node.connect_at_once(client.user, V07, channels, update, named, self.world.new_id)
-        if opened is None:
-            opened = await node.connect(None, client.user, V07, channels, update, named)
-        client.connection = node.connection(opened.conn_id)
+        node, conn_id = self.world.node, self.world.new_id()
+        if node.connect_at_once(Member(conn_id, client.user, V07), channels, update, named) is None:
+            conn_id = (await node.connect(None, client.user, V07, channels, update, named)).conn_id
+        client.connection = node.connection(conn_id)
         client.calls -= 1
         if client.connection is not None:
             client.attach(transport, since)

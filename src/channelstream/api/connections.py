@@ -38,9 +38,8 @@ def connect(call: Call) -> Answer | Coroutine[Any, Any, Answer | Parts]:
     body = decode_at_once(call.body, ConnectBody)
     if body is None or body.conn_id or body.channel_configs:
         return _connect_later(call, body)
-    channels: dict[str, dict[str, Any]] = {name: {} for name in body.channels}
     opened = call.service.connect_at_once(
-        body.name, _protocol(body), channels, _update(body), body.since or ""
+        body.name, _protocol(body), body.channels, _update(body), body.since or ""
     )
     if opened is None:
         return _connect_later(call, body)
@@ -176,10 +175,8 @@ async def _patches(
 
 
 def _update(body: ConnectBody) -> UserUpdate:
-    has_status = body.status is not UNSET
-    return UserUpdate(
-        values=body.user_state | ({STATUS_KEY: body.status} if body.status is not UNSET else {}),
-        fresh=body.fresh_user_state,
-        public_keys=None if body.state_public_keys is UNSET else body.state_public_keys,
-        add_public=(STATUS_KEY,) if has_status else (),
-    )
+    public_keys = None if body.state_public_keys is UNSET else body.state_public_keys
+    if body.status is UNSET:
+        return UserUpdate(body.user_state, body.fresh_user_state, public_keys)
+    values = body.user_state | {STATUS_KEY: body.status}
+    return UserUpdate(values, body.fresh_user_state, public_keys, (STATUS_KEY,))

@@ -5,7 +5,9 @@ that no other node has: it refuses an id that is taken. Then the connection is l
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from channelstream.core.hub import Hub
 from channelstream.core.position import shard_of
@@ -26,7 +28,7 @@ ATTEMPTS = 3
 """Most attempts of a `/connect` to create a connection, or to find the one that other calls create and end meanwhile."""
 
 
-class Opened(NamedTuple):
+class Opened(Struct, frozen=True):
     """A connection that `connect` made or found, with all its channels, sorted."""
 
     conn_id: str
@@ -91,11 +93,10 @@ class Connecting:
 
     def connect_at_once(
         self, member: Member, channels: Channels, update: UserUpdate, since: str
-    ) -> Opened | None:
+    ) -> User | None:
         """Register a connection whose id is new, without a wait; None if that takes one: nothing has happened then."""
         self._check(member.conn_id, channels)
-        user = self._local.register_at_once(member, update, channels, parse_since(since))
-        return None if user is None else Opened(member.conn_id, user, sorted(channels))
+        return self._local.register_at_once(member, update, channels, parse_since(since))
 
     def _check(self, conn_id: str, channels: Channels) -> None:
         """Refuse a new connection for which there is no room."""

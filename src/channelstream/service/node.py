@@ -220,21 +220,14 @@ class Node:
         return await self._connecting.connect(member, channels, update, since, is_drawn=is_drawn)
 
     def connect_at_once(
-        self,
-        user: str,
-        protocol: ClientProtocol,
-        channels: Channels,
-        update: UserUpdate,
-        since: str,
-        new_id: Callable[[], str],
-    ) -> Opened | None:
-        """Register a connection as `connect` does where the server chooses the id, without a wait; None if that takes one.
+        self, member: Member, channels: Channels, update: UserUpdate, since: str
+    ) -> User | None:
+        """Register a connection whose id is new as `connect` does, without a wait, and return its user.
 
-        Then nothing has happened.
+        None if that takes a wait: then nothing has happened.
         """
         if not self.is_single:
             return None
-        member = Member(new_id(), user, protocol)
         return self._connecting.connect_at_once(member, channels, update, since)
 
     def _check_room(self) -> None:

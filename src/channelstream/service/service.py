@@ -29,6 +29,7 @@ from channelstream.core.events import Message, MessageDeleted, MessageEdited
 from channelstream.core.position import Position
 from channelstream.core.seat import holder_id
 from channelstream.core.user import User, UserChange, UserUpdate
+from channelstream.engines.members import Member
 from channelstream.errors import CloseCode
 from channelstream.service.client_rates import ClientRates
 from channelstream.service.connecting import Channels, Opened
@@ -123,13 +124,19 @@ class Service:
         )
 
     def connect_at_once(
-        self, user: str, protocol: ClientProtocol, channels: Patches, update: UserUpdate, since: str
+        self, user: str, protocol: ClientProtocol, channels: Sequence[str], update: UserUpdate, since: str
     ) -> Opened | None:
-        """Register a connection with a new id, without a wait; None if that takes one: nothing has happened then."""
+        """Register a connection with a new id, without a wait; None if that takes one: nothing has happened then.
+
+        Args:
+            channels: different ones, which get no settings of their own if they are new.
+        """
+        # Before their keys are made: they may be very many.
         self.node.limits.check_channel_count(len(channels))
-        patches, name = self._patches(channels), self.app.key(user)
-        opened = self.node.connect_at_once(name, protocol, patches, update, since, self._new_key)
-        return None if opened is None else _opened(opened)
+        key, conn_id = self.app.key, self.app.conn_id(self.new_id())
+        patches: Channels = {shared(key(name)): {} for name in channels}
+        found = self.node.connect_at_once(Member(key(conn_id), key(user), protocol), patches, update, since)
+        return None if found is None else Opened(conn_id, found, sorted(channels))
 
     def _new_key(self) -> str:
         return self.app.key(self.app.conn_id(self.new_id()))
