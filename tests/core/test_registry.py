@@ -576,8 +576,7 @@ class Churn:
 
     def pass_time(self, wait_s: int, set_s: int) -> None:
         """Let time pass, while somebody sets the wall clock."""
-        wall_s, steady_s = self.now
-        self.now = Moment(wall_s + wait_s + set_s, steady_s + wait_s)
+        self.now = Moment(self.now.wall_s + wait_s + set_s, self.now.steady_s + wait_s)
 
     def connect(self, user: str, _: str) -> None:
         self.bench.user(user, self.now)

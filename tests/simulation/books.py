@@ -204,6 +204,11 @@ class BookedRegistry(Registry):
         self.used_s.setdefault(channel, _loop_s())
         return channel
 
+    def add_user(self, name: str, *more: Any) -> User:
+        user = super().add_user(name, *more)
+        self.used_s[user] = _loop_s()
+        return user
+
     def touch_user(self, user: User, now: Moment) -> None:
         super().touch_user(user, now)
         self.used_s[user] = _loop_s()

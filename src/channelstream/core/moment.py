@@ -1,10 +1,10 @@
 """The time as engines keep it: for timestamps, and for ages."""
 
-from typing import NamedTuple
+from msgspec import Struct
 
 
-class Moment(NamedTuple):
-    """A moment by both clocks.
+class Moment(Struct, frozen=True):
+    """A moment by both clocks. It is a Struct since each change of a user or a channel has one, and it is made in C.
 
     Attributes:
         wall_s: epoch seconds, for timestamps; this clock may jump.

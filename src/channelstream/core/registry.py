@@ -118,18 +118,18 @@ class Registry:
 
     def touch_user(self, user: User, now: Moment) -> None:
         """Record activity of the user."""
-        user.last_active_s, user.idle_since_s = now
+        user.last_active_s, user.idle_since_s = now.wall_s, now.steady_s
         if not user.connections:
             self._idle_users.move_to_end(user)
 
     def connect(self, user: User, now: Moment) -> None:
         """Add a connection to the user."""
         user.connections += 1
-        self.touch_user(user, now)
+        user.last_active_s, user.idle_since_s = now.wall_s, now.steady_s
         if user.connections == 1:
             self._idle_users.remove(user)
-        if self.facts is not None and user.connections == 1:
-            self.facts.online(user.name, now.wall_s)
+            if self.facts is not None:
+                self.facts.online(user.name, now.wall_s)
 
     def disconnect(self, user: User, now: Moment) -> None:
         """Remove a connection from the user."""
@@ -212,9 +212,9 @@ class Registry:
     def add_member(self, channel: Channel, user: User, presence: PresenceAudience, now: Moment) -> bool:
         """Add a connection to a channel; True if it is the user's first one, which must be announced."""
         first = channel.join(user.name, presence)
+        channel.last_active_s, channel.idle_since_s = now.wall_s, now.steady_s
         if channel.connections == 1:
             self._idle_channels.remove(channel)
-        self._touch_channel(channel, *now)
         user.channels.add(channel.name)
         if self.facts is not None:
             self.facts.joined(channel, user.name, first, now.wall_s)
@@ -231,7 +231,7 @@ class Registry:
     def leave(self, channel: Channel, user: User, presence: PresenceAudience, now: Moment) -> bool:
         """Remove a connection from a channel; True if it was the user's last one, which must be announced."""
         last = channel.leave(user.name, presence)
-        self._touch_channel(channel, *now)
+        self._touch_channel(channel, now.wall_s, now.steady_s)
         if last:
             user.channels.discard(channel.name)
         if self.facts is not None:

@@ -202,13 +202,13 @@ class IncomingState:
             registry.forget_user(registry.users[name])
 
     def _set_idle_times(self) -> None:
-        wall_s, steady_s = moment(self._clock)
+        now = moment(self._clock)
         for table, items in ((CHANNELS, self._registry.channels), (USERS, self._registry.users)):
             for name, active_s in self._active_s[table].items():
                 if active_s is not None:
-                    age_s = max(0.0, steady_s + self._offset_s - active_s)
+                    age_s = max(0.0, now.steady_s + self._offset_s - active_s)
                     item = items[name]
-                    item.last_active_s, item.idle_since_s = wall_s - age_s, steady_s - age_s
+                    item.last_active_s, item.idle_since_s = now.wall_s - age_s, now.steady_s - age_s
         self._registry.order_idle()
 
     def _fill_logs(self) -> None:

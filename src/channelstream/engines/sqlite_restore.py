@@ -150,9 +150,9 @@ class Restore:
 
     def _active(self, active_s: float | None) -> Moment:
         """Return the time of last use: now if it was in use when the last run ended, and never later than now."""
-        wall_s, steady_s = self._now
-        age_s = 0.0 if active_s is None else max(0.0, steady_s + self.clock_offset_s - active_s)
-        return Moment(wall_s - age_s, steady_s - age_s)
+        now = self._now
+        age_s = 0.0 if active_s is None else max(0.0, now.steady_s + self.clock_offset_s - active_s)
+        return Moment(now.wall_s - age_s, now.steady_s - age_s)
 
     def _add_entries(self, shown: dict[int, Entry], written: dict[int, Entry]) -> None:
         """Add histories and events in the order of the log; a row of a history is newer than the event with its offset."""
