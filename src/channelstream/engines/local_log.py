@@ -28,7 +28,7 @@ from channelstream.core.moment import Moment
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.user import StateValue, User, UserChange, UserUpdate
-from channelstream.engines.base import Clock, moment
+from channelstream.engines.base import Clock, Registered, moment
 from channelstream.engines.members import Leaving, Member
 from channelstream.engines.staged import Staged
 from channelstream.engines.user_groups import divide
@@ -153,22 +153,30 @@ class LocalLog:
 
         The caller announces a change with `announce_next` or `announce_rest`.
         """
+        return self._connect(member, update, moment(self._clock))
+
+    def connect_at_once(
+        self, member: Member, update: UserUpdate, channels: Mapping[str, Mapping[str, Any]]
+    ) -> Registered | None:
+        """Register a new connection in channels; None if that may take more than one short turn of the event loop."""
+        known = self.registry.users.get(member.user)
+        if member.user in self.unannounced or len(channels) + (len(known.channels) if known else 0) >= MANY:
+            return None
+        now = moment(self._clock)
+        change = self._connect(member, update, now)
+        return Registered(change.user, change.offsets, self._join_all(member, change.user, channels, now))
+
+    def _connect(self, member: Member, update: UserUpdate, now: Moment) -> UserChange:
         known = self.registry.users.get(member.user)
         fresh = update.fresh if known is None else {}
         if known is None or not known.connections:
             update = update.of_first({} if known is None else known.state)
         self.registry.check_state(member.user, fresh, update.values)
-        now = moment(self._clock)
         user = known or self.registry.add_user(member.user, update.fresh, self.committed, now)
         self.registry.connect(user, now)
         if self.registry.facts is not None:
             self.registry.facts.opened(member.conn_id, member.user, now.wall_s)
         return self._update(user, update)
-
-    def connects_in_one_turn(self, user: str, channels: int) -> bool:
-        """Whether a new connection of a user, in so many channels, takes one short turn of the event loop."""
-        known = self.registry.users.get(user)
-        return channels + (len(known.channels) if known else 0) < MANY and user not in self.unannounced
 
     def undo_connect(self, member: Member) -> None:
         """Unregister a connection that has joined no channel."""
@@ -247,8 +255,13 @@ class LocalLog:
 
     def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
         """Join channels that a connection is not in, in one turn of the event loop; see `Directory.join`."""
+        return self._join_all(member, self.registry.users[member.user], channels, moment(self._clock))
+
+    def _join_all(
+        self, member: Member, user: User, channels: Mapping[str, Mapping[str, Any]], now: Moment
+    ) -> dict[str, int]:
         self.announce_rest(member.user)
-        now, offset, user = moment(self._clock), self.committed, self.registry.users[member.user]
+        offset = self.committed
         for name, patch in channels.items():
             self._join(name, patch, member, user, now)
         return dict.fromkeys(channels, offset)

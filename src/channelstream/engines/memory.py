@@ -147,11 +147,7 @@ class MemoryEngine:
         channels: Mapping[str, Mapping[str, Any]] = NO_CHANNELS,
         since: Position | None = None,
     ) -> Registered | None:
-        if not self._log.connects_in_one_turn(member.user, len(channels)):
-            return None
-        change = self._log.connect(member, update)
-        self._log.announce_rest(member.user)
-        return Registered(change.user, change.offsets, self._log.join(member, channels))
+        return self._log.connect_at_once(member, update, channels)
 
     async def restored_connections(self) -> Sequence[RestoredConnection]:
         return ()
