@@ -33,10 +33,10 @@ class Room:
         """Create the room of a node.
 
         Args:
-            limits: of each application that has some, by what `hub.usage.owner_of` returns.
+            limits: of each application, by what `hub.usage.owner_of` returns.
         """
         self._hub = hub
-        self._limits = limits
+        self._limits = {owner: each for owner, each in limits.items() if each.connections or each.channels}
         self.refused: Counter[tuple[str, Limit]] = Counter()
 
     def check_connection(self, conn_id: str, channels: Iterable[str]) -> None:
@@ -45,6 +45,8 @@ class Room:
         Raises:
             TooManyRequests: there is none.
         """
+        if not self._limits:
+            return
         owner = self._hub.usage.owner_of(conn_id)
         limits = self._limits.get(owner)
         if limits is None:
