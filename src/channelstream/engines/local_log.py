@@ -74,6 +74,7 @@ class LocalLog:
         """
         self.registry = registry
         self.assigned = self.committed = begin.offsets[0]
+        self._epochs = begin.epochs
         (self._epoch,) = begin.epochs
         self._clock = clock
         self._lifetimes = lifetimes
@@ -83,7 +84,7 @@ class LocalLog:
 
     @property
     def position(self) -> Position:
-        return Position.single(self._epoch, self.committed)
+        return Position(self._epochs, (self.committed,))
 
     @property
     def is_announcing(self) -> bool:

@@ -232,7 +232,7 @@ class MemoryEngine:
         return self.channels_at_once(names)
 
     def channels_at_once(self, names: Sequence[str]) -> tuple[list[Channel], Position]:
-        return self._reads.channels(names), self.position
+        return self._reads.channels(names), self._log.position
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
         return self._reads.users(names)

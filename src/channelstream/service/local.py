@@ -199,13 +199,15 @@ class LocalConnections:
 
         An event that is accepted after the join may arrive before the answer to the join.
         """
+        offsets = self._hub.offsets
         for name in channels:
-            self._hub.subscribe(connection, name, ReadRange.of(self._hub.offsets[self._shard(name)]))
+            self._hub.subscribe(connection, name, ReadRange.of(offsets[shard_of(name, len(offsets))]))
 
     def _begin(self, connection: Connection, registered: Registered, since: Position | None) -> None:
         """Let a new connection read its private messages, and its channels."""
-        offsets = connection.delivered = registered.offsets
-        connection.private = self._read_range(connection.user, offsets[self._shard(connection.user)], since)
+        offsets, user = registered.offsets, connection.user
+        connection.delivered = offsets
+        connection.private = self._read_range(user, offsets[shard_of(user, len(offsets))], since)
         for name, offset in registered.joined.items():
             connection.channels[name] = self._read_range(name, offset, since)
 
