@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.descriptors import few_descriptors, lowest_free
 
 from channelstream.cli.upgrade import run
 from channelstream.config import Settings
@@ -78,14 +79,52 @@ def test_a_process_that_goes_on_after_all_has_its_name_again(settings: Settings)
 
     async def scenario(asked: Control) -> None:
         asked.stop_listening()
-        # The task that accepts ends in the next turn, as in an upgrade.
-        await asyncio.sleep(0)
         asked.listen_again()
         asked.listen_again()
         assert await ask_to_upgrade(settings) == REPORT
         nameless = Control(upgraded)
         nameless.listen_again()
         assert nameless._listening is None
+
+    play(settings, scenario)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_who_connects_as_the_listening_ends_is_let_go(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """So many turns of the loop before it; a socket that stayed open would be a warning, which fails the test."""
+    monkeypatch.setattr(control, "REQUEST_S", 0.0)
+
+    async def scenario(asked: Control) -> None:
+        await asyncio.sleep(0)
+        with socket.socket(socket.AF_UNIX) as connected:
+            connected.connect(name_of(settings))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            asked.stop_listening()
+            with pytest.raises(PeerEnded):
+                await Line(connected).receive()
+
+    play(settings, scenario)
+
+
+def test_a_request_that_finds_no_descriptor_is_answered_later(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as there is one."""
+    monkeypatch.setattr(control, "PAUSE_S", 0.0)
+
+    async def scenario(asked: Control) -> None:
+        with socket.socket(socket.AF_UNIX) as connected:
+            connected.connect(name_of(settings))
+            line = Line(connected)
+            await line.send(Part("upgrade"))
+            with few_descriptors(lowest_free()):
+                for _ in range(3):
+                    await asyncio.sleep(0)
+            assert not asked._answering
+            assert (await line.receive()).kind == "report"
 
     play(settings, scenario)
 

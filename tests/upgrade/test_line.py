@@ -3,13 +3,12 @@
 import asyncio
 import errno
 import os
-import resource
 import socket
 from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.descriptors import few_descriptors, lowest_free
 
 from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.upgrade.line import MAX_BODY_BYTES, MAX_DESCRIPTORS, VARIABLE, Line, Part
@@ -104,22 +103,6 @@ def test_lengths_out_of_bounds_are_refused(ends: Ends, head: bytes) -> None:
     ends[0].socket.send(head)
     with pytest.raises(CannotHandOver, match="no messages"):
         asyncio.run(ends[1].receive())
-
-
-def lowest_free() -> int:
-    lowest = os.dup(0)
-    os.close(lowest)
-    return lowest
-
-
-@contextmanager
-def few_descriptors(most: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_descriptors_that_the_process_may_not_open_are_a_refusal(ends: Ends) -> None:

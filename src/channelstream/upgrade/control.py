@@ -80,7 +80,6 @@ class Control:
         self._upgrade = upgrade
         self._settings: Settings | None = None
         self._listening: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
         self._answering: set[asyncio.Task[None]] = set()
 
     def listen(self, settings: Settings) -> None:
@@ -88,12 +87,17 @@ class Control:
         self._settings = settings
         self._listening = listening_at(settings)
         if self._listening is not None:
-            self._accepting = asyncio.get_running_loop().create_task(self._accept(self._listening))
+            self._watch(self._listening)
+
+    def _watch(self, listening: socket.socket) -> None:
+        """Accept the commands that connect. A task would drop one that it accepts in the turn in which it is cancelled."""
+        if listening is self._listening:
+            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
     def stop_listening(self) -> None:
         """Leave the name to the next process; requests in progress are still answered."""
-        if self._listening is not None and self._accepting is not None:
-            self._accepting.cancel()
+        if self._listening is not None:
+            asyncio.get_running_loop().remove_reader(self._listening)
             self._listening.close()
             self._listening = None
 
@@ -107,20 +111,21 @@ class Control:
         self.stop_listening()
         await asyncio.gather(*self._answering, return_exceptions=True)
 
-    async def _accept(self, listening: socket.socket) -> None:
+    def _accept(self, listening: socket.socket) -> None:
+        """Begin to answer one request."""
         loop = asyncio.get_running_loop()
-        while True:
-            try:
-                accepted, _ = await loop.sock_accept(listening)
-            except OSError:  # This process may open no more descriptors.
-                await asyncio.sleep(PAUSE_S)
-                continue
-            if len(self._answering) == MAX_REQUESTS or not may_ask(accepted):
-                accepted.close()
-                continue
-            task = loop.create_task(self._answer(Line(accepted)))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
+        try:
+            accepted, _ = listening.accept()
+        except OSError:  # This process may open no more descriptors.
+            loop.remove_reader(listening)
+            loop.call_later(PAUSE_S, self._watch, listening)
+            return
+        if len(self._answering) == MAX_REQUESTS or not may_ask(accepted):
+            accepted.close()
+            return
+        task = loop.create_task(self._answer(Line(accepted)))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
 
     async def _answer(self, line: Line) -> None:
         try:
