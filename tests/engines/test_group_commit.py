@@ -16,7 +16,9 @@ class Clumsy:
     def __init__(self, disk_fails: bool) -> None:
         self._disk_fails = disk_fails
 
-    def seal(self, batch: Batch) -> Callable[[], None]:
+    has_more = False
+
+    def seal(self, batch: Batch, probes: bool) -> Callable[[], None]:
         return self._write
 
     def _write(self) -> None:
@@ -26,7 +28,7 @@ class Clumsy:
     async def written(self, batch: Batch) -> None:
         raise RuntimeError("a bug in delivery")
 
-    def rejected(self, batches: list[Batch]) -> None:
+    def rejected(self, batches: list[Batch], deferred: Batch) -> None:
         raise RuntimeError("a bug in taking back")
 
 

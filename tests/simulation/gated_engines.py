@@ -13,7 +13,6 @@ from channelstream.core.registry import Registry
 from channelstream.engines.incoming_state import TakenState
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.sqlite import SqliteEngine
-from channelstream.engines.sqlite_erasing import Erasing
 from channelstream.engines.sqlite_file import Stored, Writes
 from channelstream.engines.sqlite_restore import Restore
 from channelstream.engines.sqlite_rows import Row
@@ -85,7 +84,6 @@ class DisklessEngine(SqliteEngine):
 
     def _open(self) -> list[Row]:
         self._file: Any = self._thread
-        self._erasing = Erasing(self._file, self._clock)
         restore = Restore(Stored({"epoch": self._epoch}), self.registry, self._clock)
         self._begin(TakenState(self._epoch, restore.offset, restore.clock_offset_s), frozenset())
         return restore.left

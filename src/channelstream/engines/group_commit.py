@@ -103,16 +103,28 @@ class Batch:
 
 
 class Writer(Protocol):
-    """Writes batches; implemented by the engine."""
+    """Writes batches."""
 
-    def seal(self, batch: Batch) -> Callable[[], None]:
-        """Close the batch to further requests, and return the function that writes it, for the thread."""
+    @property
+    def has_more(self) -> bool:
+        """Whether it has more to write after a batch, for which no caller waits."""
+
+    def seal(self, batch: Batch, probes: bool) -> Callable[[], None]:
+        """Close the batch to further requests, and return the function that writes it, for the thread.
+
+        Args:
+            probes: write at least one row, since the last write has failed: one of nothing would succeed on a full disk.
+        """
 
     async def written(self, batch: Batch) -> None:
         """Commit a written batch to memory and deliver it, in several short turns of the event loop."""
 
-    def rejected(self, batches: list[Batch]) -> None:
-        """Take back the changes of these batches, in one turn of the event loop."""
+    def rejected(self, batches: list[Batch], deferred: Batch) -> None:
+        """Take back the changes of these batches, in one turn of the event loop.
+
+        Args:
+            deferred: takes those that are not taken back, but written later.
+        """
 
 
 class GroupCommit:
@@ -245,7 +257,7 @@ class GroupCommit:
                 continue
             batch = self._writing = self._queue.popleft()
             try:
-                write = self._writer.seal(batch)
+                write = self._writer.seal(batch, probes=self.is_failing)
                 await asyncio.get_running_loop().run_in_executor(self._thread, write)
             except Exception as error:
                 # The disk, the file or a bug: in any case the callers must be answered, and the next batch be tried.
@@ -264,6 +276,8 @@ class GroupCommit:
             await self._writer.written(batch)
         except Exception:
             logger.exception(AFTER_FAULT)
+        if self._writer.has_more:
+            self.batch()
         batch.done.set_result(True)
 
     def _fail(self, batch: Batch, error: Exception) -> None:
@@ -276,7 +290,8 @@ class GroupCommit:
         failed = [batch, *self._queue]
         self._queue.clear()
         try:
-            self._writer.rejected(failed)
+            with self.together() as deferred:
+                self._writer.rejected(failed, deferred)
         except Exception:
             logger.exception(AFTER_FAULT)
         self._work.clear()

@@ -1,15 +1,14 @@
 """The SQLite engine: one process, and a file that keeps logs, settings, user state and connections across a restart.
 
 Readers use the same registry in memory as with the memory engine. An event gets its offset at once. A thread writes it
-together with all that arrived meanwhile (`group_commit.py`). Only then, in order, it is committed to memory, delivered, and
-its caller answered. So no client ever has a position or an answer that a crash takes back.
+together with all that arrived meanwhile (`group_commit.py`). Only then, in order, it is committed to memory and delivered
+(`sqlite_writer.py`), and its caller answered. So no client ever has a position or an answer that a crash takes back.
 
 Settings and user state change before they are written, and are undone if the write fails (`undo.py`). Connections join and
 leave at once, whatever the disk says (`sqlite_members.py`).
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, suppress
@@ -19,7 +18,7 @@ from typing import Any
 from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.entry import Entry
-from channelstream.core.events import Event, Presence, UsersLeft
+from channelstream.core.events import Event
 from channelstream.core.log import Replay
 from channelstream.core.position import Offsets, Position
 from channelstream.core.registry import Forgotten, Registry
@@ -33,7 +32,7 @@ from channelstream.engines.base import (
     Registered,
 )
 from channelstream.engines.cluster import SingleNode
-from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
+from channelstream.engines.group_commit import GroupCommit
 from channelstream.engines.incoming_state import TakenState
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.local_move import LocalMove
@@ -41,8 +40,6 @@ from channelstream.engines.local_reads import LocalReads
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.movable import OTHER_ENGINE
 from channelstream.engines.outbox import OutboxSettings
-from channelstream.engines.sqlite_compaction import Compaction
-from channelstream.engines.sqlite_erasing import Erasing
 from channelstream.engines.sqlite_file import SqliteFile
 from channelstream.engines.sqlite_members import MemberChanges
 from channelstream.engines.sqlite_outbox import SqliteOutbox
@@ -51,16 +48,13 @@ from channelstream.engines.sqlite_rows import DROP_LATER, Row
 from channelstream.engines.sqlite_time_series import SqliteTimeSeries
 from channelstream.engines.sqlite_upkeep import Upkeep
 from channelstream.engines.sqlite_users import UserChanges
-from channelstream.engines.sqlite_writes import writes_of
+from channelstream.engines.sqlite_writer import SqliteWriter
 from channelstream.engines.undo import undo_channels
 from channelstream.engines.unwritten import Unwritten
 from channelstream.errors import CannotHandOver, ConfigError, Unavailable
-from channelstream.slices import Slices
 
 IDLE_GRACE_S = 600.0
 """How long nothing is forgotten after a start, in seconds: clients need time to come back."""
-
-logger = logging.getLogger(__name__)
 
 
 class SqliteEngine:
@@ -98,7 +92,6 @@ class SqliteEngine:
         self._started_s = clock.steady()
         self._restored: Sequence[RestoredConnection] = ()
         self._file: SqliteFile
-        self._erasing: Erasing
         self._opened = ExitStack()
         self._log: LocalLog
         self._reads: LocalReads
@@ -107,9 +100,7 @@ class SqliteEngine:
         self._users: UserChanges
         self._members: MemberChanges
         self._unwritten = Unwritten()
-        self._receiver: Receiver
         self._clock_offset_s = 0.0
-        self._trimming = False
         self._has_left = False
         self._move = LocalMove(registry, clock)
         self._taken: TakenState | None = None
@@ -133,11 +124,13 @@ class SqliteEngine:
     # -- life
 
     async def start(self, receiver: Receiver) -> None:
-        self._receiver = receiver
         async with AsyncExitStack() as refused:
             refused.push_async_callback(self._release)
             left = await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
-            self._commits = GroupCommit(self, self._thread)
+            writer = SqliteWriter(
+                self._log, self._upkeep, lambda: self._file, self.outbox, receiver, self._clock
+            )
+            self._commits = GroupCommit(writer, self._thread)
             self._users = UserChanges(self.registry, self._clock, self._log, self._commits, self._unwritten)
             self._members = MemberChanges(self._log, self._commits, self._users, self._unwritten)
             refused.push_async_callback(self._commits.close)
@@ -153,7 +146,6 @@ class SqliteEngine:
     def _open_file(self) -> None:
         self._file = SqliteFile(self._path, self._new_epoch)
         self._opened.callback(self._file.close)
-        self._erasing = Erasing(self._file, self._clock)
 
     def _open(self) -> list[Row]:
         """Open the file and restore its contents, unless another process has handed them over.
@@ -181,6 +173,11 @@ class SqliteEngine:
         self._reads = LocalReads(self._log, self._clock)
         self._upkeep = Upkeep(self.registry, self._clock, state.clock_offset_s)
         self._upkeep.track_histories(history_rows)
+
+    def _accept(self, event: Event) -> None:
+        entry = self._log.assign(event)
+        self._log.staged.add(entry)
+        self._commits.batch().add(entry)
 
     async def _release(self) -> None:
         """Close the file, if it was opened, so that another server can use it; then end the thread."""
@@ -260,66 +257,6 @@ class SqliteEngine:
     @property
     def _address(self) -> bytes:
         return f"sqlite {self._path.resolve()}".encode()
-
-    # -- group_commit.Writer
-
-    def _accept(self, event: Event) -> None:
-        entry = self._log.assign(event)
-        self._log.staged.add(entry)
-        self._commits.batch().add(entry)
-
-    def seal(self, batch: Batch) -> Callable[[], None]:
-        self._upkeep.forget(batch.forgotten_channels)
-        self._trimming = self._upkeep.is_due
-        committed = self._log.committed
-        upkeep = self._upkeep.writes(committed) if self._trimming else ()
-        changes = writes_of(batch, self.registry, committed, self._clock_offset_s, self._commits.is_failing)
-        compaction = Compaction(batch.entries, self.registry)
-        file, clock_offset_s, entries, facts = self._file, self._clock_offset_s, batch.entries, batch.facts
-        erases = self._erasing.after_write(self._trimming, compaction.supersedes)
-
-        def write() -> None:
-            after = changes.after(entries, compaction, clock_offset_s)
-            file.write([*changes.before, *upkeep, *after], erases=compaction.supersedes)
-            self.outbox.written(facts)
-            erases()
-
-        return write
-
-    async def written(self, batch: Batch) -> None:
-        if self._trimming:
-            self._upkeep.done()
-            if self._upkeep.is_due:
-                self._commits.batch()
-        slices = Slices(self._clock.steady)
-        for entry in batch.entries:
-            try:
-                # Without an await in between: the log then has exactly the delivered entries.
-                self._log.staged.remove([entry])
-                self._log.commit(entry)
-                self._upkeep.track(entry)
-                self._receiver.deliver(entry)
-            except Exception:
-                # The file has the other entries as well, so they must be committed.
-                logger.exception(AFTER_FAULT)
-            await slices.due()
-
-    def rejected(self, batches: list[Batch]) -> None:
-        if self._trimming:
-            self._upkeep.failed()
-        with self._commits.together() as deferred:
-            for batch in batches:
-                deferred.repeat(batch)
-            self._log.discard_announcements()
-            for batch in reversed(batches):
-                for undo in reversed(batch.undo):
-                    undo()
-            entries = [entry for batch in batches for entry in batch.entries]
-            self._log.roll_back(entries)
-            # Membership is not undone, so its events must be announced: they get new offsets and are written later.
-            for entry in entries:
-                if isinstance(entry.event, Presence | UsersLeft):
-                    deferred.add(self._log.assign(entry.event))
 
     # -- the port
 

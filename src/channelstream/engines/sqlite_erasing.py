@@ -14,13 +14,12 @@ ERASE_S = 1.0
 class Erasing:
     """The times of the last rewrite and of the last truncation."""
 
-    def __init__(self, file: SqliteFile, clock: Clock) -> None:
-        self._file = file
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._rebuilt_s = clock.steady()
         self._erased_s = 0.0
 
-    def after_write(self, trims: bool, supersedes: bool) -> Callable[[], None]:
+    def after_write(self, file: SqliteFile, trims: bool, supersedes: bool) -> Callable[[], None]:
         """Return the function to call after a write, in the thread of the file.
 
         Args:
@@ -30,8 +29,8 @@ class Erasing:
         now_s = self._clock.steady()
         if trims and now_s - self._rebuilt_s >= REBUILD_S:
             self._rebuilt_s = now_s
-            return self._file.rebuild
+            return file.rebuild
         if trims or (supersedes and now_s - self._erased_s >= ERASE_S):
             self._erased_s = now_s
-            return self._file.empty_wal
+            return file.empty_wal
         return lambda: None

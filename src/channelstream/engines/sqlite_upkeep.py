@@ -49,6 +49,7 @@ class Upkeep:
     would lose messages that the history shows and whose rows are not written yet.
 
     Attributes:
+        clock_offset_s: seconds from the clock of the entries to the one of the file.
         everything_is_due: a round begins with the next batch, however little has changed.
     """
 
@@ -57,11 +58,10 @@ class Upkeep:
 
         Args:
             clock: the clock of the entries.
-            clock_offset_s: seconds from that clock to the one of the file.
         """
         self._registry = registry
         self._clock = clock
-        self._clock_offset_s = clock_offset_s
+        self.clock_offset_s = clock_offset_s
         self._changed: dict[str, set[str]] = {}
         self._receivers: dict[str, None] = {}
         self._due: dict[str, set[str]] = {}
@@ -135,18 +135,18 @@ class Upkeep:
         read_to = {channel.name: min(channel.log.floor, self._trim_to[channel.name]) for channel in channels}
         receivers = [self._registry.users[name] for name in part.receivers if name in self._registry.users]
         self._floors |= read_to
-        aged: list[Row] = [(now_s + self._clock_offset_s - self._registry.limits.log_age_s,)]
+        aged: list[Row] = [(now_s + self.clock_offset_s - self._registry.limits.log_age_s,)]
         return [
             *self._history_writes(known[name] for name in part.channels if name in known),
-            (PUT_CHANNELS, [channel_row(channel, committed, self._clock_offset_s) for channel in channels]),
+            (PUT_CHANNELS, [channel_row(channel, committed, self.clock_offset_s) for channel in channels]),
             (TRIM_HISTORY, [(channel.name, channel.history.floor) for channel in channels]),
             (TRIM_EVENTS, list(read_to.items())),
-            (PUT_USERS, [user_row(user, self._clock_offset_s) for user in receivers]),
+            (PUT_USERS, [user_row(user, self.clock_offset_s) for user in receivers]),
             (TRIM_PRIVATE, [(user.name, user.log.floor) for user in receivers]),
             (AGE_USERS, aged),
             (AGE_PRIVATE, aged),
             (DROP_EVENTS, self._orphans[: part.orphans]),
-            (PUT_META, [("seq", committed), ("at", now_s + self._clock_offset_s)]),
+            (PUT_META, [("seq", committed), ("at", now_s + self.clock_offset_s)]),
         ]
 
     def _begin(self) -> None:
@@ -213,7 +213,7 @@ class Upkeep:
             for uuid in self._part.channels[channel.name]:
                 entries = channel.history.about(uuid)
                 shown += [
-                    history_row(channel.name, entry, entry.at_s + self._clock_offset_s) for entry in entries
+                    history_row(channel.name, entry, entry.at_s + self.clock_offset_s) for entry in entries
                 ]
                 if not entries:
                     removed.append((channel.name, uuid))
