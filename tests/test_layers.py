@@ -42,7 +42,7 @@ LAYERS = (
     },
     {"admin", "demo", "explorer"},
     {"site", "descriptors", "upgrade"},
-    {"app_tables", "client_rules", "key_watch"},
+    {"app_tables", "client_rules", "key_watch", "monitoring"},
     {"lifecycle"},
     {"server"},
     {"supervisor"},

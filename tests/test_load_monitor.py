@@ -47,9 +47,9 @@ def test_a_server_sheds_by_the_delays_of_its_watchdog() -> None:
     server = build(Settings(secret="x", admin_secret="y", shed_loop_delay_ms=1000))
     seen = []
     for _ in range(3):
-        for observe in server._watchdog.on_tick:
+        for observe in server.monitoring.watchdog.on_tick:
             observe(1.1)
-        server._load.sample()
+        server.monitoring.load.sample()
         seen.append(server.node.shedding.reason)
     assert seen == ["", "", "loop delay"]
 
@@ -61,5 +61,5 @@ def test_a_server_sheds_by_the_limit_of_its_cgroup(
     """Unless the option says otherwise."""
     monkeypatch.setattr("channelstream.load_monitor.cgroup_limit_bytes", lambda: 1000)
     server = build(Settings(secret="x", admin_secret="y", shed_memory_bytes=option))
-    server._load.sample()
+    server.monitoring.load.sample()
     assert server.node.shedding.reason == expected

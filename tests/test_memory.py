@@ -38,12 +38,12 @@ def test_a_process_without_descriptors_is_still_watched(monkeypatch: pytest.Monk
     server = build(Settings(secret="x", admin_secret="y", shed_loop_delay_ms=1000))
     monkeypatch.setattr(memory, "_STATM", Path("/nonexistent/statm"))
     for _ in range(3):
-        for observe in server._watchdog.on_tick:
+        for observe in server.monitoring.watchdog.on_tick:
             observe(1.1)
-        server._load.sample()
-        server._sampler.take(1.1)
+        server.monitoring.load.sample()
+        server.monitoring.sampler.take(1.1)
     assert server.node.shedding.reason == "loop delay"
-    assert server._sampler.count == 3
+    assert server.monitoring.sampler.count == 3
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,8 @@ class Refusing:
     """What a worker upgrades and stops: an upgrade fails, and its parent dies meanwhile."""
 
     def __init__(self, parent: socket.socket) -> None:
-        self.scraper = SimpleNamespace(siblings=SimpleNamespace(are_orphans=False))
+        self.siblings = SimpleNamespace(are_orphans=False)
+        self.monitoring = SimpleNamespace(scraper=SimpleNamespace(siblings=self.siblings))
         self.has_stopped = asyncio.Event()
         self.stop = self.has_stopped.set
         self._parent = parent
@@ -115,7 +116,7 @@ def test_a_worker_stops_whose_parent_dies_while_it_upgrades() -> None:
             parent.send(UPGRADE)
             async with asyncio.timeout(PATIENCE_S):
                 await server.has_stopped.wait()
-        assert server.scraper.siblings.are_orphans
+        assert server.siblings.are_orphans
 
     asyncio.run(play())
 

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +13,6 @@ from functools import partial
 from typing import Any
 
 from channelstream import __version__, logs, service_manager
-from channelstream.admin.sampler import Sampler
 from channelstream.config import Settings
 from channelstream.config.listening import announcements, metrics_refusal, refusal
 from channelstream.config.safety import check_secrets
@@ -27,11 +25,9 @@ from channelstream.housekeeping import Housekeeping
 from channelstream.http.listener import Listener
 from channelstream.http.shared import HttpServer
 from channelstream.integrations.metrics.port import MetricsPort
-from channelstream.integrations.metrics.scraper import Scraper
-from channelstream.integrations.spans.base import Spans
 from channelstream.integrations.webhooks.webhooks import Webhooks
 from channelstream.key_watch import KeyWatch
-from channelstream.load_monitor import LoadMonitor
+from channelstream.monitoring import Monitoring
 from channelstream.service import Node
 from channelstream.transports.streams import Streams
 from channelstream.upgrade.control import Control
@@ -43,7 +39,6 @@ from channelstream.upgrade.server_parts import ServerParts
 from channelstream.upgrade.taker import Taker
 from channelstream.upgrade.taking import TakeOver
 from channelstream.upgrade.upgrading import Upgrading
-from channelstream.watchdog import Watchdog
 
 GC_THRESHOLDS = (50_000, 50, 1_000)
 """Garbage collection after 50,000 new objects: idle connections are many objects, and no garbage."""
@@ -65,19 +60,20 @@ class Server:
         node: Node,
         streams: Streams,
         http_server: HttpServer,
-        sampler: Sampler,
-        watchdog: Watchdog,
-        scraper: Scraper,
-        load: LoadMonitor,
-        spans: Spans,
-        upgrades: Counter[str],
+        monitoring: Monitoring,
         nonces: Mapping[str, Nonces],
         keys: KeyWatch,
         webhooks: Webhooks,
     ) -> None:
+        """Create a server that has not started.
+
+        Args:
+            nonces: those of each application, by its id.
+            keys: applies what changes about keys.
+        """
         self.node = node
         self.streams = streams
-        self.scraper = scraper
+        self.monitoring = monitoring
         self.has_started = False
         self.parent: socket.socket | None = None
         """The line of a worker to the parent of the workers."""
@@ -85,7 +81,7 @@ class Server:
         self._settings = self._configured = settings
         self._http_server = http_server
         self._listener = Listener(http_server, server_context(settings))
-        self._metrics_port = MetricsPort(scraper, settings.metrics_allow, health_routes(node))
+        self._metrics_port = MetricsPort(monitoring.scraper, settings.metrics_allow, health_routes(node))
         self._keys = keys
         self._housekeeping = Housekeeping(node, [keys.end_expired])
         self.parts = ServerParts(
@@ -96,7 +92,7 @@ class Server:
             self._housekeeping,
             settings.upgrade_pause_s,
             nonces,
-            sampler.save,
+            monitoring.sampler.save,
             webhooks,
         )
         self._control = Control(self.upgrade)
@@ -105,13 +101,9 @@ class Server:
             self._control.stop_listening,
             self._control.listen_again,
             self.stop,
-            upgrades,
+            monitoring.meter.upgrades,
             upgrade_limits(settings, node.is_single),
         )
-        self._sampler = sampler
-        self._load = load
-        self._spans = spans
-        self._watchdog = watchdog
         self._stopping = asyncio.Event()
         self._drain: asyncio.Task[None] | None = None
         self._is_hurried = False
@@ -123,7 +115,7 @@ class Server:
     @property
     def _is_alone(self) -> bool:
         """Whether no other process serves at its port, so that it is asked for itself."""
-        return self.scraper.siblings.worker.workers == 1
+        return self.monitoring.scraper.siblings.worker.workers == 1
 
     @property
     def exit_code(self) -> int:
@@ -142,7 +134,7 @@ class Server:
         return await self._upgrading.upgrade(self._terms())
 
     def _terms(self) -> Part:
-        counts, worker = self._upgrading.counts, self.scraper.siblings.worker
+        counts, worker = self._upgrading.counts, self.monitoring.scraper.siblings.worker
         terms = Terms(
             **kept_options(self._settings),
             upgrades={**counts, DONE: counts[DONE] + 1},
@@ -176,13 +168,13 @@ class Server:
             begin = await self._start(sockets, metrics_sockets)
         else:
             begin = await self._take_over(take_over)
-        self._sampler.start("start" if take_over is None else "upgrade", self._version)
+        self.monitoring.sampler.start("start" if take_over is None else "upgrade", self._version)
         try:
-            await self.scraper.siblings.listen()
+            await self.monitoring.scraper.siblings.listen()
             await begin()
             self._started()
-            if self.scraper.siblings.worker.number == 0:
-                await self._sampler.mark_changes(self._configured)
+            if self.monitoring.scraper.siblings.worker.number == 0:
+                await self.monitoring.sampler.mark_changes(self._configured)
             await self._stopping.wait()
         finally:
             if self.has_started:
@@ -247,8 +239,8 @@ class Server:
         self.has_started = True
         _spare_collector()
         # Not earlier: turns during the start delay no one.
-        self._watchdog.start()
-        self._load.start()
+        self.monitoring.watchdog.start()
+        self.monitoring.load.start()
         self.parts.webhooks.start()
         self.on_started()
 
@@ -337,21 +329,21 @@ class Server:
         # From here on no client can come back, so none is late: the next server may restore its connection.
         await self._housekeeping.stop()
         # First: pages that watch the samples are open answers, for which the drain would wait.
-        await self._sampler.stop("stop" if self._upgrading.report is None else "", self._version)
-        await self._load.stop()
+        await self.monitoring.sampler.stop("stop" if self._upgrading.report is None else "", self._version)
+        await self.monitoring.load.stop()
         await self._in_drain(self._drained())
         if left := self.streams.sockets:
             logger.warning("dropping %s, not closed in time", logs.counted(left, "stream"))
         await self._http_server.abort()
         # Late: a probe sees the drain on this port.
-        self.scraper.siblings.close(is_replaced=self._upgrading.report is not None)
+        self.monitoring.scraper.siblings.close(is_replaced=self._upgrading.report is not None)
         await self._metrics_port.close()
         self.streams.heartbeat.stop()
         await self.node.reports.close(REPORTS_S)
         await self.parts.webhooks.stop(is_replaced=self._upgrading.report is not None)
         await self.node.close()
-        await self._spans.close()
-        self._watchdog.stop()
+        await self.monitoring.spans.close()
+        self.monitoring.watchdog.stop()
         await self._control.close()
 
     async def _in_drain(self, work: Coroutine[Any, Any, None]) -> None:

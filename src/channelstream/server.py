@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -12,7 +11,6 @@ import uvloop
 
 from channelstream import __version__
 from channelstream.admin.key_uses import KeyUses
-from channelstream.admin.sampler import Sampler
 from channelstream.api.endpoints import ENDPOINTS
 from channelstream.api.pusher.rows import PUSHER_ENDPOINTS
 from channelstream.app_tables import AppTables, make_policy
@@ -37,15 +35,13 @@ from channelstream.health import health_routes
 from channelstream.http.address_rates import AddressLimits, AddressRates
 from channelstream.http.router import Router
 from channelstream.http.shared import HttpServer, HttpSettings
-from channelstream.integrations.metrics.collect import Collector
 from channelstream.integrations.metrics.meter import Meter
-from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.integrations.metrics.siblings import Worker
 from channelstream.integrations.spans.base import Spans, make_spans
 from channelstream.integrations.webhooks.webhooks import Webhooks
 from channelstream.key_watch import KeyWatch
 from channelstream.lifecycle import Server
-from channelstream.load_monitor import LoadMonitor, make_load_monitor
+from channelstream.monitoring import monitor, node_label
 from channelstream.older_secrets import OlderSecrets
 from channelstream.pacing import FlushPacer
 from channelstream.service import Node, NodeLimits, Services
@@ -56,7 +52,6 @@ from channelstream.transports.streams import Streams
 from channelstream.upgrade.line import Line
 from channelstream.upgrade.snapshot import SNAPSHOT_VERSION
 from channelstream.upgrade.taking import TakeOver
-from channelstream.watchdog import Watchdog
 from channelstream.wire.protocols import PROTOCOLS, Protocols
 
 UNMEASURED_ENGINES = {"memory"}
@@ -168,13 +163,8 @@ def build(
     credentials = make_credentials(settings, apps)
     addresses = AddressRates(_address_limits(settings), node.clock.steady, meter.address_refused)
     streams = _streams(settings, apps, services, credentials, protocols, addresses)
-    watchdog, load = _watchdog(settings, node, meter)
-    sampler = Sampler(node, watchdog, meter, label=_label())
-    meter.consume(node.signals)
-    node.signals.node_died.connect(sampler.node_died)
-    spans.consume(node.signals)
     webhooks = Webhooks(receivers, node)
-    scraper = Scraper(Collector(services, meter, watchdog, webhooks), worker)
+    monitoring = monitor(settings, services, webhooks, meter, spans, worker)
     tables = AppTables(
         streams,
         credentials,
@@ -182,9 +172,9 @@ def build(
         named=list(map(spans.recorded, PUSHER_ENDPOINTS)),
         entrances=list(entrances),
         refused=meter.refused,
-        sampler=sampler,
-        scraper=scraper,
-        uses=KeyUses(sampler.history, node.time_series, node.clock.wall),
+        sampler=monitoring.sampler,
+        scraper=monitoring.scraper,
+        uses=KeyUses(monitoring.sampler.history, node.time_series, node.clock.wall),
         older=OlderSecrets(node.clock.steady),
         addresses=addresses,
         webhooks=webhooks,
@@ -195,12 +185,7 @@ def build(
         node,
         streams,
         http_server=HttpServer(_http_settings(settings), router, lambda: streams.sockets, meter.requests),
-        sampler=sampler,
-        watchdog=watchdog,
-        scraper=scraper,
-        load=load,
-        spans=spans,
-        upgrades=meter.upgrades,
+        monitoring=monitoring,
         nonces={app_id: access.nonces for app_id, access in credentials.access.items()},
         keys=KeyWatch(credentials, streams),
         webhooks=webhooks,
@@ -241,19 +226,6 @@ def _router(settings: Settings, services: Services, tables: AppTables) -> Router
     return tables.router(default, settings, health_routes(services.node), further)
 
 
-def _watchdog(settings: Settings, node: Node, meter: Meter) -> tuple[Watchdog, LoadMonitor]:
-    """Return what measures the turns of the event loop, and the load of which their delay is a part."""
-    watchdog = Watchdog(settings.slow_turn_ms / 1000)
-    load = make_load_monitor(settings, node)
-    watchdog.on_tick += [meter.delay.observe, load.on_tick]
-    return watchdog, load
-
-
-def _label() -> str:
-    """Return the name of this node for people."""
-    return f"{socket.gethostname()}, process {os.getpid()}"
-
-
 def _node(
     settings: Settings,
     apps: Apps,
@@ -265,7 +237,28 @@ def _node(
     clock, new_id = SystemClock(), RandomIds().new
     pacer = FlushPacer(lambda: hub.flush(), lambda: hub.waiting_events, clock.steady, meter.written)
     hub = Hub(protocols.formats, pacer.request_flush, pacer.end_pause, Usage(apps.id_of))
-    limits = RegistryLimits(
+    engine = make_engine(
+        Parts(
+            settings.engine,
+            _registry_limits(settings),
+            Lifetimes(settings.gc_users_after_s, settings.gc_channels_after_s),
+            clock,
+            new_id,
+            new_epoch,
+            settings.engine_timeout_s,
+            settings.node_lease_s,
+            node_label(),
+            OutboxSettings(wanted),
+        )
+    )
+    if engine.name not in UNMEASURED_ENGINES:
+        engine = meter.engine.measured(engine)
+    limits = _node_limits(settings, apps, protocols)
+    return Node(spans.watched(engine), hub, clock, new_id, limits, wanted)
+
+
+def _registry_limits(settings: Settings) -> RegistryLimits:
+    return RegistryLimits(
         log_bytes=settings.log_bytes,
         log_events=settings.log_events,
         log_age_s=settings.log_age_s,
@@ -273,31 +266,16 @@ def _node(
         transit_s=max(settings.poll_gap_s, settings.detach_grace_s),
         history_size=settings.history_size_max,
     )
-    lifetimes = Lifetimes(settings.gc_users_after_s, settings.gc_channels_after_s)
-    engine = make_engine(
-        Parts(
-            settings.engine,
-            limits,
-            lifetimes,
-            clock,
-            new_id,
-            new_epoch,
-            settings.engine_timeout_s,
-            settings.node_lease_s,
-            _label(),
-            OutboxSettings(wanted),
-        )
-    )
-    node_limits = NodeLimits(
+
+
+def _node_limits(settings: Settings, apps: Apps, protocols: Protocols) -> NodeLimits:
+    return NodeLimits(
         apps=apps.limits,
         channels_per_connection=settings.max_channels_per_connection,
         unattached_s=settings.unattached_timeout_s,
         restored_s=RECONNECT_WAIT_S + max(settings.poll_gap_s, settings.detach_grace_s),
         not_resuming=protocols.not_resuming,
     )
-    if engine.name not in UNMEASURED_ENGINES:
-        engine = meter.engine.measured(engine)
-    return Node(spans.watched(engine), hub, clock, new_id, node_limits, wanted)
 
 
 def _address_limits(settings: Settings) -> AddressLimits:

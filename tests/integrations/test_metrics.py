@@ -84,7 +84,7 @@ def value(found: Values, metric: Metrics, **labels: str) -> float:
 
 
 async def text_of(server: Server, accept: str = "") -> str:
-    return (await server.scraper.scrape(accept)).body.decode()
+    return (await server.monitoring.scraper.scrape(accept)).body.decode()
 
 
 @contextlib.asynccontextmanager
@@ -116,7 +116,7 @@ def test_a_scraper_gets_the_form_that_it_names(accept: str, content_type: str) -
 
     async def life() -> tuple[str, str]:
         async with running() as server:
-            scrape = await server.scraper.scrape(accept)
+            scrape = await server.monitoring.scraper.scrape(accept)
             return scrape.body.decode(), scrape.content_type
 
     text, sent = asyncio.run(life())
@@ -445,7 +445,7 @@ def test_scrapes_that_come_together_share_one_collection(monkeypatch: pytest.Mon
 
     async def life() -> int:
         async with running() as server:
-            collector, collected = server.scraper._collector, []
+            collector, collected = server.monitoring.scraper._collector, []
             collect = collector.collect
 
             async def counted() -> Any:

@@ -39,11 +39,11 @@ class Stage:
     def overload(self) -> None:
         """Have the server's next sample be above its bound."""
         self.server.node.shedding.limit(memory_bound(1), NO_BOUND)
-        self.server._load.sample()
+        self.server.monitoring.load.sample()
 
     def ease(self) -> None:
         self.server.node.shedding.limit(NO_BOUND, NO_BOUND)
-        self.server._load.sample()
+        self.server.monitoring.load.sample()
 
     async def post(self, path: str, body: Any) -> httpx.Response:
         signature = TimestampSigner(SECRET).sign(path).decode()

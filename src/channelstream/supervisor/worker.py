@@ -91,7 +91,7 @@ class Attendant:
         if received(self._line) == UPGRADE:
             self._upgrading = asyncio.get_running_loop().create_task(self._upgrade())
         else:
-            self._server.scraper.siblings.are_orphans = True
+            self._server.monitoring.scraper.siblings.are_orphans = True
             self._server.stop()
 
     async def _upgrade(self) -> None:
