@@ -174,22 +174,22 @@ class Rounds:
                     before = left = left - encoding
                     size = len(data)
                     cost = 1 + size // WRITE_BYTES
-                # Skip a connection that was detached while it waited, or whose stream has another format now.
-                if batch.entry is not None and connection.format_number == number:
-                    connection.batch = following
-                    if following is not root:
-                        self.waiting[number].append(connection)
-                    if data:
-                        write = connection.write
-                        try:
-                            taken = write(data)
-                        except OSError:
-                            taken = 0
-                        if taken != size and taken is not None:
-                            connection.write_all(data[taken:])
-                    left -= cost
-                    if left <= 0:
-                        break
+                if batch.entry is None or connection.format_number != number:
+                    continue  # It was detached while it waited, or its stream has another format now.
+                connection.batch = following
+                if following is not root:
+                    self.waiting[number].append(connection)
+                if data:
+                    write = connection.write
+                    try:
+                        taken = write(data)
+                    except OSError:
+                        taken = 0
+                    if taken != size and taken is not None:
+                        connection.write_all(data[taken:])
+                left -= cost
+                if left <= 0:
+                    break
         except Exception:
             _close_failed(connection, batch)
             raise
