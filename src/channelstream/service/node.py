@@ -280,13 +280,8 @@ class Node:
             return False
         return self.connection(conn_id) is None or not self._cluster.owns(conn_id)
 
-    async def disconnect(self, connection: Connection, code: CloseCode, reason: str) -> None:
-        """End a connection of this node, after the operations under way: close its stream, leave its channels."""
-        async with self._local.locks.of(connection.id):
-            await self._local.disconnect(connection, code, reason)
-
     def end_soon(self, connection: Connection, code: CloseCode, reason: str) -> None:
-        """End a connection of this node as `disconnect` does, in a batch with others that end now."""
+        """End a connection of this node, in a batch with others that end now (`Departures.end_soon`)."""
         self._local.departures.end_soon(connection, code, reason)
 
     def record_ending(self, connection: Connection, code: int | None, reason: str, *, final: bool) -> None:
