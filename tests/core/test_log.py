@@ -1,4 +1,4 @@
-"""Logs and their budget: against simple models, and at every bound."""
+"""Logs: against a simple model, and at every bound."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -6,42 +6,13 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.core.log_bench import ONE, PLENTY, entry, filled, log, message, offsets, sweep
 from tests.counted import counted_bytes
 
 from channelstream.core.budget import EXPIRY_BATCH, Budget
-from channelstream.core.entry import ENTRY_OVERHEAD, HELD_BYTES, Entry
+from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, MessageEdited, Presence
-from channelstream.core.log import Log, LogLimits, append_to_all
-
-PLENTY = 10**9
-ONE = ENTRY_OVERHEAD + 2
-"""Bytes an entry with a payload of one byte counts for."""
-
-
-def message(uuid: str, payload: bytes = b"1") -> Message:
-    return Message(uuid=uuid, channel="a", user="ann", payload=payload, timestamp="t")
-
-
-def entry(offset: int, at_s: float = 0.0, payload: bytes = b"1") -> Entry:
-    return Entry(offset, f"e-{offset}", at_s, message(f"m{offset}", payload))
-
-
-def log(events: int = 10, age_s: float | None = None, budget: Budget | None = None, floor: int = 0) -> Log:
-    return Log(LogLimits(events, age_s), budget or Budget(PLENTY), floor)
-
-
-def filled(count: int, events: int = 10, age_s: float | None = None, budget: Budget | None = None) -> Log:
-    full = log(events, age_s, budget)
-    for number in range(1, count + 1):
-        full.append(entry(number, float(number)))
-    return full
-
-
-def offsets(of: Log) -> list[int]:
-    return [kept.offset for kept in of.entries]
-
-
-# -- one log
+from channelstream.core.log import Log, LogLimits
 
 
 def test_a_full_log_drops_its_oldest_and_remembers_how_far() -> None:
@@ -297,164 +268,6 @@ def test_an_event_about_no_message_is_not_found_by_uuid() -> None:
     assert (offsets(mixed), mixed.about("m6"), mixed.about("q")) == ([6], (mixed.entries[0],), ())
 
 
-# -- the budget
-
-
-def test_the_log_quiet_for_longest_pays() -> None:
-    """At the bound the oldest entries go from the log whose last event is longest ago."""
-    budget = Budget(4 * ONE)
-    quiet, busy = log(budget=budget), log(budget=budget)
-    busy.append(entry(1))
-    quiet.append(entry(2))
-    quiet.append(entry(3))
-    busy.append(entry(4))
-    busy.append(entry(5))
-    assert (offsets(quiet), quiet.floor) == ([3], 2)
-    assert offsets(busy) == [1, 4, 5]
-
-
-def test_an_entry_in_many_logs_counts_once() -> None:
-    """And its place in each further log; whichever log drops it last, nothing of it counts any more."""
-    budget = Budget(PLENTY)
-    logs = [log(budget=budget) for _ in range(1000)]
-    shared = entry(1, payload=b"x" * 50_000)
-    append_to_all(logs, shared)
-    assert budget.used_bytes == shared.size + 999 * HELD_BYTES
-    for each in logs[1:]:
-        each.drop_oldest(1)
-    assert budget.used_bytes == shared.size
-    logs[0].clear()
-    assert budget.used_bytes == 0
-
-
-def test_an_entry_that_is_superseded_in_some_logs_counts_until_it_is_in_none() -> None:
-    budget = Budget(PLENTY)
-    logs = [log(budget=budget) for _ in range(3)]
-    old, new = entry(1, payload=b"x" * 500), entry(1)
-    append_to_all(logs, old)
-    for each, used in zip(
-        logs, (old.size + HELD_BYTES + new.size, old.size + new.size + HELD_BYTES), strict=False
-    ):
-        each.supersede(old, new)
-        assert budget.used_bytes == used
-    logs[2].supersede(old, None)
-    assert budget.used_bytes == new.size + HELD_BYTES
-
-
-def test_an_emptied_log_is_not_trimmed_again() -> None:
-    """When the log quiet for longest is empty, the next one pays."""
-    budget = Budget(2 * ONE)
-    first, second = log(budget=budget), log(budget=budget)
-    first.append(entry(1))
-    second.append(entry(2))
-    for number in (3, 4):
-        second.append(entry(number))
-    assert (offsets(first), offsets(second)) == ([], [3, 4])
-
-
-def test_an_entry_larger_than_the_budget_is_not_kept() -> None:
-    """It pushes out everything, itself included, and the floor rises."""
-    budget = Budget(2 * ONE)
-    other, own = log(budget=budget), log(budget=budget)
-    other.append(entry(1))
-    own.append(entry(2, payload=b"x" * 10_000))
-    assert (other.entries, own.entries) == ([], [])
-    assert (own.floor, own.about("m2"), budget.used_bytes) == (2, (), 0)
-    own.append(entry(3))
-    assert offsets(own) == [3]
-
-
-def test_a_single_log_shrinks_to_the_budget() -> None:
-    """One busy channel alone keeps its latest events."""
-    only = filled(9, budget=Budget(3 * ONE))
-    assert offsets(only) == [7, 8, 9]
-
-
-def test_a_full_log_takes_from_itself_before_it_takes_from_others() -> None:
-    """Where the log's own bound frees enough, no other log loses an entry."""
-    budget = Budget(3 * ONE)
-    quiet, full = log(budget=budget), log(events=2, budget=budget)
-    quiet.append(entry(1))
-    for number in (2, 3, 4):
-        full.append(entry(number))
-    assert (offsets(quiet), offsets(full)) == ([1], [3, 4])
-
-
-def test_a_log_that_keeps_nothing_costs_others_nothing() -> None:
-    """An entry that is not kept does not count."""
-    budget = Budget(ONE)
-    quiet, none = log(budget=budget), log(events=0, budget=budget)
-    quiet.append(entry(1))
-    none.append(entry(2))
-    assert offsets(quiet) == [1]
-
-
-def sweep(budget: Budget, now_s: float) -> int:
-    """Free expired entries; return in how many steps."""
-    return sum(1 for _ in budget.sweep(now_s))
-
-
-def test_a_sweep_frees_expired_entries_everywhere() -> None:
-    """A log that keeps its entries for ever, or for longer, does not shield those behind it."""
-    budget = Budget(PLENTY)
-    history, patient, short = (
-        log(budget=budget),
-        log(age_s=100.0, budget=budget),
-        log(age_s=10.0, budget=budget),
-    )
-    for number, aged in enumerate((history, patient, short), start=1):
-        aged.append(entry(number, 0.0))
-    assert sweep(budget, 10.0) == 0
-    sweep(budget, 11.0)
-    assert (offsets(history), offsets(patient), offsets(short)) == ([1], [2], [])
-    sweep(budget, 101.0)
-    assert (offsets(history), offsets(patient), budget.used_bytes) == ([1], [], ONE)
-
-
-def test_a_sweep_examines_only_logs_with_an_expired_entry() -> None:
-    """However many logs there are; one that dropped its oldest for another reason is examined once in vain."""
-    budget = Budget(PLENTY)
-    logs = [log(events=2, age_s=10.0, budget=budget) for _ in range(100)]
-    for number, aged in enumerate(logs):
-        aged.append(entry(1, float(number)))
-    assert sweep(budget, 11.0) == 1
-    logs[1].append(entry(2, 11.0))
-    logs[1].append(entry(3, 11.0))
-    assert sweep(budget, 12.0) == 1
-    assert offsets(logs[1]) == [2, 3]
-    assert sweep(budget, 12.0) == 0
-    sweep(budget, 22.0)
-    assert offsets(logs[1]) == []
-
-
-def test_a_sweep_frees_a_long_log_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other tasks run in between."""
-    monkeypatch.setattr("channelstream.core.budget.EXPIRY_BATCH", 4)
-    long = filled(9, age_s=1.0)
-    assert sweep(long._budget, 100.0) == 3
-    assert offsets(long) == []
-
-
-def test_a_sweep_applies_changed_age_limits() -> None:
-    """Shorter, longer, none, and restored ones."""
-    budget = Budget(PLENTY)
-    shorter, longer, never, back = (log(age_s=10.0, budget=budget) for _ in range(4))
-    for aged in (shorter, longer, never, back):
-        aged.append(entry(1, 0.0))
-    shorter.limit(LogLimits(10, 5.0), 1.0)
-    longer.limit(LogLimits(10, 20.0), 1.0)
-    never.limit(LogLimits(10), 1.0)
-    held, floor = list(back.entries), back.floor
-    back.clear()
-    for _ in range(2):  # The second time nothing is missing.
-        back.restore(held, floor)
-    assert sweep(budget, 6.0) == 1
-    assert sweep(budget, 11.0) == 1
-    assert [offsets(aged) for aged in (shorter, longer, never, back)] == [[], [1], [1], []]
-    sweep(budget, 21.0)
-    assert [offsets(aged) for aged in (longer, never)] == [[], [1]]
-
-
 # -- against a model
 
 
@@ -585,25 +398,3 @@ def test_a_log_agrees_with_its_model(steps: list[tuple[str, int, int | None]], c
         for name, first, second in steps:
             getattr(both, name)(first, second)
             both.agree()
-
-
-@given(
-    limit=st.integers(0, 6 * ONE),
-    steps=st.lists(st.tuples(st.integers(0, 2), st.sampled_from("apper"), st.integers(0, 2000)), max_size=40),
-)
-def test_a_budget_is_exact_and_never_exceeded(limit: int, steps: list[tuple[int, str, int]]) -> None:
-    """Whatever is appended, expired or removed: the used bytes are those of the entries, and older entries go first."""
-    budget = Budget(limit)
-    logs = [log(events, age_s, budget) for events, age_s in ((3, None), (5, 4.0), (0, None))]
-    for offset, (which, what, size) in enumerate(steps, start=1):
-        if what == "a":
-            logs[which].append(entry(offset, float(offset), b"x" * size))
-        elif what == "p":
-            append_to_all(logs[which:], entry(offset, float(offset), b"x" * size))
-        elif what == "e":
-            budget.sweep(float(offset))
-        elif logs[which].entries:
-            logs[which].supersede(logs[which].entries[-1], None)
-        assert budget.used_bytes == counted_bytes(logs, budget) <= limit
-        assert all(kept.offset > each.floor for each in logs for kept in each.entries)
-        assert all(each.about(kept.event.uuid) == (kept,) for each in logs for kept in each.entries)
