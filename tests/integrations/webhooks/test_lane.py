@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -32,6 +33,7 @@ class World:
     Attributes:
         calls: when each call was made, its headers and its body.
         becomes_gone_at_s: from when on a call that fails is answered with 410.
+        statuses: the answers to the next calls.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class World:
         self.given_up: list[tuple[tuple[Fact, ...], str]] = []
         self.done: list[int] = []
         self.becomes_gone_at_s = math.inf
+        self.statuses: list[int] = []
         self.figures = Figures()
         self._fails_until_s = fails_until_s
         self._status, self._wait_s = status, wait_s
@@ -52,6 +55,8 @@ class World:
 
     async def post(self, headers: dict[str, str], body: bytes) -> None:
         self.calls.append((self.now_s, headers, body))
+        if self.statuses and (next_status := self.statuses.pop(0)) != 200:
+            raise NotAccepted(f"status {next_status}", next_status)
         if self.now_s < self._fails_until_s:
             status = self._status if self.now_s < self.becomes_gone_at_s else 410
             raise NotAccepted(f"status {status}", status, self._wait_s)
@@ -63,13 +68,20 @@ class World:
     async def give_up(self, facts: tuple[Fact, ...], reason: str) -> None:
         self.given_up.append((facts, reason))
 
-    def run(self, *facts: Fact) -> None:
-        """Send facts, until all are done."""
+    def run(self, *facts: Fact, each_s: float = 0.0) -> None:
+        """Send facts, until all are done.
+
+        Args:
+            each_s: the time between two of them.
+        """
 
         async def life() -> None:
             running = asyncio.get_running_loop().create_task(self.lane.run())
             for number, fact in enumerate(facts):
                 await self.lane.put(Kept(0, number, fact), fact)
+                while each_s and len(self.done) <= number:
+                    await asyncio.sleep(0)
+                self.now_s += each_s
             while len(self.done) < len(facts):
                 await asyncio.sleep(0)
             running.cancel()
@@ -156,14 +168,47 @@ def test_a_receiver_that_is_gone_is_sent_nothing_again(caplog: pytest.LogCapture
     """It says so with 410; each call is given up, and the log has one line of them all. Pusher repeats any."""
     world = World(STANDARD_RECEIVER, fails_until_s=0.5, status=410)
     world.run(*map(occupied, range(250)))
-    assert [reason for _, reason in world.given_up] == ["status 410"] * 3
-    assert (len(world.calls), world.figures.given_up, world.done) == (3, 250, list(range(250)))
+    assert [reason for _, reason in world.given_up] == ["status 410", "status 410", "status 410 before"]
+    assert (len(world.calls), world.figures.given_up, world.done) == (2, 250, list(range(250)))
     assert [record.getMessage() for record in caplog.records] == [
         "webhooks: https://a.example/hooks does not take a call: status 410, so its events are given up"
     ]
     world = World(PUSHER_RECEIVER, fails_until_s=2.0, status=410)
     world.run(occupied(1))
     assert (world.at_s, world.given_up) == ([0, 1, 3], [])
+
+
+def test_a_receiver_that_is_gone_is_called_seldom() -> None:
+    """After waits that double up to ten minutes; what happens meanwhile is given up, and once it is back it is sent all."""
+    world = World(replace(STANDARD_RECEIVER, batching=False), fails_until_s=2000.0, status=410)
+    world.run(*map(occupied, range(3000)), each_s=1.0)
+    calls = [round(at_s) for at_s in world.at_s if at_s < 2000]
+    assert [after - before for before, after in pairwise(calls)] == [
+        1,
+        1,
+        2,
+        4,
+        8,
+        16,
+        32,
+        64,
+        128,
+        256,
+        512,
+        600,
+    ]
+    [back] = [after for before, after in pairwise(world.at_s) if before < 2000 <= after]
+    assert round(back) == calls[-1] + 600
+    assert (world.figures.given_up, world.figures.sent) == (round(back), 3000 - round(back))
+    assert len(world.done) == 3000
+
+
+def test_one_answer_that_a_receiver_is_gone_gives_up_one_call() -> None:
+    """Another one may be accepted: then the next such answer is the first again."""
+    world = World(replace(STANDARD_RECEIVER, batching=False))
+    world.statuses = [410, 200] * 20
+    world.run(*map(occupied, range(40)))
+    assert (len(world.calls), world.figures.given_up, world.figures.sent) == (40, 20, 20)
 
 
 def test_the_log_says_that_a_failing_receiver_is_gone(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from channelstream.apps.webhooks import Receiver
@@ -70,6 +70,21 @@ class Post(Protocol):
         """Raise `NotAccepted` unless it is accepted."""
 
 
+@dataclass(slots=True)
+class Gone:
+    """That a receiver answers that it wants no more; its lanes share it.
+
+    Attributes:
+        answers: how many in a row; the first of them may be about one fact, however wrong that is.
+        reason: the last of them.
+        until_s: when the next call is made, by the steady clock; what is due before is given up without one.
+    """
+
+    answers: int = 0
+    reason: str = ""
+    until_s: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class LaneParts:
     """What the lanes of a receiver share.
@@ -87,6 +102,7 @@ class LaneParts:
     steady: Callable[[], float]
     sleep: Sleep
     given_up: Callable[[tuple[Fact, ...], str], Awaitable[None]]
+    gone: Gone = field(default_factory=Gone)
 
 
 class Attempts:
@@ -112,6 +128,9 @@ class Attempts:
             is_last: give it up if it is not accepted now.
         """
         parts, call = self._parts, self._call
+        if parts.steady() < parts.gone.until_s:
+            await self._give_up(f"{parts.gone.reason} before")
+            return None
         parts.figures.calls += 1
         try:
             await parts.post(headers_of(parts.receiver, call, parts.wall()), call.body)
@@ -125,6 +144,7 @@ class Attempts:
         self._note_failure(refused, final=final)
         self.wait_s = self._schedule.wait_s(self._failed, refused.wait_s)
         if final:
+            self._note_gone(refused)
             await self._give_up(str(refused))
             return None
         if is_last or parts.steady() - self._began_s + self.wait_s > self._schedule.give_up_s:
@@ -138,6 +158,7 @@ class Attempts:
         figures = self._parts.figures
         figures.sent += len(self._call.facts)
         figures.accepted_s = self._parts.wall()
+        self._parts.gone.answers = 0
         if figures.failing_since_s:
             figures.failing_since_s = 0.0
             logger.warning("webhooks: %s takes calls again", self._parts.receiver.label)
@@ -154,6 +175,13 @@ class Attempts:
         if news:
             end = ", so its events are given up" if final else ""
             logger.warning("webhooks: %s does not take a call: %s%s", self._parts.receiver.label, reason, end)
+
+    def _note_gone(self, error: NotAccepted) -> None:
+        gone, now_s = self._parts.gone, self._parts.steady()
+        if now_s >= gone.until_s:  # Not already known, by the call of another lane.
+            gone.answers, gone.reason = gone.answers + 1, str(error)
+            if gone.answers > 1:
+                gone.until_s = now_s + self._schedule.wait_s(gone.answers - 1, error.wait_s)
 
     async def _give_up(self, reason: str) -> None:
         facts = self._call.facts
