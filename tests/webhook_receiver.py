@@ -1,14 +1,14 @@
 """A receiver of webhooks: a real server, in threads of the test's process."""
 
 import json
-import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.local_server import LocalHandler, LocalServer, running
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + b64encode(KEY).decode()
@@ -52,11 +52,11 @@ class WebhookReceiver:
         self.calls: list[Received] = []
         self.status = 200
         self.refuses: frozenset[bytes] = frozenset()
-        self.before_answer: Callable[[], None] = lambda: None
+        self.before_answer: Callable[[], object] = lambda: None
         self.headers: dict[str, str] = {}
         receiver = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(LocalHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
@@ -72,34 +72,18 @@ class WebhookReceiver:
                 self.end_headers()
                 self.wfile.write(b"ok")
 
-            def log_message(self, *_arguments: object) -> None:
-                """Write nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/hooks"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self.server = LocalServer(Handler)
+        self.url = f"{self.server.url}/hooks"
 
     @property
     def events(self) -> list[dict[str, Any]]:
         """All events, those of repeated calls included."""
         return [event for call in list(self.calls) for event in call.events]
 
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def start(self) -> None:
-        self._thread.start()
-
 
 @contextmanager
 def webhook_receiver() -> Iterator[WebhookReceiver]:
     """Run a receiver."""
     receiver = WebhookReceiver()
-    receiver.start()
-    try:
+    with running(receiver.server):
         yield receiver
-    finally:
-        receiver.close()

@@ -2,34 +2,29 @@
 
 import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import httpx
 import pytest
+from tests.local_server import LocalHandler, LocalServer, running
 
 from channelstream.cli import main
 from channelstream.cli.publish import payload
 from channelstream.core.request_signing import SCHEME, RequestSignature, hash_of
 
 
-class Remembering(ThreadingHTTPServer):
+class Remembering(LocalServer):
     """Answers every POST with its own body and a status, and keeps path, headers and body."""
 
     status = 200
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], Any]] = []
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        super().__init__(_Handler)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LocalHandler):
     server: Remembering
 
     def do_POST(self) -> None:
@@ -39,19 +34,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *args: object) -> None:
-        """Say nothing."""
-
 
 @pytest.fixture
 def server() -> Iterator[Remembering]:
     """A running server."""
-    with Remembering() as running:
-        thread = Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
+    with running(Remembering()) as remembering:
+        yield remembering
 
 
 def test_posts_a_signed_message(server: Remembering, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,10 +3,8 @@
 import asyncio
 import gzip
 import json
-import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import get_default_algorithms
+from tests.local_server import LocalHandler, LocalServer, running
 
 from channelstream.apps.app import App
 from channelstream.auth.issuer import Issuer, SignedBy
@@ -44,20 +43,14 @@ class Provider:
         self.accepted: list[str] = []
         provider = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(LocalHandler):
             def do_GET(self) -> None:
                 provider.asked.append(self.path)
                 provider.accepted.append(self.headers["accept-encoding"])
                 provider.answer(self)
 
-            def log_message(self, *_: Any) -> None:
-                """Log nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/keys"
-        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        self._thread.start()
+        self.server = LocalServer(Handler)
+        self.url = f"{self.server.url}/keys"
 
     def send(self, handler: Any, body: bytes, status: int = 200, **headers: str) -> None:
         handler.send_response(status)
@@ -68,17 +61,12 @@ class Provider:
         with suppress(OSError):
             handler.wfile.write(body)
 
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self._thread.join()
-
 
 @pytest.fixture
 def provider() -> Iterator[Provider]:
     made = Provider()
-    yield made
-    made.close()
+    with running(made.server):
+        yield made
 
 
 class Scene:

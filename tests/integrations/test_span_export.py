@@ -1,13 +1,12 @@
 """Spans leave real servers by OTLP over HTTP, for a collector on a socket of the test."""
 
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from tests.conftest import SECRET, StartServer
+from tests.local_server import LocalHandler, LocalServer, running
 from tests.redis_server import RedisServer
 from tests.waiting import eventually
 
@@ -20,7 +19,7 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 KEY = "a-key-of-the-collector"
 
 
-class Collector(ThreadingHTTPServer):
+class Collector(LocalServer):
     """Takes spans.
 
     Attributes:
@@ -29,7 +28,7 @@ class Collector(ThreadingHTTPServer):
     """
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Receiver)
+        super().__init__(Receiver)
         self.status = 200
         self.bodies: list[bytes] = []
         self.heads: list[tuple[str, str | None]] = []
@@ -38,7 +37,7 @@ class Collector(ThreadingHTTPServer):
     def environ(self) -> dict[str, str]:
         """The variables of a server that exports to it, every 10 ms."""
         return {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.server_port}",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.url,
             "OTEL_EXPORTER_OTLP_HEADERS": f"x-key={KEY}",
             "OTEL_SERVICE_NAME": "push",
             "OTEL_BSP_SCHEDULE_DELAY": "10",
@@ -54,7 +53,7 @@ class Collector(ThreadingHTTPServer):
         return found
 
 
-class Receiver(BaseHTTPRequestHandler):
+class Receiver(LocalHandler):
     """Answers with the status of the collector."""
 
     server: Collector
@@ -68,19 +67,11 @@ class Receiver(BaseHTTPRequestHandler):
         self.send_header("content-length", "0")
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
-
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    running = Collector()
-    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield running
-    running.shutdown()
-    thread.join()
-    running.server_close()
+    with running(Collector()) as collector:
+        yield collector
 
 
 def test_spans_of_each_worker_reach_the_collector(

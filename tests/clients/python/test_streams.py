@@ -4,11 +4,11 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import cast
 
 import pytest
+from tests.local_server import LocalHandler, LocalServer, running
 from tests.waiting import PATIENCE_S
 from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as serve_websocket
@@ -27,7 +27,7 @@ CLOSING: Item = {"type": "closing", "code": 4008, "reason": "too slow"}
 def http_answer(status: int, body: str) -> Iterator[str]:
     """A server that gives every GET the same answer and closes."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(LocalHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -37,17 +37,8 @@ def http_answer(status: int, body: str) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body.encode())
 
-        def log_message(self, *args: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(LocalServer(Handler)) as server:
+        yield server.url
 
 
 @contextmanager
