@@ -41,6 +41,7 @@ def test_two_applications_never_have_one_id() -> None:
 def test_names_of_the_default_application_are_their_keys() -> None:
     """Unless one has the mark that begins the keys of others; another application has to make each key."""
     default = App()
-    assert default.are_keys(["ann", "bob"])
-    assert not default.are_keys(["ann", f"{MARK}bob"])
-    assert not App("shop").are_keys(["ann"])
+    names = ["ann", "bob"]
+    assert default.keys(names) is names
+    assert default.keys(["ann", f"{MARK}bob"]) == ["ann", default.key(f"{MARK}bob")]
+    assert App("shop").keys(names) == list(map(App("shop").key, names))

@@ -120,7 +120,8 @@ class ConnectBody(Struct, kw_only=True):
     def __post_init__(self) -> None:
         if self.username is UNSET and self.user is UNSET:
             raise ValueError(MISSING)
-        self.conn_id = parsed(normalize_conn_id, self.conn_id)
+        if self.conn_id is not UNSET:
+            self.conn_id = normalize_conn_id(self.conn_id)
         self.channels = list(dict.fromkeys(self.channels))
 
     @staticmethod

@@ -1,7 +1,7 @@
 """An application, and all applications of a server."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -98,9 +98,11 @@ class App:
         """Whether a key is one of this application."""
         return app_id_of(key) == self.id
 
-    def are_keys(self, names: Iterable[str]) -> bool:
-        """Whether each of these names is known to be its own key."""
-        return self.id == DEFAULT and MARK not in "".join(names)
+    def keys(self, names: Sequence[str]) -> Sequence[str]:
+        """Return the keys of names; `names` itself if a look at all of them at once shows that each is its own key."""
+        if self.id == DEFAULT and MARK not in "".join(names):
+            return names
+        return list(map(self.key, names))
 
     def keyed(self, event: E) -> E:
         """Return an event that names channel and users with their keys in place of the names."""

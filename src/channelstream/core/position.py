@@ -98,17 +98,17 @@ class ReadRange(NamedTuple):
     joined: int
     since: int
 
-    @classmethod
-    def of(cls, joined: int, requested: int | None = None) -> "ReadRange":
-        """Return the range of a member.
+    @staticmethod
+    @lru_cache(maxsize=1_000)
+    def of(joined: int, requested: int | None = None) -> "ReadRange":
+        """Return the range of a member; those that join at the same offset share it.
 
         Args:
             joined: the offset after which it is a member.
             requested: the offset that the application named; -1 for a position in another log, None if it named none.
         """
-        if requested is None:
-            return _from(joined)
-        return cls(joined, requested if requested <= joined else -1)
+        since = joined if requested is None else requested if requested <= joined else -1
+        return ReadRange(joined, since)
 
     @classmethod
     def granted(cls, joined: int, since: Position | None, epochs: Sequence[str], shard: int) -> "ReadRange":
@@ -132,12 +132,6 @@ class ReadRange(NamedTuple):
         if delivered >= self.joined:
             return delivered
         return -1 if delivered < 0 or self.since < 0 else max(delivered, self.since)
-
-
-@lru_cache(maxsize=1_000)
-def _from(joined: int) -> ReadRange:
-    """Return the range of most members, for whom no position was named: those that join at the same offset share it."""
-    return ReadRange(joined, joined)
 
 
 def format_position(epochs: Iterable[str], offsets: Offsets) -> str:

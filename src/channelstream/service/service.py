@@ -133,9 +133,10 @@ class Service:
         """
         # Before their keys are made: they may be very many.
         self.node.limits.check_channel_count(len(channels))
-        key, conn_id = self.app.key, self.app.conn_id(self.new_id())
-        patches: Channels = {shared(key(name)): {} for name in channels}
-        found = self.node.connect_at_once(Member(key(conn_id), key(user), protocol), patches, update, since)
+        conn_id = self.app.conn_id(self.new_id())
+        conn_key, user_key, *keys = self.app.keys([conn_id, user, *channels])
+        patches: Channels = {shared(key): {} for key in keys}
+        found = self.node.connect_at_once(Member(conn_key, user_key, protocol), patches, update, since)
         return None if found is None else Opened(conn_id, found, sorted(channels))
 
     def _new_key(self) -> str:
@@ -258,7 +259,7 @@ class Service:
         if names is None or not _is_for_many(event):
             return self.app.keyed(event)
         rest = iter(names)
-        while (part := list(islice(rest, KEYS_SLICE))) and self.app.are_keys(part):
+        while (part := list(islice(rest, KEYS_SLICE))) and self.app.keys(part) is part:
             await slices.due()
         keys = await slices.set_of(map(self.app.key, names)) if part else names
         return replace(self.app.keyed(replace(event, only=None)), only=keys)
@@ -292,12 +293,12 @@ class Service:
 
     def channels_at_once(self, names: Sequence[str]) -> tuple[list[Channel], Position] | None:
         """Return the known channels among these few, and of which position they are; None if that takes a wait."""
-        return self.node.channels_at_once(self._keys(names))
+        return self.node.channels_at_once(self.app.keys(names))
 
-    async def users(self, names: Iterable[str] | None, with_channels: bool = True) -> list[User]:
+    async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
         """Return the known users among these; None means all whose names count everywhere (`Directory.users`)."""
         if names is not None:
-            return await self.node.users(self._keys(names), with_channels)
+            return await self.node.users(self.app.keys(names), with_channels)
         users: list[User] = []
         async for part in in_turns(
             await self._owned(await self.node.users(None, with_channels), _NAME), KEYS_SLICE
@@ -324,17 +325,14 @@ class Service:
             owned += [item for item in part if self.app.owns(key_of(item))]
         return owned
 
-    async def _many_keys(self, names: Sequence[str]) -> list[str]:
+    async def _many_keys(self, names: Sequence[str]) -> Sequence[str]:
         """Return the keys of names that are as many as a body can hold."""
         if len(names) <= KEYS_SLICE:
-            return self._keys(names)
+            return self.app.keys(names)
         keys: list[str] = []
         async for part in in_turns(names, KEYS_SLICE):
-            keys += self._keys(part)
+            keys += self.app.keys(part)
         return keys
-
-    def _keys(self, names: Iterable[str]) -> list[str]:
-        return list(map(self.app.key, names))
 
     def _patches(self, channels: Patches) -> Channels:
         return {shared(self.app.key(name)): dict(patch) for name, patch in channels.items()}
