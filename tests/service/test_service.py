@@ -1,7 +1,7 @@
 """Keys of very many names are made and read in short loop turns."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +18,7 @@ from channelstream.core.accepted import Accepted
 from channelstream.core.events import Event, Message
 from channelstream.core.position import Position
 from channelstream.core.user import UserUpdate
+from channelstream.engines.members import Member
 from channelstream.errors import Invalid, TooManyRequests
 from channelstream.http.parts import encode
 from channelstream.service import Service
@@ -166,14 +167,49 @@ def test_the_very_many_users_of_a_body_are_made_a_set_in_slices(
     assert [each.only for each in node.events] == [frozenset(names), *([None] if is_list else [])] * 2
 
 
-@pytest.mark.parametrize("call", ["connect", "subscribe"])
+@pytest.mark.parametrize("app_id", [DEFAULT, "shop"])
+def test_a_connection_is_registered_by_keys_and_described_by_names(app_id: str) -> None:
+    """Its channels are sorted by their names."""
+    node: Any = CalledNode([])
+    app, asked = App(app_id), list[Any]()
+    names = ["b", f"{MARK}c", "a"]
+
+    def connect(member: Member, *of_call: Any) -> SimpleNamespace:
+        asked.extend((member, *of_call))
+        return SimpleNamespace(name=member.user)
+
+    node.limits, node.new_id = NodeLimits(), lambda: "1"
+    node.connects_at_once, node.connect_at_once = True, connect
+    opened = Service(app, node).connect_at_once("ann", V07, names, UserUpdate({}, {}), "e-1")
+    assert opened is not None
+    conn_id = "1" if app_id == DEFAULT else "shop.1"
+    assert asked[0] == Member(app.key(conn_id), app.key("ann"), V07)
+    assert asked[1:] == [{app.key(name): {} for name in names}, UserUpdate({}, {}), "e-1"]
+    assert (opened.conn_id, opened.user.name, opened.channels) == (conn_id, app.key("ann"), sorted(names))
+
+
+def test_an_engine_that_always_waits_is_not_asked_to_connect_at_once() -> None:
+    """Neither an id is drawn nor a key made."""
+    node: Any = CalledNode([])
+    app: Any = SimpleNamespace(limits=AppLimits())
+    node.connects_at_once = False
+    assert Service(app, node).connect_at_once("ann", V07, ["a"], UserUpdate({}, {}), "") is None
+
+
+@pytest.mark.parametrize("call", ["connect", "connect at once", "subscribe"])
 def test_too_many_channels_are_refused_before_their_keys_are_made(call: str) -> None:
     node: Any = CalledNode([])
     node.limits = NodeLimits(channels_per_connection=2)
     app: Any = SimpleNamespace(limits=AppLimits())  # It makes no key.
+    node.connects_at_once = True
     service, channels = Service(app, node), {"a": {}, "b": {}, "c": {}}
-    calls = {
+
+    async def connect_at_once() -> None:
+        service.connect_at_once("ann", V07, list(channels), UserUpdate({}, {}), "")
+
+    calls: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
         "connect": lambda: service.connect(None, "ann", V07, channels, UserUpdate({}, {})),
+        "connect at once": connect_at_once,
         "subscribe": lambda: service.subscribe("c", channels),
     }
 

@@ -183,6 +183,9 @@ class Directory(Protocol):
     - `configure` and `disconnect_all` may have been applied in part; a repeated call completes them.
     """
 
+    connects_at_once: bool
+    """Whether `connect_at_once` registers any connection; if not, nobody need ask it."""
+
     async def connect(
         self,
         member: Member,

@@ -43,6 +43,7 @@ class MemoryEngine:
     """An engine that keeps everything in this process."""
 
     name = "memory"
+    connects_at_once = True
 
     def __init__(
         self,

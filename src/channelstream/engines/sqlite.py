@@ -61,6 +61,7 @@ class SqliteEngine:
     """An engine that keeps everything in this process and in a file."""
 
     name = "sqlite"
+    connects_at_once = False
 
     def __init__(
         self,

@@ -62,6 +62,7 @@ class Node:
 
     Attributes:
         is_single: whether no other node shares its log.
+        connects_at_once: whether `connect_at_once` registers any connection.
         signals: what this node announces, for traces and other consumers.
         published: messages accepted here since the start.
         busiest: channels by the messages accepted here lately; who reads it begins it again.
@@ -95,6 +96,7 @@ class Node:
         self._cluster = engine.cluster
         self.reports = Reports(engine.outbox, wanted, new_id, clock)
         self.is_single = engine.cluster.is_single
+        self.connects_at_once = engine.connects_at_once
         self.hub = hub
         self.clock = clock
         self.new_id = new_id
@@ -226,8 +228,6 @@ class Node:
 
         None if that takes a wait: then nothing has happened.
         """
-        if not self.is_single:
-            return None
         return self._connecting.connect_at_once(member, channels, update, since)
 
     def _check_room(self) -> None:

@@ -131,6 +131,8 @@ class Service:
         Args:
             channels: different ones, which get no settings of their own if they are new.
         """
+        if not self.node.connects_at_once:
+            return None
         # Before their keys are made: they may be very many.
         self.node.limits.check_channel_count(len(channels))
         conn_id = self.app.conn_id(self.new_id())

@@ -31,6 +31,7 @@ def connect(lab: Lab, request: pytest.FixtureRequest) -> Connect:
         if request.param:
             before = lab.received(), lab.channels(), [user.connections for user in lab.users()]
             registered = lab.engine.connect_at_once(ANN, update, channels)
+            assert lab.engine.connects_at_once or registered is None
             if registered is None:
                 after = lab.received(), lab.channels(), [user.connections for user in lab.users()]
                 assert [len(each) for each in after] == [len(each) for each in before]

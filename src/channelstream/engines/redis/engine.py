@@ -70,6 +70,7 @@ class RedisEngine:
     """One node of the log that all nodes share."""
 
     name = "redis"
+    connects_at_once = False
 
     def __init__(
         self,
