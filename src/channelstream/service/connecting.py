@@ -17,7 +17,6 @@ from channelstream.engines.members import Member
 from channelstream.errors import Moved, Unavailable
 from channelstream.service.commands import Reconnect, Subscribe, parse_since
 from channelstream.service.handover import Handover
-from channelstream.service.limits import NodeLimits
 from channelstream.service.local import LocalConnections
 
 Channels = dict[str, dict[str, Any]]
@@ -45,7 +44,6 @@ class Connecting:
         hub: Hub,
         local: LocalConnections,
         handover: Handover,
-        limits: NodeLimits,
         check_room: Callable[[], None],
     ) -> None:
         """Create the part of a node.
@@ -57,7 +55,6 @@ class Connecting:
         self._hub = hub
         self._local = local
         self._handover = handover
-        self._limits = limits
         self._check_room = check_room
 
     def draw_id(self, user: str, new_id: Callable[[], str]) -> str:
@@ -101,7 +98,6 @@ class Connecting:
     def _check(self, conn_id: str, channels: Channels) -> None:
         """Refuse a new connection for which there is no room."""
         self._check_room()
-        self._limits.check_channel_count(len(channels))
         self._local.room.check_connection(conn_id, channels)
 
     async def _open(

@@ -122,7 +122,7 @@ class Node:
         )
         self.seats = Seats(hub, self._local, limits)
         self.channel_ends = ChannelEnds(self.remote_calls, hub, self.end_soon)
-        self._connecting = Connecting(engine, hub, self._local, self._handover, limits, self._check_room)
+        self._connecting = Connecting(engine, hub, self._local, self._handover, self._check_room)
         self._publishing = Publishing(engine, hub)
         self.move = NodeMove(engine, hub, self._local, clock, self._start_engine)
         self.member_states = MemberStates(engine, is_single=self.is_single)
