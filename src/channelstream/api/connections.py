@@ -43,7 +43,7 @@ def connect(call: Call) -> Answer | Coroutine[Any, Any, Answer | Parts]:
     )
     if opened is None:
         return _connect_later(call, body)
-    info = info_at_once(call, _named(opened.channels, body.info), body.info)
+    info = info_at_once(call, opened.channels, body.info)
     return _describe_later(call, opened, body) if info is None else _connected(opened, info)
 
 

@@ -61,14 +61,15 @@ async def channels_info(call: Call, names: Sequence[str] | None, options: InfoOp
 
 
 def info_at_once(call: Call, names: Sequence[str], options: InfoOptions) -> Answer | None:
-    """Describe channels as `channels_info` does; None if that takes a wait, or more than a short turn of the event loop."""
+    """Describe few channels as `channels_info` does, all of them in brief; None if that is not asked for, or has to wait."""
     is_brief = not (options.include_history or options.include_users or options.include_connections)
-    found = call.service.channels_at_once(names) if is_brief and len(names) <= STEP else None
+    has_all = options.channels is None and not options.exclude_channels
+    found = call.service.channels_at_once(names) if is_brief and has_all and len(names) <= STEP else None
     if found is None:
         return None
     channels, position = found
     text, described = str(position), {}
-    for channel in _not_excluded(channels, options):
+    for channel in channels:
         name = name_of(channel.name)
         described[name] = _channel(channel, name, options, position, text)
     return {"channels": described, "users": [], "position": text}
