@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from channelstream.close_codes import CloseCode
 from channelstream.config import OPTIONS
 from channelstream.engines.base import Directory, Engine, EventLog, Receiver
 from channelstream.engines.cluster import Cluster, ClusterReceiver
 from channelstream.engines.movable import Movable
 from channelstream.engines.outbox import Outbox
 from channelstream.engines.time_series import TimeSeries
-from channelstream.errors import CloseCode
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(

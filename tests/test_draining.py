@@ -15,12 +15,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from channelstream import draining, housekeeping, slices
+from channelstream.close_codes import CloseCode
 from channelstream.config import Settings
 from channelstream.core.batch import BufferBatch
 from channelstream.core.events import Message
 from channelstream.core.user import UserUpdate
 from channelstream.draining import close_streams, spread_streams
-from channelstream.errors import CloseCode
 from channelstream.http.router import Router
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.server import Server, build

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from channelstream import errors
-from channelstream.errors import CloseCode, Invalid, closed
+from channelstream.close_codes import CloseCode
+from channelstream.errors import Invalid, closed
 
 
 def all_errors(kind: type[errors.ChannelstreamError] = errors.ChannelstreamError) -> list[Any]:

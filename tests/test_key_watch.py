@@ -20,11 +20,12 @@ from tests.token_client import TokenClient
 from channelstream.apps.app import App
 from channelstream.apps.client import Client
 from channelstream.clock import SystemClock
+from channelstream.close_codes import CloseCode
 from channelstream.config import Settings
 from channelstream.core.batch import BufferBatch
 from channelstream.core.http_head import read_head
 from channelstream.core.user import UserUpdate
-from channelstream.errors import BadToken, CloseCode
+from channelstream.errors import BadToken
 from channelstream.server import Server, build
 from channelstream.transports.token_admission import Asked, TokenAdmission
 from channelstream.wire.commanding import COMMANDING

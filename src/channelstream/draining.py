@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from random import shuffle
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
-from channelstream.errors import CloseCode
 from channelstream.service import Node
 from channelstream.slices import Slices
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.batch import BufferBatch
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection
@@ -13,7 +14,6 @@ from channelstream.core.events import (
 )
 from channelstream.core.hub import Hub
 from channelstream.core.position import ReadRange
-from channelstream.errors import CloseCode
 from channelstream.wire.channelstream import V07
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS

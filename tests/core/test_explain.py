@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from channelstream.close_codes import CloseCode
 from channelstream.core import explain
 from channelstream.core.batch import BufferBatch
 from channelstream.core.connection import Connection, Step
@@ -23,7 +24,6 @@ from channelstream.core.explain import (
 )
 from channelstream.core.hub import Hub
 from channelstream.core.position import ReadRange
-from channelstream.errors import CloseCode
 from channelstream.wire.channelstream import SEED, V07
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS

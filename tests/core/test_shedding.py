@@ -2,6 +2,7 @@
 
 import pytest
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.shedding import (
     EASED_S,
     NO_BOUND,
@@ -11,7 +12,7 @@ from channelstream.core.shedding import (
     delay_bound,
     memory_bound,
 )
-from channelstream.errors import CloseCode, Overloaded
+from channelstream.errors import Overloaded
 
 
 def reasons(shedding: Shedding, *samples: tuple[int, float]) -> list[str]:

@@ -27,12 +27,13 @@ from tests.webhook_receiver import SECRET, webhook_receiver
 from websockets.sync.client import connect
 
 from channelstream.apps.app import App
+from channelstream.close_codes import CloseCode
 from channelstream.config import Settings
 from channelstream.core.request_signing import SCHEME
 from channelstream.core.user import UserUpdate
 from channelstream.engines.base import Engine
 from channelstream.engines.cluster import Cluster
-from channelstream.errors import CloseCode, Unavailable
+from channelstream.errors import Unavailable
 from channelstream.integrations.metrics.catalog import Metrics
 from channelstream.integrations.metrics.meter import (
     CLUSTER_OPERATIONS,

@@ -10,13 +10,14 @@ import pytest
 from tests.waiting import soon
 
 from channelstream import slices
+from channelstream.close_codes import CloseCode
 from channelstream.config import Settings
 from channelstream.core.connection import ConnectionState
 from channelstream.core.entry import Entry
 from channelstream.core.events import UsersLeft
 from channelstream.core.user import UserUpdate
 from channelstream.engines.members import Leaving, Member
-from channelstream.errors import CloseCode, Unavailable
+from channelstream.errors import Unavailable
 from channelstream.server import build
 from channelstream.service import Node
 from channelstream.service.disconnect_queue import DisconnectQueue

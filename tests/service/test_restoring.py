@@ -9,6 +9,7 @@ from tests.core.test_explain import Sink
 from tests.engines.conformance.lab import MovedClock, Setup
 from tests.engines.test_sqlite import sqlite_engine
 
+from channelstream.close_codes import CloseCode
 from channelstream.config import Settings
 from channelstream.core.batch import BufferBatch
 from channelstream.core.connection import ConnectionState
@@ -17,7 +18,7 @@ from channelstream.core.entry import Entry
 from channelstream.core.events import Presence
 from channelstream.core.hub import Hub
 from channelstream.core.user import UserUpdate
-from channelstream.errors import CloseCode, Unavailable
+from channelstream.errors import Unavailable
 from channelstream.server import build
 from channelstream.service import Node
 from channelstream.service.limits import NodeLimits

@@ -9,13 +9,14 @@ import pytest
 from channelstream.apps.app import App
 from channelstream.apps.client import Client
 from channelstream.clock import SystemClock
+from channelstream.close_codes import CloseCode
 from channelstream.config import Settings
 from channelstream.config.app_section import AppSection
 from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.time_series import SERIES_RECORDS, LocalTimeSeries, Record
-from channelstream.errors import CloseCode, Unavailable
+from channelstream.errors import Unavailable
 from channelstream.server import build
 from channelstream.service import revocations
 from channelstream.service.remote_calls import RemoteCalls

@@ -16,6 +16,7 @@ from tests.waiting import soon
 
 from channelstream.apps.app import App, AppLimits
 from channelstream.apps.keys import make_member_key, name_of
+from channelstream.close_codes import CloseCode
 from channelstream.core.batch import BufferBatch
 from channelstream.core.channel import ChannelSettings
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
@@ -28,7 +29,7 @@ from channelstream.core.seat import Seat, seat_id
 from channelstream.core.usage import Usage
 from channelstream.core.user import UserUpdate
 from channelstream.engines.members import Member, RestoredConnection
-from channelstream.errors import CloseCode, Invalid, TooManyRequests, Unavailable
+from channelstream.errors import Invalid, TooManyRequests, Unavailable
 from channelstream.service import Memberships, Node, Service
 from channelstream.service.commands import Release
 from channelstream.service.limits import NodeLimits

@@ -15,6 +15,7 @@ from tests.waiting import soon
 from channelstream.apps.app import App
 from channelstream.apps.keys import name_of
 from channelstream.clock import RandomIds, SystemClock, new_epoch
+from channelstream.close_codes import CloseCode
 from channelstream.core.entry import Entry
 from channelstream.core.events import Presence
 from channelstream.core.hub import Hub
@@ -24,7 +25,7 @@ from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis.address import prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard_state import RedisSettings
-from channelstream.errors import CloseCode, Invalid
+from channelstream.errors import Invalid
 from channelstream.service import Memberships, Node, NodeLimits, Service
 from channelstream.wire.channelstream import V07
 from channelstream.wire.protocols import PROTOCOLS

@@ -18,10 +18,11 @@ from tests.simulation.failure import Failure, demand
 from tests.simulation.loop import VirtualLoop, turns
 from tests.simulation.world import WorldClock
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.channel import Channel
 from channelstream.core.events import Message, Presence, UsersLeft
 from channelstream.core.user import UserUpdate
-from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
+from channelstream.errors import ChannelstreamError, Unavailable
 
 CLIENTS = 8
 CHANNELS: dict[str, dict[str, Any]] = {

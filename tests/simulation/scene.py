@@ -17,6 +17,7 @@ from tests.simulation.line import Line
 from tests.simulation.world import WorldClock
 
 from channelstream.apps.app import App, Apps
+from channelstream.close_codes import CloseCode
 from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.connection import ConnectionState
@@ -30,7 +31,7 @@ from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import UserUpdate
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.memory import MemoryEngine
-from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
+from channelstream.errors import ChannelstreamError, Unavailable
 from channelstream.service import Node, NodeLimits, Services
 from channelstream.transports.longpoll import PollStream
 from channelstream.transports.settings import StreamSettings

@@ -14,10 +14,11 @@ from tests.simulation.loop import MeasuredLoop, kill_others, turns
 from tests.simulation.script import Step
 from tests.simulation.world import Bounds, World, WorldClock
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
 from channelstream.core.user import UserUpdate
 from channelstream.engines.members import Member
-from channelstream.errors import ChannelstreamError, CloseCode
+from channelstream.errors import ChannelstreamError
 from channelstream.wire.channelstream import V07
 
 CLIENTS = 7

@@ -11,13 +11,14 @@ from typing import Any
 
 from channelstream.apps.grants import EVERYTHING, Grants
 from channelstream.apps.keys import name_of
+from channelstream.close_codes import CloseCode
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.connection import Connection
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message
 from channelstream.core.http_head import RequestHead
 from channelstream.core.user import UserUpdate
-from channelstream.errors import ChannelstreamError, CloseCode, Unauthorized, Unavailable
+from channelstream.errors import ChannelstreamError, Unauthorized, Unavailable
 from channelstream.transports.admission import Admission
 from channelstream.transports.entrances import OpeningRequest
 from channelstream.transports.routes import ENTRANCES

@@ -8,10 +8,10 @@ import pytest
 from channelstream import slices
 from channelstream.apps.client import Client
 from channelstream.apps.grants import Grants, Patterns
+from channelstream.close_codes import CloseCode
 from channelstream.config import Settings
 from channelstream.core.position import Position
 from channelstream.core.user import UserUpdate
-from channelstream.errors import CloseCode
 from channelstream.server import build
 from channelstream.transports.client_actions import ClientActions
 from channelstream.transports.tokens import NO_TOKENS

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from tests.transports.in_process import Stage, play
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Message
-from channelstream.errors import CloseCode
 from channelstream.http.lent_socket import LentSocket, lent_socket
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.websocket import WebSocketStream

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from tests.waiting import PATIENCE_S
 
+from channelstream.close_codes import CloseCode
 from channelstream.config import Settings
 from channelstream.core.events import Message
 from channelstream.core.user import UserUpdate
-from channelstream.errors import CloseCode
 from channelstream.server import build
 from channelstream.transports.attachment import Attachment
 from channelstream.transports.reading import CHUNK

@@ -10,12 +10,12 @@ import pytest
 from tests.simulation.line import FrameParser, Line
 from tests.simulation.loop import turns
 
+from channelstream.close_codes import CloseCode
 from channelstream.config import Settings
 from channelstream.core.changes import KEPT
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
 from channelstream.core.user import UserUpdate
 from channelstream.engines.memory import MemoryEngine
-from channelstream.errors import CloseCode
 from channelstream.server import build
 from channelstream.service import Node
 from channelstream.transports import catch_up

@@ -14,11 +14,11 @@ from tests.waiting import soon
 
 from channelstream.apps.app import App
 from channelstream.clock import RandomIds, SystemClock
+from channelstream.close_codes import CloseCode
 from channelstream.core.events import Message
 from channelstream.core.hub import Hub
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import UserUpdate
-from channelstream.errors import CloseCode
 from channelstream.pacing import FlushPacer
 from channelstream.service import LastMessages, Memberships, Node, NodeLimits, Service
 from channelstream.service.last_messages import KeptMessage

@@ -15,6 +15,7 @@ from tests.redis_server import RedisServer, running_redis
 from tests.waiting import soon
 
 from channelstream.clock import RandomIds, SystemClock, new_epoch
+from channelstream.close_codes import CloseCode
 from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Message
 from channelstream.core.hub import Hub
@@ -26,7 +27,7 @@ from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis.address import prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard_state import RedisSettings
-from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
+from channelstream.errors import ChannelstreamError, Unavailable
 from channelstream.pacing import FlushPacer
 from channelstream.service import Node, NodeLimits
 from channelstream.transports.attachment import Attachment

@@ -17,9 +17,10 @@ from tests.waiting import PATIENCE_S
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
+from channelstream.close_codes import CloseCode
 from channelstream.config import Settings
 from channelstream.core.shedding import NO_BOUND, Work, memory_bound
-from channelstream.errors import OVERLOADED_RETRY_S, CloseCode
+from channelstream.errors import OVERLOADED_RETRY_S
 from channelstream.server import Server, build
 from channelstream.transports import catch_up
 from channelstream.transports.catch_up import PIECE_BYTES

@@ -22,10 +22,11 @@ from tests.waiting import PATIENCE_S, soon
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.connection import ConnectionState
 from channelstream.core.user import UserUpdate
 from channelstream.engines.base import Receiver
-from channelstream.errors import CannotHandOver, CloseCode
+from channelstream.errors import CannotHandOver
 from channelstream.server import Server
 from channelstream.transports import websocket
 from channelstream.upgrade.taker import Taker, calls_of

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message
-from channelstream.errors import CloseCode, Forbidden, TooManyRequests, Unavailable
+from channelstream.errors import Forbidden, TooManyRequests, Unavailable
 from channelstream.wire.channelstream import V07
 from channelstream.wire.client_commands import (
     Done,

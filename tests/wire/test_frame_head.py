@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelstream.errors import CloseCode
+from channelstream.close_codes import CloseCode
 from channelstream.wire.frame_head import FrameError, Opcode, read_head
 
 MASK = b"\x01\x02\x03\x04"

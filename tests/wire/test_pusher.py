@@ -10,9 +10,10 @@ from tests.wire.pusher_client import KEY, SECRET, SOCKET_ID, Client, auth, frame
 
 from channelstream.apps.app import App
 from channelstream.apps.pusher_app import PusherApp, PusherSecrets
+from channelstream.close_codes import CloseCode
 from channelstream.core.events import Message
 from channelstream.core.pusher_signing import channel_text, signature, user_text
-from channelstream.errors import CloseCode, Internal, Invalid, TooManyRequests, Unavailable
+from channelstream.errors import Internal, Invalid, TooManyRequests, Unavailable
 from channelstream.wire.client_commands import Done, Join, Joined, Leave, Relay, SignIn
 from channelstream.wire.client_session import NO_START, SessionStart
 from channelstream.wire.framing import Framing

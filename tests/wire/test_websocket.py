@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelstream.errors import CloseCode
+from channelstream.close_codes import CloseCode
 from channelstream.wire.deflate import compress, inflate
 from channelstream.wire.websocket import (
     PING,

@@ -18,9 +18,10 @@ from channelstream.api.schemas import (
 )
 from channelstream.api.validation import conn_id_in, decode, decode_at_once, unknown_connection
 from channelstream.apps.keys import name_of
+from channelstream.close_codes import CloseCode
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.user import UserUpdate
-from channelstream.errors import CloseCode, Invalid
+from channelstream.errors import Invalid
 from channelstream.faults import Faults
 from channelstream.http.parts import Parts
 from channelstream.service import Opened

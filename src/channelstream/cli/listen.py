@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from channelstream.cli.publish import DEFAULT_USER
 from channelstream.cli.remote import Server, add_server_flags, server_of
+from channelstream.close_codes import CloseCode
 from channelstream.config.flags import OneLineParser
-from channelstream.errors import CloseCode, RequestFailed
+from channelstream.errors import RequestFailed
 from channelstream_client.blocking import BlockingIteration
 from channelstream_client.errors import StreamClosed
 from channelstream_client.listening import Iteration

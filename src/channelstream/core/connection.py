@@ -5,6 +5,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Protocol
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.batch import DISCARD, Batch
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.entry import Entry
@@ -12,7 +13,6 @@ from channelstream.core.events import Event
 from channelstream.core.format import Format
 from channelstream.core.position import Offsets, ReadRange, shard_of
 from channelstream.core.stream_client import TIME_BYTES, StreamClient, pack
-from channelstream.errors import CloseCode
 
 NO_NAMES: frozenset[str] = frozenset()
 """Shared by all connections that join or leave nothing: an empty set takes 216 bytes, and each would have two."""

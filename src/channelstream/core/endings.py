@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import NamedTuple
 
-from channelstream.errors import CloseCode
+from channelstream.close_codes import CloseCode
 
 KEPT = 1000
 """Endings of a node that are kept, whatever they are."""

@@ -20,12 +20,12 @@ These rules hold between two slices, and when a stream is lost:
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.batch import Batch
 from channelstream.core.changes import Changes, RecentChanges, compacted, current_forms, forms_for
 from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.entry import Entry
 from channelstream.core.format import Format, items_of
-from channelstream.errors import CloseCode
 
 SLICE = 25
 """Connections written to in one call of `flush`: 0.1 ms of work, at 5 us for a write; 1 ms, if the kernel is slow."""

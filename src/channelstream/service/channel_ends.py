@@ -5,8 +5,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.hub import Hub
-from channelstream.errors import CloseCode
 from channelstream.service.remote_calls import RemoteCalls
 from channelstream.service.revocations import EndSoon
 from channelstream.slices import in_turns

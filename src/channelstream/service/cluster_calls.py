@@ -2,12 +2,12 @@
 
 from collections.abc import Collection
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Offsets, ReadRange, max_offsets, shard_of, with_offset
 from channelstream.engines.members import Membership, member_of
-from channelstream.errors import CloseCode
 from channelstream.service.commands import encode, read_command
 from channelstream.service.handover import Handover
 from channelstream.service.remote_calls import RemoteCall, RemoteCalls, encode_result

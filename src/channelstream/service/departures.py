@@ -8,11 +8,11 @@ once or, if an operation is in progress, after it; the lock is held until the en
 import asyncio
 from collections.abc import Callable
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.deadlines import SLOT_S, Deadlines
 from channelstream.engines.base import Clock
 from channelstream.engines.members import Leaving, member_of
-from channelstream.errors import CloseCode
 from channelstream.service.disconnect_queue import DisconnectQueue
 from channelstream.service.locks import Lock, Locks
 from channelstream.slices import Slices

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from typing import assert_never
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
 from channelstream.engines.base import Directory
-from channelstream.errors import CloseCode, Invalid, Moved
+from channelstream.errors import Invalid, Moved
 from channelstream.service.commands import Answer, Command, End, Release, Subscribe, Unsubscribe, parse_since
 from channelstream.service.limits import NodeLimits
 from channelstream.service.local import LocalConnections

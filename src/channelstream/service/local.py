@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import NO_NAMES, Connection, ConnectionState, Step, without
 from channelstream.core.endings import Ending, Endings
@@ -29,7 +30,7 @@ from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, s
 from channelstream.core.user import User, UserUpdate
 from channelstream.engines.base import Clock, Directory, EventLog, Registered
 from channelstream.engines.members import Member, RestoredConnection, member_of
-from channelstream.errors import CloseCode, Moved, Unavailable
+from channelstream.errors import Moved, Unavailable
 from channelstream.service.departures import Departures
 from channelstream.service.disconnect_queue import DisconnectQueue
 from channelstream.service.limits import NodeLimits

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from channelstream.apps.keys import name_of
+from channelstream.close_codes import CloseCode
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection
 from channelstream.core.user import State, StateValue, UserUpdate
-from channelstream.errors import CloseCode, Moved, Unavailable
+from channelstream.errors import Moved, Unavailable
 from channelstream.service.service import Service
 from channelstream.slices import in_turns
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from channelstream.apps.wanted_facts import NOTHING_WANTED, WantedFacts
+from channelstream.close_codes import CloseCode
 from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import ClientProtocol
@@ -25,7 +26,7 @@ from channelstream.engines.base import Clock, Counts, Engine
 from channelstream.engines.members import Member
 from channelstream.engines.outbox import Outbox
 from channelstream.engines.time_series import TimeSeries
-from channelstream.errors import CloseCode, Unavailable
+from channelstream.errors import Unavailable
 from channelstream.service.channel_ends import ChannelEnds
 from channelstream.service.cluster_calls import ClusterCalls
 from channelstream.service.commands import Answer, End, Subscribe, Unsubscribe

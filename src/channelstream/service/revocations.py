@@ -16,11 +16,12 @@ import msgspec
 from msgspec import Struct
 
 from channelstream.apps.client import Client
+from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
 from channelstream.engines.base import Clock
 from channelstream.engines.time_series import Record, TimeSeries
-from channelstream.errors import CloseCode, Unavailable
+from channelstream.errors import Unavailable
 from channelstream.service.remote_calls import RemoteCalls
 from channelstream.slices import in_turns
 

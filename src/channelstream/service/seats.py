@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.hub import Hub
 from channelstream.core.position import shard_of
 from channelstream.core.seat import Seat, seat_id
 from channelstream.core.user import UserUpdate
-from channelstream.errors import CloseCode, Moved, Unavailable
+from channelstream.errors import Moved, Unavailable
 from channelstream.service.limits import NodeLimits
 from channelstream.service.local import LocalConnections
 

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from channelstream.apps.app import App
 from channelstream.apps.keys import is_member_key, name_of
+from channelstream.close_codes import CloseCode
 from channelstream.core.accepted import Accepted
 from channelstream.core.addresses import source_of
 from channelstream.core.channel import Channel
@@ -30,7 +31,6 @@ from channelstream.core.position import Position
 from channelstream.core.seat import holder_id
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.members import Member
-from channelstream.errors import CloseCode
 from channelstream.service.client_rates import ClientRates
 from channelstream.service.connecting import Channels, Opened
 from channelstream.service.key_rates import KeyRates

@@ -13,10 +13,11 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Protocol
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.batch import DISCARD, BufferBatch
 from channelstream.core.connection import Connection, ConnectionState, Stream
 from channelstream.core.position import Offsets, Position, min_offsets
-from channelstream.errors import CloseCode, Unavailable
+from channelstream.errors import Unavailable
 from channelstream.http.eager import run_eagerly
 from channelstream.service import Node
 from channelstream.transports.at_once import first_bytes

@@ -39,13 +39,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from operator import gt
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.batch import BufferBatch
 from channelstream.core.changes import compacted, forms_for
 from channelstream.core.entry import Entry, advance_positions
 from channelstream.core.log import Replay
 from channelstream.core.position import Offsets, max_offsets, min_offsets
 from channelstream.core.shedding import Work
-from channelstream.errors import CloseCode, Unavailable
+from channelstream.errors import Unavailable
 from channelstream.transports.reading import (
     NO_CHANGE,
     Attached,

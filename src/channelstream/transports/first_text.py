@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import assert_never
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.http_head import RequestHead
-from channelstream.errors import ChannelstreamError, CloseCode, Internal
+from channelstream.errors import ChannelstreamError, Internal
 from channelstream.http.closing import close_transport
 from channelstream.transports.streams import Streams
 from channelstream.transports.token_admission import Asked, TokenAdmission

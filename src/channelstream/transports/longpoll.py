@@ -19,10 +19,11 @@ import re
 from collections.abc import Awaitable, Callable
 
 from channelstream.apps.client import Client
+from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
 from channelstream.core.format import Format
 from channelstream.core.position import Offsets
-from channelstream.errors import ChannelstreamError, CloseCode, Invalid, closed
+from channelstream.errors import ChannelstreamError, Invalid, closed
 from channelstream.http.line import Line
 from channelstream.transports.attachment import Attachment
 from channelstream.transports.reading import Change

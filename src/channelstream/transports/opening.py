@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NamedTuple
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import header
 from channelstream.core.query import read_query
-from channelstream.errors import BadRequest, ChannelstreamError, CloseCode, Internal, TooManyRequests
+from channelstream.errors import BadRequest, ChannelstreamError, Internal, TooManyRequests
 from channelstream.http.answers import lines
 from channelstream.http.closing import close_transport
 from channelstream.http.line import is_tls

@@ -12,9 +12,9 @@ from math import ceil
 from typing import Final
 
 from channelstream.apps.client import Client
+from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
 from channelstream.core.format import Format
-from channelstream.errors import CloseCode
 from channelstream.http.lent_socket import LentSocket, lent_socket
 from channelstream.http.moving import descriptor_of, drop_descriptor, end_for_all, is_movable
 from channelstream.transports.attachment import Attachment

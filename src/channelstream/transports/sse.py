@@ -6,8 +6,8 @@ for every stream.
 
 import asyncio
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
-from channelstream.errors import CloseCode
 from channelstream.http.closing import close_transport
 from channelstream.http.line import ack_progress
 from channelstream.transports.attachment import LINE_LOST

@@ -10,11 +10,11 @@ from typing import Protocol
 from channelstream.apps.app import App
 from channelstream.apps.client import Client
 from channelstream.apps.keys import name_of
+from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Policy
 from channelstream.core.stream_client import Agents
-from channelstream.errors import CloseCode
 from channelstream.http.address_rates import AddressRate
 from channelstream.http.closing import ClosingQueue
 from channelstream.service import Services

@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import assert_never
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
-from channelstream.errors import CloseCode
 from channelstream.http.closing import close_transport
 from channelstream.http.line import ack_progress, is_tls
 from channelstream.transports.attachment import CLOSED_BY_CLIENT, LINE_LOST

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from math import inf
 
-from channelstream.errors import CannotHandOver, CloseCode
+from channelstream.close_codes import CloseCode
+from channelstream.errors import CannotHandOver
 from channelstream.http.connection import HttpConnection
 from channelstream.http.phase import Work
 from channelstream.slices import Slices

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message
 from channelstream.core.user import State, StateValue
-from channelstream.errors import ChannelstreamError, CloseCode
+from channelstream.errors import ChannelstreamError
 
 Ref = str | int | None
 """What an answer repeats, such as an id that the client has chosen."""

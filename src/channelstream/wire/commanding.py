@@ -8,10 +8,11 @@ from typing import Any, Final
 
 import msgspec
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.entry import Entry
 from channelstream.core.format import Format
-from channelstream.errors import CloseCode, TooManyRequests, TryLater
+from channelstream.errors import TooManyRequests, TryLater
 from channelstream.wire.client_commands import (
     Action,
     ClientCommand,

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from channelstream.errors import CloseCode
+from channelstream.close_codes import CloseCode
 from channelstream.wire.frame_head import PIECE_BYTES, FrameError
 from channelstream.wire.handshake import Offer
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from channelstream.errors import CloseCode
+from channelstream.close_codes import CloseCode
 
 
 class Opcode(IntEnum):

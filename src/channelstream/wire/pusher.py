@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.entry import Entry
 from channelstream.core.pusher_names import (
@@ -23,7 +24,7 @@ from channelstream.core.pusher_names import (
 )
 from channelstream.core.pusher_signing import channel_text, is_granted, user_text
 from channelstream.core.token_bucket import TokenBucket
-from channelstream.errors import ChannelstreamError, CloseCode, Invalid, TooManyRequests
+from channelstream.errors import ChannelstreamError, Invalid, TooManyRequests
 from channelstream.wire.client_commands import (
     Action,
     ClientCommand,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from channelstream.errors import CloseCode
+from channelstream.close_codes import CloseCode
 from channelstream.wire.frame_head import (
     CONTROL_BYTES,
     FIN,

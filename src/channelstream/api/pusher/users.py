@@ -5,8 +5,8 @@ from typing import Any
 from channelstream.api.call import Call
 from channelstream.api.pusher.application import pusher_of
 from channelstream.api.pusher.bodies import Nothing, read_body
+from channelstream.close_codes import CloseCode
 from channelstream.core.pusher_names import SIGNED_IN
-from channelstream.errors import CloseCode
 from channelstream.service import Memberships
 
 

@@ -12,7 +12,8 @@ from channelstream.cli import diagnosis
 from channelstream.cli.doctor.finding import Finding, Subject, fault
 from channelstream.cli.doctor.service import REFUSED, ask, failed, read
 from channelstream.cli.listen import reach_of
-from channelstream.errors import CloseCode, RequestFailed
+from channelstream.close_codes import CloseCode
+from channelstream.errors import RequestFailed
 from channelstream_client import streams
 from channelstream_client.protocol import StreamEnded, without_id
 from channelstream_client.resuming import OpenStream
