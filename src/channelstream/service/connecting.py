@@ -5,9 +5,7 @@ that no other node has: it refuses an id that is taken. Then the connection is l
 """
 
 from collections.abc import Callable
-from typing import Any
-
-from msgspec import Struct
+from typing import Any, NamedTuple
 
 from channelstream.core.hub import Hub
 from channelstream.core.position import shard_of
@@ -27,7 +25,7 @@ ATTEMPTS = 3
 """Most attempts of a `/connect` to create a connection, or to find the one that other calls create and end meanwhile."""
 
 
-class Opened(Struct, frozen=True):
+class Opened(NamedTuple):
     """A connection that `connect` made or found, with all its channels, sorted."""
 
     conn_id: str
