@@ -40,8 +40,11 @@ class _Facts:
         self.stored.append(stored)
         self.bytes += len(stored.data)
 
-    def drop_oldest(self) -> None:
-        self.bytes -= len(self.stored.popleft().data)
+    def drop_oldest(self) -> int:
+        """Return its bytes."""
+        size = len(self.stored.popleft().data)
+        self.bytes -= size
+        return size
 
     def after(self, number: int, limit: int) -> Iterator[_Stored]:
         first = bisect_right(self.stored, number, key=attrgetter("number"))
@@ -58,16 +61,31 @@ class LocalOutbox:
         self._facts: defaultdict[str, _Facts] = defaultdict(_Facts)
         self._cursors: dict[str, Cursor] = {}
         self._last = 0
+        self._kept = 0
+        self._bytes = 0
         self._dropped = 0
 
     def keep(self, fact: Fact) -> None:
-        """Keep a fact; beyond the bounds the oldest ones of its application are dropped."""
+        """Keep a fact; beyond the bounds the oldest ones of its application are dropped, or of the one that keeps most."""
         self._last += 1
         facts, most = self._facts[app_of(fact)], self._settings
-        facts.put(_Stored(self._last, encode(fact)))
+        self._put(facts, _Stored(self._last, encode(fact)))
         while len(facts.stored) > most.most_facts or facts.bytes > most.most_bytes:
-            facts.drop_oldest()
+            self._drop_oldest(facts)
             self._dropped += 1
+        while (is_too_big := self._bytes > most.total_bytes) or self._kept > most.total_facts:
+            size_of = attrgetter("bytes") if is_too_big else _count_of
+            self._drop_oldest(max(self._facts.values(), key=size_of))
+            self._dropped += 1
+
+    def _put(self, facts: _Facts, stored: _Stored) -> None:
+        facts.put(stored)
+        self._kept += 1
+        self._bytes += len(stored.data)
+
+    def _drop_oldest(self, facts: _Facts) -> None:
+        self._kept -= 1
+        self._bytes -= facts.drop_oldest()
 
     # -- the port
 
@@ -87,7 +105,7 @@ class LocalOutbox:
         through = passed_by_all(cursors, 0)
         for app_id, facts in self._facts.items():
             while facts.stored and facts.stored[0].number <= through.get(app_id, self._last):
-                facts.drop_oldest()
+                self._drop_oldest(facts)
         return True
 
     async def hold(self, ttl_s: float) -> int | None:
@@ -97,10 +115,7 @@ class LocalOutbox:
         """Do nothing: no other node sends."""
 
     async def state(self) -> OutboxState:
-        each = self._facts.values()
-        return OutboxState(
-            sum(len(facts.stored) for facts in each), sum(facts.bytes for facts in each), self._dropped
-        )
+        return OutboxState(self._kept, self._bytes, self._dropped)
 
     # -- the move to another process
 
@@ -121,7 +136,7 @@ class LocalOutbox:
             if what == FACT:
                 fact = decode(data)
                 if fact is not None:
-                    self._facts[app_of(fact)].put(_Stored(number, data))
+                    self._put(self._facts[app_of(fact)], _Stored(number, data))
             elif what == CURSOR:
                 self._cursors[data.decode()] = (number,)
             elif what == LAST:
@@ -132,3 +147,7 @@ class LocalOutbox:
 
 def _read(stored: _Stored) -> tuple[int, Fact | None]:
     return stored.number, decode(stored.data)
+
+
+def _count_of(facts: _Facts) -> int:
+    return len(facts.stored)

@@ -7,7 +7,8 @@ facts of one channel are in one shard, in order.
 The facts of each application are kept apart. Each of its consumers, which are receivers of webhooks, reads from its own
 cursor. Facts stay until every consumer of their application has passed them, and an engine that outlives its process keeps
 them, and the cursors, over a restart. Beyond the bounds of `OutboxSettings` the oldest of the application are dropped and
-counted: a receiver that is down costs another application nothing.
+counted: a receiver that is down costs another application nothing. Where all applications together keep too much, the oldest
+of the one that keeps most are: so one that keeps less than an equal share loses nothing.
 
 One node at a time holds the lease and sends. It gets a token, which grows with each holder: `settle` refuses the token of a
 former holder, so a node that was paused and comes back cannot set cursors.
@@ -29,12 +30,16 @@ class OutboxSettings:
         wanted: the facts about members that are made; without any, membership costs as much as without an outbox.
         most_facts: of an application, in each shard.
         most_bytes: likewise.
+        total_facts: of all applications, in each shard.
+        total_bytes: likewise.
         kept_s: how long a shared engine keeps the facts if no node appends any more; longer than webhooks are repeated.
     """
 
     wanted: WantedFacts = NOTHING_WANTED
     most_facts: int = 100_000
     most_bytes: int = 64 << 20
+    total_facts: int = 400_000
+    total_bytes: int = 256 << 20
     kept_s: float = 172_800.0
 
 

@@ -114,7 +114,9 @@ class SqliteOutbox:
         with suppress(NotWritten):  # The disk is full: the next batch drops them.
             for app_id, *_ in added:
                 while self._is_full(self._facts[app_id], self._bytes[app_id]):
-                    self._drop_oldest(file, app_id)
+                    self._drop_oldest(file, app_id, self._is_full)
+            while (largest := self._largest()) is not None:
+                self._drop_of_all(file, largest)
 
     def _count(self, added: Iterable[Row]) -> None:
         for app_id, facts, size in added:
@@ -124,14 +126,33 @@ class SqliteOutbox:
     def _is_full(self, facts: int, size: int) -> bool:
         return facts > self._settings.most_facts or size > self._settings.most_bytes
 
-    def _drop_oldest(self, file: SqliteFile, app_id: str) -> None:
+    def _largest(self) -> str | None:
+        """Return the application that keeps most, if all of them together keep too much."""
+        if self._bytes.total() > self._settings.total_bytes:
+            return max(self._bytes, key=self._bytes.__getitem__)
+        if self._facts.total() > self._settings.total_facts:
+            return max(self._facts, key=self._facts.__getitem__)
+        return None
+
+    def _drop_of_all(self, file: SqliteFile, app_id: str) -> None:
+        other_facts = self._facts.total() - self._facts[app_id]
+        other_bytes = self._bytes.total() - self._bytes[app_id]
+        most = self._settings
+
+        def is_full(facts: int, size: int) -> bool:
+            return other_facts + facts > most.total_facts or other_bytes + size > most.total_bytes
+
+        self._drop_oldest(file, app_id, is_full)
+
+    def _drop_oldest(self, file: SqliteFile, app_id: str, is_full: Callable[[int, int], bool]) -> None:
+        """Drop the oldest facts of an application, as long as what it keeps is too much."""
         through, facts, size = 0, self._facts[app_id], self._bytes[app_id]
         for number, length in file.rows(
             "SELECT number, length(data) FROM facts WHERE app = ? ORDER BY number LIMIT ?",
             app_id,
             DROPPED_AT_ONCE,
         ):
-            if not self._is_full(facts, size):
+            if not is_full(facts, size):
                 break
             through, facts, size = number, facts - 1, size - length
         dropped = self._dropped + self._facts[app_id] - facts

@@ -9,7 +9,7 @@ from tests.engines.conformance.lab import ALL_FACTS, ALL_KINDS, Lab
 
 from channelstream.apps.keys import DEFAULT, make_key, make_member_key
 from channelstream.apps.wanted_facts import AppFacts, WantedFacts
-from channelstream.core.facts import ENDS, CacheMissed, ClientEvent, Fact, kind_of, public_id
+from channelstream.core.facts import ENDS, CacheMissed, ClientEvent, Fact, encode, kind_of, public_id
 from channelstream.engines.members import Member
 from channelstream.engines.outbox import Kept, OutboxSettings, passed
 
@@ -265,6 +265,33 @@ def test_one_application_pushes_no_facts_of_another_out(open_lab: OpenLab) -> No
     assert max(Counter(each.shard for each in of_shop).values()) == 5
     state = lab.run(lab.engine.outbox.state())
     assert (state.facts, state.dropped) == (2 + len(of_shop), 9 + 3 * 6 - len(of_shop))
+
+
+@pytest.mark.parametrize("bound", ["facts", "bytes"])
+def test_all_applications_together_keep_only_so_much(open_lab: OpenLab, bound: str) -> None:
+    """The one that keeps most loses its oldest; one with less than an equal share loses none."""
+    size = len(encode(missed(make_key("big", "a"))[0]))
+    total = {"total_facts": 300} if bound == "facts" else {"total_bytes": 300 * size}
+    lab = open_lab(outbox=OutboxSettings(WantedFacts({"small": AppFacts(ALL_KINDS)}), **total))
+    outbox = lab.engine.outbox
+    few = [CacheMissed(id=f"i{number}", at_ms=1, channel=make_key("small", "a")) for number in range(60)]
+    lab.run(outbox.append(few))
+    for _ in range(4):
+        for app_id in ("big", "two"):
+            lab.run(outbox.append(missed(*[make_key(app_id, "a")] * 100)))
+    lab.connect(make_key("small", "ann"), make_key("small", "a"))
+    of_small = kept(lab, app_id="small")
+    assert [each.fact for each in of_small if isinstance(each.fact, CacheMissed)] == few
+    others = {app_id: kept(lab, app_id=app_id) for app_id in ("big", "two")}
+    assert min(map(len, others.values())) > 60
+    for app_id, some in others.items():
+        [last] = lab.run(outbox.read(app_id, passed(outbox.beginning, some[:-1]), 1))
+        assert last == some[-1]
+    state, shards = lab.run(outbox.state()), len(outbox.beginning)
+    assert state.facts == len(of_small) + sum(map(len, others.values()))
+    assert state.facts + state.dropped == len(of_small) + 800
+    assert state.dropped > 0
+    assert (state.facts <= 300 * shards) if bound == "facts" else (state.bytes <= 300 * size * shards)
 
 
 def test_one_application_holds_up_no_facts_of_another(lab: Lab) -> None:

@@ -171,6 +171,31 @@ def test_facts_of_nodes_of_an_older_version_are_sent(with_nodes: WithNodes, redi
     with_nodes(life)
 
 
+def test_what_all_applications_keep_is_counted_again(with_one_shard: WithNodes, redis: RedisServer) -> None:
+    """When cursors are set, and before any are dropped: nodes of an older version leave the sums as they are."""
+
+    async def life(nodes: Nodes) -> None:
+        nodes.outbox = OutboxSettings(total_facts=10)
+        engine, _ = await nodes.node()
+        outbox = engine.outbox
+        await outbox.append(missed(*"abcde", make_key("shop", "s"), make_key("shop", "t")))
+
+        async def after(all_n: int) -> tuple[int, int, str]:
+            redis.cli("HSET", f"{PREFIX}outbox", "all_n", str(all_n))
+            await outbox.append(missed("f"))
+            state = await outbox.state()
+            return state.facts, state.dropped, redis.cli("HGET", f"{PREFIX}outbox", "all_n")
+
+        assert await after(1000) == (8, 0, "8")
+        assert await after(0) == (9, 0, "7")
+        token = await outbox.hold(60.0)
+        assert token is not None
+        await outbox.settle(token, {name: {name: outbox.beginning} for name in (DEFAULT, "shop")})
+        assert redis.cli("HGET", f"{PREFIX}outbox", "all_n") == "9"
+
+    with_one_shard(life)
+
+
 def test_without_webhooks_nothing_is_kept(with_one_shard: WithNodes, redis: RedisServer) -> None:
     """With all facts a join takes ten more commands at most."""
 

@@ -35,7 +35,11 @@ def packed_settings(settings: OutboxSettings) -> bytes:
         app_id: (dict.fromkeys(each.kinds, True), each.hidden)
         for app_id, each in settings.wanted.apps.items()
     }
-    return msgspec.msgpack.encode((apps, settings.most_facts, settings.most_bytes))
+    return msgspec.msgpack.encode((apps, _bounds(settings)))
+
+
+def _bounds(settings: OutboxSettings) -> tuple[int, ...]:
+    return settings.most_facts, settings.most_bytes, settings.total_facts, settings.total_bytes
 
 
 class RedisOutbox:
@@ -64,10 +68,10 @@ class RedisOutbox:
         await gather_all(self._append(shard, app_id, each) for (shard, app_id), each in parts.items())
 
     async def _append(self, shard: Shard, app_id: str, facts: Sequence[bytes]) -> None:
-        bounds = {"most_facts": self._settings.most_facts, "most_bytes": self._settings.most_bytes}
+        bounds = _bounds(self._settings)
         for batch in _batches(facts):
             await shard.client.call(
-                "append_facts", app=app_id, sizes=list(map(len, batch)), blob=b"".join(batch), **bounds
+                "append_facts", app=app_id, sizes=list(map(len, batch)), blob=b"".join(batch), most=bounds
             )
 
     async def read(self, app_id: str, after: Cursor, limit: int) -> list[Kept]:

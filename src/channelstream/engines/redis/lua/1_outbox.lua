@@ -3,20 +3,21 @@
 -- Atomic, and why. A fact about members is kept by the script that changes the membership, so a node that is killed loses
 -- none, and the node that reaps it keeps those about its connections.
 --
--- ARGV 9 says which facts are wanted, and the bounds of each application; it is missing where none are, and for operations that
+-- ARGV 9 says which facts are wanted, and the bounds; it is missing where none are, and for operations that
 -- change no membership (`link.MEMBERLESS`), and then nothing of this runs: {for each application {set of kinds, prefixes of hidden
--- names}, most facts, most bytes}.
+-- names}, bounds}. The bounds are the most facts and bytes of an application, and those of all together.
 --
 -- Keys. `facts:APP` is a stream for each application, whose ids are the numbers of its facts. The hash `outbox` has `last` (the
--- highest number), for each application `n:APP` and `bytes:APP` of the facts that are kept, `dropped`, `token` (the highest that was
--- seen here), and where the lease is, `granted` (the last token). `passed` is the hash of the cursors, and `lease` one with `node` and
+-- highest number), for each application `n:APP` and `bytes:APP` of the facts that are kept, `all_n` and `all_bytes` of all of them,
+-- `dropped`, `token` (the highest that was seen here), and where the lease is, `granted` (the last token). `passed` is the hash of the cursors, and `lease` one with `node` and
 -- `token` that expires.
 --
 -- Numbers begin at the time in microseconds, and never fall behind it when a log begins again (`operations.hello`). So a number
 -- that a consumer has passed is not given to another fact, although data may be lost.
 --
 -- Nodes of an older version keep the facts of all applications in `facts`, count them in `n` and `bytes`, and have other cursors,
--- since theirs pass the facts here as well (`outbox.adopt`).
+-- since theirs pass the facts here as well (`outbox.adopt`). They also leave `all_n` and `all_bytes` as they are, so these are
+-- counted again whenever cursors are set, and before facts are dropped for them (`outbox.recount`).
 local outbox = { about = PREFIX .. 'outbox', cursors = PREFIX .. 'passed', lease = PREFIX .. 'lease' }
 
 -- Facts that one command reads to drop or to adopt them, and cursors that one sets.
@@ -35,7 +36,7 @@ end
 function outbox.read_settings()
   if ARGV[9] and not outbox.settings then
     outbox.settings = cmsgpack.unpack(ARGV[9])
-    outbox.most = { outbox.settings[2], outbox.settings[3] }
+    outbox.most = outbox.settings[2]
   end
   return outbox.settings
 end
@@ -58,20 +59,22 @@ end
 -- The stream of an application.
 function outbox.facts(app) return PREFIX .. 'facts:' .. app end
 
--- What is kept of an application: the fields last, n, bytes and dropped. They are not read again while a script keeps facts of
--- the same one.
+-- What is kept of an application: the fields last, n, bytes and dropped, and what the others keep. They are not read again while a
+-- script keeps facts of the same one.
 function outbox.state(app)
   local known = outbox.known
   if known and known.app == app then return known end
-  local found = call('HMGET', outbox.about, 'last', 'n:' .. app, 'bytes:' .. app, 'dropped')
-  outbox.known = { app = app, last = tonumber(found[1] or time_ms * 1000), n = tonumber(found[2] or 0),
-    bytes = tonumber(found[3] or 0), dropped = tonumber(found[4] or 0) }
+  local found = call('HMGET', outbox.about, 'last', 'n:' .. app, 'bytes:' .. app, 'dropped', 'all_n', 'all_bytes')
+  local n, bytes = tonumber(found[2] or 0), tonumber(found[3] or 0)
+  outbox.known = { app = app, last = tonumber(found[1] or time_ms * 1000), n = n, bytes = bytes, dropped = tonumber(found[4] or 0),
+    other_n = math.max(tonumber(found[5] or 0) - n, 0), other_bytes = math.max(tonumber(found[6] or 0) - bytes, 0) }
   return outbox.known
 end
 
 function outbox.save(state)
   call('HSET', outbox.about, 'last', whole(state.last), 'n:' .. state.app, whole(state.n), 'bytes:' .. state.app,
-    whole(state.bytes), 'dropped', whole(state.dropped))
+    whole(state.bytes), 'dropped', whole(state.dropped), 'all_n', whole(state.other_n + state.n),
+    'all_bytes', whole(state.other_bytes + state.bytes))
 end
 
 -- Drop the oldest facts up to a number, at most as many as one command reads, while `goes_on`; return how many.
@@ -105,6 +108,24 @@ end
 
 function outbox.is_over(state) return state.n > outbox.most[1] or state.bytes > outbox.most[2] end
 
+-- Whether all applications together keep too many bytes, or too many facts.
+function outbox.is_too_big(state) return state.other_bytes + state.bytes > outbox.most[4] end
+function outbox.are_too_many(state) return state.other_n + state.n > outbox.most[3] end
+
+-- While all applications together keep too much, drop the oldest facts of the one that keeps most: many, as this reads what all keep.
+function outbox.shrink(state)
+  while outbox.is_too_big(state) or outbox.are_too_many(state) do
+    local _, largest, longest = outbox.recount()
+    state = outbox.state(outbox.is_too_big(state) and largest or longest or state.app)
+    if not (outbox.is_too_big(state) or outbox.are_too_many(state)) then return end
+    local dropped = outbox.drop(state, '+', function() return true end)
+    state.dropped = state.dropped + dropped
+    -- The counts do not match the stream, as in `outbox.put`.
+    if dropped == 0 then state.n, state.bytes = 0, 0 end
+    outbox.save(state)
+  end
+end
+
 -- Keep a fact of an application in its stored form.
 function outbox.put(app, text)
   local facts, state = outbox.facts(app), outbox.state(app)
@@ -117,6 +138,7 @@ function outbox.put(app, text)
     if dropped == 0 then state.n, state.bytes = call('XLEN', facts), 0 end
   end
   outbox.save(state)
+  outbox.shrink(state)
 end
 
 -- Put the facts of nodes of an older version behind those of their applications. Such a node may have sent some of them.
@@ -155,14 +177,22 @@ function outbox.set_cursors(cursors)
   if #fields > 0 then call('HSET', outbox.cursors, unpack(fields)) end
 end
 
--- The applications that have facts.
-function outbox.apps()
-  local found, apps = call('HGETALL', outbox.about), {}
+-- Count the facts of all applications again; return the applications that have facts, the one with most bytes, and that with most
+-- facts.
+function outbox.recount()
+  local found, apps, all, most = call('HGETALL', outbox.about), {}, { n = 0, bytes = 0 }, {}
   for at = 1, #found, 2 do
-    local app = found[at]:match('^n:(.*)$')
-    if app and found[at + 1] ~= '0' then apps[#apps + 1] = app end
+    local name, app = found[at]:match('^(%a+):(.*)$')
+    local count = app and tonumber(found[at + 1]) or 0
+    if count > 0 and all[name] then
+      all[name] = all[name] + count
+      if not most[name] or count > most[name].count then most[name] = { app = app, count = count } end
+      if name == 'n' then apps[#apps + 1] = app end
+    end
   end
-  return apps
+  call('HSET', outbox.about, 'all_n', whole(all.n), 'all_bytes', whole(all.bytes))
+  outbox.known = nil
+  return apps, most.bytes and most.bytes.app, most.n and most.n.app
 end
 
 -- Number later facts above all that an older log may have had.

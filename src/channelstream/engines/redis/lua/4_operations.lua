@@ -710,7 +710,7 @@ end
 
 -- Keep facts of an application that the node has made: their stored forms are one text, and `sizes` has the length of each.
 function operations.append_facts(a)
-  outbox.most = { a.most_facts, a.most_bytes }
+  outbox.most = a.most
   local at = 1
   for _, size in ipairs(a.sizes) do
     outbox.put(a.app, ARGV[7]:sub(at, at + size - 1))
@@ -726,7 +726,7 @@ function operations.settle(a)
   if a.token < tonumber(call('HGET', outbox.about, 'token') or '0') then return 0 end
   call('HSET', outbox.about, 'token', whole(a.token))
   outbox.set_cursors(a.cursors)
-  for _, app in ipairs(outbox.apps()) do
+  for _, app in ipairs(outbox.recount()) do
     if outbox.drop_through(app, a.through[app] or '+') then return AGAIN end
     -- The sender sets cursors as long as it runs.
     call('PEXPIRE', outbox.facts(app), whole(a.kept_ms))
