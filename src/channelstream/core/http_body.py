@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from channelstream.core.http_head import check_trailers
+from channelstream.core.http_head import check_trailer
 from channelstream.errors import BadRequest, HeadTooLong
 
 CHUNK_STEPS: Final = 300
@@ -98,7 +98,7 @@ class ChunkedBody:
         if end == at:
             self.is_complete = True
         else:
-            check_trailers(b"\r\n%b\r\n\r\n" % data[at:end])
+            check_trailer(b"\r\n%b\r\n\r\n" % data[at:end])
         return end + 2
 
 

@@ -150,26 +150,26 @@ def check_beginning(data: bytes, start: int, seen: int) -> None:
         raise BadRequest("This is not an HTTP/1.1 request: begin with a line such as GET /path HTTP/1.1.")
 
 
-def check_trailers(data: bytes) -> None:
-    """Refuse trailers that are not fields; they are not used.
+def check_trailer(data: bytes) -> None:
+    """Refuse a trailer that is not a field; it is not used.
 
     Args:
-        data: each with its line end before it, and the empty line at the end.
+        data: the trailer, with a line end before it, and the empty line after it.
 
     Raises:
-        BadRequest: a line is not a field.
-        HeadTooLong: they are too many.
+        BadRequest: it is not a field.
     """
     _read_fields(data, 0)
 
 
 def _read_fields(data: bytes, start: int) -> list[Header]:
-    fields = _FIELD.findall(data, start)
     # The last two line ends are those of the last field and of the empty line.
-    if len(fields) != data.count(b"\r\n", start) - 2:
-        raise BadRequest("A header is a name, a colon and a value, in one line that ends with CR LF.")
-    if len(fields) > FIELDS:
+    count = data.count(b"\r\n", start) - 2
+    if count > FIELDS:
         raise HeadTooLong(f"The head of the request has more than {FIELDS} headers.")
+    fields = _FIELD.findall(data, start)
+    if len(fields) != count:
+        raise BadRequest("A header is a name, a colon and a value, in one line that ends with CR LF.")
     return [(name.lower(), value.rstrip()) for name, value in fields]
 
 
