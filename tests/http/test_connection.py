@@ -125,6 +125,26 @@ def test_an_idle_connection_keeps_nothing_of_a_long_head() -> None:
     play(scene)
 
 
+def test_a_request_whose_body_is_awaited_keeps_no_lists_of_its_head() -> None:
+    """Thousands of short items would be small in a head, and large in memory, while a client may take its time."""
+
+    async def scene(stage: Stage) -> None:
+        stage.handler = lambda _: Response(b"done")
+        client = await stage.dial()
+        items = b",".join(b"%04x" % number for number in range(5_000))
+        lists = b"Connection: upgrade, %b\r\nUpgrade: %b\r\n\r\n" % (items[:5_000], items)
+        tracemalloc.start()
+        try:
+            await client.send(POST[:-2] % 3 + lists)
+            await client.until(b"done")
+            kept_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert kept_bytes < 120_000
+
+    play(scene)
+
+
 def test_a_request_gets_nothing_of_the_one_before() -> None:
     """One that was answered at once lends its objects to the next one with its head; one that waits does not."""
 

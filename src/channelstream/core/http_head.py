@@ -41,7 +41,7 @@ class RequestHead(NamedTuple):
         body_bytes: length of the body; None if it comes in chunks.
         keep_alive: the connection may serve another request; with HTTP/1.0 never.
         expects_continue: the client waits for `100 Continue` before it sends the body.
-        upgrades: protocols that the client offers in Upgrade, in lower case.
+        upgrade: the header Upgrade, if Connection names it; else empty (`offered`).
         client: address and port of the peer; None for a unix socket.
         scheme: of the socket, `http` or `https`.
     """
@@ -56,7 +56,7 @@ class RequestHead(NamedTuple):
     body_bytes: int | None
     keep_alive: bool
     expects_continue: bool
-    upgrades: tuple[bytes, ...]
+    upgrade: bytes
     client: Address | None = None
     scheme: str = "http"
 
@@ -98,10 +98,15 @@ def read_head(data: bytes, client: Address | None = None, scheme: str = "http") 
         _body_bytes(fields, is_1_1),
         is_1_1 and b"close" not in connection,
         is_1_1 and expect is not None and b"100-continue" in _tokens(expect),
-        _tokens(fields.get(b"upgrade")) if is_1_1 and b"upgrade" in connection else (),
+        fields.get(b"upgrade", b"") if is_1_1 and b"upgrade" in connection else b"",
         client,
         scheme,
     )
+
+
+def offered(head: RequestHead) -> tuple[bytes, ...]:
+    """Return the protocols that a client offers in Upgrade, in lower case; they may be very many, and are kept nowhere."""
+    return _tokens(head.upgrade)
 
 
 def with_other_length(data: bytes, before: bytes, head: RequestHead) -> RequestHead | None:

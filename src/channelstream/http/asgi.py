@@ -184,7 +184,7 @@ def _head(scope: Scope) -> RequestHead:
         body_bytes=int(length) if length is not None and length.isdigit() else None,
         keep_alive=True,
         expects_continue=False,
-        upgrades=(),
+        upgrade=b"",
         client=scope.get("client"),
         scheme=scope["scheme"],
     )

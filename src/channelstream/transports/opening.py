@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
-from channelstream.core.http_head import RequestHead
+from channelstream.core.http_head import RequestHead, offered
 from channelstream.core.policy import header
 from channelstream.core.query import read_query
 from channelstream.errors import BadRequest, ChannelstreamError, Internal, TooManyRequests
@@ -67,7 +67,7 @@ class SocketOpener:
             BadHandshake, BadRequest, Forbidden, NotAcceptable: the request is faulty, or not allowed.
             Overloaded: the process sheds load.
         """
-        if b"websocket" not in head.upgrades:
+        if not head.upgrade or b"websocket" not in offered(head):
             return None
         if head.body_bytes != 0:
             # The next bytes could be read as a body or as frames.

@@ -1,6 +1,6 @@
 """The opening handshake of WebSocket, server side (RFC 6455 section 4.2).
 
-The caller has checked that the request is a GET of HTTP/1.1 that offers `websocket` (`core.http_head.RequestHead.upgrades`);
+The caller has checked that the request is a GET of HTTP/1.1 that offers `websocket` (`core.http_head.offered`);
 the transport checks Origin.
 """
 
