@@ -1,6 +1,6 @@
 """What the commands of a client do: each is a use case of `service.ClientService`, and has an outcome."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import assert_never
 
 from channelstream.apps.client import Client
@@ -8,7 +8,7 @@ from channelstream.apps.keys import name_of
 from channelstream.core.changes import forms_for
 from channelstream.core.connection import Connection, Stream
 from channelstream.core.entry import Entry
-from channelstream.core.position import Position
+from channelstream.core.position import Offsets, Position
 from channelstream.errors import BadToken, ChannelstreamError
 from channelstream.service import ClientService, Service
 from channelstream.transports.member_actions import MemberActions
@@ -133,31 +133,23 @@ class ClientActions:
         """
         connection, node = self._connection, self._service.node
         keys = {self._service.app.key(name): name for name in names}
-        ranges = {
-            key: connection.channels[key]
-            for key in keys
-            if key in connection.channels and connection.channels[key].since >= 0
-        }
+        known = {key: connection.channels[key].since for key in keys if key in connection.channels}
+        begins = {key: since for key, since in known.items() if since >= 0}
         number = node.hub.changes.number
-        replay = await read_chunk(node, connection, {key: each.since for key, each in ranges.items()})
+        replay = await read_chunk(node, connection, begins)
         changes = node.hub.changes.after(number)
         # After the last wait: another stream, which does not know of these channels, may have opened meanwhile.
         reads_on = connection.stream in (stalled, None)
         until = connection.delivered if reads_on else node.hub.offsets
-        recovered = {key for key in ranges.keys() - replay.lost if key in connection.channels}
+        recovered = {key for key in begins.keys() - replay.lost if key in connection.channels}
         is_whole = all(
             replay.read_to[shard] >= until[shard]
             for shard in {shard_in(connection, key) for key in recovered}
         )
         if changes is None or not is_whole:
             return [], ()
-        found = [
-            entry.after(ranges[key].since).for_user(connection.user)
-            for entry in replay.entries
-            if (key := entry.event.channel) in recovered
-            and entry.offset <= until[entry.shard]
-            and connection.receives(entry.event)
-        ]
+        begins = {key: begins[key] for key in recovered}
+        found = list(_received(connection, replay.entries, begins, until))
         newer = [each for each in changes if each.offset > replay.head[each.shard]]
         missed = forms_for(connection.user, found, newer)
         if not sends or connection.stream is not stalled:
@@ -185,3 +177,18 @@ class ClientActions:
         done = await self._granted.join_named()
         seconds = int(fresh.left_s(self._service.clock.wall()))
         return Done({"channels": done.channels, "expires_in": seconds}, tuple(left))
+
+
+def _received(
+    connection: Connection, entries: Iterable[Entry], begins: Mapping[str, int], until: Offsets
+) -> Iterator[Entry]:
+    """Yield the entries that a connection receives of some channels.
+
+    Args:
+        begins: the offset after which each of these channels may be read.
+        until: the offsets up to which they are.
+    """
+    for entry in entries:
+        begin = begins.get(entry.event.channel or "")
+        if begin is not None and entry.offset <= until[entry.shard] and connection.receives(entry.event):
+            yield entry.after(begin).for_user(connection.user)
