@@ -86,11 +86,11 @@ class PusherAuth:
             raise BadSignature
         mac = found.get(_SIGNATURE, "")
         for number, secret in enumerate(application.pusher.secrets.accepted):
-            for text in _texts(request, application.pusher, pairs, sent):
-                if is_genuine(secret, text, mac):
-                    if number:
-                        self._on_older(application.principal.app.id, request.address)
-                    return application.principal
+            texts = _texts(request, application.pusher, pairs, sent)
+            if any(is_genuine(secret, text, mac) for text in texts):
+                if number:
+                    self._on_older(application.principal.app.id, request.address)
+                return application.principal
         raise BadSignature
 
     def _application(self, request: AuthRequest) -> _Application:

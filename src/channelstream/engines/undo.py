@@ -65,14 +65,14 @@ def undo_channels(
             channel = registry.channels.get(name)
             if channel is None:
                 continue  # It was forgotten meanwhile, since it was idle for too long.
-            if name in known:
-                settings, *logs = known[name]
-                registry.apply_settings(channel, settings, clock.steady())
-                if committed() == before:
-                    for log, (entries, floor) in zip((channel.log, channel.history), logs, strict=True):
-                        log.restore(entries, floor)
-            else:
+            if name not in known:
                 registry.forget_channel(channel)
+                continue
+            settings, log, history = known[name]
+            registry.apply_settings(channel, settings, clock.steady())
+            if committed() == before:
+                channel.log.restore(*log)
+                channel.history.restore(*history)
 
     return undo
 

@@ -211,19 +211,23 @@ class _FoundConnection(Connection):
 
     async def _find(self) -> Host:
         """Ask all at once: one that hangs, for example because its machine is down, must not delay the others."""
-        asked = [asyncio.ensure_future(self._ask(host)) for host in self._hosts]
+        asked = [asyncio.ensure_future(self._ask_any(host)) for host in self._hosts]
         try:
             for answer in asyncio.as_completed(asked):
-                try:
-                    if found := await answer:
-                        return found
-                except (RedisError, OSError):
-                    continue
+                if found := await answer:
+                    return found
         finally:
             for each in asked:
                 each.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
         raise Lost(self.nobody)
+
+    async def _ask_any(self, host: Host) -> Host | None:
+        """Ask a member that may be out of reach; None also if it is."""
+        try:
+            return await self._ask(host)
+        except (RedisError, OSError):
+            return None
 
     @abstractmethod
     async def _ask(self, host: Host) -> Host | None:
