@@ -1,5 +1,6 @@
-"""The processes that a process of a test has started, and what a process has open."""
+"""The processes that a process of a test has started, what a process has open, and its memory."""
 
+import resource
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -33,3 +34,8 @@ def links(pid: int) -> Iterator[str]:
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
             yield str(link.readlink())
+
+
+def resident_bytes(pid: int) -> int:
+    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    return int(pages) * resource.getpagesize()

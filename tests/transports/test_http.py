@@ -1,6 +1,5 @@
 """The HTTP front of the streams: bounds of heads, garbage, pipelining, refused bodies, the drain."""
 
-import resource
 import signal
 import socket
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.http_client import http
+from tests.processes import resident_bytes
 from tests.waiting import PATIENCE_S
 
 REFUSED = b"GET /listen?conn_id=x HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -52,23 +52,18 @@ def test_pipelined_requests_are_answered_in_order(server: Any, clients: Any) -> 
 def test_unread_answers_pause_the_reading(server: Any, clients: Any) -> None:
     """A client that sends requests and reads no answers is not read from: it fills no memory, and may continue later."""
     raw = clients.raw(server.port, receive_bytes=4096)
-    before = resident_bytes(server)
+    before = resident_bytes(server.process.pid)
     raw.socket.settimeout(0.5)
     sent = 0
     with pytest.raises(TimeoutError):
         while sent < 40_000_000:
             sent += raw.socket.send(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n" * 2000)
     assert sent < 20_000_000
-    assert resident_bytes(server) - before < 8_000_000
+    assert resident_bytes(server.process.pid) - before < 8_000_000
     raw.socket.settimeout(PATIENCE_S)
     for _ in range(2000):
         assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 404 ")
         raw.until(b"}")
-
-
-def resident_bytes(server: Any) -> int:
-    pages = Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]
-    return int(pages) * resource.getpagesize()
 
 
 def test_an_unknown_upgrade_is_ignored(server: Any, clients: Any) -> None:
