@@ -148,25 +148,28 @@ class Request:
         """
         if (self.head.body_bytes or 0) > limit:
             raise _too_large(limit)
+        body: bytes | bytearray
+        body, has_more = await self._receive()
+        if has_more:
+            # In place of the first part, which nothing here keeps.
+            body = bytearray(body)
+            while has_more and len(body) <= limit:
+                has_more = await self._receive_more(body)
+        if len(body) > limit:
+            raise _too_large(limit)
+        return bytes(body)
+
+    async def _receive_more(self, body: bytearray) -> bool:
+        """Append the next part of the body, which may be as long as a whole one; return whether more follows."""
+        part, has_more = await self._receive()
+        body += part
+        return has_more
+
+    async def _receive(self) -> Part:
         part = await self.source.receive()
         if part is None:
             raise ClientGone
-        body, has_more = part
-        if has_more:
-            body = await self._read_rest(bytearray(body), limit)
-        if len(body) > limit:
-            raise _too_large(limit)
-        return body
-
-    async def _read_rest(self, body: bytearray, limit: int) -> bytes:
-        has_more = True
-        while has_more and len(body) <= limit:
-            part = await self.source.receive()
-            if part is None:
-                raise ClientGone
-            body += part[0]
-            has_more = part[1]
-        return bytes(body)
+        return part
 
     async def disconnected(self) -> None:
         """Return when the client has gone, or sends nothing more; a body is discarded."""
