@@ -34,6 +34,8 @@ from tests.sharing import FleetEnds, Sharing, rank
 from tests.slow_turns import SlowTurns
 from tests.waiting import PATIENCE_S
 
+from channelstream_client.testing.port import HeldPort
+
 SECRET = "a-secret-of-the-tests"
 ADMIN_SECRET = "an-admin-secret-of-the-tests"
 READER_SECRET = "a-reader-secret-of-the-tests"
@@ -372,6 +374,13 @@ def certificate(tmp_path: Path) -> tuple[str, str]:
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     subprocess.run([*command, *names, "-keyout", key, "-out", cert], check=True, capture_output=True)
     return cert, key
+
+
+@pytest.fixture
+def port() -> Iterator[str]:
+    """A port for a server that ends and starts again: no other program gets it meanwhile."""
+    with HeldPort() as held:
+        yield str(held.number)
 
 
 @pytest.fixture

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 
+from channelstream_client.testing.port import HeldPort
+
 SLICE_S = 0.05
 """How much a paced line sends at once, in seconds of its pace."""
 
 
 class Line:
-    """A TCP line to the server that a test can cut and mend; bytes pass as they are.
+    """A TCP line to the server that a test can cut and mend; bytes pass as they are. It keeps its port while it is cut.
 
     Attributes:
         blocked: connections whose request begins like one of these are closed.
@@ -23,8 +25,9 @@ class Line:
     def __init__(self, port: int) -> None:
         self._target = ("127.0.0.1", port)
         self._ends: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
+        self._held = HeldPort()
+        self.port = self._held.number
+        self._listener = socket.create_server(("127.0.0.1", self.port))
         self.blocked: tuple[bytes, ...] = ()
         self.stalled: tuple[bytes, ...] = ()
         self.passes = threading.Event()
@@ -49,6 +52,11 @@ class Line:
     def mend(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self._start()
+
+    def close(self) -> None:
+        """Cut it for good."""
+        self.cut()
+        self._held.release()
 
     def lead_to(self, port: int) -> None:
         """Cut it, and mend it as a line to another server."""

@@ -153,14 +153,14 @@ def test_listen_reaches_a_unix_socket(start_server: Any, tmp_path: Path, listen:
         assert f'"{transport}"' in line_with(process.stdout, '"message"')
 
 
-def test_listen_outlives_a_restart(start_server: Any, listen: Listen) -> None:
+def test_listen_outlives_a_restart(start_server: Any, port: str, listen: Listen) -> None:
     """It subscribes again at a server that has forgotten it, says what may be missing, and prints later events."""
-    first = start_server()
+    first = start_server("-p", port)
     process = listen(first, "cli-restart")
     publish(first, "cli-restart", "before")
     assert '"before"' in line_with(process.stdout, '"message"')
     first.stop()
-    second = start_server("-p", str(first.port))
+    second = start_server("-p", port)
     said = list(lines_up_to(process.stderr, "missing"))
     assert said[-1] == "channelstream: events may be missing from: private messages, cli-restart\n"
     assert said[0].startswith("channelstream: stream ended: ")

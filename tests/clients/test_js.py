@@ -129,14 +129,14 @@ def listen(node: str) -> Iterator[Listen]:
 def token_line(token_server: RunningServer) -> Iterator[Line]:
     line = Line(token_server.port)
     yield line
-    line.cut()
+    line.close()
 
 
 @pytest.fixture
 def line(server: RunningServer) -> Iterator[Line]:
     line = Line(server.port)
     yield line
-    line.cut()
+    line.close()
 
 
 def connection(server: RunningServer, *channels: str, **more: Any) -> dict[str, Any]:
@@ -284,10 +284,10 @@ def test_it_falls_back_and_comes_up_again(
     ],
 )
 def test_a_restart_is_survived(
-    start_server: StartServer, listen: Listen, transport: str, how: signal.Signals
+    start_server: StartServer, port: str, listen: Listen, transport: str, how: signal.Signals
 ) -> None:
     """Stopped or killed, the server is found again; the application gives a connection and receives the losses."""
-    server = start_server(**SHORT_POLLS)
+    server = start_server("-p", port, **SHORT_POLLS)
     granted = connection(server, "news")
     listener = listen(server.url, connection=granted, transports=[transport])
     listener.until("open")
@@ -296,7 +296,7 @@ def test_a_restart_is_survived(
     server.process.send_signal(how)
     assert (listener.until("down")["code"] == 1012) == (how == signal.SIGTERM)
     server.process.communicate(timeout=PATIENCE_S)
-    server = start_server("-p", str(server.port), **SHORT_POLLS)
+    server = start_server("-p", port, **SHORT_POLLS)
     assert listener.until("ask")["expired"] == granted["conn_id"]
     listener.answer(connection(server, "news"))
     assert listener.until("lost")["channels"] == ["", "news"]
@@ -329,7 +329,7 @@ def test_a_new_connection_misses_nothing(start_server: StartServer, listen: List
     listener.until("message")
     assert listener.texts() == ["before", "missed", "after"]
     assert not [event for event in listener.received if event["type"] == "lost"]
-    line.cut()
+    line.close()
 
 
 def members(server: RunningServer, channel: str) -> list[str]:
@@ -338,10 +338,10 @@ def members(server: RunningServer, channel: str) -> list[str]:
     return users
 
 
-def test_the_roster_is_right_through_a_restart(start_server: StartServer, listen: Listen) -> None:
+def test_the_roster_is_right_through_a_restart(start_server: StartServer, port: str, listen: Listen) -> None:
     """From the connection's answer and events alone; after a loss from what the application passes."""
     configs = {"channel_configs": {"room": {"notify_presence": True}}}
-    server = start_server(**SHORT_POLLS)
+    server = start_server("-p", port, **SHORT_POLLS)
     ann = server.connect("ann", "room", **configs)
     listener = listen(server.url, connection=connection(server, "room", **configs))
     assert listener.until("roster")["users"] == ["ann", "js"]
@@ -352,7 +352,7 @@ def test_the_roster_is_right_through_a_restart(start_server: StartServer, listen
     assert listener.until("roster")["users"] == ["bob", "js"]
     server.process.kill()
     server.process.communicate(timeout=PATIENCE_S)
-    server = start_server("-p", str(server.port), **SHORT_POLLS)
+    server = start_server("-p", port, **SHORT_POLLS)
     listener.until("ask")
     answer = connection(server, "room", **configs)
     server.connect("eve", "room")

@@ -118,7 +118,7 @@ def line(server: Any, watch: Watch) -> Iterator[Line]:
     line = Line(port)
     watch.servers.add(urlsplit(line.url).netloc)
     yield line
-    line.cut()
+    line.close()
 
 
 @pytest.fixture

@@ -103,16 +103,18 @@ def test_a_cut_line_loses_nothing(
     assert "lost" not in page.evaluate("types")
 
 
-def test_a_restart_is_survived(start_server: StartServer, open_page: Callable[..., Page], watch: Any) -> None:
+def test_a_restart_is_survived(
+    start_server: StartServer, port: str, open_page: Callable[..., Page], watch: Any
+) -> None:
     """A killed server is found again; the page asks for a connection, receives a loss, and continues."""
     watch.expected = "WebSocket connection"
-    server = start_server()
+    server = start_server("-p", port)
     watch.servers.add(urlsplit(server.url).netloc)
     page = open_page("/", base=server.url, bypass_csp=True)
     listen(page, server, "js-restart")
     server.process.kill()
     server.process.communicate()
-    server = start_server("-p", str(server.port))
+    server = start_server("-p", port)
     page.wait_for_function("'answer' in window")
     page.evaluate("(conn_id) => answer({ conn_id })", server.connect("js-page", "js-restart"))
     page.wait_for_function("types.includes('lost')")

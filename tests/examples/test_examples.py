@@ -50,7 +50,7 @@ def example(request: pytest.FixtureRequest, one_node: Any) -> Iterator[Example]:
     line = Line(one_node.port)
     with running(request.param, line.url, one_node.secret) as address:
         yield Example(address, line)
-    line.cut()
+    line.close()
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +88,9 @@ def test_a_refusal_is_on_the_page(chromium: Browser, example: Example, one_node:
         example.line.lead_to(one_node.port)
 
 
-def test_a_stopped_server_is_on_the_page(chromium: Browser, start_server: Any) -> None:
+def test_a_stopped_server_is_on_the_page(chromium: Browser, start_server: Any, port: str) -> None:
     """While the push server is away the page reports it, keeps unsent messages, and sends them later."""
-    first = start_server()
+    first = start_server("-p", port)
     with running("flask", first.url, first.secret) as address:
         page = sign_in(chromium, address, "Ann")
         expect(page.get_by_role("status")).to_have_text("Connected.")
@@ -99,7 +99,7 @@ def test_a_stopped_server_is_on_the_page(chromium: Browser, start_server: Any) -
         page.get_by_label("Message").fill("Hello")
         page.get_by_role("button", name="Send").click()
         expect(page.get_by_role("alert")).to_contain_text("Not sent: the push server cannot be reached: ")
-        start_server("-p", str(first.port))
+        start_server("-p", port)
         expect(page.get_by_role("status")).to_contain_text("Connected.")
         expect(page.get_by_label("Message")).to_have_value("Hello")
         page.get_by_role("button", name="Send").click()

@@ -46,7 +46,7 @@ def server() -> Iterator[RunningServer]:
 def line(server: RunningServer) -> Iterator[Line]:
     line = Line(server.port)
     yield line
-    line.cut()
+    line.close()
 
 
 @pytest.fixture(params=NAMES)

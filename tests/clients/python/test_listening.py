@@ -161,11 +161,11 @@ def test_forgotten_connection_is_renewed(server: Any) -> None:
     run(test)
 
 
-def test_restart_is_reported_as_lost(start_server: Any) -> None:
+def test_restart_is_reported_as_lost(start_server: Any, port: str) -> None:
     """After a restart without data the channels are reported lost, and new events follow."""
 
     async def test() -> None:
-        server = start_server()
+        server = start_server("-p", port)
         async with AsyncChannelstream(server.url, server.secret) as client:
 
             async def renew() -> str:
@@ -177,7 +177,7 @@ def test_restart_is_reported_as_lost(start_server: Any) -> None:
                 await client.publish(said(1))
                 assert await received(listening) == 1
                 await asyncio.to_thread(server.stop)
-                again = await asyncio.to_thread(start_server, "-p", str(server.port))
+                again = await asyncio.to_thread(start_server, "-p", port)
                 resumed = await anext(listening)
                 assert isinstance(resumed, Resumed)
                 assert set(resumed.lost) == {"", "py-listen"}
