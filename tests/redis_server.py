@@ -10,9 +10,8 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +134,8 @@ def running_redis(directory: Path) -> Iterator[RedisServer]:
 @contextmanager
 def redis_cluster(directory: Path, count: int, *more: str) -> Iterator[list[RedisServer]]:
     """Start so many masters on loopback, which share the slots."""
-    ports = free_ports(count)
     with ExitStack() as stack:
+        ports = stack.enter_context(held_ports(count))
         masters = []
         for port in ports:
             flags = ("--bind", "127.0.0.1", "--cluster-enabled", "yes", "--save", "", *more)
@@ -186,8 +185,8 @@ def redis_sentinels(directory: Path, password: str = "", down_after_ms: int = 30
         password: of master and replica; sentinels ask for none.
         down_after_ms: how long a silent master counts as alive.
     """
-    first, second, *ports = free_ports(5)
     with ExitStack() as stack:
+        first, second, *ports = stack.enter_context(held_ports(5))
 
         def started(name: str, port: int, *flags: str, **more: Any) -> RedisServer:
             server = RedisServer(directory / name, "--bind", "127.0.0.1", *flags, port=port, **more)
@@ -229,20 +228,31 @@ def _sentinel_settings(port: int, password: str, down_after_ms: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def free_ports(count: int) -> list[int]:
-    """Free ports, with those of their cluster buses, 10,000 higher; none is one the system gives to connections."""
-    candidates = random.sample(range(20_000, 22_700), 500)
-    free = (port for port in candidates if _is_free(port) and _is_free(port + 10_000))
-    return list(islice(free, count))
+@contextmanager
+def held_ports(count: int) -> Iterator[list[int]]:
+    """Ports for Redis, each with that of its cluster bus, 10,000 higher; none is one the system gives to connections.
+
+    No other test gets them before or between the servers, which bind with SO_REUSEADDR.
+    """
+    with ExitStack() as stack:
+        held: list[int] = []
+        for port in random.sample(range(20_000, 22_700), 500):
+            with suppress(OSError), ExitStack() as both:
+                _hold(both, port)
+                _hold(both, port + 10_000)
+                stack.push(both.pop_all())
+                held.append(port)
+            if len(held) == count:
+                break
+        yield held
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+def _hold(stack: ExitStack, port: int) -> None:
+    holder = stack.enter_context(socket.socket())
+    holder.bind(("127.0.0.1", port))
+    holder.setsockopt(
+        socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+    )  # Not earlier: nobody else may hold the port.
 
 
 class SlotMove:

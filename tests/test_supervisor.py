@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.http_client import http
 from tests.nursery import nursery
 from tests.processes import children, links
-from tests.redis_server import RedisServer, free_ports
+from tests.redis_server import RedisServer
 from tests.streams import next_items
 from tests.waiting import PATIENCE_S, eventually
 from websockets.exceptions import ConnectionClosed
@@ -348,10 +348,9 @@ def test_a_scrape_works_while_redis_is_out_of_reach(tmp_path: Path, start_server
 
 
 def test_the_port_of_scrapers_is_shared_by_the_workers(
-    redis: RedisServer, start_server: Callable[..., Any]
+    redis: RedisServer, start_server: Callable[..., Any], port: str
 ) -> None:
     """Each answers for all."""
-    [port] = free_ports(1)
     start_server("--engine", redis.address, "--workers", "2", f"--metrics-port={port}")
     url = f"http://127.0.0.1:{port}"
     eventually(

@@ -7,7 +7,6 @@ from contextlib import ExitStack, closing
 from tests.conftest import ADMIN_SECRET, RunningServer, StartServer
 from tests.http_client import http
 from tests.nursery import nursery
-from tests.redis_server import free_ports
 from tests.waiting import eventually
 
 from channelstream.config import Settings
@@ -39,9 +38,8 @@ def test_addresses_of_the_option_may_read_them(start_server: StartServer) -> Non
 # -- a port of its own
 
 
-def test_a_port_of_its_own_answers_without_credentials(start_server: StartServer) -> None:
+def test_a_port_of_its_own_answers_without_credentials(start_server: StartServer, port: str) -> None:
     """Scrapes and probes, and nothing else of the server."""
-    [port] = free_ports(1)
     start_server(f"--metrics-port={port}")
     url = f"http://127.0.0.1:{port}"
     scrape = http.get(f"{url}/metrics", headers={"accept": "application/openmetrics-text"})
@@ -54,17 +52,15 @@ def test_a_port_of_its_own_answers_without_credentials(start_server: StartServer
     ]
 
 
-def test_a_port_of_its_own_admits_the_addresses_of_the_option(start_server: StartServer) -> None:
-    [port] = free_ports(1)
+def test_a_port_of_its_own_admits_the_addresses_of_the_option(start_server: StartServer, port: str) -> None:
     start_server(f"--metrics-port={port}", "--metrics-allow=10.0.0.0/8")
     headers = {"x-forwarded-for": "10.0.0.1"}
     assert http.get(f"http://127.0.0.1:{port}/metrics", headers=headers).status_code == 403
     assert http.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
 
 
-def test_a_port_of_its_own_answers_where_the_server_is_full(start_server: StartServer) -> None:
+def test_a_port_of_its_own_answers_where_the_server_is_full(start_server: StartServer, port: str) -> None:
     """So that no process manager ends a server for its many clients."""
-    [port] = free_ports(1)
     server = start_server(f"--metrics-port={port}", "--max-connections=1")
     with closing(socket.create_connection(("127.0.0.1", server.port))):
         eventually(lambda: http.get(f"{server.url}/healthz").status_code == 503, "the server is not full")
@@ -72,15 +68,14 @@ def test_a_port_of_its_own_answers_where_the_server_is_full(start_server: StartS
 
 
 def test_a_port_of_its_own_answers_where_no_connection_has_a_descriptor_left(
-    start_server: StartServer,
+    start_server: StartServer, port: str
 ) -> None:
     """With as few as the server reserves beside its connections, all of them open, many clients refused, many scrapers."""
-    [port] = free_ports(1)
     server = start_server(f"--metrics-port={port}", "--max-connections=40")
-    most = 40 + reserved_descriptors(Settings(secret="x", metrics_port=port))
+    most = 40 + reserved_descriptors(Settings(secret="x", metrics_port=int(port)))
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (most, most))
     with ExitStack() as stack:
-        for reached, count in ((server.port, 40 + 2 * SPARE_SOCKETS), (port, MAX_SOCKETS - 1)):
+        for reached, count in ((server.port, 40 + 2 * SPARE_SOCKETS), (int(port), MAX_SOCKETS - 1)):
             for _ in range(count):
                 stack.enter_context(closing(socket.create_connection(("127.0.0.1", reached))))
         assert http.get(f"http://127.0.0.1:{port}/healthz").status_code == 200

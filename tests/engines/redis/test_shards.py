@@ -9,7 +9,7 @@ import pytest
 from tests.engines.conformance import EMPTY, message
 from tests.engines.conformance.nodes import received
 from tests.engines.redis.nodes import SHORT_S, Nodes, big, channel_in, counted, names_in, published
-from tests.redis_server import RedisServer, free_ports, redis_cluster
+from tests.redis_server import RedisServer, held_ports, redis_cluster
 from tests.waiting import soon
 
 from channelstream.core.position import Position, shard_of
@@ -190,18 +190,18 @@ def test_a_cluster_that_names_no_host_means_the_member_that_was_asked(
         "--cluster-preferred-endpoint-type",
         "unknown-endpoint",
     )
-    [port] = free_ports(1)
-    server = RedisServer(tmp_path, *flags, port=port)
-    server.start()
-    try:
-        server.cli("CLUSTER", "ADDSLOTS", *map(str, range(16_384)))
-        [place] = shard_addresses(f"redis+cluster://127.0.0.1:{port}?shards=1")
+    with held_ports(1) as [port]:
+        server = RedisServer(tmp_path, *flags, port=port)
+        server.start()
+        try:
+            server.cli("CLUSTER", "ADDSLOTS", *map(str, range(16_384)))
+            [place] = shard_addresses(f"redis+cluster://127.0.0.1:{port}?shards=1")
 
-        async def connected() -> None:
-            connection: Any = place.connect()
-            await connection.connect()
-            await connection.disconnect(nowait=True)
+            async def connected() -> None:
+                connection: Any = place.connect()
+                await connection.connect()
+                await connection.disconnect(nowait=True)
 
-        asyncio.run(connected())
-    finally:
-        server.kill()
+            asyncio.run(connected())
+        finally:
+            server.kill()

@@ -10,7 +10,7 @@ import pytest
 from tests.engines.conformance import Recorder, message
 from tests.engines.conformance.nodes import received
 from tests.engines.redis.nodes import SHORT_S, Nodes, counted, in_shards, published
-from tests.redis_server import RedisServer, free_ports
+from tests.redis_server import RedisServer
 from tests.waiting import soon
 
 from channelstream.engines.redis.address import shard_addresses
@@ -135,11 +135,12 @@ def test_another_number_of_shards_is_refused(redis: RedisServer, with_three_shar
     with_three_shards(life)
 
 
-def test_a_refused_start_leaves_no_connection_open(redis: RedisServer, with_one_shard: Any) -> None:
+def test_a_refused_start_leaves_no_connection_open(
+    redis: RedisServer, port: str, with_one_shard: Any
+) -> None:
     """To none of the shards that could be reached."""
 
     async def life(_nodes: Nodes) -> None:
-        [port] = free_ports(1)
         [nowhere] = shard_addresses(f"redis://127.0.0.1:{port}")
         here, there = in_shards(redis.address, 2)
         with pytest.raises(ConfigError):
