@@ -12,6 +12,7 @@ import httpx
 import pytest
 from tests.http_client import http
 from tests.nursery import nursery
+from tests.waiting import PATIENCE_S
 
 from channelstream.http.listener import Listener
 from channelstream.http.shared import HttpServer
@@ -29,8 +30,9 @@ def test_serves_tls(start_server: Any, certificate: tuple[str, str]) -> None:
     cert, key = certificate
     running = start_server("--ssl-certfile", cert, "--ssl-keyfile", key)
     trust = ssl.create_default_context(cafile=cert)
-    answer = httpx.get(f"https://127.0.0.1:{running.port}/info", headers=running.sign("/info"), verify=trust)
-    assert answer.status_code == 200
+    with httpx.Client(verify=trust, timeout=PATIENCE_S) as client:
+        url = f"https://127.0.0.1:{running.port}/info"
+        assert client.get(url, headers=running.sign("/info")).status_code == 200
     with pytest.raises(httpx.RemoteProtocolError):
         http.get(running.url + "/info")
 
@@ -40,7 +42,7 @@ def test_serves_a_unix_socket(start_server: Any, tmp_path: Path) -> None:
     path = str(tmp_path / "s.sock")
     running = start_server("--unix-socket", path)
     with httpx.Client(
-        transport=httpx.HTTPTransport(verify=False, uds=path), base_url="http://push"
+        transport=httpx.HTTPTransport(verify=False, uds=path), base_url="http://push", timeout=PATIENCE_S
     ) as client:
         assert client.get("/info", headers=running.sign("/info")).status_code == 200
 
@@ -102,7 +104,7 @@ def test_taken_unix_socket(start_server: Any, tmp_path: Path) -> None:
         "stop it, or take another path with --unix-socket"
     )
     with httpx.Client(
-        transport=httpx.HTTPTransport(verify=False, uds=path), base_url="http://push"
+        transport=httpx.HTTPTransport(verify=False, uds=path), base_url="http://push", timeout=PATIENCE_S
     ) as client:
         assert client.get("/info", headers=running.sign("/info")).status_code == 200
     running.stop()

@@ -11,6 +11,7 @@ import pytest
 from tests.applications import ADMIN_SECRETS, app_of, launch_apps
 from tests.conftest import RunningServer, launch
 from tests.engines.test_sqlite import Runs
+from tests.http_client import http
 from tests.redis_server import RedisServer
 from tests.site import RecordedActs
 from tests.waiting import eventually
@@ -41,14 +42,14 @@ def options(receiver: WebhookReceiver, urls: str = "") -> dict[str, str]:
 
 def shown(server: RunningServer, secret: str = "") -> Any:
     auth = ("", secret or server.admin_secret)
-    answer = httpx.get(f"{server.url}/admin/data/webhooks", auth=auth, timeout=60)
+    answer = http.get(f"{server.url}/admin/data/webhooks", auth=auth)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
 def send_again(server: RunningServer, *ids: str, secret: str = "") -> int:
     auth, body = ("", secret or server.admin_secret), {"ids": ids}
-    answer = httpx.post(server.url + AGAIN, json=body, auth=auth, timeout=60)
+    answer = http.post(server.url + AGAIN, json=body, auth=auth)
     assert answer.status_code == 200, answer.text
     return int(answer.json()["sent"])
 
@@ -136,7 +137,7 @@ def test_what_was_given_up_is_sent_again(receiver: WebhookReceiver, tmp_path: Pa
 
 
 def acts_of(server: RunningServer) -> list[dict[str, Any]]:
-    answer = httpx.get(f"{server.url}/admin/data/acts", auth=("", server.admin_secret), timeout=60)
+    answer = http.get(f"{server.url}/admin/data/acts", auth=("", server.admin_secret))
     rows: list[dict[str, Any]] = answer.json()["rows"]
     return rows
 

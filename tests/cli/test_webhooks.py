@@ -1,19 +1,19 @@
 """`channelstream webhooks listen`: what a real server sends is verified and printed."""
 
 import hmac
-import http.client
 import os
 import re
 import signal
 import socket
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from tests.conftest import RunningServer, launch
+from tests.http_client import http
 from tests.nursery import nursery
 from tests.waiting import PATIENCE_S
 
@@ -117,7 +117,7 @@ def test_what_is_no_webhook_is_refused(listen: Callable[..., Listener]) -> None:
 
     def status(content: bytes = b"{}", **headers: str) -> int:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return httpx.post(listener.url, content=content, headers=named, timeout=60).status_code
+        return http.post(listener.url, content=content, headers=named).status_code
 
     assert status() == 401
     assert "webhook-timestamp is no time" in listener.line_with("refused")
@@ -127,7 +127,7 @@ def test_what_is_no_webhook_is_refused(listen: Callable[..., Listener]) -> None:
     assert "give its pusher_key and pusher_secret" in listener.line_with("refused")
     for length in (str(BODY_BYTES + 1), "-1"):
         host, port = urlsplit(listener.url).netloc.split(":")
-        line = http.client.HTTPConnection(host, int(port), timeout=60)
+        line = HTTPConnection(host, int(port), timeout=PATIENCE_S)
         line.request("POST", "/", headers={"content-length": length})
         assert line.getresponse().status == 413
         line.close()

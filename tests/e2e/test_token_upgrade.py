@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Any
 
-import httpx
 import pytest
 from tests.conftest import StartServer
+from tests.http_client import http
 from tests.token_client import SECRET, TokenClient, token
 from tests.waiting import PATIENCE_S
 from websockets.exceptions import ConnectionClosed
@@ -32,7 +32,7 @@ def test_a_stream_keeps_what_its_token_says_in_another_process(start_server: Sta
     with (
         connect(f"{server.ws_url}/ws") as waiting,
         closing(TokenClient(server.ws_url, token(**granted))) as client,
-        httpx.stream("GET", f"{server.url}/sse", headers=headers, timeout=PATIENCE_S) as events,
+        http.stream("GET", f"{server.url}/sse", headers=headers) as events,
     ):
         items = _items(events.iter_lines())
         assert next(items)["result"]["user"] == "bob"
@@ -45,7 +45,7 @@ def test_a_stream_keeps_what_its_token_says_in_another_process(start_server: Sta
             assert client.message() == "moved"
             assert client.command("subscribe", channels=["other"])["code"] == "forbidden"
             assert client.command("publish", channel="room.2", message=1)["code"] == "forbidden"
-            assert httpx.get(f"{server.url}/sse", params={"token": refused}).json()["code"] == "bad_token"
+            assert http.get(f"{server.url}/sse", params={"token": refused}).json()["code"] == "bad_token"
             client.command("refresh", token=token(life_s=2))
             assert client.end() == (4003, "token expired")
             assert server.post("/revoke", {"user": "bob"}) == {"ended": 1}

@@ -44,7 +44,7 @@ class Load:
     def _publish(self, publisher: int) -> None:
         number = 0
         with httpx.Client(
-            verify=False, base_url=self._server.url, headers=self._server.sign("/message")
+            verify=False, base_url=self._server.url, headers=self._server.sign("/message"), timeout=PATIENCE_S
         ) as client:
             while True:
                 number += 1

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 from standardwebhooks import Webhook
 from tests.conftest import StartServer
 from tests.examples.running import is_open
+from tests.http_client import http
 from tests.waiting import eventually
 
 from channelstream_client.testing.port import HeldPort
@@ -70,7 +70,7 @@ def test_a_receiver_takes_what_is_signed(program: str, tmp_path: Path) -> None:
     with receiving(program, log) as url:
 
         def status(headers: dict[str, str], body: str = BODY) -> int:
-            return httpx.post(url, headers=headers, content=body.encode(), timeout=60).status_code
+            return http.post(url, headers=headers, content=body.encode()).status_code
 
         foreign = signed(FOREIGN)
         both = signed()
@@ -101,7 +101,7 @@ def test_what_an_empty_secret_signs_is_refused(program: str, secrets: str | None
     mac = hmac.digest(b"", f"msg_1.{headers['webhook-timestamp']}.{BODY}".encode(), "sha256")
     headers["webhook-signature"] = f"v1,{b64encode(mac).decode()}"
     with receiving(program, tmp_path / "log", secrets) as url:
-        assert httpx.post(url, headers=headers, content=BODY.encode(), timeout=60).status_code == 401
+        assert http.post(url, headers=headers, content=BODY.encode()).status_code == 401
 
 
 @pytest.mark.slow

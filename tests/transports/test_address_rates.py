@@ -149,10 +149,10 @@ def test_some_addresses_open_as_many_as_they_like(server: RunningServer) -> None
     """Those of the option, that of the proxy itself, which names nobody, and no others of the machine."""
     named = [poll(server, "192.0.2.7").status_code for _ in range(5)]
     local = [http.get(f"{server.url}/listen", params=UNKNOWN).status_code for _ in range(5)]
-    with httpx.Client(transport=httpx.HTTPTransport(local_address=PROXY)) as proxy:
+    with httpx.Client(transport=httpx.HTTPTransport(local_address=PROXY), timeout=PATIENCE_S) as proxy:
         own = [proxy.get(f"{server.url}/listen", params=UNKNOWN).status_code for _ in range(5)]
     assert named == local == own == [401] * 5
-    with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.3")) as other:
+    with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.3"), timeout=PATIENCE_S) as other:
         found = [other.get(f"{server.url}/listen", params=UNKNOWN).status_code for _ in range(3)]
     assert found == [401, 401, 429]
 

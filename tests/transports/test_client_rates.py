@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from typing import Any
 
-import httpx
 import pytest
 from tests.conftest import ADMIN_SECRET, RunningServer, StartServer
 from tests.http_client import http
 from tests.token_client import SECRET, TokenClient, token
-from tests.waiting import PATIENCE_S
 
 SLOW = "0.01"
 """A second: one at once, and the next one comes later than any test ends."""
@@ -79,7 +77,7 @@ def test_a_connection_sends_only_so_many_commands(room: Room) -> None:
 def test_commands_of_requests_count_for_the_connection(room: Room) -> None:
     """Those of `POST /client`, for a connection whose stream is one of events."""
     bearer = {"authorization": f"Bearer {granted('ann')}"}
-    with httpx.stream("GET", f"{room.server.url}/sse", headers=bearer, timeout=PATIENCE_S) as stream:
+    with http.stream("GET", f"{room.server.url}/sse", headers=bearer) as stream:
         lines = (line for line in stream.iter_lines() if line.startswith("data: [{"))
         [greeting] = [item for item in json.loads(next(lines)[6:]) if item["type"] == "reply"]
         url = f"{room.server.url}/client?conn_id={greeting['result']['conn_id']}"

@@ -6,9 +6,9 @@ import socket
 from contextlib import suppress
 from typing import Any
 
-import httpx
 import pytest
 from tests.conftest import StartServer
+from tests.http_client import http
 from tests.pusher_calls import trigger
 from tests.pusher_client import address, line
 from tests.transports.pusher_faults import FAULTS, REFUSALS, Fault, Refusal, answers, refused
@@ -51,13 +51,13 @@ def test_a_line_is_refused_with_a_close_code(refusal: Refusal, start_server: Sta
 
 
 def test_a_request_without_an_upgrade(server: Any) -> None:
-    assert httpx.get(f"{server.any.url}/app/kit-key").status_code == 426
+    assert http.get(f"{server.any.url}/app/kit-key").status_code == 426
 
 
 def test_an_application_without_a_key_has_no_clients(start_server: StartServer) -> None:
     """The path does not exist."""
     off = {f"CHANNELSTREAM_PUSHER_{name}": "" for name in ("APP_ID", "KEY", "SECRET")}
-    assert httpx.get(f"{start_server(**off).url}/app/kit-key").status_code == 404
+    assert http.get(f"{start_server(**off).url}/app/kit-key").status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import pytest
 import uvloop
+from tests.http_client import async_client
 from tests.simulation.loop import turns
 from tests.transports.second_protocol import ALL_ENTRANCES, BOTH_TABLES
 from tests.waiting import PATIENCE_S, soon
@@ -260,7 +260,7 @@ def test_a_request_without_an_upgrade_is_refused() -> None:
     """A row of the table is enough: its path is one of the server's routes."""
 
     async def scenario(scene: Scene) -> None:
-        async with httpx.AsyncClient() as http:
+        async with async_client() as http:
             answer = await http.get(f"{scene.url}/second/ann".replace("ws:", "http:"))
         assert (answer.status_code, answer.json()["code"]) == (426, "upgrade_required")
 

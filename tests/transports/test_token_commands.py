@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from tests.conftest import RunningServer
+from tests.http_client import http
 from tests.token_client import TokenClient, token
 from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
@@ -168,7 +169,7 @@ def sse_items(lines: Iterator[str]) -> Iterator[Any]:
 def test_an_event_stream_with_a_token_takes_commands_by_requests(pushing: RunningServer, room: str) -> None:
     """Its first item has the conn_id that they need."""
     bearer = {"authorization": f"Bearer {token(channels=[room], subscribe=['room.*'], publish=['room.*'])}"}
-    with httpx.stream("GET", f"{pushing.url}/sse", headers=bearer, timeout=PATIENCE_S) as stream:
+    with http.stream("GET", f"{pushing.url}/sse", headers=bearer) as stream:
         items = sse_items(stream.iter_lines())
         greeting = next(items)
         assert (greeting["type"], greeting["id"], greeting["result"]["channels"]) == ("reply", None, [room])
@@ -179,13 +180,13 @@ def test_an_event_stream_with_a_token_takes_commands_by_requests(pushing: Runnin
             {"id": 3, "type": "publish", "channel": "other", "message": "hi"},
             {"id": 4},
         ]
-        answers = httpx.post(url, json=commands, headers=bearer).json()
+        answers = http.post(url, json=commands, headers=bearer).json()
         assert [each["id"] for each in answers] == [1, 2, 3, 4]
         assert [each.get("error", {}).get("code") for each in answers] == [None, None, "forbidden", "invalid"]
         assert next(each["message"] for each in items if each["type"] == "message") == "hi"
         stranger = {"authorization": f"Bearer {token('bob')}"}
-        assert httpx.post(url, json=commands, headers=stranger).json()["code"] == "unknown_connection"
-        assert httpx.post(url, json=commands).json()["code"] == "bad_token"
+        assert http.post(url, json=commands, headers=stranger).json()["code"] == "unknown_connection"
+        assert http.post(url, json=commands).json()["code"] == "bad_token"
 
 
 def test_a_request_of_very_many_faulty_commands_is_answered_briefly(
@@ -193,9 +194,9 @@ def test_a_request_of_very_many_faulty_commands_is_answered_briefly(
 ) -> None:
     """Each would have an answer that is fifty times as long."""
     bearer = {"authorization": f"Bearer {token(channels=[room])}"}
-    with httpx.stream("GET", f"{pushing.url}/sse", headers=bearer, timeout=PATIENCE_S) as stream:
+    with http.stream("GET", f"{pushing.url}/sse", headers=bearer) as stream:
         conn_id = next(sse_items(stream.iter_lines()))["result"]["conn_id"]
-        answers = httpx.post(
+        answers = http.post(
             f"{pushing.url}/client?conn_id={conn_id}", json=[1] * 20_000, headers=bearer
         ).json()
     codes = [(each["id"], each["error"]["code"]) for each in answers]
@@ -209,11 +210,11 @@ def test_a_request_of_very_many_long_answers_is_answered_in_part(pushing: Runnin
     pushing.post("/channel_config", {room: {"store_history": True}})
     publish(pushing, room, "x" * (ANSWER_BYTES // 4))
     bearer = {"authorization": f"Bearer {token(channels=[room], history=[room])}"}
-    with httpx.stream("GET", f"{pushing.url}/sse", headers=bearer, timeout=PATIENCE_S) as stream:
+    with http.stream("GET", f"{pushing.url}/sse", headers=bearer) as stream:
         url = f"{pushing.url}/client?conn_id={next(sse_items(stream.iter_lines()))['result']['conn_id']}"
         commands = [{"id": number, "type": "info", "channels": [room]} for number in range(50)]
-        answers = httpx.post(url, json=commands, headers=bearer, timeout=PATIENCE_S).json()
-        again = httpx.post(url, json=commands[-1], headers=bearer, timeout=PATIENCE_S).json()
+        answers = http.post(url, json=commands, headers=bearer, timeout=PATIENCE_S).json()
+        again = http.post(url, json=commands[-1], headers=bearer, timeout=PATIENCE_S).json()
     assert [each["id"] for each in answers] == list(range(50))
     assert ["result" in each for each in answers] == [number < 4 for number in range(50)]
     assert {each["error"]["code"] for each in answers[4:]} == {"rate_limited"}
@@ -229,7 +230,7 @@ def test_what_requests_join_at_once_is_sent_completely(pushing: RunningServer, r
     pushing.post("/channel_config", {name: {} for name in rooms})
     position = pushing.post("/info", {"channels": [room]})["position"]
     pushing.post("/message", [{"user": "x", "channel": each, "message": each} for each in rooms])
-    with httpx.stream("GET", f"{pushing.url}/sse", headers=bearer, timeout=PATIENCE_S) as stream:
+    with http.stream("GET", f"{pushing.url}/sse", headers=bearer) as stream:
         items = sse_items(stream.iter_lines())
         url = f"{pushing.url}/client?conn_id={next(items)['result']['conn_id']}"
 
@@ -264,12 +265,12 @@ class Rooms:
     def read(self, since: str = "") -> AbstractContextManager[httpx.Response]:
         query = {"since": since, "conn_id": self.conn_id}
         url = f"{self.server.url}/sse"
-        return httpx.stream("GET", url, params=query, headers=self.bearer, timeout=PATIENCE_S)
+        return http.stream("GET", url, params=query, headers=self.bearer, timeout=PATIENCE_S)
 
     def poll(self, since: str) -> Any:
         query = {"since": since, "conn_id": self.conn_id}
         url = f"{self.server.url}/listen"
-        return httpx.get(url, params=query, headers=self.bearer, timeout=PATIENCE_S).json()
+        return http.get(url, params=query, headers=self.bearer, timeout=PATIENCE_S).json()
 
     def join_second(self) -> Any:
         command = {
@@ -279,7 +280,7 @@ class Rooms:
             "since": {self.second: self.before},
         }
         url = f"{self.server.url}/client?conn_id={self.conn_id}"
-        return httpx.post(url, json=command, headers=self.bearer).json()[0]["result"]
+        return http.post(url, json=command, headers=self.bearer).json()[0]["result"]
 
     def resumed(self, since: str) -> Any:
         with self.read(since) as stream:

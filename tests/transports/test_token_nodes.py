@@ -11,6 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from tests.conftest import RunningServer, StartServer
+from tests.http_client import http
 from tests.redis_server import RedisServer
 from tests.token_client import SECRET, TokenClient, token
 from tests.waiting import PATIENCE_S
@@ -62,7 +63,7 @@ def test_commands_of_an_event_stream_are_answered_by_every_node(pair: Pair) -> N
     here, there = pair
     user, room = user_and_room()
     headers = bearer(token(user, subscribe=["room.*"], life_s=60))
-    with httpx.stream("GET", f"{here.url}/sse", headers=headers, timeout=PATIENCE_S) as stream:
+    with http.stream("GET", f"{here.url}/sse", headers=headers) as stream:
         lines = (line for line in stream.iter_lines() if line.startswith("data:"))
         greeting = next(line for line in lines if "conn_id" in line)
         conn_id = greeting.partition('"conn_id":"')[2].partition('"')[0]
@@ -72,14 +73,14 @@ def test_commands_of_an_event_stream_are_answered_by_every_node(pair: Pair) -> N
             {"id": 2, "type": "publish", "channel": room, "message": 1},
             {"id": 3, "type": "refresh", "token": token(user, subscribe=["**"])},
         ]
-        answers = httpx.post(url, json=commands, headers=headers).json()
+        answers = http.post(url, json=commands, headers=headers).json()
         assert answers[0]["result"]["channels"] == [room]
         assert answers[1]["error"]["code"] == "forbidden"
         assert answers[2]["result"]["expires_in"] > 500
         there.post("/message", {"user": "x", "channel": room, "message": "hi"})
         assert next(line for line in lines if '"hi"' in line)
-        stranger = httpx.post(url, json=commands, headers=bearer(token("bob")))
-        unknown = httpx.post(f"{there.url}/client?conn_id=unknown", json=commands, headers=headers)
+        stranger = http.post(url, json=commands, headers=bearer(token("bob")))
+        unknown = http.post(f"{there.url}/client?conn_id=unknown", json=commands, headers=headers)
         for answer in (stranger, unknown):
             assert (answer.status_code, answer.json()["close_code"]) == (401, 4001)
 
@@ -92,17 +93,17 @@ def test_what_a_request_has_missed_is_lost_with_its_stream_at_another_node_too(p
     here.post("/channel_config", {f"{room}x": {}})
     before = here.post("/info", {"channels": [f"{room}x"]})["position"]
     here.post("/message", {"user": "x", "channel": f"{room}x", "message": "old"})
-    with httpx.stream("GET", f"{here.url}/sse", headers=headers, timeout=PATIENCE_S) as stream:
+    with http.stream("GET", f"{here.url}/sse", headers=headers) as stream:
         items = items_of(stream)
         conn_id = next(items)["result"]["conn_id"]
         here.post("/message", {"user": "x", "channel": room, "message": "newer"})
         position = next(each for each in items if each["type"] == "message")["position"]
         url = f"{here.url}/client?conn_id={conn_id}"
         command = {"id": 1, "type": "subscribe", "channels": [f"{room}x"], "since": {f"{room}x": before}}
-        done = httpx.post(url, json=command, headers=headers).json()[0]["result"]
+        done = http.post(url, json=command, headers=headers).json()[0]["result"]
         assert done["recovered"] == [f"{room}x"]
     query = {"conn_id": conn_id, "since": position}
-    with httpx.stream("GET", f"{there.url}/sse", params=query, headers=headers, timeout=PATIENCE_S) as stream:
+    with http.stream("GET", f"{there.url}/sse", params=query, headers=headers) as stream:
         resumed = next(each for each in items_of(stream) if each["type"] == "resumed")
     assert resumed["lost"] == [f"{room}x"]
 
@@ -134,7 +135,7 @@ def test_a_revocation_counts_at_all_nodes(pair: Pair) -> None:
             assert client.command("unsubscribe", channels=["a"])["channels"] == []
     for node in pair:
         for each in old:
-            answer = httpx.get(f"{node.url}/sse", headers=bearer(each))
+            answer = http.get(f"{node.url}/sse", headers=bearer(each))
             assert (answer.status_code, answer.json()["close_code"]) == (401, 4003)
 
 
@@ -164,7 +165,7 @@ def test_a_revocation_outlives_a_restart(
     first.process.kill()
     first.process.wait(PATIENCE_S)
     second = start_node(start_server, address)
-    assert httpx.get(f"{second.url}/listen", headers=bearer(given)).json()["code"] == "bad_token"
+    assert http.get(f"{second.url}/listen", headers=bearer(given)).json()["code"] == "bad_token"
 
 
 @pytest.mark.parametrize("body", [{}, {"user": "a", "jti": "b"}, {"jti": ""}, {"user": 5}])

@@ -7,12 +7,12 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.conftest import RunningServer, StartServer
+from tests.http_client import http
 from tests.token_client import SECRET, TokenClient, token
 from tests.waiting import PATIENCE_S
 from websockets.exceptions import ConnectionClosed
@@ -71,7 +71,7 @@ def test_a_connection_of_a_token_needs_one_for_each_stream(pushing: RunningServe
     with closing(TokenClient(pushing.ws_url, token())) as client:
         query = f"conn_id={client.greeting['conn_id']}"
         for path in ("sse", "listen"):
-            assert httpx.get(f"{pushing.url}/{path}?{query}").json()["close_code"] == 4001
+            assert http.get(f"{pushing.url}/{path}?{query}").json()["close_code"] == 4001
         with connect(f"{pushing.ws_url}/ws?{query}") as stream, pytest.raises(ConnectionClosed, match="4001"):
             stream.recv(PATIENCE_S)
 
@@ -97,8 +97,8 @@ def test_a_token_that_is_not_accepted_opens_nothing(
     for path in ("sse", "listen"):
         bearer = {"authorization": f"Bearer {given}"}
         answers = [
-            httpx.get(f"{pushing.url}/{path}", params={"token": given}),
-            httpx.get(f"{pushing.url}/{path}", headers=bearer),
+            http.get(f"{pushing.url}/{path}", params={"token": given}),
+            http.get(f"{pushing.url}/{path}", headers=bearer),
         ]
         assert [(each.status_code, each.json()["close_code"]) for each in answers] == [(401, code)] * 2
 
@@ -118,7 +118,7 @@ def test_where_no_tokens_are_accepted_the_answer_says_so(server: RunningServer, 
             assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4003, text)
         else:
             method = "POST" if path == "/client" else "GET"
-            answer = httpx.request(method, f"{server.url}{path}{query}", headers=headers, timeout=PATIENCE_S)
+            answer = http.request(method, f"{server.url}{path}{query}", headers=headers, timeout=PATIENCE_S)
             assert (answer.status_code, answer.json()["code"]) == (401, "bad_token")
             assert text in answer.text
 
@@ -127,7 +127,7 @@ def test_where_no_tokens_are_accepted_one_beside_a_conn_id_is_none(server: Runni
     """It may be for a proxy in front."""
     url = f"{server.url}/sse?conn_id={server.connect('ann')}"
     headers = {"authorization": "Bearer of-a-proxy"}
-    with httpx.stream("GET", url, headers=headers, timeout=PATIENCE_S) as stream:
+    with http.stream("GET", url, headers=headers) as stream:
         assert stream.status_code == 200
 
 
@@ -156,7 +156,7 @@ def test_a_token_with_too_many_channels_is_refused_with_the_reason(
     server = start_server(
         *("-s", SECRET, "--max-channels-per-connection", "1"), CHANNELSTREAM_TOKEN_MAX_AGE_S="3600"
     )
-    answer = httpx.get(f"{server.url}/{transport}", params={"token": token(channels=["a", "b"])})
+    answer = http.get(f"{server.url}/{transport}", params={"token": token(channels=["a", "b"])})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
 
 
@@ -190,7 +190,7 @@ def test_a_long_poll_with_a_token_continues_its_connection(pushing: RunningServe
     bearer = {"authorization": f"Bearer {token(channels=[room])}"}
 
     def poll(**query: str) -> list[Any]:
-        found: list[Any] = httpx.get(
+        found: list[Any] = http.get(
             f"{pushing.url}/listen", params=query, headers=bearer, timeout=PATIENCE_S
         ).json()
         return found
@@ -218,8 +218,8 @@ def test_no_token_is_in_the_log(start_server: StartServer) -> None:
     server = start_server("-s", SECRET, "--debug", "yes", CHANNELSTREAM_TOKEN_MAX_AGE_S="3600")
     for given in (token(), token(secret="another secret of thirty-two bytes")):
         for path in ("sse", "listen", "client", "nothing"):
-            httpx.head(f"{server.url}/{path}", params={"token": given})
-            httpx.post(
+            http.head(f"{server.url}/{path}", params={"token": given})
+            http.post(
                 f"{server.url}/{path}", headers={"authorization": f"Bearer {given}"}, timeout=PATIENCE_S
             )
     code, log = server.stop()
@@ -240,7 +240,7 @@ def test_an_identity_provider_signs_with_a_key_of_its_own(tmp_path: Path, start_
     with closing(TokenClient(server.ws_url, jwt.encode(claims, key, "ES256"))) as client:
         assert client.greeting["channels"] == ["news"]
     for forged in (jwt.encode(claims, other, "ES256"), token(iss="idp", life_s=50)):
-        answer = httpx.get(f"{server.url}/sse", params={"token": forged})
+        answer = http.get(f"{server.url}/sse", params={"token": forged})
         assert answer.json()["code"] == "bad_token"
 
 
@@ -289,7 +289,7 @@ def test_a_key_of_an_application_signs_for_it(tmp_path: Path, start_server: Star
             assert client.greeting["conn_id"].startswith("shop.")
             assert "uuid" in client.command("publish", channel="news", message=1)
     answers = {
-        name: httpx.get(f"{server.url}/sse", params={"token": each})
+        name: http.get(f"{server.url}/sse", params={"token": each})
         for name, each in (
             ("reader", given["reader"]),
             ("no key", jwt.encode(claims, secrets["web"], "HS256")),

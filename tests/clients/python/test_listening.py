@@ -327,7 +327,7 @@ def test_own_http_client_carries_the_stream(server: Any) -> None:
         asked.append(request.url.path)
 
     async def test() -> None:
-        async with httpx.AsyncClient(event_hooks={"request": [note]}) as http:
+        async with httpx.AsyncClient(event_hooks={"request": [note]}, timeout=PATIENCE_S) as http:
             client = AsyncChannelstream(server.url, server.secret, http=http)
             connection = await client.connect("bob", ["py-listen"])
             async with client.listen(connection.conn_id) as listening:
