@@ -42,12 +42,12 @@ class Connecting:
         hub: Hub,
         local: LocalConnections,
         handover: Handover,
-        check_room: Callable[[], None],
+        check_room: Callable[[str, Channels], None],
     ) -> None:
         """Create the part of a node.
 
         Args:
-            check_room: raises Unavailable while the node takes no new connection.
+            check_room: raises Unavailable or TooManyRequests if there is no room for a new connection in these channels.
         """
         self._directory = directory
         self._hub = hub
@@ -90,13 +90,8 @@ class Connecting:
         self, member: Member, channels: Channels, update: UserUpdate, since: str
     ) -> User | None:
         """Register a connection whose id is new, without a wait; None if that takes one: nothing has happened then."""
-        self._check(member.conn_id, channels)
+        self._check_room(member.conn_id, channels)
         return self._local.register_at_once(member, update, channels, parse_since(since))
-
-    def _check(self, conn_id: str, channels: Channels) -> None:
-        """Refuse a new connection for which there is no room."""
-        self._check_room()
-        self._local.room.check_connection(conn_id, channels)
 
     async def _open(
         self, member: Member, channels: Channels, update: UserUpdate, since: str
@@ -104,7 +99,7 @@ class Connecting:
         """Register a connection; None if its id is in use by now, here or at another node."""
         if self._local.get(member.conn_id) is not None:
             return None
-        self._check(member.conn_id, channels)
+        self._check_room(member.conn_id, channels)
         connection = self._local.make(member.conn_id, member.user, member.protocol)
         try:
             user = await self._local.register(connection, update, channels, parse_since(since))

@@ -231,11 +231,17 @@ class Node:
         """
         return self._connecting.connect_at_once(member, channels, update, since)
 
-    def _check_room(self) -> None:
-        """Raise Unavailable if the node takes no new connection now."""
+    def _check_room(self, conn_id: str, channels: Channels) -> None:
+        """Refuse a new connection in these channels if there is no room for it.
+
+        Raises:
+            Unavailable: the node takes no new connection now.
+            TooManyRequests: its application has as many connections or channels here as it may.
+        """
         if self.draining or len(self.hub.connections) >= self.limits.connections:
             raise Unavailable("The server takes no more connections now; try again later.")
         self.shedding.check(Work.CONNECTION)
+        self._local.room.check_connection(conn_id, channels)
 
     async def subscribe(self, conn_id: str, channels: Channels, since: str = "") -> Subscribed | None:
         """Join the channels that the connection is not in yet; None if it is unknown.
