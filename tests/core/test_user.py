@@ -25,7 +25,8 @@ def test_a_new_user_has_nothing(user: User) -> None:
     """No state, no public keys, no channels, no connections."""
     assert (user.state, user.public_keys, user.channels, user.connections) == ({}, (), set(), 0)
     assert user.public_state == {}
-    assert user.public_state is User("bob", "id", user.log, 5.0).public_state
+    other = User("bob", "id", user.log, 5.0)
+    assert user.state is other.state is user.public_state is other.public_state
     assert user.last_active_s == 5.0
 
 
@@ -54,6 +55,15 @@ def test_only_real_changes_are_returned(
     assert stored == {key: type(user.state[key]) for key in dict(changes) if key in user.state}
 
 
+def test_a_state_is_replaced_by_a_change(user: User) -> None:
+    """Users without a state share one, and an answer has the state that it was made with."""
+    other = User("bob", "id", user.log, 5.0)
+    user.update_state({"a": 1})
+    before = user.state
+    user.update_state({"a": 2})
+    assert (before, user.state, other.state) == ({"a": 1}, {"a": 2}, {})
+
+
 def test_a_null_removes_a_key(user: User) -> None:
     """A known one goes, an unknown one does not appear."""
     user.update_state({"known": 1, "other": 2})
@@ -72,7 +82,7 @@ def test_keys_are_counted_as_they_would_be_after_updates(user: User) -> None:
     # Quotes and the key count as well; what is too large already may stay, or shrink.
     assert user.exceeded_limit({"a": "", "b": "x" * (MAX_STATE_BYTES - 10)}) is None
     assert user.exceeded_limit({"a": "", "b": "x" * (MAX_STATE_BYTES - 9)}) == TOO_MANY_BYTES
-    user.state["a"] = "x" * MAX_STATE_BYTES
+    user.update_state({"a": "x" * MAX_STATE_BYTES})
     assert user.exceeded_limit({"b": None}) is None
     assert user.exceeded_limit({"c": 1}) == TOO_MANY_BYTES
 

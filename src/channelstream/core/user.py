@@ -15,7 +15,7 @@ StateValue = str | int | float | bool | None
 State = dict[str, StateValue]
 
 _NO_STATE: State = {}
-"""The public state of every user who has none: an object is replaced and never changed."""
+"""The state, and the public state, of every user who has none: an object is replaced and never changed."""
 MAX_STATE_KEYS = 256
 """Most keys of a user's state; the API refuses more with 422."""
 MAX_STATE_BYTES = 65_536
@@ -60,7 +60,7 @@ class User:
     def __init__(self, name: str, user_id: str, log: Log, now_s: float) -> None:
         self.name = name
         self.id = user_id
-        self.state: State = {}
+        self.state = _NO_STATE
         self.public_keys: tuple[str, ...] = ()
         self.channels: set[str] = set()
         self.connections = 0
@@ -92,7 +92,9 @@ class User:
             return []
         changed = [(key, value) for key, value in sorted(values.items()) if _differs(self.state, key, value)]
         if changed:
-            _set(self.state, changed)
+            state = dict(self.state)
+            _set(state, changed)
+            self.state = state
             self._update_listed()
         return changed
 
