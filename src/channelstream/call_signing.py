@@ -15,7 +15,7 @@ class CallSigner:
     """Signs calls with the secret of one application, or with one of its keys."""
 
     def __init__(self, secret: Callable[[], str], is_old: bool, key_id: str = "") -> None:
-        """Create it.
+        """Create a signer.
 
         Args:
             secret: returns the secret, which may change.

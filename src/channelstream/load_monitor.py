@@ -28,7 +28,7 @@ class LoadMonitor:
     def __init__(
         self, shedding: Shedding, memory_bytes: Callable[[], int], steady: Callable[[], float]
     ) -> None:
-        """Create it.
+        """Create a monitor that has not started.
 
         Args:
             memory_bytes: returns the resident memory of the process.

@@ -13,7 +13,7 @@ class OlderSecrets:
     """The uses of older secrets at this node."""
 
     def __init__(self, steady: Callable[[], float]) -> None:
-        """Create it.
+        """Begin without a use.
 
         Args:
             steady: returns the seconds of a clock that only goes on.

@@ -27,7 +27,7 @@ class Cell(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[T]):
-    """One column.
+    """One column of a table.
 
     Attributes:
         name: its key in the rows of the JSON, and in the request for an order.

@@ -21,7 +21,7 @@ class EngineWatch:
     """
 
     def __init__(self, node: Node, mark: Mark, label: str) -> None:
-        """Create one.
+        """Create a watch of a node that has not started.
 
         Args:
             mark: writes a mark of a kind, with its text.

@@ -77,7 +77,7 @@ class History:
     """Writes the samples and marks of this node, and reads those of all nodes."""
 
     def __init__(self, series: TimeSeries, wall: Callable[[], float], steady: Callable[[], float]) -> None:
-        """Create one.
+        """Create the history of a node, which has written nothing yet.
 
         Args:
             wall: returns seconds since 1970.

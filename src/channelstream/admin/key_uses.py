@@ -21,7 +21,7 @@ class KeyUses:
     """Notes the uses of valid keys at this node, and reads those of all nodes."""
 
     def __init__(self, history: History, series: TimeSeries, wall: Callable[[], float]) -> None:
-        """Create it.
+        """Begin without a use.
 
         Args:
             history: writes the uses, in order with what else waits to be written.

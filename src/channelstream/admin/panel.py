@@ -31,7 +31,7 @@ from channelstream.transports.streams import Streams
 
 
 class Detail(NamedTuple):
-    """A kind of things that have a page each.
+    """A kind of what has a page of its own: channels, users or connections.
 
     Attributes:
         describe: returns what the page shows, or None if there is no such thing at any node.

@@ -15,7 +15,7 @@ SHOWN = 100
 
 
 class _Turns(Struct, frozen=True):
-    """Those of one node."""
+    """The slow turns of one node, and how many there were since its start."""
 
     slow_turns: int
     longest_turn_ms: float
@@ -27,7 +27,7 @@ _decode = msgspec.msgpack.Decoder(_Turns).decode
 
 
 class SlowTurns:
-    """Reads those of all nodes, and answers the calls of the other nodes."""
+    """Reads the slow turns of all nodes, and answers the calls of the other nodes."""
 
     def __init__(self, node: Node, loop: Loop) -> None:
         self._calls = node.remote_calls
@@ -36,7 +36,7 @@ class SlowTurns:
         self._calls.register(PROCEDURE, self._answer)
 
     async def read(self) -> dict[str, Any]:
-        """Return them, the newest first; only those of this node while the engine is out of reach."""
+        """Return the slow turns, the newest first; only those of this node while the engine is out of reach."""
         return await self._reading.get()
 
     async def _read(self) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class NoFields(NamedTuple):
     parameters: Mapping[str, str] = NO_PARAMETERS
 
     def header(self, name: bytes) -> None:
-        """Return None."""
+        """Return None: it has no headers."""
 
 
 class Call:

@@ -19,17 +19,17 @@ class PusherSecrets:
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        """All of them, the newest one first."""
+        """All secrets that are accepted, the newest one first."""
         return self._accepted
 
     @property
     def newest(self) -> str:
-        """The one that signs."""
+        """The secret with which this server signs."""
         return self._accepted[0]
 
     @property
     def oldest(self) -> str:
-        """The one of which connection ids are made, so that a new one before it leaves these as they are."""
+        """The secret of which connection ids are made, so that a newer one leaves these as they are."""
         return self._accepted[-1]
 
 

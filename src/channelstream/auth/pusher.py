@@ -51,7 +51,7 @@ class PusherAuth:
         wall: Callable[[], float],
         on_older: OnOlder = lambda app_id, address: None,
     ) -> None:
-        """Create it.
+        """Create the scheme for some applications.
 
         Args:
             access: the rules of each application, by its id.

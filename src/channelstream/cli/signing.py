@@ -13,7 +13,7 @@ class Signatures(httpx.Auth):
     requires_request_body = True
 
     def __init__(self, url: str, signer: CallSigner) -> None:
-        """Create it.
+        """Create what signs the requests of one client.
 
         Args:
             url: the address of the server; its path is a prefix that a proxy strips.

@@ -22,7 +22,7 @@ class Wanted(Protocol):
     """Which facts are wanted."""
 
     def __bool__(self) -> bool:
-        """Whether any are."""
+        """Whether any facts are wanted."""
 
     def wants(self, kind: str, key: str) -> bool:
         """Return whether facts of this kind are wanted about the channel or user with this key."""
@@ -32,7 +32,7 @@ class MembershipFacts:
     """Makes the facts of a registry, each where the change happens."""
 
     def __init__(self, wanted: Wanted, new_id: Callable[[], str], keep: Callable[[Fact], None]) -> None:
-        """Create it.
+        """Create what makes the facts of one registry.
 
         Args:
             keep: called with each fact that is wanted, in order.

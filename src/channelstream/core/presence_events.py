@@ -30,7 +30,7 @@ class PresenceEvents:
     """Makes the presence events of a registry."""
 
     def __init__(self, users: Mapping[str, User], new_id: Callable[[], str]) -> None:
-        """Create it.
+        """Create what makes the events of one registry.
 
         Args:
             users: of the registry, by name; at least the members of the channels.

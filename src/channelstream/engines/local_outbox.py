@@ -41,7 +41,7 @@ class _Facts:
         self.bytes += len(stored.data)
 
     def drop_oldest(self) -> int:
-        """Return its bytes."""
+        """Drop the oldest fact, and return its bytes."""
         size = len(self.stored.popleft().data)
         self.bytes -= size
         return size

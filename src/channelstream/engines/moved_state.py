@@ -39,7 +39,7 @@ V = TypeVar("V")
 
 
 class OutgoingState:
-    """The state here."""
+    """The state of an engine of this process, as it is copied to another one."""
 
     def __init__(self, registry: Registry, clock: Clock, offset_s: float = 0.0) -> None:
         """Begin; nothing is copied yet.

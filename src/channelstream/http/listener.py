@@ -212,13 +212,13 @@ class Handshake:
         self.stop()
 
     def hold(self) -> None:
-        """Do nothing: the connection that it becomes begins no request."""
+        """Do nothing: the connection that it becomes begins no request while the server is held."""
 
     def hold_body(self) -> None:
-        """Do nothing, likewise."""
+        """Do nothing, as in `hold`."""
 
     def let_go(self) -> None:
-        """Do nothing, likewise."""
+        """Do nothing: nothing was held."""
 
     @property
     def work(self) -> Work:

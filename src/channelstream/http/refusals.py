@@ -40,7 +40,7 @@ class What(NamedTuple):
 
 
 class Refused(Struct):
-    """How often, and when last, in epoch seconds."""
+    """How often something was refused, and when last, in epoch seconds."""
 
     count: int = 0
     last_s: float = 0.0
@@ -56,7 +56,7 @@ class Refusals:
         app_id: str = "",
         on_refusal: Callable[[str], None] = lambda address: None,
     ) -> None:
-        """Create an empty one.
+        """Create an empty table.
 
         Args:
             app_id: the further application of which these are; empty for the default one.

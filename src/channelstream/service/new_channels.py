@@ -37,7 +37,7 @@ class NewChannels:
         counted: str = "A user",
         at_once: int = AT_ONCE,
     ) -> None:
-        """Create it.
+        """Create counts of no channels.
 
         Args:
             find_unknown: returns those of the names that the engine does not know.

@@ -17,7 +17,7 @@ LONGEST_S = 0.25
 
 
 class Turns:
-    """So many at once; the others wait in the order in which they asked.
+    """Lets so many have a turn at once; the others wait in the order in which they asked.
 
     What waits is bounded by those who ask: each has a socket (`max_connections`).
     """

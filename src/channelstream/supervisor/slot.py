@@ -1,4 +1,4 @@
-"""The slots of workers."""
+"""A slot of the parent of workers: which process has it, and when a dead one is replaced."""
 
 import socket
 from dataclasses import dataclass

@@ -97,7 +97,7 @@ class StreamRecord(Struct, frozen=True, array_like=True):
 
     @property
     def size(self) -> int:
-        """About its bytes."""
+        """About how many bytes it has on its way to the other process."""
         begun = self.unfinished
         begun_bytes = 0 if begun is None or begun.message is None else len(begun.message[1])
         return begun_bytes + len(self.state) + (100 if self.client is None else TOKEN_BYTES)

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Part(NamedTuple):
-    """A message.
+    """A message on a line.
 
     Attributes:
         kind: what it is, in ASCII.

@@ -41,7 +41,7 @@ class Message(Struct, frozen=True):
 
     @classmethod
     def of(cls: type[M], part: Part) -> M:
-        """Read a body.
+        """Return the message that a part has as its body.
 
         Raises:
             CannotHandOver: it has other fields.

@@ -85,7 +85,7 @@ class BatchBody(Struct, kw_only=True):
 
 
 class Nothing(Struct):
-    """No field."""
+    """The body of a call that takes no fields."""
 
 
 T = TypeVar("T", bound=Struct)

@@ -46,7 +46,7 @@ class RedisOutbox:
     """Facts and cursors in all shards."""
 
     def __init__(self, shards: Shards, node: NodeContext, settings: OutboxSettings) -> None:
-        """Create one.
+        """Create the outbox of a node.
 
         Args:
             node: holds the lease.

@@ -20,7 +20,7 @@ class RedisTimeSeries:
     """Reads and writes records; their times are the scores."""
 
     def __init__(self, client: ShardClient, node: NodeContext) -> None:
-        """Create one.
+        """Create the records of a node in one shard.
 
         Args:
             client: of the shard that has all series.
