@@ -249,6 +249,12 @@ def pushing() -> Iterator[RunningServer]:
 
 
 @pytest.fixture
+def channel() -> str:
+    """A channel of its own for each test on the shared server."""
+    return uuid4().hex
+
+
+@pytest.fixture
 def room() -> str:
     """A channel of its own for each test on the shared server."""
     return f"room.{uuid4().hex}"

@@ -3,30 +3,16 @@
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from tests.conftest import CLUSTER
 from tests.http_client import http
+from tests.transports.messages import publish, texts
 
 pytestmark = pytest.mark.nodes(1, CLUSTER)
 
 PRESENCE = {"notify_presence": True}
 TRANSPORTS = ["ws", "sse", "poll"]
-
-
-@pytest.fixture
-def channel() -> str:
-    """A channel of its own for each test on the shared server."""
-    return uuid4().hex
-
-
-def publish(server: Any, channel: str, *texts: str) -> None:
-    server.post("/message", [{"user": "test", "channel": channel, "message": {"text": t}} for t in texts])
-
-
-def texts(items: list[Any]) -> list[str]:
-    return [item["message"]["text"] for item in items if item["type"] == "message"]
 
 
 def next_items(server: Any, clients: Any, transport: str, query: str) -> list[Any]:

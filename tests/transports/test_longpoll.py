@@ -6,12 +6,12 @@ import signal
 import socket
 from itertools import pairwise
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
 from tests.conftest import CLUSTER
 from tests.http_client import http
+from tests.transports.messages import publish, texts
 
 from channelstream.config import Settings
 from channelstream.core.events import Message
@@ -22,20 +22,6 @@ from channelstream.transports.longpoll import PollStream
 from channelstream.wire.channelstream import V07
 
 pytestmark = pytest.mark.nodes(1, CLUSTER)
-
-
-@pytest.fixture
-def channel() -> str:
-    """A channel of its own for each test on the shared server."""
-    return uuid4().hex
-
-
-def publish(server: Any, channel: str, *texts: str) -> None:
-    server.post("/message", [{"user": "test", "channel": channel, "message": {"text": t}} for t in texts])
-
-
-def texts(items: list[Any]) -> list[str]:
-    return [item["message"]["text"] for item in items if item["type"] == "message"]
 
 
 def poll(server: Any, query: str, method: str = "GET") -> httpx.Response:

@@ -1,21 +1,11 @@
 """Event streams over real sockets: blocks, ids, closing items, refusals."""
 
 from typing import Any
-from uuid import uuid4
 
 import pytest
+from tests.transports.messages import publish
 
 pytestmark = pytest.mark.nodes(1, 3)
-
-
-@pytest.fixture
-def channel() -> str:
-    """A channel of its own for each test on the shared server."""
-    return uuid4().hex
-
-
-def publish(server: Any, channel: str, *texts: str) -> None:
-    server.post("/message", [{"user": "test", "channel": channel, "message": {"text": t}} for t in texts])
 
 
 def test_blocks(server: Any, clients: Any, channel: str) -> None:

@@ -4,10 +4,10 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from tests.transports.in_process import UPGRADE, Stage, play
+from tests.transports.messages import publish, texts
 from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
@@ -30,20 +30,6 @@ BAD_FRAMES = [
     (0x88, (1000).to_bytes(2, "big") + b"\xff", 1007),
     (0x81, b"x" * 131_073, 1009),
 ]
-
-
-@pytest.fixture
-def channel() -> str:
-    """A channel of its own for each test on the shared server."""
-    return uuid4().hex
-
-
-def publish(server: Any, channel: str, text: str) -> None:
-    server.post("/message", {"user": "test", "channel": channel, "message": {"text": text}})
-
-
-def texts(items: list[Any]) -> list[str]:
-    return [item["message"]["text"] for item in items if item["type"] == "message"]
 
 
 @pytest.mark.parametrize(("first", "payload", "code"), BAD_FRAMES)

@@ -51,7 +51,7 @@ class SocketOpener:
     def __init__(
         self, streams: Streams, admission: Admission, on_refusal: OnRefusal = lambda *refusal: None
     ) -> None:
-        """Create the opener of one path.
+        """Create the opener of the streams of one application.
 
         Args:
             on_refusal: called for each WebSocket that is closed since its address opens too many.
