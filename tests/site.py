@@ -113,7 +113,7 @@ class NoTraces(Traces):
 
 
 class NoReceivers(Receivers):
-    """Stands for the receivers of an application; its only dead letter is `a`."""
+    """Stands for the receivers of an application; its only dead letter is `a`, and `r` refuses two events."""
 
     def __init__(self) -> None:
         """Ask no node."""
@@ -123,6 +123,9 @@ class NoReceivers(Receivers):
 
     async def send_again(self, ids: Collection[str]) -> dict[str, int]:
         return {"https://one.example/": 1} if "a" in ids else {}
+
+    async def give_up_refused(self, receiver_id: str) -> dict[str, int]:
+        return {"https://one.example/": 2} if receiver_id == "r" else {}
 
 
 class RecordedActs(Acts):

@@ -51,7 +51,7 @@ OF_APP = frozenset(
             f"/admin/data/{name}"
             for name in ("acts", "busiest", "endings", "keys", "refused", "slow_clients", "webhooks")
         ),
-        *("/admin/acts", "/admin/webhooks", "/admin/do/send_webhooks_again"),
+        *("/admin/acts", "/admin/webhooks", "/admin/do/send_webhooks_again", "/admin/do/give_up_webhooks"),
         *(f"/admin/do/{name}" for name in ACTIONS),
         *(f"/admin/trace{part}" for part in ("", "/live", ".json")),
         *("/admin/live", "/api-explorer", "/openapi.json", "/admin/sign", "/metrics"),

@@ -24,6 +24,7 @@ from channelstream.core.facts import ChannelOccupied, ClientEvent, Fact, MemberA
 from channelstream.integrations.webhooks.dead_letters import DATA_BYTES, DeadLetters
 
 AGAIN = "/admin/do/send_webhooks_again"
+GIVE_UP = "/admin/do/give_up_webhooks"
 
 
 @pytest.fixture
@@ -52,6 +53,13 @@ def send_again(server: RunningServer, *ids: str, secret: str = "") -> int:
     answer = http.post(server.url + AGAIN, json=body, auth=auth)
     assert answer.status_code == 200, answer.text
     return int(answer.json()["sent"])
+
+
+def give_up_refused(server: RunningServer, receiver_id: str) -> int:
+    auth, body = ("", server.admin_secret), {"receiver": receiver_id}
+    answer = http.post(server.url + GIVE_UP, json=body, auth=auth)
+    assert answer.status_code == 200, answer.text
+    return int(answer.json()["given_up"])
 
 
 def give_up(path: Path, *given: tuple[Receiver, Fact]) -> None:
@@ -171,6 +179,53 @@ def test_an_application_sees_its_own_only(receiver: WebhookReceiver, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ["memory", "redis"])
+def test_what_a_receiver_refuses_is_given_up(
+    receiver: WebhookReceiver, engine: str, request: pytest.FixtureRequest
+) -> None:
+    """At once, whichever node is asked: what waits behind it is sent, and it can be sent again."""
+    where = "memory"
+    if engine == "redis":
+        redis: RedisServer = request.getfixturevalue("redis")
+        redis.cli("FLUSHALL")
+        where = redis.address
+    receiver.refuses = frozenset((b'"channel.occupied"',))
+    flags = ("--engine", where, "--webhook-events", "channel.occupied member.added")
+    servers = [launch(*flags, **options(receiver)) for _ in range(2 if engine == "redis" else 1)]
+    try:
+        servers[0].connect("ann", "bad", channel_configs={"bad": {"notify_presence": True}})
+
+        def is_refused() -> bool:
+            [row] = shown(servers[-1])["receivers"]
+            return bool(row["refused"] == 1 and row["pending"] == 2)
+
+        eventually(is_refused, "it is not shown")
+        [row] = shown(servers[-1])["receivers"]
+        assert accepted_of(receiver) == []
+        assert give_up_refused(servers[-1], "unknown") == 0
+        assert give_up_refused(servers[-1], row["id"]) == 1
+        eventually(lambda: accepted_of(receiver) == ["member.added"], "what is behind it is not sent")
+        eventually(lambda: bool(shown(servers[-1])["letters"]), "it is not listed")
+        [letter] = shown(servers[-1])["letters"]
+        assert (letter["type"], letter["reason"]) == (
+            "channel.occupied", "refused, and given up by an admin",
+        )  # fmt: skip
+        receiver.refuses = frozenset()
+        assert send_again(servers[-1], letter["id"]) == 1
+        eventually(lambda: accepted_of(receiver) == ["member.added", "channel.occupied"], "it is not sent")
+        dids = [each["did"] for each in acts_of(servers[-1])]
+        assert dids == ["sent webhooks again to", "gave up webhooks that are refused by"]
+    finally:
+        for server in servers:
+            server.stop()
+
+
+def accepted_of(receiver: WebhookReceiver) -> list[str]:
+    """Return the types of the events that were accepted."""
+    return [each["type"] for call in list(receiver.calls) if call.status == 200 for each in call.events]
+
+
+@pytest.mark.slow
 def test_a_node_shows_what_another_one_sends(receiver: WebhookReceiver, redis: RedisServer) -> None:
     """Any node can be asked."""
     redis.cli("FLUSHALL")
@@ -214,4 +269,20 @@ def test_what_is_sent_again_is_recorded(browser: httpx.Client, acts: RecordedAct
         assert answer.json() == {"sent": count}
     assert [(act.did, act.name, act.more) for act in acts.recorded] == [
         ("sent webhooks again to", "https://one.example/", "1 event")
+    ]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"receiver":1}', b'{"receiver":"%s"}' % (b"x" * 65)])
+def test_what_is_no_receiver_is_refused(browser: httpx.Client, acts: RecordedActs, body: bytes) -> None:
+    answer = browser.post(GIVE_UP, content=body, auth=("", "open sesame"))
+    assert (answer.status_code, acts.recorded) == (400, [])
+
+
+def test_what_is_given_up_is_recorded(browser: httpx.Client, acts: RecordedActs) -> None:
+    """Where nothing is, nothing is recorded."""
+    for receiver_id, count in ("x", 0), ("r", 2):
+        answer = browser.post(GIVE_UP, json={"receiver": receiver_id}, auth=("", "open sesame"))
+        assert answer.json() == {"given_up": count}
+    assert [(act.did, act.name, act.more) for act in acts.recorded] == [
+        ("gave up webhooks that are refused by", "https://one.example/", "2 events")
     ]

@@ -168,6 +168,7 @@ PAGES: dict[str, Asks] = {
     "POST /admin/do/message": lambda names: [Ask(body=names.message(uuid=None))],
     "POST /admin/do/settings": lambda names: [Ask(body={names.channel: {"history_size": 4}})],
     "POST /admin/do/disconnect": lambda names: [Ask(body={"conn_id": f"{names.conn_id}-x"})],
+    "POST /admin/do/give_up_webhooks": lambda names: [Ask(body={"receiver": names.mark})],
     "POST /admin/do/send_webhooks_again": lambda names: [Ask(body={"ids": [names.mark]})],
     "GET /admin/trace": lambda names: [Ask(), *_subjects(names)],
     "GET /admin/trace/live": _subjects,

@@ -43,6 +43,17 @@ def failing(receiver: WebhookReceiver, tmp_path: Path, watch: Any) -> Iterator[R
     server.stop()
 
 
+@pytest.fixture
+def refused(receiver: WebhookReceiver, watch: Any) -> Iterator[RunningServer]:
+    """A server whose receiver refuses an event."""
+    receiver.refuses = frozenset((b'"channel.occupied"',))
+    server = launch(**options(receiver))
+    watch.servers.add(server.url.partition("//")[2])
+    server.connect("ann", "news")
+    yield server
+    server.stop()
+
+
 def sign_in(page: Page, name: str, password: str) -> Page:
     page.get_by_label("User name").fill(name)
     page.get_by_label("Password").fill(password)
@@ -73,3 +84,17 @@ def test_what_was_given_up_is_sent_again(
     reader = sign_in(open_page("/admin/webhooks", failing.url), "reader", READER_SECRET)
     expect(reader.locator("#letters tbody tr").nth(0)).to_contain_text("status 503")
     expect(reader.locator("#letters").get_by_role("button")).to_have_count(0)
+
+
+def test_what_is_refused_is_given_up(refused: RunningServer, open_page: Callable[..., Page]) -> None:
+    """After a question; who may only look has no button."""
+    reader = sign_in(open_page("/admin/webhooks", refused.url), "reader", READER_SECRET)
+    expect(reader.locator("#receivers tbody")).to_contain_text("1 event refused")
+    expect(reader.locator("#receivers").get_by_role("button")).to_have_count(0)
+    page = sign_in(open_page("/admin/webhooks", refused.url), "admin", refused.admin_secret)
+    page.locator("#receivers").get_by_role("button", name="Give up").click()
+    assert violations(page) == []
+    page.get_by_role("dialog").get_by_role("button", name="Give up").click()
+    expect(page.locator("#letters-note")).to_have_text("1 event will be given up.")
+    expect(page.locator("#letters tbody tr").nth(0)).to_contain_text("refused, and given up by an admin")
+    expect(page.locator("#receivers tbody")).not_to_contain_text("refused")

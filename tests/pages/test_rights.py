@@ -29,6 +29,7 @@ OPEN = {
 
 CHANGE = {
     "POST /admin/do/disconnect",
+    "POST /admin/do/give_up_webhooks",
     "POST /admin/do/message",
     "POST /admin/do/send_webhooks_again",
     "POST /admin/do/settings",

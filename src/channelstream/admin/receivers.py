@@ -19,6 +19,8 @@ from channelstream.integrations.webhooks.webhooks import Webhooks
 from channelstream.service import Record, Service
 
 PROCEDURE = "webhooks of application {}"
+GIVE_UP = "webhooks that are refused, of application {}"
+"""Calls the node that sends, with the id of a receiver, to give up what this receiver refuses."""
 SENT_AGAIN = "webhooks sent again of application {}"
 """The series with the ids of dead letters that an admin had sent again."""
 LETTERS = 500
@@ -31,15 +33,18 @@ class ReceiverFigures(Struct, frozen=True):
     Attributes:
         name: the receiver's.
         open: how many events it is being sent; None if another node sends.
+        refused: how many of them it refuses alone.
     """
 
     name: str
     figures: Figures
     open: int | None = None
+    refused: int = 0
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[ReceiverFigures]).decode
+_decode_count = msgspec.msgpack.Decoder(int).decode
 
 
 class Receivers:
@@ -54,6 +59,8 @@ class Receivers:
         self._reading = SharedReading(self._read, service.clock.steady)
         self._procedure = PROCEDURE.format(self._app_id)
         service.node.remote_calls.register(self._procedure, self._answer)
+        self._give_up_procedure = GIVE_UP.format(self._app_id)
+        service.node.remote_calls.register(self._give_up_procedure, self._give_up_here)
 
     async def read(self) -> dict[str, Any]:
         """Describe the receivers, and the dead letters, newest first.
@@ -78,10 +85,34 @@ class Receivers:
             await series.append(SENT_AGAIN.format(self._app_id), record, KEPT_S)
         return Counter(self._label(each.receiver) for each in chosen)
 
+    async def give_up_refused(self, receiver_id: str) -> dict[str, int]:
+        """Give up what a receiver refuses alone; return how many events, by the label of the receiver.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+        label = next((each.label for each in self._own if receiver_id_of(each) == receiver_id), None)
+        if label is None:
+            return {}
+        results = await self._service.node.remote_calls.call_all(
+            self._give_up_procedure, receiver_id.encode()
+        )
+        count = sum(result.read(_decode_count) or 0 for result in results)
+        return {label: count} if count else {}
+
+    async def _give_up_here(self, argument: bytes) -> bytes:
+        chosen = (each for each in self._own if receiver_id_of(each).encode() == argument)
+        return _encode(sum(map(self._webhooks.give_up_refused, chosen)))
+
     async def _answer(self, argument: bytes) -> bytes:
-        figures, count = self._webhooks.figures, self._webhooks.open
+        figures, count, refused = self._webhooks.figures, self._webhooks.open, self._webhooks.refused
         return _encode(
-            [ReceiverFigures(each.name, figures[each.name], count.get(each.name)) for each in self._own]
+            [
+                ReceiverFigures(
+                    each.name, figures[each.name], count.get(each.name), refused.get(each.name, 0)
+                )
+                for each in self._own
+            ]
         )
 
     async def _read(self) -> dict[str, Any]:
@@ -137,6 +168,11 @@ def id_of(letter: DeadLetter) -> str:
     return sha256(text.encode()).hexdigest()[:32]
 
 
+def receiver_id_of(receiver: Receiver) -> str:
+    """Return what names a receiver to a page, since its URL may have a secret."""
+    return sha256(receiver.name.encode()).hexdigest()[:32]
+
+
 def _user_of(fact: Fact) -> str | None:
     user = getattr(fact, "user", None)
     return name_of(user) if user else None
@@ -151,9 +187,11 @@ def _row(receiver: Receiver, known: Iterable[ReceiverFigures], oldest_ms: int | 
         oldest_ms = None  # The cursors are kept once a second.
     last_failed = max(figures, key=lambda each: each.error_s, default=Figures())
     return {
+        "id": receiver_id_of(receiver),
         "receiver": receiver.label,
         "format": "pusher" if receiver.pusher else "standard",
         "pending": pending,
+        "refused": sender.refused if sender else 0,
         "oldest": _time(oldest_ms / 1000 if oldest_ms else 0.0),
         "sent": sum(each.sent for each in figures),
         "failed": sum(each.failed for each in figures),

@@ -1,6 +1,7 @@
 """The page of webhooks: how each receiver does, and what was given up, which an admin can have sent again."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
@@ -25,7 +26,14 @@ class _Again(Struct, forbid_unknown_fields=True):
     ids: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=LETTERS)]
 
 
+class _Refused(Struct, forbid_unknown_fields=True):
+    """Which receiver's refused events are given up, by its id."""
+
+    receiver: Annotated[str, Meta(max_length=64)]
+
+
 _again = msgspec.json.Decoder(_Again)
+_refused = msgspec.json.Decoder(_Refused)
 
 
 class WebhooksPage:
@@ -49,6 +57,14 @@ class WebhooksPage:
                 refuse=to_sign_in_or_401,
                 max_body_bytes=BODY_BYTES,
             ),
+            Row(
+                "/admin/do/give_up_webhooks",
+                self._give_up,
+                PageRight.CHANGE,
+                ("POST",),
+                refuse=to_sign_in_or_401,
+                max_body_bytes=BODY_BYTES,
+            ),
         ]
 
     async def _page(self, request: Request) -> Response:
@@ -62,8 +78,20 @@ class WebhooksPage:
             ids = _again.decode(await request.body()).ids
         except msgspec.MsgspecError as error:
             raise Malformed(f'Send {{"ids": [...]}} with at most {LETTERS} ids of dead letters.') from error
-        sent: dict[str, Any] = await self._receivers.send_again(frozenset(ids))
-        for label, count in sent.items():
-            more = logs.counted(count, "event")
-            self._record(act_of(caller_of(request), Did.SENT_WEBHOOKS, "receiver", label, more))
+        sent = await self._receivers.send_again(frozenset(ids))
+        self._record_all(request, Did.SENT_WEBHOOKS, sent)
         return json_response({"sent": sum(sent.values())})
+
+    async def _give_up(self, request: Request) -> Response:
+        try:
+            receiver = _refused.decode(await request.body()).receiver
+        except msgspec.MsgspecError as error:
+            raise Malformed('Send {"receiver": "..."} with the id of a receiver.') from error
+        given_up = await self._receivers.give_up_refused(receiver)
+        self._record_all(request, Did.GAVE_UP_WEBHOOKS, given_up)
+        return json_response({"given_up": sum(given_up.values())})
+
+    def _record_all(self, request: Request, did: Did, counts: Mapping[str, int]) -> None:
+        for label, count in counts.items():
+            more = logs.counted(count, "event")
+            self._record(act_of(caller_of(request), did, "receiver", label, more))

@@ -22,6 +22,7 @@ class Did(StrEnum):
     LOOKED = "looked at the payloads of a trace of"
     SIGNED_CALL = "had a call signed of"
     SENT_WEBHOOKS = "sent webhooks again to"
+    GAVE_UP_WEBHOOKS = "gave up webhooks that are refused by"
 
 
 class Act(Struct, frozen=True):

@@ -1,5 +1,6 @@
 """Facts that a receiver refuses alone hold up those behind them in their channel, and no others; in virtual time."""
 
+import asyncio
 import random
 from collections.abc import Callable
 from itertools import pairwise
@@ -12,6 +13,7 @@ from channelstream.core.facts import ClientEvent, Fact
 from channelstream.integrations.webhooks import lane, refused
 from channelstream.integrations.webhooks.calling import NotAccepted
 from channelstream.integrations.webhooks.refused import MOST_REFUSED
+from channelstream.service import Kept
 
 
 class Picky(World):
@@ -173,6 +175,31 @@ def test_a_refused_fact_is_reported_once(caplog: pytest.LogCaptureFixture) -> No
     ]
     assert (world.figures.sent, world.figures.failed) == (250, len(world.refused))
     assert world.figures.error == "status 400"
+
+
+def test_an_admin_has_refused_facts_given_up() -> None:
+    """Those that are refused at this moment, without another attempt; what is behind them is sent."""
+    world = Picky(STANDARD_RECEIVER, lambda name: name in ("a.0", "b.0", "c.0"))
+
+    async def life() -> None:
+        running = asyncio.get_running_loop().create_task(world.lane.run())
+        for number, fact in enumerate(of("abc", 3)):
+            await world.lane.put(Kept(0, number, fact), fact)
+        while world.lane.refused < 3 or world.now_s < 10:
+            await asyncio.sleep(0)
+        tries, asked_s = len(world.calls), world.now_s
+        assert world.lane.give_up_refused() == 3
+        while len(world.done) < 9:
+            await asyncio.sleep(0)
+        assert (len(world.calls) <= tries + 6, world.now_s < asked_s + 2) == (True, True)
+        assert world.lane.give_up_refused() == 0
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(life())
+    assert sorted(fact.id for facts, _ in world.given_up for fact in facts) == ["a.0", "b.0", "c.0"]
+    for channel in "abc":
+        assert world.accepted_of(channel) == names(channel, 3, begin=1)
 
 
 @pytest.mark.parametrize("receiver", [STANDARD_RECEIVER, PUSHER_RECEIVER])

@@ -1,4 +1,4 @@
-/** The receivers of webhooks, and the events that were given up, which one can have sent again. */
+/** The receivers of webhooks, whose refused events one can give up, and those that were given up, which one can have sent again. */
 
 import { ask } from "./ask.js";
 import { byId, cell, counted, element, fault, fill, link, number, time } from "./dom.js";
@@ -11,12 +11,12 @@ const all = byId("all");
 let waiting = [];
 
 function receiverRow(row, index) {
-  const { receiver, format, pending, oldest, sent, failed, given_up: givenUp } = row;
+  const { receiver, format, pending, oldest, sent, failed, given_up: givenUp, refused } = row;
   return element(
     "tr",
     { key: index },
     cell("", element("div", {}, shown(receiver), format === "pusher" ? " (Pusher)" : "")),
-    cell("", element("div", {}, stateOf(row))),
+    cell("", element("div", {}, stateOf(row)), ...(refused ? [refusedOf(row)] : [])),
     cell("number", pending === null ? "unknown" : number(pending)),
     cell("nowrap", oldest ? time(oldest) : ""),
     cell("number", number(sent)),
@@ -28,6 +28,15 @@ function receiverRow(row, index) {
 }
 
 const stateOf = ({ pending, failing_since: since }) => (since ? `Repeating since ${time(since)}` : pending === null ? "Not sent now" : "Sent");
+
+function refusedOf({ id, refused }) {
+  const line = element("div", {}, `${counted(refused, "event")} refused `);
+  if (!all) return line;
+  const button = element("button", { className: "quiet", type: "button" }, "Give up");
+  button.dataset.receiver = id;
+  line.append(button);
+  return line;
+}
 
 function letterRow(letter) {
   const { id, at, happened, receiver, reason } = letter;
@@ -79,7 +88,21 @@ async function sendAgain(ids) {
   now();
 }
 
+async function giveUp(receiver) {
+  const lines = ["They can be sent again below. What waits behind them in their channels is sent."];
+  if (!(await ask("Give up the events that this receiver refuses?", lines, "Give up"))) return;
+  try {
+    const { given_up: count } = await act("give_up_webhooks", { receiver });
+    byId("letters-note").textContent = `${counted(count, "event")} will be given up.`;
+  } catch (error) {
+    fault(error.message);
+    return;
+  }
+  now();
+}
+
 // Rows are kept when the page is refreshed, so no button has a listener of its own.
+byId("receivers").addEventListener("click", ({ target }) => target.dataset.receiver && giveUp(target.dataset.receiver));
 byId("letters").addEventListener("click", ({ target }) => target.dataset.letter && sendAgain([target.dataset.letter]));
 all?.addEventListener("click", () => sendAgain(waiting));
 const now = keepFresh(refresh);

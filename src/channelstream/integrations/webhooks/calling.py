@@ -129,7 +129,7 @@ class Attempts:
         """
         parts, call = self._parts, self._call
         if parts.steady() < parts.gone.until_s:
-            await self._give_up(f"{parts.gone.reason} before")
+            await self.give_up(f"{parts.gone.reason} before")
             return None
         parts.figures.calls += 1
         try:
@@ -145,12 +145,12 @@ class Attempts:
         self.wait_s = self._schedule.wait_s(self._failed, refused.wait_s)
         if final:
             self._note_gone(refused)
-            await self._give_up(str(refused))
+            await self.give_up(str(refused))
             return None
         if is_last or parts.steady() - self._began_s + self.wait_s > self._schedule.give_up_s:
             label, count = parts.receiver.label, len(call.facts)
             logger.error("webhooks: events for %s are given up: %d, %s", label, count, refused)
-            await self._give_up(str(refused))
+            await self.give_up(str(refused))
             return None
         return refused
 
@@ -183,7 +183,8 @@ class Attempts:
             if gone.answers > 1:
                 gone.until_s = now_s + self._schedule.wait_s(gone.answers - 1, error.wait_s)
 
-    async def _give_up(self, reason: str) -> None:
+    async def give_up(self, reason: str) -> None:
+        """Make none any more."""
         facts = self._call.facts
         self._parts.figures.given_up += len(facts)
         await self._parts.given_up(facts, reason)

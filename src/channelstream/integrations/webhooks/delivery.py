@@ -71,6 +71,15 @@ class Delivery:
         """How many facts were read for the receiver and neither sent nor left out; those beyond `MOST_OPEN` are not read."""
         return self._progress.open
 
+    @property
+    def refused(self) -> int:
+        """How many facts are refused alone, and tried again by themselves."""
+        return sum(lane.refused for lane in self._lanes)
+
+    def give_up_refused(self) -> int:
+        """Have those given up, soon and without another attempt; return how many."""
+        return sum(lane.give_up_refused() for lane in self._lanes)
+
     async def run(self) -> None:
         """Read and send, until it is cancelled."""
         async with asyncio.TaskGroup() as tasks:

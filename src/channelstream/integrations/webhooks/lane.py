@@ -23,6 +23,8 @@ FACT_BYTES = 300
 """The size that is assumed for a fact, without the data of a client event."""
 COLLECT_S = 0.05
 """How long a call collects facts, in seconds."""
+BY_ADMIN = "refused, and given up by an admin"
+"""Why a fact was given up that an admin has had given up."""
 LOOK_S = 0.25
 """How often a lane that sends nothing looks for a refused fact that is due, in seconds."""
 
@@ -47,6 +49,10 @@ class Lane:
     def refused(self) -> int:
         """How many facts are refused alone, and tried again by themselves."""
         return len(self._refused)
+
+    def give_up_refused(self) -> int:
+        """Have those given up, soon and without another attempt; return how many."""
+        return self._refused.give_up()
 
     async def put(self, kept: Kept, fact: Fact) -> None:
         """Add a fact, as soon as there is room."""
@@ -111,7 +117,9 @@ class Lane:
 
     async def _try_alone(self, refused: RefusedFact) -> None:
         is_last = self._refused.is_last_try(refused, self._parts.figures.sent)
-        if await refused.attempts.make(is_last=is_last) is not None:
+        if refused.is_unwanted:
+            await refused.attempts.give_up(BY_ADMIN)
+        elif await refused.attempts.make(is_last=is_last) is not None:
             refused.due_s = self._parts.steady() + refused.attempts.wait_s
             return
         self._waiting.extendleft(reversed(self._refused.remove(refused)))

@@ -4,6 +4,7 @@ The facts of one channel or user are sent in order, so those behind a refused on
 """
 
 from dataclasses import dataclass, field
+from math import inf
 
 from channelstream.core.facts import Fact
 from channelstream.integrations.webhooks.calling import Attempts
@@ -28,6 +29,7 @@ class RefusedFact:
         due_s: when it is tried again, by the steady clock.
         sent_before: how many facts its receiver had been sent when it was refused first.
         behind: later facts of its channel or user, in order.
+        is_unwanted: an admin has it given up.
     """
 
     item: Item
@@ -35,6 +37,7 @@ class RefusedFact:
     due_s: float
     sent_before: int
     behind: list[Item] = field(default_factory=list)
+    is_unwanted: bool = False
 
 
 class Refused:
@@ -77,6 +80,12 @@ class Refused:
         """
         each_of = self._by_place.values()
         return next((each for each in each_of if each.due_s <= now_s or self.is_last_try(each, sent)), None)
+
+    def give_up(self) -> int:
+        """Have all given up that are refused now, and return how many: each is due, and tried no more."""
+        for each in self._by_place.values():
+            each.is_unwanted, each.due_s = True, -inf
+        return len(self._by_place)
 
     def is_last_try(self, refused: RefusedFact, sent: int) -> bool:
         """Whether a fact is given up if it is refused once more.

@@ -71,6 +71,16 @@ class Sender:
         """How many facts each receiver is being sent; empty if another node sends."""
         return {name: each.open for name, each in self._deliveries.items()} if self.is_sending else {}
 
+    @property
+    def refused(self) -> dict[str, int]:
+        """How many facts each receiver refuses alone; empty if another node sends."""
+        return {name: each.refused for name, each in self._deliveries.items()} if self.is_sending else {}
+
+    def give_up_refused(self, receiver: str) -> int:
+        """Have the facts given up that a receiver refuses, by its name; return how many, 0 if another node sends."""
+        delivery = self._deliveries.get(receiver)
+        return delivery.give_up_refused() if delivery is not None else 0
+
     def start(self) -> None:
         """Begin to send as soon as the lease is held."""
         if self._task is None:

@@ -77,6 +77,15 @@ class Webhooks:
         return {} if self._sender is None else self._sender.open
 
     @property
+    def refused(self) -> dict[str, int]:
+        """How many facts each receiver refuses alone, by its name; empty if another node sends."""
+        return {} if self._sender is None else self._sender.refused
+
+    def give_up_refused(self, receiver: Receiver) -> int:
+        """Have the facts given up that a receiver refuses alone; return how many, 0 if another node sends."""
+        return 0 if self._sender is None else self._sender.give_up_refused(receiver.name)
+
+    @property
     def dropped(self) -> int:
         """How many facts the outbox has dropped while this node has sent."""
         return 0 if self._sender is None else self._sender.dropped
