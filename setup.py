@@ -13,8 +13,8 @@ either (`make test-compiled`). All other modules stay Python, each for one of th
 - The event loop calls it: connections, streams, timers, the flush. A compiled function has no frame, so the report of a
   slow turn names the Python functions around it (`watchdog`). For the same reason the router stays Python.
 - It is newer than the list, and nobody has measured yet what it would gain: `auth.scheme` with the forms of credentials,
-  `core.usage`, `core.token_bucket`, `core.token_buckets`, `core.frequent`, `core.membership_facts`, `service.rates`,
-  `service.key_rates`, `service.client_rates`, `http.callers`, `http.lent_socket`.
+  `auth.reporting`, `core.usage`, `core.token_bucket`, `core.token_buckets`, `core.frequent`, `core.membership_facts`,
+  `service.rates`, `service.key_rates`, `service.client_rates`, `http.callers`, `http.lent_socket`.
 
 A class of a compiled module whose attributes are deleted, as by `del connection.write`, names these in `__deletable__`.
 """
