@@ -26,7 +26,7 @@ def test_ids_are_random_uuids() -> None:
         assert (str(read), read.version, read.variant) == (text, 4, uuid.RFC_4122)
 
 
-def test_epochs_differ() -> None:
+def test_two_epochs_differ() -> None:
     """Also two of the same millisecond, nearly always; they are hexadecimal and hold no hyphen."""
     made = [new_epoch() for _ in range(20)]
     assert len(set(made)) > 1

@@ -41,7 +41,7 @@ def log_failure(text: str, error: Exception, **extra: object) -> None:
         logger.exception("%s", text, extra=extra)
 
 
-def test_human_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_event_is_one_line_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     """An event is one line with time, level, logger and text; line ends in the text are escaped."""
     logs.configure(SETTINGS)
     logger.info("hello %s", "two\nlines")
@@ -49,7 +49,7 @@ def test_human_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert line.endswith("INFO    channelstream.test: hello two\\nlines")
 
 
-def test_json_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_event_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     """With log_format json an event is one object, extras and traceback included."""
     logs.configure(Settings(log_format="json"))
     log_failure("failed", ValueError("bad"), channel="news", count=3)

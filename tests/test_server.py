@@ -25,7 +25,7 @@ def fail(*flags: str) -> Finished:
     return nursery().run(flags, {})
 
 
-def test_serves_tls(start_server: Any, certificate: tuple[str, str]) -> None:
+def test_with_a_certificate_it_speaks_tls_only(start_server: Any, certificate: tuple[str, str]) -> None:
     """With a certificate it speaks TLS, and plain HTTP gets no answer."""
     cert, key = certificate
     running = start_server("--ssl-certfile", cert, "--ssl-keyfile", key)

@@ -59,7 +59,7 @@ def pytest_xdist_make_scheduler(config, log):
         ("tests/e2e/test_delivery.py::test_a[one-node]", "tests/e2e/test_delivery.py::test_a[one-node]"),
     ],
 )
-def test_groups(nodeid: str, group: str) -> None:
+def test_tests_that_share_something_are_together(nodeid: str, group: str) -> None:
     """Tests of one fleet are together, and those of a file; alone are those of a file that takes long and shares nothing."""
     assert group_of(nodeid) == group
 

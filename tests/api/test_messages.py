@@ -222,7 +222,7 @@ def test_many_messages_of_one_list_arrive_in_order(server: Any) -> None:
     assert [item["message"] for item in reply["history"]] == list(range(499, 700)) + list(range(701, 1_500))
 
 
-def test_private_messages(server: Any, receive: Receive) -> None:
+def test_private_messages_reach_the_connections_of_their_users(server: Any, receive: Receive) -> None:
     """Within a channel to its members among the users; without one to all connections of the users."""
     inside = server.connect("msg-pm-ann", "msg-pm")
     outside = server.connect("msg-pm-ann")

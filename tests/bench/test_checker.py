@@ -30,27 +30,27 @@ def test_everything_in_order() -> None:
     assert (checker.received, checker.faults, state.lost({SOURCE: 4})) == (4, Faults(), 0)
 
 
-def test_gap() -> None:
+def test_skipped_messages_are_lost() -> None:
     """Skipped messages are lost."""
     checker = Checker()
     state = go(checker, delivery(0), delivery(3))
     assert (checker.faults, state.lost({SOURCE: 4})) == (Faults(), 2)
 
 
-def test_missing_end() -> None:
+def test_messages_after_the_last_received_one_are_lost() -> None:
     """Messages after the last received one are lost, also where none was received."""
     assert go(Checker(), delivery(0, 1)).lost({SOURCE: 5}) == 3
     assert ReceiveState().lost({SOURCE: 5, (1, 0): 2}) == 7
 
 
-def test_duplicate() -> None:
+def test_a_message_received_twice_is_a_duplicate() -> None:
     """A message received twice is a duplicate, and nothing is lost."""
     checker = Checker()
     state = go(checker, delivery(0, 1), delivery(1), delivery(2))
     assert (checker.faults, state.lost({SOURCE: 3})) == (Faults(duplicated=1), 0)
 
 
-def test_swap() -> None:
+def test_a_message_after_a_later_one_is_out_of_order() -> None:
     """A message received after a later one is out of order, and not lost."""
     checker = Checker()
     state = go(checker, delivery(0), delivery(2), delivery(1), delivery(3))

@@ -14,12 +14,12 @@ def test_buckets_are_narrow(value_ns: int) -> None:
 
 
 @given(st.integers(0, 1 << 50))
-def test_buckets_grow(value_ns: int) -> None:
+def test_a_greater_duration_is_in_no_smaller_bucket(value_ns: int) -> None:
     """A greater duration is never in a smaller bucket."""
     assert bucket_of(value_ns) <= bucket_of(value_ns + 1)
 
 
-def test_percentiles() -> None:
+def test_percentiles_are_those_of_the_durations() -> None:
     """Percentiles are those of the durations, and the largest is exact."""
     histogram = Histogram()
     for value_ms in range(1, 1001):
@@ -28,12 +28,12 @@ def test_percentiles() -> None:
     assert histogram.percentile_ns(100) <= histogram.max_ns == 1_000_000_000
 
 
-def test_nothing_measured() -> None:
+def test_without_durations_percentiles_are_0() -> None:
     """Without durations every percentile is 0."""
     assert Histogram().percentiles_ms((50, 99.9)) == [0, 0]
 
 
-def test_merging() -> None:
+def test_merged_histograms_have_counted_all_in_one() -> None:
     """Merging two histograms is having counted all in one."""
     one, two = Histogram(), Histogram()
     one.add(100, 3)

@@ -35,7 +35,7 @@ def test_pieces_of_any_chunks(
     assert made.rest == b""
 
 
-def test_control_frames() -> None:
+def test_control_frames_are_distinguished_from_texts() -> None:
     """Pings and close frames are distinguished from texts."""
     assert FrameReader().feed(PING + close_frame(4008, "slow")) == [
         Piece(9, b""),
@@ -43,20 +43,20 @@ def test_control_frames() -> None:
     ]
 
 
-def test_status() -> None:
+def test_the_status_is_that_of_the_latest_answer() -> None:
     """The status is that of the latest answer."""
     reader = AnswerReader()
     reader.feed(SIZED + b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
     assert reader.status == 401
 
 
-def test_no_http() -> None:
+def test_bytes_that_are_not_http_end_the_run() -> None:
     """Bytes that are not HTTP end the run with a sentence."""
     with pytest.raises(BenchFailed, match="not HTTP"):
         AnswerReader().feed(b"nonsense\r\n\r\n")
 
 
-def test_no_deflate() -> None:
+def test_a_frame_that_is_not_compressed_as_it_says_ends_the_run() -> None:
     """So does a frame that says it is compressed and is not."""
     with pytest.raises(BenchFailed, match="cannot be inflated"):
         FrameReader().feed(frame(Opcode.TEXT, b"not deflate", rsv1=True))

@@ -39,7 +39,7 @@ def _compare(tmp_path: Path, peers: str) -> dict:
     return json.loads((tmp_path / "peers.json").read_bytes())
 
 
-def test_table(tmp_path: Path) -> None:
+def test_each_peer_delivers_all_and_has_its_row(tmp_path: Path) -> None:
     """Every message reaches every client of a peer, and its row is in the table."""
     document = _compare(tmp_path, "websockets")
     (row,) = document["rows"]
@@ -48,7 +48,7 @@ def test_table(tmp_path: Path) -> None:
     assert "| websockets |" in (tmp_path / "peers.md").read_text()
 
 
-def test_missing_peer(tmp_path: Path) -> None:
+def test_a_peer_that_is_not_installed_is_skipped(tmp_path: Path) -> None:
     """A peer that is not installed is skipped with a sentence that says how to install it."""
     document = _compare(tmp_path, "uWebSockets")
     assert document["rows"] == []
@@ -157,6 +157,6 @@ async def _greeted() -> tuple[int, bool]:
     return measured.delivery.expected, measured.is_right
 
 
-def test_opening() -> None:
+def test_clients_of_another_server_open_as_it_asks() -> None:
     """Clients of another server open with its texts at its path, and each counts as attached after its answer."""
     assert asyncio.run(_greeted()) == (12, True)

@@ -36,7 +36,7 @@ def test_time_is_exact() -> None:
     assert found_ns % TICK_NS
 
 
-def test_children_count() -> None:
+def test_children_count_until_they_have_ended() -> None:
     """Children belong to a process, and no longer when they have ended."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert child.pid in family(os.getpid())
@@ -44,14 +44,14 @@ def test_children_count() -> None:
     assert child.pid not in family(os.getpid())
 
 
-def test_unknown_process() -> None:
+def test_an_unknown_process_is_reported() -> None:
     """A process that does not exist is reported; one that has just ended counts nothing."""
     with pytest.raises(BenchFailed, match=f"no process {NO_PID}"):
         check_pid(NO_PID)
     assert (cpu_s(NO_PID), memory_kb(NO_PID)) == (0, 0)
 
 
-def test_machine() -> None:
+def test_the_machine_is_described_without_its_name() -> None:
     """The machine is described without its name."""
     described = machine()
     assert described.cores >= 1

@@ -12,7 +12,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_terminal() -> None:
+def test_on_a_terminal_the_line_is_replaced() -> None:
     """On a terminal the line is replaced, and gone in the end."""
     out = Terminal()
     progress = Progress(out)
@@ -23,7 +23,7 @@ def test_terminal() -> None:
     assert out.getvalue().endswith("\r\x1b[K")
 
 
-def test_pipe() -> None:
+def test_on_a_pipe_there_are_whole_lines() -> None:
     """On a pipe it is whole lines, and not one for every change."""
     out = io.StringIO()
     progress = Progress(out)
@@ -34,7 +34,7 @@ def test_pipe() -> None:
     assert out.getvalue() == "fanout: connecting 1\n"
 
 
-def test_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_file_nothing_is_written(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a file nothing is written anywhere."""
     progress = Progress(None)
     progress.show("connecting")

@@ -67,7 +67,7 @@ def report_of(*measured: Measured, reference: Measured | None = None) -> Report:
     )
 
 
-def test_ratios() -> None:
+def test_a_ratio_is_of_what_both_have_measured() -> None:
     """A ratio is measured / reference, of what both have."""
     reference = Made(cpu_us=8.0).measured()
     found = ratios(Made(cpu_us=2.0).measured(), reference)
@@ -180,7 +180,7 @@ def test_chart_shows_every_step() -> None:
     assert len(lines) == 2 + 2 * 2
 
 
-def test_timeline() -> None:
+def test_a_timeline_has_the_rate_between_two_samples() -> None:
     """Each point is the rate between two samples; messages after the end are left out."""
     samples = [(0.0, 0), (0.5, 100), (1.0, 100), (9.0, 100)]
     assert timeline(samples, 1.0) == [(0.5, 200.0), (1.0, 0.0)]

@@ -49,7 +49,7 @@ def test_counts_are_read_from_the_output() -> None:
 
 
 @pytest.mark.parametrize("output", ["handed over: no connection", "channelstream: the server goes on", ""])
-def test_no_counts(output: str) -> None:
+def test_an_upgrade_without_connections_has_no_counts(output: str) -> None:
     """An upgrade of a server without connections, or one that failed, has none."""
     assert handed_over(output) == {}
 

@@ -25,7 +25,7 @@ Captured = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def bench_starts_programs(request: pytest.FixtureRequest) -> Iterator[None]:
     """In one test the bench starts them as users have it: with interpreters of their own."""
-    with nullcontext() if request.function is test_own_server else forked_programs():
+    with nullcontext() if request.function is test_without_a_url_servers_are_started else forked_programs():
         yield
 
 
@@ -38,7 +38,7 @@ def document(path: Path) -> Report:
 
 
 @pytest.mark.parametrize("transport", ["ws", "sse", "poll"])
-def test_every_transport(server: Any, tmp_path: Path, transport: str) -> None:
+def test_all_messages_arrive_by_every_transport(server: Any, tmp_path: Path, transport: str) -> None:
     """All messages reach all clients in order: exit code 0, and the report says so."""
     path = tmp_path / "report.json"
     assert bench(server, *SMALL, "--transport", transport, "--channels", "3", "--json", str(path)) == 0
@@ -58,7 +58,7 @@ def test_rate_workers_and_lists(server: Any, tmp_path: Path) -> None:
     assert (measured.requests, measured.delivery.rate.count) == (8, 600)
 
 
-def test_duration(server: Any, tmp_path: Path) -> None:
+def test_with_a_duration_publishing_ends_by_time(server: Any, tmp_path: Path) -> None:
     """With a duration publishing ends by time, and all published messages have arrived."""
     path = tmp_path / "report.json"
     assert bench(server, "--clients", "5", "--duration", "0.3", "--rate", "50", "--json", str(path)) == 0
@@ -80,7 +80,7 @@ def test_own_process_is_measured(server: Any, tmp_path: Path, capsys: Captured) 
     assert "reference" in capsys.readouterr().out
 
 
-def test_without_pid(server: Any, capsys: Captured) -> None:
+def test_without_a_pid_cpu_and_memory_are_left_out(server: Any, capsys: Captured) -> None:
     """Without it processor time and memory are left out, and the report says so."""
     assert bench(server, *SMALL) == 0
     out, err = capsys.readouterr()
@@ -101,7 +101,7 @@ def test_idle_and_connect_only(server: Any, tmp_path: Path, capsys: Captured) ->
     assert "request p99.9" in capsys.readouterr().out
 
 
-def test_own_server(tmp_path: Path, capsys: Captured) -> None:
+def test_without_a_url_servers_are_started(tmp_path: Path, capsys: Captured) -> None:
     """Without URL servers are started: the product with the options of the step, and the reference."""
     assert main(["bench", "--scenario", "compression", *SMALL, "--output", str(tmp_path / "new")], {}) == 0
     report = document(tmp_path / "new" / "compression.json")
@@ -174,7 +174,7 @@ def test_scenarios_are_listed(capsys: Captured) -> None:
         (["ftp://x"], "URL: 'ftp://x' is not an http:// or https:// address"),
     ],
 )
-def test_wrong_arguments(argv: list[str], said: str, capsys: Captured) -> None:
+def test_impossible_arguments_are_refused_at_once(argv: list[str], said: str, capsys: Captured) -> None:
     """Impossible arguments are refused before anything starts: exit code 2 and one line."""
     assert main(["bench", *argv], {}) == 2
     [line] = capsys.readouterr().err.splitlines()
@@ -186,7 +186,7 @@ def failure(capsys: Captured) -> str:
     return capsys.readouterr().err.splitlines()[-1]
 
 
-def test_no_server(capsys: Captured) -> None:
+def test_a_server_out_of_reach_is_reported_in_one_line(capsys: Captured) -> None:
     """A server that cannot be reached is reported in one line."""
     assert main(["bench", "http://127.0.0.1:1", "--clients", "2"], {}) == 1
     assert failure(capsys).startswith("channelstream: http://127.0.0.1:1 cannot be reached: ")
@@ -211,7 +211,7 @@ def test_calls_may_be_signed_as_a_whole(start_server: Any, tmp_path: Path, capsy
     assert "CS-HMAC-SHA256" in capsys.readouterr().err
 
 
-def test_wrong_secret(server: Any, capsys: Captured) -> None:
+def test_a_wrong_secret_is_reported_in_the_words_of_the_server(server: Any, capsys: Captured) -> None:
     """A wrong secret is reported in the server's words."""
     assert main(["bench", server.url, "-s", "wrong", *SMALL], {}) == 1
     assert '/connect answered 401: {"request":"Bad Signature",' in failure(capsys)
@@ -219,7 +219,7 @@ def test_wrong_secret(server: Any, capsys: Captured) -> None:
     assert "/message answered 401" in failure(capsys)
 
 
-def test_unknown_pid(server: Any, capsys: Captured) -> None:
+def test_an_unknown_process_is_reported(server: Any, capsys: Captured) -> None:
     """A process that does not exist is reported."""
     assert bench(server, *SMALL, "--pid", str((1 << 22) - 1)) == 1
     assert failure(capsys) == f"channelstream: --pid: there is no process {(1 << 22) - 1} on this machine"

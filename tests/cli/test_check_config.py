@@ -13,7 +13,7 @@ from tests.signing import signature
 from channelstream.cli import main
 
 
-def test_ok(capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_without_a_fault_are_ok(capsys: pytest.CaptureFixture[str]) -> None:
     """Settings without a fault are OK."""
     assert main(["check-config"], {}) == 0
     assert capsys.readouterr() == ("OK\n", "")
@@ -29,7 +29,7 @@ def test_all_problems_and_warnings(tmp_path: Path, capsys: pytest.CaptureFixture
     assert [line.split(":")[0] for line in err.splitlines()] == ["warning", "warning", "problem", "problem"]
 
 
-def test_safety_counts(capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_that_would_not_be_served_are_problems(capsys: pytest.CaptureFixture[str]) -> None:
     """Settings that would not be served are problems: both secrets are named."""
     assert main(["check-config", "-o", "0.0.0.0"], {}) == 2
     assert capsys.readouterr().err.count("make-config") == 2

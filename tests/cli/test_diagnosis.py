@@ -120,7 +120,7 @@ def test_https_spoken_to_http(capsys: pytest.CaptureFixture[str], command: str) 
 
 @pytest.mark.slow
 @every_command
-def test_unknown_certificate(
+def test_a_certificate_of_an_unknown_authority_is_refused(
     capsys: pytest.CaptureFixture[str], tls: ssl.SSLContext, certificate: tuple[str, str], command: str
 ) -> None:
     """A certificate of an unknown authority is refused until an option names it."""

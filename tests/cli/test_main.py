@@ -55,7 +55,7 @@ def test_a_module_is_the_program(module: str, argument: str, code: int) -> None:
         (["teleport"], "there is no command and no file 'teleport'"),
     ],
 )
-def test_wrong_configuration(argv: list[str], said: str) -> None:
+def test_wrong_arguments_and_settings_end_with_one_line(argv: list[str], said: str) -> None:
     """Wrong arguments and settings end with exit code 2 and one line on stderr."""
     ended = run(*argv)
     assert ended.returncode == 2
@@ -64,14 +64,14 @@ def test_wrong_configuration(argv: list[str], said: str) -> None:
     assert line.startswith(f"channelstream: {said}")
 
 
-def test_wrong_environment() -> None:
+def test_a_wrong_value_in_the_environment_does_as_well() -> None:
     """A wrong value in the environment ends with exit code 2 as well."""
     ended = run(CHANNELSTREAM_PORT="-1")
     assert ended.returncode == 2
     assert ended.stderr.startswith("channelstream: port: '-1' (from CHANNELSTREAM_PORT)")
 
 
-def test_version() -> None:
+def test_the_version_is_printed() -> None:
     """-v prints the version."""
     ended = run("-v")
     assert (ended.returncode, ended.stdout) == (0, f"{channelstream.__version__}\n")
@@ -86,7 +86,7 @@ def test_every_command_has_help(command: str) -> None:
     assert f"\n  {command} " in serve.COMMANDS
 
 
-def test_help() -> None:
+def test_the_help_names_the_commands() -> None:
     """The program's own help names the commands."""
     assert serve.COMMANDS in run("-h").stdout
 
@@ -139,7 +139,7 @@ def test_file_named_like_a_word(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_no_server() -> None:
+def test_a_command_that_reaches_no_server_ends_with_one_line() -> None:
     """A client command that reaches no server ends with exit code 1 and one line."""
     ended = run("publish", "-c", "news", "hello", "--unix-socket", "/nonexistent.sock")
     assert ended.returncode == 1

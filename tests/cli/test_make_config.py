@@ -34,7 +34,7 @@ def test_refuses_to_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert loaded(path).secret != "secret"
 
 
-def test_overrides(tmp_path: Path) -> None:
+def test_the_environment_sets_options_and_json_beats_it(tmp_path: Path) -> None:
     """The environment sets options in the file, and JSON beats it."""
     path = tmp_path / "made.ini"
     environ = {"CHANNELSTREAM_PORT": "1", "CHANNELSTREAM_HOST": "::1"}
@@ -51,7 +51,7 @@ def test_an_application_of_the_environment_gets_a_section(tmp_path: Path) -> Non
     assert (shop.id, shop.values["demo"], len(shop.values["secret"])) == ("shop", False, 43)
 
 
-def test_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hyphen_prints_the_file(capsys: pytest.CaptureFixture[str]) -> None:
     """-o - prints the file."""
     assert main(["make-config", "-o", "-"], {}) == 0
     assert "\n[channelstream]\n" in capsys.readouterr().out
@@ -68,12 +68,12 @@ def test_wrong_override_writes_nothing(
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_unwritable(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     """A path that cannot be written ends with exit code 2."""
     assert main(["make-config", "-o", str(tmp_path / "none" / "made.ini")], {}) == 2
 
 
-def test_old_name(tmp_path: Path) -> None:
+def test_the_old_name_of_the_command_does_the_same(tmp_path: Path) -> None:
     """channelstream_utils make_config -o -j does the same and replaces the file, as it always did."""
     path = tmp_path / "made.ini"
     for port in (1, 2):

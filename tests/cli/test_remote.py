@@ -28,13 +28,13 @@ from channelstream.errors import ConfigError
         (Settings(host="0.0.0.0", unix_socket="/run/c.sock"), "http://127.0.0.1:8000"),
     ],
 )
-def test_url(settings: Settings, url: str) -> None:
+def test_the_server_is_reached_where_it_listens(settings: Settings, url: str) -> None:
     """The server is reached where it listens, by loopback if it listens everywhere."""
     assert url_of(settings) == url
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:8000", "ftp://x", "http://", "http://x:port", "http://\n"])
-def test_faulty_url(text: str) -> None:
+def test_what_is_no_http_address_is_refused(text: str) -> None:
     """An address that is no http address is refused in one line."""
     with pytest.raises(ConfigError, match=r"^--url: [^\n]*$"):
         checked_url(text)

@@ -53,7 +53,7 @@ def test_ways_to_name_the_file(argv: list[str]) -> None:
     assert read(*argv).file == "f.ini"
 
 
-def test_no_arguments() -> None:
+def test_nothing_given_is_nothing_set() -> None:
     """Nothing given is nothing set."""
     assert read() == Flags(None, {})
 
@@ -69,7 +69,7 @@ def test_no_arguments() -> None:
         (["--por", "1"], "there is no option '--por'"),
     ],
 )
-def test_complaints(argv: list[str], complaint: str) -> None:
+def test_a_malformed_command_line_is_refused_in_one_line(argv: list[str], complaint: str) -> None:
     """A malformed command line is a ConfigError of one line that repeats no value."""
     with pytest.raises(ConfigError) as caught:
         read(*argv)

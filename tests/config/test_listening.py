@@ -19,12 +19,12 @@ from channelstream.errors import CannotListen, ConfigError
         (Settings(unix_socket="/run/c.sock"), "unix:/run/c.sock"),
     ],
 )
-def test_address(settings: Settings, address: str) -> None:
+def test_an_address_is_one_that_a_browser_takes(settings: Settings, address: str) -> None:
     """An address is one that a browser takes, or the path of the socket."""
     assert address_of(settings) == address
 
 
-def test_announcements() -> None:
+def test_the_pages_are_named_where_the_demo_is_served() -> None:
     """The pages are named where the demo is served."""
     assert list(announcements(Settings(demo=False))) == ["running on http://127.0.0.1:8000 (Ctrl-C ends it)"]
     assert next(announcements(Settings(), "kill 7")) == "running on http://127.0.0.1:8000 (kill 7 ends it)"
@@ -60,7 +60,7 @@ def test_announces_who_may_read_metrics_without_credentials() -> None:
         (Settings(unix_socket="/s"), OSError(errno.EADDRINUSE, ""), "unix_socket: .* '/s': another server"),
     ],
 )
-def test_refusal(settings: Settings, error: OSError, said: str) -> None:
+def test_a_refusal_names_the_option_and_what_to_do(settings: Settings, error: OSError, said: str) -> None:
     """One sentence names the option, the address and what to do."""
     refused = refusal(settings, error)
     assert isinstance(refused, CannotListen)

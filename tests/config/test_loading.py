@@ -87,7 +87,7 @@ def test_sample_of_the_first_generation(tmp_path: Path, indent: str) -> None:
         ("--allow-cors", "example.com", "a list of origins such as https://example.com"),
     ],
 )
-def test_wrong_value(flag: str, value: str, allowed: str) -> None:
+def test_a_wrong_value_is_named_with_its_option_and_source(flag: str, value: str, allowed: str) -> None:
     """A wrong value is a ConfigError that names option, value, source and what is allowed."""
     name = flag[2:].replace("-", "_")
     with pytest.raises(ConfigError) as caught:

@@ -33,12 +33,12 @@ def test_refuses_other_entries(entry: str) -> None:
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "localhost", "LOCALHOST"]
 )
-def test_loopback_hosts(host: str) -> None:
+def test_loopback_hosts_reach_this_machine_only(host: str) -> None:
     """Loopback addresses and localhost reach this machine only."""
     assert is_loopback(host)
 
 
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "192.168.1.1", "example.com", "localhost.example"])
-def test_other_hosts(host: str) -> None:
+def test_other_hosts_may_be_reached_from_elsewhere(host: str) -> None:
     """Everything else may be reached from elsewhere, the empty host (all addresses) too."""
     assert not is_loopback(host)

@@ -29,7 +29,7 @@ def test_public_secret_elsewhere(host: str, name: str, known: str) -> None:
     Settings(admin_reader_user="admin"),
     Settings(workers=2, engine="redis://10.0.0.5"),
 ])  # fmt: skip
-def test_accepted(settings: Settings) -> None:
+def test_known_secrets_are_accepted_on_loopback_only(settings: Settings) -> None:
     """Known secrets are accepted on loopback and unix sockets, random ones everywhere."""
     check_safety(settings)
 
@@ -53,7 +53,7 @@ def test_a_reader_that_could_change_things(options: dict[str, str], name: str) -
         assert [fault.split(" has ")[0] for fault in problems(shop)] == [f"{name}: [app:shop]"]
 
 
-def test_tls_files(certificate: tuple[str, str]) -> None:
+def test_a_key_needs_its_certificate_and_files_that_are_there(certificate: tuple[str, str]) -> None:
     """A key without a certificate, and paths of no file, are refused; files that are there are accepted."""
     assert list(problems(Settings(ssl_certfile=certificate[0], ssl_keyfile=certificate[1]))) == []
     faults = list(problems(Settings(ssl_keyfile="none.pem")))

@@ -62,6 +62,6 @@ def test_loopback_and_demo() -> None:
     assert not Settings(demo=False).serves_demo
 
 
-def test_alias() -> None:
+def test_a_name_of_the_second_generation_is_the_same_option() -> None:
     """The second generation's gc_channels_after names the same option."""
     assert BY_NAME["gc_channels_after"] is BY_NAME["gc_channels_after_s"]

@@ -52,7 +52,9 @@ def test_unknown_key_is_named(tmp_path: Path) -> None:
         (b"[channelstream]\nsecret=\xff\n", "not UTF-8"),
     ],
 )
-def test_faulty_file(tmp_path: Path, content: bytes, complaint: str) -> None:
+def test_a_file_that_is_not_understood_is_refused_in_one_line(
+    tmp_path: Path, content: bytes, complaint: str
+) -> None:
     """A file that cannot be understood is a ConfigError of one line that repeats none of its text."""
     path = tmp_path / "file.ini"
     path.write_bytes(content)
@@ -70,7 +72,7 @@ def test_missing_file_and_directory(tmp_path: Path) -> None:
             from_file(str(path))
 
 
-def test_environment() -> None:
+def test_the_environment_gives_options() -> None:
     """CHANNELSTREAM_<NAME> gives an option; CHANNELSTREAM_INI is not one; unknown names are warned about."""
     layer = from_environ(
         {"CHANNELSTREAM_PORT": "2", "CHANNELSTREAM_INI": "x", "CHANNELSTREAM_PROT": "3", "PORT": "4"}

@@ -31,7 +31,7 @@ def test_every_commented_default_is_true(tmp_path: Path) -> None:
     assert load_text(tmp_path, "\n".join(lines)) == Settings()
 
 
-def test_set_options(tmp_path: Path) -> None:
+def test_given_options_are_set_in_the_file(tmp_path: Path) -> None:
     """Given options are set in the file, with any characters."""
     settings = load_text(
         tmp_path, render_ini({"secret": "a%b;c#d", "port": "1", "allow_posting_from": "::1, 10.0.0.0/8"})
@@ -39,7 +39,7 @@ def test_set_options(tmp_path: Path) -> None:
     assert settings == Settings(secret="a%b;c#d", port=1, allow_posting_from=("::1", "10.0.0.0/8"))
 
 
-def test_random_secrets() -> None:
+def test_each_secret_gets_a_long_value_of_its_own() -> None:
     """Every secret option but that of a second sign-in gets a long value of its own."""
     first, second = random_secrets(), random_secrets()
     assert set(first) == {"secret", "admin_secret", "cookie_secret"}
@@ -47,7 +47,7 @@ def test_random_secrets() -> None:
     assert min(map(len, first.values())) >= 43
 
 
-def test_json_overrides() -> None:
+def test_json_values_become_texts_of_options() -> None:
     """JSON values of every shape become option texts; null means not given."""
     document = (
         '{"port": 1, "debug": true, "gc_channels_after": 2.5, "allow_cors": ["https://a"], "host": null}'
@@ -58,7 +58,7 @@ def test_json_overrides() -> None:
 
 
 @pytest.mark.parametrize("document", ["{", "[]", '{"prot": 1}', '{"port": {}}', '{"allow_cors": [1]}'])
-def test_faulty_json(document: str) -> None:
+def test_other_json_is_refused_in_one_line(document: str) -> None:
     """Other values than an object of known names and plain values are refused in one line."""
     with pytest.raises(ConfigError, match=r"^--json: [^\n]*$"):
         texts_of_json(document)

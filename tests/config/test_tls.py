@@ -55,7 +55,7 @@ def files(certificate: tuple[str, str], tmp_path: Path) -> Files:
         ("cert", "encrypted", r"ssl_keyfile: the key in '.*/encrypted.pem' is encrypted, and the server "),
     ],
 )
-def test_unusable_files(files: Files, cert: str, key: str, said: str) -> None:
+def test_a_refusal_names_the_option_and_the_file(files: Files, cert: str, key: str, said: str) -> None:
     """One sentence names the option and the file; a check of the configuration finds the same fault."""
     settings = files(cert, key)
     with pytest.raises(ConfigError, match=f"^{said}"):
@@ -64,7 +64,7 @@ def test_unusable_files(files: Files, cert: str, key: str, said: str) -> None:
     assert problem.startswith(said.partition(":")[0])
 
 
-def test_usable_files(files: Files) -> None:
+def test_a_key_is_in_its_own_file_or_beside_the_certificate(files: Files) -> None:
     """A key is in a file of its own, or beside the certificate."""
     assert server_context(files("cert", "key"))
     assert server_context(files("both", ""))

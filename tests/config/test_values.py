@@ -55,7 +55,7 @@ REFUSED: list[tuple[Kind[Any], str]] = [
 
 
 @pytest.mark.parametrize(("kind", "text", "value"), ACCEPTED)
-def test_accepts(kind: Kind[Any], text: str, value: Any) -> None:
+def test_a_text_that_is_allowed_becomes_the_value(kind: Kind[Any], text: str, value: Any) -> None:
     """A text that is allowed becomes the value."""
     assert kind.parse(text) == value
 
@@ -67,7 +67,7 @@ def test_shows_what_it_reads(kind: Kind[Any], text: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(("kind", "text"), REFUSED)
-def test_refuses(kind: Kind[Any], text: str) -> None:
+def test_a_text_that_is_not_allowed_is_refused(kind: Kind[Any], text: str) -> None:
     """A text that is not allowed raises ValueError."""
     with pytest.raises(ValueError):
         kind.parse(text)

@@ -23,7 +23,7 @@ PUSHER = {"pusher_app_id": "1", "pusher_key": "k", "pusher_secret": "s"}
 @pytest.mark.parametrize(
     "text", ["", URL, "http://127.0.0.1:9000/", "http://[::1]:80/x", f"{URL}, http://b.example\nhttp://c.example"]
 )  # fmt: skip
-def test_urls(text: str) -> None:
+def test_urls_are_on_one_line_or_several(text: str) -> None:
     """On one line or several; what is shown is read again."""
     kind = Urls()
     assert kind.parse(kind.show(kind.parse(text))) == kind.parse(text)

@@ -146,7 +146,7 @@ ENDS = st.sampled_from(["\r\n"] * 8 + ["\n", "\r"])
         ("Upgrade: websocket", ()),
     ],
 )
-def test_offered_protocols(fields: str, upgrades: tuple[bytes, ...]) -> None:
+def test_an_upgrade_needs_upgrade_and_connection(fields: str, upgrades: tuple[bytes, ...]) -> None:
     """Upgrade and Connection are lists without regard to case, and an upgrade needs both (RFC 9110, 7.8)."""
     assert offered(read_head(f"GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n".encode())) == upgrades
     assert offered(read_head(f"GET / HTTP/1.0\r\nHost: x\r\n{fields}\r\n\r\n".encode())) == ()
@@ -196,7 +196,7 @@ def test_the_first_of_several_fields_with_a_name_is_found(
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))
-def test_garbage(data: bytes, size: int) -> None:
+def test_no_garbage_is_an_error_of_ours(data: bytes, size: int) -> None:
     """Nothing that is sent is an error of ours, and what is read of it does not depend on how it arrives."""
     for sent in (data, CHUNKED + data):
         assert Read(pieces_of(sent, size)).result == Read([sent]).result

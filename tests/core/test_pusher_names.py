@@ -12,7 +12,7 @@ from channelstream.core.pusher_names import (
 
 
 @pytest.mark.parametrize("name", ["a", "private-encrypted-a", "A-z_0=9@,.;", "x" * 200])
-def test_valid_names(name: str) -> None:
+def test_names_have_letters_digits_and_eight_signs(name: str) -> None:
     """Letters, digits and eight signs."""
     assert is_channel_name(name)
 
@@ -20,7 +20,7 @@ def test_valid_names(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", "x" * 201, "a b", "a/b", "a:b", "#a", "a\n", "ä", "\u0661", "a\x1fb", "#server-to-user-7"]
 )
-def test_invalid_names(name: str) -> None:
+def test_names_have_no_other_sign(name: str) -> None:
     """Above all none with a slash, which ends the prefix of all of them in this server."""
     assert not is_channel_name(name)
 

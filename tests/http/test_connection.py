@@ -362,7 +362,9 @@ def test_a_connection_waits_for_one_thing_at_a_time() -> None:
         (GET[:-2] + b"Transfer-Encoding: chunked\r\n\r\nx\r\n", 400, "bad_request"),
     ],
 )
-def test_refusals(data: bytes, status: int, code: str) -> None:
+def test_what_is_no_request_is_refused_in_the_shape_of_all_errors(
+    data: bytes, status: int, code: str
+) -> None:
     """The front refuses in the shape of all errors, readable for pages of other origins, and closes."""
 
     async def scene(stage: Stage) -> None:

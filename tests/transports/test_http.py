@@ -31,7 +31,7 @@ def test_an_incomplete_head_is_answered_408(own_server: Any, clients: Any, head:
 @pytest.mark.parametrize(
     "garbage", [b"\x16\x03\x01\x02\x00\x01\x00", b"HELLO\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"]
 )
-def test_garbage(server: Any, clients: Any, garbage: bytes) -> None:
+def test_bytes_that_are_no_http_are_answered_400(server: Any, clients: Any, garbage: bytes) -> None:
     """Bytes that are no HTTP are answered 400."""
     raw = clients.raw(server.port)
     raw.send(garbage)

@@ -72,7 +72,7 @@ def test_a_newer_poll_replaces_the_older_one(server: Any, clients: Any, channel:
     assert newer.rest().startswith(b"HTTP/1.1 200 ")
 
 
-def test_disconnect(server: Any, clients: Any, channel: str) -> None:
+def test_disconnect_answers_a_waiting_poll(server: Any, clients: Any, channel: str) -> None:
     """`/disconnect` answers a waiting poll 401: its connection is gone."""
     conn_id = server.connect("ann", channel)
     raw = wait_in_poll(server, clients, f"conn_id={conn_id}")
@@ -114,7 +114,7 @@ def test_a_bad_callback_is_refused_first(server: Any, channel: str, callback: st
 
 
 @pytest.mark.parametrize(("query", "status"), [("conn_id=x", 401), ("conn_id=%00", 401), ("", 422)])
-def test_refusals(server: Any, query: str, status: int) -> None:
+def test_a_wrong_conn_id_is_refused_readable_for_any_page(server: Any, query: str, status: int) -> None:
     """An unknown or malformed conn_id is answered 401, a missing one 422, readable for any page."""
     response = poll(server, query)
     assert (response.status_code, response.headers["access-control-allow-origin"]) == (status, "*")

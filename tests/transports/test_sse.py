@@ -8,7 +8,9 @@ from tests.transports.messages import publish
 pytestmark = pytest.mark.nodes(1, 3)
 
 
-def test_blocks(server: Any, clients: Any, channel: str) -> None:
+def test_a_block_is_one_list_under_the_position_of_its_last_item(
+    server: Any, clients: Any, channel: str
+) -> None:
     """Each block is one JSON list under the position of its last item."""
     stream = clients.sse(server.port, f"conn_id={server.connect('ann', channel)}&since=")
     assert b"\r\ncontent-type: text/event-stream; charset=utf-8\r\n" in stream.head
@@ -59,7 +61,7 @@ def test_a_newer_stream_replaces_the_older_one(server: Any, clients: Any, channe
     assert older.rest() == b""
 
 
-def test_disconnect(server: Any, clients: Any, channel: str) -> None:
+def test_disconnect_ends_the_stream_with_a_closing_item(server: Any, clients: Any, channel: str) -> None:
     """`/disconnect` ends the stream with a closing item that says 1000."""
     conn_id = server.connect("ann", channel)
     stream = clients.sse(server.port, f"conn_id={conn_id}&since=")
@@ -70,7 +72,7 @@ def test_disconnect(server: Any, clients: Any, channel: str) -> None:
 
 
 @pytest.mark.parametrize(("query", "status"), [("conn_id=x", 401), ("conn_id=%00", 401), ("", 422)])
-def test_refusals(server: Any, query: str, status: int) -> None:
+def test_a_wrong_conn_id_is_refused(server: Any, query: str, status: int) -> None:
     """An unknown or malformed conn_id is answered 401, a missing one 422."""
     assert server.request("GET", f"/sse?{query}").status_code == status
 

@@ -266,7 +266,7 @@ def test_a_foreign_origin_opens_no_stream(own_server: Any, clients: Any) -> None
     assert raw.rest().startswith(b"HTTP/1.1 403 ")
 
 
-def test_compression(own_server: Any) -> None:
+def test_long_messages_are_compressed_where_both_sides_agree(own_server: Any) -> None:
     """Where the option is on and the client offers it, long messages travel compressed, both ways; short ones plain."""
     running = own_server("--compression", "true")
     conn_id = running.connect("zip", "zip")

@@ -53,7 +53,7 @@ def test_the_version_is_that_of_the_golden_bytes() -> None:
     assert SNAPSHOT_VERSION == GOLDEN_VERSION
 
 
-def test_streams_golden() -> None:
+def test_the_bytes_of_streams_stay() -> None:
     begun = Unfinished(b"\x81", (1, True, False, b"mask", 3), (1, b"he", False))
     records = [
         StreamRecord(StreamKind.SSE, "c1", None),
@@ -67,7 +67,7 @@ def test_streams_golden() -> None:
     assert read_streams(golden) == records
 
 
-def test_nonces_golden() -> None:
+def test_the_bytes_of_nonces_stay() -> None:
     nonces = Nonces(59, 60)
     nonces.add("web", "a-nonce", 30, 30)
     rows = list(nonces.rows(5))
@@ -76,7 +76,7 @@ def test_nonces_golden() -> None:
     assert read_nonces(golden) == ("shop", rows)
 
 
-def test_connections_golden() -> None:
+def test_the_bytes_of_connections_stay() -> None:
     hub = Hub(PROTOCOLS.formats, lambda: None)
     connection = Connection("c1", "ann", V07, (7,), 103.0)
     connection.opened_by("::1", "curl", 2.0)
@@ -98,7 +98,7 @@ def test_connections_golden() -> None:
     ]
 
 
-def test_states_golden() -> None:
+def test_the_bytes_of_states_stay() -> None:
     """Of the memory engine: one record for each table that has rows."""
 
     async def state() -> list[Any]:
@@ -128,7 +128,7 @@ def test_states_golden() -> None:
     assert [row[:5] for row in history[1]] == [["a", "m1", 2, 50.0, "message"]]
 
 
-def test_nodes_golden() -> None:
+def test_the_bytes_of_nodes_stay() -> None:
     """Of the Redis engine."""
     node = MovedNode("n1", [MovedShard("e", 7, False, {"#c:a": 5}, ["ann"], ["c1"])], {"c1": 1})
     golden = bytes.fromhex(

@@ -38,7 +38,7 @@ def refusal(payload: bytes, max_bytes: int = 100) -> CloseCode:
         {"server_no_context_takeover": None, "client_no_context_takeover": None},
     ],
 )
-def test_accepted(parameters):
+def test_an_offer_that_fits_is_accepted_without_contexts(parameters):
     """Both contexts are given up in the answer whether asked for or not (RFC 7692 section 7.1.1)."""
     assert negotiate([offer(**parameters)]) == ANSWER
 
@@ -63,7 +63,7 @@ def test_full_window_is_confirmed():
         {"unknown": None},
     ],
 )
-def test_declined(parameters):
+def test_an_offer_that_does_not_fit_is_declined(parameters):
     """An offer with a smaller server window, an unknown name or a wrong value is declined (section 7)."""
     assert negotiate([offer(**parameters)]) is None
 
@@ -80,7 +80,7 @@ def test_next_offer_is_tried():
 
 
 @given(st.binary(max_size=2000))
-def test_round_trip(payload):
+def test_a_compressed_message_is_read_back(payload):
     """A compressed message is read back, by us and by a plain zlib stream."""
     packed = compress(payload)
     assert inflated(packed, len(payload)) == payload
@@ -115,13 +115,13 @@ def test_a_message_that_inflates_beyond_the_cap_is_refused():
         pytest.param("f348cdc9c9070000ff", id="data after the last block"),
     ],
 )
-def test_garbage(payload):
+def test_an_incomplete_compressed_message_is_refused(payload):
     """An incomplete compressed message is 1007 (RFC 6455 section 7.4.1)."""
     assert refusal(bytes.fromhex(payload)) == CloseCode.INVALID_TEXT
 
 
 @given(st.binary(max_size=300))
-def test_random_bytes(payload):
+def test_random_bytes_are_inflated_within_the_cap_or_refused(payload):
     """Random bytes are inflated within the cap or refused."""
     try:
         assert len(inflated(payload, 50)) <= 50

@@ -29,7 +29,7 @@ def refusal(head: bytes) -> str:
         (b"\x81\xff\x7f" + b"\xff" * 7, (1 << 63) - 1),
     ],
 )
-def test_lengths(head, length):
+def test_the_three_forms_of_the_length_are_read(head, length):
     """The three forms of the length are read, at any index, as soon as the mask is complete (section 5.2)."""
     read = read_head(b"??" + head + MASK, 2)
     assert read is not None
@@ -38,7 +38,7 @@ def test_lengths(head, length):
     assert all(read_head((head + MASK)[:size], 0) is None for size in range(len(head) + 4))
 
 
-def test_flags():
+def test_fin_and_rsv1_are_distinguished():
     """FIN and RSV1 are distinguished."""
     fragment = read_head(b"\x42\x80" + MASK, 0)
     assert fragment is not None
@@ -46,24 +46,24 @@ def test_flags():
 
 
 @pytest.mark.parametrize("opcode", [3, 4, 5, 6, 7, 11, 12, 13, 14, 15])
-def test_reserved_opcode(opcode):
+def test_an_opcode_without_a_meaning_fails_the_connection(opcode):
     """An opcode without a meaning fails the connection (section 5.2)."""
     assert refusal(bytes((0x80 | opcode, 0x80))) == "reserved opcode"
 
 
 @pytest.mark.parametrize("bit", [0x10, 0x20])
-def test_reserved_bit(bit):
+def test_a_reserved_bit_fails_the_connection(bit):
     """RSV2 and RSV3 belong to no extension we speak (section 5.2)."""
     assert refusal(bytes((0x81 | bit, 0x80))) == "reserved bit set"
 
 
-def test_unmasked():
+def test_a_client_has_to_mask_its_frames():
     """A client has to mask its frames (section 5.1)."""
     assert refusal(b"\x81\x00") == "frame is not masked"
 
 
 @pytest.mark.parametrize("opcode", [8, 9, 10])
-def test_control_frames(opcode):
+def test_control_frames_are_whole_and_short(opcode):
     """Control frames are neither fragmented nor longer than 125 bytes (section 5.5)."""
     assert refusal(bytes((opcode, 0x80))) == "fragmented control frame"
     assert refusal(bytes((0x80 | opcode, 0xFE))) == "control frame too long"

@@ -32,12 +32,12 @@ def offers(*values: bytes) -> tuple[Offer, ...]:
     return accept(request(*((b"sec-websocket-extensions", value) for value in values))).offers
 
 
-def test_accept_key():
+def test_the_key_is_accepted_as_in_the_rfc():
     """The RFC's own example (section 1.3)."""
     assert accept_key(KEY) == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
-def test_plain_request():
+def test_the_request_of_the_rfc_is_accepted():
     """The RFC's own request is accepted, without extensions."""
     assert accept(request()) == Handshake(KEY, ())
 
@@ -52,7 +52,7 @@ def test_plain_request():
         (request((b"sec-websocket-key", KEY)), "Key"),
     ],
 )
-def test_refused(headers, field):
+def test_a_faulty_field_is_refused_by_name(headers, field):
     """A missing, wrong or doubled field of section 4.2.1 is answered 400, with a text that names it."""
     with pytest.raises(BadHandshake, match=field) as caught:
         accept(headers)
@@ -67,7 +67,7 @@ def test_refused(headers, field):
         request((b"sec-websocket-version", b"13")),
     ],
 )
-def test_other_version(headers):
+def test_another_version_is_answered_with_ours(headers):
     """Another version is answered 426 with the supported one (section 4.4, RFC 9110 section 15.5.22)."""
     with pytest.raises(UnsupportedVersion) as caught:
         accept(headers)
@@ -98,13 +98,13 @@ def test_a_semicolon_at_the_end():
 @pytest.mark.parametrize(
     "value", [b"a b", b"a; =1", b"a; x=", b'a; x=""', b'a; x="1', b"\xe9", b";x", b'a; x="1 2"']
 )
-def test_malformed_extensions(value):
+def test_a_malformed_extension_fails_the_handshake(value):
     """A malformed extension header fails the handshake (section 9.1)."""
     with pytest.raises(BadHandshake, match="Extensions"):
         offers(value)
 
 
-def test_response():
+def test_the_answer_is_that_of_the_rfc():
     """The whole head of the answer in the RFC's own example (section 1.3)."""
     assert accept(request()).response() == (
         b"HTTP/1.1 101 Switching Protocols\r\n"
@@ -128,7 +128,7 @@ def test_response_with_extension():
         st.tuples(st.sampled_from([*GOOD, b"sec-websocket-extensions"]), st.binary(max_size=40)), max_size=8
     )
 )
-def test_random_headers(headers):
+def test_random_headers_are_accepted_or_refused(headers):
     """Whatever the fields hold, a request is accepted or refused with an error of ours."""
     try:
         assert accept(request(*headers)).response().endswith(b"\r\n\r\n")

@@ -519,7 +519,7 @@ def test_a_user_with_too_much_of_itself() -> None:
         *((CloseCode.UNSUPPORTED_DATA, 1003), (4201, 4201)),
     ],
 )
-def test_close_codes(code: int, sent: int) -> None:
+def test_close_codes_are_those_that_clients_of_pusher_read(code: int, sent: int) -> None:
     """Those of this server as a client of Pusher reads them, others as they are; always with a reason."""
     assert frames(Client().session.closing(code, "a reason")) == [(sent, "a reason")]
     assert frames(Client().session.closing(int(code), "")) == [(sent, "closed")]

@@ -114,7 +114,7 @@ def test_a_member_joins(state: dict[str, Any], info: Any) -> None:
     assert json.loads(frame["data"]) == {"user_id": "ann", "user_info": info}
 
 
-def test_members_leave() -> None:
+def test_members_leave_one_by_one_or_together() -> None:
     """One by one, or several in one event."""
     removed = {"event": "pusher_internal:member_removed", "channel": "presence-a"}
     left = Presence(

@@ -101,7 +101,7 @@ def named(rows: list[dict[str, object]]) -> list[object]:
 
 
 @pytest.mark.parametrize("row", named(VECTORS["server_frames"]))
-def test_frame_golden(row):
+def test_frames_have_the_head_of_the_vectors(row):
     """Outgoing frames have the head the vectors name, followed by the payload."""
     payload = bytes.fromhex(row["payload"]) * row["times"]
     assert frame(Opcode(row["opcode"]), payload, row["rsv1"]) == bytes.fromhex(row["head"]) + payload
@@ -113,7 +113,7 @@ def test_close_frame_golden(row):
     assert close_frame(row["code"], row["reason"]) == bytes.fromhex(row["bytes"])
 
 
-def test_short_builders():
+def test_builders_make_frames_of_their_opcode():
     """The builders for texts, pings and pongs are frames of their opcode."""
     assert text_frame(b"[]") == frame(Opcode.TEXT, b"[]")
     assert frame(Opcode.PING, b"") == PING
@@ -121,7 +121,7 @@ def test_short_builders():
 
 
 @pytest.mark.parametrize("row", named(VECTORS["client_frames"]))
-def test_read_golden(row):
+def test_frames_of_clients_are_read_as_the_vectors_say(row):
     """Client frames give the events, or the fault, that the vectors name, in one chunk and byte by byte."""
     data = bytes.fromhex(row["bytes"])
     expected = [golden_event(event) for event in row["events"]], row["error"]
@@ -138,14 +138,14 @@ def test_read_golden_deflate(row):
 
 
 @pytest.mark.parametrize("row", named(VECTORS["client_floods"]))
-def test_flood_golden(row):
+def test_the_frame_too_many_is_refused(row):
     """Every frame counts, whatever it carries and however many come in one chunk; the one too many is 1008."""
     data = bytes.fromhex(row["start"]) + bytes.fromhex(row["repeat"]) * row["times"]
     assert fault(data) == row["error"]
     assert fault(*cut(data, [1000])) == row["error"]
 
 
-def test_renewed_allowance():
+def test_frames_are_counted_from_zero_after_renew():
     """Frames are counted from zero after `renew`, in the middle of a message too."""
     reader = FrameReader(LIMITS)
     flood = client_frame(0, b"", fin=False) * 199
@@ -232,7 +232,7 @@ def test_any_fragments_and_chunks(data):
 
 
 @given(st.lists(st.binary(max_size=700), max_size=12))
-def test_random_bytes(chunks):
+def test_random_bytes_stay_within_the_caps(chunks):
     """No bytes raise anything but FrameError or make the reader buffer more than its caps."""
     reader = FrameReader(SMALL, inflate)
     for chunk in chunks:
@@ -250,7 +250,7 @@ frames = st.builds(
 
 
 @given(st.lists(frames, max_size=12), places)
-def test_random_frames(sequence, cuts):
+def test_random_frames_stay_within_the_caps(sequence, cuts):
     """Valid frames in any order raise nothing but FrameError and stay within the caps, inflated ones too."""
     reader = FrameReader(SMALL, inflate)
     for chunk in cut(b"".join(sequence), cuts):
