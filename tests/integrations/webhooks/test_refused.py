@@ -164,6 +164,22 @@ def test_a_fact_that_is_refused_for_very_long_is_given_up_sooner(monkeypatch: py
     assert len(world.done) == 803
 
 
+def test_a_receiver_that_is_down_makes_nothing_be_given_up_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last attempt failed, but was not refused."""
+    monkeypatch.setattr(refused, "MOST_SENT", 250)
+
+    def refuses(name: str) -> bool:
+        if name == "a.0":
+            world.status = 400 if len(world.accepted) < 250 else 503
+        return name == "a.0" and world.now_s < 30
+
+    world = Picky(STANDARD_RECEIVER, refuses)
+    world.run(*of("a", 3), *of("bc", 400))
+    assert world.given_up == []
+    assert world.accepted_of("a") == names("a", 3)
+    assert len(world.calls) < 60
+
+
 def test_a_refused_fact_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     """However often it is tried, and although others are accepted meanwhile."""
     world = Picky(STANDARD_RECEIVER, lambda name: name == "c.3" and world.now_s < 500)

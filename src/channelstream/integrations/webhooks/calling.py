@@ -125,7 +125,7 @@ class Attempts:
         """Make one; return why another one is due, or None if the call is accepted or given up.
 
         Args:
-            is_last: give it up if it is not accepted now.
+            is_last: give it up if it is refused now.
         """
         parts, call = self._parts, self._call
         if parts.steady() < parts.gone.until_s:
@@ -147,7 +147,9 @@ class Attempts:
             self._note_gone(refused)
             await self.give_up(str(refused))
             return None
-        if is_last or parts.steady() - self._began_s + self.wait_s > self._schedule.give_up_s:
+        if (
+            is_last and refused.is_refusal
+        ) or parts.steady() - self._began_s + self.wait_s > self._schedule.give_up_s:
             label, count = parts.receiver.label, len(call.facts)
             logger.error("webhooks: events for %s are given up: %d, %s", label, count, refused)
             await self.give_up(str(refused))

@@ -119,8 +119,10 @@ class Lane:
         is_last = self._refused.is_last_try(refused, self._parts.figures.sent)
         if refused.is_unwanted:
             await refused.attempts.give_up(BY_ADMIN)
-        elif await refused.attempts.make(is_last=is_last) is not None:
+        elif (error := await refused.attempts.make(is_last=is_last)) is not None:
             refused.due_s = self._parts.steady() + refused.attempts.wait_s
+            if not error.is_refusal:  # So the receiver may be down, and has to accept others again.
+                refused.sent_before = self._parts.figures.sent
             return
         self._waiting.extendleft(reversed(self._refused.remove(refused)))
         self._end([refused.item])

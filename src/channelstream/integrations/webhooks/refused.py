@@ -27,7 +27,7 @@ class RefusedFact:
 
     Attributes:
         due_s: when it is tried again, by the steady clock.
-        sent_before: how many facts its receiver had been sent when it was refused first.
+        sent_before: how many facts its receiver had been sent when it was refused first, or failed otherwise last.
         behind: later facts of its channel or user, in order.
         is_unwanted: an admin has it given up.
     """
