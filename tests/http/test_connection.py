@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.http.stage import GET, POST, Gate, Stage, play, read_all, turns
-from tests.waiting import soon
+from tests.waiting import PATIENCE_S, soon
 
 from channelstream.core.policy import Policy
 from channelstream.errors import TooLarge, Unavailable
@@ -491,7 +491,7 @@ def test_stopping_closes_connections_without_a_request(data: bytes) -> None:
         await client.send(data)
         await turns()
         before = data.count(GET)
-        await asyncio.wait_for(stage.http_server.close(), 5)
+        await asyncio.wait_for(stage.http_server.close(), PATIENCE_S)
         assert (await client.rest()).count(b"HTTP/1.1") == before
 
     play(scene)
@@ -525,7 +525,7 @@ def test_dropping_closes_unfinished_connections(caplog: pytest.LogCaptureFixture
         await client.send(GET)
         await soon(lambda: bool(stage.asked))
         await stage.http_server.abort()
-        await asyncio.wait_for(stage.http_server.close(), 5)
+        await asyncio.wait_for(stage.http_server.close(), PATIENCE_S)
         assert await client.rest() == b""
 
     play(scene)

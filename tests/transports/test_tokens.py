@@ -165,12 +165,12 @@ def test_a_client_that_sends_no_token_is_closed(start_server: StartServer) -> No
     server = start_server(
         "-s", SECRET, CHANNELSTREAM_TOKEN_MAX_AGE_S="60", CHANNELSTREAM_UNATTACHED_TIMEOUT_S="1"
     )
-    with connect(f"{server.ws_url}/ws") as stream:
+    # Whichever step this machine has come to.
+    with connect(f"{server.ws_url}/ws") as stream, pytest.raises(ConnectionClosed, match="4001"):
         stream.ping().wait(PATIENCE_S)
         stream.send(b"binary")
         stream.send('{"type": "heartbeat"}')
-        with pytest.raises(ConnectionClosed, match="4001"):
-            stream.recv(PATIENCE_S)
+        stream.recv(PATIENCE_S)
     assert server.stop()[0] == 0
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from tests.waiting import PATIENCE_S
 from tests.webhook_receiver import WebhookReceiver, webhook_receiver
 
 from channelstream.apps.webhooks import Receiver
@@ -173,7 +174,7 @@ def test_an_address_that_is_silent_does_not_take_the_whole_time(
             each.connect_ex(silent.getsockname())
         monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
         monkeypatch.setattr(post, "CONNECT_S", 0.3)
-        monkeypatch.setattr(post, "TIMEOUT_S", 5.0)
+        monkeypatch.setattr(post, "TIMEOUT_S", PATIENCE_S)
         assert outcome(f"http://hooks.example:{port}", ("127.0.0.0/8",)) == ""
         for each in waiting:
             each.close()
@@ -197,7 +198,7 @@ def test_a_slow_resolver_delays_nothing_else(monkeypatch: pytest.MonkeyPatch) ->
         while not is_asked.is_set():
             await asyncio.sleep(0)
         try:
-            await asyncio.wait_for(asyncio.to_thread(threading.get_ident), 5.0)
+            await asyncio.wait_for(asyncio.to_thread(threading.get_ident), PATIENCE_S)
         finally:
             answers.set()
         errors = await asyncio.gather(*calls, return_exceptions=True)
