@@ -25,7 +25,7 @@ from channelstream.errors import Unavailable
 from channelstream.wire.channelstream import V07
 
 OPERATION, SETTINGS = 8, 12
-"""Where a call of the script has its operation, and behind its deadline which facts are wanted (`lua/1_log.lua`)."""
+"""Where a call of the script has its operation, and behind its deadline which facts are wanted (`lua/10_script.lua`)."""
 LOGGED = "10000"
 """Commands that Redis logs, those of scripts included."""
 

@@ -3,21 +3,21 @@
 -- Atomic, and why. A fact about members is kept by the script that changes the membership, so a node that is killed loses
 -- none, and the node that reaps it keeps those about its connections.
 --
--- ARGV 9 says which facts are wanted, and the bounds; it is missing where none are, and for operations that
--- change no membership (`link.MEMBERLESS`), and then nothing of this runs: {for each application {set of kinds, prefixes of hidden
+-- ARGV 9 says which facts are wanted, and the bounds; it is missing where none are, and for operations that change no
+-- membership (`link.MEMBERLESS`), and then nothing of this runs: {for each application {set of kinds, prefixes of hidden
 -- names}, bounds}. The bounds are the most facts and bytes of an application, and those of all together.
 --
--- Keys. `facts:APP` is a stream for each application, whose ids are the numbers of its facts. The hash `outbox` has `last` (the
--- highest number), for each application `n:APP` and `bytes:APP` of the facts that are kept, `all_n` and `all_bytes` of all of them,
--- `dropped`, `token` (the highest that was seen here), and where the lease is, `granted` (the last token). `passed` is the hash of the cursors, and `lease` one with `node` and
--- `token` that expires.
+-- Keys. `facts:APP` is a stream for each application, whose ids are the numbers of its facts. The hash `outbox` has `last`
+-- (the highest number), for each application `n:APP` and `bytes:APP` of the facts that are kept, `all_n` and `all_bytes`
+-- of all of them, `dropped`, `token` (the highest that was seen here), and where the lease is, `granted` (the last token).
+-- `passed` is the hash of the cursors, and `lease` one with `node` and `token` that expires.
 --
--- Numbers begin at the time in microseconds, and never fall behind it when a log begins again (`operations.hello`). So a number
--- that a consumer has passed is not given to another fact, although data may be lost.
+-- Numbers begin at the time in microseconds, and never fall behind it when a log begins again (`operations.hello`). So a
+-- number that a consumer has passed is not given to another fact, although data may be lost.
 --
--- Nodes of an older version keep the facts of all applications in `facts`, count them in `n` and `bytes`, and have other cursors,
--- since theirs pass the facts here as well (`outbox.adopt`). They also leave `all_n` and `all_bytes` as they are, so these are
--- counted again whenever cursors are set, and before facts are dropped for them (`outbox.recount`).
+-- Nodes of an older version keep the facts of all applications in `facts`, count them in `n` and `bytes`, and have other
+-- cursors, since theirs pass the facts here as well (`outbox.adopt`). They also leave `all_n` and `all_bytes` as they are,
+-- so these are counted again whenever cursors are set, and before facts are dropped for them (`outbox.recount`).
 local outbox = { about = PREFIX .. 'outbox', cursors = PREFIX .. 'passed', lease = PREFIX .. 'lease' }
 
 -- Facts that one command reads to drop or to adopt them, and cursors that one sets.

@@ -1,0 +1,133 @@
+-- Compaction, as in core/compaction.py: what an edit or a deletion leaves of older records. `names` are the users a change is
+-- for, false for everybody.
+
+local function covers(names, record)
+  if not names then return true end
+  if not record[ONLY] then return false end
+  local dropped, excluded = set_of(names), set_of(record[EXCLUDE])
+  for _, name in ipairs(record[ONLY]) do
+    if not dropped[name] and not excluded[name] then return false end
+  end
+  return true
+end
+
+local function without_names(record, names, bounded)
+  if covers(names, record) then return nil end
+  local left = {}
+  if record[ONLY] then
+    local dropped = set_of(names)
+    for _, name in ipairs(record[ONLY]) do
+      if not dropped[name] then left[#left + 1] = name end
+    end
+    return #left == #record[ONLY] and record or copy(record, ONLY, left)
+  end
+  local excluded = set_of(record[EXCLUDE])
+  for _, name in ipairs(record[EXCLUDE] or {}) do left[#left + 1] = name end
+  for _, name in ipairs(names) do
+    if not excluded[name] then left[#left + 1] = name end
+  end
+  local grows = #left > #(record[EXCLUDE] or {})
+  if bounded and grows and #left > MAX_EXCLUDED then return nil end
+  return grows and copy(record, EXCLUDE, left) or record
+end
+
+local function affects(names, record)
+  if covers(names, record) then return true end
+  local known = set_of(record[ONLY] or record[EXCLUDE])
+  for _, name in ipairs(names) do
+    if (known[name] or false) == (record[ONLY] and true or false) then return true end
+  end
+  return false
+end
+
+-- The parts of a newer record, and those of an older one where the newer has none.
+local function overlay(newer, older)
+  local parts = {}
+  for number, part in ipairs(newer) do parts[number] = part ~= '' and part or older[number] end
+  return parts
+end
+
+local function current(record, change)
+  if change[KIND] == 'edit' then
+    if record[KIND] == 'message' then return copy(record, PARTS, overlay(change[PARTS], record[PARTS])) end
+    return record[KIND] == 'delete' and record or nil
+  end
+  return nil
+end
+
+local function present(record, change)
+  if covers(change[ONLY], record) then return current(record, change) end
+  return without_names(record, change[ONLY], true)
+end
+
+-- The forms of a message as it is accepted after early edits: edited for the users of each edit. Each user has one at most.
+local function late_forms(record, early)
+  local names, all, for_everybody, forms = set_of(record[ONLY]), {}, {}, {}
+  for _, edit in ipairs(early) do
+    local addressed = {}
+    for _, name in ipairs(edit[ONLY] or {}) do
+      all[#all + 1] = name
+      if not record[ONLY] or names[name] then addressed[#addressed + 1] = name end
+    end
+    if #addressed > 0 then forms[#forms + 1] = copy(current(record, edit), ONLY, addressed) end
+    if not edit[ONLY] then for_everybody[#for_everybody + 1] = edit end
+  end
+  local rest = record
+  if #all > 0 then rest = without_names(record, all) end
+  for _, edit in ipairs(rest and for_everybody or {}) do rest = current(rest, edit) end
+  forms[#forms + 1] = rest
+  return forms
+end
+
+local function merged(change, older)
+  if change[KIND] ~= 'edit' or older[KIND] ~= 'edit' or not covers(older[ONLY], change) then return change end
+  return copy(change, PARTS, overlay(change[PARTS], older[PARTS]))
+end
+
+-- Whether a change for some users concerns nobody who receives a record: mostly one that was made for other users.
+local function is_for_others(names, record)
+  if not names or not record[ONLY] then return false end
+  local changed = set_of(names)
+  for _, name in ipairs(record[ONLY]) do
+    if changed[name] then return false end
+  end
+  return true
+end
+
+-- Replace the records that a change supersedes by their current form. Return the change as the log stores it, and the ids
+-- that were dropped; the caller clears their payloads last, since the stored change may have taken one over. A user's log
+-- has one reader, so a change supersedes everything in it.
+local function supersede(kind, name, uuid, change)
+  local holder, log, texts, ids = log_keys(kind, name)
+  local left, dropped, kept, bytes = {}, {}, change, 0
+  for _, older in ipairs(records_of(kind, name, uuid)) do
+    local form, packed = older
+    if kind == 'u' or not is_for_others(change[ONLY], older) then
+      kept = merged(kept, older)
+      if kind == 'u' then form = current(older, change) else form = present(older, change) end
+    end
+    if form and form ~= older then
+      packed = cmsgpack.pack(form)
+      bytes = bytes + #packed
+      -- A channel may have had the message for many users one after the other, and each gets the new payload.
+      if kind == 'c' and bytes > MAX_RECORD_BYTES then form = nil end
+    end
+    if form then
+      left[#left + 1] = older[ID]
+      if packed then
+        call('HSET', texts, older[ID], packed)
+        if token_of(form) ~= token_of(older) then set_payload(kind, name, older[ID], token_of(form)) end
+      end
+    else
+      dropped[#dropped + 1] = older[ID]
+      if kind == 'c' and (packed or not covers(change[ONLY], older)) then
+        -- Some users still need it, but too many are excluded or it is too much to write: a client that resumes from before
+        -- it is sent `lost`.
+        raise_floor(holder, tonumber(older[ID]:match('^%d+')))
+      end
+    end
+  end
+  delete_entries(log, texts, dropped)
+  index_records(ids, uuid, left)
+  return kept, dropped
+end

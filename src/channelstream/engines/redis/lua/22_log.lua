@@ -1,0 +1,183 @@
+-- Logs: what enters them, what is dropped, and how they are read.
+
+-- Most entries dropped in one step: fewer where some have big payloads, whose memory takes long to free.
+local function drop_limit(kind, name) return call('EXISTS', payload_keys(kind, name)[2]) == 1 and 10 or 100 end
+
+local function uuid_of(entry) return entry[2][4] end
+
+-- Remove dropped entries from the ids of a uuid.
+local function unindex(ids, uuid, dropped)
+  local left = {}
+  for id in (call('HGET', ids, uuid) or ''):gmatch('%S+') do
+    if not dropped[id] then left[#left + 1] = id end
+  end
+  index_records(ids, uuid, left)
+end
+
+-- Drop the oldest entries of a log.
+local function drop_oldest(kind, name, entries)
+  local holder, log, texts, ids = log_keys(kind, name)
+  local dropped, by_uuid = {}, {}
+  for number, entry in ipairs(entries) do
+    local uuid = uuid_of(entry)
+    dropped[number] = entry[1]
+    if uuid then
+      by_uuid[uuid] = by_uuid[uuid] or {}
+      by_uuid[uuid][entry[1]] = true
+    end
+  end
+  for uuid, ids_of_it in pairs(by_uuid) do unindex(ids, uuid, ids_of_it) end
+  call('HDEL', texts, unpack(dropped))
+  clear_payloads(kind, name, dropped)
+  local last = tonumber(dropped[#dropped]:match('^%d+'))
+  call('XTRIM', log, 'MINID', whole(last + 1) .. '-0')
+  raise_floor(holder, last)
+end
+
+-- Drop some entries beyond the limit of a log; return whether there are more.
+local function trim_to_limit(kind, name, limit)
+  local _, log = log_keys(kind, name)
+  local excess = call('XLEN', log) - limit
+  if excess <= 0 then return false end
+  local most = drop_limit(kind, name)
+  drop_oldest(kind, name, call('XRANGE', log, '-', '+', 'COUNT', math.min(excess, most)))
+  return excess > most
+end
+
+local function is_aged(entry, age) return tonumber(entry[2][2]) < now_ms - age end
+
+-- Drop some entries that are too old.
+local function trim_aged(kind, name, age)
+  local _, log = log_keys(kind, name)
+  -- Mostly this look at the oldest entry is all.
+  local first = call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+  if not first or not is_aged(first, age) then return end
+  local aged = {}
+  for _, entry in ipairs(call('XRANGE', log, '-', '+', 'COUNT', drop_limit(kind, name))) do
+    if not is_aged(entry, age) then break end
+    aged[#aged + 1] = entry
+  end
+  drop_oldest(kind, name, aged)
+end
+
+-- A quiet log expires as a whole. Its last offset then counts as its floor: see `read_log`, and `emit` when it is used
+-- again.
+local function extend_expiry(kind, name, age)
+  local _, log, texts, ids = log_keys(kind, name)
+  for _, each in ipairs({ log, texts, ids, unpack(payload_keys(kind, name)) }) do call('PEXPIRE', each, whole(age + 60000)) end
+end
+
+-- Store an event: a record, or a text for an event that has none.
+local function store(kind, name, limit, age, offset, uuid, text, record)
+  local holder, log, texts, ids = log_keys(kind, name)
+  if limit <= 0 then
+    call('HSET', holder, 'floor', whole(offset))
+    return
+  end
+  local id = whole(offset) .. '-0'
+  if record then
+    record_cache[ids .. ' ' .. uuid] = nil
+    local known = call('HGET', ids, uuid)
+    call('HSET', ids, uuid, known and known .. ' ' .. id or id)
+    call('HSET', texts, id, cmsgpack.pack(copy(record, ID, id)))
+    call('XADD', log, id, 'a', whole(now_ms), 'u', uuid)
+    if token_of(record) then set_payload(kind, name, id, token_of(record)) end
+  else
+    call('HSET', texts, id, text)
+    call('XADD', log, id, 'a', whole(now_ms))
+  end
+  -- Not everything that is too much or too old: the next event drops some more.
+  trim_to_limit(kind, name, limit)
+  trim_aged(kind, name, age)
+  extend_expiry(kind, name, age)
+end
+
+-- Assign the next offset; the caller then calls `emit` for each log the event belongs to.
+local function next_offset() return call('HINCRBY', LOG, 'seq', 1) end
+
+-- Store and publish an event, given as a text, and as a record if it has one; return whether the channel or user is known.
+local function emit(kind, name, offset, uuid, text, record)
+  local holder, log = log_keys(kind, name)
+  local known = call('HMGET', holder, 'last', 'n', 'age')
+  if known[2] then
+    -- The new entry creates the stream of an expired log again, which would hide that older entries are missing: raise the
+    -- floor first. A log whose entries were all dropped has an empty stream, which exists.
+    if known[1] and call('EXISTS', log) == 0 then raise_floor(holder, tonumber(known[1])) end
+    local kept, dropped = record, {}
+    if record and record[KIND] ~= 'message' then kept, dropped = supersede(kind, name, uuid, record) end
+    store(kind, name, tonumber(known[2]), tonumber(known[3]), offset, uuid, text, kept)
+    clear_payloads(kind, name, dropped)
+    call('HSET', holder, 'last', whole(offset))
+  end
+  local token = record and token_of(record)
+  use_bytes(#text)
+  -- Offset, offset of the event before it, time, token of a payload that lies beside the log, text.
+  local about = { whole(offset), known[1] or '0', whole(now_ms), token or '', text }
+  call(PUBLISH, key('#' .. kind, name), table.concat(about, ' '))
+  return known[2]
+end
+
+-- The answer about a record: offset, time, text, and the key and token of a payload beside the log. Nil if that payload is
+-- missing.
+local function encode_record(record, kind, name, offset, at)
+  local text, token = text_of(record), token_of(record)
+  use_bytes(COPIED * #text)
+  if not token then return { offset, at, text } end
+  local payloads = payload_keys(kind, name)[1]
+  local bytes = call('HSTRLEN', payloads, token)
+  use_bytes(bytes)
+  if bytes > 0 then return { offset, at, text, payloads, token } end
+end
+
+-- The answer about one form of an entry. A private message names the users in whose logs it has this form.
+local function encode_form(text, kind, name, offset, at, users)
+  if text:byte(1) ~= RECORD_BYTE then
+    use_bytes(COPIED * #text)
+    return { offset, at, text }
+  end
+  local record = cmsgpack.unpack(text)
+  return encode_record(kind == 'u' and copy(record, ONLY, users) or record, kind, name, offset, at)
+end
+
+-- Add the entries of one offset, in their current form, to `entries`, and the logs where one is missing to `lost`. `group`
+-- has them for each log: {offset, kind, name, id, at, log}. After an edit or a deletion for some of its users, a private
+-- message has several forms; each is answered once.
+local function add_forms(group, entries, lost)
+  local forms, by_text = {}, {}
+  for _, each in ipairs(group) do
+    local _, _, texts = log_keys(each[2], each[3])
+    local text = call('HGET', texts, each[4])
+    if not text then
+      lost[#lost + 1] = each[6]
+    else
+      use_bytes(#text)
+      local form = by_text[text] or { first = each, text = text, users = {}, logs = {} }
+      if not by_text[text] then forms[#forms + 1] = form end
+      by_text[text] = form
+      form.users[#form.users + 1], form.logs[#form.logs + 1] = each[3], each[6]
+    end
+  end
+  for _, form in ipairs(forms) do
+    local offset, kind, name, _, at = unpack(form.first)
+    local entry = encode_form(form.text, kind, name, whole(offset), at, form.users)
+    if entry then entries[#entries + 1] = entry end
+    for _, log in ipairs(entry and {} or form.logs) do lost[#lost + 1] = log end
+  end
+end
+
+-- The state of a log: its last offset, its age limit and its floor.
+local function log_state(kind, name) return call('HMGET', key(kind, name), 'last', 'age', 'floor') end
+
+-- Return the entries of one log after `start` and up to `read_to`, or nil if it no longer reaches back to `start`. Entries
+-- that are too old count as dropped. Reading never drops any, so its cost does not depend on how much is too old.
+local function read_log(kind, name, known, start, read_to, count)
+  if not known[2] then return nil end
+  local last, floor = tonumber(known[1] or '0'), tonumber(known[3] or '0')
+  -- Most logs have nothing new.
+  if known[1] and start >= last then return {} end
+  local _, log = log_keys(kind, name)
+  local entries = call('XRANGE', log, whole(start + 1) .. '-0', whole(read_to) .. '-0', 'COUNT', count)
+  if not entries[1] and call('EXISTS', log) == 0 then floor = math.max(floor, last) end
+  if start < floor or entries[1] and is_aged(entries[1], tonumber(known[2])) then return nil end
+  return entries
+end
