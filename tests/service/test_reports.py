@@ -136,6 +136,32 @@ def test_applications_wait_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(life())
 
 
+@pytest.mark.parametrize("bound", ["TOTAL_WAITING", "TOTAL_CHARACTERS"])
+def test_only_so_many_of_all_applications_wait(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    """Beyond that, one may have no more than an equal share: so one that has little drops nothing."""
+    size = 1 if bound == "TOTAL_WAITING" else 10
+    monkeypatch.setattr(reports, bound, 40 * size)
+    apps = [f"app{number}" for number in range(10)]
+
+    async def life() -> None:
+        outbox = Outbox()
+        made = make(outbox, WantedFacts(dict.fromkeys(apps, AppFacts(ALL_KINDS))))
+
+        def send(app_id: str, count: int) -> int:
+            before = made.dropped
+            for _ in range(count):
+                made.client_event(make_key(app_id, "a"), "client-x", "x" * 10, None)
+            return count - (made.dropped - before)
+
+        assert [send(apps[0], 60), send(apps[1], 3), send(apps[1], 3)] == [40, 3, 1]
+        assert [send(app_id, 60) for app_id in apps[2:]] == [4] * 8
+        await made.settle(60.0)
+        assert len(outbox.kept) == 40 + 9 * 4
+        assert send(apps[1], 60) == 40
+
+    asyncio.run(life())
+
+
 def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Further ones are dropped and counted; a node that stops does not wait for ever, and one that goes on appends them."""
     monkeypatch.setattr(reports, "MOST_WAITING", 3)

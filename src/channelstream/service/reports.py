@@ -9,10 +9,9 @@ from collections import Counter, deque
 from collections.abc import Callable
 from itertools import islice
 
-from channelstream.apps.wanted_facts import app_of
+from channelstream.apps.wanted_facts import WantedFacts, app_of
 from channelstream.core.events import Event, Message
 from channelstream.core.facts import CacheMissed, ClientEvent, Fact, MessageAccepted
-from channelstream.core.membership_facts import Wanted
 from channelstream.engines.base import Clock
 from channelstream.engines.outbox import Outbox
 from channelstream.errors import Unavailable
@@ -21,6 +20,10 @@ MOST_WAITING = 20_000
 """Most facts of an application that wait while the engine is out of reach; further ones are dropped, and counted."""
 MOST_CHARACTERS = 16 << 20
 """From so many characters of data of client events on, further facts are dropped as well."""
+TOTAL_WAITING = 80_000
+"""Facts of all applications from which on one may have no more than an equal share: so at most twice as many wait."""
+TOTAL_CHARACTERS = 64 << 20
+"""Likewise of characters."""
 AT_ONCE = 500
 """Facts that are appended at once."""
 RETRY_S = 1.0
@@ -34,10 +37,10 @@ class Reports:
 
     Attributes:
         is_used: some facts are wanted.
-        dropped: how many were dropped since too many of their application waited.
+        dropped: how many were dropped since too many of their application waited, or of all.
     """
 
-    def __init__(self, outbox: Outbox, wanted: Wanted, new_id: Callable[[], str], clock: Clock) -> None:
+    def __init__(self, outbox: Outbox, wanted: WantedFacts, new_id: Callable[[], str], clock: Clock) -> None:
         self.is_used = bool(wanted)
         self.dropped = 0
         self._outbox = outbox
@@ -87,7 +90,7 @@ class Reports:
 
     def _add(self, fact: Fact) -> None:
         app_id = app_of(fact)
-        if self._counts[app_id] >= MOST_WAITING or self._characters[app_id] >= MOST_CHARACTERS:
+        if not self._has_room(app_id):
             self.dropped += 1
             return
         self._waiting.append(fact)
@@ -95,6 +98,16 @@ class Reports:
         self._characters[app_id] += _characters_of(fact)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._append())
+
+    def _has_room(self, app_id: str) -> bool:
+        most, most_characters = MOST_WAITING, MOST_CHARACTERS
+        apps = len(self._wanted.apps)
+        if len(self._waiting) >= TOTAL_WAITING or self._characters.total() >= TOTAL_CHARACTERS:
+            most, most_characters = (
+                min(most, TOTAL_WAITING // apps),
+                min(most_characters, TOTAL_CHARACTERS // apps),
+            )
+        return self._counts[app_id] < most and self._characters[app_id] < most_characters
 
     async def _append(self) -> None:
         """Append what waits, until nothing does."""
