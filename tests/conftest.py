@@ -19,7 +19,7 @@ import httpx
 import hypothesis
 import pytest
 from itsdangerous import TimestampSigner
-from tests.compiled import IS_COMPILED, left_out
+from tests.compiled import IS_COMPILED, WARNING, left_out
 from tests.durations import Durations
 from tests.files_in_memory import keep_files_in_memory
 from tests.fleet import Fleet
@@ -182,6 +182,8 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    if IS_COMPILED:
+        config.addinivalue_line("filterwarnings", WARNING)
     keep_files_in_memory()
     config.pluginmanager.register(Durations())
     config.pluginmanager.register(SlowTurns(), "slow-turns")
