@@ -93,7 +93,7 @@ class LocalConnections:
         deadline_s = self._clock.steady() + self._limits.unattached_s
         connection = Connection(conn_id, user, protocol, self._hub.offsets, deadline_s)
         self._hub.add(connection)
-        self.departures.expire_at(connection, deadline_s)
+        self.departures.deadlines.set(connection, deadline_s)
         return connection
 
     async def restore(self, kept: Sequence[RestoredConnection]) -> None:
