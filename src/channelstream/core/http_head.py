@@ -25,7 +25,10 @@ _LENGTH_FIELD: Final = re.compile(rb"\r\ncontent-length:[ \t]*+(\d{1,18})(?=[ \t
 """The field of a valid head: it has at most one, and a line end is nowhere else than before a field."""
 _SINGLE: Final = {b"host": "Host", b"content-length": "Content-Length"}
 """Fields that a request may have once, even with equal values: two readers may use different ones."""
+_LENGTH_NAME: Final = b"content-length"
 _Fields = dict[bytes, bytes]
+Place = tuple[int, int]
+"""Where a head has the value of Content-Length: the index of its first byte, and that of the field among the headers."""
 FIELDS: Final = 100
 """Most fields of a head, as of other servers: what is read of short ones takes up to 25 times as many bytes as they have."""
 
@@ -109,18 +112,28 @@ def offered(head: RequestHead) -> tuple[bytes, ...]:
     return _tokens(head.upgrade)
 
 
-def with_other_length(data: bytes, before: bytes, head: RequestHead) -> RequestHead | None:
+def place_of_length(data: bytes, head: RequestHead) -> Place | None:
+    """Return where a head has the value of Content-Length; None if it has none.
+
+    Args:
+        data: its bytes.
+        head: what `read_head` has returned for it.
+    """
+    found = _LENGTH_FIELD.search(data)
+    return None if found is None else (found.start(1), head.headers.index((_LENGTH_NAME, found[1])))
+
+
+def with_other_length(data: bytes, before: bytes, head: RequestHead, place: Place) -> RequestHead | None:
     """Return a head that differs from another one in the value of Content-Length only; None if it does not.
 
     Args:
         data: the bytes of the head.
         before: those of the other one, which is valid.
         head: what `read_head` has returned for it.
+        place: what `place_of_length` has.
     """
-    found = _LENGTH_FIELD.search(before)
-    if found is None:
-        return None
-    start, end = found.span(1)
+    start, field = place
+    end = start + len(head.headers[field][1])
     stop = len(data) - len(before) + end
     # The first comparison is also for a compiled build, where no slice may end before it begins (mypyc 2.4).
     if stop <= start or data[:start] != before[:start] or data[stop:] != before[end:]:
@@ -129,8 +142,8 @@ def with_other_length(data: bytes, before: bytes, head: RequestHead) -> RequestH
     if _LENGTH.fullmatch(value) is None:
         return None
     headers = head.headers.copy()
-    headers[headers.index((b"content-length", found[1]))] = (b"content-length", value)
-    first = {**head.first, b"content-length": value}
+    headers[field] = (_LENGTH_NAME, value)
+    first = {**head.first, _LENGTH_NAME: value}
     # As `_replace` of headers, first and body_bytes, which takes four times as long.
     return RequestHead._make((*head[:5], headers, first, int(value), *head[8:]))
 

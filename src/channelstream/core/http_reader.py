@@ -5,7 +5,14 @@ over the socket.
 """
 
 from channelstream.core.http_body import ChunkedBody
-from channelstream.core.http_head import RequestHead, check_beginning, read_head, with_other_length
+from channelstream.core.http_head import (
+    Place,
+    RequestHead,
+    check_beginning,
+    place_of_length,
+    read_head,
+    with_other_length,
+)
 from channelstream.core.policy import Address
 from channelstream.errors import HeadTooLong
 
@@ -39,6 +46,7 @@ class RequestReader:
         "_last_head",
         "_last_text",
         "_left",
+        "_place",
         "_scheme",
         "_seen",
         "has_more",
@@ -67,6 +75,7 @@ class RequestReader:
         self.is_whole = True
         self._last_text = b""
         self._last_head: RequestHead | None = None  # What was read of this text; None if it is not kept.
+        self._place: Place | None = None  # Where it has the length of its body; None if it has none.
         self._last_bytes = 0
         """Length of a request with this head; 0 if there is none, or if its body comes in chunks."""
 
@@ -82,17 +91,17 @@ class RequestReader:
         nothing has changed. The result is that of `receive`, `head` and `body`: the kept head ends with the only end of a
         head in it.
         """
-        text, head = self._last_text, self._last_head
+        text, head, place = self._last_text, self._last_head, self._place
         if head is None or self._data or not self.is_whole:
             return None
         end = len(text)
         if len(data) != self._last_bytes or not data.startswith(text):
             end = data.find(_HEAD_END, 0, REPEATED_BYTES) + len(_HEAD_END)
-            other = with_other_length(data[:end], text, head)
+            other = None if place is None else with_other_length(data[:end], text, head, place)
             if other is None or len(data) != end + (other.body_bytes or 0) or end > self._head_bytes:
                 return None
             head = other
-            self._keep(data[:end], head)
+            self._keep(data[:end], head, place)
         self._has_skipped = False
         return head, data[end:]
 
@@ -138,19 +147,22 @@ class RequestReader:
 
     def _read(self, data: bytes) -> RequestHead:
         """Read a head, unless it has the same bytes as the one before, or only the length of its body is another one."""
-        head = None
+        head, place = None, self._place
         if self._last_head is not None:
             if data == self._last_text:
                 return self._last_head
-            head = with_other_length(data, self._last_text, self._last_head)
-        head = head or read_head(data, self._client, self._scheme)
-        self._keep(data, head)
+            if place is not None:
+                head = with_other_length(data, self._last_text, self._last_head, place)
+        if head is None:
+            head = read_head(data, self._client, self._scheme)
+            place = place_of_length(data, head)
+        self._keep(data, head, place)
         return head
 
-    def _keep(self, data: bytes, head: RequestHead) -> None:
+    def _keep(self, data: bytes, head: RequestHead, place: Place | None) -> None:
         """Keep a head for the next request, if it is short enough."""
         is_kept = len(data) <= REPEATED_BYTES
-        self._last_text, self._last_head = (data, head) if is_kept else (b"", None)
+        self._last_text, self._last_head, self._place = (data, head, place) if is_kept else (b"", None, None)
         self._last_bytes = len(data) + head.body_bytes if is_kept and head.body_bytes is not None else 0
 
     def body(self) -> bytes:
