@@ -150,6 +150,7 @@ def test_a_request_gets_nothing_of_the_one_before() -> None:
 
     async def scene(stage: Stage) -> None:
         seen: list[tuple[str, bytes | None, bytes | None]] = []
+        requests: list[Request] = []
         waiting: list[asyncio.Event] = []
 
         def handle(request: Request) -> Response | Awaitable[Response]:
@@ -165,6 +166,7 @@ def test_a_request_gets_nothing_of_the_one_before() -> None:
 
         def note(request: Request, body: bytes | None) -> None:
             seen.append((request.app_id, request.header(b"content-length"), body))
+            requests.append(request)
             request.app_id = "shop"
 
         stage.handler = handle
@@ -182,6 +184,41 @@ def test_a_request_gets_nothing_of_the_one_before() -> None:
         assert seen == [
             ("", b"1", b"x"), ("", b"2", b"xx"), ("", b"2", b"xx"), ("", b"2", b"yy"), ("", b"2", b"zz")
         ]  # fmt: skip
+        assert requests[3] is requests[0]
+        assert requests[4] is not requests[3]
+
+    play(scene)
+
+
+def test_a_request_gets_nothing_of_an_older_one_with_another_head() -> None:
+    """Its head is compared with that of the request before it, whose objects alone it may use."""
+
+    async def scene(stage: Stage) -> None:
+        stage.handler = lambda request: Response(request.method.encode())
+        client = await stage.dial()
+        for method in (b"GET", b"PUT", b"PUT", b"GET", b"GET"):
+            await client.send(GET.replace(b"GET /a", method + b" /" + method))
+            await client.until(b"\r\n\r\n" + method)
+        assert stage.asked == ["/GET", "/PUT", "/PUT", "/GET", "/GET"]
+
+    play(scene)
+
+
+def test_a_request_without_a_body_is_read_after_one_that_was_taken_whole() -> None:
+    """The end of its body is reported, which is all that there is of it."""
+
+    async def scene(stage: Stage) -> None:
+        async def read(request: Request) -> Response:
+            return Response(b"read " + await request.read(10))
+
+        def handle(request: Request) -> Response | Awaitable[Response]:
+            return read(request) if len(stage.asked) > 2 else Response(b"%r" % request.whole(10))
+
+        stage.handler = handle
+        client = await stage.dial()
+        for answer in (b"b''", b"b''", b"read "):
+            await client.send(GET)
+            await client.until(answer)
 
     play(scene)
 

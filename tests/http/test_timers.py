@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.simulation.loop import VirtualLoop
 
-from channelstream.http.timers import Waits
+from channelstream.http.timers import IdleTimer, Waits
 
 
 class CountingLoop(VirtualLoop):
@@ -73,6 +73,27 @@ def test_many_waits_of_one_length_set_one_timer() -> None:
     loop = play(scene)
     assert ends == [999]
     assert loop.timers == 2  # One is that of `passed`.
+
+
+def test_the_time_of_an_idle_connection_begins_again() -> None:
+    """With each request, for which no timer of the loop is set; and none ends after `stop`."""
+    ends: list[tuple[str, float]] = []
+
+    async def scene(loop: CountingLoop) -> None:
+        def note(name: str) -> None:
+            ends.append((name, round(loop.time(), 3)))
+
+        busy, stopped = IdleTimer(loop, 10.0), IdleTimer(loop, 10.0)
+        stopped.start(note, "stopped")
+        stopped.stop()
+        for _ in range(4):
+            busy.start(note, "busy")
+            await passed(4)
+        await passed(50)
+
+    loop = play(scene)
+    assert ends == [("busy", 22.0)]
+    assert loop.timers == 5 + 3 + 1  # Those of `passed`, of the busy one and of the stopped one.
 
 
 def test_a_wait_may_be_cancelled_by_another_that_ends_with_it() -> None:
