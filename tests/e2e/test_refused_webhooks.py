@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from tests.admin.test_webhooks import shown
 from tests.conftest import RunningServer
 from tests.e2e.test_webhooks import PRESENT, accepted, kill, launch_with, receiver
 from tests.redis_server import RedisServer
@@ -79,4 +80,31 @@ def test_an_event_that_is_refused_holds_up_its_channel_only(
     finally:
         if pid is not None:
             os.kill(pid, signal.SIGINT)
+        server.stop()
+
+
+def test_a_receiver_that_wants_no_more_is_called_seldom(receiver: WebhookReceiver) -> None:
+    """By 410: what happens before the next call is due is given up without one, and once it is back it is sent again."""
+    receiver.status = 410
+    server = launch_with(receiver)
+    users = 0
+
+    def connect() -> None:
+        nonlocal users
+        users += 1
+        server.connect(f"u{users}", "a")
+
+    def is_given_up_at_once() -> bool:
+        connect()
+        return "status 410 before" in {each["reason"] for each in shown(server)["letters"]}
+
+    def is_sent() -> bool:
+        connect()
+        return bool(accepted(receiver))
+
+    try:
+        eventually(is_given_up_at_once, "it is called each time")
+        receiver.status = 200
+        eventually(is_sent, "it is not called again")
+    finally:
         server.stop()
