@@ -120,7 +120,7 @@ USERS_OF_THE_CLIENT = {"bench", "cli", "cli.doctor"}
 PURE_MODULES = {
     "base64", "binascii", "bisect", "codecs", "collections", "contextlib", "dataclasses", "datetime", "enum", "functools",
     "hashlib", "heapq", "hmac", "ipaddress", "itertools", "math", "operator", "re", "types", "typing",
-    "urllib.parse", "zlib", "cryptography", "idna", "itsdangerous", "jwt", "msgspec",
+    "traceback", "urllib.parse", "zlib", "cryptography", "idna", "itsdangerous", "jwt", "msgspec",
 }  # fmt: skip
 """What pure modules may import from outside of the package. A module that is missing here may touch the world."""
 MAY_ALSO_IMPORT = {f"{PACKAGE}.auth.foreign": {"importlib"}}

@@ -4,13 +4,12 @@ import asyncio
 import gc
 import os
 import socket
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from tests.census import census
 from tests.transports.in_process import Stage, play
 
-from channelstream.core.endings import Ending
 from channelstream.http.connection import HttpConnection
 from channelstream.http.shared import HttpServer
 
@@ -47,16 +46,6 @@ async def visit(stage: Stage, http_server: HttpServer, path: str, headers: str, 
     await stage.until(lambda: transport.is_closing() and not stage.streams.open)
     for _ in range(10):
         await asyncio.sleep(0)
-
-
-def census() -> Counter[str]:
-    """Count the objects that are alive, by type."""
-    return Counter(
-        f"{type(thing).__module__}.{type(thing).__qualname__}"
-        for thing in gc.get_objects()
-        if str(type(thing).__module__).startswith(("channelstream", "uvloop", "_asyncio"))
-        and not isinstance(thing, Ending)
-    )
 
 
 @pytest.fixture

@@ -161,7 +161,10 @@ async def _refuse(request: Request, error: Malformed | TooManyRequests) -> NoRet
         _check_encoding(request.headers)
     else:
         await asyncio.sleep(LIMIT_PAUSE_S)
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # It refers to this frame, and to those that have the body.
 
 
 def _admit(request: Request, row: Endpoint, principal: Principal, service: Service) -> KeyRate | None:

@@ -3,6 +3,7 @@
 from enum import StrEnum
 from functools import lru_cache
 from math import inf
+from traceback import clear_frames
 
 from itsdangerous import BadData, TimestampSigner
 
@@ -57,7 +58,8 @@ class SignatureChecker:
             raise BadSignature
         try:
             signed_s = self._signed_s(token, path)
-        except (BadData, ValueError, OverflowError, OSError):
+        except (BadData, ValueError, OverflowError, OSError) as error:
+            free_frames(error)
             raise BadSignature from None
         # Stamps are whole seconds, rounded down.
         if self._max_age_s is None:
@@ -73,3 +75,11 @@ class SignatureChecker:
             raise BadSignature
         signed_s = stamp.timestamp()
         return signed_s if signed_s >= EPOCH_2011_S else signed_s + EPOCH_2011_S
+
+
+def free_frames(error: Exception) -> None:
+    """Free what an error of itsdangerous keeps alive until garbage is collected, with the request that it is about.
+
+    A function there has the error in a variable, and the error has the frame of that function.
+    """
+    clear_frames(error.__traceback__)

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 
-from itsdangerous import BadSignature, URLSafeTimedSerializer
+from itsdangerous import URLSafeTimedSerializer
 from starlette.requests import Request
 from starlette.responses import Response
 
 from channelstream.demo.input import Refused
 from channelstream.pages.bounded import Bounded
 from channelstream.pages.html import root
+from channelstream.pages.signed import read_signed
 
 COOKIE = "demo_visitor"
 COOKIE_AGE_S = 24 * 3600
@@ -53,10 +54,8 @@ class Visitors:
 
     def of(self, request: Request) -> Visitor | None:
         """Return the visitor who sent the request, or None if it has no valid cookie."""
-        try:
-            return Visitor(*self._cookies.loads(request.cookies.get(COOKIE, ""), max_age=COOKIE_AGE_S))
-        except BadSignature:
-            return None
+        found = read_signed(self._cookies, request.cookies.get(COOKIE, ""), COOKIE_AGE_S)
+        return None if found is None else Visitor(*found)
 
     def signed_in(self, request: Request) -> Visitor:
         """Return the visitor who sent the request.

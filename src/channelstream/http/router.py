@@ -215,6 +215,8 @@ class Router:
         """
         try:
             answer = handler(request)
+        except ClientGone:
+            raise
         except Exception as error:
             return self._failed(request, error, headers)
         if not isinstance(answer, Response):
@@ -231,6 +233,8 @@ class Router:
         """
         try:
             answer = await awaited
+        except ClientGone:
+            raise
         except Exception as error:
             return self._failed(request, error, headers)
         if answer is None:
@@ -238,13 +242,7 @@ class Router:
         return Response(answer.body, answer.status, headers + answer.headers, answer.content_type)
 
     def _failed(self, request: Request, error: Exception, headers: Sequence[Header]) -> Response:
-        """Return the answer for an error of a handler.
-
-        Raises:
-            ClientGone: it is the error.
-        """
-        if isinstance(error, ClientGone):
-            raise error
+        """Return the answer for an error of a handler."""
         if not isinstance(error, ChannelstreamError):
             logger.error("a request failed: %s %s", request.method, request.path, exc_info=error)
             error = Internal()

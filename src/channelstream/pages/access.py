@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 
-from itsdangerous import BadSignature, URLSafeTimedSerializer
+from itsdangerous import URLSafeTimedSerializer
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -19,6 +19,7 @@ from channelstream.pages.html import root
 from channelstream.pages.origin import is_same_origin
 from channelstream.pages.refusals import FOREIGN, error_response
 from channelstream.pages.row import Endpoint, PageRight, Row, basic_refused
+from channelstream.pages.signed import read_signed
 from channelstream.pages.throttle import Throttle
 
 COOKIE = "auth_tkt"
@@ -163,10 +164,7 @@ class Gate:
         return self._cookie in request.cookies and self._account_of_ticket(request) is None
 
     def _account_of_ticket(self, request: Request) -> Account | None:
-        try:
-            ticket = self._tickets.loads(request.cookies.get(self._cookie, ""), max_age=COOKIE_AGE_S)
-        except BadSignature:
-            return None
+        ticket = read_signed(self._tickets, request.cookies.get(self._cookie, ""), COOKIE_AGE_S)
         return next((account for account in self._accounts if ticket == account.ticket), None)
 
     def set_ticket(self, request: Request, response: Response, account: Account) -> None:
