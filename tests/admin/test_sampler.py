@@ -33,8 +33,8 @@ def counters() -> Any:
     """The counters that a sampler reads from a node."""
     hub = SimpleNamespace(deliveries=0, connections={}, written=Written(), busiest=Frequent())
     return SimpleNamespace(
-        clock=MovedClock(), hub=hub, published=0, stalls=0, endings=Endings(), time_series=LocalTimeSeries(),
-        engine_name="redis", is_engine_reachable=True, busiest=Frequent(),
+        clock=MovedClock(), hub=hub, published=0, stalls=0, local=SimpleNamespace(endings=Endings()),
+        time_series=LocalTimeSeries(), engine_name="redis", is_engine_reachable=True, busiest=Frequent(),
     )  # fmt: skip
 
 
@@ -117,10 +117,10 @@ def test_endings_are_sampled_by_their_reason() -> None:
     node = counters()
     sampler = Sampler(cast(Node, node), Watchdog(0.1), Meter(lambda: 0))
     for final in (True, False, False):
-        node.endings.add(Ending(0.0, "a", "ann", None, "the line was lost", final))
+        node.local.endings.add(Ending(0.0, "a", "ann", None, "the line was lost", final))
     node.clock.now_s += 5.0
     first = sampler.take(0.0)
-    node.endings.add(Ending(0.0, "a", "ann", 4008, "too slow", final=False))
+    node.local.endings.add(Ending(0.0, "a", "ann", 4008, "too slow", final=False))
     node.clock.now_s += 5.0
     second = sampler.take(0.0)
     assert first.endings == {"none connection the line was lost": 1, "none stream the line was lost": 2}

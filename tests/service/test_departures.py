@@ -70,7 +70,7 @@ async def crowd(count: int = MANY) -> Node:
 def overdue(node: Node) -> None:
     for connection in node.hub.connections.values():
         connection.deadline_s = 0.0
-        node._local.departures.deadlines.set(connection, 0.0)
+        node.local.departures.deadlines.set(connection, 0.0)
 
 
 def listen(node: Node) -> list[Entry]:
@@ -102,7 +102,7 @@ def test_users_that_expire_in_one_turn_leave_in_one_event(monkeypatch: pytest.Mo
         (entry,) = received
         assert isinstance(entry.event, UsersLeft)
         assert len(entry.event.departures) == MANY
-        assert (node.hub.connections, len(node._local.locks)) == ({}, 0)
+        assert (node.hub.connections, len(node.local.locks)) == ({}, 0)
 
     played(life)
 
@@ -162,10 +162,10 @@ def test_an_id_reused_between_two_turns_is_another_connection(
         node = await crowd(count)
         last = node.connection(f"c{count - 1}")
         for connection in list(node.hub.connections.values()):
-            node.end_soon(connection, CloseCode.NORMAL, "good-bye")
+            node.local.departures.end_soon(connection, CloseCode.NORMAL, "good-bye")
         assert node.hub.connections == {}
         await node.connect(f"c{count - 1}", "another", V07, LOUD, EMPTY)
-        await node._local.departures.disconnects.drained()
+        await node.local.departures.disconnects.drained()
         (user,) = await node.users(["another"])
         (channel,) = await node.channels(["a"])
         assert (user.connections, channel.users) == (1, {"another": 1})
@@ -182,14 +182,14 @@ def test_pending_calls_of_a_connection_complete_before_its_end() -> None:
         busy, other = node.connection("c0"), node.connection("c1")
         assert busy is not None
         assert other is not None
-        async with node._local.locks.of("c0"):
+        async with node.local.locks.of("c0"):
             for connection in (busy, other, other):
-                node.end_soon(connection, CloseCode.NORMAL, "good-bye")
+                node.local.departures.end_soon(connection, CloseCode.NORMAL, "good-bye")
             await asyncio.sleep(0)
             assert list(node.hub.connections) == ["c0"]
         await node.end("c0", CloseCode.NORMAL, "ended meanwhile")
-        await node._local.departures.disconnects.drained()
-        assert (node.hub.connections, len(node._local.locks)) == ({}, 0)
+        await node.local.departures.disconnects.drained()
+        assert (node.hub.connections, len(node.local.locks)) == ({}, 0)
 
     played(life)
 
@@ -202,7 +202,7 @@ def test_a_failed_engine_releases_the_locks_of_its_sweep(
 
     async def life() -> None:
         node = await crowd(3)
-        departures = node._local.departures.disconnects
+        departures = node.local.departures.disconnects
         disconnect = departures._disconnect
 
         async def fail(leaving: list[Leaving]) -> None:
@@ -217,7 +217,7 @@ def test_a_failed_engine_releases_the_locks_of_its_sweep(
         else:
             await node.sweep()
         await node.sweep()
-        assert len(node._local.locks) == 0
+        assert len(node.local.locks) == 0
 
     played(life)
 

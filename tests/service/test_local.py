@@ -60,7 +60,7 @@ async def node_with_a_stream() -> tuple[Node, MovedClock, Connection]:
     connection = node.connection("c")
     assert connection is not None
     node.hub.attach(connection, Sink(), BufferBatch(1))
-    node.attached(connection)
+    node.local.attached(connection)
     return node, clock, connection
 
 
@@ -117,16 +117,16 @@ def test_a_connection_that_leaves_the_node_while_it_joins_has_moved() -> None:
     async def life() -> None:
         node, _ = await timed_node()
         await node.connect("c", "ann", V07, {"a": {}}, EMPTY)
-        connection, join = node.connection("c"), node._local._directory.join
+        connection, join = node.connection("c"), node.local._directory.join
         assert connection is not None
 
         async def overtaken(*asked: Any) -> Any:
             node._handover.taken_over("c")
             return await join(*asked)
 
-        node._local._directory.join = overtaken  # type: ignore[method-assign]
+        node.local._directory.join = overtaken  # type: ignore[method-assign]
         with pytest.raises(Moved):
-            await node._local.join(connection, {"b": {}}, None)
+            await node.local.join(connection, {"b": {}}, None)
         assert not node.hub.channels
 
     asyncio.run(life())
@@ -140,7 +140,7 @@ def test_a_connection_that_loses_its_stream_ends_after_its_grace() -> None:
         clock.passed_s += 100 * UNATTACHED_S
         await node.sweep()
         assert node.connection("c") is connection
-        node.detached(connection, GRACE_S)
+        node.local.detached(connection, GRACE_S)
         assert await lives_for(node, clock, GRACE_S)
 
     asyncio.run(life())
@@ -151,10 +151,10 @@ def test_a_client_that_reconnects_has_a_new_deadline() -> None:
 
     async def life() -> None:
         node, clock, connection = await node_with_a_stream()
-        node.detached(connection, GRACE_S)
+        node.local.detached(connection, GRACE_S)
         clock.passed_s += GRACE_S / 2
-        node.hold(connection, GRACE_S)
-        node.hold(connection, GRACE_S / 4)
+        node.local.hold(connection, GRACE_S)
+        node.local.hold(connection, GRACE_S / 4)
         assert await lives_for(node, clock, GRACE_S)
 
     asyncio.run(life())
@@ -170,14 +170,14 @@ def test_a_connection_that_reconnects_before_its_end_is_kept() -> None:
         connection = node.connection("c")
         assert connection is not None
         for stays in (True, False):
-            node._local.departures.deadlines.drop(connection)
+            node.local.departures.deadlines.drop(connection)
             connection.deadline_s = None
-            node._local.departures.extend(connection, -1.0)
-            async with node._local.locks.of("c"):
+            node.local.departures.extend(connection, -1.0)
+            async with node.local.locks.of("c"):
                 sweep = asyncio.create_task(node.sweep())
                 await asyncio.sleep(0)
                 if stays:  # As a repeated /connect does that had the turn.
-                    node._local.departures.extend(connection, 60.0)
+                    node.local.departures.extend(connection, 60.0)
             await sweep
             assert (node.connection("c") is not None) == stays
 
@@ -201,12 +201,12 @@ def test_a_stream_waits_for_channels_that_are_joined_again() -> None:
         node._engine.join = slow  # type: ignore[method-assign]
 
         async def take_over() -> None:
-            async with node._local.locks.of("c"):
-                await node._local.join_again(connection, ["a"])
+            async with node.local.locks.of("c"):
+                await node.local.join_again(connection, ["a"])
 
         taken = asyncio.ensure_future(take_over())
         await asked.wait()
-        opening = asyncio.ensure_future(node.registered(connection))
+        opening = asyncio.ensure_future(node.local.registered(connection))
         await asyncio.sleep(0)
         assert not opening.done()
         answered.set()

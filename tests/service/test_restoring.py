@@ -87,7 +87,7 @@ def test_who_comes_back_stays_a_member_and_who_does_not_leaves_once(servers: Ser
         servers.clock.passed_s += RESTORED_S - 2 * SLOT_S
         await node.sweep()
         node.hub.attach(ann, Sink(), BufferBatch(1))
-        node.attached(ann)
+        node.local.attached(ann)
         assert accepted.presences() == []
         servers.clock.passed_s += 4 * SLOT_S
         await node.sweep()

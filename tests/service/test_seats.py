@@ -82,7 +82,7 @@ class Scene:
             await self.service.connect(conn_id, f"anonymous {conn_id}", V07, {}, EMPTY)
             connection = self.held(conn_id)
             self.node.hub.attach(connection, Line(self.closed), BufferBatch(10))
-            self.node.attached(connection)
+            self.node.local.attached(connection)
             self.node.hub.go_live(connection, ())
 
     def held(self, conn_id: str) -> Connection:
@@ -105,7 +105,7 @@ class Scene:
 
     async def settle(self) -> None:
         """Wait until all that ends is unregistered."""
-        await self.node._local.departures.disconnects.drained()
+        await self.node.local.departures.disconnects.drained()
 
 
 Life = Callable[[Scene], Awaitable[None]]
@@ -227,11 +227,11 @@ async def end_by_call(scene: Scene) -> None:
 
 
 async def end_soon(scene: Scene) -> None:
-    scene.node.end_soon(scene.held("c1"), CloseCode.NORMAL, "ended")
+    scene.node.local.departures.end_soon(scene.held("c1"), CloseCode.NORMAL, "ended")
 
 
 async def lose_the_line(scene: Scene) -> None:
-    scene.node.detached(scene.held("c1"), 0.0)
+    scene.node.local.detached(scene.held("c1"), 0.0)
     scene.clock.passed_s += 1.0
     await scene.node.sweep()
 
@@ -257,7 +257,7 @@ def test_a_member_ends_with_its_connection(end: Life) -> None:
         assert scene.presence() == [("ann", True), ("ann", True), ("ann", False), ("ann", False)]
         assert (scene.node.hub.seats, scene.node.hub.channels) == ({}, {})
         assert await occupied_in(scene.memberships) == {}
-        assert [ending.conn_id for ending in scene.node.endings if ending.final] == ["c1"]
+        assert [ending.conn_id for ending in scene.node.local.endings if ending.final] == ["c1"]
 
     play(life)
 
@@ -267,13 +267,13 @@ def test_a_connection_that_ends_while_it_joins_leaves_nothing() -> None:
 
     async def life(scene: Scene) -> None:
         await scene.connect("c1")
-        join = scene.node._local._directory.join
+        join = scene.node.local._directory.join
 
         async def overtaken(*asked: Any) -> Any:
             scene.node._handover.taken_over("c1")
             return await join(*asked)
 
-        scene.node._local._directory.join = overtaken  # type: ignore[method-assign]
+        scene.node.local._directory.join = overtaken  # type: ignore[method-assign]
         assert await scene.memberships.join_as("c1", ROOM, "ann", {}) is None
         await soon(lambda: not scene.node.hub.seats)
         await scene.settle()
@@ -288,16 +288,16 @@ def test_a_stream_waits_for_a_join_of_its_seat() -> None:
 
     async def life(scene: Scene) -> None:
         await scene.connect("c1")
-        join, answered = scene.node._local._directory.join, asyncio.Event()
+        join, answered = scene.node.local._directory.join, asyncio.Event()
 
         async def slow(*asked: Any) -> Any:
             await answered.wait()
             return await join(*asked)
 
-        scene.node._local._directory.join = slow  # type: ignore[method-assign]
+        scene.node.local._directory.join = slow  # type: ignore[method-assign]
         joining = asyncio.ensure_future(scene.memberships.join_as("c1", ROOM, "ann", {}))
         await soon(lambda: bool(scene.held("c1").all_joining))
-        waiting = asyncio.ensure_future(scene.node.joined(scene.held("c1")))
+        waiting = asyncio.ensure_future(scene.node.local.joined(scene.held("c1")))
         await asyncio.sleep(0)
         assert not waiting.done()
         answered.set()
@@ -313,7 +313,7 @@ def test_a_join_that_fails_leaves_nothing(step: str) -> None:
 
     async def life(scene: Scene) -> None:
         await scene.connect("c1")
-        directory = scene.node._local._directory
+        directory = scene.node.local._directory
         works = getattr(directory, step)
 
         async def fail(*_: Any) -> None:
@@ -340,7 +340,7 @@ def test_an_id_that_is_taken_is_refused() -> None:
         async def taken(*_: Any) -> None:
             return None
 
-        scene.node._local._directory.connect = taken  # type: ignore[method-assign, assignment]
+        scene.node.local._directory.connect = taken  # type: ignore[method-assign, assignment]
         with pytest.raises(Unavailable):
             await scene.memberships.join_as("c1", ROOM, "ann", {})
         assert scene.node.hub.seats == {}
@@ -435,7 +435,7 @@ def test_members_do_not_outlive_a_restart(tmp_path: Path) -> None:
         accepted: list[Entry] = []
         second.signals.accepted.connect(accepted.append)
         await second.start()
-        await second._local.departures.disconnects.drained()
+        await second.local.departures.disconnects.drained()
         await second.configure({})  # It waits for the commit of the leave.
         assert [(name_of(event.user), event.joined) for event in _presence(accepted)] == [("ann", False)]
         assert (second.hub.connections, second.hub.channels) == ({}, {})
@@ -464,7 +464,7 @@ def test_seats_move_to_another_process_with_their_holders() -> None:
         other = Scene()
         await other.node.start()
         outgoing = OutgoingConnections(scene.node.hub)
-        incoming = IncomingConnections(other.node.hub, other.node._local)
+        incoming = IncomingConnections(other.node.hub, other.node.local)
         await move(outgoing, incoming)
         await scene.memberships.join_as("c1", "other", "bob", {})
         await move(outgoing, incoming)

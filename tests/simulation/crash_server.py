@@ -90,7 +90,7 @@ class Server:
         commits = self.engine._commits
         is_written = False
         while not is_written:
-            await self.node._local.departures.disconnects.drained()
+            await self.node.local.departures.disconnects.drained()
             await self.engine.flush()
             await turns(20)
             is_written = not commits._queue and commits._writing is None

@@ -289,7 +289,7 @@ class Scene:
         for name, user in self.registry.users.items():
             counted, held = user.connections, len(self.hub.users.get(name, ()))
             demand(counted == held, "connections miscounted:", name, counted, "instead of", held)
-        demand(not len(self.node._local.locks), "turns are kept:", len(self.node._local.locks))
+        demand(not len(self.node.local.locks), "turns are kept:", len(self.node.local.locks))
 
     async def run(self, calls: Sequence["Call"], is_connected: bool) -> None:
         """Play calls concurrently."""

@@ -274,7 +274,9 @@ class Simulation:
                 if chance.random() < 0.5:
                     each.part()
                 else:
-                    node.end_soon(each.connection, CloseCode.UNKNOWN_CONNECTION, "ended with others")
+                    node.local.departures.end_soon(
+                        each.connection, CloseCode.UNKNOWN_CONNECTION, "ended with others"
+                    )
 
     # -- publishers
 

@@ -91,7 +91,7 @@ class DiskWorld(TokenWorld):
     def rests(self) -> bool:
         commits = self.memory._commits
         is_written = not commits._queue and commits._writing is None
-        return is_written and self.node._local.is_settled and super().rests
+        return is_written and self.node.local.is_settled and super().rests
 
 
 class DiskSimulation(TokenSimulation):

@@ -233,7 +233,7 @@ class World:
     @property
     def rests(self) -> bool:
         """Whether no call is under way and nothing waits to be written."""
-        return not (self._engine.pending or len(self.node._local.locks) or self.hub.rounds.is_due)
+        return not (self._engine.pending or len(self.node.local.locks) or self.hub.rounds.is_due)
 
     async def start(self) -> None:
         receiver: Any = Tap(self.node, self.truth)

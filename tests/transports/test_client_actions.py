@@ -39,8 +39,8 @@ async def missed_by(name: str, since: int) -> tuple[int, list[tuple[str, str]]]:
         await node.connect(user, user, COMMANDING, {"room": {"notify_presence": True}}, EMPTY)
     (before,) = node.position.offsets
     for user in ("bob", "eve"):
-        node.end_soon(node.hub.connections[user], CloseCode.NORMAL, "left")
-    await node._local.departures.disconnects.drained()
+        node.local.departures.end_soon(node.hub.connections[user], CloseCode.NORMAL, "left")
+    await node.local.departures.disconnects.drained()
     await node.connect("later", "joe", COMMANDING, {"other": {"notify_presence": True}}, EMPTY)
     await node.connect("c", name, COMMANDING, {}, EMPTY)
     (offset,) = node.position.offsets

@@ -33,7 +33,7 @@ def in_fetch(node: Any) -> None:
 
 
 def in_attachment(node: Any) -> None:
-    node.attached = fail
+    node.local.attached = fail
 
 
 def in_fetched_attachment(node: Any) -> None:
@@ -43,7 +43,7 @@ def in_fetched_attachment(node: Any) -> None:
         return connection
 
     node.may_be_elsewhere = lambda _conn_id: True
-    node.take_over, node.attached = take_over, fail
+    node.take_over, node.local.attached = take_over, fail
 
 
 async def answer_to(stage: Stage, request: bytes) -> bytes:

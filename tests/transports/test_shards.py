@@ -458,7 +458,7 @@ def test_concurrent_calls_about_one_connection_at_two_nodes_agree(redis: RedisSe
 
         for _ in range(25):
             await asyncio.gather(*map(call, range(12)))
-            assert not any(len(node._local.locks) for node in nodes)
+            assert not any(len(node.local.locks) for node in nodes)
             held = [each for node in nodes for each in node.hub.connections.values()]
             assert len({each.id for each in held}) == len(held)
             counted = {each.name: each.users for each in await nodes[0].channels(None)}

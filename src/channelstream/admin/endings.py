@@ -40,7 +40,7 @@ class RecentEndings:
         return chosen(sorted(rows, key=lambda row: str(row["at"]), reverse=True))
 
     async def _answer(self, argument: bytes) -> bytes:
-        endings = self._service.node.endings
+        endings = self._service.node.local.endings
         rows = (
             {**ending_row(each), "group": key_of(endings.group(each))} for each in self._service.endings()
         )

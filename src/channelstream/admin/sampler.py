@@ -176,7 +176,7 @@ class Sampler:
             meter.replayed,
             meter.lost,
             self.taken.dropped,
-            node.endings.counts.copy(),
+            node.local.endings.counts.copy(),
             tuple(meter.engine.latency.counts),
             sum(meter.engine.failed.values()),
             self.engine.away_s,

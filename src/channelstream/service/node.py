@@ -12,7 +12,6 @@ from channelstream.core.accepted import Accepted
 from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection
-from channelstream.core.endings import Endings
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message, MessageDeleted, MessageEdited
 from channelstream.core.frequent import Frequent
@@ -41,7 +40,6 @@ from channelstream.service.publishing import Publishing
 from channelstream.service.remote_calls import RemoteCalls
 from channelstream.service.reports import Reports
 from channelstream.service.revocations import Revocations
-from channelstream.service.room import Room
 from channelstream.service.seats import Seats
 from channelstream.service.signals import Signals
 from channelstream.service.stream_reads import StreamReads
@@ -71,7 +69,8 @@ class Node:
         shedding: whether it refuses new work because of its load.
         remote_calls: calls of other nodes, about a node.
         revocations: clients' tokens that are refused before they expire.
-        seats: takes seats for connections of this node.
+        local: the connections of this node.
+        seats: takes seats for them.
         channel_ends: ends connections by their channel.
         member_states: who is in a channel.
         reads: what streams read of the log.
@@ -109,23 +108,23 @@ class Node:
         self.shedding = Shedding()
         self.signals = Signals(self._set_deliver)
         self.deliver = hub.deliver
-        self._local = LocalConnections(engine, engine, hub, clock, limits, self.signals)
-        self._handover = Handover(engine.cluster, self._local, Executing(engine, self._local, limits))
+        self.local = LocalConnections(engine, engine, hub, clock, limits, self.signals)
+        self._handover = Handover(engine.cluster, self.local, Executing(engine, self.local, limits))
         self.remote_calls = RemoteCalls(engine.cluster)
         self.revocations = Revocations(
             self.remote_calls,
             engine.time_series,
             hub,
             clock,
-            self.end_soon,
+            self.local.departures.end_soon,
             is_single=self.is_single,
             owners=tuple(limits.apps) or ("",),
         )
-        self.seats = Seats(hub, self._local, limits)
-        self.channel_ends = ChannelEnds(self.remote_calls, hub, self.end_soon)
-        self._connecting = Connecting(engine, hub, self._local, self._handover, self._check_room)
+        self.seats = Seats(hub, self.local, limits)
+        self.channel_ends = ChannelEnds(self.remote_calls, hub, self.local.departures.end_soon)
+        self._connecting = Connecting(engine, hub, self.local, self._handover, self._check_room)
         self._publishing = Publishing(engine, hub)
-        self.move = NodeMove(engine, hub, self._local, clock, self._start_engine)
+        self.move = NodeMove(engine, hub, self.local, clock, self._start_engine)
         self.member_states = MemberStates(engine, is_single=self.is_single)
         self.reads = StreamReads(engine, engine.cluster.is_single)
 
@@ -136,7 +135,7 @@ class Node:
             ConfigError: the engine cannot be used as it is configured.
         """
         await self._start_engine()
-        await self._local.restore(await self._engine.restored_connections())
+        await self.local.restore(await self._engine.restored_connections())
 
     async def _start_engine(self) -> None:
         """Receive the events of the engine from now on, and answer its cluster."""
@@ -181,16 +180,6 @@ class Node:
         if not self.is_engine_reachable:
             return "engine"
         return "overloaded" if self.shedding.reason else ""
-
-    @property
-    def room(self) -> Room:
-        """How many connections and channels each application may have here."""
-        return self._local.room
-
-    @property
-    def endings(self) -> Endings:
-        """The streams and connections that ended lately, and why."""
-        return self._local.endings
 
     # -- connections, wherever they are
 
@@ -241,7 +230,7 @@ class Node:
         if self.draining or len(self.hub.connections) >= self.limits.connections:
             raise Unavailable("The server takes no more connections now; try again later.")
         self.shedding.check(Work.CONNECTION)
-        self._local.room.check_connection(conn_id, channels)
+        self.local.room.check_connection(conn_id, channels)
 
     async def subscribe(self, conn_id: str, channels: Channels, since: str = "") -> Subscribed | None:
         """Join the channels that the connection is not in yet; None if it is unknown.
@@ -287,41 +276,9 @@ class Node:
             return False
         return self.connection(conn_id) is None or not self._cluster.owns(conn_id)
 
-    def end_soon(self, connection: Connection, code: CloseCode, reason: str) -> None:
-        """End a connection of this node, in a batch with others that end now (`Departures.end_soon`)."""
-        self._local.departures.end_soon(connection, code, reason)
-
-    def record_ending(self, connection: Connection, code: int | None, reason: str, *, final: bool) -> None:
-        """Record why a connection (`final`), or one stream of it, has ended."""
-        self._local.record_ending(connection, code, reason, final=final)
-
-    async def expect_streams(self) -> None:
-        """Let connections of another process that have no stream wait for one from now on, after the others have theirs."""
-        await self._local.expect_streams()
-
-    def attached(self, connection: Connection) -> None:
-        """Cancel the deadline of a connection that has a stream."""
-        self._local.attached(connection)
-
-    async def registered(self, connection: Connection) -> None:
-        """Wait until a new connection is registered with the engine, or gone."""
-        await self._local.registered(connection)
-
-    async def joined(self, connection: Connection) -> None:
-        """Wait until a connection has joined the channels in `joining`, or failed to."""
-        await self._local.joined(connection)
-
-    def hold(self, connection: Connection, seconds: float) -> None:
-        """Extend the life of a connection without a stream to so many seconds from now: its client is still there."""
-        self._local.hold(connection, seconds)
-
-    def detached(self, connection: Connection, grace_s: float) -> None:
-        """Take the lost stream from a connection, which ends unless another one attaches within `grace_s`."""
-        self._local.detached(connection, grace_s)
-
     async def sweep(self) -> None:
         """End the connections that never had a stream, or have had none for longer than their grace period."""
-        await self._local.departures.sweep()
+        await self.local.departures.sweep()
 
     async def collect(self) -> None:
         """Forget idle users, empty channels and aged entries; called every few seconds."""

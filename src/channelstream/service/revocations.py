@@ -54,7 +54,7 @@ class Revocation(Struct, frozen=True, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Revocation).decode
-EndSoon = Callable[[Connection, CloseCode, str], None]
+EndSoon = Callable[[Connection, CloseCode, str], object]
 
 
 class Revocations:

@@ -79,7 +79,7 @@ class Service:
 
     def refused(self) -> dict[str, int]:
         """Return how much was refused since the start because the application, a key or a client was at a limit."""
-        of_app = {str(limit): self.node.room.refused[self.app.id, limit] for limit in Limit}
+        of_app = {str(limit): self.node.local.room.refused[self.app.id, limit] for limit in Limit}
         return {
             "messages": self.rates.refused,
             **of_app,
@@ -194,16 +194,16 @@ class Service:
 
     def endings(self) -> Iterable[Ending]:
         """Return how streams and connections of this node ended lately, newest first."""
-        return (ending for ending in self.node.endings if self.app.owns(ending.conn_id))
+        return (ending for ending in self.node.local.endings if self.app.owns(ending.conn_id))
 
     def endings_of(self, conn_id: str, count: int) -> list[Ending]:
         """Return how the last streams of a connection, and it itself, ended at this node, newest first."""
-        return self.node.endings.of(self.app.key(conn_id), count)
+        return self.node.local.endings.of(self.app.key(conn_id), count)
 
     def endings_of_user(self, user: str, count: int) -> list[Ending]:
         """Return how the last streams and connections of a user ended at this node, newest first."""
         key = self.app.key(user)
-        return list(islice((ending for ending in self.node.endings if ending.user == key), count))
+        return list(islice((ending for ending in self.node.local.endings if ending.user == key), count))
 
     # -- messages and state
 

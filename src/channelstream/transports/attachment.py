@@ -144,7 +144,7 @@ class Attachment:
         """Attach to the connection; the caller lets no event arrive until it has given it another batch."""
         older = self.connection.stream
         self.node.hub.attach(self.connection, self.stream, DISCARD)
-        self.node.attached(self.connection)
+        self.node.local.attached(self.connection)
         # Close the older stream only now: a stream that is closed while it is current detaches the
         # connection.
         if older is not None:
@@ -164,7 +164,7 @@ class Attachment:
     def continue_elsewhere(self) -> None:
         """Continue a stream that another process has suspended."""
         self._is_settled = True
-        self.node.attached(self.connection)
+        self.node.local.attached(self.connection)
         self.proceed()
 
     def proceed(self) -> None:
@@ -233,13 +233,13 @@ class Attachment:
             self._has_ended = True
             self.node.signals.closed.emit(self.stream, code)
         if self.is_current and code != CloseCode.NORMAL:
-            self.node.record_ending(self.connection, code, reason, final=False)
+            self.node.local.record_ending(self.connection, code, reason, final=False)
         self.lost(grace_s)
 
     def lost(self, grace_s: float) -> None:
         """Detach the connection. It ends unless another stream attaches within `grace_s` seconds."""
         if self.is_current and self.connection.state is not ConnectionState.CLOSED:
-            self.node.detached(self.connection, grace_s)
+            self.node.local.detached(self.connection, grace_s)
             self._delivered_when_lost = self.connection.delivered
         self.resume()
 
@@ -267,7 +267,7 @@ class Attachment:
 
     def left(self) -> None:
         """End the connection, because its client has closed the current stream with 1000."""
-        self.node.end_soon(self.connection, CloseCode.NORMAL, CLOSED_BY_CLIENT)
+        self.node.local.departures.end_soon(self.connection, CloseCode.NORMAL, CLOSED_BY_CLIENT)
 
     async def drained(self, buffer: BufferBatch) -> None:
         """Wait until the transport has room.
@@ -362,7 +362,7 @@ class Attachment:
         # `/connect` has registered the id. Or the connection has moved to this node, and is joining again the
         # channels that a shard has lost.
         if self.connection.joining:
-            await self.node.registered(self.connection)
+            await self.node.local.registered(self.connection)
             if not self.is_current:
                 return
         if since is None:

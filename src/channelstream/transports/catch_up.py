@@ -184,7 +184,7 @@ class CatchUp:
             return True
         elif read_to != replay.read_to and connection.delivered == before:
             # All that remains to be read is a channel that is still being joined. Its log cannot be read yet.
-            await self._node.joined(connection)
+            await self._node.local.joined(connection)
         return False
 
     def _go_live(self, changes: int) -> bool:
