@@ -18,7 +18,7 @@ from channelstream.core.http_head import (
     read_head,
     with_other_length,
 )
-from channelstream.core.http_reader import REPEATED_BYTES, RequestReader
+from channelstream.core.http_reader import REPEATED_BYTES, REPEATED_FIELDS, RequestReader
 from channelstream.errors import BadRequest, ChannelstreamError, HeadTooLong
 
 VECTORS = json.loads((Path(__file__).parents[2] / "spec/vectors/http.json").read_text())["vectors"]
@@ -301,7 +301,7 @@ def test_a_long_head_in_pieces_is_refused_by_its_size() -> None:
 
 
 def test_a_repeated_head_is_not_read_again() -> None:
-    """It is the same value, with a body of its own; another head in between is read, and a long one always."""
+    """It is the same value, with a body of its own; one in between is read, and a long one always."""
     post = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
     long = GET[:-2] + b"X: %b\r\n\r\n" % (b"x" * REPEATED_BYTES)
     data = post + b"ab" + post + b"cd" + GET + post + b"ef" + long + long
@@ -312,7 +312,9 @@ def test_a_repeated_head_is_not_read_again() -> None:
     assert [head.method for head in heads] == ["POST", "POST", "GET", "POST", "GET", "GET"]
     assert heads[4] == heads[5]
     assert heads[4] is not heads[5]
-    assert [Read([each], limit=2 * REPEATED_BYTES).reader.keeps_head for each in (GET, long)] == [True, False]
+    few, many = (GET[:-2] + b"a:\r\n" * count + b"\r\n" for count in (REPEATED_FIELDS - 1, REPEATED_FIELDS))
+    kept = [Read([each], limit=2 * REPEATED_BYTES).reader.keeps_head for each in (GET, few, long, many)]
+    assert kept == [True, True, False, False]
 
 
 @given(st.lists(st.sampled_from(REPEATED), max_size=8), st.integers(min_value=0, max_value=300))

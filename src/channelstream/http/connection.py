@@ -74,7 +74,7 @@ class HttpConnection(asyncio.Protocol):
         self._request: Request | None = None
         self._last: tuple[HttpExchange, Request] | None = None
         """The last request, if it was answered at once, so that nobody else has it: the next one with this head uses the
-        same objects. None if the head is too long to be kept: what is read of it is up to 25 times as long (measured)."""
+        same objects. None if the head is not kept: what is read of one may be 25 times as long (measured)."""
         self._is_stopping = self._has_ended = False
 
     # -- the life of the socket
