@@ -153,8 +153,8 @@ def test_a_client_that_reconnects_has_a_new_deadline() -> None:
         node, clock, connection = await node_with_a_stream()
         node.local.detached(connection, GRACE_S)
         clock.passed_s += GRACE_S / 2
-        node.local.hold(connection, GRACE_S)
-        node.local.hold(connection, GRACE_S / 4)
+        node.local.extend(connection, GRACE_S)
+        node.local.extend(connection, GRACE_S / 4)
         assert await lives_for(node, clock, GRACE_S)
 
     asyncio.run(life())

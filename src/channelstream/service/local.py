@@ -393,7 +393,7 @@ class LocalConnections:
         self.departures.expire_at(connection, deadline_s)
         self._signals.detached.emit(connection, grace_s)
 
-    def hold(self, connection: Connection, seconds: float) -> None:
+    def extend(self, connection: Connection, seconds: float) -> None:
         """Extend the life of a connection without a stream to so many seconds from now; never shorten it."""
         if connection.state is ConnectionState.DETACHED:
             self.departures.extend(connection, seconds)

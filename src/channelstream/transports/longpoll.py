@@ -173,7 +173,7 @@ class PollStream:
             now = line.ack_progress()
             if now is not None and now <= before:
                 return
-            self._streams.node.local.hold(connection, gap_s)
+            self._streams.node.local.extend(connection, gap_s)
             before = now
 
     def _answer(self) -> bytes:
