@@ -14,9 +14,9 @@ from channelstream.core.batch import BufferBatch
 from channelstream.core.connection import NO_NAMES, Connection
 from channelstream.core.deadlines import SLOT_S
 from channelstream.core.hub import Hub
-from channelstream.core.user import UserUpdate
+from channelstream.core.user import MAX_STATE_KEYS, UserUpdate
 from channelstream.engines.members import Member
-from channelstream.errors import Moved
+from channelstream.errors import Invalid, Moved
 from channelstream.server import build
 from channelstream.service import Node
 from channelstream.service.limits import NodeLimits
@@ -91,6 +91,24 @@ def test_a_registration_that_takes_a_wait_leaves_nothing_behind() -> None:
         assert user.name == "ann"
         assert list(node.hub.connections) == ["c"]
         assert node.hub.usage.channels == node.hub.usage.connections == {"": 1}
+
+    asyncio.run(life())
+
+
+def test_a_registration_that_the_engine_refuses_leaves_nothing_behind() -> None:
+    """Nor does it end later, as a connection that waits for its stream does."""
+
+    async def life() -> None:
+        node, clock = await timed_node()
+        state = UserUpdate(dict.fromkeys(map(str, range(MAX_STATE_KEYS + 1)), 1), {})
+        with pytest.raises(Invalid):
+            node.connect_at_once(Member("c", "ann", V07), {"a": {}}, state, "")
+        assert not node.hub.connections
+        assert not node.hub.users
+        assert not node.hub.channels
+        clock.passed_s += 2 * UNATTACHED_S
+        await node.sweep()
+        assert not node.local.endings.counts
 
     asyncio.run(life())
 
