@@ -25,7 +25,7 @@ from channelstream.http.address_rates import AddressLimits, AddressRates
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.pages.access import ReadBody
 from channelstream.pages.act import Act
-from channelstream.site import routes
+from channelstream.site import PageNeeds, routes
 
 SECRET = "the api's secret"
 DOCUMENT = (b'{"total_connections":3,', b'"uptime":"0:00:01"}')
@@ -165,20 +165,23 @@ def panel() -> Panel:
 
 @pytest.fixture
 def app(settings: Settings, push_server: RecordingServer, panel: Panel, acts: RecordedActs) -> Starlette:
-    return Starlette(
-        routes=routes(
-            settings,
-            push_server,
-            panel,
-            openapi,
-            signed_by,
-            NoTraces(),
-            NoReceivers(),
-            acts,
-            cast(Scraper, None),
-            AddressRates(AddressLimits()).failed_sign_ins(),
-            lambda: settings.secret,
-        )
+    return Starlette(routes=routes(settings, page_needs(settings, push_server, panel, acts)))
+
+
+def page_needs(
+    settings: Settings, push_server: RecordingServer, panel: Panel, acts: RecordedActs
+) -> PageNeeds:
+    return PageNeeds(
+        api=push_server,
+        panel=panel,
+        openapi=openapi,
+        signed_by=signed_by,
+        traces=NoTraces(),
+        receivers=NoReceivers(),
+        acts=acts,
+        scraper=cast(Scraper, None),
+        failures=AddressRates(AddressLimits()).failed_sign_ins(),
+        secret=lambda: settings.secret,
     )
 
 

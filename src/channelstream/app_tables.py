@@ -43,7 +43,7 @@ from channelstream.older_secrets import OlderSecrets
 from channelstream.pages.access import ReadBody
 from channelstream.pages.app import page_route
 from channelstream.service import Service
-from channelstream.site import routes
+from channelstream.site import PageNeeds, routes
 from channelstream.transports.entrances import MakeEntrance
 from channelstream.transports.routes import stream_routes
 from channelstream.transports.streams import Streams
@@ -128,8 +128,7 @@ class AppTables:
         panel = Panel(service, self.state, self.sampler, refusals, keys, shows_server=not app_id)
         # Not `_call_refused`: its metric is about calls of the API only.
         signed = ReportingAuth(auth, self._credentials_refused)
-        pages = routes(
-            settings,
+        needs = PageNeeds(
             api=RouterApp(Router(policy, api)),
             panel=panel,
             openapi=_openapi_document,
@@ -140,8 +139,8 @@ class AppTables:
             scraper=self.scraper,
             failures=self.addresses.failed_sign_ins(),
             secret=lambda: self.credentials.keys.own_secrets(app.id)[0],
-            app_id=app_id,
         )
+        pages = routes(settings, needs, app_id)
         return page_route(pages, policy, settings.http_scheme, refusals.add)
 
     def calls(self, app: App, signed: RequestAuth, settings: Settings) -> list[Route]:

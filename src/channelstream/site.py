@@ -1,6 +1,7 @@
 """The pages of a server: admin, demo and API explorer, with what they share."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,24 +75,11 @@ def assets() -> Assets:
     return Assets({part.name: part / "static" for part in PARTS})
 
 
-def routes(
-    settings: Settings,
-    api: ASGIApp,
-    panel: Panel,
-    openapi: Callable[[], dict[str, Any]],
-    signed_by: SignedBy,
-    traces: Traces,
-    receivers: Receivers,
-    acts: Acts,
-    scraper: Scraper,
-    failures: AddressRate,
-    secret: Callable[[], str],
-    app_id: str = "",
-) -> list[BaseRoute]:
-    """Return the routes of every page of an application.
+@dataclass(frozen=True, slots=True)
+class PageNeeds:
+    """What the pages of an application need of the server.
 
-    Args:
-        settings: its options.
+    Attributes:
         api: its part of the server as an ASGI application; the demo calls it as any application does.
         panel: data and actions of the admin pages.
         openapi: returns the OpenAPI document; called in a thread.
@@ -102,6 +90,25 @@ def routes(
         scraper: answers `/metrics`.
         failures: how often an address may fail to sign in.
         secret: returns that with which the demo and the API explorer sign.
+    """
+
+    api: ASGIApp
+    panel: Panel
+    openapi: Callable[[], dict[str, Any]]
+    signed_by: SignedBy
+    traces: Traces
+    receivers: Receivers
+    acts: Acts
+    scraper: Scraper
+    failures: AddressRate
+    secret: Callable[[], str]
+
+
+def routes(settings: Settings, needs: PageNeeds, app_id: str = "") -> list[BaseRoute]:
+    """Return the routes of every page of an application.
+
+    Args:
+        settings: its options.
         app_id: of a further application; its pages are those of `OF_APP`, and its overview is the table of channels.
     """
     cookie_secret = cookie_secret_or_drawn(settings.cookie_secret)
@@ -113,28 +120,29 @@ def routes(
         keeps_sign_ins=not is_drawn(cookie_secret),
         app_id=app_id,
     )
-    signer = CallSigner(secret, is_old=settings.request_signing == "old")
+    signer = CallSigner(needs.secret, is_old=settings.request_signing == "old")
     accounts = [
         Account(settings.admin_user, settings.admin_secret, may_change=True),
         Account(settings.admin_reader_user, settings.admin_reader_secret, may_change=False),
     ]
-    gate = Gate(accounts, cookie_secret, signed_by, Throttle(failures), acts.record, app_id)
+    record = needs.acts.record
+    gate = Gate(accounts, cookie_secret, needs.signed_by, Throttle(needs.failures), record, app_id)
     guarded = [
         *Admin(renderer).rows(),
-        *AdminData(panel, acts).rows(),
-        *TracePage(renderer, traces, acts.record).rows(),
-        *WebhooksPage(renderer, receivers, acts.record).rows(),
-        *MetricsPage(scraper, settings.metrics_allow, app_id).rows(),
-        *Explorer(renderer, openapi, signer, acts.record).rows(),
+        *AdminData(needs.panel, needs.acts).rows(),
+        *TracePage(renderer, needs.traces, record).rows(),
+        *WebhooksPage(renderer, needs.receivers, record).rows(),
+        *MetricsPage(needs.scraper, settings.metrics_allow, app_id).rows(),
+        *Explorer(renderer, needs.openapi, signer, record).rows(),
     ]
     if app_id:
         guarded = [_OVERVIEW, *(row for row in guarded if row.path in OF_APP)]
     return [
         Route("/", _landing(renderer), methods=["GET"]),
         *files.routes(),
-        *SignIn(gate, renderer, acts.record).routes(),
+        *SignIn(gate, renderer, record).routes(),
         *gate.routes(guarded),
-        *(_demo(settings, api, signer, renderer, cookie_secret) if settings.serves_demo else []),
+        *(_demo(settings, needs.api, signer, renderer, cookie_secret) if settings.serves_demo else []),
     ]
 
 

@@ -1,15 +1,14 @@
 """The API explorer's routes."""
 
 import threading
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 from httpx import Client
 from starlette.applications import Starlette
-from tests.site import Bridge, NoReceivers, NoTraces, openapi
+from tests.site import Bridge, openapi, page_needs
 
 from channelstream.core.request_signing import SCHEME, RequestSignature, hash_of
-from channelstream.http.address_rates import AddressLimits, AddressRates
-from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.pages.act import Act
 from channelstream.site import routes
 
@@ -33,21 +32,8 @@ def test_document_is_built_outside_of_the_event_loop(settings, push_server, pane
         threads.append(threading.current_thread())
         return openapi()
 
-    app = Starlette(
-        routes=routes(
-            settings,
-            push_server,
-            panel,
-            build,
-            lambda _: None,
-            NoTraces(),
-            NoReceivers(),
-            acts,
-            cast(Scraper, None),
-            AddressRates(AddressLimits()).failed_sign_ins(),
-            lambda: "x",
-        )
-    )
+    needs = replace(page_needs(settings, push_server, panel, acts), openapi=build)
+    app = Starlette(routes=routes(settings, needs))
     with Client(transport=Bridge(app, ""), base_url="http://push.test") as admin:
         admin.post("/admin/sign_in", data=RIGHT)
         assert admin.get("/openapi.json").status_code == 200
