@@ -38,6 +38,7 @@ from channelstream.config.app_section import AppSection
 from channelstream.core.policy import Policy
 from channelstream.http.router import Route, Router
 from channelstream.server import build
+from channelstream.site import PageNeeds
 
 ALL = API | PAGES
 EVERYWHERE = OF_PUSHER | ALL
@@ -61,8 +62,8 @@ def routes_of(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     make_router, make_pages = app_tables.Router, app_tables.routes
 
-    def recorded_pages(settings: Settings, *, app_id: str, **more: Any) -> Any:
-        pages = make_pages(settings, app_id=app_id, **more)
+    def recorded_pages(settings: Settings, needs: PageNeeds, app_id: str) -> Any:
+        pages = make_pages(settings, needs, app_id)
         found[app_id] = {f"{method} {page.path}" for page in pages for method in page.methods}  # type: ignore[attr-defined]
         return pages
 
