@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -197,3 +198,15 @@ def test_medians_have_three_digits() -> None:
 
     table = medians("some", "Some.", {"a": [{"µs": 1.23456, "/s": 123456.7}] * 2 + [{"µs": 9.0, "/s": 0.0}]})
     assert grid(table) == "| | µs | /s |\n| --- | --: | --: |\n| a | 1.23 | 123,457 |"
+
+
+def test_masters_have_no_ports_that_connections_get() -> None:
+    """Nor have their cluster buses; and none that is in use."""
+    from channelstream.bench.engines import stores
+
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    taken, *others = stores.free_ports(len(stores.PORTS))
+    assert others
+    assert all(port + 10_000 < lowest for port in (taken, *others))
+    with socket.create_server(("127.0.0.1", taken + 10_000)):
+        assert taken not in stores.free_ports(len(stores.PORTS))
