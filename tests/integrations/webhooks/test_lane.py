@@ -12,7 +12,7 @@ from channelstream.apps.pusher_app import PusherApp, PusherSecrets
 from channelstream.apps.webhooks import Receiver
 from channelstream.core.facts import ChannelOccupied, ClientEvent, Fact
 from channelstream.integrations.webhooks import lane
-from channelstream.integrations.webhooks.calling import Figures, LaneParts, NotAccepted
+from channelstream.integrations.webhooks.calling import Attempts, Figures, LaneParts, NotAccepted
 from channelstream.integrations.webhooks.lane import Lane
 from channelstream.integrations.webhooks.schedule import PUSHER, STANDARD
 from channelstream.service import Kept
@@ -209,6 +209,30 @@ def test_one_answer_that_a_receiver_is_gone_gives_up_one_call() -> None:
     world.statuses = [410, 200] * 20
     world.run(*map(occupied, range(40)))
     assert (len(world.calls), world.figures.given_up, world.figures.sent) == (40, 20, 20)
+
+
+def test_a_receiver_that_accepts_a_call_is_not_gone() -> None:
+    """Also one that was made before the last answer with 410, as when not all of its servers have stopped."""
+    world = World(STANDARD_RECEIVER)
+    parts, is_answered = world.lane._parts, asyncio.Event()
+
+    async def post_slowly(headers: dict[str, str], body: bytes) -> None:
+        await is_answered.wait()
+
+    async def life() -> None:
+        slow = Attempts(replace(parts, post=post_slowly), [occupied(0)])
+        accepted = asyncio.get_running_loop().create_task(slow.make())
+        await asyncio.sleep(0)
+        world.statuses = [410, 410]
+        await Attempts(parts, [occupied(1)]).make()
+        await Attempts(parts, [occupied(2)]).make()
+        is_answered.set()
+        await accepted
+        await Attempts(parts, [occupied(3)]).make()
+
+    asyncio.run(life())
+    assert [facts[0].id for facts, _ in world.given_up] == ["i1", "i2"]
+    assert (len(world.calls), world.figures.sent) == (3, 2)
 
 
 def test_the_log_says_that_a_failing_receiver_is_gone(caplog: pytest.LogCaptureFixture) -> None:

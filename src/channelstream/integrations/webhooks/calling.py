@@ -160,7 +160,7 @@ class Attempts:
         figures = self._parts.figures
         figures.sent += len(self._call.facts)
         figures.accepted_s = self._parts.wall()
-        self._parts.gone.answers = 0
+        self._parts.gone.answers, self._parts.gone.until_s = 0, 0.0
         if figures.failing_since_s:
             figures.failing_since_s = 0.0
             logger.warning("webhooks: %s takes calls again", self._parts.receiver.label)
