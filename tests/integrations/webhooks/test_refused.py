@@ -193,6 +193,23 @@ def test_a_refused_fact_is_reported_once(caplog: pytest.LogCaptureFixture) -> No
     assert world.figures.error == "status 400"
 
 
+def test_an_admin_has_a_fact_given_up_that_is_tried_at_this_moment() -> None:
+    """As soon as the attempt has failed; it is asked for once."""
+    world = Picky(STANDARD_RECEIVER, lambda name: name == "a.0")
+    asked: list[int] = []
+
+    def refuses(name: str) -> bool:
+        if name == "a.0" and len(world.refused) == 7:
+            asked.extend((world.lane.give_up_refused(), world.lane.give_up_refused()))
+        return name == "a.0"
+
+    world.refuses = refuses
+    world.run(*of("a", 2))
+    assert asked == [1, 0]
+    [(at_s, _)] = world.accepted
+    assert at_s - world.refused[-1][0] < 1
+
+
 def test_an_admin_has_refused_facts_given_up() -> None:
     """Those that are refused at this moment, without another attempt; what is behind them is sent."""
     world = Picky(STANDARD_RECEIVER, lambda name: name in ("a.0", "b.0", "c.0"))

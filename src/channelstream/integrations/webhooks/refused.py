@@ -4,7 +4,6 @@ The facts of one channel or user are sent in order, so those behind a refused on
 """
 
 from dataclasses import dataclass, field
-from math import inf
 
 from channelstream.core.facts import Fact
 from channelstream.integrations.webhooks.calling import Attempts
@@ -78,14 +77,17 @@ class Refused:
             now_s: by the steady clock.
             sent: how many facts the receiver has been sent.
         """
-        each_of = self._by_place.values()
-        return next((each for each in each_of if each.due_s <= now_s or self.is_last_try(each, sent)), None)
+        for each in self._by_place.values():
+            if each.is_unwanted or each.due_s <= now_s or self.is_last_try(each, sent):
+                return each
+        return None
 
     def give_up(self) -> int:
-        """Have all given up that are refused now, and return how many: each is due, and tried no more."""
-        for each in self._by_place.values():
-            each.is_unwanted, each.due_s = True, -inf
-        return len(self._by_place)
+        """Have all given up that are refused now, and are not yet, and return how many: each is due, and tried no more."""
+        wanted = [each for each in self._by_place.values() if not each.is_unwanted]
+        for each in wanted:
+            each.is_unwanted = True
+        return len(wanted)
 
     def is_last_try(self, refused: RefusedFact, sent: int) -> bool:
         """Whether a fact is given up if it is refused once more.
