@@ -235,6 +235,33 @@ def test_an_admin_has_refused_facts_given_up() -> None:
         assert world.accepted_of(channel) == names(channel, 3, begin=1)
 
 
+def test_a_channel_of_which_every_fact_is_refused_holds_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where little else is sent: each of its facts is given up as the next one needs room."""
+    monkeypatch.setattr(refused, "MOST_BEHIND", 20)
+    monkeypatch.setattr(lane, "MOST_BEHIND", 20)
+    world = Picky(PUSHER_RECEIVER, lambda name: name[0] == "a")
+    world.run(*of("ab", 3), *(sent("a", number) for number in range(3, 300)), *of("c", 3))
+    assert max(at_s for at_s, _ in world.accepted) < 100
+    given_up = [fact.id for facts, _ in world.given_up for fact in facts]
+    assert given_up == names("a", 300)
+
+
+def test_no_more_is_given_up_once_a_receiver_refuses_other_channels_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As it may refuse everything from then on, and is mended later."""
+    monkeypatch.setattr(refused, "MOST_BEHIND", 20)
+    monkeypatch.setattr(lane, "MOST_BEHIND", 20)
+    monkeypatch.setattr(lane, "QUEUE", 5)
+    world = Picky(STANDARD_RECEIVER, lambda name: world.now_s < 200 and name[0] != "b")
+    many = [sent("a", number) for number in range(3, 300)]
+    world.run(*of("ab", 3), *many[:100], sent("c", 0), *many[100:])
+    given_up = [fact.id for facts, _ in world.given_up for fact in facts]
+    assert 0 < len(given_up) <= 100
+    assert [*given_up, *world.accepted_of("a")] == names("a", 300)
+    assert world.accepted_of("c") == ["c.0"]
+
+
 @pytest.mark.parametrize("receiver", [STANDARD_RECEIVER, PUSHER_RECEIVER])
 @pytest.mark.parametrize("seed", range(10))
 def test_each_channel_is_sent_in_order_whatever_is_refused(

@@ -122,9 +122,9 @@ class Lane:
         elif (error := await refused.attempts.make(is_last=is_last)) is not None:
             refused.due_s = self._parts.steady() + refused.attempts.wait_s
             if not error.is_refusal:  # So the receiver may be down, and has to accept others again.
-                refused.sent_before = self._parts.figures.sent
+                refused.sent_before, refused.is_next = self._parts.figures.sent, False
             return
-        self._waiting.extendleft(reversed(self._refused.remove(refused)))
+        self._waiting.extendleft(reversed(self._refused.remove(refused, is_last=is_last)))
         self._end([refused.item])
 
     def _end(self, items: list[Item]) -> None:

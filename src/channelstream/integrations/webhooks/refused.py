@@ -28,6 +28,7 @@ class RefusedFact:
         due_s: when it is tried again, by the steady clock.
         sent_before: how many facts its receiver had been sent when it was refused first, or failed otherwise last.
         behind: later facts of its channel or user, in order.
+        is_next: its receiver was known to accept others when it refused the one before it in its channel or of its user.
         is_unwanted: an admin has it given up.
     """
 
@@ -36,6 +37,7 @@ class RefusedFact:
     due_s: float
     sent_before: int
     behind: list[Item] = field(default_factory=list)
+    is_next: bool = False
     is_unwanted: bool = False
 
 
@@ -44,6 +46,7 @@ class Refused:
 
     def __init__(self) -> None:
         self._by_place: dict[str, RefusedFact] = {}
+        self._tried_last = ""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -61,7 +64,13 @@ class Refused:
 
     def add(self, refused: RefusedFact) -> None:
         """Add a fact, which was the oldest of its channel or user."""
-        self._by_place[refused.item[1].place] = refused
+        place = refused.item[1].place
+        refused.is_next = place == self._tried_last
+        if not refused.is_next:  # So the receiver may refuse everything from now on.
+            self._tried_last = ""
+            for each in self._by_place.values():
+                each.is_next = False
+        self._by_place[place] = refused
 
     def holds_up(self, item: Item) -> bool:
         """Whether a fact has to wait behind one of them; then it does."""
@@ -92,15 +101,23 @@ class Refused:
     def is_last_try(self, refused: RefusedFact, sent: int) -> bool:
         """Whether a fact is given up if it is refused once more.
 
-        That is so if its receiver has accepted others since, and too many of them, or too many wait behind it.
+        That is so if its receiver has accepted others since, and too many of them, or too many wait behind it. Of a channel
+        whose facts are all refused this goes for the next one, too: while too many wait nothing else is sent.
         """
         sent_since = sent - refused.sent_before
         if sent_since >= MOST_SENT:
             return True
         is_longest = all(len(each.behind) <= len(refused.behind) for each in self._by_place.values())
-        return sent_since > 0 and is_longest and self.behind >= MOST_BEHIND
+        return (sent_since > 0 or refused.is_next) and is_longest and self.behind >= MOST_BEHIND
 
-    def remove(self, refused: RefusedFact) -> list[Item]:
-        """Remove one that was accepted or given up; return what has waited behind it, in order."""
-        del self._by_place[refused.item[1].place]
+    def remove(self, refused: RefusedFact, *, is_last: bool) -> list[Item]:
+        """Remove one that was accepted or given up; return what has waited behind it, in order.
+
+        Args:
+            is_last: by its last try.
+        """
+        place = refused.item[1].place
+        if is_last:
+            self._tried_last = place
+        del self._by_place[place]
         return refused.behind
