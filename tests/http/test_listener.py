@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.http.stage import GET, Stage, play, turns
@@ -14,7 +15,10 @@ from tests.waiting import PATIENCE_S, soon
 
 from channelstream.http import closing, listener
 from channelstream.http.asgi import Send
+from channelstream.http.connection import HttpConnection
+from channelstream.http.inbound import TLS_RECEIVED_BYTES
 from channelstream.http.listener import Listener
+from channelstream.http.outbound import WAITING_BYTES
 from channelstream.http.shared import SPARE_SOCKETS, HttpSettings
 
 Visit = Callable[[Stage, int], Awaitable[None]]
@@ -55,6 +59,23 @@ def test_a_tls_handshake_is_followed_by_http(certificate: tuple[str, str]) -> No
         await soon(lambda: stage.http_server.excess == -1)
 
     serve_tls(certificate, HttpSettings(max_sockets=1), visit)
+
+
+def test_a_tls_connection_buffers_no_more_than_another_one(certificate: tuple[str, str]) -> None:
+    """The loop's own bounds would let 512 KiB wait for a client, and receive 256 KiB while reading is paused."""
+
+    async def visit(stage: Stage, port: int) -> None:
+        trust = ssl.create_default_context(cafile=certificate[0])
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust)
+        await soon(lambda: any(isinstance(each, HttpConnection) for each in stage.http_server.sockets))
+        [connection] = stage.http_server.sockets
+        assert isinstance(connection, HttpConnection)
+        transport: Any = connection._transport
+        assert transport.get_write_buffer_limits()[1] == WAITING_BYTES
+        assert transport.get_read_buffer_limits()[1] == TLS_RECEIVED_BYTES
+        writer.close()
+
+    serve_tls(certificate, HttpSettings(), visit)
 
 
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01", GET])

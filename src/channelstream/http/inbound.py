@@ -5,7 +5,11 @@ from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 
+from channelstream.http.line import is_tls
 from channelstream.slices import TurnQueue
+
+TLS_RECEIVED_BYTES = 65_536
+"""What the loop receives of a TLS connection while reading is paused; its own bound is 256 KiB."""
 
 
 class Inbound:
@@ -22,6 +26,8 @@ class Inbound:
         self._loop = loop
         self._later: asyncio.Handle | None = None
         self._is_paused = self._is_held = self.waits_for_turn = False
+        if is_tls(transport):
+            transport.set_read_buffer_limits(TLS_RECEIVED_BYTES)  # type: ignore[attr-defined]
 
     def pause(self) -> None:
         if not self._is_paused:

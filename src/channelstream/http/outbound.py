@@ -5,6 +5,9 @@ import asyncio
 from channelstream.http.line import Line
 from channelstream.http.unread import UnreadAnswer
 
+WAITING_BYTES = 65_536
+"""Bytes that wait in the transport for a client before it counts as full; of TLS the loop would let 512 KiB wait."""
+
 
 class Outbound:
     """The sending side of a connection.
@@ -33,6 +36,7 @@ class Outbound:
         self._unread: UnreadAnswer | None = None
         self.is_full = False
         self.write = transport.write
+        transport.set_write_buffer_limits(WAITING_BYTES)
 
     def pause(self) -> None:
         """Note that the transport is full."""
