@@ -69,7 +69,7 @@ def cpu_s_of_each(pid: int) -> dict[int, float]:
 
 def memory_kb(pid: int) -> int:
     """Return the memory of a process and its children in KB: proportional set size, or resident size if not readable."""
-    return sum(_pss_kb(each) or _rss_kb(each) for each in family(pid))
+    return sum(_pss_kb(each) or resident_kb(each) for each in family(pid))
 
 
 def family(pid: int) -> Iterator[int]:
@@ -97,7 +97,8 @@ def _pss_kb(pid: int) -> int:
     return int(found[1]) if found else 0
 
 
-def _rss_kb(pid: int) -> int:
+def resident_kb(pid: int) -> int:
+    """Return the resident memory of a process in KB; 0 if it has ended."""
     found = re.search(r"^VmRSS:\s+(\d+) kB$", _read(_PROC / str(pid) / "status"), re.MULTILINE)
     return int(found[1]) if found else 0
 

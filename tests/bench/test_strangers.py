@@ -1,0 +1,25 @@
+"""What strangers hold, in small numbers."""
+
+import pytest
+import uvloop
+
+from channelstream.bench import strangers
+from channelstream.bench.load import BenchFailed
+from channelstream.bench.strangers import STATES, State, held_kb
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bench_forks")]
+
+
+@pytest.mark.parametrize("name", [name for name in STATES if "requests ahead" not in name])
+def test_every_state_is_reached(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server says what shows it."""
+    monkeypatch.setattr(strangers, "WARM", 1)
+    uvloop.run(held_kb(STATES[name], 1))
+
+
+def test_a_connection_that_is_closed_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would count as one that holds nothing."""
+    monkeypatch.setattr(strangers, "WARM", 1)
+    closed = State(lambda _: b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 ")
+    with pytest.raises(BenchFailed, match="has ended"):
+        uvloop.run(held_kb(closed, 1))
