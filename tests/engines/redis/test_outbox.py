@@ -1,6 +1,7 @@
 """The outbox in Redis: dead nodes, lost data, and what its scripts cost."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -192,6 +193,25 @@ def test_what_all_applications_keep_is_counted_again(with_one_shard: WithNodes, 
         assert token is not None
         await outbox.settle(token, {name: {name: outbox.beginning} for name in (DEFAULT, "shop")})
         assert redis.cli("HGET", f"{PREFIX}outbox", "all_n") == "9"
+
+    with_one_shard(life)
+
+
+def test_what_is_far_too_much_is_dropped_little_by_little(with_one_shard: WithNodes) -> None:
+    """As after an upgrade from a version without a bound for all applications: no script works for long."""
+
+    async def life(nodes: Nodes) -> None:
+        nodes.outbox = OutboxSettings()
+        engine, _ = await nodes.node()
+        for app_id in "abc":
+            await engine.outbox.append(missed(*[make_key(app_id, "a")] * 2000))
+        nodes.outbox = OutboxSettings(total_facts=1000)
+        engine, _ = await nodes.node()
+        counts = [6000]
+        while counts[-1] > 1000:
+            await engine.outbox.append(missed("a"))
+            counts.append((await engine.outbox.state()).facts)
+        assert all(before - after < 2100 for before, after in pairwise(counts))
 
     with_one_shard(life)
 

@@ -113,8 +113,9 @@ function outbox.is_too_big(state) return state.other_bytes + state.bytes > outbo
 function outbox.are_too_many(state) return state.other_n + state.n > outbox.most[3] end
 
 -- While all applications together keep too much, drop the oldest facts of the one that keeps most: many, as this reads what all keep.
+-- What is left when the script has worked for long enough, as after an upgrade, is dropped with later facts.
 function outbox.shrink(state)
-  while outbox.is_too_big(state) or outbox.are_too_many(state) do
+  while (outbox.is_too_big(state) or outbox.are_too_many(state)) and not is_out_of_budget() do
     local _, largest, longest = outbox.recount()
     state = outbox.state(outbox.is_too_big(state) and largest or longest or state.app)
     if not (outbox.is_too_big(state) or outbox.are_too_many(state)) then return end
