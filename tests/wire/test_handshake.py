@@ -104,6 +104,14 @@ def test_a_malformed_extension_fails_the_handshake(value):
         offers(value)
 
 
+def test_very_many_offers_are_not_read():
+    """They would cost as much as a hundred requests: a longer list than any client sends is refused."""
+    offer = b"abcdefg,"
+    assert len(offers(offer * 128)) == 128
+    with pytest.raises(BadHandshake, match="1024"):
+        offers(offer * 128, b"a")
+
+
 def test_the_answer_is_that_of_the_rfc():
     """The whole head of the answer in the RFC's own example (section 1.3)."""
     assert accept(request()).response() == (
