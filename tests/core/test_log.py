@@ -22,6 +22,16 @@ def test_a_full_log_drops_its_oldest_and_remembers_how_far() -> None:
     assert full.floor == 2
 
 
+def test_what_one_log_gets_no_other_has() -> None:
+    """Logs without entries share a list; appending and restoring leave it as it is."""
+    budget = Budget(PLENTY)
+    empty, appended, restored = (log(budget=budget) for _ in range(3))
+    appended.append(entry(1))
+    restored.floor = 2
+    restored.restore([entry(1), entry(2)], 0)
+    assert [offsets(each) for each in (empty, appended, restored, log())] == [[], [1], [1, 2], []]
+
+
 def test_an_entry_below_the_floor_does_not_lower_it() -> None:
     """It may be restored into a log that lacks later ones."""
     full = log(events=1, floor=5)
