@@ -12,7 +12,7 @@ from channelstream.apps.webhooks import Receiver
 from channelstream.core.facts import ClientEvent, Fact
 from channelstream.integrations.webhooks import lane, refused
 from channelstream.integrations.webhooks.calling import NotAccepted
-from channelstream.integrations.webhooks.refused import MOST_REFUSED
+from channelstream.integrations.webhooks.refused import MOST_IN_A_ROW, MOST_REFUSED
 from channelstream.service import Kept
 
 
@@ -96,9 +96,9 @@ def test_a_receiver_that_refuses_everything_is_called_seldom_and_misses_nothing(
     for channel in "abcdefghijklmnop":
         assert world.accepted_of(channel) == names(channel, 50)
     at_once = [found for at_s, found in world.refused if at_s < 1]
-    assert len(at_once) <= MOST_REFUSED + 7
-    assert len({found for _, found in world.refused if len(found) == 1}) == MOST_REFUSED
-    assert len(world.refused) <= 9 * MOST_REFUSED + 7
+    assert len(at_once) <= MOST_IN_A_ROW + 7
+    assert len({found for _, found in world.refused if len(found) == 1}) == MOST_IN_A_ROW
+    assert len(world.refused) <= 9 * MOST_IN_A_ROW + 7
     assert (world.given_up, world.figures.given_up) == ([], 0)
 
 
@@ -118,8 +118,22 @@ def test_too_many_refused_facts_hold_up_their_lane() -> None:
     bad = {f"{channel}.0" for channel in "abcdefgh"}
     world = Picky(PUSHER_RECEIVER, lambda name: name in bad and world.now_s < 60)
     world.run(*of("abcdefghi", 3))
-    assert len(bad) == MOST_REFUSED
+    assert len(bad) == MOST_IN_A_ROW
     assert min(at_s for at_s, name in world.accepted if name[0] == "i") >= 60
+    assert world.given_up == []
+
+
+@pytest.mark.parametrize("count", [MOST_REFUSED - 1, MOST_REFUSED])
+def test_a_receiver_that_refuses_facts_of_many_channels_is_sent_all_others(count: int) -> None:
+    """Since it accepts some in between, it does not refuse everything. Only very many hold up the others."""
+    bad = [f"bad-{number}" for number in range(count)]
+    facts = [fact for each in bad for fact in (sent(each, 0), sent("good", int(each[4:])))]
+    world = Picky(STANDARD_RECEIVER, lambda name: name.startswith("bad-") and world.now_s < 1000)
+    world.run(*facts, *(sent(each, 1) for each in bad))
+    [*before, last] = [at_s for at_s, name in world.accepted if name.startswith("good")]
+    assert (max(before) < 100, last < 100) == (True, count < MOST_REFUSED)
+    for channel in bad:
+        assert world.accepted_of(channel) == names(channel, 2)
     assert world.given_up == []
 
 

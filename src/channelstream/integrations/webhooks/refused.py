@@ -9,8 +9,10 @@ from channelstream.core.facts import Fact
 from channelstream.integrations.webhooks.calling import Attempts
 from channelstream.service import Kept
 
-MOST_REFUSED = 8
+MOST_REFUSED = 64
 """Facts of a lane that are refused at the same time, each of another channel or user; with so many it sends no others."""
+MOST_IN_A_ROW = 8
+"""Those that were refused since the receiver has accepted any; with so many it may refuse all, so it is sent no others."""
 MOST_BEHIND = 2_000
 """Facts of a lane that may wait behind those that are refused."""
 MOST_SENT = 20_000
@@ -26,7 +28,8 @@ class RefusedFact:
 
     Attributes:
         due_s: when it is tried again, by the steady clock.
-        sent_before: how many facts its receiver had been sent when it was refused first, or failed otherwise last.
+        sent_first: how many facts its receiver had been sent when it was refused first.
+        sent_before: the same, or when it failed otherwise last.
         behind: later facts of its channel or user, in order.
         is_next: its receiver was known to accept others when it refused the one before it in its channel or of its user.
         is_unwanted: an admin has it given up.
@@ -35,6 +38,7 @@ class RefusedFact:
     item: Item
     attempts: Attempts
     due_s: float
+    sent_first: int
     sent_before: int
     behind: list[Item] = field(default_factory=list)
     is_next: bool = False
@@ -52,10 +56,14 @@ class Refused:
         """How many there are."""
         return len(self._by_place)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there are so many that the receiver may refuse everything."""
-        return len(self._by_place) >= MOST_REFUSED
+    def is_full(self, sent: int) -> bool:
+        """Whether no others are sent, since the receiver may refuse them as well, or there are very many.
+
+        Args:
+            sent: how many facts the receiver has been sent.
+        """
+        in_a_row = sum(each.sent_first == sent for each in self._by_place.values())
+        return in_a_row >= MOST_IN_A_ROW or len(self._by_place) >= MOST_REFUSED
 
     @property
     def behind(self) -> int:
@@ -107,8 +115,9 @@ class Refused:
         sent_since = sent - refused.sent_before
         if sent_since >= MOST_SENT:
             return True
-        is_longest = all(len(each.behind) <= len(refused.behind) for each in self._by_place.values())
-        return (sent_since > 0 or refused.is_next) and is_longest and self.behind >= MOST_BEHIND
+        if self.behind < MOST_BEHIND or not (sent_since > 0 or refused.is_next):
+            return False
+        return all(len(each.behind) <= len(refused.behind) for each in self._by_place.values())
 
     def remove(self, refused: RefusedFact, *, is_last: bool) -> list[Item]:
         """Remove one that was accepted or given up; return what has waited behind it, in order.
