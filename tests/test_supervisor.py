@@ -201,10 +201,10 @@ def test_a_signal_drains_all_workers(service: Any, number: signal.Signals) -> No
 
 
 def test_workers_end_when_their_parent_is_killed(
-    redis: RedisServer, start_server: Callable[..., Any], tmp_path: Path
+    redis: RedisServer, start_server: Callable[..., Any], port: str, tmp_path: Path
 ) -> None:
     """The port is free, so that a service manager can start it again, and no file of theirs is left."""
-    service = start_server("--engine", redis.address, "--workers", "2", TMPDIR=str(tmp_path))
+    service = start_server("-p", port, "--engine", redis.address, "--workers", "2", TMPDIR=str(tmp_path))
     eventually(lambda: len(list(tmp_path.glob("channelstream-*/*.sock"))) == 2, "the workers have no sockets")
     workers = children(service.process.pid)
     service.process.kill()
