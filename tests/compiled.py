@@ -25,6 +25,7 @@ REPLACING = (
     "service/test_service.py::test_too_many_channels_are_refused_before_their_keys_are_made",
     "simulation/",
     "test_draining.py::test_nobody_expires_while_the_last_sockets_close",
+    "test_key_watch.py::test_a_key_that_expires_while_a_stream_opens_opens_none",
     "test_server.py::test_port_in_use_on_one_address_of_several",
     "test_tracing.py::test_tracing_that_is_off_costs_nothing",
     "transports/test_new_channels_of_strangers.py::test_the_lines_of_an_address_share_a_bound",
