@@ -5,9 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec import convert
 from tests.conftest import CLUSTER, SQLITE
 from tests.pusher_calls import KIT, call, done
 
+from channelstream.api.answers import ChannelInfo
 from channelstream.core.pusher_signing import conn_id_of
 
 pytestmark = pytest.mark.nodes(1, 3, CLUSTER, SQLITE)
@@ -32,6 +34,15 @@ def test_an_event_is_a_message_of_native_clients(server: Any, receive: Receive) 
     assert {(item["channel"], item["user"], item["type"]) for item in items} == {
         ("pusher/pev-1", "", "message")
     }
+
+
+def test_an_event_in_a_history_is_as_the_document_says(server: Any) -> None:
+    """Its user is nobody."""
+    name = "pusher/pev-kept"
+    server.connect("pev-kept", name, channel_configs={name: {"store_history": True}})
+    done(server, "POST", "/events", EVENT | {"channels": ["pev-kept"]})
+    channel = server.post("/info", {"info": {"channels": [name]}})["channels"][name]
+    assert [item.user for item in convert(channel, ChannelInfo).history] == [""]
 
 
 def test_each_channel_gets_one_copy(server: Any, receive: Receive) -> None:

@@ -9,6 +9,7 @@ from channelstream.api.fields import (
     ConnId,
     MessageId,
     Payload,
+    SenderName,
     State,
     StateValue,
     Status,
@@ -82,7 +83,7 @@ class HistoryItem(Struct, kw_only=True):
     position: Annotated[str, Meta(description="The position after this message.")]
     uuid: MessageId
     timestamp: Timestamp
-    user: UserName
+    user: SenderName
     channel: ChannelName
     message: Payload = UNSET
     edited: Annotated[Timestamp | None, Meta(description="Time of the last edit; null: never edited.")]

@@ -49,6 +49,14 @@ EXAMPLE_ID = "2f6b5c1e-96a5-4a0e-8a39-6fd0a0d8f3c4"
 NULL_IS_ABSENT = Meta(extra={"null_is_absent": True})
 
 UserName = Annotated[str, Meta(min_length=1, max_length=512, description="Name of a user.", examples=["ann"])]
+SenderName = Annotated[
+    str,
+    Meta(
+        max_length=512,
+        description="Name of the user who sent it; empty for an event that a call of Pusher's protocol sent.",
+        examples=["ann"],
+    ),
+]
 ChannelName = Annotated[
     str, Meta(min_length=1, max_length=256, description="Name of a channel.", examples=["news"])
 ]
