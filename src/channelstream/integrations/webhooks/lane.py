@@ -69,7 +69,7 @@ class Lane:
             refused = self._refused.due(parts.steady(), parts.figures.sent)
             if refused is not None:
                 await self._try_alone(refused)
-            if self._waiting and not self._refused.is_full(parts.figures.sent):
+            if self._waiting and not self._refused.is_full(parts.steady(), parts.figures.sent):
                 await self._send_next()
             elif self._refused:
                 await parts.sleep(LOOK_S)
@@ -109,8 +109,9 @@ class Lane:
     def _divide(self, items: list[Item], attempts: Attempts) -> None:
         """Go on with the first half of a call that was refused, or with the others if it had one fact."""
         if len(items) == 1:
-            due_s, sent = self._parts.steady() + attempts.wait_s, self._parts.figures.sent
-            self._refused.add(RefusedFact(items[0], attempts, due_s, sent, sent))
+            now_s, sent = self._parts.steady(), self._parts.figures.sent
+            due_s = now_s + attempts.wait_s
+            self._refused.add(RefusedFact(items[0], attempts, now_s, due_s, sent, sent))
         else:
             self._waiting.extendleft(reversed(items))
         self._most = max(len(items) // 2, 1)

@@ -13,6 +13,8 @@ MOST_REFUSED = 64
 """Facts of a lane that are refused at the same time, each of another channel or user; with so many it sends no others."""
 MOST_IN_A_ROW = 8
 """Those that were refused since the receiver has accepted any; with so many it may refuse all, so it is sent no others."""
+OTHER_S = 30.0
+"""How often such a receiver is sent one of the others nevertheless, in seconds: it may fail at many of one type in a row."""
 MOST_BEHIND = 2_000
 """Facts of a lane that may wait behind those that are refused."""
 MOST_SENT = 20_000
@@ -27,7 +29,8 @@ class RefusedFact:
     """A fact that was refused alone.
 
     Attributes:
-        due_s: when it is tried again, by the steady clock.
+        since_s: when it was refused first, by the steady clock.
+        due_s: when it is tried again, likewise.
         sent_first: how many facts its receiver had been sent when it was refused first.
         sent_before: the same, or when it failed otherwise last.
         behind: later facts of its channel or user, in order.
@@ -37,6 +40,7 @@ class RefusedFact:
 
     item: Item
     attempts: Attempts
+    since_s: float
     due_s: float
     sent_first: int
     sent_before: int
@@ -56,14 +60,16 @@ class Refused:
         """How many there are."""
         return len(self._by_place)
 
-    def is_full(self, sent: int) -> bool:
+    def is_full(self, now_s: float, sent: int) -> bool:
         """Whether no others are sent, since the receiver may refuse them as well, or there are very many.
 
         Args:
+            now_s: by the steady clock.
             sent: how many facts the receiver has been sent.
         """
-        in_a_row = sum(each.sent_first == sent for each in self._by_place.values())
-        return in_a_row >= MOST_IN_A_ROW or len(self._by_place) >= MOST_REFUSED
+        row = [each for each in self._by_place.values() if each.sent_first == sent]
+        others = (now_s - row[0].since_s) // OTHER_S if row else 0
+        return len(row) >= MOST_IN_A_ROW + others or len(self._by_place) >= MOST_REFUSED
 
     @property
     def behind(self) -> int:
