@@ -103,6 +103,11 @@ def test_a_payload_is_never_parsed() -> None:
         assert read.payload == payload
 
 
+def test_the_script_is_that_of_the_version_that_runs() -> None:
+    """It is read once: another version may be installed when a link opens again."""
+    assert script() is script()
+
+
 def test_the_script_formats_and_reads_no_json() -> None:
     assert "cjson" not in script()
     assert '":' not in script()

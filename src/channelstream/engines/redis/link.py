@@ -22,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -82,8 +83,12 @@ class _Call:
     reads: bool
 
 
+@cache
 def script() -> str:
-    """Return the script: all files of `lua/`, in the order of their names."""
+    """Return the script: all files of `lua/`, in the order of their names.
+
+    They are read once: a link that opens again must not run the script of a version that was installed meanwhile.
+    """
     parts = sorted(files(__package__).joinpath("lua").iterdir(), key=lambda part: part.name)
     return "\n".join(part.read_text(encoding="utf-8") for part in parts if part.name.endswith(".lua"))
 
