@@ -1,6 +1,8 @@
 """The memory engine moves to another process: the shared suite."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -22,3 +24,11 @@ def processes() -> Iterator[Processes]:
         processes = Processes(runner, lambda setup: memory_engine(setup, next(epochs)), at_once)
         yield processes
         processes.end()
+
+
+@pytest.mark.slow
+def test_what_reads_the_state_is_loaded_with_the_engine() -> None:
+    """When it moves, another version may be on the disk, whose modules do not fit those that run."""
+    script = "import sys, channelstream.engines.memory; print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "channelstream.engines.moved_state" in ended.stdout.split()

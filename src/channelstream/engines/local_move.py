@@ -1,6 +1,7 @@
 """The state of an engine of one process, on its way to another process or from one (`Movable`).
 
-The classes that read and build it are imported when it moves: most processes of the memory engine never do.
+What reads the state is imported at the start: when it moves, another version may be on the disk. What builds it is imported
+when it is expected: most processes of the memory engine never do that.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -11,11 +12,11 @@ from channelstream.engines.base import Clock
 from channelstream.engines.local_log import LocalLog
 from channelstream.engines.members import Leaving, RestoredConnection
 from channelstream.engines.movable import OTHER_ENGINE
+from channelstream.engines.moved_state import OutgoingState
 from channelstream.errors import CannotHandOver
 
 if TYPE_CHECKING:
     from channelstream.engines.incoming_state import IncomingState, TakenState
-    from channelstream.engines.moved_state import OutgoingState
 
 
 class LocalMove:
@@ -40,8 +41,6 @@ class LocalMove:
         Args:
             clock_offset_s: seconds from the engine's clock to that of the records.
         """
-        from channelstream.engines.moved_state import OutgoingState
-
         self._outgoing = self._outgoing or OutgoingState(self._registry, self._clock, clock_offset_s)
         return self._outgoing.copy(log.position.epochs[0], log.committed)
 

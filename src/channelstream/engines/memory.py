@@ -34,6 +34,7 @@ from channelstream.engines.local_move import LocalMove
 from channelstream.engines.local_outbox import LocalOutbox
 from channelstream.engines.local_reads import LocalReads
 from channelstream.engines.members import Leaving, Member, RestoredConnection
+from channelstream.engines.moved_state import OUTBOX, SERIES, records
 from channelstream.engines.outbox import OutboxSettings
 from channelstream.engines.time_series import LocalTimeSeries
 from channelstream.slices import Slices, to_its_end, turn_for
@@ -261,8 +262,6 @@ class MemoryEngine:
         return self._move.copy(self._log)
 
     async def hand_over(self) -> AsyncIterator[bytes]:
-        from channelstream.engines.moved_state import OUTBOX, SERIES, records
-
         for record in (*records(SERIES, self.time_series.rows()), *records(OUTBOX, self.outbox.rows())):
             yield record
         async for record in self._move.rest(self._log):
