@@ -60,7 +60,9 @@ def test_a_short_description_has_the_same_form(server: Any, more: dict[str, Any]
         server.post("/disconnect", {"conn_id": answer.pop("conn_id")})
         assert answer["username"] == user
         reply = answer.pop("channels_info")
-        assert reply["position"] == answer["position"]
+        # A node may know of less than the one that was asked before.
+        positions = {channel.pop("position") for channel in reply["channels"].values()}
+        assert positions == {reply["position"]} == {answer["position"]}
         channels = {
             name: {**channel, "last_active": "", "users": []} for name, channel in reply["channels"].items()
         }
