@@ -23,6 +23,30 @@ allow_posting_from = 127.0.0.1,
 
 """
 """The example of the first generation's README, as printed there."""
+MADE_BY_0_7 = """\
+[channelstream]
+admin_user = admin
+# admin panel password
+admin_secret = YOURADMINSECRET
+# auth cookie secret, leave empty for random string generated at server start
+# fill in if you need to have multiple servers and want to keep admin session between them
+cookie_secret =\x20
+# API password
+secret = YOURSECRET
+port = 8000
+allow_posting_from = 127.0.0.1,
+                     10.0.0.1
+                    \x20
+log_level = INFO
+# should require SSL connections?
+enforce_https = False
+# enforce https:// in links
+http_scheme =\x20
+
+# how to validate server side requests? (default: itsdangerous TimeSigner)
+signature_checker = channelstream.utils.DefaultSigner
+"""
+"""What `channelstream_utils make_config` of 0.7.1 writes, with secrets and addresses of the environment."""
 
 
 def write(path: Path, text: str) -> str:
@@ -71,6 +95,19 @@ def test_sample_of_the_first_generation(tmp_path: Path, indent: str) -> None:
         secret="YOURSECRET", admin_secret="YOURADMINSECRET", allow_posting_from=("127.0.0.1",)
     )
     assert [warning.split("'")[-2] for warning in loaded.warnings] == ["x.x.x.x", "y.y.y.y"]
+
+
+def test_a_file_that_0_7_has_made(tmp_path: Path) -> None:
+    """It works as it is: the check of signatures that it names is the server's own."""
+    loaded = load_settings(["-i", write(tmp_path, MADE_BY_0_7)], {})
+    assert (loaded.settings, loaded.warnings) == (
+        Settings(
+            secret="YOURSECRET",
+            admin_secret="YOURADMINSECRET",
+            allow_posting_from=("127.0.0.1", "10.0.0.1"),
+        ),
+        (),
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,21 @@ RawSecret = Literal["loopback", "always", "never"]
 RequestSigning = Literal["any", "signed", "old"]
 SignatureText = Literal["compat", "path", "any"]
 
+CHECKER_OF_0_7 = "channelstream.utils.DefaultSigner"
+"""The check of 0.7, which `make_config` of 0.7 writes into its files; the server's own check has its place."""
+
+
+class _CheckerName(Text):
+    """The dotted name of a class, or nothing for the server's own check."""
+
+    __slots__ = ()
+
+    def parse(self, text: str) -> str:
+        return "" if text == CHECKER_OF_0_7 else super().parse(text)
+
+
 _section = Section("Access")
-_dotted = Text(
+_dotted = _CheckerName(
     pattern=r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)+)?", description="a dotted name such as package.module.Class"
 )
 
