@@ -150,6 +150,14 @@ def test_requests_are_logged_without_secrets(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err.strip().endswith('127.0.0.1 - "GET /info?secret=***"')
 
 
+def test_a_question_is_not_a_query(capsys: pytest.CaptureFixture[str]) -> None:
+    """A hint at a similar option is shown with all that follows it."""
+    logs.configure(Settings())
+    text = "there is no option 'prot' (did you mean port?); ignored"
+    logger.warning(text)
+    assert capsys.readouterr().err.strip().endswith(text)
+
+
 def test_own_requests_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
     """The HTTP client's line for each request shows only with debug."""
     logs.configure(SETTINGS)

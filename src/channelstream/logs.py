@@ -57,7 +57,7 @@ class Redactor:
 
 
 def _blotted_query(found: re.Match[str]) -> str:
-    query = found[1].rstrip("\"')]}>,")
+    query = found[1].rstrip("\"')]}>,;")
     return "?" + "&".join(map(_blotted_parameter, query.split("&"))) + found[1][len(query) :]
 
 
