@@ -89,5 +89,5 @@ fi
 export CHANNELSTREAM_URL="$url"
 "$program" "examples/$name/$source" &
 app=$!
-echo "example: open http://127.0.0.1:$at in two windows; Ctrl-C ends it" >&2
+echo "example: open http://127.0.0.1:$at and again in a private window; Ctrl-C ends it" >&2
 wait "$app"
