@@ -16,7 +16,7 @@ function receiverRow(row, index) {
     "tr",
     { key: index },
     cell("", element("div", {}, shown(receiver), format === "pusher" ? " (Pusher)" : "")),
-    cell("", element("div", {}, stateOf(row)), ...(refused ? [refusedOf(row)] : [])),
+    cell("", element("div", {}, element("div", {}, stateOf(row)), ...(refused ? [refusedOf(row)] : []))),
     cell("number", pending === null ? "unknown" : number(pending)),
     cell("nowrap", oldest ? time(oldest) : ""),
     cell("number", number(sent)),
