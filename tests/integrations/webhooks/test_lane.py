@@ -290,5 +290,5 @@ def test_the_log_has_no_secret(caplog: pytest.LogCaptureFixture) -> None:
     world.run(occupied(1))
     assert [record.getMessage() for record in caplog.records] == [
         "webhooks: https://a.example/hooks does not take a call: status 503",
-        "webhooks: https://a.example/hooks takes calls again",
+        "webhooks: https://a.example/hooks has accepted a call again",
     ]

@@ -211,8 +211,8 @@ def test_a_refused_fact_is_reported_once(caplog: pytest.LogCaptureFixture) -> No
     world.run(*of("abcde", 50))
     label = STANDARD_RECEIVER.label
     assert [record.getMessage() for record in caplog.records] == [
-        f"webhooks: {label} does not take a call: status 400",
-        f"webhooks: {label} takes calls again",
+        f"webhooks: {label} refuses event c.3 (client.event), which is tried again by itself: status 400",
+        f"webhooks: {label} has accepted a call again",
     ]
     assert (world.figures.sent, world.figures.failed) == (250, len(world.refused))
     assert world.figures.error == "status 400"

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from channelstream.apps.webhooks import Receiver
-from channelstream.core.facts import Fact
+from channelstream.apps.webhooks import TYPES, Receiver
+from channelstream.core.facts import Fact, kind_of
 from channelstream.integrations.webhooks.formats import call_of, headers_of
 from channelstream.integrations.webhooks.schedule import schedule_of
 
@@ -163,7 +163,7 @@ class Attempts:
         self._parts.gone.answers, self._parts.gone.until_s = 0, 0.0
         if figures.failing_since_s:
             figures.failing_since_s = 0.0
-            logger.warning("webhooks: %s takes calls again", self._parts.receiver.label)
+            logger.warning("webhooks: %s has accepted a call again", self._parts.receiver.label)
 
     def _note_failure(self, error: NotAccepted, *, final: bool) -> None:
         figures, reason = self._parts.figures, str(error)
@@ -175,8 +175,17 @@ class Attempts:
         news = not figures.failing_since_s or (final and is_other)
         figures.failing_since_s = figures.failing_since_s or figures.error_s
         if news:
-            end = ", so its events are given up" if final else ""
-            logger.warning("webhooks: %s does not take a call: %s%s", self._parts.receiver.label, reason, end)
+            logger.warning("webhooks: %s %s", self._parts.receiver.label, self._failure(error, final=final))
+
+    def _failure(self, error: NotAccepted, *, final: bool) -> str:
+        if final:
+            return f"does not take a call: {error}, so its events are given up"
+        if error.is_refusal:
+            fact = self._call.facts[0]
+            return (
+                f"refuses event {fact.id} ({TYPES[kind_of(fact)]}), which is tried again by itself: {error}"
+            )
+        return f"does not take a call: {error}"
 
     def _note_gone(self, error: NotAccepted) -> None:
         gone, now_s = self._parts.gone, self._parts.steady()
