@@ -129,6 +129,17 @@ def test_a_connection_holds_no_set_of_what_it_has_joined_or_left() -> None:
     asyncio.run(life())
 
 
+def test_a_new_connection_shares_its_position_with_the_hub() -> None:
+    """Very many connections begin at the same one."""
+
+    async def life() -> None:
+        node, _ = await timed_node()
+        assert node.connect_at_once(Member("c", "ann", V07), {"a": {}}, EMPTY, "") is not None
+        assert node.hub.connections["c"].delivered is node.hub.offsets
+
+    asyncio.run(life())
+
+
 def test_a_connection_that_leaves_the_node_while_it_joins_has_moved() -> None:
     """No stream is opened for it, and no call says that it has joined."""
 

@@ -207,7 +207,8 @@ class LocalConnections:
     def _begin(self, connection: Connection, registered: Registered, since: Position | None) -> None:
         """Let a new connection read its private messages, and its channels."""
         offsets, user = registered.offsets, connection.user
-        connection.delivered = offsets
+        if offsets != connection.delivered:  # Else it shares the object with the hub, and many others.
+            connection.delivered = offsets
         connection.private = self._read_range(user, offsets[shard_of(user, len(offsets))], since)
         for name, offset in registered.joined.items():
             connection.channels[name] = self._read_range(name, offset, since)
