@@ -1,12 +1,13 @@
 """Rendering of pages: the template environment, answers, and the security headers."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -42,6 +43,16 @@ def json_response(document: Any) -> Response:
     return Response(msgspec.json.encode(document), 200, dict(HEADERS), "application/json")
 
 
+@cache
+def _sources(*folders: Path) -> Mapping[str, tuple[str, str, None]]:
+    """Return the text of each template by its name, with its path, which errors name.
+
+    They are read at the start: pages must not be those of another version that was installed meanwhile.
+    """
+    files = (file for folder in folders for file in folder.iterdir())
+    return {file.name: (file.read_text(encoding="utf-8"), str(file), None) for file in files}
+
+
 class Renderer:
     """Renders templates, and adds the security headers.
 
@@ -55,14 +66,14 @@ class Renderer:
 
     def __init__(
         self,
-        folders: Sequence[Path],
+        folders: Iterable[Path],
         static_url: str,
         demo: bool,
         keeps_sign_ins: bool = True,
         app_id: str = "",
     ) -> None:
         self._environment = Environment(
-            loader=FileSystemLoader([TEMPLATES, *folders]),
+            loader=FunctionLoader(_sources(TEMPLATES, *folders).get),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
