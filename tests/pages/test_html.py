@@ -16,3 +16,8 @@ def test_pages_are_those_of_the_version_that_runs(tmp_path: Path) -> None:
     template.write_text("{{ a_value_of_another_version }}")
     page = asyncio.run(renderer.page(Request({"type": "http", "headers": []}), "page.html"))
     assert page.body == b"this version"
+
+
+def test_what_an_editor_leaves_beside_templates_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / ".page.html.swp").write_bytes(b"\xff")
+    Renderer([tmp_path], "/static", demo=False)

@@ -49,7 +49,7 @@ def _sources(*folders: Path) -> Mapping[str, tuple[str, str, None]]:
 
     They are read at the start: pages must not be those of another version that was installed meanwhile.
     """
-    files = (file for folder in folders for file in folder.iterdir())
+    files = (file for folder in folders for file in folder.glob("*.html"))
     return {file.name: (file.read_text(encoding="utf-8"), str(file), None) for file in files}
 
 
