@@ -20,7 +20,7 @@ Every option can be set in three places. A flag overrides the environment, and t
 Name the file with `-i FILE`, with `FILE` alone, or in the variable `CHANNELSTREAM_INI`.
 `channelstream make-config` writes a file with random secrets; `channelstream check-config` reports the
 faults of a file, and [`channelstream doctor`](deployment.md#doctor) those of a service.
-In the file `%` is an ordinary character, and a list may span several lines.
+In the file `%` is an ordinary character, a list may span several lines, and a comment has a line of its own.
 
 A name in a file or in the environment that is no option is reported and ignored; an unknown flag ends the
 program. A value that is not allowed ends the program with exit
