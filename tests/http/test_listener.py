@@ -16,7 +16,7 @@ from tests.waiting import PATIENCE_S, soon
 from channelstream.http import closing, listener
 from channelstream.http.asgi import Send
 from channelstream.http.connection import HttpConnection
-from channelstream.http.inbound import TLS_RECEIVED_BYTES
+from channelstream.http.inbound import TLS_PAUSED_BYTES
 from channelstream.http.listener import Listener
 from channelstream.http.outbound import WAITING_BYTES
 from channelstream.http.shared import SPARE_SOCKETS, HttpSettings
@@ -72,7 +72,7 @@ def test_a_tls_connection_buffers_no_more_than_another_one(certificate: tuple[st
         assert isinstance(connection, HttpConnection)
         transport: Any = connection._transport
         assert transport.get_write_buffer_limits()[1] == WAITING_BYTES
-        assert transport.get_read_buffer_limits()[1] == TLS_RECEIVED_BYTES
+        assert transport.get_read_buffer_limits()[1] == TLS_PAUSED_BYTES
         writer.close()
 
     serve_tls(certificate, HttpSettings(), visit)

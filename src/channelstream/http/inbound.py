@@ -8,7 +8,7 @@ from functools import partial
 from channelstream.http.line import is_tls
 from channelstream.slices import TurnQueue
 
-TLS_RECEIVED_BYTES = 65_536
+TLS_PAUSED_BYTES = 65_536
 """What the loop receives of a TLS connection while reading is paused; its own bound is 256 KiB."""
 
 
@@ -27,7 +27,7 @@ class Inbound:
         self._later: asyncio.Handle | None = None
         self._is_paused = self._is_held = self.waits_for_turn = False
         if is_tls(transport):
-            transport.set_read_buffer_limits(TLS_RECEIVED_BYTES)  # type: ignore[attr-defined]
+            transport.set_read_buffer_limits(TLS_PAUSED_BYTES)  # type: ignore[attr-defined]
 
     def pause(self) -> None:
         if not self._is_paused:
