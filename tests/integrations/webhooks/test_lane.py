@@ -284,6 +284,15 @@ def test_a_full_lane_holds_its_reader_up(monkeypatch: pytest.MonkeyPatch) -> Non
     asyncio.run(life())
 
 
+def test_the_log_names_a_further_application(caplog: pytest.LogCaptureFixture) -> None:
+    """It may have the same receivers as others, with secrets of its own."""
+    World(replace(STANDARD_RECEIVER, app_id="shop"), fails_until_s=2.0).run(occupied(1))
+    assert [record.getMessage() for record in caplog.records] == [
+        "webhooks: https://a.example/hooks of application shop does not take a call: status 503",
+        "webhooks: https://a.example/hooks of application shop has accepted a call again",
+    ]
+
+
 def test_the_log_has_no_secret(caplog: pytest.LogCaptureFixture) -> None:
     """One line when it begins to fail, one when it is accepted again; no query of the URL."""
     world = World(STANDARD_RECEIVER, fails_until_s=20.0)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from channelstream.apps.keys import DEFAULT
 from channelstream.apps.webhooks import TYPES, Receiver
 from channelstream.core.facts import Fact, kind_of
 from channelstream.integrations.webhooks.formats import call_of, headers_of
@@ -104,6 +105,12 @@ class LaneParts:
     given_up: Callable[[tuple[Fact, ...], str], Awaitable[None]]
     gone: Gone = field(default_factory=Gone)
 
+    @property
+    def logged(self) -> str:
+        """What the log calls the receiver: further applications may have the same URL."""
+        label, app_id = self.receiver.label, self.receiver.app_id
+        return label if app_id == DEFAULT else f"{label} of application {app_id}"
+
 
 class Attempts:
     """The attempts to make one call, until it is accepted or given up.
@@ -150,7 +157,7 @@ class Attempts:
         if (
             is_last and refused.is_refusal
         ) or parts.steady() - self._began_s + self.wait_s > self._schedule.give_up_s:
-            label, count = parts.receiver.label, len(call.facts)
+            label, count = parts.logged, len(call.facts)
             logger.error("webhooks: events for %s are given up: %d, %s", label, count, refused)
             await self.give_up(str(refused))
             return None
@@ -163,7 +170,7 @@ class Attempts:
         self._parts.gone.answers, self._parts.gone.until_s = 0, 0.0
         if figures.failing_since_s:
             figures.failing_since_s = 0.0
-            logger.warning("webhooks: %s has accepted a call again", self._parts.receiver.label)
+            logger.warning("webhooks: %s has accepted a call again", self._parts.logged)
 
     def _note_failure(self, error: NotAccepted, *, final: bool) -> None:
         figures, reason = self._parts.figures, str(error)
@@ -175,7 +182,7 @@ class Attempts:
         news = not figures.failing_since_s or (final and is_other)
         figures.failing_since_s = figures.failing_since_s or figures.error_s
         if news:
-            logger.warning("webhooks: %s %s", self._parts.receiver.label, self._failure(error, final=final))
+            logger.warning("webhooks: %s %s", self._parts.logged, self._failure(error, final=final))
 
     def _failure(self, error: NotAccepted, *, final: bool) -> str:
         if final:
