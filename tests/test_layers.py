@@ -380,7 +380,7 @@ def test_every_unit_has_a_place() -> None:
         ("channelstream.bench.peers.nats", "from channelstream.bench.engines.stores import Store"),
         ("channelstream.bench.peers.ours", "import channelstream.server"),
         ("channelstream.server", "import channelstream.cli"),
-        ("channelstream", "from channelstream.errors import CloseCode"),
+        ("channelstream", "from channelstream.errors import Invalid"),
         ("channelstream.transports.sse", "from channelstream_client.protocol import LOST"),
         ("channelstream.server", "def late():\n    import channelstream_client.resuming"),
     ],
