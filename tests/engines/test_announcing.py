@@ -106,6 +106,20 @@ def test_other_tasks_run_while_two_calls_of_a_user_overlap(live: Any, call: str)
     live(life)
 
 
+def test_no_connection_is_registered_at_once_while_a_state_is_announced(live: Any) -> None:
+    """It would do the rest of the announcement in one turn."""
+
+    async def life(engine: MemoryEngine, recorder: Recorder) -> None:
+        changing = await half_way(engine.update_user("ann", mood(1)))
+        before = len(recorder.entries)
+        assert engine.connect_at_once(TABLET, mood(1)) is None
+        assert len(recorder.entries) == before
+        await changing
+        assert engine.connect_at_once(TABLET, mood(1)) is not None
+
+    live(life)
+
+
 def test_a_connection_whose_state_cannot_be_announced_is_not_registered(live: Any) -> None:
     """An error of the receiver ends the call, and the user is not counted for ever."""
 

@@ -70,6 +70,16 @@ def test_a_new_connection_joins_with_its_new_state(lab: Lab, connect: Connect) -
     assert [(each.channel, each.state) for each in joined] == [("b", {"mood": 1})]
 
 
+def test_a_new_connection_joins_after_the_change_that_it_makes(lab: Lab, connect: Connect) -> None:
+    """Also a channel in which its user is already: it is not sent its own change there."""
+    lab.connect("ann", "a", conn_id="2", notify_state=True)
+    lab.recorder.members[ANN.conn_id] = (ANN, {"a"})
+    registered = connect(UserUpdate({"mood": 1}, {}, ["mood"]), {"a": {}})
+    assert registered is not None
+    assert [each.state for each in lab.received() if isinstance(each, UserStateChanged)] == [{"mood": 1}]
+    assert registered.joined == {"a": lab.head("a")}
+
+
 def test_a_new_connection_without_channels_changes_the_state_of_its_user(lab: Lab, connect: Connect) -> None:
     """The channels of the user's other connections are sent it."""
     lab.connect("ann", "a", conn_id="2", notify_state=True)
@@ -107,6 +117,7 @@ def test_a_new_connection_joins_very_many_channels(lab: Lab, connect: Connect) -
     registered = connect(update, {name: {"notify_presence": True} for name in ("a", *MANY)})
     assert registered is not None
     assert lab.engine.connect_at_once(Member("3", "zoe", V07), EMPTY, {name: {} for name in MANY}) is None
+    assert lab.engine.connect_at_once(Member("3", "ann", V07), update, {}) is None
     assert registered.joined.keys() == {"a", *MANY}
     assert {each.name: each.connections for each in lab.channels()} == {"a": 1, **dict.fromkeys(MANY, 2)}
     events = [each for each in lab.received() if isinstance(each, UserStateChanged | Presence)]
