@@ -17,7 +17,7 @@ from channelstream.http import closing, listener
 from channelstream.http.asgi import Send
 from channelstream.http.connection import HttpConnection
 from channelstream.http.inbound import TLS_PAUSED_BYTES
-from channelstream.http.listener import Listener
+from channelstream.http.listener import TLS_RECEIVED_BYTES, Listener
 from channelstream.http.outbound import WAITING_BYTES
 from channelstream.http.shared import SPARE_SOCKETS, HttpSettings
 
@@ -76,6 +76,40 @@ def test_a_tls_connection_buffers_no_more_than_another_one(certificate: tuple[st
         writer.close()
 
     serve_tls(certificate, HttpSettings(), visit)
+
+
+def test_a_listening_socket_is_with_tls_as_it_was(certificate: tuple[str, str]) -> None:
+    """Only accepted ones receive less at once: an upgrade may leave the listening one to a process without TLS."""
+    bound = socket.create_server(("127.0.0.1", 0))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    trust = ssl.create_default_context(cafile=certificate[0])
+    seen = [received_bytes(bound)]
+
+    async def scene(stage: Stage) -> None:
+        listening = Listener(stage.http_server, context)
+        await listening.listen_on([bound.dup()])
+        try:
+            _, writer = await asyncio.open_connection(*bound.getsockname(), ssl=trust)
+            await soon(lambda: any(isinstance(each, HttpConnection) for each in stage.http_server.sockets))
+            [connection] = stage.http_server.sockets
+            assert isinstance(connection, HttpConnection)
+            seen.append(received_bytes(connection._transport.get_extra_info("socket")))
+            writer.close()
+        finally:
+            listening.close()
+            await stage.http_server.abort()
+
+    with bound:
+        play(scene)
+        # Linux has twice what was set, for its own costs.
+        assert seen[1] == 2 * TLS_RECEIVED_BYTES
+        assert received_bytes(bound) == seen[0]
+
+
+def received_bytes(line: socket.socket) -> int:
+    """Return what the kernel receives before it is read."""
+    return line.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
 
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01", GET])

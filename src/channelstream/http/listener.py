@@ -158,8 +158,6 @@ class Listener:
             else:
                 listening = _again(bound)
                 listening.setblocking(False)
-                # Accepted sockets inherit it.
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TLS_RECEIVED_BYTES)
                 listening.listen(BACKLOG)
                 self._sockets.append(listening)
                 self._watch(listening, self._tls)
@@ -203,6 +201,8 @@ class Handshake:
 
     def begin(self) -> None:
         self._accepted.setblocking(False)
+        # Not of the listening socket, which a process without TLS may take over.
+        self._accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TLS_RECEIVED_BYTES)
         self._http_server.register(self)
         task = asyncio.get_running_loop().create_task(self._shake_hands())
         self.stop = task.cancel
