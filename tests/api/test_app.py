@@ -68,7 +68,7 @@ def test_a_call_takes_its_right(row: Endpoint, method: str) -> None:
     assert ask(auth_of(needed), method, row.path, b"x" * 101).status_code == 413
     refused = ask(auth_of(ALL_RIGHTS - needed), method, row.path, b"x" * 101)
     assert refused.status_code == (403 if needed else 413)
-    assert all(f"the right {right.value}." in refused.json()["error"] for right in needed)
+    assert all(f"the right '{right.value}'." in refused.json()["error"] for right in needed)
 
 
 def test_what_needs_credentials_needs_a_right() -> None:

@@ -178,7 +178,7 @@ def _admit(request: Request, row: Endpoint, principal: Principal, service: Servi
     """
     request.app_id = principal.app.id
     if row.right is not None and row.right not in principal.rights:
-        raise Forbidden(f"These credentials lack the right {row.right!r}.")
+        raise Forbidden(f"These credentials lack the right '{row.right}'.")
     # Without rights it is a stranger, who has shown no key.
     if not (service.key_rates.by_key and principal.rights):
         return None

@@ -207,4 +207,4 @@ def _check_rights(claims: _Claims, rights: frozenset[Right]) -> None:
         raise Forbidden("The key of the token may not open connections.")
     for claim, right in _NEEDS.items():
         if getattr(claims, claim) and right not in rights:
-            raise Forbidden(f"The key of the token may not grant {claim}: it lacks the right {right!r}.")
+            raise Forbidden(f"The key of the token may not grant {claim}: it lacks the right '{right}'.")
