@@ -250,9 +250,8 @@ def held_ports(count: int) -> Iterator[list[int]]:
 def _hold(stack: ExitStack, port: int) -> None:
     holder = stack.enter_context(socket.socket())
     holder.bind(("127.0.0.1", port))
-    holder.setsockopt(
-        socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-    )  # Not earlier: nobody else may hold the port.
+    # Not earlier: nobody else may hold the port.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
 class SlotMove:
