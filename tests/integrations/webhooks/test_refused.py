@@ -163,15 +163,14 @@ def test_only_so_many_facts_wait_behind_refused_ones(monkeypatch: pytest.MonkeyP
     """Their reader waits beyond; while the receiver accepts nothing, none of them is given up for that."""
     monkeypatch.setattr(refused, "MOST_BEHIND", 20)
     monkeypatch.setattr(lane, "MOST_BEHIND", 20)
-    world = Picky(PUSHER_RECEIVER, lambda _: world.now_s < 100)
     most = 0
 
-    def accepts(name: str) -> bool:
+    def refuses(_: str) -> bool:
         nonlocal most
         most = max(most, world.lane._refused.behind)
         return world.now_s < 100
 
-    world.refuses = accepts
+    world = Picky(PUSHER_RECEIVER, refuses)
     world.run(*of("a", 700))
     assert world.accepted_of("a") == names("a", 700)
     assert world.given_up == []
@@ -220,7 +219,6 @@ def test_a_refused_fact_is_reported_once(caplog: pytest.LogCaptureFixture) -> No
 
 def test_an_admin_has_a_fact_given_up_that_is_tried_at_this_moment() -> None:
     """As soon as the attempt has failed; it is asked for once."""
-    world = Picky(STANDARD_RECEIVER, lambda name: name == "a.0")
     asked: list[int] = []
 
     def refuses(name: str) -> bool:
@@ -228,7 +226,7 @@ def test_an_admin_has_a_fact_given_up_that_is_tried_at_this_moment() -> None:
             asked.extend((world.lane.give_up_refused(), world.lane.give_up_refused()))
         return name == "a.0"
 
-    world.refuses = refuses
+    world = Picky(STANDARD_RECEIVER, refuses)
     world.run(*of("a", 2))
     assert asked == [1, 0]
     [(at_s, _)] = world.accepted
