@@ -27,7 +27,7 @@ from channelstream.http.shared import HttpServer
 from channelstream.integrations.metrics.port import MetricsPort
 from channelstream.integrations.webhooks.webhooks import Webhooks
 from channelstream.key_watch import KeyWatch
-from channelstream.monitoring import Monitoring
+from channelstream.monitoring import Monitoring, node_label
 from channelstream.service import Node
 from channelstream.transports.streams import Streams
 from channelstream.upgrade.control import Control
@@ -186,7 +186,7 @@ class Server:
     @property
     def _version(self) -> str:
         """What runs here, for the marks of the history."""
-        return f"channelstream {__version__} on {socket.gethostname()}, process {os.getpid()}"
+        return f"channelstream {__version__} on {node_label()}"
 
     def _log_end(self) -> None:
         """Log the end, and report it to the service manager: it is another process that serves from here on, or none."""
