@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.http.stage import GET, POST, Gate, Stage, play, read_all, turns
+from tests.http.stage import GET, POST, Client, Gate, Stage, play, read_all, turns
 from tests.waiting import PATIENCE_S, soon
 
 from channelstream.core.policy import Policy
@@ -106,6 +106,17 @@ def test_requests_with_the_same_head_have_bodies_of_their_own(at_once: bool) -> 
     play(scene)
 
 
+async def kept_bytes(client: Client, data: bytes) -> int:
+    """Return how much memory remains in use after an answer `done` to what is sent."""
+    tracemalloc.start()
+    try:
+        await client.send(data)
+        await client.until(b"done")
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
 def test_an_idle_connection_keeps_nothing_of_a_long_head() -> None:
     """It is longer once it is read, and a client may be idle for a minute."""
 
@@ -113,14 +124,7 @@ def test_an_idle_connection_keeps_nothing_of_a_long_head() -> None:
         stage.handler = lambda _: Response(b"done")
         client = await stage.dial()
         head = GET[:-2] + b"".join(b"%x:%340x\r\n" % (number, number) for number in range(90)) + b"\r\n"
-        tracemalloc.start()
-        try:
-            await client.send(head)
-            await client.until(b"done")
-            kept_bytes, _ = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        assert kept_bytes < 20_000
+        assert await kept_bytes(client, head) < 20_000
 
     play(scene)
 
@@ -133,14 +137,7 @@ def test_a_request_whose_body_is_awaited_keeps_no_lists_of_its_head() -> None:
         client = await stage.dial()
         items = b",".join(b"%04x" % number for number in range(5_000))
         lists = b"Connection: upgrade, %b\r\nUpgrade: %b\r\n\r\n" % (items[:5_000], items)
-        tracemalloc.start()
-        try:
-            await client.send(POST[:-2] % 3 + lists)
-            await client.until(b"done")
-            kept_bytes, _ = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        assert kept_bytes < 120_000
+        assert await kept_bytes(client, POST[:-2] % 3 + lists) < 120_000
 
     play(scene)
 
