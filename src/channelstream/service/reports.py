@@ -100,14 +100,13 @@ class Reports:
             self._task = asyncio.get_running_loop().create_task(self._append())
 
     def _has_room(self, app_id: str) -> bool:
-        most, most_characters = MOST_WAITING, MOST_CHARACTERS
+        count, characters = self._counts[app_id], self._characters[app_id]
+        if count >= MOST_WAITING or characters >= MOST_CHARACTERS:
+            return False
         apps = len(self._wanted.apps)
-        if len(self._waiting) >= TOTAL_WAITING or self._characters.total() >= TOTAL_CHARACTERS:
-            most, most_characters = (
-                min(most, TOTAL_WAITING // apps),
-                min(most_characters, TOTAL_CHARACTERS // apps),
-            )
-        return self._counts[app_id] < most and self._characters[app_id] < most_characters
+        if count < TOTAL_WAITING // apps and characters < TOTAL_CHARACTERS // apps:
+            return True
+        return len(self._waiting) < TOTAL_WAITING and self._characters.total() < TOTAL_CHARACTERS
 
     async def _append(self) -> None:
         """Append what waits, until nothing does."""
