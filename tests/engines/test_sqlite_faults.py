@@ -12,7 +12,6 @@ WRITE = "INSERT INTO t VALUES (zeroblob(100000))"
 
 
 def test_a_file_that_cannot_grow_is_a_full_disk(tmp_path: Path) -> None:
-    """A file that cannot grow is a full disk."""
     with closing(sqlite3.connect(tmp_path / "f.db")) as file:
         file.execute("CREATE TABLE t (x)")
         file.execute("PRAGMA max_page_count = 2")
@@ -22,7 +21,6 @@ def test_a_file_that_cannot_grow_is_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_a_file_that_may_not_be_written_to_is_named_as_that(tmp_path: Path) -> None:
-    """A file that may not be written to is named as that."""
     with closing(sqlite3.connect(tmp_path / "f.db")) as file:
         file.execute("CREATE TABLE t (x)")
         file.execute("PRAGMA query_only = ON")
@@ -32,5 +30,4 @@ def test_a_file_that_may_not_be_written_to_is_named_as_that(tmp_path: Path) -> N
 
 
 def test_other_errors_have_the_text_of_sqlite() -> None:
-    """Other errors have the text of SQLite."""
     assert str(NotWritten(sqlite3.OperationalError("no such table: t"))) == "no such table: t"
