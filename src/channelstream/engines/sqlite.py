@@ -101,7 +101,6 @@ class SqliteEngine:
         self._users: UserChanges
         self._members: MemberChanges
         self._unwritten = Unwritten()
-        self._clock_offset_s = 0.0
         self._has_left = False
         self._move = LocalMove(registry, clock)
         self._taken: TakenState | None = None
@@ -168,7 +167,6 @@ class SqliteEngine:
         return restore.left
 
     def _begin(self, state: TakenState, history_rows: frozenset[Entry]) -> None:
-        self._clock_offset_s = state.clock_offset_s
         begin = Position.single(state.epoch, state.offset)
         self._log = LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)
         self._reads = LocalReads(self._log, self._clock)
@@ -215,7 +213,7 @@ class SqliteEngine:
     async def copy(self) -> AsyncIterator[bytes]:
         if not self._move.is_copied:
             yield self._address
-        async for record in self._move.copy(self._log, self._clock_offset_s):
+        async for record in self._move.copy(self._log, self._upkeep.clock_offset_s):
             yield record
 
     async def hand_over(self) -> AsyncIterator[bytes]:

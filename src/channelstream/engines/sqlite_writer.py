@@ -55,11 +55,8 @@ class SqliteWriter:
     def seal(self, batch: Batch, probes: bool) -> Callable[[], None]:
         self._upkeep.forget(batch.forgotten_channels)
         self._is_trimming = self._upkeep.is_due
-        registry, committed, clock_offset_s = (
-            self._log.registry,
-            self._log.committed,
-            self._upkeep.clock_offset_s,
-        )
+        registry, committed = self._log.registry, self._log.committed
+        clock_offset_s = self._upkeep.clock_offset_s
         upkeep = self._upkeep.writes(committed) if self._is_trimming else ()
         changes = writes_of(batch, registry, committed, clock_offset_s, probes)
         compaction = Compaction(batch.entries, registry)
