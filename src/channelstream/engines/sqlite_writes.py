@@ -63,7 +63,7 @@ class BatchWrites:
 
 
 def writes_of(
-    batch: Batch, registry: Registry, committed: int, clock_offset_s: float, probes: bool = False
+    batch: Batch, registry: Registry, committed: int, clock_offset_s: float, probes: bool
 ) -> BatchWrites:
     """Return the writes of a batch, from the current state of the registry.
 
