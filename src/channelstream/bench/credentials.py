@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from statistics import median
 
 import jwt
-import uvloop
 from itsdangerous import TimestampSigner
 
 from channelstream.bench.http import HttpConnection, open_http
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Target
+from channelstream.bench.question import answer, options_of
 from channelstream.bench.servers import product
 from channelstream.bench.wire import Wire
 from channelstream_client.signing import digest_of, sign
@@ -136,14 +136,10 @@ async def _run(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    reader = argparse.ArgumentParser(description=__doc__)
-    reader.add_argument("--calls", type=int, default=2_000, help="calls of each turn")
-    reader.add_argument("--rounds", type=int, default=9, help="turns of each form")
-    reader.add_argument("--flag", nargs="*", default=[], help="options of the server, such as --engine=...")
-    try:
-        uvloop.run(_run(reader.parse_args()))
-    except BenchFailed as error:
-        raise SystemExit(f"credentials: {error}") from error
+    options = options_of("credentials", __doc__)
+    options.add_argument("--calls", type=int, default=2_000, help="calls of each turn")
+    options.add_argument("--rounds", type=int, default=9, help="turns of each form")
+    answer(options, _run)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ from typing import Any
 
 import httpx
 import msgspec
-import uvloop
 
 from channelstream.bench.application import Application
 from channelstream.bench.departures import CHANNEL, PING_S, crowd
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Target
-from channelstream.bench.processes import use_all_descriptors
+from channelstream.bench.question import answer, options_of
 from channelstream.bench.servers import product
 from channelstream.bench.wire import Wire
 
@@ -126,7 +125,6 @@ async def cost(target: Target, dashboards: int, duration_s: float) -> dict[str, 
 
 
 async def _run(options: argparse.Namespace) -> None:
-    use_all_descriptors()
     async with product("--ping-interval-s", str(PING_S), *options.flag) as target:
         application = Application(target.wire)
         await crowd(application, "reads", options.connections, None)
@@ -157,17 +155,13 @@ async def _compare(target: Target, options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    reader = argparse.ArgumentParser(description=__doc__)
-    reader.add_argument("--connections", type=int, default=1_000, help="WebSockets, all in one channel")
-    reader.add_argument("--rate", type=int, default=50, help="messages a second to that channel")
-    reader.add_argument("--dashboards", type=int, default=10, help="open overview pages")
-    reader.add_argument("--rounds", type=int, default=5, help="measurements without and with them, in turn")
-    reader.add_argument("--duration", type=float, default=15, help="seconds of each measurement")
-    reader.add_argument("--flag", nargs="*", default=[], help="options of the server, such as --engine=...")
-    try:
-        uvloop.run(_run(reader.parse_args()))
-    except BenchFailed as error:
-        raise SystemExit(f"dashboards: {error}") from error
+    options = options_of("dashboards", __doc__)
+    options.add_argument("--connections", type=int, default=1_000, help="WebSockets, all in one channel")
+    options.add_argument("--rate", type=int, default=50, help="messages a second to that channel")
+    options.add_argument("--dashboards", type=int, default=10, help="open overview pages")
+    options.add_argument("--rounds", type=int, default=5, help="measurements without and with them, in turn")
+    options.add_argument("--duration", type=float, default=15, help="seconds of each measurement")
+    answer(options, _run)
 
 
 if __name__ == "__main__":

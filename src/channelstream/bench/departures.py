@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import msgspec
-import uvloop
 
 from channelstream.bench.application import Application
 from channelstream.bench.histogram import Histogram
-from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Target
 from channelstream.bench.probe import longest_turn_ms, probe
-from channelstream.bench.processes import use_all_descriptors
+from channelstream.bench.question import answer, options_of
 from channelstream.bench.servers import product
 from channelstream.bench.wire import CLOSE_FRAME, Wire, masked
 
@@ -174,7 +172,6 @@ def _percentile(waits: Histogram) -> float:
 
 
 async def _run(options: argparse.Namespace) -> None:
-    use_all_descriptors()
     for how in options.how:
         for leaving, with_lists in ((options.leaving, False), (options.leaving // 5, True)):
             flags = ["--detach-grace-s", str(GRACE_S), "--slow-turn-ms", str(SLOW_MS)]
@@ -185,17 +182,13 @@ async def _run(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    reader = argparse.ArgumentParser(description=__doc__)
-    reader.add_argument(
+    options = options_of("departures", __doc__)
+    options.add_argument(
         "--leaving", type=int, default=10_000, help="members that leave; with user lists a fifth of it"
     )
-    reader.add_argument("--staying", type=int, default=10, help="members that stay and receive the events")
-    reader.add_argument("--how", nargs="+", choices=list(PROBED_S), default=list(PROBED_S))
-    reader.add_argument("--flag", nargs="*", default=[], help="options of the server, such as --engine=...")
-    try:
-        uvloop.run(_run(reader.parse_args()))
-    except BenchFailed as error:
-        raise SystemExit(f"departures: {error}") from error
+    options.add_argument("--staying", type=int, default=10, help="members that stay and receive the events")
+    options.add_argument("--how", nargs="+", choices=list(PROBED_S), default=list(PROBED_S))
+    answer(options, _run)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from statistics import median
 
 import jwt
 import msgspec
-import uvloop
 
 from channelstream.bench.application import Application
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Target
+from channelstream.bench.question import answer, options_of
 from channelstream.bench.servers import product
 from channelstream.bench.wire import TEXT_FRAME, Wire
 
@@ -154,14 +154,10 @@ async def _run(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    reader = argparse.ArgumentParser(description=__doc__)
-    reader.add_argument("--streams", type=int, default=400, help="streams of each turn")
-    reader.add_argument("--rounds", type=int, default=9, help="turns of each kind")
-    reader.add_argument("--flag", nargs="*", default=[], help="options of the server, such as --engine=...")
-    try:
-        uvloop.run(_run(reader.parse_args()))
-    except BenchFailed as error:
-        raise SystemExit(f"openings: {error}") from error
+    options = options_of("openings", __doc__)
+    options.add_argument("--streams", type=int, default=400, help="streams of each turn")
+    options.add_argument("--rounds", type=int, default=9, help="turns of each kind")
+    answer(options, _run)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import NamedTuple
 
-import uvloop
-
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Target
-from channelstream.bench.processes import resident_kb, use_all_descriptors
+from channelstream.bench.processes import resident_kb
+from channelstream.bench.question import answer, options_of
 from channelstream.bench.servers import product
 from channelstream.bench.wire import TEXT_FRAME, masked
 
@@ -209,17 +208,12 @@ async def _run(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    use_all_descriptors()
-    reader = argparse.ArgumentParser(description=__doc__)
-    reader.add_argument("--connections", type=int, default=100, help="those that are measured of each state")
-    reader.add_argument("--tls", action="store_true", help="with --flag=--ssl-certfile=... and --ssl-keyfile")
-    reader.add_argument(
-        "--flag", action="append", default=[], help="an option of the server: --flag=--name=value"
+    options = options_of("strangers", __doc__)
+    options.add_argument("--connections", type=int, default=100, help="those that are measured of each state")
+    options.add_argument(
+        "--tls", action="store_true", help="with --flag=--ssl-certfile=... and --ssl-keyfile"
     )
-    try:
-        uvloop.run(_run(reader.parse_args()))
-    except BenchFailed as error:
-        raise SystemExit(f"strangers: {error}") from error
+    answer(options, _run)
 
 
 if __name__ == "__main__":
