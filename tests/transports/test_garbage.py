@@ -1,17 +1,17 @@
-"""Ended streams leave nothing to the garbage collector, which runs rarely (`server.GC_THRESHOLDS`)."""
+"""Ended streams leave nothing to the garbage collector, which runs rarely (`lifecycle.GC_THRESHOLDS`)."""
 
 import asyncio
-import gc
 import os
 import socket
-from collections.abc import Iterator
 
 import pytest
-from tests.census import census
+from tests.census import left_by
 from tests.transports.in_process import Stage, play
 
 from channelstream.http.connection import HttpConnection
 from channelstream.http.shared import HttpServer
+
+pytestmark = pytest.mark.slow
 
 ROUNDS = int(os.environ.get("GARBAGE_ROUNDS", "20"))
 UPGRADE = (
@@ -48,47 +48,24 @@ async def visit(stage: Stage, http_server: HttpServer, path: str, headers: str, 
         await asyncio.sleep(0)
 
 
-@pytest.fixture
-def _no_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("_no_collector")
 @pytest.mark.parametrize("kind", VISITS)
 def test_ended_streams_are_gone(kind: str) -> None:
     """However a stream ends, it and all that belonged to it is freed at once."""
 
     async def scenario(stage: Stage) -> None:
         http_server = stage.http_server()
-        await visit(stage, http_server, *VISITS[kind])
-        before, objects = census(), len(gc.get_objects())
-        for _ in range(ROUNDS):
-            await visit(stage, http_server, *VISITS[kind])
-        print(f"{kind}: {len(gc.get_objects()) - objects} objects more after {ROUNDS} streams")
-        grown = {name: more for name, more in (census() - before).items() if more >= ROUNDS // 2}
-        assert grown == {}
+        assert await left_by(lambda: visit(stage, http_server, *VISITS[kind]), ROUNDS) == {}
 
     play(scenario)
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("_no_collector")
 @pytest.mark.parametrize("requests", [0, 2])
 def test_ended_http_connections_are_gone(requests: int) -> None:
     """One that closes after its answer, as those of many proxies do, is freed at once; so is one that its client closes."""
 
     async def scenario(stage: Stage) -> None:
         http_server = stage.http_server()
-        await call(stage, http_server, requests)
-        before = census()
-        for _ in range(ROUNDS):
-            await call(stage, http_server, requests)
-        grown = {name: more for name, more in (census() - before).items() if more >= ROUNDS // 2}
-        assert grown == {}
+        assert await left_by(lambda: call(stage, http_server, requests), ROUNDS) == {}
 
     play(scenario)
 
