@@ -75,12 +75,9 @@ async function refresh() {
   }
 }
 
-async function sendAgain(ids) {
-  const lines = ["Each goes to the receiver that did not accept it. What has happened since is sent before it."];
-  if (!(await ask(`Send ${counted(ids.length, "event")} again?`, lines, "Send again"))) return;
+async function actAndNote(name, what, noteOf) {
   try {
-    const { sent } = await act("send_webhooks_again", { ids });
-    byId("letters-note").textContent = `${counted(sent, "event")} will be sent.`;
+    byId("letters-note").textContent = noteOf(await act(name, what));
   } catch (error) {
     fault(error.message);
     return;
@@ -88,17 +85,16 @@ async function sendAgain(ids) {
   now();
 }
 
+async function sendAgain(ids) {
+  const lines = ["Each goes to the receiver that did not accept it. What has happened since is sent before it."];
+  if (!(await ask(`Send ${counted(ids.length, "event")} again?`, lines, "Send again"))) return;
+  actAndNote("send_webhooks_again", { ids }, ({ sent }) => `${counted(sent, "event")} will be sent.`);
+}
+
 async function giveUp(receiver) {
   const lines = ["They can be sent again below. What waits behind them in their channels is sent."];
   if (!(await ask("Give up the events that this receiver refuses?", lines, "Give up"))) return;
-  try {
-    const { given_up: count } = await act("give_up_webhooks", { receiver });
-    byId("letters-note").textContent = `${counted(count, "event")} will be given up.`;
-  } catch (error) {
-    fault(error.message);
-    return;
-  }
-  now();
+  actAndNote("give_up_webhooks", { receiver }, ({ given_up: count }) => `${counted(count, "event")} will be given up.`);
 }
 
 // Rows are kept when the page is refreshed, so no button has a listener of its own.
