@@ -28,7 +28,7 @@ def undo_user(registry: Registry, name: str, clock: Clock, connected: bool) -> C
         connected: it also undoes the connection that is about to be registered.
     """
     known = registry.users.get(name)
-    state = dict(known.state) if known else {}
+    state = known.state if known else {}
     keys = known.public_keys if known else ()
 
     def undo() -> None:
