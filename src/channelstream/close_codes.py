@@ -14,6 +14,7 @@ class CloseCode(IntEnum):
     PROTOCOL_ERROR = 1002
     """The client broke RFC 6455: stop."""
     UNSUPPORTED_DATA = 1003
+    """The client sent a binary message: stop."""
     INVALID_TEXT = 1007
     """A text message was not UTF-8: stop."""
     POLICY_VIOLATION = 1008
