@@ -21,7 +21,7 @@ MOST_SENT = 20_000
 """Facts that a receiver may be sent while it refuses one, since a restart sends all of them again."""
 
 Item = tuple[Kept, Fact]
-"""A fact in the outbox, and the fact that is sent for it."""
+"""What the outbox keeps, and the fact in it, which is not None here."""
 
 
 @dataclass(eq=False, slots=True)
