@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 from tests.http_client import http
-from tests.waiting import PATIENCE_S, eventually
+from tests.waiting import eventually
 
 
 def rows(node: Any, table: str, **wanted: str) -> list[dict[str, Any]]:
     """Return the rows of a table that have these values."""
     auth = ("admin", node.admin_secret)
-    answer = http.get(f"{node.url}/admin/data/busiest", auth=auth, timeout=PATIENCE_S).json()
+    answer = http.get(f"{node.url}/admin/data/busiest", auth=auth).json()
     found: list[dict[str, Any]] = [row for row in answer[table] if wanted.items() <= row.items()]
     return found
 
@@ -65,7 +65,7 @@ def test_states_and_histories_are_ordered_by_their_size(start_server: Callable[.
 
     def ordered(table: str, column: str) -> list[tuple[str, int]]:
         asked = {"sort": column, "descending": "true"}
-        answer = http.get(f"{node.url}/admin/data/{table}", params=asked, auth=auth, timeout=PATIENCE_S)
+        answer = http.get(f"{node.url}/admin/data/{table}", params=asked, auth=auth)
         return [(row["name"], row[column]) for row in answer.json()["rows"]]
 
     users, channels = ordered("users", "state_bytes"), ordered("channels", "history_bytes")

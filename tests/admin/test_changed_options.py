@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.http_client import http
-from tests.waiting import PATIENCE_S, eventually
+from tests.waiting import eventually
 
 from channelstream.admin.changed_options import READ, SERIES, changed_options
 from channelstream.config import Settings
@@ -97,7 +97,7 @@ def test_changed_options_are_marked(start_server: Callable[..., Any], tmp_path: 
     def marks() -> list[tuple[str, str]]:
         auth = ("admin", second.admin_secret)
         url = f"{second.url}/admin/data/history"
-        found = http.get(url, auth=auth, timeout=PATIENCE_S).json()["marks"]
+        found = http.get(url, auth=auth).json()["marks"]
         return [(mark["kind"], mark["text"]) for mark in found]
 
     eventually(lambda: ("settings changed", "history_size_max") in marks(), "it is not marked")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.http_client import http
-from tests.waiting import PATIENCE_S, eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.nodes(3)
 
@@ -103,7 +103,7 @@ def test_the_order_of_the_table_is_the_same_at_every_node(server: Any) -> None:
 def test_nodes_are_shown_in_the_same_order(server: Any) -> None:
     """Whichever of them has sent its heartbeat last: the one that answers, and the others by name."""
     url, auth = f"{server.any.url}/admin/live", ("admin", server.admin_secret)
-    with http.stream("GET", url, auth=auth, timeout=PATIENCE_S) as live:
+    with http.stream("GET", url, auth=auth) as live:
         events = (line.removeprefix("data: ") for line in live.iter_lines() if line.startswith("data: "))
         for event in islice(events, 3):
             own, *others = json.loads(event)["nodes"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from tests.http_client import http
-from tests.waiting import PATIENCE_S, eventually
+from tests.waiting import eventually
 
 from channelstream.admin.endings import LATEST, LATEST_OF_GROUP, chosen
 
@@ -31,7 +31,7 @@ def test_each_node_shows_how_connections_ended_at_all(server: Any) -> None:
     wanted = {f"ended-{number}" for number in range(len(server.nodes))}
 
     def are_shown(node: Any) -> bool:
-        found = http.get(f"{node.url}/admin/data/endings", auth=auth, timeout=PATIENCE_S).json()["rows"]
+        found = http.get(f"{node.url}/admin/data/endings", auth=auth).json()["rows"]
         return wanted <= {row["conn_id"] for row in found}
 
     for node in server.nodes:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from tests.http_client import http
 from tests.redis_server import running_redis
-from tests.waiting import PATIENCE_S, eventually
+from tests.waiting import eventually
 
 from channelstream.admin.engine_watch import EngineWatch
 from channelstream.service import Node
@@ -41,7 +41,7 @@ def test_an_outage_of_redis_is_shown_and_marked(start_server: Callable[..., Any]
         auth = ("admin", node.admin_secret)
 
         def figures() -> dict[str, Any]:
-            with http.stream("GET", f"{node.url}/admin/live", auth=auth, timeout=PATIENCE_S) as live:
+            with http.stream("GET", f"{node.url}/admin/live", auth=auth) as live:
                 line = next(line for line in live.iter_lines() if line.startswith("data: "))
             [own] = json.loads(line.removeprefix("data: "))["nodes"]
             found: dict[str, Any] = own["figures"]
@@ -52,9 +52,7 @@ def test_an_outage_of_redis_is_shown_and_marked(start_server: Callable[..., Any]
             return not found["engine_reachable"] and bool(found["engine_for_s"] >= seconds)
 
         def past() -> dict[str, Any]:
-            found: dict[str, Any] = http.get(
-                f"{node.url}/admin/data/history", auth=auth, timeout=PATIENCE_S
-            ).json()
+            found: dict[str, Any] = http.get(f"{node.url}/admin/data/history", auth=auth).json()
             return found
 
         node.connect("ann", "a")
@@ -89,7 +87,7 @@ def test_open_descriptors_are_shown_beside_their_limit(start_server: Any) -> Non
     auth = ("admin", node.admin_secret)
 
     def figures() -> dict[str, int]:
-        with http.stream("GET", f"{node.url}/admin/live", auth=auth, timeout=PATIENCE_S) as live:
+        with http.stream("GET", f"{node.url}/admin/live", auth=auth) as live:
             line = next(line for line in live.iter_lines() if line.startswith("data: "))
         found: dict[str, int] = json.loads(line.removeprefix("data: "))["figures"]
         return found

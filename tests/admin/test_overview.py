@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.http_client import http
-from tests.waiting import PATIENCE_S, eventually
+from tests.waiting import eventually
 
 from channelstream.admin.overview import SUMS
 
@@ -18,9 +18,7 @@ pytestmark = pytest.mark.nodes(3)
 
 def watched(node: Any) -> dict[str, Any]:
     """Return what a page of this node is sent first."""
-    stream = http.stream(
-        "GET", f"{node.url}/admin/live", auth=("admin", node.admin_secret), timeout=PATIENCE_S
-    )
+    stream = http.stream("GET", f"{node.url}/admin/live", auth=("admin", node.admin_secret))
     with stream as answer:
         lines = (line for line in answer.iter_lines() if line.startswith("data: "))
         # None is sent while the places of the pages that have just left are not free again.

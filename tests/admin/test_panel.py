@@ -224,9 +224,7 @@ def test_the_stream_of_figures_leaves_no_trace(start_server: Any) -> None:
 def test_a_server_that_stops_does_not_wait_for_watchers(start_server: Any) -> None:
     """An open stream of figures ends with the server."""
     running = start_server()
-    watching = http.stream(
-        "GET", f"{running.url}/admin/live", auth=("admin", running.admin_secret), timeout=PATIENCE_S
-    )
+    watching = http.stream("GET", f"{running.url}/admin/live", auth=("admin", running.admin_secret))
     with watching as answer:
         lines = answer.iter_lines()
         while not next(lines).startswith("data: "):
@@ -245,7 +243,7 @@ def test_the_past_outlives_a_restart(start_server: Any, tmp_path: Path) -> None:
 
     def past(running: Any, name: str) -> Any:
         url, auth = f"{running.url}/admin/data/history", ("admin", running.admin_secret)
-        return http.get(url, params={"range": name}, auth=auth, timeout=PATIENCE_S)
+        return http.get(url, params={"range": name}, auth=auth)
 
     first = start_server("--engine", engine)
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from tests.admin.test_slow import MESSAGES, TEXT, stopped_reader
 from tests.http_client import http
-from tests.waiting import PATIENCE_S, eventually
+from tests.waiting import eventually
 
 from channelstream.admin.taken import TakenBytes
 from channelstream.core.connection import Connection
@@ -70,7 +70,7 @@ def test_the_figures_show_what_arrived_and_what_did_not(start_server: Any) -> No
 
     def figures() -> dict[str, int]:
         auth = ("admin", running.admin_secret)
-        with http.stream("GET", f"{running.url}/admin/live", auth=auth, timeout=PATIENCE_S) as live:
+        with http.stream("GET", f"{running.url}/admin/live", auth=auth) as live:
             line = next(line for line in live.iter_lines() if line.startswith("data: "))
         found: dict[str, int] = json.loads(line.removeprefix("data: "))["figures"]
         return found
@@ -78,7 +78,7 @@ def test_the_figures_show_what_arrived_and_what_did_not(start_server: Any) -> No
     def sampled_s() -> float:
         """Return the begin of the last interval that is shown."""
         auth = ("admin", running.admin_secret)
-        rows = http.get(f"{running.url}/admin/data/history", auth=auth, timeout=PATIENCE_S).json()["rows"]
+        rows = http.get(f"{running.url}/admin/data/history", auth=auth).json()["rows"]
         return float(rows[-1][0]) if rows else 0.0
 
     conn_id = running.connect("taken-ann", "taken")

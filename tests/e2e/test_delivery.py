@@ -27,7 +27,7 @@ def by_websocket(server: Any, conn_id: str, count: int) -> list[Any]:
 
 def by_event_stream(server: Any, conn_id: str, count: int) -> list[Any]:
     """Listen by server-sent events until so many messages have come."""
-    with http.stream("GET", f"{server.url}/sse?conn_id={conn_id}", timeout=PATIENCE_S) as stream:
+    with http.stream("GET", f"{server.url}/sse?conn_id={conn_id}") as stream:
         lists = (json.loads(line[5:]) for line in stream.iter_lines() if line.startswith("data:"))
         return _messages(lists, count)
 

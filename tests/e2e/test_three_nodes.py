@@ -215,14 +215,10 @@ def test_a_stream_opens_at_a_node_that_did_not_register_it(cluster: Cluster, cha
         if kind == "ws":
             assert cluster.listen(conn_id, at=cluster.nodes[1]).texts(1) == [1]
         elif kind == "listen":
-            [received] = http.get(
-                f"{cluster.nodes[1].url}/listen?conn_id={conn_id}", timeout=PATIENCE_S
-            ).json()
+            [received] = http.get(f"{cluster.nodes[1].url}/listen?conn_id={conn_id}").json()
             assert received["message"] == {"n": 1}
         else:
-            with http.stream(
-                "GET", f"{cluster.nodes[1].url}/sse?conn_id={conn_id}", timeout=PATIENCE_S
-            ) as sse:
+            with http.stream("GET", f"{cluster.nodes[1].url}/sse?conn_id={conn_id}") as sse:
                 blocks = (json.loads(line[5:]) for line in sse.iter_lines() if line.startswith("data:"))
                 assert next(block for block in blocks if block)[0]["message"] == {"n": 1}
 
@@ -249,7 +245,7 @@ def test_polls_may_land_at_any_node(cluster: Cluster, channel: str) -> None:
     for n in range(12):
         cluster.post("/message", say(channel, n))
         node = cluster.nodes[n % 3]
-        items = http.get(f"{node.url}/listen?conn_id={conn_id}", timeout=PATIENCE_S).json()
+        items = http.get(f"{node.url}/listen?conn_id={conn_id}").json()
         received += [item["message"]["n"] for item in items]
     assert received == list(range(12))
 

@@ -301,9 +301,7 @@ def test_the_command_and_the_signal_upgrade(start_service: Any, tmp_path: Path) 
         os.kill(service.pids[0], signal.SIGUSR2)
         os.kill(service.pids[0], signal.SIGUSR2)
         service.pids.append(mainpid(manager))
-        scrape = http.get(
-            f"{service.running.url}/metrics", auth=("admin", service.running.admin_secret), timeout=PATIENCE_S
-        )
+        scrape = http.get(f"{service.running.url}/metrics", auth=("admin", service.running.admin_secret))
         assert 'channelstream_upgrades_total{result="done",worker="0"} 2.0' in scrape.text
         os.kill(service.pids[1], signal.SIGTERM)
         while manager.recv(1000).decode() != STOPPING:

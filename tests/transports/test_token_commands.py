@@ -213,8 +213,8 @@ def test_a_request_of_very_many_long_answers_is_answered_in_part(pushing: Runnin
     with http.stream("GET", f"{pushing.url}/sse", headers=bearer) as stream:
         url = f"{pushing.url}/client?conn_id={next(sse_items(stream.iter_lines()))['result']['conn_id']}"
         commands = [{"id": number, "type": "info", "channels": [room]} for number in range(50)]
-        answers = http.post(url, json=commands, headers=bearer, timeout=PATIENCE_S).json()
-        again = http.post(url, json=commands[-1], headers=bearer, timeout=PATIENCE_S).json()
+        answers = http.post(url, json=commands, headers=bearer).json()
+        again = http.post(url, json=commands[-1], headers=bearer).json()
     assert [each["id"] for each in answers] == list(range(50))
     assert ["result" in each for each in answers] == [number < 4 for number in range(50)]
     assert {each["error"]["code"] for each in answers[4:]} == {"rate_limited"}
@@ -265,12 +265,12 @@ class Rooms:
     def read(self, since: str = "") -> AbstractContextManager[httpx.Response]:
         query = {"since": since, "conn_id": self.conn_id}
         url = f"{self.server.url}/sse"
-        return http.stream("GET", url, params=query, headers=self.bearer, timeout=PATIENCE_S)
+        return http.stream("GET", url, params=query, headers=self.bearer)
 
     def poll(self, since: str) -> Any:
         query = {"since": since, "conn_id": self.conn_id}
         url = f"{self.server.url}/listen"
-        return http.get(url, params=query, headers=self.bearer, timeout=PATIENCE_S).json()
+        return http.get(url, params=query, headers=self.bearer).json()
 
     def join_second(self) -> Any:
         command = {

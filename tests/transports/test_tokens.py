@@ -118,7 +118,7 @@ def test_where_no_tokens_are_accepted_the_answer_says_so(server: RunningServer, 
             assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4003, text)
         else:
             method = "POST" if path == "/client" else "GET"
-            answer = http.request(method, f"{server.url}{path}{query}", headers=headers, timeout=PATIENCE_S)
+            answer = http.request(method, f"{server.url}{path}{query}", headers=headers)
             assert (answer.status_code, answer.json()["code"]) == (401, "bad_token")
             assert text in answer.text
 
@@ -190,9 +190,7 @@ def test_a_long_poll_with_a_token_continues_its_connection(pushing: RunningServe
     bearer = {"authorization": f"Bearer {token(channels=[room])}"}
 
     def poll(**query: str) -> list[Any]:
-        found: list[Any] = http.get(
-            f"{pushing.url}/listen", params=query, headers=bearer, timeout=PATIENCE_S
-        ).json()
+        found: list[Any] = http.get(f"{pushing.url}/listen", params=query, headers=bearer).json()
         return found
 
     greeting, resumed = poll()
@@ -219,9 +217,7 @@ def test_no_token_is_in_the_log(start_server: StartServer) -> None:
     for given in (token(), token(secret="another secret of thirty-two bytes")):
         for path in ("sse", "listen", "client", "nothing"):
             http.head(f"{server.url}/{path}", params={"token": given})
-            http.post(
-                f"{server.url}/{path}", headers={"authorization": f"Bearer {given}"}, timeout=PATIENCE_S
-            )
+            http.post(f"{server.url}/{path}", headers={"authorization": f"Bearer {given}"})
     code, log = server.stop()
     assert code == 0
     assert "/client?token=***" in log
