@@ -257,13 +257,18 @@ def _node(
     return Node(spans.watched(engine), hub, clock, new_id, limits, wanted)
 
 
+def _longest_gap_s(settings: Settings) -> float:
+    """Return how long a connection may live between two of its streams, or polls, in seconds."""
+    return max(settings.poll_gap_s, settings.detach_grace_s)
+
+
 def _registry_limits(settings: Settings) -> RegistryLimits:
     return RegistryLimits(
         log_bytes=settings.log_bytes,
         log_events=settings.log_events,
         log_age_s=settings.log_age_s,
         user_log_events=settings.user_log_events,
-        transit_s=max(settings.poll_gap_s, settings.detach_grace_s),
+        transit_s=_longest_gap_s(settings),
         history_size=settings.history_size_max,
     )
 
@@ -273,7 +278,7 @@ def _node_limits(settings: Settings, apps: Apps, protocols: Protocols) -> NodeLi
         apps=apps.limits,
         channels_per_connection=settings.max_channels_per_connection,
         unattached_s=settings.unattached_timeout_s,
-        restored_s=RECONNECT_WAIT_S + max(settings.poll_gap_s, settings.detach_grace_s),
+        restored_s=RECONNECT_WAIT_S + _longest_gap_s(settings),
         not_resuming=protocols.not_resuming,
     )
 
