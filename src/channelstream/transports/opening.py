@@ -67,7 +67,7 @@ class SocketOpener:
             BadHandshake, BadRequest, Forbidden, NotAcceptable: the request is faulty, or not allowed.
             Overloaded: the process sheds load.
         """
-        if not head.upgrade or b"websocket" not in offered(head):
+        if b"websocket" not in offered(head):
             return None
         if head.body_bytes != 0:
             # The next bytes could be read as a body or as frames.
