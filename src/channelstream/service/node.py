@@ -126,7 +126,7 @@ class Node:
         self._publishing = Publishing(engine, hub)
         self.move = NodeMove(engine, hub, self.local, clock, self._start_engine)
         self.member_states = MemberStates(engine, is_single=self.is_single)
-        self.reads = StreamReads(engine, engine.cluster.is_single)
+        self.reads = StreamReads(engine, self.is_single)
 
     async def start(self) -> None:
         """Start the engine, restore its connections, and receive its events from the current end of its log on.
