@@ -1,6 +1,7 @@
-"""Items received by a WebSocket of the `websockets` package."""
+"""Items received by a WebSocket of the `websockets` package, or from an event stream."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from tests.waiting import PATIENCE_S
@@ -13,3 +14,10 @@ def next_items(stream: ClientConnection) -> list[Any]:
     while not items:
         items = json.loads(stream.recv(PATIENCE_S))
     return items
+
+
+def sse_items(lines: Iterator[str]) -> Iterator[Any]:
+    """Read the items of the lines of an event stream."""
+    for line in lines:
+        if line.startswith("data:"):
+            yield from json.loads(line[5:])

@@ -1,17 +1,15 @@
 """Clients with tokens whose streams move to another process."""
 
 import asyncio
-import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import closing, suppress
-from typing import Any
 
 import pytest
 from tests.conftest import StartServer
 from tests.http_client import http
+from tests.streams import sse_items
 from tests.token_client import SECRET, TokenClient, token
 from tests.waiting import PATIENCE_S
 from websockets.exceptions import ConnectionClosed
@@ -34,7 +32,7 @@ def test_a_stream_keeps_what_its_token_says_in_another_process(start_server: Sta
         closing(TokenClient(server.ws_url, token(**granted))) as client,
         http.stream("GET", f"{server.url}/sse", headers=headers) as events,
     ):
-        items = _items(events.iter_lines())
+        items = sse_items(events.iter_lines())
         assert next(items)["result"]["user"] == "bob"
         client.command("subscribe", channels=["room.1"])
         report = asyncio.run(ask_to_upgrade(Settings(port=server.port)))
@@ -53,9 +51,3 @@ def test_a_stream_keeps_what_its_token_says_in_another_process(start_server: Sta
         finally:
             with suppress(ProcessLookupError):
                 os.kill(report.pid, signal.SIGKILL)
-
-
-def _items(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        if line.startswith("data:"):
-            yield from json.loads(line[5:])

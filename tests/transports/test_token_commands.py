@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
 from typing import Any
 from uuid import uuid4
@@ -11,6 +10,7 @@ import httpx
 import pytest
 from tests.conftest import RunningServer
 from tests.http_client import http
+from tests.streams import sse_items
 from tests.token_client import TokenClient, token
 from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
@@ -158,12 +158,6 @@ def test_faulty_commands_are_answered_until_they_are_too_many(pushing: RunningSe
         assert (error["id"], error["error"]["code"]) == (None, "malformed")
         assert client.command("connect", token="x")["code"] == "invalid"
         assert client.end() == (1008, "too many faulty commands")
-
-
-def sse_items(lines: Iterator[str]) -> Iterator[Any]:
-    for line in lines:
-        if line.startswith("data:"):
-            yield from json.loads(line[5:])
 
 
 def test_an_event_stream_with_a_token_takes_commands_by_requests(pushing: RunningServer, room: str) -> None:
