@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from channelstream import __version__, logs
+from channelstream.config import weak_secrets
 from channelstream.config.flags import OneLineParser, read_flags, settings_parser
 from channelstream.config.loading import load
 from channelstream.config.safety import check_safety
@@ -80,7 +81,7 @@ def _serve(argv: Sequence[str], environ: Mapping[str, str], line: Line | None) -
     loaded = load(read_flags(parser(), argv), environ)
     check_safety(loaded.settings)
     logs.configure(loaded.settings)
-    for warning in loaded.warnings:
+    for warning in (*loaded.warnings, *weak_secrets.warnings(loaded.settings)):
         logger.warning("%s", warning)
     if loaded.settings.workers > 1:
         from channelstream.supervisor.starting import supervise

@@ -95,7 +95,7 @@ def values_of(settings: Settings, name: str) -> tuple[str, ...]:
     return read(settings) if read else (getattr(settings, name),)
 
 
-def _sections(settings: Settings) -> Iterator[tuple[str, Settings]]:
+def sections(settings: Settings) -> Iterator[tuple[str, Settings]]:
     """Yield the settings of each application, and before them the section that they are in."""
     for app_id, own in settings_by_app(settings).items():
         yield f"[{SECTION}]" if own is settings else f"[{SECTION_PREFIX}{app_id}]", own
@@ -127,7 +127,7 @@ def _app_secrets(settings: Settings) -> Iterator[str]:
     users: dict[str, dict[str, str]] = {name: {} for name in SECRETS}
     for name, known in users.items():
         known.update(dict.fromkeys(values_of(settings, name), f"[{SECTION}]"))
-    for where, of_app in islice(_sections(settings), 1, None):
+    for where, of_app in islice(sections(settings), 1, None):
         if not all(values_of(of_app, "secret")):
             yield f"secret: {where} has none; an application needs its own"
         for name, known in users.items():
@@ -141,7 +141,7 @@ def _app_secrets(settings: Settings) -> Iterator[str]:
 
 def _readers(settings: Settings) -> Iterator[str]:
     """Refuse a second sign-in with the password or the name of the first one."""
-    for where, own in _sections(settings):
+    for where, own in sections(settings):
         if not own.admin_reader_secret:
             continue
         if own.admin_reader_secret == own.admin_secret:
@@ -188,7 +188,7 @@ def _pusher(settings: Settings) -> Iterator[str]:
     if any(_secret_files(settings)):
         return  # `_secrets` says so.
     users: dict[str, dict[str, str]] = {name: {} for name in OF_PUSHER}
-    for where, own in _sections(settings):
+    for where, own in sections(settings):
         values = {name: [*filter(None, values_of(own, name))] for name in OF_PUSHER}
         missing = [name for name, found in values.items() if not found]
         if missing and any(values.values()):
@@ -202,7 +202,7 @@ def _pusher(settings: Settings) -> Iterator[str]:
 
 def _webhooks(settings: Settings) -> Iterator[str]:
     """Refuse receivers who could not know that a call is ours."""
-    for where, own in _sections(settings):
+    for where, own in sections(settings):
         if own.webhook_urls and not own.webhook_secret:
             yield f"webhook_secret: {where} has none; set whsec_ and the base64 of 32 random bytes, or no webhook_urls"
         if own.pusher_webhook_urls and not (own.pusher_secret or own.pusher_secret_file):

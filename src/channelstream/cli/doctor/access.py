@@ -6,20 +6,18 @@ from itertools import combinations
 
 from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
 from channelstream.cli.key_uses import state_of
-from channelstream.config import safety
+from channelstream.config import safety, weak_secrets
 from channelstream.config.keys_file import read_stored
 from channelstream.config.networks import is_loopback
 from channelstream.config.settings import APP_SECRETS, Settings
+from channelstream.config.weak_secrets import readable_values
 from channelstream.core.addresses import EVERYBODY, read_network
 from channelstream.engines.factory import is_shared
 from channelstream.errors import ConfigError
 
-SHORTEST_SECRET = 16
-"""Characters below which a key can be guessed offline, from one signature or one cookie."""
 SECRETS = (*safety.SECRETS, "cookie_secret", "pusher_secret")
 PASSWORDS = {"admin_secret", "admin_reader_secret"}
 """Those that can only be guessed online, where attempts are delayed."""
-_RANDOM = "set it to what `channelstream make-config` writes"
 
 
 async def combined(subject: Subject) -> Iterable[Finding]:
@@ -36,20 +34,9 @@ async def keys(subject: Subject) -> Iterable[Finding]:
 
 
 def _default(subject: Subject) -> Iterator[Finding]:
-    if not subject.settings.loopback:
-        return  # `safety` refuses them.
-    for name in safety.SECRETS:
-        if not safety.public(name).isdisjoint(_values(subject.settings, name)):
-            report = fault if subject.is_behind_proxy else warning
-            yield report(f"{name} has a public default value", _RANDOM)
-
-
-def _values(settings: Settings, name: str) -> tuple[str, ...]:
-    """Return the values of a secret, of which `secret` may have several; none if their file cannot be used."""
-    try:
-        return safety.values_of(settings, name)
-    except ConfigError:
-        return ()  # `combined` reports it.
+    for name in weak_secrets.known_secrets(subject.settings):
+        report = fault if subject.is_behind_proxy else warning
+        yield report(f"{name} has a public default value", weak_secrets.ADVICE)
 
 
 def _short(subject: Subject) -> Iterator[Finding]:
@@ -60,11 +47,11 @@ def _short_of(
     settings: Settings, names: Iterable[str], where: str, others: Collection[str] = ("",)
 ) -> Iterator[Finding]:
     """Report secrets that can be guessed, but for those that are reported for something else."""
-    for name in names:
-        values = (value for value in _values(settings, name) if value not in others)
-        if any(len(value) < SHORTEST_SECRET for value in values):
-            report = warning if name in PASSWORDS else fault
-            yield report(f"{where}{name} has fewer than {SHORTEST_SECRET} characters", _RANDOM)
+    for name in weak_secrets.short_secrets(settings, names, others):
+        report = warning if name in PASSWORDS else fault
+        yield report(
+            f"{where}{name} has fewer than {weak_secrets.SHORTEST_SECRET} characters", weak_secrets.ADVICE
+        )
 
 
 def _equal(subject: Subject) -> Iterator[Finding]:
@@ -73,7 +60,7 @@ def _equal(subject: Subject) -> Iterator[Finding]:
 
 def _equal_of(settings: Settings, names: Sequence[str], where: str) -> Iterator[Finding]:
     for one, other in combinations(names, 2):
-        if any(filter(None, {*_values(settings, one)} & {*_values(settings, other)})):
+        if any(filter(None, {*readable_values(settings, one)} & {*readable_values(settings, other)})):
             yield fault(
                 f"{where}{one} and {other} are equal: who has one has the other",
                 f"give {other} a value of its own",

@@ -1,0 +1,54 @@
+"""Finds secrets that strangers can know or guess, with which the server starts all the same: a move from 0.7 changes none.
+
+The log names them at each start, `channelstream check-config` and `channelstream doctor` before it.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+
+from channelstream.config import safety
+from channelstream.config.settings import Settings
+from channelstream.errors import ConfigError
+
+SHORTEST_SECRET = 16
+"""Characters below which a key can be guessed offline, from one signature or one cookie."""
+SIGNING = ("secret", "cookie_secret", "pusher_secret")
+"""Options that can be guessed so: a password is tried at the server only, which delays attempts."""
+ADVICE = "set it to what `channelstream make-config` writes"
+
+
+def warnings(settings: Settings) -> Iterator[str]:
+    """Yield a sentence about each secret that is weak, and what to do; without the secret."""
+    if settings.trusted_proxies:
+        for name in known_secrets(settings):
+            yield f"{name} has a public default value, and strangers reach the server through trusted_proxies; {ADVICE}"
+    for where, own in safety.sections(settings):
+        others = safety.PUBLIC_SECRETS if own is settings else ("",)
+        for name in short_secrets(own, SIGNING, others):
+            yield f"{where} {name} has fewer than {SHORTEST_SECRET} characters: one signature lets it be guessed; {ADVICE}"
+
+
+def known_secrets(settings: Settings) -> Iterator[str]:
+    """Yield the options whose value is public; on other addresses than loopback `safety` refuses them."""
+    for name in safety.SECRETS if settings.loopback else ():
+        if not safety.public(name).isdisjoint(readable_values(settings, name)):
+            yield name
+
+
+def short_secrets(settings: Settings, names: Iterable[str], others: Collection[str]) -> Iterator[str]:
+    """Yield those of these options that can be guessed.
+
+    Args:
+        others: values that are empty, or reported for something else.
+    """
+    for name in names:
+        values = (value for value in readable_values(settings, name) if value not in others)
+        if any(len(value) < SHORTEST_SECRET for value in values):
+            yield name
+
+
+def readable_values(settings: Settings, name: str) -> tuple[str, ...]:
+    """Return the values of a secret, of which `secret` may have several; none if `safety` refuses their file."""
+    try:
+        return safety.values_of(settings, name)
+    except ConfigError:
+        return ()

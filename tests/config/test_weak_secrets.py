@@ -1,0 +1,57 @@
+"""Secrets with which the server starts, and that its log warns of."""
+
+from pathlib import Path
+
+import pytest
+from tests.conftest import launch
+
+from channelstream.config import Settings, check_safety
+from channelstream.config.app_section import AppSection
+from channelstream.config.weak_secrets import warnings
+
+LONG = "l" * 16
+SHOP = AppSection("shop", {"secret": "shop", "admin_secret": "tiny", "pusher_secret": LONG})
+
+
+@pytest.mark.parametrize(
+    ("settings", "weak"),
+    [
+        (Settings(), []),
+        (Settings(secret="s" * 15), ["[channelstream] secret"]),
+        (Settings(secret=LONG, admin_secret="tiny", admin_reader_secret="peep"), []),
+        (Settings(cookie_secret="salt"), ["[channelstream] cookie_secret"]),
+        (Settings(pusher_secret="p"), ["[channelstream] pusher_secret"]),
+        (Settings(apps=(SHOP,)), ["[app:shop] secret"]),
+        (Settings(trusted_proxies=("10.0.0.1",)), ["secret", "admin_secret"]),
+        (Settings(trusted_proxies=("10.0.0.1",), secret=LONG, admin_secret="tiny"), []),
+        (Settings(host="0.0.0.0", secret="mine", admin_secret="tiny"), ["[channelstream] secret"]),
+    ],
+)  # fmt: skip
+def test_secrets_that_can_be_known_or_guessed(settings: Settings, weak: list[str]) -> None:
+    """A key that signs is guessed from its signature; a password is not; a default one is known behind a proxy."""
+    found = list(warnings(settings))
+    assert [each.split(" has ")[0] for each in found] == weak
+    assert all(each.endswith("; set it to what `channelstream make-config` writes") for each in found)
+
+
+def test_every_secret_of_a_file_counts(tmp_path: Path) -> None:
+    """An older secret that is still accepted can be guessed as well; of a file that is missing `safety` tells."""
+    path = tmp_path / "secrets"
+    path.write_text(f"{LONG}\nshort\n")
+    path.chmod(0o600)
+    assert [each.split(" has ")[0] for each in warnings(Settings(secret_file=str(path)))] == [
+        "[channelstream] secret"
+    ]
+    assert list(warnings(Settings(secret_file=str(tmp_path / "none")))) == []
+
+
+def test_a_server_with_a_short_secret_serves_and_says_so_once() -> None:
+    """One that moves from 0.7 on a public address keeps its secret; the log has a warning, without the secret."""
+    secrets = {"secret": "pw-of-0.7", "admin_secret": "a" * 20}
+    check_safety(Settings(host="0.0.0.0", **secrets))  # type: ignore[arg-type]
+    server = launch("-s", secrets["secret"], CHANNELSTREAM_PUSHER_SECRET=LONG)
+    server.stop()
+    [line] = [line for line in server.lines if "has fewer than 16 characters" in line]
+    assert "WARNING" in line
+    assert "[channelstream] secret has fewer" in line
+    assert secrets["secret"] not in "".join(server.lines)
