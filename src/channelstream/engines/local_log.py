@@ -248,7 +248,7 @@ class LocalLog:
             name, patch = waiting.popleft()
             if name not in self.registry.channels:
                 new.append(name)
-            self._join(name, patch, member, user, now)
+            self._join(name, patch, member, user, offset, now)
             joined[name] = offset
             if waiting and slices.is_over:
                 break
@@ -264,11 +264,14 @@ class LocalLog:
         self.announce_rest(member.user)
         offset = self.committed
         for name, patch in channels.items():
-            self._join(name, patch, member, user, now)
+            self._join(name, patch, member, user, offset, now)
         return dict.fromkeys(channels, offset)
 
-    def _join(self, name: str, patch: Mapping[str, Any], member: Member, user: User, now: Moment) -> None:
-        channel = self.registry.open_channel(name, patch, self.committed, now)
+    def _join(
+        self, name: str, patch: Mapping[str, Any], member: Member, user: User, offset: int, now: Moment
+    ) -> None:
+        """Join a channel after this offset, which is the floor of a new one: presence events of this call are later."""
+        channel = self.registry.open_channel(name, patch, offset, now)
         events = self.registry.join(channel, user, member.protocol.presence, now)
         if events:
             self._accept_all(events)

@@ -1,10 +1,12 @@
 """What every `EventLog` must do: accept, keep, compact and replay events."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 from tests.engines.conformance.lab import (
+    EMPTY,
     Lab,
     message,
     private,
@@ -20,7 +22,9 @@ from channelstream.core.events import (
 from channelstream.core.log import PRIVATE
 from channelstream.core.position import Position, max_offsets
 from channelstream.core.registry_limits import RegistryLimits
+from channelstream.engines.members import Member
 from channelstream.slices import MANY
+from channelstream.wire.channelstream import V07
 
 # -- publishing
 
@@ -259,6 +263,20 @@ def test_a_new_channel_has_lost_earlier_messages(lab: Lab) -> None:
     before = lab.head() - 1
     lab.connect("ann", "a")
     assert lab.replay("ann", a=before).lost == {"a"}
+
+
+@pytest.mark.parametrize("connects", [True, False])
+def test_a_new_channel_loses_nothing_after_a_join(lab: Lab, connects: bool) -> None:
+    """Although the same call announces the member in a channel before it, which makes the head greater."""
+    lab.connect("bob", "0", notify_presence=True)
+    wanted: dict[str, dict[str, Any]] = {"0": {}, "a": {}}
+    if connects:
+        registered = lab.run(lab.engine.connect(Member("of-ann", "ann", V07), EMPTY, wanted))
+        assert registered is not None
+        joined = registered.joined
+    else:
+        joined = lab.run(lab.engine.join(lab.connect("ann"), wanted))
+    assert lab.replay("ann", **joined).lost == frozenset()
 
 
 # -- heads and batched leaves

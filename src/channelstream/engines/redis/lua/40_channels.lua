@@ -30,12 +30,13 @@ local function write_settings(name, settings, bounds)
     'lists', settings.broadcast_presence_with_user_lists and '1' or '', 'state', settings.notify_state and '1' or '')
 end
 
-local function open_channel(name, patch, bounds)
+-- Create a channel that does not exist: nothing was published in it after `floor`.
+local function open_channel(name, patch, bounds, floor)
   if call('EXISTS', key('c', name)) == 1 then return end
   local settings = {}
   for field, value in pairs(bounds.settings) do settings[field] = value end
   for field, value in pairs(patch) do settings[field] = value end
-  call('HSET', key('c', name), 'id', new_id(), 'floor', whole(head()), 'connections', '0',
+  call('HSET', key('c', name), 'id', new_id(), 'floor', whole(floor), 'connections', '0',
     'always', '0')
   call('SADD', PREFIX .. 'known:c', name)
   write_settings(name, settings, bounds)
@@ -56,7 +57,7 @@ end
 
 -- Change settings, and trim log and history to them; return whether that is done. If not, the caller repeats it.
 local function configure(name, patch, bounds)
-  open_channel(name, {}, bounds)
+  open_channel(name, {}, bounds, head())
   local settings = cmsgpack.unpack(call('HGET', key('c', name), 'settings'))
   for field, value in pairs(patch) do settings[field] = value end
   write_settings(name, settings, bounds)

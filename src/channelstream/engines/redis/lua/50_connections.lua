@@ -62,12 +62,13 @@ end
 -- Join channels, given as {name, settings if it is new, read range as for `register_user`}; return how many were joined
 -- before the limits were reached. The caller repeats the others.
 local function join(conn_id, user, is_always, channels, bounds)
-  local now = range_from_now(false)
+  -- Before the presence events of this call: a new channel reaches back to where its members join.
+  local start = head()
   for number, wanted in ipairs(channels) do
     local name, settings, read_range = wanted[1], wanted[2], wanted[3]
     if call('HEXISTS', key('kc', conn_id), name) == 0 then
-      open_channel(name, settings, bounds)
-      change_membership(name, conn_id, user, is_always, 1, read_range or now)
+      open_channel(name, settings, bounds, start)
+      change_membership(name, conn_id, user, is_always, 1, read_range or whole(start))
     elseif read_range then
       call('HSET', key('kc', conn_id), name, read_range)
     end
