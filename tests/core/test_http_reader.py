@@ -326,29 +326,48 @@ def test_whole_requests_are_taken_as_they_are_read(requests: list[bytes], cut: i
     assert Read([each for each in (data[:cut], data[cut:]) if each]).result == expected
 
 
-def test_only_a_whole_request_with_the_head_before_is_taken() -> None:
-    """No other bytes change anything: fewer or more of them, another head, a body in chunks, what is buffered."""
+def test_only_a_whole_request_is_taken() -> None:
+    """No other bytes change anything: fewer or more of them, a body in chunks, a head that is too long, what is buffered."""
+    long = GET[:-2] + b"X: %b\r\n\r\n" % (b"x" * LIMIT)
     reader = RequestReader(LIMIT)
-    assert reader.take(POST % b"ab") is None
-    reader.receive(POST % b"ab")
-    assert reader.head()
-    assert reader.take(POST % b"cd") is None
-    assert reader.body() == b"ab"
+    others = (POST % b"c", POST % b"cde", GET[:-3], GET + GET, CHUNKED + b"0\r\n\r\n", b"\r\n" + GET, long)
+    for other in others:
+        assert reader.take(other) is None
+        assert not reader.has_more
+        taken = reader.take(POST % b"cd")
+        assert taken
+        assert (taken[0].method, taken[1], reader.is_whole, reader.has_more) == ("POST", b"cd", True, False)
     reader.receive(POST % b"")
     assert reader.head()
     assert reader.take(POST % b"cd") is None
     reader.receive(b"ab")
     assert reader.body() == b"ab"
-    different = [(POST % b"cd").replace(b"/a", b"/b"), (POST % b"cd").replace(b": 2", b": 3"), GET, GET[:-3]]
-    for other in (POST % b"c", POST % b"cde", *different):
-        assert reader.take(other) is None
-    assert not reader.has_more
-    taken = reader.take(POST % b"cd")
-    assert taken
-    assert (taken[0].method, taken[1], reader.is_whole, reader.has_more) == ("POST", b"cd", True, False)
     reader.receive(b"P")
     assert reader.take(POST % b"cd") is None
     assert reader.unread == b"P"
+
+
+def test_a_repeated_head_is_known_as_such() -> None:
+    """As one that is the same as the one before, or that differs in the length of the body only."""
+    reader = RequestReader(LIMIT)
+    requests = (
+        POST % b"ab",
+        POST % b"cd",
+        SIZED % (b"1", b"1") + b"a",
+        SIZED % (b"2", b"1") + b"ab",
+        POST % b"ef",
+        GET,
+    )
+    found = []
+    for request in requests:
+        assert reader.take(request)
+        found.append(reader.has_repeated)
+    assert found == [False, True, False, True, False, False]
+
+
+def test_a_fault_in_a_whole_request_is_refused() -> None:
+    with pytest.raises(BadRequest):
+        RequestReader(LIMIT).take(b"GET /a HTTP/1.1\r\n\r\n")
 
 
 def test_a_taken_request_may_have_one_empty_line_before_and_after_it() -> None:

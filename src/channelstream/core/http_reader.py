@@ -29,10 +29,11 @@ class RequestReader:
     """Buffers received bytes, and reads requests from them.
 
     Call `head` until it returns one, then `body` until `is_whole`; then the next request can be read. `take` does all of
-    this at once for most requests of a program.
+    this at once for most requests.
 
     Attributes:
         has_more: received bytes are left to read.
+        has_repeated: the last head is the one before, but for the length of the body.
         is_whole: the body of the last request was read to its end.
         has_stopped: `body` has more to return, after other work of the loop.
     """
@@ -52,6 +53,7 @@ class RequestReader:
         "_scheme",
         "_seen",
         "has_more",
+        "has_repeated",
         "has_stopped",
         "is_whole",
     )
@@ -73,13 +75,13 @@ class RequestReader:
         self._has_skipped = False
         self._chunked: ChunkedBody | None = None  # The body in progress, if it comes in chunks.
         self._left = 0  # Bytes left of any other body.
-        self.has_more = self.has_stopped = False
+        self.has_more = self.has_stopped = self.has_repeated = False
         self.is_whole = True
         self._last_text = b""
         self._last_head: RequestHead | None = None  # What was read of this text; None if it is not kept.
         self._place: Place | None = None  # Where it has the length of its body; None if it has none.
-        self._last_bytes = 0
-        """Length of a request with this head; 0 if there is none, or if its body comes in chunks."""
+        self._last_bytes = -1
+        """Length of a request with this head; -1 if there is none, or if its body comes in chunks."""
 
     @property
     def keeps_head(self) -> bool:
@@ -87,23 +89,25 @@ class RequestReader:
         return self._last_head is not None
 
     def take(self, data: bytes) -> tuple[RequestHead, bytes] | None:
-        """Return head and body of a request that is all of the received bytes, and has a head as the one before.
+        """Return head and body of a request that is all of the received bytes, as `receive`, `head` and `body` do.
 
-        Only the length of the body may be another one. None for any other bytes, and where some wait to be read: then
-        nothing has changed. The result is that of `receive`, `head` and `body`: the kept head ends with the only end of a
-        head in it.
+        None for any other bytes, and where some wait to be read: these have to be called.
+
+        Raises:
+            BadRequest, HeadTooLong, UnsupportedCoding: as `read_head` does.
         """
-        text, head, place = self._last_text, self._last_head, self._place
-        if head is None or self._data or not self.is_whole:
+        if self._data or not self.is_whole:
             return None
-        end = len(text)
-        if len(data) != self._last_bytes or not data.startswith(text):
-            end = data.find(_HEAD_END, 0, REPEATED_BYTES) + len(_HEAD_END)
-            other = None if place is None else with_other_length(data[:end], text, head, place)
-            if other is None or len(data) != end + (other.body_bytes or 0) or end > self._head_bytes:
+        head, end = self._last_head, len(self._last_text)
+        if head is not None and len(data) == self._last_bytes and data.startswith(self._last_text):
+            self.has_repeated = True
+        else:
+            end = data.find(_HEAD_END, 0, self._head_bytes) + len(_HEAD_END)
+            if end < len(_HEAD_END) or data.startswith(_EMPTY_LINE):
                 return None
-            head = other
-            self._keep(data[:end], head, place)
+            head = self._read(data[:end])
+            if head.body_bytes is None or len(data) != end + head.body_bytes:
+                return None
         self._has_skipped = False
         return head, data[end:]
 
@@ -150,12 +154,14 @@ class RequestReader:
     def _read(self, data: bytes) -> RequestHead:
         """Read a head, unless it has the same bytes as the one before, or only the length of its body is another one."""
         head, place = None, self._place
+        self.has_repeated = True
         if self._last_head is not None:
             if data == self._last_text:
                 return self._last_head
             if place is not None:
                 head = with_other_length(data, self._last_text, self._last_head, place)
         if head is None:
+            self.has_repeated = False
             head = read_head(data, self._client, self._scheme)
             place = place_of_length(data, head)
         self._keep(data, head, place)
@@ -165,7 +171,7 @@ class RequestReader:
         """Keep a head for the next request, if it is short enough, and has few headers."""
         is_kept = len(data) <= REPEATED_BYTES and len(head.headers) <= REPEATED_FIELDS
         self._last_text, self._last_head, self._place = (data, head, place) if is_kept else (b"", None, None)
-        self._last_bytes = len(data) + head.body_bytes if is_kept and head.body_bytes is not None else 0
+        self._last_bytes = len(data) + head.body_bytes if is_kept and head.body_bytes is not None else -1
 
     def body(self) -> bytes:
         """Return the bytes of the body received since the last call, at most one step.

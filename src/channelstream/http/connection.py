@@ -210,16 +210,14 @@ class HttpConnection(asyncio.Protocol):
     # -- what the client sends
 
     def data_received(self, data: bytes) -> None:
-        phase = self._waiting.phase
-        if phase is IDLE and self._begin_again(data):
-            return
+        phase, http_server = self._waiting.phase, self._http_server
         if phase is LINGER:
             self._waiting.discard(len(data), self)
         elif phase is not CLOSED:
-            self._reader.receive(data)
-            if self._http_server.is_crowded:
-                self._in.read_in_turn(self._proceed_if_open, self._http_server.inbound)
-            else:
+            if http_server.is_crowded and not self._in.has_turn(self._proceed_if_open, http_server.inbound):
+                self._reader.receive(data)
+            elif phase is EXCHANGE or http_server.is_held or not self._begin_whole(data):
+                self._reader.receive(data)
                 self._proceed()
 
     def _proceed_if_open(self) -> None:
@@ -305,33 +303,33 @@ class HttpConnection(asyncio.Protocol):
         self._read_on(exchange)
         self._dispatch(exchange, request)
 
-    def _begin_again(self, data: bytes) -> bool:
-        """Begin a request that came in one piece, with the head of the one before; return False if it did not.
+    def _begin_whole(self, data: bytes) -> bool:
+        """Begin a request that came in one piece; return False if it did not.
 
         It is `_begin` without the steps that nothing is left to do for.
         """
-        http_server = self._http_server
-        if http_server.is_held:
-            return False
-        taken = self._reader.take(data)
-        if taken is None or (http_server.is_crowded and not http_server.inbound.has_room()):
-            return False
-        head, body = taken
-        self._waiting.phase = EXCHANGE
-        if self._last is not None:
-            exchange, request = self._last
-            exchange.again(head, body)
-            request.again(head)
-            self._exchange, self._request = exchange, request
-            if request.handler is not None:
-                self._answer(exchange, request.handler, request)
-                return True
-        else:
-            exchange = HttpExchange(self, self._out, head, True, body)
-            request = http_server.router.request(head, exchange)
-            self._exchange, self._request = exchange, request
+        last, self._last = self._last, None
         try:
-            self._dispatch(exchange, request)
+            taken = self._reader.take(data)
+            if taken is None:
+                return False
+            head, body = taken
+            if self._waiting.phase is HEAD:
+                self._waiting.received()
+            self._waiting.phase = EXCHANGE
+            if last is not None and self._reader.has_repeated:
+                self._last = last
+                exchange, request = last
+                exchange.again(head, body)
+                request.again(head)
+            else:
+                exchange = HttpExchange(self, self._out, head, True, body)
+                request = self._http_server.router.request(head, exchange)
+            self._exchange, self._request = exchange, request
+            if request.handler is None:
+                self._dispatch(exchange, request)
+            else:
+                self._answer(exchange, request.handler, request)
         except ChannelstreamError as error:
             self.refuse(error)
         return True

@@ -55,23 +55,23 @@ class Inbound:
             if not self._is_paused:
                 self._transport.resume_reading()
 
-    def read_in_turn(self, read: Callable[[], None], turns: TurnQueue) -> None:
-        """Take received bytes in: now, or later if other clients have filled this turn of the loop.
+    def has_turn(self, read: Callable[[], None], turns: TurnQueue) -> bool:
+        """Return whether received bytes may be taken in now; not if other clients have filled this turn of the loop.
 
         Until then no more is read of this client, so that what waits is bounded.
 
         Args:
-            read: takes them in, and resumes reading.
+            read: takes them in later, and resumes reading.
             turns: of all clients.
         """
         if self.waits_for_turn:
-            return
+            return False
         if turns.has_room():
-            read()
-            return
+            return True
         self.waits_for_turn = True
         self.pause()
         turns.put(partial(self.take_turn, read))
+        return False
 
     def take_turn(self, read: Callable[[], None]) -> None:
         """Take in what waits, if anything still does."""
