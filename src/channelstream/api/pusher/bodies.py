@@ -1,6 +1,7 @@
-"""The bodies of this API, and what they may be: first their shape (400), then their size (413).
+"""The bodies of this API, and what they may be: first their shape (400), then the size of their data (413).
 
-The names of the fields and the bounds are those of Pusher's HTTP API.
+The names of the fields and the bounds are those of Pusher's HTTP API, which answers 413 where data is too long. Only that:
+its SDKs call 413 a payload of more than 10 KB (Ruby), or repeat a call that is answered so (Java).
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +27,7 @@ CHANNEL_FORM = "Not a name of a channel: 1 to 200 letters, digits and signs of _
 _RESERVED = f"Names that begin with {' or '.join(RESERVED)} are those of the protocol."
 
 _Name = Annotated[
-    str, Meta(min_length=1, description="Name of the event: at most 200 characters.", examples=["created"])
+    str, Meta(min_length=1, max_length=MAX_NAME, description="Name of the event.", examples=["created"])
 ]
 _Data = Annotated[
     str, Meta(description="A text of at most 10,240 bytes, which often is JSON.", examples=['{"id": 7}'])
@@ -42,7 +43,9 @@ _Info = Annotated[
     NULL_IS_ABSENT,
 ]
 _Channels = Annotated[
-    list[str], Meta(description="The channels: at most 100.", examples=[["orders"]]), NULL_IS_ABSENT
+    list[str],
+    Meta(max_length=MAX_CHANNELS, description="The channels.", examples=[["orders"]]),
+    NULL_IS_ABSENT,
 ]
 _Channel = Annotated[str, Meta(description="The channel.", examples=["orders"]), NULL_IS_ABSENT]
 
@@ -81,7 +84,7 @@ class EventBody(Struct, kw_only=True):
 class BatchBody(Struct, kw_only=True):
     """Several events, which are sent all or not at all."""
 
-    batch: Annotated[list[BatchItem], Meta(min_length=1, description="The events: at most 10.")]
+    batch: Annotated[list[BatchItem], Meta(min_length=1, max_length=MAX_BATCH, description="The events.")]
 
 
 class Nothing(Struct):
@@ -109,18 +112,16 @@ def read_event(body: EventBody) -> list[BatchItem]:
 
     Raises:
         BadShape: it has no channel, or another fault of its shape.
-        TooLong: it is too long, or for too many channels.
+        TooLong: its data is.
     """
     if not (body.channels or body.channel):
         raise BadShape({"channels": [MISSING]})
-    if len(body.channels or ()) > MAX_CHANNELS:
-        raise TooLong(f"Name at most {MAX_CHANNELS} channels; send the event several times.")
     items = list(body.items())
     faults = _faults(items[0])
     if any(not _is_receiver(item.channel) for item in items):
         faults["channels"] = [CHANNEL_FORM]
     _refuse(faults)
-    _check_sizes(items[:1])
+    _check_data(items[:1])
     return items
 
 
@@ -129,12 +130,10 @@ def read_batch(items: Sequence[BatchItem]) -> None:
 
     Raises:
         BadShape: one has a fault of its shape.
-        TooLong: one is too long, or they are too many.
+        TooLong: the data of one is.
     """
-    if len(items) > MAX_BATCH:
-        raise TooLong(f"Send at most {MAX_BATCH} events in a batch; send several batches.")
     _refuse({"batch": faults} if (faults := dict(_faults_of_each(items))) else {})
-    _check_sizes(items)
+    _check_data(items)
 
 
 def _faults_of_each(items: Sequence[BatchItem]) -> Iterable[tuple[str, Faults]]:
@@ -171,9 +170,7 @@ def _refuse(faults: Faults) -> None:
         raise BadShape(faults)
 
 
-def _check_sizes(items: Sequence[BatchItem]) -> None:
+def _check_data(items: Sequence[BatchItem]) -> None:
     for item in items:
-        if len(item.name) > MAX_NAME:
-            raise TooLong(f"Send an event with a name of at most {MAX_NAME} characters.")
         if len(item.data) > MAX_DATA_BYTES or len(item.data.encode()) > MAX_DATA_BYTES:
             raise TooLong(f"Send an event with data of at most {MAX_DATA_BYTES} bytes.")
