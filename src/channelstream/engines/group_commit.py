@@ -145,6 +145,7 @@ class GroupCommit:
         self._released.set()
         self._work = asyncio.Event()
         self.is_failing = False
+        self._retry: asyncio.TimerHandle | None = None
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     @property
@@ -298,4 +299,6 @@ class GroupCommit:
         for failed_batch in failed:
             failed_batch.done.set_result(False)
         # `rejected` may have put changes into a deferred batch, and no caller may come to write it.
-        asyncio.get_running_loop().call_later(RETRY_S, self._work.set)
+        if self._retry is not None:
+            self._retry.cancel()
+        self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._work.set)

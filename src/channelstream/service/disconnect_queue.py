@@ -43,7 +43,7 @@ class DisconnectQueue:
         self._added = self._done = 0
         self._progress = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._failure: Unavailable | None = None
+        self._failures: list[Unavailable] = []
 
     @property
     def is_running(self) -> bool:
@@ -66,9 +66,8 @@ class DisconnectQueue:
         until = self._added
         while self._task is not None and self._done < until:
             await self._progress.wait()
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+        if self._failures:
+            raise self._failures.pop()
 
     async def _run(self) -> None:
         try:
@@ -83,7 +82,7 @@ class DisconnectQueue:
         try:
             await self._disconnect([leaving for leaving, _ in batch])
         except Unavailable as error:  # A part of the engine may be out of reach, for some connections only.
-            self._failure = error
+            self._failures = [error]
         except Exception:
             # One faulty batch must not keep the others from leaving.
             logger.exception("connections could not be unregistered")

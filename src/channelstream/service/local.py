@@ -278,7 +278,7 @@ class LocalConnections:
             # What was missed in between cannot be proven: from no position.
             await self.join(connection, {name: {} for name in forgotten}, UNKNOWN_POSITION)
         except BaseException as error:
-            failure = error
+            failures = [error]
         else:
             return
         # After the handler, as setup.py says.
@@ -287,7 +287,7 @@ class LocalConnections:
         )
         with suppress(Unavailable):  # The engine drops the registration with this node's lease.
             await self._directory.disconnect(member_of(connection), channels)
-        raise failure
+        raise failures.pop()
 
     async def registered(self, connection: Connection) -> None:
         """Wait until a new connection is registered, with the offsets from which it may read, or gone.

@@ -70,7 +70,7 @@ class Publishing:
     async def _in_steps(self, event: Event) -> Accepted:
         """Publish a private event for very many users, for some of them in each loop turn."""
         accepted, running = list[Accepted](), deque[asyncio.Task[list[Accepted]]]()
-        failure: BaseException | None = None
+        failures = list[BaseException]()
         try:
             async for part in self._log.divide(event):
                 running.append(asyncio.create_task(self._log.publish([part])))
@@ -80,10 +80,10 @@ class Publishing:
             while running:
                 accepted += await running.popleft()
         except BaseException as error:
-            failure = error
+            failures.append(error)
         await asyncio.gather(*running, return_exceptions=True)  # After the handler, as setup.py says.
-        if failure is not None:
-            raise failure
+        if failures:
+            raise failures.pop()
         return _whole(event, accepted)
 
     async def _in_parts(self, events: Iterable[Event]) -> list[Accepted]:

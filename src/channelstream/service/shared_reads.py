@@ -34,7 +34,10 @@ class SharedReads(Generic[T]):
             work = self._read_after(name, self._running.get(name))
             following = self._following[name] = asyncio.get_running_loop().create_task(work)
             following.add_done_callback(_retrieve)
-        return await asyncio.shield(following)
+        try:
+            return await asyncio.shield(following)
+        finally:
+            del following
 
     async def _read_after(self, name: str, before: asyncio.Task[T] | None) -> T:
         if before is not None:
@@ -45,6 +48,7 @@ class SharedReads(Generic[T]):
         finally:
             if self._running.get(name) is own:
                 del self._running[name]
+            del own
 
 
 def _retrieve(done: asyncio.Task[T]) -> None:

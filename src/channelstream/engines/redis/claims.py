@@ -34,7 +34,7 @@ from channelstream.engines.redis.ownership import OwnerStep
 from channelstream.engines.redis.registrar import Registrar
 from channelstream.engines.redis.registration_index import RegistrationStep
 from channelstream.engines.redis.shard import Shard
-from channelstream.engines.redis.shards import Shards
+from channelstream.engines.redis.shards import Shards, results_and_errors
 from channelstream.errors import Moved, Unavailable
 
 MOVED_FIELD = 5
@@ -138,11 +138,10 @@ class Claims:
         self, shards: Sequence[Shard], about: Mapping[str, str], reserved: "_Reserved"
     ) -> None:
         calls = (shard.client.call("reserve", **about) for shard in shards)
-        replies = await asyncio.gather(*calls, return_exceptions=True)
-        failures = [reply for reply in replies if isinstance(reply, BaseException)]
+        replies, failures = results_and_errors(await asyncio.gather(*calls, return_exceptions=True))
         reserved.replies |= dict.fromkeys(shards) if failures else dict(zip(shards, replies, strict=True))
         if failures:
-            raise failures[0]
+            raise failures.pop(0)
 
     async def _move_others(
         self, conn_id: str, previous: str, reserved: Mapping[Shard, Any]

@@ -11,7 +11,7 @@ A shard that is out of reach fails only the calls that need it.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from channelstream.core.accepted import Accepted
@@ -50,7 +50,7 @@ from channelstream.engines.redis.shard import Shard
 from channelstream.engines.redis.shard_client import CHUNK
 from channelstream.engines.redis.shard_state import NodeContext, RedisSettings, ShardState, shard_label
 from channelstream.engines.redis.sharded_log import ShardedLog
-from channelstream.engines.redis.shards import Shards, gather_all
+from channelstream.engines.redis.shards import Shards, gather_all, results_and_errors
 from channelstream.engines.redis.time_series import RedisTimeSeries
 from channelstream.errors import CannotHandOver, Moved, Unavailable
 
@@ -219,22 +219,15 @@ class RedisEngine:
 
     async def disconnect_all(self, leaving: Sequence[Leaving]) -> None:
         """Unregister them in batches, one packet each. Each connection is one script, so users leave in separate events."""
-        failed: Unavailable | None = None
+        failures = list[Unavailable]()
         for begin in range(0, len(leaving), LEAVING_AT_ONCE):
             batch = leaving[begin : begin + LEAVING_AT_ONCE]
             calls = (self._connections.disconnect(each.member, each.channels) for each in batch)
-            for outcome in await asyncio.gather(*calls, return_exceptions=True):
-                if outcome is None or isinstance(outcome, Moved):
-                    continue
-                if isinstance(outcome, Unavailable):
-                    failed = outcome
-                elif isinstance(outcome, Exception):
-                    # A bug about one of them must not keep the others in their channels.
-                    logger.error("a connection could not be unregistered", exc_info=outcome)
-                else:
-                    raise outcome
-        if failed is not None:
-            raise failed
+            failures += _unavailable(
+                results_and_errors(await asyncio.gather(*calls, return_exceptions=True))[1]
+            )
+        if failures:
+            raise failures.pop()
 
     async def join(
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None
@@ -387,3 +380,14 @@ class RedisEngine:
         rules = [(kind, seconds * 1000) for kind, seconds in after if seconds]
         while await shard.client.call("collect", rules=rules, count=COLLECT_AT_ONCE):
             pass
+
+
+def _unavailable(failures: Iterable[BaseException]) -> Iterator[Unavailable]:
+    """Yield the failures of shards that are out of reach, and log bugs: one must not keep other connections in channels."""
+    for failure in failures:
+        if isinstance(failure, Unavailable):
+            yield failure
+        elif not isinstance(failure, Exception):
+            raise failure
+        elif not isinstance(failure, Moved):
+            logger.error("a connection could not be unregistered", exc_info=failure)

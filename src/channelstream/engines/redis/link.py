@@ -198,6 +198,7 @@ class Link:
         if self._subscription_task is not None:
             self._subscription_task.cancel()
             await asyncio.gather(self._subscription_task, return_exceptions=True)
+            self._subscription_task = None
         await self.subscription.disconnect()
 
     async def drain(self) -> None:
@@ -216,6 +217,7 @@ class Link:
         for task in self._command_tasks:
             task.cancel()
         await asyncio.gather(*self._command_tasks, return_exceptions=True)
+        self._command_tasks.clear()
         self._lose_replies("it is closed")
         await self._commands.disconnect(nowait=True)
 
@@ -240,6 +242,8 @@ class Link:
         for call in self._calls:
             if call.reads:
                 self._state.fail(call.answer)
+        self._calls.clear()
+        self._call_bytes = 0
 
     # -- calls
 
@@ -312,26 +316,31 @@ class Link:
 
     async def _ask_in_transaction(self, commands: Sequence[Command], until_s: float) -> Any:
         """Run commands in one transaction, and return the answer of the last."""
-        opened, *queued, done = [
-            self._enqueue(parts, reads=False) for parts in (("MULTI",), *commands, ("EXEC",))
-        ]
-        for each in (opened, *queued):
-            each.add_done_callback(ignore_error)
+        queued = [self._enqueue_unheeded(parts, reads=False) for parts in (("MULTI",), *commands)]
         try:
-            answer = (await self._state.before_deadline(done, until_s))[-1]
+            answer = (await self._ask(("EXEC",), until_s, reads=False))[-1]
         except ExecAbortError:
             # The reason is the error of the first command that was not queued.
             raise next(filter(None, (each.exception() for each in queued))) from None
         finally:
             # Nothing waits for these answers, so no deadline ends them.
-            for each in (opened, *queued):
-                each.cancel()
-        if isinstance(answer, ResponseError):
-            # The script has not run, so nothing refers to the payloads that were written for it.
-            for name, key, field, *_ in commands:
-                if name == "HSET":
-                    self._enqueue(("HDEL", key, field), reads=True).add_done_callback(ignore_error)
+            while queued:
+                queued.pop().cancel()
+        if not isinstance(answer, ResponseError):
+            return answer
+        # The script has not run, so nothing refers to the payloads that were written for it.
+        for name, key, field, *_ in commands:
+            if name == "HSET":
+                self._enqueue_unheeded(("HDEL", key, field), reads=True)
+        try:
             raise answer
+        finally:
+            del answer
+
+    def _enqueue_unheeded(self, parts: Command, reads: bool) -> "asyncio.Future[Any]":
+        """Send a command of which nobody needs to know whether it has failed."""
+        answer = self._enqueue(parts, reads)
+        answer.add_done_callback(ignore_error)
         return answer
 
     def _enqueue(self, parts: Command, reads: bool) -> "asyncio.Future[Any]":

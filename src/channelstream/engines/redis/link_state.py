@@ -82,6 +82,8 @@ class LinkState:
             if had_s >= MIN_TIMEOUT_SHARE * self.timeout_s:
                 self.abandon(f"no answer within {had_s:.3g} s")
             raise Unavailable("Redis does not answer; try again later.") from None
+        finally:
+            del answer
 
 
 def ignore_error(done: "asyncio.Future[Any]") -> None:

@@ -63,6 +63,7 @@ class Subscription:
         await self._connection.connect()  # type: ignore[no-untyped-call]
 
     async def disconnect(self) -> None:
+        self._confirmations.clear()
         await self._connection.disconnect(nowait=True)
 
     async def subscribe(self, names: Collection[str]) -> None:
@@ -74,11 +75,11 @@ class Subscription:
         wanted = [name.encode() for name in names]
         for start in range(0, len(wanted), SUBSCRIBE_AT_ONCE):
             batch = wanted[start : start + SUBSCRIBE_AT_ONCE]
-            answers = [self._confirmations.get(name) or self._confirmation(name) for name in batch]
+            answers = deque(self._confirmations.get(name) or self._confirmation(name) for name in batch)
             await self._send_subscription(self._subscribe_prefix + "SUBSCRIBE", batch, until_s)
-            for answer in answers:
+            while answers:
                 # Shielded: another caller may wait for the confirmation of the same channel.
-                await self._state.before_deadline(asyncio.shield(answer), until_s)
+                await self._state.before_deadline(asyncio.shield(answers.popleft()), until_s)
 
     def _confirmation(self, name: bytes) -> "asyncio.Future[None]":
         answer = self._confirmations[name] = asyncio.get_running_loop().create_future()

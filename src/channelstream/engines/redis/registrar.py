@@ -13,7 +13,7 @@ from channelstream.engines.redis.registration_index import Registration, Registr
 from channelstream.engines.redis.shard import Shard
 from channelstream.engines.redis.shard_client import AGAIN
 from channelstream.engines.redis.shard_state import NodeContext
-from channelstream.engines.redis.shards import Shards
+from channelstream.engines.redis.shards import Shards, results_and_errors
 from channelstream.errors import Unavailable
 
 
@@ -99,9 +99,10 @@ class Registrar:
     async def release(self, conn_id: str, shards: Iterable[Shard]) -> None:
         """Release a connection in shards. If a shard is out of reach, its reconciler does this later."""
         calls = (shard.client.call("disconnect", conn_id=conn_id, node=self.node) for shard in shards)
-        for failure in await asyncio.gather(*calls, return_exceptions=True):
-            if isinstance(failure, BaseException) and not isinstance(failure, Unavailable):
-                raise failure
+        outcomes = asyncio.gather(*calls, return_exceptions=True)
+        bugs = [each for each in results_and_errors(await outcomes)[1] if not isinstance(each, Unavailable)]
+        if bugs:
+            raise bugs.pop()
 
     async def unregister(self, shard: Shard, conn_id: str) -> None:
         """Unregister a connection in a shard that has none of its channels.

@@ -125,9 +125,18 @@ async def gather_all(work: Iterable[Awaitable[T]]) -> list[T]:
     pieces = list(work)
     if len(pieces) == 1:
         return [await pieces[0]]
-    results: list[T] = []
-    for each in await asyncio.gather(*pieces, return_exceptions=True):
-        if isinstance(each, BaseException):
-            raise each
-        results.append(each)
+    results, failures = results_and_errors(await asyncio.gather(*pieces, return_exceptions=True))
+    if failures:
+        raise failures.pop(0)
     return results
+
+
+def results_and_errors(outcomes: Iterable[T | BaseException]) -> tuple[list[T], list[BaseException]]:
+    """Return the results and the errors among what `asyncio.gather` has returned."""
+    results, failures = list[T](), list[BaseException]()
+    for each in outcomes:
+        if isinstance(each, BaseException):
+            failures.append(each)
+        else:
+            results.append(each)
+    return results, failures
