@@ -1,8 +1,14 @@
-"""When connections may expire."""
+"""When connections may expire, and what the log says of work that is delayed."""
+
+import asyncio
 
 import pytest
+from tests.service.test_local import timed_node
+from tests.waiting import PATIENCE_S
 
-from channelstream.housekeeping import BEHIND_S, POSTPONED_S, Rounds
+from channelstream import housekeeping
+from channelstream.errors import Unavailable
+from channelstream.housekeeping import BEHIND_S, DELAYED_EVERY_S, POSTPONED_S, Housekeeping, Rounds
 
 
 @pytest.mark.parametrize("late_s", [-0.1, 0.0, BEHIND_S - 0.01])
@@ -26,3 +32,31 @@ def test_a_loop_that_is_always_behind_keeps_no_one_for_ever() -> None:
     begun_s = [100.0 + 10 * number for number in range(1, 30)]
     expired_s = [now_s for now_s in begun_s if rounds.may_expire(now_s - 9, now_s)]
     assert expired_s == [now_s for now_s in begun_s if now_s > 100 + POSTPONED_S]
+
+
+def test_delayed_work_is_logged_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it is tried: an engine may be out of reach for hours."""
+    monkeypatch.setattr(housekeeping, "SWEEP_INTERVAL_S", 0.0)
+
+    async def scene() -> None:
+        node, clock = await timed_node()
+        tried, enough = 0, asyncio.Event()
+
+        async def work() -> None:
+            nonlocal tried
+            tried += 1
+            if tried == 5:
+                clock.passed_s += DELAYED_EVERY_S
+            if tried == 10:
+                enough.set()
+            raise Unavailable("The engine is out of reach.")
+
+        works = Housekeeping(node, [work])
+        works.start()
+        await asyncio.wait_for(enough.wait(), PATIENCE_S)
+        await works.stop()
+
+    asyncio.run(scene())
+    assert len(caplog.messages) == 2

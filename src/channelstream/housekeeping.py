@@ -20,6 +20,8 @@ SECOND = 4
 """Sweeps in a second, at the end of which the revocations of other nodes are read."""
 COLLECT_EVERY = 40
 """Sweeps between two collections of idle users, channels and aged logs: every 10 s."""
+DELAYED_EVERY_S = 60.0
+"""Least time between two lines in the log that work is delayed, in seconds. Without an engine each sweep may be."""
 
 Work = Callable[[], Awaitable[None]]
 
@@ -59,6 +61,7 @@ class Housekeeping:
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._is_paused = False
+        self._reported_s = float("-inf")
 
     async def pause(self) -> None:
         """Return when no round is in progress; none begins until `resume`."""
@@ -90,19 +93,24 @@ class Housekeeping:
 
     async def _round(self, count: int, planned_s: float) -> None:
         if self._rounds.may_expire(planned_s, self._node.clock.steady()):
-            await _attempt(self._node.sweep)
+            await self._attempt(self._node.sweep)
         if count % SECOND == 0:
             for work in (self._node.revocations.catch_up, *self._each_second):
-                await _attempt(work)
+                await self._attempt(work)
         if count % COLLECT_EVERY == 0:
-            await _attempt(self._node.collect)
+            await self._attempt(self._node.collect)
 
+    async def _attempt(self, work: Work) -> None:
+        try:
+            await work()
+        except Unavailable as error:
+            self._report_delay(error)
+        except Exception:
+            # An error for one connection must not keep the others from expiring.
+            logger.exception("housekeeping failed; the next round runs as planned")
 
-async def _attempt(work: Work) -> None:
-    try:
-        await work()
-    except Unavailable as error:
-        logger.warning("housekeeping is delayed, the engine is not available: %s", error)
-    except Exception:
-        # An error for one connection must not keep the others from expiring.
-        logger.exception("housekeeping failed; the next round runs as planned")
+    def _report_delay(self, error: Unavailable) -> None:
+        now_s = self._node.clock.steady()
+        if now_s - self._reported_s >= DELAYED_EVERY_S:
+            self._reported_s = now_s
+            logger.warning("housekeeping is delayed, the engine is not available: %s", error)

@@ -304,11 +304,8 @@ def _stream_settings(settings: Settings) -> StreamSettings:
 
 
 def _http_settings(settings: Settings) -> HttpSettings:
-    most = sockets_allowed(settings)
-    if settings.max_connections > most:
-        logger.warning("max_connections is reduced to %d: the process may not open more sockets", most)
     return HttpSettings(
-        max_sockets=min(settings.max_connections or most, most),
+        max_sockets=sockets_allowed(settings),
         head_bytes=settings.max_head_bytes,
         head_timeout_s=settings.head_timeout_s,
         body_timeout_s=settings.body_timeout_s,

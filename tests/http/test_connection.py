@@ -456,11 +456,12 @@ def test_a_malformed_head_is_answered_without_the_origin_before_it() -> None:
     play(scene)
 
 
-def test_too_many_connections_are_answered_503() -> None:
-    """The one too many gets Retry-After, also a page of another origin."""
+def test_too_many_connections_are_answered_503(caplog: pytest.LogCaptureFixture) -> None:
+    """The one too many gets Retry-After, also a page of another origin; one line in the log is about all of them."""
 
     async def scene(stage: Stage) -> None:
-        first, second = await stage.dial(), await stage.dial()
+        first, second, third = [await stage.dial() for _ in range(3)]
+        await third.rest()
         answer = await second.rest()
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: 1\r\n" in answer
@@ -469,6 +470,9 @@ def test_too_many_connections_are_answered_503() -> None:
         await first.until(b"ok")
 
     play(scene, HttpSettings(max_sockets=1))
+    assert caplog.messages == [
+        "1 sockets are open, as many as this process takes: further clients are refused"
+    ]
 
 
 # -- answers that close

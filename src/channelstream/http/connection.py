@@ -91,6 +91,7 @@ class HttpConnection(asyncio.Protocol):
             self._http_server.unregister(self._predecessor)
         self._http_server.register(self)
         if self._http_server.excess > 0:
+            self._http_server.report_full()
             self.refuse(Unavailable("The server has too many connections; try again later."))
         elif self._received is None:
             self._waiting.for_head(self)

@@ -1,6 +1,7 @@
 """What all connections of a server share: their bounds, the router, and the set of open sockets."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +18,11 @@ SPARE_SOCKETS = 32
 
 READS_AT_ONCE = 32
 """Clients whose requests are read in one turn of the loop: 40 to 120 us each, with the handlers of short calls."""
+
+FULL_EVERY_S = 60.0
+"""Least time between two lines in the log that clients are refused since too many are connected, in seconds."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,7 @@ class HttpServer:
         self.answers = {} if answers is None else answers
         self._streams = streams
         self._empty = asyncio.Event()
+        self._reported_full_s = float("-inf")
         self.is_crowded = False
         """Whether so many clients are connected that what they send at once could fill a loop turn."""
         self.is_held = False
@@ -104,6 +111,16 @@ class HttpServer:
     def excess(self) -> int:
         """The number of accepted sockets above the limit; negative below it."""
         return len(self._sockets) + self._streams() - self.settings.max_sockets
+
+    def report_full(self) -> None:
+        """Say in the log that a client is refused since too many are connected, unless that was said lately."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._reported_full_s >= FULL_EVERY_S:
+            self._reported_full_s = now_s
+            logger.warning(
+                "%d sockets are open, as many as this process takes: further clients are refused",
+                self.settings.max_sockets,
+            )
 
     @property
     def sockets(self) -> list[Socket]:

@@ -9,12 +9,10 @@ from pathlib import Path
 from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
 from channelstream.config import Settings
 from channelstream.config.secret_file import FILES
-from channelstream.descriptors import sockets_within
+from channelstream.descriptors import FEW_DESCRIPTORS, sockets_within
 
 SQLITE = "sqlite:///"
 OTHERS_READ, OTHERS_WRITE, GROUP_WRITES = stat.S_IROTH, stat.S_IWOTH, stat.S_IWGRP
-FEW_DESCRIPTORS = 4096
-"""A service with fewer is full long before its machine is."""
 
 
 def has_private_files(subject: Subject) -> bool:
