@@ -6,7 +6,7 @@ from tests.conftest import RunningServer, launch
 from tests.pusher_calls import SHOP
 
 SECRETS = {"shop": "secret of the shop", "blog": "secret of the blog"}
-PUSHER = {"shop": SHOP, "blog": {"APP_ID": "13", "KEY": "blog-key", "SECRET": "blog-secret"}}
+PUSHER = {"shop": SHOP, "blog": {"APP_ID": "blog-app_1", "KEY": "blog-key", "SECRET": "blog-secret"}}
 """What they have for Pusher's protocol, by the ends of the options' names."""
 ADMIN_SECRETS = {"shop": "admin of the shop", "blog": "admin of the blog"}
 

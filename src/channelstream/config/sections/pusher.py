@@ -7,8 +7,9 @@ from channelstream.config.sections.kinds import PATH
 from channelstream.config.values import Number, Switch, Text, Whole
 
 _section = Section("Pusher")
-_app_id = Text(pattern=r"([0-9]{1,20})?", description="up to 20 digits")
-_key = Text(pattern=r"[A-Za-z0-9_-]{0,64}", description="up to 64 letters, digits, dashes and underscores")
+_public_name = Text(
+    pattern=r"[A-Za-z0-9_-]{0,64}", description="up to 64 letters, digits, dashes and underscores"
+)
 _prefix = Text(
     max_bytes=56,
     pattern=r"(\S*/)?",
@@ -28,7 +29,7 @@ class PusherOptions:
 
     pusher_app_id: str = _section.option(
         "",
-        _app_id,
+        _public_name,
         "The app id of Pusher's server SDKs, which call /apps/ID; empty together with key and secret serves no client of"
         " Pusher.",
         per_app=True,
@@ -36,7 +37,7 @@ class PusherOptions:
     )
     pusher_key: str = _section.option(
         "",
-        _key,
+        _public_name,
         "The app key of Pusher's clients, which connect to /app/KEY; it is public.",
         per_app=True,
         identifies=True,
