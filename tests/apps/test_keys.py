@@ -1,12 +1,13 @@
 """Keys: two applications never share one, and each has its name in it."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from channelstream.apps.app import App
 from channelstream.apps.keys import (
     DEFAULT,
+    IN_CHANNEL,
     MARK,
     app_id_of,
     is_member_key,
@@ -53,6 +54,7 @@ def test_no_two_members_have_one_key(one: tuple[str, str, str], other: tuple[str
 
 
 @given(APP_IDS, NAMES, APP_IDS, CHANNELS)
+@example(DEFAULT, f"a{IN_CHANNEL}", DEFAULT, "")
 def test_no_name_has_the_key_of_a_member(app_id: str, name: str, other_id: str, channel: str) -> None:
     """Else an application could send messages to a member as if it were a user."""
     key = make_key(app_id, name)

@@ -361,7 +361,7 @@ def private(key: Any) -> bytes:
         b'{"keys": 5}',
         b"[" * 100_000,
         key_set(),
-        key_set(*[{}] * (MAX_KEYS + 1)),
+        key_set(*[jwk(RSA, SignedBy.RS256)] * (MAX_KEYS + 1)),
         key_set(jwk(EC, SignedBy.ES256)),
         b"-----BEGIN PUBLIC KEY-----\n",
         pem(EC),

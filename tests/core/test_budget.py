@@ -133,6 +133,16 @@ def test_a_sweep_examines_only_logs_with_an_expired_entry() -> None:
     assert offsets(logs[1]) == []
 
 
+def test_each_entry_is_freed_at_the_end_of_its_own_age() -> None:
+    """After the first one is freed, the next one decides when the log is swept again, not the last one."""
+    aged = filled(3, age_s=10.0)
+    left = []
+    for now_s in (12.0, 13.0, 14.0):
+        sweep(aged._budget, now_s)
+        left.append(offsets(aged))
+    assert left == [[2, 3], [3], []]
+
+
 def test_a_sweep_frees_a_long_log_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other tasks run in between."""
     monkeypatch.setattr("channelstream.core.budget.EXPIRY_BATCH", 4)

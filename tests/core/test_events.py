@@ -121,5 +121,6 @@ def test_an_event_has_the_weight_of_its_content() -> None:
     assert aimed.size_bytes() > 0
     assert long.size_bytes() >= 1000
     assert crowd.size_bytes() >= 50 * 100
+    assert replace(crowd, state={"k": 1}).size_bytes() > crowd.size_bytes()
     assert state.size_bytes() > 0
     assert replace(message(), traceparent="00-…").size_bytes() == message().size_bytes() + TRACEPARENT_BYTES

@@ -65,6 +65,14 @@ def test_a_payload_is_that_of_any_node_that_has_it() -> None:
     assert merged(without, without).payload is None
 
 
+def test_an_event_has_the_number_and_the_time_of_its_first_note() -> None:
+    """That of the node where it was accepted first."""
+    later = replace(accepted(7), at_s=2.0)
+    assert merge_notes([("one", accepted(3)), ("other", later)]) == [
+        MergedNote(3, 1.0, accepted(3).fact, ("one", "other"))
+    ]
+
+
 def test_other_facts_stay_apart() -> None:
     """Each with its node."""
     notes = [Note(number, 1.0, Fact(what=FactKind.SLOW)) for number in (1, 2)]
