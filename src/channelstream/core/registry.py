@@ -273,7 +273,7 @@ class Registry:
         found = self.channels.get(channel)
         if found is None:
             return False
-        return found.log.knows(uuid) or (bool(found.history.entries) and found.history.knows(uuid))
+        return found.log.knows(uuid) or found.history.knows(uuid)
 
     def entries_about(self, event: Event) -> list[Entry]:
         """Return the entries of the message that an event is, or changes; also for users whom the event excludes."""
