@@ -251,9 +251,16 @@ class Invalid(ChannelstreamError):
 
 
 class BadShape(Invalid):
-    """The body or the query does not match what the call takes; nothing was done. The SDKs of Pusher expect 400."""
+    """The body or the query does not match what the call takes; nothing was done.
+
+    The SDKs of Pusher expect 400. That of .NET reads the key `channels` of every answer as an object, so no fault is at top
+    level.
+    """
 
     http_status = 400
+
+    def __init__(self, faults: Faults) -> None:
+        super().__init__(faults, {})
 
 
 class UpgradeRequired(ChannelstreamError):

@@ -147,6 +147,7 @@ def test_a_faulty_event_is_refused(server: Any, change: dict[str, Any], status: 
     for answer in answers:
         assert answer.status_code == status, answer.text
         assert answer.json()["code"] == ("invalid" if status == 400 else "too_long")
+        assert answer.json().keys() <= {"error", "code", "faults"}, "The SDK of .NET reads further keys."
     if field:
         alone = "channels" if field == "channel" and isinstance(change["channel"], str) else field
         assert list(answers[0].json()["faults"]) == [alone]
