@@ -17,6 +17,7 @@ from channelstream.core.origins import normalize_origin
         ("https://example.com:08443", "https://example.com:8443"),
         ("https://bücher.example", "https://xn--bcher-kva.example"),
         ("https://faß.de", "https://xn--fa-hia.de"),
+        ("https://bu\u0308cher\u3002example", "https://xn--bcher-kva.example"),
         ("http://[0:0::1]:81", "http://[::1]:81"),
         ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
         ("capacitor://localhost", "capacitor://localhost"),
