@@ -66,4 +66,4 @@ def source_of(address: str) -> str:
         return address
     if isinstance(parsed, IPv4Address):
         return str(parsed)
-    return str(IPv6Network((int(parsed) >> 64 << 64, 64)))
+    return str(IPv6Network((int(parsed), 64), strict=False))
