@@ -36,6 +36,12 @@ def test_an_event_is_one_note_with_the_outcomes_of_all_nodes() -> None:
     assert fact.counts == {Fate.DELIVERED.value: 1, Fate.SLOW.value: 1}
 
 
+def test_a_user_who_is_at_two_nodes_received_it_at_both() -> None:
+    """Its connections are counted apart, as those at one node are."""
+    fact = merged(accepted(1, here := Outcome(Fate.DELIVERED, "a", "ann")), accepted(1, here))
+    assert (fact.outcomes, fact.counts) == ((here, here), {Fate.DELIVERED.value: 2})
+
+
 def test_who_is_at_one_node_is_not_absent() -> None:
     """A channel has members if it has some at any node; a user is absent who is so at all of them, and is named once."""
     members, none = Outcome(Fate.DELIVERED, "a", "ann"), Outcome(Fate.NO_MEMBERS)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from channelstream.close_codes import CloseCode
 from channelstream.wire.deflate import compress, inflate
+from channelstream.wire.frame_head import PIECE_BYTES
 from channelstream.wire.websocket import (
     PING,
     WHOLE_PIECE_BYTES,
@@ -315,6 +316,13 @@ def test_inflated_text_is_checked():
     )
     binary = client_frame(2, stored, rsv=0x40)
     assert read(FrameReader(LIMITS, inflate), binary) == ([Data(Opcode.BINARY, b"\xff")], None)
+
+
+def test_an_inflated_character_may_be_in_two_pieces():
+    """A text is inflated in steps, which end at any byte of it."""
+    text = ("€" * (PIECE_BYTES // 3 + 1)).encode()  # Three bytes each: the 65,536th begins one.
+    data = client_frame(1, compress(text), rsv=0x40)
+    assert read(FrameReader(LIMITS, inflate), data) == ([Data(Opcode.TEXT, text)], None)
 
 
 VALID_CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999]
