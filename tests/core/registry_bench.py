@@ -15,6 +15,8 @@ from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import User
 
 ALWAYS, IF_ANNOUNCED = PresenceAudience.ALWAYS, PresenceAudience.IF_ANNOUNCED
+GUESTS = frozenset({"guest", "other guest"})
+"""Users to whom nobody comes back."""
 NOW_S = 1_700_000_000.0
 STEADY_S = 5000.0
 
@@ -32,7 +34,7 @@ class Bench:
 
     def __init__(self, limits: RegistryLimits | None = None) -> None:
         ids = (f"id{number}" for number in count())
-        self.registry = Registry(limits or RegistryLimits(), lambda: next(ids))
+        self.registry = Registry(limits or RegistryLimits(), lambda: next(ids), GUESTS.__contains__)
         self.offset = 0
 
     def user(self, name: str, now: Moment = NOW, **state: Any) -> User:

@@ -72,6 +72,21 @@ def test_an_empty_channel_is_forgotten_after_its_time(bench: Bench) -> None:
     assert bench.registry.channels == {}
 
 
+def left_over(bench: Bench) -> set[str]:
+    """Return the users and channels that are kept a moment later."""
+    bench.registry.collect(STEADY_S + 1, users_after_s=10, channels_after_s=10)
+    return {*bench.registry.users, *bench.registry.channels}
+
+
+def test_a_user_to_whom_nobody_comes_back_is_forgotten_soon(bench: Bench) -> None:
+    """Also after a request about it, and before those that are idle for a long time."""
+    for name in ("ann", "guest", "other guest"):
+        bench.registry.disconnect(bench.user(name), NOW)
+    bench.registry.touch_user(bench.registry.users["guest"], NOW)
+    bench.user("other guest")
+    assert left_over(bench) == {"ann", "other guest"}
+
+
 @pytest.mark.parametrize("set_s", [3600, -3600, 86_400, -86_400])
 def test_setting_the_wall_clock_neither_forgets_nor_keeps_what_is_idle(bench: Bench, set_s: float) -> None:
     """Idle time is measured by the clock that never jumps; the pages show the wall time of the last activity."""

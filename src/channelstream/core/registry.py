@@ -119,7 +119,12 @@ class Registry:
     def touch_user(self, user: User, now: Moment) -> None:
         """Record activity of the user."""
         user.last_active_s, user.idle_since_s = now.wall_s, now.steady_s
-        if not user.connections:
+        if user.connections:
+            return
+        if self._is_brief(user.name):
+            user.idle_since_s = now.steady_s - LONG_AGO_S
+            self._idle_users.move_to_start(user)
+        else:
             self._idle_users.move_to_end(user)
 
     def connect(self, user: User, now: Moment) -> None:
@@ -135,9 +140,6 @@ class Registry:
         """Remove a connection from the user."""
         user.connections -= 1
         self.touch_user(user, now)
-        if not user.connections and self._is_brief(user.name):
-            user.idle_since_s = now.steady_s - LONG_AGO_S
-            self._idle_users.move_to_start(user)
         if self.facts is not None and not user.connections:
             self.facts.offline(user.name, now.wall_s)
 
