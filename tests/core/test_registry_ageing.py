@@ -87,6 +87,50 @@ def test_a_user_to_whom_nobody_comes_back_is_forgotten_soon(bench: Bench) -> Non
     assert left_over(bench) == {"ann", "other guest"}
 
 
+def test_a_brief_channel_is_forgotten_soon(bench: Bench) -> None:
+    """Once the last of several members has left it, whom nobody else has met."""
+    brief, guest, other = bench.channel("brief"), bench.user("guest"), bench.user("other guest")
+    for user in (guest, other):
+        bench.join(brief, user)
+    bench.part(brief, other)
+    assert "brief" in left_over(bench)
+    bench.part(brief, guest)
+    assert left_over(bench) == {"guest", "other guest"}
+
+
+def test_what_somebody_may_miss_is_kept(bench: Bench) -> None:
+    """A channel that had settings of its own, an event, or a member who may come back, at whatever time."""
+    guest, ann = bench.user("guest"), bench.user("ann")
+    settled = bench.channel("settled", store_history=True)
+    spoken, spoken_later, visited, chosen, chosen_later = map(
+        bench.channel, ("spoken", "spoken later", "visited", "chosen", "chosen later")
+    )
+    for channel in (settled, spoken, spoken_later, visited, chosen, chosen_later):
+        bench.join(channel, guest)
+    bench.commit(message("m1", channel="spoken"))
+    bench.join(visited, ann)
+    bench.part(visited, ann)
+    bench.registry.configure("chosen", {}, 0, NOW)
+    for channel in (settled, spoken, spoken_later, visited, chosen, chosen_later):
+        bench.part(channel, guest)
+    bench.commit(message("m2", channel="spoken later"))
+    bench.registry.configure("chosen later", {}, 0, NOW)
+    kept = {"settled", "spoken", "spoken later", "visited", "chosen", "chosen later"}
+    assert left_over(bench) == {"guest", "ann"} | kept
+    bench.registry.collect(STEADY_S + 11, users_after_s=10, channels_after_s=10)
+    assert bench.registry.channels == {}
+
+
+def test_a_restored_channel_may_be_brief(bench: Bench) -> None:
+    """As it was before; one that is not known there is as if it were new."""
+    restored = bench.channel("restored", store_history=False)
+    bench.registry.set_brief(restored, True, NOW)
+    assert left_over(bench) == set()
+    bench.registry.restore_connection("guest", ["unknown"], IF_ANNOUNCED, 7, NOW)
+    bench.part(bench.registry.channels["unknown"], bench.registry.users["guest"])
+    assert left_over(bench) == {"guest"}
+
+
 @pytest.mark.parametrize("set_s", [3600, -3600, 86_400, -86_400])
 def test_setting_the_wall_clock_neither_forgets_nor_keeps_what_is_idle(bench: Bench, set_s: float) -> None:
     """Idle time is measured by the clock that never jumps; the pages show the wall time of the last activity."""

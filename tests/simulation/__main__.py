@@ -1,10 +1,13 @@
-"""`python -m tests.simulation [--tokens [--reading | --sqlite]] [SEED ...] [--count N]`: play seeds and shrink failures."""
+"""`python -m tests.simulation [--tokens [--reading | --sqlite] | --passers-by] [SEED ...] [--count N]`: play seeds and
+shrink failures.
+"""
 
 import argparse
 import random
 import sys
 import time
 
+from tests.simulation.passers_by import PASSERS_BY
 from tests.simulation.report import CONNECTED, run_seed
 from tests.simulation.token_disk import DISK_TOKENS
 from tests.simulation.token_simulation import READING, TOKENS
@@ -22,9 +25,10 @@ def main() -> int:
         "--reading", action="store_true", help="these where they read much that they have missed"
     )
     parser.add_argument("--sqlite", action="store_true", help="these on the SQLite engine")
+    parser.add_argument("--passers-by", action="store_true", help="clients to whom nobody comes back")
     arguments = parser.parse_args()
     tokens = READING if arguments.reading else DISK_TOKENS if arguments.sqlite else TOKENS
-    play = tokens if arguments.tokens else CONNECTED
+    play = tokens if arguments.tokens else PASSERS_BY if arguments.passers_by else CONNECTED
     seeds = arguments.seeds or [random.SystemRandom().randrange(10**9) for _ in range(arguments.count)]
     begun_s, events = time.monotonic(), 0
     for seed in seeds:

@@ -1,7 +1,7 @@
 """Parts of the product that also record for the checker: members of channels over time, and drops of the budget."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from channelstream.core.log import PRIVATE, Log
 from channelstream.core.moment import Moment
 from channelstream.core.position import Position, ReadRange
 from channelstream.core.registry import Registry
+from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import User, UserUpdate
 from channelstream.engines.base import NO_CHANNELS, Registered
 from channelstream.engines.members import Member
@@ -183,26 +184,50 @@ class BookedRegistry(Registry):
     Attributes:
         lifetime_s: how long an idle user or channel is kept.
         used_s: when each user and channel was last used, by the time of the loop, which no step of a script sets.
+        passers_by: users to whom nobody comes back.
         failures: promises that were broken; housekeeping would survive an exception.
     """
 
     lifetime_s: float
     failures: list[Failure]
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(
+        self, limits: RegistryLimits, new_id: Callable[[], str], passers_by: frozenset[str] = frozenset()
+    ) -> None:
+        super().__init__(limits, new_id, passers_by.__contains__)
+        self.passers_by = passers_by
+        self._missed: set[Channel] = set()
         self.budget: BookedBudget = BookedBudget(self.limits.log_bytes)
         self.configured: dict[str, int] = {}
         self.used_s: dict[User | Channel, float] = {}
 
     def configure(self, name: str, *more: Any) -> Channel:
         self.configured[name] = self.configured.get(name, 0) + 1
-        return super().configure(name, *more)
+        channel = super().configure(name, *more)
+        self._missed.add(channel)
+        return channel
 
-    def open_channel(self, name: str, *more: Any) -> Channel:
-        channel = super().open_channel(name, *more)
+    def open_channel(self, name: str, patch: Mapping[str, Any], *more: Any) -> Channel:
+        is_chosen = name not in self.channels and bool(patch)
+        channel = super().open_channel(name, patch, *more)
+        if is_chosen:
+            self._missed.add(channel)
         self.used_s.setdefault(channel, _loop_s())
         return channel
+
+    def add_member(self, channel: Channel, user: User, *more: Any) -> bool:
+        if user.name not in self.passers_by:
+            self._missed.add(channel)
+        return super().add_member(channel, user, *more)
+
+    def commit(self, entry: Entry, *more: Any) -> None:
+        super().commit(entry, *more)
+        if entry.event.channel in self.channels:
+            self._missed.add(self.channels[entry.event.channel])
+
+    def goes_soon(self, item: User | Channel) -> bool:
+        """Whether nobody would miss it: a user to whom nobody comes back, or a channel that had no others, nor anything."""
+        return item.name in self.passers_by if isinstance(item, User) else item not in self._missed
 
     def add_user(self, name: str, *more: Any) -> User:
         user = super().add_user(name, *more)
@@ -223,11 +248,12 @@ class BookedRegistry(Registry):
 
     def forget_channel(self, channel: Channel) -> None:
         self._check_age(channel)
+        self._missed.discard(channel)
         super().forget_channel(channel)
 
     def _check_age(self, unused: User | Channel) -> None:
         age_s = _loop_s() - self.used_s.pop(unused)
-        if age_s <= self.lifetime_s:
+        if age_s <= self.lifetime_s and not self.goes_soon(unused):
             self.failures.append(Failure(f"forgotten too early: {unused.name} after {age_s}"))
 
 

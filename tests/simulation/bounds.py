@@ -83,8 +83,9 @@ class MemoryChecker:
         registry = world.registry
         if now_s < world.forgets_from_s:
             return
-        latest_s = now_s - registry.lifetime_s - COLLECTED_WITHIN_S
         for each in (*registry.users.values(), *registry.channels.values()):
+            lifetime_s = 0.0 if registry.goes_soon(each) else registry.lifetime_s
+            latest_s = now_s - lifetime_s - COLLECTED_WITHIN_S
             kept = bool(each.connections) or registry.used_s[each] >= latest_s
             demand(kept, "idle for too long:", each.name, "since", registry.used_s[each])
 

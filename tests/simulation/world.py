@@ -185,15 +185,17 @@ class World:
 
     Attributes:
         forgets_from_s: the time of the loop from which on idle users and channels are forgotten.
+        passers_by: users to whom nobody comes back.
     """
 
     forgets_from_s = 0.0
+    passers_by: frozenset[str] = frozenset()
 
     def __init__(self, number: int, bounds: Bounds, clock: WorldClock, chance: random.Random) -> None:
         ids = (f"{number:08x}-0000-4000-8000-{each:012x}" for each in count())
         self.new_id = lambda: next(ids)
         limits = RegistryLimits(bounds.log_bytes, bounds.log_events, bounds.log_age_s, 6, 15.0)
-        self.registry = BookedRegistry(limits, self.new_id)
+        self.registry = BookedRegistry(limits, self.new_id, self.passers_by)
         self.registry.lifetime_s = bounds.lifetime_s
         self._bounds = bounds
         self._number, self._lifetimes = number, Lifetimes(bounds.lifetime_s, bounds.lifetime_s)

@@ -7,7 +7,8 @@ gets an empty id before it. So no two pairs of application and name have the sam
 
 A member of a channel may have a name that counts in this channel only. Its key has the channel beside the id, so it is
 neither that of a user of the application nor that of a member of another channel. Engines forget such a user soon after its
-last connection has ended. The script of the Redis engine recognizes the key, too.
+last connection has ended, and a channel without events in which only such users were (`Channel.is_brief`). The script of the
+Redis engine recognizes the key, too.
 
 Keys of one application are in the order of their names, except those with an empty id and those of members. Nobody else
 takes a key apart or puts one together.

@@ -51,6 +51,8 @@ class Channel:
         id: a UUID made by the server.
         users: number of connections by user name.
         always_connections: the number of them with `PresenceAudience.ALWAYS`.
+        is_brief: it is forgotten soon after its last connection has left. Nothing would be missed: it never had an event,
+            nobody has chosen its settings, and all who were in it are users to whom nobody comes back.
         last_active_s: epoch seconds of the last event, join or leave, for display.
         idle_since_s: the same moment by the engine's clock, for measuring the idle time.
         older: its neighbours in the order of idle channels, which `core.linked_order` sets; None at the ends, and while it
@@ -65,6 +67,7 @@ class Channel:
         "history",
         "id",
         "idle_since_s",
+        "is_brief",
         "last_active_s",
         "log",
         "name",
@@ -91,6 +94,7 @@ class Channel:
         self._only_counted = 0
         self.connections = 0
         self.always_connections = 0
+        self.is_brief = False
         self.last_active_s = now_s
         self.idle_since_s = 0.0
         self.older: Channel | None = None

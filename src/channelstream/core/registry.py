@@ -29,7 +29,7 @@ from channelstream.errors import Invalid
 
 _I = TypeVar("_I", Channel, User)
 LONG_AGO_S = 366 * 86_400.0
-"""Longer than any user is kept without a connection."""
+"""Longer than any user or channel is kept without a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Registry:
             limits: the bounds of what it holds.
             new_id: draws an id.
             is_brief: whether a user of this name is forgotten soon after its last connection has ended: nobody comes back
-                to it.
+                to it. See also `Channel.is_brief`.
         """
         self.limits = limits
         self._is_brief = is_brief
@@ -179,6 +179,7 @@ class Registry:
             limits = settings.log_limits(self.limits.transit_s)
             channel = Channel(name, self.new_id(), settings, limits, self.budget, floor, now.wall_s)
             channel.idle_since_s = now.steady_s
+            channel.is_brief = not patch
             self.channels[name] = channel
             self._idle_channels.move_to_end(channel)
         return channel
@@ -186,12 +187,24 @@ class Registry:
     def _touch_channel(self, channel: Channel, wall_s: float, steady_s: float) -> None:
         channel.last_active_s = wall_s
         channel.idle_since_s = steady_s
-        if not channel.connections:
+        if channel.connections:
+            return
+        if channel.is_brief:
+            channel.idle_since_s = steady_s - LONG_AGO_S
+            self._idle_channels.move_to_start(channel)
+        else:
             self._idle_channels.move_to_end(channel)
+
+    def set_brief(self, channel: Channel, is_brief: bool, now: Moment) -> None:
+        """Have a channel forgotten soon after its last connection has left, or kept as others from now on."""
+        if channel.is_brief != is_brief:
+            channel.is_brief = is_brief
+            self._touch_channel(channel, channel.last_active_s, now.steady_s)
 
     def configure(self, name: str, patch: Mapping[str, Any], floor: int, now: Moment) -> Channel:
         """Change the named settings of a channel, created if it is new; the others stay as they are."""
         channel = self.open_channel(name, {}, floor, now)
+        self.set_brief(channel, False, now)
         self.apply_settings(channel, self._bounded(replace(channel.settings, **patch)), now.steady_s)
         return channel
 
@@ -214,6 +227,7 @@ class Registry:
     def add_member(self, channel: Channel, user: User, presence: PresenceAudience, now: Moment) -> bool:
         """Add a connection to a channel; True if it is the user's first one, which must be announced."""
         first = channel.join(user.name, presence)
+        channel.is_brief = channel.is_brief and self._is_brief(user.name)
         channel.last_active_s, channel.idle_since_s = now.wall_s, now.steady_s
         if channel.connections == 1:
             self._idle_channels.remove(channel)
@@ -309,6 +323,7 @@ class Registry:
         channel = self.channels.get(event.channel)
         if channel is not None:
             channel.log.append(kept)
+            channel.is_brief = False
             self._touch_channel(channel, now_s, entry.at_s)
             if channel.settings.store_history or event.supersedes is not None:
                 self.update_history(channel, entry)

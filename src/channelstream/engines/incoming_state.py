@@ -32,7 +32,7 @@ from channelstream.engines.moved_state import (
     Shown,
 )
 from channelstream.engines.sqlite_restore import Unreadable, read_channel, read_user, reading
-from channelstream.engines.sqlite_rows import Row, read_event
+from channelstream.engines.sqlite_rows import BRIEF_ACTIVE_S, Row, read_event
 from channelstream.errors import CannotHandOver
 
 _decode = msgspec.msgpack.Decoder(tuple[str, list[tuple[Any, ...]]]).decode
@@ -166,9 +166,10 @@ class IncomingState:
             self._registry.restore_connection(member.user, each.channels, member.protocol.presence, 0, now)
 
     def _put_channel(self, row: Row, now: Moment) -> None:
-        (name, channel_id, _, log_floor, history_floor, _), patch = read_channel(row)
+        (name, channel_id, _, log_floor, history_floor, active_s), patch = read_channel(row)
         channel = self._registry.configure(name, patch, log_floor, now)
         channel.id = channel_id
+        self._registry.set_brief(channel, active_s == BRIEF_ACTIVE_S, now)
         channel.log.drop_through(log_floor)
         channel.history.drop_through(history_floor)
 
@@ -205,7 +206,7 @@ class IncomingState:
         now = moment(self._clock)
         for table, items in ((CHANNELS, self._registry.channels), (USERS, self._registry.users)):
             for name, active_s in self._active_s[table].items():
-                if active_s is not None:
+                if active_s not in (None, BRIEF_ACTIVE_S):
                     age_s = max(0.0, now.steady_s + self._offset_s - active_s)
                     item = items[name]
                     item.last_active_s, item.idle_since_s = now.wall_s - age_s, now.steady_s - age_s

@@ -239,20 +239,21 @@ class LocalLog:
                 later one fails.
 
         Returns:
-            The channels that were created.
+            The channels whose rows are not what they were: they were created, or brief (`Channel.is_brief`).
         """
         self.announce_rest(member.user)
         slices, now, offset = Slices(self._clock.steady), moment(self._clock), self.committed
-        user, new = self.registry.users[member.user], list[str]()
+        user, changed = self.registry.users[member.user], list[str]()
         while waiting:
             name, patch = waiting.popleft()
-            if name not in self.registry.channels:
-                new.append(name)
+            known = self.registry.channels.get(name)
+            if known is None or known.is_brief:
+                changed.append(name)
             self._join(name, patch, member, user, offset, now)
             joined[name] = offset
             if waiting and slices.is_over:
                 break
-        return new
+        return changed
 
     def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
         """Join channels that a connection is not in, in one turn of the event loop; see `Directory.join`."""

@@ -27,7 +27,7 @@ META, CHANNELS, USERS, EVENTS, HISTORY = "meta", "channels", "users", "events", 
 SERIES, OUTBOX = "time_series", "outbox"
 GONE, GONE_HISTORY, GONE_CHANNELS, GONE_USERS = "gone", "gone_history", "gone_channels", "gone_users"
 
-_ChannelMark = tuple[Channel, object, int, int | None, float | None]
+_ChannelMark = tuple[Channel, object, int, int | None, float | None, bool]
 _UserMark = tuple[User, tuple[str, State], int, float | None]
 Shown = tuple[str, int]
 """An entry of a history: its channel and its offset."""
@@ -154,7 +154,8 @@ def _channel_mark(channel: Channel) -> _ChannelMark:
     """Return what differs if a channel has changed, apart from its entries."""
     shown = channel.history.entries
     idle_since_s = None if channel.connections else channel.idle_since_s
-    return channel, channel.settings, channel.log.floor, shown[0].offset if shown else None, idle_since_s
+    first = shown[0].offset if shown else None
+    return channel, channel.settings, channel.log.floor, first, idle_since_s, channel.is_brief
 
 
 def _user_mark(user: User) -> _UserMark:

@@ -26,7 +26,7 @@ from channelstream.engines.event_codec import UnreadableEvent
 from channelstream.engines.members import Member, RestoredConnection
 from channelstream.engines.sqlite_connections import read_connections, read_subscriptions
 from channelstream.engines.sqlite_file import Stored
-from channelstream.engines.sqlite_rows import Row, read_event
+from channelstream.engines.sqlite_rows import BRIEF_ACTIVE_S, Row, read_event
 from channelstream.errors import ConfigError
 
 _ChannelRow = tuple[str, str, Any, int, int, float | None]
@@ -123,8 +123,11 @@ class Restore:
 
     def _add_channel(self, row: _ChannelRow, patch: dict[str, Any]) -> None:
         name, channel_id, _, log_floor, history_floor, active_s = row
-        channel = self._registry.open_channel(name, patch, log_floor, self._active(active_s))
+        is_brief = active_s == BRIEF_ACTIVE_S
+        used = self._now if is_brief else self._active(active_s)
+        channel = self._registry.open_channel(name, patch, log_floor, used)
         channel.id = channel_id
+        self._registry.set_brief(channel, is_brief, self._now)
         channel.history.floor = history_floor
 
     def _add_user(self, row: _UserRow, state: State, public_keys: list[str]) -> None:
@@ -173,7 +176,10 @@ class Restore:
         if shown is None or shown.event.channel is None:
             return
         channel = self._registry.channels.get(shown.event.channel)
-        if channel is not None and shown.offset > channel.history.floor:
+        if channel is None:
+            return
+        self._registry.set_brief(channel, False, self._now)  # Its row may be older than its first event.
+        if shown.offset > channel.history.floor:
             self._registry.update_history(channel, shown)
 
 

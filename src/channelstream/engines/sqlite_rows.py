@@ -13,6 +13,7 @@ import msgspec
 from channelstream.core.channel import Channel
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event
+from channelstream.core.registry import LONG_AGO_S
 from channelstream.core.user import User
 from channelstream.engines import event_codec
 from channelstream.engines.time_series import SERIES_RECORDS
@@ -41,7 +42,11 @@ CREATE TABLE members (
 ) WITHOUT ROWID;
 """
 """`at` and `last_active` are times of the file's own clock, in seconds (`sqlite_restore.py`). `user` is the recipient of a
-private message that has only one. A `last_active` of NULL means in use. `members` are those whose join was announced."""
+private message that has only one. A `last_active` of NULL means in use, `BRIEF_ACTIVE_S` a brief channel. `members` are
+those whose join was announced."""
+
+BRIEF_ACTIVE_S = -LONG_AGO_S
+"""The `last_active` of a brief channel (`Channel.is_brief`), in use or not: it has no idle time that would count."""
 
 TIME_SERIES_SCHEMA = """
 CREATE TABLE IF NOT EXISTS time_series (series TEXT NOT NULL, at REAL NOT NULL, data BLOB NOT NULL);
@@ -187,7 +192,8 @@ def channel_row(channel: Channel, committed: int, clock_offset_s: float) -> Row:
     """
     shown = channel.history.entries
     history_floor = shown[0].offset - 1 if shown else committed
-    active_s = None if channel.connections else channel.idle_since_s + clock_offset_s
+    idle_since_s = None if channel.connections else channel.idle_since_s + clock_offset_s
+    active_s = BRIEF_ACTIVE_S if channel.is_brief else idle_since_s
     return channel.name, channel.id, _encode(channel.settings), channel.log.floor, history_floor, active_s
 
 

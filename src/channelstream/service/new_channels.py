@@ -1,9 +1,10 @@
 """How many channels clients bring into being: a pattern such as `room.*` grants names without end, and Pusher's public
 channels need no grant. There every line is a user of its own, so that addresses are counted as well.
 
-A channel without connections stays for `gc_channels_after_s`, which is days, so its name is memory that a stranger in a
-browser takes. Names that have a connection here are free. Others count as new, until that would be too many: only then is
-the engine asked, and those that it knows are free.
+A channel without connections stays for `gc_channels_after_s`, which is days, so its name is memory that a client takes; one
+in which only lines of Pusher were, and which had no event, stays as long as they do (`Channel.is_brief`). Names that have a
+connection here are free. Others count as new, until that would be too many: only then is the engine asked, and those that it
+knows are free.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence

@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from tests.engines.conformance.brief_channels import GUEST, SOON_S, names
 from tests.engines.conformance.lab import Lab, Setup, delete, edit, message, outcomes, private
 from tests.engines.conformance.outbox import fact_form, kept
 from tests.engines.moves import Processes
@@ -211,6 +212,24 @@ def test_ages_count_on(begun: Lab, move: Move) -> None:
     assert {user.name for user in lab.users()} == {"ann"}
 
 
+def test_a_brief_channel_is_brief_there(begun: Lab, move: Move) -> None:
+    """Unless something happens in it after it was copied."""
+    guest = begun.connect(GUEST, "brief", "used", "visited")
+
+    async def happen() -> None:
+        await begun.engine.publish([message("m1", "used")])
+        await begun.engine.join(ann, {"visited": {}})
+        await begun.engine.leave(ann, ["visited"])
+
+    ann = begun.connect("ann")
+    lab = move(happen)
+    lab.collect(after_s=SOON_S)
+    assert lab.channel("brief").last_active_s > begun.clock.wall() - SOON_S
+    lab.run(lab.engine.disconnect(guest, ["brief", "used", "visited"]))
+    lab.collect(after_s=1.0)
+    assert names(lab) == {"used", "visited"}
+
+
 @pytest.mark.parametrize("publishes", [True, False])
 def test_it_goes_on_when_nothing_came_of_the_move(begun: Lab, stay: Move, publishes: bool) -> None:
     begun.connect("ann", "a", notify_presence=True)
@@ -242,7 +261,7 @@ class Churn:
         return self._random.choice("abc")
 
     def _user(self) -> str:
-        return self._random.choice(("ann", "bob", "cid"))
+        return self._random.choice(("ann", "bob", "cid", GUEST))
 
     def _uuid(self) -> str:
         return f"m{self._random.randrange(8)}"
@@ -318,7 +337,7 @@ def described(lab: Lab) -> Any:
         for at in range(0, 60, 5)
     ]
     channels = {
-        each.name: (each.id, each.settings, each.users, each.always_connections,
+        each.name: (each.id, each.settings, each.users, each.always_connections, each.is_brief,
                     [(entry.offset, entry.event) for entry in each.history.entries])
         for each in lab.channels()
     }  # fmt: skip

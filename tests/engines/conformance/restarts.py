@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.engines.conformance.lab import EMPTY, Lab, message
+from tests.engines.conformance.brief_channels import GUEST, OTHER, SOON_S, names
+from tests.engines.conformance.lab import EMPTY, Lab, message, uuids
 from tests.engines.conformance.outbox import fact_form, kept
 
 from channelstream.apps.keys import DEFAULT
@@ -176,3 +177,19 @@ def test_the_users_of_ended_connections_are_forgotten(
     lab.run(lab.engine.disconnect(ANN, ["a"]))
     lab.collect(100_000.0)
     assert (lab.users(), lab.channels()) == ([], [])
+
+
+def test_a_brief_channel_is_brief_after_a_crash(begun: Lab, crash: Crash) -> None:
+    """What it became meanwhile counts, and no event that it had since is lost."""
+    guest, other = begun.connect(GUEST, "brief", "visited", "used"), begun.connect(OTHER, "used too")
+    begun.disconnect(begun.connect("ann", "visited"), "visited")
+    begun.disconnect(begun.connect(OTHER, "left", conn_id="left"), "left")
+    begun.publish(message("m1", "used"), message("m2", "used too"))
+    begun.disconnect(other, "used too")
+    lab = crash()
+    assert [uuids(lab.replay("ann", **{name: 0})) for name in ("used", "used too")] == [["m1"], ["m2"]]
+    lab.collect(SOON_S)
+    assert names(lab) == {"brief", "visited", "used", "used too"}
+    lab.run(lab.engine.disconnect(guest, ["brief", "visited", "used"]))
+    lab.collect(1.0)
+    assert names(lab) == {"visited", "used", "used too"}

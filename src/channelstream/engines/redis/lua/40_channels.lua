@@ -3,13 +3,19 @@
 -- Whether this is the key of a user whose name counts in one place only, as apps/keys.py makes it.
 local function is_member_key(name) return name:find('^\31[^\31]*\30') ~= nil end
 
--- Record the time of use. A channel or user with no connection is also put into a set ordered by time, for `collect`: to
--- a user whose name counts in one place only nobody comes back, so it is the first of all.
+-- Whether a channel is brief (`Channel.is_brief`): it has the field of this name, and never had an event.
+local function is_brief(channel)
+  local known = call('HMGET', key('c', channel), 'brief', 'last')
+  return known[1] and not known[2]
+end
+
+-- Record the time of use. A channel or user with no connection is also put into a set ordered by time, for `collect`. The
+-- first of all are those to which nobody comes back: brief channels, and users whose name counts in one place only.
 local function touch(kind, name, connections)
   call('HSET', key(kind, name), 'active', whole(now_ms))
   if tonumber(connections or call('HGET', key(kind, name), 'connections') or '0') <= 0 then
-    local since = kind == 'u' and is_member_key(name) and '0' or whole(now_ms)
-    call('ZADD', PREFIX .. 'idle:' .. kind, since, name)
+    local is_over = kind == 'u' and is_member_key(name) or kind == 'c' and is_brief(name)
+    call('ZADD', PREFIX .. 'idle:' .. kind, is_over and '0' or whole(now_ms), name)
   end
 end
 
@@ -30,14 +36,24 @@ local function write_settings(name, settings, bounds)
     'lists', settings.broadcast_presence_with_user_lists and '1' or '', 'state', settings.notify_state and '1' or '')
 end
 
--- Create a channel that does not exist: nothing was published in it after `floor`.
-local function open_channel(name, patch, bounds, floor)
-  if call('EXISTS', key('c', name)) == 1 then return end
+-- Create a channel, if there is none: nothing was published in it after `floor`. It is brief as long as it is opened for
+-- users to whom nobody comes back.
+local function open_channel(name, patch, bounds, floor, user)
+  local keeps = not (user and is_member_key(user))
+  local known = call('HMGET', key('c', name), 'id', 'brief')
+  if known[1] then
+    if known[2] and keeps then
+      call('HDEL', key('c', name), 'brief')
+      touch('c', name)
+    end
+    return
+  end
   local settings = {}
   for field, value in pairs(bounds.settings) do settings[field] = value end
   for field, value in pairs(patch) do settings[field] = value end
   call('HSET', key('c', name), 'id', new_id(), 'floor', whole(floor), 'connections', '0',
     'always', '0')
+  if not keeps and not next(patch) then call('HSET', key('c', name), 'brief', '1') end
   call('SADD', PREFIX .. 'known:c', name)
   write_settings(name, settings, bounds)
   touch('c', name, 0)

@@ -67,7 +67,7 @@ local function join(conn_id, user, is_always, channels, bounds)
   for number, wanted in ipairs(channels) do
     local name, settings, read_range = wanted[1], wanted[2], wanted[3]
     if call('HEXISTS', key('kc', conn_id), name) == 0 then
-      open_channel(name, settings, bounds, start)
+      open_channel(name, settings, bounds, start, user)
       change_membership(name, conn_id, user, is_always, 1, read_range or whole(start))
     elseif read_range then
       call('HSET', key('kc', conn_id), name, read_range)
