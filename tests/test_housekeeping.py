@@ -7,8 +7,9 @@ from tests.service.test_local import timed_node
 from tests.waiting import PATIENCE_S
 
 from channelstream import housekeeping
+from channelstream.core.line_limit import MINUTE_S
 from channelstream.errors import Unavailable
-from channelstream.housekeeping import BEHIND_S, DELAYED_EVERY_S, POSTPONED_S, Housekeeping, Rounds
+from channelstream.housekeeping import BEHIND_S, POSTPONED_S, Housekeeping, Rounds
 
 
 @pytest.mark.parametrize("late_s", [-0.1, 0.0, BEHIND_S - 0.01])
@@ -48,7 +49,7 @@ def test_delayed_work_is_logged_once_a_minute(
             nonlocal tried
             tried += 1
             if tried == 5:
-                clock.passed_s += DELAYED_EVERY_S
+                clock.passed_s += MINUTE_S
             if tried == 10:
                 enough.set()
             raise Unavailable("The engine is out of reach.")

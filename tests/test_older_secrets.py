@@ -2,7 +2,8 @@
 
 import pytest
 
-from channelstream.older_secrets import EVERY_S, OlderSecrets
+from channelstream.core.line_limit import MINUTE_S
+from channelstream.older_secrets import OlderSecrets
 
 
 def test_each_application_is_named_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
@@ -12,10 +13,10 @@ def test_each_application_is_named_once_a_minute(caplog: pytest.LogCaptureFixtur
     for address in ("192.0.2.1", "192.0.2.2"):
         for app_id in ("default", "shop"):
             older.used(app_id, address)
-    first = [("default", "192.0.2.1", "secret_file"), ("shop", "192.0.2.1", "secret_file")]
+    first = [("default", "192.0.2.1", "secret_file", ""), ("shop", "192.0.2.1", "secret_file", "")]
     assert [record.args for record in caplog.records] == first
     older.used_of_pusher("shop", "192.0.2.2")
-    assert caplog.records[2].args == ("shop", "192.0.2.2", "pusher_secret_file")
-    now_s[0] += EVERY_S
+    assert caplog.records[2].args == ("shop", "192.0.2.2", "pusher_secret_file", "")
+    now_s[0] += MINUTE_S
     older.used("shop", "192.0.2.3")
-    assert caplog.records[3].args == ("shop", "192.0.2.3", "secret_file")
+    assert caplog.records[3].args == ("shop", "192.0.2.3", "secret_file", "; 1 more not logged")

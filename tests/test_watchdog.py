@@ -23,7 +23,6 @@ from channelstream.watchdog import (
     MAX_TURNS,
     Cause,
     Clocks,
-    Limit,
     RunQueue,
     SlowTurn,
     Watchdog,
@@ -222,15 +221,6 @@ def test_the_time_of_its_own_reads_delays_no_tick(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: clock[0], **figures))
     dog = asyncio.run(main())
     assert (dog.slow_turns, dog.pauses, delays) == (0, 0, [0.0, 0.0, 0.0])
-
-
-def test_lines_are_limited() -> None:
-    """At the limit lines are counted instead; the next one has their number."""
-    limit = Limit(lines=2, per_s=60.0)
-    assert [limit.admits(now) for now in (0.0, 1.0, 2.0, 59.0)] == [True, True, False, False]
-    assert limit.admits(60.0)
-    assert (limit.take_omitted(), limit.take_omitted()) == ("; 2 more were not logged", "")
-    assert not limit.admits(60.5)
 
 
 @pytest.mark.parametrize("cause", Cause)

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 
+from channelstream.core.line_limit import LineLimit
 from channelstream.errors import Unavailable
 from channelstream.service import Node
 
@@ -20,8 +21,6 @@ SECOND = 4
 """Sweeps in a second, at the end of which the revocations of other nodes are read."""
 COLLECT_EVERY = 40
 """Sweeps between two collections of idle users, channels and aged logs: every 10 s."""
-DELAYED_EVERY_S = 60.0
-"""Least time between two lines in the log that work is delayed, in seconds. Without an engine each sweep may be."""
 
 Work = Callable[[], Awaitable[None]]
 
@@ -61,7 +60,7 @@ class Housekeeping:
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._is_paused = False
-        self._reported_s = float("-inf")
+        self._delays = LineLimit()  # Without an engine each sweep may be delayed.
 
     async def pause(self) -> None:
         """Return when no round is in progress; none begins until `resume`."""
@@ -104,13 +103,9 @@ class Housekeeping:
         try:
             await work()
         except Unavailable as error:
-            self._report_delay(error)
+            if self._delays.admits(self._node.clock.steady()):
+                omitted = self._delays.take_omitted()
+                logger.warning("housekeeping is delayed, the engine is not available: %s%s", error, omitted)
         except Exception:
             # An error for one connection must not keep the others from expiring.
             logger.exception("housekeeping failed; the next round runs as planned")
-
-    def _report_delay(self, error: Unavailable) -> None:
-        now_s = self._node.clock.steady()
-        if now_s - self._reported_s >= DELAYED_EVERY_S:
-            self._reported_s = now_s
-            logger.warning("housekeeping is delayed, the engine is not available: %s", error)

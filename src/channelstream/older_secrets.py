@@ -1,10 +1,10 @@
 """Says in the log who still signs with an older secret of a file, so that an operator knows when it may go."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 
-EVERY_S = 60.0
-"""Shortest time between two lines about one application, in seconds."""
+from channelstream.core.line_limit import LineLimit
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ class OlderSecrets:
             steady: returns the seconds of a clock that only goes on.
         """
         self._steady = steady
-        self._next_s: dict[tuple[str, str], float] = {}
+        self._limits = defaultdict[tuple[str, str], LineLimit](LineLimit)
 
     def used(self, app_id: str, address: str) -> None:
         """Note that a call of an application was signed with an older one of `secret_file`, from an address."""
@@ -30,12 +30,12 @@ class OlderSecrets:
         self._used(app_id, address, "pusher_secret_file")
 
     def _used(self, app_id: str, address: str, option: str) -> None:
-        now_s, name = self._steady(), (app_id, option)
-        if now_s >= self._next_s.get(name, now_s):
-            self._next_s[name] = now_s + EVERY_S
+        limit = self._limits[app_id, option]
+        if limit.admits(self._steady()):
             logger.warning(
-                "a caller of the application %r at %s signs with an older secret (%s)",
+                "a caller of the application %r at %s signs with an older secret (%s)%s",
                 app_id,
                 address,
                 option,
+                limit.take_omitted(),
             )

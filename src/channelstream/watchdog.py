@@ -30,6 +30,7 @@ from enum import StrEnum
 from types import FrameType
 from typing import Any
 
+from channelstream.core.line_limit import LineLimit
 from channelstream.core.timestamps import stamp
 
 TICKS = 2
@@ -39,8 +40,8 @@ UNWATCHED_TICK_S = 0.25
 """Time between two ticks if no turn counts as slow; the longest delay is measured nevertheless."""
 STUCK_S = 5.0
 """A turn of this length is logged while it still runs, as it may never end."""
-LINES, PAUSE_LINES, LINES_PER_S = 6, 1, 60.0
-"""Most log lines about slow turns, and about pauses, in that many seconds; the next line has the number of omitted ones."""
+LINES, PAUSE_LINES = 6, 1
+"""Most log lines about slow turns, and about pauses, in a minute; the next line has the number of omitted ones."""
 MAX_TURNS, MAX_PAUSES = 20, 5
 """Slow turns and pauses kept for the admin, each with a bound, so that a busy machine does not displace slow turns."""
 OUTER_FRAMES, INNER_FRAMES = 2, 8
@@ -193,28 +194,6 @@ class RunQueue:
             self._file = None
 
 
-class Limit:
-    """Admits a number of lines in a period, and counts the others."""
-
-    def __init__(self, lines: int, per_s: float = LINES_PER_S) -> None:
-        self._admitted_s: deque[float] = deque(maxlen=lines)
-        self._per_s = per_s
-        self._omitted = 0
-
-    def admits(self, now_s: float) -> bool:
-        full = len(self._admitted_s) == self._admitted_s.maxlen
-        if full and now_s - self._admitted_s[0] < self._per_s:
-            self._omitted += 1
-            return False
-        self._admitted_s.append(now_s)
-        return True
-
-    def take_omitted(self) -> str:
-        """Return the note about the lines that were omitted before this one."""
-        count, self._omitted = self._omitted, 0
-        return f"; {count} more were not logged" if count else ""
-
-
 @dataclass(frozen=True, slots=True)
 class _Tick:
     """The time at which the next tick is due, and the clocks at the last one."""
@@ -260,7 +239,7 @@ class Watchdog:
         self.latest_pauses: deque[SlowTurn] = deque(maxlen=MAX_PAUSES)
         self._slow_s = slow_s or float("inf")
         self._tick_s = max(MIN_TICK_S, slow_s / TICKS) if slow_s else UNWATCHED_TICK_S
-        self._limit, self._pause_limit = Limit(LINES), Limit(PAUSE_LINES)
+        self._limit, self._pause_limit = LineLimit(LINES), LineLimit(PAUSE_LINES)
         self._delay_s = 0.0
         self._collector_s = self._collecting_since_s = 0.0
         self._sample: _Sample | None = None

@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 from tests.conftest import StartServer
 from tests.http_client import http
+from tests.service.test_local import timed_node
 from tests.waiting import PATIENCE_S, eventually, soon
 from websockets.exceptions import ConnectionClosedOK
 from websockets.frames import Close
 from websockets.sync.client import connect
 
 from channelstream.admin.actions import described
-from channelstream.admin.acts import ACTS, FAILURES_A_MINUTE, KEPT_S, SHOWN, Acts, Failures, line_of
+from channelstream.admin.acts import ACTS, FAILURES_A_MINUTE, KEPT_S, SHOWN, Acts, line_of
 from channelstream.admin.history import History
 from channelstream.apps.app import App
 from channelstream.config import Settings
+from channelstream.core.line_limit import MINUTE_S
 from channelstream.pages.act import Act, Did
 from channelstream.pages.caller import Caller
 from channelstream.server import build
@@ -85,13 +87,21 @@ def test_the_log_has_a_line_without_credentials(act: Act, line: str) -> None:
     assert line_of(act) == line
 
 
-def test_failed_sign_ins_are_bounded() -> None:
-    """So many failures a minute are recorded; the others are counted."""
-    now_s = 1000.0
-    failures = Failures(lambda: now_s)
-    assert [failures.admit() for _ in range(FAILURES_A_MINUTE + 2)] == [*[0] * FAILURES_A_MINUTE, None, None]
-    now_s += 60
-    assert [failures.admit() for _ in range(2)] == [2, 0]
+def test_failed_sign_ins_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    """So many failures a minute are recorded; the next one says how many were not."""
+    caplog.set_level(logging.INFO)
+
+    async def run() -> None:
+        node, clock = await timed_node()
+        acts = Acts(Service(App(), node), History(node.time_series, node.clock.wall, node.clock.steady))
+        for _ in range(FAILURES_A_MINUTE + 2):
+            acts.record(Act("", "::1", Did.FAILED, more="as admin"))
+        clock.passed_s += MINUTE_S
+        acts.record(Act("", "::1", Did.FAILED, more="as admin"))
+
+    asyncio.run(run())
+    line = "somebody at ::1 failed to sign in, as admin"
+    assert caplog.messages == [*[line] * FAILURES_A_MINUTE, f"{line}; 2 more not logged"]
 
 
 def test_acts_are_kept_and_bounded(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,7 +4,6 @@ It outlives a restart where the engine does. Each act is a line of the log as we
 """
 
 import logging
-from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -12,6 +11,7 @@ import msgspec
 
 from channelstream.admin.history import History
 from channelstream.admin.shown import cut
+from channelstream.core.line_limit import LineLimit
 from channelstream.core.timestamps import stamp
 from channelstream.pages.act import Act, Did
 from channelstream.service import Record, Service
@@ -48,16 +48,15 @@ class Acts:
         self._app_id = service.app.id
         self._node = service.node
         self._history = history
-        self._failures = Failures(service.clock.steady)
+        self._steady = service.clock.steady
+        self._failures = LineLimit(FAILURES_A_MINUTE)
 
     def record(self, act: Act) -> None:
         """Write an act of this moment, and log it."""
         if act.did == Did.FAILED:
-            skipped = self._failures.admit()
-            if skipped is None:
+            if not self._failures.admits(self._steady()):
                 return
-            more = f"{act.more}; {skipped} more since the last one that is listed" if skipped else act.more
-            act = msgspec.structs.replace(act, more=more)
+            act = msgspec.structs.replace(act, more=act.more + self._failures.take_omitted())
         act = msgspec.structs.replace(act, name=act.name[:NAME_CHARACTERS])
         logger.info("%s%s", self._prefix, line_of(act))
         record = Record(self._node.clock.wall(), msgspec.msgpack.encode(act))
@@ -76,27 +75,6 @@ class Acts:
             records += await self._node.time_series.read(series.format(self._app_id), since_s, SHOWN)
         records.sort(key=attrgetter("at_s"))
         return [row for record in reversed(records) if (row := _row(record))]
-
-
-class Failures:
-    """Bounds how many failed sign-ins are recorded, and counts the others."""
-
-    def __init__(self, steady: Callable[[], float]) -> None:
-        self._steady = steady
-        self._begin_s = 0.0
-        self._recorded = self._skipped = 0
-
-    def admit(self) -> int | None:
-        """Return how many were left out before this one; None if this one is, too."""
-        now_s = self._steady()
-        if now_s - self._begin_s >= 60:
-            self._begin_s, self._recorded = now_s, 0
-        if self._recorded >= FAILURES_A_MINUTE:
-            self._skipped += 1
-            return None
-        self._recorded += 1
-        skipped, self._skipped = self._skipped, 0
-        return skipped
 
 
 def line_of(act: Act) -> str:

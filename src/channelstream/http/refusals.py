@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from channelstream.core.line_limit import LineLimit
 from channelstream.errors import ChannelstreamError
 
 KEPT = 500
 """Most rows; at the bound the one that was not met for longest is dropped."""
 LOG_EVERY_S = 10.0
-"""Least time between two lines in the log, in seconds; the next line has the number of those in between."""
+"""Least time between two lines in the log, in seconds."""
 METHOD_CHARACTERS = 16
 ADDRESS_CHARACTERS = 64
 
@@ -69,8 +70,7 @@ class Refusals:
         self._suffix = f" of application {app_id}" if app_id else ""
         self._rows: OrderedDict[What, Refused] = OrderedDict()
         self._on_refusal = on_refusal
-        self._logged_s = float("-inf")
-        self._unlogged = 0
+        self._lines = LineLimit(1, LOG_EVERY_S)
 
     def add(self, method: str, route: str, error: ChannelstreamError, address: str) -> None:
         """Count a refusal, and log it unless another one was logged lately."""
@@ -87,14 +87,17 @@ class Refusals:
         self._log(what)
 
     def _log(self, what: What) -> None:
-        now_s = self._steady()
-        if now_s - self._logged_s < LOG_EVERY_S:
-            self._unlogged += 1
+        if not self._lines.admits(self._steady()):
             return
-        more = f"; {self._unlogged} more since the last such line" if self._unlogged else ""
         called = f"{what.method} {what.route or 'an unknown path'}{self._suffix}"
-        logger.info("refused %r from %r: %d %s%s", called, what.address, what.status, what.code, more)
-        self._logged_s, self._unlogged = now_s, 0
+        logger.info(
+            "refused %r from %r: %d %s%s",
+            called,
+            what.address,
+            what.status,
+            what.code,
+            self._lines.take_omitted(),
+        )
 
     def rows(self) -> list[tuple[What, Refused]]:
         """Return all rows, those that were met last first."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from channelstream.core.line_limit import LineLimit
 from channelstream.http.answers import AnswerHeads
 from channelstream.http.eager import run_eagerly
 from channelstream.http.phase import Work
@@ -18,9 +19,6 @@ SPARE_SOCKETS = 32
 
 READS_AT_ONCE = 32
 """Clients whose requests are read in one turn of the loop: 40 to 120 us each, with the handlers of short calls."""
-
-FULL_EVERY_S = 60.0
-"""Least time between two lines in the log that clients are refused since too many are connected, in seconds."""
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +97,7 @@ class HttpServer:
         self.answers = {} if answers is None else answers
         self._streams = streams
         self._empty = asyncio.Event()
-        self._reported_full_s = float("-inf")
+        self._full = LineLimit()
         self.is_crowded = False
         """Whether so many clients are connected that what they send at once could fill a loop turn."""
         self.is_held = False
@@ -114,12 +112,11 @@ class HttpServer:
 
     def report_full(self) -> None:
         """Say in the log that a client is refused since too many are connected, unless that was said lately."""
-        now_s = asyncio.get_running_loop().time()
-        if now_s - self._reported_full_s >= FULL_EVERY_S:
-            self._reported_full_s = now_s
+        if self._full.admits(asyncio.get_running_loop().time()):
             logger.warning(
-                "%d sockets are open, as many as this process takes: further clients are refused",
+                "%d sockets are open, as many as this process takes: further clients are refused%s",
                 self.settings.max_sockets,
+                self._full.take_omitted(),
             )
 
     @property

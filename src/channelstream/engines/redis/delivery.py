@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from channelstream.core.entry import Entry
+from channelstream.core.line_limit import LineLimit
 from channelstream.core.position import Offsets
 from channelstream.engines.base import Receiver
 from channelstream.engines.cluster import ClusterReceiver
@@ -16,9 +17,6 @@ from channelstream.engines.event_codec import UnreadableEvent
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.shard_state import ShardState
 from channelstream.engines.redis.skipped import Skipped
-
-SKIPPED_EVERY_S = 60.0
-"""The shortest time between two lines of the log about events that were skipped, in seconds."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +42,7 @@ class Delivery:
         """
         self._states = states
         self._forget = forget
-        self._reported_s = -SKIPPED_EVERY_S
+        self._lines = LineLimit()
         self.skipped = Skipped()
 
     @property
@@ -93,11 +91,11 @@ class Delivery:
     def _report_skipped(self, error: UnreadableEvent) -> None:
         """Log that an event was skipped: a node of a newer version may publish very many."""
         logger.debug("an event was skipped", exc_info=error)
-        now_s = time.monotonic()
-        if now_s - self._reported_s >= SKIPPED_EVERY_S:
-            self._reported_s = now_s
+        if self._lines.admits(time.monotonic()):
             logger.warning(
-                "Redis has %s: it is skipped and reported as lost; do all nodes have one version?", error
+                "Redis has %s: it is skipped and reported as lost; do all nodes have one version?%s",
+                error,
+                self._lines.take_omitted(),
             )
 
     def advance(self) -> None:
