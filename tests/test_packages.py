@@ -129,7 +129,7 @@ def test_the_server_requires_the_client_that_is_built_with_it(built: Path) -> No
 ALONE = {
     "channelstream": (
         "from importlib.resources import files; import channelstream.server; "
-        "from channelstream.engines.redis.link import script; assert script(); "
+        "from channelstream.engines.redis.scripts import scripts; assert scripts(); "
         "package = files('channelstream'); parts = ('pages', 'admin', 'demo', 'explorer'); "
         "assert all(any((package / part / kind).iterdir()) for part in parts for kind in ('templates', 'static')); "
         "assert any((package / 'pages' / 'static' / 'client').iterdir()); "

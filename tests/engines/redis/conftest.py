@@ -11,7 +11,7 @@ from tests.stoppable_line import StoppableLine
 from tests.waiting import PATIENCE_S
 
 from channelstream.engines.redis.address import shard_addresses
-from channelstream.engines.redis.link import script
+from channelstream.engines.redis.scripts import scripts
 
 Life = Callable[[Nodes], Coroutine[Any, Any, None]]
 
@@ -84,6 +84,6 @@ def with_a_line(redis: RedisServer) -> Iterator[Callable[..., None]]:
 def stopped_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """No script ends because of the time it took, as on a Redis whose clock does not move within a script."""
     limits = "SLICE_BYTES, SLICE_US, SLICE_CALLS = 1048576, 5000, 2000"
-    assert limits in script()
-    patched = script().replace(limits, limits.replace("5000", "1e12"))
-    monkeypatch.setattr("channelstream.engines.redis.link.script", lambda: patched)
+    assert all(limits in text for text in scripts().values())
+    patched = {name: text.replace(limits, limits.replace("5000", "1e12")) for name, text in scripts().items()}
+    monkeypatch.setattr("channelstream.engines.redis.link.scripts", lambda: patched)

@@ -9,7 +9,6 @@ from tests.engines.test_event_codec import MESSAGE, STORED
 
 from channelstream.core.events import Event, Message, Presence, UserStateChanged
 from channelstream.engines.redis import codec
-from channelstream.engines.redis.link import script
 from channelstream.engines.redis.link_state import UNREADABLE
 
 AT_MS = 1500
@@ -101,13 +100,3 @@ def test_a_payload_is_never_parsed() -> None:
         event = Message(uuid="m", channel="a", user="ann", payload=payload, timestamp="t")
         read: Any = codec.read_event(record(event))
         assert read.payload == payload
-
-
-def test_the_script_is_that_of_the_version_that_runs() -> None:
-    """It is read once: another version may be installed when a link opens again."""
-    assert script() is script()
-
-
-def test_the_script_formats_and_reads_no_json() -> None:
-    assert "cjson" not in script()
-    assert '":' not in script()

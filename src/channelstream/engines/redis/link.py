@@ -22,8 +22,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import msgspec
@@ -33,6 +31,7 @@ from redis.exceptions import ExecAbortError, InvalidResponse, MovedError, RedisE
 from channelstream.engines.redis.address import ShardAddress, info_fields, send
 from channelstream.engines.redis.link_state import NOT_REDIS, LinkState, ignore_error
 from channelstream.engines.redis.link_subscription import OnMessage, Subscription
+from channelstream.engines.redis.scripts import scripts
 from channelstream.engines.redis.slot_move import SLOT_MOVED
 from channelstream.errors import Unavailable
 
@@ -83,16 +82,6 @@ class _Call:
     reads: bool
 
 
-@cache
-def script() -> str:
-    """Return the script: all files of `lua/`, in the order of their names.
-
-    They are read once: a link that opens again must not run the script of a version that was installed meanwhile.
-    """
-    parts = sorted(files(__package__).joinpath("lua").iterdir(), key=lambda part: part.name)
-    return "\n".join(part.read_text(encoding="utf-8") for part in parts if part.name.endswith(".lua"))
-
-
 class Link:
     """Both connections, from `open` until either breaks or `close`.
 
@@ -119,7 +108,7 @@ class Link:
         self._address = address
         self._commands = address.connect()
         self._prefix = address.prefix.encode()
-        self._sha = ""
+        self._shas: dict[str, str] = {}
         self._facts = (facts,) if facts else ()
         self._clock_offset_ms = 0.0  # From the steady clock of this process to the clock of Redis.
         self._calls: deque[_Call] = deque()
@@ -151,7 +140,9 @@ class Link:
         self._subscription_task = loop.create_task(
             self._until_broken(self.subscription.receive, self.abandon)
         )
-        self._sha = (await self.command("SCRIPT", "LOAD", script())).decode()
+        texts = scripts()
+        loaded = {text: (await self.command("SCRIPT", "LOAD", text)).decode() for text in set(texts.values())}
+        self._shas = {operation: loaded[text] for operation, text in texts.items()}
         about = await self.info("server")
         self.run_id = about["run_id"]
         if self._address.in_cluster and int(about["redis_version"].split(".")[0]) >= SHARDED_SINCE:
@@ -294,7 +285,7 @@ class Link:
             self._check_room()
         until_ms = f"{1000 * until_s + self._clock_offset_ms:.0f}"
         facts = () if operation in MEMBERLESS else self._facts
-        parts = ("EVALSHA", self._sha, 1, self._prefix, *argv, until_ms, *facts)
+        parts = ("EVALSHA", self._shas[operation], 1, self._prefix, *argv, until_ms, *facts)
         if first:
             redis_ms, answer = await self._ask_in_transaction([*first, parts], until_s)
         else:

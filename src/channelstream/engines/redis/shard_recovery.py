@@ -12,7 +12,7 @@
   positions of the shard become invalid, and its channels are reported as lost to the clients. That is rare, and the
   alternative is silent loss.
 - **Another Redis is another log.** After a restart or a failover the data may lack acknowledged events. The script
-  compares the run id and begins a new epoch (`hello` in `lua/61_log_operations.lua`).
+  compares the run id and begins a new epoch (`hello` in `lua/64_node_operations.lua`).
 - **A moved slot is the same log.** The master of a cluster may give the shard's slot to another one (`slot_move.py`).
 """
 

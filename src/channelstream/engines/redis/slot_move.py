@@ -17,7 +17,7 @@
   slot then, until its deadline. One task per shard asks Redis whether the move has ended; the other calls wait for it.
 - **The log goes on.** The link with the old master is broken, and the new one begins as after any outage: with what was
   published meanwhile. If the data came from a master that has given its slot away, no new epoch begins
-  (`hello` in `lua/61_log_operations.lua`).
+  (`hello` in `lua/64_node_operations.lua`).
 """
 
 import asyncio

@@ -1,5 +1,5 @@
--- What the other files of this directory use: commands, keys, time and bounds. All files are one script, joined in the order of
--- their names. It runs in one shard of the log and knows no other.
+-- What the other files of this directory use: commands, keys, time and bounds. Each file of operations is a script, joined with
+-- the files that it uses (`scripts.py`). It runs in one shard of the log and knows no other.
 --
 -- Atomic, and why. An event gets its offset, enters the logs of its channel or users, takes what it supersedes out of
 -- them, and is published, all in one script. If another client could run between two of these steps, then two nodes could
@@ -11,7 +11,7 @@
 -- may refuse (late, another epoch, a state that is too large) before it makes its change; only a bug fails after that.
 --
 -- Bounded. Redis serves no other client while a script runs. So each script stops at about 5 ms, 2000 commands or 1 MiB of
--- text, after at least one step, and its answer says how to continue (`60_operations.lua`). Each step alone is bounded: it
+-- text, after at least one step, and its answer says how to continue (`60_table.lua`). Each step alone is bounded: it
 -- trims at most 100 entries, looks at 250 records of a message, leaves 100 channels. What would take longer is left to
 -- later calls: a log that is too long after a change of settings is trimmed a little by each event that enters it.
 --

@@ -5,6 +5,7 @@
 -- packed record for messages, edits and deletions, which is overwritten by the script that supersedes it. Another hash has
 -- the ids of the records of each uuid. `holder` is the key of the channel's or user's hash, with the fields last (offset
 -- of the last event), floor (the log is complete after it), n (most entries) and age (ms).
+-- Uses: 10_script
 
 -- A record: the id of its entry, kind, the JSON that the node has made of the other fields, without its closing brace, two lists
 -- of users or false, and parts as JSON texts, empty where missing. A big payload lies beside the log: its part is a table with
@@ -197,3 +198,6 @@ local function set_of(names)
   end
   return sets[names]
 end
+
+-- Whether an entry is older than so many ms.
+local function is_aged(entry, age) return tonumber(entry[2][2]) < now_ms - age end

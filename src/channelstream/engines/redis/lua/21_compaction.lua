@@ -1,5 +1,6 @@
 -- Compaction, as in core/compaction.py: what an edit or a deletion leaves of older records. `names` are the users a change is
 -- for, false for everybody.
+-- Uses: 10_script, 20_records
 
 local function covers(names, record)
   if not names then return true end

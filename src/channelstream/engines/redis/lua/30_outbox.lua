@@ -18,6 +18,7 @@
 -- Nodes of an older version keep the facts of all applications in `facts`, count them in `n` and `bytes`, and have other
 -- cursors, since theirs pass the facts here as well (`outbox.adopt`). They also leave `all_n` and `all_bytes` as they are,
 -- so these are counted again whenever cursors are set, and before facts are dropped for them (`outbox.recount`).
+-- Uses: 10_script
 local outbox = { about = PREFIX .. 'outbox', cursors = PREFIX .. 'passed', lease = PREFIX .. 'lease' }
 
 -- Facts that one command reads to drop or to adopt them, and cursors that one sets.

@@ -1,4 +1,5 @@
 -- Channels: their settings and histories; and when channels and users were used last.
+-- Uses: 10_script, 20_records, 22_log
 
 -- Whether this is the key of a user whose name counts in one place only, as apps/keys.py makes it.
 local function is_member_key(name) return name:find('^\31[^\31]*\30') ~= nil end
@@ -57,6 +58,12 @@ local function open_channel(name, patch, bounds, floor, user)
   call('SADD', PREFIX .. 'known:c', name)
   write_settings(name, settings, bounds)
   touch('c', name, 0)
+end
+
+-- A message of the visible history: {offset, time in ms, record}.
+local function history_record(channel, uuid)
+  local packed = call('HGET', key('hr', channel), uuid)
+  return packed and cmsgpack.unpack(packed)
 end
 
 -- Drop some messages beyond the limit of a visible history; return whether there are more.

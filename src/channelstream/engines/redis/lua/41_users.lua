@@ -12,6 +12,7 @@
 --     joined meanwhile, with the new state, is skipped;
 --   the user is in the set ANNOUNCING, from which any heartbeat continues: the node that began may have died.
 -- One script for all channels would stop Redis for all nodes; a queue per channel would let states overtake joins.
+-- Uses: 10_script, 22_log, 40_channels
 
 local function public_keys(user)
   local packed = call('HGET', key('u', user), 'public')

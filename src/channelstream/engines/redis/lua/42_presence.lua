@@ -4,6 +4,7 @@
 -- announcement are one step of one script: if they were two, two nodes whose connections of one user join and leave at the
 -- same time could announce a leave after the join, and the user would be missing for everybody until the next change. The
 -- counts live in the shard of the channel, so no other shard has to answer.
+-- Uses: 10_script, 22_log, 30_outbox, 40_channels, 41_users
 
 -- Most users, and bytes, in the list of a presence event. Above that it has no list: it would be sent to each of them.
 local MAX_LISTED, MAX_LISTED_BYTES = 1000, SLICE_BYTES / 8

@@ -16,6 +16,7 @@
 -- `ending` and removes its nodes: nobody can claim it, and its id cannot be used again before it has ended. The caller
 -- repeats the call; the set ENDING lets any heartbeat and any reaper continue if the caller dies. One script for all
 -- channels would stop Redis for all nodes; steps without the mark would let a claim take half a connection.
+-- Uses: 10_script, 30_outbox, 40_channels, 41_users, 42_presence
 
 local function without(nodes, node)
   local others = {}

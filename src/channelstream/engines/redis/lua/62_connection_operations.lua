@@ -1,4 +1,5 @@
 -- Operations on connections: their registration, their channels and their owners, and what nodes ask about them.
+-- Uses: 10_script, 20_records, 41_users, 50_connections, 60_table
 
 -- Join channels; return {the offset of the join, how many were joined}.
 local function join_now(a)

@@ -1,4 +1,5 @@
 -- Operations on channels and users: settings, states and reading.
+-- Uses: 10_script, 23_reading, 40_channels, 41_users, 42_presence, 50_connections, 60_table
 
 -- Configure channels; return how many are done.
 function operations.configure(a)

@@ -1,4 +1,43 @@
--- Operations on nodes: leases, dead nodes, and what has been idle for too long.
+-- Operations on nodes: which log they find, leases, dead nodes, and what has been idle for too long.
+-- Uses: 10_script, 20_records, 30_outbox, 41_users, 50_connections, 60_table
+
+-- Whether the data came here from a master that has given the slot away, and nothing of it was lost here since. The caller
+-- knows that the former master lives and has no key of the slot (`ShardAddress.has_moved`), and how long this server has
+-- run. It must have run at the last heartbeat of any node, when the former master had the slot: one that was started or
+-- promoted later may lack keys.
+local function has_moved_here(a, run)
+  if run ~= a.moved_from then return false end
+  for _, node in ipairs(call('SMEMBERS', PREFIX .. 'nodes')) do
+    local beat = tonumber(call('HGET', key('n', node), 'beat') or '0')
+    -- A heartbeat in the future, from before the clock was set back, proves nothing.
+    if beat <= now_ms and now_ms - a.up_ms < beat then return true end
+  end
+  return false
+end
+
+function operations.hello(a)
+  local known = call('HMGET', LOG, 'epoch', 'run', 'seq', 'shard', 'layout')
+  if known[1] and known[5] ~= LAYOUT then return redis.error_reply('LAYOUT ' .. (known[5] or '1')) end
+  if known[4] and known[4] ~= a.shard then return redis.error_reply('SHARD this is shard ' .. known[4]) end
+  local offset = tonumber(known[3] or '0')
+  local epoch, run = known[1], known[2]
+  if epoch and run ~= a.run and has_moved_here(a, run) then
+    run = a.run
+    call('HSET', LOG, 'run', run)
+  end
+  if not epoch or run ~= a.run or a.distrust or (epoch == a.known_epoch and offset < a.known_seq) then
+    -- This is another server process, or its log has lost the newest events, or the node asks for a new epoch
+    -- (`ShardSubscriber._on_gap`). In all three cases the log may lack acknowledged events, and would assign their offsets to
+    -- other events. So a new epoch begins, which makes all older positions invalid. The offset continues from the
+    -- highest offset that is known.
+    epoch, offset = a.candidate, math.max(offset, a.known_seq)
+    call('HSET', LOG, 'epoch', epoch, 'run', a.run, 'seq', whole(offset), 'shard', a.shard,
+      'layout', LAYOUT)
+    call(PUBLISH, PREFIX .. '#all', 'epoch ' .. epoch)
+    outbox.renumber()
+  end
+  return { epoch, whole(offset) }
+end
 
 -- Renew the lease; return {how many connections are registered for the calling node, nodes whose lease has ended,
 -- whether the lease of the calling node had ended}.

@@ -1,4 +1,5 @@
 -- Operations on the outbox of webhooks.
+-- Uses: 10_script, 30_outbox, 60_table
 
 -- Keep facts of an application that the node has made: their stored forms are one text, and `sizes` has the length of each.
 function operations.append_facts(a)

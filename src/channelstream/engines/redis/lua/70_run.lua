@@ -1,4 +1,5 @@
 -- The call: it is refused, or its operation runs.
+-- Uses: 10_script, 20_records, 60_table
 
 -- Refuse a call, and delete the payloads that came with it.
 local function refuse(a, reason)

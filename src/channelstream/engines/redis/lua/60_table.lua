@@ -22,10 +22,19 @@
 -- the log is not the one that the caller knows. A node therefore never writes into a log whose offsets it would misread. A
 -- payload that came with a refused call is deleted. Both checks are in the script: a failover could come between an earlier
 -- check and the script.
+-- Uses: 10_script
 local AGAIN = 'again'
 
 local operations = {}
 
 -- The operations that run even when Redis is full: they free memory, or keep nodes and their connections alive.
-local FREEING = set_of({ 'leave', 'disconnect', 'reap', 'collect', 'beat', 'claim', 'reserve', 'follow', 'spread', 'settle',
-  'hold', 'release_lease', 'stop' })
+local FREEING = {
+  leave = true, disconnect = true, reap = true, collect = true, beat = true, claim = true, reserve = true, follow = true,
+  spread = true, settle = true, hold = true, release_lease = true, stop = true,
+}
+
+-- Publish a mark to the calling node, if it asks for one. When the mark arrives there, everything published before the
+-- mark has arrived too.
+local function publish_mark(a)
+  if a.mark then call(PUBLISH, key('#n', a.node), 'mark ' .. a.mark .. ' ' .. whole(head())) end
+end
