@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from channelstream.errors import TooManyRequests
-from channelstream.service.new_channels import AT_ONCE, PER_S, NewChannels
+from channelstream.service.new_channels import OF_USER, NewChannels
 
 
 class Scene:
@@ -37,10 +37,10 @@ def test_a_user_brings_so_many_channels_into_being_and_then_some_a_second() -> N
     """Whatever the connections of the user are; another one has a measure of its own."""
 
     async def scenario(scene: Scene) -> None:
-        assert not await scene.is_refused("ann", *map(str, range(AT_ONCE)))
+        assert not await scene.is_refused("ann", *map(str, range(OF_USER.at_once)))
         assert await scene.is_refused("ann", "a", "b")
         assert not await scene.is_refused("bob", "a", "b")
-        scene.now_s += 2 / PER_S
+        scene.now_s += 2 / OF_USER.per_s
         assert not await scene.is_refused("ann", "a", "b")
         assert await scene.is_refused("ann", "c")
         assert scene.counted.refused == 3
@@ -52,7 +52,7 @@ def test_channels_that_are_known_are_free() -> None:
     """The engine is asked only about what would be refused."""
 
     async def scenario(scene: Scene) -> None:
-        await scene.counted.check("ann", list(map(str, range(AT_ONCE))))
+        await scene.counted.check("ann", list(map(str, range(OF_USER.at_once))))
         assert scene.asked == 0
         scene.known = {"a", "b"}
         assert not await scene.is_refused("ann", "a", "b")

@@ -16,7 +16,7 @@ from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
 from channelstream.api.client_info import LONGEST_BYTES
-from channelstream.service.new_channels import AT_ONCE
+from channelstream.service.new_channels import OF_USER
 from channelstream.transports.client_calls import ANSWER_BYTES
 from channelstream.wire.command_texts import MAX_CHANNELS
 from channelstream.wire.commanding import MAX_FAULTS
@@ -316,15 +316,18 @@ def test_between_two_polls_what_was_missed_is_lost(pushing: RunningServer, room:
 
 def test_a_client_brings_channels_into_being_only_so_often(pushing: RunningServer, room: str) -> None:
     """A pattern grants names without end, and each channel stays for days. What is there already is free."""
-    user, names = uuid4().hex, [f"{room}-{number}" for number in range(AT_ONCE)]
+    user, names = uuid4().hex, [f"{room}-{number}" for number in range(OF_USER.at_once)]
     given = token(user, subscribe=["room.*"], publish=["room.*"])
     with closing(TokenClient(pushing.ws_url, given)) as client:
-        lists = [names[start : start + MAX_CHANNELS] for start in range(0, AT_ONCE, MAX_CHANNELS)]
+        lists = [names[start : start + MAX_CHANNELS] for start in range(0, OF_USER.at_once, MAX_CHANNELS)]
         for kind in ("subscribe", "unsubscribe"):
             for some in lists:
                 assert "channels" in client.command(kind, channels=some)
         error = client.command(
-            "subscribe", channels=[f"{room}-{number}" for number in range(AT_ONCE, AT_ONCE + MAX_CHANNELS)]
+            "subscribe",
+            channels=[
+                f"{room}-{number}" for number in range(OF_USER.at_once, OF_USER.at_once + MAX_CHANNELS)
+            ],
         )
         assert error["code"] == "rate_limited"
         assert error["retry_after"] > 0

@@ -9,17 +9,31 @@ knows are free.
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from math import ceil
-from typing import Final
+from typing import Final, NamedTuple
 
 from channelstream.core.token_buckets import TokenBuckets
 from channelstream.errors import TooManyRequests
 
-AT_ONCE: Final = 1000
-"""New channels of a user at once after a pause: as many as a connection may have by default."""
-PER_S: Final = 1.0
-"""New channels of a user, or of an address, in a second besides."""
-OF_ADDRESS_AT_ONCE: Final = 20_000
-"""New channels of an address at once after a pause: as many as it may open streams by default."""
+
+class Measure(NamedTuple):
+    """How many channels one may bring into being.
+
+    Attributes:
+        counted: who, as a refusal says it.
+        at_once: after a pause.
+        per_s: in a second besides.
+    """
+
+    counted: str
+    at_once: int
+    per_s: float
+
+
+OF_USER: Final = Measure("A user", 1_000, 1.0)
+"""At once as many as a connection may have by default."""
+OF_ADDRESS: Final = Measure("An address", 20_000, 10.0)
+"""At once as many as it may open streams by default. In a second it has more than a user, since its channels are brief: each
+of the many pages behind an address may be alone in its channels, which are then new whenever it is loaded."""
 
 FindUnknown = Callable[[Sequence[str]], Awaitable[Collection[str]]]
 
@@ -35,23 +49,20 @@ class NewChannels:
         self,
         find_unknown: FindUnknown,
         clock: Callable[[], float],
-        counted: str = "A user",
-        at_once: int = AT_ONCE,
+        measure: Measure = OF_USER,
     ) -> None:
         """Create counts of no channels.
 
         Args:
             find_unknown: returns those of the names that the engine does not know.
             clock: returns seconds of a clock that never jumps.
-            counted: who is counted, as a refusal says it.
-            at_once: new channels at once after a pause.
+            measure: of each user, or address.
         """
         self.refused = 0
         self._find_unknown = find_unknown
         self._clock = clock
-        self._counted = counted
-        self._at_once = at_once
-        self._buckets: TokenBuckets[str] = TokenBuckets(PER_S, at_once)
+        self._measure = measure
+        self._buckets: TokenBuckets[str] = TokenBuckets(measure.per_s, measure.at_once)
 
     async def check(self, who: str, names: Sequence[str]) -> None:
         """Count names that have no connection here and that a client is about to use.
@@ -68,8 +79,9 @@ class NewChannels:
         unknown = await self._find_unknown(names)
         if unknown and (wait_s := self._take(who, len(unknown))):
             self.refused += len(unknown)
+            counted, at_once, per_s = self._measure
             raise TooManyRequests(
-                f"{self._counted} may bring {self._at_once} channels into being, and then {PER_S:g} a second;"
+                f"{counted} may bring {at_once} channels into being, and then {per_s:g} a second;"
                 " try again later.",
                 ceil(wait_s),
             )

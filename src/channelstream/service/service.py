@@ -34,7 +34,7 @@ from channelstream.engines.members import Member
 from channelstream.service.client_rates import ClientRates
 from channelstream.service.connecting import Channels, Opened
 from channelstream.service.key_rates import KeyRates
-from channelstream.service.new_channels import OF_ADDRESS_AT_ONCE, NewChannels
+from channelstream.service.new_channels import OF_ADDRESS, NewChannels
 from channelstream.service.node import Node, Subscribed
 from channelstream.service.rates import Rates
 from channelstream.service.room import Limit
@@ -73,9 +73,7 @@ class Service:
         self.client_rates = ClientRates(app.limits, node.clock.steady)
         self.key_rates = KeyRates(app, node.clock.steady)
         self._new_channels = NewChannels(self._unknown, node.clock.steady)
-        self._new_of_addresses = NewChannels(
-            self._unknown, node.clock.steady, "An address", OF_ADDRESS_AT_ONCE
-        )
+        self._new_of_addresses = NewChannels(self._unknown, node.clock.steady, OF_ADDRESS)
 
     def refused(self) -> dict[str, int]:
         """Return how much was refused since the start because the application, a key or a client was at a limit."""
