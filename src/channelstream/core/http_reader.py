@@ -79,7 +79,7 @@ class RequestReader:
         self.is_whole = True
         self._last_text = b""
         self._last_head: RequestHead | None = None  # What was read of this text; None if it is not kept.
-        self._place: Place | None = None  # Where it has the length of its body; None if it has none.
+        self._place: Place | None = None  # Where it has the length of its body; None if that is not known.
         self._last_bytes = -1
         """Length of a request with this head; -1 if there is none, or if its body comes in chunks."""
 
@@ -152,26 +152,25 @@ class RequestReader:
         return head
 
     def _read(self, data: bytes) -> RequestHead:
-        """Read a head, unless it has the same bytes as the one before, or only the length of its body is another one."""
-        head, place = None, self._place
-        self.has_repeated = True
-        if self._last_head is not None:
-            if data == self._last_text:
-                return self._last_head
-            if place is not None:
-                head = with_other_length(data, self._last_text, self._last_head, place)
-        if head is None:
-            self.has_repeated = False
-            head = read_head(data, self._client, self._scheme)
-            place = place_of_length(data, head)
-        self._keep(data, head, place)
-        return head
+        """Read a head, unless it has the same bytes as the one before, or only the length of its body is another one.
 
-    def _keep(self, data: bytes, head: RequestHead, place: Place | None) -> None:
-        """Keep a head for the next request, if it is short enough, and has few headers."""
+        It is kept for the next request if it is short enough, and has few headers.
+        """
+        head, place, last = None, self._place, self._last_head
+        if last is not None:
+            if data == self._last_text:
+                self.has_repeated = True
+                return last
+            place = place or place_of_length(self._last_text, last)
+            if place is not None:
+                head = with_other_length(data, self._last_text, last, place)
+        self.has_repeated = head is not None
+        if head is None:
+            head, place = read_head(data, self._client, self._scheme), None
         is_kept = len(data) <= REPEATED_BYTES and len(head.headers) <= REPEATED_FIELDS
         self._last_text, self._last_head, self._place = (data, head, place) if is_kept else (b"", None, None)
         self._last_bytes = len(data) + head.body_bytes if is_kept and head.body_bytes is not None else -1
+        return head
 
     def body(self) -> bytes:
         """Return the bytes of the body received since the last call, at most one step.
