@@ -136,7 +136,7 @@ def test_settings_of_many_channels_are_read_in_short_turns(monkeypatch: pytest.M
             configs = {name: {"notify_presence": True} for name in names}
             body = {"channels": names, "channel_configs": configs, "info": {"channels": []}}
             answer, count = await asked(node, subscribe, **body)
-            assert answer["subscribed_to"] == []
+            assert answer.subscribed_to == []
             counts.append(count)
         assert counts[1] - counts[0] == 5
 
@@ -155,7 +155,7 @@ def test_users_of_many_channels_are_collected_in_short_turns(monkeypatch: pytest
         counts = []
         for described in (names[:10], names):
             answer, count = await asked(node, info, info={"channels": described, "include_history": False})
-            assert (list(answer["channels"]), answer["users"]) == (described, [{"user": "ann", "state": {}}])
+            assert (list(answer.channels), answer.users) == (described, [{"user": "ann", "state": {}}])
             counts.append(count)
         assert counts[1] - counts[0] == 10
 
@@ -202,7 +202,7 @@ def test_the_items_of_a_history_are_encoded_once(monkeypatch: pytest.MonkeyPatch
         await node.publish([message])
         for _ in range(3):
             answer, _turns = await asked(node, info)
-            assert [bytes(item) for item in answer["channels"]["a"]["history"]] != []
+            assert [bytes(item) for item in answer.channels["a"].history] != []
         assert len(encoded) == 1
 
     asyncio.run(life())

@@ -94,7 +94,7 @@ class HistoryItem(Struct, kw_only=True):
     ] = UNSET
 
 
-class ChannelInfo(Struct, kw_only=True):
+class ChannelInfo(Struct, kw_only=True, gc=False):
     """A channel."""
 
     uuid: str
@@ -108,23 +108,36 @@ class ChannelInfo(Struct, kw_only=True):
     users: Annotated[
         list[str | SeedUserInfo], Meta(description="Names, sorted; in the 0.2 form of `/info` objects.")
     ]
+    position: Annotated[str, Meta(description="The position of this description.")]
+    users_cut: Annotated[bool | UnsetType, Meta(description="True: the channel has users after these.")] = (
+        UNSET
+    )
+    connections: Annotated[list[str] | UnsetType, Meta(description="Ids, sorted, if they are asked for.")] = (
+        UNSET
+    )
+    connections_cut: Annotated[
+        bool | UnsetType, Meta(description="True: the channel has connections after these.")
+    ] = UNSET
 
 
-class ChannelsInfo(Struct, kw_only=True):
+class ChannelsInfo(Struct, kw_only=True, gc=False):
     """Channels by name, and their users."""
 
     channels: dict[str, ChannelInfo]
     users: list[UserInfo]
+    position: Annotated[str, Meta(description="The position of this description.")]
+    users_cut: Annotated[bool | UnsetType, Meta(description="True: channels have users after these.")] = UNSET
     unique_users: Annotated[int | UnsetType, Meta(description="Only in the 0.2 form of `/info`.")] = UNSET
 
 
-class ConnectAnswer(Struct, kw_only=True):
+class ConnectAnswer(Struct, kw_only=True, gc=False):
     """The registered connection. The browser opens its stream with `conn_id`."""
 
     conn_id: ConnId
     state: State
     username: UserName
     public_state: State
+    position: Annotated[str, Meta(description="That of `channels_info`.")]
     channels: Annotated[list[str], Meta(description="All channels of the connection, sorted.")]
     channels_info: ChannelsInfo
     status: Status

@@ -2,8 +2,9 @@
 
 import msgspec
 
+from channelstream.api.answers import ChannelsInfo
 from channelstream.api.call import Call
-from channelstream.api.info import Answer, channels_info, info_of, seed_info, split_if_long
+from channelstream.api.info import channels_info, info_of, seed_info, split_if_long
 from channelstream.api.schemas import InfoBody, InfoOptions
 from channelstream.api.validation import decode, decode_channel_configs
 from channelstream.http.parts import Parts
@@ -13,7 +14,7 @@ CONFIGURE_BATCH = 50
 _SETTINGS_ONLY = InfoOptions(include_history=False, include_users=False)
 
 
-async def channel_config(call: Call) -> Answer | Parts:
+async def channel_config(call: Call) -> ChannelsInfo | Parts:
     """Change settings of channels. Settings that the body does not name keep their value."""
     configs = await decode_channel_configs(call.body, call.walker)
     await call.slices.due()
@@ -26,7 +27,7 @@ async def channel_config(call: Call) -> Answer | Parts:
     return await split_if_long(call, answer, answer)
 
 
-async def info(call: Call) -> Answer | Parts:
+async def info(call: Call) -> ChannelsInfo | Parts:
     """Describe channels and their users."""
     body = await decode(call.body, InfoBody, call.walker) if call.body.strip() else InfoBody()
     answer = await (seed_info if body.is_seed_form else info_of)(call, body.options)

@@ -10,6 +10,7 @@ from channelstream.api.call import Call
 from channelstream.api.info import channels_info
 from channelstream.api.schemas import InfoOptions
 from channelstream.errors import Invalid
+from channelstream.http.parts import fields_of
 from channelstream.service import Service
 
 MEMBERS_ONLY = frozenset({"users", "users_cut", "total_users", "total_connections"})
@@ -44,23 +45,25 @@ async def client_info(service: Service, histories: Sequence[str], members: Seque
             include_history=with_history, include_users=with_users, return_public_state=True
         )
         found = await channels_info(call, names, options)
-        for each in found["channels"].values():
+        for each in found.channels.values():
             size += len(msgspec.json.encode(each))
         if size > LONGEST_BYTES:
             raise Invalid(
                 {"channels": [f"More than {LONGEST_BYTES} bytes: ask about fewer, or keep less history."]}
             )
-        channels = {name: _shown(each, with_users) for name, each in found["channels"].items()}
+        channels = {name: _shown(each, with_users) for name, each in found.channels.items()}
         if not answer:
-            answer = {"channels": {}, "users": [], "position": found["position"]}
+            answer = {"channels": {}, "users": [], "position": found.position}
         answer["channels"] |= channels
-        answer["users"] += [each for each in found["users"] if each not in answer["users"]]
+        answer["users"] += [each for each in found.users if each not in answer["users"]]
     return answer
 
 
 def _shown(channel: Any, with_users: bool) -> dict[str, Any]:
     """Return the description of a channel without what is not granted."""
-    described: dict[str, Any] = msgspec.json.decode(channel) if isinstance(channel, Raw) else channel
+    described: dict[str, Any] = (
+        msgspec.json.decode(channel) if isinstance(channel, Raw) else fields_of(channel)
+    )
     return (
         described
         if with_users

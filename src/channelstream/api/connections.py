@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET
 
+from channelstream.api.answers import ChannelsInfo, ConnectAnswer, SubscribeAnswer, UnsubscribeAnswer
 from channelstream.api.call import Call
-from channelstream.api.info import Answer, channels_info, info_at_once, split_if_long
+from channelstream.api.info import channels_info, info_at_once, split_if_long
 from channelstream.api.schemas import (
     ChannelSettings,
     ConnectBody,
@@ -25,7 +26,6 @@ from channelstream.errors import Invalid
 from channelstream.faults import Faults
 from channelstream.http.parts import Parts
 from channelstream.service import Opened
-from channelstream.service.node import Subscribed
 from channelstream.wire.channelstream import SEED, V07
 
 S = TypeVar("S", SubscribeBody, UnsubscribeBody)
@@ -34,7 +34,7 @@ STATUS_KEY = "status"
 """The state key in which the seed's status lives; it is always public."""
 
 
-def connect(call: Call) -> Answer | Coroutine[Any, Any, Answer | Parts]:
+def connect(call: Call) -> ConnectAnswer | Coroutine[Any, Any, ConnectAnswer | Parts]:
     """Register a connection of a user and subscribe it to channels; at once, if nothing has to wait."""
     body = decode_at_once(call.body, ConnectBody)
     if body is None or body.conn_id or body.channel_configs:
@@ -48,7 +48,7 @@ def connect(call: Call) -> Answer | Coroutine[Any, Any, Answer | Parts]:
     return _describe_later(call, opened, body) if info is None else _connected(opened, info)
 
 
-async def _connect_later(call: Call, body: ConnectBody | None) -> Answer | Parts:
+async def _connect_later(call: Call, body: ConnectBody | None) -> ConnectAnswer | Parts:
     if body is None:
         body = await decode(call.body, ConnectBody, call.walker)
     opened = await call.service.connect(
@@ -62,7 +62,7 @@ async def _connect_later(call: Call, body: ConnectBody | None) -> Answer | Parts
     return await _describe_later(call, opened, body)
 
 
-async def _describe_later(call: Call, opened: Opened, body: ConnectBody) -> Answer | Parts:
+async def _describe_later(call: Call, opened: Opened, body: ConnectBody) -> ConnectAnswer | Parts:
     info = await _info(call, opened.channels, body.info)
     return await split_if_long(call, _connected(opened, info), info)
 
@@ -71,22 +71,23 @@ def _protocol(body: ConnectBody) -> ClientProtocol:
     return SEED if body.speaks_seed else V07
 
 
-def _connected(opened: Opened, info: Answer) -> Answer:
+def _connected(opened: Opened, info: ChannelsInfo) -> ConnectAnswer:
     """Return the answer about a connection, with the description of its channels."""
-    user = opened.user
-    return {
-        "conn_id": opened.conn_id,
-        "state": user.state,
-        "username": name_of(user.name),
-        "public_state": user.public_state,
-        "status": user.state.get(STATUS_KEY, 0),
-        "position": info["position"],
-        "channels": opened.channels,
-        "channels_info": info,
-    }
+    user, state = opened.user, opened.user.state
+    status: Any = state.get(STATUS_KEY, 0)
+    return ConnectAnswer(
+        conn_id=opened.conn_id,
+        state=state,
+        username=name_of(user.name),
+        public_state=user.public_state,
+        status=status,
+        position=info.position,
+        channels=opened.channels,
+        channels_info=info,
+    )
 
 
-async def subscribe(call: Call) -> Answer | Parts:
+async def subscribe(call: Call) -> SubscribeAnswer | Parts:
     """Subscribe a connection to channels."""
     body = await _read(call, SubscribeBody)
     conn_id = call.conn_id(body.conn_id or None)
@@ -94,17 +95,21 @@ async def subscribe(call: Call) -> Answer | Parts:
     done = await call.service.subscribe(conn_id, patches, body.since or "") if conn_id else None
     if done is None:
         raise unknown_connection()
-    return await _answer(call, done, body.info, "subscribed_to")
+    info = await _info(call, done.channels, body.info)
+    answer = SubscribeAnswer(channels=done.channels, channels_info=info, subscribed_to=done.changed)
+    return await split_if_long(call, answer, info)
 
 
-async def unsubscribe(call: Call) -> Answer | Parts:
+async def unsubscribe(call: Call) -> UnsubscribeAnswer | Parts:
     """Unsubscribe a connection from channels."""
     body = await _read(call, UnsubscribeBody)
     conn_id = call.conn_id(body.conn_id or None)
     done = await call.service.unsubscribe(conn_id, body.channels) if conn_id else None
     if done is None:
         raise unknown_connection()
-    return await _answer(call, done, body.info, "unsubscribed_from")
+    info = await _info(call, done.channels, body.info)
+    answer = UnsubscribeAnswer(channels=done.channels, channels_info=info, unsubscribed_from=done.changed)
+    return await split_if_long(call, answer, info)
 
 
 async def disconnect(call: Call) -> bool:
@@ -143,14 +148,7 @@ async def _faults_of_connection(call: Call) -> Faults:
     return {} if known else unknown_connection().faults
 
 
-async def _answer(call: Call, done: Subscribed, options: InfoOptions, changed: str) -> Answer | Parts:
-    info = await _info(call, done.channels, options)
-    return await split_if_long(
-        call, {"channels": done.channels, "channels_info": info, changed: done.changed}, info
-    )
-
-
-def _info(call: Call, names: list[str], options: InfoOptions) -> Coroutine[Any, Any, Answer]:
+def _info(call: Call, names: list[str], options: InfoOptions) -> Coroutine[Any, Any, ChannelsInfo]:
     return channels_info(call, _named(names, options), options)
 
 

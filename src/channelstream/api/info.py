@@ -6,10 +6,11 @@ divided into short event loop turns, so it does not delay other requests or stre
 
 from collections.abc import Collection, Mapping, Sequence
 from heapq import nsmallest
-from typing import Any
+from typing import Any, TypeVar
 
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
+from channelstream.api.answers import ChannelInfo, ChannelsInfo
 from channelstream.api.call import Call
 from channelstream.api.schemas import InfoOptions
 from channelstream.apps.keys import may_have_member_keys, name_of
@@ -31,26 +32,26 @@ LOOKUP = 500
 _HISTORY = PROTOCOLS.format_of(V07, Framing.POLL)
 """The format of the items of a history, whose bytes it shares with the clients of that format."""
 
-Answer = dict[str, Any]
+A = TypeVar("A", bound=Struct)
 
 
-async def split_if_long(call: Call, answer: Answer, info: Answer) -> Answer | Parts:
+async def split_if_long(call: Call, answer: A, info: ChannelsInfo) -> A | Parts:
     """Return the answer, or its encoded parts if its description of channels is long.
 
     Args:
         info: the part of the answer that `channels_info` or `info_of` returned.
     """
-    channels, users = info["channels"].values(), info["users"]
-    is_long = any(isinstance(channel, Raw) or _is_large(channel) for channel in channels)
-    return await in_parts(answer, call.slices) if is_long or len(users) > STEP else answer
+    channels: Mapping[str, Any] = info.channels
+    is_long = any(isinstance(channel, Raw) or _is_large(channel) for channel in channels.values())
+    return await in_parts(answer, call.slices) if is_long or len(info.users) > STEP else answer
 
 
-def _is_large(channel: Answer) -> bool:
-    history = channel["history"]
+def _is_large(channel: ChannelInfo) -> bool:
+    history: Sequence[Any] = channel.history
     return bool(history) and sum(memoryview(message).nbytes for message in history) > PART_BYTES
 
 
-async def channels_info(call: Call, names: Sequence[str] | None, options: InfoOptions) -> Answer:
+async def channels_info(call: Call, names: Sequence[str] | None, options: InfoOptions) -> ChannelsInfo:
     """Describe channels. `names` None means all channels; unknown names are skipped."""
     if names is None:
         position = await call.service.head()
@@ -60,7 +61,7 @@ async def channels_info(call: Call, names: Sequence[str] | None, options: InfoOp
     return await _describe(call, _not_excluded(channels, options), options, position)
 
 
-def info_at_once(call: Call, names: Sequence[str], options: InfoOptions) -> Answer | None:
+def info_at_once(call: Call, names: Sequence[str], options: InfoOptions) -> ChannelsInfo | None:
     """Describe few channels as `channels_info` does, all of them in brief; None if that is not asked for, or has to wait."""
     is_brief = not (options.include_history or options.include_users or options.include_connections)
     has_all = options.channels is None and not options.exclude_channels
@@ -72,10 +73,10 @@ def info_at_once(call: Call, names: Sequence[str], options: InfoOptions) -> Answ
     for channel in channels:
         name = name_of(channel.name)
         described[name] = _channel(channel, name, options, position, text)
-    return {"channels": described, "users": [], "position": text}
+    return ChannelsInfo(channels=described, users=[], position=text)
 
 
-async def info_of(call: Call, options: InfoOptions) -> Answer:
+async def info_of(call: Call, options: InfoOptions) -> ChannelsInfo:
     """Answer `/info`. Its position is the end of the whole log, so that an application can pass it as `since`."""
     position = await call.service.head(options.channels, all_shards=True)
     channels = await _select(call, options.channels, options, options.include_users)
@@ -84,7 +85,7 @@ async def info_of(call: Call, options: InfoOptions) -> Answer:
 
 async def _describe(
     call: Call, channels: Sequence[Channel], options: InfoOptions, position: Position
-) -> Answer:
+) -> ChannelsInfo:
     """Describe channels as of `position`, which is read before the channels are, or with them.
 
     Events accepted between the two reads are left out of the history: a client that resumes from `position` receives them.
@@ -93,7 +94,7 @@ async def _describe(
     return await _render(call, channels, pages, options, position)
 
 
-async def seed_info(call: Call, options: InfoOptions) -> Answer:
+async def seed_info(call: Call, options: InfoOptions) -> ChannelsInfo:
     """Describe channels in the 0.2 form: users are objects. The other keys are those of 0.7."""
     position = await call.service.head(options.channels, all_shards=True)
     channels = await _select(call, options.channels, options, with_users=True)
@@ -104,7 +105,8 @@ async def seed_info(call: Call, options: InfoOptions) -> Answer:
     answer = await _render(call, channels, pages, options, position)
     unique: set[str] = set()
     await call.slices.each(channels, lambda channel: unique.update(channel.users))
-    return answer | {"unique_users": len(unique)}
+    answer.unique_users = len(unique)
+    return answer
 
 
 class _Page(Struct):
@@ -120,7 +122,7 @@ class _Page(Struct):
     channel: str
     keys: list[str]
     has_more: bool
-    users: Sequence[Any]
+    users: list[Any]
 
 
 def _page(channel: Channel, after: str, most: int) -> _Page:
@@ -164,7 +166,7 @@ async def _render(
     pages: Mapping[str, _Page],
     options: InfoOptions,
     position: Position,
-) -> Answer:
+) -> ChannelsInfo:
     connections = await _connections(call, channels) if options.include_connections else {}
     as_json = _as_json if len(channels) > STEP else _unchanged
     position_text = str(position)
@@ -173,25 +175,24 @@ async def _render(
         name = name_of(channel.name)
         described = _channel(channel, name, options, position, position_text)
         if page := pages.get(name):
-            described |= {"users": page.users} | ({"users_cut": True} if page.has_more else {})
-        described |= connections.get(name, {})
+            described.users = page.users
+            described.users_cut = page.has_more or UNSET
+        if name in connections:
+            described.connections, described.connections_cut = connections[name]
         return name, described if _is_large(described) else as_json(described)
 
     step = 1 if options.include_history else STEP
-    answer: Answer = {"channels": dict(await call.slices.each(channels, describe, step))}
+    described = dict(await call.slices.each(channels, describe, step))
     members, has_more = await _all_members(call, pages.values()) if pages else ([], False)
-    answer["users"] = await _users(call, members, options) if members else []
-    answer["position"] = position_text
-    if has_more:
-        answer["users_cut"] = True
+    users = await _users(call, members, options) if members else []
+    return ChannelsInfo(channels=described, users=users, position=position_text, users_cut=has_more or UNSET)
+
+
+def _unchanged(answer: Any) -> Any:
     return answer
 
 
-def _unchanged(answer: Answer) -> Answer:
-    return answer
-
-
-def _as_json(answer: Answer) -> Raw:
+def _as_json(answer: Any) -> Raw:
     """Encode a part of a long answer at once: encoding the whole answer would take too long a turn."""
     return Raw(encode(answer))
 
@@ -231,38 +232,40 @@ def _state(user: User, options: InfoOptions) -> dict[str, Any]:
 
 def _channel(
     channel: Channel, name: str, options: InfoOptions, position: Position, position_text: str
-) -> Answer:
+) -> ChannelInfo:
     """Describe a channel without its users."""
-    return {
-        "uuid": channel.id,
-        "name": name,
-        "long_name": None,
-        "settings": channel.settings,
-        "history": [
+    settings: Any = channel.settings
+    history: list[Any] = []
+    if options.include_history:
+        history = [
             Raw(item)
             for entry in channel.history.entries
             if entry.offset <= position.offsets[entry.shard] and (item := _HISTORY.item(entry)) is not None
         ]
-        if options.include_history
-        else [],
-        "last_active": stamp(channel.last_active_s),
-        "total_connections": channel.connections,
-        "total_users": channel.user_count,
-        "users": [],
-        "position": position_text,
-    }
+    return ChannelInfo(
+        uuid=channel.id,
+        name=name,
+        long_name=None,
+        settings=settings,
+        history=history,
+        last_active=stamp(channel.last_active_s),
+        total_connections=channel.connections,
+        total_users=channel.user_count,
+        users=[],
+        position=position_text,
+    )
 
 
-async def _connections(call: Call, channels: Sequence[Channel]) -> dict[str, Answer]:
-    """Return the connections of each channel, at most `info_users` of them."""
-    connections: dict[str, Answer] = {}
+async def _connections(
+    call: Call, channels: Sequence[Channel]
+) -> dict[str, tuple[list[str], bool | UnsetType]]:
+    """Return the connections of each channel, at most `info_users` of them, and whether it has more."""
+    connections: dict[str, tuple[list[str], bool | UnsetType]] = {}
     most = call.limits.info_users
     for channel in channels:
         name = name_of(channel.name)
         ids = list(await call.service.members(name))
-        connections[name] = {"connections": await _least(call, ids, most)} | (
-            {"connections_cut": True} if len(ids) > most else {}
-        )
+        connections[name] = await _least(call, ids, most), len(ids) > most or UNSET
         await call.slices.due()
     return connections
 

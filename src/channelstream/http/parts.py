@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, Struct
+from msgspec.structs import asdict
 
 from channelstream.slices import STEP, Slices
 
@@ -39,8 +41,15 @@ async def in_parts(value: object, turns: Slices) -> Parts:
     return Parts([*parts, b"".join(waiting)])
 
 
+def fields_of(struct: Struct) -> dict[str, Any]:
+    """Return the fields of a struct that are in its JSON."""
+    return {name: value for name, value in asdict(struct).items() if value is not UNSET}
+
+
 def _pieces(value: object) -> Iterator[Piece]:
     """Yield the JSON of a value; of a list or an object item by item, if any item is a list, an object or `Raw`."""
+    if isinstance(value, Struct):
+        value = fields_of(value)
     if isinstance(value, Raw):
         yield value
     elif isinstance(value, dict) and any(map(_is_more, value.values())):
@@ -58,4 +67,4 @@ def _pieces(value: object) -> Iterator[Piece]:
 
 
 def _is_more(value: object) -> bool:
-    return isinstance(value, dict | list | Raw)
+    return isinstance(value, dict | list | Raw | Struct)
