@@ -117,6 +117,32 @@ def test_a_client_comes_back_with_its_channels(server: RunningServer, line: Line
     play(scenario())
 
 
+def test_what_is_lost_of_its_channels_is_reported(
+    server: RunningServer, line: Line, transport: Stream
+) -> None:
+    """Of those that it has joined again, and of one that it joins from a position that no log has."""
+    room, other = f"room.{uuid4().hex}", f"room.{uuid4().hex}"
+    server.post("/channel_config", {room: {"log_events": 0}})
+
+    async def scenario() -> None:
+        async with Acting(line.url, giving(token(**GRANTED)), transports=[transport]) as acting:
+            await acting.subscribe([room])
+            await acting.publish(room, 1)
+            before = acting.conn_id
+            await asyncio.to_thread(line.cut)
+            server.post("/disconnect", {"conn_id": before})
+            server.post("/message", {"user": "x", "channel": room, "message": 2})
+            await asyncio.to_thread(line.mend)
+            lost: list[str] = []
+            while room not in lost:
+                lost += getattr(await anext(acting), "lost", ())
+            await acting.subscribe([other], {other: "none-1"})
+            while other not in lost:
+                lost += getattr(await anext(acting), "lost", ())
+
+    play(scenario())
+
+
 @pytest.mark.slow
 def test_channels_that_cannot_be_joined_again_now_are_joined_later(server: RunningServer, line: Line) -> None:
     """From where the last connection was; it would be in none of them, and its client would not know."""

@@ -120,10 +120,11 @@ class Acting(Iteration[Event]):
 
         Args:
             channels: at most 100.
-            since: positions from which some of them are read; the others from now on.
+            since: positions from which some of them are read; the others from now on. A `Resumed` names those of which
+                something is lost.
         """
         wanted = listed("channels", channels)
-        result = await self._command("subscribe", channels=wanted, since=since or {})
+        result = await self._join(wanted, since or {})
         self._wanted |= dict.fromkeys(wanted)
         return list(result["channels"])
 
@@ -146,6 +147,13 @@ class Acting(Iteration[Event]):
     async def info(self, channels: Iterable[str]) -> Channels:
         """Return histories and users of channels, as far as the token grants them."""
         return read(Channels, await self._command("info", channels=listed("channels", channels)))
+
+    async def _join(self, channels: list[str], since: Mapping[str, str]) -> Any:
+        """Join channels; return the result. An event says of which of them something since then is lost."""
+        result = await self._command("subscribe", channels=channels, since=since)
+        if result.get("lost"):
+            self._inbox.put([(read_event({"type": "resumed"} | result), "")], 0)
+        return result
 
     async def _command(self, kind: str, **fields: Any) -> Any:
         """Send a command when the stream has a connection; return its result.
@@ -240,7 +248,7 @@ class Acting(Iteration[Event]):
             if not since:
                 return
             try:
-                await self._command("subscribe", channels=list(since), since=since)
+                await self._join(list(since), since)
             except StreamClosed:
                 return
             except ChannelstreamError as error:

@@ -88,6 +88,8 @@ class UserStateChanged:
 class Resumed:
     """A stream has been opened or resumed. It is the first event each time.
 
+    An `Acting` has one more where something is lost of channels that it has joined from a position.
+
     Attributes:
         recovered: channels whose missed events all follow now; "" means private messages.
         lost: channels whose events may be missing. Load them again, for example by `info`.
