@@ -45,12 +45,18 @@ def answers_of(*command: str | Path) -> dict[str, Any]:
 SDKS: dict[str, tuple[Callable[..., dict[str, Any]], dict[str, Any]]] = {
     "python": (
         in_python,
-        {"too_long": "PusherBadStatus", "attribute": "PusherBadRequest", "signature": "PusherBadAuth"},
+        {
+            "too_long": "PusherBadStatus",
+            "too_many": "PusherBadRequest",
+            "attribute": "PusherBadRequest",
+            "signature": "PusherBadAuth",
+        },
     ),
     "node": (
         in_node,
         {
             "too_long": 413,
+            "too_many": 400,
             "attribute": 400,
             "signature": 401,
             "to_user": {},

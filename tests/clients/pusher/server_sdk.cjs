@@ -25,6 +25,7 @@ const STEPS = {
   channel: () => client.get({ path: `/channels/${presence}`, params: { info } }),
   users: () => client.get({ path: `/channels/${presence}/users` }),
   too_long: () => client.trigger(one, "long", "x".repeat(10_241)),
+  too_many: () => client.triggerBatch(Array(11).fill({ name: "many", channel: one, data: {} })),
   attribute: () => client.get({ path: `/channels/${one}`, params: { info: "user_count" } }),
   signature: () => stranger.trigger(one, "created", {}),
 };

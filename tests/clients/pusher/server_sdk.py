@@ -37,6 +37,7 @@ STEPS: dict[str, Callable[[], Any]] = {
     "channel": lambda: client.channel_info(presence, ["user_count", "subscription_count"]),
     "users": lambda: client.users_info(presence),
     "too_long": lambda: client.trigger(one, "long", "x" * 10_241),
+    "too_many": lambda: client.trigger_batch([item("many", one, {})] * 11),
     "attribute": lambda: client.channel_info(one, ["user_count"]),
     "signature": lambda: stranger.trigger(one, "created", {}),
 }
