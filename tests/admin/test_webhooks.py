@@ -200,7 +200,14 @@ def test_what_a_receiver_refuses_is_given_up(
             return bool(row["refused"] == 1 and row["pending"] == 2)
 
         eventually(is_refused, "it is not shown")
-        [row] = shown(servers[-1])["receivers"]
+        found = shown(servers[-1])
+        [row], [event] = found["receivers"], found["refused"]
+        assert row["held_up"] is False
+        assert event.pop("since") >= row["oldest"]
+        assert event == {
+            "receiver": receiver.url, "type": "channel.occupied", "channel": "bad", "user": None,
+            "reason": "status 400", "behind": 1,
+        }  # fmt: skip
         assert accepted_of(receiver) == []
         assert give_up_refused(servers[-1], "unknown") == 0
         assert give_up_refused(servers[-1], row["id"]) == 1

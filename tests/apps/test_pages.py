@@ -151,6 +151,7 @@ def test_metrics_of_an_application_are_those_that_count_it_alone(
         "channelstream_webhook_events_total",
         "channelstream_webhook_calls_failed_total",
         "channelstream_webhook_events_pending",
+        "channelstream_webhook_events_refused",
     }
     assert all('application="shop"' in line for line in samples)
     assert get(shop, "/metrics", auth=basic(running)).status_code == 401

@@ -92,9 +92,11 @@ def test_what_is_refused_is_given_up(refused: RunningServer, open_page: Callable
     expect(reader.locator("#receivers tbody")).to_contain_text("1 event refused")
     expect(reader.locator("#receivers").get_by_role("button")).to_have_count(0)
     page = sign_in(open_page("/admin/webhooks", refused.url), "admin", refused.admin_secret)
+    expect(page.locator("#refused tbody")).to_contain_text("channel.occupied news")
     page.locator("#receivers").get_by_role("button", name="Give up").click()
     assert violations(page) == []
     page.get_by_role("dialog").get_by_role("button", name="Give up").click()
     expect(page.locator("#letters-note")).to_have_text("1 event will be given up.")
     expect(page.locator("#letters tbody tr").nth(0)).to_contain_text("refused, and given up by an admin")
     expect(page.locator("#receivers tbody")).not_to_contain_text("refused")
+    expect(page.locator("#refused-panel")).to_be_hidden()

@@ -210,11 +210,19 @@ def test_webhooks_are_counted(start_server: StartServer) -> None:
         eventually(lambda: counted(Metrics.webhook_events, result="sent") == 2, "it is not sent")
         eventually(lambda: counted(Metrics.webhook_calls_failed) >= 1, "no call fails")
         eventually(lambda: counted(Metrics.webhook_events_pending) == 2, "nothing waits")
+        receiver.refuses = frozenset((b'"channel.occupied"',))
+        server.connect("ann", "other")
+        eventually(lambda: counted(Metrics.webhook_events_refused) == 1, "nothing is refused")
         found = scraped(server)
-        names = (Metrics.webhook_events, Metrics.webhook_calls_failed, Metrics.webhook_events_pending)
+        names = (
+            Metrics.webhook_events,
+            Metrics.webhook_calls_failed,
+            Metrics.webhook_events_pending,
+            Metrics.webhook_events_refused,
+        )
         of_other = [(key, count) for key, count in found.items() if ("application", "shop") in key[1]]
         of_webhooks = [count for (name, _), count in of_other if name in {each.sample_name for each in names}]
-        assert of_webhooks == [0, 0, 0, 0]
+        assert of_webhooks == [0] * 5
         assert [value(found, Metrics.webhook_events_dropped, where=each) for each in ("outbox", "node")] == [
             0,
             0,

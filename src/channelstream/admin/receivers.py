@@ -15,6 +15,7 @@ from channelstream.core.facts import ChannelFact, Fact, kind_of
 from channelstream.core.timestamps import stamp
 from channelstream.integrations.webhooks.calling import Figures
 from channelstream.integrations.webhooks.dead_letters import KEPT_S, DeadLetter
+from channelstream.integrations.webhooks.refused import Refusals
 from channelstream.integrations.webhooks.webhooks import Webhooks
 from channelstream.service import Record, Service
 
@@ -27,6 +28,26 @@ LETTERS = 500
 """Most ids of dead letters in a request, and most that were sent again and are marked so."""
 
 
+class RefusedEvent(Struct, frozen=True):
+    """An event that a receiver refuses alone.
+
+    Attributes:
+        type: its name in bodies.
+        channel: its name; None if it is about none.
+        user: likewise.
+        since_s: when it was refused first, in epoch seconds.
+        reason: why it was refused last.
+        behind: how many events of its channel or user wait for it.
+    """
+
+    type: str
+    channel: str | None
+    user: str | None
+    since_s: float
+    reason: str
+    behind: int
+
+
 class ReceiverFigures(Struct, frozen=True):
     """What one node knows about a receiver.
 
@@ -34,12 +55,16 @@ class ReceiverFigures(Struct, frozen=True):
         name: the receiver's.
         open: how many events it is being sent; None if another node sends.
         refused: how many of them it refuses alone.
+        held_up: others wait for these.
+        shown: the oldest of these.
     """
 
     name: str
     figures: Figures
     open: int | None = None
     refused: int = 0
+    held_up: bool = False
+    shown: tuple[RefusedEvent, ...] = ()
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -105,11 +130,11 @@ class Receivers:
         return _encode(sum(map(self._webhooks.give_up_refused, chosen)))
 
     async def _answer(self, argument: bytes) -> bytes:
-        figures, count, refused = self._webhooks.figures, self._webhooks.open, self._webhooks.refused
+        figures, count, refusals = self._webhooks.figures, self._webhooks.open, self._webhooks.refusals
         return _encode(
             [
-                ReceiverFigures(
-                    each.name, figures[each.name], count.get(each.name), refused.get(each.name, 0)
+                _figures(
+                    each.name, figures[each.name], count.get(each.name), refusals.get(each.name, Refusals())
                 )
                 for each in self._own
             ]
@@ -128,6 +153,7 @@ class Receivers:
         return {
             "sender": sender,
             "receivers": [_row(each, known[each.name], oldest_ms.get(each.name)) for each in self._own],
+            "refused": [row for each in self._own for row in _refused_rows(each, known[each.name])],
             "letters": await self._letters(),
         }
 
@@ -147,7 +173,7 @@ class Receivers:
             "receiver": self._label(letter.receiver),
             "reason": letter.reason,
             "type": TYPES[kind_of(fact)],
-            "channel": name_of(fact.channel) if isinstance(fact, ChannelFact) else None,
+            "channel": _channel_of(fact),
             "user": _user_of(fact),
             "can_be_sent": self._can_be_sent(letter),
             "sent_again": _time(again_s),
@@ -173,9 +199,45 @@ def receiver_id_of(receiver: Receiver) -> str:
     return sha256(receiver.name.encode()).hexdigest()[:32]
 
 
+def _channel_of(fact: Fact) -> str | None:
+    return name_of(fact.channel) if isinstance(fact, ChannelFact) else None
+
+
 def _user_of(fact: Fact) -> str | None:
     user = getattr(fact, "user", None)
     return name_of(user) if user else None
+
+
+def _figures(name: str, figures: Figures, count: int | None, refusals: Refusals) -> ReceiverFigures:
+    shown = tuple(
+        RefusedEvent(
+            TYPES[kind_of(each.fact)],
+            _channel_of(each.fact),
+            _user_of(each.fact),
+            each.since_s,
+            each.reason,
+            each.behind,
+        )
+        for each in refusals.shown
+    )
+    return ReceiverFigures(name, figures, count, refusals.count, refusals.is_held_up, shown)
+
+
+def _refused_rows(receiver: Receiver, known: Iterable[ReceiverFigures]) -> list[dict[str, Any]]:
+    """Describe the events that a receiver refuses alone, the oldest first."""
+    return [
+        {
+            "receiver": receiver.label,
+            "type": event.type,
+            "channel": event.channel,
+            "user": event.user,
+            "since": stamp(event.since_s),
+            "reason": event.reason,
+            "behind": event.behind,
+        }
+        for each in known
+        for event in each.shown
+    ]
 
 
 def _row(receiver: Receiver, known: Iterable[ReceiverFigures], oldest_ms: int | None) -> dict[str, Any]:
@@ -192,6 +254,7 @@ def _row(receiver: Receiver, known: Iterable[ReceiverFigures], oldest_ms: int | 
         "format": "pusher" if receiver.pusher else "standard",
         "pending": pending,
         "refused": sender.refused if sender else 0,
+        "held_up": sender.held_up if sender else False,
         "oldest": _time(oldest_ms / 1000 if oldest_ms else 0.0),
         "sent": sum(each.sent for each in figures),
         "failed": sum(each.failed for each in figures),

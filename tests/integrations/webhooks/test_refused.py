@@ -12,7 +12,15 @@ from channelstream.apps.webhooks import Receiver
 from channelstream.core.facts import ClientEvent, Fact
 from channelstream.integrations.webhooks import lane, refused
 from channelstream.integrations.webhooks.calling import NotAccepted
-from channelstream.integrations.webhooks.refused import MOST_IN_A_ROW, MOST_REFUSED, OTHER_S
+from channelstream.integrations.webhooks.refused import (
+    MOST_IN_A_ROW,
+    MOST_REFUSED,
+    MOST_SHOWN,
+    OTHER_S,
+    Refusal,
+    Refusals,
+    all_refusals,
+)
 from channelstream.service import Kept
 
 
@@ -215,6 +223,43 @@ def test_a_refused_fact_is_reported_once(caplog: pytest.LogCaptureFixture) -> No
     ]
     assert (world.figures.sent, world.figures.failed) == (250, len(world.refused))
     assert world.figures.error == "status 400"
+
+
+def test_it_is_shown_and_logged_that_others_wait(caplog: pytest.LogCaptureFixture) -> None:
+    """Once, however long it lasts; what is refused is listed, the oldest first."""
+    seen: list[Refusals] = []
+
+    def refuses(name: str) -> bool:
+        if world.now_s < 60 and name.endswith(".0") and name[0] in "abcdefgh":
+            if world.now_s < OTHER_S:  # Then one of the others is sent.
+                seen.append(world.lane.refusals)
+            return True
+        return False
+
+    world = Picky(PUSHER_RECEIVER, refuses)
+    world.run(*of("abcdefghi", 3))
+    assert (seen[0], seen[1].count, seen[1].is_held_up) == (Refusals(), 1, False)
+    last = seen[-1]
+    assert (last.count, last.is_held_up) == (MOST_IN_A_ROW, True)
+    assert [(each.fact.id, each.reason) for each in last.shown] == [
+        (f"{name}.0", "status 400") for name in "abcdefgh"
+    ]
+    assert {each.since_s for each in last.shown} == {1e9}
+    waits = f"webhooks: {PUSHER_RECEIVER.label} refuses {MOST_IN_A_ROW} events, so others wait: mend it, or give these up"
+    assert [record.getMessage().startswith(waits) for record in caplog.records].count(True) == 1
+
+
+def test_only_the_oldest_refused_facts_of_all_lanes_are_shown() -> None:
+    each = [
+        Refusals(
+            40, number == 1, tuple(Refusal(sent("a", at), 10.0 * at + number, "", 0) for at in range(40))
+        )
+        for number in range(2)
+    ]
+    found = all_refusals(each)
+    assert (found.count, found.is_held_up, len(found.shown)) == (80, True, MOST_SHOWN)
+    assert [refusal.since_s for refusal in found.shown[:4]] == [0, 1, 10, 11]
+    assert all_refusals([]) == Refusals()
 
 
 def test_an_admin_has_a_fact_given_up_that_is_tried_at_this_moment() -> None:

@@ -29,13 +29,30 @@ function receiverRow(row, index) {
 
 const stateOf = ({ pending, failing_since: since }) => (since ? `Repeating since ${time(since)}` : pending === null ? "Not sent now" : "Sent");
 
-function refusedOf({ id, refused }) {
-  const line = element("div", {}, `${counted(refused, "event")} refused `);
+function refusedOf({ id, refused, held_up: heldUp }) {
+  const line = element("div", {}, `${counted(refused, "event")} refused${heldUp ? ", so others wait" : ""} `);
   if (!all) return line;
   const button = element("button", { className: "quiet", type: "button" }, "Give up");
   button.dataset.receiver = id;
   line.append(button);
   return line;
+}
+
+function refusedRow(event, index) {
+  return element(
+    "tr",
+    { key: index },
+    cell("nowrap", time(event.since)),
+    cell("", eventOf(event)),
+    cell("", shown(event.receiver)),
+    cell("", event.reason),
+    cell("number", number(event.behind)),
+  );
+}
+
+/** The type of an event, and what it is about. */
+function eventOf({ type, channel, user }) {
+  return element("div", {}, type, ...(channel === null ? [] : [" ", link("channel", channel)]), ...(user === null ? [] : [" ", link("user", user)]));
 }
 
 function letterRow(letter) {
@@ -44,7 +61,7 @@ function letterRow(letter) {
     "tr",
     { key: id },
     cell("nowrap", time(at)),
-    cell("", element("div", {}, letter.type, ...(letter.channel === null ? [] : [" ", link("channel", letter.channel)]), ...(letter.user === null ? [] : [" ", link("user", letter.user)]))),
+    cell("", eventOf(letter)),
     cell("nowrap", time(happened)),
     cell("", receiver ? shown(receiver) : "no receiver any more"),
     cell("", reason),
@@ -63,9 +80,11 @@ function againOf({ id, sent_again: again, can_be_sent: possible }) {
 
 async function refresh() {
   try {
-    const { sender, receivers, letters } = await read("/data/webhooks");
+    const { sender, receivers, refused, letters } = await read("/data/webhooks");
     byId("sender").textContent = sender ? `Sent by ${sender}` : "";
     fill("receivers", receivers.map(receiverRow), { none: "None: the options webhook_urls and pusher_webhook_urls name receivers." });
+    fill("refused", refused.map(refusedRow));
+    byId("refused-panel").hidden = !refused.length;
     fill("letters", letters.map(letterRow), { none: "Nothing was given up." });
     waiting = letters.filter((letter) => letter.can_be_sent && !letter.sent_again).map(({ id }) => id);
     if (all) all.hidden = waiting.length < 2;

@@ -105,6 +105,11 @@ class Metrics(Enum):
         ("application",),
         "Events on their way to receivers, at the node that sends webhooks, at most 40,000 of each; at others 0.",
     )
+    webhook_events_refused = Metric(
+        "gauge",
+        ("application",),
+        "Events that receivers refuse alone, which are sent again by themselves, at the node that sends; at others 0.",
+    )
     webhook_events_dropped = Metric(
         "counter",
         ("where",),

@@ -107,21 +107,25 @@ class Collector:
 
     def _of_webhooks(self) -> dict[Metrics, Rows]:
         """Return what happened to the webhooks of each application, and what of all was dropped."""
-        webhooks, open_now = self._webhooks, self._webhooks.open
+        webhooks, open_now, refusals = self._webhooks, self._webhooks.open, self._webhooks.refusals
         events: Counter[tuple[str, str]] = Counter()
-        failed, pending = Counter[str](), Counter[str]()
+        failed, pending, refused = Counter[str](), Counter[str](), Counter[str]()
         for app_id in (service.app.id for service in self._services.all()):
-            failed[app_id] = pending[app_id] = events[app_id, "sent"] = events[app_id, "given_up"] = 0
+            failed[app_id] = pending[app_id] = refused[app_id] = events[app_id, "sent"] = events[
+                app_id, "given_up"
+            ] = 0
         for name, receiver in webhooks.receivers.items():
             figures, app_id = webhooks.figures[name], receiver.app_id
             events[app_id, "sent"] += figures.sent
             events[app_id, "given_up"] += figures.given_up
             failed[app_id] += figures.failed
             pending[app_id] += open_now.get(name, 0)
+            refused[app_id] += refusals[name].count if name in refusals else 0
         return {
             Metrics.webhook_events: _labelled(events, "application", "result"),
             Metrics.webhook_calls_failed: _labelled(failed, "application"),
             Metrics.webhook_events_pending: _labelled(pending, "application"),
+            Metrics.webhook_events_refused: _labelled(refused, "application"),
             Metrics.webhook_events_dropped: [
                 ({"where": "outbox"}, webhooks.dropped),
                 ({"where": "node"}, self._services.node.reports.dropped),

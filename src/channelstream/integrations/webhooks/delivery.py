@@ -13,7 +13,7 @@ from channelstream.integrations.webhooks.calling import LaneParts
 from channelstream.integrations.webhooks.formats import accepts
 from channelstream.integrations.webhooks.lane import Lane
 from channelstream.integrations.webhooks.progress import Progress
-from channelstream.integrations.webhooks.refused import MOST_BEHIND
+from channelstream.integrations.webhooks.refused import MOST_BEHIND, Refusals, all_refusals
 from channelstream.integrations.webhooks.settling import MOST_HELD, Settling
 from channelstream.service import Cursor, Kept, Outbox
 
@@ -72,9 +72,9 @@ class Delivery:
         return self._progress.open
 
     @property
-    def refused(self) -> int:
-        """How many facts are refused alone, and tried again by themselves."""
-        return sum(lane.refused for lane in self._lanes)
+    def refusals(self) -> Refusals:
+        """The facts that are refused alone, and tried again by themselves."""
+        return all_refusals([lane.refusals for lane in self._lanes])
 
     def give_up_refused(self) -> int:
         """Have those given up, soon and without another attempt; return how many."""

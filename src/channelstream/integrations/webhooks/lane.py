@@ -5,12 +5,20 @@ alone. It is tried again by itself (`refused.py`), and facts of other channels a
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 
 from channelstream.core.facts import ClientEvent, Fact
-from channelstream.integrations.webhooks.calling import Attempts, LaneParts
-from channelstream.integrations.webhooks.refused import MOST_BEHIND, Item, Refused, RefusedFact
+from channelstream.integrations.webhooks.calling import Attempts, LaneParts, NotAccepted
+from channelstream.integrations.webhooks.refused import (
+    MOST_BEHIND,
+    MOST_IN_A_ROW,
+    Item,
+    Refusals,
+    Refused,
+    RefusedFact,
+)
 from channelstream.service import Kept
 
 QUEUE = 200
@@ -27,6 +35,10 @@ BY_ADMIN = "refused, and given up by an admin"
 """Why a fact was given up that an admin has had given up."""
 LOOK_S = 0.25
 """How often a lane that sends nothing looks for a refused fact that is due, in seconds."""
+FEW = MOST_IN_A_ROW // 2
+"""Refused facts down to which their number has to fall before the log says again that the others wait."""
+
+logger = logging.getLogger(__name__)
 
 
 class Lane:
@@ -44,11 +56,21 @@ class Lane:
         self._refused = Refused()
         self._most = BATCH
         self._changed = asyncio.Event()
+        self._is_reported = False
 
     @property
     def refused(self) -> int:
         """How many facts are refused alone, and tried again by themselves."""
         return len(self._refused)
+
+    @property
+    def refusals(self) -> Refusals:
+        """The same, and whether others wait for them."""
+        begin_s = self._parts.wall() - self._parts.steady()
+        return Refusals(self.refused, bool(self._waiting) and self._is_full(), self._refused.shown(begin_s))
+
+    def _is_full(self) -> bool:
+        return self._refused.is_full(self._parts.steady(), self._parts.figures.sent)
 
     def give_up_refused(self) -> int:
         """Have those given up, soon and without another attempt; return how many."""
@@ -69,13 +91,24 @@ class Lane:
             refused = self._refused.due(parts.steady(), parts.figures.sent)
             if refused is not None:
                 await self._try_alone(refused)
-            if self._waiting and not self._refused.is_full(parts.steady(), parts.figures.sent):
+            if self._waiting and not self._is_full():
                 await self._send_next()
             elif self._refused:
+                self._report_held_up()
                 await parts.sleep(LOOK_S)
             else:
                 self._changed.clear()
                 await self._changed.wait()
+
+    def _report_held_up(self) -> None:
+        """Log once that others wait for refused facts."""
+        if self._waiting and not self._is_reported:
+            self._is_reported = True
+            logger.warning(
+                "webhooks: %s refuses %d events, so others wait: mend it, or give these up at /admin/webhooks",
+                self._parts.logged,
+                self.refused,
+            )
 
     async def _send_next(self) -> None:
         if self._parts.receiver.batching and len(self._waiting) < self._most:
@@ -86,7 +119,7 @@ class Lane:
         attempts = Attempts(self._parts, [fact for _, fact in taken])
         while (error := await attempts.make()) is not None:
             if error.is_refusal:
-                self._divide(taken, attempts)
+                self._divide(taken, attempts, error)
                 return
             await self._parts.sleep(attempts.wait_s)
         self._most = min(2 * self._most, BATCH)
@@ -106,12 +139,12 @@ class Lane:
         self._changed.set()
         return taken
 
-    def _divide(self, items: list[Item], attempts: Attempts) -> None:
+    def _divide(self, items: list[Item], attempts: Attempts, error: NotAccepted) -> None:
         """Go on with the first half of a call that was refused, or with the others if it had one fact."""
         if len(items) == 1:
             now_s, sent = self._parts.steady(), self._parts.figures.sent
             due_s = now_s + attempts.wait_s
-            self._refused.add(RefusedFact(items[0], attempts, now_s, due_s, sent, sent))
+            self._refused.add(RefusedFact(items[0], attempts, str(error), now_s, due_s, sent, sent))
         else:
             self._waiting.extendleft(reversed(items))
         self._most = max(len(items) // 2, 1)
@@ -121,11 +154,13 @@ class Lane:
         if refused.is_unwanted:
             await refused.attempts.give_up(BY_ADMIN)
         elif (error := await refused.attempts.make(is_last=is_last)) is not None:
+            refused.reason = str(error)
             refused.due_s = self._parts.steady() + refused.attempts.wait_s
             if not error.is_refusal:  # So the receiver may be down, and has to accept others again.
                 refused.sent_before, refused.is_next = self._parts.figures.sent, False
             return
         self._waiting.extendleft(reversed(self._refused.remove(refused, is_last=is_last)))
+        self._is_reported = self._is_reported and self.refused > FEW
         self._end([refused.item])
 
     def _end(self, items: list[Item]) -> None:

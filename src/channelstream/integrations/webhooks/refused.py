@@ -3,7 +3,11 @@
 The facts of one channel or user are sent in order, so those behind a refused one wait for it; all others are sent meanwhile.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
+from operator import attrgetter
+from typing import NamedTuple
 
 from channelstream.core.facts import Fact
 from channelstream.integrations.webhooks.calling import Attempts
@@ -20,6 +24,9 @@ MOST_BEHIND = 2_000
 MOST_SENT = 20_000
 """Facts that a receiver may be sent while it refuses one, since a restart sends all of them again."""
 
+MOST_SHOWN = 50
+"""Refused facts of a receiver that are shown; of more, the oldest."""
+
 Item = tuple[Kept, Fact]
 """What the outbox keeps, and the fact in it, which is not None here."""
 
@@ -29,6 +36,7 @@ class RefusedFact:
     """A fact that was refused alone.
 
     Attributes:
+        reason: why it was refused last.
         since_s: when it was refused first, by the steady clock.
         due_s: when it is tried again, likewise.
         sent_first: how many facts its receiver had been sent when it was refused first.
@@ -40,6 +48,7 @@ class RefusedFact:
 
     item: Item
     attempts: Attempts
+    reason: str
     since_s: float
     due_s: float
     sent_first: int
@@ -47,6 +56,46 @@ class RefusedFact:
     behind: list[Item] = field(default_factory=list)
     is_next: bool = False
     is_unwanted: bool = False
+
+
+class Refusal(NamedTuple):
+    """A refused fact, as it is shown.
+
+    Attributes:
+        since_s: when it was refused first, in epoch seconds.
+        reason: why it was refused last.
+        behind: how many facts of its channel or user wait for it.
+    """
+
+    fact: Fact
+    since_s: float
+    reason: str
+    behind: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """What a receiver refuses alone.
+
+    Attributes:
+        count: how many facts.
+        is_held_up: facts of other channels and users wait as well, since so many are refused.
+        shown: the oldest, `MOST_SHOWN` at most.
+    """
+
+    count: int = 0
+    is_held_up: bool = False
+    shown: tuple[Refusal, ...] = ()
+
+
+def all_refusals(lanes: Sequence[Refusals]) -> Refusals:
+    """Return what a receiver refuses in all of its lanes."""
+    found = (refusal for each in lanes for refusal in each.shown)
+    return Refusals(
+        sum(each.count for each in lanes),
+        any(each.is_held_up for each in lanes),
+        tuple(nsmallest(MOST_SHOWN, found, key=attrgetter("since_s"))),
+    )
 
 
 class Refused:
@@ -70,6 +119,17 @@ class Refused:
         row = [each for each in self._by_place.values() if each.sent_first == sent]
         others = (now_s - row[0].since_s) // OTHER_S if row else 0
         return len(row) >= MOST_IN_A_ROW + others or len(self._by_place) >= MOST_REFUSED
+
+    def shown(self, begin_s: float) -> tuple[Refusal, ...]:
+        """Return the oldest, as they are shown.
+
+        Args:
+            begin_s: when the steady clock was 0, in epoch seconds.
+        """
+        found = nsmallest(MOST_SHOWN, self._by_place.values(), key=attrgetter("since_s"))
+        return tuple(
+            Refusal(each.item[1], begin_s + each.since_s, each.reason, len(each.behind)) for each in found
+        )
 
     @property
     def behind(self) -> int:

@@ -13,6 +13,7 @@ from math import inf
 from channelstream.errors import Unavailable
 from channelstream.integrations.webhooks.calling import Sleep
 from channelstream.integrations.webhooks.delivery import Delivery, MakeDelivery
+from channelstream.integrations.webhooks.refused import Refusals
 from channelstream.service import Cursor, CursorsOfApps, Outbox
 
 LEASE_S = 15.0
@@ -72,9 +73,9 @@ class Sender:
         return {name: each.open for name, each in self._deliveries.items()} if self.is_sending else {}
 
     @property
-    def refused(self) -> dict[str, int]:
-        """How many facts each receiver refuses alone; empty if another node sends."""
-        return {name: each.refused for name, each in self._deliveries.items()} if self.is_sending else {}
+    def refusals(self) -> dict[str, Refusals]:
+        """What each receiver refuses alone; empty if another node sends."""
+        return {name: each.refusals for name, each in self._deliveries.items()} if self.is_sending else {}
 
     def give_up_refused(self, receiver: str) -> int:
         """Have the facts given up that a receiver refuses, by its name; return how many, 0 if another node sends."""

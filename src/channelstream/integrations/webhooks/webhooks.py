@@ -10,6 +10,7 @@ from channelstream.apps.webhooks import Receiver
 from channelstream.integrations.webhooks.calling import Figures, LaneParts, Sleep
 from channelstream.integrations.webhooks.dead_letters import DeadLetter, DeadLetters
 from channelstream.integrations.webhooks.delivery import Delivery, is_sent
+from channelstream.integrations.webhooks.refused import Refusals
 from channelstream.integrations.webhooks.sender import Sender
 from channelstream.service import Cursor, Node
 
@@ -77,9 +78,9 @@ class Webhooks:
         return {} if self._sender is None else self._sender.open
 
     @property
-    def refused(self) -> dict[str, int]:
-        """How many facts each receiver refuses alone, by its name; empty if another node sends."""
-        return {} if self._sender is None else self._sender.refused
+    def refusals(self) -> dict[str, Refusals]:
+        """What each receiver refuses alone, by its name; empty if another node sends."""
+        return {} if self._sender is None else self._sender.refusals
 
     def give_up_refused(self, receiver: Receiver) -> int:
         """Have the facts given up that a receiver refuses alone; return how many, 0 if another node sends."""
