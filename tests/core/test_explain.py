@@ -82,6 +82,8 @@ def bring(hub: Hub, connection: Connection, state: str, sink: Sink | None = None
         hub.attach(connection, sink or Sink(), BufferBatch(1))
     if state == "behind":
         connection.batch = connection.batch.append(Entry(1, "e-1", 0.0, message()))
+    if state == "stopping":
+        hub.stop_writing(connection)
     if state in ("live", "slow", "detached"):
         hub.go_live(connection, [])
     if state == "slow":
@@ -97,6 +99,7 @@ CASES: list[tuple[str, Event, list[Fate]]] = [
     ("live", message(only=BOB), [Fate.DELIVERED]),
     ("catching up", message(), [Fate.CATCHING_UP]),
     ("behind", message(), [Fate.BEHIND]),
+    ("stopping", message(), [Fate.CATCHING_UP]),
     ("slow", message(), [Fate.SLOW]),
     ("detached", message(), [Fate.DETACHED]),
     ("restored", message(), [Fate.DETACHED]),
