@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -10,10 +12,16 @@ from channelstream.apps.client import Client
 from channelstream.apps.grants import Grants, Patterns
 from channelstream.close_codes import CloseCode
 from channelstream.config import Settings
+from channelstream.core.changes import KEPT
+from channelstream.core.events import Event, Message, MessageDeleted
+from channelstream.core.log import Replay
 from channelstream.core.position import Position
 from channelstream.core.user import UserUpdate
 from channelstream.server import build
-from channelstream.transports.client_actions import ClientActions
+from channelstream.service import Node
+from channelstream.service.service import Service
+from channelstream.transports.client_actions import MISSED_BYTES, ClientActions
+from channelstream.transports.reading import CHUNK
 from channelstream.transports.tokens import NO_TOKENS
 from channelstream.wire.client_commands import Subscribe, Subscribed
 from channelstream.wire.commanding import COMMANDING, missed_items
@@ -21,6 +29,18 @@ from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS
 
 EMPTY = UserUpdate({}, {})
+
+
+async def join(service: Service, name: str, since: int) -> Subscribed:
+    """Have a user with a new connection join the room, which it knows up to an offset."""
+    node = service.node
+    await node.connect("c", name, COMMANDING, {}, EMPTY)
+    client = Client(service.app, name, node.clock.wall() + 60, Grants(subscribe=Patterns(("room",))))
+    actions = ClientActions(service, node.hub.connections["c"], client, NO_TOKENS, lambda _: None)
+    position = str(Position(node.position.epochs, (since,)))
+    outcome = await actions.outcome(Subscribe(("room",), since={"room": position}), sends=True)
+    assert isinstance(outcome, Subscribed)
+    return outcome
 
 
 async def missed_by(name: str, since: int) -> tuple[int, list[tuple[str, str]]]:
@@ -42,13 +62,8 @@ async def missed_by(name: str, since: int) -> tuple[int, list[tuple[str, str]]]:
         node.local.departures.end_soon(node.hub.connections[user], CloseCode.NORMAL, "left")
     await node.local.departures.disconnects.drained()
     await node.connect("later", "joe", COMMANDING, {"other": {"notify_presence": True}}, EMPTY)
-    await node.connect("c", name, COMMANDING, {}, EMPTY)
     (offset,) = node.position.offsets
-    client = Client(service.app, name, node.clock.wall() + 60, Grants(subscribe=Patterns(("room",))))
-    actions = ClientActions(service, node.hub.connections["c"], client, NO_TOKENS, lambda _: None)
-    position = str(Position(node.position.epochs, (before + since,)))
-    outcome = await actions.outcome(Subscribe(("room",), since={"room": position}), sends=True)
-    assert isinstance(outcome, Subscribed)
+    outcome = await join(service, name, before + since)
     assert outcome.recovered == ("room",)
     listed = missed_items(outcome, PROTOCOLS.session_of(COMMANDING, Framing.POLL).format)
     items = json.loads(b"[%b]" % b",".join(listed))
@@ -66,3 +81,62 @@ def test_users_who_left_together_are_missed_at_the_position_of_the_stream(
     monkeypatch.setattr(slices, "TURN_S", 3600.0)
     offset, items = asyncio.run(missed_by(name, since))
     assert items == [(user, offset) for user in left]
+
+
+def message(number: int, payload: bytes = b"1") -> Message:
+    return Message(uuid=str(number), channel="room", user="bob", payload=payload, timestamp="t")
+
+
+async def joined_after(events: list[Event], meanwhile: Callable[[Node], Awaitable[None]]) -> Subscribed:
+    """Have a user join the room, of which it has no event; something happens while the log is read."""
+    parts = build(Settings(secret="x", admin_secret="y"))
+    node, service = parts.node, parts.streams.services.default
+    await node.start()
+    await node.connect("bob", "bob", COMMANDING, {"room": {}}, EMPTY)
+    (before,) = node.position.offsets
+    await node.publish(events)
+    replay = node.reads.replay
+
+    async def slow_replay(*args: Any) -> Replay:
+        found = await replay(*args)
+        await meanwhile(node)
+        return found
+
+    node.reads.replay = slow_replay
+    return await join(service, "ann", before)
+
+
+async def nothing(node: Node) -> None:
+    """Happens while the log is read."""
+
+
+async def many_changes(node: Node) -> None:
+    """More than are remembered, in another channel."""
+    others = [MessageDeleted(uuid=str(number), channel="other") for number in range(KEPT + 1)]
+    await node.publish(others[1:])
+    node.hub.flush()
+    await node.publish(others[:1])
+
+
+HALF = b"1" * (MISSED_BYTES // 4)  # An event counts for twice its payload, and a fixed part.
+
+
+@pytest.mark.parametrize(
+    ("events", "meanwhile", "missed"),
+    [
+        ([message(number) for number in range(CHUNK)], nothing, CHUNK),
+        ([message(number) for number in range(CHUNK + 1)], nothing, None),
+        ([message(1, HALF)], nothing, 1),
+        ([message(1, HALF), message(2, HALF)], nothing, None),
+        ([message(1)], many_changes, None),
+    ],
+    ids=["one read", "more than one read", "not too long", "too long", "not known in its current form"],
+)
+def test_a_channel_whose_missed_events_cannot_all_be_answered_is_lost(
+    events: list[Event], meanwhile: Callable[[Node], Awaitable[None]], missed: int | None
+) -> None:
+    """None of them is sent then: the client loads the history."""
+    outcome = asyncio.run(joined_after(events, meanwhile))
+    is_lost = missed is None
+    assert (outcome.recovered, outcome.lost) == ((), ("room",)) if is_lost else (("room",), ())
+    assert len(outcome.missed) == (missed or 0)
