@@ -76,7 +76,6 @@ class DisconnectQueue:
                 await self._unregister([self._waiting.popleft() for _ in range(count)])
         finally:
             self._task = None
-            self._wake()
 
     async def _unregister(self, batch: Sequence[tuple[Leaving, Lock]]) -> None:
         try:
@@ -90,9 +89,6 @@ class DisconnectQueue:
             for _, lock in batch:
                 lock.release()
             self._done += len(batch)
-            self._wake()
-
-    def _wake(self) -> None:
-        """Let every waiting `drained` check again."""
-        self._progress.set()
-        self._progress.clear()
+            # Every waiting `drained` checks again.
+            self._progress.set()
+            self._progress.clear()
