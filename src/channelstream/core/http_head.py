@@ -21,14 +21,27 @@ _BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
 _HOST: Final = re.compile(rb"(?:[\w\-.~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(?::\d*)?", re.ASCII)
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 _LENGTH: Final = re.compile(rb"\d{1,18}")
-_LENGTH_FIELD: Final = re.compile(rb"\r\ncontent-length:[ \t]*+(\d{1,18})(?=[ \t]*+\r\n)", re.IGNORECASE)
-"""The field of a valid head: it has at most one, and a line end is nowhere else than before a field."""
+_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*+")
 _SINGLE: Final = {b"host": "Host", b"content-length": "Content-Length"}
 """Fields that a request may have once, even with equal values: two readers may use different ones."""
 _LENGTH_NAME: Final = b"content-length"
+CHANGING: Final = frozenset(
+    {
+        _LENGTH_NAME,
+        b"baggage",
+        b"date",
+        b"idempotency-key",
+        b"traceparent",
+        b"tracestate",
+        b"x-amzn-trace-id",
+        b"x-correlation-id",
+        b"x-request-id",
+    }
+)
+"""Fields to which callers, and proxies in front, give another value in each request. Neither who serves a request nor for
+whom it acts depends on them (`http.request.Request.again`)."""
+_CHANGING_FIELD: Final = re.compile(rb"\r\n(%b):[ \t]*+([^\r]*+)" % b"|".join(CHANGING), re.IGNORECASE)
 _Fields = dict[bytes, bytes]
-Place = tuple[int, int]
-"""Where a head has the value of Content-Length: the index of its first byte, and that of the field among the headers."""
 FIELDS: Final = 100
 """Most fields of a head, as of other servers: what is read of short ones takes up to 25 times as many bytes as they have."""
 
@@ -112,40 +125,74 @@ def offered(head: RequestHead) -> tuple[bytes, ...]:
     return _tokens(head.upgrade)
 
 
-def place_of_length(data: bytes, head: RequestHead) -> Place | None:
-    """Return where a head has the value of Content-Length; None if it has none.
+class HeadForm(NamedTuple):
+    """What the heads of several requests have in common: all but the values of `CHANGING`.
+
+    Attributes:
+        texts: what is before, between and after these values.
+        fields: the field of each value: its index among the headers, and its name.
+    """
+
+    texts: list[bytes]
+    fields: list[tuple[int, bytes]]
+
+
+def are_alike(head: RequestHead, other: RequestHead) -> bool:
+    """Whether two heads differ in values of `CHANGING` only, as far as their paths and headers say."""
+    if head.raw_path != other.raw_path or len(head.headers) != len(other.headers):
+        return False
+    for field, before in zip(head.headers, other.headers, strict=True):
+        if field != before and field[0] not in CHANGING:
+            return False
+    return True
+
+
+def form_of(data: bytes, head: RequestHead) -> HeadForm:
+    """Return the form of a head; if its headers are not those of its lines, or a name is repeated, that of no other one.
 
     Args:
         data: its bytes.
         head: what `read_head` has returned for it.
     """
-    found = _LENGTH_FIELD.search(data)
-    return None if found is None else (found.start(1), head.headers.index((_LENGTH_NAME, found[1])))
+    form, at = HeadForm([], []), 0
+    # With a host in its target it has other headers than lines.
+    if len(head.first) == len(head.headers) and b" /" in data[: data.index(b"\r\n")]:
+        for field in _CHANGING_FIELD.finditer(data):
+            form.texts.append(data[at : field.start(2)])
+            form.fields.append((data.count(b"\r\n", 0, field.start()), field[1].lower()))
+            at = field.end()
+    form.texts.append(data[at:])
+    return form
 
 
-def with_other_length(data: bytes, before: bytes, head: RequestHead, place: Place) -> RequestHead | None:
-    """Return a head that differs from another one in the value of Content-Length only; None if it does not.
+def in_form(data: bytes, form: HeadForm, before: RequestHead) -> RequestHead | None:
+    """Return a head that has the form of another one; None if it has not, or breaks RFC 9112.
 
     Args:
-        data: the bytes of the head.
-        before: those of the other one, which is valid.
-        head: what `read_head` has returned for it.
-        place: what `place_of_length` has.
+        data: its bytes.
+        form: that of the other one.
+        before: what `read_head` has returned for that one.
     """
-    start, field = place
-    end = start + len(head.headers[field][1])
-    stop = len(data) - len(before) + end
-    # The first comparison is also for a compiled build, where no slice may end before it begins (mypyc 2.4).
-    if stop <= start or data[:start] != before[:start] or data[stop:] != before[end:]:
+    if not data.startswith(form.texts[0]):
         return None
-    value = data[start:stop]
-    if _LENGTH.fullmatch(value) is None:
+    at = len(form.texts[0])
+    headers, first, body_bytes = before.headers.copy(), dict(before.first), before.body_bytes
+    for (index, name), text in zip(form.fields, form.texts[1:], strict=True):
+        end = data.find(b"\r\n", at)
+        if not (end >= 0 and data.startswith(text, end) and _VALUE.fullmatch(data, at, end)):
+            return None
+        value = data[at:end].strip()
+        if name == _LENGTH_NAME:
+            if _LENGTH.fullmatch(value) is None:
+                return None
+            body_bytes = int(value)
+        headers[index] = (name, value)
+        first[name] = value
+        at = end + len(text)
+    if at != len(data):
         return None
-    headers = head.headers.copy()
-    headers[field] = (_LENGTH_NAME, value)
-    first = {**head.first, _LENGTH_NAME: value}
     # As `_replace` of headers, first and body_bytes, which takes four times as long.
-    return RequestHead._make((*head[:5], headers, first, int(value), *head[8:]))
+    return RequestHead._make((*before[:5], headers, first, body_bytes, *before[8:]))
 
 
 def first_values(headers: Sequence[Header]) -> Mapping[bytes, bytes]:

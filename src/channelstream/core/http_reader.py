@@ -6,12 +6,13 @@ over the socket.
 
 from channelstream.core.http_body import ChunkedBody
 from channelstream.core.http_head import (
-    Place,
+    HeadForm,
     RequestHead,
+    are_alike,
     check_beginning,
-    place_of_length,
+    form_of,
+    in_form,
     read_head,
-    with_other_length,
 )
 from channelstream.core.policy import Address
 from channelstream.errors import HeadTooLong
@@ -33,7 +34,7 @@ class RequestReader:
 
     Attributes:
         has_more: received bytes are left to read.
-        has_repeated: the last head is the one before, but for the length of the body.
+        has_repeated: the last head is the one before, but for values of `http_head.CHANGING`.
         is_whole: the body of the last request was read to its end.
         has_stopped: `body` has more to return, after other work of the loop.
     """
@@ -43,13 +44,13 @@ class RequestReader:
         "_chunked",
         "_client",
         "_data",
+        "_form",
         "_has_skipped",
         "_head_bytes",
         "_last_bytes",
         "_last_head",
         "_last_text",
         "_left",
-        "_place",
         "_scheme",
         "_seen",
         "has_more",
@@ -79,7 +80,9 @@ class RequestReader:
         self.is_whole = True
         self._last_text = b""
         self._last_head: RequestHead | None = None  # What was read of this text; None if it is not kept.
-        self._place: Place | None = None  # Where it has the length of its body; None if that is not known.
+        self._form: HeadForm | None = (
+            None  # That of the last heads; None if it may be of no use for the next one.
+        )
         self._last_bytes = -1
         """Length of a request with this head; -1 if there is none, or if its body comes in chunks."""
 
@@ -152,23 +155,23 @@ class RequestReader:
         return head
 
     def _read(self, data: bytes) -> RequestHead:
-        """Read a head, unless it has the same bytes as the one before, or only the length of its body is another one.
+        """Read a head, unless it is the one before, or has the form of those before.
 
         It is kept for the next request if it is short enough, and has few headers.
         """
-        head, place, last = None, self._place, self._last_head
+        head, form, last = None, self._form, self._last_head
         if last is not None:
             if data == self._last_text:
                 self.has_repeated = True
                 return last
-            place = place or place_of_length(self._last_text, last)
-            if place is not None:
-                head = with_other_length(data, self._last_text, last, place)
+            if form is not None:
+                head = in_form(data, form, last)
         self.has_repeated = head is not None
         if head is None:
-            head, place = read_head(data, self._client, self._scheme), None
+            head = read_head(data, self._client, self._scheme)
+            form = form_of(data, head) if last is not None and are_alike(head, last) else None
         is_kept = len(data) <= REPEATED_BYTES and len(head.headers) <= REPEATED_FIELDS
-        self._last_text, self._last_head, self._place = (data, head, place) if is_kept else (b"", None, None)
+        self._last_text, self._last_head, self._form = (data, head, form) if is_kept else (b"", None, None)
         self._last_bytes = len(data) + head.body_bytes if is_kept and head.body_bytes is not None else -1
         return head
 
