@@ -157,7 +157,7 @@ class Lane:
             refused.reason = str(error)
             refused.due_s = self._parts.steady() + refused.attempts.wait_s
             if not error.is_refusal:  # So the receiver may be down, and has to accept others again.
-                refused.sent_before, refused.is_next = self._parts.figures.sent, False
+                refused.sent_before, refused.follows_last_try = self._parts.figures.sent, False
             return
         self._waiting.extendleft(reversed(self._refused.remove(refused, is_last=is_last)))
         self._is_reported = self._is_reported and self.refused > FEW

@@ -42,7 +42,7 @@ class RefusedFact:
         sent_first: how many facts its receiver had been sent when it was refused first.
         sent_before: the same, or when it failed otherwise last.
         behind: later facts of its channel or user, in order.
-        is_next: its receiver was known to accept others when it refused the one before it in its channel or of its user.
+        follows_last_try: the one before it of its channel or user had its last try, since its receiver accepts others.
         is_unwanted: an admin has it given up.
     """
 
@@ -54,7 +54,7 @@ class RefusedFact:
     sent_first: int
     sent_before: int
     behind: list[Item] = field(default_factory=list)
-    is_next: bool = False
+    follows_last_try: bool = False
     is_unwanted: bool = False
 
 
@@ -139,11 +139,11 @@ class Refused:
     def add(self, refused: RefusedFact) -> None:
         """Add a fact, which was the oldest of its channel or user."""
         place = refused.item[1].place
-        refused.is_next = place == self._tried_last
-        if not refused.is_next:  # So the receiver may refuse everything from now on.
+        refused.follows_last_try = place == self._tried_last
+        if not refused.follows_last_try:  # So the receiver may refuse everything from now on.
             self._tried_last = ""
             for each in self._by_place.values():
-                each.is_next = False
+                each.follows_last_try = False
         self._by_place[place] = refused
 
     def holds_up(self, item: Item) -> bool:
@@ -181,7 +181,7 @@ class Refused:
         sent_since = sent - refused.sent_before
         if sent_since >= MOST_SENT:
             return True
-        if self.behind < MOST_BEHIND or not (sent_since > 0 or refused.is_next):
+        if self.behind < MOST_BEHIND or not (sent_since > 0 or refused.follows_last_try):
             return False
         return all(len(each.behind) <= len(refused.behind) for each in self._by_place.values())
 
