@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bench_forks")]
 
 @pytest.mark.parametrize("name", STATES)
 def test_every_state_is_reached(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server says what shows it, where it says anything."""
+    """The server says what shows it, or waits for more."""
     monkeypatch.setattr(strangers, "WARM", 1)
     uvloop.run(held_kb(STATES[name], 1))
 
@@ -23,3 +23,19 @@ def test_a_connection_that_is_closed_ends_the_run(monkeypatch: pytest.MonkeyPatc
     closed = State(lambda _: b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 ")
     with pytest.raises(BenchFailed, match="has ended"):
         uvloop.run(held_kb(closed, 1))
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (State(lambda _: b"POST /message HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"), "HTTP/1.1 403 "),
+        (State(lambda _: b"GET / HTTP/1.1\r\nHost: x\r\n", None), "None"),
+    ],
+)
+def test_a_connection_in_another_state_ends_the_run(
+    other: State, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is answered where the server should wait for more of it, or waits where it should be answered."""
+    monkeypatch.setattr(strangers, "WARM", 1)
+    with pytest.raises(BenchFailed, match=f"has said .*{said}"):
+        uvloop.run(held_kb(other, 1))

@@ -76,16 +76,16 @@ class State(NamedTuple):
 
     Attributes:
         sent: returns it for the client with this number.
-        answer: what the server says then; empty for nothing.
+        answer: what the server says then; empty for nothing, None for answers that the client does not read.
         times: how often it says so.
     """
 
     sent: Callable[[int], bytes]
-    answer: bytes = b""
+    answer: bytes | None = b""
     times: int = 1
 
 
-def _same(sent: bytes, answer: bytes = b"") -> State:
+def _same(sent: bytes, answer: bytes | None = b"") -> State:
     return State(lambda _: sent, answer)
 
 
@@ -100,7 +100,7 @@ STATES: Mapping[str, State] = {
     "a head, and most of a body without credentials": _same(_post(b"/disconnect", PADDING, 4096, 4000)),
     "200 KB of a body that has to prove a call": State(_unproven),
     "1 MB of a body after the refusal": _same(_post(b"/nowhere", b"", 4 << 20, 1 << 20), UNKNOWN),
-    "many requests ahead, no answer read": _same(_get(SCRIPT) * 10_000),
+    "many requests ahead, no answer read": _same(_get(SCRIPT) * 10_000, None),
     "idle after an answer": _same(_get(b"/nowhere"), UNKNOWN),
     "idle after a long head": _same(_get(b"/nowhere", PADDING), UNKNOWN),
     "idle after 90 short headers": _same(_get(b"/nowhere", SHORT), UNKNOWN),
@@ -122,6 +122,7 @@ class Strangers:
         self._wire = target.wire
         self._tls = _without_checks() if tls else None
         self._writers: list[asyncio.StreamWriter] = []
+        self._lines: list[socket.socket] = []
 
     async def come(self, state: State, count: int) -> None:
         """Open further connections, each in this state.
@@ -132,33 +133,65 @@ class Strangers:
         for _ in range(count):
             reader, writer = await self._connect()
             self._writers.append(writer)
-            writer.write(state.sent(len(self._writers)))
+            sent = state.sent(len(self._writers))
             if state.answer:
-                await _read(reader, state)
+                writer.write(sent)
+                await _read(reader, state.answer, state.times)
             # From here on it reads no more than a buffer.
             writer.transport.pause_reading()  # type: ignore[attr-defined]
+            if not state.answer:
+                writer.write(sent)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         line = socket.socket()
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED_BYTES)
         line.setblocking(False)
+        self._lines.append(line)
         await asyncio.get_running_loop().sock_connect(line, (self._wire.host, self._wire.port))
         name = self._wire.host if self._tls else None
         return await asyncio.open_connection(sock=line, ssl=self._tls, server_hostname=name)
+
+    def check(self, state: State) -> None:
+        """Check those that read nothing; with TLS the server may say something by itself.
+
+        Raises:
+            BenchFailed: the server has said something to one that it should wait for, or nothing to another one.
+        """
+        for line in self._lines if not state.answer and self._tls is None else ():
+            said = _unread(line)
+            if bool(said) != (state.answer is None):
+                raise BenchFailed(f"a connection is in another state: the server has said {said!r}")
 
     def leave(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
 
 
-async def _read(reader: asyncio.StreamReader, state: State) -> None:
+async def _read(reader: asyncio.StreamReader, answer: bytes, times: int) -> None:
     received = b""
     async with asyncio.timeout(ANSWER_S):
-        while received.count(state.answer) < state.times:
+        while received.count(answer) < times:
             part = await reader.read(65_536)
             if not part:
                 raise BenchFailed(f"a connection has ended: {received[:200]!r}")
             received += part
+
+
+def _unread(line: socket.socket) -> bytes | None:
+    """Return the beginning of what has arrived and was not read; None if nothing has.
+
+    Raises:
+        BenchFailed: the connection has ended.
+    """
+    try:
+        found = line.recv(200, socket.MSG_PEEK)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        raise BenchFailed(f"a connection has ended: {error}") from error
+    if not found:
+        raise BenchFailed("a connection has ended without an answer")
+    return found
 
 
 def _without_checks() -> ssl.SSLContext:
@@ -195,6 +228,7 @@ async def held_kb(state: State, count: int, flags: Iterable[str] = (), tls: bool
             before_kb = _memory_kb(target)
             await strangers.come(state, count)
             await _quiet(target)
+            strangers.check(state)
             return (_memory_kb(target) - before_kb) / count
         finally:
             strangers.leave()
