@@ -71,7 +71,9 @@ def with_two_nodes(tmp_path: Path) -> Iterator[Callable[[Life], None]]:
 
 
 async def registered(node: Node, count: int) -> list[str]:
-    opened = [await node.connect(None, f"user {number}", V07, {"a": {}}, EMPTY) for number in range(count)]
+    opened = [
+        await node.connect(node.new_id(), f"user {number}", V07, {"a": {}}, EMPTY) for number in range(count)
+    ]
     return [each.conn_id for each in opened]
 
 

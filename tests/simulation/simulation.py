@@ -189,7 +189,8 @@ class Simulation:
         update = UserUpdate({}, {"colour": "red"}, ("colour",))
         node, conn_id = self.world.node, self.world.new_id()
         if node.connect_at_once(Member(conn_id, client.user, V07), channels, update, named) is None:
-            conn_id = (await node.connect(None, client.user, V07, channels, update, named)).conn_id
+            conn_id = node.draw_id(client.user, node.new_id)
+            await node.connect(conn_id, client.user, V07, channels, update, named, is_drawn=True)
         client.connection = node.connection(conn_id)
         client.calls -= 1
         if client.connection is not None:

@@ -165,7 +165,15 @@ def test_wandering_clients_miss_nothing(redis: RedisServer, shards: int) -> None
         opened = []
         for client in clients:
             channels: dict[str, dict[str, Any]] = {name: {} for name in client.channels}
-            opened.append(await nodes[0].connect(None, client.user, V07, channels, UserUpdate({}, {})))
+            opened.append(
+                await nodes[0].connect(
+                    nodes[0].draw_id(client.user, nodes[0].new_id),
+                    client.user,
+                    V07,
+                    channels,
+                    UserUpdate({}, {}),
+                )
+            )
             client.position = str(await nodes[0].head())
         work = [client.wander(nodes, each.conn_id) for client, each in zip(clients, opened, strict=True)]
         work += [publish(nodes, channel, "", random) for channel in CHANNELS]
@@ -189,7 +197,9 @@ def test_events_are_delivered_while_a_channel_cannot_be_left(redis: RedisServer)
     async def life() -> None:
         node = node_of(redis, 1)
         await node.start()
-        opened = await node.connect(None, "ann", V07, {"a": {}}, UserUpdate({}, {}))
+        opened = await node.connect(
+            node.draw_id("ann", node.new_id), "ann", V07, {"a": {}}, UserUpdate({}, {})
+        )
         connection = node.connection(opened.conn_id)
         assert connection is not None
         client = Client("ann", ["a"], Random(0))
@@ -218,7 +228,9 @@ def test_a_connection_whose_channels_cannot_be_restored_is_unknown(redis: RedisS
         before, after = node_of(redis, 1), node_of(redis, 1)
         await before.start()
         await after.start()
-        opened = await before.connect(None, "ann", V07, {"a": {}, "b": {}}, UserUpdate({}, {}))
+        opened = await before.connect(
+            before.draw_id("ann", before.new_id), "ann", V07, {"a": {}, "b": {}}, UserUpdate({}, {})
+        )
         redis.cli("HDEL", f"{prefixes(1)[0]}kc:{opened.conn_id}", "a")
         join = after._engine.join
 
@@ -245,7 +257,9 @@ def test_a_restored_registration_keeps_its_read_range(redis: RedisServer) -> Non
         await after.start()
         update = UserUpdate({}, {})
         named = str(await before.head())
-        opened = await before.connect(None, "ann", V07, {"a": {}}, update, named)
+        opened = await before.connect(
+            before.draw_id("ann", before.new_id), "ann", V07, {"a": {}}, update, named
+        )
         await before.subscribe(opened.conn_id, {"b": {}})
         here = before.connection(opened.conn_id)
         assert here is not None
@@ -271,7 +285,9 @@ def test_a_channel_without_proof_after_a_move_is_lost(redis: RedisServer) -> Non
         before, after = node_of(redis, 1), node_of(redis, 1)
         await before.start()
         await after.start()
-        opened = await before.connect(None, "ann", V07, {"a": {}, "b": {}}, UserUpdate({}, {}))
+        opened = await before.connect(
+            before.draw_id("ann", before.new_id), "ann", V07, {"a": {}, "b": {}}, UserUpdate({}, {})
+        )
         position = str(await before.head())
         redis.cli("HDEL", f"{prefixes(1)[0]}kc:{opened.conn_id}", "a")
         await publish([before], "b", "", Random(0))
@@ -337,8 +353,8 @@ def test_a_connection_does_not_need_a_shard_it_is_not_registered_in(redis: Redis
         user, channel, more, away = name_in(0, "u"), name_in(1, "c"), name_in(1, "d"), name_in(2, "c")
         stranger = name_in(2, "u")
         update = UserUpdate({"mood": 1}, {}, ["mood"])
-        await before.connect(None, stranger, V07, {channel: {}}, update)
-        opened = await before.connect(None, user, V07, {channel: {}}, update)
+        await before.connect(before.draw_id(stranger, before.new_id), stranger, V07, {channel: {}}, update)
+        opened = await before.connect(before.draw_id(user, before.new_id), user, V07, {channel: {}}, update)
         assert shard_of(opened.conn_id, 3) == 0
         await before.publish([say(away, 0)])
         assert await after.head([channel], all_shards=True) == await before.head()
@@ -381,7 +397,9 @@ def test_connections_of_an_unreachable_shard_stay_at_their_node(redis: RedisServ
         for node in (before, after):
             await node.start()
         user, channels = name_in(0, "u"), [name_in(1, "c"), name_in(2, "c")]
-        opened = await before.connect(None, user, V07, {channels[0]: {}}, UserUpdate({}, {}))
+        opened = await before.connect(
+            before.draw_id(user, before.new_id), user, V07, {channels[0]: {}}, UserUpdate({}, {})
+        )
         await before.subscribe(opened.conn_id, {channels[1]: {}})
         connection = before.connection(opened.conn_id)
         assert connection is not None

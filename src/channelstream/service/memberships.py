@@ -42,8 +42,7 @@ class Memberships:
             TooManyRequests, Unavailable: there is no room for it, or it has ended meanwhile.
         """
         user, nothing, key = self._service.app.member_key("", name), UserUpdate({}, {}), self._key(conn_id)
-        # As if the node had drawn the id: no other node is asked whether it has such a connection.
-        opened = await self._node.connect(None, user, protocol, {}, nothing, new_id=lambda: key)
+        opened = await self._node.connect(key, user, protocol, {}, nothing, is_drawn=True)
         connection = self._node.connection(opened.conn_id)
         if connection is None:
             raise Unavailable("The connection has ended meanwhile; try again.")

@@ -183,31 +183,34 @@ class Node:
 
     # -- connections, wherever they are
 
+    def draw_id(self, user: str, new_id: Callable[[], str]) -> str:
+        """Return an id for a connection of a user that the server chooses, as `new_id` draws them."""
+        return self._connecting.draw_id(user, new_id)
+
     async def connect(
         self,
-        conn_id: str | None,
+        conn_id: str,
         user: str,
         protocol: ClientProtocol,
         channels: Channels,
         update: UserUpdate,
         since: str = "",
-        new_id: Callable[[], str] | None = None,
+        *,
+        is_drawn: bool = False,
     ) -> Opened:
         """Register a connection, or add channels to the one that has this id.
 
         Args:
-            conn_id: its normal form; None lets the server choose one.
+            conn_id: its normal form.
             channels: channels to join, each with the settings it gets if it is new.
             since: the position from which it may read the channels it joins, and its private messages if it is new;
                 empty: from now on.
-            new_id: draws an id where the server chooses one; None means as other ids are drawn.
+            is_drawn: no connection has had the id, so none is looked for.
 
         Raises:
             Invalid: the id is another user's, or it would have too many channels.
             Unavailable: the server holds as many connections as it may or sheds load, or the engine is out of reach.
         """
-        is_drawn = conn_id is None
-        conn_id = conn_id or self._connecting.draw_id(user, new_id or self.new_id)
         member = Member(conn_id, user, protocol)
         return await self._connecting.connect(member, channels, update, since, is_drawn=is_drawn)
 

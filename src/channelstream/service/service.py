@@ -114,11 +114,11 @@ class Service:
         """Register a connection, or add channels to the one that has this id (`Node.connect`)."""
         # Before their keys are made: they may be very many.
         self.node.limits.check_channel_count(len(channels))
-        key = self.app.key
-        known = None if conn_id is None else key(conn_id)
+        is_drawn, user_key = conn_id is None, self.app.key(user)
+        conn_key = self.node.draw_id(user_key, self._new_key) if conn_id is None else self.app.key(conn_id)
         patches = self._patches(channels)
         return _opened(
-            await self.node.connect(known, key(user), protocol, patches, update, since, self._new_key)
+            await self.node.connect(conn_key, user_key, protocol, patches, update, since, is_drawn=is_drawn)
         )
 
     def connect_at_once(
