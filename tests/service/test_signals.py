@@ -1,13 +1,19 @@
 """Signals: any number of consumers, none of which can harm what is announced or another consumer."""
 
+import asyncio
+
 import pytest
 
 from channelstream.config import Settings
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message
+from channelstream.core.user import UserUpdate
+from channelstream.engines.members import Member
+from channelstream.errors import Invalid
 from channelstream.server import build
 from channelstream.service import Node
 from channelstream.service.signals import Signal
+from channelstream.wire.channelstream import V07
 
 
 @pytest.fixture
@@ -81,3 +87,26 @@ def test_accepted_is_announced_before_the_hub_delivers(node: Node) -> None:
     assert node.deliver == node.hub.deliver
     assert offsets == [("first", 0), ("second", 0), ("second", 5)]
     assert node.hub.offsets == (6,)
+
+
+def test_a_connection_at_once_is_registered_as_a_whole_or_not_at_all(node: Node) -> None:
+    """Consumers that fail at its presence change nothing, and a state that is too large is refused before any change."""
+
+    def fail(*_announced: object) -> None:
+        raise ValueError("a bug in a consumer")
+
+    async def life() -> None:
+        await node.start()
+        node.signals.accepted.connect(fail)
+        node.signals.delivered.connect(fail)
+        channels = {"a": {"notify_presence": True}}
+        for name, state in (("ann", "x"), ("bob", "x"), ("eve", "x" * 1_000_000)):
+            try:
+                node.connect_at_once(Member(name, name, V07), channels, UserUpdate({"k": state}, {}), "")
+            except Invalid:
+                assert name == "eve"
+        [found] = await node.channels(["a"])
+        assert sorted(found.users) == sorted(node.hub.connections) == ["ann", "bob"]
+        assert [each.name for each in await node.users(["ann", "bob", "eve"])] == ["ann", "bob"]
+
+    asyncio.run(life())

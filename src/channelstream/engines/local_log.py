@@ -159,7 +159,14 @@ class LocalLog:
     def connect_at_once(
         self, member: Member, update: UserUpdate, channels: Mapping[str, Mapping[str, Any]]
     ) -> Registered | None:
-        """Register a new connection in channels; None if that may take more than one short turn of the event loop."""
+        """Register a new connection in channels; None if that may take more than one short turn of the event loop.
+
+        Nothing is taken back, as nothing waits that could be cancelled: the state of the user is checked before the first
+        change, and what receives events or signals of the later ones fails for itself (`service/signals.py`).
+
+        Raises:
+            Invalid: the state of the user would be too large; nothing has happened.
+        """
         known = self.registry.users.get(member.user)
         if member.user in self.unannounced or len(channels) + (len(known.channels) if known else 0) >= MANY:
             return None
