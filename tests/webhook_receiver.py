@@ -21,11 +21,13 @@ class Received:
 
     Attributes:
         headers: in lower case.
+        names: of the headers, as they were sent.
         status: of the answer.
     """
 
     path: str
     headers: dict[str, str]
+    names: tuple[str, ...]
     body: bytes
     status: int
 
@@ -63,7 +65,7 @@ class WebhookReceiver:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 status = 400 if any(text in body for text in receiver.refuses) else receiver.status
-                receiver.calls.append(Received(self.path, headers, body, status))
+                receiver.calls.append(Received(self.path, headers, tuple(self.headers), body, status))
                 receiver.before_answer()
                 self.send_response(status)
                 for name, value in receiver.headers.items():

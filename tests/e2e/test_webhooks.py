@@ -197,6 +197,9 @@ def test_pusher_is_sent_in_its_own_format(receiver: WebhookReceiver) -> None:
         for call in receiver.calls:
             assert len(call.events) == 1
             assert call.headers["content-type"] == "application/json"
+            assert {"X-Pusher-Key", "X-Pusher-Signature"} <= set(call.names), (
+                "PHP's SDK looks for these names."
+            )
             assert call.headers["x-pusher-key"] == KIT["KEY"]
             mac = hmac.digest(KIT["SECRET"].encode(), call.body, "sha256").hex()
             assert call.headers["x-pusher-signature"] == mac

@@ -176,5 +176,5 @@ def test_a_call_of_pusher_is_signed_with_its_secret() -> None:
     call = call_of(OF_PUSHER, [ChannelOccupied(**about("pusher/a"))])
     headers = headers_of(OF_PUSHER, call, 1.0)
     assert headers["content-type"] == "application/json"
-    assert headers["x-pusher-key"] == "key"
-    assert headers["x-pusher-signature"] == hmac.digest(b"pusher secret", call.body, "sha256").hex()
+    assert headers["X-Pusher-Key"] == "key"
+    assert headers["X-Pusher-Signature"] == hmac.digest(b"pusher secret", call.body, "sha256").hex()

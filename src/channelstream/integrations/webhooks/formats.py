@@ -70,7 +70,8 @@ def headers_of(receiver: Receiver, call: Call, now_s: float) -> dict[str, str]:
     headers = {"content-type": "application/json", "user-agent": "channelstream"}
     if receiver.pusher is not None:
         mac = hmac.digest(receiver.pusher.secrets.newest.encode(), call.body, "sha256").hex()
-        return headers | {"x-pusher-key": receiver.pusher.key, "x-pusher-signature": mac}
+        # With these capitals: Pusher's SDK for PHP looks for them, and PHP hands some programs the names as they were sent.
+        return headers | {"X-Pusher-Key": receiver.pusher.key, "X-Pusher-Signature": mac}
     at_s, text = int(now_s), call.body.decode()
     at = datetime.fromtimestamp(at_s, UTC)
     signatures = (Webhook(secret).sign(call.id, at, text) for secret in receiver.secrets)
