@@ -197,6 +197,33 @@ def test_messages_between_leave_and_join_during_catch_up_are_not_delivered() -> 
     assert play(scenario) == ["in again", "in a"]
 
 
+@pytest.mark.parametrize("already_lost", [False, True])
+def test_what_is_lost_during_the_catch_up_of_a_poll_is_reported_to_the_next(already_lost: bool) -> None:
+    """A channel without a log loses what is published meanwhile; the poll is answered as if that came a little later."""
+
+    async def scenario(scene: Scene) -> None:
+        await scene.node.subscribe("c1", {"no log": {"log_events": 0}})
+        position = str(await scene.node.head())
+        if already_lost:
+            await scene.publish("no log", "1")
+
+        async def meanwhile() -> None:
+            await scene.publish("no log", "2")
+            await scene.publish("a", "in a")
+
+        # Of what was read before, one answer says what is lost, and if something is, another one says where the rest begins.
+        scene.engine.before["replay"].extend([*[lambda: asyncio.sleep(0)] * (1 + already_lost), meanwhile])
+        poll = scene.open(position)
+        (resumed,) = await scene.answer(poll)
+        assert poll.end is None
+        assert resumed["lost"] == (["no log"] if already_lost else [])
+        again, message = await scene.answer(scene.open(resumed["position"]))
+        assert again["lost"] == ["no log"]
+        assert message["uuid"] == "in a"
+
+    play(scenario)
+
+
 def test_a_replaced_stream_does_not_move_the_start_of_its_successor() -> None:
     """It does not change where the stream that took over begins."""
 

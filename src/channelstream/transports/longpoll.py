@@ -100,9 +100,11 @@ class PollStream:
         self._finish()
 
     def close(self, code: CloseCode, reason: str) -> None:
+        """End the poll. One that has lost more than its `resumed` item says is answered so: the next one says the rest."""
         if not self.is_finished:
-            self.end = closed(code, reason)
-            self._body = self.session.closing(code, reason)
+            if code is not CloseCode.TOO_SLOW or not self._first:
+                self.end = closed(code, reason)
+                self._body = self.session.closing(code, reason)
             self._finish()
 
     async def change(self, make: Callable[[], Awaitable[Change]]) -> None:
