@@ -9,8 +9,10 @@ from tests.transports.in_process import UPGRADE, Stage, play
 from tests.waiting import PATIENCE_S
 
 from channelstream.errors import Internal, Unavailable
-from channelstream.wire.websocket import close_frame
+from channelstream.wire.websocket import close_frame, pong_frame
 
+PING = b"\x89\x86\0\0\0\0still?"
+"""Masked with zeros."""
 SSE = b"GET /sse?conn_id=c HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -85,6 +87,36 @@ def test_a_client_that_leaves_while_its_websocket_is_refused_is_written_nothing(
 
     play(scenario)
     assert not faults
+
+
+def test_what_a_client_sends_while_its_connection_is_fetched_is_read_afterwards() -> None:
+    """A client sends frames as soon as it has the answer to its handshake."""
+
+    async def scenario(stage: Stage) -> None:
+        connection, asked, may_end = stage.connection, asyncio.Event(), asyncio.Event()
+
+        async def take_over(_conn_id: str) -> Any:
+            asked.set()
+            await may_end.wait()
+            return connection
+
+        node, loop = stage.streams.node, asyncio.get_running_loop()
+        look_up = node.connection
+        node.connection = lambda _conn_id: look_up("c") if may_end.is_set() else None  # type: ignore[method-assign]
+        node.may_be_elsewhere, node.take_over = lambda _conn_id: True, take_over  # type: ignore[method-assign]
+        stage.speak_http()
+        await loop.sock_sendall(stage.client, UPGRADE % b"c")
+        await asked.wait()
+        await loop.sock_sendall(stage.client, PING)
+        for _ in range(20):  # The loop would read it.
+            await asyncio.sleep(0)
+        may_end.set()
+        received = b""
+        async with asyncio.timeout(PATIENCE_S):
+            while not received.endswith(pong_frame(b"still?")):
+                received += await loop.sock_recv(stage.client, 65_536)
+
+    play(scenario)
 
 
 @pytest.mark.parametrize("fault", [in_look_up, in_fetch, in_attachment, in_fetched_attachment])
