@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.engines.conformance.brief_channels import GUEST, SOON_S
 from tests.engines.conformance.lab import EMPTY, Lab
 from tests.engines.conformance.restarts import *  # noqa: F403
 from tests.engines.conformance.restarts import ANN, Crash, about
@@ -243,6 +244,30 @@ def test_a_disk_that_fails_for_long_takes_no_memory(runs: Runs, monkeypatch: pyt
         engine._file.write = write  # type: ignore[method-assign]
         await engine.flush()
         await register(engine, ANN, "a")
+        await killed(engine)
+
+    asyncio.run(life())
+
+
+def test_a_channel_that_comes_and_goes_while_the_disk_fails_takes_no_memory(runs: Runs) -> None:
+    """Lines of strangers may join one and leave it again and again, and it is forgotten each time."""
+    guest = Member("of-guest", GUEST, V07)
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await register(engine, guest)
+        write, engine._file.write = engine._file.write, _refuse  # type: ignore[method-assign]
+        runs.setup.clock.passed_s += SOON_S
+        for _ in range(20):
+            await engine.join(guest, {"brief": {}})
+            await engine.leave(guest, ["brief"])
+            await engine.collect()
+            assert "brief" not in engine.registry.channels
+        with pytest.raises(Unavailable):
+            await engine.flush()
+        assert len(engine._commits.deferred().forgotten_channels) == 1
+        engine._file.write = write  # type: ignore[method-assign]
+        await engine.flush()
         await killed(engine)
 
     asyncio.run(life())

@@ -70,8 +70,8 @@ class Batch:
     entries: list[Entry] = field(default_factory=list)
     channels: set[str] = field(default_factory=set)
     users: set[str] = field(default_factory=set)
-    forgotten_channels: list[str] = field(default_factory=list)
-    forgotten_users: list[str] = field(default_factory=list)
+    forgotten_channels: set[str] = field(default_factory=set)
+    forgotten_users: set[str] = field(default_factory=set)
     registrations: Registrations = field(default_factory=Registrations)
     facts: list[Fact] = field(default_factory=list)
     undo: list[Callable[[], None]] = field(default_factory=list)
@@ -84,8 +84,8 @@ class Batch:
 
     def repeat(self, failed: "Batch") -> None:
         """Add the changes of a batch that was not written, which are older than those to come, without its entries."""
-        self.forgotten_channels += failed.forgotten_channels
-        self.forgotten_users += failed.forgotten_users
+        self.forgotten_channels |= failed.forgotten_channels
+        self.forgotten_users |= failed.forgotten_users
         self.channels |= failed.channels
         self.users |= failed.users
         self.registrations.add(failed.registrations)
@@ -93,7 +93,7 @@ class Batch:
 
     @property
     def rows(self) -> int:
-        """About how many rows it writes; deletions of forgotten names follow from nothing that a request asks for."""
+        """About how many rows it writes; forgotten names, which were in the file or are among the changed, do not count."""
         changed = len(self.channels) + len(self.users) + self.registrations.size
         return len(self.entries) + changed + len(self.facts)
 

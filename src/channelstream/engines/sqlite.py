@@ -366,5 +366,5 @@ class SqliteEngine:
 
     def _forgotten(self, forgotten: Forgotten) -> None:
         batch = self._commits.batch()
-        batch.forgotten_channels += forgotten.channels
-        batch.forgotten_users += forgotten.users
+        batch.forgotten_channels.update(forgotten.channels)
+        batch.forgotten_users.update(forgotten.users)
