@@ -25,6 +25,7 @@ import sys
 import sysconfig
 import tomllib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from setuptools import setup
@@ -104,4 +105,11 @@ def extensions() -> list[Any]:
 
 if __name__ == "__main__":
     is_asked = os.environ.get(ASKED) == "1"
-    setup(ext_modules=extensions() if is_asked else [], setup_requires=requirements() if is_asked else [])
+    # Not in build/lib, where setuptools leaves the files of the versions that were built here before, and installs them with
+    # this one: of what is looked for in folders, such as the scripts of Redis, both would be found.
+    with TemporaryDirectory() as built:
+        setup(
+            ext_modules=extensions() if is_asked else [],
+            setup_requires=requirements() if is_asked else [],
+            options={"build": {"build_lib": built}},
+        )

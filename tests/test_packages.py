@@ -53,6 +53,29 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "dist"
 
 
+def test_a_wheel_has_nothing_of_the_builds_before(tmp_path: Path) -> None:
+    """A clone is built again for each upgrade, and setuptools leaves in `build` what has no source any more."""
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, ignore=LEFT_OUT, ignore_dangling_symlinks=True)
+    left = source / "build/lib/channelstream/engines/redis/lua/61_of_an_older_version.lua"
+    left.parent.mkdir(parents=True)
+    left.write_text("-- Uses: what is gone")
+    build = (
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--skip-dependency-check",
+        "--outdir",
+    )
+    run(*build, tmp_path / "dist", source)
+    with ZipFile(wheel(tmp_path / "dist", "channelstream")) as archive:
+        names = archive.namelist()
+    assert "channelstream/engines/redis/lua/70_run.lua" in names
+    assert f"channelstream/engines/redis/lua/{left.name}" not in names
+
+
 def run(*command: str | Path, **environ: str) -> str:
     ended = subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=False, env=os.environ | environ
