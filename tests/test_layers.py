@@ -104,6 +104,7 @@ PORTS = {
         "admin.changed_options",
         "admin.history",
         "admin.key_uses",
+        "integrations.webhooks.ahead",
         "integrations.webhooks.dead_letters",
     },
     "Outbox": {

@@ -15,8 +15,10 @@ from channelstream.apps.webhooks import Receiver
 from channelstream.core.facts import ChannelOccupied, ChannelVacated, Fact, Repeated, encode
 from channelstream.engines.local_outbox import DROPPED, LocalOutbox
 from channelstream.engines.outbox import OutboxSettings, merged
+from channelstream.engines.time_series import LocalTimeSeries
 from channelstream.errors import Unavailable
-from channelstream.integrations.webhooks import delivery, sender
+from channelstream.integrations.webhooks import ahead, delivery, sender
+from channelstream.integrations.webhooks.ahead import SentAhead
 from channelstream.integrations.webhooks.calling import Figures, LaneParts, NotAccepted
 from channelstream.integrations.webhooks.delivery import Delivery
 from channelstream.integrations.webhooks.sender import Sender
@@ -74,12 +76,15 @@ class World:
     Attributes:
         received: the facts of each accepted call, by URL.
         is_down: URLs that accept nothing.
+        refused: facts that every receiver refuses.
     """
 
     def __init__(self) -> None:
         self.outbox = Outbox()
+        self.series = LocalTimeSeries()
         self.received: dict[str, list[str]] = {}
         self.is_down: set[str] = set()
+        self.refused: set[str] = set()
         self.now_s = 0.0
         self.use(ONE, OTHER)
 
@@ -87,7 +92,8 @@ class World:
         """Send to these receivers, as another process."""
         makers = {each.name: self._maker(each) for each in receivers}
         self.received |= {each.url: [] for each in receivers if each.url not in self.received}
-        self.sender = Sender(self.outbox, makers, self.sleep)
+        beyond = SentAhead(self.series, lambda: self.now_s)
+        self.sender = Sender(self.outbox, makers, beyond, self.sleep)
 
     @property
     def cursors(self) -> dict[str, Cursor]:
@@ -99,7 +105,10 @@ class World:
             await asyncio.sleep(0)
             if receiver.url in self.is_down:
                 raise NotAccepted("status 503")
-            self.received[receiver.url] += [part.split('"')[0] for part in body.decode().split('{"id":"')[1:]]
+            found = [part.split('"')[0] for part in body.decode().split('{"id":"')[1:]]
+            if not self.refused.isdisjoint(found):
+                raise NotAccepted("status 400", 400)
+            self.received[receiver.url] += found
 
         async def given_up(facts: tuple[Fact, ...], reason: str) -> None:
             """Forget them."""
@@ -107,7 +116,7 @@ class World:
         parts = LaneParts(
             receiver, post, Figures(), lambda: 1e9, lambda: self.now_s, self.sleep, given_up
         )  # fmt: skip
-        return lambda begin: Delivery(self.outbox, begin, parts)
+        return lambda begin, reached: Delivery(self.outbox, begin, reached, parts)
 
     async def sleep(self, seconds: float) -> None:
         self.now_s += seconds / 100
@@ -408,9 +417,39 @@ def test_only_so_many_facts_are_on_their_way(world: World, monkeypatch: pytest.M
         await world.outbox.append(occupied(*(f"c{number}" for number in range(100))))
         before = world.now_s
         await world.until(lambda: world.now_s > before + 1)
-        open_facts = [each._progress.open for each in world.sender._deliveries.values()]
+        open_facts = [each.progress.open for each in world.sender._deliveries.values()]
         assert max(open_facts) <= 30
         world.is_down = set()
         await world.until(lambda: len(world.received[ONE.url]) == 100)
+
+    world.run(life)
+
+
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_what_was_sent_past_a_refused_fact_is_not_sent_again(world: World, is_stopped: bool) -> None:
+    """By the next sender, whether this one was stopped, or is killed later than it last kept how far it is."""
+    names = [f"c{number}" for number in range(300)]
+    world.refused = {"of-c7"}
+
+    async def life() -> None:
+        await world.outbox.append(occupied(*names, "c7"))
+        await world.until(lambda: len(world.received[OTHER.url]) == len(world.received[ONE.url]) == 299)
+        if not is_stopped:
+            after_s = world.now_s + 2 * ahead.EVERY_S
+            await world.until(lambda: world.now_s > after_s)
+            assert world.sender._task is not None
+            world.sender._task.cancel()
+            await asyncio.gather(world.sender._task, return_exceptions=True)
+            await world.sender._cancel()
+        await world.sender.stop()
+        world.received = {ONE.url: [], OTHER.url: []}
+        world.use(ONE, OTHER)
+        world.sender.start()
+        await world.outbox.append(occupied("new"))
+        await world.until(lambda: all("of-new" in each for each in world.received.values()))
+        assert world.received == {ONE.url: ["of-new"], OTHER.url: ["of-new"]}
+        world.refused = set()
+        await world.until(lambda: world.cursors == {ONE.name: (302,), OTHER.name: (302,)})
+        assert world.received == {url: ["of-new", "of-c7", "of-c7"] for url in (ONE.url, OTHER.url)}
 
     world.run(life)

@@ -12,7 +12,7 @@ from channelstream.errors import Unavailable
 from channelstream.integrations.webhooks.calling import LaneParts
 from channelstream.integrations.webhooks.formats import accepts
 from channelstream.integrations.webhooks.lane import Lane
-from channelstream.integrations.webhooks.progress import Progress
+from channelstream.integrations.webhooks.progress import Progress, Reached
 from channelstream.integrations.webhooks.refused import MOST_BEHIND, Refusals, all_refusals
 from channelstream.integrations.webhooks.settling import MOST_HELD, Settling
 from channelstream.service import Cursor, Kept, Outbox
@@ -40,19 +40,24 @@ def is_sent(receiver: Receiver, fact: Fact) -> bool:
 
 
 class Delivery:
-    """The facts of one receiver, from its cursor on."""
+    """The facts of one receiver, from its cursor on.
 
-    def __init__(self, outbox: Outbox, begin: Cursor, parts: LaneParts) -> None:
+    Attributes:
+        progress: how far it is.
+    """
+
+    def __init__(self, outbox: Outbox, begin: Cursor, reached: Reached, parts: LaneParts) -> None:
         """Create it.
 
         Args:
             begin: the cursor of the receiver.
+            reached: what an earlier sender had sent beyond it.
         """
         self._outbox = outbox
         self._parts = parts
-        self._progress = Progress(begin)
+        self.progress = Progress(begin, reached)
         self._settling = Settling()
-        self._lanes = [Lane(parts, self._progress.end) for _ in range(lanes_of(parts.receiver.batching))]
+        self._lanes = [Lane(parts, self.progress.end) for _ in range(lanes_of(parts.receiver.batching))]
         self._horizons_ms = [0] * len(begin)
         self._all_read_s = -inf
 
@@ -64,12 +69,12 @@ class Delivery:
     @property
     def cursor(self) -> Cursor:
         """The cursor of the receiver, to be kept."""
-        return self._progress.cursor
+        return self.progress.cursor
 
     @property
     def open(self) -> int:
         """How many facts were read for the receiver and neither sent nor left out; those beyond `MOST_OPEN` are not read."""
-        return self._progress.open
+        return self.progress.open
 
     @property
     def refusals(self) -> Refusals:
@@ -99,33 +104,34 @@ class Delivery:
 
     async def _read(self) -> list[Kept] | None:
         """Return the next facts; None if that is not possible now."""
-        if self._progress.open >= MOST_OPEN:
+        if self.progress.open >= MOST_OPEN:
             return None
         with suppress(Unavailable):
-            return await self._outbox.read(self.app_id, self._progress.read, READ_AT_ONCE)
+            return await self._outbox.read(self.app_id, self.progress.read, READ_AT_ONCE)
         return None
 
     async def _take(self, kept: Kept) -> None:
-        self._progress.begin(kept)
-        fact = kept.fact
+        was_done, fact = self.progress.begin(kept), kept.fact
         if fact is not None:
             self._horizons_ms[kept.shard] = max(self._horizons_ms[kept.shard], fact.at_ms)
+        if was_done:
+            return
         if fact is None or not is_sent(self._parts.receiver, fact):
-            self._progress.end(kept)
+            self.progress.end(kept)
             return
         if isinstance(fact, Repeated):
             await self._take_again(kept, fact)
             return
         settled = self._settling.add(kept, fact, self._parts.steady())
         for each in settled.dropped:
-            self._progress.end(each)
+            self.progress.end(each)
         for each in settled.sent:
             await self._put(each)
 
     async def _take_again(self, kept: Kept, repeated: Repeated) -> None:
         fact = decode(repeated.data)
         if fact is None:
-            self._progress.end(kept)
+            self.progress.end(kept)
         else:
             await self._put(kept._replace(fact=fact))
 
@@ -135,5 +141,5 @@ class Delivery:
         await lane.put(kept, kept.fact)
 
 
-MakeDelivery = Callable[[Cursor], Delivery]
-"""Makes the delivery to a receiver, from its cursor on."""
+MakeDelivery = Callable[[Cursor, Reached], Delivery]
+"""Makes the delivery to a receiver, from its cursor on, without what an earlier sender had sent beyond it."""

@@ -22,7 +22,7 @@ OTHER_S = 30.0
 MOST_BEHIND = 2_000
 """Facts of a lane that may wait behind those that are refused."""
 MOST_SENT = 20_000
-"""Facts that a receiver may be sent while it refuses one, since a restart sends all of them again."""
+"""Facts that a receiver may be sent while it refuses one: the outbox keeps all of them as long."""
 
 MOST_SHOWN = 50
 """Refused facts of a receiver that are shown; of more, the oldest."""

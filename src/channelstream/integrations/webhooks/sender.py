@@ -11,6 +11,7 @@ from contextlib import suppress
 from math import inf
 
 from channelstream.errors import Unavailable
+from channelstream.integrations.webhooks.ahead import SentAhead
 from channelstream.integrations.webhooks.calling import Sleep
 from channelstream.integrations.webhooks.delivery import Delivery, MakeDelivery
 from channelstream.integrations.webhooks.refused import Refusals
@@ -35,7 +36,9 @@ class Sender:
         dropped: how many facts the outbox has dropped, since they were too many, while this node has sent.
     """
 
-    def __init__(self, outbox: Outbox, deliveries: Mapping[str, MakeDelivery], sleep: Sleep) -> None:
+    def __init__(
+        self, outbox: Outbox, deliveries: Mapping[str, MakeDelivery], ahead: SentAhead, sleep: Sleep
+    ) -> None:
         """Create it.
 
         Args:
@@ -43,6 +46,7 @@ class Sender:
         """
         self._outbox = outbox
         self._make = deliveries
+        self._ahead = ahead
         self._sleep = sleep
         self._task: asyncio.Task[None] | None = None
         self._deliveries: dict[str, Delivery] = {}
@@ -135,6 +139,8 @@ class Sender:
         elif not await self._keep_cursors():
             await self._cancel()
             return
+        for name, delivery in self._deliveries.items():
+            await self._ahead.keep(name, delivery.progress)
         dropped = (await self._outbox.state()).dropped
         self.dropped += max(0, dropped - self._seen_dropped)
         self._seen_dropped = dropped
@@ -144,7 +150,10 @@ class Sender:
         # Those of other nodes and earlier processes were counted there.
         self._seen_dropped = (await self._outbox.state()).dropped
         self._kept = {}
-        self._deliveries = {name: make(known.get(name, beginning)) for name, make in self._make.items()}
+        reached = dict(zip(self._make, await asyncio.gather(*map(self._ahead.read, self._make)), strict=True))
+        self._deliveries = {
+            name: make(known.get(name, beginning), reached[name]) for name, make in self._make.items()
+        }
         self._running = asyncio.get_running_loop().create_task(self._deliver())
         logger.info("webhooks are sent by this node")
 
@@ -171,6 +180,8 @@ class Sender:
             await asyncio.gather(running, return_exceptions=True)
             with suppress(Unavailable):
                 await self._keep_cursors()
+                for name, delivery in self._deliveries.items():
+                    await self._ahead.keep(name, delivery.progress, is_end=True)
             await self._cancel()
 
     async def _cancel(self) -> None:

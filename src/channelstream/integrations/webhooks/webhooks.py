@@ -7,9 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from channelstream.apps.webhooks import Receiver
+from channelstream.integrations.webhooks.ahead import SentAhead
 from channelstream.integrations.webhooks.calling import Figures, LaneParts, Sleep
 from channelstream.integrations.webhooks.dead_letters import DeadLetter, DeadLetters
 from channelstream.integrations.webhooks.delivery import Delivery, is_sent
+from channelstream.integrations.webhooks.progress import Reached
 from channelstream.integrations.webhooks.refused import Refusals
 from channelstream.integrations.webhooks.sender import Sender
 from channelstream.service import Cursor, Node
@@ -50,9 +52,10 @@ class Webhooks:
             self._make_poster = post.Poster
             self._trust = trust or ssl.create_default_context()
         makers = {name: partial(self._delivery, each) for name, each in self.receivers.items()}
-        self._sender = Sender(node.outbox, makers, sleep) if receivers else None
+        ahead = SentAhead(node.time_series, node.clock.wall)
+        self._sender = Sender(node.outbox, makers, ahead, sleep) if receivers else None
 
-    def _delivery(self, receiver: Receiver, begin: Cursor) -> Delivery:
+    def _delivery(self, receiver: Receiver, begin: Cursor, reached: Reached) -> Delivery:
         if receiver.name not in self._posters:
             self._posters[receiver.name] = self._make_poster(receiver, self._trust)
         clock = self._node.clock
@@ -65,7 +68,7 @@ class Webhooks:
             self._sleep,
             partial(self.dead_letters.add, receiver),
         )
-        return Delivery(self._node.outbox, begin, parts)
+        return Delivery(self._node.outbox, begin, reached, parts)
 
     @property
     def is_sending(self) -> bool:
