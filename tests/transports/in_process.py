@@ -117,7 +117,7 @@ def play(
     """
 
     async def run(near: socket.socket, far: socket.socket) -> None:
-        parts = build(Settings(secret="x", admin_secret="y", **more))
+        parts = build(Settings(**({"secret": "x", "admin_secret": "y"} | more)))
         await parts.node.start()
         await parts.node.connect("c", "u", V07, {"a": {}}, UserUpdate(values={}, fresh={}))
         if step_s is not None:

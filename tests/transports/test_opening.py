@@ -1,10 +1,11 @@
 """A fault of the server while a stream opens: it is logged, and the client is answered or its socket closed."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.token_client import SECRET, token
 from tests.transports.in_process import UPGRADE, Stage, play
 from tests.waiting import PATIENCE_S
 
@@ -89,34 +90,60 @@ def test_a_client_that_leaves_while_its_websocket_is_refused_is_written_nothing(
     assert not faults
 
 
-def test_what_a_client_sends_while_its_connection_is_fetched_is_read_afterwards() -> None:
-    """A client sends frames as soon as it has the answer to its handshake."""
+def in_slow_fetch(node: Any, wait: Callable[[], Awaitable[None]]) -> None:
+    connection = node.connection("c")
+
+    async def take_over(_conn_id: str) -> Any:
+        await wait()
+        node.connection = lambda _conn_id: connection
+        return connection
+
+    node.may_be_elsewhere, node.take_over = lambda _conn_id: True, take_over
+    node.connection = lambda _conn_id: None
+
+
+def in_slow_connect(node: Any, wait: Callable[[], Awaitable[None]]) -> None:
+    connect = node.connect
+
+    async def slow_connect(*args: Any, **more: Any) -> Any:
+        await wait()
+        return await connect(*args, **more)
+
+    node.connect = slow_connect
+
+
+@pytest.mark.parametrize(
+    ("slow", "request_"),
+    [(in_slow_fetch, UPGRADE % b"c"), (in_slow_connect, UPGRADE.replace(b"conn_id=%b", b"token=%b"))],
+    ids=["by its id", "by a token"],
+)
+def test_frames_that_come_while_a_websocket_is_opened_are_read_afterwards(
+    slow: Callable[[Any, Callable[[], Awaitable[None]]], None], request_: bytes
+) -> None:
+    """A client sends them as soon as it has the answer to its handshake."""
 
     async def scenario(stage: Stage) -> None:
-        connection, asked, may_end = stage.connection, asyncio.Event(), asyncio.Event()
+        asked, may_end, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
 
-        async def take_over(_conn_id: str) -> Any:
+        async def wait() -> None:
             asked.set()
             await may_end.wait()
-            return connection
 
-        node, loop = stage.streams.node, asyncio.get_running_loop()
-        look_up = node.connection
-        node.connection = lambda _conn_id: look_up("c") if may_end.is_set() else None  # type: ignore[method-assign]
-        node.may_be_elsewhere, node.take_over = lambda _conn_id: True, take_over  # type: ignore[method-assign]
+        slow(stage.streams.node, wait)
         stage.speak_http()
-        await loop.sock_sendall(stage.client, UPGRADE % b"c")
-        await asked.wait()
+        await loop.sock_sendall(stage.client, request_.replace(b"%b", token().encode()))
+        async with asyncio.timeout(PATIENCE_S):
+            await asked.wait()
         await loop.sock_sendall(stage.client, PING)
         for _ in range(20):  # The loop would read it.
             await asyncio.sleep(0)
         may_end.set()
         received = b""
         async with asyncio.timeout(PATIENCE_S):
-            while not received.endswith(pong_frame(b"still?")):
+            while pong_frame(b"still?") not in received:
                 received += await loop.sock_recv(stage.client, 65_536)
 
-    play(scenario)
+    play(scenario, secret=SECRET, token_max_age_s=1000)
 
 
 @pytest.mark.parametrize("fault", [in_look_up, in_fetch, in_attachment, in_fetched_attachment])
