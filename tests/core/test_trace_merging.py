@@ -49,6 +49,7 @@ def test_who_is_at_one_node_is_not_absent() -> None:
     assert merged(accepted(1, none), accepted(1, none)).counts == {Fate.NO_MEMBERS.value: 1}
     bob, zoe = (Outcome(Fate.NO_CONNECTION, user=user) for user in ("bob", "zoe"))
     assert set(merged(accepted(1, members, zoe), accepted(1, bob, zoe)).outcomes) == {members, zoe}
+    assert merged(accepted(1, bob), accepted(1, zoe)).counts == {}
 
 
 def test_outcomes_that_are_only_counted_are_added() -> None:
