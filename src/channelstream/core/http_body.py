@@ -79,9 +79,9 @@ class ChunkedBody:
         part = data[at : at + left - 2]
         if part:
             parts.append(part)
-            self._left = left = left - len(part)
+            self._left = left - len(part)
             at += len(part)
-        if left > 2 or len(data) - at < 2:
+        if len(data) - at < 2:  # So it is while bytes of the chunk itself are missing.
             return at
         if data[at : at + 2] != b"\r\n":
             raise BadRequest("A chunk does not end where its size says.")
