@@ -19,10 +19,13 @@ from channelstream.core.events import (
     Presence,
     UserStateChanged,
 )
+from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, UserUpdate
 from channelstream.engines.members import Member
 from channelstream.errors import Invalid
 from channelstream.wire.channelstream import V07
+
+LONGEST_HISTORY = RegistryLimits().history_size
 
 # -- a start
 
@@ -251,6 +254,15 @@ def test_configuring_keeps_settings_not_named(lab: Lab) -> None:
     lab.configure("a", history_size=3)
     settings = lab.channel("a").settings
     assert (settings.notify_presence, settings.history_size) == (True, 3)
+
+
+@pytest.mark.parametrize("asked", [LONGEST_HISTORY, LONGEST_HISTORY + 1])
+def test_no_channel_has_a_longer_history_than_the_limits_allow(lab: Lab, asked: int) -> None:
+    """Neither a new one nor one that is configured later: it has the longest one instead."""
+    lab.connect("ann", "new", history_size=asked)
+    lab.configure("known", notify_presence=True)
+    lab.configure("known", history_size=asked)
+    assert [lab.channel(name).settings.history_size for name in ("new", "known")] == [LONGEST_HISTORY] * 2
 
 
 def test_configuring_keeps_what_the_new_settings_keep(lab: Lab) -> None:
