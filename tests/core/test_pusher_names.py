@@ -32,7 +32,7 @@ def test_names_have_no_other_sign(name: str) -> None:
         ("#server-to-user-a/b ä", True),
         ("#server-to-user-", False),
         ("#server-to-user", False),
-        ("server-to-user-7", False),
+        ("server-to-user-77", False),
         ("#server-to-user-" + "x" * 184, True),
         ("#server-to-user-" + "x" * 185, False),
     ],
