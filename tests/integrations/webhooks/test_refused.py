@@ -13,6 +13,7 @@ from channelstream.core.facts import ClientEvent, Fact
 from channelstream.integrations.webhooks import lane, refused
 from channelstream.integrations.webhooks.calling import NotAccepted
 from channelstream.integrations.webhooks.refused import (
+    MOST_BEHIND,
     MOST_IN_A_ROW,
     MOST_REFUSED,
     MOST_SHOWN,
@@ -245,8 +246,29 @@ def test_it_is_shown_and_logged_that_others_wait(caplog: pytest.LogCaptureFixtur
         (f"{name}.0", "status 400") for name in "abcdefgh"
     ]
     assert {each.since_s for each in last.shown} == {1e9}
-    waits = f"webhooks: {PUSHER_RECEIVER.label} refuses {MOST_IN_A_ROW} events, so others wait: mend it, or give these up"
+    waits = f"webhooks: others wait for what {PUSHER_RECEIVER.label} refuses ({MOST_IN_A_ROW}): mend it, or give these up"
     assert [record.getMessage().startswith(waits) for record in caplog.records].count(True) == 1
+
+
+def test_it_is_shown_and_logged_that_others_wait_for_what_is_behind_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """There is room for so many only; until then the others are not held up."""
+    seen: list[Refusals] = []
+
+    def refuses(name: str) -> bool:
+        seen.append(world.lane.refusals)
+        return name == "a.0" and world.now_s < 30
+
+    world = Picky(STANDARD_RECEIVER, refuses)
+    world.run(*(sent("a", number) for number in range(MOST_BEHIND + 300)), sent("b", 0))
+    alone = [
+        (each.count, each.is_held_up) for each in seen if each.shown and each.shown[0].behind >= MOST_BEHIND
+    ]
+    assert set(alone) == {(1, True)}
+    assert not any(each.is_held_up for each in seen if each.shown and each.shown[0].behind < MOST_BEHIND)
+    assert min(at_s for at_s, name in world.accepted if name[0] == "b") > 30
+    assert sum("others wait" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_only_the_oldest_refused_facts_of_all_lanes_are_shown() -> None:

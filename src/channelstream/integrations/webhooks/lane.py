@@ -67,7 +67,14 @@ class Lane:
     def refusals(self) -> Refusals:
         """The same, and whether others wait for them."""
         begin_s = self._parts.wall() - self._parts.steady()
-        return Refusals(self.refused, bool(self._waiting) and self._is_full(), self._refused.shown(begin_s))
+        return Refusals(self.refused, self._holds_up_others(), self._refused.shown(begin_s))
+
+    def _holds_up_others(self) -> bool:
+        """Whether facts of other channels and users wait as well: here, or for room (`put`)."""
+        return (bool(self._waiting) and self._is_full()) or self._has_many_behind()
+
+    def _has_many_behind(self) -> bool:
+        return self._refused.behind >= MOST_BEHIND
 
     def _is_full(self) -> bool:
         return self._refused.is_full(self._parts.steady(), self._parts.figures.sent)
@@ -78,7 +85,7 @@ class Lane:
 
     async def put(self, kept: Kept, fact: Fact) -> None:
         """Add a fact, as soon as there is room."""
-        while len(self._waiting) >= QUEUE or self._refused.behind >= MOST_BEHIND:
+        while len(self._waiting) >= QUEUE or self._has_many_behind():
             self._changed.clear()
             await self._changed.wait()
         self._waiting.append((kept, fact))
@@ -102,10 +109,10 @@ class Lane:
 
     def _report_held_up(self) -> None:
         """Log once that others wait for refused facts."""
-        if self._waiting and not self._is_reported:
+        if self._holds_up_others() and not self._is_reported:
             self._is_reported = True
             logger.warning(
-                "webhooks: %s refuses %d events, so others wait: mend it, or give these up at /admin/webhooks",
+                "webhooks: others wait for what %s refuses (%d): mend it, or give these up at /admin/webhooks",
                 self._parts.logged,
                 self.refused,
             )

@@ -79,7 +79,7 @@ class Refusals:
 
     Attributes:
         count: how many facts.
-        is_held_up: facts of other channels and users wait as well, since so many are refused.
+        is_held_up: facts of other channels and users wait as well, since so many are refused, or wait behind one.
         shown: the oldest, `MOST_SHOWN` at most.
     """
 
