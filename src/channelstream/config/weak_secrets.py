@@ -6,13 +6,15 @@ The log names them at each start, `channelstream check-config` and `channelstrea
 from collections.abc import Collection, Iterable, Iterator
 
 from channelstream.config import safety
-from channelstream.config.settings import Settings
+from channelstream.config.settings import APP_SECRETS, Settings
 from channelstream.errors import ConfigError
 
 SHORTEST_SECRET = 16
 """Characters below which a key can be guessed offline, from one signature or one cookie."""
 SIGNING = ("secret", "cookie_secret", "pusher_secret")
 """Options that can be guessed so: a password is tried at the server only, which delays attempts."""
+SIGNING_OF_APPS = tuple(name for name in SIGNING if name in APP_SECRETS)
+"""Those that each application has for itself; the key of cookies is one for all."""
 ADVICE = "set it to what `channelstream make-config` writes"
 
 
@@ -22,8 +24,8 @@ def warnings(settings: Settings) -> Iterator[str]:
         for name in known_secrets(settings):
             yield f"{name} has a public default value, and strangers reach the server through trusted_proxies; {ADVICE}"
     for where, own in safety.sections(settings):
-        others = safety.PUBLIC_SECRETS if own is settings else ("",)
-        for name in short_secrets(own, SIGNING, others):
+        names, known = (SIGNING, safety.SECRETS) if own is settings else (SIGNING_OF_APPS, ())
+        for name in short_secrets(own, names, known):
             yield f"{where} {name} has fewer than {SHORTEST_SECRET} characters: one signature lets it be guessed; {ADVICE}"
 
 
@@ -34,13 +36,14 @@ def known_secrets(settings: Settings) -> Iterator[str]:
             yield name
 
 
-def short_secrets(settings: Settings, names: Iterable[str], others: Collection[str]) -> Iterator[str]:
-    """Yield those of these options that can be guessed.
+def short_secrets(settings: Settings, names: Iterable[str], known: Collection[str] = ()) -> Iterator[str]:
+    """Yield those of these options that can be guessed; one that is empty is not set.
 
     Args:
-        others: values that are empty, or reported for something else.
+        known: options whose public values are reported as such.
     """
     for name in names:
+        others = safety.PUBLIC_SECRETS if name in known else ("",)
         values = (value for value in readable_values(settings, name) if value not in others)
         if any(len(value) < SHORTEST_SECRET for value in values):
             yield name

@@ -40,14 +40,14 @@ def _default(subject: Subject) -> Iterator[Finding]:
 
 
 def _short(subject: Subject) -> Iterator[Finding]:
-    yield from _short_of(subject.settings, SECRETS, "", safety.PUBLIC_SECRETS)
+    yield from _short_of(subject.settings, SECRETS, "", safety.SECRETS)
 
 
 def _short_of(
-    settings: Settings, names: Iterable[str], where: str, others: Collection[str] = ("",)
+    settings: Settings, names: Iterable[str], where: str, known: Collection[str] = ()
 ) -> Iterator[Finding]:
-    """Report secrets that can be guessed, but for those that are reported for something else."""
-    for name in weak_secrets.short_secrets(settings, names, others):
+    """Report secrets that can be guessed, but for public values of options of which that is reported."""
+    for name in weak_secrets.short_secrets(settings, names, known):
         report = warning if name in PASSWORDS else fault
         yield report(
             f"{where}{name} has fewer than {weak_secrets.SHORTEST_SECRET} characters", weak_secrets.ADVICE
