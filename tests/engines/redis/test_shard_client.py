@@ -30,6 +30,7 @@ from channelstream.core.events import Presence
 from channelstream.engines.members import Member
 from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
+from channelstream.engines.redis.shard_client import REFUSALS_A_MINUTE
 from channelstream.errors import Unavailable
 from channelstream.wire.channelstream import V07
 
@@ -284,9 +285,13 @@ def is_parted(entry: Entry) -> bool:
     ],
 )
 def test_operations_redis_cannot_do_now_are_refused(
-    redis: RedisServer, with_one_shard: Any, limits: list[str], reason: str
+    redis: RedisServer,
+    with_one_shard: Any,
+    limits: list[str],
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Where it is full, or lacks the replicas it must have, on whichever version."""
+    """Where it is full, or lacks the replicas it must have, on whichever version. The log has a few lines of them."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
@@ -294,10 +299,12 @@ def test_operations_redis_cannot_do_now_are_refused(
         try:
             if reason not in redis.cli("EVAL", "return redis.call('SET', KEYS[1], 1)", "1", "key"):
                 pytest.skip("This Redis lets scripts do it.")  # 6.2.5, as to replicas.
-            for event in (message("m1"), big(1)):
+            for event in (message("m1"), big(1)) * REFUSALS_A_MINUTE:
                 with pytest.raises(Unavailable, match="cannot do that now"):
                     await engine.publish([event])
             assert engine._shards.at("a").is_linked
+            lines = [line for line in caplog.messages if line.startswith("Redis has refused ")]
+            assert len(lines) == REFUSALS_A_MINUTE
         finally:
             redis.cli("CONFIG", "SET", limits[0], "0")
         await published(engine, message("m2"))

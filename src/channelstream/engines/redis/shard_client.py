@@ -7,6 +7,7 @@ a refused call has done nothing then, and waits (`slot_move.py`).
 import asyncio
 import logging
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -23,6 +24,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from channelstream.core.line_limit import LineLimit
 from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.link import Link
 from channelstream.engines.redis.link_state import OUT_OF_REACH
@@ -49,6 +51,8 @@ WRAPPED = re.compile(r"Error running script .*: -(?=[A-Z]+ )")
 """The text that Redis 6.2 puts before the error of a command in a script; 7.0 passes the error on as it is."""
 REFUSED = "The engine cannot do that now; try again later."
 """The error text for callers when Redis refuses; the reason is logged."""
+REFUSALS_A_MINUTE = 5
+"""Most lines in the log about refusals: a full Redis refuses nearly all that is asked."""
 _NOTHING: Mapping[str, Any] = {}
 
 logger = logging.getLogger(__name__)
@@ -73,6 +77,7 @@ class ShardClient:
         self._draining: set[Link] = set()
         self._move = SlotMove()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._refusals = LineLimit(REFUSALS_A_MINUTE)
 
     # -- the link
 
@@ -252,11 +257,11 @@ class ShardClient:
             raise SlotMoving(REFUSED) from error
         except ResponseError as error:
             reason = WRAPPED.sub("", str(error))
-            if reason.startswith(OTHER_LOG) or isinstance(error, ANOTHER_SERVER):
+            is_away = reason.startswith(OTHER_LOG) or isinstance(error, ANOTHER_SERVER)
+            if is_away:
                 link.abandon(reason)
-            elif not isinstance(error, OutOfMemoryError) and not reason.startswith(BUSY):
-                logger.exception("Redis has refused a call of %s for an unexpected reason", operation)
-            logger.warning("Redis has refused a call: %s", error)
+            is_known = is_away or isinstance(error, OutOfMemoryError) or reason.startswith(BUSY)
+            self._report_refusal(logging.WARNING if is_known else logging.ERROR, operation, error)
             raise Unavailable(REFUSED) from error
 
     async def command_on(self, link: Link, *parts: Any) -> Any:
@@ -267,8 +272,12 @@ class ShardClient:
             self._begin_move(link, isinstance(error, MovedError))
             raise SlotMoving(REFUSED) from error
         except ResponseError as error:
-            logger.warning("Redis has refused a command: %s", error)
+            self._report_refusal(logging.WARNING, parts[0], error)
             raise Unavailable(REFUSED) from error
+
+    def _report_refusal(self, level: int, what: str, error: ResponseError) -> None:
+        if self._refusals.admits(time.monotonic()):
+            logger.log(level, "Redis has refused %s: %s%s", what, error, self._refusals.take_omitted())
 
     def _begin_move(self, link: Link, has_ended: bool) -> None:
         """Let calls wait for the end of a move, unless the shard has another link already."""
