@@ -58,6 +58,14 @@ def test_the_dashboard_shows_every_metric() -> None:
     assert [metric.name for metric in Metrics if not metric.names() & shown] == []
 
 
+def test_each_query_of_a_panel_is_there_once() -> None:
+    """Under a letter of its own, by which Grafana tells them apart."""
+    for panel in DASHBOARD["panels"]:
+        for name in ("refId", "expr"):
+            values = [target[name] for target in panel["targets"]]
+            assert len(set(values)) == len(values), panel["title"]
+
+
 def test_legends_have_labels_of_their_query() -> None:
     for panel in DASHBOARD["panels"]:
         for target in panel["targets"]:
