@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from channelstream.wire.pusher_payload import PusherEvent, payload_of, read_payload
+from channelstream.wire.pusher_payload import MAX_NAME, PusherEvent, payload_of, read_payload
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -41,6 +41,7 @@ def test_everything_else_remains_a_text(data: str) -> None:
     name=st.text(min_size=1, max_size=200).filter(lambda name: not name.startswith("pusher")),
     data=st.text() | JSON.map(json.dumps) | JSON.map(lambda value: json.dumps(value, ensure_ascii=False)),
 )
+@example(name="x" * MAX_NAME, data="")
 def test_the_text_is_found_again(name: str, data: str) -> None:
     """Whatever it is; and the payload is JSON."""
     event = PusherEvent(name, data)
