@@ -310,7 +310,7 @@ class FrameReader:
             at += len(chunk)
             self._frame = current if current.left else None
             yield from self._accept(current, chunk)
-            if current.left and at == len(data):
+            if at == len(data):
                 return
 
     @property
