@@ -30,6 +30,7 @@ def expected(pattern: str, channel: str) -> bool:
         ("*.**", ["a.b", "a.b.c"], ["a", ".b", "a."]),
         ("*", ["a", "**"], ["", "a.b"]),
         ("**", ["a", "a.b", ".a"], ["", ".."]),
+        ("x" * MAX_CHARACTERS, ["x" * MAX_CHARACTERS], ["x"]),
     ],
 )
 def test_a_star_stands_for_a_segment_and_two_for_all_that_follow(
