@@ -154,8 +154,8 @@ def _is_close_code(code: int) -> bool:
 def _read_close(payload: bytes) -> Close:
     if not payload:
         return Close(None, "")
-    code = int.from_bytes(payload[:2])
-    if len(payload) == 1 or not _is_close_code(code):
+    code = int.from_bytes(payload[:2])  # One of a single byte is below all codes.
+    if not _is_close_code(code):
         raise protocol_error("invalid close code")
     try:
         return Close(code, payload[2:].decode())
