@@ -104,6 +104,17 @@ def test_jsonp_escapes_line_ends_of_scripts(server: Any, channel: str) -> None:
     assert texts(json.loads(script[len("/**/cb(") : -2])) == [text]
 
 
+def test_a_script_has_the_end_of_a_poll_as_its_last_item(server: Any, clients: Any, channel: str) -> None:
+    """A page sees no status of a script."""
+    conn_id = server.connect("ann", channel)
+    raw = wait_in_poll(server, clients, f"conn_id={conn_id}&callback=cb")
+    server.request("GET", f"/disconnect?conn_id={conn_id}")
+    head, _, script = raw.rest().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    item = json.loads(script[len("/**/cb(") : -2])[-1]
+    assert (item["type"], item["code"]) == ("closing", 1000)
+
+
 @pytest.mark.parametrize("callback", ["", "9a", "alert(1)", "a;b", "a%0A", "a b", "%C3%A9", "a" * 129])
 def test_a_bad_callback_is_refused_first(server: Any, channel: str, callback: str) -> None:
     """A callback that is no plain name is refused before anything is read from the stream."""
