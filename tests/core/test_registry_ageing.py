@@ -40,6 +40,17 @@ def test_activity_postpones_being_forgotten(bench: Bench) -> None:
     assert set(bench.registry.users) == {"first"}
 
 
+def test_a_call_forgets_no_more_than_its_bound(bench: Bench) -> None:
+    """Users and channels together; the next call goes on."""
+    for number in range(3):
+        user, channel = bench.user(f"u{number}"), bench.channel(f"c{number}")
+        bench.join(channel, user)
+        bench.part(channel, user)
+        bench.registry.disconnect(user, NOW)
+    calls = [bench.registry.collect(STEADY_S + 11, 10, 10, most=2) for _ in range(4)]
+    assert [(len(each.users), len(each.channels)) for each in calls] == [(2, 0), (1, 1), (0, 2), (0, 0)]
+
+
 def test_no_step_copies_the_idle_users(bench: Bench) -> None:
     """An ordered dict of them would be copied now and then, in the turn of the event loop of one user."""
     users = [bench.user(f"u{number}") for number in range(10_000)]
