@@ -180,7 +180,8 @@ ATTACKS: dict[str, str] = {
     "payload nested deep": raw({"alg": "HS256", "kid": "main"}, b"[" * 5000, SECRET.encode()),
     "two segments": "a.b",
     "nothing": "",
-    "other characters": "tokén",
+    "other characters": signed({}, kid="main") + "é",
+    "half a character": signed({}, kid="main") + "\ud800",
     "too long": signed({"name": "x" * MAX_BYTES}, kid="main"),
 }
 
