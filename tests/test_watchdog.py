@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import uvloop
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
-from channelstream import watchdog
+from channelstream import load_monitor, watchdog
 from channelstream.watchdog import (
     MAX_PAUSES,
     MAX_TURNS,
@@ -284,9 +284,26 @@ def test_it_leaves_nothing_behind() -> None:
     assert (threading.active_count(), len(gc.callbacks)) == (threads, hooks)
 
 
+@pytest.mark.parametrize("slow_s", [0.0, 600.0])
+def test_delays_are_measured_however_long_a_turn_may_last(
+    monkeypatch: pytest.MonkeyPatch, slow_s: float
+) -> None:
+    """The samples by which load is shed are taken each second: without a tick in it, one would say that nothing is late."""
+    assert load_monitor.SAMPLE_S > 2 * watchdog.MAX_TICK_S
+    monkeypatch.setattr(watchdog, "MAX_TICK_S", 0.001)
+
+    async def main() -> None:
+        with watching(slow_s) as dog:
+            ticked = asyncio.Event()
+            dog.on_tick.append(lambda _: ticked.set())
+            await asyncio.wait_for(ticked.wait(), PATIENCE_S)
+
+    uvloop.run(main())
+
+
 def test_switched_off_it_only_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a bound no thread runs and nothing counts; the delay is measured for the charts."""
-    monkeypatch.setattr(watchdog, "UNWATCHED_TICK_S", 0.001)
+    monkeypatch.setattr(watchdog, "MAX_TICK_S", 0.001)
     threads = threading.active_count()
 
     async def main() -> None:

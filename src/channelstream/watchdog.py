@@ -34,10 +34,10 @@ from channelstream.core.line_limit import LineLimit
 from channelstream.core.timestamps import stamp
 
 TICKS = 2
-"""Ticks in the time of a slow turn: a turn that is half as long again is always found, and a shorter one by chance."""
+"""Least ticks in the time of a slow turn: one that is half as long again is always found, and a shorter one by chance."""
 MIN_TICK_S = 0.004
-UNWATCHED_TICK_S = 0.25
-"""Time between two ticks if no turn counts as slow; the longest delay is measured nevertheless."""
+MAX_TICK_S = 0.25
+"""Longest time between two ticks, however long a turn may last: by their delays load is shed, once a second."""
 STUCK_S = 5.0
 """A turn of this length is logged while it still runs, as it may never end."""
 LINES, PAUSE_LINES = 6, 1
@@ -238,7 +238,7 @@ class Watchdog:
         self.latest: deque[SlowTurn] = deque(maxlen=MAX_TURNS)
         self.latest_pauses: deque[SlowTurn] = deque(maxlen=MAX_PAUSES)
         self._slow_s = slow_s or float("inf")
-        self._tick_s = max(MIN_TICK_S, slow_s / TICKS) if slow_s else UNWATCHED_TICK_S
+        self._tick_s = min(max(MIN_TICK_S, self._slow_s / TICKS), MAX_TICK_S)
         self._limit, self._pause_limit = LineLimit(LINES), LineLimit(PAUSE_LINES)
         self._delay_s = 0.0
         self._collector_s = self._collecting_since_s = 0.0
