@@ -28,7 +28,8 @@ async function call(path, content) {
 const CALLS = {
   // since: the last position of a page that lost its connection. Everybody may read the chat, so it may resume there.
   "/connection": async (user, { since }) => {
-    const made = await call("/connect", { username: user, channels: ["chat"], channel_configs: CHAT, since: String(since ?? "") });
+    const info = { return_public_state: true }; // the page receives the answer
+    const made = await call("/connect", { username: user, channels: ["chat"], channel_configs: CHAT, info, since: String(since ?? "") });
     return { ...made, history: made.channels_info.channels.chat.history };
   },
   "/say": (user, { text }) => call("/message", { user, channel: "chat", message: { text } }),
