@@ -188,6 +188,7 @@ def test_a_brief_channel_is_brief_after_a_crash(begun: Lab, crash: Crash) -> Non
     begun.disconnect(other, "used too")
     lab = crash()
     assert [uuids(lab.replay("ann", **{name: 0})) for name in ("used", "used too")] == [["m1"], ["m2"]]
+    assert lab.channel("left").last_active_s == lab.clock.wall()
     lab.collect(SOON_S)
     assert names(lab) == {"brief", "visited", "used", "used too"}
     lab.run(lab.engine.disconnect(guest, ["brief", "visited", "used"]))
