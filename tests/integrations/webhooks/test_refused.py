@@ -250,6 +250,49 @@ def test_it_is_shown_and_logged_that_others_wait(caplog: pytest.LogCaptureFixtur
     assert [record.getMessage().startswith(waits) for record in caplog.records].count(True) == 1
 
 
+def test_it_is_not_logged_again_that_others_wait_while_many_are_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One of eight is accepted, so that eight more are refused."""
+    until_s = dict.fromkeys("bcdefghijklmnop", 9.0) | {"a": 2.0}
+    world = Picky(PUSHER_RECEIVER, lambda name: world.now_s < until_s.get(name[0], 0.0))
+    world.run(*of("abcdefghijklmnopqrstuvwxyz", 1))
+    assert sum("others wait" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_it_is_logged_again_that_others_wait_when_that_had_ended(caplog: pytest.LogCaptureFixture) -> None:
+    until_s = 0.0
+    world = Picky(PUSHER_RECEIVER, lambda name: name[0] != "z" and world.now_s < until_s)
+
+    async def life() -> None:
+        nonlocal until_s
+        running = asyncio.create_task(world.lane.run())
+        for number in range(3):
+            until_s = world.now_s + 9
+            for channel in "abcdefghz":
+                await world.lane.put(Kept(0, number, sent(channel, number)), sent(channel, number))
+            while len(world.done) < 9 * (number + 1):
+                await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(life())
+    assert sum("others wait" in record.getMessage() for record in caplog.records) == 3
+
+
+def test_a_refused_fact_is_shown_with_its_last_reason() -> None:
+    seen: list[str] = []
+
+    def refuses(_name: str) -> bool:
+        seen.extend(each.reason for each in world.lane.refusals.shown)
+        world.status = 422 if seen else 400
+        return world.now_s < 10
+
+    world = Picky(PUSHER_RECEIVER, refuses)
+    world.run(sent("a", 0))
+    assert (seen[0], seen[-1]) == ("status 400", "status 422")
+
+
 def test_it_is_shown_and_logged_that_others_wait_for_what_is_behind_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
