@@ -6,6 +6,8 @@ import uvloop
 from channelstream.bench import strangers
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.strangers import STATES, State, held_kb
+from channelstream.core.http_head import CHANGING
+from channelstream.core.http_reader import REPEATED_FIELDS, RequestReader
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bench_forks")]
 
@@ -15,6 +17,18 @@ def test_every_state_is_reached(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     """The server says what shows it, or waits for more."""
     monkeypatch.setattr(strangers, "WARM", 1)
     uvloop.run(held_kb(STATES[name], 1))
+
+
+def test_heads_that_are_alike_are_kept_with_their_form() -> None:
+    """They have as many headers as such a head may have, and all whose values are read alone."""
+    reader = RequestReader(head_bytes=32_768)
+    reader.receive(strangers._alike(1))
+    heads = []
+    while (head := reader.head()) is not None:
+        heads.append(head)
+    assert (len(heads), reader.has_repeated, reader.keeps_head) == (strangers.ALIKE, True, True)
+    assert len(heads[-1].headers) == REPEATED_FIELDS
+    assert heads[-1].first.keys() >= CHANGING - {b"content-length"}
 
 
 def test_a_connection_that_is_closed_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
