@@ -6,7 +6,7 @@ import json
 import resource
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,21 @@ import pytest
 import uvloop
 from itsdangerous import TimestampSigner
 from tests.census import left_by
-from tests.redis_server import running_redis
+from tests.engines.conformance.lab import EMPTY
+from tests.engines.redis.nodes import Nodes
+from tests.redis_server import RedisServer, running_redis
 from tests.waiting import PATIENCE_S, soon
 
 from channelstream.config import Settings
+from channelstream.engines.members import Leaving, Member
+from channelstream.engines.redis.address import shard_addresses
+from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.link import Link
+from channelstream.errors import Unavailable
 from channelstream.http.connection import HttpConnection
 from channelstream.http.shared import HttpServer
 from channelstream.server import build
+from channelstream.wire.channelstream import V07
 
 pytestmark = pytest.mark.slow
 
@@ -118,6 +125,35 @@ def test_calls_that_an_engine_refuses_are_gone(
 
     with engine(tmp_path) as (address, fail):
         uvloop.run(scenario(address, fail))
+
+
+def test_connections_that_cannot_be_unregistered_leave_nothing(tmp_path: Path) -> None:
+    """Nor does the error that says so, whose reason is that of one of them."""
+
+    async def scenario(redis: RedisServer) -> None:
+        nodes = Nodes(shard_addresses(redis.address))
+        engine, _ = await nodes.node()
+        leaving = [Leaving(Member(name, name, V07), ["c"]) for name in "ab"]
+        for each in leaving:
+            await engine.connect(each.member, EMPTY, {"c": {}})
+        redis.kill()
+
+        async def life() -> None:
+            assert await is_refused(engine, leaving)
+
+        assert await left_by(life, ROUNDS) == {}
+        await nodes.close()
+
+    with running_redis(tmp_path) as redis:
+        uvloop.run(scenario(redis))
+
+
+async def is_refused(engine: RedisEngine, leaving: Sequence[Leaving]) -> bool:
+    try:
+        await engine.disconnect_all(leaving)
+    except Unavailable:
+        return True
+    return False
 
 
 async def until_refused(ask: Callable[[], Awaitable[tuple[int, Any]]]) -> None:
