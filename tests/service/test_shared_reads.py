@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
+from tests.census import left_by
 
 from channelstream.errors import Unavailable
 from channelstream.service.shared_reads import SharedReads
@@ -129,3 +131,16 @@ def test_a_caller_that_is_cancelled_takes_the_read_from_nobody() -> None:
         assert failures == []
 
     play(life)
+
+
+def test_a_failed_read_leaves_nothing_to_the_garbage_collector() -> None:
+    """An error refers to the frames that it has passed, and a task to its error."""
+
+    async def fail(_name: str) -> None:
+        raise Unavailable("out of reach")
+
+    async def life() -> None:
+        with suppress(Unavailable):
+            await SharedReads(fail).of("a")
+
+    assert asyncio.run(left_by(life, 20)) == {}
