@@ -220,6 +220,59 @@ def test_accepting_resumes_after_descriptors_ran_out(
     serve_tls(certificate, HttpSettings(), visit)
 
 
+def test_accepting_waits_for_the_end_of_its_pause(
+    certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The waiting connection stays readable: without the pause the loop would try it in every turn."""
+    monkeypatch.setattr(listener, "PAUSE_S", PATIENCE_S)
+    tried: list[bool] = []
+
+    class Full(socket.socket):
+        def accept(self) -> tuple[socket.socket, object]:
+            tried.append(True)
+            raise OSError(errno.EMFILE, "too many open files")
+
+    async def visit(_stage: Stage, port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port)):
+            await soon(lambda: tried == [True])
+            await turns()
+            assert tried == [True]
+
+    monkeypatch.setattr(listener, "ListeningSocket", Full)
+    serve_tls(certificate, HttpSettings(), visit)
+
+
+def test_a_listener_that_stops_while_accepting_pauses_accepts_no_more(
+    certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process without a free descriptor stops without an error in its log."""
+    monkeypatch.setattr(listener, "PAUSE_S", 0.0)
+    stopped: list[bool] = []
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+
+    async def scene(stage: Stage) -> None:
+        listening = Listener(stage.http_server, context)
+
+        def stop() -> None:
+            listening.close()
+            stopped.append(True)
+
+        class Full(socket.socket):
+            def accept(self) -> tuple[socket.socket, object]:
+                asyncio.get_running_loop().call_soon(stop)
+                raise OSError(errno.EMFILE, "too many open files")
+
+        monkeypatch.setattr(listener, "ListeningSocket", Full)
+        port = await listening.listen_at("127.0.0.1", 0)
+        with socket.create_connection(("127.0.0.1", port)):
+            await soon(lambda: stopped == [True])
+            await turns()
+
+    play(scene)
+    assert caplog.records == []
+
+
 # -- the end of TLS
 
 
