@@ -1,0 +1,76 @@
+"""A connection between two nodes: for how long calls about it are repeated."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from channelstream.errors import Moved
+from channelstream.service import handover
+from channelstream.service.commands import Answer, Unsubscribe, encode
+from channelstream.service.handover import RETRY_DELAYS_S, Handover
+from channelstream.service.locks import Locks
+
+UNSUBSCRIBE = Unsubscribe("c", ["a"])
+
+
+class Elsewhere:
+    """A cluster of which another node owns the connection, and does not hold it yet.
+
+    Attributes:
+        is_held: whether that node holds it now.
+        answers: what it has answered.
+    """
+
+    is_single = False
+
+    def __init__(self) -> None:
+        self.is_held = False
+        self.answers: list[Answer] = []
+
+    async def ask(self, conn_id: str, command: bytes) -> bytes:
+        self.answers.append(Answer(found=self.is_held, channels=["b"] if self.is_held else []))
+        return encode(self.answers[-1])
+
+    async def claim(self, conn_id: str, orphan: bool, request_release: Any) -> None:
+        await request_release()
+
+    def arrive(self) -> None:
+        self.is_held = True
+
+    def asking(self) -> Handover:
+        """Return the handover of a node that does not hold the connection."""
+        local: Any = SimpleNamespace(get=lambda conn_id: None, locks=Locks())
+        executing: Any = None
+        cluster: Any = self
+        return Handover(cluster, local, executing)
+
+
+@pytest.mark.parametrize("opens", [False, True], ids=["command", "stream"])
+def test_a_connection_between_two_nodes_is_asked_for_until_it_arrives(opens: bool) -> None:
+    """Between two attempts others have the loop, and time passes: its claim takes some."""
+
+    async def life() -> None:
+        cluster = Elsewhere()
+        asyncio.get_running_loop().call_later(RETRY_DELAYS_S[-3], cluster.arrive)
+        if opens:
+            assert await cluster.asking().take_over("c") is None
+        else:
+            assert await cluster.asking().dispatch(UNSUBSCRIBE) == Answer(found=True, channels=["b"])
+        assert [answer.found for answer in cluster.answers[-2:]] == [False, True]
+
+    asyncio.run(life())
+
+
+def test_a_command_about_a_connection_that_never_arrives_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its caller is answered that it may try again."""
+    monkeypatch.setattr(handover, "RETRY_DELAYS_S", (0.0,) * 3)
+
+    async def life() -> None:
+        cluster = Elsewhere()
+        with pytest.raises(Moved):
+            await cluster.asking().dispatch(UNSUBSCRIBE)
+        assert len(cluster.answers) == 3
+
+    asyncio.run(life())
