@@ -185,3 +185,26 @@ def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCa
         assert "webhooks: events of the last moment are lost: 1" in caplog.text
 
     asyncio.run(life())
+
+
+def test_closing_waits_until_the_append_has_ended() -> None:
+    """The engine closes after that: nothing uses it then."""
+    steps: list[str] = []
+
+    class Slow(Outbox):
+        async def append(self, facts: Sequence[Fact]) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                steps.append("append")
+
+    async def life() -> None:
+        made = make(Slow())
+        made.cache_missed("a")
+        await asyncio.sleep(0)
+        await made.close(0.0)
+        steps.append("close")
+
+    asyncio.run(life())
+    assert steps == ["append", "close"]
