@@ -137,6 +137,6 @@ def test_a_channel_whose_missed_events_cannot_all_be_answered_is_lost(
 ) -> None:
     """None of them is sent then: the client loads the history."""
     outcome = asyncio.run(joined_after(events, meanwhile))
-    is_lost = missed is None
-    assert (outcome.recovered, outcome.lost) == ((), ("room",)) if is_lost else (("room",), ())
+    recovered, lost = ((), ("room",)) if missed is None else (("room",), ())
+    assert (outcome.recovered, outcome.lost) == (recovered, lost)
     assert len(outcome.missed) == (missed or 0)
