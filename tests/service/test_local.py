@@ -1,10 +1,12 @@
 """Local connections of a node, whose changes wait for the lock of their id."""
 
 import asyncio
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
 import pytest
+from tests.census import left_by
 from tests.core.test_explain import Sink
 from tests.engines.conformance import MovedClock, Setup
 from tests.engines.test_memory import memory_engine
@@ -16,7 +18,7 @@ from channelstream.core.deadlines import SLOT_S
 from channelstream.core.hub import Hub
 from channelstream.core.user import MAX_STATE_KEYS, UserUpdate
 from channelstream.engines.members import Member
-from channelstream.errors import Invalid, Moved
+from channelstream.errors import Invalid, Moved, Unavailable
 from channelstream.server import build
 from channelstream.service import Node
 from channelstream.service.limits import NodeLimits
@@ -241,5 +243,26 @@ def test_a_stream_waits_for_channels_that_are_joined_again() -> None:
         answered.set()
         await asyncio.gather(taken, opening)
         assert (list(connection.channels), connection.joining) == (["a"], frozenset())
+
+    asyncio.run(life())
+
+
+def test_a_connection_whose_channels_cannot_be_joined_again_ends_and_leaves_no_garbage() -> None:
+    async def life() -> None:
+        node, _ = await timed_node()
+
+        async def refuse(*_about: Any, **_more: Any) -> dict[str, int]:
+            raise Unavailable("out of reach")
+
+        node._engine.join = refuse  # type: ignore[method-assign]
+
+        async def end() -> None:
+            await node.connect("c", "ann", V07, {}, EMPTY)
+            with suppress(Unavailable):
+                async with node.local.locks.of("c"):
+                    await node.local.join_again(node.hub.connections["c"], ["a"])
+            assert node.connection("c") is None
+
+        assert await left_by(end, 20) == {}
 
     asyncio.run(life())
