@@ -168,9 +168,9 @@ def test_a_key_that_expires_while_a_stream_opens_opens_none(
     given = jwt.encode({"sub": "ann", "exp": START_S + 600}, SECRET, "HS256", {"kid": "web"})
     connect = server.node.connect
 
-    async def connect_slowly(*arguments: Any) -> Any:
+    async def connect_slowly(*arguments: Any, **named: Any) -> Any:
         nonlocal now_s
-        opened = await connect(*arguments)
+        opened = await connect(*arguments, **named)
         now_s += 11
         return opened
 
