@@ -166,20 +166,20 @@ class Restore:
         return Entry(offset, f"{self._epoch}-{offset}", at - self.clock_offset_s, read_event(*event))
 
     def _add(self, written: Entry | None, history_entry: Entry | None) -> None:
+        shown = history_entry or written
+        if shown is None:
+            return
+        name = shown.event.channel
+        channel = None if name is None else self._registry.channels.get(name)
+        if channel is not None and shown.offset > channel.log.floor:
+            self._registry.set_brief(channel, False, self._now)  # Its row may be older than its first event.
         if written is not None:
             # Files of older versions have superseded events.
             kept = self._registry.compact(written) if written.event.supersedes is not None else written
             for log in self._registry.logs_of(written.event):
                 if written.offset > log.floor:
                     log.append(kept)
-        shown = history_entry or written
-        if shown is None or shown.event.channel is None:
-            return
-        channel = self._registry.channels.get(shown.event.channel)
-        if channel is None:
-            return
-        self._registry.set_brief(channel, False, self._now)  # Its row may be older than its first event.
-        if shown.offset > channel.history.floor:
+        if channel is not None and shown.offset > channel.history.floor:
             self._registry.update_history(channel, shown)
 
 

@@ -194,3 +194,13 @@ def test_a_brief_channel_is_brief_after_a_crash(begun: Lab, crash: Crash) -> Non
     lab.run(lab.engine.disconnect(guest, ["brief", "visited", "used"]))
     lab.collect(1.0)
     assert names(lab) == {"visited", "used", "used too"}
+
+
+def test_an_event_from_before_a_brief_channel_is_none_of_its_own(begun: Lab, crash: Crash) -> None:
+    """It was published when there was no such channel, and may be in the file still."""
+    begun.publish(message("m1", "brief"))
+    guest = begun.connect(GUEST, "brief")
+    lab = crash()
+    lab.run(lab.engine.disconnect(guest, ["brief"]))
+    lab.collect(SOON_S)
+    assert names(lab) == set()
