@@ -54,12 +54,14 @@ def test_repr_hides_secrets() -> None:
 
 
 def test_loopback_and_demo() -> None:
-    """A unix socket counts as loopback, and the demo is on by itself only there."""
+    """A unix socket counts as loopback, and the demo is on by itself only there, without a proxy."""
     assert Settings().serves_demo
     assert Settings(host="0.0.0.0", unix_socket="/run/c.sock").loopback
     assert not Settings(host="0.0.0.0").serves_demo
     assert Settings(host="0.0.0.0", demo=True).serves_demo
     assert not Settings(demo=False).serves_demo
+    assert not Settings(trusted_proxies=("127.0.0.1",)).serves_demo
+    assert Settings(trusted_proxies=("127.0.0.1",), demo=True).serves_demo
 
 
 def test_a_name_of_the_second_generation_is_the_same_option() -> None:

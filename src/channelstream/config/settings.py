@@ -56,8 +56,8 @@ class Settings(WebhookOptions, PusherOptions, LimitOptions, TimingOptions, Acces
 
     @property
     def serves_demo(self) -> bool:
-        """Whether the demo is served: as `demo` is set, or on loopback only if it is not set."""
-        return self.loopback if self.demo is None else self.demo
+        """Whether the demo is served: as `demo` is set, or on loopback without a proxy if it is not set."""
+        return self.loopback and not self.trusted_proxies if self.demo is None else self.demo
 
 
 OPTIONS: tuple[Option, ...] = tuple(options_of(Settings))

@@ -55,7 +55,7 @@ class ServerOptions:
     demo: bool | None = _section.option(
         None,
         AutoSwitch(),
-        "Serve the chat demo at /demo; auto means only when bound to loopback.",
+        "Serve the chat demo at /demo; auto means only when bound to loopback, and without trusted_proxies.",
         short="-e",
         per_app=True,
     )
