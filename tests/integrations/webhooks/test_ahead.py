@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from channelstream.engines.time_series import RECORD_BYTES, LocalTimeSeries
-from channelstream.integrations.webhooks.ahead import EVERY_S, KEPT_S, MOST_LEFT, SentAhead
+from channelstream.integrations.webhooks.ahead import EVERY_S, KEPT_AGAIN_S, KEPT_S, MOST_LEFT, SentAhead
 from channelstream.integrations.webhooks.progress import Progress, Reached, ReachedShard
 from channelstream.service import Kept, Record
 
@@ -77,6 +77,18 @@ def test_it_is_forgotten_after_an_hour() -> None:
     kept.keep(progress_of(3), is_end=True)
     kept.now_s += KEPT_S + 1
     assert kept.read() == ()
+
+
+@pytest.mark.parametrize("is_end", [False, True])
+def test_it_is_known_however_long_it_stays_the_same(is_end: bool) -> None:
+    """For an hour from the last look on, or from the end."""
+    kept, progress = Kepts(), progress_of(3)
+    for _ in range(int(KEPT_S / EVERY_S) + 1):
+        kept.keep(progress)
+    kept.keep(progress, 0.0 if is_end else EVERY_S, is_end=is_end)
+    kept.now_s += KEPT_S - (0.0 if is_end else KEPT_AGAIN_S)
+    assert kept.read() == (ReachedShard(10, frozenset((3,))),)
+    assert kept.count < KEPT_S / EVERY_S / 5
 
 
 def test_a_record_has_room_for_what_is_left() -> None:

@@ -16,6 +16,8 @@ EVERY_S = 10.0
 """How often it is kept of a receiver, in seconds, while its cursor stays."""
 KEPT_S = 3600.0
 """How long it is kept, in seconds; after that all behind the cursor is sent again."""
+KEPT_AGAIN_S = 60.0
+"""Age at which the same is kept again, in seconds: a receiver that is sent nothing else stays where it is for hours."""
 MOST_LEFT = 500
 """Facts of a receiver that a record names as not sent, so that it has room for them; all later ones count as not sent."""
 _SERIES = "webhooks sent ahead to {}"
@@ -35,7 +37,7 @@ class SentAhead:
         self._series = series
         self._wall = wall
         self._looked: dict[str, tuple[float, Cursor]] = {}
-        self._kept: dict[str, Reached] = {}
+        self._kept: dict[str, tuple[Reached, float]] = {}
 
     async def keep(self, receiver: str, progress: Progress, *, is_end: bool = False) -> None:
         """Keep how far a receiver is, if its cursor has stayed since the last look, `EVERY_S` ago or longer.
@@ -54,10 +56,11 @@ class SentAhead:
         if not progress.open or (cursor != before and not is_end):
             return
         reached = progress.reached(MOST_LEFT)
-        if reached != self._kept.get(receiver):
+        kept, kept_s = self._kept.get(receiver, ((), 0.0))
+        if reached != kept or is_end or now_s >= kept_s + KEPT_AGAIN_S:
             data = msgspec.msgpack.encode([(each.read, sorted(each.left)) for each in reached])
             await self._series.append(_SERIES.format(receiver), Record(now_s, data), KEPT_S)
-            self._kept[receiver] = reached
+            self._kept[receiver] = reached, now_s
 
     async def read(self, receiver: str) -> Reached:
         """Return how far a receiver is known to be; empty if nothing is known.
