@@ -16,8 +16,6 @@ from channelstream.engines.factory import is_shared
 from channelstream.errors import ConfigError
 
 SECRETS = (*safety.SECRETS, "cookie_secret", "pusher_secret")
-PASSWORDS = {"admin_secret", "admin_reader_secret"}
-"""Those that can only be guessed online, where attempts are delayed."""
 
 
 async def combined(subject: Subject) -> Iterable[Finding]:
@@ -48,7 +46,7 @@ def _short_of(
 ) -> Iterator[Finding]:
     """Report secrets that can be guessed, but for public values of options of which that is reported."""
     for name in weak_secrets.short_secrets(settings, names, known):
-        report = warning if name in PASSWORDS else fault
+        report = fault if name in weak_secrets.SIGNING else warning
         yield report(
             f"{where}{name} has fewer than {weak_secrets.SHORTEST_SECRET} characters", weak_secrets.ADVICE
         )
