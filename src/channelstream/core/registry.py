@@ -119,13 +119,8 @@ class Registry:
     def touch_user(self, user: User, now: Moment) -> None:
         """Record activity of the user."""
         user.last_active_s, user.idle_since_s = now.wall_s, now.steady_s
-        if user.connections:
-            return
-        if self._is_brief(user.name):
-            user.idle_since_s = now.steady_s - LONG_AGO_S
-            self._idle_users.move_to_start(user)
-        else:
-            self._idle_users.move_to_end(user)
+        if not user.connections:
+            _add_idle(self._idle_users, user, self._is_brief(user.name))
 
     def connect(self, user: User, now: Moment) -> None:
         """Add a connection to the user."""
@@ -187,13 +182,8 @@ class Registry:
     def _touch_channel(self, channel: Channel, wall_s: float, steady_s: float) -> None:
         channel.last_active_s = wall_s
         channel.idle_since_s = steady_s
-        if channel.connections:
-            return
-        if channel.is_brief:
-            channel.idle_since_s = steady_s - LONG_AGO_S
-            self._idle_channels.move_to_start(channel)
-        else:
-            self._idle_channels.move_to_end(channel)
+        if not channel.connections:
+            _add_idle(self._idle_channels, channel, channel.is_brief)
 
     def set_brief(self, channel: Channel, is_brief: bool, now: Moment) -> None:
         """Have a channel forgotten soon after its last connection has left, or kept as others from now on."""
@@ -398,6 +388,15 @@ class Registry:
         channel.history.clear()
         self._idle_channels.remove(channel)
         del self.channels[channel.name]
+
+
+def _add_idle(idle: LinkedOrder[_I], item: _I, is_brief: bool) -> None:
+    """Make an item the last to be forgotten; if it is brief, the next, as if it had been idle for long."""
+    if is_brief:
+        item.idle_since_s -= LONG_AGO_S
+        idle.move_to_start(item)
+    else:
+        idle.move_to_end(item)
 
 
 def _overdue(idle: LinkedOrder[_I], steady_s: float, after_s: float) -> _I | None:
