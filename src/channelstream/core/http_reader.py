@@ -34,7 +34,7 @@ class RequestReader:
 
     Attributes:
         has_more: received bytes are left to read.
-        has_repeated: the last head is the one before, but for values of `http_head.CHANGING`.
+        has_repeated: the head that `take` has returned is the one before, but for values of `http_head.CHANGING`.
         is_whole: the body of the last request was read to its end.
         has_stopped: `body` has more to return, after other work of the loop.
     """
@@ -80,9 +80,7 @@ class RequestReader:
         self.is_whole = True
         self._last_text = b""
         self._last_head: RequestHead | None = None  # What was read of this text; None if it is not kept.
-        self._form: HeadForm | None = (
-            None  # That of the last heads; None if it may be of no use for the next one.
-        )
+        self._form: HeadForm | None = None  # That of the last heads; None if the next one may have another.
         self._last_bytes = -1
         """Length of a request with this head; -1 if there is none, or if its body comes in chunks."""
 
