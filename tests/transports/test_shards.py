@@ -29,7 +29,7 @@ from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard_state import RedisSettings
 from channelstream.errors import ChannelstreamError, Unavailable
 from channelstream.pacing import FlushPacer
-from channelstream.service import Node, NodeLimits
+from channelstream.service import Node, NodeLimits, Opened
 from channelstream.transports.attachment import Attachment
 from channelstream.wire.channelstream import V07
 from channelstream.wire.framing import Framing
@@ -40,6 +40,7 @@ CHANNELS = [f"channel-{number}" for number in range(7)]
 MESSAGES = 60
 """Published in each channel, and as many to each user."""
 USERS = ["ann", "bob", "eve", "joe"]
+NO_UPDATE = UserUpdate({}, {})
 PATIENCE_S = 60.0
 
 
@@ -146,6 +147,14 @@ async def publish(nodes: list[Node], channel: str | None, user: str, random: Ran
         await random.choice(nodes).publish([event])
 
 
+async def connect(
+    node: Node, user: str, *channels: str, update: UserUpdate = NO_UPDATE, since: str = ""
+) -> Opened:
+    """Register a connection of a user with an id that is drawn for it."""
+    named: dict[str, dict[str, Any]] = {name: {} for name in channels}
+    return await node.connect(node.draw_id(user, node.new_id), user, V07, named, update, since)
+
+
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
     with running_redis(tmp_path) as server:
@@ -164,16 +173,7 @@ def test_wandering_clients_miss_nothing(redis: RedisServer, shards: int) -> None
         clients = [Client(user, random.sample(CHANNELS, 4), random) for user in USERS]
         opened = []
         for client in clients:
-            channels: dict[str, dict[str, Any]] = {name: {} for name in client.channels}
-            opened.append(
-                await nodes[0].connect(
-                    nodes[0].draw_id(client.user, nodes[0].new_id),
-                    client.user,
-                    V07,
-                    channels,
-                    UserUpdate({}, {}),
-                )
-            )
+            opened.append(await connect(nodes[0], client.user, *client.channels))
             client.position = str(await nodes[0].head())
         work = [client.wander(nodes, each.conn_id) for client, each in zip(clients, opened, strict=True)]
         work += [publish(nodes, channel, "", random) for channel in CHANNELS]
@@ -197,9 +197,7 @@ def test_events_are_delivered_while_a_channel_cannot_be_left(redis: RedisServer)
     async def life() -> None:
         node = node_of(redis, 1)
         await node.start()
-        opened = await node.connect(
-            node.draw_id("ann", node.new_id), "ann", V07, {"a": {}}, UserUpdate({}, {})
-        )
+        opened = await connect(node, "ann", "a")
         connection = node.connection(opened.conn_id)
         assert connection is not None
         client = Client("ann", ["a"], Random(0))
@@ -228,9 +226,7 @@ def test_a_connection_whose_channels_cannot_be_restored_is_unknown(redis: RedisS
         before, after = node_of(redis, 1), node_of(redis, 1)
         await before.start()
         await after.start()
-        opened = await before.connect(
-            before.draw_id("ann", before.new_id), "ann", V07, {"a": {}, "b": {}}, UserUpdate({}, {})
-        )
+        opened = await connect(before, "ann", "a", "b")
         redis.cli("HDEL", f"{prefixes(1)[0]}kc:{opened.conn_id}", "a")
         join = after._engine.join
 
@@ -255,11 +251,8 @@ def test_a_restored_registration_keeps_its_read_range(redis: RedisServer) -> Non
         before, after = node_of(redis, 1), node_of(redis, 1)
         await before.start()
         await after.start()
-        update = UserUpdate({}, {})
         named = str(await before.head())
-        opened = await before.connect(
-            before.draw_id("ann", before.new_id), "ann", V07, {"a": {}}, update, named
-        )
+        opened = await connect(before, "ann", "a", since=named)
         await before.subscribe(opened.conn_id, {"b": {}})
         here = before.connection(opened.conn_id)
         assert here is not None
@@ -285,9 +278,7 @@ def test_a_channel_without_proof_after_a_move_is_lost(redis: RedisServer) -> Non
         before, after = node_of(redis, 1), node_of(redis, 1)
         await before.start()
         await after.start()
-        opened = await before.connect(
-            before.draw_id("ann", before.new_id), "ann", V07, {"a": {}, "b": {}}, UserUpdate({}, {})
-        )
+        opened = await connect(before, "ann", "a", "b")
         position = str(await before.head())
         redis.cli("HDEL", f"{prefixes(1)[0]}kc:{opened.conn_id}", "a")
         await publish([before], "b", "", Random(0))
@@ -353,8 +344,8 @@ def test_a_connection_does_not_need_a_shard_it_is_not_registered_in(redis: Redis
         user, channel, more, away = name_in(0, "u"), name_in(1, "c"), name_in(1, "d"), name_in(2, "c")
         stranger = name_in(2, "u")
         update = UserUpdate({"mood": 1}, {}, ["mood"])
-        await before.connect(before.draw_id(stranger, before.new_id), stranger, V07, {channel: {}}, update)
-        opened = await before.connect(before.draw_id(user, before.new_id), user, V07, {channel: {}}, update)
+        await connect(before, stranger, channel, update=update)
+        opened = await connect(before, user, channel, update=update)
         assert shard_of(opened.conn_id, 3) == 0
         await before.publish([say(away, 0)])
         assert await after.head([channel], all_shards=True) == await before.head()
@@ -397,9 +388,7 @@ def test_connections_of_an_unreachable_shard_stay_at_their_node(redis: RedisServ
         for node in (before, after):
             await node.start()
         user, channels = name_in(0, "u"), [name_in(1, "c"), name_in(2, "c")]
-        opened = await before.connect(
-            before.draw_id(user, before.new_id), user, V07, {channels[0]: {}}, UserUpdate({}, {})
-        )
+        opened = await connect(before, user, channels[0])
         await before.subscribe(opened.conn_id, {channels[1]: {}})
         connection = before.connection(opened.conn_id)
         assert connection is not None
@@ -436,9 +425,7 @@ def test_a_connection_does_not_need_a_shard_it_has_left(redis: RedisServer) -> N
         for node in (before, after):
             await node.start()
         user, channels = name_in(0, "u"), [name_in(1, "c"), name_in(2, "c")]
-        opened = await before.connect(
-            name_in(1, "k"), user, V07, {name: {} for name in channels}, UserUpdate({}, {})
-        )
+        opened = await before.connect(name_in(1, "k"), user, V07, {name: {} for name in channels}, NO_UPDATE)
         await before.unsubscribe(opened.conn_id, [channels[1]])
         put_out_of_reach(after, 2)
         moved = await after.take_over(opened.conn_id)
@@ -464,8 +451,8 @@ def test_concurrent_calls_about_one_connection_at_two_nodes_agree(redis: RedisSe
             node, conn_id = random.choice(nodes), f"c{number % 3}"
             channels: dict[str, dict[str, Any]] = {name: {} for name in random.sample(CHANNELS[:3], 2)}
             calls = [
-                lambda: node.connect(conn_id, "ann", V07, channels, UserUpdate({}, {})),
-                lambda: node.connect(conn_id, "ann", V07, channels, UserUpdate({}, {})),
+                lambda: node.connect(conn_id, "ann", V07, channels, NO_UPDATE),
+                lambda: node.connect(conn_id, "ann", V07, channels, NO_UPDATE),
                 lambda: node.subscribe(conn_id, channels),
                 lambda: node.unsubscribe(conn_id, list(channels)),
                 lambda: node.end(conn_id, CloseCode.NORMAL, "ended"),
