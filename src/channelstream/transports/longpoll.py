@@ -100,7 +100,10 @@ class PollStream:
         self._finish()
 
     def close(self, code: CloseCode, reason: str) -> None:
-        """End the poll. One that has lost more than its `resumed` item says is answered so: the next one says the rest."""
+        """End the poll; its answer says why.
+
+        If it lost events after its `resumed` item was made, the answer is that item: the next poll reports them.
+        """
         if not self.is_finished:
             if code is not CloseCode.TOO_SLOW or not self._first:
                 self.end = closed(code, reason)
