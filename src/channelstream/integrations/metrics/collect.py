@@ -111,9 +111,8 @@ class Collector:
         events: Counter[tuple[str, str]] = Counter()
         failed, pending, refused = Counter[str](), Counter[str](), Counter[str]()
         for app_id in (service.app.id for service in self._services.all()):
-            failed[app_id] = pending[app_id] = refused[app_id] = events[app_id, "sent"] = events[
-                app_id, "given_up"
-            ] = 0
+            failed[app_id] = pending[app_id] = refused[app_id] = 0
+            events[app_id, "sent"] = events[app_id, "given_up"] = 0
         for name, receiver in webhooks.receivers.items():
             figures, app_id = webhooks.figures[name], receiver.app_id
             events[app_id, "sent"] += figures.sent
