@@ -152,7 +152,7 @@ class Acting(Iteration[Event]):
         """Join channels; return the result. An event says of which of them something since then is lost."""
         result = await self._command("subscribe", channels=channels, since=since)
         if result.get("lost"):
-            self._inbox.put([(read_event({"type": "resumed"} | result), "")], 0)
+            self._pass_on({"type": "resumed"} | result)
         return result
 
     async def _command(self, kind: str, **fields: Any) -> Any:
@@ -170,11 +170,15 @@ class Acting(Iteration[Event]):
         *others, reply = await self._post([{"id": 1, "type": kind} | fields])
         for item in others:  # A fresh token may take channels away: an event says so before the reply.
             if not self._take(item):
-                self._inbox.put([(read_event(item), "")], 0)
+                self._pass_on(item)
         if "error" in reply:
             error = reply["error"]
             raise CommandRefused(str(error["code"]), str(error["message"]), error.get("retry_after"))
         return reply["result"]
+
+    def _pass_on(self, item: Item) -> None:
+        """Give the reader an event that came with the answer to a command, so without a position."""
+        self._inbox.put([(read_event(item), "")], 0)
 
     async def _connected(self) -> None:
         """Wait for a connection.
