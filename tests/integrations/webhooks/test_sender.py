@@ -20,7 +20,7 @@ from channelstream.errors import Unavailable
 from channelstream.integrations.webhooks import ahead, delivery, sender
 from channelstream.integrations.webhooks.ahead import SentAhead
 from channelstream.integrations.webhooks.calling import Figures, LaneParts, NotAccepted
-from channelstream.integrations.webhooks.delivery import Delivery
+from channelstream.integrations.webhooks.delivery import Delivery, MakeDelivery
 from channelstream.integrations.webhooks.sender import Sender
 from channelstream.service import Cursor, CursorsOfApps
 
@@ -100,7 +100,7 @@ class World:
         """How far each receiver is; empty if it does not send."""
         return merged(self.sender.cursors)
 
-    def _maker(self, receiver: Receiver) -> Callable[[Cursor], Delivery]:
+    def _maker(self, receiver: Receiver) -> MakeDelivery:
         async def post(headers: dict[str, str], body: bytes) -> None:
             await asyncio.sleep(0)
             if receiver.url in self.is_down:
