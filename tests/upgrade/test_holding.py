@@ -119,7 +119,7 @@ def test_requests_that_were_sent_ahead_stay_unread_by_the_other_process() -> Non
 
 
 def test_streams_are_read_again_after_a_hold_that_fails() -> None:
-    """Also one whose reading has paused meanwhile."""
+    """Also one whose reading has paused meanwhile; not before, since what this process reads the other one lacks."""
 
     async def scenario(stage: Stage) -> None:
         wire = await stage.stream("ws", "ann", "a")
@@ -132,6 +132,7 @@ def test_streams_are_read_again_after_a_hold_that_fails() -> None:
         await soon(lambda: stage.server.parts.http_server.is_held)
         stream.data_received(b"\x82\xff" + (1 << 17).to_bytes(8) + bytes(4) + bytes(1 << 17))
         await soon(lambda: stream.is_settled)
+        assert not stream._transport.is_reading()
         freezing.cancel()
         await asyncio.gather(freezing, return_exceptions=True)
         await held.thaw()
