@@ -110,6 +110,33 @@ def test_a_long_history_is_written_part_by_part(runs: Runs, monkeypatch: pytest.
     asyncio.run(life())
 
 
+def test_nothing_is_kept_of_forgotten_channels(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is due or written of them: clients may name new channels without end."""
+    monkeypatch.setattr(sqlite_upkeep, "ROWS_AT_ONCE", 1)
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        upkeep = engine._upkeep
+
+        def kept() -> list[bool]:
+            return [bool(table) for table in (upkeep._changed, upkeep._due, upkeep._floors, upkeep._trim_to)]
+
+        events = [[message(f"{name}-{n}", channel=name) for name in CHANNELS] for n in range(3)]
+        await engine.configure(dict.fromkeys(CHANNELS, SHORT_LOG))
+        await engine.publish(events[0])
+        await engine.collect()
+        await trimmed(engine)
+        await engine.publish(events[1])
+        await engine.collect()
+        await engine.publish(events[2])
+        assert all(kept())
+        upkeep.forget(CHANNELS)
+        assert not any(kept())
+        await engine.close()
+
+    asyncio.run(life())
+
+
 def test_events_published_during_a_trim_stay(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """A message that left the log again meanwhile is kept as part of the history."""
     monkeypatch.setattr(sqlite_upkeep, "ROWS_AT_ONCE", 1)
