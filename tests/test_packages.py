@@ -23,6 +23,7 @@ NAMES = ("channelstream", "channelstream_client")
 LEFT_OUT = shutil.ignore_patterns(
     ".*", "node_modules", "build", "dist", "*.egg-info", "__pycache__", "bench", "tests", "bench-results"
 )
+BUILD = (sys.executable, "-m", "build", "--no-isolation", "--skip-dependency-check")
 
 pytestmark = pytest.mark.slow
 
@@ -40,16 +41,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dirs_exist_ok=True,
     )
     for project in (source, source / "clients/python"):
-        run(
-            sys.executable,
-            "-m",
-            "build",
-            "--no-isolation",
-            "--skip-dependency-check",
-            "--outdir",
-            folder / "dist",
-            project,
-        )
+        run(*BUILD, "--outdir", folder / "dist", project)
     return folder / "dist"
 
 
@@ -60,16 +52,7 @@ def test_a_wheel_has_nothing_of_the_builds_before(tmp_path: Path) -> None:
     left = source / "build/lib/channelstream/engines/redis/lua/61_of_an_older_version.lua"
     left.parent.mkdir(parents=True)
     left.write_text("-- Uses: what is gone")
-    build = (
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--skip-dependency-check",
-        "--outdir",
-    )
-    run(*build, tmp_path / "dist", source)
+    run(*BUILD, "--wheel", "--outdir", tmp_path / "dist", source)
     with ZipFile(wheel(tmp_path / "dist", "channelstream")) as archive:
         names = archive.namelist()
     assert "channelstream/engines/redis/lua/70_run.lua" in names
