@@ -215,7 +215,9 @@ class HttpConnection(asyncio.Protocol):
         if phase is LINGER:
             self._waiting.discard(len(data), self)
         elif phase is not CLOSED:
-            if http_server.is_crowded and not self._in.has_turn(self._proceed_if_open, http_server.inbound):
+            if http_server.is_crowded and not self._in.ask_for_turn(
+                self._proceed_if_open, http_server.inbound
+            ):
                 self._reader.receive(data)
             elif phase is EXCHANGE or http_server.is_held or not self._begin_whole(data):
                 self._reader.receive(data)

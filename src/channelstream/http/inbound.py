@@ -55,13 +55,14 @@ class Inbound:
             if not self._is_paused:
                 self._transport.resume_reading()
 
-    def has_turn(self, read: Callable[[], None], turns: TurnQueue) -> bool:
-        """Return whether received bytes may be taken in now; not if other clients have filled this turn of the loop.
+    def ask_for_turn(self, read: Callable[[], None], turns: TurnQueue) -> bool:
+        """Return whether received bytes may be taken in now; else `read` does it, when it is the turn of this client.
 
-        Until then no more is read of this client, so that what waits is bounded.
+        They wait if other clients have filled this turn of the loop. No more is read of this client until then, so that
+        what waits is bounded.
 
         Args:
-            read: takes them in later, and resumes reading.
+            read: takes them in, and resumes reading.
             turns: of all clients.
         """
         if self.waits_for_turn:
