@@ -10,5 +10,6 @@ receiver.
 `connections.py` registers connections, `claims.py` moves them between nodes, `restoring.py` repairs their registrations;
 `ownership.py` and `registration_index.py` have what this node knows about them. `lease_manager.py` renews leases,
 reconnects after an outage and reaps dead nodes; `reconciler.py` makes a shard register exactly the connections of this
-node. `codec.py` is the form of events and answers, `lua/` the script that makes every step in a shard atomic.
+node. `codec.py` is the form of events and answers, `lua/` the scripts that make every step in a shard atomic, `scripts.py`
+how they are joined.
 """

@@ -1,4 +1,4 @@
-"""The two connections of a node with a shard: one that calls the script, pipelined, and one for its subscriptions.
+"""The two connections of a node with a shard: one that calls scripts, pipelined, and one for its subscriptions.
 
 - **A link is used once.** When either connection fails, the link is broken and never used again; the shard opens
   another one and reads from the log what was published meanwhile (`shard_recovery.py`). To repair one of the two
@@ -55,7 +55,7 @@ READS = frozenset(
         "was_stopped",
     }
 )
-"""Operations of the script that change nothing: a lost one fails at once, since running it late does no harm."""
+"""Operations that change nothing: a lost one fails at once, since running it late does no harm."""
 MEMBERLESS = READS | {"publish"}
 """Operations that change no membership: they make no facts, and are not sent which ones are wanted."""
 URGENT = frozenset({"beat", "hold"})
@@ -248,7 +248,7 @@ class Link:
         until_s: float | None = None,
         **arguments: Any,
     ) -> Any:
-        """Run one operation of the script.
+        """Run one operation, by its script.
 
         Args:
             blob: bytes to pass on; the MessagePack of Redis has only text.

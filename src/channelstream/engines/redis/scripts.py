@@ -21,7 +21,7 @@ _OPERATION = re.compile(r"^function operations\.(\w+)", re.MULTILINE)
 
 @cache
 def scripts() -> Mapping[str, str]:
-    """Return the text of the script by operation.
+    """Return the text of each operation's script.
 
     The files are read once: a link that opens again must not run the scripts of a version that was installed meanwhile.
     """

@@ -1,4 +1,4 @@
-"""The calls of one node to one shard: the script, scans and commands, over the link that there is at the moment.
+"""The calls of one node to one shard: scripts, scans and commands, over the link that there is at the moment.
 
 The link is replaced after each outage (`shard_recovery.py`). A call is made once, except while the slot of the shard moves:
 a refused call has done nothing then, and waits (`slot_move.py`).
@@ -150,7 +150,7 @@ class ShardClient:
     # -- calls
 
     async def call(self, operation: str, **arguments: Any) -> Any:
-        """Run an operation of the script in as many steps as it takes, within one deadline.
+        """Run an operation in as many steps as it takes, within one deadline.
 
         The deadline includes the time to receive the messages published by each step. So a call that publishes very
         much may be refused.
