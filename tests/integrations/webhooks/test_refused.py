@@ -228,7 +228,7 @@ def test_an_admin_has_refused_facts_given_up() -> None:
         running = asyncio.get_running_loop().create_task(world.lane.run())
         for number, fact in enumerate(of("abc", 3)):
             await world.lane.put(Kept(0, number, fact), fact)
-        while world.lane.refused < 3 or world.now_s < 10:
+        while world.lane.refusals.count < 3 or world.now_s < 10:
             await asyncio.sleep(0)
         tries, asked_s = len(world.calls), world.now_s
         assert world.lane.give_up_refused() == 3

@@ -59,15 +59,10 @@ class Lane:
         self._is_reported = False
 
     @property
-    def refused(self) -> int:
-        """How many facts are refused alone, and tried again by themselves."""
-        return len(self._refused)
-
-    @property
     def refusals(self) -> Refusals:
-        """The same, and whether others wait for them."""
+        """The facts that are refused alone, and tried again by themselves."""
         begin_s = self._parts.wall() - self._parts.steady()
-        return Refusals(self.refused, self._holds_up_others(), self._refused.shown(begin_s))
+        return Refusals(len(self._refused), self._holds_up_others(), self._refused.shown(begin_s))
 
     def _holds_up_others(self) -> bool:
         """Whether facts of other channels and users wait as well: here, or for room (`put`)."""
@@ -114,7 +109,7 @@ class Lane:
             logger.warning(
                 "webhooks: others wait for what %s refuses (%d): mend it, or give these up at /admin/webhooks",
                 self._parts.logged,
-                self.refused,
+                len(self._refused),
             )
 
     async def _send_next(self) -> None:
@@ -167,7 +162,7 @@ class Lane:
                 refused.sent_before, refused.follows_last_try = self._parts.figures.sent, False
             return
         self._waiting.extendleft(reversed(self._refused.remove(refused, is_last=is_last)))
-        self._is_reported = self._is_reported and self.refused > FEW
+        self._is_reported = self._is_reported and len(self._refused) > FEW
         self._end([refused.item])
 
     def _end(self, items: list[Item]) -> None:
