@@ -43,7 +43,7 @@ class Delivery:
     """The facts of one receiver, from its cursor on.
 
     Attributes:
-        progress: how far it is.
+        progress: how far it is; no more than about `MOST_OPEN` facts are on their way.
     """
 
     def __init__(self, outbox: Outbox, begin: Cursor, reached: Reached, parts: LaneParts) -> None:
@@ -65,16 +65,6 @@ class Delivery:
     def app_id(self) -> str:
         """The id of the application that the receiver belongs to."""
         return self._parts.receiver.app_id
-
-    @property
-    def cursor(self) -> Cursor:
-        """The cursor of the receiver, to be kept."""
-        return self.progress.cursor
-
-    @property
-    def open(self) -> int:
-        """How many facts were read for the receiver and neither sent nor left out; those beyond `MOST_OPEN` are not read."""
-        return self.progress.open
 
     @property
     def refusals(self) -> Refusals:

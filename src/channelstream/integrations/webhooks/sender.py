@@ -68,13 +68,15 @@ class Sender:
         """How far each receiver of each application is; empty if another node sends."""
         found: dict[str, dict[str, Cursor]] = {}
         for name, each in self._deliveries.items() if self.is_sending else ():
-            found.setdefault(each.app_id, {})[name] = each.cursor
+            found.setdefault(each.app_id, {})[name] = each.progress.cursor
         return found
 
     @property
     def open(self) -> dict[str, int]:
         """How many facts each receiver is being sent; empty if another node sends."""
-        return {name: each.open for name, each in self._deliveries.items()} if self.is_sending else {}
+        return (
+            {name: each.progress.open for name, each in self._deliveries.items()} if self.is_sending else {}
+        )
 
     @property
     def refusals(self) -> dict[str, Refusals]:
