@@ -1,6 +1,7 @@
-"""Finds secrets that strangers can know or guess, with which the server starts all the same: a move from 0.7 changes none.
+"""Finds secrets that strangers can know or guess.
 
-The log names them at each start, `channelstream check-config` and `channelstream doctor` before it.
+The server starts with them all the same, so that a service that moves from 0.7 keeps the secrets that its callers have. The
+log names them at each start, `channelstream check-config` and `channelstream doctor` before it.
 """
 
 from collections.abc import Collection, Iterable, Iterator
