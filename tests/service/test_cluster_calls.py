@@ -3,21 +3,16 @@
 import asyncio
 from itertools import count, product
 
-from tests.engines.conformance import MovedClock, Setup
-from tests.engines.test_memory import memory_engine
+from tests.service.test_local import timed_node
 from tests.service.test_seats import Line
 
 from channelstream.close_codes import CloseCode
 from channelstream.core.batch import BufferBatch
 from channelstream.core.connection import Connection
-from channelstream.core.hub import Hub
 from channelstream.core.position import ReadRange, shard_of
 from channelstream.core.user import UserUpdate
-from channelstream.service import Node
 from channelstream.service.cluster_calls import ClusterCalls
-from channelstream.service.limits import NodeLimits
 from channelstream.wire.channelstream import V07
-from channelstream.wire.protocols import PROTOCOLS
 
 SHARDS = 2
 BEFORE = ReadRange.of(5)
@@ -35,12 +30,9 @@ def test_a_shard_that_lost_its_log_ends_the_streams_that_read_it() -> None:
     """They read its new log from the beginning, and the others' log from where they were; further streams go on."""
 
     async def life() -> None:
-        ids, hub = count(), Hub(PROTOCOLS.formats, lambda: None)
-        node = Node(
-            memory_engine(Setup(MovedClock())), hub, MovedClock(), lambda: f"id-{next(ids)}", NodeLimits()
-        )
+        node, _ = await timed_node()
+        hub = node.hub
         calls = ClusterCalls(hub, node._handover, node.remote_calls, node.signals)
-        await node.start()
         closed: dict[tuple[int, int], list[CloseCode]] = {}
         joined: dict[tuple[int, int], Connection] = {}
         for shards in product(range(SHARDS), repeat=2):
