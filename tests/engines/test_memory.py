@@ -1,13 +1,15 @@
 """The memory engine: the shared suite, and tests of this engine alone."""
 
 import asyncio
-from itertools import count
+from itertools import count, pairwise
 
 import pytest
 from tests.engines.conformance import *  # noqa: F403
 from tests.engines.conformance import MakeEngine, MovedClock, Recorder, Setup, message
 
+from channelstream import slices
 from channelstream.apps.keys import is_member_key
+from channelstream.core.budget import EXPIRY_BATCH
 from channelstream.core.registry import Registry
 from channelstream.core.registry_limits import RegistryLimits
 from channelstream.engines.local_log import Lifetimes
@@ -61,3 +63,26 @@ def test_collecting_frees_aged_events() -> None:
 
     asyncio.run(life())
     assert engine.registry.budget.used_bytes == 0
+
+
+def test_other_tasks_run_while_aged_events_are_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many have grown too old at once."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+    clock, events = MovedClock(), 4 * EXPIRY_BATCH
+    engine = memory_engine(Setup(clock, RegistryLimits(log_age_s=60.0)))
+    budget = engine.registry.budget
+
+    async def life() -> list[int]:
+        await engine.start(Recorder())
+        await engine.configure({"a": {"log_events": events}})
+        await engine.publish([message(f"m{number}") for number in range(events)])
+        clock.passed_s += 61.0
+        collecting, used = asyncio.create_task(engine.collect()), [budget.used_bytes]
+        while not collecting.done():
+            await asyncio.sleep(0)
+            used.append(budget.used_bytes)
+        return used
+
+    used = asyncio.run(life())
+    assert used[-1] == 0
+    assert max(before - after for before, after in pairwise(used)) < used[0] / 2
