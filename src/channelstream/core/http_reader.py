@@ -20,8 +20,8 @@ from channelstream.errors import HeadTooLong
 _EMPTY_LINE = b"\r\n"
 _HEAD_END = b"\r\n\r\n"
 REPEATED_BYTES = 1024
-"""Longest head that is kept for the next request of the connection. Programs send the same one again but for the length of
-the body, the signature of a call included, and to read it is a fifth of the cost of a call."""
+"""Longest head that is kept for the next request of the connection. Programs send the same one again but for values of
+`http_head.CHANGING`, the signature of a call included, and to read it is a fifth of the cost of a call."""
 REPEATED_FIELDS = 32
 """Most headers of such a head: of 97 short ones an idle connection would keep 25 KB, of 30 it keeps 10 (measured)."""
 
