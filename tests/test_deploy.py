@@ -22,6 +22,11 @@ DEPLOY = ROOT / "examples/deploy"
 COMPOSE = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
 *_, IMAGE = stages((ROOT / "Dockerfile").read_text(encoding="utf-8"))
 NGINX = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
+[UNDER_A_PATH] = re.findall(
+    r"^### Under a path\n.*?^```nginx\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL
+)
+"""The locations that take the place of those in the file."""
 HAPROXY = (DEPLOY / "haproxy.cfg").read_text(encoding="utf-8")
 MARGIN_S = 10
 """How much longer than a proxy the server keeps an idle connection: clocks and loops may be late."""
@@ -47,14 +52,13 @@ def node() -> Loaded:
     return load_settings(command("channelstream"), IMAGE.environ | environ)
 
 
-def location(path: str) -> dict[str, str]:
+def location(path: str, rules: str = NGINX) -> dict[str, str]:
     """The headers that nginx sends from a location: its own, or all of the server where it has none."""
-    server = NGINX[NGINX.index("server {") :]
     [found] = re.findall(
-        rf"^    location {re.escape(path)} \{{\n(.*?)^    \}}$", server, re.MULTILINE | re.DOTALL
+        rf"^    location {re.escape(path)} \{{\n(.*?)^    \}}$", rules, re.MULTILINE | re.DOTALL
     )
     own = re.findall(r"^        proxy_set_header (\S+) (.*);$", found, re.MULTILINE)
-    return dict(own or re.findall(r"^    proxy_set_header (\S+) (.*);$", server, re.MULTILINE))
+    return dict(own or re.findall(r"^    proxy_set_header (\S+) (.*);$", rules, re.MULTILINE))
 
 
 def test_compose_gives_a_node_options_that_exist() -> None:
@@ -96,11 +100,10 @@ def test_nginx_takes_what_the_server_takes() -> None:
 
 def test_the_documents_show_the_shipped_rules() -> None:
     """Word for word: the map, what nginx keeps of its connections, and all that follows the names of the host."""
-    text = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
     shipped = (r"map .*?\}\n", r"    keepalive 32;\n.*?\}\n", r"    proxy_http_version .*")
     for rule in shipped:
         [lines] = re.findall(rf"^{rule}", NGINX, re.MULTILINE | re.DOTALL)
-        assert lines in text
+        assert lines in DOCUMENT
 
 
 SOCKET = "~ ^((/app/[a-z0-9_-]+)?/ws|/app/[A-Za-z0-9_-]+)$"
@@ -122,6 +125,14 @@ def test_an_upgrade_is_passed_on_where_the_websocket_is() -> None:
     ]
 
 
+def test_under_a_path_the_server_is_sent_the_same() -> None:
+    """But for the path, which it knows from a header."""
+    below = {"/": "/push/", SOCKET: SOCKET.replace("^(", "^/push(?<path>")}
+    assert re.findall(r"^ +location (.*) \{$", UNDER_A_PATH, re.MULTILINE) == [*below.values()]
+    for at_root, under_path in below.items():
+        assert location(under_path, UNDER_A_PATH) == location(at_root) | {"X-Script-Name": "/push"}
+
+
 def test_proxies_close_idle_connections_before_the_server_does() -> None:
     """Else a request that a proxy sends into a connection at its end is lost, and its client gets 502."""
     [nginx] = re.findall(r"^    keepalive_timeout (\d+)s;", NGINX, re.MULTILINE)
@@ -131,12 +142,17 @@ def test_proxies_close_idle_connections_before_the_server_does() -> None:
         assert longest + MARGIN_S <= Settings().keep_alive_s
 
 
-def test_nginx_reads_its_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "rules",
+    [NGINX, NGINX[: NGINX.index("    location ")] + UNDER_A_PATH + "}\n"],
+    ids=["as shipped", "under a path"],
+)
+def test_nginx_reads_its_file(rules: str, tmp_path: Path) -> None:
     """Where there is an nginx to ask."""
     program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
     if program is None:
         pytest.skip("No nginx is here; on Debian: apt-get install nginx-light.")
-    (tmp_path / "conf").write_text(NGINX.replace("listen 80;", f"listen unix:{tmp_path}/nginx.sock;"))
+    (tmp_path / "conf").write_text(rules.replace("listen 80;", f"listen unix:{tmp_path}/nginx.sock;"))
     kept = "\n".join(
         f"{kind}_temp_path {tmp_path};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
