@@ -231,7 +231,7 @@ class UnsupportedEncoding(ChannelstreamError):
 
 
 class TooLong(ChannelstreamError):
-    """A part of the body, or a list in it, is too long; nothing was done."""
+    """The data of an event is too long; nothing was done."""
 
     code = "too_long"
     http_status = 413
