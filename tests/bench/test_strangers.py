@@ -22,7 +22,7 @@ def test_every_state_is_reached(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 def test_heads_that_are_alike_are_kept_with_their_form() -> None:
     """They have as many headers as such a head may have, and all whose values are read alone."""
     reader = RequestReader(head_bytes=32_768)
-    reader.receive(strangers._alike(1))
+    reader.receive(strangers._alike())
     heads = []
     while (head := reader.head()) is not None:
         heads.append(head)

@@ -71,7 +71,7 @@ def _unproven(number: int) -> bytes:
     return _post(b"/message", PROOF % (time.time(), number, b"a" * 64), 300_000, 200_000)
 
 
-def _alike(number: int) -> bytes:
+def _alike() -> bytes:
     """Return requests whose heads have one form, which is kept besides the last of them."""
     values = [b"".join(b"%b:%d\r\n" % (name, each) for name in CHANGING) for each in range(ALIKE)]
     return b"".join(_get(b"/nowhere", fields + SHORT) for fields in values)
@@ -97,8 +97,8 @@ class State(NamedTuple):
     times: int = 1
 
 
-def _same(sent: bytes, answer: bytes | None = b"") -> State:
-    return State(lambda _: sent, answer)
+def _same(sent: bytes, answer: bytes | None = b"", times: int = 1) -> State:
+    return State(lambda _: sent, answer, times)
 
 
 PUSHER = b"/app/%b?protocol=7" % KEY.encode()
@@ -115,7 +115,7 @@ STATES: Mapping[str, State] = {
     "many requests ahead, no answer read": _same(_get(SCRIPT) * 10_000, None),
     "idle after an answer": _same(_get(b"/nowhere"), UNKNOWN),
     "idle after a long head": _same(_get(b"/nowhere", PADDING), UNKNOWN),
-    "idle after heads of 32 short headers": State(_alike, UNKNOWN, ALIKE),
+    "idle after heads of 32 short headers": _same(_alike(), UNKNOWN, ALIKE),
     "a WebSocket without its token": _same(_upgrade(b"/ws"), SWITCHED),
     "a WebSocket without its token, long head": _same(_upgrade(b"/ws", PADDING), SWITCHED),
     "a WebSocket without its token, most of a message": _same(_upgrade(b"/ws") + MESSAGE, SWITCHED),
