@@ -438,7 +438,7 @@ def test_a_request_that_does_not_end_refuses_the_move(monkeypatch: pytest.Monkey
 
 
 def test_a_connection_waits_as_long_as_before() -> None:
-    """One without a stream has the rest of its time, and not that of a new one."""
+    """One without a stream has the rest of its time, and not that of a new one, nor of one whose stream is lost."""
 
     async def scenario(stage: Stage) -> None:
         await stage.register("ann", "a")
@@ -448,7 +448,7 @@ def test_a_connection_waits_as_long_as_before() -> None:
         after_s = stage.server.node.hub.connections[of("ann")].deadline_s
         assert after_s == pytest.approx(before_s, abs=600)
 
-    play(scenario)
+    play(scenario, unattached_timeout_s=3600.0)
 
 
 def test_connections_are_there_before_the_engine_starts(monkeypatch: pytest.MonkeyPatch) -> None:
