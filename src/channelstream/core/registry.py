@@ -6,7 +6,7 @@ them.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -17,6 +17,7 @@ from channelstream.core.compaction import current, loses, merged, retained
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, UserStateChanged
 from channelstream.core.facts import Fact
+from channelstream.core.idle import add_idle, idle_since_s, overdue
 from channelstream.core.linked_order import LinkedOrder
 from channelstream.core.log import Log, LogLimits, append_to_all
 from channelstream.core.membership_facts import MembershipFacts, Wanted
@@ -26,10 +27,6 @@ from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, StateValue, User, is_changed
 from channelstream.errors import Invalid
-
-_I = TypeVar("_I", Channel, User)
-LONG_AGO_S = 366 * 86_400.0
-"""Longer than any user or channel is kept without a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +117,7 @@ class Registry:
         """Record activity of the user."""
         user.last_active_s, user.idle_since_s = now.wall_s, now.steady_s
         if not user.connections:
-            _add_idle(self._idle_users, user, self._is_brief(user.name))
+            add_idle(self._idle_users, user, self._is_brief(user.name))
 
     def connect(self, user: User, now: Moment) -> None:
         """Add a connection to the user."""
@@ -183,7 +180,7 @@ class Registry:
         channel.last_active_s = wall_s
         channel.idle_since_s = steady_s
         if not channel.connections:
-            _add_idle(self._idle_channels, channel, channel.is_brief)
+            add_idle(self._idle_channels, channel, channel.is_brief)
 
     def set_brief(self, channel: Channel, is_brief: bool, now: Moment) -> None:
         """Have a channel forgotten soon after its last connection has left, or kept as others from now on."""
@@ -257,8 +254,8 @@ class Registry:
 
     def order_idle(self) -> None:
         """Put idle users and channels into the order of their idle times, which were set in another one."""
-        self._idle_users.sort(_idle_since_s)
-        self._idle_channels.sort(_idle_since_s)
+        self._idle_users.sort(idle_since_s)
+        self._idle_channels.sort(idle_since_s)
 
     # -- logs
 
@@ -366,11 +363,11 @@ class Registry:
             most: how many of both together at most; None means all.
         """
         forgotten = Forgotten([], [])
-        while len(forgotten) != most and (user := _overdue(self._idle_users, steady_s, users_after_s)):
+        while len(forgotten) != most and (user := overdue(self._idle_users, steady_s, users_after_s)):
             self.forget_user(user)
             forgotten.users.append(user.name)
         while len(forgotten) != most and (
-            channel := _overdue(self._idle_channels, steady_s, channels_after_s)
+            channel := overdue(self._idle_channels, steady_s, channels_after_s)
         ):
             self.forget_channel(channel)
             forgotten.channels.append(channel.name)
@@ -388,27 +385,6 @@ class Registry:
         channel.history.clear()
         self._idle_channels.remove(channel)
         del self.channels[channel.name]
-
-
-def _add_idle(idle: LinkedOrder[_I], item: _I, is_brief: bool) -> None:
-    """Make an item the last to be forgotten; if it is brief, the next, as if it had been idle for long."""
-    if is_brief:
-        item.idle_since_s -= LONG_AGO_S
-        idle.move_to_start(item)
-    else:
-        idle.move_to_end(item)
-
-
-def _overdue(idle: LinkedOrder[_I], steady_s: float, after_s: float) -> _I | None:
-    """Return the item with the longest idle time, if that is longer than `after_s`."""
-    item = idle.oldest
-    if item is None or not after_s or steady_s - item.idle_since_s <= after_s:
-        return None
-    return item
-
-
-def _idle_since_s(item: Channel | User) -> float:
-    return item.idle_since_s
 
 
 def _offset(entry: Entry) -> int:

@@ -13,7 +13,7 @@ import msgspec
 from channelstream.core.channel import Channel
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event
-from channelstream.core.registry import LONG_AGO_S
+from channelstream.core.idle import LONG_AGO_S
 from channelstream.core.user import User
 from channelstream.engines import event_codec
 from channelstream.engines.time_series import SERIES_RECORDS
