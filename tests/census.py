@@ -1,10 +1,38 @@
 """The objects that are left of what has ended, as long as no garbage is collected."""
 
+import asyncio
 import gc
+import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from tests.waiting import soon
 
 from channelstream.core.endings import Ending
+from channelstream.http.connection import HttpConnection
+from channelstream.http.shared import HttpServer
+
+
+@asynccontextmanager
+async def passing_client(
+    http_server: HttpServer, has_gone: Callable[[], bool] = lambda: True
+) -> AsyncIterator[tuple[socket.socket, HttpConnection]]:
+    """A client on a connection of its own, which leaves; afterwards the loop holds nothing of the connection.
+
+    Args:
+        has_gone: returns whether all has ended that the connection became.
+    """
+    near, far = socket.socketpair()
+    with far:
+        far.setblocking(False)
+        transport, connection = await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: HttpConnection(http_server), near
+        )
+        yield far, connection
+    await soon(lambda: transport.is_closing() and not http_server.sockets and has_gone())
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 async def left_by(life: Callable[[], Awaitable[None]], rounds: int) -> dict[str, int]:

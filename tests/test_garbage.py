@@ -4,16 +4,14 @@ It counts objects and not their bytes: bodies of 4 MiB that only it could free w
 """
 
 import asyncio
-import socket
 import time
 
 import pytest
 import uvloop
-from tests.census import left_by
+from tests.census import left_by, passing_client
 from tests.waiting import PATIENCE_S, soon
 
 from channelstream.config import Settings
-from channelstream.http.connection import HttpConnection
 from channelstream.http.shared import HttpServer
 from channelstream.server import build
 
@@ -42,10 +40,7 @@ async def send(http_server: HttpServer, request: tuple[bytes, bytes, bytes], is_
     """Send a request, wait until it is read or answered, and leave."""
     line, fields, body = request
     loop = asyncio.get_running_loop()
-    near, far = socket.socketpair()
-    with far:
-        far.setblocking(False)
-        transport, connection = await loop.connect_accepted_socket(lambda: HttpConnection(http_server), near)
+    async with passing_client(http_server) as (far, connection):
         fields = fields.replace(b"NOW", b"%d" % time.time())
         await loop.sock_sendall(far, line + b" HTTP/1.1\r\nHost: test\r\n" + fields + b"\r\n" + body)
         if is_answered:
@@ -53,9 +48,6 @@ async def send(http_server: HttpServer, request: tuple[bytes, bytes, bytes], is_
                 assert (await loop.sock_recv(far, 65_536)).startswith(b"HTTP/1.1 ")
         else:
             await soon(lambda: connection.receiving is not None)
-    await soon(lambda: transport.is_closing() and not http_server.sockets)
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(

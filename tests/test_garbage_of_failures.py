@@ -5,7 +5,6 @@ import gc
 import json
 import resource
 import signal
-import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import uvloop
 from itsdangerous import TimestampSigner
-from tests.census import left_by
+from tests.census import left_by, passing_client
 from tests.engines.conformance.lab import EMPTY
 from tests.engines.redis.nodes import Nodes
 from tests.redis_server import RedisServer, running_redis
@@ -26,7 +25,6 @@ from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.link import Link
 from channelstream.errors import Unavailable
-from channelstream.http.connection import HttpConnection
 from channelstream.http.shared import HttpServer
 from channelstream.server import build
 from channelstream.wire.channelstream import V07
@@ -57,20 +55,14 @@ IN_FLIGHT = {
 async def call(http_server: HttpServer, path: str, payload: Any) -> tuple[int, Any]:
     """Send a signed call on a connection of its own; return its answer when nothing holds the connection any more."""
     loop = asyncio.get_running_loop()
-    near, far = socket.socketpair()
     body, answer = json.dumps(payload).encode(), b""
-    with far:
-        far.setblocking(False)
-        transport, _ = await loop.connect_accepted_socket(lambda: HttpConnection(http_server), near)
+    async with passing_client(http_server) as (far, _):
         signature = TimestampSigner(SECRET).sign(path).decode()
         head = f"POST {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nx-channelstream-secret: {signature}\r\n"
         await loop.sock_sendall(far, f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         async with asyncio.timeout(PATIENCE_S):
             while part := await loop.sock_recv(far, 65_536):
                 answer += part
-    await soon(lambda: transport.is_closing() and not http_server.sockets)
-    for _ in range(10):
-        await asyncio.sleep(0)
     start, _, content = answer.partition(b"\r\n\r\n")
     return int(start.split()[1]), json.loads(content)
 

@@ -2,13 +2,11 @@
 
 import asyncio
 import os
-import socket
 
 import pytest
-from tests.census import left_by
+from tests.census import left_by, passing_client
 from tests.transports.in_process import Stage, play
 
-from channelstream.http.connection import HttpConnection
 from channelstream.http.shared import HttpServer
 
 pytestmark = pytest.mark.slow
@@ -33,19 +31,13 @@ VISITS = {
 async def visit(stage: Stage, http_server: HttpServer, path: str, headers: str, last_words: bytes) -> None:
     """Open a stream, read its first item, end it, and wait for its end."""
     loop = asyncio.get_running_loop()
-    near, far = socket.socketpair()
-    with far:
-        far.setblocking(False)
-        transport, _ = await loop.connect_accepted_socket(lambda: HttpConnection(http_server), near)
+    async with passing_client(http_server, lambda: not stage.streams.open) as (far, _):
         request = f"GET {path}?conn_id=c&since= HTTP/1.1\r\nHost: test\r\n{headers}\r\n"
         await loop.sock_sendall(far, request.encode())
         answer = b""
         while b"resumed" not in answer:
             answer += await loop.sock_recv(far, 65_536)
         await loop.sock_sendall(far, last_words)
-    await stage.until(lambda: transport.is_closing() and not stage.streams.open)
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("kind", VISITS)
@@ -65,18 +57,15 @@ def test_ended_http_connections_are_gone(requests: int) -> None:
 
     async def scenario(stage: Stage) -> None:
         http_server = stage.http_server()
-        assert await left_by(lambda: call(stage, http_server, requests), ROUNDS) == {}
+        assert await left_by(lambda: call(http_server, requests), ROUNDS) == {}
 
     play(scenario)
 
 
-async def call(stage: Stage, http_server: HttpServer, requests: int) -> None:
+async def call(http_server: HttpServer, requests: int) -> None:
     """Read an answer that closes, to its end; or those to some requests that are answered at once, and leave."""
     loop = asyncio.get_running_loop()
-    near, far = socket.socketpair()
-    with far:
-        far.setblocking(False)
-        transport, _ = await loop.connect_accepted_socket(lambda: HttpConnection(http_server), near)
+    async with passing_client(http_server) as (far, _):
         for _ in range(requests):
             await loop.sock_sendall(far, b"OPTIONS /listen HTTP/1.1\r\nHost: test\r\n\r\n")
             while not (await loop.sock_recv(far, 65_536)).endswith(b"\r\n\r\n"):
@@ -85,6 +74,3 @@ async def call(stage: Stage, http_server: HttpServer, requests: int) -> None:
             await loop.sock_sendall(far, b"GET /listen HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
         while not requests and await loop.sock_recv(far, 65_536):
             pass
-    await stage.until(transport.is_closing)
-    for _ in range(10):
-        await asyncio.sleep(0)
