@@ -3,7 +3,7 @@
 | port | files |
 | --- | --- |
 | `EventLog` | `event_log.py`, `compaction.py` |
-| `Directory` | `directory.py`, `brief_channels.py`, `connecting.py`, `presence.py`; `restarts.py` |
+| `Directory` | `directory.py`, `channels.py`, `brief_channels.py`, `connecting.py`, `presence.py`; `restarts.py` |
 | `Cluster` | `cluster.py`; `nodes.py` for what nodes owe each other |
 | `TimeSeries` | `time_series.py` |
 | `Outbox` | `outbox.py` |
@@ -16,6 +16,7 @@ fixtures.
 """
 
 from tests.engines.conformance.brief_channels import *  # noqa: F403
+from tests.engines.conformance.channels import *  # noqa: F403
 from tests.engines.conformance.cluster import *  # noqa: F403
 from tests.engines.conformance.compaction import *  # noqa: F403
 from tests.engines.conformance.connecting import *  # noqa: F403
