@@ -443,7 +443,7 @@ def test_a_connection_waits_as_long_as_before() -> None:
     async def scenario(stage: Stage) -> None:
         await stage.register("ann", "a")
         connection = stage.server.node.hub.connections[of("ann")]
-        stage.server.node.local.extend(connection, 100_000.0)
+        stage.server.node.local.departures.extend(connection, 100_000.0)
         before_s = connection.deadline_s
         stage.settings = replace(stage.settings, unattached_timeout_s=10.0)
         await stage.upgrade()
