@@ -1,23 +1,17 @@
 """Plays seeds in which users pass by (`passers_by.py`); what is planted is found."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tests.simulation.drawn import drawn_seeds
-from tests.simulation.failure import Failure
 from tests.simulation.passers_by import PASSERS_BY
-from tests.simulation.playing import simulate
+from tests.simulation.planted import first_failure
 from tests.simulation.report import run_seed
-from tests.simulation.script import make_script
-from tests.simulation.simulation import CLIENTS
 
 from channelstream.core.channel import Channel
 from channelstream.core.registry import Registry
 
-TRIES = 40
-"""Seeds played at most until a fault that was planted is found."""
 RANDOM = 8
 """Seeds drawn for each commit."""
 
@@ -27,17 +21,6 @@ def test_random_seeds() -> None:
     """All promises hold while channels are forgotten soon after their last member; a failure names its seed."""
     received = sum(run_seed(seed, PASSERS_BY) for seed in drawn_seeds(RANDOM))
     assert received > RANDOM  # Else nothing was simulated.
-
-
-def first_failure(promise: str) -> str:
-    """Return how the first seed fails that breaks this promise; nothing where none of the first seeds does."""
-    for seed in range(TRIES):
-        try:
-            simulate(seed, make_script(seed, CLIENTS, weights=PASSERS_BY.weights), PASSERS_BY.simulation)
-        except Failure as failure:
-            if re.search(promise, str(failure)):
-                return str(failure)
-    return ""
 
 
 def channel_of(registry: Registry, subject: Any) -> Channel | None:
@@ -69,14 +52,14 @@ def test_a_channel_that_is_forgotten_though_it_was_used_is_found(
 ) -> None:
     """By a member who may come back, by an event, or by settings that somebody has chosen."""
     monkeypatch.setattr(Registry, method, unnoticed(getattr(Registry, method)))
-    assert first_failure("forgotten too early: [afghi] ")
+    assert first_failure("forgotten too early: [afghi] ", PASSERS_BY)
 
 
 @pytest.mark.slow
 def test_a_channel_that_stays_though_nobody_misses_it_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be memory that strangers take, for days."""
     monkeypatch.setattr(Channel, "is_brief", property(lambda _: False, lambda *_: None))
-    assert first_failure("idle for too long: [fghi] ")
+    assert first_failure("idle for too long: [fghi] ", PASSERS_BY)
 
 
 @pytest.mark.slow
@@ -88,4 +71,4 @@ def test_a_new_channel_that_speaks_for_the_forgotten_one_is_found(monkeypatch: p
         return open_channel(registry, name, patch, 0, *more)
 
     monkeypatch.setattr(Registry, "open_channel", opened)
-    assert first_failure("missing: ")
+    assert first_failure("missing: ", PASSERS_BY)

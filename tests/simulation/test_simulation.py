@@ -2,20 +2,19 @@
 
 import gc
 import os
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.simulation.drawn import drawn_seeds
 from tests.simulation.failure import Failure
+from tests.simulation.planted import first_failure
 from tests.simulation.playing import simulate
-from tests.simulation.report import run_seed
-from tests.simulation.script import CROWDED, WEIGHTS, Step, make_script
+from tests.simulation.report import Play, run_seed
+from tests.simulation.script import CROWDED, Step, make_script
 from tests.simulation.shrinking import shrink
 from tests.simulation.simulation import CLIENTS
 from tests.simulation.steps import BOUND_S
@@ -61,8 +60,6 @@ FIXED = [
     983567282,
 ]
 """Seeds that found something once."""
-TRIES = 40
-"""Seeds played at most until a fault that was planted is found: four of them or more find each."""
 RANDOM = 12
 """Seeds drawn for each commit, so that it is tried where none was before; its runs are alike."""
 
@@ -89,6 +86,7 @@ def test_many_come_and_go_at_once(seed: int) -> None:
 
 PRINT_RUNS = """
 from tests.simulation.script import CROWDED, WEIGHTS, make_script
+from tests.simulation.planted import first_failure
 from tests.simulation.playing import simulate
 from tests.simulation.simulation import CLIENTS
 
@@ -110,17 +108,6 @@ def test_a_run_depends_on_nothing_but_its_seed() -> None:
     one, other = [process.communicate()[0] for process in [runs("0"), runs("1")]]
     assert one == other
     assert one.count("delivered=") == 3
-
-
-def first_failure(promise: str, weights: Mapping[str, float] = WEIGHTS) -> str:
-    """Return how the first seed fails that breaks this promise; nothing where none of the first seeds does."""
-    for seed in range(TRIES):
-        try:
-            simulate(seed, make_script(seed, CLIENTS, weights=weights))
-        except Failure as failure:
-            if re.search(promise, str(failure)):
-                return str(failure)
-    return ""
 
 
 @pytest.mark.slow
@@ -199,7 +186,7 @@ def test_a_fault_where_many_leave_at_once_is_found(
 ) -> None:
     """A user that reconnects receives its own leave; pending calls about an id are not waited for."""
     monkeypatch.setattr(place, fault)
-    assert first_failure(promise, CROWDED)
+    assert first_failure(promise, Play(weights=CROWDED))
 
 
 @pytest.mark.slow

@@ -1,15 +1,11 @@
 """Plays scripts of clients with tokens; docs/proof.md says what holds after each step."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from tests.simulation.failure import Failure
-from tests.simulation.playing import simulate
+from tests.simulation.planted import first_failure
 from tests.simulation.report import Play, run_seed
-from tests.simulation.script import make_script
-from tests.simulation.simulation import CLIENTS
 from tests.simulation.token_disk import DISK_TOKENS
 from tests.simulation.token_model import has
 from tests.simulation.token_simulation import READING, TOKENS
@@ -24,8 +20,6 @@ from channelstream.transports.socket_stream import SocketStream
 
 PLAYED = [(TOKENS, 12), (READING, 6), (DISK_TOKENS, 6)]
 """How many seeds each run plays; `make simulate ARGS=--tokens` plays others."""
-TRIES = 90
-"""Seeds played at most until a fault that was planted is found: four of them or more find each."""
 FIXED = [(TOKENS, 76), (TOKENS, 86), (TOKENS, 986), (READING, 23), (READING, 115), (READING, 129)]
 """Seeds that found something once."""
 
@@ -137,14 +131,3 @@ def test_a_fault_is_found(
     """Each of these is one line of the product that does something else."""
     monkeypatch.setattr(where, name, fault)
     assert first_failure(promise, play)
-
-
-def first_failure(promise: str, play: Play) -> str:
-    """Return how the first seed fails that breaks this promise; nothing where none of the first seeds does."""
-    for seed in range(TRIES):
-        try:
-            simulate(seed, make_script(seed, CLIENTS, weights=play.weights), play.simulation)
-        except Failure as failure:
-            if re.search(promise, str(failure)):
-                return f"{seed}: {failure}"
-    return ""
