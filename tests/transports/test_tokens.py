@@ -200,6 +200,22 @@ def test_a_long_poll_with_a_token_continues_its_connection(pushing: RunningServe
     assert (resumed["type"], message["message"]) == ("resumed", 1)
 
 
+def test_a_long_poll_says_what_its_fresh_token_takes_away(pushing: RunningServer, room: str) -> None:
+    """The poll may be there before the command `refresh`, whose reply has nothing to say of it then."""
+
+    def poll(given: str, **query: str) -> list[Any]:
+        bearer = {"authorization": f"Bearer {given}"}
+        found: list[Any] = http.get(f"{pushing.url}/listen", params=query, headers=bearer).json()
+        return found
+
+    greeting, resumed = poll(token(channels=[room, f"{room}.left"]))
+    publish(pushing, room, 1)
+    back = {"conn_id": greeting["result"]["conn_id"], "since": resumed["position"]}
+    [left, resumed, message] = poll(token(channels=[room]), **back)
+    assert left == {"type": "unsubscribed", "channels": [f"{room}.left"], "reason": "no longer granted"}
+    assert (resumed["type"], message["message"]) == ("resumed", 1)
+
+
 @pytest.mark.slow
 def test_a_client_is_warned_before_its_token_expires_and_closed_after(pushing: RunningServer) -> None:
     """With the code at which it comes back with a fresh token."""

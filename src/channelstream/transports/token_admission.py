@@ -16,7 +16,7 @@ from channelstream.service import ClientService, Service
 from channelstream.transports.streams import Streams
 from channelstream.transports.tokens import Tokens
 from channelstream.wire.client_commands import Ref
-from channelstream.wire.commanding import COMMANDING, result_item
+from channelstream.wire.commanding import COMMANDING, result_item, unsubscribed_item
 
 _BEARER = re.compile(rb"bearer +([\w.~+/=-]+) *", re.IGNORECASE | re.ASCII)
 
@@ -28,7 +28,8 @@ class Admitted(NamedTuple):
     """A client with its connection.
 
     Attributes:
-        greeting: the answer to what has opened the connection; empty if the client has it already.
+        greeting: the answer to what has opened the connection. To a client that has it already: which channels its token
+            does not grant any more; empty if it grants all.
     """
 
     connection: Connection
@@ -134,29 +135,31 @@ class TokenAdmission:
         tokens = self._tokens
         client = await self.client(asked.token, head)
         service = self._streams.services.of(client.app)
-        own = await self._own(service, client, asked.conn_id) if asked.conn_id else None
+        own, left = await self._own(service, client, asked.conn_id) if asked.conn_id else (None, [])
         if own is None:
             before_new()
         connection = own or await _new(service, client, asked.since or "")
         tokens.check_revocation(client)
         if own is not None and asked.knows_conn_id:
-            return Admitted(connection, client, b"")
+            return Admitted(connection, client, unsubscribed_item(left) if left else b"")
         return Admitted(connection, client, self._greeting(connection, client, asked.ref))
 
-    async def _own(self, service: Service, client: Client, conn_id: str) -> Connection | None:
-        """Return the connection that a client comes back to, in the channels that its token grants now."""
+    async def _own(
+        self, service: Service, client: Client, conn_id: str
+    ) -> tuple[Connection | None, list[str]]:
+        """Return the connection that a client comes back to, and the channels that its token does not grant any more."""
         try:
             conn_id = normalize_conn_id(conn_id)
         except ValueError:
-            return None
+            return None, []
         connection = own_connection(await service.take_over(conn_id), client)
         if connection is None:
-            return None
+            return None, []
         granted = ClientService(service, client, conn_id)
-        await granted.leave_ungranted(_channels(connection))
+        left = await granted.leave_ungranted(_channels(connection))
         if not set(client.channels) <= set(_channels(connection)):
             await granted.join_named()
-        return connection
+        return connection, left
 
     def _greeting(self, connection: Connection, client: Client, ref: Ref) -> bytes:
         return result_item(
