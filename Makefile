@@ -98,19 +98,19 @@ ready-system:
 	@scripts/js-packages.sh clients/js "the JavaScript client's types and package"
 	@scripts/js-packages.sh tests/clients/pusher "JavaScript clients of Pusher"
 
-check-format:
+check-format: ready-dev
 	$(BIN)/ruff format --check
 
-check-lint:
+check-lint: ready-dev
 	$(BIN)/ruff check
 
-check-types:
+check-types: ready-dev
 	$(BIN)/mypy
 
-check-layers:
+check-layers: ready-dev
 	$(BIN)/python -m pytest tests/test_layers.py
 
-check-words:
+check-words: ready-dev
 	$(BIN)/python -m pytest tests/test_words.py
 
 core-coverage: ready-dev
