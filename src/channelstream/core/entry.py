@@ -6,7 +6,7 @@ from channelstream.core.events import Event, UsersLeft
 from channelstream.core.position import Offsets, format_position, with_offset
 
 ENTRY_OVERHEAD = 700
-"""Memory of an entry besides its payload, in bytes: objects, keys and one encoded form (measured, docs/performance.md)."""
+"""Memory of an entry besides its payload, in bytes: objects, keys and one encoded form (measured)."""
 HELD_BYTES = 150
 """Memory of an entry in each further log, in bytes: its places in the list and in the index (measured)."""
 
