@@ -34,7 +34,6 @@ from channelstream.service import Memberships, Node, Service
 from channelstream.service.commands import Release
 from channelstream.service.limits import NodeLimits
 from channelstream.service.moving import IncomingConnections, OutgoingConnections
-from channelstream.service.restoring import restore
 from channelstream.wire.channelstream import V07
 from channelstream.wire.protocols import PROTOCOLS
 
@@ -512,7 +511,7 @@ def test_a_seat_that_belongs_to_nothing_is_restored_as_a_connection(channels: li
             for ranges in [{name: ReadRange.of(0) for name in channels}]
             for conn_id in (seat_id("c", 1), *holders)
         ]
-        await restore(kept, scene.node.hub, scene.clock.steady)
+        await scene.node.local.restored.hold(kept)
         assert list(scene.node.hub.connections) == [*holders, seat_id("c", 1)]
         assert scene.node.hub.seats == {}
 

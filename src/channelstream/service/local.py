@@ -29,16 +29,15 @@ from channelstream.core.log import PRIVATE
 from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, shard_of
 from channelstream.core.user import User, UserUpdate
 from channelstream.engines.base import Clock, Directory, EventLog, Registered
-from channelstream.engines.members import Member, RestoredConnection, member_of
+from channelstream.engines.members import Member, member_of
 from channelstream.errors import Moved, Unavailable
 from channelstream.service.departures import Departures
 from channelstream.service.disconnect_queue import DisconnectQueue
 from channelstream.service.limits import NodeLimits
 from channelstream.service.locks import Locks
-from channelstream.service.restoring import restore
+from channelstream.service.restoring import RestoredConnections
 from channelstream.service.room import Room
 from channelstream.service.signals import Signals
-from channelstream.slices import Slices
 
 _REGISTERING = frozenset({PRIVATE})
 """What a connection joins until it is registered."""
@@ -53,6 +52,7 @@ class LocalConnections:
     Attributes:
         locks: by connection id.
         departures: the connections that end at their deadline, or soon.
+        restored: those of the last run, or of another process, until their streams attach.
         endings: the streams and connections that ended lately, and why.
         room: how many connections and channels each application may have.
     """
@@ -77,6 +77,7 @@ class LocalConnections:
         self.room = Room(hub, limits.apps)
         disconnects = DisconnectQueue(directory.disconnect_all)
         self.departures = Departures(disconnects, clock, self.locks, self.forget)
+        self.restored = RestoredConnections(hub, self.departures, clock, limits)
 
     def get(self, conn_id: str) -> Connection | None:
         """Return a connection, which is no seat."""
@@ -96,43 +97,10 @@ class LocalConnections:
         self.departures.deadlines.set(connection, deadline_s)
         return connection
 
-    async def restore(self, kept: Sequence[RestoredConnection]) -> None:
-        """Hold connections of the last run; each ends unless a stream attaches within `restored_s`.
-
-        Needs no locks: nothing is served yet.
-        """
-        await restore(kept, self._hub, self._clock.steady)
-        await self.expect_streams()
-
-    async def expect_streams(self) -> None:
-        """Let the restored connections that have no stream wait for one from now on."""
-        deadline_s = self._clock.steady() + self._limits.restored_s
-
-        def expect(connection: Connection) -> None:
-            if connection.stream is not None or connection.deadline_s is not None:
-                return
-            if connection.protocol.name in self._limits.not_resuming:
-                # Its client comes back with another connection, and this one is a member that is not there.
-                self.departures.end_soon(connection, CloseCode.UNKNOWN_CONNECTION, "its client cannot resume")
-            else:
-                self.departures.expire_at(connection, deadline_s)
-
-        await Slices(self._clock.steady).each(list(self._hub.connections.values()), expect)
-
-    async def take(self, kept: Sequence[RestoredConnection]) -> None:
-        """Hold connections of another process; `expect_streams` comes when those that have a stream there have it here."""
-        await restore(kept, self._hub, self._clock.steady)
-
     def drop(self, connection: Connection) -> None:
         """Hold a connection no longer, and announce nothing: another process has it or has ended it, or no engine has it."""
         self.departures.deadlines.drop(connection)
         self._remove(connection)
-
-    def wait_for_streams(self, left_s: Mapping[str, float]) -> None:
-        """Set how long connections of another process that have no stream there wait for one."""
-        now_s = self._clock.steady()
-        for conn_id, seconds in left_s.items():
-            self.departures.expire_at(self._hub.connections[conn_id], now_s + seconds)
 
     @property
     def is_settled(self) -> bool:

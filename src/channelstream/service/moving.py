@@ -188,7 +188,7 @@ class IncomingConnections:
         for each in left:
             if (connection := self._hub.registered(each.member.conn_id)) is not None:
                 self._local.drop(connection)
-        await self._local.take(connections)
+        await self._local.restored.hold(connections)
 
     def position(self) -> None:
         """Set the positions, and how long connections wait for a stream.
@@ -208,7 +208,7 @@ class IncomingConnections:
                 connection.sent_apart = each.sent_apart
             if each.left_s is not None:
                 left_s[each.conn_id] = each.left_s
-        self._local.wait_for_streams(left_s)
+        self._local.restored.wait_for_streams(left_s)
 
     def _restored(self, moved: MovedConnection) -> RestoredConnection:
         member = Member(moved.conn_id, self._shared(moved.user), self._protocol(moved.protocol))

@@ -135,7 +135,8 @@ class Node:
             ConfigError: the engine cannot be used as it is configured.
         """
         await self._start_engine()
-        await self.local.restore(await self._engine.restored_connections())
+        await self.local.restored.hold(await self._engine.restored_connections())
+        await self.local.restored.expect_streams()
 
     async def _start_engine(self) -> None:
         """Receive the events of the engine from now on, and answer its cluster."""

@@ -132,7 +132,7 @@ class Taker:
         async for batch in in_turns(streams, AT_ONCE):
             await self._attach(batch, self._make_stream)
         parts.streams.heartbeat.spreads = False
-        await parts.node.local.expect_streams()
+        await parts.node.local.restored.expect_streams()
         parts.housekeeping.start()
 
     async def _listen(self, kind: str, listener: Listener) -> None:
