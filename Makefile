@@ -14,7 +14,7 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 CORE_TESTS := tests/core tests/wire tests/apps/test_app.py tests/apps/test_client.py tests/apps/test_grants.py tests/apps/test_key_ring.py tests/apps/test_keys.py tests/apps/test_pusher_app.py tests/apps/test_wanted_facts.py tests/apps/test_webhooks.py tests/auth tests/engines/test_sqlite.py tests/test_tracing.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run example test test-fast compiled-wheel test-compiled coverage check bench bench-peers bench-engines simulate faults format options doctor-page screenshots clean ready-run \
+.PHONY: help run example test test-fast compiled-wheel test-compiled coverage check bench bench-peers bench-engines simulate faults autobahn format options doctor-page screenshots clean ready-run \
         ready-dev ready-system \
         check-format check-lint check-types check-layers check-words core-coverage
 
@@ -62,6 +62,9 @@ simulate: ready-dev ## Run the simulator with SEED, or with a hundred random see
 faults: ready-dev ready-system ## Inject faults into nodes and Redis under load, and print figures; ARGS="killed-node" selects a scenario.
 	@exec $(BIN)/python -m tests.e2e.faults $(ARGS)
 
+autobahn: ready-dev ## Run the Autobahn suite against the server's WebSockets; it needs Python 2.7. ARGS="--all" adds compression (docs/proof.md).
+	@exec scripts/autobahn.sh $(ARGS)
+
 bench-peers: ready-run ## Measure other servers under the same load, in the same run (docs/performance.md).
 	@exec $(BIN)/python -m channelstream.bench.peers --output bench-results $(ARGS)
 
@@ -82,7 +85,7 @@ screenshots: ready-dev ready-system ## Take the screenshots in docs/img again, f
 	$(BIN)/python scripts/screenshots.py
 
 clean: ## Remove .venv and all files that tools have written.
-	rm -rf .venv .venv-compiled .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist bench-results clients/js/node_modules tests/clients/pusher/node_modules examples/echo/node_modules
+	rm -rf .venv .venv-autobahn .venv-compiled .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist bench-results clients/js/node_modules tests/clients/pusher/node_modules examples/echo/node_modules
 
 ready-run:
 	@scripts/setup.sh run
