@@ -310,11 +310,10 @@ class Hub:
 
         The events that wait stay in the log. A connection that is not live is left unchanged.
         """
-        waiting = connection.batch.entries()
-        if waiting:
-            connection.delivered = waiting[0].offsets_before
-        elif connection.batch is self.rounds.root:
+        if connection.batch is self.rounds.root:
             connection.delivered = self.offsets
+        elif waiting := connection.batch.entries():
+            connection.delivered = waiting[0].offsets_before
         else:
             return
         connection.batch = DISCARD
