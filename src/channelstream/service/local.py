@@ -12,7 +12,7 @@ restores registrations (`membership`), or it would be joined again.
 
 Operations on one connection run under the lock of its id (`locks.py`). `forget` does not need it: another node may
 take a connection over at any moment, and that notice cannot wait for the operation under way. So each operation
-checks after an `await` of the engine whether the connection is still here (`_check_local`), and raises `Moved` if
+checks after an `await` of the engine whether the connection is still here (`check_local`), and raises `Moved` if
 not.
 """
 
@@ -136,7 +136,7 @@ class LocalConnections:
                 self.forget(connection, CloseCode.UNKNOWN_CONNECTION, "it could not be registered")
         if registered is None:
             return None
-        _check_local(connection)
+        check_local(connection)
         self._begin(connection, registered, since)
         return registered.user
 
@@ -192,7 +192,7 @@ class LocalConnections:
         Raises:
             Moved: it has left this node.
         """
-        _check_local(connection)
+        check_local(connection)
         self._expect(connection, channels)
         joined: dict[str, int] = {}
         connection.joining = connection.joining.union(channels)
@@ -208,7 +208,7 @@ class LocalConnections:
                     connection.channels[name] = self._read_range(name, joined[name], since)
                 else:
                     self._hub.unsubscribe(connection, name)
-        _check_local(connection)
+        check_local(connection)
 
     async def leave(self, connection: Connection, channels: Iterable[str]) -> list[str]:
         """Leave those of the channels that the connection is in, and return them.
@@ -223,7 +223,7 @@ class LocalConnections:
             await self._directory.leave(member_of(connection), left)
         finally:
             connection.leaving = without(connection.leaving, left)
-        _check_local(connection)
+        check_local(connection)
         for name in left:
             if name in connection.channels:
                 self._hub.unsubscribe(connection, name)
@@ -373,7 +373,7 @@ class LocalConnections:
         self._signals.attached.emit(connection)
 
 
-def _check_local(connection: Connection) -> None:
+def check_local(connection: Connection) -> None:
     """Raise `Moved` if the connection has left this node, which can happen at any `await`."""
     if connection.state is ConnectionState.CLOSED:
         raise Moved

@@ -9,14 +9,14 @@ from itertools import count
 from typing import Any
 
 from channelstream.close_codes import CloseCode
-from channelstream.core.connection import Connection, ConnectionState
+from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
 from channelstream.core.position import shard_of
 from channelstream.core.seat import Seat, seat_id
 from channelstream.core.user import UserUpdate
-from channelstream.errors import Moved, Unavailable
+from channelstream.errors import Unavailable
 from channelstream.service.limits import NodeLimits
-from channelstream.service.local import LocalConnections
+from channelstream.service.local import LocalConnections, check_local
 
 DRAWS_PER_SHARD = 10
 """As in `connecting.py`: most ids tried to find one in the shard of the channel."""
@@ -52,7 +52,7 @@ class Seats:
             Moved: the connection has left this node.
         """
         async with self._local.locks.of(holder.id):
-            _check_local(holder)
+            check_local(holder)
             if channel in (holder.seats or {}):
                 return False
             self._limits.check_channel_count(len(holder.readable) + 1)
@@ -60,7 +60,7 @@ class Seats:
             seat = Seat(self._draw_id(holder, channel), user, holder, channel, self._hub.offsets)
             async with self._local.locks.of(seat.id):
                 await self._register(seat, update, settings)
-            _check_local(holder)
+            check_local(holder)
         return True
 
     async def _register(self, seat: Seat, update: UserUpdate, settings: Mapping[str, Any]) -> None:
@@ -94,9 +94,3 @@ class Seats:
         while drawn in self._hub.seats:  # It came from another process, which has counted as well.
             drawn = seat_id(holder.id, next(self._numbers))
         return drawn
-
-
-def _check_local(holder: Connection) -> None:
-    """Raise `Moved` if the holder has left this node, which can happen at any `await`."""
-    if holder.state is ConnectionState.CLOSED:
-        raise Moved
