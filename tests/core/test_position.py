@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelstream.core.position import (
+    DRAWS_PER_SHARD,
     MAX_OFFSET,
     MAX_SHARDS,
     MAX_TEXT,
     UNKNOWN_POSITION,
     Position,
     ReadRange,
+    draw_in_shard,
     max_offsets,
     min_offsets,
     shard_of,
@@ -106,6 +108,16 @@ def test_names_are_spread_over_the_shards() -> None:
     assert set(counts) == {0, 1, 2, 3}
     assert min(counts.values()) > 900
     assert (shard_of("a", 4), shard_of("\u00e9", 4), shard_of("a", 1)) == (3, 2, 0)
+
+
+def test_an_id_is_drawn_in_the_shard_of_a_name() -> None:
+    """With a single shard the first one is; where none is found soon, one in another shard is returned."""
+    ids = [f"id-{number}" for number in range(200)]
+    assert draw_in_shard(iter(ids).__next__, "a", 1) == ids[0]
+    own = next(each for each in ids if shard_of(each, 4) == shard_of("a", 4))
+    assert draw_in_shard(iter(ids).__next__, "a", 4) == own
+    others = [each for each in ids if shard_of(each, 4) != shard_of("a", 4)]
+    assert draw_in_shard(iter(others).__next__, "a", 4) == others[4 * DRAWS_PER_SHARD]
 
 
 EARLIER, JOINED, LATER, OTHER_LOG = 3, 7, 9, -1

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from channelstream.core.hub import Hub
-from channelstream.core.position import shard_of
 from channelstream.core.user import User, UserUpdate
 from channelstream.engines.base import Directory
 from channelstream.engines.members import Member
@@ -19,8 +18,6 @@ from channelstream.service.local import LocalConnections
 
 Channels = dict[str, dict[str, Any]]
 """Channels to join, each with the settings that it gets if it is new."""
-DRAWS_PER_SHARD = 10
-"""Most ids drawn to find one in a certain shard: in one of 22,000 cases there is none among them."""
 ATTEMPTS = 3
 """Most attempts of a `/connect` to create a connection, or to find the one that other calls create and end meanwhile."""
 
@@ -54,14 +51,6 @@ class Connecting:
         self._local = local
         self._handover = handover
         self._check_room = check_room
-
-    def draw_id(self, user: str, new_id: Callable[[], str]) -> str:
-        """Return a new id in the shard of the user, so that the connection depends on one shard less."""
-        shards = len(self._hub.offsets)
-        if shards == 1:
-            return new_id()
-        drawn = (new_id() for _ in range(DRAWS_PER_SHARD * shards))
-        return next((each for each in drawn if shard_of(each, shards) == shard_of(user, shards)), new_id())
 
     async def connect(
         self,

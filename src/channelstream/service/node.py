@@ -18,7 +18,7 @@ from channelstream.core.frequent import Frequent
 from channelstream.core.hub import Hub
 from channelstream.core.log import Replay
 from channelstream.core.node_status import NodeStatus
-from channelstream.core.position import Position
+from channelstream.core.position import Position, draw_in_shard
 from channelstream.core.shedding import Shedding, Work
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, Counts, Engine
@@ -186,7 +186,7 @@ class Node:
 
     def draw_id(self, user: str, new_id: Callable[[], str]) -> str:
         """Return an id for a connection of a user that the server chooses, as `new_id` draws them."""
-        return self._connecting.draw_id(user, new_id)
+        return draw_in_shard(new_id, user, len(self.hub.offsets))
 
     async def connect(
         self,

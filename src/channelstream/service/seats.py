@@ -5,21 +5,19 @@ holder that ends meanwhile, which needs no lock, ends the seat when the operatio
 """
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import count
 from typing import Any
 
 from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
-from channelstream.core.position import shard_of
+from channelstream.core.position import draw_in_shard
 from channelstream.core.seat import Seat, seat_id
 from channelstream.core.user import UserUpdate
 from channelstream.errors import Unavailable
 from channelstream.service.limits import NodeLimits
 from channelstream.service.local import LocalConnections, check_local
-
-DRAWS_PER_SHARD = 10
-"""As in `connecting.py`: most ids tried to find one in the shard of the channel."""
 
 
 class Seats:
@@ -57,7 +55,9 @@ class Seats:
                 return False
             self._limits.check_channel_count(len(holder.readable) + 1)
             self._local.room.check_channels(holder.id, [channel])
-            seat = Seat(self._draw_id(holder, channel), user, holder, channel, self._hub.offsets)
+            offsets = self._hub.offsets
+            drawn = draw_in_shard(partial(self._next_id, holder), channel, len(offsets))
+            seat = Seat(drawn, user, holder, channel, offsets)
             async with self._local.locks.of(seat.id):
                 await self._register(seat, update, settings)
             check_local(holder)
@@ -79,17 +79,8 @@ class Seats:
                 await self._local.disconnect(seat, CloseCode.NORMAL, "left")
         return True
 
-    def _draw_id(self, holder: Connection, channel: str) -> str:
-        """Return an id that no seat here has had, in the shard of the channel if one is found soon."""
-        shards = len(self._hub.offsets)
-        drawn = self._next_id(holder)
-        for _ in range(DRAWS_PER_SHARD * shards):
-            if shard_of(drawn, shards) == shard_of(channel, shards):
-                break
-            drawn = self._next_id(holder)
-        return drawn
-
     def _next_id(self, holder: Connection) -> str:
+        """Return an id that no seat here has had."""
         drawn = seat_id(holder.id, next(self._numbers))
         while drawn in self._hub.seats:  # It came from another process, which has counted as well.
             drawn = seat_id(holder.id, next(self._numbers))
