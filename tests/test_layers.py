@@ -93,7 +93,7 @@ PURE_UNITS = ("core", "apps", "auth", "wire")
 PURE_FILES = {f"{PACKAGE}.engines.event_codec"}
 """The stored form of events: all engines agree on it, whatever they store it with."""
 PORTS = {
-    "Engine": {"service.node"},
+    "Engine": {"service.first_reads", "service.node"},
     "EventLog": {"service.local", "service.publishing", "service.stream_reads"},
     "Directory": {"service.connecting", "service.executing", "service.local", "service.member_states"},
     "Movable": {"service.node_move"},

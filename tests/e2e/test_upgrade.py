@@ -46,6 +46,10 @@ async def faulty(self, part):
 line.Line.send = faulty
 if fault == "snapshot":
     snapshot.SNAPSHOT_VERSION = int(value)
+if fault == "script":
+    from channelstream.engines.redis import scripts
+    begin, known = f"function operations.{value}(a)", scripts.scripts
+    scripts.scripts = lambda: {name: text.replace(begin, f"{begin} error('broken')") for name, text in known().items()}
 """
 """A module that each new interpreter imports, and the forked server of a test does not: faults of new processes only."""
 
@@ -241,6 +245,26 @@ def test_a_new_process_that_fails_changes_nothing(
     log = service.running.log()
     assert log.count("the upgrade has failed, and this process goes on: ") == 1
     assert service.running.process.poll() is None
+
+
+@pytest.mark.parametrize("operation", ["replay", "users"])
+def test_a_new_process_that_cannot_read_the_engine_changes_nothing(
+    operation: str, redis: RedisServer, start_service: Any, faulty: Callable[[str], dict[str, str]]
+) -> None:
+    """It has started with the engine, and finds out that its reads fail while the old one can go on."""
+    service = start_service("--engine", redis.address, **faulty(f"script={operation}"))
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            wires = [await service.stream("ws", stack)]
+            with pytest.raises(CannotHandOver, match="the new process cannot read the engine"):
+                await service.upgrade()
+            wires.append(await service.stream("ws", stack))
+            await service.post("/message", {"user": "app", "channel": "a", "message": {"n": 1}})
+            assert [await texts(wire, 1) for wire in wires] == [[1]] * 2
+
+    play(scenario())
+    assert f"Redis has refused {operation}: " in service.running.log()
 
 
 def test_one_upgrade_at_a_time(start_service: Any, faulty: Callable[[str], dict[str, str]]) -> None:

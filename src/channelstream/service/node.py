@@ -31,6 +31,7 @@ from channelstream.service.cluster_calls import ClusterCalls
 from channelstream.service.commands import Answer, End, Subscribe, Unsubscribe
 from channelstream.service.connecting import Channels, Connecting, Opened
 from channelstream.service.executing import Executing
+from channelstream.service.first_reads import read_first
 from channelstream.service.handover import Handover
 from channelstream.service.limits import NodeLimits
 from channelstream.service.local import LocalConnections
@@ -124,7 +125,7 @@ class Node:
         self.channel_ends = ChannelEnds(self.remote_calls, hub, self.local.departures.end_soon)
         self._connecting = Connecting(engine, hub, self.local, self._handover, self._check_room)
         self._publishing = Publishing(engine, hub)
-        self.move = NodeMove(engine, hub, self.local, clock, self._start_engine)
+        self.move = NodeMove(engine, hub, self.local, clock, self._continue_engine)
         self.member_states = MemberStates(engine, is_single=self.is_single)
         self.reads = StreamReads(engine, self.is_single)
 
@@ -143,6 +144,11 @@ class Node:
         self._cluster.serve(ClusterCalls(self.hub, self._handover, self.remote_calls, self.signals))
         await self._engine.start(self)
         self.hub.offsets = self._engine.position.offsets
+
+    async def _continue_engine(self) -> None:
+        """Start the engine in place of another process, which goes on if this one cannot read it."""
+        await self._start_engine()
+        await read_first(self._engine, self.hub)
 
     async def close(self) -> None:
         """Stop the engine; everything that was acknowledged is as durable as the engine promises."""
