@@ -350,6 +350,7 @@ class Engine(EventLog, Directory, Movable, Protocol):
 
         Raises:
             ConfigError: the engine cannot be used as it is configured.
+            CannotHandOver: after `take_over`: it has another log than the other process had.
         """
 
     async def close(self) -> None:

@@ -5,9 +5,11 @@ from collections.abc import Callable
 import pytest
 from tests.engines.conformance import Recorder, at_once, message
 from tests.engines.redis.nodes import Nodes, counted
+from tests.redis_server import RedisServer
 from tests.waiting import soon
 
 from channelstream.core.events import Presence
+from channelstream.engines.redis.address import prefixes
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.errors import CannotHandOver
 
@@ -125,6 +127,19 @@ def test_the_state_of_another_engine_is_refused(with_one_shard: WithNodes, state
             take_over(nodes.make(), state)
 
     with_one_shard(test)
+
+
+def test_another_log_is_refused(with_nodes: WithNodes, redis: RedisServer) -> None:
+    """Clients have positions in the former one: the other process, which knows it, can go on when it is there again."""
+
+    async def test(nodes: Nodes) -> None:
+        engine, recorder = await nodes.member("ann", *CHANNELS)
+        state = await state_of(engine)
+        redis.cli("HSET", f"{prefixes(nodes.shards)[-1]}log", "epoch", "another")
+        with pytest.raises(CannotHandOver, match="another log"):
+            await next_process(nodes, state, recorder)
+
+    with_nodes(test)
 
 
 def test_another_number_of_shards_is_refused(with_three_shards: WithNodes) -> None:

@@ -63,6 +63,12 @@ STATES_AT_ONCE = 1_000
 EVENTS_AT_ONCE = 1_000
 """Events that are read at once to find out who has come and left meanwhile."""
 
+OTHER_LOG = (
+    "Redis has another log than the one of the running server: restart the service if the option engine has changed,"
+    " else try again"
+)
+"""Why a node does not go on in another process: its clients have positions in the former log."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -140,7 +146,11 @@ class RedisEngine:
 
     async def start(self, receiver: Receiver) -> None:
         self._delivery.receiver = receiver
+        known = self._shards.epochs
         await self._links.open(after_gap=self._is_taken_over)
+        if self._is_taken_over and self._shards.epochs != known:
+            await self._links.close()
+            raise CannotHandOver(OTHER_LOG)
 
     async def close(self) -> None:
         await gather_all(shard.client.stop_node() for shard in self._shards)
