@@ -1,7 +1,7 @@
 """The SQLite engine moves to another process, by its file: the shared suite."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from tests.engines.test_sqlite_connections import flush, killed
 from channelstream.core.position import ReadRange
 from channelstream.engines.members import RestoredConnection
 from channelstream.engines.sqlite import SqliteEngine
+from channelstream.errors import CannotHandOver
 
 
 @pytest.fixture
@@ -74,6 +75,50 @@ def test_what_a_history_shows_is_in_the_file_after_a_move(tmp_path: Path) -> Non
         [channel] = await last.channels(["a"])
         assert [entry.event.uuid for entry in channel.history.entries] == ["m1", "m2", "m3"]
         await last.close()
+
+    asyncio.run(life())
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def replaced(path: Path) -> None:
+    path.rename(path.with_name("moved.db"))
+    path.touch()
+
+
+def damaged(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(bytes(100))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (removed, "was replaced or removed while the server has it open"),
+        (replaced, "was replaced or removed while the server has it open"),
+        (damaged, "it is damaged"),
+    ],
+)
+def test_a_file_that_nobody_can_open_again_stays_open(
+    tmp_path: Path, spoil: Callable[[Path], None], reason: str
+) -> None:
+    """The move is refused while this process has the file: it would have nothing to go on with."""
+    path = tmp_path / "state.db"
+
+    async def life() -> None:
+        engine = sqlite_engine(path, Setup(), 1)
+        await engine.start(Recorder())
+        await engine.connect(ANN, EMPTY)
+        await engine.join(ANN, {"a": {}})
+        spoil(path)
+        with pytest.raises(CannotHandOver, match=reason):
+            [record async for record in engine.copy()]
+        await engine.proceed()
+        [accepted] = await engine.publish([message("m1")])
+        assert not accepted.duplicate
+        await killed(engine)
 
     asyncio.run(life())
 

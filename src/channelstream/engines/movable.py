@@ -20,6 +20,9 @@ class Movable(Protocol):
         """Yield the state, for `receive` in another process; when called again, what has changed since.
 
         All calls are served meanwhile.
+
+        Raises:
+            CannotHandOver: this engine does not move now.
         """
 
     def hand_over(self) -> AsyncIterator[bytes]:

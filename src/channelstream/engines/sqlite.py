@@ -212,9 +212,17 @@ class SqliteEngine:
 
     async def copy(self) -> AsyncIterator[bytes]:
         if not self._move.is_copied:
+            await self._check_file()
             yield self._address
         async for record in self._move.copy(self._log, self._upkeep.clock_offset_s):
             yield record
+
+    async def _check_file(self) -> None:
+        """Make sure that the other process can open the file; if that fails, this one can go on with it open."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._file.check_next)
+        except ConfigError as error:
+            raise CannotHandOver(str(error)) from error
 
     async def hand_over(self) -> AsyncIterator[bytes]:
         """Yield the rest of the state, and close the file: the other process does not have to read it."""

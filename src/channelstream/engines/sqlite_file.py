@@ -218,10 +218,32 @@ class SqliteFile:
                     cursor.execute("ROLLBACK")
                 raise
 
+    def check_next(self) -> None:
+        """Make sure that the process that opens the file next finds this one, and can write to it.
+
+        Raises:
+            ConfigError: another file or none is at its path, or it cannot be written to.
+        """
+        with self._as_config_error():
+            if not (
+                self._path.exists() and os.path.samestat(self._path.stat(), os.fstat(self._database_lock))
+            ):
+                raise ConfigError(
+                    f"engine: {str(self._path)!r} was replaced or removed while the server has it open: put it back"
+                )
+            # A new write-ahead log needs room on the disk, which this one may have already.
+            self._truncate_wal()
+            # By another connection, since this one does not read again what it has in memory.
+            with closing(sqlite3.connect(self._path, BUSY_TIMEOUT_S, isolation_level=None)) as other:
+                other.execute("UPDATE meta SET value = value WHERE key = 'run'")
+
     def empty_wal(self) -> None:
         """Truncate the write-ahead log, which still has erased texts; a program that reads the file delays this."""
-        if not self._has_erased:
-            return
+        if self._has_erased:
+            self._has_erased = not self._truncate_wal()
+
+    def _truncate_wal(self) -> bool:
+        """Return whether the write-ahead log is empty now, without a wait for a program that reads the file."""
         self._database.execute("PRAGMA busy_timeout = 0")
         try:
             (is_busy, _, _) = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -229,7 +251,7 @@ class SqliteFile:
             is_busy = True
         finally:
             self._database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
-        self._has_erased = bool(is_busy)
+        return not is_busy
 
     def rebuild(self) -> None:
         """Rewrite the file if anything was erased since the last rewrite.
