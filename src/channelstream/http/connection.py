@@ -143,16 +143,12 @@ class HttpConnection(asyncio.Protocol):
     # -- another process may take the socket over
 
     def hold(self) -> None:
-        """Begin no further request, until `let_go`; what is on its way of the request in progress is still read."""
-        if self._exchange is None or self._exchange.is_whole:
+        """Begin no further request, until `let_go`; a request in progress is read on until the server `holds_bodies`."""
+        if self._exchange is None or self._exchange.is_whole or self._http_server.holds_bodies:
             self._in.hold()
 
-    def hold_body(self) -> None:
-        """Read no more of the request in progress either."""
-        self._in.hold()
-
     def let_go(self) -> None:
-        """Read again after `hold` and `hold_body`, also after `unread`."""
+        """Read again after `hold`, also after `unread`."""
         self._in.let_go()
         if self._exchange is not None and not self._exchange.is_whole:
             self._in.take_later(self._continue)

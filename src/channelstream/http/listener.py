@@ -214,9 +214,6 @@ class Handshake:
     def hold(self) -> None:
         """Do nothing: the connection that it becomes begins no request while the server is held."""
 
-    def hold_body(self) -> None:
-        """Do nothing, as in `hold`."""
-
     def let_go(self) -> None:
         """Do nothing: nothing was held."""
 

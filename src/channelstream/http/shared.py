@@ -54,13 +54,10 @@ class Socket(Protocol):
         """Drop it at once."""
 
     def hold(self) -> object:
-        """Begin no further request, until `let_go`."""
-
-    def hold_body(self) -> object:
-        """Read no more of a request that is not complete, until `let_go`."""
+        """Begin no further request, and if the server `holds_bodies` complete none either, until `let_go`."""
 
     def let_go(self) -> object:
-        """Continue after `hold` and `hold_body`."""
+        """Continue after `hold`."""
 
     @property
     def work(self) -> Work:
@@ -132,7 +129,7 @@ class HttpServer:
     async def hold_bodies(self) -> None:
         """After `hold`: read no more of any request, until `let_go`."""
         self.holds_bodies = True
-        await self._for_each(lambda accepted: accepted.hold_body())
+        await self._for_each(lambda accepted: accepted.hold())
 
     async def let_go(self) -> None:
         """Continue after `hold` and `hold_bodies`."""
