@@ -114,7 +114,7 @@ class HttpConnection(asyncio.Protocol):
         Returns:
             Whether the socket stays open for writing; with TLS it never does.
         """
-        self._in.take_turn(self._proceed_if_open)
+        self._in.take_turn(self._continue)
         self._has_ended = True
         exchange = self._exchange
         if exchange is None or not exchange.is_whole or self._waiting.phase is not EXCHANGE:
@@ -130,7 +130,7 @@ class HttpConnection(asyncio.Protocol):
     def stop(self) -> None:
         """Close at once, or after the answer if a whole request is in progress."""
         self._is_stopping = True
-        self._in.take_turn(self._proceed_if_open)
+        self._in.take_turn(self._continue)
         exchange = self._exchange if self._waiting.phase is EXCHANGE else None
         if exchange is None or exchange.is_answered or not exchange.is_whole:
             self.close()
@@ -211,15 +211,14 @@ class HttpConnection(asyncio.Protocol):
         if phase is LINGER:
             self._waiting.discard(len(data), self)
         elif phase is not CLOSED:
-            if http_server.is_crowded and not self._in.ask_for_turn(
-                self._proceed_if_open, http_server.inbound
-            ):
+            if http_server.is_crowded and not self._in.ask_for_turn(self._continue, http_server.inbound):
                 self._reader.receive(data)
             elif phase is EXCHANGE or http_server.is_held or not self._begin_whole(data):
                 self._reader.receive(data)
                 self._proceed()
 
-    def _proceed_if_open(self) -> None:
+    def _continue(self) -> None:
+        """Continue with what was received before, unless the connection is about to close."""
         if self._waiting.phase not in (LINGER, CLOSED):
             self._proceed()
 
@@ -280,11 +279,6 @@ class HttpConnection(asyncio.Protocol):
             self._in.resume()
         if reader.has_stopped and not exchange.is_full:
             self._in.take_later(self._continue)
-
-    def _continue(self) -> None:
-        """Continue with the body or the next request, unless the connection is about to close."""
-        if self._waiting.phase in (IDLE, EXCHANGE):
-            self._proceed()
 
     def _begin(self, head: RequestHead) -> None:
         """Begin a request whose head is complete; the body of most has come with it."""
