@@ -297,9 +297,10 @@ class HttpConnection(asyncio.Protocol):
         self._dispatch(exchange, request)
 
     def _begin_whole(self, data: bytes) -> bool:
-        """Begin a request that came in one piece; return False if it did not.
+        """Begin a request that is exactly these bytes, as most are; return False for others, which are left to `_begin`.
 
-        It is `_begin` without the steps that nothing is left to do for.
+        Its body is whole, so that no timer is started, and reading is neither paused nor resumed. A request with the head
+        of the one before it uses the objects of that one (`_last`).
         """
         last, self._last = self._last, None
         try:
