@@ -156,14 +156,14 @@ class HttpExchange:
     def half_close(self) -> None:
         """Note that the client sends nothing more, and wake a handler that waits for it."""
         self.is_half_closed = True
-        self.wake()
+        self._wake()
 
     def end(self) -> None:
         """Drop the answer from now on, and wake a handler that waits for the client."""
         self.is_abandoned = True
-        self.wake()
+        self._wake()
 
-    def wake(self) -> None:
+    def _wake(self) -> None:
         if self._changed is not None:
             self._changed.set()
 
