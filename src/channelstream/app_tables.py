@@ -35,7 +35,7 @@ from channelstream.core.policy import Policy
 from channelstream.errors import BadSignature, Forbidden
 from channelstream.http.address_rates import AddressRates
 from channelstream.http.asgi import RouterApp, ScopeRequest
-from channelstream.http.refusals import Refusals
+from channelstream.http.refusals import RefusalTable
 from channelstream.http.router import APP_PREFIX, Route, Router
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.integrations.webhooks.webhooks import Webhooks
@@ -111,7 +111,7 @@ class AppTables:
         wall, serves_any = self.state.node.clock.wall, self._serves_any(app)
         auth = make_auth(settings, app, self.credentials, wall, self.older.used, serves_any=serves_any)
         api = self.calls(app, auth, settings)
-        refusals = Refusals(
+        refusals = RefusalTable(
             app_id=self._id_in_path(app), on_refusal=partial(self.sampler.callers.was_refused, app.id)
         )
         pages = self._pages(app, settings, api, auth, refusals)
@@ -119,7 +119,7 @@ class AppTables:
         return Router(self.state.policy_of(app), rows, pages, refusals.add, further)
 
     def _pages(
-        self, app: App, settings: Settings, api: list[Route], auth: RequestAuth, refusals: Refusals
+        self, app: App, settings: Settings, api: list[Route], auth: RequestAuth, refusals: RefusalTable
     ) -> Route:
         """Return the route of all its pages; the demo among them calls the API as any application does."""
         service, policy = self.state.services.of(app), self.state.policy_of(app)
@@ -201,7 +201,7 @@ class AppTables:
         if principal.rights:  # A stranger has shown no key.
             self.uses.used(app_id, key_id)
 
-    def streams(self, app: App, refusals: Refusals) -> Iterable[Route]:
+    def streams(self, app: App, refusals: RefusalTable) -> Iterable[Route]:
         """Return the routes of its streams."""
         service, opens_any = self.state.services.of(app), self._serves_any(app)
         return stream_routes(self.state, service, self.entrances, opens_any, refusals.add)

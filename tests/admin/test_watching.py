@@ -17,7 +17,7 @@ from channelstream.apps.app import App
 from channelstream.apps.key_ring import KeyRing
 from channelstream.core.hub import Hub
 from channelstream.errors import Unavailable
-from channelstream.http.refusals import Refusals
+from channelstream.http.refusals import RefusalTable
 from channelstream.integrations.metrics.meter import Meter
 from channelstream.service import Node, NodeLimits, Service
 from channelstream.transports.streams import Streams
@@ -35,7 +35,7 @@ async def watched_panel() -> tuple[Panel, Sampler]:
     sampler = Sampler(node, Watchdog(0.1), Meter(lambda: 0))
     service = Service(App(), node)
     keys = KeyTable(service, KeyRing(), KeyUses(sampler.history, node.time_series, clock.wall))
-    return Panel(service, cast(Streams, SimpleNamespace(open=2)), sampler, Refusals(), keys), sampler
+    return Panel(service, cast(Streams, SimpleNamespace(open=2)), sampler, RefusalTable(), keys), sampler
 
 
 def clock_of(sampler: Sampler) -> MovedClock:

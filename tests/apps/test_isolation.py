@@ -38,7 +38,7 @@ from channelstream.core.position import shard_of
 from channelstream.core.user import UserUpdate
 from channelstream.engines.redis import address
 from channelstream.http.asgi import RouterApp
-from channelstream.http.refusals import Refusals
+from channelstream.http.refusals import RefusalTable
 from channelstream.http.router import Router
 from channelstream.integrations.metrics.meter import Meter
 from channelstream.server import build
@@ -100,7 +100,7 @@ class World:
         sampler = Sampler(self.service.node, Watchdog(0.1), Meter(lambda: 0))
         node = self.service.node
         keys = KeyTable(self.service, KeyRing(), KeyUses(sampler.history, node.time_series, node.clock.wall))
-        self._panel = partial(Panel, self.service, streams, sampler, Refusals(), keys)
+        self._panel = partial(Panel, self.service, streams, sampler, RefusalTable(), keys)
 
     async def ask(self, method: str, target: str, body: Any = None, **headers: str) -> Any:
         async with httpx.AsyncClient(transport=self._transport, base_url="http://test") as client:

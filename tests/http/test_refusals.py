@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from channelstream.errors import BadSignature, Invalid
-from channelstream.http.refusals import KEPT, LOG_EVERY_S, Refusals
+from channelstream.http.refusals import KEPT, LOG_EVERY_S, RefusalTable
 
 
 class Clock:
@@ -24,11 +24,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def refusals(clock: Clock) -> Refusals:
-    return Refusals(clock, clock)
+def refusals(clock: Clock) -> RefusalTable:
+    return RefusalTable(clock, clock)
 
 
-def test_refusals_are_counted_by_path_reason_and_caller(refusals: Refusals, clock: Clock) -> None:
+def test_refusals_are_counted_by_path_reason_and_caller(refusals: RefusalTable, clock: Clock) -> None:
     """Those that were met last first."""
     refusals.add("POST", "/message", BadSignature(), "10.0.0.1")
     refusals.add("POST", "/message", Invalid({"user": ["Missing."]}), "10.0.0.1")
@@ -42,7 +42,7 @@ def test_refusals_are_counted_by_path_reason_and_caller(refusals: Refusals, cloc
     ]
 
 
-def test_the_table_is_bounded(refusals: Refusals) -> None:
+def test_the_table_is_bounded(refusals: RefusalTable) -> None:
     """A flood of callers drops what was not met for longest; long texts are cut."""
     for number in range(KEPT + 50):
         refusals.add("X" * 100, "/message", BadSignature(), f"{number:04}" + "y" * 1000)
@@ -53,7 +53,9 @@ def test_the_table_is_bounded(refusals: Refusals) -> None:
     assert (len(rows[1][0].method), len(rows[1][0].address)) == (16, 64)
 
 
-def test_lines_in_the_log_are_few(refusals: Refusals, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_in_the_log_are_few(
+    refusals: RefusalTable, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     """The first one at once; the next one says how many came in between. No text of a stranger breaks a line."""
     caplog.set_level(logging.INFO)
     for _ in range(1000):

@@ -24,7 +24,7 @@ from channelstream.admin.watching import Watching
 from channelstream.api.call import Call, finished
 from channelstream.errors import NotFound
 from channelstream.http.parts import Parts, in_parts
-from channelstream.http.refusals import Refusals
+from channelstream.http.refusals import RefusalTable
 from channelstream.service import Service
 from channelstream.slices import Slices
 from channelstream.transports.streams import Streams
@@ -61,7 +61,7 @@ class Panel:
         service: Service,
         streams: Streams,
         sampler: Sampler,
-        refusals: Refusals,
+        refusals: RefusalTable,
         keys: KeyTable,
         shows_server: bool = True,
     ) -> None:

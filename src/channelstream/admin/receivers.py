@@ -15,7 +15,7 @@ from channelstream.core.facts import ChannelFact, Fact, kind_of
 from channelstream.core.timestamps import stamp
 from channelstream.integrations.webhooks.calling import Figures
 from channelstream.integrations.webhooks.dead_letters import KEPT_S, DeadLetter
-from channelstream.integrations.webhooks.refused import Refusals
+from channelstream.integrations.webhooks.refused import RefusalSummary
 from channelstream.integrations.webhooks.webhooks import Webhooks
 from channelstream.service import Record, Service
 
@@ -134,7 +134,10 @@ class Receivers:
         return _encode(
             [
                 _figures(
-                    each.name, figures[each.name], count.get(each.name), refusals.get(each.name, Refusals())
+                    each.name,
+                    figures[each.name],
+                    count.get(each.name),
+                    refusals.get(each.name, RefusalSummary()),
                 )
                 for each in self._own
             ]
@@ -208,7 +211,7 @@ def _user_of(fact: Fact) -> str | None:
     return name_of(user) if user else None
 
 
-def _figures(name: str, figures: Figures, count: int | None, refusals: Refusals) -> ReceiverFigures:
+def _figures(name: str, figures: Figures, count: int | None, refusals: RefusalSummary) -> ReceiverFigures:
     shown = tuple(
         RefusedEvent(
             TYPES[kind_of(each.fact)],

@@ -6,7 +6,7 @@ import msgspec
 
 from channelstream.admin.shared_reading import SharedReading
 from channelstream.core.timestamps import stamp
-from channelstream.http.refusals import Refusals, Refused, What
+from channelstream.http.refusals import RefusalTable, Refused, What
 from channelstream.service import Node
 
 PROCEDURE = "refusals of application {}"
@@ -19,7 +19,7 @@ _decode = msgspec.msgpack.Decoder(list[tuple[What, Refused]]).decode
 class RefusedRequests:
     """Reads the refusals of all nodes, and answers the calls of the other nodes."""
 
-    def __init__(self, node: Node, refusals: Refusals, app_id: str) -> None:
+    def __init__(self, node: Node, refusals: RefusalTable, app_id: str) -> None:
         self._node = node
         self._procedure = PROCEDURE.format(app_id)
         self._refusals = refusals

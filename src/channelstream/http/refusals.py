@@ -47,7 +47,7 @@ class Refused(Struct):
     last_s: float = 0.0
 
 
-class Refusals:
+class RefusalTable:
     """The table of one application in one process."""
 
     def __init__(

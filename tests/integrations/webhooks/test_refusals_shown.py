@@ -12,7 +12,7 @@ from channelstream.integrations.webhooks.refused import (
     MOST_SHOWN,
     OTHER_S,
     Refusal,
-    Refusals,
+    RefusalSummary,
     all_refusals,
 )
 from channelstream.service import Kept
@@ -33,7 +33,7 @@ def test_a_refused_fact_is_reported_once(caplog: pytest.LogCaptureFixture) -> No
 
 def test_it_is_shown_and_logged_that_others_wait(caplog: pytest.LogCaptureFixture) -> None:
     """Once, however long it lasts; what is refused is listed, the oldest first."""
-    seen: list[Refusals] = []
+    seen: list[RefusalSummary] = []
 
     def refuses(name: str) -> bool:
         if world.now_s < 60 and name.endswith(".0") and name[0] in "abcdefgh":
@@ -44,7 +44,7 @@ def test_it_is_shown_and_logged_that_others_wait(caplog: pytest.LogCaptureFixtur
 
     world = Picky(PUSHER_RECEIVER, refuses)
     world.run(*of("abcdefghi", 3))
-    assert (seen[0], seen[1].count, seen[1].is_held_up) == (Refusals(), 1, False)
+    assert (seen[0], seen[1].count, seen[1].is_held_up) == (RefusalSummary(), 1, False)
     last = seen[-1]
     assert (last.count, last.is_held_up) == (MOST_IN_A_ROW, True)
     assert [(each.fact.id, each.reason) for each in last.shown] == [
@@ -102,7 +102,7 @@ def test_it_is_shown_and_logged_that_others_wait_for_what_is_behind_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """There is room for so many only; until then the others are not held up."""
-    seen: list[Refusals] = []
+    seen: list[RefusalSummary] = []
 
     def refuses(name: str) -> bool:
         seen.append(world.lane.refusals)
@@ -121,7 +121,7 @@ def test_it_is_shown_and_logged_that_others_wait_for_what_is_behind_one(
 
 def test_only_the_oldest_refused_facts_of_all_lanes_are_shown() -> None:
     each = [
-        Refusals(
+        RefusalSummary(
             40, number == 1, tuple(Refusal(sent("a", at), 10.0 * at + number, "", 0) for at in range(40))
         )
         for number in range(2)
@@ -129,4 +129,4 @@ def test_only_the_oldest_refused_facts_of_all_lanes_are_shown() -> None:
     found = all_refusals(each)
     assert (found.count, found.is_held_up, len(found.shown)) == (80, True, MOST_SHOWN)
     assert [refusal.since_s for refusal in found.shown[:4]] == [0, 1, 10, 11]
-    assert all_refusals([]) == Refusals()
+    assert all_refusals([]) == RefusalSummary()

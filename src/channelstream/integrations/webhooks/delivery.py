@@ -13,7 +13,7 @@ from channelstream.integrations.webhooks.calling import LaneParts
 from channelstream.integrations.webhooks.formats import accepts
 from channelstream.integrations.webhooks.lane import Lane
 from channelstream.integrations.webhooks.progress import Progress, Reached
-from channelstream.integrations.webhooks.refused import MOST_BEHIND, Refusals, all_refusals
+from channelstream.integrations.webhooks.refused import MOST_BEHIND, RefusalSummary, all_refusals
 from channelstream.integrations.webhooks.settling import MOST_HELD, Settling
 from channelstream.service import Cursor, Kept, Outbox
 
@@ -67,7 +67,7 @@ class Delivery:
         return self._parts.receiver.app_id
 
     @property
-    def refusals(self) -> Refusals:
+    def refusals(self) -> RefusalSummary:
         """The facts that are refused alone, and tried again by themselves."""
         return all_refusals([lane.refusals for lane in self._lanes])
 

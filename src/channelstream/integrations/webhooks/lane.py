@@ -15,7 +15,7 @@ from channelstream.integrations.webhooks.refused import (
     MOST_BEHIND,
     MOST_IN_A_ROW,
     Item,
-    Refusals,
+    RefusalSummary,
     Refused,
     RefusedFact,
 )
@@ -59,10 +59,10 @@ class Lane:
         self._is_reported = False
 
     @property
-    def refusals(self) -> Refusals:
+    def refusals(self) -> RefusalSummary:
         """The facts that are refused alone, and tried again by themselves."""
         begin_s = self._parts.wall() - self._parts.steady()
-        return Refusals(len(self._refused), self._holds_up_others(), self._refused.shown(begin_s))
+        return RefusalSummary(len(self._refused), self._holds_up_others(), self._refused.shown(begin_s))
 
     def _holds_up_others(self) -> bool:
         """Whether facts of other channels and users wait as well: here, or for room (`put`)."""

@@ -74,7 +74,7 @@ class Refusal(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusals:
+class RefusalSummary:
     """What a receiver refuses alone.
 
     Attributes:
@@ -88,10 +88,10 @@ class Refusals:
     shown: tuple[Refusal, ...] = ()
 
 
-def all_refusals(lanes: Sequence[Refusals]) -> Refusals:
+def all_refusals(lanes: Sequence[RefusalSummary]) -> RefusalSummary:
     """Return what a receiver refuses in all of its lanes."""
     found = (refusal for each in lanes for refusal in each.shown)
-    return Refusals(
+    return RefusalSummary(
         sum(each.count for each in lanes),
         any(each.is_held_up for each in lanes),
         tuple(nsmallest(MOST_SHOWN, found, key=attrgetter("since_s"))),

@@ -14,7 +14,7 @@ from channelstream.errors import Unavailable
 from channelstream.integrations.webhooks.ahead import SentAhead
 from channelstream.integrations.webhooks.calling import Sleep
 from channelstream.integrations.webhooks.delivery import Delivery, MakeDelivery
-from channelstream.integrations.webhooks.refused import Refusals
+from channelstream.integrations.webhooks.refused import RefusalSummary
 from channelstream.service import Cursor, CursorsOfApps, Outbox
 
 LEASE_S = 15.0
@@ -79,7 +79,7 @@ class Sender:
         )
 
     @property
-    def refusals(self) -> dict[str, Refusals]:
+    def refusals(self) -> dict[str, RefusalSummary]:
         """What each receiver refuses alone; empty if another node sends."""
         return {name: each.refusals for name, each in self._deliveries.items()} if self.is_sending else {}
 

@@ -12,7 +12,7 @@ from channelstream.integrations.webhooks.calling import Figures, LaneParts, Slee
 from channelstream.integrations.webhooks.dead_letters import DeadLetter, DeadLetters
 from channelstream.integrations.webhooks.delivery import Delivery, is_sent
 from channelstream.integrations.webhooks.progress import Reached
-from channelstream.integrations.webhooks.refused import Refusals
+from channelstream.integrations.webhooks.refused import RefusalSummary
 from channelstream.integrations.webhooks.sender import Sender
 from channelstream.service import Cursor, Node
 
@@ -81,7 +81,7 @@ class Webhooks:
         return {} if self._sender is None else self._sender.open
 
     @property
-    def refusals(self) -> dict[str, Refusals]:
+    def refusals(self) -> dict[str, RefusalSummary]:
         """What each receiver refuses alone, by its name; empty if another node sends."""
         return {} if self._sender is None else self._sender.refusals
 
