@@ -126,6 +126,23 @@ def test_the_address_that_was_checked_is_called(
     assert (asked, connected) == (["hooks.example"] * 2, ["93.184.216.34"])
 
 
+def test_the_addresses_of_a_name_are_tried_in_turn(
+    receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is not allowed, or at which nobody listens, is passed over; if none is left, the call has no answer."""
+    port = receiver.url.split(":")[2].partition("/")[0]
+    addresses = ["10.0.0.1", "127.0.0.9", "127.0.0.8", "127.0.0.1"]
+
+    def getaddrinfo(host: str, port: int, **_more: Any) -> Any:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert outcome(f"http://hooks.example:{port}/", ("127.0.0.0/8",)) == ""
+    addresses.remove("127.0.0.1")
+    assert outcome(f"http://hooks.example:{port}/", ("127.0.0.0/8",)) == "no answer (ConnectError)"
+    assert len(receiver.calls) == 1
+
+
 @pytest.mark.parametrize(
     ("address", "expected"),
     [

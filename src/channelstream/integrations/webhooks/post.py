@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any
@@ -69,15 +70,14 @@ class _CheckedBackend(httpcore.AnyIOBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        failed: Exception = NotAccepted("its address is not public: webhook_networks may allow it")
-        for address in await self._resolved(host, port):
-            if not may_be_called(address, self._networks):
-                continue
-            try:
-                return await super().connect_tcp(address, port, CONNECT_S, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failed = error
-        raise failed
+        allowed = [each for each in await self._resolved(host, port) if may_be_called(each, self._networks)]
+        if not allowed:
+            raise NotAccepted("its address is not public: webhook_networks may allow it")
+        rest = (port, CONNECT_S, local_address, socket_options)
+        for address in allowed[:-1]:
+            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return await super().connect_tcp(address, *rest)
+        return await super().connect_tcp(allowed[-1], *rest)
 
     async def _resolved(self, host: str, port: int) -> list[str]:
         ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
