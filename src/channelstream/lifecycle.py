@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from channelstream import __version__, logs, service_manager
-from channelstream.config import Settings
+from channelstream.config import Settings, weak_secrets
 from channelstream.config.listening import announcements, metrics_refusal, refusal
 from channelstream.config.safety import check_secrets
 from channelstream.config.tls import server_context
@@ -251,18 +251,28 @@ class Server:
         if self._settings.reads_again:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._read_keys_at_signal)
             # A worker ignores the signal until now.
-            self._read_keys_at_signal()
+            self._read_keys()
 
     def _read_keys_at_signal(self) -> None:
-        """Read the files with keys and secrets; if one is broken, or unsafe, nothing changes, and the log says so."""
+        """Read the files with keys and secrets again, and say in the log which secrets are weak, as a start does."""
+        if self._read_keys():
+            for warning in weak_secrets.warnings(self._settings):
+                logger.warning("%s", warning)
+
+    def _read_keys(self) -> bool:
+        """Read the files with keys and secrets; return whether they are used.
+
+        If one is broken, or unsafe, nothing changes, and the log says so.
+        """
         try:
             check_secrets(self._settings)
             self._keys.read_again()
             logs.configure(self._settings)
         except ConfigError as error:
             logger.error("%s; the keys stay as they were", error)  # noqa: TRY400 - no bug, so no traceback
-        else:
-            logger.info("the files with keys and secrets are read")
+            return False
+        logger.info("the files with keys and secrets are read")
+        return True
 
     def _signalled(self, number: signal.Signals) -> None:
         """Stop; at once on a Ctrl-C during the drain."""

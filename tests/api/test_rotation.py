@@ -131,6 +131,26 @@ def test_a_broken_file_changes_nothing(start_server: Any, file: Path) -> None:
     assert not [each for each in (OLD, NEW, "hunter2") if each in "".join(lines) + log]
 
 
+def test_a_secret_that_can_be_guessed_is_used_with_a_warning(start_server: Any, file: Path) -> None:
+    """The log has the same sentence as at a start, without the secret."""
+    server = start_server("--secret-file", write(file, OLD))
+    write(file, "hunter2", OLD)
+    os.kill(server.process.pid, signal.SIGHUP)
+    lines: list[str] = []
+
+    def is_reported() -> bool:
+        lines.append(server.process.line(1.0))
+        return "WARNING" in lines[-1]
+
+    eventually(is_reported, "the log says nothing")
+    assert (
+        "[channelstream] secret has fewer than 16 characters: one signature lets it be guessed" in lines[-1]
+    )
+    assert statuses(server.url, "hunter2") == {200}
+    _, log = server.stop()
+    assert "hunter2" not in "".join(lines) + log
+
+
 def test_all_workers_read_the_file(redis: RedisServer, start_server: Any, file: Path) -> None:
     """The signal goes to the parent."""
     server = start_server("--engine", redis.address, "--workers", "2", "--secret-file", write(file, OLD))

@@ -11,6 +11,10 @@ from channelstream.config.weak_secrets import warnings
 
 LONG = "l" * 16
 SHOP = AppSection("shop", {"secret": "shop", "admin_secret": "tiny", "pusher_secret": LONG})
+KNOWN = AppSection(
+    "kit", {"secret": "YOURSECRET", "admin_secret": "admin_secret", "pusher_secret": "kit-secret"}
+)
+EMPTY = AppSection("blog", {"secret": LONG})
 
 
 @pytest.mark.parametrize(
@@ -23,15 +27,30 @@ SHOP = AppSection("shop", {"secret": "shop", "admin_secret": "tiny", "pusher_sec
         (Settings(cookie_secret="secret"), ["[channelstream] cookie_secret"]),
         (Settings(cookie_secret="salt", apps=(SHOP,)), ["[channelstream] cookie_secret", "[app:shop] secret"]),
         (Settings(pusher_secret="p"), ["[channelstream] pusher_secret"]),
-        (Settings(pusher_secret="secret"), ["[channelstream] pusher_secret"]),
+        (Settings(pusher_secret="secret"), []),
         (Settings(apps=(SHOP,)), ["[app:shop] secret"]),
-        (Settings(trusted_proxies=("10.0.0.1",)), ["secret", "admin_secret"]),
+        (Settings(trusted_proxies=("10.0.0.1",)), ["[channelstream] secret", "[channelstream] admin_secret"]),
+        (Settings(apps=(KNOWN,)), []),
+        (
+            Settings(trusted_proxies=("10.0.0.1",), secret="", admin_secret="", apps=(KNOWN, EMPTY)),
+            [
+                "[channelstream] secret",
+                "[app:kit] secret",
+                "[app:kit] admin_secret",
+                "[app:kit] pusher_secret",
+            ],
+        ),
+        (Settings(unix_socket="/run/c.sock", trusted_proxies=("127.0.0.1",), secret=LONG, pusher_secret="secret"),
+         ["[channelstream] admin_secret", "[channelstream] pusher_secret"]),
         (Settings(trusted_proxies=("10.0.0.1",), secret=LONG, admin_secret="tiny"), []),
         (Settings(host="0.0.0.0", secret="mine", admin_secret="tiny"), ["[channelstream] secret"]),
     ],
 )  # fmt: skip
 def test_secrets_that_can_be_known_or_guessed(settings: Settings, weak: list[str]) -> None:
-    """A key that signs is guessed from its signature; a password is not; a default one is known behind a proxy."""
+    """A key that signs is guessed from its signature; a password is not. A default one is known to all behind a proxy.
+
+    The same holds for each application; one without a password has no sign-in.
+    """
     found = list(warnings(settings))
     assert [each.split(" has ")[0] for each in found] == weak
     assert all(each.endswith("; set it to what `channelstream make-config` writes") for each in found)

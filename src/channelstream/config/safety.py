@@ -25,6 +25,12 @@ SECRETS = ("secret", "admin_secret", "admin_reader_secret")
 """Options that give access to who knows their value."""
 PUBLIC_OF_PUSHER = PUBLIC_SECRETS - {""} | {"app-secret", "kit-secret"}
 """Those of other servers' and of our samples as well."""
+_PUBLIC = {
+    "secret": PUBLIC_SECRETS,
+    "admin_secret": PUBLIC_SECRETS - {""},
+    "admin_reader_secret": PUBLIC_SECRETS - {""},
+    "pusher_secret": PUBLIC_OF_PUSHER,
+}
 OF_PUSHER = ("pusher_app_id", "pusher_key", "pusher_secret")
 """Options that are set together, or not at all."""
 IN_FILES = {"secret": secrets_of, "pusher_secret": pusher_secrets_of}
@@ -81,8 +87,8 @@ def _secrets(settings: Settings) -> Iterator[str]:
 
 
 def public(name: str) -> frozenset[str]:
-    """Return the values of one of `SECRETS` that everybody knows; without `admin_reader_secret` nobody has access."""
-    return PUBLIC_SECRETS - {""} if name == "admin_reader_secret" else PUBLIC_SECRETS
+    """Return the values of a secret that everybody knows, with which there is access: an empty password admits nobody."""
+    return _PUBLIC.get(name, frozenset())
 
 
 def values_of(settings: Settings, name: str) -> tuple[str, ...]:
@@ -114,7 +120,8 @@ def _public_secrets(settings: Settings) -> Iterator[str]:
     if settings.loopback:
         return
     for name in SECRETS:
-        if not public(name).isdisjoint(values_of(settings, name)):
+        is_missing = name == "admin_secret" and not settings.admin_secret
+        if is_missing or not public(name).isdisjoint(values_of(settings, name)):
             yield (
                 f"{name}: its default or empty value is accepted on loopback only, "
                 f"not on host {settings.host!r}; "

@@ -4,7 +4,7 @@ The server starts with them all the same, so that a service that moves from 0.7 
 log names them at each start, `channelstream check-config` and `channelstream doctor` before it.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from channelstream.config import safety
 from channelstream.config.settings import APP_SECRETS, Settings
@@ -21,31 +21,29 @@ ADVICE = "set it to what `channelstream make-config` writes"
 
 def warnings(settings: Settings) -> Iterator[str]:
     """Yield a sentence about each secret that is weak, and what to do; without the secret."""
-    if settings.trusted_proxies:
-        for name in known_secrets(settings):
-            yield f"{name} has a public default value, and strangers reach the server through trusted_proxies; {ADVICE}"
     for where, own in safety.sections(settings):
-        names, known = (SIGNING, safety.SECRETS) if own is settings else (SIGNING_OF_APPS, ())
-        for name in short_secrets(own, names, known):
+        for name in known_secrets(own) if settings.trusted_proxies else ():
+            yield (
+                f"{where} {name} has a public default value, and strangers reach the server through trusted_proxies; "
+                f"{ADVICE}"
+            )
+        for name in short_secrets(own, SIGNING if own is settings else SIGNING_OF_APPS):
             yield f"{where} {name} has fewer than {SHORTEST_SECRET} characters: one signature lets it be guessed; {ADVICE}"
 
 
 def known_secrets(settings: Settings) -> Iterator[str]:
-    """Yield the options whose value is public; on other addresses than loopback `safety` refuses them."""
-    for name in safety.SECRETS if settings.loopback else ():
+    """Yield the options of an application whose value is public; `safety` accepts them on loopback only."""
+    for name in (*safety.SECRETS, "pusher_secret") if settings.loopback else ():
         if not safety.public(name).isdisjoint(readable_values(settings, name)):
             yield name
 
 
-def short_secrets(settings: Settings, names: Iterable[str], known: Collection[str] = ()) -> Iterator[str]:
-    """Yield those of these options that can be guessed; one that is empty is not set.
-
-    Args:
-        known: options whose public values are reported as such.
-    """
+def short_secrets(settings: Settings, names: Iterable[str]) -> Iterator[str]:
+    """Yield those of these options that can be guessed, except for values that are public, or empty: not set."""
     for name in names:
-        others = safety.PUBLIC_SECRETS if name in known else ("",)
-        values = (value for value in readable_values(settings, name) if value not in others)
+        values = (
+            value for value in readable_values(settings, name) if value and value not in safety.public(name)
+        )
         if any(len(value) < SHORTEST_SECRET for value in values):
             yield name
 

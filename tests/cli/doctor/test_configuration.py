@@ -38,6 +38,17 @@ def test_weak_secrets_of_applications_are_found(tmp_path: Path, doctor: Doctor) 
     assert "[app:blog]" not in report.text
 
 
+def test_public_secrets_of_applications_are_found(tmp_path: Path, doctor: Doctor) -> None:
+    """As those of the default one: they are a fault behind a proxy, and nothing is said of how short they are."""
+    path = tmp_path / "apps.ini"
+    path.write_text("[channelstream]\n[app:shop]\nsecret = YOURSECRET\nadmin_secret = secret\n")
+    for level, flags in (("warning", ()), ("fault", ("--trusted-proxies", "127.0.0.1"))):
+        report = doctor("--config-only", "-i", str(path), *flags)
+        assert report.has(level, "secrets", "[app:shop] secret has a public default value")
+        assert report.has(level, "secrets", "[app:shop] admin_secret has a public default value")
+        assert "fewer than" not in report.text
+
+
 def test_what_an_application_admits_is_examined(tmp_path: Path, doctor: Doctor) -> None:
     path = tmp_path / "apps.ini"
     path.write_text(

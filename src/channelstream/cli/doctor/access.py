@@ -1,6 +1,6 @@
 """Checks of the options that decide who has access."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
 
@@ -27,50 +27,38 @@ async def combined(subject: Subject) -> Iterable[Finding]:
 
 
 async def keys(subject: Subject) -> Iterable[Finding]:
-    found = [*_default(subject), *_short(subject), *_equal(subject), *_apps(subject), *_cookies(subject)]
-    return [*found, *_stored(subject)]
+    return [*_secrets(subject), *_cookies(subject), *_stored(subject)]
 
 
-def _default(subject: Subject) -> Iterator[Finding]:
-    for name in weak_secrets.known_secrets(subject.settings):
+def _secrets(subject: Subject) -> Iterator[Finding]:
+    """Report the secrets of each application; `safety` refuses those that two of them have."""
+    yield from _secrets_of(subject, subject.settings, SECRETS, "")
+    for app in subject.settings.apps:
+        yield from _secrets_of(subject, subject.settings.of_app(app), APP_SECRETS, f"[app:{app.id}] ")
+
+
+def _secrets_of(subject: Subject, own: Settings, names: Sequence[str], where: str) -> Iterator[Finding]:
+    """Report secrets that are public, that can be guessed, and those that are equal.
+
+    Args:
+        own: the settings of an application.
+        names: its options that are secret.
+        where: names the application, with a blank at its end; empty for the default one.
+    """
+    for name in weak_secrets.known_secrets(own):
         report = fault if subject.is_behind_proxy else warning
-        yield report(f"{name} has a public default value", weak_secrets.ADVICE)
-
-
-def _short(subject: Subject) -> Iterator[Finding]:
-    yield from _short_of(subject.settings, SECRETS, "", safety.SECRETS)
-
-
-def _short_of(
-    settings: Settings, names: Iterable[str], where: str, known: Collection[str] = ()
-) -> Iterator[Finding]:
-    """Report secrets that can be guessed, but for public values of options of which that is reported."""
-    for name in weak_secrets.short_secrets(settings, names, known):
+        yield report(f"{where}{name} has a public default value", weak_secrets.ADVICE)
+    for name in weak_secrets.short_secrets(own, names):
         report = fault if name in weak_secrets.SIGNING else warning
         yield report(
             f"{where}{name} has fewer than {weak_secrets.SHORTEST_SECRET} characters", weak_secrets.ADVICE
         )
-
-
-def _equal(subject: Subject) -> Iterator[Finding]:
-    yield from _equal_of(subject.settings, SECRETS, "")
-
-
-def _equal_of(settings: Settings, names: Sequence[str], where: str) -> Iterator[Finding]:
     for one, other in combinations(names, 2):
-        if any(filter(None, {*readable_values(settings, one)} & {*readable_values(settings, other)})):
+        if any(filter(None, {*readable_values(own, one)} & {*readable_values(own, other)})):
             yield fault(
                 f"{where}{one} and {other} are equal: who has one has the other",
                 f"give {other} a value of its own",
             )
-
-
-def _apps(subject: Subject) -> Iterator[Finding]:
-    """Report secrets of further applications; `safety` refuses those that two applications have."""
-    for app in subject.settings.apps:
-        own, where = subject.settings.of_app(app), f"[app:{app.id}] "
-        yield from _short_of(own, APP_SECRETS, where)
-        yield from _equal_of(own, APP_SECRETS, where)
 
 
 def _stored(subject: Subject) -> Iterator[Finding]:
