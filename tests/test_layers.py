@@ -39,6 +39,7 @@ LAYERS = (
         "service_manager",
         "integrations",
         "older_secrets",
+        "untrusted_proxy",
     },
     {"admin", "demo", "explorer"},
     {"site", "descriptors", "upgrade"},

@@ -47,16 +47,20 @@ from channelstream.site import PageNeeds, routes
 from channelstream.transports.entrances import MakeEntrance
 from channelstream.transports.routes import stream_routes
 from channelstream.transports.streams import Streams
+from channelstream.untrusted_proxy import UntrustedProxy
 
 
-def make_policy(settings: Settings, app_id: str) -> Policy:
+def make_policy(settings: Settings, app_id: str, untrusted_proxy: UntrustedProxy) -> Policy:
     """Return who may call an application, from where.
 
     Args:
         settings: those of the application.
+        untrusted_proxy: that of the process.
     """
     prefix = "" if app_id == DEFAULT else APP_PREFIX + app_id
-    return Policy(settings.trusted_proxies, settings.enforce_https, settings.allow_cors, prefix)
+    return Policy(
+        settings.trusted_proxies, settings.enforce_https, settings.allow_cors, prefix, untrusted_proxy.seen
+    )
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class AppTables:
         older: says who signs with older secrets.
         addresses: how often strangers may show wrong credentials, and fail to sign in.
         webhooks: those of all applications.
+        untrusted_proxy: what is known about one on this machine, which the admin pages say.
         sampler, scraper: have the figures of the process, which only the default application's pages show.
     """
 
@@ -92,6 +97,7 @@ class AppTables:
     older: OlderSecrets
     addresses: AddressRates
     webhooks: Webhooks
+    untrusted_proxy: UntrustedProxy
     unproven: UnprovenBodies = field(default_factory=UnprovenBodies)
 
     def router(
@@ -139,6 +145,7 @@ class AppTables:
             scraper=self.scraper,
             failures=self.addresses.failed_sign_ins(),
             secret=lambda: self.credentials.keys.own_secrets(app.id)[0],
+            has_untrusted_proxy=lambda: self.untrusted_proxy.was_seen,
         )
         pages = routes(settings, needs, app_id)
         return page_route(pages, policy, settings.http_scheme, refusals.add)

@@ -49,6 +49,7 @@ from channelstream.transports.entrances import MakeEntrance
 from channelstream.transports.routes import ENTRANCES
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
+from channelstream.untrusted_proxy import UntrustedProxy
 from channelstream.upgrade.line import Line
 from channelstream.upgrade.snapshot import SNAPSHOT_VERSION
 from channelstream.upgrade.taking import TakeOver
@@ -162,7 +163,8 @@ def build(
     services = Services(apps, node)
     credentials = make_credentials(settings, apps)
     addresses = AddressRates(_address_limits(settings), node.clock.steady, meter.address_refused)
-    streams = _streams(settings, apps, services, credentials, protocols, addresses)
+    proxy = UntrustedProxy(settings)
+    streams = _streams(settings, apps, services, credentials, protocols, addresses, proxy)
     webhooks = Webhooks(receivers, node)
     monitoring = monitor(settings, services, webhooks, meter, spans, worker)
     tables = AppTables(
@@ -178,6 +180,7 @@ def build(
         older=OlderSecrets(node.clock.steady),
         addresses=addresses,
         webhooks=webhooks,
+        untrusted_proxy=proxy,
     )
     router = _router(settings, services, tables)
     return Server(
@@ -199,9 +202,10 @@ def _streams(
     credentials: Credentials,
     protocols: Protocols,
     addresses: AddressRates,
+    proxy: UntrustedProxy,
 ) -> Streams:
     node, settings_of = services.node, settings_by_app(settings)
-    policies = {app_id: make_policy(own, app_id) for app_id, own in settings_of.items()}
+    policies = {app_id: make_policy(own, app_id, proxy) for app_id, own in settings_of.items()}
     of_node = OfNode(node.clock.wall, node.clock.steady, node.revocations)
     return Streams(
         services,

@@ -1,6 +1,6 @@
 """The pages of a server: admin, demo and API explorer, with what they share."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from channelstream.admin.actions import ACTIONS
 from channelstream.admin.acts import Acts
@@ -22,16 +22,19 @@ from channelstream.admin.trace import TracePage
 from channelstream.admin.traces import Traces
 from channelstream.admin.webhooks import WebhooksPage
 from channelstream.call_signing import CallSigner
-from channelstream.config import Settings
+from channelstream.config import Settings, safety
 from channelstream.config.cookies import cookie_secret_or_drawn, is_drawn
+from channelstream.core.addresses import LOOPBACK
 from channelstream.demo.app import Demo
 from channelstream.demo.push_server import PushServer
+from channelstream.errors import Forbidden
 from channelstream.explorer.page import Explorer
 from channelstream.http.address_rates import AddressRate
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.pages.access import Account, Gate, SignedBy
 from channelstream.pages.assets import Assets
 from channelstream.pages.html import Renderer, redirect
+from channelstream.pages.refusals import error_response
 from channelstream.pages.row import PageRight, Row
 from channelstream.pages.signin import SignIn
 from channelstream.pages.throttle import Throttle
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 PARTS = tuple(Path(__file__).parent / name for name in ("admin", "demo", "explorer"))
 """The folders with templates and assets of their own."""
 
+
+NO_DEMO = "The demo is for callers on this machine; see the option demo."
 
 _TABLES = ("channels", "users", "connections")
 OF_APP = frozenset(
@@ -90,6 +95,7 @@ class PageNeeds:
         scraper: answers `/metrics`.
         failures: how often an address may fail to sign in.
         secret: returns that with which the demo and the API explorer sign.
+        has_untrusted_proxy: whether a proxy on this machine that is not in `trusted_proxies` was seen.
     """
 
     api: ASGIApp
@@ -102,6 +108,7 @@ class PageNeeds:
     scraper: Scraper
     failures: AddressRate
     secret: Callable[[], str]
+    has_untrusted_proxy: Callable[[], bool] = lambda: False
 
 
 def routes(settings: Settings, needs: PageNeeds, app_id: str = "") -> list[BaseRoute]:
@@ -122,13 +129,13 @@ def routes(settings: Settings, needs: PageNeeds, app_id: str = "") -> list[BaseR
     )
     signer = CallSigner(needs.secret, is_old=settings.request_signing == "old")
     accounts = [
-        Account(settings.admin_user, settings.admin_secret, may_change=True),
-        Account(settings.admin_reader_user, settings.admin_reader_secret, may_change=False),
+        _account(settings, "admin", may_change=True),
+        _account(settings, "admin_reader", may_change=False),
     ]
     record = needs.acts.record
     gate = Gate(accounts, cookie_secret, needs.signed_by, Throttle(needs.failures), record, app_id)
     guarded = [
-        *Admin(renderer).rows(),
+        *Admin(renderer, needs.has_untrusted_proxy).rows(),
         *AdminData(needs.panel, needs.acts).rows(),
         *TracePage(renderer, needs.traces, record).rows(),
         *WebhooksPage(renderer, needs.receivers, record).rows(),
@@ -146,13 +153,33 @@ def routes(settings: Settings, needs: PageNeeds, app_id: str = "") -> list[BaseR
     ]
 
 
+def _account(settings: Settings, kind: str, *, may_change: bool) -> Account:
+    """Return the account of the options `KIND_user` and `KIND_secret`."""
+    name = f"{kind}_secret"
+    password = getattr(settings, name)
+    return Account(getattr(settings, f"{kind}_user"), password, may_change, password in safety.public(name))
+
+
 def _demo(
     settings: Settings, api: ASGIApp, signer: CallSigner, renderer: Renderer, cookie_secret: str
-) -> list[BaseRoute]:
+) -> Sequence[BaseRoute]:
     scheme = "https" if settings.enforce_https else "http"
     connect = partial(_client, api, f"{scheme}://127.0.0.1")
     server = PushServer(connect, signer)
-    return Demo(server, renderer, cookie_secret, settings.heartbeat_interval_s).routes()
+    routes = Demo(server, renderer, cookie_secret, settings.heartbeat_interval_s).routes()
+    return routes if settings.demo else list(map(_on_this_machine, routes))
+
+
+def _on_this_machine(route: Route) -> Route:
+    """Let a route answer callers on this machine only."""
+    app = route.app
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        answer = app if LOOPBACK.has(scope["client"][0]) else error_response(Forbidden(NO_DEMO))
+        await answer(scope, receive, send)
+
+    route.app = serve
+    return route
 
 
 def _client(api: ASGIApp, url: str) -> "httpx.AsyncClient":

@@ -1,6 +1,6 @@
 """The admin pages. Their scripts fetch the data from `data`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -15,12 +15,20 @@ from channelstream.pages.row import Endpoint, PageRight, Row
 class Admin:
     """`/admin` and the pages below it. Without credentials they redirect to the sign-in form."""
 
-    def __init__(self, renderer: Renderer) -> None:
+    def __init__(self, renderer: Renderer, has_untrusted_proxy: Callable[[], bool]) -> None:
+        """Create the pages.
+
+        Args:
+            has_untrusted_proxy: whether a proxy on this machine that is not in `trusted_proxies` was seen.
+        """
         self._renderer = renderer
+        self._has_untrusted_proxy = has_untrusted_proxy
 
     def rows(self) -> list[Row]:
         pages = {
-            "/admin": self._page("admin.html", {"here": "admin"}),
+            "/admin": self._page(
+                "admin.html", {"here": "admin", "has_untrusted_proxy": self._has_untrusted_proxy}
+            ),
             "/admin/acts": self._page("admin_acts.html", {"here": "acts"}),
         }
         for name, table in TABLES.items():

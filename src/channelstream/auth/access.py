@@ -6,8 +6,6 @@ from enum import StrEnum
 from channelstream.core.addresses import Networks
 from channelstream.core.nonces import Nonces
 
-LOOPBACK = Networks(("127.0.0.0/8", "::1"))
-
 
 class RequestSigning(StrEnum):
     """The forms that are accepted (option `request_signing`)."""

@@ -3,10 +3,11 @@
 import hmac
 
 from channelstream.apps.principal import Principal
-from channelstream.auth.access import LOOPBACK, RequestSigning
+from channelstream.auth.access import RequestSigning
 from channelstream.auth.base import AuthRequest
 from channelstream.auth.hmac import AUTHORIZATION
 from channelstream.auth.keyed import KeyFinder
+from channelstream.core.addresses import LOOPBACK
 from channelstream.errors import BadSignature, Forbidden
 
 

@@ -8,10 +8,9 @@ from typing import Protocol
 
 from channelstream.apps.app import App
 from channelstream.apps.principal import ALL_RIGHTS, Principal
-from channelstream.auth.access import LOOPBACK
 from channelstream.auth.base import AuthRequest
 from channelstream.auth.keyed import OnOlder
-from channelstream.core.addresses import Networks
+from channelstream.core.addresses import LOOPBACK, Networks
 from channelstream.core.query import read_query
 from channelstream.errors import BadSignature, ConfigError, Forbidden
 
@@ -103,7 +102,9 @@ class SignatureAuth:
     def principal(self, request: AuthRequest) -> Principal:
         address = request.address
         if not self._rules.allowed.has(address):
-            raise Forbidden("This address may not call the API; see the option allow_posting_from.")
+            raise Forbidden(
+                "This address may not call the API; see the options allow_posting_from and trusted_proxies."
+            )
         given = request.header(SECRET_HEADER)
         if given is not None:
             token = given.decode("latin-1")

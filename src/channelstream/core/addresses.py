@@ -67,3 +67,7 @@ def source_of(address: str) -> str:
     if isinstance(parsed, IPv4Address):
         return str(parsed)
     return str(IPv6Network((int(parsed), 64), strict=False))
+
+
+LOOPBACK = Networks(("127.0.0.0/8", "::1"))
+"""The addresses of this machine itself."""

@@ -1,10 +1,10 @@
 """Decides by HTTP alone: the address and scheme of the caller, and which pages may read the answer."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from channelstream.core.addresses import LOCAL, UNKNOWN, Networks, read_address
+from channelstream.core.addresses import LOCAL, LOOPBACK, UNKNOWN, Networks, read_address
 from channelstream.core.forwarded import (
     LIST_BYTES,
     SCHEMES,
@@ -22,6 +22,8 @@ from channelstream.errors import Forbidden, NotAcceptable
 Address = tuple[str, int]
 """Address and port of the other end of a socket."""
 
+_FORWARDING = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
+"""Headers in which proxies name their callers: the peer that sends one is not the caller."""
 _PREFIX = re.compile(r"(/[\w.~-]+)+", re.ASCII)
 
 CORS = (
@@ -81,6 +83,7 @@ class Policy:
         enforce_https: bool = False,
         origins: tuple[str, ...] = (),
         prefix: str = "",
+        on_untrusted: Callable[[str], None] = lambda peer: None,
     ) -> None:
         """Create a policy.
 
@@ -89,11 +92,13 @@ class Policy:
             enforce_https: refuse plain HTTP.
             origins: pages that may read answers and open streams; empty means all.
             prefix: begins all paths of an application; it is gone from the paths of the requests here.
+            on_untrusted: called with the address of a proxy on this machine whose headers are not believed.
         """
         self.has_proxies = bool(trusted_proxies)
         self._trusted = Networks(trusted_proxies)
         self.enforces_https = enforce_https
         self._prefix = prefix
+        self._on_untrusted = on_untrusted
         self._origins = frozenset(origin.encode() for origin in origins)
         self.cors_of_all = () if origins else _ANY_ORIGIN
 
@@ -105,10 +110,14 @@ class Policy:
         """Return the caller's address: that of the peer, or the last one in the headers that is not a trusted proxy.
 
         `UNKNOWN` stands for an address that a proxy hides or that cannot be read, and for two headers that disagree:
-        a proxy that sets one of them passes the other on as the client wrote it.
+        a proxy that sets one of them passes the other on as the client wrote it. So it does for the callers of a proxy on
+        this machine that is not trusted: by its address strangers could do what only this machine may.
         """
         peer = _peer(request)
         if not self.has_proxies or not self._trusted.has(peer):
+            if LOOPBACK.has(peer) and any(name in _FORWARDING for name, _ in request.headers):
+                self._on_untrusted(peer)
+                return UNKNOWN
             return peer
         lists = (x_forwarded_for(request.headers), forwarded(request.headers))
         callers = {hops[self._caller_index(hops)].address for hops in lists if hops}

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute
+from starlette.routing import Route
 
 from channelstream.demo.input import (
     CHANNELS,
@@ -78,7 +78,7 @@ class Demo:
         self._sent: Bounded[str, Sent] = Bounded(REMEMBERED)
         self._private = PrivateMessages()
 
-    def routes(self) -> list[BaseRoute]:
+    def routes(self) -> list[Route]:
         return [
             answered("/demo", self._page, method="GET"),
             answered("/demo/alive", self._alive, method="GET"),

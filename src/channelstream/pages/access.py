@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from channelstream.core.addresses import LOOPBACK
 from channelstream.errors import ChannelstreamError, Forbidden
 from channelstream.pages.act import Act, Did, Record
 from channelstream.pages.caller import Caller, admitted
@@ -28,6 +29,9 @@ COOKIE_AGE_S = 30 * 24 * 3600
 ReadBody = Callable[[], Awaitable[bytes]]
 SignedBy = Callable[[Request, ReadBody], Awaitable[str | None]]
 """Returns what signed a request, if the signature is valid and from an allowed address; else None."""
+PUBLIC = (
+    "This password is a public default value, which admits callers on this machine only: set one of your own."
+)
 READ_ONLY = "Your sign-in may look at everything here, and change nothing."
 
 
@@ -38,11 +42,13 @@ class Account:
     Attributes:
         user: the user name for the sign-in form.
         may_change: whether the account may do more than look.
+        is_public: whether everybody knows the password, a default one: it admits callers on this machine only.
     """
 
     user: str
     password: str = field(repr=False)
     may_change: bool
+    is_public: bool = False
 
     @property
     def ticket(self) -> str:
@@ -113,6 +119,7 @@ class Gate:
 
         Raises:
             TooManyRequests: too many attempts are waiting.
+            Forbidden: the password is right and public, and the caller is not on this machine.
         """
         caller = self.signed_in(request)
         if caller is not None:
@@ -133,6 +140,7 @@ class Gate:
 
         Raises:
             TooManyRequests: too many attempts are waiting.
+            Forbidden: they are right, the password is public, and the caller is not on this machine.
         """
 
         def find() -> Account | None:
@@ -152,6 +160,8 @@ class Gate:
         account = await self._throttle.attempt(address_of(request), find, _forgives)
         if account is None:
             self._record(Act("", address_of(request), Did.FAILED, more=how))
+        elif not _may_enter(account, request):
+            raise Forbidden(PUBLIC)
         return account
 
     def signed_in(self, request: Request) -> Caller | None:
@@ -165,7 +175,9 @@ class Gate:
 
     def _account_of_ticket(self, request: Request) -> Account | None:
         ticket = read_signed(self._tickets, request.cookies.get(self._cookie, ""), COOKIE_AGE_S)
-        return next((account for account in self._accounts if ticket == account.ticket), None)
+        return next(
+            (each for each in self._accounts if ticket == each.ticket and _may_enter(each, request)), None
+        )
 
     def set_ticket(self, request: Request, response: Response, account: Account) -> None:
         response.set_cookie(
@@ -184,6 +196,11 @@ class Gate:
     def _account_of_password(self, password: str) -> Account | None:
         found = [each for each in self._accounts if _equal(password, each.password)]
         return found[0] if found else None
+
+
+def _may_enter(account: Account, request: Request) -> bool:
+    """Whether an account admits a caller with its address."""
+    return not account.is_public or LOOPBACK.has(address_of(request))
 
 
 def _check(request: Request, caller: Caller, right: PageRight) -> None:

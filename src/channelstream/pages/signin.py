@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from channelstream.errors import TooManyRequests
+from channelstream.errors import Forbidden, TooManyRequests
 from channelstream.pages.access import Gate, address_of
 from channelstream.pages.act import Act, Did, Record, act_of
 from channelstream.pages.form import read_form
@@ -61,6 +61,8 @@ class SignIn:
         except TooManyRequests as error:
             headers = {"Retry-After": str(error.retry_after_s)}
             return await self._show(request, wanted, error.message, name, status=429, headers=headers)
+        except Forbidden as error:
+            return await self._show(request, wanted, error.message, name, status=403)
         if account is None:
             return await self._show(request, wanted, WRONG, name)
         self._record(Act(account.user, address_of(request), Did.SIGNED_IN))

@@ -55,7 +55,8 @@ class ServerOptions:
     demo: bool | None = _section.option(
         None,
         AutoSwitch(),
-        "Serve the chat demo at /demo; auto means only when bound to loopback, and without trusted_proxies.",
+        "Serve the chat demo at /demo; auto means to callers on this machine only, when bound to loopback, and without"
+        " trusted_proxies.",
         short="-e",
         per_app=True,
     )

@@ -1,0 +1,57 @@
+"""A proxy on the machine of a server that does not know of it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from tests.conftest import launch
+from tests.http_client import http
+
+FROM_AFAR = {"x-forwarded-for": "192.0.2.1"}
+DEFAULTS = ("-s", "secret", "-a", "admin_secret")
+RIGHT = {"username": "admin", "password": "admin_secret"}
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    running = launch("--admin-reader-secret", "a password of one's own", *DEFAULTS)
+    yield running
+    running.stop()
+
+
+def test_default_passwords_and_the_demo_are_for_this_machine(server: Any) -> None:
+    """By a form, by HTTP Basic, and by a cookie that was given out here; passwords of one's own are for all."""
+    with httpx.Client(base_url=server.url) as browser:
+        refused = browser.post("/admin/sign_in", data=RIGHT, headers=FROM_AFAR)
+        assert refused.status_code == 403
+        assert "public default value, which admits callers on this machine only" in refused.text
+        assert browser.get("/admin", auth=("", "admin_secret"), headers=FROM_AFAR).status_code == 403
+        assert browser.get("/demo", headers=FROM_AFAR).status_code == 403
+        assert browser.get("/demo").status_code == 200
+        assert (
+            browser.get("/admin", auth=("", "a password of one's own"), headers=FROM_AFAR).status_code == 200
+        )
+        assert browser.post("/admin/sign_in", data=RIGHT).status_code == 302
+        assert [browser.get("/admin", headers=more).status_code for more in ({}, FROM_AFAR)] == [200, 302]
+
+
+def test_the_log_and_the_overview_say_what_to_set(server: Any) -> None:
+    """The log once, with the names of default secrets."""
+    with httpx.Client(base_url=server.url, auth=("", "admin_secret")) as browser:
+        text = "A proxy on this machine is not in <code>trusted_proxies</code>"
+        assert text not in browser.get("/admin").text
+        for _ in range(3):
+            browser.get("/demo", headers=FROM_AFAR)
+        assert text in browser.get("/admin").text
+    _, log = server.stop()
+    [line] = [line for line in [*server.lines, *log.splitlines()] if "trusted_proxies" in line]
+    assert "set trusted_proxies = 127.0.0.1; [channelstream] secret has a public default value; " in line
+    assert "[channelstream] admin_secret has a public default value" in line
+
+
+def test_a_demo_that_is_on_is_for_all() -> None:
+    """Also for callers of an unknown address."""
+    running = launch("--demo", "true", *DEFAULTS)
+    assert http.get(running.url + "/demo", headers=FROM_AFAR).status_code == 200
+    running.stop()
