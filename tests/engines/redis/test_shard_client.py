@@ -312,6 +312,28 @@ def test_operations_redis_cannot_do_now_are_refused(
     with_one_shard(life)
 
 
+def test_an_unexpected_refusal_is_logged_beside_many_known_ones(
+    redis: RedisServer, with_one_shard: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full Redis hides no other fault."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.member("ann", "a")
+        await published(engine, message("m1"))
+        redis.cli("CONFIG", "SET", "maxmemory", "1")
+        for _ in range(REFUSALS_A_MINUTE + 1):
+            with pytest.raises(Unavailable):
+                await engine.publish([message("m2")])
+        redis.cli("CONFIG", "SET", "maxmemory", "0")
+        redis.cli("SET", f"{engine._shards.at('a').client.prefix}cl:a", "of another type")
+        with pytest.raises(Unavailable):
+            await engine.publish([message("m2")])
+        [error] = [record.message for record in caplog.records if record.levelname == "ERROR"]
+        assert error.startswith("Redis has refused publish: WRONGTYPE")
+
+    with_one_shard(life)
+
+
 def test_setting_the_clock_of_redis_refuses_nothing(with_nodes: Any) -> None:
     """However far it jumps: the node reads the clock again."""
 

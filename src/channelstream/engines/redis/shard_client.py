@@ -52,7 +52,8 @@ WRAPPED = re.compile(r"Error running script .*: -(?=[A-Z]+ )")
 REFUSED = "The engine cannot do that now; try again later."
 """The error text for callers when Redis refuses; the reason is logged."""
 REFUSALS_A_MINUTE = 5
-"""Most lines in the log about refusals: a full Redis refuses nearly all that is asked."""
+"""Most lines in the log about refusals that have a known cause, and about others: a full Redis refuses nearly all that is
+asked, and must not hide a fault of ours."""
 _NOTHING: Mapping[str, Any] = {}
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class ShardClient:
         self._draining: set[Link] = set()
         self._move = SlotMove()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._refusals = LineLimit(REFUSALS_A_MINUTE)
+        self._refusals = {level: LineLimit(REFUSALS_A_MINUTE) for level in (logging.WARNING, logging.ERROR)}
 
     # -- the link
 
@@ -276,8 +277,9 @@ class ShardClient:
             raise Unavailable(REFUSED) from error
 
     def _report_refusal(self, level: int, what: str, error: ResponseError) -> None:
-        if self._refusals.admits(time.monotonic()):
-            logger.log(level, "Redis has refused %s: %s%s", what, error, self._refusals.take_omitted())
+        limit = self._refusals[level]
+        if limit.admits(time.monotonic()):
+            logger.log(level, "Redis has refused %s: %s%s", what, error, limit.take_omitted())
 
     def _begin_move(self, link: Link, has_ended: bool) -> None:
         """Let calls wait for the end of a move, unless the shard has another link already."""
