@@ -173,7 +173,7 @@ class PollStream:
             return
         gap_s, connection = self._streams.settings.poll_gap_s, self._connection
         before = line.ack_progress()
-        while before is not None and connection.stream is None:
+        while before is not None:
             await asyncio.sleep(gap_s / 2)
             now = line.ack_progress()
             if now is not None and now <= before:
