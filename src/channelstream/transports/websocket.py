@@ -141,11 +141,9 @@ class WebSocketStream(SocketStream):
     # -- what the client sends
 
     def data_received(self, data: bytes) -> None:
-        is_large = len(data) >= LARGE_CHUNK_BYTES
         if self._linger_timer is not None:
-            if is_large and not self._transport.is_closing():
-                self._transport.pause_reading()
             return
+        is_large = len(data) >= LARGE_CHUNK_BYTES
         self._is_responsive = True
         self._silent = 0
         reading = self._reader.feed(data)
