@@ -157,6 +157,22 @@ def test_a_loss_is_reported_once(own_server: Any, clients: Any, since: str | Non
     assert (again["lost"], texts(items)) == ([], ["next"])
 
 
+def test_a_loss_is_reported_once_though_a_channel_was_joined_later(own_server: Any, clients: Any) -> None:
+    """Of that channel, what came before the join is not an event that follows the loss."""
+    server = own_server("--log-events", "2")
+    query = f"conn_id={server.connect('ann', 'busy', 'quiet')}"
+    [first] = poll(server, f"{query}&since=").json()
+    server.post("/message", {"user": "test", "channel": "quiet", "message": "", "exclude_users": ["ann"]})
+    publish(server, "later", "before ann")
+    server.post(f"/subscribe?{query}", {"channels": ["later"]})
+    publish(server, "busy", "1", "2", "3")
+    [resumed] = poll(server, f"{query}&since={first['position']}").json()
+    raw = wait_in_poll(server, clients, f"{query}&since={resumed['position']}")
+    publish(server, "busy", "next")
+    again, *items = json.loads(raw.rest().partition(b"\r\n\r\n")[2])
+    assert (resumed["lost"], again["lost"], texts(items)) == (["busy"], [], ["next"])
+
+
 def test_a_loss_is_reported_before_recovered_events(own_server: Any) -> None:
     """With a loss, the sent position is right before the first event that follows, so that none can be missed."""
     server = own_server("--log-events", "2")
