@@ -88,6 +88,22 @@ def test_a_request_received_as_the_idle_time_ends_is_answered() -> None:
     play(scene)
 
 
+def test_a_client_that_sends_its_next_request_is_not_idle() -> None:
+    """The head may take as long as that of the first request."""
+
+    async def scene(stage: Stage) -> None:
+        client = await stage.dial()
+        await client.send(GET)
+        await client.until(b"ok")
+        await client.send(GET[:9])
+        await turns()
+        client.connection._waiting.close_if_idle(client.connection)
+        await client.send(GET[9:])
+        await client.until(b"ok")
+
+    play(scene)
+
+
 def test_an_idle_connection_closes() -> None:
     """After `keep_alive_s` without a byte."""
 
