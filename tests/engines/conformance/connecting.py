@@ -7,7 +7,7 @@ import pytest
 from tests.engines.conformance.lab import EMPTY, Lab, message
 
 from channelstream.core.events import Presence, UserStateChanged
-from channelstream.core.user import MAX_STATE_KEYS, UserUpdate
+from channelstream.core.user import MAX_STATE_KEYS, StateValue, UserUpdate
 from channelstream.engines.base import Registered
 from channelstream.engines.members import Member
 from channelstream.errors import Invalid
@@ -101,12 +101,22 @@ def test_channels_are_read_with_their_position(lab: Lab) -> None:
         assert lab.engine.channels_at_once(names) in (None, (channels, position))
 
 
-def test_a_connection_that_is_refused_joins_nothing(lab: Lab, connect: Connect) -> None:
+TOO_MUCH: dict[str, StateValue] = {f"k{number}": number for number in range(MAX_STATE_KEYS + 1)}
+
+
+@pytest.mark.parametrize("update", [UserUpdate(TOO_MUCH, {}), UserUpdate({}, TOO_MUCH)])
+def test_a_connection_that_is_refused_joins_nothing(lab: Lab, connect: Connect, update: UserUpdate) -> None:
     """Its channels stay unknown."""
-    too_much = UserUpdate({f"k{number}": number for number in range(MAX_STATE_KEYS + 1)}, {})
     with pytest.raises(Invalid):
-        connect(too_much, {"a": {}})
+        connect(update, {"a": {}})
     assert (lab.channels(), lab.users()) == ([], [])
+
+
+def test_a_state_for_new_users_does_not_count_for_a_known_one(lab: Lab, connect: Connect) -> None:
+    """However large it is."""
+    lab.connect("ann", conn_id="2")
+    connect(UserUpdate({}, TOO_MUCH), {"a": {}})
+    assert lab.user("ann").state == {}
 
 
 def test_a_new_connection_joins_very_many_channels(lab: Lab, connect: Connect) -> None:
