@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from tests.engines.conformance import Recorder, Setup, delete, edit, message, private, texts, uuids
 from tests.engines.test_sqlite import ANN, Runs, sqlite_engine
+from tests.waiting import PATIENCE_S
 
 from channelstream.core.compaction import MAX_EXCLUDED
 from channelstream.core.events import Event, Message
 from channelstream.core.log import PRIVATE
 from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import UserUpdate
+from channelstream.engines import sqlite_file
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.engines.sqlite_erasing import ERASE_S, REBUILD_S
 from channelstream.errors import Unavailable
@@ -143,17 +145,19 @@ def test_a_process_that_was_killed_leaves_nothing_after_its_next_start(runs: Run
     live(runs, life)
 
 
-def test_a_program_that_reads_the_file_only_puts_it_off(runs: Runs) -> None:
+def test_a_program_that_reads_the_file_only_puts_it_off(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The write-ahead log is emptied the next time; meanwhile no request waits."""
+    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_S", 2 * PATIENCE_S)
 
     async def life(engine: SqliteEngine, _: Recorder) -> None:
         await engine.publish([Message(uuid="m1", channel="a", user="ann", payload=said(1, 9), timestamp="t")])
         with closing(sqlite3.connect(runs.path, isolation_level=None)) as other:
             other.execute("BEGIN")
             other.execute("SELECT count(*) FROM events").fetchone()
-            await engine.publish([delete()])
-            await engine.collect()
-            await engine.flush()
+            async with asyncio.timeout(PATIENCE_S):
+                await engine.publish([delete()])
+                await engine.collect()
+                await engine.flush()
             assert texts_in(runs) == {1}
         await engine.collect()
         await engine.flush()

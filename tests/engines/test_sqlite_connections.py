@@ -301,6 +301,27 @@ def test_a_cancelled_connect_is_not_restored(runs: Runs) -> None:
     asyncio.run(life())
 
 
+def test_a_cancelled_connect_that_the_disk_refuses_is_taken_back_once(runs: Runs) -> None:
+    """Another connection of its user stays."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await register(engine, Member("another", "ann", V07), "a")
+        write, engine._file.write = engine._file.write, _refuse  # type: ignore[method-assign]
+        asking = asyncio.create_task(engine.connect(ANN, EMPTY))
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        with pytest.raises(Unavailable):
+            await engine.flush()
+        engine._file.write = write  # type: ignore[method-assign]
+        await engine.flush()
+        assert engine.registry.users["ann"].connections == 1
+        await killed(engine)
+
+    asyncio.run(life())
+
+
 @pytest.mark.parametrize("turns", range(1, 5))
 def test_a_connection_outlives_a_cancelled_connect_with_its_id(runs: Runs, turns: int) -> None:
     """As of an application that gives up, and asks again: what is taken back is the first one only."""
