@@ -145,6 +145,21 @@ def test_a_process_that_was_killed_leaves_nothing_after_its_next_start(runs: Run
     live(runs, life)
 
 
+def test_a_hand_over_does_not_wait_until_the_file_is_rewritten(runs: Runs) -> None:
+    """The next process does that with its next collection."""
+
+    async def life(engine: SqliteEngine, _: Recorder) -> None:
+        await engine.publish([message("m1"), delete("m1")])
+        for part in (engine.copy(), engine.hand_over()):
+            async for _record in part:
+                pass
+        with closing(sqlite3.connect(runs.path)) as other:
+            assert other.execute("SELECT value FROM meta WHERE key = 'erased'").fetchall() == [(1,)]
+        await engine.proceed()
+
+    live(runs, life)
+
+
 def test_a_program_that_reads_the_file_only_puts_it_off(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The write-ahead log is emptied the next time; meanwhile no request waits."""
     monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_S", 2 * PATIENCE_S)
