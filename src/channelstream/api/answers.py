@@ -11,12 +11,12 @@ from channelstream.api.fields import (
     Payload,
     SenderName,
     State,
-    StateValue,
     Status,
     Timestamp,
     UserName,
 )
 from channelstream.api.schemas import ChannelSettings
+from channelstream.core.user import StateValue
 
 
 class UserInfo(Struct, kw_only=True):

@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from channelstream.core import timestamps
 from channelstream.core.ids import MAX_CONN_ID, normalize_conn_id, normalize_uuid
-from channelstream.core.user import MAX_STATE_KEYS
+from channelstream.core.user import MAX_STATE_KEYS, StateValue
 
 MISSING = "Missing data for required field."
 MAX_NAMES = 3000
@@ -88,7 +88,6 @@ Timestamp = Annotated[
     ),
 ]
 StateKey = Annotated[str, Meta(min_length=1, max_length=256, description="Key of a user's state.")]
-StateValue = str | int | float | bool | None
 State = Annotated[
     dict[StateKey, StateValue],
     Meta(

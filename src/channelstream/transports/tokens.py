@@ -9,6 +9,7 @@ from channelstream.apps.client import Client
 from channelstream.auth.issuer import UnknownKey
 from channelstream.errors import BadToken
 from channelstream.service import Describe
+from channelstream.wire.commanding import MAX_FAULTS
 
 
 class TokenCheck(Protocol):
@@ -118,7 +119,7 @@ class ClientRules:
     tokens: Tokens | None = None
     describe: Describe = _describe_nothing
     setting_state: frozenset[str] = frozenset()
-    max_faults: int = 10
+    max_faults: int = MAX_FAULTS
 
 
 NO_TOKENS = ClientRules()

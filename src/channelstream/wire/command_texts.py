@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct
 
-from channelstream.core.ids import normalize_uuid
+from channelstream.core.ids import MAX_CONN_ID, normalize_uuid
 from channelstream.core.position import MAX_TEXT
 from channelstream.core.user import MAX_STATE_KEYS, StateValue
 from channelstream.wire.client_commands import (
@@ -30,7 +30,6 @@ MAX_ID: Final = 128
 """Longest id of a command that is a text, in characters."""
 MAX_INTEGER: Final = 2**53 - 1
 """Largest id of a command that is a number: a JavaScript client reads larger ones as others."""
-MAX_CONN_ID: Final = 128
 
 _Id = Annotated[str, Meta(max_length=MAX_ID)] | Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)] | None
 _Name = Annotated[str, Meta(min_length=1, max_length=256)]
