@@ -29,4 +29,5 @@ def overdue(idle: LinkedOrder[_I], steady_s: float, after_s: float) -> _I | None
 
 
 def idle_since_s(item: Channel | User) -> float:
+    """Return the place of an item in the order: when it became idle, in the engine's clock; if it is brief, long before."""
     return item.idle_since_s

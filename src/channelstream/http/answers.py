@@ -32,7 +32,7 @@ class _Fields(NamedTuple):
 
     Attributes:
         before_date: the status line.
-        before_length: what stands between the two.
+        before_length: the fields between the date and the length.
         after_length: the other fields, with the line end before them.
         closes: whether one of the fields announces the close of the connection.
     """
