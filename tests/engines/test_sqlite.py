@@ -266,6 +266,49 @@ def test_a_clock_set_between_two_runs_never_makes_entries_younger(
     asyncio.run(life())
 
 
+@pytest.mark.parametrize(("lifetime_s", "kept_s"), [(100_000.0, 600.0), (300.0, 600.0), (0.0, 1e9)])
+def test_what_is_restored_is_kept_for_ten_minutes_at_least(
+    runs: Runs, lifetime_s: float, kept_s: float
+) -> None:
+    """However long no server was running, clients have time to come back."""
+    runs.setup = Setup(users_s=lifetime_s, channels_s=lifetime_s)
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.connect(ANN, EMPTY, {"a": {}})
+        await engine.disconnect(ANN, ["a"])
+        await engine.close()
+        runs.setup.clock.passed_s += 5 * 366 * 86_400.0
+        again, _ = await runs.open()
+        [user], [channel] = await again.users(["ann"]), await again.channels(["a"])
+        assert user.last_active_s == channel.last_active_s < again._clock.wall() - 5 * 365 * 86_400.0
+        runs.setup.clock.passed_s += kept_s
+        await again.collect()
+        assert [await again.users(None), await again.channels(None)] == [[user], [channel]]
+        runs.setup.clock.passed_s += 0.5
+        await again.collect()
+        assert bool(await again.users(None)) == bool(await again.channels(None)) == (not lifetime_s)
+        await again.close()
+
+    asyncio.run(life())
+
+
+def test_what_is_new_after_a_start_is_kept_for_its_own_time(runs: Runs) -> None:
+    """Not for as long as clients have to come back."""
+    runs.setup = Setup(users_s=60.0, channels_s=60.0)
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.connect(ANN, EMPTY, {"a": {}})
+        await engine.disconnect(ANN, ["a"])
+        runs.setup.clock.passed_s += 60.5
+        await engine.collect()
+        assert [await engine.users(None), await engine.channels(None)] == [[], []]
+        await engine.close()
+
+    asyncio.run(life())
+
+
 def test_a_restored_copy_begins_a_new_epoch(runs: Runs) -> None:
     """Positions given out after the copy was made must not be taken for its own."""
 

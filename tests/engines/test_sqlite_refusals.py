@@ -14,6 +14,7 @@ from tests.engines.conformance import EMPTY, MovedClock, Setup, message
 from tests.engines.test_sqlite import ANN, Runs
 
 from channelstream.core.registry import Registry
+from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.sqlite_file import APPLICATION_ID, Stored
 from channelstream.engines.sqlite_restore import Restore
 from channelstream.engines.sqlite_rows import event_columns
@@ -141,7 +142,7 @@ def test_a_bug_is_not_blamed_on_the_file(case: str) -> None:
     stored = replace(ROWS[case], meta={"epoch": "e"})
     registry = BrokenRegistry(Setup().limits, lambda: "id")
     with pytest.raises(ValueError, match="a bug"):
-        Restore(stored, registry, MovedClock())
+        Restore(stored, registry, MovedClock(), Lifetimes())
 
 
 @pytest.mark.parametrize(

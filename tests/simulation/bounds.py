@@ -81,8 +81,6 @@ class MemoryChecker:
     def _idle(self, world: World, now_s: float) -> None:
         """Check that idle users and channels are forgotten in time, however the wall clock was set."""
         registry = world.registry
-        if now_s < world.forgets_from_s:
-            return
         for each in (*registry.users.values(), *registry.channels.values()):
             lifetime_s = 0.0 if registry.goes_soon(each) else registry.lifetime_s
             latest_s = now_s - lifetime_s - COLLECTED_WITHIN_S

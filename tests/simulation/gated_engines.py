@@ -84,6 +84,6 @@ class DisklessEngine(SqliteEngine):
 
     def _open(self) -> list[Row]:
         self._file: Any = self._thread
-        restore = Restore(Stored({"epoch": self._epoch}), self.registry, self._clock)
+        restore = Restore(Stored({"epoch": self._epoch}), self.registry, self._clock, self._lifetimes)
         self._begin(TakenState(self._epoch, restore.offset, restore.clock_offset_s), frozenset())
         return restore.left

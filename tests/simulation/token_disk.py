@@ -7,7 +7,6 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from tests.simulation.books import Booked
-from tests.simulation.bounds import COLLECTED_WITHIN_S
 from tests.simulation.gated_engines import DisklessEngine
 from tests.simulation.report import Play
 from tests.simulation.token_simulation import WEIGHTS, TokenSimulation
@@ -19,7 +18,6 @@ from channelstream.core.position import Position
 from channelstream.core.user import UserUpdate
 from channelstream.engines.base import NO_CHANNELS, Registered
 from channelstream.engines.members import Member
-from channelstream.engines.sqlite import IDLE_GRACE_S
 from channelstream.engines.sqlite_file import Writes
 from channelstream.engines.time_series import LocalTimeSeries
 
@@ -84,7 +82,6 @@ class DiskWorld(TokenWorld):
         disk = LateDisk(chance)
         engine = BookedDisk(self.registry, clock, disk, self.new_id, self._lifetimes, f"e{self._number}")
         engine.time_series = LocalTimeSeries()
-        self.forgets_from_s = clock.steady() + IDLE_GRACE_S + COLLECTED_WITHIN_S
         return engine
 
     @property

@@ -184,11 +184,9 @@ class World:
     """One run of the server, from start to restart.
 
     Attributes:
-        forgets_from_s: the time of the loop from which on idle users and channels are forgotten.
         passers_by: users to whom nobody comes back.
     """
 
-    forgets_from_s = 0.0
     passers_by: frozenset[str] = frozenset()
 
     def __init__(self, number: int, bounds: Bounds, clock: WorldClock, chance: random.Random) -> None:

@@ -53,9 +53,6 @@ from channelstream.engines.undo import undo_channels
 from channelstream.engines.unwritten import Unwritten
 from channelstream.errors import CannotHandOver, ConfigError, Unavailable
 
-IDLE_GRACE_S = 600.0
-"""How long nothing is forgotten after a start, in seconds: clients need time to come back."""
-
 
 class SqliteEngine:
     """An engine that keeps everything in this process and in a file."""
@@ -90,7 +87,6 @@ class SqliteEngine:
         self._thread = ThreadPoolExecutor(1, "sqlite")
         self.time_series = SqliteTimeSeries(self._thread, lambda: self._file)
         self.outbox = SqliteOutbox(outbox, self._thread, lambda: self._file)
-        self._started_s = clock.steady()
         self._restored: Sequence[RestoredConnection] = ()
         self._file: SqliteFile
         self._opened = ExitStack()
@@ -160,7 +156,7 @@ class SqliteEngine:
             return []
         self._file.rebuild()
         stored = self._file.read()
-        restore = restore_from(stored, self.registry, self._clock, self._path)
+        restore = restore_from(stored, self.registry, self._clock, self._lifetimes, self._path)
         self._restored = restore.connections
         state = TakenState(stored.meta["epoch"], restore.offset, restore.clock_offset_s)
         self._begin(state, restore.history_rows)
@@ -367,8 +363,7 @@ class SqliteEngine:
 
     async def collect(self) -> None:
         await self._log.sweep()
-        if self._clock.steady() - self._started_s >= IDLE_GRACE_S:
-            await self._log.collect(self._forgotten)
+        await self._log.collect(self._forgotten)
         await self._upkeep.schedule_all()
         self._commits.batch()
 

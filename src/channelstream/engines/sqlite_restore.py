@@ -23,11 +23,15 @@ from channelstream.core.timestamps import stamp
 from channelstream.core.user import State
 from channelstream.engines.base import Clock, moment
 from channelstream.engines.event_codec import UnreadableEvent
+from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Member, RestoredConnection
 from channelstream.engines.sqlite_connections import read_connections, read_subscriptions
 from channelstream.engines.sqlite_file import Stored
 from channelstream.engines.sqlite_rows import BRIEF_ACTIVE_S, Row, read_event
 from channelstream.errors import ConfigError
+
+IDLE_GRACE_S = 600.0
+"""How long all that is restored is kept at least, in seconds: clients need time to come back."""
 
 _ChannelRow = tuple[str, str, Any, int, int, float | None]
 _UserRow = tuple[str, str, Any, Any, int, float | None]
@@ -86,14 +90,18 @@ class Restore:
         left: the rows of the members of the last run that have none of these connections.
     """
 
-    def __init__(self, stored: Stored, registry: Registry, clock: Clock) -> None:
+    def __init__(self, stored: Stored, registry: Registry, clock: Clock, lifetimes: Lifetimes) -> None:
         """Fill the registry.
+
+        Args:
+            lifetimes: of what it will keep.
 
         Raises:
             Unreadable: a row is damaged, or a newer version has written it.
         """
         self._clock = clock
         self._registry = registry
+        self._lifetimes = lifetimes
         self._now = moment(clock)
         self._epoch = stored.meta["epoch"]
         with reading("a last offset or time"):
@@ -124,7 +132,7 @@ class Restore:
     def _add_channel(self, row: _ChannelRow, patch: dict[str, Any]) -> None:
         name, channel_id, _, log_floor, history_floor, active_s = row
         is_brief = active_s == BRIEF_ACTIVE_S
-        used = self._now if is_brief else self._active(active_s)
+        used = self._now if is_brief else self._active(active_s, self._lifetimes.channels_s)
         channel = self._registry.open_channel(name, patch, log_floor, used)
         channel.id = channel_id
         self._registry.set_brief(channel, is_brief, self._now)
@@ -132,7 +140,8 @@ class Restore:
 
     def _add_user(self, row: _UserRow, state: State, public_keys: list[str]) -> None:
         name, user_id, _, _, log_floor, active_s = row
-        user = self._registry.open_user(name, state, log_floor, self._active(active_s))
+        used = self._active(active_s, self._lifetimes.users_s)
+        user = self._registry.open_user(name, state, log_floor, used)
         user.id = user_id
         user.publish_keys(public_keys)
 
@@ -151,11 +160,14 @@ class Restore:
         channel = self._registry.channels.get(name)
         return channel is not None and user in channel.users
 
-    def _active(self, active_s: float | None) -> Moment:
-        """Return the time of last use: now if it was in use when the last run ended, and never later than now."""
+    def _active(self, active_s: float | None, lifetime_s: float) -> Moment:
+        """Return the time of last use: now if it was in use when the last run ended, and never later than now.
+
+        By the engine's clock it is no earlier than leaves `IDLE_GRACE_S` of a lifetime.
+        """
         now = self._now
         age_s = 0.0 if active_s is None else max(0.0, now.steady_s + self.clock_offset_s - active_s)
-        return Moment(now.wall_s - age_s, now.steady_s - age_s)
+        return Moment(now.wall_s - age_s, now.steady_s - min(age_s, lifetime_s - IDLE_GRACE_S))
 
     def _add_entries(self, shown: dict[int, Entry], written: dict[int, Entry]) -> None:
         """Add histories and events in the order of the log; a row of a history is newer than the event with its offset."""
@@ -183,14 +195,16 @@ class Restore:
             self._registry.update_history(channel, shown)
 
 
-def restore_from(stored: Stored, registry: Registry, clock: Clock, path: Path) -> Restore:
+def restore_from(
+    stored: Stored, registry: Registry, clock: Clock, lifetimes: Lifetimes, path: Path
+) -> Restore:
     """Fill an empty registry with the contents of a file.
 
     Raises:
         ConfigError: a row is damaged, or a newer version has written it.
     """
     try:
-        return Restore(stored, registry, clock)
+        return Restore(stored, registry, clock, lifetimes)
     except Unreadable as error:
         advice = "use the version that wrote it, or put a backup in its place"
         raise ConfigError(f"engine: {str(path)!r} has {error}: {advice}") from error

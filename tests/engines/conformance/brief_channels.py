@@ -10,8 +10,8 @@ from channelstream.core.client_protocol import ClientProtocol
 
 GUEST, OTHER = (make_member_key("default", "", name) for name in ("guest", "other"))
 """Users to whom nobody comes back."""
-SOON_S = 700.0
-"""Less than idle channels are kept, and more than the SQLite engine forgets nothing after its start."""
+SOON_S = 1.0
+"""Much less than idle channels are kept."""
 
 
 def names(lab: Lab) -> set[str]:
