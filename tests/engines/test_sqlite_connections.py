@@ -207,7 +207,7 @@ def test_what_the_disk_refuses_is_taken_back_or_written_later(runs: Runs) -> Non
         engine, _ = await runs.open()
         await register(engine, BOB, "a", "b")
         await register(engine, CID, "a")
-        write, engine._file.write = engine._file.write, _refuse  # type: ignore[method-assign]
+        write, engine._file.write = engine._file.write, refuse  # type: ignore[method-assign]
         with pytest.raises(Unavailable):
             await engine.connect(ANN, EMPTY)
         await engine.join(BOB, {"c": {}})
@@ -230,7 +230,7 @@ def test_a_disk_that_fails_for_long_takes_no_memory(runs: Runs, monkeypatch: pyt
 
     async def life() -> None:
         engine, _ = await runs.open()
-        write, engine._file.write = engine._file.write, _refuse  # type: ignore[method-assign]
+        write, engine._file.write = engine._file.write, refuse  # type: ignore[method-assign]
         for number in range(20):
             with pytest.raises(Unavailable, match="cannot write"):
                 await engine.connect(Member(str(number), "ann", V07), EMPTY)
@@ -256,7 +256,7 @@ def test_a_channel_that_comes_and_goes_while_the_disk_fails_takes_no_memory(runs
     async def life() -> None:
         engine, _ = await runs.open()
         await register(engine, guest)
-        write, engine._file.write = engine._file.write, _refuse  # type: ignore[method-assign]
+        write, engine._file.write = engine._file.write, refuse  # type: ignore[method-assign]
         runs.setup.clock.passed_s += SOON_S
         for _ in range(20):
             await engine.join(guest, {"brief": {}})
@@ -307,7 +307,7 @@ def test_a_cancelled_connect_that_the_disk_refuses_is_taken_back_once(runs: Runs
     async def life() -> None:
         engine, _ = await runs.open()
         await register(engine, Member("another", "ann", V07), "a")
-        write, engine._file.write = engine._file.write, _refuse  # type: ignore[method-assign]
+        write, engine._file.write = engine._file.write, refuse  # type: ignore[method-assign]
         asking = asyncio.create_task(engine.connect(ANN, EMPTY))
         await asyncio.sleep(0)
         asking.cancel()
@@ -391,5 +391,5 @@ def test_a_join_and_its_announcement_are_written_at_once(runs: Runs, monkeypatch
     assert [each for each in written if any(each)] == [(40, 40)]
 
 
-def _refuse(_writes: object, erases: bool = False) -> None:
+def refuse(_writes: object, erases: bool = False) -> None:
     raise OSError("The disk is full.")

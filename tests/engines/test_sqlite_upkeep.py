@@ -1,20 +1,21 @@
 """Trims and deliveries of the SQLite engine, in short turns of the loop."""
 
 import asyncio
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
 from tests.engines.conformance.lab import edit
 from tests.engines.test_sqlite import Runs, message
 from tests.engines.test_sqlite_compaction import reopened
-from tests.engines.test_sqlite_connections import killed
+from tests.engines.test_sqlite_connections import killed, refuse
 from tests.simulation.loop import turns
 
 from channelstream import slices
-from channelstream.engines import local_log, sqlite_upkeep
+from channelstream.engines import local_log, sqlite, sqlite_upkeep
 from channelstream.engines.sqlite import SqliteEngine
-from channelstream.engines.sqlite_rows import PUT_CHANNELS, PUT_HISTORY
+from channelstream.engines.sqlite_file import Writes
+from channelstream.engines.sqlite_rows import DROP_CHANNELS, PUT_CHANNELS, PUT_HISTORY
 from channelstream.engines.sqlite_upkeep import Upkeep
 
 CHANNELS = [f"c{number}" for number in range(7)]
@@ -57,6 +58,19 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         return found
 
     monkeypatch.setattr(Upkeep, "writes", note)
+    return seen
+
+
+def spy_deletions(engine: SqliteEngine) -> list[list[str]]:
+    """Return a list that the names of channels are added to that each transaction deletes."""
+    seen: list[list[str]] = []
+    write = engine._file.write
+
+    def note(writes: Writes, *, erases: bool) -> None:
+        seen.append([name for bulk, rows in writes if bulk is DROP_CHANNELS[0] for (name,) in rows])
+        write(writes, erases=erases)
+
+    engine._file.write = note  # type: ignore[method-assign]
     return seen
 
 
@@ -229,6 +243,54 @@ def test_idle_users_and_channels_are_forgotten_in_short_turns(
         await engine.flush()
         again = await reopened(runs, "killed.db")
         assert [each.name for each in await again.channels(None)] == CHANNELS[:1]
+        await again.close()
+        await engine.close()
+
+    asyncio.run(life())
+
+
+def test_one_write_deletes_a_part_of_what_is_forgotten(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A publish would have to wait until all of it is deleted."""
+    monkeypatch.setattr(local_log, "FORGOTTEN_AT_ONCE", 1)
+    monkeypatch.setattr(sqlite, "FORGOTTEN_IN_A_BATCH", 2)
+    runs.setup.channels_s = 100.0
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.configure(dict.fromkeys(CHANNELS, SHORT_LOG))
+        await engine.flush()
+        runs.setup.clock.passed_s += 1000.0
+        deleted = spy_deletions(engine)
+        await engine.collect()
+        await engine.flush()
+        assert [len(names) for names in deleted if names] == [2, 2, 2, 1]
+        assert sorted(chain.from_iterable(deleted)) == CHANNELS
+        await engine.close()
+
+    asyncio.run(life())
+
+
+def test_what_is_to_be_forgotten_waits_for_a_file_that_takes_writes(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of it is forgotten each time; else what cannot be deleted would be written all at once later."""
+    monkeypatch.setattr(local_log, "FORGOTTEN_AT_ONCE", 1)
+    monkeypatch.setattr(sqlite, "FORGOTTEN_IN_A_BATCH", 2)
+    runs.setup.channels_s = 100.0
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.configure(dict.fromkeys(CHANNELS, SHORT_LOG))
+        runs.setup.clock.passed_s += 1000.0
+        write, engine._file.write = engine._file.write, refuse  # type: ignore[method-assign]
+        await engine.collect()
+        assert len(engine.registry.channels) == 5
+        engine._file.write = write  # type: ignore[method-assign]
+        await engine.collect()
+        await engine.flush()
+        assert await engine.channels(None) == []
+        again = await reopened(runs, "killed.db")
+        assert await again.channels(None) == []
         await again.close()
         await engine.close()
 

@@ -381,16 +381,26 @@ class LocalLog:
         for _ in self.registry.budget.sweep(self._clock.steady()):
             await slices.due()
 
-    async def collect(self, forgotten: Callable[[Forgotten], None] = lambda _: None) -> None:
+    async def collect(
+        self, forgotten: Callable[[Forgotten], None] = lambda _: None, most: int | None = None
+    ) -> bool:
         """Forget idle users and empty channels, in short turns of the event loop.
 
         Args:
             forgotten: called with those of each turn, at the end of the same turn.
+            most: how many to forget, and fewer than `FORGOTTEN_AT_ONCE` more; None means all.
+
+        Returns:
+            Whether there may be more.
         """
-        slices = Slices(self._clock.steady)
+        slices, count = Slices(self._clock.steady), 0
         while idle := self.forget_idle():
             forgotten(idle)
+            count += len(idle)
+            if most is not None and count >= most:
+                return True
             await slices.due()
+        return False
 
     def forget_idle(self) -> Forgotten:
         """Forget at most `FORGOTTEN_AT_ONCE` idle users and empty channels."""
