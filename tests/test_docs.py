@@ -119,7 +119,7 @@ def test_options_named_in_prose_exist(page: Path) -> None:
 
 def test_limits_are_documented() -> None:
     """Every option that bounds something is named where the bounds are explained."""
-    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/limits.md").read_text(encoding="utf-8")
     bounds = [option.name for option in OPTIONS if option.declared.section == "Limits"]
     assert [name for name in bounds if f"`{name}`" not in text] == []
 

@@ -52,7 +52,7 @@ class LimitOptions:
         200.0,
         Number(0, MAX_RATE),
         "Streams that each process opens of an address, and 100 times as many at once after a pause; 0 means no bound. As"
-        " often it may show wrong credentials (docs/security.md).",
+        " often it may show wrong credentials (docs/limits.md).",
         unit="streams a second",
     )
     max_address_failure_rate: float = _section.option(
