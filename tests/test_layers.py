@@ -18,7 +18,7 @@ LAYERS = (
     {"core"},
     {"apps"},
     {"auth", "wire"},
-    {"slices", "memory", "regular_file"},
+    {"slices", "shielded", "memory", "regular_file"},
     {"engines"},
     {"service"},
     {"http"},
@@ -65,11 +65,22 @@ engine's address, and the server makes the engine. Engines, service and http kno
 engines alone.
 """
 IMPORTS_ONLY = {
-    "engines": {"errors", "core", "apps", "slices"},
+    "engines": {"errors", "core", "apps", "slices", "shielded"},
     "http": {"errors", "core", "slices"},
     "config": {"errors", "core", "apps", "auth", "regular_file", "engines"},
     "tracing": {"errors", "core", "apps", "service"},
-    "integrations": {"errors", "core", "apps", "auth", "slices", "regular_file", "service", "http", "api"},
+    "integrations": {
+        "errors",
+        "core",
+        "apps",
+        "auth",
+        "slices",
+        "shielded",
+        "regular_file",
+        "service",
+        "http",
+        "api",
+    },
     "pages": {"errors", "core", "http"},
     "demo": {"pages", "call_signing"},
     "explorer": {"errors", "pages", "call_signing"},

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 TURN_S = 0.002
 """Longest work in one loop turn, in seconds, plus the last step."""
@@ -17,11 +17,6 @@ MANY = 100
 
 S = TypeVar("S")
 T = TypeVar("T")
-
-
-async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Run work that must not stop half-way: it continues even if the caller is cancelled."""
-    await asyncio.shield(asyncio.ensure_future(work))
 
 
 async def turn_for(items: int) -> None:

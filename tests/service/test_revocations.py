@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.waiting import soon
 
 from channelstream.apps.app import App
 from channelstream.apps.client import Client
@@ -107,6 +108,25 @@ class SlowSeries(LocalTimeSeries):
         if self.reads == 1:
             raise Unavailable("out of reach")
         return await super().read(series, since_s, limit)
+
+
+def test_a_read_that_fails_when_all_who_asked_have_gone_is_not_logged() -> None:
+    """As when the engine is out of reach, and the clients that came with tokens are closed meanwhile."""
+
+    async def scenario() -> list[object]:
+        logged: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+        series = SlowSeries()
+        node = Node(series, Clock()).revocations
+        gone = asyncio.create_task(node.load())
+        await soon(lambda: series.reads == 1)
+        gone.cancel()
+        await asyncio.wait([gone])
+        series.may_answer.set()
+        await soon(lambda: len(asyncio.all_tasks()) == 1)
+        return logged
+
+    assert asyncio.run(scenario()) == []
 
 
 def test_all_tokens_of_a_moment_share_one_read() -> None:

@@ -37,7 +37,8 @@ from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.moved_state import OUTBOX, SERIES, records
 from channelstream.engines.outbox import OutboxSettings
 from channelstream.engines.time_series import LocalTimeSeries
-from channelstream.slices import Slices, to_its_end, turn_for
+from channelstream.shielded import to_its_end
+from channelstream.slices import Slices, turn_for
 
 
 class MemoryEngine:

@@ -24,7 +24,8 @@ from channelstream.engines.members import Leaving, Member, ToJoin, in_groups
 from channelstream.engines.sqlite_users import UserChanges
 from channelstream.engines.unwritten import Unwritten
 from channelstream.errors import Unavailable
-from channelstream.slices import to_its_end, turn_for
+from channelstream.shielded import to_its_end
+from channelstream.slices import turn_for
 
 CHANNELS_AT_ONCE = 1000
 """Channels checked in one turn of the event loop while connections leave: more than one turn has time to leave."""

@@ -15,7 +15,7 @@ from channelstream.engines.group_commit import Batch, GroupCommit
 from channelstream.engines.local_log import LocalLog
 from channelstream.engines.undo import public_state, undo_user
 from channelstream.engines.unwritten import Unwritten
-from channelstream.slices import to_its_end
+from channelstream.shielded import to_its_end
 
 
 class UserChanges:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from channelstream.auth.issuer import Issuer
 from channelstream.auth.public_keys import KEYS_BYTES, read_keys
 from channelstream.regular_file import CannotRead, read_regular
+from channelstream.shielded import result_of
 
 FETCH_S = 5.0
 """Longest time of a request for keys, in seconds."""
@@ -65,7 +66,7 @@ class IssuerKeys:
         known = self._known[name]
         if known.reading is None and self._age_s(known) < READ_AGAIN_S:
             return False
-        return await asyncio.shield(self._begin(known))
+        return await result_of(self._begin(known))
 
     def renew(self) -> None:
         """Begin to read keys that are old; those that were never read are read when a token needs one."""

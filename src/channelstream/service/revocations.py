@@ -23,6 +23,7 @@ from channelstream.engines.base import Clock
 from channelstream.engines.time_series import Record, TimeSeries
 from channelstream.errors import Unavailable
 from channelstream.service.remote_calls import RemoteCalls
+from channelstream.shielded import result_of, retrieve
 from channelstream.slices import in_turns
 
 SERIES: Final = "revocations of application {}"
@@ -127,7 +128,8 @@ class Revocations:
         if self._read_s is None:
             if self._loading is None:
                 self._loading = asyncio.get_running_loop().create_task(self._load())
-            await asyncio.shield(self._loading)
+                self._loading.add_done_callback(retrieve)
+            await result_of(self._loading)
 
     async def _load(self) -> None:
         try:

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from channelstream.shielded import result_of, retrieve
+
 T = TypeVar("T")
 
 
@@ -33,9 +35,9 @@ class SharedReads(Generic[T]):
         if following is None:
             work = self._read_after(name, self._running.get(name))
             following = self._following[name] = asyncio.get_running_loop().create_task(work)
-            following.add_done_callback(_retrieve)
+            following.add_done_callback(retrieve)
         try:
-            return await asyncio.shield(following)
+            return await result_of(following)
         finally:
             del following
 
@@ -49,9 +51,3 @@ class SharedReads(Generic[T]):
             if self._running.get(name) is own:
                 del self._running[name]
             del own
-
-
-def _retrieve(done: asyncio.Task[T]) -> None:
-    """Take an error that nobody waits for any more: all callers were cancelled."""
-    if not done.cancelled():
-        done.exception()

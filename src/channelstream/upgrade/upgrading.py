@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from channelstream.errors import CannotHandOver, PeerEnded
+from channelstream.shielded import result_of, retrieve
 from channelstream.upgrade.giving import Giver, HandOver, Limits
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import FAILED, Report
@@ -72,7 +73,7 @@ class Upgrading:
             raise CannotHandOver("a container ends with its first process: replace the container instead")
         self._task = asyncio.get_running_loop().create_task(self._run(terms))
         self._task.add_done_callback(self._ended)
-        return await asyncio.shield(self._task)
+        return await result_of(self._task)
 
     async def stop(self) -> None:
         """End an upgrade under way, because this process stops; wait if the new one has begun. Then begin none."""
@@ -89,8 +90,9 @@ class Upgrading:
         if self._successor is not None and self._hand_over is not None and self._hand_over.has_committed:
             self._successor.signal(number)
 
-    def _ended(self, _task: "asyncio.Task[Report]") -> None:
+    def _ended(self, task: "asyncio.Task[Report]") -> None:
         self._task = None
+        retrieve(task)
 
     async def _run(self, terms: Part) -> Report:
         try:

@@ -29,11 +29,12 @@ from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import ExecAbortError, InvalidResponse, MovedError, RedisError, ResponseError
 
 from channelstream.engines.redis.address import ShardAddress, info_fields, send
-from channelstream.engines.redis.link_state import NOT_REDIS, LinkState, ignore_error
+from channelstream.engines.redis.link_state import NOT_REDIS, LinkState
 from channelstream.engines.redis.link_subscription import OnMessage, Subscription
 from channelstream.engines.redis.scripts import scripts
 from channelstream.engines.redis.slot_move import SLOT_MOVED
 from channelstream.errors import Unavailable
+from channelstream.shielded import retrieve
 
 MAX_CALLS = 10_000
 """Calls that may wait for their answers; more are refused."""
@@ -331,7 +332,7 @@ class Link:
     def _enqueue_unheeded(self, parts: Command, reads: bool) -> "asyncio.Future[Any]":
         """Send a command of which nobody needs to know whether it has failed."""
         answer = self._enqueue(parts, reads)
-        answer.add_done_callback(ignore_error)
+        answer.add_done_callback(retrieve)
         return answer
 
     def _enqueue(self, parts: Command, reads: bool) -> "asyncio.Future[Any]":

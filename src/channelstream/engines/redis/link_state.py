@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
@@ -73,7 +74,7 @@ class LinkState:
     def _error(self, message: str) -> Unavailable:
         return SlotMoving(message) if self.reason == SLOT_MOVED else Unavailable(message)
 
-    async def before_deadline(self, answer: "asyncio.Future[Any]", until_s: float) -> Any:
+    async def before_deadline(self, answer: Awaitable[Any], until_s: float) -> Any:
         had_s = until_s - asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(until_s):
@@ -84,9 +85,3 @@ class LinkState:
             raise Unavailable("Redis does not answer; try again later.") from None
         finally:
             del answer
-
-
-def ignore_error(done: "asyncio.Future[Any]") -> None:
-    """Mark an exception as retrieved, so that asyncio does not log it."""
-    if not done.cancelled():
-        done.exception()

@@ -18,9 +18,10 @@ from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import RedisError
 
 from channelstream.engines.redis.address import ShardAddress, send
-from channelstream.engines.redis.link_state import LINK_BROKE, NOT_REDIS, UNREADABLE, LinkState, ignore_error
+from channelstream.engines.redis.link_state import LINK_BROKE, NOT_REDIS, UNREADABLE, LinkState
 from channelstream.engines.redis.slot_move import SLOT_MOVED
 from channelstream.errors import Unavailable
+from channelstream.shielded import result_of, retrieve
 
 MAX_BUFFERED = 20_000
 MAX_BUFFERED_BYTES = 64 << 20
@@ -79,12 +80,12 @@ class Subscription:
             await self._send_subscription(self._subscribe_prefix + "SUBSCRIBE", batch, until_s)
             while answers:
                 # Shielded: another caller may wait for the confirmation of the same channel.
-                await self._state.before_deadline(asyncio.shield(answers.popleft()), until_s)
+                await self._state.before_deadline(result_of(answers.popleft()), until_s)
 
     def _confirmation(self, name: bytes) -> "asyncio.Future[None]":
         answer = self._confirmations[name] = asyncio.get_running_loop().create_future()
         # The caller may have been cancelled when the link breaks.
-        answer.add_done_callback(ignore_error)
+        answer.add_done_callback(retrieve)
         self._state.fail_when_broken(answer)
         return answer
 

@@ -12,6 +12,7 @@ from channelstream.integrations.metrics.collect import Collector, up_family
 from channelstream.integrations.metrics.exposition import Scrape, merged, write
 from channelstream.integrations.metrics.samples import Family, of_application
 from channelstream.integrations.metrics.siblings import Siblings, Worker
+from channelstream.shielded import result_of
 
 PATH = "/metrics"
 HEADERS = ((b"cache-control", b"no-store"),)
@@ -39,7 +40,7 @@ class Scraper:
             self._collecting = asyncio.get_running_loop().create_task(self._collect())
             self._collecting.add_done_callback(self._done)
         # Another scraper may wait for it when this one is cancelled.
-        families = await asyncio.shield(self._collecting)
+        families = await result_of(self._collecting)
         return await asyncio.to_thread(
             write, of_application(families, app_id) if app_id else families, accept
         )
