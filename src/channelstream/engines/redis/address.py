@@ -1,6 +1,7 @@
 """The address of Redis: from the option `engine` to a factory of connections for each shard of the log."""
 
 import asyncio
+import re
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ _OPTIONS: dict[str, Any] = {
     "driver_info": DriverInfo(),  # Else redis-py parses its own package metadata for each connection, which takes 2 ms.
 }
 """Options of every connection; timeouts are those of the engine."""
+_HOST = re.compile(r"\[[^][]+\]|[^][]+")
+"""A name or an address, or an address in brackets."""
 _UNREADABLE = "this is no address of Redis; in a password write %2F for /, %40 for @ and %23 for #"
 
 MEMBER_TIMEOUT_S = 1.0
@@ -96,7 +99,7 @@ def shard_addresses(address: str) -> list[ShardAddress]:
     """
     options = _OPTIONS | {"retry": Retry(NoBackoff(), 0)}
     try:
-        parts = urlsplit(address)
+        parts = _split(address)
         if parts.scheme == "redis+cluster":
             hosts, options = _hosts(parts.netloc), _login(parts.netloc) | options
             return [_in_cluster(hosts, prefix, options) for prefix in prefixes(_shards(parts))]
@@ -112,6 +115,15 @@ def shard_addresses(address: str) -> list[ShardAddress]:
     # Pub/sub channels are shared by all databases of a Redis.
     part = f"{number}:" if number else ""
     return [ShardAddress(connect, prefix + part) for prefix in prefixes(1)]
+
+
+def _split(address: str) -> SplitResult:
+    """Split a URL, in which several hosts may be named: `urlsplit` of CPython 3.14 refuses one in brackets beside others."""
+    scheme, _, rest = address.partition("://")
+    if scheme.lower() not in ("redis+sentinel", "redis+cluster"):
+        return urlsplit(address)
+    hosts = re.split("[/?#]", rest, maxsplit=1)[0]
+    return urlsplit(f"{scheme}://hosts{rest.removeprefix(hosts)}")._replace(netloc=hosts)
 
 
 class _Mistake(Exception):
@@ -182,7 +194,7 @@ def _in_cluster(hosts: Sequence[Host], prefix: str, options: dict[str, Any]) -> 
 
 def _hosts(netloc: str) -> list[Host]:
     pairs = [each.rpartition(":") for each in netloc.rpartition("@")[2].split(",")]
-    if not all(host and port.isdecimal() and int(port) < 65_536 for host, _, port in pairs):
+    if not all(_HOST.fullmatch(host) and port.isdecimal() and int(port) < 65_536 for host, _, port in pairs):
         raise _Mistake(
             "each member is written host:port, with commas between; in a password write %2F for / and %40 for @"
         )
