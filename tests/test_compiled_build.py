@@ -95,11 +95,11 @@ def test_the_build_says_that_there_is_no_compiler() -> None:
     """And how to build without one."""
     code, said = run_setup("--name", CC="no-such-compiler -O9")
     assert code == 1
-    assert said == (
+    assert said.startswith(
         "A compiled build needs a C compiler, and no-such-compiler is not on the PATH (on Debian: apt-get install gcc "
-        "libc6-dev). "
-        "Without CHANNELSTREAM_COMPILED nothing is compiled.\n"
+        "libc6-dev)"
     )
+    assert said.endswith(". Without CHANNELSTREAM_COMPILED nothing is compiled.\n")
 
 
 def test_an_installation_of_the_checkout_stays_python() -> None:

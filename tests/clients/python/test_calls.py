@@ -288,7 +288,7 @@ def test_batch_with_an_item_without_a_json_form_sends_nothing(payload: Any) -> N
     with pytest.raises((TypeError, ValueError)) as caught:
         run.result()
     assert run.requests == []
-    assert f"message {MAX_BATCH_MESSAGES} " in caught.value.__notes__[0]
+    assert f"message {MAX_BATCH_MESSAGES} " in caught.value.__notes__[-1]
 
 
 def test_payload_is_encoded_once() -> None:
