@@ -148,6 +148,30 @@ def test_a_password_in_a_wrong_address_is_not_repeated() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("option", "shown"),
+    [
+        ("port", "'8000'"),
+        ("allow_cors", "'https://a.example\\nhttps://b.example'"),
+        ("admin_secret", "its value"),
+    ],
+)
+def test_a_line_that_is_indented_by_mistake_is_named_and_not_repeated(
+    tmp_path: Path, option: str, shown: str
+) -> None:
+    """It continues the value before it; the lines of a list, which are indented too, are shown."""
+    value = {"port": "8000", "allow_cors": "https://a.example\n  https://b.example", "admin_secret": "x"}[
+        option
+    ]
+    path = tmp_path / "c.ini"
+    path.write_text(f"[channelstream]\n{option} = {value}\n  secret = hunter2\nhost = ::1\n")
+    with pytest.raises(ConfigError) as refused:
+        load_settings([str(path)], {})
+    assert str(refused.value).startswith(f"{option}: {shown} (from ")
+    assert str(refused.value).endswith("; the line of secret is indented, and so is a part of this value")
+    assert "hunter2" not in str(refused.value)
+
+
 def test_long_value_is_cut() -> None:
     """A long or many-lined wrong value still makes one short line."""
     with pytest.raises(ConfigError) as caught:

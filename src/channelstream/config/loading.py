@@ -22,6 +22,9 @@ _SHOWN_CHARS = 80
 _LOGIN = re.compile(r"//.*@", re.DOTALL)
 """The part of an address that may have a password."""
 
+_SETTING = re.compile(r"\n\s*(\w+)\s*[=:].*")
+"""A line that would set an option if it were not indented."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -71,10 +74,22 @@ class Reading:
 
 
 def refusal(option: Option, given: Given) -> str:
-    """Return a line with option, value, source and allowed values; without secrets and logins in addresses."""
-    text = _LOGIN.sub("//***@", given.text)
+    """Return a line with option, value, source and allowed values; without secrets and logins in addresses.
+
+    A line of the file that is indented continues the value before it: what it sets may be a secret.
+    """
+    text, advice = given.text, ""
+    if (swallowed := _swallowed(text)) is not None:
+        text = text[: swallowed.start()]
+        advice = f"; the line of {swallowed[1]} is indented, and so is a part of this value"
+    text = _LOGIN.sub("//***@", text)
     shown = "its value" if option.declared.secret else repr(text[:_SHOWN_CHARS])
-    return f"{option.name}: {shown} (from {given.source}) is not {option.allowed}"
+    return f"{option.name}: {shown} (from {given.source}) is not {option.allowed}{advice}"
+
+
+def _swallowed(text: str) -> re.Match[str] | None:
+    """Return the first line in a value that sets an option."""
+    return next((line for line in _SETTING.finditer(text) if line[1].lower() in BY_NAME), None)
 
 
 def read_layers(layers: Sequence[Layer]) -> Reading:
