@@ -146,6 +146,21 @@ def test_a_second_connect_adds_its_channels(server: Any, receive: Receive) -> No
     assert channel(server, "conn-again-1")["total_connections"] == 1
 
 
+def test_a_state_has_whole_numbers_of_any_size(server: Any) -> None:
+    """Also that of a connection which another node may have; there is no MessagePack of them."""
+    states = [{"big": 2**64, "small": -(10**40), "one": 1.0}, {"big": 2**80}]
+    for state in states:
+        body = {
+            "username": "conn-big",
+            "conn_id": "conn-big-id",
+            "channels": ["conn-big-a"],
+            "user_state": state,
+        }
+        answer = server.post("/connect", body)
+        assert answer["state"]["big"] == state["big"]
+    assert answer["state"] == {**states[0], **states[1]}
+
+
 def test_a_refused_second_connect_changes_nothing(server: Any) -> None:
     """Neither its channels nor its state; too many state keys are found before channels are joined."""
     conn_id = server.connect("conn-atomic")

@@ -19,10 +19,10 @@ from channelstream.service.commands import (
 )
 from channelstream.service.remote_calls import RemoteCall
 
-UPDATE = {"values": {"a": 1}, "fresh": {}, "public_keys": None, "add_public": [], "first": None}
+UPDATE = b'{"values":{"a":1},"fresh":{},"public_keys":null,"add_public":[],"first":null}'
 ENCODED: list[tuple[Command | RemoteCall, dict[str, object]]] = [
     (
-        Subscribe("c", {"news": {}}, Reconnect("ann", UserUpdate({"a": 1}, {})), "e-1"),
+        Subscribe("c", {"news": {}}, Reconnect.of("ann", UserUpdate({"a": 1}, {})), "e-1"),
         {
             "type": "Subscribe",
             "conn_id": "c",

@@ -4,7 +4,7 @@ Nodes of two versions may share an engine while they are upgraded. So the names 
 change only with the form of the data in the engine.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from msgspec import Struct
@@ -18,10 +18,23 @@ from channelstream.service.room import RETRY_S
 
 
 class Reconnect(Struct, frozen=True):
-    """The user named by a repeated `/connect`, which must be the connection's, with the changes of its state."""
+    """The user named by a repeated `/connect`, which must be the connection's, with the changes of its state.
+
+    Attributes:
+        update: the changes as JSON, since MessagePack has no whole numbers of more than 64 bits, which a state may have.
+    """
 
     user: str
-    update: UserUpdate
+    update: bytes
+
+    @classmethod
+    def of(cls, user: str, update: UserUpdate) -> Self:
+        """Return the user with changes."""
+        return cls(user, _encode_update(update))
+
+    def read_update(self) -> UserUpdate:
+        """Return the changes."""
+        return _read_update(self.update)
 
 
 class Subscribe(Struct, frozen=True, tag=True):
@@ -91,6 +104,8 @@ class Answer(Struct, frozen=True):
     sent_apart: dict[str, int] = {}
 
 
+_encode_update = msgspec.json.Encoder().encode
+_read_update = msgspec.json.Decoder(UserUpdate).decode
 _encode = msgspec.msgpack.Encoder().encode
 _command: msgspec.msgpack.Decoder[Command | RemoteCall] = msgspec.msgpack.Decoder(Command | RemoteCall)
 _answer = msgspec.msgpack.Decoder(Answer)

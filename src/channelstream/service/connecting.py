@@ -99,7 +99,7 @@ class Connecting:
     async def _reconnect(
         self, member: Member, channels: Channels, update: UserUpdate, since: str
     ) -> Opened | None:
-        asked = Subscribe(member.conn_id, channels, Reconnect(member.user, update), since)
+        asked = Subscribe(member.conn_id, channels, Reconnect.of(member.user, update), since)
         answer = await self._handover.dispatch(asked)
         if answer is None:
             return None

@@ -53,7 +53,7 @@ class Executing:
         self._limits.check_channel_count(len(connection.readable) + len(new))
         self._local.room.check_channels(connection.id, new)
         if asked.reconnect is not None:
-            await self._directory.update_user(connection.user, asked.reconnect.update)
+            await self._directory.update_user(connection.user, asked.reconnect.read_update())
         await self._local.join(connection, new, parse_since(asked.since))
         if asked.reconnect is not None and connection.stream is None:
             self._local.departures.extend(connection, self._limits.unattached_s)
