@@ -21,7 +21,7 @@ from channelstream.service.key_rates import KeyRate
 from channelstream.service.last_messages import LastMessages
 from channelstream.service.limits import NodeLimits
 from channelstream.service.memberships import Memberships
-from channelstream.service.node import Node, Subscribed
+from channelstream.service.node import Node
 from channelstream.service.remote_calls import RemoteResult
 from channelstream.service.service import Service
 from channelstream.service.services import Services
@@ -44,7 +44,6 @@ __all__ = [
     "RemoteResult",
     "Service",
     "Services",
-    "Subscribed",
     "TimeSeries",
     "passed",
 ]

@@ -14,8 +14,7 @@ from channelstream.core.events import Message
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import StateValue, UserUpdate
 from channelstream.errors import Forbidden, Unauthorized
-from channelstream.service.node import Subscribed
-from channelstream.service.service import Service
+from channelstream.service.service import Service, Subscribed
 
 NO_POSITIONS: Mapping[str, str] = MappingProxyType({})
 Describe = Callable[[Service, Sequence[str], Sequence[str]], Awaitable[dict[str, Any]]]

@@ -4,7 +4,7 @@ All names here are keys (`apps.keys`): a node does not know applications.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from channelstream.apps.wanted_facts import NOTHING_WANTED, WantedFacts
 from channelstream.close_codes import CloseCode
@@ -48,13 +48,6 @@ from channelstream.slices import in_turns
 
 MEMBERS_SLICE = 1000
 """Members of a channel that are copied in one loop turn."""
-
-
-class Subscribed(NamedTuple):
-    """The channels of a connection after a change: all of them, and those that changed, sorted."""
-
-    channels: list[str]
-    changed: list[str]
 
 
 class Node:
@@ -242,7 +235,7 @@ class Node:
         self.shedding.check(Work.CONNECTION)
         self.local.room.check_connection(conn_id, channels)
 
-    async def subscribe(self, conn_id: str, channels: Channels, since: str = "") -> Subscribed | None:
+    async def subscribe(self, conn_id: str, channels: Channels, since: str = "") -> Answer | None:
         """Join the channels that the connection is not in yet; None if it is unknown.
 
         Args:
@@ -251,11 +244,11 @@ class Node:
         Raises:
             Invalid: it would have too many channels.
         """
-        return _subscribed(await self._handover.dispatch(Subscribe(conn_id, channels, None, since)))
+        return await self._handover.dispatch(Subscribe(conn_id, channels, None, since))
 
-    async def unsubscribe(self, conn_id: str, channels: Sequence[str]) -> Subscribed | None:
+    async def unsubscribe(self, conn_id: str, channels: Sequence[str]) -> Answer | None:
         """Leave those of the channels the connection is in; None if it is unknown."""
-        return _subscribed(await self._handover.dispatch(Unsubscribe(conn_id, list(channels))))
+        return await self._handover.dispatch(Unsubscribe(conn_id, list(channels)))
 
     async def end(self, conn_id: str, code: CloseCode, reason: str, recorded: str = "") -> bool:
         """End a connection wherever it is; False if it is unknown.
@@ -408,7 +401,3 @@ class Node:
     async def nodes(self) -> list[NodeStatus]:
         """Return all nodes that share the log; none if the log belongs to this process alone."""
         return await self._cluster.nodes()
-
-
-def _subscribed(answer: Answer | None) -> Subscribed | None:
-    return None if answer is None else Subscribed(answer.channels, answer.changed)

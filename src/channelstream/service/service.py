@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from functools import lru_cache
 from itertools import islice
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
@@ -32,10 +32,11 @@ from channelstream.core.seat import holder_id
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.members import Member
 from channelstream.service.client_rates import ClientRates
+from channelstream.service.commands import Answer
 from channelstream.service.connecting import Channels, Opened
 from channelstream.service.key_rates import KeyRates
 from channelstream.service.new_channels import OF_ADDRESS, NewChannels
-from channelstream.service.node import Node, Subscribed
+from channelstream.service.node import Node
 from channelstream.service.rates import Rates
 from channelstream.service.room import Limit
 from channelstream.slices import Slices, in_turns, turn_for
@@ -54,6 +55,13 @@ SHARED_KEYS = 10_000
 
 KEYED_AT_ONCE = 5
 """Messages whose names get keys between two looks at the clock: each may have very many recipients."""
+
+
+class Subscribed(NamedTuple):
+    """The channels of a connection after a change: all of them, and those that changed, sorted."""
+
+    channels: list[str]
+    changed: list[str]
 
 
 class Service:
@@ -145,11 +153,13 @@ class Service:
     async def subscribe(self, conn_id: str, channels: Patches, since: str = "") -> Subscribed | None:
         """Join the channels that the connection is not in yet; None if it is unknown (`Node.subscribe`)."""
         self.node.limits.check_channel_count(len(channels))
-        return _named(await self.node.subscribe(self.app.key(conn_id), self._patches(channels), since))
+        return _subscribed(await self.node.subscribe(self.app.key(conn_id), self._patches(channels), since))
 
     async def unsubscribe(self, conn_id: str, channels: Sequence[str]) -> Subscribed | None:
         """Leave those of the channels the connection is in; None if it is unknown."""
-        return _named(await self.node.unsubscribe(self.app.key(conn_id), await self._many_keys(channels)))
+        return _subscribed(
+            await self.node.unsubscribe(self.app.key(conn_id), await self._many_keys(channels))
+        )
 
     async def end(self, conn_id: str, code: CloseCode, reason: str, recorded: str = "") -> bool:
         """End a connection wherever it is; False if it is unknown (`Node.end`)."""
@@ -360,8 +370,8 @@ def _opened(opened: Opened) -> Opened:
     return Opened(name_of(opened.conn_id), opened.user, list(map(name_of, opened.channels)))
 
 
-def _named(done: Subscribed | None) -> Subscribed | None:
+def _subscribed(answer: Answer | None) -> Subscribed | None:
     """Return the result of a node with names."""
-    if done is None:
+    if answer is None:
         return None
-    return Subscribed(list(map(name_of, done.channels)), list(map(name_of, done.changed)))
+    return Subscribed(list(map(name_of, answer.channels)), list(map(name_of, answer.changed)))
