@@ -50,8 +50,8 @@ class RedisCluster:
 
     async def use_once(self, text: str, keep_s: float) -> bool:
         client = self._shards.at(text).client
-        parts = ("SET", f"{client.prefix}once:{text}", 1, "NX", "PX", max(1, int(keep_s * 1000)))
-        return await client.outlast_move(lambda: client.command_on(client.linked(), *parts)) is not None
+        key, keep_ms = f"{client.prefix}once:{text}", max(1, int(keep_s * 1000))
+        return await client.command("SET", key, 1, "NX", "PX", keep_ms) is not None
 
     def owns(self, conn_id: str) -> bool:
         return self._registrar.owns(conn_id)

@@ -129,9 +129,7 @@ class RedisOutbox:
 
     @staticmethod
     async def _command(shard: Shard, command: str, key: str, *rest: Any) -> Any:
-        client = shard.client
-        parts = (command, f"{client.prefix}{key}", *rest)
-        return await client.outlast_move(lambda: client.command_on(client.linked(), *parts))
+        return await shard.client.command(command, f"{shard.client.prefix}{key}", *rest)
 
 
 def _batches(facts: Sequence[bytes]) -> Iterator[list[bytes]]:

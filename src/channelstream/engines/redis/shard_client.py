@@ -265,8 +265,11 @@ class ShardClient:
             self._report_refusal(logging.WARNING if is_known else logging.ERROR, operation, error)
             raise Unavailable(REFUSED) from error
 
+    async def command(self, *parts: Any) -> Any:
+        """Run a command, again each time it was refused because the slot of this shard moves."""
+        return await self.outlast_move(lambda: self.command_on(self.linked(), *parts))
+
     async def command_on(self, link: Link, *parts: Any) -> Any:
-        """Run a command that changes nothing."""
         try:
             return await link.command(*parts)
         except MOVING as error:

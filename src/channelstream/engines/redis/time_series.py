@@ -3,7 +3,6 @@
 import asyncio
 import struct
 from operator import itemgetter
-from typing import Any
 from uuid import UUID
 
 from channelstream.engines.redis.shard_client import ShardClient
@@ -31,20 +30,20 @@ class RedisTimeSeries:
 
     async def append(self, series: str, record: Record, keep_s: float) -> None:
         member = _HEAD.pack(UUID(self._node.name).bytes, record.at_s) + record.data
-        key = self._key(series)
+        key, command = self._key(series), self._client.command
         # Sent in one packet, in this order.
         await asyncio.gather(
-            self._command("ZADD", key, record.at_s, member),
-            self._command("ZREMRANGEBYSCORE", key, "-inf", f"({record.at_s - keep_s}"),
-            self._command("ZREMRANGEBYRANK", key, 0, -SERIES_RECORDS - 1),
-            self._command("EXPIRE", key, max(1, int(keep_s))),
+            command("ZADD", key, record.at_s, member),
+            command("ZREMRANGEBYSCORE", key, "-inf", f"({record.at_s - keep_s}"),
+            command("ZREMRANGEBYRANK", key, 0, -SERIES_RECORDS - 1),
+            command("EXPIRE", key, max(1, int(keep_s))),
         )
 
     async def read(self, series: str, since_s: float, limit: int = SERIES_RECORDS) -> list[Record]:
         key, found, place = self._key(series), dict[bytes, float](), 0
         while len(found) < limit:
             count = min(READ_AT_ONCE, limit - len(found))
-            flat = await self._command(
+            flat = await self._client.command(
                 "ZREVRANGEBYSCORE", key, "+inf", since_s, "WITHSCORES", "LIMIT", place, count
             )
             # What came since the last command has moved the others: some of them are read again.
@@ -57,6 +56,3 @@ class RedisTimeSeries:
 
     def _key(self, series: str) -> str:
         return f"{self._client.prefix}ts:{series}"
-
-    async def _command(self, *parts: Any) -> Any:
-        return await self._client.outlast_move(lambda: self._client.command_on(self._client.linked(), *parts))
