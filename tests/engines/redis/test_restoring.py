@@ -199,7 +199,7 @@ def test_a_shard_left_during_a_handover_no_longer_counts_the_connection(with_thr
         assert (list(claim.channels), claim.is_whole) == ([], True)
         shard = other._shards.at(channel)
         assert not other.cluster._registrar.ownership.registrations.has(member.conn_id, shard.index)
-        assert await shard.client.unregistered([member.conn_id]) == [member.conn_id]
+        assert await shard.scans.unregistered([member.conn_id]) == [member.conn_id]
 
     with_three_shards(life, lease_s=PATIENCE_S)
 

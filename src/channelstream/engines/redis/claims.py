@@ -175,7 +175,7 @@ class Claims:
         for shard, (connected, joined) in ((shard, reply) for shard, reply in parts.items() if reply):
             self._ownership.registrations.move(member.conn_id, shard.index, RegistrationStep.REGISTER)
             found = (
-                await shard.client.fields("kc", member.conn_id)
+                await shard.scans.fields("kc", member.conn_id)
                 if joined is None
                 else dict(codec.pairs(joined))
             )

@@ -28,7 +28,7 @@ class RedisCluster:
         self._registrar.serve(receiver)
 
     async def members(self, channel: str) -> dict[str, str]:
-        found = await self._shards.at(channel).client.fields("cm", channel)
+        found = await self._shards.at(channel).scans.fields("cm", channel)
         return {conn_id.decode(): user.decode() for conn_id, user in found.items()}
 
     async def nodes(self) -> list[NodeStatus]:

@@ -300,7 +300,7 @@ class RedisEngine:
         """Read the answer about a channel, and fetch what was too much for one call."""
         name, known, users, shown, after = answer
         if with_users and isinstance(users, int):
-            users = await shard.client.fields("cu", name.decode())
+            users = await shard.scans.fields("cu", name.decode())
         shown = await shard.log.history_from(name.decode(), shown, int(after or 0))
         entries = self._delivery.readable(self._shards.replay_origin(shard), shown)
         return codec.read_channel((name, known, users), entries)
@@ -316,10 +316,10 @@ class RedisEngine:
 
     async def _channels_of(self, shard: Shard, user: str, listed: Sequence[bytes] | None) -> Iterable[bytes]:
         """Return a user's channels in a shard: the listed ones, or a scan where they were too many for the answer."""
-        return await shard.client.fields("uc", user) if listed is None else listed
+        return await shard.scans.fields("uc", user) if listed is None else listed
 
     async def counts(self) -> Counts:
-        each = await gather_all(shard.client.counts() for shard in self._shards)
+        each = await gather_all(shard.scans.counts() for shard in self._shards)
         return Counts(*map(sum, zip(*each, strict=True)))
 
     async def members_at(self, channel: str) -> MembersAt:
@@ -375,7 +375,7 @@ class RedisEngine:
     async def _read_in(
         self, shard: Shard, operation: str, kind: str, names: Sequence[str] | None, **options: bool
     ) -> list[tuple[Shard, str, Any]]:
-        names = await shard.client.names(kind) if names is None else names
+        names = await shard.scans.names(kind) if names is None else names
         return [
             (shard, answer[0].decode(), answer)
             for answer in await shard.client.read_each(operation, names, **options)

@@ -116,13 +116,13 @@ class Reconciler:
         """
         registrations, shard = self._ownership.registrations, self._shard
         known_since, self._differences = self._differences, {}
-        async for registered in shard.client.registered():
+        async for registered in shard.scans.registered():
             self._restoring.confirm(registered, shard)
             unexpected = [conn_id for conn_id in registered if not registrations.has(conn_id, shard.index)]
             await self._repair(unexpected, known_since, at_once)
         for expected in registrations.batches_in(shard.index):
             if expected:
-                await self._repair(await shard.client.unregistered(expected), known_since, at_once)
+                await self._repair(await shard.scans.unregistered(expected), known_since, at_once)
 
     async def _repair(self, conn_ids: Iterable[str], known_since: dict[str, float], at_once: bool) -> None:
         to_repair = [conn_id for conn_id in conn_ids if at_once or self._has_lasted(conn_id, known_since)]

@@ -152,7 +152,7 @@ class Restoring:
         before the call is sent. So the shard receives these calls, and the calls that change the channels, in
         the order in which they were made.
         """
-        registered = {name.decode() for name in await shard.client.fields("kc", conn_id)}
+        registered = {name.decode() for name in await shard.scans.fields("kc", conn_id)}
         while (membership := self._registrar.receiver.membership(conn_id)) is not None:
             missing = [
                 name

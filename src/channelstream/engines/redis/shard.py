@@ -1,9 +1,9 @@
 """One shard of the log, as one node sees it.
 
 A shard has its own epoch and offsets, and reconnects independently of the others; `engine.py` and `sharded_log.py` combine
-them. Its parts depend on each other in one direction: `ShardClient` makes calls, `ShardLog` publishes and reads by calls,
-`ShardSubscriber` receives messages and passes them to `Delivery`, and `ShardRecovery` establishes the link that all of them
-use.
+them. Its parts depend on each other in one direction: `ShardClient` makes calls, `ShardScans` reads what is known by them,
+`ShardLog` publishes and reads events by them, `ShardSubscriber` receives messages and passes them to `Delivery`, and
+`ShardRecovery` establishes the link that all of them use.
 """
 
 from channelstream.engines.redis.address import ShardAddress
@@ -12,6 +12,7 @@ from channelstream.engines.redis.moved_shard import MovedShard
 from channelstream.engines.redis.shard_client import ShardClient
 from channelstream.engines.redis.shard_log import ShardLog
 from channelstream.engines.redis.shard_recovery import ShardRecovery
+from channelstream.engines.redis.shard_scans import ShardScans
 from channelstream.engines.redis.shard_state import NodeContext, ShardState
 from channelstream.engines.redis.shard_subscriber import ShardSubscriber
 
@@ -28,6 +29,7 @@ class Shard:
     ) -> None:
         self.pending_state: set[str] = set()
         self.client = ShardClient(address, node, state)
+        self.scans = ShardScans(self.client, node)
         self.log = ShardLog(address, node, self.client)
         self.subscriber = ShardSubscriber(state, self.client, delivery)
         self._state = state

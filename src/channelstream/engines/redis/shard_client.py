@@ -1,4 +1,4 @@
-"""The calls of one node to one shard: scripts, scans and commands, over the link that there is at the moment.
+"""The calls of one node to one shard: scripts and commands, over the link that there is at the moment.
 
 The link is replaced after each outage (`shard_recovery.py`). A call is made once, except while the slot of the shard moves:
 a refused call has done nothing then, and waits (`slot_move.py`).
@@ -8,7 +8,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -33,8 +33,6 @@ from channelstream.engines.redis.shard_state import NodeContext, ShardState
 from channelstream.engines.redis.slot_move import MOVING, PROBE_S, SLOT_MOVED, SlotMove, SlotMoving
 from channelstream.errors import Unavailable
 
-SCANNED_AT_ONCE = 1000
-"""Items in one page of a scan."""
 CHUNK = 100
 """Channels or users named in one call; the script answers how many of them it has done."""
 AGAIN = b"again"
@@ -312,61 +310,6 @@ class ShardClient:
     def prefix(self) -> str:
         """What the keys of this shard begin with."""
         return self._address.prefix
-
-    async def counts(self) -> tuple[int, int]:
-        """Return how many channels and users of this shard are known."""
-
-        async def count() -> tuple[int, int]:
-            link, prefix = self.linked(), self._address.prefix
-            channels, users = [await self.command_on(link, "SCARD", f"{prefix}known:{kind}") for kind in "cu"]
-            return channels, users
-
-        return await self.outlast_move(count)
-
-    async def names(self, kind: str) -> list[str]:
-        """Return all channels (c) or users (u) of this shard, sorted."""
-        key = f"{self._address.prefix}known:{kind}"
-
-        async def scan() -> list[str]:
-            # A scan may return a name twice.
-            return sorted({name.decode() async for batch in self._scan("SSCAN", key) for name in batch})
-
-        return await self.outlast_move(scan)
-
-    @property
-    def _registered(self) -> str:
-        return f"{self._address.prefix}nk:{self._node.name}"
-
-    async def registered(self) -> AsyncIterator[list[str]]:
-        """Yield the ids of the connections registered for this node, in batches. An id may come twice."""
-        async for batch in self._scan("SSCAN", self._registered):
-            yield [conn_id.decode() for conn_id in batch]
-
-    async def fields(self, kind: str, name: str) -> dict[bytes, bytes]:
-        """Return a hash of any size: every field that it has during the whole scan."""
-
-        async def scan() -> dict[bytes, bytes]:
-            found: dict[bytes, bytes] = {}
-            async for flat in self._scan("HSCAN", f"{self._address.prefix}{kind}:{name}"):
-                found |= zip(flat[::2], flat[1::2], strict=True)
-            return found
-
-        return await self.outlast_move(scan)
-
-    async def _scan(self, command: str, key: str) -> AsyncIterator[list[bytes]]:
-        """Read a set or a hash page by page, since Redis serves no other caller while it makes a page."""
-        link = self.linked()
-        cursor = b"0"
-        while True:
-            cursor, batch = await self.command_on(link, command, key, cursor, "COUNT", SCANNED_AT_ONCE)
-            yield batch
-            if cursor == b"0":
-                return
-
-    async def unregistered(self, conn_ids: Sequence[str]) -> list[str]:
-        """Return the connections among these that are not registered for this node."""
-        known = await self.command_on(self.linked(), "SMISMEMBER", self._registered, *conn_ids)
-        return [conn_id for conn_id, is_known in zip(conn_ids, known, strict=True) if not is_known]
 
     async def heartbeat(self, **arguments: Any) -> tuple[int, list[bytes], int]:
         """Renew this node's lease, and verify that the subscription still delivers messages.
