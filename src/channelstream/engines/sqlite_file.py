@@ -234,7 +234,7 @@ class SqliteFile:
             # A new write-ahead log needs room on the disk, which this one may have already.
             self._truncate_wal()
             # By another connection, since this one does not read again what it has in memory.
-            with closing(sqlite3.connect(self._path, BUSY_TIMEOUT_S, isolation_level=None)) as other:
+            with closing(sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as other:
                 other.execute("UPDATE meta SET value = value WHERE key = 'run'")
 
     def empty_wal(self) -> None:
