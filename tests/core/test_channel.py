@@ -53,6 +53,24 @@ def test_the_first_connection_of_a_user_joins_and_the_last_one_leaves() -> None:
     assert (room.users, room.connections, room.always_connections) == ({"bob": 1}, 1, 0)
 
 
+def test_channels_that_nobody_is_in_share_what_is_empty() -> None:
+    """Most of those that a server knows: what each has of its own counts in gigabytes."""
+    left, new, used = channel(), channel(), channel()
+    left.join("ann", presence=PresenceAudience.IF_ANNOUNCED)
+    used.join("bob", presence=PresenceAudience.IF_ANNOUNCED)
+    assert left.users is not used.users
+    left.leave("ann", presence=PresenceAudience.IF_ANNOUNCED)
+    assert left.users is new.users
+    assert (new.users, used.users) == ({}, {"bob": 1})
+
+
+def test_channels_with_the_same_settings_share_their_limits() -> None:
+    """Equal ones, and not only those of one object."""
+    first, second = channel(ChannelSettings(log_events=7)), channel(ChannelSettings(log_events=7))
+    assert first.log.limits is second.log.limits
+    assert first.history.limits is second.history.limits
+
+
 def test_leaving_without_having_joined_raises() -> None:
     """The counts stay as they were."""
     room = channel()

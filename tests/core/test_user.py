@@ -30,6 +30,19 @@ def test_a_new_user_has_nothing(user: User) -> None:
     assert user.last_active_s == 5.0
 
 
+def test_users_who_are_in_no_channel_share_what_is_empty(user: User) -> None:
+    """A set that was emptied keeps the room for all channels that it had."""
+    other, new = User("bob", "id", user.log, 5.0), User("eve", "id", user.log, 5.0)
+    user.enter("a")
+    other.enter("b")
+    user.enter("c")
+    user.exit("a")
+    assert (user.channels, other.channels) == ({"c"}, {"b"})
+    user.exit("c")
+    assert user.channels is new.channels
+    assert (new.channels, other.channels) == (set(), {"b"})
+
+
 @pytest.mark.parametrize(
     ("before", "values", "changed"),
     [

@@ -15,6 +15,7 @@ events of its channel may have been dropped with a former log.
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
@@ -39,6 +40,10 @@ class LogLimits(NamedTuple):
 
     events: int
     age_s: float | None = None
+
+
+limits_of = lru_cache(maxsize=1_000)(LogLimits)
+"""Returns limits that logs share: most channels have the same, of 72 bytes each."""
 
 
 class Log:

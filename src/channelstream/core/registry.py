@@ -218,7 +218,7 @@ class Registry:
         channel.last_active_s, channel.idle_since_s = now.wall_s, now.steady_s
         if channel.connections == 1:
             self._idle_channels.remove(channel)
-        user.channels.add(channel.name)
+        user.enter(channel.name)
         if self.facts is not None:
             self.facts.joined(channel, user.name, first, now.wall_s)
         return first
@@ -236,7 +236,7 @@ class Registry:
         last = channel.leave(user.name, presence)
         self._touch_channel(channel, now.wall_s, now.steady_s)
         if last:
-            user.channels.discard(channel.name)
+            user.exit(channel.name)
         if self.facts is not None:
             self.facts.left(channel, user.name, last, now.wall_s)
         return last
