@@ -245,13 +245,13 @@ export class Channelstream {
   #immediate = new Set();
   #proven = new Set();
   #upAt = 0;
-  #partial = ""; // received part of an item
-  #silences = 0; // WebSocket timeouts in a row
+  #partial = ""; // part of an item
+  #silences = 0; // timeouts in a row
   #ghostUntil = 0;
   #reported = "";
   #upgradeMs;
   #stale = new Set();
-  #resyncing; // signal of the running resync
+  #resyncing; // signal of the resync
   #token; // empty: to be asked for
   #send;
   #commands = new Map(); // not answered yet, by id
@@ -666,7 +666,7 @@ export class Channelstream {
     if (!globalThis.document) return;
     const listen = (target, type, listener) => target.addEventListener(type, listener, { signal });
     listen(window, "pagehide", () => {
-      this.#asleep = true; // the page cache wants no connection
+      this.#asleep = true; // the page cache wants no socket
       this.#finish?.({ code: 0, reason: "asleep" });
     });
     listen(window, "pageshow", () => this.#wake());
@@ -701,6 +701,7 @@ export class Channelstream {
   }
 
   #deliver(item) {
+    if (item.type === "unsubscribed") for (const name of item.channels) this.#wanted.delete(name);
     this.roster.apply(item);
     for (const read of this.#readers) read(item);
     this.#emit(item);

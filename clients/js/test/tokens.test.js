@@ -89,6 +89,16 @@ test("a new connection joins the channels of the last one from where it was", as
   assert.deepEqual((await lost).channels, ["b"]);
 });
 
+test("a channel that a fresh token has taken away is not joined again", async () => {
+  const stream = open({ token: "t-1" });
+  const first = await greeted(stream);
+  stream.subscribe(["a", "b"]);
+  first.say({ type: "reply", id: 1, result: {} }, { type: "unsubscribed", channels: ["a"], reason: "no longer granted" });
+  first.end(1006);
+  const second = await greeted(stream);
+  assert.deepEqual(second.sent[1], { id: 2, type: "subscribe", channels: ["b"], since: { b: "p-1" } });
+});
+
 test("channels that cannot be joined again now are joined later, and those that are granted beside others that are not", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const stream = open({ token: "t-1" });
