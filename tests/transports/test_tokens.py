@@ -6,6 +6,7 @@ import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import jwt
 import pytest
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.conftest import RunningServer, StartServer
 from tests.http_client import http
+from tests.streams import next_items, sse_items
 from tests.token_client import SECRET, TokenClient, token
 from tests.waiting import PATIENCE_S
 from websockets.exceptions import ConnectionClosed
@@ -198,6 +200,43 @@ def test_a_long_poll_with_a_token_continues_its_connection(pushing: RunningServe
     publish(pushing, room, 1)
     [resumed, message] = poll(conn_id=greeting["result"]["conn_id"], since=resumed["position"])
     assert (resumed["type"], message["message"]) == ("resumed", 1)
+
+
+@pytest.mark.parametrize("opening", ["first text", "query", "event stream"])
+def test_a_stream_says_what_its_fresh_token_takes_away(
+    opening: str, pushing: RunningServer, room: str
+) -> None:
+    """After the answer, so that a client that knows only this one finds it first; once, and in no other stream."""
+    left, client = f"{room}.left", TokenClient(pushing.ws_url, token(channels=[room, f"{room}.left"]))
+    publish(pushing, room, 1)
+    position, conn_id = client.until(lambda item: "message" in item)["position"], client.greeting["conn_id"]
+    client.stream.socket.close()
+    publish(pushing, room, 2)
+    begun = begin(pushing, opening, token(channels=[room]), conn_id, position)
+    assert [each["type"] for each in begun] == ["reply", "unsubscribed", "resumed", "message"]
+    assert (begun[0]["result"]["channels"], begun[1]["channels"]) == ([room], [left])
+    again = begin(pushing, opening, token(channels=[room]), conn_id, position)
+    assert [each["type"] for each in again] == ["reply", "resumed", "message"]
+
+
+def begin(server: RunningServer, opening: str, given: str, conn_id: str, position: str) -> list[Any]:
+    """Open a stream, and return its items up to a message."""
+    asked = {"conn_id": conn_id, "since": position}
+    found: list[Any] = []
+    if opening == "event stream":
+        bearer = {"authorization": f"Bearer {given}"}
+        with http.stream("GET", f"{server.url}/sse", params=asked, headers=bearer) as answer:
+            for item in sse_items(answer.iter_lines()):
+                found.append(item)
+                if item["type"] == "message":
+                    return found
+    query = urlencode(asked | {"token": given}) if opening == "query" else ""
+    with connect(f"{server.ws_url}/ws?{query}") as stream:
+        if opening == "first text":
+            stream.send(json.dumps({"type": "connect", "token": given} | asked))
+        while not found or found[-1]["type"] != "message":
+            found += next_items(stream)
+    return found
 
 
 def test_a_long_poll_says_what_its_fresh_token_takes_away(pushing: RunningServer, room: str) -> None:

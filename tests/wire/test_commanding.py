@@ -219,5 +219,5 @@ def test_all_else_is_as_for_a_client_of_0_7(framing: Framing) -> None:
     writes = [own.format.enclose([b"1"], None), own.format.enclose([b"2"], None)]
     assert own.joined(writes) == older.joined(writes)
     assert own.opened("c") == b""
-    own.greeting = b"{}"
-    assert own.opened("c") == own.format.enclose([b"{}"], None)
+    own.greeting = [b"{}", b"[]"]
+    assert own.opened("c") == own.format.enclose([b"{}", b"[]"], None)

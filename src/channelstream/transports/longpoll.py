@@ -16,7 +16,7 @@ is what `since` does.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from channelstream.apps.client import Client
 from channelstream.close_codes import CloseCode
@@ -65,12 +65,12 @@ class PollStream:
         self.is_finished = self._has_turn = False
         self._turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def admit(self, client: Client, greeting: bytes) -> None:
+    def admit(self, client: Client, greeting: Sequence[bytes]) -> None:
         """Take what the token of the client says: the poll waits no longer than it is valid.
 
         Args:
             client: as the token says.
-            greeting: an item that the answer begins with; empty for none.
+            greeting: items that the answer begins with.
         """
         self.client = client
         self._wait_s = min(self._wait_s, client.left_s(self._streams.node.clock.wall()))

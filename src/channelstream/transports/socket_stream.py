@@ -6,7 +6,7 @@ held, suspended, and then either left to the other process or let go and continu
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from math import ceil
 from typing import Final
@@ -81,12 +81,12 @@ class SocketStream(asyncio.Protocol, ABC):
         """What the token of its client says; None if it was opened without one."""
         self._expiry: asyncio.TimerHandle | None = None
 
-    def admit(self, client: Client, greeting: bytes = b"") -> None:
+    def admit(self, client: Client, greeting: Sequence[bytes] = ()) -> None:
         """Take what a token says: the stream ends when it expires, and its client is warned before.
 
         Args:
             client: as the token says.
-            greeting: an item that the stream is sent before everything else.
+            greeting: items that the stream is sent before everything else.
         """
         self.client = client
         if isinstance(self.session, CommandSession):

@@ -1,7 +1,7 @@
 """Opens connections for clients with tokens: a new one, or their own one again."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from channelstream.apps.app import App
@@ -28,13 +28,13 @@ class Admitted(NamedTuple):
     """A client with its connection.
 
     Attributes:
-        greeting: the answer to what has opened the connection. To a client that has it already: which channels its token
-            does not grant any more; empty if it grants all.
+        greeting: the items with which its stream begins: the answer to what has opened it, unless the client needs none;
+            and which channels it was in that its token does not grant any more.
     """
 
     connection: Connection
     client: Client
-    greeting: bytes
+    greeting: Sequence[bytes]
 
 
 class Asked(NamedTuple):
@@ -140,9 +140,9 @@ class TokenAdmission:
             before_new()
         connection = own or await _new(service, client, asked.since or "")
         tokens.check_revocation(client)
-        if own is not None and asked.knows_conn_id:
-            return Admitted(connection, client, unsubscribed_item(left) if left else b"")
-        return Admitted(connection, client, self._greeting(connection, client, asked.ref))
+        is_answered = own is None or not asked.knows_conn_id
+        answer = [self._answer(connection, client, asked.ref)] if is_answered else []
+        return Admitted(connection, client, [*answer, *([unsubscribed_item(left)] if left else [])])
 
     async def _own(
         self, service: Service, client: Client, conn_id: str
@@ -161,7 +161,7 @@ class TokenAdmission:
             await granted.join_named()
         return connection, left
 
-    def _greeting(self, connection: Connection, client: Client, ref: Ref) -> bytes:
+    def _answer(self, connection: Connection, client: Client, ref: Ref) -> bytes:
         return result_item(
             ref,
             {

@@ -91,7 +91,7 @@ class CommandSession:
 
     Attributes:
         max_faults: faulty commands after which the stream is closed.
-        greeting: an item that the stream is sent before everything else; empty for none.
+        greeting: items that the stream is sent before everything else.
     """
 
     __slots__ = ("_base", "_faults", "greeting", "max_faults")
@@ -108,7 +108,7 @@ class CommandSession:
         self._base = base
         self._faults = 0
         self.max_faults = MAX_FAULTS
-        self.greeting = b""
+        self.greeting: Sequence[bytes] = ()
 
     @property
     def format(self) -> Format:
@@ -120,7 +120,7 @@ class CommandSession:
 
     def opened(self, _conn_id: str) -> bytes:
         """Return the answer to the command, or request, that has opened the stream."""
-        return self.enclosed(self.greeting) if self.greeting else b""
+        return self.enclosed(*self.greeting) if self.greeting else b""
 
     def resumed(self, position: str, recovered: Sequence[str], lost: Sequence[str]) -> bytes:
         return self._base.resumed(position, recovered, lost)
