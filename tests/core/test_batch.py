@@ -114,7 +114,7 @@ def test_a_buffer_batch_can_be_reset() -> None:
     buffer = BufferBatch(1)
     buffer.append(ONE)
     buffer.append(TWO)
-    buffer.reset()
+    buffer.reset(7)
     buffer.append(THREE)
     assert (buffer.buffered, buffer.overflowed) == ([THREE], False)
 

@@ -20,6 +20,7 @@ from channelstream.server import build
 from channelstream.service import Node
 from channelstream.transports import catch_up
 from channelstream.transports.longpoll import PollStream
+from channelstream.transports.reading import NO_CHANGE, Change
 from channelstream.transports.streams import Streams
 from channelstream.transports.websocket import WebSocketStream
 from channelstream.wire.channelstream import V07
@@ -84,6 +85,13 @@ class Scene:
         poll.open(since)
         return poll
 
+    def socket(self) -> tuple[Line, WebSocketStream]:
+        """Return a stream that is not open, and its line."""
+        line = Line(high=1 << 20, pauses_late=False)
+        stream = WebSocketStream(self.streams, line, self.node.hub.connections["c1"], deflate=False)  # type: ignore[arg-type]
+        line.protocol = stream
+        return line, stream
+
     async def answer(self, poll: PollStream) -> list[Any]:
         """Return what a client that stays receives."""
         items = json.loads(await poll.wait(_nothing) or b"null")
@@ -94,6 +102,11 @@ class Scene:
         return [item["uuid"] for item in await self.answer(poll) if item["type"] == "message"]
 
 
+def received(line: Line) -> list[Any]:
+    """Return the items that a line has."""
+    return [item for items in FrameParser().feed(line.take(len(line.unread))) for item in items]
+
+
 async def finished(poll: PollStream) -> None:
     """Wait until the answer of a poll is ready."""
     while not poll.is_finished:
@@ -102,6 +115,10 @@ async def finished(poll: PollStream) -> None:
 
 async def _nothing() -> dict[str, str]:
     return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+
+async def _no_time() -> None:
+    """Nothing happens meanwhile."""
 
 
 async def _gone() -> dict[str, str]:
@@ -176,14 +193,18 @@ def test_a_channel_left_during_catch_up_is_not_delivered() -> None:
     assert play(scenario) == ["in a"]
 
 
-def test_messages_between_leave_and_join_during_catch_up_are_not_delivered() -> None:
+@pytest.mark.parametrize("misses_events", [True, False])
+def test_messages_between_leave_and_join_during_catch_up_are_not_delivered(misses_events: bool) -> None:
     """Messages between the two are not delivered, though the stream began before."""
 
     async def scenario(scene: Scene) -> list[str]:
         position = str(await scene.node.head())
         await scene.node.subscribe("c1", {"again": {}})
+        if misses_events:
+            await scene.publish("elsewhere", "read on")
 
         async def meanwhile() -> None:
+            await scene.publish("again", "before")
             await scene.node.unsubscribe("c1", ["again"])
             await scene.publish("again", "between")
             await scene.node.subscribe("c1", {"again": {}})
@@ -192,6 +213,7 @@ def test_messages_between_leave_and_join_during_catch_up_are_not_delivered() -> 
 
         # The first answer says what is lost, so that the second finds where each channel begins for this stream.
         scene.engine.before["replay"].extend([lambda: asyncio.sleep(0), meanwhile])
+        scene.engine.after["head"].append(_no_time if misses_events else meanwhile)
         return await scene.uuids(scene.open(position))
 
     assert play(scenario) == ["in again", "in a"]
@@ -199,13 +221,14 @@ def test_messages_between_leave_and_join_during_catch_up_are_not_delivered() -> 
 
 @pytest.mark.parametrize("already_lost", [False, True])
 def test_what_is_lost_during_the_catch_up_of_a_poll_is_reported_to_the_next(already_lost: bool) -> None:
-    """A channel without a log loses what is published meanwhile; the poll is answered as if that came a little later."""
+    """A channel without a log loses what is published while the log is read; the poll is answered as if that came later."""
 
     async def scenario(scene: Scene) -> None:
         await scene.node.subscribe("c1", {"no log": {"log_events": 0}})
         position = str(await scene.node.head())
         if already_lost:
             await scene.publish("no log", "1")
+        await scene.publish("a", "missed")
 
         async def meanwhile() -> None:
             await scene.publish("no log", "2")
@@ -217,9 +240,89 @@ def test_what_is_lost_during_the_catch_up_of_a_poll_is_reported_to_the_next(alre
         (resumed,) = await scene.answer(poll)
         assert poll.end is None
         assert resumed["lost"] == (["no log"] if already_lost else [])
-        again, message = await scene.answer(scene.open(resumed["position"]))
+        again, *messages = await scene.answer(scene.open(resumed["position"]))
         assert again["lost"] == ["no log"]
-        assert message["uuid"] == "in a"
+        assert [message["uuid"] for message in messages] == ["missed", "in a"]
+
+    play(scenario)
+
+
+def test_a_stream_that_opens_needs_no_log_for_what_comes_meanwhile() -> None:
+    """Also of a channel that keeps none: a busy one could not be listened to, as each read of its log comes too late."""
+
+    async def scenario(scene: Scene) -> None:
+        await scene.node.subscribe("c1", {"no log": {"log_events": 0}})
+        scene.engine.after["head"].append(lambda: scene.publish("no log", "1"))
+        scene.engine.before["replay"].extend([lambda: scene.publish("no log", "2")] * 2)
+        line, stream = scene.socket()
+        scene.engine.before["head"].append(lambda: scene.publish("a", "before"))
+        stream._attachment.start("")
+        await turns(20)
+        resumed, message = received(line)
+        assert (resumed["lost"], message["uuid"]) == ([], "1")
+        assert not scene.engine.calls["replay"]
+
+    play(scenario)
+
+
+def test_a_change_of_a_live_stream_needs_no_log_for_what_comes_meanwhile() -> None:
+    """A client that subscribes to another channel loses nothing of one that keeps no log, and stays."""
+
+    async def scenario(scene: Scene) -> None:
+        await scene.node.subscribe("c1", {"no log": {"log_events": 0}})
+        poll = scene.open(str(await scene.node.head()))
+        await turns(9)
+
+        async def join() -> Change:
+            await scene.publish("no log", "1")
+            await scene.node.subscribe("c1", {"other": {"log_events": 0}})
+            await scene.publish("other", "2")
+            return NO_CHANGE
+
+        await poll.change(join)
+        assert await scene.uuids(poll) == ["1", "2"]
+        assert poll.end is None
+
+    play(scenario)
+
+
+def test_a_channel_that_is_read_from_before_a_join_is_read_from_the_log() -> None:
+    """The stream has buffered what came after the join only; what came before it is in the log."""
+
+    async def scenario(scene: Scene) -> None:
+        await scene.node.configure({"other": {}})
+        position = str(await scene.node.head())
+        poll = scene.open(position)
+        await turns(9)
+
+        async def join() -> Change:
+            await scene.publish("other", "before")
+            await scene.node.subscribe("c1", {"other": {}}, position)
+            await scene.publish("other", "after")
+            return Change(b"", {"other": scene.node.hub.connections["c1"].channels["other"].since})
+
+        await poll.change(join)
+        assert await scene.uuids(poll) == ["before", "after"]
+
+    play(scenario)
+
+
+def test_what_is_too_much_for_one_write_is_read_from_the_log() -> None:
+    """Piece by piece, after it was buffered as a whole."""
+
+    async def scenario(scene: Scene) -> None:
+        (line, stream), uuids = scene.socket(), [f"m{number}" for number in range(200)]
+        stream.open(str(await scene.node.head()))
+
+        async def publish() -> Change:
+            await scene.publish("a", *uuids)
+            return NO_CHANGE
+
+        await stream.change(publish)
+        await turns(99)
+        _, *messages = received(line)
+        assert [item["uuid"] for item in messages] == uuids
+        assert scene.engine.calls["replay"] == 1
 
     play(scenario)
 
@@ -280,27 +383,29 @@ def test_a_replaced_stream_that_waits_for_its_node_does_not_move_its_successor_b
     async def scenario(scene: Scene) -> None:
         hub, newer = scene.node.hub, list[PollStream]()
         await scene.publish("a", "one")
+        old = str(scene.node.position)
+        await scene.publish("a", "two")
         head, received = str(scene.node.position), hub.offsets
 
         async def fall_behind() -> None:
             hub.offsets = (0,)
 
         async def meanwhile() -> None:
-            newer.append(scene.open(head))
-            await turns(2)  # It has found where it begins, and waits for the engine.
+            newer.append(scene.open(old))
+            await turns(3)  # It has found where it begins, and waits for the engine.
 
-        async def catch_up() -> None:
+        async def receive() -> None:
+            await turns(9)
             hub.offsets = received
 
-        scene.engine.after["replay"].extend([lambda: turns(0), fall_behind])
-        scene.engine.before["replay"].extend([lambda: turns(0)] * 2 + [lambda: turns(9)])
-        scene.engine.before["catch_up"].extend([meanwhile, catch_up])
+        scene.engine.after["head"].append(fall_behind)
+        scene.engine.before["catch_up"].append(meanwhile)
+        scene.engine.before["replay"].append(receive)
         scene.open(head)
         await turns(30)
         assert hub.offsets == received
-        await scene.publish("a", "two")
         resumed, *_ = await scene.answer(newer[0])
-        assert resumed["position"] == head
+        assert resumed["position"] == old
 
     play(scenario)
 

@@ -19,6 +19,7 @@ returns the same batch. So the delivery loop needs no branch for such a connecti
 from channelstream.core.changes import Changes, current_forms
 from channelstream.core.entry import Entry
 from channelstream.core.format import Format, items_of
+from channelstream.core.position import Offsets
 
 UNCHANGED = Changes()
 BATCH_SIZE = 1_048_576
@@ -147,15 +148,19 @@ class BufferBatch(Batch):
     Attributes:
         buffered: entries in the order of their delivery, at most `limit`.
         overflowed: more than `limit` entries arrived, so it buffers nothing; the log has to be read once more.
+        since: it has all that the connection receives after these offsets, unless it has overflowed; empty: not known.
+        changes: the number of the last edit or deletion before it began (`RecentChanges`).
     """
 
-    __slots__ = ("buffered", "limit", "overflowed")
+    __slots__ = ("buffered", "changes", "limit", "overflowed", "since")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, since: Offsets = (), changes: int = 0) -> None:
         super().__init__()
         self.buffered: list[Entry] = []
         self.limit = limit
         self.overflowed = False
+        self.since = since
+        self.changes = changes
 
     @property
     def has_room(self) -> bool:
@@ -174,10 +179,15 @@ class BufferBatch(Batch):
         self.overflowed = True
         self.buffered.clear()
 
-    def reset(self) -> None:
-        """Buffer again from now on, just before the log is read."""
+    def reset(self, changes: int) -> None:
+        """Buffer again from now on, just before the log is read.
+
+        Args:
+            changes: the number of the last edit or deletion.
+        """
         self.overflowed = False
         self.buffered.clear()
+        self.since, self.changes = (), changes
 
 
 DISCARD = DiscardBatch()

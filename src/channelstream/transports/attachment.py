@@ -135,10 +135,18 @@ class Attachment:
         self._catch_up(since, self.session.opened(self.connection.id))
 
     def _catch_up(self, since: str | None, first: bytes) -> None:
-        buffer = self.connection.batch = BufferBatch(BUFFERED_ENTRIES)
+        buffer = self.connection.batch = self._buffer(BUFFERED_ENTRIES)
         if first:
             self.stream.write_first(first)
         self._run(self._attach(buffer, since))
+
+    def _buffer(self, limit: int, since: Offsets = ()) -> BufferBatch:
+        """Return a batch that buffers from now on; the caller gives it to the connection in this turn.
+
+        Args:
+            since: as of `BufferBatch`; the position of the node where the stream was live until now.
+        """
+        return BufferBatch(limit, since, self.node.hub.changes.number)
 
     def _attach_stream(self) -> None:
         """Attach to the connection; the caller lets no event arrive until it has given it another batch."""
@@ -172,7 +180,7 @@ class Attachment:
         if not self._is_settled:
             self.stream.close(CloseCode.RESTARTING, "the server restarts")
             return
-        buffer = BufferBatch(BUFFERED_ENTRIES)
+        buffer = self._buffer(BUFFERED_ENTRIES)
         self.node.hub.attach(self.connection, self.stream, buffer)
         if self._paused or self.connection.delivered != self.node.hub.offsets:
             self._run(self._recover(buffer))
@@ -185,7 +193,7 @@ class Attachment:
         self.node.stalls += 1
         self.node.signals.stalled.emit(self.connection)
         if self._is_live:
-            buffer = BufferBatch(0)
+            buffer = self._buffer(0, self.node.hub.offsets)
             self.node.hub.stall(self.connection, buffer)
             self._run(self._recover(buffer))
 
@@ -306,7 +314,7 @@ class Attachment:
             await asyncio.wait((under_way,))
         if not self._is_live:
             return  # It has ended, or its client has closed it.
-        buffer = BufferBatch(BUFFERED_ENTRIES)
+        buffer = self._buffer(BUFFERED_ENTRIES, self.node.hub.offsets)
         self.node.hub.stall(self.connection, buffer)
         self._change = made = asyncio.get_running_loop().create_future()
         changed = NO_CHANGE
@@ -370,7 +378,7 @@ class Attachment:
             await catch_up.check_load({})
             await catch_up.run({}, strict=False)
             return
-        resumption = await Resumption.of(self, since)
+        resumption = await Resumption.of(self, since, buffer)
         if resumption is None:
             return
         catch_up = CatchUp(self, buffer, self.stream.format.item)

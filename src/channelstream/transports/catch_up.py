@@ -16,7 +16,8 @@ transport. Meanwhile the following may happen:
   between the end of the read and going live. Going live is one step without `await`. It is allowed if the
   read has reached the end of the log (its "head") and the buffer has not overflowed. Buffered entries up to
   `delivered` are dropped, because the read has already returned them. If the buffer overflows, the log is
-  read once more.
+  read once more. If it has all that the client was not sent, the log is not read at all: it may keep nothing
+  (`log_events` of 0).
 - Edits and deletions arrive for entries that are read but not yet written. `hub.changes` has the recent ones,
   so that entries are written in their current form. If `hub.changes` no longer has all that are needed, the
   log is read again.
@@ -36,7 +37,6 @@ queue needs a bound for each client, and a second way to resume once the bound i
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from operator import gt
 
 from channelstream.close_codes import CloseCode
@@ -44,13 +44,14 @@ from channelstream.core.batch import BufferBatch
 from channelstream.core.changes import compacted, forms_for
 from channelstream.core.entry import Entry, advance_positions
 from channelstream.core.log import Replay
-from channelstream.core.position import Offsets, max_offsets, min_offsets
+from channelstream.core.position import Offsets, max_offsets, min_offsets, with_offset
 from channelstream.core.shedding import Work
 from channelstream.errors import Unavailable
 from channelstream.transports.reading import (
     NO_CHANGE,
     Attached,
     complete_up_to,
+    is_buffered,
     read_chunk,
     read_ranges,
     shard_in,
@@ -132,10 +133,11 @@ class CatchUp:
 
     async def _advance(self, starts: Mapping[str, int], strict: bool) -> bool:
         """Read a chunk of the log and write it; return whether the stream is live, or no longer current."""
-        self._buffer.reset()
-        # Take this number before the log is read, so that no change in between is missed.
-        changes = self._node.hub.changes.number
         progress = self._progress(starts)
+        if is_buffered(self._connection, self._buffer, progress):
+            return await self._proceed_without_log(progress)
+        # Before the log is read, so that no event and no change in between is missed.
+        self._buffer.reset(self._node.hub.changes.number)
         replay = await self._read(progress)
         if replay is None:
             return False
@@ -148,11 +150,32 @@ class CatchUp:
         read_to = complete_up_to(self._connection, progress, replay.read_to)
         if replay.entries:
             entries = [entry for entry in replay.entries if entry.offset <= read_to[entry.shard]]
-            if not await self._write(entries, self._changes_after(changes, replay.head)):
+            if not await self._write(entries, self._changes_after(replay.head)):
                 return False
             if not self._attached.is_current:
                 return True
-        return await self._proceed(replay, read_to, changes)
+        return await self._proceed(replay, read_to)
+
+    async def _proceed_without_log(self, progress: Mapping[str, int]) -> bool:
+        """Go live with what is buffered, or wait for what that needs; return whether the stream is live.
+
+        The node must have received everything up to the offsets that the connection has, or may not read: it would write
+        an event up to one of them that arrives later.
+        """
+        connection, buffer = self._connection, self._buffer
+        connection.delivered = needed = max_offsets(connection.delivered, buffer.since)
+        for name, offset in (*progress.items(), *self._members_at.items()):
+            shard = shard_in(connection, name)
+            needed = with_offset(needed, shard, max(needed[shard], offset))
+        if self._is_ahead(needed):
+            await self._catch_node_up(needed)
+        elif self._attached.is_paused:
+            await self._attached.drained(buffer)
+        elif self._go_live():
+            return True
+        else:
+            buffer.overflow()  # It is too much for one write, so it is read from the log.
+        return False
 
     async def _read(self, progress: Mapping[str, int]) -> Replay | None:
         """Return the next chunk of the log; None, after a pause, if the engine is out of reach."""
@@ -163,31 +186,30 @@ class CatchUp:
         await asyncio.sleep(pause_s)  # After the handler, as setup.py says.
         return None
 
-    async def _proceed(self, replay: Replay, read_to: Offsets, changes: int) -> bool:
+    async def _proceed(self, replay: Replay, read_to: Offsets) -> bool:
         """Go live, or wait for what the next read needs; return whether the stream is live.
 
         Args:
             read_to: the offsets up to which the client was written everything.
-            changes: the number of the last change before the log was read.
         """
         connection = self._connection
         before = connection.delivered
         if read_to != before:
             connection.delivered = max_offsets(before, read_to)
-        if self._is_behind_client():
-            await self._catch_node_up()
+        if self._is_ahead(connection.delivered):
+            await self._catch_node_up(connection.delivered)
         elif self._attached.is_paused:
             # A write of the transport itself, such as a pong, has filled the transport. If the stream went
             # live now, nothing would bound the data that waits for the client.
             await self._attached.drained(self._buffer)
-        elif read_to == replay.head and not self._buffer.overflowed and self._go_live(changes):
+        elif read_to == replay.head and not self._buffer.overflowed and self._go_live():
             return True
         elif read_to != replay.read_to and connection.delivered == before:
             # All that remains to be read is a channel that is still being joined. Its log cannot be read yet.
             await self._node.local.joined(connection)
         return False
 
-    def _go_live(self, changes: int) -> bool:
+    def _go_live(self) -> bool:
         """Write the buffered events, and from now on live events; return False if the log must be read again.
 
         Must not await: an event that arrived after the buffer was read, and before the hub goes live, would
@@ -197,22 +219,24 @@ class CatchUp:
         if not buffered:
             self._node.hub.go_live(connection, ())
             return True
-        recent = self._node.hub.changes.after(changes)
+        recent = self._node.hub.changes.after(self._buffer.changes)
         if recent is None:
             return False
-        newer = compacted([entry for entry in buffered if entry.offset > connection.delivered[entry.shard]])
+        unsent = [entry for entry in buffered if entry.offset > connection.delivered[entry.shard]]
+        newer = compacted(self._receivable(unsent))
         if len(newer) > 1 and sum(entry.size for entry in newer) > BUFFERED_BYTES:
             return False  # `run` reads them from the log, and writes them piece by piece.
         forms = forms_for(connection.user, newer, recent)
         self._node.hub.go_live(connection, advance_positions(connection.delivered, forms))
         return True
 
-    def _changes_after(self, number: int, head: Offsets) -> Callable[[], list[Entry] | None]:
-        """Return a function that returns the edits and deletions that are newer than a read.
+    def _changes_after(self, head: Offsets) -> Callable[[], list[Entry] | None]:
+        """Return a function that returns the edits and deletions that are newer than a read, which began with the buffer.
 
-        The read covers the log up to `head`. When it began, the last change had this `number`. The function
-        returns None if there are too many changes: then the log has to be read again.
+        The read covers the log up to `head`. The function returns None if there are too many changes: then the log has to
+        be read again.
         """
+        number = self._buffer.changes
 
         def changes() -> list[Entry] | None:
             recent = self._node.hub.changes.after(number)
@@ -220,25 +244,27 @@ class CatchUp:
 
         return changes
 
-    def _is_behind_client(self) -> bool:
-        """Whether in some shard `delivered` is a higher offset than this node has received.
+    def _is_ahead(self, offsets: Offsets) -> bool:
+        """Whether one of these offsets is higher than what this node has received in its shard.
 
         A node receives only the events of its own channels and users. So its offset in a shard may lag
         behind.
         """
-        return any(map(gt, self._connection.delivered, self._node.hub.offsets))
+        return any(map(gt, offsets, self._node.hub.offsets))
 
-    async def _catch_node_up(self) -> None:
-        """Have this node catch up with `delivered` in the shards in which the node lags behind.
+    async def _catch_node_up(self, offsets: Offsets) -> None:
+        """Have this node catch up with these offsets in the shards in which it lags behind.
 
-        These are shards that the connection does not read. If such a shard is out of reach, or the client's
-        offset is not one of this log, `delivered` is lowered. An offset that is too low only costs a second
-        read. An offset that is too high would hide events of a channel that is joined later.
+        If such a shard is out of reach, or the client's offset is not one of this log, `delivered` is lowered. An offset
+        that is too low only costs a second read. An offset that is too high would hide events of a channel that is
+        joined later.
         """
-        pairs = zip(self._connection.delivered, self._node.hub.offsets, strict=True)
-        ahead = [shard for shard, (delivered, received) in enumerate(pairs) if delivered > received]
-        with suppress(Unavailable):
+        pairs = zip(offsets, self._node.hub.offsets, strict=True)
+        ahead = [shard for shard, (offset, received) in enumerate(pairs) if offset > received]
+        try:
             await self._node.catch_up(ahead)
+        except Unavailable:
+            self._buffer.overflow()  # So the log is read next, which waits until the shard is there again.
         if self._attached.is_current:
             self._connection.delivered = min_offsets(self._connection.delivered, self._node.hub.offsets)
 
@@ -307,7 +333,7 @@ class CatchUp:
     def _limit(self, entry: Entry, bounds: Mapping[str | None, int]) -> int:
         """Return the offset up to which the connection may not read an entry.
 
-        The log is read beyond those of `_members_at` before the stream is live: what is buffered is all later.
+        Before the stream is live, the node has received everything up to those of `_members_at`.
         """
         event = entry.event
         bound = bounds.get(event.channel, entry.offset)

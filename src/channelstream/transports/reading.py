@@ -79,6 +79,20 @@ def read_ranges(connection: Connection) -> dict[str, ReadRange]:
     return ranges
 
 
+def is_buffered(connection: Connection, buffer: BufferBatch, starts: Mapping[str, int]) -> bool:
+    """Whether a buffer has all that a connection receives after these offsets, so that the log need not be read.
+
+    Of a channel that was joined since it began it has what came after the join.
+    """
+    if not buffer.since or buffer.overflowed or connection.all_joining:
+        return False
+    ranges = read_ranges(connection)
+    return all(
+        offset >= max(buffer.since[shard_in(connection, name)], ranges[name].joined)
+        for name, offset in starts.items()
+    )
+
+
 def shard_in(connection: Connection, name: str) -> int:
     """Return the shard of a channel, or of the connection's private messages."""
     shards = len(connection.delivered)

@@ -3,12 +3,14 @@
 import asyncio
 from dataclasses import dataclass
 
+from channelstream.core.batch import BufferBatch
 from channelstream.core.connection import Connection
 from channelstream.core.log import PRIVATE, Replay
 from channelstream.core.position import Offsets, Position, max_offsets, with_offset
 from channelstream.transports.reading import (
     Attached,
     complete_up_to,
+    is_buffered,
     joined,
     read_chunk,
     read_ranges,
@@ -31,11 +33,12 @@ class Resumption:
     lost: frozenset[str]
 
     @classmethod
-    async def of(cls, attached: Attached, since: str) -> "Resumption | None":
+    async def of(cls, attached: Attached, since: str, buffer: BufferBatch) -> "Resumption | None":
         """Compare a client's position with the log; return None if the stream has ended meanwhile.
 
         Args:
             since: the position; empty if the client has none yet.
+            buffer: the batch of the connection since the stream is attached. It has all that comes after the head.
 
         Raises:
             Unavailable: the engine is out of reach.
@@ -44,7 +47,10 @@ class Resumption:
         head, shards = await _head(attached)
         if not attached.is_current:
             return None
+        buffer.since = head.offsets
         starts = resume_from(connection, since, head, shards)
+        if is_buffered(connection, buffer, starts):
+            return cls(head.epochs, starts, frozenset())
         replay = await node.reads.replay(connection.user, starts, limit=0)
         if not attached.is_current:
             return None
