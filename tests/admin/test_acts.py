@@ -51,6 +51,8 @@ BOSS = Caller("boss", "192.0.2.1", may_change=True)
             "and 2 more",
         ),
         ("message", '{"pm_users": ["ann"]}', "user", "ann", ""),
+        ("message", '{"channel": "news", "message": "\\ud800"}', "channel", "news", ""),
+        ("message", '\ufeff{"channel": "news", "message": 1}', "channel", "news", ""),
         ("message", "[]", "", "", ""),
         ("message", "NaN", "", "", "something"),
         ("message", "7", "", "", "something"),

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-import msgspec
-
 from channelstream.api import channels, connections, messages
 from channelstream.api.call import Call
+from channelstream.api.plain import read_plain
 from channelstream.api.schemas import ChannelSettings
+from channelstream.errors import Malformed
 from channelstream.pages.act import Act, Did, act_of
 from channelstream.pages.caller import Caller
 
@@ -67,11 +67,10 @@ def described(caller: Caller, action: str, body: bytes) -> Act:
     """Describe an action that was done with this body."""
     did = ACTIONS[action].did
     try:
-        document = msgspec.json.decode(body)
+        document = read_plain(body)
         subjects = list(dict.fromkeys(ACTIONS[action].subjects(document)))
         more = ACTIONS[action].more(document)
-    except (msgspec.MsgspecError, LookupError, TypeError, AttributeError):
-        # The API reads some bodies that are no strict JSON.
+    except (Malformed, LookupError, TypeError, AttributeError):
         return act_of(caller, did, more="something")
     kind, name = subjects[0] if subjects else ("", "")
     others = f"and {len(subjects) - 1} more" if len(subjects) > 1 else ""
