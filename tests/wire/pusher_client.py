@@ -6,7 +6,7 @@ from typing import Any
 from channelstream.apps.app import App
 from channelstream.apps.pusher_app import PusherApp, PusherSecrets
 from channelstream.core.pusher_signing import channel_text, signature, user_text
-from channelstream.wire.client_commands import ClientCommand, Reply
+from channelstream.wire.client_commands import ClientCommand, Done, Joined, Reply
 from channelstream.wire.client_session import SessionStart
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS
@@ -15,6 +15,7 @@ from channelstream.wire.websocket import Close, Data, FrameReader, Limits
 
 KEY, SECRET, SOCKET_ID = "kit-key", "kit-secret", "12.34"
 APP = PusherApp("4711", KEY, PusherSecrets(SECRET))
+ANN = '{"user_id":"ann","user_info":{"name":"Ann","age":7,"tags":["x"]}}'
 
 
 def frames(data: bytes) -> list[Any]:
@@ -82,3 +83,29 @@ def auth(channel: str, channel_data: str | None = None, secret: str = SECRET) ->
 
 def user_auth(user_data: str, secret: str = SECRET) -> str:
     return f"{KEY}:{signature(secret, user_text(SOCKET_ID, user_data))}"
+
+
+def error(message: Any = None, code: int | None = None) -> dict[str, Any]:
+    return {"event": "pusher:error", "data": {"code": code, "message": message}}
+
+
+def refused(answer: Any) -> tuple[str, str, int]:
+    """Return channel, type and status of a refused subscription; the client is sent both forms of it."""
+    first, second = answer
+    data = json.loads(first["data"])
+    assert first["event"] == "pusher:subscription_error"
+    assert second == error(data["error"])
+    return first["channel"], data["type"], data["status"]
+
+
+def subscribe(client: Client, channel: str, outcome: Any = None, **more: Any) -> list[Any]:
+    """Subscribe to a channel, with the signature that it needs."""
+    data = {"channel": channel, **more}
+    if channel.startswith(("private-", "presence-")):
+        data["auth"] = auth(channel, more.get("channel_data"))
+    return client.does("pusher:subscribe", data, outcome or Joined())
+
+
+def sign_in(client: Client, user_data: str = '{"id":"ann"}', outcome: Any = None) -> list[Any]:
+    data = {"auth": user_auth(user_data), "user_data": user_data}
+    return client.does("pusher:signin", data, outcome or Done({}))

@@ -1,50 +1,38 @@
-"""Pusher's protocol: what a client's texts mean, and what it is answered."""
+"""Pusher's protocol: subscriptions, and what a line keeps to."""
 
 import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from tests.wire.pusher_client import KEY, SECRET, SOCKET_ID, Client, auth, frames, user_auth
+from tests.wire.pusher_client import (
+    ANN,
+    KEY,
+    SECRET,
+    SOCKET_ID,
+    Client,
+    auth,
+    error,
+    frames,
+    refused,
+    sign_in,
+    subscribe,
+)
 
 from channelstream.apps.app import App
 from channelstream.apps.pusher_app import PusherApp, PusherSecrets
 from channelstream.close_codes import CloseCode
 from channelstream.core.events import Message
-from channelstream.core.pusher_signing import channel_text, signature, user_text
+from channelstream.core.pusher_signing import channel_text, signature
 from channelstream.errors import Internal, Invalid, TooManyRequests, Unavailable
-from channelstream.wire.client_commands import Done, Join, Joined, Leave, Relay, SignIn
+from channelstream.wire.client_commands import Done, Join, Joined, Leave
 from channelstream.wire.client_session import NO_START, SessionStart
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS
 from channelstream.wire.pusher import PUSHER, PusherSession
 from channelstream.wire.pusher_members import INFO_KEY as USER_INFO
 
-ANN = '{"user_id":"ann","user_info":{"name":"Ann","age":7,"tags":["x"]}}'
 STATE = {"name": "Ann", "age": 7, USER_INFO: '{"name":"Ann","age":7,"tags":["x"]}'}
 """That of the member whom `ANN` describes."""
-
-
-def error(message: Any = None, code: int | None = None) -> dict[str, Any]:
-    return {"event": "pusher:error", "data": {"code": code, "message": message}}
-
-
-def refused(answer: Any) -> tuple[str, str, int]:
-    """Return channel, type and status of a refused subscription; the client is sent both forms of it."""
-    first, second = answer
-    data = json.loads(first["data"])
-    assert first["event"] == "pusher:subscription_error"
-    assert second == error(data["error"])
-    return first["channel"], data["type"], data["status"]
-
-
-def subscribe(client: Client, channel: str, outcome: Any = None, **more: Any) -> list[Any]:
-    """Subscribe to a channel, with the signature that it needs."""
-    data = {"channel": channel, **more}
-    if channel.startswith(("private-", "presence-")):
-        data["auth"] = auth(channel, more.get("channel_data"))
-    return client.does("pusher:subscribe", data, outcome or Joined())
 
 
 def test_the_first_frame() -> None:
@@ -252,259 +240,6 @@ def test_no_channel_is_subscribed_to_twice() -> None:
     assert client.does("pusher:unsubscribe", {"channel": "presence-a"}, Done({})) == []
     (answer,) = client.asks("pusher:unsubscribe", {"channel": "presence-a"})  # type: ignore[misc]
     assert answer == error("This client is not subscribed to such a channel.")
-
-
-# -- events of clients
-
-
-@pytest.mark.parametrize("data", ['{"n": 1}', '"text"', "null", "[1,2]", "12345678901234567890"])
-def test_an_event_of_a_client(data: str) -> None:
-    """Its data is sent on as it came, and reported to webhooks as text; a name that it gives itself is ignored."""
-    client = Client()
-    subscribe(client, "presence-a", channel_data=ANN)
-    text = f'{{"event":"client-hi","channel":"presence-a","user_id":"bob","data":{data}}}'
-    payload = f'{{"event":"client-hi","data":{data},"client":true}}'.encode()
-    shown = "text" if data == '"text"' else data
-    reported = {"event": "client-hi", "data": shown, "socket": SOCKET_ID}
-    assert client.sends(text) == Relay("pusher/presence-a", payload, "presence-a", "ann", **reported)
-
-
-def test_an_event_without_data_or_on_several_lines() -> None:
-    """Data is null, and on one line: an event stream could not have another."""
-    client = Client()
-    subscribe(client, "private-a")
-    relay = client.sends('{"event":"client-hi","channel":"private-a"}')
-    assert isinstance(relay, Relay)
-    assert (relay.payload, relay.data) == (b'{"event":"client-hi","data":null,"client":true}', "null")
-    relay = client.sends('{"event":"client-hi","channel":"private-a","data":{\r\n"n":1}}')
-    assert isinstance(relay, Relay)
-    assert relay.payload == b'{"event":"client-hi","data":{"n":1},"client":true}'
-
-
-def test_a_cache_channel_never_keeps_events_of_clients() -> None:
-    """Only those that servers trigger."""
-    client = Client()
-    subscribe(client, "private-cache-a")
-    relay = client.asks("client-hi", 1, channel="private-cache-a")
-    assert isinstance(relay, Relay)
-    assert not relay.is_kept
-
-
-@pytest.mark.parametrize(
-    ("event", "channel", "data"),
-    [
-        ("client-hi", "news", 1),
-        ("client-hi", "private-b", 1),
-        ("client-hi", None, 1),
-        ("client-hi", 7, 1),
-        ("client-" + "x" * 194, "private-a", 1),
-        ("client-hi", "private-a", "x" * 10_239),
-        ("hi", "private-a", 1),
-        ("pusher:hi", "private-a", 1),
-        ("pusher_internal:member_added", "private-a", 1),
-        ("", "private-a", 1),
-    ],
-)
-def test_an_event_that_is_not_relayed(event: str, channel: Any, data: Any) -> None:
-    """Each is answered with an error without a code, which no client takes for the end of the line."""
-    client = Client()
-    subscribe(client, "private-a")
-    subscribe(client, "news")
-    (answer,) = client.asks(event, data, channel=channel)  # type: ignore[misc]
-    assert answer == error(answer["data"]["message"])
-    assert isinstance(client.asks("client-hi", "x" * 10_238, channel="private-a"), Relay)
-
-
-@pytest.mark.parametrize(
-    "data", ["[" * 201 + "]" * 201, '{"a":' * 201 + "1" + "}" * 201, "[" * 4_000 + "]" * 4_000, "1e999"]
-)
-def test_data_that_other_programs_could_not_read(data: str) -> None:
-    """It nests too deep, or has a number that is none."""
-    client = Client()
-    subscribe(client, "private-a")
-    (answer,) = client.sends(f'{{"event":"client-hi","channel":"private-a","data":{data}}}')  # type: ignore[misc]
-    assert answer == error(answer["data"]["message"])
-
-
-@pytest.mark.parametrize(
-    "data", ["[" * 200 + "]" * 200, "[" + "[],{}," * 150 + "[]]", '["%s"]' % ("[" * 300)]
-)
-def test_data_with_very_many_brackets(data: str) -> None:
-    """Side by side they are no nesting, and in texts they are none."""
-    client = Client()
-    subscribe(client, "private-a")
-    text = f'{{"event":"client-hi","channel":"private-a","data":{data}}}'
-    assert isinstance(client.sends(text), Relay)
-
-
-@pytest.mark.parametrize("data", ["1e999", "[" * 50_000 + "]" * 50_000])
-def test_fields_that_are_no_text(data: str) -> None:
-    """Whatever they are."""
-    for text in (f'{{"event":{data}}}', f'{{"event":"pusher:subscribe","data":{data}}}'):
-        (answer,) = Client().sends(text)  # type: ignore[misc]
-        assert answer == error(answer["data"]["message"])
-
-
-def test_events_of_clients_can_be_switched_off() -> None:
-    client = Client(PusherApp("4711", KEY, PusherSecrets(SECRET), client_events=False))
-    subscribe(client, "private-a")
-    assert client.asks("client-hi", 1, channel="private-a") == [error("Events of clients are switched off.")]
-
-
-def test_a_client_may_send_ten_events_at_once() -> None:
-    """And ten a second on average; faulty ones do not count, and other commands neither."""
-    client = Client()
-    subscribe(client, "private-a")
-    for _ in range(10):
-        assert isinstance(client.asks("client-hi", 1, channel="private-a"), Relay)
-        assert client.asks("client-hi", 1, channel="private-b") != []
-    too_many = [error("This client sends too many events.", 4301)]
-    assert client.asks("client-hi", 1, channel="private-a") == too_many
-    client.now_s += 0.125
-    assert isinstance(client.asks("client-hi", 1, channel="private-a"), Relay)
-    assert client.asks("client-hi", 1, channel="private-a") == too_many
-
-
-def test_what_became_of_an_event() -> None:
-    """It is answered only if it failed."""
-    client = Client()
-    subscribe(client, "private-a")
-    event: Any = ("client-hi", 1)
-    assert client.does(*event, Done({}), channel="private-a") == []
-    assert client.does(*event, TooManyRequests("later"), channel="private-a") == [error("later", 4301)]
-    assert client.does(*event, Unavailable("later"), channel="private-a") == [error("later")]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "x",
-        "[]",
-        "7",
-        "null",
-        '"x"',
-        "{",
-        "{}",
-        '{"event":7}',
-        '{"event":null}',
-        '[{"event":"x"}]',
-        "[" * 50_000,
-    ],
-)
-def test_a_text_that_is_no_event(text: str) -> None:
-    """A list is none: one event has one text."""
-    (answer,) = Client().sends(text)  # type: ignore[misc]
-    assert answer == error(answer["data"]["message"])
-
-
-@given(st.binary(max_size=60) | st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(["pusher:subscribe", "client-a", "presence-a"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["event", "data", "channel", "auth", "channel_data", "user_data"]), inner, max_size=4),
-    max_leaves=8,
-).map(lambda value: json.dumps(value).encode()))  # fmt: skip
-def test_no_text_is_too_odd(text: bytes) -> None:
-    """Each is answered, or asks for something; none raises."""
-    answer = Client().sends(text)
-    assert isinstance(answer, list | Join)
-
-
-# -- users
-
-
-def sign_in(client: Client, user_data: str = '{"id":"ann"}', outcome: Any = None) -> list[Any]:
-    data = {"auth": user_auth(user_data), "user_data": user_data}
-    return client.does("pusher:signin", data, outcome or Done({}))
-
-
-def test_a_user_signs_in() -> None:
-    """The answer has the data as it was sent; to do it again changes nothing."""
-    client = Client()
-    user_data = '{ "id": "ann","user_info":{"a":1}}'
-    success = {
-        "event": "pusher:signin_success",
-        "data": json.dumps({"user_data": user_data}, separators=(",", ":")),
-    }
-    data = {"auth": user_auth(user_data), "user_data": user_data}
-    assert client.asks("pusher:signin", data) == SignIn("pusher/#signed-in-ann", user_data)
-    assert sign_in(client, user_data) == [success]
-    assert sign_in(client, user_data) == [success]
-
-
-@pytest.mark.parametrize(
-    "user_data", ["", "x", "[]", "{}", '{"id":""}', '{"id":7}', '{"id":null}', '{"id":"%s"}' % ("x" * 129)]
-)
-def test_a_user_that_is_none(user_data: str) -> None:
-    """Signed, but no object with an id that is text."""
-    data = {"auth": user_auth(user_data), "user_data": user_data}
-    message = "user_data is not the JSON of an object with an id, which is text."
-    assert Client().asks("pusher:signin", data) == [error(message, 4009)]
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        *(None, "x", {}, {"auth": 7, "user_data": 7}, {"user_data": '{"id":"ann"}'}),
-        {"auth": user_auth('{"id":"bob"}'), "user_data": '{"id":"ann"}'},
-        {"auth": user_auth('{"id":"ann"}', "other"), "user_data": '{"id":"ann"}'},
-        {"auth": f"other:{signature(SECRET, user_text(SOCKET_ID, '{}'))}", "user_data": "{}"},
-    ],
-)
-def test_a_user_without_a_signature(data: Any) -> None:
-    """The line stays open."""
-    message = "The signature is not that of this user, socket and key."
-    assert Client().asks("pusher:signin", data) == [error(message, 4009)]
-
-
-def test_nobody_signs_in_as_somebody_else() -> None:
-    client = Client()
-    sign_in(client)
-    other = '{"id":"bob"}'
-    data = {"auth": user_auth(other), "user_data": other}
-    message = "This client has signed in as somebody else."
-    assert client.asks("pusher:signin", data) == [error(message, 4009)]
-
-
-def test_a_sign_in_that_fails() -> None:
-    """The client is nobody then."""
-    client = Client()
-    assert sign_in(client, outcome=Unavailable("later")) == [error("later", 4009)]
-    assert refused(client.asks("pusher:subscribe", {"channel": "#server-to-user-ann"}))[1] == "InvalidChannel"
-
-
-def test_a_user_has_a_channel() -> None:
-    """Without a signature, and nobody else's."""
-    client = Client()
-    sign_in(client)
-    channel = "#server-to-user-ann"
-    assert client.asks("pusher:subscribe", {"channel": channel}) == Join(
-        f"pusher/{channel}", channel, is_granted=True
-    )
-    assert refused(client.asks("pusher:subscribe", {"channel": channel + "e"}))[1] == "InvalidChannel"
-
-
-def test_a_user_joins_a_presence_channel() -> None:
-    """As what it has signed in as, unless it says otherwise."""
-    client = Client()
-    sign_in(client, '{"id":"ann","user_info":{"a":1}}')
-    data = {"channel": "presence-a", "auth": auth("presence-a")}
-    state = {"a": 1, USER_INFO: '{"a":1}'}
-    assert client.asks("pusher:subscribe", data) == Join(
-        "pusher/presence-a", "presence-a", "ann", state, is_granted=True
-    )
-    bob = '{"user_id":"bob"}'
-    data = {"channel": "presence-a", "auth": auth("presence-a", bob), "channel_data": bob}
-    join = client.asks("pusher:subscribe", data)
-    assert join == Join("pusher/presence-a", "presence-a", "bob", {USER_INFO: "null"}, is_granted=True)
-
-
-def test_a_user_with_too_much_of_itself() -> None:
-    """May sign in, and joins no presence channel so."""
-    client = Client()
-    sign_in(client, '{"id":"ann","user_info":"%s"}' % ("x" * 2047))
-    data = {"channel": "presence-a", "auth": auth("presence-a")}
-    assert refused(client.asks("pusher:subscribe", data)) == ("presence-a", "AuthError", 401)
 
 
 # -- the line
