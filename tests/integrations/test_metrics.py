@@ -1,13 +1,11 @@
-"""Metrics: what a scrape has, and that no stranger can add a series."""
+"""Metrics: what a scrape has."""
 
 import asyncio
 import contextlib
 import re
 import socket
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import ExitStack, closing
-from inspect import iscoroutinefunction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +16,6 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 from tests.conftest import ADMIN_SECRET, RunningServer, StartServer
 from tests.fleet import Fleet
-from tests.http.test_router import asked
 from tests.http_client import http
 from tests.signing import signature
 from tests.streams import next_items
@@ -27,19 +24,12 @@ from tests.webhook_receiver import SECRET, webhook_receiver
 from websockets.sync.client import connect
 
 from channelstream.apps.app import App
-from channelstream.close_codes import CloseCode
 from channelstream.config import Settings
 from channelstream.core.request_signing import SCHEME
 from channelstream.core.user import UserUpdate
-from channelstream.engines.base import Engine
-from channelstream.engines.cluster import Cluster
-from channelstream.errors import Unavailable
 from channelstream.integrations.metrics.catalog import Metrics
 from channelstream.integrations.metrics.meter import (
-    CLUSTER_OPERATIONS,
     CODES,
-    OPERATIONS,
-    EngineCalls,
     transport_label,
 )
 from channelstream.integrations.metrics.samples import Histogram
@@ -49,7 +39,6 @@ from channelstream.wire.protocols import PROTOCOLS
 
 ROOT = Path(__file__).parents[2]
 ADMIN = ("admin", ADMIN_SECRET)
-MANY = 1_000
 PROCESS = {
     "process_virtual_memory_bytes",
     "process_resident_memory_bytes",
@@ -355,118 +344,8 @@ def test_calls_of_an_engine_are_counted(start_server: StartServer, tmp_path: Pat
     assert value(found, Metrics.engine_errors, operation="publish") == 0
 
 
-class Failing:
-    """An engine whose `publish` finds its service out of reach."""
-
-    name = "failing"
-
-    def __init__(self) -> None:
-        self.cluster = SimpleNamespace(**dict.fromkeys(CLUSTER_OPERATIONS, self.publish))
-        vars(self).update(dict.fromkeys(set(OPERATIONS) - {"publish"}, self._ok))
-
-    async def _ok(self, *arguments: object) -> str:
-        return f"answer to {arguments}"
-
-    async def publish(self, *arguments: object) -> str:
-        raise Unavailable("out of reach")
-
-
-def test_a_failed_call_of_an_engine_is_an_error() -> None:
-    """The error goes to the caller as it is, and so do answers."""
-    calls = EngineCalls()
-    engine: Any = calls.measured(Failing())
-
-    async def life() -> str:
-        for call in (engine.publish, engine.cluster.ask):
-            with pytest.raises(Unavailable):
-                await call(1)
-        return str(await engine.head(1, 2))
-
-    assert asyncio.run(life()) == "answer to (1, 2)"
-    assert engine.name == "failing"
-    assert dict(calls.ended) == {"publish": 1, "ask": 1, "head": 1}
-    assert calls.failed == Counter(publish=1, ask=1)  # The others are 0.
-    assert set(calls.failed) == {*OPERATIONS, *CLUSTER_OPERATIONS}
-
-
-@pytest.mark.parametrize(("port", "operations"), [(Engine, OPERATIONS), (Cluster, CLUSTER_OPERATIONS)])
-def test_every_call_of_an_engine_is_an_operation(port: type, operations: tuple[str, ...]) -> None:
-    """Except those of its start, its move and its end."""
-    methods = {
-        name for base in port.__mro__ for name, method in vars(base).items() if iscoroutinefunction(method)
-    }
-    assert set(operations) == methods - {"start", "close", "restored_connections", "proceed"}
-
-
 def test_the_delay_of_the_loop_is_counted(server: RunningServer) -> None:
     """By the ticks of the watchdog, which come all the time."""
     name = f"{Metrics.loop_delay_seconds.full_name}_count"
     before = scraped(server)[name, ()]
     eventually(lambda: scraped(server)[name, ()] > before, "no tick is counted")
-
-
-# -- its bounds
-
-
-class AnyStream:
-    """A stream of a transport."""
-
-    format = SimpleNamespace(name="WebSocket")
-
-
-def series(text: str) -> set[str]:
-    return {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
-
-
-def test_strangers_add_no_series(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a thousand names, close codes, paths and methods; each label has few values."""
-
-    async def life() -> tuple[set[str], set[str]]:
-        async with running() as server:
-            server_http, node = server._http_server, server.node
-            before = series(await text_of(server))
-            stream: Any = AnyStream()
-            for n in range(MANY):
-                for path in (f"/p{n}", f"/metrics/{n}", f"/admin/data/{n}"):
-                    request = server_http.router.request(asked(path, f"M{n}"), None)  # type: ignore[arg-type]
-                    server_http.router.handler(request)
-                    server_http.answers[request.route, 200 + n % 400] = 1
-                node.signals.closed.emit(stream, 1000 + 4 * n)
-            return before, series(await text_of(server))
-
-    before, after = asyncio.run(life())
-    added = after - before
-    routes = {line for line in added if "http_requests" in line}
-    assert {re.sub(r'status="\dxx"', "", line) for line in routes} == {
-        'channelstream_http_requests_total{route="other",,worker="0"}'
-    }
-    assert len(routes) <= 5
-    assert len({line for line in added if "streams_closed" in line}) <= len(CODES) + 2
-    assert added == routes | {line for line in added if "streams_closed" in line}
-
-
-def test_each_close_code_of_the_server_is_counted_by_its_number() -> None:
-    assert {int(code) for code in CloseCode} < set(CODES)
-
-
-def test_scrapes_that_come_together_share_one_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And one that is cancelled does not end it for the others."""
-
-    async def life() -> int:
-        async with running() as server:
-            collector, collected = server.monitoring.scraper._collector, []
-            collect = collector.collect
-
-            async def counted() -> Any:
-                collected.append(1)
-                return await collect()
-
-            monkeypatch.setattr(collector, "collect", counted)
-            tasks = [asyncio.create_task(text_of(server)) for _ in range(5)]
-            await asyncio.sleep(0)
-            tasks[0].cancel()
-            texts = await asyncio.gather(*tasks[1:])
-            assert len(set(texts)) == 1
-            return len(collected)
-
-    assert asyncio.run(life()) == 1
