@@ -3,10 +3,8 @@
 import asyncio
 import logging
 import ssl
-import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -16,7 +14,6 @@ from tests.waiting import PATIENCE_S
 
 from channelstream_client import (
     AsyncChannelstream,
-    Channelstream,
     Connection,
     Down,
     Event,
@@ -377,64 +374,3 @@ def test_certificates_are_checked(start_server: Any, certificate: tuple[str, str
     run(test)
     assert len(downs) == 3
     assert all("certificate" in down.reason.lower() for down in downs)
-
-
-@pytest.mark.nodes(1)
-def test_blocking_iteration(server: Any) -> None:
-    """Without asyncio, events are iterated, waited for with a bound, and end with the connection."""
-    with Channelstream(server.url, server.secret) as client:
-        connection = client.connect("bob", ["py-blocking"])
-        with client.listen(connection.conn_id) as events:
-            assert isinstance(next(events), Resumed)
-            with pytest.raises(TimeoutError):
-                events.get(0.01)
-            client.publish(Message(user="ann", channel="py-blocking", message=1))
-            event = events.get(PATIENCE_S)
-            assert isinstance(event, MessageEvent)
-            assert (event.message, events.position) == (1, event.position)
-            client.disconnect(connection.conn_id)
-            assert list(events) == []
-            assert events.get(PATIENCE_S) is None
-
-
-@pytest.mark.nodes(1)
-def test_blocking_iteration_is_closed_from_another_thread(server: Any) -> None:
-    """`close` ends a wait of another thread, and the thread that reads the stream."""
-    with Channelstream(server.url, server.secret) as client:
-        connection = client.connect("bob", ["py-blocking"])
-        events = client.listen(connection.conn_id)
-        assert isinstance(next(events), Resumed)
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(list, events)
-            events.close()
-            assert waiting.result(PATIENCE_S) == []
-        assert not [thread for thread in threading.enumerate() if thread.name == "channelstream-listen"]
-        assert list(events) == []
-        client.disconnect(connection.conn_id)
-
-
-@pytest.mark.nodes(1)
-def test_blocking_renewal_and_errors(server: Any) -> None:
-    """`renew` is a plain function that may call the same client; the errors are those of the awaited twin."""
-    with Channelstream(server.url, server.secret) as client:
-
-        def renew(position: str) -> Connection:
-            return client.connect("bob", ["py-blocking"], since=position)
-
-        with client.listen("nobody", renew=renew) as events:
-            assert isinstance(next(events), Resumed)
-            assert events.conn_id != "nobody"
-            client.disconnect(events.conn_id)
-        with client.listen("nobody") as events, pytest.raises(UnknownConnection):
-            next(events)
-        never = client.listen("nobody")
-        never.close()
-        assert list(never) == []
-
-
-def test_own_blocking_http_client_carries_no_stream() -> None:
-    """A stream needs an asynchronous client; a blocking one raises instead of being ignored."""
-    with httpx.Client() as http, pytest.raises(ValueError, match=r"httpx\.AsyncClient"):
-        Channelstream("http://127.0.0.1:9", "s", http=http).listen("c")
-    with httpx.Client() as http, pytest.raises(ValueError, match="verify"):
-        Channelstream("http://127.0.0.1:9", "s", http=http, verify=False)
