@@ -17,8 +17,8 @@ from channelstream.errors import CannotHandOver
 from channelstream.http.connection import HttpConnection
 from channelstream.http.listener import Listener
 from channelstream.slices import in_turns
+from channelstream.transports.continuing import ContinuedStream
 from channelstream.transports.moving import StreamRecord
-from channelstream.transports.opening import ContinuedStream
 from channelstream.upgrade import snapshot
 from channelstream.upgrade.line import Part
 from channelstream.upgrade.server_parts import ServerParts
