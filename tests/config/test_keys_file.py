@@ -82,7 +82,7 @@ def test_what_is_written_is_read(path: Path) -> None:
         ([{"id": "web", "secret": SECRET, "rights": ["root"]}], "Invalid enum value"),
         ([{"id": "web", "secret": SECRET, "not_after": "2026-01-01T00:00:00"}], "timezone"),
         ([{"id": "web", "secret": SECRET}] * 2, "2 keys with the id 'web'"),
-        ([{"id": "", "secret": SECRET}], "1 keys with the id ''"),
+        ([{"id": "", "secret": SECRET}], "a key without an id"),
         ([{"id": "w.eb", "secret": SECRET}], "the id of a key has"),
         ([{"id": "web", "secret": SECRET, "app": "blog"}], "'blog', which is not configured"),
         ([{"id": "web", "secret": SECRET, "max_call_rate": -1}], "Expected `float` >= 0"),

@@ -1,5 +1,6 @@
 """Secrets with which the server starts, and that its log warns of."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,25 @@ def test_every_secret_of_a_file_counts(tmp_path: Path) -> None:
         "[channelstream] secret"
     ]
     assert list(warnings(Settings(secret_file=str(tmp_path / "none")))) == []
+
+
+def test_keys_that_are_refused_for_their_secrets_are_named(tmp_path: Path) -> None:
+    """Those of the file, but for revoked ones, which have none."""
+    path = tmp_path / "keys"
+    keys = [
+        {"id": "good", "secret": "s" * 32},
+        {"id": "short", "secret": "hunter2"},
+        {"id": "none"},
+        {"id": "gone", "revoked": "2026-01-01T00:00:00Z"},
+    ]
+    path.write_text(json.dumps({"keys": keys}))
+    path.chmod(0o600)
+    [found] = warnings(Settings(keys_file=str(path)))
+    assert ": short, none; `channelstream keys new`" in found
+    assert "hunter2" not in found
+    path.write_text(json.dumps({"keys": [{"id": f"k{number}"} for number in range(30)]}))
+    assert "k18, k19, 10 more; " in next(warnings(Settings(keys_file=str(path))))
+    assert list(warnings(Settings(keys_file=str(tmp_path / "missing")))) == []
 
 
 def test_a_server_with_a_short_secret_serves_and_says_so_once() -> None:

@@ -102,7 +102,9 @@ def read_keys(path: str, apps: Iterable[App]) -> list[ApiKey]:
     by_id = {app.id: app for app in apps}
     stored = read_stored(path)
     for key_id, count in Counter(each.id for each in stored).items():
-        if not key_id or count > 1:
+        if not key_id:
+            raise ConfigError(f"keys_file: {path!r} has a key without an id, which means the option secret")
+        if count > 1:
             raise ConfigError(f"keys_file: {path!r} has {count} keys with the id {key_id!r}")
     return [_key(each, by_id) for each in stored if each.revoked is UNSET]
 

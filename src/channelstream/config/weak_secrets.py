@@ -6,7 +6,9 @@ log names them at each start, `channelstream check-config` and `channelstream do
 
 from collections.abc import Iterable, Iterator
 
+from channelstream.apps.api_key import MIN_SECRET_BYTES
 from channelstream.config import safety
+from channelstream.config.keys_file import read_stored
 from channelstream.config.settings import APP_SECRETS, Settings
 from channelstream.errors import ConfigError
 
@@ -16,6 +18,8 @@ SIGNING = ("secret", "cookie_secret", "pusher_secret")
 """Options that can be guessed so: a password is tried at the server only, which delays attempts."""
 SIGNING_OF_APPS = tuple(name for name in SIGNING if name in APP_SECRETS)
 """Those that each application has for itself; the key of cookies is one for all."""
+MOST_NAMED = 20
+"""Keys that one line of the log names."""
 ADVICE = "set it to what `channelstream make-config` writes"
 
 
@@ -29,6 +33,21 @@ def warnings(settings: Settings) -> Iterator[str]:
             )
         for name in short_secrets(own, SIGNING if own is settings else SIGNING_OF_APPS):
             yield f"{where} {name} has fewer than {SHORTEST_SECRET} characters: one signature lets it be guessed; {ADVICE}"
+    if weak := weak_keys(settings):
+        named = [*weak[:MOST_NAMED], *([f"{len(weak) - MOST_NAMED} more"] if len(weak) > MOST_NAMED else [])]
+        yield (
+            f"keys_file: secrets with fewer than {MIN_SECRET_BYTES} bytes are refused with 401, and these keys have such "
+            f"ones: {', '.join(named)}; `channelstream keys new` makes others"
+        )
+
+
+def weak_keys(settings: Settings) -> list[str]:
+    """Return the ids of the keys in `keys_file` that are weak; none if `safety` refuses the file."""
+    try:
+        stored = read_stored(settings.keys_file) if settings.keys_file else []
+    except ConfigError:
+        return []
+    return [each.id for each in stored if not each.revoked and len(each.secret.encode()) < MIN_SECRET_BYTES]
 
 
 def known_secrets(settings: Settings) -> Iterator[str]:
