@@ -72,7 +72,9 @@ def test_a_refusal_names_the_option_and_what_to_do(settings: Settings, error: OS
     ("error", "said"),
     [
         (FileExistsError(errno.EEXIST, ""), "it exists and is no socket"),
-        (OSError(errno.ENOENT, ""), "No such file or directory"),
+        (OSError(errno.ENOENT, ""), "No such file or directory; make its directory"),
+        (OSError(errno.EACCES, ""), "Permission denied; give the server the right to write"),
+        (OSError(errno.EINVAL, ""), "Invalid argument"),
     ],
 )
 def test_faulty_path_of_a_socket(error: OSError, said: str) -> None:

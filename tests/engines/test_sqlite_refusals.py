@@ -236,9 +236,13 @@ def test_a_file_that_takes_no_write_is_refused_and_released(
 
 
 def test_a_missing_directory_is_refused(runs: Runs) -> None:
-    """The server does not create it."""
-    runs.path = runs.path.parent / "missing" / "state.db"
+    """The server does not create it. A file is none."""
+    directory = runs.path.parent
+    runs.path = directory / "missing" / "state.db"
     with pytest.raises(ConfigError, match="its directory is not there: make it"):
+        asyncio.run(runs.open())
+    (directory / "missing").touch()
+    with pytest.raises(ConfigError, match="a part of its path is no directory: name another file"):
         asyncio.run(runs.open())
 
 

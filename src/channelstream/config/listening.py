@@ -17,6 +17,11 @@ _TCP = {
     errno.EADDRNOTAVAIL: ("host", "it is no address of this machine: name one with -o"),
 }
 """The option and the advice for each error."""
+_UNIX = {
+    errno.ENOENT: "make its directory, or take another path with --unix-socket",
+    errno.EACCES: "give the server the right to write to its directory, or take another path with --unix-socket",
+}
+"""The advice for each error at a path."""
 _NO_HOST = ("host", "name an address of this machine with -o")
 
 
@@ -76,7 +81,8 @@ def _unix_refusal(path: str, error: OSError) -> CannotListen | ConfigError:
         return CannotListen(f"{begin}: another server listens there; {advice}")
     if isinstance(error, FileExistsError):
         return ConfigError(f"{begin}: it exists and is no socket; take another path with --unix-socket")
-    return ConfigError(f"{begin}: {_reason(error)}")
+    advice = _UNIX.get(error.errno or 0, "")
+    return ConfigError(f"{begin}: {_reason(error)}; {advice}".rstrip("; "))
 
 
 def _reason(error: OSError) -> str:

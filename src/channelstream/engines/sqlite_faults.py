@@ -17,6 +17,7 @@ _ADVICE = {
 
 _ADVICE_AT_START = {
     FileNotFoundError: "its directory is not there: make it, or name another file",
+    NotADirectoryError: "a part of its path is no directory: name another file",
     IsADirectoryError: "it is a directory: name a file",
     PermissionError: "give the server the right to write to it and to its directory",
 }
