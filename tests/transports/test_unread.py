@@ -10,7 +10,10 @@ from tests.transports.in_process import UPGRADE, Stage, play
 from tests.waiting import eventually
 
 from channelstream.http.unread import UnreadAnswer
-from channelstream.transports import opening
+from channelstream.transports import continuing, opening
+from channelstream.transports.continuing import ContinuedStream
+from channelstream.transports.moving import StreamKind, StreamRecord
+from channelstream.wire.pusher import PUSHER
 
 
 class Buffer:
@@ -118,6 +121,27 @@ def test_a_refused_websocket_that_reads_nothing_is_dropped(monkeypatch: pytest.M
         head = UPGRADE % b"unknown"
         await asyncio.get_running_loop().sock_sendall(stage.client, head)
         await stage.until(transport.is_closing)
+        transport.set_protocol(lost)
+        await stage.until(lambda: lost.is_lost)
+
+    play(scenario)
+
+
+def test_a_continued_stream_that_is_refused_and_reads_nothing_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server has been upgraded, and its application does not speak the protocol any more."""
+    monkeypatch.setattr(continuing, "CLOSE_TIMEOUT_S", 0.0)
+
+    async def scenario(stage: Stage) -> None:
+        transport, lost = stage.transport, Lost()
+        while not transport.get_write_buffer_size():
+            transport.write(b"x" * 16_384)
+            await asyncio.sleep(0)
+        stage.connection.protocol = PUSHER
+        record = StreamRecord(StreamKind.WEBSOCKET, stage.connection.id, None)
+        ContinuedStream(stage.streams, record).connection_made(transport)
+        assert transport.is_closing()
         transport.set_protocol(lost)
         await stage.until(lambda: lost.is_lost)
 

@@ -41,13 +41,20 @@ class ClosingQueue:
 def close_transport(transport: asyncio.Transport) -> None:
     """Close a socket after the bytes written to it.
 
-    The caller must drop a client that reads nothing of them.
+    The caller must drop a client that reads nothing of them, as `close_within` does.
     """
     if transport.is_closing():
         return
     transport.close()
     if is_tls(transport):
         _check_later(transport, None)
+
+
+def close_within(transport: asyncio.Transport, seconds: float) -> None:
+    """Close a socket after the bytes written to it, and drop a client that has not read them in this time."""
+    close_transport(transport)
+    if transport.get_write_buffer_size() or is_tls(transport):
+        asyncio.get_running_loop().call_later(seconds, transport.abort)
 
 
 def _check_later(transport: asyncio.Transport, before: int | None) -> None:

@@ -5,12 +5,12 @@ import logging
 
 from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
-from channelstream.http.closing import close_transport
+from channelstream.http.closing import close_within
 from channelstream.transports.moving import StreamKind, StreamRecord
 from channelstream.transports.socket_stream import SocketStream
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.streams import Streams
-from channelstream.transports.websocket import WebSocketStream
+from channelstream.transports.websocket import CLOSE_TIMEOUT_S, WebSocketStream
 from channelstream.wire.frame_head import FrameError
 
 logger = logging.getLogger(__name__)
@@ -70,4 +70,4 @@ class ContinuedStream(asyncio.Protocol):
             connection.protocol, CloseCode.RESTARTING, "the server restarts"
         )
         transport.write(closing)
-        close_transport(transport)
+        close_within(transport, CLOSE_TIMEOUT_S)

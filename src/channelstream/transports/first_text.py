@@ -13,7 +13,7 @@ from typing import assert_never
 from channelstream.close_codes import CloseCode
 from channelstream.core.http_head import RequestHead
 from channelstream.errors import ChannelstreamError, Internal
-from channelstream.http.closing import close_transport
+from channelstream.http.closing import close_within
 from channelstream.transports.streams import Streams
 from channelstream.transports.token_admission import Asked, TokenAdmission
 from channelstream.transports.websocket import CLOSE_TIMEOUT_S, WebSocketStream
@@ -134,8 +134,7 @@ class FirstText(asyncio.Protocol):
             return
         self._is_closing = True
         self._transport.write(close_frame(code, reason))
-        close_transport(self._transport)
-        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
+        close_within(self._transport, CLOSE_TIMEOUT_S)
 
     def _time_out(self) -> None:
         self.close(CloseCode.UNKNOWN_CONNECTION, "no token came in time")

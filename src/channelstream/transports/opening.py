@@ -17,8 +17,7 @@ from channelstream.core.policy import header
 from channelstream.core.query import read_query
 from channelstream.errors import BadRequest, ChannelstreamError, Internal, TooManyRequests
 from channelstream.http.answers import lines
-from channelstream.http.closing import close_transport
-from channelstream.http.line import is_tls
+from channelstream.http.closing import close_within
 from channelstream.http.router import OnRefusal
 from channelstream.http.takeover import Detachable, TakeOver
 from channelstream.transports.admission import Admission
@@ -293,7 +292,5 @@ class _Opening(NamedTuple):
             return  # Its client has gone meanwhile, and the loop may refuse writes.
         closing = self.streams.protocols.closing_of(self.entrance.protocol, error.refusal_code, error.message)
         transport.write(self.answer + closing)
-        close_transport(transport)
-        if transport.get_write_buffer_size() or is_tls(transport):
-            # This socket is in no count of open ones any more, so it must not wait for a client that reads nothing.
-            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, transport.abort)
+        # This socket is in no count of open ones any more, so it must not wait for a client that reads nothing.
+        close_within(transport, CLOSE_TIMEOUT_S)
