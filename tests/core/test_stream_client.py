@@ -2,8 +2,8 @@
 
 import pytest
 
+from channelstream.core.addresses import ADDRESS_CHARACTERS
 from channelstream.core.stream_client import (
-    ADDRESS_CHARACTERS,
     AGENT_BYTES,
     AGENTS,
     TIME_BYTES,

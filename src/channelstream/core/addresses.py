@@ -7,6 +7,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 EVERYBODY = "0.0.0.0"  # noqa: S104 - in 0.7.1 it means "any address"; nothing is bound to it
 LOCAL = "127.0.0.1"
 """Stands for the peer of a unix socket, which has no address."""
+ADDRESS_CHARACTERS = 64
+"""Longest address that is kept; one that a trusted proxy reports may be any text."""
 UNKNOWN = "unknown"
 """Stands for a caller whose proxy gives no address, or one that cannot be read (RFC 7239, 6.2)."""
 

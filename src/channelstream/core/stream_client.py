@@ -5,8 +5,8 @@ A connection keeps its client in few bytes: 10,000 of them are 0.8 MB, and 1.5 M
 
 from typing import Final, NamedTuple
 
-ADDRESS_CHARACTERS: Final = 64
-"""Longest address that is kept; one that a trusted proxy reports may be any text."""
+from channelstream.core.addresses import ADDRESS_CHARACTERS
+
 AGENT_BYTES: Final = 256
 """Longest User-Agent that is kept; the rest of a longer one is dropped."""
 AGENTS: Final = 256

@@ -1,9 +1,7 @@
 """Who calls the API most, and whose requests are refused most: by address and key, in bounded memory."""
 
+from channelstream.core.addresses import ADDRESS_CHARACTERS
 from channelstream.core.frequent import Frequent
-
-ADDRESS_CHARACTERS = 64
-"""Of an address that are counted: a proxy may report any text."""
 
 Caller = tuple[str, str, str]
 """Who makes calls: the application for which it acts, its address as the policy of proxies sees it, and the key that it

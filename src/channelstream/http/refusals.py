@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from channelstream.core.addresses import ADDRESS_CHARACTERS
 from channelstream.core.line_limit import LineLimit
 from channelstream.errors import ChannelstreamError
 
@@ -19,7 +20,6 @@ KEPT = 500
 LOG_EVERY_S = 10.0
 """Least time between two lines in the log, in seconds."""
 METHOD_CHARACTERS = 16
-ADDRESS_CHARACTERS = 64
 
 logger = logging.getLogger(__name__)
 
