@@ -26,7 +26,7 @@ class OlderSecrets:
         self._used(app_id, address, "secret_file")
 
     def used_of_pusher(self, app_id: str, address: str) -> None:
-        """Do the same for `pusher_secret_file`."""
+        """Note that a call of Pusher's API was signed with an older secret of `pusher_secret_file`, from an address."""
         self._used(app_id, address, "pusher_secret_file")
 
     def _used(self, app_id: str, address: str, option: str) -> None:

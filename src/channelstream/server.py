@@ -56,7 +56,7 @@ from channelstream.upgrade.taking import TakeOver
 from channelstream.wire.protocols import PROTOCOLS, Protocols
 
 UNMEASURED_ENGINES = {"memory"}
-"""It answers from memory and never fails: to measure its calls would only cost the time of each."""
+"""Engines whose calls are not measured: one that answers from memory never fails, and each call would take longer."""
 RECONNECT_WAIT_S = 30.0
 """The longest wait of a client whose server was out of reach (docs/resume.md#reconnect-policy), in seconds."""
 

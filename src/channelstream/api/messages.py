@@ -108,7 +108,7 @@ def _change(call: Call, kind: _Kind[B, E], key: str = "") -> Result | Coroutine[
 
 
 async def _read_and_send(call: Call, kind: _Kind[B, E], key: str) -> Result:
-    """Do the same with a body that is not read at once."""
+    """Send the messages of a body that has to wait until it is read, and answer as `_change` does."""
     limit = call.limits.messages
     bodies, many = await read_one_or_many(call.body, kind.schema, limit, call.slices, call.walker)
     sent: Result = await finished(_send(call, kind, key, bodies, many))

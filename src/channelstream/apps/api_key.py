@@ -13,7 +13,7 @@ MIN_SECRET_BYTES = 32
 FINGERPRINT = 16
 """Hexadecimal digits of a fingerprint."""
 _ID = re.compile(r"[A-Za-z0-9_-]{0,64}", re.ASCII)
-"""It is in headers, before a dot or a comma, and in logs."""
+"""The form of an id, which is in headers, before a dot or a comma, and in logs."""
 
 
 def fingerprint(secret: str) -> str:

@@ -24,7 +24,7 @@ from channelstream.errors import ConfigError
 SIGNING_OPTIONS = ("secret", "secret_file", "keys_file")
 """The options whose flags a command takes besides those of `add_key_flags`."""
 _OF_APP = ("secret", "secret_file")
-"""Those of them that give the secret of the application which is called."""
+"""The options that give the secret of the application which is called."""
 
 
 @dataclass(frozen=True, slots=True)

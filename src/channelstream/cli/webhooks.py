@@ -30,7 +30,7 @@ The server needs the address, and leave to call it although it is not public:
   webhook_networks = 127.0.0.1
 """
 OPTIONS = ("webhook_secret", "pusher_key", "pusher_secret", "pusher_secret_file")
-"""Those that have secrets of the default application."""
+"""The options with the keys and secrets of the default application."""
 PORT = 8010
 BODY_BYTES = 4 << 20
 """Longest body that is read."""

@@ -69,6 +69,6 @@ BY_NAME: dict[str, Option] = {option.name: option for option in OPTIONS} | {
 PER_APP: tuple[str, ...] = tuple(option.name for option in OPTIONS if option.declared.per_app)
 """The names of options that each application may set for itself."""
 APP_SECRETS: tuple[str, ...] = tuple(name for name in PER_APP if BY_NAME[name].declared.secret)
-"""Those of them that are secret."""
+"""The names of secrets that each application may have for itself."""
 NEVER_SHARED: tuple[str, ...] = tuple(option.name for option in OPTIONS if option.declared.is_never_shared)
-"""Those that no application has from another one: its secrets, and what identifies it besides."""
+"""The names of options that no application has from another one: its secrets, and what identifies it besides."""

@@ -24,7 +24,7 @@ ACCEPTS_AT_ONCE = 8
 """Connections of a listening socket that the loop accepts in one turn: few, so that workers that share a port get equal
 parts. A connection that comes alone is looked for at each descriptor, for 3 to 7 us each (measured)."""
 TLS_ACCEPTS_AT_ONCE = 64
-"""The same with TLS, where accepting only starts a handshake."""
+"""Connections that are accepted in one turn with TLS, where accepting only starts a handshake."""
 PAUSE_S = 0.5
 """Pause in accepting after the process could open no more sockets, in seconds."""
 TLS_RECEIVED_BYTES = 49_152

@@ -19,7 +19,7 @@ PART_COST = 20_000
 EVENT_COST = 150
 """Cost of an event besides its recipients, in the same unit."""
 CHANGE_COST = 400
-"""The same of an edit or a deletion, which replaces entries of logs and histories."""
+"""Cost of an edit or a deletion besides its recipients, in the same unit: it replaces entries of logs and histories."""
 PRIVATE_COST = 50
 """Cost of a recipient with a log of its own, that of its private messages."""
 STEPS_AT_ONCE = 4

@@ -23,7 +23,7 @@ MOST_CHARACTERS = 16 << 20
 TOTAL_WAITING = 80_000
 """Facts of all applications from which on one may have no more than an equal share: so at most twice as many wait."""
 TOTAL_CHARACTERS = 64 << 20
-"""Likewise of characters."""
+"""Characters of data of all applications from which on one may have no more than an equal share."""
 AT_ONCE = 500
 """Facts that are appended at once."""
 RETRY_S = 1.0

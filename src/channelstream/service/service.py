@@ -99,7 +99,7 @@ class Service:
         await self._new_channels.check(user, [name for name in channels if not self.connections_in(name)])
 
     async def check_new_channels_of(self, address: str, channels: Sequence[str]) -> None:
-        """Refuse the same of a client that needs no grant, beyond the measure of its address."""
+        """Refuse channels that a client without a grant would bring into being beyond the measure of its address."""
         names = [name for name in channels if not self.connections_in(name)]
         await self._new_of_addresses.check(source_of(address), names)
 

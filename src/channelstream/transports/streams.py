@@ -78,7 +78,7 @@ class Streams:
         self.limits = Limits(settings.inbound_bytes, settings.inbound_bytes, settings.inbound_frames)
         """Bounds of what a WebSocket client may make this server buffer."""
         self._limits: dict[int, Limits] = {}
-        """Those of protocols that allow more frames; as many as applications have different rates."""
+        """The bounds of protocols that allow more frames, by these; as many as applications have different rates."""
         self.closing = ClosingQueue()
         self.inbound = TurnQueue(READS_AT_ONCE)
         """What WebSocket clients have sent and is not taken in yet."""

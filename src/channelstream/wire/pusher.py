@@ -86,9 +86,12 @@ CLOSE_CODES: Final[dict[int, int]] = {
     CloseCode.TOO_SLOW: 4100,
     CloseCode.UNKNOWN_CONNECTION: 4001,
 }
-"""On 4000 to 4099 a client stops; on 4100 to 4199 it comes back after a second, on 4200 to 4299 at once."""
+"""The codes of this server, and as which a client of Pusher is sent them.
+
+On 4000 to 4099 it stops; on 4100 to 4199 it comes back after a second, on 4200 to 4299 at once.
+"""
 REFUSAL_CODES: Final = {code: sent for code, sent in CLOSE_CODES.items() if code != CloseCode.TOO_SLOW}
-"""The same for lines that are not opened, where 4008 tells a client that it has named no version."""
+"""The codes for lines that are not opened, where 4008 tells a client that it has named no version."""
 SILENT: Final = 4201
 """Closes the line of a client that has shown no sign of life."""
 

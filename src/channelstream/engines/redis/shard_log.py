@@ -15,7 +15,7 @@ from channelstream.engines.redis.shard_state import PAYLOAD_PREFIX, NodeContext
 FIELDS_WITH_TOKEN = 5
 """Number of parts of an answered entry whose payload lies beside the log: the last two are its key and its token."""
 DUPLICATE_WITH_TOKEN = 4
-"""The same number for the answer to a duplicate message."""
+"""Number of parts of the answer to a duplicate message whose payload lies beside the log: the last two are likewise."""
 READ_AT_ONCE = 200
 """Entries read by one call; the script stops earlier at 1 MiB, or at 256 KiB of small entries."""
 

@@ -33,7 +33,7 @@ OPERATIONS = (
 )  # fmt: skip
 """The calls of an engine that are counted."""
 CLUSTER_OPERATIONS = ("members", "nodes", "ask", "ask_node", "use_once", "confirm_ownership", "claim")
-"""Those of its cluster."""
+"""The calls of its cluster that are counted."""
 WAITED_FOR = frozenset(OPERATIONS) - {"catch_up", "collect"}
 """The calls that requests and streams wait for, and that do not wait for anything else than the engine."""
 

@@ -16,7 +16,7 @@ from channelstream.service import Kept
 MOST_REFUSED = 64
 """Facts of a lane that are refused at the same time, each of another channel or user; with so many it sends no others."""
 MOST_IN_A_ROW = 8
-"""Those that were refused since the receiver has accepted any; with so many it may refuse all, so it is sent no others."""
+"""Facts refused since the receiver has accepted one; with so many it may refuse all, so that it is sent no others."""
 OTHER_S = 30.0
 """How often such a receiver is sent one of the others nevertheless, in seconds: it may fail at many of one type in a row."""
 MOST_BEHIND = 2_000

@@ -33,9 +33,9 @@ class Schedule:
 
 
 PUSHER = Schedule(longest_s=64.0, give_up_s=300.0)
-"""As Pusher does, whatever the status: 1, 2, 4 .. s for five minutes."""
+"""Waits as Pusher does, whatever the status: 1, 2, 4 .. s for five minutes."""
 STANDARD = Schedule(longest_s=600.0, give_up_s=86_400.0, final=frozenset((410,)))
-"""For a day, and at least every ten minutes, so that a receiver that is back is noticed."""
+"""Tries for a day, and at least every ten minutes, so that a receiver that is back is noticed."""
 
 
 def schedule_of(receiver: Receiver) -> Schedule:
