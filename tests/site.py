@@ -22,6 +22,7 @@ from channelstream.config import Settings
 from channelstream.core.request_signing import SCHEME, RequestSignature, hash_of
 from channelstream.errors import Invalid, Unavailable
 from channelstream.http.address_rates import AddressLimits, AddressRates
+from channelstream.http.asgi import IS_LOCAL
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.pages.access import ReadBody
 from channelstream.pages.act import Act
@@ -186,10 +187,13 @@ def page_needs(
 
 
 class Bridge(httpx.BaseTransport):
-    """Lets a plain client call an ASGI application, one event loop for each request."""
+    """Lets a plain client on this machine call an ASGI application, one event loop for each request."""
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
-        self._transport = httpx.ASGITransport(app, root_path=prefix)
+        async def local(scope: Any, receive: Any, send: Any) -> None:
+            await app({**scope, IS_LOCAL: True}, receive, send)
+
+        self._transport = httpx.ASGITransport(local, root_path=prefix)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         return asyncio.run(self._answer(request))

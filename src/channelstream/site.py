@@ -24,12 +24,12 @@ from channelstream.admin.webhooks import WebhooksPage
 from channelstream.call_signing import CallSigner
 from channelstream.config import Settings, safety
 from channelstream.config.cookies import cookie_secret_or_drawn, is_drawn
-from channelstream.core.addresses import LOOPBACK
 from channelstream.demo.app import Demo
 from channelstream.demo.push_server import PushServer
 from channelstream.errors import Forbidden
 from channelstream.explorer.page import Explorer
 from channelstream.http.address_rates import AddressRate
+from channelstream.http.asgi import IS_LOCAL
 from channelstream.integrations.metrics.scraper import Scraper
 from channelstream.pages.access import Account, Gate, SignedBy
 from channelstream.pages.assets import Assets
@@ -175,7 +175,7 @@ def _on_this_machine(route: Route) -> Route:
     app = route.app
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        answer = app if LOOPBACK.has(scope["client"][0]) else error_response(Forbidden(NO_DEMO))
+        answer = app if scope[IS_LOCAL] else error_response(Forbidden(NO_DEMO))
         await answer(scope, receive, send)
 
     route.app = serve

@@ -9,7 +9,7 @@ logger = logging.getLogger(__name__)
 
 
 class UntrustedProxy:
-    """Such a proxy: its callers have an unknown address, or else they would be taken for callers on this machine.
+    """Such a proxy: by their addresses its callers would be taken for callers on this machine.
 
     Attributes:
         was_seen: whether it has passed a request on.
@@ -29,8 +29,8 @@ class UntrustedProxy:
             return
         self.was_seen = True
         logger.warning(
-            "a proxy on this machine passes on requests of others, and is not in trusted_proxies: the addresses of its "
-            "callers count as unknown; set trusted_proxies = %s%s",
+            "a proxy on this machine passes on requests of others, and is not in trusted_proxies: all its callers have its "
+            "address; set trusted_proxies = %s%s",
             peer,
             "".join(f"; {where} {name} has a public default value" for where, name in self._public_secrets()),
         )

@@ -79,17 +79,22 @@ def test_the_caller_is_the_last_hop_that_is_no_trusted_proxy(
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", None])
 @pytest.mark.parametrize("policy", [Policy(), Policy(trusted_proxies=("10.0.0.1",))])
 @pytest.mark.parametrize("name", [b"x-forwarded-for", b"forwarded", b"x-real-ip"])
-def test_the_callers_of_an_untrusted_proxy_on_this_machine_are_unknown(
+def test_the_callers_of_an_untrusted_proxy_on_this_machine_are_not_local(
     name: bytes, policy: Policy, peer: str | None
 ) -> None:
-    """Also a caller whom the proxy calls local: a stranger may have written that."""
-    assert policy.client(received(peer, (b"accept", b"*/*"), (name, b"127.0.0.1"))) == UNKNOWN
-    assert policy.client(received(peer, (b"x-forwarded-proto", b"https"))) in (
-        "127.0.0.1",
-        "127.9.9.9",
-        "::1",
-    )
-    assert policy.client(received("10.9.9.9", (name, b"127.0.0.1"))) == "10.9.9.9"
+    """Also one whom the proxy calls local: a stranger may have written that. The address is that of the proxy, as in 0.7."""
+    passed_on = received(peer, (b"accept", b"*/*"), (name, b"127.0.0.1"))
+    direct = received(peer, (b"x-forwarded-proto", b"https"))
+    assert [policy.is_local(request) for request in (passed_on, direct)] == [False, True]
+    assert policy.client(passed_on) == policy.client(direct)
+
+
+def test_who_is_on_this_machine_behind_a_trusted_proxy() -> None:
+    policy = Policy(trusted_proxies=("127.0.0.1",))
+    callers = [b"127.0.0.1", b"9.9.9.9", b"unknown"]
+    found = [policy.is_local(received("127.0.0.1", forwarded(caller))) for caller in callers]
+    assert found == [True, False, False]
+    assert not policy.is_local(received("9.9.9.9"))
 
 
 def test_an_untrusted_proxy_is_reported_with_its_address() -> None:
@@ -97,7 +102,7 @@ def test_an_untrusted_proxy_is_reported_with_its_address() -> None:
     seen: list[str] = []
     policy = Policy(trusted_proxies=("127.0.0.1",), on_untrusted=seen.append)
     for peer in ("127.0.0.1", "9.9.9.9", "::1"):
-        policy.client(received(peer, forwarded(b"8.8.8.8")))
+        policy.is_local(received(peer, forwarded(b"8.8.8.8")))
     assert seen == ["::1"]
 
 

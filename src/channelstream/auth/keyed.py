@@ -52,9 +52,7 @@ class KeyFinder:
         """
         address = request.address
         if not any(each.allowed.has(address) for each in self._rules.values()):
-            raise Forbidden(
-                "This address may not call the API; see the options allow_posting_from and trusted_proxies."
-            )
+            raise Forbidden("This address may not call the API; see the option allow_posting_from.")
         key = self._ring.find(key_id, self.wall(), self._app)
         rules = self._rules[key.app.id]
         if rules.signing not in forms or not rules.allowed.has(address):

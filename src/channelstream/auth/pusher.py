@@ -122,9 +122,7 @@ class PusherAuth:
 
 
 def _foreign_address() -> Forbidden:
-    return Forbidden(
-        "This address may not call the API; see the options allow_posting_from and trusted_proxies."
-    )
+    return Forbidden("This address may not call the API; see the option allow_posting_from.")
 
 
 def _texts(request: AuthRequest, pusher: PusherApp, pairs: _Pairs, sent: _Pairs) -> Iterator[str]:

@@ -102,9 +102,7 @@ class SignatureAuth:
     def principal(self, request: AuthRequest) -> Principal:
         address = request.address
         if not self._rules.allowed.has(address):
-            raise Forbidden(
-                "This address may not call the API; see the options allow_posting_from and trusted_proxies."
-            )
+            raise Forbidden("This address may not call the API; see the option allow_posting_from.")
         given = request.header(SECRET_HEADER)
         if given is not None:
             token = given.decode("latin-1")

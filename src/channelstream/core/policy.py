@@ -110,18 +110,27 @@ class Policy:
         """Return the caller's address: that of the peer, or the last one in the headers that is not a trusted proxy.
 
         `UNKNOWN` stands for an address that a proxy hides or that cannot be read, and for two headers that disagree:
-        a proxy that sets one of them passes the other on as the client wrote it. So it does for the callers of a proxy on
-        this machine that is not trusted: by its address strangers could do what only this machine may.
+        a proxy that sets one of them passes the other on as the client wrote it.
         """
         peer = _peer(request)
         if not self.has_proxies or not self._trusted.has(peer):
-            if LOOPBACK.has(peer) and any(name in _FORWARDING for name, _ in request.headers):
-                self._on_untrusted(peer)
-                return UNKNOWN
             return peer
         lists = (x_forwarded_for(request.headers), forwarded(request.headers))
         callers = {hops[self._caller_index(hops)].address for hops in lists if hops}
         return (callers or {peer}).pop() if len(callers) < 2 else UNKNOWN
+
+    def is_local(self, request: Received) -> bool:
+        """Whether the caller is on this machine: by its address, and no proxy that is not trusted has passed the request on.
+
+        The address is not enough for what a stranger must not have: that of such a proxy is local, too. Calls with a secret
+        need only the address, as in version 0.7, which ignored what proxies say.
+        """
+        if not LOOPBACK.has(self.client(request)):
+            return False
+        if self.is_proxied(request) or all(name not in _FORWARDING for name, _ in request.headers):
+            return True
+        self._on_untrusted(_peer(request))
+        return False
 
     def scheme(self, request: Received) -> str:
         """Return `http` or `https`, as the browser sees it; `https` only if all headers of a trusted proxy agree."""

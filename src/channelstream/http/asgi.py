@@ -25,6 +25,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 ASGI = {"version": "3.0", "spec_version": "2.3"}
 TARGET = "channelstream.target"
 """The key of `Policy.target` in a scope."""
+IS_LOCAL = "channelstream.is_local"
+"""The key of `Policy.is_local` in a scope."""
 DISCONNECT = {"type": "http.disconnect"}
 
 logger = logging.getLogger(__name__)
@@ -77,6 +79,7 @@ class AsgiHandler:
             "query_string": head.query,
             "headers": self._headers(head),
             TARGET: policy.target(head),
+            IS_LOCAL: policy.is_local(head),
         }
 
     def _headers(self, head: RequestHead) -> Sequence[Header]:

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from channelstream.core.addresses import LOOPBACK
 from channelstream.errors import ChannelstreamError, Forbidden
+from channelstream.http.asgi import IS_LOCAL
 from channelstream.pages.act import Act, Did, Record
 from channelstream.pages.caller import Caller, admitted
 from channelstream.pages.html import root
@@ -199,8 +199,8 @@ class Gate:
 
 
 def _may_enter(account: Account, request: Request) -> bool:
-    """Whether an account admits a caller with its address."""
-    return not account.is_public or LOOPBACK.has(address_of(request))
+    """Whether an account admits a caller: with a public password only on this machine."""
+    return not account.is_public or bool(request.scope[IS_LOCAL])
 
 
 def _check(request: Request, caller: Caller, right: PageRight) -> None:

@@ -123,7 +123,7 @@ def _proxies(subject: Subject) -> Iterator[Finding]:
     if is_proxied and not settings.trusted_proxies:
         yield warning(
             "trusted_proxies is empty: every request through a proxy seems to come from the proxy itself, and if that may"
-            " call the API, so may everybody; from a proxy on the same machine nobody may, as its callers are unknown",
+            " call the API, so may everybody",
             "name the address of the proxy in trusted_proxies",
         )
 
