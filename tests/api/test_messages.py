@@ -9,6 +9,7 @@ from tests.conftest import CLUSTER
 from tests.http_client import http
 
 from channelstream.api.fields import MAX_NAMES, MAX_PRIVATE
+from channelstream.slices import SET_STEP
 
 pytestmark = pytest.mark.nodes(1, CLUSTER)
 
@@ -249,6 +250,27 @@ def test_excluded_users_receive_nothing(server: Any, receive: Receive) -> None:
     send(server, "msg-ex", pm_users=both, exclude_users=["msg-ex-bob"], message={"n": 3})
     assert [item["message"]["n"] for item in receive("msg-ex-ann", ann)] == [1, 2, 3]
     assert receive("msg-ex-bob", bob) == []
+
+
+@pytest.mark.parametrize("count", [SET_STEP, SET_STEP + 1])
+def test_a_message_for_very_many_users_reaches_no_other(server: Any, receive: Receive, count: int) -> None:
+    """Alone, and in a list beside one for all."""
+    ann, eve = (server.connect(f"msg-set-{name}", "msg-set") for name in ("ann", "eve"))
+    send(server, "msg-set", pm_users=(users := ["msg-set-ann", *map(str, range(count - 1))]))
+    for_all = {"user": "poster", "channel": "msg-set", "message": {"n": 3}}
+    server.post("/message", [for_all | {"pm_users": users, "message": {"n": 2}}, for_all])
+    assert [item["message"]["n"] for item in receive("msg-set-ann", ann)] == [1, 2, 3]
+    assert [item["message"]["n"] for item in receive("msg-set-eve", eve)] == [3]
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+def test_excluded_users_receive_no_change(server: Any, receive: Receive, method: str) -> None:
+    """The others do."""
+    ann, bob = (server.connect(f"msg-exchange-{name}", "msg-exchange") for name in ("ann", "bob"))
+    change = {"uuid": str(uuid4()), "channel": "msg-exchange", "exclude_users": ["msg-exchange-bob"]}
+    assert server.request(method, "/message", change).status_code == 200
+    assert [item["uuid"] for item in receive("msg-exchange-ann", ann)] == [change["uuid"]]
+    assert receive("msg-exchange-bob", bob) == []
 
 
 def test_history_keeps_the_last_messages(server: Any) -> None:
