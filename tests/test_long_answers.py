@@ -1,8 +1,9 @@
 """Long answers: encoded in many short turns of the loop, and sent in parts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ from channelstream.apps.app import App
 from channelstream.config import Settings
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message
+from channelstream.core.position import Position
 from channelstream.http.parts import PART_BYTES, Parts, encode, in_parts
 from channelstream.server import build
 from channelstream.service import Node, Service
@@ -67,6 +69,30 @@ def test_very_small_pieces_are_encoded_in_short_turns(monkeypatch: pytest.Monkey
             count += 1
         assert len(encoding.result().parts) == 1
         assert count >= 10  # A piece and a comma for each item.
+
+    asyncio.run(life())
+
+
+class Busy(Service):
+    """An application that sends a message whenever it has read the end of the log."""
+
+    async def head(self, names: Sequence[str] | None = None, all_shards: bool = False) -> Position:
+        head = await super().head(names, all_shards)
+        await self.publish([Message(uuid=str(uuid4()), channel="a", user="u", payload=b"1", timestamp="t")])
+        return head
+
+
+def test_a_history_ends_at_the_position_of_its_answer() -> None:
+    """A client that resumes from there receives what came while the answer was made."""
+
+    async def life() -> None:
+        node = build(Settings(secret="x", admin_secret="y")).node
+        await node.start()
+        service = Busy(App(), node)
+        await service.configure({"a": {"store_history": True}})
+        for count in range(3):
+            answer: Any = await info(Call.internal(service, b'{"info": {"channels": ["a"]}}'))
+            assert len(answer.channels["a"].history) == count
 
     asyncio.run(life())
 

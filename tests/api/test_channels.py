@@ -118,6 +118,15 @@ def test_settings_not_named_keep_their_values(server: Any) -> None:
     assert (changed["uuid"], changed["users"], changed["history"]) == (made["uuid"], [], [])
 
 
+def test_an_answer_about_settings_has_neither_messages_nor_users(server: Any) -> None:
+    """However many a channel has."""
+    server.connect("config-brief", "config-brief")
+    configure(server, {"config-brief": {"store_history": True}})
+    server.post("/message", {"user": "u", "channel": "config-brief", "message": 1})
+    described = configure(server, {"config-brief": {}})["config-brief"]
+    assert (described["history"], described["users"], described["total_users"]) == ([], [], 1)
+
+
 def test_the_list_of_pairs_of_0_2_equals_an_object(server: Any) -> None:
     """The pairs mean the same as an object."""
     reply = configure(server, [["config-pair-1", {"notify_presence": True}], ["config-pair-2", {}]])

@@ -63,6 +63,16 @@ def test_an_unknown_user_is_refused(server: Any) -> None:
         assert (answer.status_code, answer.json()["faults"]) == (422, {"user": ["Unknown user"]})
 
 
+@pytest.mark.parametrize("body", [{}, {"user": "state-revoked", "jti": "1"}])
+def test_a_revocation_names_either_a_user_or_a_token(server: Any, body: Any) -> None:
+    """One of them."""
+    answer = server.request("POST", "/revoke", body)
+    assert answer.status_code == 422
+    assert answer.json()["faults"] == {"user": ["Name either a user, or a token by its jti."]}
+    for name in ("user", "jti"):
+        assert server.post("/revoke", {name: "state-revoked"}) == {"ended": 0}
+
+
 def test_values_are_plain(server: Any) -> None:
     """Objects and lists are refused by key."""
     server.connect("state-plain")
