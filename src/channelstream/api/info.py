@@ -183,8 +183,8 @@ async def _render(
 
     step = 1 if options.include_history else STEP
     described = dict(await call.slices.each(channels, describe, step))
-    members, has_more = await _all_members(call, pages.values()) if pages else ([], False)
-    users = await _users(call, members, options) if members else []
+    members, has_more = await _all_members(call, pages.values())
+    users = await _users(call, members, options)
     return ChannelsInfo(channels=described, users=users, position=position_text, users_cut=has_more or UNSET)
 
 
