@@ -3,17 +3,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FakeSocket, answers, eventOf, maker, settled } from "./fakes.js";
+import { FakeSocket, answers, define, eventOf, fakeDocument, maker, settled } from "./fakes.js";
 
 const made = maker({ backoffCapMs: 1 });
 
 const open = (options) => made(options).open();
-
-function define(t, name, value) {
-  const before = Object.getOwnPropertyDescriptor(globalThis, name);
-  Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
-  t.after(() => (before ? Object.defineProperty(globalThis, name, before) : delete globalThis[name]));
-}
 
 const NONSENSE = [null, {}, [], "text", { conn_id: "" }, { conn_id: null }, { conn_id: 7 }];
 
@@ -109,12 +103,13 @@ test("fetchConnection gets the same", async () => {
     asked.push([expired, since, signal instanceof AbortSignal]);
     return { conn_id: `c${asked.length}` };
   };
-  open({ fetchConnection });
+  const stream = open({ fetchConnection });
   const socket = await FakeSocket.next();
   socket.resume({ position: "p-3" });
   socket.end(4001);
   await FakeSocket.next();
   assert.deepEqual(asked, [[null, undefined, true], ["c1", "p-3", true]]);
+  assert.deepEqual(stream.connection, { conn_id: "c2" });
 });
 
 test("an application that does not answer is asked again, and a late connection is ended", async () => {
@@ -176,7 +171,3 @@ test("closing ends the connection, and opening again asks for a new one", async 
   stream.open();
   assert.equal((await FakeSocket.next()).url.searchParams.get("conn_id"), "second");
 });
-
-function fakeDocument(baseURI) {
-  return Object.assign(new EventTarget(), { baseURI, hidden: false });
-}

@@ -93,7 +93,19 @@ export function answers(...list) {
 export function pieces() {
   let sink;
   const body = new ReadableStream({ start: (controller) => (sink = controller) });
-  return { body, send: (text) => sink.enqueue(new TextEncoder().encode(text)), end: () => sink.close() };
+  const sendBytes = (bytes) => sink.enqueue(bytes);
+  return { body, sendBytes, send: (text) => sendBytes(new TextEncoder().encode(text)), end: () => sink.close() };
+}
+
+/** Have a global of a page until the end of a test. */
+export function define(t, name, value) {
+  const before = Object.getOwnPropertyDescriptor(globalThis, name);
+  Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+  t.after(() => (before ? Object.defineProperty(globalThis, name, before) : delete globalThis[name]));
+}
+
+export function fakeDocument(baseURI) {
+  return Object.assign(new EventTarget(), { baseURI, hidden: false });
 }
 
 /** Whatever is ready has been done. */

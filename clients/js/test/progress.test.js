@@ -103,6 +103,18 @@ test("a long poll works on a platform without streams", async () => {
   assert.deepEqual(events, ["poll", "recovered", "p-2"]);
 });
 
+for (const [transport, lead, end] of [["sse", "data:", "\n\n"], ["poll", "", ""]])
+  test(`a character that is cut between two pieces of ${transport} arrives whole`, async () => {
+    const { body, sendBytes, end: close } = pieces();
+    open({ transports: [transport], fetch: answers({ body }, { body: new ReadableStream({}) }) });
+    const items = [...JSON.parse(LEAD), { type: "message", position: "\u{1f389}" }];
+    const bytes = new TextEncoder().encode(`${lead}${JSON.stringify(items)}${end}`);
+    for (const byte of bytes) sendBytes(Uint8Array.of(byte));
+    close();
+    await settled();
+    assert.equal(stream.position, "\u{1f389}");
+  });
+
 test("an error page that stalls is silent", async () => {
   const { body, send } = pieces();
   const fetch = answers({ status: 500, body }, { status: 500 });
@@ -132,6 +144,7 @@ async function patience(socket, step = 1) {
 
 test("the silence limit of WebSockets doubles with each timeout, until an item arrives", async () => {
   open({ transports: ["websocket"] });
+  (await nextSocket()).end(1006); // was not silent
   const patiences = [];
   for (let time = 0; time < 3; time++) patiences.push(await patience(await nextSocket()));
   const socket = await nextSocket();
@@ -170,6 +183,26 @@ test("the best transport is not tried again while an item arrives", async () => 
   await settled();
   await pass(1);
   assert.deepEqual([events.at(-1), FakeSocket.opened.length], ["p-2", 1]);
+});
+
+test("the best transport is tried again after twice as long each time, up to ten minutes", async (t) => {
+  t.mock.method(Math, "random", () => 1);
+  const waits = [];
+  const fetch = async () => {
+    const { body, send } = pieces();
+    send(`data:${LEAD}\n\n`);
+    return new Response(body);
+  };
+  open({ transports: ["websocket", "sse"], fetch, upgradeMs: 200_000, silenceMs: 10_000_000 });
+  (await FakeSocket.next()).end(1006);
+  for (let time = 0; time < 4; time++) {
+    let seconds = 0;
+    await settled();
+    for (; !FakeSocket.opened.length; seconds += 10) await pass(10, 10);
+    waits.push(seconds);
+    (await FakeSocket.next()).end(1006);
+  }
+  assert.deepEqual(waits, [200, 400, 600, 600]);
 });
 
 test("a proxy that repeats its answer does not make the poll spin", async () => {

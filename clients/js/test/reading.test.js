@@ -77,9 +77,10 @@ test("return() ends an iteration whose next() still waits", async () => {
   const stream = open();
   const iterator = stream[Symbol.asyncIterator]();
   const waiting = iterator.next();
-  await FakeSocket.next();
+  const socket = await FakeSocket.next();
   assert.deepEqual(await iterator.return("mine"), { value: "mine", done: true });
   assert.deepEqual(await waiting, { value: undefined, done: true });
+  socket.say(item("p-1"));
   assert.deepEqual(await iterator.next(), { value: undefined, done: true });
   assert.equal(stream.state, "connecting");
 });
@@ -157,6 +158,20 @@ for (const [moment, reach] of Object.entries(MOMENTS))
     await settled();
     assert.equal(pending.size, 0);
   });
+
+test("after a second loss /info is asked for when the first answer is there", async () => {
+  const asked = [];
+  let answer;
+  open({ fetchInfo: (names) => new Promise((resolve) => (asked.push(names), (answer = resolve))) });
+  const socket = await FakeSocket.next();
+  socket.resume({ lost: ["a"] });
+  socket.resume({ position: "p-2", lost: ["b"] });
+  await settled();
+  assert.deepEqual(asked, [["a"]]);
+  answer({ channels: {} });
+  await settled();
+  assert.deepEqual(asked, [["a"], ["b"]]);
+});
 
 test("a stream that a listener closes at a second loss does not ask for /info again", async () => {
   const asked = [];

@@ -99,6 +99,16 @@ test("a channel that a fresh token has taken away is not joined again", async ()
   assert.deepEqual(second.sent[1], { id: 2, type: "subscribe", channels: ["b"], since: { b: "p-1" } });
 });
 
+test("as many channels are joined again in one command as the server takes", async () => {
+  const stream = open({ token: "t-1" });
+  const first = await greeted(stream);
+  stream.subscribe([...Array(101).keys()].map(String)).catch(() => {});
+  first.end(1006);
+  const second = await greeted(stream);
+  const rejoining = second.sent.slice(2).map(({ channels }) => channels.length);
+  assert.deepEqual(rejoining, [100, 1]);
+});
+
 test("channels that cannot be joined again now are joined later, and those that are granted beside others that are not", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const stream = open({ token: "t-1" });
