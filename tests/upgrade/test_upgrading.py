@@ -15,7 +15,7 @@ from channelstream.config import Settings
 from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.server import build
 from channelstream.upgrade.line import Line, Part
-from channelstream.upgrade.messages import BUILT, COPIED, END, HELLO, SET, TERMS, Hello
+from channelstream.upgrade.messages import BUILT, COPIED, END, FAILED, HELLO, SET, TERMS, Hello
 from channelstream.upgrade.snapshot import SNAPSHOT_VERSION
 from channelstream.upgrade.successor import Process
 from channelstream.upgrade.upgrading import Upgrading
@@ -71,7 +71,9 @@ class Dying:
     async def end(self, patience_s: float) -> str:
         self.is_waited_for.set()
         await self.may_end.wait()
-        await self._playing
+        self._playing.cancel()
+        await asyncio.gather(self._playing, return_exceptions=True)
+        self._line.close()
         return "exit code 7"
 
 
@@ -117,7 +119,36 @@ def test_a_stop_waits_until_everything_is_taken_back(monkeypatch: pytest.MonkeyP
     holding = Holding()
     upgrading, ends = play(monkeypatch, holding, scenario)
     assert holding.steps == ["hold streams", "freeze", "thaw"]
-    assert (upgrading.is_lost, ends) == (False, [])
+    assert (upgrading.counts, upgrading.is_lost, ends) == ({FAILED: 1}, False, [])
+
+
+class Faulty(Holding):
+    """One with a bug."""
+
+    async def freeze(self) -> None:
+        await super().freeze()
+        raise ZeroDivisionError
+
+
+def test_a_bug_fails_the_upgrade_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has it, and the next upgrade may begin."""
+
+    async def scenario(upgrading: Upgrading, started: list[Dying]) -> None:
+        for number in range(2):
+            asked = asyncio.create_task(upgrading.upgrade(Part(TERMS)))
+            while len(started) == number:
+                await asyncio.sleep(0)
+            started[number].may_end.set()
+            with pytest.raises(CannotHandOver, match=r"^a fault of the running server, which its log has$"):
+                await asked
+
+    holding = Faulty()
+    upgrading, ends = play(monkeypatch, holding, scenario)
+    assert holding.steps == ["hold streams", "freeze", "thaw"] * 2
+    assert (upgrading.counts, upgrading.is_lost, ends) == ({FAILED: 2}, False, [])
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_a_process_that_cannot_take_back_ends(
