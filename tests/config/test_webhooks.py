@@ -21,7 +21,9 @@ PUSHER = {"pusher_app_id": "1", "pusher_key": "k", "pusher_secret": "s"}
 
 
 @pytest.mark.parametrize(
-    "text", ["", URL, "http://127.0.0.1:9000/", "http://[::1]:80/x", f"{URL}, http://b.example\nhttp://c.example"]
+    "text",
+    ["", URL, "http://127.0.0.1:9000/", "http://[::1]:80/x", f"{URL}, http://b.example\nhttp://c.example",
+     " ".join(f"https://a.example/{number}" for number in range(10))],
 )  # fmt: skip
 def test_urls_are_on_one_line_or_several(text: str) -> None:
     """On one line or several; what is shown is read again."""
@@ -47,6 +49,7 @@ def test_secrets() -> None:
     kind = WebhookSecrets()
     assert kind.parse(f" {SECRET},{other}") == f"{SECRET} {other}"
     assert keys_of(kind.parse(f"{SECRET} {other}")) == (KEY, b"x" * 24)
+    assert kind.parse(f"{SECRET} {other} {SECRET}").count("whsec_") == 3
     assert kind.parse("") == ""
 
 

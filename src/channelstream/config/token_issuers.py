@@ -39,8 +39,6 @@ class Issuers:
 
     def parse(self, text: str) -> tuple[str, ...]:
         words = list(split_list(text))
-        if len(words) % 3:
-            raise ValueError(text)
         found = tuple(" ".join(words[start : start + 3]) for start in range(0, len(words), 3))
         names = {source.name for source in read_issuers(found)}
         if len(names) != len(found) or len(found) > MAX_ISSUERS:
