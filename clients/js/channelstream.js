@@ -359,7 +359,7 @@ export class Channelstream {
       this.#emit({ type: "connection", connection: given });
     } catch (error) {
       const reason = `no connection: ${error?.message}`;
-      return { code: error?.retry === false ? 1000 : 0, reason, error: error ?? true, waitMs: error?.waitMs };
+      return { code: error?.retry === false ? 1000 : 0, reason, error, waitMs: error?.waitMs };
     }
   }
 
