@@ -180,6 +180,22 @@ def test_what_was_measured_so_far_is_saved_before_another_process_takes_over() -
     asyncio.run(main())
 
 
+def test_what_was_measured_last_is_saved_at_the_stop() -> None:
+    """With the mark of it."""
+
+    async def main() -> None:
+        node = counters()
+        node.clock.now_s = 80.0
+        sampler = Sampler(cast(Node, node), Watchdog(0.1), Meter(lambda: 0))
+        sampler.start()
+        node.clock.now_s, node.published = 110.0, 60
+        await sampler.stop("stop", "1.0")
+        assert len(await node.time_series.read("figures of day", 0.0)) == 1
+        assert [mark.kind for mark in await sampler.history.marks("hour")] == ["start", "stop"]
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("connections", "ended", "became"),
     [
