@@ -185,24 +185,51 @@ test("the best transport is not tried again while an item arrives", async () => 
   assert.deepEqual([events.at(-1), FakeSocket.opened.length], ["p-2", 1]);
 });
 
-test("the best transport is tried again after twice as long each time, up to ten minutes", async (t) => {
+/** Open a stream that falls back to SSE; `upgrade` returns the next WebSocket, and `waits` has the seconds until each. */
+async function fallenBack(t) {
   t.mock.method(Math, "random", () => 1);
-  const waits = [];
   const fetch = async () => {
     const { body, send } = pieces();
     send(`data:${LEAD}\n\n`);
     return new Response(body);
   };
-  open({ transports: ["websocket", "sse"], fetch, upgradeMs: 200_000, silenceMs: 10_000_000 });
+  open({ transports: ["websocket", "sse"], fetch, upgradeMs: 200_000, silenceMs: 10_000_000, backoffCapMs: 1 });
   (await FakeSocket.next()).end(1006);
-  for (let time = 0; time < 4; time++) {
+  const waits = [];
+  const upgrade = async () => {
     let seconds = 0;
     await settled();
+    assert.equal(stream.transport, "sse");
     for (; !FakeSocket.opened.length; seconds += 10) await pass(10, 10);
     waits.push(seconds);
-    (await FakeSocket.next()).end(1006);
-  }
+    return FakeSocket.next();
+  };
+  return { upgrade, waits };
+}
+
+test("the best transport is tried again after twice as long each time, up to ten minutes", async (t) => {
+  const { upgrade, waits } = await fallenBack(t);
+  for (let time = 0; time < 4; time++) (await upgrade()).end(1006);
   assert.deepEqual(waits, [200, 400, 600, 600]);
+});
+
+test("it is tried again sooner once it was stable, and may then fail once", async (t) => {
+  const { upgrade, waits } = await fallenBack(t);
+  (await upgrade()).end(1006);
+  let socket = await upgrade();
+  socket.resume();
+  await pass(11);
+  socket.say();
+  for (let time = 0; time < 2; time++) {
+    socket.end(1006);
+    await settled();
+    await pass(1);
+    socket = await FakeSocket.next();
+  }
+  socket.end(1006);
+  (await upgrade()).end(1006);
+  await upgrade();
+  assert.deepEqual(waits, [200, 400, 200, 400]);
 });
 
 test("a proxy that repeats its answer does not make the poll spin", async () => {

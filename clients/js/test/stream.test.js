@@ -73,6 +73,27 @@ for (const transport of ["websocket", "poll"])
     assert.deepEqual(waits, [1, 2, 1, 2, 4]);
   });
 
+test("a restart before a stream has opened is a failure like others", async (t) => {
+  t.mock.method(Math, "random", () => 1);
+  const stream = open({ backoffBaseMs: 1, backoffCapMs: 1_000, spreadMs: 1 });
+  const waits = [];
+  for (const code of [1006, 1006, 1012]) {
+    const down = eventOf(stream, "down");
+    (await FakeSocket.next()).end(code);
+    waits.push((await down).retryMs);
+  }
+  assert.deepEqual(waits, [1, 2, 4]);
+});
+
+for (const code of [1012, 1013, 4008])
+  test(`a transport that brings ${code} works`, async () => {
+    const fetch = answers({ status: 500 });
+    open({ transports: ["websocket", "poll"], spreadMs: 5, fetch });
+    (await FakeSocket.next()).end(code);
+    await FakeSocket.next();
+    assert.equal(fetch.asked.length, 0);
+  });
+
 test("a stream that opens and is silent is not stable", async (t) => {
   let now = 1_000_000;
   t.mock.method(Date, "now", () => now);

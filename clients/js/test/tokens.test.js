@@ -209,6 +209,22 @@ test("a fresh token takes the place of one that expires", async (t) => {
   assert.deepEqual(socket.sent[2], { id: 2, type: "refresh", token: "t-3" });
 });
 
+test("only the last time that the server has said counts for the next token", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let count = 0;
+  open({ getToken: () => `t-${++count}` });
+  await settled();
+  const socket = FakeSocket.opened.shift();
+  socket.greet({ expires_in: 100 });
+  socket.say({ type: "reply", id: 0, result: { expires_in: 1_000 } });
+  t.mock.timers.tick(974_999);
+  await settled();
+  assert.equal(count, 1);
+  t.mock.timers.tick(1);
+  await settled();
+  assert.equal(count, 2);
+});
+
 test("a token a little longer than the warning is asked for again after half of its time", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   let count = 0;

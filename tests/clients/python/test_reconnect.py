@@ -12,7 +12,7 @@ from channelstream_client.protocol import (
     RenewalFailed,
     StreamEnded,
 )
-from channelstream_client.reconnect import ReconnectPolicy
+from channelstream_client.reconnect import STABLE_S, ReconnectPolicy
 
 WS, SSE, POLL = range(3)
 
@@ -142,6 +142,24 @@ def test_lesser_transport_comes_up_again() -> None:
         assert known.level == WS
     assert waits == [30, 60, 120, 240, 480, 600]
     assert known.received(4.0) is None
+
+
+def test_a_stable_stream_of_the_best_transport_shortens_the_next_wait_for_it() -> None:
+    """Not one of a lesser transport."""
+    known = policy(transports=2)
+    known.ended(lost(404), 1.0)
+    waits = [known.received(2.0)]
+    known.received(2.0 + STABLE_S)
+    known.upgrade(20.0)
+    known.ended(lost(404), 21.0)
+    waits.append(known.received(22.0))
+    known.upgrade(23.0)
+    known.received(24.0)
+    known.received(24.0 + STABLE_S)
+    for _ in range(3):
+        known.ended(lost(), 50.0)
+    waits.append(known.received(51.0))
+    assert waits == [30, 60, 30]
 
 
 def test_failure_of_the_best_transport_after_an_upgrade_leads_back_down() -> None:
