@@ -85,6 +85,13 @@ test("a restart before a stream has opened is a failure like others", async (t) 
   assert.deepEqual(waits, [1, 2, 4]);
 });
 
+test("transports that the platform lacks, or nobody knows, are left out", async () => {
+  const opened = { body: [{ type: "resumed", position: "p-1", recovered: [""], lost: [] }] };
+  const stream = open({ transports: ["websocket", "pigeon", "poll"], WebSocket: undefined, fetch: answers(opened) });
+  assert.equal((await eventOf(stream, "open")).transport, "poll");
+  assert.throws(() => made({ WebSocket: undefined }), { message: "no transport can be used here" });
+});
+
 for (const code of [1012, 1013, 4008])
   test(`a transport that brings ${code} works`, async () => {
     const fetch = answers({ status: 500 });

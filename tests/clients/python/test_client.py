@@ -129,6 +129,11 @@ def test_certificates_are_verified_however_the_scheme_is_written() -> None:
     assert tls_context("HTTPS://push.example", True).verify_mode is ssl.CERT_REQUIRED
 
 
+def test_a_context_of_the_caller_is_used_as_it_is() -> None:
+    context = ssl.create_default_context()
+    assert tls_context("https://push.example", context) is context
+
+
 def test_wrong_address_is_reported(server: Any) -> None:
     """A path without a server has its own error; so does a malformed address."""
     with Channelstream(server.url + "/elsewhere", server.secret) as client, pytest.raises(NotFound):

@@ -183,6 +183,15 @@ def test_a_replacement_by_an_own_stale_stream_is_no_replacement() -> None:
     assert known.ended(StreamEnded(REPLACED, ""), 131.0) is None
 
 
+def test_a_replacement_by_a_stream_that_the_client_has_left_is_none_either() -> None:
+    """Its request may reach the server late as well."""
+    known = policy()
+    known.received(100.0)
+    known.reopen(101.0)
+    known.received(102.0)
+    assert known.ended(StreamEnded(REPLACED, ""), 130.0) is not None
+
+
 def test_failures_are_counted_until_a_stream_opens() -> None:
     """The number of failed attempts in a row, and their start, are kept until a stream opens."""
     known = policy()

@@ -110,7 +110,12 @@ def test_wait_follows_the_policy_and_reports_the_end(code: int, waits: float) ->
     assert wait.wait_s == waits
     assert wait.down is not None
     assert (wait.down.reason, wait.down.code, wait.down.attempt) == (f"why ({code})", code, 1)
+    assert wait.down.was_open
     play.opens()
+    play.ends(code)
+    again = play.step(Wait)
+    assert again.down is not None
+    assert not again.down.was_open
 
 
 def test_closing_item_ends_the_stream_after_its_items() -> None:
