@@ -9,6 +9,7 @@ import pytest
 from tests.http.stage import GET, POST, Gate, Stage, play, read_all, turns
 from tests.waiting import PATIENCE_S, soon
 
+from channelstream import slices
 from channelstream.core.policy import Policy
 from channelstream.errors import TooLarge
 from channelstream.http import waiting
@@ -35,8 +36,26 @@ def test_a_client_that_ends_its_side_is_answered() -> None:
     play(scene)
 
 
-def test_a_waiting_application_is_informed_of_the_end_of_its_client() -> None:
-    """An application that waits for the client's end, as a long poll does, is informed of it."""
+def test_a_handler_without_an_answer_is_a_fault(caplog: pytest.LogCaptureFixture) -> None:
+    """While its client waits for one."""
+
+    async def forget(_: Request) -> None:
+        pass
+
+    async def scene(stage: Stage) -> None:
+        stage.handler = forget
+        client = await stage.dial()
+        await client.send(GET)
+        await client.until(b"HTTP/1.1 500 ")
+
+    play(scene)
+    assert [record.message for record in caplog.records] == [
+        "an HTTP request handler returned without an answer"
+    ]
+
+
+def test_a_waiting_application_is_informed_of_the_end_of_its_client(caplog: pytest.LogCaptureFixture) -> None:
+    """An application that waits for the client's end, as a long poll does, is informed of it, and need not answer."""
 
     async def scene(stage: Stage) -> None:
         seen: list[str] = []
@@ -54,6 +73,7 @@ def test_a_waiting_application_is_informed_of_the_end_of_its_client() -> None:
         assert seen == ["http.disconnect"]
 
     play(scene)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("data", [b"", GET[:-3], POST % 3 + b"ab"])
@@ -360,6 +380,22 @@ def test_stopping_closes_connections_without_a_request(data: bytes) -> None:
         before = data.count(GET)
         await asyncio.wait_for(stage.http_server.close(), PATIENCE_S)
         assert (await client.rest()).count(b"HTTP/1.1") == before
+
+    play(scene)
+
+
+def test_many_connections_are_stopped_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in each here."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+
+    async def scene(stage: Stage) -> None:
+        for _ in range(20):
+            await stage.dial()
+        closing, count = asyncio.ensure_future(stage.http_server.close()), 0
+        while not closing.done():
+            await asyncio.sleep(0)
+            count += 1
+        assert count >= 20
 
     play(scene)
 
