@@ -55,6 +55,21 @@ def test_it_is_shown_and_logged_that_others_wait(caplog: pytest.LogCaptureFixtur
     assert [record.getMessage().startswith(waits) for record in caplog.records].count(True) == 1
 
 
+def test_where_all_facts_are_refused_none_waits(caplog: pytest.LogCaptureFixture) -> None:
+    """However many they are: that the receiver is sent no others holds nothing up."""
+    seen: list[RefusalSummary] = []
+
+    def refuses(_name: str) -> bool:
+        seen.append(world.lane.refusals)
+        return world.now_s < 10
+
+    world = Picky(PUSHER_RECEIVER, refuses)
+    world.run(*of("abcdefgh", 1))
+    assert max(each.count for each in seen) == MOST_IN_A_ROW
+    assert not any(each.is_held_up for each in seen)
+    assert not any("others wait" in record.getMessage() for record in caplog.records)
+
+
 def test_it_is_not_logged_again_that_others_wait_while_many_are_refused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
