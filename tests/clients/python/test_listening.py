@@ -13,7 +13,9 @@ from tests.conftest import CLUSTER
 from tests.waiting import PATIENCE_S
 
 from channelstream_client import (
+    Acting,
     AsyncChannelstream,
+    Channelstream,
     Connection,
     Down,
     Event,
@@ -22,6 +24,7 @@ from channelstream_client import (
     MessageEvent,
     Replaced,
     Resumed,
+    Retries,
     UnknownConnection,
     Unreachable,
     reach,
@@ -354,11 +357,23 @@ def test_certificates_are_checked(start_server: Any, certificate: tuple[str, str
     cert, key = certificate
     server = start_server("--ssl-certfile", cert, "--ssl-keyfile", key)
     url = f"https://127.0.0.1:{server.port}"
+    with (
+        Channelstream(url, server.secret, retries=Retries(attempts=1)) as blocking,
+        pytest.raises(Unreachable, match=r"(?i)certificate"),
+    ):
+        blocking.info()
     downs: list[Down] = []
+
+    async def get_token() -> str:
+        return "a-token"
 
     async def test() -> None:
         with pytest.raises(Unreachable, match=r"(?i)certificate"):
             await anext(Listening(url, "c", attempts=4, on_down=downs.append, jitter=lambda: 0.0))
+        with pytest.raises(Unreachable, match=r"(?i)certificate"):
+            await anext(Acting(url, get_token, attempts=1))
+        with pytest.raises(Unreachable, match=r"(?i)certificate"):
+            await AsyncChannelstream(url, server.secret, retries=Retries(attempts=1)).info()
         async with AsyncChannelstream(url, server.secret, verify=cert) as client:
             connection = await client.connect("bob", ["py-listen"])
             async with client.listen(connection.conn_id) as listening:
