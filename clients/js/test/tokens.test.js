@@ -212,11 +212,14 @@ test("a fresh token takes the place of one that expires", async (t) => {
 test("only the last time that the server has said counts for the next token", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   let count = 0;
-  open({ getToken: () => `t-${++count}` });
+  const stream = open({ getToken: () => `t-${++count}` });
   await settled();
   const socket = FakeSocket.opened.shift();
   socket.greet({ expires_in: 100 });
   socket.say({ type: "reply", id: 0, result: { expires_in: 1_000 } });
+  const info = stream.info(["a"]);
+  socket.say({ type: "reply", id: 1, result: { channels: {} } });
+  await info;
   t.mock.timers.tick(974_999);
   await settled();
   assert.equal(count, 1);
