@@ -12,7 +12,7 @@ from tests.conftest import launch
 from tests.streams import next_items
 from tests.waiting import PATIENCE_S
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from channelstream.config import Settings
 from channelstream.upgrade.control import ask_to_upgrade
@@ -23,9 +23,10 @@ def configure(path: Path, *app_ids: str) -> None:
     path.write_text("".join(["[channelstream]\n", *sections]))
 
 
-def stream_url(app: RunningApp) -> str:
-    """Register a connection in the channel `room`, and return the URL of its stream."""
-    return f"{app.ws_url}/ws?conn_id={app.connect('ann', 'room')}&since="
+def open_stream(app: RunningApp) -> ClientConnection:
+    """Register a connection in the channel `room`, and return its stream, which waits for pongs as long as the test does."""
+    url = f"{app.ws_url}/ws?conn_id={app.connect('ann', 'room')}&since="
+    return connect(url, open_timeout=PATIENCE_S, ping_interval=None)
 
 
 @pytest.mark.slow
@@ -37,7 +38,7 @@ def test_an_application_that_is_kept_goes_on(tmp_path: Path) -> None:
     pid = None
     try:
         shop, blog = app_of(server, "shop"), app_of(server, "blog")
-        with connect(stream_url(shop)) as kept, connect(stream_url(blog)) as removed:
+        with open_stream(shop) as kept, open_stream(blog) as removed:
             next_items(kept)
             next_items(removed)
             configure(path, "shop")
