@@ -143,7 +143,7 @@ class Stage:
             return await hand_over.run(SNAPSHOT, TERMS_GIVEN.part(TERMS))
         finally:
             self.has_committed = hand_over.has_committed
-            if self.has_committed:
+            if self.has_committed and not self._successor.cancelled():
                 await self._successor
 
     async def succeed(self) -> None:
@@ -426,18 +426,27 @@ def test_the_new_process_takes_no_message_out_of_order(stage: Stage, kind: str) 
         asyncio.run(both())
 
 
-def test_a_process_that_does_not_begin_is_a_failure_that_nothing_takes_back(stage: Stage) -> None:
-    """What it was handed is with it."""
+@pytest.mark.parametrize(
+    ("hangs", "reason"), [(False, "the other process has ended"), (True, "the new process has not begun")]
+)
+def test_a_process_that_does_not_begin_is_a_failure_that_nothing_takes_back(
+    stage: Stage, hangs: bool, reason: str
+) -> None:
+    """What it was handed is with it. It is dead: one that hangs would hold the address of the service, which then ends."""
 
     async def successor() -> None:
         await stage.take_over.introduce(SNAPSHOT, Settings())
         await stage.take_over.take(stage.new)
+        if hangs:
+            await asyncio.Event().wait()
         stage.theirs.close()
 
-    with pytest.raises(CannotHandOver, match="the other process has ended"):
-        asyncio.run(stage.run(successor))
+    limits = Limits(begin_s=0.0 if hangs else 60.0)
+    with pytest.raises(CannotHandOver, match=reason):
+        asyncio.run(stage.run(successor, limits))
     assert stage.has_committed
-    assert stage.steps == ["hold streams", "freeze", "prepared", "name", "release"]
+    assert stage.steps[:4] == ["hold streams", "freeze", "prepared", "name"]
+    assert stage.steps[-1] == "kill"
 
 
 @pytest.mark.parametrize("limit_s", [0, 60])

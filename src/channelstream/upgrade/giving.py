@@ -191,15 +191,24 @@ class HandOver:
         """
         self.has_committed = True
         self._on_commit()
-        async with within(self._limits.begin_s, lambda: "the new process has not begun"):
-            try:
-                await self._line.send(Part(COMMIT))
-                await self._next(BEGINS)
-            except PeerEnded as error:
-                await self._return(error)
-                raise
-            await self._giver.release()
-            await self._next(BEGUN)
+        try:
+            async with within(self._limits.begin_s, lambda: "the new process has not begun"):
+                await self._begun()
+        except CannotHandOver:
+            if self.has_committed:
+                # Else it would hold the address, and the service could not be started again.
+                await self._successor.end(0.0)
+            raise
+
+    async def _begun(self) -> None:
+        try:
+            await self._line.send(Part(COMMIT))
+            await self._next(BEGINS)
+        except PeerEnded as error:
+            await self._return(error)
+            raise
+        await self._giver.release()
+        await self._next(BEGUN)
 
     async def _is_attached(self) -> bool:
         """Wait until the new process serves all streams, and return whether it does in time."""
