@@ -159,12 +159,12 @@ def test_an_address_that_misbehaves_changes_nothing(
     provider: Provider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     """It is left in time, no other address is asked, the last keys stay, and the log says why."""
-    if name == "hangs":
-        monkeypatch.setattr(issuer_keys, "FETCH_S", 0.2)
 
     async def scenario() -> None:
         scene = Scene(provider.url)
         await scene.keys.read("es")
+        if name == "hangs":
+            monkeypatch.setattr(issuer_keys, "FETCH_S", 0.2)
         provider.answer = ATTACKS[name](provider)
         scene.now_s += READ_AGAIN_S
         assert await scene.keys.read("es") is False
