@@ -2,16 +2,14 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 from channelstream.close_codes import CloseCode
 from channelstream.core.batch import BufferBatch
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection
 from channelstream.core.entry import Entry
-from channelstream.core.events import (
-    Event,
-    Message,
-)
+from channelstream.core.events import Event, Message, MessageDeleted
 from channelstream.core.hub import Hub
 from channelstream.core.position import ReadRange
 from channelstream.wire.channelstream import V07
@@ -106,3 +104,7 @@ class Bench:
                 timestamp="t",
             )
         )
+
+
+def deletion(uuid: str, **rest: Any) -> MessageDeleted:
+    return MessageDeleted(uuid=uuid, channel="a", **rest)
