@@ -29,6 +29,18 @@ def test_a_sign_in_keeps_the_name_and_leads_to_the_page(
     expect(page.get_by_role("heading", level=1)).to_have_text("sessions-wanted")
 
 
+def test_a_sign_in_without_cookies_says_so(open_page: Callable[..., Page]) -> None:
+    """Signing in would lead back to the form, without a word."""
+    page = open_page("/admin")
+    note = page.get_by_text("This browser keeps no cookies")
+    expect(note).to_be_hidden()
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Emulation.setDocumentCookieDisabled", {"disabled": True})
+    page.reload()
+    expect(note).to_be_visible()
+    devtools.send("Emulation.setDocumentCookieDisabled", {"disabled": False})
+
+
 def test_a_session_outlives_a_restart(start_server: Any, open_page: Callable[..., Page], watch: Any) -> None:
     """Where the option cookie_secret is set. The next start has another port here, for which a cookie is valid too."""
     flags = ("--cookie-secret", "a key that stays the same")
