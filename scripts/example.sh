@@ -13,15 +13,6 @@ fail() {
     exit 1
 }
 
-# Succeeds if a channelstream that accepts our secret answers. Any other program on the port does not count.
-is_served() {
-    .venv/bin/python - "$url" 2>/dev/null <<'EOF'
-import os, sys
-from channelstream.cli.remote import Server
-Server(sys.argv[1], os.environ.get("CHANNELSTREAM_SECRET", "secret")).get("/info", {}, dict, "channels")
-EOF
-}
-
 # Prints the server's default port, or a free one if another program uses it.
 free_port() {
     .venv/bin/python - <<'EOF'
@@ -80,7 +71,7 @@ trap stop EXIT
 trap 'exit 0' TERM
 trap 'server=; exit 0' INT # the server has received Ctrl-C as well; a second signal would skip its drain
 # A server that runs already may not speak the protocol of the page.
-if [ -z "${CHANNELSTREAM_URL:-}" ] && { [ "$name" = echo ] || ! is_served; }; then
+if [ -z "${CHANNELSTREAM_URL:-}" ] && { [ "$name" = echo ] || ! .venv/bin/python scripts/is_served.py "$url"; }; then
     port=$(free_port)
     url=http://127.0.0.1:$port
     .venv/bin/channelstream -p "$port" &

@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from tests.conftest import launch
 from tests.examples.running import ROOT, running, sign_in
 from tests.http_client import http
 from tests.line import Line
+
+from channelstream_client.testing.port import HeldPort
 
 REFUSED = re.compile(
     r"Not connected, trying again: no connection: the push server (refuses this|answered 401)"
@@ -130,6 +133,23 @@ def test_a_port_in_use_is_reported_in_one_line(server: Any) -> None:
         f"example: port {port} is in use: take another one, as in PORT=5001 make example NAME=flask"
     ]
     assert "Traceback" not in ended.stderr
+
+
+def test_a_server_that_runs_already_is_found(server: Any, foreign: Any) -> None:
+    """One with another secret is not taken for it, nor a port at which nobody answers."""
+
+    def is_found(url: str) -> bool:
+        asked = subprocess.run(
+            [sys.executable, "scripts/is_served.py", url], cwd=ROOT, capture_output=True, text=True, check=False,
+            env=os.environ | {"CHANNELSTREAM_SECRET": server.secret},
+        )  # fmt: skip
+        assert asked.stderr == ""
+        return asked.returncode == 0
+
+    assert is_found(server.url)
+    assert not is_found(foreign.url)
+    with HeldPort() as nobody:
+        assert not is_found(f"http://127.0.0.1:{nobody.number}")
 
 
 @pytest.mark.parametrize("example", ["django"], indirect=True)
