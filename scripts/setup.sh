@@ -77,6 +77,12 @@ case $what in
     run | examples | dev) ;;
     *) fail "usage: scripts/setup.sh run|examples|dev" ;;
 esac
+# One at a time: targets of make may run side by side, and pip does not share a .venv. The file is of this checkout only.
+exec 9<pyproject.toml
+if command -v flock >/dev/null && ! flock --nonblock 9; then
+    echo "setup: waiting for another one, which installs packages" >&2
+    flock 9
+fi
 is_installed && exit 0
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1 || { [ -f "$stamp" ] && ! grep -qF "$(pwd -P)" "$stamp"; }; then
     make_venv
