@@ -7,6 +7,7 @@ import pytest
 import uvloop
 from tests.waiting import soon
 
+from channelstream.admin.watching import WATCHERS
 from channelstream.bench import dashboards
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.servers import product
@@ -37,8 +38,8 @@ def test_a_refused_dashboard_fails_the_run() -> None:
     """More than the server serves at once do not count as cheap ones."""
 
     async def refused() -> None:
-        async with product() as target:
-            await dashboards.cost(target, 200, 3)
+        async with product() as target, dashboards.opened(target.wire, WATCHERS + 1):
+            pass
 
     with pytest.raises(BenchFailed, match="answered 503"):
         uvloop.run(refused())

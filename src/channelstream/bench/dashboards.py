@@ -7,7 +7,7 @@ import argparse
 import asyncio
 import statistics
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,14 +44,23 @@ class Page:
     reads: int = 0
     _latest: float = 0
 
-    async def watch(self) -> None:
-        """Read the stream of figures; after each event with a new sample fetch the tables, as the page does."""
+    @asynccontextmanager
+    async def stream(self) -> AsyncIterator[httpx.Response]:
+        """Open the stream of figures.
+
+        Raises:
+            BenchFailed: the server refuses it.
+        """
         async with self.http.stream("GET", "/admin/live", headers=self._signed("/admin/live")) as stream:
             if stream.status_code != httpx.codes.OK:
                 raise BenchFailed(f"/admin/live answered {stream.status_code}")
-            async for line in stream.aiter_lines():
-                if line.startswith("data:"):
-                    await self._received(msgspec.json.decode(line[5:]))
+            yield stream
+
+    async def watch(self, stream: httpx.Response) -> None:
+        """Read the stream of figures; after each event with a new sample fetch the tables, as the page does."""
+        async for line in stream.aiter_lines():
+            if line.startswith("data:"):
+                await self._received(msgspec.json.decode(line[5:]))
 
     async def _received(self, event: dict[str, object]) -> None:
         self.events += 1
@@ -80,21 +89,28 @@ class Page:
 
 @asynccontextmanager
 async def opened(wire: Wire, count: int) -> AsyncIterator[list[Page]]:
-    """Open dashboards, each with connections of its own."""
+    """Open dashboards, each with connections of its own; all of them are open inside."""
     base = f"http://{wire.host}:{wire.port}"
-    clients = [httpx.AsyncClient(base_url=base, timeout=ANSWER_TIMEOUT_S) for _ in range(count)]
-    pages = [Page(wire, client) for client in clients]
-    watching = [asyncio.create_task(page.watch()) for page in pages]
-    try:
+    async with AsyncExitStack() as stack:
+        pages, watching = [], []
+        for _ in range(count):
+            client = await stack.enter_async_context(
+                httpx.AsyncClient(base_url=base, timeout=ANSWER_TIMEOUT_S)
+            )
+            page = Page(wire, client)
+            stream = await stack.enter_async_context(page.stream())
+            pages.append(page)
+            watching.append(asyncio.create_task(page.watch(stream)))
+            stack.push_async_callback(_ended, watching[-1])
         yield pages
         for task in watching:
             if task.done():
                 task.result()
-    finally:
-        for task in watching:
-            task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
-        await asyncio.gather(*(client.aclose() for client in clients))
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _publish(application: Application, per_s: int) -> None:
