@@ -2,11 +2,16 @@
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tests.conftest import ADMIN_SECRET, SECRET
 
 from channelstream.cli.doctor.finding import Level, Subject, examine
@@ -42,12 +47,18 @@ def configured(doctor: Doctor, *argv: str) -> Report:
 
 
 def made_certificate(directory: Path, days: int) -> tuple[str, ...]:
-    """Flags of a certificate for 127.0.0.1 that expires after so many days."""
-    cert, key = str(directory / "cert.pem"), str(directory / "key.pem")
-    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", str(days)]
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    subprocess.run([*command, *names, "-keyout", key, "-out", cert], check=True, capture_output=True)
-    return ("--ssl-certfile", cert, "--ssl-keyfile", key)
+    """Flags of a certificate for 127.0.0.1 that expires after so many days; OpenSSL 3.6 makes none of -1."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name.from_rfc4514_string("CN=127.0.0.1")
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=2)).not_valid_after(now + timedelta(days=days))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = builder.add_extension(address, critical=False).sign(key, SHA256())
+    cert_file, key_file = directory / "cert.pem", directory / "key.pem"
+    cert_file.write_bytes(certificate.public_bytes(Encoding.PEM))
+    key_file.touch(0o600)  # as doctor asks for
+    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return ("--ssl-certfile", str(cert_file), "--ssl-keyfile", str(key_file))
 
 
 def texts(subject: Subject, *names: str) -> list[str]:

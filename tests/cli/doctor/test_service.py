@@ -34,13 +34,10 @@ def test_a_healthy_server_has_no_finding(doctor: Doctor, one_node: RunningServer
 @pytest.mark.slow
 def test_an_expired_certificate_is_found(tmp_path: Path, doctor: Doctor, start_server: StartServer) -> None:
     """In its file, and as clients are served it."""
-    flags = made_certificate(tmp_path, 1)
-    _, certificate, _, key = flags
-    again = ["openssl", "x509", "-in", certificate, "-signkey", key, "-days", "-1", "-out", certificate]
-    subprocess.run(again, check=True, capture_output=True)
+    flags = made_certificate(tmp_path, -1)
     assert configured(doctor, *flags).has("fault", "certificate file", "certificate has expired")
     url = f"https://127.0.0.1:{start_server(*flags).port}"
-    server = Server(url, SigningKey("", SECRET), certfile=certificate)
+    server = Server(url, SigningKey("", SECRET), certfile=flags[1])
     [text] = texts(Subject(Settings(), nodes=[server]), "certificate", "sse")
     assert text == f"clients refuse the certificate of {url}: certificate has expired"
 
