@@ -25,7 +25,8 @@ SIGNED_BYTES = 400
 UPGRADES = [
     b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
     b"Connection: Upgrade\r\nUpgrade: foo\r\n",
-    b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+    # HAProxy 3.2 refuses one without a key by itself.
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
 ]
 FRAMINGS = ["length", "chunked"]
 
