@@ -158,7 +158,10 @@ def test_a_server_inherits_no_descriptors_or_signal_handlers(tmp_path: Path, sta
         " signal.set_wakeup_fd(-1), threading.active_count(), signal.pthread_sigmask(0, []))"
     )
     descriptors, signals = show(tmp_path, program).splitlines()
-    assert sorted(descriptors.split()) == ["0:/dev/null", "1:pipe:", "2:pipe:"]
+    own = [
+        each for each in descriptors.split() if "/libffi.so" not in each
+    ]  # libffi 3.8 keeps its file open.
+    assert sorted(own) == ["0:/dev/null", "1:pipe:", "2:pipe:"]
     assert signals == "True True -1 1 set()"
 
 
