@@ -21,8 +21,9 @@ def why_not() -> str | None:
         return "no `ip` on the PATH: apt-get install iproute2"
     if _ip("netns", "add", probe := _name()) != 0:
         return "this system allows no network namespaces"
+    is_entered = _ip("-n", probe, "link") == 0
     _ip("netns", "del", probe)
-    return None
+    return None if is_entered else "no network namespace can be entered here, as in a chroot"
 
 
 class Line:
