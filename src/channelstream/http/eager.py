@@ -77,7 +77,10 @@ class _Rest(Coroutine[Any, None, None]):
         if not self._has_begun and (waits_for := self._begin()) is not None:
             # The task is cancelled before it has waited for this, and cancels only what it waits for.
             waits_for.cancel()
-        return self._work.throw(*error)
+        try:
+            return self._work.throw(*error)
+        finally:
+            del error  # What it raises may refer to this frame, as with CPython 3.13.
 
     def _begin(self) -> Any:
         waits_for, self._waits_for, self._has_begun = self._waits_for, None, True
