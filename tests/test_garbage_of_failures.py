@@ -113,8 +113,10 @@ def test_calls_that_an_engine_refuses_are_gone(
             own = {"conn_id": ids.pop()} if path == "/disconnect" else payload
             assert (await call(http_server, path, own))[0] == 503
 
-        assert await left_by(life, ROUNDS) == {}
-        await server.node.close()
+        try:
+            assert await left_by(life, ROUNDS) == {}
+        finally:
+            await server.node.close()
 
     with engine(tmp_path) as (address, fail):
         uvloop.run(scenario(address, fail))
