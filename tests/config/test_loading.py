@@ -172,6 +172,17 @@ def test_a_line_that_is_indented_by_mistake_is_named_and_not_repeated(
     assert "hunter2" not in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["sercet", "admin-secret", "channelstream.secret"])
+def test_a_line_of_an_unknown_option_that_is_indented_is_not_repeated(tmp_path: Path, name: str) -> None:
+    """What its name is mistaken for may be a secret."""
+    path = tmp_path / "c.ini"
+    path.write_text(f"[channelstream]\nport = 8000\n  {name} = hunter2\n")
+    with pytest.raises(ConfigError) as refused:
+        load_settings([str(path)], {})
+    assert str(refused.value).startswith("port: '8000' (from ")
+    assert str(refused.value).endswith("; a line with = is indented, and so is a part of this value")
+
+
 def test_long_value_is_cut() -> None:
     """A long or many-lined wrong value still makes one short line."""
     with pytest.raises(ConfigError) as caught:

@@ -22,8 +22,8 @@ _SHOWN_CHARS = 80
 _LOGIN = re.compile(r"//.*@", re.DOTALL)
 """The part of an address that may have a password."""
 
-_SETTING = re.compile(r"\n\s*(\w+)\s*[=:].*")
-"""A line that would set an option if it were not indented."""
+_SETTING = re.compile(r"\n\s*([\w.-]+)\s*([=:])")
+"""A line that may set something if it is not indented."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +81,20 @@ def refusal(option: Option, given: Given) -> str:
     text, advice = given.text, ""
     if (swallowed := _swallowed(text)) is not None:
         text = text[: swallowed.start()]
-        advice = f"; the line of {swallowed[1]} is indented, and so is a part of this value"
+        line = f"the line of {swallowed[1]}" if _is_option(swallowed[1]) else "a line with ="
+        advice = f"; {line} is indented, and so is a part of this value"
     text = _LOGIN.sub("//***@", text)
     shown = "its value" if option.declared.secret else repr(text[:_SHOWN_CHARS])
     return f"{option.name}: {shown} (from {given.source}) is not {option.allowed}{advice}"
 
 
 def _swallowed(text: str) -> re.Match[str] | None:
-    """Return the first line in a value that sets an option."""
-    return next((line for line in _SETTING.finditer(text) if line[1].lower() in BY_NAME), None)
+    """Return the first line in a value that would set something: with a colon, which addresses have, only an option."""
+    return next((line for line in _SETTING.finditer(text) if line[2] == "=" or _is_option(line[1])), None)
+
+
+def _is_option(name: str) -> bool:
+    return name.lower() in BY_NAME
 
 
 def read_layers(layers: Sequence[Layer]) -> Reading:
