@@ -31,6 +31,7 @@ from channelstream.engines.redis.address import prefixes
 from channelstream.errors import Unavailable
 from channelstream.service import Node
 from channelstream.transports.attachment import Attachment
+from channelstream.transports.reading import NO_CHANGE, Change
 from channelstream.wire.channelstream import V07
 
 
@@ -168,5 +169,47 @@ def test_a_connection_does_not_need_a_shard_it_has_left(redis: RedisServer) -> N
         assert list(moved.channels) == channels[:1]
         for node in (before, after):
             await node.close()
+
+    asyncio.run(life())
+
+
+def test_a_shard_that_loses_its_log_holds_no_stream_of_others_up(redis: RedisServer) -> None:
+    """A stream waits for no offset of the former log when what it receives was changed meanwhile."""
+
+    async def life() -> None:
+        node, other = node_of(redis, 3), node_of(redis, 3)
+        for each in (node, other):
+            await each.start()
+        channel, away = name_in(1, "c"), name_in(2, "c")
+        opened = await connect(node, name_in(0, "u"), channel)
+        connection = node.connection(opened.conn_id)
+        assert connection is not None
+        await node.publish([say(away, 0)])
+        await node.catch_up([2])
+        client = Listening(connection.user)
+        attachment = Attachment(node, connection, Stream(client))
+        attachment.start("")
+        await soon(lambda: connection.state is ConnectionState.LIVE)
+        before = node.hub.offsets
+
+        async def lose() -> Change:
+            """Let the other node begin a new log, in which it has received less."""
+            mend = put_out_of_reach(node, 2)
+            former = shards_of(node)[2].epoch
+            redis.cli("DEL", f"{prefixes(3)[2]}log")
+            redis.cli("CLIENT", "KILL", "TYPE", "normal")
+            await soon(lambda: shards_of(other)[2].epoch != former)
+            mend()
+            await soon(lambda: shards_of(node)[2].epoch != former)
+            await soon(lambda: all(shard.is_linked for shard in shards_of(node)))
+            return NO_CHANGE
+
+        await attachment.change(lose)
+        assert node.hub.offsets[2] < before[2]
+        await soon(lambda: connection.state is ConnectionState.LIVE)
+        await node.publish([say(channel, 1)])
+        await soon(lambda: client.texts() == [1])
+        for each in (node, other):
+            await each.close()
 
     asyncio.run(life())

@@ -255,9 +255,8 @@ class CatchUp:
     async def _catch_node_up(self, offsets: Offsets) -> None:
         """Have this node catch up with these offsets in the shards in which it lags behind.
 
-        If such a shard is out of reach, or the client's offset is not one of this log, `delivered` is lowered. An offset
-        that is too low only costs a second read. An offset that is too high would hide events of a channel that is
-        joined later.
+        If such a shard is out of reach, or the offset is not one of its log, `delivered` is lowered. An offset that is
+        too low only costs a second read. An offset that is too high would hide events of a channel that is joined later.
         """
         pairs = zip(offsets, self._node.hub.offsets, strict=True)
         ahead = [shard for shard, (offset, received) in enumerate(pairs) if offset > received]
@@ -266,7 +265,10 @@ class CatchUp:
         except Unavailable:
             self._buffer.overflow()  # So the log is read next, which waits until the shard is there again.
         if self._attached.is_current:
-            self._connection.delivered = min_offsets(self._connection.delivered, self._node.hub.offsets)
+            connection, received = self._connection, self._node.hub.offsets
+            connection.delivered = min_offsets(connection.delivered, received)
+            # Of a shard that has another log now: the connection receives nothing of it, or its stream was closed.
+            self._buffer.since = min_offsets(self._buffer.since, received)
 
     def _progress(self, starts: Mapping[str, int]) -> dict[str, int]:
         """Return the offset after which the next read begins, for each channel of the connection."""
