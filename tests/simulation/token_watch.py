@@ -112,7 +112,8 @@ class TokenWatch(Watch):
             if each.event.uuid == item["uuid"] and item["type"] in TYPES[type(each.event)]
         ]
         offset = _offset(item["position"])
-        if any(each.position == item["position"] for each in entries) and offset > self._written_to:
+        here = next((each for each in entries if each.position == item["position"]), None)
+        if here is not None and self.connection.receives(here.event) and offset > self._written_to:
             # It has its own place among the events of the stream, or is the only one that is sent apart.
             if not self._answers and offset <= (stay.joined or 0):
                 stay.apart = offset
