@@ -8,6 +8,9 @@ import pytest
 from tests.conftest import launch
 from tests.http_client import http
 
+from channelstream.config import Settings
+from channelstream.untrusted_proxy import UntrustedProxy
+
 FROM_AFAR = {"x-forwarded-for": "192.0.2.1"}
 DEFAULTS = ("-s", "secret", "-a", "admin_secret")
 RIGHT = {"username": "admin", "password": "admin_secret"}
@@ -48,6 +51,12 @@ def test_the_log_and_the_overview_say_what_to_set(server: Any) -> None:
     [line] = [line for line in [*server.lines, *log.splitlines()] if "trusted_proxies" in line]
     assert "set trusted_proxies = 127.0.0.1; [channelstream] secret has a public default value; " in line
     assert "[channelstream] admin_secret has a public default value" in line
+
+
+def test_the_log_keeps_the_proxies_that_are_trusted(caplog: pytest.LogCaptureFixture) -> None:
+    """Who sets what the log says loses none."""
+    UntrustedProxy(Settings(secret="s" * 32, trusted_proxies=("10.0.0.1",))).seen("127.0.0.1")
+    assert "; set trusted_proxies = 10.0.0.1, 127.0.0.1" in caplog.text
 
 
 def test_a_demo_that_is_on_is_for_all() -> None:

@@ -31,7 +31,7 @@ class UntrustedProxy:
         logger.warning(
             "a proxy on this machine passes on requests of others, and is not in trusted_proxies: all its callers have its "
             "address; set trusted_proxies = %s%s",
-            peer,
+            ", ".join((*self._settings.trusted_proxies, peer)),
             "".join(f"; {where} {name} has a public default value" for where, name in self._public_secrets()),
         )
 
