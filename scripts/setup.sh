@@ -81,7 +81,7 @@ esac
 exec 9<pyproject.toml
 if command -v flock >/dev/null && ! flock --nonblock 9; then
     echo "setup: waiting for another one, which installs packages" >&2
-    flock 9
+    flock 9 || : # Some file systems of a network have no locks for a file that is only read.
 fi
 is_installed && exit 0
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1 || { [ -f "$stamp" ] && ! grep -qF "$(pwd -P)" "$stamp"; }; then
