@@ -74,6 +74,8 @@ def main() -> int:
     with TemporaryDirectory() as scratch:
         folder = arguments.report or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            parser.error(f"{folder} is not empty: its report would be taken for that of this run")
         cases = uvloop.run(run_suite(arguments.wstest, list(expected), folder))
     found = faults(cases, expected)
     verdicts = Counter(case["behavior"] for case in cases.values())

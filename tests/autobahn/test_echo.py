@@ -1,11 +1,13 @@
 """What `make autobahn` is made of, without the suite, which is not installed everywhere."""
 
 import asyncio
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
-from tests.autobahn.__main__ import GROUPS, faults
+from tests.autobahn.__main__ import GROUPS, faults, main
 from tests.autobahn.echo import echoing
 from tests.waiting import PATIENCE_S
 from websockets.asyncio.client import connect
@@ -46,3 +48,13 @@ def test_cases_that_did_not_run_or_did_not_pass_are_faults() -> None:
         "case 2.1: FAILED, closed OK",
         "case 7.1: OK, closed WRONG CODE",
     ]
+
+
+def test_an_earlier_report_is_not_taken_for_that_of_a_suite_that_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "index.json").write_text("{}")
+    monkeypatch.setattr(sys, "argv", ["autobahn", "--report", str(tmp_path), "/bin/false"])
+    with pytest.raises(SystemExit) as refused:
+        main()
+    assert refused.value.code == 2
