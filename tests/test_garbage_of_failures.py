@@ -162,6 +162,21 @@ def waits(thing: object) -> bool:
     return isinstance(thing, Link) and bool(thing._calls or thing.subscription._confirmations)
 
 
+def keeps_callers() -> bool:
+    """Whether the frame of a generator that has ended refers to its caller's: python/cpython#100964, not mended in 3.12."""
+
+    def raised() -> Iterator[BaseException]:
+        try:
+            int("")
+        except ValueError as error:
+            yield error
+
+    [error] = raised()
+    assert error.__traceback__ is not None
+    return error.__traceback__.tb_frame.f_back is not None
+
+
+@pytest.mark.skipif(keeps_callers(), reason="in this CPython, what redis-py leaves refers to frames of ours")
 @pytest.mark.parametrize("kind", IN_FLIGHT)
 def test_calls_in_flight_are_gone_with_their_link(kind: str, tmp_path: Path) -> None:
     """What waits for Redis when it is killed leaves nothing of ours; of a link redis-py leaves objects of its own."""

@@ -80,7 +80,7 @@ class _Rest(Coroutine[Any, None, None]):
         try:
             return self._work.throw(*error)
         finally:
-            del error  # What it raises may refer to this frame, as with CPython 3.13.
+            del error  # In CPython 3.12 frames of what it raises refer to this one (python/cpython#100964).
 
     def _begin(self) -> Any:
         waits_for, self._waits_for, self._has_begun = self._waits_for, None, True
