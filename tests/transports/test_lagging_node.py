@@ -1,0 +1,97 @@
+"""Streams that go live at a node which has not received all of the log yet."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from tests.simulation.loop import turns
+from tests.transports.test_races import Scene, play
+
+from channelstream.core.entry import Entry
+from channelstream.core.user import UserUpdate
+from channelstream.errors import Unavailable
+from channelstream.transports.reading import NO_CHANGE, Change
+from channelstream.wire.channelstream import V07
+
+
+class Link:
+    """Holds what a node should receive from now on, as a slow link does."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._node = scene.node
+        self._late: list[Entry] = []
+        self._deliver = self._node.deliver
+        self._node.deliver = self._late.append
+
+    async def receive(self) -> None:
+        """Deliver it, and all else at once."""
+        self._node.deliver = self._deliver
+        while self._late:
+            self._deliver(self._late.pop(0))
+
+
+async def changed(scene: Scene, make: Callable[[], Awaitable[Change]]) -> list[str]:
+    """Return the uuids and actions that a live stream is sent after a change of what it receives."""
+    poll = scene.open(str(await scene.node.head()))
+    await turns(9)
+    link = Link(scene)
+    scene.engine.before["catch_up"].append(link.receive)
+    await poll.change(make)
+    await turns(9)
+    await link.receive()
+    await scene.publish("other", "after")
+    items = [item for item in await scene.answer(poll) if item["type"] in ("message", "presence")]
+    return [item["uuid"] if item["type"] == "message" else item["message"]["action"] for item in items]
+
+
+def test_an_event_before_a_join_that_arrives_after_it_is_not_sent() -> None:
+    """The stream is live only when the node has received everything up to the join."""
+
+    async def scenario(scene: Scene) -> list[str]:
+        await scene.node.configure({"other": {}})
+
+        async def join() -> Change:
+            await scene.publish("other", "before")
+            await scene.node.subscribe("c1", {"other": {}})
+            return NO_CHANGE
+
+        return await changed(scene, join)
+
+    assert play(scenario) == ["after"]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_member_that_the_answer_has_is_not_announced_when_its_event_arrives_late(is_known: bool) -> None:
+    """The stream is live only when the node has received everything that the answer has."""
+
+    async def scenario(scene: Scene) -> list[str]:
+        settings = {"notify_presence": True}
+        await scene.node.subscribe("c1", {"other": settings})
+
+        async def join() -> Change:
+            await scene.node.connect("c2", "joe", V07, {"other": settings}, UserUpdate({}, {}))
+            head = await scene.node.head()
+            return Change(b"", {}, {"other": head.offsets[0]} if is_known else {})
+
+        return await changed(scene, join)
+
+    assert play(scenario) == (["after"] if is_known else ["joined", "after"])
+
+
+def test_a_node_that_cannot_catch_up_has_the_log_read() -> None:
+    """A read of the log waits until the engine is there again."""
+
+    async def scenario(scene: Scene) -> None:
+        async def refused() -> None:
+            raise Unavailable("Redis is out of reach; try again later.")
+
+        scene.engine.before["catch_up"].append(refused)
+        link = Link(scene)
+        await scene.publish("a", "one")
+        poll = scene.open(str(await scene.node.head()))
+        scene.engine.before["replay"].append(link.receive)
+        await turns(9)
+        assert scene.engine.calls["catch_up"] == 1
+        await scene.publish("a", "two")
+        assert await scene.uuids(poll) == ["two"]
+
+    play(scenario)
