@@ -293,6 +293,26 @@ def test_what_is_restored_is_kept_for_ten_minutes_at_least(
     asyncio.run(life())
 
 
+def test_users_and_channels_that_are_restored_have_lifetimes_of_their_own(runs: Runs) -> None:
+    """Neither is kept for as long as the other."""
+    runs.setup = Setup(users_s=2000.0, channels_s=4000.0)
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.connect(ANN, EMPTY, {"a": {}})
+        await engine.disconnect(ANN, ["a"])
+        await engine.close()
+        runs.setup.clock.passed_s += 3000.0
+        again, _ = await runs.open()
+        for passed_s, left in ((599.5, (1, 1)), (1.0, (0, 1)), (399.0, (0, 1)), (1.0, (0, 0))):
+            runs.setup.clock.passed_s += passed_s
+            await again.collect()
+            assert (len(await again.users(None)), len(await again.channels(None))) == left
+        await again.close()
+
+    asyncio.run(life())
+
+
 def test_what_is_new_after_a_start_is_kept_for_its_own_time(runs: Runs) -> None:
     """Not for as long as clients have to come back."""
     runs.setup = Setup(users_s=60.0, channels_s=60.0)

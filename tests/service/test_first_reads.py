@@ -10,7 +10,7 @@ from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE
 from channelstream.core.position import ReadRange, shard_of
-from channelstream.engines.time_series import LocalTimeSeries
+from channelstream.engines.time_series import SERIES_RECORDS, LocalTimeSeries, Record
 from channelstream.errors import CannotHandOver, Unavailable
 from channelstream.service.first_reads import LOOKED_AT, read_first
 from channelstream.wire.channelstream import V07
@@ -19,11 +19,23 @@ from channelstream.wire.protocols import PROTOCOLS
 SHARDS = 3
 
 
+class ReadSeries(LocalTimeSeries):
+    """Records by time that note how many of them are read at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limits: list[int] = []
+
+    async def read(self, series: str, since_s: float, limit: int = SERIES_RECORDS) -> list[Record]:
+        self.limits.append(limit)
+        return await super().read(series, since_s, limit)
+
+
 class ReadEngine:
     """An engine out of reach, or one that notes what is read of it."""
 
     def __init__(self, *, is_reachable: bool = True) -> None:
-        self.time_series = LocalTimeSeries()
+        self.time_series = ReadSeries()
         self.read: list[tuple[str, Mapping[str, int]]] = []
         self.users_read: list[str] = []
         self._is_reachable = is_reachable
@@ -65,6 +77,7 @@ def test_each_shard_is_read() -> None:
         assert set(starts.values()) == {5}
         assert user in engine.users_read
     assert sorted(shard_of(name, SHARDS) for name in engine.users_read) == [0, 1, 2]
+    assert engine.time_series.limits == [1]
 
 
 def test_a_node_without_connections_reads_all_shards() -> None:

@@ -1,6 +1,7 @@
 """Reads that callers share: each caller's read begins after its call, however many they are."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -144,3 +145,23 @@ def test_a_failed_read_leaves_nothing_to_the_garbage_collector() -> None:
             await SharedReads(fail).of("a")
 
     assert asyncio.run(left_by(life, 20)) == {}
+
+
+def test_an_error_that_nobody_waits_for_any_more_is_not_logged() -> None:
+    """As when the engine is out of reach, and all callers have gone meanwhile."""
+
+    async def life(slow: Slow) -> None:
+        logged: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+        gone = slow.call()
+        await slow.begin(1)
+        gone.cancel()
+        await asyncio.wait([gone])
+        slow.end(1, Unavailable("Not now."))
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0)
+        del gone  # It refers to the read.
+        gc.collect()
+        assert logged == []
+
+    play(life)

@@ -122,6 +122,27 @@ def test_a_stop_waits_until_everything_is_taken_back(monkeypatch: pytest.MonkeyP
     assert (upgrading.counts, upgrading.is_lost, ends) == ({FAILED: 1}, False, [])
 
 
+def test_a_failure_that_nobody_waits_for_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The command that asked for the upgrade may have ended."""
+
+    async def scenario(upgrading: Upgrading, started: list[Dying]) -> None:
+        asked = asyncio.create_task(upgrading.upgrade(Part(TERMS)))
+        while not started:
+            await asyncio.sleep(0)
+        await started[0].is_waited_for.wait()
+        asked.cancel()
+        await asyncio.wait([asked])
+        started[0].may_end.set()
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0)
+
+    play(monkeypatch, Holding(), scenario)
+    [error] = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert "exit code 7" in error
+
+
 class Faulty(Holding):
     """One with a bug."""
 
