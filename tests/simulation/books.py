@@ -22,6 +22,9 @@ from channelstream.engines.base import NO_CHANNELS, Registered
 from channelstream.engines.members import Member
 from channelstream.engines.memory import MemoryEngine
 
+CALL_S = 1.0
+"""How long a call may take at most: for the engine its begin is the time of use, and for the books the use itself."""
+
 
 @dataclass(slots=True, eq=False)
 class Stay:
@@ -253,7 +256,7 @@ class BookedRegistry(Registry):
 
     def _check_age(self, unused: User | Channel) -> None:
         age_s = _loop_s() - self.used_s.pop(unused)
-        if age_s <= self.lifetime_s and not self.goes_soon(unused):
+        if age_s < self.lifetime_s - CALL_S and not self.goes_soon(unused):
             self.failures.append(Failure(f"forgotten too early: {unused.name} after {age_s}"))
 
 

@@ -28,6 +28,7 @@ FIXED = [
     (READING, 115),
     (READING, 129),
     (READING, 435609243),
+    (DISK_TOKENS, 583661616),
 ]
 """Seeds that found something once."""
 
