@@ -22,6 +22,8 @@ COMPRESSED = {12: 90, 13: 126}
 """Those of permessage-deflate, which take ten minutes: most of that is the suite's own time."""
 PASSED = {"OK", "NON-STRICT", "INFORMATIONAL"}
 """A case is informational where RFC 6455 allows several behaviours, and not strict where a fault could be found earlier."""
+SMALL_WINDOWS = ("13.3.", "13.5.")
+"""Cases in which the client wants the server to use a window below 32 KiB, so it compresses nothing (`wire/deflate.py`)."""
 PATIENCE_S = 3600.0
 AGENT = "channelstream"
 
@@ -47,6 +49,11 @@ async def run_suite(wstest: str, groups: list[int], folder: Path) -> dict[str, d
     return dict(json.loads(index.read_text())[AGENT]) if index.exists() else {}
 
 
+def allowed(number: str) -> set[str]:
+    """Return the verdicts with which a case passes."""
+    return PASSED | {"UNIMPLEMENTED"} if number.startswith(SMALL_WINDOWS) else PASSED
+
+
 def faults(cases: dict[str, dict[str, Any]], expected: dict[int, int]) -> list[str]:
     """Return what is wrong with a report: cases that are missing, and cases that did not pass."""
     ran = Counter(int(number.split(".")[0]) for number in cases)
@@ -58,7 +65,7 @@ def faults(cases: dict[str, dict[str, Any]], expected: dict[int, int]) -> list[s
     failed = [
         f"case {number}: {case['behavior']}, closed {case['behaviorClose']}"
         for number, case in cases.items()
-        if not {case["behavior"], case["behaviorClose"]} <= PASSED
+        if not {case["behavior"], case["behaviorClose"]} <= allowed(number)
     ]
     return missing + failed
 
