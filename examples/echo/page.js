@@ -9,7 +9,8 @@ const complain = (text) => (find("#fault").textContent = text);
 async function post(path, body) {
   const headers = { "content-type": "application/json", "x-socket-id": window.echo?.socketId() ?? "" };
   const answer = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
-  const result = await answer.json().catch(() => ({}));
+  // A truncated success means that the connection was lost: it fails like a request without an answer.
+  const result = await (answer.ok ? answer.json() : answer.json().catch(() => ({})));
   if (!answer.ok) throw new Error(result.error ?? `${path} answered ${answer.status}`);
   return result;
 }

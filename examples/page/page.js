@@ -15,7 +15,8 @@ function csrf() {
 async function post(path, body, signal) {
   const headers = { "content-type": "application/json", ...csrf() };
   const answer = await fetch(path, { method: "POST", headers, body: JSON.stringify(body), signal });
-  const result = await answer.json().catch(() => ({}));
+  // A truncated success means that the connection was lost: it fails like a request without an answer.
+  const result = await (answer.ok ? answer.json() : answer.json().catch(() => ({})));
   if (answer.ok) return result;
   // Only a refusal of the application is final: its session has ended. After a 5xx the push server may return.
   throw Object.assign(new Error(result.error ?? `${path} answered ${answer.status}`), { retry: answer.status >= 500 });
