@@ -42,8 +42,9 @@ class Line:
     def cut(self) -> None:
         """Close every connection, and refuse new ones."""
         self.passes.set()
-        # A thread that waits in accept() would keep the port open; shutdown wakes it.
-        self._listener.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # It was cut before.
+            # A thread that waits in accept() would keep the port open; this wakes it.
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         while self._ends:
             with suppress(OSError), closing(self._ends.pop()) as end:

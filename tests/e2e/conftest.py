@@ -112,13 +112,20 @@ def windows(shared_servers: SharedServers) -> Windows:
 
 
 @pytest.fixture
-def line(server: Any, watch: Watch) -> Iterator[Line]:
+def lines() -> Iterator[ExitStack]:
+    """Closes the lines of a test after its pages: a page may still wait for an answer to what others have seen already."""
+    with ExitStack() as lines:
+        yield lines
+
+
+@pytest.fixture
+def line(server: Any, watch: Watch, lines: ExitStack) -> Line:
     port = urlsplit(server.url).port
     assert port
     line = Line(port)
+    lines.callback(line.close)
     watch.servers.add(urlsplit(line.url).netloc)
-    yield line
-    line.close()
+    return line
 
 
 @pytest.fixture
@@ -145,7 +152,9 @@ def answering(text: str, content_type: str | None) -> "Callable[[Route], None]":
 
 
 @pytest.fixture
-def open_page(windows: Windows, server: Any, watch: Watch) -> "Iterator[Callable[..., Page]]":
+def open_page(
+    windows: Windows, server: Any, watch: Watch, lines: ExitStack
+) -> "Iterator[Callable[..., Page]]":
     """Open pages, each in its own browser; afterwards none of them may have logged an error."""
     with ExitStack() as stack:
 
