@@ -224,6 +224,12 @@ def test_a_long_line_before_a_chunk() -> None:
     assert Read([CHUNKED + b"1;" + b"x" * CHUNK_LINE_BYTES]).refused == 400
 
 
+@pytest.mark.parametrize("line", [b"1;", b"1;a=", b"1;a;", b'1;a="b', b'1;a="\\', b"1;=b", b"1;a=b;", b"1 ;"])
+def test_an_extension_that_breaks_off_is_refused(line: bytes) -> None:
+    """CPython before 3.11.5 took some for whole, by a fault of possessive groups in its patterns."""
+    assert Read([CHUNKED + line + b"\r\nx\r\n0\r\n\r\n"]).refused == 400
+
+
 def test_many_chunks_are_read_in_steps() -> None:
     """A step ends after a number of chunks, reports it, and the next one continues there."""
     reader = RequestReader(LIMIT)
