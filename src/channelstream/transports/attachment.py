@@ -193,7 +193,7 @@ class Attachment:
         self.node.stalls += 1
         self.node.signals.stalled.emit(self.connection)
         if self._is_live:
-            buffer = self._buffer(0, self.node.hub.offsets)
+            buffer = self._buffer(0)
             self.node.hub.stall(self.connection, buffer)
             self._run(self._recover(buffer))
 
