@@ -12,19 +12,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from unittest.mock import patch
 
+from tests.transports.registering import Registering
 from tests.waiting import soon
 
 from channelstream.config import Settings
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
-from channelstream.core.connection import Connection
 from channelstream.core.entry import Entry
-from channelstream.core.http_head import RequestHead
-from channelstream.core.user import UserUpdate
-from channelstream.errors import Unavailable
 from channelstream.server import build
 from channelstream.transports import opening
-from channelstream.transports.admission import Admission
-from channelstream.transports.entrances import OpeningRequest
 from channelstream.transports.routes import ENTRANCES
 from channelstream.transports.websocket import WebSocketStream
 from channelstream.wire.client_commands import Action, ClientCommand, Outcome
@@ -128,27 +123,11 @@ def echo_protocol() -> WireProtocol:
     )
 
 
-class EchoEntrance:
-    """`/echo`: opening the stream registers a connection."""
+class EchoEntrance(Registering):
+    """`/echo`."""
 
     paths = (PATH,)
     protocol = ECHO
-    takes_tokens = False
-
-    def __init__(self, admission: Admission) -> None:
-        self._service = admission.service
-
-    def check(self, head: RequestHead) -> None: ...
-
-    def connection(self, request: OpeningRequest) -> Connection | None:
-        return None
-
-    async def fetch(self, request: OpeningRequest) -> Connection:
-        opened = await self._service.connect(None, "autobahn", ECHO, {}, UserUpdate({}, {}))
-        connection = self._service.connection(opened.conn_id)
-        if connection is None:
-            raise Unavailable("It has ended meanwhile.")
-        return connection
 
 
 @asynccontextmanager

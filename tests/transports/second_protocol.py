@@ -9,17 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tests.transports.registering import Registering
+
 from channelstream.apps.grants import EVERYTHING, Grants
 from channelstream.apps.keys import name_of
 from channelstream.close_codes import CloseCode
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
-from channelstream.core.connection import Connection
 from channelstream.core.entry import Entry
 from channelstream.core.events import Message
-from channelstream.core.http_head import RequestHead
-from channelstream.core.user import UserUpdate
-from channelstream.errors import ChannelstreamError, Unauthorized, Unavailable
-from channelstream.transports.admission import Admission
+from channelstream.errors import ChannelstreamError, Unauthorized
 from channelstream.transports.entrances import OpeningRequest
 from channelstream.transports.routes import ENTRANCES
 from channelstream.wire.client_commands import Action, ClientCommand, Fail, Outcome, Reply, Subscribe
@@ -143,30 +141,17 @@ BOTH_TABLES = Protocols([*own_protocols(), second_protocol()])
 # -- the entrance
 
 
-class ByName:
-    """`/second/NAME`: opening the stream registers a connection of the user NAME."""
+class ByName(Registering):
+    """`/second/NAME`: the connection is that of the user NAME."""
 
     paths = (PATH + "{user}",)
     protocol = SECOND
-    takes_tokens = False
 
-    def __init__(self, admission: Admission) -> None:
-        self._service = admission.service
-
-    def check(self, head: RequestHead) -> None: ...
-
-    def connection(self, request: OpeningRequest) -> Connection | None:
-        return None
-
-    async def fetch(self, request: OpeningRequest) -> Connection:
+    def user_of(self, request: OpeningRequest) -> str:
         user = request.head.path.removeprefix(PATH)
         if user == "stranger":
             raise Unauthorized("Strangers are not welcome.")
-        opened = await self._service.connect(None, user, SECOND, {}, UserUpdate({}, {}))
-        connection = self._service.connection(opened.conn_id)
-        if connection is None:
-            raise Unavailable("It has ended meanwhile.")
-        return connection
+        return user
 
 
 ALL_ENTRANCES = (*ENTRANCES, ByName)
