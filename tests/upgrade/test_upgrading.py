@@ -15,7 +15,7 @@ from channelstream.config import Settings
 from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.server import build
 from channelstream.upgrade.line import Line, Part
-from channelstream.upgrade.messages import BUILT, COPIED, END, FAILED, HELLO, SET, TERMS, Hello
+from channelstream.upgrade.messages import BUILT, COPIED, END, FAILED, HELLO, SET, TERMS, Hello, Report
 from channelstream.upgrade.snapshot import SNAPSHOT_VERSION
 from channelstream.upgrade.successor import Process
 from channelstream.upgrade.upgrading import Upgrading
@@ -99,13 +99,19 @@ def play(
     return asyncio.run(run()), ends
 
 
+async def ask(upgrading: Upgrading, started: list[Dying], count: int = 1) -> "asyncio.Task[Report]":
+    """Ask for an upgrade, and wait until so many new processes have started."""
+    asked = asyncio.create_task(upgrading.upgrade(Part(TERMS)))
+    while len(started) < count:
+        await asyncio.sleep(0)
+    return asked
+
+
 def test_a_stop_waits_until_everything_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the new process could live, and all streams would stay held during the drain. Then none begins."""
 
     async def scenario(upgrading: Upgrading, started: list[Dying]) -> None:
-        asked = asyncio.create_task(upgrading.upgrade(Part(TERMS)))
-        while not started:
-            await asyncio.sleep(0)
+        asked = await ask(upgrading, started)
         await started[0].is_waited_for.wait()
         stopping = asyncio.create_task(upgrading.stop())
         await asyncio.sleep(0)
@@ -128,9 +134,7 @@ def test_a_failure_that_nobody_waits_for_is_logged_once(
     """The command that asked for the upgrade may have ended."""
 
     async def scenario(upgrading: Upgrading, started: list[Dying]) -> None:
-        asked = asyncio.create_task(upgrading.upgrade(Part(TERMS)))
-        while not started:
-            await asyncio.sleep(0)
+        asked = await ask(upgrading, started)
         await started[0].is_waited_for.wait()
         asked.cancel()
         await asyncio.wait([asked])
@@ -158,9 +162,7 @@ def test_a_bug_fails_the_upgrade_and_nothing_else(
 
     async def scenario(upgrading: Upgrading, started: list[Dying]) -> None:
         for number in range(2):
-            asked = asyncio.create_task(upgrading.upgrade(Part(TERMS)))
-            while len(started) == number:
-                await asyncio.sleep(0)
+            asked = await ask(upgrading, started, number + 1)
             started[number].may_end.set()
             with pytest.raises(CannotHandOver, match=r"^a fault of the running server, which its log has$"):
                 await asked
@@ -178,9 +180,7 @@ def test_a_process_that_cannot_take_back_ends(
     """Its service manager starts it again; it does not stay without its engine."""
 
     async def scenario(upgrading: Upgrading, started: list[Dying]) -> None:
-        asked = asyncio.create_task(upgrading.upgrade(Part(TERMS)))
-        while not started:
-            await asyncio.sleep(0)
+        asked = await ask(upgrading, started)
         started[0].may_end.set()
         with pytest.raises(PeerEnded):
             await asked
