@@ -27,6 +27,9 @@ PAGES = sorted(
 )
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROSE_WIDTH = 125
+UNWRAPPED = ("|", "#", "![")
+"""How lines begin that Markdown cannot wrap: rows of tables, headings; and pictures."""
 OPTION = re.compile(r"`([a-z_]+_(?:s|bytes|proxies|cors|secret))`")
 """Names in code style that can only be options: those that end in a unit, or in what only options have."""
 
@@ -72,6 +75,13 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.exists(), f"{path} does not exist"
         if anchor:
             assert anchor in anchors(target), f"{path}#{anchor} is no heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_prose_is_wrapped(page: Path) -> None:
+    """A line of prose is as short as one of the code may be, so that a change shows as the lines that differ."""
+    wrapped = [line for line in prose(page).splitlines() if not line.lstrip().startswith(UNWRAPPED)]
+    assert [line for line in wrapped if len(line) > PROSE_WIDTH] == []
 
 
 @pytest.mark.parametrize(("page", "code"), examples("json"))
