@@ -27,7 +27,7 @@ from tests.forked_programs import forked_programs
 from tests.http_client import http
 from tests.nursery import Child, nursery
 from tests.pusher_calls import KIT
-from tests.redis_server import RedisServer, address, redis_cluster, running_redis
+from tests.redis_server import RedisServer, cluster_address, redis_cluster, running_redis
 from tests.reports import send_less
 from tests.shared_servers import SharedServers
 from tests.sharing import FleetEnds, Sharing, rank
@@ -337,7 +337,7 @@ def three_nodes(
 
 @contextmanager
 def _fleet_on_a_cluster(directory: Path) -> Iterator[Fleet]:
-    with redis_cluster(directory, 3) as masters, _fleet_on(address(masters)) as running:
+    with redis_cluster(directory, 3) as masters, _fleet_on(cluster_address(masters)) as running:
         yield running
 
 

@@ -156,7 +156,7 @@ def redis_cluster(directory: Path, count: int, *more: str) -> Iterator[list[Redi
         yield masters
 
 
-def address(masters: list[RedisServer]) -> str:
+def cluster_address(masters: list[RedisServer]) -> str:
     """The value of the option `engine` for a cluster, with one shard for each master."""
     members = ",".join(f"127.0.0.1:{master.port}" for master in masters)
     return f"redis+cluster://{members}?shards={len(masters)}"

@@ -45,6 +45,18 @@ def test_a_redis_restarted_without_its_data_loses_all_positions(tmp_path: Path) 
     assert outcome.figures.refused >= REFUSED
 
 
+def test_a_promoted_replica_loses_all_positions(tmp_path: Path) -> None:
+    """It lacks what was acknowledged last: no client reads on as if nothing were missing."""
+    outcome = play("replica-promoted", tmp_path)
+    assert (outcome.lost, has_load(outcome)) == (EVERYTHING, True)
+
+
+def test_an_old_master_wakes_up(tmp_path: Path) -> None:
+    """What it was sent before it was stopped reaches nobody, and the nodes stay with its replica."""
+    outcome = play("old-master", tmp_path)
+    assert (outcome.lost, has_load(outcome)) == (EVERYTHING, True)
+
+
 def test_a_stopped_redis_loses_nothing(tmp_path: Path) -> None:
     """Messages are refused meanwhile, open streams stay open, and nothing is lost."""
     outcome = play("redis-stopped", tmp_path, OUTAGE_S)

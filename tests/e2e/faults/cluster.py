@@ -1,4 +1,4 @@
-"""Three nodes on one Redis, or on a Redis cluster, which a scenario can stop, kill and cut off."""
+"""Three nodes on one Redis, one that sentinels watch, or a cluster, which a scenario can stop, kill and cut off."""
 
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 from tests.conftest import RunningServer, launch
-from tests.redis_server import RedisServer, address, redis_cluster
+from tests.redis_server import RedisServer, cluster_address, redis_cluster, redis_sentinels
 from tests.stoppable_line import StoppableLine
 
 NODES = 3
@@ -27,6 +27,10 @@ FLAGS = (
     *("--user-log-events", "5000"),
 )
 ANSWER_S = 5.0
+PASSWORD = "a-password"
+"""Of a Redis with a replica."""
+DOWN_AFTER_MS = 1000
+"""A replica that has received nothing for ten times as long is not promoted."""
 
 
 class Node:
@@ -107,13 +111,13 @@ class Cluster:
     """The nodes and their Redis.
 
     Attributes:
-        masters: the servers of Redis, of which a cluster has several.
+        servers: those of Redis: the masters of a cluster, or a master and its replica.
         lines: the line to Redis of each node that has one, by its place.
         nodes: those that a balancer sends requests to.
         all: also those that were killed.
     """
 
-    masters: list[RedisServer]
+    servers: list[RedisServer]
     nodes: list[Node]
     lines: Mapping[int, StoppableLine]
     all: list[Node] = field(default_factory=list)
@@ -123,8 +127,8 @@ class Cluster:
 
     @property
     def redis(self) -> RedisServer:
-        """The only one, of scenarios without a cluster."""
-        [redis] = self.masters
+        """The only one, of scenarios without a cluster and a replica."""
+        [redis] = self.servers
         return redis
 
     def any(self, random: Random) -> Node:
@@ -142,6 +146,7 @@ class Shape:
 
     Attributes:
         masters: of a Redis cluster; 0 stands for one Redis that is none.
+        has_replica: whether that one has a replica, and sentinels that promote it.
         redis_flags: of `redis-server`.
         cut: places of nodes that reach Redis by a line.
         flags: of all nodes.
@@ -149,6 +154,7 @@ class Shape:
     """
 
     masters: int = 0
+    has_replica: bool = False
     redis_flags: Sequence[str] = ("--save", "")
     cut: Sequence[int] = ()
     flags: Sequence[str] = ()
@@ -159,30 +165,31 @@ class Shape:
 def running(directory: Path, shape: Shape) -> Iterator[Cluster]:
     """Start Redis and the nodes; end them in any case."""
     with ExitStack() as stack:
-        masters = _masters(stack, directory, shape)
-        lines = {place: StoppableLine(masters[0].socket) for place in shape.cut}
+        servers, address = _redis(stack, directory, shape)
+        lines = {place: StoppableLine(servers[0].socket) for place in shape.cut}
         for line in lines.values():
             stack.callback(line.close)
 
         def start(place: int) -> Node:
-            where = f"redis://127.0.0.1:{lines[place].port}/0" if place in lines else _address(masters)
+            where = f"redis://127.0.0.1:{lines[place].port}/0" if place in lines else address
             node = Node(launch("--engine", where, *FLAGS, *shape.flags, **shape.environ.get(place, {})))
             stack.callback(node.stop)
             return node
 
         with ThreadPoolExecutor(NODES) as pool:
             nodes = list(pool.map(start, range(NODES)))
-        yield Cluster(masters, nodes, lines)
+        yield Cluster(servers, nodes, lines)
 
 
-def _masters(stack: ExitStack, directory: Path, shape: Shape) -> list[RedisServer]:
+def _redis(stack: ExitStack, directory: Path, shape: Shape) -> tuple[list[RedisServer], str]:
+    """Start the servers of Redis; return them with the value of the option `engine`."""
     if shape.masters:
-        return stack.enter_context(redis_cluster(directory, shape.masters, *shape.redis_flags))
+        masters = stack.enter_context(redis_cluster(directory, shape.masters, *shape.redis_flags))
+        return masters, cluster_address(masters)
+    if shape.has_replica:
+        watched = stack.enter_context(redis_sentinels(directory, PASSWORD, DOWN_AFTER_MS))
+        return [watched.master, watched.replica], watched.address
     redis = RedisServer(directory / "redis", *shape.redis_flags)
     redis.start()
     stack.callback(redis.kill)
-    return [redis]
-
-
-def _address(masters: list[RedisServer]) -> str:
-    return masters[0].address if len(masters) == 1 else address(masters)
+    return [redis], redis.address

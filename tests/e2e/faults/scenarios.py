@@ -17,6 +17,7 @@ from tests.e2e.faults.cluster import ANSWER_S, LEASE_S, Node, Shape
 from tests.e2e.faults.stage import CHANNELS, PROGRESS, Stage
 from tests.e2e.faults.truth import PRIVATE
 from tests.http_client import async_client
+from tests.redis_server import RedisServer
 from tests.waiting import soon
 
 from channelstream.core.position import shard_of
@@ -111,6 +112,46 @@ async def _restart_redis(stage: Stage, between: Callable[[Path], None]) -> None:
         await stage.refused(outage)
         between(redis.socket.parent)
     await asyncio.to_thread(redis.start)
+    await _all_lost(stage)
+
+
+async def promote_a_replica(stage: Stage) -> None:
+    """The master dies, and its replica lacks what was acknowledged last."""
+    master, replica = stage.cluster.servers
+    await stage.progress()
+    replica.cli("CONFIG", "SET", "masterauth", "no longer its password")
+    master.cli("CLIENT", "KILL", "TYPE", "replica")
+    await stage.progress()
+    assert "master_link_status:down" in replica.cli("INFO", "replication")
+    master.kill()
+    await _replaced(stage, replica)
+
+
+async def wake_an_old_master(stage: Stage) -> None:
+    """The master is stopped until its replica has taken its place, and then executes what it was sent before."""
+    master, replica = stage.cluster.servers
+    await stage.progress()
+    master.signal(signal.SIGSTOP)
+    try:
+        await stage.until("its replica takes its place", lambda: "role:master" in _role(replica))
+    finally:
+        master.signal(signal.SIGCONT)
+    await _replaced(stage, replica)
+    await stage.until("it becomes a replica", lambda: "master_link_status:up" in _role(master))
+    await stage.progress()
+
+
+async def _replaced(stage: Stage, replica: RedisServer) -> None:
+    """Wait until a replica is the master, and all clients are sent that all is lost."""
+    await stage.until("the replica is promoted", lambda: "role:master" in _role(replica))
+    await _all_lost(stage)
+
+
+def _role(redis: RedisServer) -> str:
+    return redis.cli("INFO", "replication")
+
+
+async def _all_lost(stage: Stage) -> None:
     await stage.until(
         "all are sent that all is lost",
         lambda: all(frozenset(each.accounts) in each.losses for each in stage.clients),
@@ -209,7 +250,7 @@ async def lose_a_master(stage: Stage) -> None:
     await stage.progress()
     lost = shard_of(TALK, MASTERS)
     prefix = prefixes(MASTERS)[lost]
-    master = next(each for each in stage.cluster.masters if each.cli("KEYS", f"{prefix}*"))
+    master = next(each for each in stage.cluster.servers if each.cli("KEYS", f"{prefix}*"))
     master.kill()
     begun_s = time.monotonic()
 
@@ -268,6 +309,10 @@ def _with_data(_: Path) -> Shape:
     return Shape(redis_flags=("--save", "", "--appendonly", "yes"))
 
 
+def _with_a_replica(_: Path) -> Shape:
+    return Shape(has_replica=True)
+
+
 def _in_a_cluster(_: Path) -> Shape:
     return Shape(MASTERS, ("--save", "", "--cluster-require-full-coverage", "no"))
 
@@ -284,6 +329,8 @@ SCENARIOS = {
     "killed-node": Scenario(kill_a_node, absent=6),
     "redis-with-data": Scenario(restart_redis_with_data, EVERYTHING, _with_data),
     "redis-without": Scenario(restart_redis_without_data, EVERYTHING, _with_data),
+    "replica-promoted": Scenario(promote_a_replica, EVERYTHING, _with_a_replica),
+    "old-master": Scenario(wake_an_old_master, EVERYTHING, _with_a_replica),
     "redis-stopped": Scenario(stop_redis),
     "node-cut-off": Scenario(cut_a_node_off, shape=lambda _: Shape(cut=(2,))),
     "silent": Scenario(silence_a_subscription, shape=lambda _: Shape(cut=(2,))),
