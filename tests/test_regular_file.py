@@ -1,11 +1,13 @@
 """How the files are read that options name; each caller's own tests have its texts."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
+from tests.closed_folder import closed_folder
 
-from channelstream.regular_file import CannotRead, read_regular
+from channelstream.regular_file import CannotRead, mode_of, read_regular
 
 
 def test_a_regular_file_is_read(tmp_path: Path) -> None:
@@ -45,3 +47,11 @@ def test_a_file_that_is_missing_or_too_long_is_refused(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(CannotRead, match="more than 4 bytes"):
         read_regular(str(tmp_path / "huge"), 4)
+
+
+def test_the_mode_of_what_this_user_may_not_reach(tmp_path: Path) -> None:
+    """It is as if nothing were there."""
+    with closed_folder(tmp_path) as folder:
+        file = folder / "channelstream.ini"
+        assert (mode_of(file), mode_of("channelstream.ini"), mode_of("none"), mode_of("a\0b")) == (0, 0, 0, 0)
+    assert stat.S_ISREG(mode_of(file))

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -18,6 +19,17 @@ class FileRead(NamedTuple):
 
     text: bytes
     mode: int
+
+
+def mode_of(path: str | Path) -> int:
+    """Return the type and permissions of a file; 0 if there is none, or this user may not look into its folder.
+
+    `Path.exists` and `Path.is_file` raise an error for such a folder before Python 3.14.
+    """
+    try:
+        return Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return 0
 
 
 def read_regular(path: str, max_bytes: int) -> FileRead:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tests.closed_folder import closed_folder
 
 from channelstream.config import Settings, load_settings
 from channelstream.config.flags import Flags
@@ -218,3 +219,9 @@ def test_a_secret_too_short_to_sign_tokens_gives_a_warning(
     """Nothing else tells it: a client is only answered that its token is not accepted."""
     loaded = load_settings([write(tmp_path, f"[channelstream]\n{text}\n")], {})
     assert [warning.rpartition(": ")[0] for warning in loaded.warnings] == warned
+
+
+def test_a_folder_that_this_user_may_not_enter_has_no_file(tmp_path: Path) -> None:
+    """For example the home of root, from where an operator runs a command as the server's user."""
+    with closed_folder(tmp_path):
+        assert load_settings([], {}).warnings == ()

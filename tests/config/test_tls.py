@@ -1,5 +1,6 @@
 """Certificates, keys, and their faults."""
 
+import os
 import ssl
 import subprocess
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.closed_folder import closed_folder
 
 from channelstream.config import Settings
 from channelstream.config.safety import problems
@@ -113,3 +115,17 @@ def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
             with suppress(ssl.SSLWantReadError):
                 side.do_handshake()
                 sides.remove(side)
+
+
+def test_a_file_that_this_user_may_not_reach(tmp_path: Path) -> None:
+    """As /etc/ssl/private is closed to the server's user: the refusal says so. A pipe is not opened."""
+    with closed_folder(tmp_path) as folder:
+        path = str(folder / "channelstream.ini")
+        found = list(problems(Settings(ssl_certfile=path, ssl_keyfile=path)))
+    assert found == [
+        f"ssl_{kind}file: {path!r} cannot be read: Permission denied" for kind in ("cert", "key")
+    ]
+    os.mkfifo(tmp_path / "pipe")
+    for no_file in (str(tmp_path / "pipe"), str(tmp_path), "a\0b"):
+        [problem] = problems(Settings(ssl_certfile=no_file))
+        assert problem == f"ssl_certfile: {no_file!r} is not the path of a file"

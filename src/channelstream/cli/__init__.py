@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from pathlib import Path
 
 from channelstream.errors import ConfigError, RequestFailed
+from channelstream.regular_file import mode_of
 
 Command = Callable[[Sequence[str], Mapping[str, str]], int]
 
@@ -68,7 +68,7 @@ def _serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         ConfigError: the first word is neither a command nor a file, or the settings are wrong.
     """
     word = argv[0] if argv else ""
-    if _WORD.fullmatch(word) and not Path(word).exists():
+    if _WORD.fullmatch(word) and not mode_of(word):
         close = get_close_matches(word, COMMANDS, n=1)
         meant = f" (did you mean {close[0]}?)" if close else ""
         raise ConfigError(f"there is no command and no file {word!r}{meant}; see channelstream -h")

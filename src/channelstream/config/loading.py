@@ -1,10 +1,10 @@
 """Merges all sources into `Settings`: flags override the environment, which overrides the file."""
 
 import re
+import stat
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from channelstream.apps.api_key import MIN_SECRET_BYTES
@@ -16,6 +16,7 @@ from channelstream.config.option import Option
 from channelstream.config.settings import BY_NAME, Settings
 from channelstream.config.sources import FILE_VARIABLE, USUAL_FILE, Given, Layer, from_environ, from_file
 from channelstream.errors import ConfigError
+from channelstream.regular_file import mode_of
 
 _SHOWN_CHARS = 80
 """Most characters of a wrong value that an error repeats."""
@@ -143,7 +144,7 @@ def _refused_tokens(settings: Settings) -> Iterator[str]:
 
 def _no_file() -> Layer:
     """Return an empty layer; it warns of a file that may have been meant."""
-    is_here = Path(USUAL_FILE).is_file()
+    is_here = stat.S_ISREG(mode_of(USUAL_FILE))
     return Layer(
         {}, (f"{USUAL_FILE} is here and was not read: name it with -i {USUAL_FILE}",) if is_here else ()
     )

@@ -1,5 +1,6 @@
 """Refuses well-formed settings that must not be served."""
 
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -226,8 +227,18 @@ def _tls(settings: Settings) -> Iterator[str]:
 def _missing_files(settings: Settings) -> Iterator[str]:
     for name in ("ssl_certfile", "ssl_keyfile"):
         path = getattr(settings, name)
-        if path and not Path(path).is_file():
-            yield f"{name}: {path!r} is not the path of a file"
+        if path and (fault := _fault_of(path)):
+            yield f"{name}: {path!r} {fault}"
+
+
+def _fault_of(path: str) -> str:
+    """Say why this is no file; empty if it is one. To open a pipe would wait for its writer."""
+    try:
+        return "" if stat.S_ISREG(Path(path).stat().st_mode) else "is not the path of a file"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except ValueError:
+        return "is not the path of a file"
 
 
 def _unusable_files(settings: Settings) -> Iterator[str]:

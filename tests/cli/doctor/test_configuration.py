@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.doctor.report import Doctor, configured, made_certificate
+from tests.closed_folder import closed_folder
 from tests.redis_server import RedisServer
 
 from channelstream.cli import main
@@ -273,3 +274,14 @@ def test_a_check_that_takes_too_long_is_given_up() -> None:
 def test_a_wrong_command_line_is_refused(capsys: pytest.CaptureFixture[str], flags: tuple[str, ...]) -> None:
     assert main(["doctor", *flags], {}) == 2
     assert capsys.readouterr().err.startswith("channelstream: ")
+
+
+def test_files_that_this_user_may_not_reach(tmp_path: Path) -> None:
+    """Nothing is found of what the server's user cannot see, and a folder of SQLite must be open to it."""
+    with closed_folder(tmp_path) as folder:
+        path = str(folder / "channelstream.ini")
+        subject = Subject(Settings(ssl_keyfile=path, engine=f"sqlite:///{folder}/inner/state.db"), ini=path)
+        assert not files.has_private_files(subject)
+        assert asyncio.run(files.modes(subject)) == []
+        [found] = asyncio.run(files.sqlite(subject))
+    assert found.text == f"this user may not write in {folder}/inner"

@@ -10,13 +10,14 @@ from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
 from channelstream.config import Settings
 from channelstream.config.secret_file import FILES
 from channelstream.descriptors import FEW_DESCRIPTORS, sockets_within
+from channelstream.regular_file import mode_of
 
 SQLITE = "sqlite:///"
 OTHERS_READ, OTHERS_WRITE, GROUP_WRITES = stat.S_IROTH, stat.S_IWOTH, stat.S_IWGRP
 
 
 def has_private_files(subject: Subject) -> bool:
-    return any(path.exists() for path in _private(subject))
+    return any(mode_of(path) for path in _private(subject))
 
 
 def uses_sqlite(subject: Subject) -> bool:
@@ -25,7 +26,7 @@ def uses_sqlite(subject: Subject) -> bool:
 
 async def modes(subject: Subject) -> Iterable[Finding]:
     """Report files with secrets that others may read or change."""
-    return [finding for path in _private(subject) if path.exists() for finding in _mode(path)]
+    return [finding for path in _private(subject) if mode_of(path) for finding in _mode(path)]
 
 
 def _private(subject: Subject) -> Iterator[Path]:
@@ -53,7 +54,13 @@ async def sqlite(subject: Subject) -> Iterable[Finding]:
 
 
 def _unusable(directory: Path) -> list[Finding]:
-    if not directory.is_dir():
+    try:
+        is_there = stat.S_ISDIR(directory.stat().st_mode)
+    except PermissionError:
+        is_there = True  # As far as this user can tell.
+    except (OSError, ValueError):
+        is_there = False
+    if not is_there:
         return [
             fault(f"there is no directory {directory} for the SQLite file", "create it for the server's user")
         ]
