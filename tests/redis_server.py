@@ -156,6 +156,26 @@ def redis_cluster(directory: Path, count: int, *more: str) -> Iterator[list[Redi
         yield masters
 
 
+@contextmanager
+def cluster_replica(directory: Path, master: RedisServer, *flags: str) -> Iterator[RedisServer]:
+    """Add one more member to the cluster of a master, which copies it and takes its place when it is gone."""
+    with ExitStack() as stack:
+        [port] = stack.enter_context(held_ports(1))
+        own = ("--bind", "127.0.0.1", "--cluster-enabled", "yes", *flags)
+        replica = RedisServer(directory / str(port), *own, port=port)
+        replica.start()
+        stack.callback(replica.kill)
+        replica.cli("CLUSTER", "MEET", "127.0.0.1", str(master.port))
+        name = master.cli("CLUSTER", "MYID")
+        # It is refused until both know each other.
+        eventually(lambda: replica.cli("CLUSTER", "REPLICATE", name) == "OK", "the replica does not join")
+        eventually(
+            lambda: "master_link_status:up" in replica.cli("INFO", "replication"),
+            "the replica does not copy",
+        )
+        yield replica
+
+
 def cluster_address(masters: list[RedisServer]) -> str:
     """The value of the option `engine` for a cluster, with one shard for each master."""
     members = ",".join(f"127.0.0.1:{master.port}" for master in masters)

@@ -99,6 +99,14 @@ def test_a_lost_master_of_a_cluster(tmp_path: Path) -> None:
     assert outcome.figures.refused >= REFUSED
 
 
+def test_a_promoted_replica_of_a_cluster(tmp_path: Path) -> None:
+    """Its channels are reported lost; the others continue, and lose nothing."""
+    outcome = play("cluster-replica-promoted", tmp_path)
+    assert outcome.lost <= {PRIVATE, TALK}
+    assert TALK in outcome.lost
+    assert has_load(outcome)
+
+
 def test_a_slow_node(tmp_path: Path) -> None:
     """A node that gets a fifth of its time loses and doubles nothing."""
     outcome = play("slow-node", tmp_path)

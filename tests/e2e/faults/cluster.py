@@ -12,7 +12,13 @@ from typing import Any
 
 import httpx
 from tests.conftest import RunningServer, launch
-from tests.redis_server import RedisServer, cluster_address, redis_cluster, redis_sentinels
+from tests.redis_server import (
+    RedisServer,
+    cluster_address,
+    cluster_replica,
+    redis_cluster,
+    redis_sentinels,
+)
 from tests.stoppable_line import StoppableLine
 
 NODES = 3
@@ -28,7 +34,7 @@ FLAGS = (
 )
 ANSWER_S = 5.0
 PASSWORD = "a-password"
-"""Of a Redis with a replica."""
+"""Of a Redis with sentinels."""
 DOWN_AFTER_MS = 1000
 """A replica that has received nothing for ten times as long is not promoted."""
 
@@ -111,7 +117,7 @@ class Cluster:
     """The nodes and their Redis.
 
     Attributes:
-        servers: those of Redis: the masters of a cluster, or a master and its replica.
+        servers: those of Redis: first the masters, then as many replicas, if there are any.
         lines: the line to Redis of each node that has one, by its place.
         nodes: those that a balancer sends requests to.
         all: also those that were killed.
@@ -146,7 +152,7 @@ class Shape:
 
     Attributes:
         masters: of a Redis cluster; 0 stands for one Redis that is none.
-        has_replica: whether that one has a replica, and sentinels that promote it.
+        has_replica: whether each master has a replica; one Redis has sentinels besides, which promote it.
         redis_flags: of `redis-server`.
         cut: places of nodes that reach Redis by a line.
         flags: of all nodes.
@@ -185,7 +191,11 @@ def _redis(stack: ExitStack, directory: Path, shape: Shape) -> tuple[list[RedisS
     """Start the servers of Redis; return them with the value of the option `engine`."""
     if shape.masters:
         masters = stack.enter_context(redis_cluster(directory, shape.masters, *shape.redis_flags))
-        return masters, cluster_address(masters)
+        copied = masters if shape.has_replica else []
+        replicas = [
+            stack.enter_context(cluster_replica(directory, each, *shape.redis_flags)) for each in copied
+        ]
+        return [*masters, *replicas], cluster_address(masters)
     if shape.has_replica:
         watched = stack.enter_context(redis_sentinels(directory, PASSWORD, DOWN_AFTER_MS))
         return [watched.master, watched.replica], watched.address

@@ -249,8 +249,7 @@ async def lose_a_master(stage: Stage) -> None:
     """Calls that need it are refused, others are not; back without data, its channels are reported lost, and no others."""
     await stage.progress()
     lost = shard_of(TALK, MASTERS)
-    prefix = prefixes(MASTERS)[lost]
-    master = next(each for each in stage.cluster.servers if each.cli("KEYS", f"{prefix}*"))
+    master = stage.cluster.servers[_place(stage, lost)]
     master.kill()
     begun_s = time.monotonic()
 
@@ -262,6 +261,27 @@ async def lose_a_master(stage: Stage) -> None:
     assert answers(200) >= ACCEPTED
     await _visit(stage, lost)
     await asyncio.to_thread(master.start)
+    await _one_lost(stage)
+
+
+async def lose_a_master_with_a_replica(stage: Stage) -> None:
+    """The replica takes its place: only the channels of its shard are reported lost."""
+    await stage.progress()
+    place = _place(stage, shard_of(TALK, MASTERS))
+    stage.cluster.servers[place].kill()
+    replica = stage.cluster.servers[MASTERS + place]
+    await stage.until("the replica is promoted", lambda: "role:master" in _role(replica))
+    await _one_lost(stage)
+
+
+def _place(stage: Stage, shard: int) -> int:
+    """Return the place of the master that has a shard."""
+    keys = f"{prefixes(MASTERS)[shard]}*"
+    return next(place for place, each in enumerate(stage.cluster.servers) if each.cli("KEYS", keys))
+
+
+async def _one_lost(stage: Stage) -> None:
+    """Wait until a channel of the lost master is reported lost to all that are in it."""
     receivers = [client for client in stage.clients if TALK in client.accounts]
     await stage.until(
         "its channel is reported lost", lambda: all(any(TALK in lost for lost in c.losses) for c in receivers)
@@ -317,6 +337,11 @@ def _in_a_cluster(_: Path) -> Shape:
     return Shape(MASTERS, ("--save", "", "--cluster-require-full-coverage", "no"))
 
 
+def _in_a_cluster_with_replicas(_: Path) -> Shape:
+    flags = ("--save", "", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0")
+    return Shape(MASTERS, True, (*flags, "--cluster-require-full-coverage", "no"))
+
+
 def _an_hour_apart(directory: Path) -> Shape:
     """The first node's clock is right; the age limit of the log is far less than their difference."""
     environ = {
@@ -340,4 +365,7 @@ SCENARIOS = {
     "clocks": Scenario(only_go_on, shape=_an_hour_apart),
     "cluster-killed-node": Scenario(kill_a_node, shape=_in_a_cluster, absent=6),
     "cluster-lost-master": Scenario(lose_a_master, frozenset({PRIVATE, TALK}), shape=_in_a_cluster),
+    "cluster-replica-promoted": Scenario(
+        lose_a_master_with_a_replica, frozenset({PRIVATE, TALK}), _in_a_cluster_with_replicas
+    ),
 }
