@@ -34,7 +34,7 @@ REPLACING = (
     "transports/test_opening.py::test_an_event_stream_that_cannot_be_opened_is_answered_or_ends",
     "transports/test_second_protocol.py::",
     "transports/test_websocket.py::test_a_refused_websocket_is_closed_with_the_code_of_its_error",
-    "upgrade/test_moving.py::test_a_request_that_does_not_end_refuses_the_move",
+    "upgrade/test_moving_calls.py::test_a_request_that_does_not_end_refuses_the_move",
 )
 """Tests that give a compiled module their own function, subclass or object in place of what it was compiled with."""
 WARNING = r"ignore:the \(type, exc, tb\) signature of throw\(\) is deprecated:DeprecationWarning"
