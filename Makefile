@@ -11,7 +11,7 @@ WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 FAST_WORKERS ?= $(shell nproc)
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 # Tests that cover all of core/, apps/, auth/ and wire/ in this process; other tests start servers.
-CORE_TESTS := tests/core tests/wire tests/apps/test_app.py tests/apps/test_client.py tests/apps/test_grants.py tests/apps/test_key_ring.py tests/apps/test_keys.py tests/apps/test_pusher_app.py tests/apps/test_wanted_facts.py tests/apps/test_webhooks.py tests/auth tests/engines/test_sqlite.py tests/test_tracing.py
+CORE_TESTS := tests/core tests/wire tests/apps/test_app.py tests/apps/test_client.py tests/apps/test_grants.py tests/apps/test_key_ring.py tests/apps/test_keys.py tests/apps/test_pusher_app.py tests/apps/test_wanted_facts.py tests/apps/test_webhooks.py tests/auth tests/engines/test_sqlite.py tests/engines/test_sqlite_restart.py tests/test_tracing.py
 
 .DEFAULT_GOAL := help
 .PHONY: help run example test test-fast compiled-wheel test-compiled coverage check bench bench-peers bench-engines simulate faults autobahn format options doctor-page screenshots clean ready-run \

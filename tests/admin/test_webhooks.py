@@ -10,7 +10,7 @@ import httpx
 import pytest
 from tests.applications import ADMIN_SECRETS, app_of, launch_apps
 from tests.conftest import RunningServer, launch
-from tests.engines.test_sqlite import Runs
+from tests.engines.sqlite_runs import Runs
 from tests.http_client import http
 from tests.redis_server import RedisServer
 from tests.site import RecordedActs

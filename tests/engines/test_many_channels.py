@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from tests.engines.conformance import EMPTY, Recorder, Setup, message
+from tests.engines.sqlite_runs import ANN, sqlite_engine
 from tests.engines.test_memory import memory_engine
-from tests.engines.test_sqlite import ANN, sqlite_engine
 from tests.simulation.loop import turns
 
 from channelstream import slices

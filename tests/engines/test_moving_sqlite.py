@@ -9,7 +9,7 @@ from tests.engines.conformance.lab import EMPTY, Recorder, Setup, message
 from tests.engines.conformance.moving import *  # noqa: F403
 from tests.engines.conformance.restarts import ANN
 from tests.engines.moves import Processes, build
-from tests.engines.test_sqlite import sqlite_engine
+from tests.engines.sqlite_runs import sqlite_engine
 from tests.engines.test_sqlite_connections import flush, killed
 
 from channelstream.core.position import ReadRange

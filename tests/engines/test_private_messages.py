@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.calls import calls
 from tests.engines.conformance import Recorder, Setup
-from tests.engines.test_sqlite import sqlite_engine
+from tests.engines.sqlite_runs import sqlite_engine
 
 from channelstream.core.connection import Connection
 from channelstream.core.entry import Entry

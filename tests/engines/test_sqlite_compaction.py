@@ -6,11 +6,10 @@ import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from tests.engines.conformance import Recorder, Setup, delete, edit, message, private, texts, uuids
-from tests.engines.test_sqlite import ANN, Runs, sqlite_engine
+from tests.engines.sqlite_runs import ANN, Runs, sqlite_engine
 from tests.waiting import PATIENCE_S
 
 from channelstream.core.compaction import MAX_EXCLUDED
@@ -25,11 +24,6 @@ from channelstream.errors import Unavailable
 
 BOTH = frozenset({"ann", "bob"})
 Life = Callable[[SqliteEngine, Recorder], Awaitable[None]]
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "state.db")
 
 
 def live(runs: Runs, life: Life) -> None:

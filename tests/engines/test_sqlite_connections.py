@@ -13,7 +13,7 @@ from tests.engines.conformance.brief_channels import GUEST, SOON_S
 from tests.engines.conformance.lab import EMPTY, Lab
 from tests.engines.conformance.restarts import *  # noqa: F403
 from tests.engines.conformance.restarts import ANN, Crash, about
-from tests.engines.test_sqlite import Runs
+from tests.engines.sqlite_runs import Runs
 
 from channelstream.engines import group_commit
 from channelstream.engines.base import Engine
@@ -35,11 +35,6 @@ async def killed(engine: SqliteEngine) -> None:
     """End as a killed process does: what is committed stays."""
     engine._commits._task.cancel()
     await engine._release()
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "state.db")
 
 
 class Server:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.engines.conformance.lab import ALL_FACTS, EMPTY, Setup
 from tests.engines.conformance.outbox import fact_form, missed
-from tests.engines.test_sqlite import Runs
+from tests.engines.sqlite_runs import Runs
 from tests.engines.test_sqlite_connections import killed, register
 
 from channelstream.apps.keys import DEFAULT, make_key
@@ -26,11 +26,6 @@ from channelstream.errors import Unavailable
 from channelstream.wire.channelstream import V07
 
 ANN, BOB = Member("of-ann", "ann", V07), Member("of-bob", "bob", V07)
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "state.db")
 
 
 async def facts_in(engine: SqliteEngine) -> list[tuple[str, ...]]:

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 from tests.engines.conformance import EMPTY, MovedClock, Setup, message
-from tests.engines.test_sqlite import ANN, Runs
+from tests.engines.sqlite_runs import ANN, Runs
 
 from channelstream.core.registry import Registry
 from channelstream.engines.local_log import Lifetimes
@@ -19,11 +19,6 @@ from channelstream.engines.sqlite_file import APPLICATION_ID, Stored
 from channelstream.engines.sqlite_restore import Restore
 from channelstream.engines.sqlite_rows import event_columns
 from channelstream.errors import ConfigError
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "state.db")
 
 
 def _other_program(path: Path) -> None:

@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from tests.engines.test_sqlite import Runs
+from tests.engines.sqlite_runs import Runs
 
 from channelstream.engines.time_series import SERIES_RECORDS, Record
 

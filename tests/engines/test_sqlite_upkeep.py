@@ -2,11 +2,11 @@
 
 import asyncio
 from itertools import chain, pairwise
-from pathlib import Path
 
 import pytest
+from tests.engines.conformance import message
 from tests.engines.conformance.lab import edit
-from tests.engines.test_sqlite import Runs, message
+from tests.engines.sqlite_runs import Runs
 from tests.engines.test_sqlite_compaction import reopened
 from tests.engines.test_sqlite_connections import killed, refuse
 from tests.simulation.loop import turns
@@ -20,11 +20,6 @@ from channelstream.engines.sqlite_upkeep import Upkeep
 
 CHANNELS = [f"c{number}" for number in range(7)]
 SHORT_LOG = {"store_history": True, "history_size": 5, "log_events": 2}
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "state.db")
 
 
 async def shown(engine: SqliteEngine) -> dict[str, tuple[list[str], list[str], int]]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from tests.engines.conformance import Recorder, message
+from tests.engines.sqlite_runs import Runs
 from tests.engines.test_announcing import ANN, NAMES, SETTINGS, TABLET, announced, mood
-from tests.engines.test_sqlite import Runs
 from tests.simulation.loop import turns
 
 from channelstream import slices

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.core.test_explain import Sink
 from tests.engines.conformance.lab import MovedClock, Setup
-from tests.engines.test_sqlite import sqlite_engine
+from tests.engines.sqlite_runs import sqlite_engine
 
 from channelstream.close_codes import CloseCode
 from channelstream.config import Settings

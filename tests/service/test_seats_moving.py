@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.engines.conformance import MovedClock, Setup
-from tests.engines.test_sqlite import sqlite_engine
+from tests.engines.sqlite_runs import sqlite_engine
 from tests.service.test_seats import ROOM, Scene, play
 
 from channelstream.apps.app import App
