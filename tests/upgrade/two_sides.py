@@ -16,8 +16,6 @@ from channelstream.upgrade.messages import (
 from channelstream.upgrade.taking import TakeOver
 
 SNAPSHOT = 7
-
-
 TERMS_GIVEN = Terms(
     host="127.0.0.1",
     port=8001,
@@ -27,14 +25,8 @@ TERMS_GIVEN = Terms(
     cookie_secret="of the old process",
     upgrades={"done": 3},
 )
-
-
 STATE = [Part("state", b"1"), Part("state", b"2")]
-
-
 Steps = list[str]
-
-
 Successor = Callable[[], Coroutine[Any, Any, None]]
 
 
