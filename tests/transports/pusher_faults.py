@@ -127,7 +127,7 @@ FAULTS = (
     Fault("client event: not subscribed", event("client-a", "private-b"), ERROR),
     Fault("client event: no channel", event("client-a", None), ERROR),
     Fault("client event: name of 201", event("client-" + "x" * 194), ERROR),
-    Fault("client event: data of 10,241 bytes", event("client-a", data="x" * 10_239), ERROR),
+    Fault("client event: data of 10,241 bytes", event("client-a", data="x" * 10_241), ERROR),
     Fault("client event: more than 10 a second", too_many, ("error 4301",)),
     Fault("not JSON", sends("x"), ERROR),
     Fault("an empty text", sends(""), ERROR),

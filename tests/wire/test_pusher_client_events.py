@@ -54,7 +54,9 @@ def test_a_cache_channel_never_keeps_events_of_clients() -> None:
         ("client-hi", None, 1),
         ("client-hi", 7, 1),
         ("client-" + "x" * 194, "private-a", 1),
-        ("client-hi", "private-a", "x" * 10_239),
+        ("client-hi", "private-a", "x" * 10_241),
+        ("client-hi", "private-a", "é" * 5_121),
+        ("client-hi", "private-a", ["x" * 10_237]),
         ("hi", "private-a", 1),
         ("pusher:hi", "private-a", 1),
         ("pusher_internal:member_added", "private-a", 1),
@@ -68,7 +70,14 @@ def test_an_event_that_is_not_relayed(event: str, channel: Any, data: Any) -> No
     subscribe(client, "news")
     (answer,) = client.asks(event, data, channel=channel)  # type: ignore[misc]
     assert answer == error(answer["data"]["message"])
-    assert isinstance(client.asks("client-hi", "x" * 10_238, channel="private-a"), Relay)
+
+
+@pytest.mark.parametrize("data", ["x" * 10_240, "é" * 5_120, '"' * 10_240, ["x" * 10_236]])
+def test_the_longest_data(data: Any) -> None:
+    """A text counts as what it stands for, as in calls of servers: quotes around it and escapes do not count."""
+    client = Client()
+    subscribe(client, "private-a")
+    assert isinstance(client.asks("client-hi", data, channel="private-a"), Relay)
 
 
 @pytest.mark.parametrize(

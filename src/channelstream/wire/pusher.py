@@ -289,7 +289,8 @@ class PusherSession:
                 "Events of clients go to private and presence channels to which they are subscribed."
             )
         data = b"null" if asked.data is None else compact(asked.data)
-        if data is None or len(data) > MAX_DATA_BYTES:
+        text = None if data is None else data_text(data)
+        if data is None or text is None or len(text.encode()) > MAX_DATA_BYTES:
             return self._error(
                 f"The data of an event has at most {MAX_DATA_BYTES} bytes, and is not nested too deep."
             )
@@ -303,7 +304,7 @@ class PusherSession:
             self._channels[channel],
             is_kept=not keeps_last(channel),
             event=name,
-            data=data_text(data),
+            data=text,
             socket=self._socket_id,
         )
 

@@ -15,7 +15,7 @@ from msgspec import Raw, Struct
 MAX_NAME = 200
 """Longest name of an event, in characters."""
 MAX_DATA_BYTES = 10_240
-"""Longest data of an event, of a client or a server, in bytes of UTF-8."""
+"""Longest data of an event, of a client or a server, in bytes of UTF-8: of a text, or of other JSON as it was sent."""
 RESERVED = ("pusher:", "pusher_internal:")
 """Begin the names of the protocol's own events: a payload describes none of these."""
 _EMBEDDED = re.compile(r"[^\s\"](?:[^\r\n]*\S)?")
