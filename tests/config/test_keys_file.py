@@ -81,6 +81,17 @@ def test_what_is_written_is_read(path: Path) -> None:
         ([{"id": "web", "secret": SECRET, "right": []}], "unknown field `right`"),
         ([{"id": "web", "secret": SECRET, "rights": ["root"]}], "Invalid enum value"),
         ([{"id": "web", "secret": SECRET, "not_after": "2026-01-01T00:00:00"}], "timezone"),
+        (
+            [
+                {
+                    "id": "web",
+                    "secret": SECRET,
+                    "not_before": "2026-12-02T00:00:00Z",
+                    "not_after": "2026-12-01T00:00:00Z",
+                }
+            ],
+            "'web': not_before is later than not_after",
+        ),
         ([{"id": "web", "secret": SECRET}] * 2, "2 keys with the id 'web'"),
         ([{"id": "", "secret": SECRET}], "a key without an id"),
         ([{"id": "w.eb", "secret": SECRET}], "the id of a key has"),

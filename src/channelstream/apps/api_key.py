@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
+from math import inf
 
 from channelstream.apps.app import App
 from channelstream.apps.principal import ALL_RIGHTS, Principal, Right
@@ -58,13 +59,15 @@ class ApiKey:
     older: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        """Check the id.
+        """Check the id and the times.
 
         Raises:
-            ValueError: it is not up to 64 ASCII letters, digits, dashes and underscores.
+            ValueError: the id is not up to 64 ASCII letters, digits, dashes and underscores, or it is never accepted.
         """
         if _ID.fullmatch(self.id) is None:
             raise ValueError("the id of a key has 1 to 64 ASCII letters, digits, dashes and underscores")
+        if (self.not_before_s or 0) > (inf if self.not_after_s is None else self.not_after_s):
+            raise ValueError("not_before is later than not_after, so the key would be accepted at no time")
 
     @property
     def secrets(self) -> tuple[str, ...]:
