@@ -168,6 +168,13 @@ class Forbidden(ChannelstreamError):
     http_status = 403
 
 
+class OverreachingToken(Forbidden):
+    """A client's token claims what the key that signed it has no right to grant."""
+
+    close_code = CloseCode.TOKEN_EXPIRED
+    refusal_code = CloseCode.TOKEN_EXPIRED
+
+
 class NotFound(ChannelstreamError):
     code = "not_found"
     http_status = 404

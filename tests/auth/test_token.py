@@ -25,7 +25,7 @@ from channelstream.apps.principal import Right
 from channelstream.auth.issuer import Issuer, SignedBy
 from channelstream.auth.public_keys import MAX_KEYS, read_keys
 from channelstream.auth.token import MAX_BYTES, TokenAuth, TokenRules, UnknownKey
-from channelstream.errors import BadToken, Forbidden
+from channelstream.errors import BadToken, OverreachingToken
 
 NOW_S = 1_700_000_000.0
 SHOP, BLOG = App("shop"), App("blog")
@@ -262,7 +262,7 @@ def test_an_audience_is_named() -> None:
 )
 def test_a_key_grants_only_what_it_may_do_itself(key_id: str, claims: dict[str, Any], reason: str) -> None:
     """Otherwise the owner of a key with few rights could make a token with more."""
-    with pytest.raises(Forbidden, match=re.escape(reason)):
+    with pytest.raises(OverreachingToken, match=re.escape(reason)):
         checked(signed(claims, kid=key_id))
     checked(signed({"subscribe": ["a"], "channels": ["b"]}, kid="reader"))
 

@@ -349,3 +349,6 @@ def test_a_key_of_an_application_signs_for_it(tmp_path: Path, start_server: Star
     }
     codes = {name: each.json()["code"] for name, each in answers.items()}
     assert codes == {"reader": "forbidden", "no key": "bad_token", "another's secret": "bad_token"}
+    assert [each.json()["close_code"] for each in answers.values()] == [4003] * 3
+    with pytest.raises(ConnectionClosed, match=r"4003.*lacks the right 'publish'"):
+        TokenClient(server.ws_url, given["reader"])

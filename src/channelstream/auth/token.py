@@ -27,7 +27,7 @@ from channelstream.apps.key_ring import KeyRing
 from channelstream.apps.principal import ALL_RIGHTS, Right
 from channelstream.auth.issuer import Issuer, UnknownKey
 from channelstream.core.user import MAX_STATE_KEYS
-from channelstream.errors import BadSignature, BadToken, Forbidden
+from channelstream.errors import BadSignature, BadToken, OverreachingToken
 
 MAX_BYTES: Final = 8192
 """Longest token."""
@@ -111,7 +111,7 @@ class TokenAuth:
         Raises:
             BadToken: it is not signed by one whose key is accepted, or its claims are not.
             UnknownKey: as well, if the keys of its issuer may have changed.
-            Forbidden: its key may not grant this.
+            OverreachingToken: its key may not grant this.
         """
         if len(token) > MAX_BYTES or not token.isascii():
             raise BadToken
@@ -204,7 +204,9 @@ def _check_audience(claims: _Claims, audience: str) -> None:
 
 def _check_rights(claims: _Claims, rights: frozenset[Right]) -> None:
     if Right.CONNECT not in rights:
-        raise Forbidden("The key of the token may not open connections.")
+        raise OverreachingToken("The key of the token may not open connections.")
     for claim, right in _NEEDS.items():
         if getattr(claims, claim) and right not in rights:
-            raise Forbidden(f"The key of the token may not grant {claim}: it lacks the right '{right}'.")
+            raise OverreachingToken(
+                f"The key of the token may not grant {claim}: it lacks the right '{right}'."
+            )

@@ -73,7 +73,7 @@ class Tokens:
 
         Raises:
             BadToken: it is not accepted.
-            Forbidden: its key may not grant this.
+            OverreachingToken: its key may not grant this.
             Unavailable: it is not known yet which tokens are revoked, and the engine is out of reach.
         """
         client = await self._signed(token, app)
