@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import socket
 import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -151,6 +152,19 @@ def test_no_server_is_reported() -> None:
     ):
         client.info()
     assert isinstance(caught.value.__cause__, httpx.ConnectError)
+
+
+def test_an_error_without_a_text_is_named() -> None:
+    """httpx gives its timeouts no text in asyncio."""
+
+    async def ask() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as mute:
+            url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+            async with AsyncChannelstream(url, "secret", timeout_s=0.01, retries=ONCE) as client:
+                with pytest.raises(Unreachable, match=r"(Read|Connect)Timeout$"):
+                    await client.info()
+
+    asyncio.run(ask())
 
 
 def test_answers_of_another_kind_are_errors(server: Any) -> None:

@@ -26,7 +26,7 @@ from channelstream_client.testing.port import HeldPort
 
 def test_failed_renewals_are_repeated() -> None:
     """One failure of `renew` does not end the iteration; each is reported with its cause."""
-    failures = [Unreachable("no application"), KeyError("bug"), asyncio.CancelledError()]
+    failures = [Unreachable("no application"), TimeoutError(), asyncio.CancelledError()]
     downs: list[Down] = []
 
     async def renew() -> str:
@@ -42,7 +42,12 @@ def test_failed_renewals_are_repeated() -> None:
 
     run(test)
     assert [down.code for down in downs] == [4001, LOST, LOST, LOST]
-    assert [type(down.error) for down in downs[1:]] == [Unreachable, KeyError, asyncio.CancelledError]
+    assert [type(down.error) for down in downs[1:]] == [Unreachable, TimeoutError, asyncio.CancelledError]
+    assert [down.reason.partition(" (")[0] for down in downs[1:]] == [
+        "renew failed: no application",
+        "renew failed: TimeoutError",
+        "renew was cancelled from within",
+    ]
 
 
 def test_renewal_gets_the_last_position() -> None:

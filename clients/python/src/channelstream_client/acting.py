@@ -208,7 +208,7 @@ class Acting(Iteration[Event]):
                 timeout=OPEN_TIMEOUT_S,
             )
         except httpx.HTTPError as error:
-            raise Unreachable(f"{client.url}: {error or type(error).__name__}") from error
+            raise Unreachable(f"{client.url}: {str(error) or type(error).__name__}") from error
         retry_after = answer.headers.get("retry-after", "")
         items: list[Item] = result_of(Answer(answer.status_code, answer.content, retry_after, time.time()))
         return items
@@ -279,7 +279,7 @@ class Acting(Iteration[Event]):
             self._client.token = await self._get_token()
             result = await self._command("refresh", token=self._client.token)
         except Exception as error:
-            logger.warning("no fresh token: %s", error or type(error).__name__)
+            logger.warning("no fresh token: %s", str(error) or type(error).__name__)
         else:
             self._refresh_later(int(result["expires_in"]))
 

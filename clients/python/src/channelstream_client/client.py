@@ -101,7 +101,7 @@ def _answer(response: httpx.Response) -> Answer:
 
 
 def _unreachable(url: str, error: httpx.HTTPError) -> Unreachable:
-    unreachable = Unreachable(f"{url}: {error or type(error).__name__}")
+    unreachable = Unreachable(f"{url}: {str(error) or type(error).__name__}")
     unreachable.__cause__ = error
     return unreachable
 

@@ -181,7 +181,7 @@ class Pump(Generic[E]):
                 raise
             self._renewal_failed("renew was cancelled from within", error)
         except Exception as error:
-            self._renewal_failed(f"renew failed: {error or type(error).__name__}", error)
+            self._renewal_failed(f"renew failed: {str(error) or type(error).__name__}", error)
         else:
             if isinstance(given, Connection):
                 self._client.renewed(given.conn_id, given.position)
