@@ -18,8 +18,8 @@ from channelstream_client.blocking import BlockingListening, BlockingRenew
 from channelstream_client.calls import Plan
 from channelstream_client.errors import Unreachable
 from channelstream_client.exchange import Answer, Caller, Outcome, Pause, Request, Retries, Steps
+from channelstream_client.http_clients import LoopClients, ProcessClients
 from channelstream_client.listening import Listening
-from channelstream_client.loops import LoopClients
 from channelstream_client.model import Connection
 from channelstream_client.pump import Renew, takes_an_argument
 from channelstream_client.reach import Reach, Verify, tls_context
@@ -117,7 +117,7 @@ def _in_a_thread(renew: BlockingRenew) -> Renew:
 
 
 class Channelstream:
-    """Calls a channelstream server. Several threads may use it.
+    """Calls a channelstream server. Several threads may use it, and the children of a process that forks.
 
     Every method may raise `ChannelstreamError`; `errors` has its subclasses.
     """
@@ -155,7 +155,9 @@ class Channelstream:
         self._trust_env = trust_env
         self._tls = _tls_once(self.url, verify, http)
         self._owns_http = http is None
-        self._http = http or httpx.Client(timeout=timeout_s, verify=self._tls(), trust_env=trust_env)
+        self._http = http or ProcessClients(
+            lambda: httpx.Client(timeout=timeout_s, verify=self._tls(), trust_env=trust_env)
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -347,9 +349,8 @@ class AsyncChannelstream:
 
     async def _send(self, request: Request) -> Answer | Unreachable:
         try:
-            http = await self._http()
             return _answer(
-                await http.request(
+                await self._http().request(
                     request.method, self.url + request.path, content=request.body, headers=request.headers
                 )
             )
@@ -360,11 +361,11 @@ class AsyncChannelstream:
                 error.add_note("the http of this AsyncChannelstream was used in another event loop before")
             raise
 
-    async def _http(self) -> httpx.AsyncClient:
+    def _http(self) -> httpx.AsyncClient | LoopClients:
         if self._is_closed:
             raise RuntimeError("this AsyncChannelstream is closed")
         if self._given_http is None:
-            return await self._clients.get()
+            return self._clients
         self._loop = self._loop or asyncio.get_running_loop()
         return self._given_http
 
