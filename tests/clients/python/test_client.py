@@ -200,7 +200,7 @@ def test_clients_of_closed_loops_are_forgotten(server: Any) -> None:
         loop = asyncio.new_event_loop()
         loop.run_until_complete(client.info(Info(channels=[])))
         for made in client._clients._clients.values():
-            loop.run_until_complete(made.aclose())
+            loop.run_until_complete(made.http.aclose())
         loop.close()
     assert len(client._clients._clients) == 1
 

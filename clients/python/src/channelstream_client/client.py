@@ -143,11 +143,12 @@ class Channelstream:
             key_id: the id of a key in the server's `keys_file`; empty for the option `secret`.
             signing: `signed` (the whole call), `old` (its path, for servers before 1.0), or `auto`: `signed` if the server
                 knows it. Until the server has accepted a call, one who can change its answers may make `auto` use `old`.
-            timeout_s: timeout of one attempt, for connecting and for each read.
+            timeout_s: timeout of one attempt, for connecting and for each read; also how long one may wait while
+                `CALLS_AT_ONCE` others are under way.
             retries: how calls are repeated; None means four attempts.
             verify: how to verify the server's certificate: an `ssl.SSLContext`, or the path of authorities.
             trust_env: use the proxies of the environment.
-            http: an HTTP client to use, for example for unix sockets. It has its own timeouts, certificates and
+            http: an HTTP client to use, for example for unix sockets. It has its own timeouts, limits, certificates and
                 proxies, and `close` leaves it open.
         """
         self.url = _checked(url)
@@ -156,7 +157,7 @@ class Channelstream:
         self._tls = _tls_once(self.url, verify, http)
         self._owns_http = http is None
         self._http = http or ProcessClients(
-            lambda: httpx.Client(timeout=timeout_s, verify=self._tls(), trust_env=trust_env)
+            lambda: httpx.Client(timeout=timeout_s, verify=self._tls(), trust_env=trust_env), timeout_s
         )
 
     def __enter__(self) -> Self:
@@ -281,7 +282,7 @@ class AsyncChannelstream:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
         self._clients = LoopClients(
-            lambda: httpx.AsyncClient(timeout=timeout_s, verify=self._tls(), trust_env=trust_env)
+            lambda: httpx.AsyncClient(timeout=timeout_s, verify=self._tls(), trust_env=trust_env), timeout_s
         )
 
     async def __aenter__(self) -> Self:
