@@ -75,11 +75,9 @@ class Stalls:
         self.signals = Signals(lambda: None)
         self.now_s = 100.0
         calls = SimpleNamespace(register=lambda name, procedure: None)
-        node = SimpleNamespace(signals=self.signals, remote_calls=calls)
-        clock, app = (
-            SimpleNamespace(wall=lambda: self.now_s, steady=lambda: self.now_s),
-            SimpleNamespace(id=""),
-        )
+        clock = SimpleNamespace(wall=lambda: self.now_s, steady=lambda: self.now_s)
+        node = SimpleNamespace(signals=self.signals, remote_calls=calls, clock=clock)
+        app = SimpleNamespace(id="")
         self.slow = SlowClients(cast(Any, SimpleNamespace(node=node, clock=clock, app=app)))
 
     def stall(self, connection: Connection) -> None:

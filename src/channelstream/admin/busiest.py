@@ -5,10 +5,9 @@ from heapq import nlargest
 from operator import itemgetter
 from typing import Any, TypeVar
 
-import msgspec
 from msgspec import Struct
 
-from channelstream.admin.shared_reading import SharedReading
+from channelstream.admin.all_nodes import AllNodes
 from channelstream.apps.keys import name_of
 from channelstream.core.frequent import RecentRates, merged
 from channelstream.http.callers import Caller, Callers
@@ -47,55 +46,27 @@ class _Answer(Struct, frozen=True):
     refused: list[tuple[tuple[str, str], float]]
 
 
-_decode = msgspec.msgpack.Decoder(_Answer).decode
-
-
 class Busiest:
     """Reads the rates of all nodes, and answers the calls of the other nodes."""
 
     def __init__(self, service: Service, rates: Rates) -> None:
         self._service = service
         self._rates = rates
-        self._reading = SharedReading(self._read, service.clock.steady)
-        self._procedure = PROCEDURE.format(service.app.id)
-        service.node.remote_calls.register(self._procedure, self._answer)
+        procedure = PROCEDURE.format(service.app.id)
+        self._reading = AllNodes(service.node, procedure, _Answer, self._own, _tables)
 
     async def read(self) -> dict[str, Any]:
         """Return the rows of both tables; only those of this node while the engine is out of reach."""
-        return await self._reading.get()
+        return await self._reading.read()
 
-    async def _read(self) -> dict[str, Any]:
-        results = (await self._service.node.remote_calls.call_reachable(self._procedure)).results
-        nodes = [answer for each in results if (answer := each.read(_decode))]
-        published = merged(dict(node.published) for node in nodes)
-        deliveries = merged(dict(node.deliveries) for node in nodes)
-        calls = merged(dict(node.calls) for node in nodes)
-        refused = merged(dict(node.refused) for node in nodes)
-        return {
-            "channels": [
-                {"name": name, "published": published.get(name, 0.0), "deliveries": deliveries.get(name, 0.0)}
-                for name in _busiest(published, deliveries)
-            ],
-            "callers": [
-                {
-                    "address": name[0],
-                    "key": name[1],
-                    "calls": calls.get(name, 0.0),
-                    "refused": refused.get(name, 0.0),
-                }
-                for name in _busiest(calls, refused)
-            ],
-        }
-
-    async def _answer(self, argument: bytes) -> bytes:
+    async def _own(self) -> _Answer:
         rates = self._rates
-        answer = _Answer(
+        return _Answer(
             self._of_channels(rates.published),
             self._of_channels(rates.deliveries),
             self._of_callers(rates.calls),
             self._of_callers(rates.refused),
         )
-        return msgspec.msgpack.encode(answer)
 
     def _of_channels(self, rates: RecentRates[str]) -> list[tuple[str, float]]:
         owns = self._service.app.owns
@@ -105,6 +76,30 @@ class Busiest:
         own = self._service.app.id
         found = rates.rates().items()
         return _top(((address, key_id), rate) for (app_id, address, key_id), rate in found if app_id == own)
+
+
+def _tables(answers: Iterable[tuple[str, _Answer]]) -> dict[str, Any]:
+    """Return the rows of both tables."""
+    nodes = [answer for _, answer in answers]
+    published = merged(dict(node.published) for node in nodes)
+    deliveries = merged(dict(node.deliveries) for node in nodes)
+    calls = merged(dict(node.calls) for node in nodes)
+    refused = merged(dict(node.refused) for node in nodes)
+    return {
+        "channels": [
+            {"name": name, "published": published.get(name, 0.0), "deliveries": deliveries.get(name, 0.0)}
+            for name in _busiest(published, deliveries)
+        ],
+        "callers": [
+            {
+                "address": name[0],
+                "key": name[1],
+                "calls": calls.get(name, 0.0),
+                "refused": refused.get(name, 0.0),
+            }
+            for name in _busiest(calls, refused)
+        ],
+    }
 
 
 def _top(rates: Iterable[tuple[K, float]]) -> list[tuple[K, float]]:

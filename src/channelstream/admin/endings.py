@@ -4,9 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import msgspec
-
-from channelstream.admin.shared_reading import SharedReading
+from channelstream.admin.all_nodes import AllNodes
 from channelstream.admin.shown import ending_row
 from channelstream.core.endings import Group
 from channelstream.service import Service
@@ -17,7 +15,7 @@ LATEST = 25
 LATEST_OF_GROUP = 3
 """Endings of each group that are shown at least."""
 
-_decode = msgspec.msgpack.Decoder(list[dict[str, Any]]).decode
+Row = dict[str, Any]
 
 
 class RecentEndings:
@@ -25,32 +23,31 @@ class RecentEndings:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._reading = SharedReading(self._read, service.clock.steady)
-        self._procedure = PROCEDURE.format(service.app.id)
-        service.node.remote_calls.register(self._procedure, self._answer)
+        procedure = PROCEDURE.format(service.app.id)
+        self._reading = AllNodes(service.node, procedure, list[Row], self._own, _latest)
 
-    async def read(self) -> list[dict[str, Any]]:
+    async def read(self) -> list[Row]:
         """Describe them, newest first; only those of this node while the engine is out of reach."""
-        return await self._reading.get()
+        return await self._reading.read()
 
-    async def _read(self) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
-        for each in (await self._service.node.remote_calls.call_reachable(self._procedure)).results:
-            rows += each.read(_decode) or ()
-        return chosen(sorted(rows, key=lambda row: str(row["at"]), reverse=True))
-
-    async def _answer(self, argument: bytes) -> bytes:
+    async def _own(self) -> list[Row]:
         endings = self._service.node.local.endings
         rows = (
             {**ending_row(each), "group": key_of(endings.group(each))} for each in self._service.endings()
         )
-        return msgspec.msgpack.encode(chosen(rows))
+        return chosen(rows)
 
 
-def chosen(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _latest(answers: Iterable[tuple[str, list[Row]]]) -> list[Row]:
+    """Return the rows of all nodes, newest first."""
+    rows = (row for _, rows in answers for row in rows)
+    return chosen(sorted(rows, key=lambda row: str(row["at"]), reverse=True))
+
+
+def chosen(rows: Iterable[Row]) -> list[Row]:
     """Return the first `LATEST` of all rows, and the first `LATEST_OF_GROUP` of each group, in their order."""
     seen: Counter[str] = Counter()
-    found: list[dict[str, Any]] = []
+    found: list[Row] = []
     for row in rows:
         if len(found) < LATEST or seen[row["group"]] < LATEST_OF_GROUP:
             found.append(row)

@@ -1,11 +1,10 @@
 """The clients that read too slowly now, at all nodes: since when, and how far each is behind."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import msgspec
-
+from channelstream.admin.all_nodes import AllNodes
 from channelstream.admin.lag import lag_of
-from channelstream.admin.shared_reading import SharedReading
 from channelstream.admin.shown import transport_of, waiting_bytes
 from channelstream.apps.keys import name_of
 from channelstream.core.connection import Connection, ConnectionState, Stream
@@ -19,7 +18,7 @@ SHOWN = 20
 REMEMBERED = 64
 """How many connections are remembered at least before those that have gone on are looked for."""
 
-_decode = msgspec.msgpack.Decoder(list[dict[str, Any]]).decode
+Row = dict[str, Any]
 
 
 class _Stall(NamedTuple):
@@ -41,11 +40,9 @@ class SlowClients:
         self._service = service
         self._stalls: dict[Connection, _Stall] = {}
         self._most = REMEMBERED
-        self._reading = SharedReading(self._read, service.clock.steady)
         node = service.node
         node.signals.stalled.connect(self._stalled)
-        self._procedure = PROCEDURE.format(service.app.id)
-        node.remote_calls.register(self._procedure, self._answer)
+        self._reading = AllNodes(node, PROCEDURE.format(service.app.id), list[Row], self._own, _longest)
 
     def _stalled(self, connection: Connection) -> None:
         if len(self._stalls) >= self._most:
@@ -66,21 +63,15 @@ class SlowClients:
         self._stalls = {each: stall for each, stall in self._stalls.items() if self._is_waiting(each)}
         return [(connection, stall.since_s) for connection, stall in self._stalls.items()]
 
-    async def read(self) -> list[dict[str, Any]]:
+    async def read(self) -> list[Row]:
         """Describe those of all nodes that wait for longest; only those of this node while the engine is out of reach."""
-        return await self._reading.get()
+        return await self._reading.read()
 
-    async def _read(self) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
-        for each in (await self._service.node.remote_calls.call_reachable(self._procedure)).results:
-            rows += each.read(_decode) or ()
-        return sorted(rows, key=lambda row: str(row["since"]))[:SHOWN]
-
-    async def _answer(self, argument: bytes) -> bytes:
+    async def _own(self) -> list[Row]:
         owned = [each for each in self.waiting() if self._service.app.owns(each[0].id)]
-        return msgspec.msgpack.encode([await self._row(*each) for each in owned[:SHOWN]])
+        return [await self._row(*each) for each in owned[:SHOWN]]
 
-    async def _row(self, connection: Connection, since_s: float) -> dict[str, Any]:
+    async def _row(self, connection: Connection, since_s: float) -> Row:
         return {
             "id": name_of(connection.id),
             "user": name_of(connection.user),
@@ -89,3 +80,9 @@ class SlowClients:
             "lag": await lag_of(self._service.node, connection),
             "waiting_bytes": waiting_bytes(connection),
         }
+
+
+def _longest(answers: Iterable[tuple[str, list[Row]]]) -> list[Row]:
+    """Return the rows of all nodes, those that wait for longest first."""
+    rows = (row for _, rows in answers for row in rows)
+    return sorted(rows, key=lambda row: str(row["since"]))[:SHOWN]
