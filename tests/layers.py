@@ -97,7 +97,7 @@ ONE_PROTOCOL = "pusher"
 """In the names of these modules, as that protocol has names and signatures that more than `wire` reads."""
 KEY_MAKERS = {"make_key", "make_member_key", "app_id_of", "MARK", "IN_CHANNEL"}
 """What makes keys of names, or takes keys apart: only `apps` has use of it, so that one unit decides what a key is."""
-OF_NODES = {"KeyRate", "LastMessages", "Memberships", "Service", "Services", "Opened", "Subscribed"}
+OF_NODES = {"KeyRate", "LastMessages", "Memberships", "Service", "Services", "Opened", "Subscriptions"}
 """What the API may know of nodes: it reaches them through the service of an application, which takes names."""
 PURE_UNITS = ("core", "apps", "auth", "wire")
 PURE_FILES = {f"{PACKAGE}.engines.event_codec"}

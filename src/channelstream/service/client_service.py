@@ -14,7 +14,7 @@ from channelstream.core.events import Message
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import StateValue, UserUpdate
 from channelstream.errors import Forbidden, Unauthorized
-from channelstream.service.service import Service, Subscribed
+from channelstream.service.service import Service, Subscriptions
 
 NO_POSITIONS: Mapping[str, str] = MappingProxyType({})
 Describe = Callable[[Service, Sequence[str], Sequence[str]], Awaitable[dict[str, Any]]]
@@ -51,7 +51,9 @@ class ClientService:
         """
         self._service.client_rates.check_command(self.conn_id, self.client.user)
 
-    async def subscribe(self, channels: Sequence[str], since: Mapping[str, str] = NO_POSITIONS) -> Subscribed:
+    async def subscribe(
+        self, channels: Sequence[str], since: Mapping[str, str] = NO_POSITIONS
+    ) -> Subscriptions:
         """Join channels.
 
         Args:
@@ -70,9 +72,9 @@ class ClientService:
         for position, names in _by_position(channels, since).items():
             done = await self._service.subscribe(self.conn_id, {name: {} for name in names}, position)
             changed += _found(done).changed
-        return Subscribed(_found(done).channels, sorted(changed))
+        return Subscriptions(_found(done).channels, sorted(changed))
 
-    async def unsubscribe(self, channels: Sequence[str]) -> Subscribed:
+    async def unsubscribe(self, channels: Sequence[str]) -> Subscriptions:
         """Leave those of the channels that the connection is in.
 
         Raises:
@@ -137,7 +139,7 @@ class ClientService:
         left = [name for name in channels if name not in self.client.channels and not granted.has(name)]
         return list((await self.unsubscribe(left)).changed) if left else []
 
-    async def join_named(self) -> Subscribed:
+    async def join_named(self) -> Subscriptions:
         """Join the channels that the token names."""
         return _found(
             await self._service.subscribe(self.conn_id, {name: {} for name in self.client.channels})
@@ -156,7 +158,7 @@ def _by_position(channels: Sequence[str], since: Mapping[str, str]) -> Mapping[s
     return groups
 
 
-def _found(done: Subscribed | None) -> Subscribed:
+def _found(done: Subscriptions | None) -> Subscriptions:
     if done is None:
         raise Unauthorized("This connection has ended.")
     return done

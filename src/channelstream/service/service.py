@@ -4,7 +4,7 @@ A service takes names, and makes the keys (`apps.keys`) under which the node and
 reaches only what is its own: no name that it can write has the key of another application. Everything that asks for all
 channels, users or connections gets those of the application.
 
-Results that only list names (`Opened`, `Subscribed`, `members`) have names. The objects of the domain, such as channels,
+Results that only list names (`Opened`, `Subscriptions`, `members`) have names. The objects of the domain, such as channels,
 users, connections and events, hold keys, since they are shared and most of them are never shown: `apps.keys.name_of`
 returns the name where one is written. On the way of an event that is the wire format, once for each batch.
 """
@@ -57,7 +57,7 @@ KEYED_AT_ONCE = 5
 """Messages whose names get keys between two looks at the clock: each may have very many recipients."""
 
 
-class Subscribed(NamedTuple):
+class Subscriptions(NamedTuple):
     """The channels of a connection after a change: all of them, and those that changed, sorted."""
 
     channels: list[str]
@@ -150,14 +150,16 @@ class Service:
     def _new_key(self) -> str:
         return self.app.key(self.app.conn_id(self.new_id()))
 
-    async def subscribe(self, conn_id: str, channels: Patches, since: str = "") -> Subscribed | None:
+    async def subscribe(self, conn_id: str, channels: Patches, since: str = "") -> Subscriptions | None:
         """Join the channels that the connection is not in yet; None if it is unknown (`Node.subscribe`)."""
         self.node.limits.check_channel_count(len(channels))
-        return _subscribed(await self.node.subscribe(self.app.key(conn_id), self._patches(channels), since))
+        return _subscriptions(
+            await self.node.subscribe(self.app.key(conn_id), self._patches(channels), since)
+        )
 
-    async def unsubscribe(self, conn_id: str, channels: Sequence[str]) -> Subscribed | None:
+    async def unsubscribe(self, conn_id: str, channels: Sequence[str]) -> Subscriptions | None:
         """Leave those of the channels the connection is in; None if it is unknown."""
-        return _subscribed(
+        return _subscriptions(
             await self.node.unsubscribe(self.app.key(conn_id), await self._many_keys(channels))
         )
 
@@ -370,8 +372,8 @@ def _opened(opened: Opened) -> Opened:
     return Opened(name_of(opened.conn_id), opened.user, list(map(name_of, opened.channels)))
 
 
-def _subscribed(answer: Answer | None) -> Subscribed | None:
+def _subscriptions(answer: Answer | None) -> Subscriptions | None:
     """Return the result of a node with names."""
     if answer is None:
         return None
-    return Subscribed(list(map(name_of, answer.channels)), list(map(name_of, answer.changed)))
+    return Subscriptions(list(map(name_of, answer.channels)), list(map(name_of, answer.changed)))
