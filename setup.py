@@ -39,7 +39,7 @@ COMPILED = {
     "wire": "client_commands client_session deflate frame_head framing handshake protocols websocket",
     "apps": "app keys principal",
     "auth": "base foreign open signature",
-    "engines": "local_log local_reads staged",
+    "engines": "announcements local_log local_reads staged",
     "service": "connecting executing limits local node publishing service services signals",
     "http": "answers exchange inbound line outbound phase request shared waiting",
     "transports": "admission at_once attachment catch_up opening settings streams",

@@ -195,6 +195,6 @@ def test_a_cancelled_change_is_announced_to_all(live: Any, connects: bool) -> No
         await turns(len(NAMES) + 5)
         assert announced(recorder) == [(name, 1) for name in NAMES]
         assert engine.registry.users["ann"].connections == 1
-        assert not engine._log.unannounced
+        assert not engine._log.announcements.waiting
 
     live(life)

@@ -103,7 +103,7 @@ def test_a_write_that_fails_meanwhile_ends_the_announcement(live: Any) -> None:
             await asyncio.sleep(0)
         changing = asyncio.ensure_future(engine.update_user("ann", mood(1)))
         await turns(5)
-        assert "ann" in engine._log.unannounced
+        assert "ann" in engine._log.announcements.waiting
         announcing.set()
         outcomes = await asyncio.gather(publishing, changing, return_exceptions=True)
         assert [type(each) for each in outcomes] == [Unavailable, Unavailable]
@@ -148,14 +148,15 @@ def test_a_fault_while_a_state_is_announced_holds_nobody_up(live: Any) -> None:
     """The next change of the user announces the rest, and its own."""
 
     async def life(engine: SqliteEngine, recorder: Recorder) -> None:
-        accept, calls = engine._log._accept, count(1)
+        announcements, calls = engine._log.announcements, count(1)
+        accept = announcements._accept
 
         def faulty(event: Any) -> None:
             if next(calls) == 5:
                 raise RuntimeError("a bug")
             accept(event)
 
-        engine._log._accept = faulty
+        announcements._accept = faulty
         with pytest.raises(RuntimeError, match="a bug"):
             await engine.update_user("ann", mood(1))
         await engine.update_user("ann", mood(2))

@@ -5,15 +5,13 @@ at once; the SQLite engine commits when the event is on the disk. Readers (`loca
 entries only. In between an entry is staged: it counts for duplicates, edits and deletions that are accepted next, as
 these will be committed after it.
 
-A changed state is announced to the channels of its user in several loop turns, if they are very many. In between,
-whatever changes the state again, or the channels of the user, first announces the rest. So every channel receives the
-events of this user in the same order as if all were announced in one turn. If another user joins a channel in between,
-that channel may be sent a list of users with the new state before the change.
+A changed state is announced to its channels in several loop turns (`announcements.py`): what changes it again, or the
+channels of its user, announces the rest first.
 """
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -28,6 +26,7 @@ from channelstream.core.moment import Moment
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.user import StateValue, User, UserChange, UserUpdate
+from channelstream.engines.announcements import Announcements
 from channelstream.engines.base import Clock, Registered, moment
 from channelstream.engines.members import Leaving, Member
 from channelstream.engines.staged import Staged
@@ -55,7 +54,7 @@ class LocalLog:
         assigned: the last offset that was assigned.
         committed: the last offset that was committed; lower than `assigned` while entries are staged.
         staged: these entries.
-        unannounced: the rest of the events of each user whose changed state not all channels have received yet.
+        announcements: the changed states that not all channels have received yet.
     """
 
     def __init__(
@@ -80,16 +79,11 @@ class LocalLog:
         self._lifetimes = lifetimes
         self._accept = accept
         self.staged = Staged()
-        self.unannounced: dict[str, Iterator[Event]] = {}
+        self.announcements = Announcements(clock, accept)
 
     @property
     def position(self) -> Position:
         return Position(self._epochs, (self.committed,))
-
-    @property
-    def is_announcing(self) -> bool:
-        """Whether a changed state of a user is not announced to all channels yet."""
-        return bool(self.unannounced)
 
     # -- entries
 
@@ -152,7 +146,7 @@ class LocalLog:
     def connect(self, member: Member, update: UserUpdate) -> UserChange:
         """Register a new connection of a user, created if need be, and update the user.
 
-        The caller announces a change with `announce_next` or `announce_rest`.
+        The caller announces a change (`announcements`).
         """
         return self._connect(member, update, moment(self._clock))
 
@@ -168,7 +162,10 @@ class LocalLog:
             Invalid: the state of the user would be too large; nothing has happened.
         """
         known = self.registry.users.get(member.user)
-        if member.user in self.unannounced or len(channels) + (len(known.channels) if known else 0) >= MANY:
+        if (
+            member.user in self.announcements.waiting
+            or len(channels) + (len(known.channels) if known else 0) >= MANY
+        ):
             return None
         now = moment(self._clock)
         change = self._connect(member, update, now)
@@ -221,7 +218,7 @@ class LocalLog:
         first = waiting.popleft()
         member, channels = first.member, first.channels
         try:
-            self.announce_rest(member.user)
+            self.announcements.rest(member.user)
             user = self.registry.users[member.user]
             for at, name in enumerate(channels):
                 if leaves.is_full or (at and slices.is_over):
@@ -248,7 +245,7 @@ class LocalLog:
         Returns:
             The channels whose rows are not what they were: they were created, or brief (`Channel.is_brief`).
         """
-        self.announce_rest(member.user)
+        self.announcements.rest(member.user)
         slices, now, offset = Slices(self._clock.steady), moment(self._clock), self.committed
         user, changed = self.registry.users[member.user], list[str]()
         while waiting:
@@ -269,7 +266,7 @@ class LocalLog:
     def _join_all(
         self, member: Member, user: User, channels: Mapping[str, Mapping[str, Any]], now: Moment
     ) -> dict[str, int]:
-        self.announce_rest(member.user)
+        self.announcements.rest(member.user)
         offset = self.committed
         for name, patch in channels.items():
             self._join(name, patch, member, user, offset, now)
@@ -291,7 +288,7 @@ class LocalLog:
             waiting: channels it is in; left ones are removed.
             left: receives the left channels, even if a later one fails.
         """
-        self.announce_rest(member.user)
+        self.announcements.rest(member.user)
         slices, now = Slices(self._clock.steady), moment(self._clock)
         user = self.registry.users[member.user]
         while waiting:
@@ -321,7 +318,7 @@ class LocalLog:
     def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         """Change the state of a user; return None if the user is unknown.
 
-        The caller announces a change with `announce_next` or `announce_rest`.
+        The caller announces a change (`announcements`).
         """
         user = self.registry.users.get(name)
         if user is None:
@@ -331,41 +328,17 @@ class LocalLog:
         return self._update(user, update)
 
     def _update(self, user: User, update: UserUpdate) -> UserChange:
-        self.announce_rest(user.name)
+        self.announcements.rest(user.name)
         before = user.listed
         if update.public_keys is not None or update.add_public:
             keys = user.public_keys if update.public_keys is None else update.public_keys
             user.publish_keys((*keys, *update.add_public))
         changed: list[tuple[str, StateValue]] = user.update_state(update.values)
         if user.listed is not before:
-            self.unannounced[user.name] = self.registry.state_events(user, before[1], self._clock.wall())
+            self.announcements.waiting[user.name] = self.registry.state_events(
+                user, before[1], self._clock.wall()
+            )
         return UserChange(user, changed, (self.committed,))
-
-    def announce_next(self, name: str) -> bool:
-        """Announce a changed state of a user to as many channels as one turn of the event loop has time for.
-
-        Returns:
-            Whether there may be more of them.
-        """
-        events = self.unannounced.get(name)
-        if events is None:
-            return False
-        slices = Slices(self._clock.steady)
-        for event in events:
-            self._accept(event)
-            if slices.is_over:
-                return True
-        self.unannounced.pop(name, None)
-        return False
-
-    def discard_announcements(self) -> None:
-        """Announce no change any more that some channels have not received: all of them are taken back."""
-        self.unannounced.clear()
-
-    def announce_rest(self, name: str) -> None:
-        """Announce a changed state of a user to all channels that have not received it, in one turn."""
-        if name in self.unannounced:
-            self._accept_all(self.unannounced.pop(name))
 
     # -- ageing
 

@@ -130,11 +130,11 @@ class MemoryEngine:
         channels: Mapping[str, Mapping[str, Any]] = NO_CHANNELS,
         since: Position | None = None,
     ) -> Registered | None:
-        if member.user in self._log.unannounced:
+        if member.user in self._log.announcements.waiting:
             await self._announced(member.user)
         change = self._log.connect(member, update)
         try:
-            if member.user in self._log.unannounced:
+            if member.user in self._log.announcements.waiting:
                 await self._announce(member.user)
             joined = await self.join(member, channels, since) if channels else {}
         except BaseException:
@@ -172,7 +172,7 @@ class MemoryEngine:
         waiting, joined = deque(channels.items()), dict[str, int]()
         try:
             while waiting:
-                if member.user in self._log.unannounced:
+                if member.user in self._log.announcements.waiting:
                     await self._announced(member.user)
                 self._log.join_next(member, waiting, joined)
                 if waiting:
@@ -212,19 +212,19 @@ class MemoryEngine:
 
     async def _announced(self, user: str) -> None:
         """Wait until the last change of a user's state is announced: what follows would announce the rest in one turn."""
-        if self._log.announce_next(user):
+        if self._log.announcements.next(user):
             await self._announce_rest(user)
 
     async def _announce(self, user: str) -> None:
         """Announce a changed state, also if the caller is cancelled meanwhile."""
-        if self._log.announce_next(user):
+        if self._log.announcements.next(user):
             await to_its_end(self._announce_rest(user))
 
     async def _announce_rest(self, user: str) -> None:
         has_more = True
         while has_more:
             await asyncio.sleep(0)
-            has_more = self._log.announce_next(user)
+            has_more = self._log.announcements.next(user)
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         return self._reads.channels(names)
@@ -257,7 +257,7 @@ class MemoryEngine:
 
     @property
     def is_settled(self) -> bool:
-        return not self._log.is_announcing
+        return not self._log.announcements.waiting
 
     def copy(self) -> AsyncIterator[bytes]:
         return self._move.copy(self._log)

@@ -207,7 +207,7 @@ class SqliteEngine:
 
     @property
     def is_settled(self) -> bool:
-        return not (self._commits.is_writing or self._log.is_announcing)
+        return not (self._commits.is_writing or self._log.announcements.waiting)
 
     async def copy(self) -> AsyncIterator[bytes]:
         if not self._move.is_copied:

@@ -32,7 +32,7 @@ class UserChanges:
 
     async def settled(self, user: str) -> None:
         """Wait until the last change is announced: another one would announce the rest of it in one turn."""
-        while self._commits.is_held and user in self._log.unannounced:
+        while self._commits.is_held and user in self._log.announcements.waiting:
             await self._commits.released()
 
     @contextmanager
@@ -47,8 +47,8 @@ class UserChanges:
         with self._commits.together() as batch:
             yield batch
             self._save(batch, user, undo, announced_before)
-            if self._log.announce_next(user) and not self._commits.hold():
-                self._log.announce_rest(user)
+            if self._log.announcements.next(user) and not self._commits.hold():
+                self._log.announcements.rest(user)
 
     def _save(self, batch: Batch, name: str, undo: Callable[[], None], announced_before: State) -> None:
         """Have a user written with a batch.
@@ -67,7 +67,7 @@ class UserChanges:
         Raises:
             Unavailable: it could not be written, and is taken back.
         """
-        if user in self._log.unannounced:
+        if user in self._log.announcements.waiting:
             await to_its_end(self._announce(user))
         await self._commits.written(batch)
 
@@ -76,6 +76,6 @@ class UserChanges:
             has_more = True
             while has_more:
                 await asyncio.sleep(0)
-                has_more = self._log.announce_next(user)
+                has_more = self._log.announcements.next(user)
         finally:
             self._commits.release()

@@ -92,7 +92,7 @@ class SqliteWriter:
             self._upkeep.failed()
         for batch in batches:
             deferred.repeat(batch)
-        self._log.discard_announcements()
+        self._log.announcements.discard()
         for batch in reversed(batches):
             for undo in reversed(batch.undo):
                 undo()
