@@ -24,7 +24,7 @@ def test_members_that_are_read_in_several_steps_are_those_of_one_offset(
     with_nodes: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Although some come and leave between the steps: a reader that begins at that offset is sent each later event once."""
-    monkeypatch.setattr("channelstream.engines.redis.engine.EVENTS_AT_ONCE", 2)
+    monkeypatch.setattr("channelstream.engines.redis.sharded_reads.EVENTS_AT_ONCE", 2)
 
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.member("stays", "a", notify_presence=True)
@@ -40,7 +40,8 @@ def test_members_that_are_read_in_several_steps_are_those_of_one_offset(
 
         for name in ("leaves first", "leaves last", "comes back"):
             await come(name)
-        client, channels, states = engine._shards.at("a").client, engine.channels, engine.states
+        client, reads = engine._shards.at("a").client, engine._reads
+        channels, states = reads.channels, reads.states
 
         async def call(operation: str, **arguments: Any) -> Any:
             answer = await type(client).call(client, operation, **arguments)
@@ -60,8 +61,8 @@ def test_members_that_are_read_in_several_steps_are_those_of_one_offset(
             return found
 
         monkeypatch.setattr(client, "call", call)
-        monkeypatch.setattr(engine, "channels", channels_after_some)
-        monkeypatch.setattr(engine, "states", states_after_some)
+        monkeypatch.setattr(reads, "channels", channels_after_some)
+        monkeypatch.setattr(reads, "states", states_after_some)
         found = await engine.members_at("a")
         assert dict(found.members) == {
             "stays": {}, "comes first": {"mood": "fine"}, "comes last": {"mood": "glad"}, "comes back": {},

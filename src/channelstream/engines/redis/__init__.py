@@ -1,7 +1,7 @@
 """The Redis engine: many nodes, one log, in a Redis (6.2 or newer) or Valkey that all of them reach.
 
-`engine.py` is the directory, `sharded_log.py` the log, `event_parts.py` divides what it publishes, `cluster.py` is the
-cluster.
+`engine.py` is the directory, `sharded_reads.py` its reads; `sharded_log.py` is the log, `event_parts.py` divides what it
+publishes; `cluster.py` is the cluster.
 `address.py` finds the shards of the log, `shards.py` is all of them. `shard.py` is one of them, made of parts:
 `shard_client.py` calls, `shard_scans.py` reads what is known, `shard_log.py` publishes and reads events,
 `shard_subscriber.py` receives, `shard_recovery.py` links again after an outage. `link.py` is the two connections of a node
