@@ -9,6 +9,7 @@ from tests.engines.redis.nodes import SHORT_S, Nodes
 from tests.redis_server import RedisServer
 from tests.waiting import soon
 
+from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.time_series import Record
 from channelstream.errors import Unavailable
 
@@ -23,19 +24,20 @@ def test_a_record_is_one_though_redis_was_too_late_to_say_so(redis: RedisServer,
         other, _ = await nodes.node()
         record = Record(100.0, b"a")
 
-        async def is_written() -> bool:
+        async def is_written(node: RedisEngine) -> bool:
             try:
-                await engine.time_series.append("minutes", record, HOUR_S)
+                await node.time_series.append("minutes", record, HOUR_S)
             except Unavailable:
                 return False
             return True
 
         redis.signal(signal.SIGSTOP)
-        assert not await is_written()
+        assert not await is_written(engine)
+        await soon(lambda: not other.is_reachable)
         redis.signal(signal.SIGCONT)
-        await soon(is_written)
+        await soon(lambda: is_written(engine))
         assert await engine.time_series.read("minutes", 0.0) == [record]
-        await other.time_series.append("minutes", record, HOUR_S)
+        await soon(lambda: is_written(other))
         assert await other.time_series.read("minutes", 0.0) == [record, record]
 
     with_one_shard(life, timeout_s=SHORT_S)
