@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from tests.nursery import nursery
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, eventually
 
 import channelstream
 from channelstream.cli import COMMANDS, serve
+from channelstream_client.testing.port import HeldPort
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -130,6 +131,21 @@ def imported(names: set[str], by: str) -> set[str]:
     script = f"import sys, {by}; print(*{names} & set(sys.modules))"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return set(ended.stdout.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])
+def test_a_server_whose_standard_files_are_closed_stops_as_any(closed: str) -> None:
+    """None of its sockets has their numbers, at which libuv would abort the process."""
+    with HeldPort() as port:
+        shell = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "channelstream"]
+        with subprocess.Popen([*shell, "-p", str(port.number)], env={}) as server:
+            try:
+                eventually(lambda: port.is_in_use() or server.poll() is not None, "it does not listen")
+                server.terminate()
+                assert server.wait(PATIENCE_S) == 0
+            finally:
+                server.kill()
 
 
 def test_file_named_like_a_word(tmp_path: Path) -> None:

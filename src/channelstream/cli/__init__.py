@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
+from channelstream.cli import standard_files
 from channelstream.errors import ConfigError, RequestFailed
 from channelstream.regular_file import mode_of
 
@@ -81,6 +82,7 @@ def utils_main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | N
 
 
 def _run(command: Command, argv: Sequence[str], environ: Mapping[str, str] | None) -> int:
+    standard_files.open_closed_ones()
     try:
         return command(argv, os.environ if environ is None else environ)
     except ConfigError as error:
