@@ -317,6 +317,8 @@ class _Program:
         for number, descriptor in streams.items():
             os.dup2(descriptor, number)
             os.close(descriptor)
+        # The nursery's knows that /dev/null can be sought in.
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - until the process ends
         os.environ.clear()
         os.environ.update(order.environ)
         os.chdir(order.folder)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 def show(folder: Path, program: str, **environ: str) -> str:
     """Return what a server's process prints that imports this program as it starts."""
-    (folder / "shown.py").write_text(program)
+    (folder / "shown.py").write_text(f"{program}\nimport sys; sys.stdout.flush()")
     child = nursery().start(
         ["-s", "secret", "-p", "0", "--signature-checker", "shown.No"],
         os.environ | {"PYTHONPATH": str(folder)} | environ,
@@ -131,7 +131,7 @@ def test_a_server_has_the_given_environment_only(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("CHANNELSTREAM_OF_THE_RUN", "no")
     monkeypatch.chdir(tmp_path)
     values = "os.environ.get('ZOO'), len(os.environ), os.getcwd(), sys.path[:2], time.tzname[0]"
-    (tmp_path / "shown.py").write_text(f"import os, sys, time; print({values})")
+    (tmp_path / "shown.py").write_text(f"import os, sys, time; print({values}, flush=True)")
     environ = {"ZOO": "bear", "TZ": "XYZ-3", "PYTHONPATH": "/nowhere"}
     child = nursery().start(["-s", "secret", "--signature-checker", "shown.No"], environ)
     shown = child.communicate()[0].splitlines()[0]
