@@ -1,5 +1,6 @@
 """The program as a shell sees it: exit codes, and one line on stderr."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from tests.nursery import nursery
 from tests.waiting import PATIENCE_S, eventually
 
 import channelstream
-from channelstream.cli import COMMANDS, serve
+from channelstream.cli import COMMANDS, main, serve
 from channelstream_client.testing.port import HeldPort
 
 Finished = subprocess.CompletedProcess[str]
@@ -146,6 +147,15 @@ def test_a_server_whose_standard_files_are_closed_stops_as_any(closed: str) -> N
                 assert server.wait(PATIENCE_S) == 0
             finally:
                 server.kill()
+
+
+def test_characters_that_stdout_lacks_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name in another script ends no command where the locale is not UTF-8."""
+    monkeypatch.chdir(tmp_path)
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="latin-1", write_through=True))
+    assert main(["make-config", "-o", "日本é.ini"], {}) == 0
+    assert shown.getvalue().startswith(rb"\u65e5\u672c" + b"\xe9.ini written")
 
 
 def test_file_named_like_a_word(tmp_path: Path) -> None:

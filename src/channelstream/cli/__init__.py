@@ -83,6 +83,7 @@ def utils_main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | N
 
 def _run(command: Command, argv: Sequence[str], environ: Mapping[str, str] | None) -> int:
     standard_files.open_closed_ones()
+    standard_files.escape_what_stdout_lacks()
     try:
         return command(argv, os.environ if environ is None else environ)
     except ConfigError as error:

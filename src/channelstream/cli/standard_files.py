@@ -1,5 +1,6 @@
 """Stdin, stdout and stderr, as every command needs them."""
 
+import io
 import os
 import sys
 
@@ -16,3 +17,12 @@ def open_closed_ones() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # The lowest number that is free is this one (open(2)).
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - until the process ends
+
+
+def escape_what_stdout_lacks() -> None:
+    """Write characters that the encoding of stdout has not as escapes, as Python does on stderr.
+
+    A name that a stranger chose would end a command with an error otherwise, where the locale is not UTF-8.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
