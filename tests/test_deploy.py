@@ -9,10 +9,11 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+from tests.config.reading import load_settings
 from tests.recipe import stages
 from tests.redis_server import RedisServer
 
-from channelstream.config import Loaded, Settings, check_safety, load_settings
+from channelstream.config import Loaded, Settings, check_safety
 from channelstream.health import health_routes
 from channelstream.server import build
 from channelstream.supervisor.supervisor import drain_bound_s

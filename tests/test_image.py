@@ -9,13 +9,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from tests.config.reading import load_settings
 from tests.conftest import RUNNING, RunningServer
 from tests.container import SITE, Container, Image, why_not
 from tests.nursery import nursery
 from tests.recipe import Ignored, stages
 from tests.waiting import PATIENCE_S, eventually
 
-from channelstream.config import OPTIONS, load_settings
+from channelstream.config import OPTIONS
 from channelstream.health import health_routes
 from channelstream.server import build
 from channelstream_client.testing.port import HeldPort

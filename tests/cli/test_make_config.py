@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from tests.config.reading import load_settings
 
 from channelstream.cli import main, utils_main
-from channelstream.config import Settings, load_settings
+from channelstream.config import Settings
 
 
 def loaded(path: Path) -> Settings:

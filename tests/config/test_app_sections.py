@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from tests.config.reading import load_settings
 
 from channelstream import logs
 from channelstream.apps.pusher_app import PusherApp, PusherSecrets
-from channelstream.config import Settings, load_settings
+from channelstream.config import Settings
 from channelstream.config.app_names import MAX_APPS, of_variable
 from channelstream.config.app_section import AppSection
 from channelstream.config.applications import make_apps

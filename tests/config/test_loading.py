@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 from tests.closed_folder import closed_folder
+from tests.config.reading import load_settings
 
-from channelstream.config import Settings, load_settings
+from channelstream.config import Settings
 from channelstream.config.flags import Flags
 from channelstream.config.loading import read
 from channelstream.errors import ConfigError

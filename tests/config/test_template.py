@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+from tests.config.reading import load_settings
 
-from channelstream.config import Settings, load_settings
+from channelstream.config import Settings
 from channelstream.config.settings import OPTIONS
 from channelstream.config.template import random_secrets, render_ini, texts_of_json
 from channelstream.errors import ConfigError

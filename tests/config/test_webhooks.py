@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.config.reading import load_settings
 from tests.webhook_receiver import KEY, SECRET
 
 from channelstream.apps.wanted_facts import AppFacts
 from channelstream.apps.webhooks import TYPES
 from channelstream.config import Settings
 from channelstream.config.applications import make_apps
-from channelstream.config.loading import load_settings
 from channelstream.config.safety import problems
 from channelstream.config.webhook_values import EventTypes, Urls, WebhookSecrets, keys_of
 from channelstream.config.webhooks import make_receivers, wanted_facts

@@ -10,7 +10,7 @@ from typing import Any
 from channelstream.apps.api_key import MIN_SECRET_BYTES
 from channelstream.config.app_names import MAX_APPS, SECTION_PREFIX
 from channelstream.config.app_section import AppSection
-from channelstream.config.flags import Flags, read_flags, settings_parser
+from channelstream.config.flags import Flags
 from channelstream.config.networks import Networks
 from channelstream.config.option import Option
 from channelstream.config.settings import BY_NAME, Settings
@@ -158,12 +158,3 @@ def load(flags: Flags, environ: Mapping[str, str]) -> Loaded:
     """
     reading = read(flags, environ)
     return Loaded(reading.settings(), tuple(reading.warnings))
-
-
-def load_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Loaded:
-    """Return the settings of a command line (without the program's name) and an environment.
-
-    Raises:
-        ConfigError: a flag is unknown, the file cannot be read, or a value is not allowed.
-    """
-    return load(read_flags(settings_parser(), argv), environ)

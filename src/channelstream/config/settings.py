@@ -17,7 +17,7 @@ from channelstream.config.sections.webhooks import WebhookOptions
 # A dataclass has the fields of its last base first (PEP 557): the sections are shown in the opposite order.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(WebhookOptions, PusherOptions, LimitOptions, TimingOptions, AccessOptions, ServerOptions):
-    """Settings of one server process, made by `load_settings`, or directly in tests."""
+    """Settings of one server process, made by `load`, or directly in tests."""
 
     apps: tuple[AppSection, ...] = ()
     """The applications besides the default one."""
