@@ -49,10 +49,6 @@ class Sink:
             self.received = int(line)
             self.progressed.set()
 
-    @property
-    def has_ended(self) -> bool:
-        return self.process.returncode is not None
-
 
 @asynccontextmanager
 async def sink_of(nodes: Sequence[Target], clients: int, run: str) -> AsyncIterator[Sink]:
