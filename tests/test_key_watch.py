@@ -156,6 +156,26 @@ def test_a_key_that_expires_ends_its_streams_while_the_server_runs(
         assert client.end()[0] == CloseCode.TOKEN_EXPIRED
 
 
+def test_a_right_that_is_taken_from_a_key_ends_the_streams_that_used_it(
+    file: Path, start_server: StartServer
+) -> None:
+    """As a token that grants as much opens no stream any more; those of other tokens of the key go on."""
+    write(file, web=None)
+    server = start_server(CHANNELSTREAM_TOKEN_MAX_AGE_S="3600", CHANNELSTREAM_KEYS_FILE=str(file))
+    claims = {"sub": "ann", "exp": time.time() + 600, "subscribe": ["news"]}
+    reads, writes = (
+        jwt.encode(claims | more, SECRET, "HS256", {"kid": "web"}) for more in ({}, {"publish": ["news"]})
+    )
+    with (
+        closing(TokenClient(server.ws_url, reads)) as reader,
+        closing(TokenClient(server.ws_url, writes)) as writer,
+    ):
+        file.write_text(json.dumps({"keys": [{"id": "web", "secret": SECRET, "rights": ["connect"]}]}))
+        server.process.send_signal(signal.SIGHUP)
+        assert writer.end()[0] == CloseCode.TOKEN_EXPIRED
+        assert reader.command("subscribe", channels=["news"])["channels"] == ["news"]
+
+
 def test_a_key_that_expires_while_a_stream_opens_opens_none(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 from channelstream.apps.api_key import MIN_SECRET_BYTES, ApiKey, KeyState, fingerprint
 from channelstream.apps.app import App
 from channelstream.apps.client import Client
+from channelstream.apps.grants import EVERYTHING, Grants
 from channelstream.apps.key_ring import KeyRing
 from channelstream.apps.principal import ALL_RIGHTS, Principal, Right
 from channelstream.errors import BadSignature
@@ -114,6 +115,28 @@ def test_a_token_counts_as_long_as_the_secret_that_has_signed_it() -> None:
     ]
     assert [ring.accepts(client, NOW_S) for client in clients] == [True, False, True, True, False]
     assert ring.accepts(Client(SHOP, "ann", NOW_S, key_id="web"), NOW_S)
+
+
+@pytest.mark.parametrize(
+    ("rights", "grants", "state", "is_accepted"),
+    [
+        ([Right.CONNECT], Grants(subscribe=EVERYTHING), {}, True),
+        ([Right.PUBLISH], Grants(), {}, False),
+        ([Right.CONNECT], Grants(publish=EVERYTHING), {}, False),
+        ([Right.CONNECT, Right.PUBLISH], Grants(publish=EVERYTHING), {}, True),
+        ([Right.CONNECT, Right.PUBLISH], Grants(history=EVERYTHING), {}, False),
+        ([Right.CONNECT, Right.PUBLISH], Grants(presence=EVERYTHING), {}, False),
+        ([Right.CONNECT, Right.INFO], Grants(history=EVERYTHING, presence=EVERYTHING), {}, True),
+        ([Right.CONNECT], Grants(), {"color": "red"}, False),
+        ([Right.CONNECT, Right.STATE], Grants(), {"color": "red"}, True),
+    ],
+)
+def test_a_token_counts_as_long_as_its_key_may_grant_what_it_says(
+    rights: list[Right], grants: Grants, state: dict[str, str], is_accepted: bool
+) -> None:
+    """A right may be taken from a key while streams are open."""
+    ring = KeyRing([ApiKey("web", STRONG, SHOP, frozenset(rights))])
+    assert ring.accepts(Client(SHOP, "ann", NOW_S, grants, state=state, key_id="web"), NOW_S) is is_accepted
 
 
 def test_an_application_may_have_older_secrets() -> None:

@@ -1,11 +1,12 @@
 """A client that acts for itself: what its token says about it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from channelstream.apps.app import App
 from channelstream.apps.grants import NO_GRANTS, Grants
+from channelstream.apps.principal import Right
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,21 @@ class Client:
     issued_s: float | None = None
     key_id: str | None = None
     signed_with: str = ""
+
+    def beyond(self, rights: frozenset[Right]) -> Iterator[tuple[str, Right]]:
+        """Yield each claim of its token that its key may not make, and the right for it: nobody grants what it may not do.
+
+        Args:
+            rights: those of the key that has signed the token.
+        """
+        grants = self.grants
+        claims = (
+            ("publish", grants.publish.texts, Right.PUBLISH),
+            ("history", grants.history.texts, Right.INFO),
+            ("presence", grants.presence.texts, Right.INFO),
+            ("state", self.state, Right.STATE),
+        )
+        return ((claim, right) for claim, value, right in claims if value and right not in rights)
 
     def left_s(self, now_s: float) -> float:
         """Return for how many seconds its token is still valid; 0 if it has expired."""

@@ -6,6 +6,7 @@ from channelstream.apps.api_key import ApiKey, KeyState, fingerprint
 from channelstream.apps.app import App
 from channelstream.apps.client import Client
 from channelstream.apps.keys import DEFAULT
+from channelstream.apps.principal import Right
 from channelstream.errors import BadSignature
 
 
@@ -67,7 +68,7 @@ class KeyRing:
         return any(end_s is not None and since_s <= end_s < now_s for end_s in ends_s)
 
     def accepts(self, client: Client, now_s: float) -> bool:
-        """Whether the key, and its secret, that signed the token of a client are accepted now.
+        """Whether the key, and its secret, that signed the token of a client are accepted now, and may grant what it says.
 
         The key of an issuer is none of these.
         """
@@ -76,5 +77,7 @@ class KeyRing:
         try:
             key = self.find(client.key_id, now_s, client.app)
         except BadSignature:
+            return False
+        if Right.CONNECT not in key.rights or any(client.beyond(key.rights)):
             return False
         return not client.signed_with or client.signed_with in map(fingerprint, key.secrets)

@@ -61,8 +61,6 @@ class _Issued(Struct):
     iss: str = ""
 
 
-_NEEDS = {"publish": Right.PUBLISH, "state": Right.STATE, "history": Right.INFO, "presence": Right.INFO}
-"""The right that a key must have for a claim of its tokens: nobody grants what it may not do."""
 _claims = msgspec.json.Decoder(_Claims).decode
 _issued = msgspec.json.Decoder(_Issued).decode
 
@@ -172,8 +170,7 @@ class TokenAuth:
             raise BadToken(f"The claims of the token are faulty: {error}.") from error
         _check_times(claims, rules, now_s)
         _check_audience(claims, rules.audience)
-        _check_rights(claims, rights)
-        return Client(
+        client = Client(
             app,
             claims.sub,
             claims.exp,
@@ -184,6 +181,8 @@ class TokenAuth:
             claims.jti,
             claims.iat,
         )
+        _check_rights(client, rights)
+        return client
 
 
 def _check_times(claims: _Claims, rules: TokenRules, now_s: float) -> None:
@@ -202,11 +201,8 @@ def _check_audience(claims: _Claims, audience: str) -> None:
         raise BadToken("The token is for another audience; see the option token_audience.")
 
 
-def _check_rights(claims: _Claims, rights: frozenset[Right]) -> None:
+def _check_rights(client: Client, rights: frozenset[Right]) -> None:
     if Right.CONNECT not in rights:
         raise OverreachingToken("The key of the token may not open connections.")
-    for claim, right in _NEEDS.items():
-        if getattr(claims, claim) and right not in rights:
-            raise OverreachingToken(
-                f"The key of the token may not grant {claim}: it lacks the right '{right}'."
-            )
+    for claim, right in client.beyond(rights):
+        raise OverreachingToken(f"The key of the token may not grant {claim}: it lacks the right '{right}'.")
