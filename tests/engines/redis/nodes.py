@@ -22,6 +22,7 @@ from channelstream.engines.members import Member
 from channelstream.engines.outbox import OutboxSettings
 from channelstream.engines.redis.address import ShardAddress, prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
+from channelstream.engines.redis.link import Link
 from channelstream.engines.redis.shard_client import AGAIN
 from channelstream.engines.redis.shard_state import RedisSettings
 from channelstream.errors import Unavailable
@@ -123,11 +124,17 @@ def cut(engine: RedisEngine) -> None:
         shard.client._link.abandon("the test cuts it")
 
 
+def link_of(engine: RedisEngine) -> Link:
+    """Return the link of an engine with its only shard."""
+    [shard] = engine._shards
+    link = shard.client._link
+    assert link is not None
+    return link
+
+
 def sent_calls(engine: RedisEngine) -> int:
     """Return how many calls of a node with one shard wait for their answers."""
-    [shard] = engine._shards
-    assert shard.client._link is not None
-    return len(shard.client._link._calls)
+    return len(link_of(engine)._calls)
 
 
 MANY = [f"c{number}" for number in range(250)]

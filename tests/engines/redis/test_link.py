@@ -11,7 +11,7 @@ import pytest
 import uvloop
 from tests.engines.conformance import message
 from tests.engines.conformance.nodes import at_once, received
-from tests.engines.redis.nodes import BIG, PREFIX, Nodes, big, cut, published
+from tests.engines.redis.nodes import BIG, PREFIX, Nodes, big, cut, link_of, published
 from tests.redis_server import RedisServer
 from tests.stoppable_line import StoppableLine
 from tests.waiting import soon
@@ -129,9 +129,7 @@ def test_a_message_of_an_unknown_kind_keeps_the_link(
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
-        [shard] = engine._shards
-        link = shard.client._link
-        assert link is not None
+        [shard], link = engine._shards, link_of(engine)
         async with shard.client.replies.expect() as (token, reply):
             to_node = f"{shard._recovery._address.prefix}#n:{shard.client._node.name}"
             await link.command("PUBLISH", to_node, f"newer {token} text")
@@ -151,9 +149,7 @@ def test_a_message_of_an_unknown_kind_to_all_keeps_the_link(
 
     async def life(nodes: Nodes) -> None:
         engine, listener = await nodes.node()
-        [shard] = engine._shards
-        link = shard.client._link
-        assert link is not None
+        [shard], link = engine._shards, link_of(engine)
         await link.command("PUBLISH", f"{shard._recovery._address.prefix}#all", "anything else")
         await engine.catch_up([0])
         assert shard.client._link is link
@@ -186,9 +182,7 @@ def test_a_link_is_closed_though_its_close_was_cancelled(redis: RedisServer, wit
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", "a")
-        [shard] = engine._shards
-        link = shard.client._link
-        assert link is not None
+        [shard], link = engine._shards, link_of(engine)
         letting_go = asyncio.create_task(shard.client.unlink())
         await asyncio.sleep(0)
         letting_go.cancel()
@@ -204,9 +198,7 @@ def test_a_link_is_closed_where_a_big_payload_was_never_answered(with_a_line: An
 
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.node()
-        [shard] = engine._shards
-        link = shard.client._link
-        assert link is not None
+        link = link_of(engine)
         line.cut()
         with pytest.raises(Unavailable):
             await engine.publish([big(1)])
@@ -225,9 +217,7 @@ def test_a_link_is_closed_though_an_unawaited_answer_never_comes(with_a_line: An
 
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.node()
-        [shard] = engine._shards
-        link = shard.client._link
-        assert link is not None
+        link = link_of(engine)
         line.cut()
         removing = link._enqueue(("HDEL", "key", "field"), reads=True)
         link.abandon("the test cuts it")
@@ -300,9 +290,7 @@ def test_a_write_to_what_has_just_been_closed_is_no_fault(
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", "a")
-        [shard] = engine._shards
-        link = shard.client._link
-        assert link is not None
+        link = link_of(engine)
         # Begun in this turn and in the next one: which of them writes to a closed transport depends on the steps to there.
         before = asyncio.ensure_future(use(link))
         for connection in (link._commands, link.subscription._connection):

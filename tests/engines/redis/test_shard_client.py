@@ -18,6 +18,7 @@ from tests.engines.redis.nodes import (
     counted,
     cut,
     in_many,
+    link_of,
     published,
     sent_calls,
 )
@@ -114,9 +115,7 @@ def test_a_clock_is_never_taken_for_further_ahead_than_it_is(redis: RedisServer,
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
-        [shard] = engine._shards
-        link = shard.client._link
-        assert link is not None
+        link = link_of(engine)
         reading = await in_flight(engine, engine.head())
         while link._unsent:
             await asyncio.sleep(0)
@@ -193,9 +192,7 @@ def test_a_call_sent_near_its_deadline_does_not_break_the_link(with_a_line: Any)
 
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.node()
-        [shard] = engine._shards
-        link = shard.client._link
-        assert link is not None
+        [shard], link = engine._shards, link_of(engine)
         line.cut()
         with pytest.raises(Unavailable, match="does not answer"):
             await shard.client.step("head", until_s=asyncio.get_running_loop().time())

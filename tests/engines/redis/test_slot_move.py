@@ -12,7 +12,7 @@ from redis.asyncio.connection import Connection
 from redis.crc import key_slot
 from tests.engines.conformance import message
 from tests.engines.conformance.nodes import received
-from tests.engines.redis.nodes import SHORT_S, Nodes, big
+from tests.engines.redis.nodes import SHORT_S, Nodes, big, link_of
 from tests.redis_server import RedisServer, SlotMove, redis_cluster
 from tests.waiting import soon
 
@@ -262,9 +262,7 @@ def test_the_log_goes_on_only_at_a_master_that_ran_before_the_move(
 
     async def life(nodes: Nodes, _: SlotMove) -> None:
         engine, _listener = await nodes.member("ann", "a")
-        [shard] = engine._shards
-        link = shard.client._link
-        assert link is not None
+        [shard], link = engine._shards, link_of(engine)
         about = {"run": "another", "moved_from": link.run_id, "up_ms": 1000 * up_s, "shard": "1 of 1"}
         known = {"known_epoch": "", "known_seq": 0, "distrust": False, "candidate": "new"}
         if ahead_s:
