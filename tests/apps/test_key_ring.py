@@ -41,6 +41,13 @@ def test_an_id_fits_into_a_header(key_id: str) -> None:
         ApiKey(key_id, STRONG, SHOP)
 
 
+def test_a_key_is_accepted_at_some_time() -> None:
+    """One that never is would be a mistake that nobody sees."""
+    ApiKey("web", STRONG, SHOP, not_before_s=NOW_S, not_after_s=NOW_S)
+    with pytest.raises(ValueError, match="not_before is later than not_after"):
+        ApiKey("web", STRONG, SHOP, not_before_s=NOW_S, not_after_s=NOW_S - 1)
+
+
 @pytest.mark.parametrize(
     ("key", "state"),
     [
