@@ -190,6 +190,11 @@ function checked(connection) {
   throw new TypeError("it has no conn_id");
 }
 
+function checkedToken(token) {
+  if (typeof token === "string" && token) return token;
+  throw new TypeError("getToken gave no token");
+}
+
 /** The result of `ask` within `ms` and before `signal` aborts; a later result goes to `late`. */
 function answer(ask, ms, signal, late) {
   return new Promise((resolve, reject) => {
@@ -268,7 +273,7 @@ export class Channelstream {
     this.#transports = transports.filter((name) => TRANSPORTS[name] && (name !== "websocket" || WebSocket));
     if (!this.#transports.length) throw new TypeError("no transport can be used here");
     this.connection = connection && checked(connection);
-    this.#token = token ?? (getToken && "");
+    this.#token = token || (getToken && "");
     this.#upgradeMs = upgradeMs;
     this.roster = new Roster((channel) => this.#emit({ type: "roster", channel }));
   }
@@ -455,7 +460,7 @@ export class Channelstream {
 
   #ask(life) {
     const { fetchConnection, silenceMs, getToken } = this.#options;
-    if (getToken) return answer((signal) => getToken({ signal }), silenceMs, life);
+    if (getToken) return answer(async (signal) => checkedToken(await getToken({ signal })), silenceMs, life);
     if (!fetchConnection && !this.#connectUrl) throw Object.assign(new Error("no way to get a new one"), { retry: false });
     const asked = { expired: this.#expired, since: this.position || undefined };
     const ask = (signal) => (fetchConnection ? fetchConnection({ ...asked, signal }) : this.#post(asked, signal));

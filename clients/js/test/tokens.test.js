@@ -311,3 +311,25 @@ test("a stream holds a bounded number of commands", async () => {
   stream.info(["a"]).catch(() => {});
   await assert.rejects(stream.info(["b"]), RangeError);
 });
+
+for (const nothing of ["", undefined, null, { token: "t-1" }])
+  test(`an application that gives ${JSON.stringify(nothing)} as a token is asked again later`, async (t) => {
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    t.mock.method(Math, "random", () => 1);
+    const given = [nothing, "t-2", nothing];
+    let count = 0;
+    open({ getToken: () => given[count++], backoffBaseMs: 50, backoffCapMs: 50 });
+    await settled();
+    assert.equal(count, 1);
+    t.mock.timers.tick(49);
+    await settled();
+    assert.equal(count, 1);
+    t.mock.timers.tick(1);
+    await settled();
+    const socket = FakeSocket.opened.shift();
+    socket.greet({ expires_in: 100 });
+    assert.equal(socket.sent[0].token, "t-2");
+    t.mock.timers.tick(75_000);
+    await settled();
+    assert.deepEqual([count, socket.sent.length], [3, 1]);
+  });
