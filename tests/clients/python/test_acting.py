@@ -296,6 +296,29 @@ def test_a_refused_token_is_replaced(server: RunningServer, transport: Stream) -
     play(scenario())
 
 
+def test_a_token_that_is_none_is_asked_for_again_later(
+    server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An application that gives an empty text, or nothing, is not asked without end, and the token in use stays."""
+
+    async def scenario() -> None:
+        downs: list[str] = []
+        good = token(**GRANTED)
+        nothing: Any = None
+        tokens = giving("", nothing, good, "")
+        async with Acting(server.url, tokens, on_down=lambda down: downs.append(down.reason)) as acting:
+            await acting.info(["room.1"])
+            assert [reason.partition(" (")[0] for reason in downs] == [
+                "renew failed: it returned an empty text",
+                "renew failed: it returned NoneType",
+            ]
+            await acting._refresh_in(0.0)
+            assert acting._client.token == good
+            assert "no fresh token: it returned an empty text" in caplog.messages
+
+    play(scenario())
+
+
 def test_a_command_after_the_end_fails(server: RunningServer) -> None:
     """It does not wait for a stream that never comes."""
 

@@ -5,6 +5,7 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from tests.clients.python.scripted import Log, listening, numbers, run
@@ -47,6 +48,28 @@ def test_failed_renewals_are_repeated() -> None:
         "renew failed: no application",
         "renew failed: TimeoutError",
         "renew was cancelled from within",
+    ]
+
+
+def test_renewal_that_gives_nothing_is_repeated() -> None:
+    """As one that fails: no stream is opened for it."""
+    given: list[Any] = ["", None, 7, "new"]
+    downs: list[Down] = []
+
+    async def renew() -> str:
+        return given.pop(0)  # type: ignore[no-any-return]
+
+    async def test() -> None:
+        log = Log(1, StreamEnded(4001, "expired"))
+        async with listening(log.stream, renew=renew, on_down=downs.append) as events:
+            assert await numbers(events, 1) == [1]
+            assert log.conn_ids == ["c", "new"]
+
+    run(test)
+    assert [down.reason.partition(" (")[0] for down in downs[1:]] == [
+        "renew failed: it returned an empty text",
+        "renew failed: it returned NoneType",
+        "renew failed: it returned int",
     ]
 
 

@@ -18,6 +18,7 @@ from channelstream_client.listening import Iteration
 from channelstream_client.model import Channels
 from channelstream_client.names import listed
 from channelstream_client.protocol import Item
+from channelstream_client.pump import conn_id_of
 from channelstream_client.reach import Reach, Verify, tls_context
 from channelstream_client.reading import read
 from channelstream_client.resuming import OPEN_TIMEOUT_S, SILENCE_S, Down, Limits, ResumingClient
@@ -276,7 +277,7 @@ class Acting(Iteration[Event]):
         """Take a fresh token later. If there is none, the stream ends with 4003, and it is asked for again."""
         await asyncio.sleep(wait_s)
         try:
-            self._client.token = await self._get_token()
+            self._client.token, _ = conn_id_of(await self._get_token())
             result = await self._command("refresh", token=self._client.token)
         except Exception as error:
             logger.warning("no fresh token: %s", str(error) or type(error).__name__)

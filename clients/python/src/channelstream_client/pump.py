@@ -173,7 +173,7 @@ class Pump(Generic[E]):
         assert self._renew is not None  # noqa: S101 - the client knows that there is one
         try:
             async with asyncio.timeout(self._renew_timeout_s):
-                given = await _call_renew(self._renew, step.position)
+                conn_id, position = conn_id_of(await _call_renew(self._renew, step.position))
         except StreamClosed:
             raise
         except asyncio.CancelledError as error:
@@ -183,10 +183,7 @@ class Pump(Generic[E]):
         except Exception as error:
             self._renewal_failed(f"renew failed: {str(error) or type(error).__name__}", error)
         else:
-            if isinstance(given, Connection):
-                self._client.renewed(given.conn_id, given.position)
-            else:
-                self._client.renewed(given)
+            self._client.renewed(conn_id, position)
 
     def _renewal_failed(self, reason: str, error: BaseException) -> None:
         failure = RenewalFailed(reason)
@@ -209,6 +206,19 @@ class Pump(Generic[E]):
                 self._on_down(down)
             except Exception:
                 logger.exception("on_down failed")
+
+
+def conn_id_of(given: object) -> tuple[str, str]:
+    """Return the connection id, or token, that an application gave, and the position.
+
+    Raises:
+        TypeError: it gave none. The next stream would fail, and without a token the client would ask again at once.
+    """
+    if isinstance(given, Connection):
+        return given.conn_id, given.position
+    if isinstance(given, str) and given:
+        return given, ""
+    raise TypeError(f"it returned {'an empty text' if given == '' else type(given).__name__}")
 
 
 async def _call_renew(renew: Renew, position: str) -> str | Connection:
