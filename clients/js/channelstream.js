@@ -400,10 +400,13 @@ export class Channelstream {
     if (!waiting.length) return;
     const body = `[${waiting.map(([, { text }]) => text)}]`;
     if (this.#send) return this.#send(body);
-    try {
-      const response = await this.#options.fetch(this.#address("client"), { ...this.#init(), method: "POST", body });
+    const post = async (signal) => {
+      const response = await this.#options.fetch(this.#address("client"), { ...this.#init(signal), method: "POST", body });
       if (!response.ok) throw await refusal(response);
-      for (const item of await response.json()) {
+      return response.json();
+    };
+    try {
+      for (const item of await answer(post, this.#options.silenceMs, this.#life.signal)) {
         if (item.type === "reply") this.#answered(item);
         else this.#deliver(item);
       }

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FakeSocket, answers, eventOf, maker, settled } from "./fakes.js";
+import { FakeSocket, answers, eventOf, maker, settled, timers } from "./fakes.js";
 
 const made = maker({ backoffCapMs: 5 });
 const open = (options) => made(options).open();
@@ -333,3 +333,35 @@ for (const nothing of ["", undefined, null, { token: "t-1" }])
     await settled();
     assert.deepEqual([count, socket.sent.length], [3, 1]);
   });
+
+/** Open a stream by polls that has a connection; `answer` answers the commands that are under way. */
+async function polled(options) {
+  const greeting = { type: "reply", id: null, result: { conn_id: "c-1", channels: [], expires_in: 600 } };
+  const resumed = { type: "resumed", position: "p-1", recovered: [""], lost: [] };
+  const polls = answers({ body: [greeting, resumed] }, { body: new ReadableStream({}) });
+  const asked = [];
+  const fetch = (url, init) => (url.includes("/client") ? new Promise((resolve) => asked.push(resolve)) : polls(url, init));
+  const stream = open({ transports: ["poll"], getToken: () => "t-1", fetch, ...options });
+  await eventOf(stream, "open");
+  await settled();
+  const answer = (...items) => asked.shift()(new Response(JSON.stringify(items)));
+  return { stream, answer };
+}
+
+test("an answer to a command that comes after the end does nothing", async (t) => {
+  const pending = timers(t);
+  const { stream, answer } = await polled();
+  const types = [];
+  stream.on("*", ({ type }) => types.push(type));
+  const command = stream.info(["a"]);
+  stream.close();
+  await assert.rejects(command, { message: "closed" });
+  answer({ type: "unsubscribed", channels: ["a"] }, { type: "reply", id: 1, result: { conn_id: "c-2", expires_in: 600 } });
+  await settled();
+  assert.deepEqual([types, pending.size], [["close"], 0]);
+});
+
+test("a command by a request that is not answered is rejected after a while", async () => {
+  const { stream } = await polled({ silenceMs: 20 });
+  await assert.rejects(stream.info(["a"]), { message: "no answer in time" });
+});
