@@ -388,6 +388,7 @@ export class Channelstream {
 
   #command(type, fields) {
     return new Promise((resolve, reject) => {
+      if (this.#end) throw Object.assign(new Error(this.#end.reason), this.#end);
       if (this.#commands.size >= this.#options.bufferSize) throw new RangeError("full");
       const id = ++this.#number;
       this.#commands.set(id, { text: JSON.stringify({ id, type, ...fields }), resolve, reject });

@@ -365,3 +365,20 @@ test("a command by a request that is not answered is rejected after a while", as
   const { stream } = await polled({ silenceMs: 20 });
   await assert.rejects(stream.info(["a"]), { message: "no answer in time" });
 });
+
+test("a command after the end is rejected, and one before the next stream waits for it", async () => {
+  const calls = answers({ body: true });
+  const stream = open({ getToken: () => "t-1", fetch: calls });
+  (await FakeSocket.next()).greet();
+  await settled();
+  stream.close();
+  await assert.rejects(stream.info(["a"]), { message: "closed", code: 1000 });
+  stream.open();
+  const command = stream.info(["b"]);
+  const socket = await FakeSocket.next();
+  socket.greet();
+  await settled();
+  socket.say({ type: "reply", id: socket.sent[1].id, result: { channels: {} } });
+  assert.deepEqual(await command, { channels: {} });
+  assert.deepEqual(calls.asked.map((url) => url.pathname), ["/disconnect"]);
+});
