@@ -29,6 +29,8 @@ const TRIES = 3;
 const GHOST_MS = 30_000;
 const UPGRADE_CAP_MS = 600_000;
 const REST_CHARACTERS = 2 ** 24;
+/** A server takes a WebSocket message of 131,072 bytes, and 200 of them in 20 s. */
+const TEXT_CHARACTERS = 32_768;
 const FOREVER_MS = 2 ** 31 - 1;
 const CLOSED = { code: 1000, reason: "closed" };
 
@@ -399,8 +401,8 @@ export class Channelstream {
   async #sendFrom(first) {
     const waiting = [...this.#commands].filter(([id]) => id >= first);
     if (!waiting.length) return;
+    if (this.#send) return texts(waiting).forEach(this.#send);
     const body = `[${waiting.map(([, { text }]) => text)}]`;
-    if (this.#send) return this.#send(body);
     const post = async (signal) => {
       const response = await this.#options.fetch(this.#address("client"), { ...this.#init(signal), method: "POST", body });
       if (!response.ok) throw await refusal(response);
@@ -722,6 +724,18 @@ export class Channelstream {
       for (const listener of [...listeners]) if (listeners.has(listener)) call(listener, event);
     }
   }
+}
+
+/** Lists of commands, none longer than TEXT_CHARACTERS but those of one command. */
+function texts(commands) {
+  const lists = [];
+  let room = 0;
+  for (const [, { text }] of commands) {
+    if (text.length > room) room = lists.unshift([]) && TEXT_CHARACTERS;
+    room -= text.length;
+    lists[0].push(text);
+  }
+  return lists.reverse().map((list) => `[${list}]`);
 }
 
 /** A listener's error is reported as uncaught. */

@@ -382,3 +382,17 @@ test("a command after the end is rejected, and one before the next stream waits 
   assert.deepEqual(await command, { channels: {} });
   assert.deepEqual(calls.asked.map((url) => url.pathname), ["/disconnect"]);
 });
+
+test("commands that have waited are sent in texts that a server takes, in order", async () => {
+  const stream = open({ token: "t-1" });
+  const commands = [30_000, 2_000, 1_000, 40_000, 10, 20].map((length, index) => stream.publish("a", "x".repeat(length), `u-${index}`));
+  const socket = await FakeSocket.next();
+  const texts = [];
+  const send = socket.send;
+  socket.send = (text) => (texts.push(text), send.call(socket, text));
+  socket.greet();
+  await settled();
+  assert.deepEqual(texts.slice(1).map((text) => JSON.parse(text).map(({ id }) => id)), [[1, 2], [3], [4], [5, 6]]);
+  socket.say(...commands.map((_, index) => ({ type: "reply", id: index + 1, result: { uuid: `u-${index}` } })));
+  assert.deepEqual((await Promise.all(commands)).map(({ uuid }) => uuid), ["u-0", "u-1", "u-2", "u-3", "u-4", "u-5"]);
+});

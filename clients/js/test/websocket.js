@@ -71,8 +71,13 @@ export class TinyWebSocket {
   /** One masked frame; a mask of zeros leaves the payload as it is. */
   #send(opcode, payload) {
     const { length } = payload;
-    const size = length < 126 ? [0x80 | length] : [0x80 | 126, length >> 8, length & 0xff];
-    this.#socket.write(Buffer.concat([Buffer.from([0x80 | opcode, ...size, 0, 0, 0, 0]), payload]));
+    const head = Buffer.alloc(14);
+    const short = length < 126 ? length : length < 65_536 ? 126 : 127;
+    head.writeUInt16BE(((0x80 | opcode) << 8) | 0x80 | short);
+    if (short === 126) head.writeUInt16BE(length, 2);
+    if (short === 127) head.writeBigUInt64BE(BigInt(length), 2);
+    const end = { 126: 8, 127: 14 }[short] ?? 6;
+    this.#socket.write(Buffer.concat([head.subarray(0, end), payload]));
   }
 }
 
