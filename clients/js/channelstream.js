@@ -551,10 +551,10 @@ export class Channelstream {
       for (const item of items) {
         if (signal.aborted) return;
         if (item.type === "closing") return finish(item);
+        if (item.position) this.position = item.position;
         if (item.type === "reply") this.#answered(item);
         else if (item.type === "resumed") this.#resumed(item);
         else this.#deliver(item);
-        if (item.position) this.position = item.position;
       }
     } catch (error) {
       finish({ code: 0, reason: `${error}` });

@@ -183,3 +183,21 @@ test("a stream that a listener closes at a second loss does not ask for /info ag
   await settled();
   assert.deepEqual(asked, [["a"]]);
 });
+
+test("a listener that keeps the stream's position, or opens it again, has the event behind it", async () => {
+  const asked = [];
+  const fetchConnection = ({ since }) => (asked.push(since), { conn_id: "next" });
+  const stream = open({ fetchConnection });
+  const kept = [];
+  stream.on("message", () => {
+    kept.push(stream.position);
+    if (kept.length < 2) return;
+    stream.close();
+    stream.open();
+  });
+  const socket = await FakeSocket.next();
+  socket.resume({ position: "p-1" });
+  socket.say(item("p-2"), item("p-3"), item("p-4"));
+  assert.equal((await FakeSocket.next()).url.searchParams.get("since"), "p-3");
+  assert.deepEqual([kept, asked], [["p-2", "p-3"], ["p-3"]]);
+});
