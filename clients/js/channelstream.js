@@ -512,7 +512,8 @@ export class Channelstream {
         const isOpen = this.#upAt || name === "poll";
         // A WebSocket does not show the arrival of a long message.
         const limitMs = isOpen ? Math.min(silenceMs * 2 ** this.#silences, UPGRADE_CAP_MS) : openTimeoutMs;
-        if (Date.now() - this.receivedAt > limitMs) finish({ code: 0, reason: "silent", isSilent: isOpen });
+        // A clock that was set back would hide any silence.
+        if (Math.abs(Date.now() - this.receivedAt) > limitMs) finish({ code: 0, reason: "silent", isSilent: isOpen });
       };
       const watchdog = setInterval(watch, 250);
       this.#finish = finish;

@@ -74,3 +74,15 @@ test("a closed stream is not opened again by its page", async (t) => {
   await settled();
   assert.deepEqual([stream.state, FakeSocket.opened.length], ["closed", 0]);
 });
+
+for (const jumpMs of [-3_600_000, 3_600_000])
+  test(`a clock that is set by ${jumpMs} ms does not hide that a stream is silent`, async (t) => {
+    let now = 1_000_000_000;
+    t.mock.method(Date, "now", () => now);
+    t.mock.timers.enable({ apis: ["setInterval"] });
+    const { socket } = await opened(t, { silenceMs: 16_000, backoffBaseMs: 0 });
+    now += jumpMs;
+    t.mock.timers.tick(250);
+    await FakeSocket.next();
+    assert.ok(socket.wasClosed);
+  });
