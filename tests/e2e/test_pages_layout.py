@@ -8,7 +8,10 @@ from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
 
-TABLES = ("/admin/channels", "/admin/users", "/admin/connections", "/admin/user?name=layout-ann")
+TABLES = (
+    *("/admin/channels?search=layout", "/admin/users?search=layout", "/admin/connections?search=layout"),
+    "/admin/user?name=layout-ann",
+)
 
 HEADINGS_BESIDE = "cells => cells.map(each => JSON.parse(getComputedStyle(each, '::before').content))"
 """What stands before each value, which a style puts there: the computed one is quoted."""

@@ -60,15 +60,15 @@ def test_a_selected_id_stays_selected_on_its_page(
     open_admin: Callable[..., Page], post: Callable[..., Any]
 ) -> None:
     """While events arrive; and a button copies the name."""
-    post("/connect", {"username": "keyed-eve", "conn_id": "keyed-id", "channels": ["keyed-page"]})
-    page = open_admin("/admin/connection?name=keyed-id")
+    post("/connect", {"username": "parted-eve", "conn_id": "parted-id", "channels": ["parted-page"]})
+    page = open_admin("/admin/connection?name=parted-id")
     expect(page.locator("#facts")).to_contain_text("Position of the server")
-    page.get_by_role("link", name="keyed-eve").evaluate(SELECT)
-    post("/message", {"channel": "keyed-page", "user": "bob", "message": "arrives meanwhile"})
+    page.get_by_role("link", name="parted-eve").evaluate(SELECT)
+    post("/message", {"channel": "parted-page", "user": "bob", "message": "arrives meanwhile"})
     expect(page.locator("#events")).to_contain_text("arrives meanwhile")
-    assert page.evaluate(SELECTED) == "keyed-eve"
+    assert page.evaluate(SELECTED) == "parted-eve"
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="Copy").click()
     expect(page.get_by_text("Copied")).to_be_visible()
-    assert page.evaluate("navigator.clipboard.readText()") == "keyed-id"
+    assert page.evaluate("navigator.clipboard.readText()") == "parted-id"
     page.context.clear_permissions()
