@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from itsdangerous import TimestampSigner
 from tests.conftest import launch
 from tests.http_client import http
 
@@ -51,6 +52,25 @@ def test_the_log_and_the_overview_say_what_to_set(server: Any) -> None:
     [line] = [line for line in [*server.lines, *log.splitlines()] if "trusted_proxies" in line]
     assert "set trusted_proxies = 127.0.0.1; [channelstream] secret has a public default value; " in line
     assert "[channelstream] admin_secret has a public default value" in line
+
+
+@pytest.mark.parametrize(
+    ("secret", "headers", "is_said"),
+    [("secret", FROM_AFAR, True), ("secret", {}, False), ("a secret of one's own", FROM_AFAR, False)],
+)
+def test_a_call_with_a_default_secret_is_accepted_and_noted(
+    secret: str, headers: dict[str, str], is_said: bool
+) -> None:
+    """As 0.7 accepts it; a stranger may have signed it. The proxy may pass on no page, by which it would be noticed."""
+    own = "a secret of one's own"
+    running = launch("-s", secret, "-a", own, "--pusher-secret", own)
+    for _ in range(2):
+        signed = {"x-channelstream-secret": TimestampSigner(secret).sign("/info").decode()}
+        assert http.post(f"{running.url}/info", json={}, headers=signed | headers).status_code == 200
+    _, log = running.stop()
+    said = [line for line in [*running.lines, *log.splitlines()] if "trusted_proxies" in line]
+    assert len(said) == is_said
+    assert all("[channelstream] secret has a public default value" in line for line in said)
 
 
 def test_the_log_keeps_the_proxies_that_are_trusted(caplog: pytest.LogCaptureFixture) -> None:

@@ -153,8 +153,8 @@ class AppTables:
     def calls(self, app: App, signed: RequestAuth, settings: Settings) -> list[Route]:
         """Return the routes of its API."""
         auths: dict[Auth, RequestAuth] = {
-            Auth.SIGNED: ReportingAuth(signed, self._call_refused),
-            Auth.PUSHER: ReportingAuth(self._pusher_auth(), self._call_refused),
+            Auth.SIGNED: ReportingAuth(self.untrusted_proxy.watched(signed), self._call_refused),
+            Auth.PUSHER: ReportingAuth(self.untrusted_proxy.watched(self._pusher_auth()), self._call_refused),
             Auth.NONE: OpenAuth(app),
         }
         api = Api(

@@ -22,7 +22,7 @@ from channelstream.errors import Forbidden, NotAcceptable
 Address = tuple[str, int]
 """Address and port of the other end of a socket."""
 
-_FORWARDING = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
+FORWARDING = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
 """Headers in which proxies name their callers: the peer that sends one is not the caller."""
 _PREFIX = re.compile(r"(/[\w.~-]+)+", re.ASCII)
 
@@ -127,7 +127,7 @@ class Policy:
         """
         if not LOOPBACK.has(self.client(request)):
             return False
-        if self.is_proxied(request) or all(name not in _FORWARDING for name, _ in request.headers):
+        if self.is_proxied(request) or all(name not in FORWARDING for name, _ in request.headers):
             return True
         self._on_untrusted(_peer(request))
         return False
