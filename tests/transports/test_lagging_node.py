@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from tests.simulation.loop import turns
-from tests.transports.test_races import Scene, play
+from tests.transports.test_races import Scene, play, received
 
+from channelstream.close_codes import CloseCode
 from channelstream.core.entry import Entry
 from channelstream.core.user import UserUpdate
 from channelstream.errors import Unavailable
@@ -95,3 +96,55 @@ def test_a_node_that_cannot_catch_up_has_the_log_read() -> None:
         assert await scene.uuids(poll) == ["two"]
 
     play(scenario)
+
+
+async def around(scene: Scene, call: Callable[[], Awaitable[object]]) -> list[str]:
+    """Return the uuids that a live stream is sent of messages before and after a call, of which the first arrives late."""
+    scene.node.local._log = scene.engine  # type: ignore[assignment]
+    line, stream = scene.socket()
+    stream.open(str(await scene.node.head()))
+    await turns(9)
+    link = Link(scene)
+    scene.engine.before["catch_up"].append(link.receive)
+    await scene.publish("other", "before")
+    await call()
+    await link.receive()
+    await scene.publish("other", "after")
+    await turns(9)
+    return [item["uuid"] for item in received(line) if item["type"] == "message"]
+
+
+def test_a_message_before_a_subscription_by_the_application_is_not_sent_after_it() -> None:
+    """The connection joins when the node has received everything that was accepted before the call."""
+
+    async def scenario(scene: Scene) -> list[str]:
+        await scene.node.configure({"other": {}})
+        return await around(scene, lambda: scene.node.subscribe("c1", {"other": {}}))
+
+    assert play(scenario) == ["after"]
+
+
+def test_a_message_before_an_unsubscription_is_sent() -> None:
+    """The connection leaves when the node has received everything that was accepted before the call."""
+
+    async def scenario(scene: Scene) -> list[str]:
+        await scene.node.subscribe("c1", {"other": {}})
+        return await around(scene, lambda: scene.node.unsubscribe("c1", ["other"]))
+
+    assert play(scenario) == ["before"]
+
+
+@pytest.mark.parametrize("is_reachable", [True, False])
+def test_a_message_before_the_end_of_its_connection_is_sent(is_reachable: bool) -> None:
+    """The stream is closed when the node has received everything, or at once if it cannot."""
+
+    async def scenario(scene: Scene) -> list[str]:
+        async def refused() -> None:
+            raise Unavailable("Redis is out of reach; try again later.")
+
+        await scene.node.subscribe("c1", {"other": {}})
+        if not is_reachable:
+            scene.engine.before["catch_up"].append(refused)
+        return await around(scene, lambda: scene.node.end("c1", CloseCode.NORMAL, "disconnected"))
+
+    assert play(scenario) == (["before"] if is_reachable else [])

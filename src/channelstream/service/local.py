@@ -3,8 +3,9 @@
 Invariant: while a connection lives, the hub knows its memberships at least as long as the engine counts them. It is
 subscribed in the hub before the engine joins it, and unsubscribed there after the engine has let it leave. An event
 that is accepted right after the engine counts the member may arrive here before the answer to `join`; in the other
-order it would find no member and be lost. The cost is that a few events arrive which the connection may not read;
-each has an offset, so reading drops them (`ReadRange`).
+order it would find no member and be lost. The cost is that a few events arrive which the connection may not read.
+Those that were accepted before the call do not (`_receive_earlier`); each has an offset, so reading drops them
+(`ReadRange`).
 
 While the engine is asked, `Connection.joining` and `Connection.leaving` name the channels in between. The log of a
 joining channel is not read, since its join offset is unknown; a leaving one is not reported to an engine that
@@ -192,7 +193,7 @@ class LocalConnections:
         Raises:
             Moved: it has left this node.
         """
-        check_local(connection)
+        await self._receive_earlier(connection, channels)
         self._expect(connection, channels)
         joined: dict[str, int] = {}
         connection.joining = connection.joining.union(channels)
@@ -216,6 +217,7 @@ class LocalConnections:
         Raises:
             Moved: it has left this node meanwhile.
         """
+        await self._receive_earlier(connection, channels)
         left = [name for name in dict.fromkeys(channels) if name in connection.channels]
         # Out of the hub only afterwards: if leaving fails, no event published meanwhile may be missing.
         connection.leaving |= set(left)
@@ -228,6 +230,19 @@ class LocalConnections:
             if name in connection.channels:
                 self._hub.unsubscribe(connection, name)
         return left
+
+    async def _receive_earlier(self, connection: Connection, names: Iterable[str]) -> None:
+        """Wait until a live stream is sent what was accepted in its channels among these before this call.
+
+        It may arrive after the answers to calls that are made later (with Redis, which notifies nodes by a connection of
+        its own). A message before a join would be sent to the member, and one before a leave or an end would not.
+
+        Raises:
+            Moved: the connection has left this node.
+        """
+        if connection.state is ConnectionState.LIVE:
+            await self._log.catch_up({self._shard(name) for name in names})
+        check_local(connection)
 
     async def join_again(self, connection: Connection, forgotten: Sequence[str]) -> None:
         """Join the channels whose registration the engine has lost; if that fails, end the connection.
@@ -290,6 +305,8 @@ class LocalConnections:
             Moved: another node owns it by now.
         """
         if connection.state is not ConnectionState.CLOSED:
+            with suppress(Unavailable):
+                await self._receive_earlier(connection, (connection.user, *connection.channels))
             channels = self.forget(connection, code, reason, recorded)
             await self._directory.disconnect(member_of(connection), channels)
 
