@@ -16,6 +16,11 @@ def correction(faults: Faults) -> str:
     return f"Nothing was done. Correct {where or 'the body'} and send it again: {fault.rstrip('.')}{more}."
 
 
+def first_fault(faults: Faults) -> str:
+    """Return the text of the first fault."""
+    return _first(faults)[1]
+
+
 def _first(faults: Faults) -> tuple[list[str], str]:
     """Return the path of the first fault in the body, and its text."""
     path: list[str] = []

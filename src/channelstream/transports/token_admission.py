@@ -11,7 +11,8 @@ from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
 from channelstream.core.ids import normalize_conn_id
 from channelstream.core.user import UserUpdate
-from channelstream.errors import BadToken, Unavailable
+from channelstream.errors import BadToken, Invalid, Unavailable
+from channelstream.faults import first_fault
 from channelstream.service import ClientService, Service
 from channelstream.transports.streams import Streams
 from channelstream.transports.tokens import Tokens
@@ -127,7 +128,6 @@ class TokenAdmission:
         Raises:
             TooManyRequests: `before_new` did, or `client`.
             BadToken, Forbidden: the token is not accepted.
-            Invalid: it names too many channels.
             Unavailable: the server takes no new connection now, or the engine is out of reach.
         """
         if self._streams.node.draining:
@@ -185,10 +185,17 @@ def _channels(connection: Connection) -> list[str]:
 
 
 async def _new(service: Service, client: Client, since: str) -> Connection:
-    """Return a new connection of a client, in the channels that its token names."""
+    """Return a new connection of a client, in the channels that its token names.
+
+    Raises:
+        BadToken: its claims are more than a connection or a user may have.
+    """
     update = UserUpdate(client.state, {}, client.public)
     channels: dict[str, dict[str, object]] = {name: {} for name in client.channels}
-    opened = await service.connect(None, client.user, COMMANDING, channels, update, since)
+    try:
+        opened = await service.connect(None, client.user, COMMANDING, channels, update, since)
+    except Invalid as error:
+        raise BadToken(f"The claims of the token are faulty: {first_fault(error.faults)}") from error
     connection = service.connection(opened.conn_id)
     if connection is None:
         raise Unavailable("The connection has ended meanwhile; try again.")
