@@ -1,14 +1,16 @@
 """Listening with the Python client without asyncio."""
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, soon
 
 from channelstream_client import Channelstream, Connection, Message, MessageEvent, Resumed, UnknownConnection
+from channelstream_client.blocking import in_a_thread
 
 pytestmark = pytest.mark.nodes(1)
 
@@ -61,6 +63,60 @@ def test_blocking_renewal_and_errors(server: Any) -> None:
         never = client.listen("nobody")
         never.close()
         assert list(never) == []
+
+
+def test_a_renewal_may_close_its_iteration(server: Any) -> None:
+    """`close` waits for the thread that reads, which does not wait for `renew`."""
+    closed = threading.Event()
+
+    def renew() -> str:
+        events.close()
+        closed.set()
+        return "c"
+
+    with Channelstream(server.url, server.secret) as client:
+        events = client.listen("nobody", renew=renew)
+        assert list(events) == []
+    assert closed.wait(PATIENCE_S)
+
+
+def test_a_renewal_that_does_not_return_keeps_nobody_waiting(server: Any) -> None:
+    """Neither `close`, nor the end of the program: its thread is a daemon."""
+    began, goes_on = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def renew() -> str:
+        threads.append(threading.current_thread())
+        began.set()
+        goes_on.wait(PATIENCE_S)
+        return "c"
+
+    with Channelstream(server.url, server.secret) as client:
+        with client.listen("nobody", renew=renew) as events:
+            with pytest.raises(TimeoutError):
+                events.get(0.01)
+            assert began.wait(PATIENCE_S)
+        (thread,) = threads
+        assert thread.daemon and thread.is_alive()
+        goes_on.set()
+        thread.join(PATIENCE_S)
+
+
+def test_a_renewal_is_not_called_again_before_it_returns() -> None:
+    """However often the client has given up waiting for it, it has one thread."""
+    goes_on = threading.Event()
+    renewed = in_a_thread(lambda: "c" if goes_on.wait(PATIENCE_S) else "late")
+
+    async def ask() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(renewed("p"), 0.01)
+        with pytest.raises(RuntimeError, match="not returned"):
+            await renewed("p")
+        goes_on.set()
+        await soon(lambda: "channelstream-renew" not in {thread.name for thread in threading.enumerate()})
+        assert await renewed("p") == "c"
+
+    asyncio.run(ask())
 
 
 def test_own_blocking_http_client_carries_no_stream() -> None:

@@ -5,11 +5,13 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, Generic, Self, TypeVar
+from functools import partial
+from typing import Any, Generic, Self, TypeVar, cast
 
 from channelstream_client.events import Event
 from channelstream_client.listening import Iteration
 from channelstream_client.model import Connection
+from channelstream_client.pump import Renew, takes_an_argument
 
 BlockingRenew = Callable[[], str | Connection] | Callable[[str], str | Connection]
 """Returns a new connection, or its id. A function with an argument receives the last position."""
@@ -114,6 +116,38 @@ async def _next_of(iteration: Iteration[E]) -> E | None:
         return await anext(iteration)
     except StopAsyncIteration:
         return None
+
+
+def in_a_thread(renew: BlockingRenew) -> Renew:
+    """Return a coroutine function that calls `renew` in a thread, because it may block.
+
+    The thread is a daemon, and no worker of the loop: those are waited for at the end of the loop and of the program, but
+    `renew` may never return, or may itself wait for the end of the loop (`close`).
+    """
+    last: Future[str | Connection] | None = None
+
+    async def awaited(position: str) -> str | Connection:
+        nonlocal last
+        if last is not None and not last.done():
+            raise RuntimeError("its last call has not returned")
+        last = Future()
+        last.set_running_or_notify_cancel()  # From now on it is done only when the call has returned.
+        arguments = [position] if takes_an_argument(renew) else []
+        call = partial(cast(Callable[..., str | Connection], renew), *arguments)
+        threading.Thread(target=_settle, args=(last, call), name="channelstream-renew", daemon=True).start()
+        return await asyncio.wrap_future(last)
+
+    return awaited
+
+
+def _settle(future: Future[T], call: Callable[[], T]) -> None:
+    """Give a future the outcome of a call."""
+    try:
+        future.set_result(call())
+    except BaseException as error:
+        future.set_exception(error)
+    finally:
+        del future  # The error refers to this frame.
 
 
 class _LoopThread(Generic[E]):

@@ -8,20 +8,19 @@ import time
 from collections.abc import Callable, Coroutine
 from functools import cache, partial
 from inspect import Parameter, signature
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast, get_args
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 
 import httpx
 
 from channelstream_client import calls
-from channelstream_client.blocking import BlockingListening, BlockingRenew
+from channelstream_client.blocking import BlockingListening, BlockingRenew, in_a_thread
 from channelstream_client.calls import Plan
 from channelstream_client.errors import Unreachable
 from channelstream_client.exchange import Answer, Caller, Outcome, Pause, Request, Retries, Steps
 from channelstream_client.http_clients import LoopClients, ProcessClients
 from channelstream_client.listening import Listening
-from channelstream_client.model import Connection
-from channelstream_client.pump import Renew, takes_an_argument
+from channelstream_client.pump import Renew
 from channelstream_client.reach import Reach, Verify, tls_context
 from channelstream_client.resuming import Down
 from channelstream_client.signing import Signer, Signing
@@ -106,16 +105,6 @@ def _unreachable(url: str, error: httpx.HTTPError) -> Unreachable:
     return unreachable
 
 
-def _in_a_thread(renew: BlockingRenew) -> Renew:
-    """Return a coroutine function that calls `renew` in a thread, because it may block."""
-
-    async def awaited(position: str) -> str | Connection:
-        arguments = [position] if takes_an_argument(renew) else []
-        return await asyncio.to_thread(cast(Callable[..., str | Connection], renew), *arguments)
-
-    return awaited
-
-
 class Channelstream:
     """Calls a channelstream server. Several threads may use it, and the children of a process that forks.
 
@@ -186,7 +175,8 @@ class Channelstream:
 
         Args:
             conn_id, since, attempts, give_up_after_s: as for `AsyncChannelstream.listen`.
-            renew, on_down: as for `AsyncChannelstream.listen`, but called in the thread.
+            renew: as for `AsyncChannelstream.listen`, but a plain function that is called in a thread of its own.
+            on_down: as for `AsyncChannelstream.listen`, but called in the thread.
             http: an HTTP client for the stream, which then is SSE or long polls; it is left open.
 
         Raises:
@@ -202,7 +192,7 @@ class Channelstream:
                 self.url,
                 conn_id,
                 since=since,
-                renew=_in_a_thread(renew) if renew else None,
+                renew=in_a_thread(renew) if renew else None,
                 on_down=on_down,
                 attempts=attempts,
                 give_up_after_s=give_up_after_s,
