@@ -8,11 +8,13 @@ from uuid import uuid4
 import pytest
 from tests.conftest import RunningServer, launch
 from tests.line import Line
+from tests.local_server import LocalHandler, LocalServer, running
 from tests.token_client import SECRET, token
 from tests.waiting import PATIENCE_S
 
 from channelstream_client import (
     Acting,
+    BadAnswer,
     CommandRefused,
     Down,
     MessageEvent,
@@ -294,6 +296,30 @@ def test_a_refused_token_is_replaced(server: RunningServer, transport: Stream) -
         assert downs == [4003]
 
     play(scenario())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>", b"[" * 100_000, b"{}", b"[]", b"[1]", b"[{}]", b'[{"result": []}]', b'[{"error": "No."}]'],
+    ids=lambda body: body[:20].decode(),
+)
+def test_an_answer_of_another_program_is_an_error_of_its_own(body: bytes) -> None:
+    """To a command, as to a call."""
+
+    class Other(LocalHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+    async def scenario(url: str) -> None:
+        async with Acting(url, giving("t")) as acting:
+            acting._connect("c-1")
+            with pytest.raises(BadAnswer):
+                await acting.info(["room.1"])
+
+    with running(LocalServer(Other)) as other:
+        play(scenario(other.url))
 
 
 def test_a_token_that_is_none_is_asked_for_again_later(

@@ -25,6 +25,7 @@ from channelstream_client import (
     Unreachable,
     calls,
 )
+from channelstream_client.exchange import Answer, result_of
 from channelstream_client.reach import tls_context
 from channelstream_client.testing.port import HeldPort
 
@@ -174,6 +175,8 @@ def test_answers_of_another_kind_are_errors(server: Any) -> None:
 
     with pytest.raises(BadAnswer, match="Connection"):
         read(Connection, {"conn_id": "c"})
+    with pytest.raises(BadAnswer, match="expected JSON"):
+        result_of(Answer(200, b"[" * 100_000))
 
 
 @pytest.mark.nodes(1)

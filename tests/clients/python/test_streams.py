@@ -132,9 +132,10 @@ def test_closing_item(stream: Stream, form: str) -> None:
 @pytest.mark.parametrize(
     ("status", "code"), [(401, 4001), (409, 4002), (429, 1013), (503, 1013), (502, LOST)]
 )
-def test_refusals(stream: Stream, status: int, code: int) -> None:
-    """An HTTP status instead of a stream says the same as a close code."""
-    with http_answer(status, "") as url:
+@pytest.mark.parametrize("body", ["", "[" * 60_000], ids=["empty", "nested"])
+def test_refusals(stream: Stream, status: int, code: int, body: str) -> None:
+    """An HTTP status instead of a stream says the same as a close code, whatever the body is."""
+    with http_answer(status, body) as url:
         assert receive(stream, url) == ([], code)
 
 
@@ -145,9 +146,10 @@ def test_no_server(stream: Stream) -> None:
 
 
 @by_http
-def test_nonsense(stream: Stream, form: str) -> None:
+@pytest.mark.parametrize("answer", ["<html>", "[" * 100_000], ids=["page", "nested"])
+def test_nonsense(stream: Stream, form: str, answer: str) -> None:
     """An answer that is no list of items, such as a proxy's page, is a lost stream."""
-    with http_answer(200, form.format("<html>")) as url:
+    with http_answer(200, form.format(answer)) as url:
         assert receive(stream, url) == ([], LOST)
 
 

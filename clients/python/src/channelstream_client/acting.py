@@ -11,13 +11,13 @@ from uuid import uuid4
 
 import httpx
 
-from channelstream_client.errors import ChannelstreamError, StreamClosed, Unreachable
+from channelstream_client.errors import BadAnswer, ChannelstreamError, StreamClosed, Unreachable
 from channelstream_client.events import Event, read_event
 from channelstream_client.exchange import Answer, result_of
 from channelstream_client.listening import Iteration
 from channelstream_client.model import Channels
 from channelstream_client.names import listed
-from channelstream_client.protocol import Item
+from channelstream_client.protocol import Item, are_items
 from channelstream_client.pump import conn_id_of
 from channelstream_client.reach import Reach, Verify, tls_context
 from channelstream_client.reading import read
@@ -162,6 +162,7 @@ class Acting(Iteration[Event]):
         Raises:
             CommandRefused: the server refused it.
             Unreachable: there was no answer; it may have taken effect.
+            BadAnswer: the answer is not that of a channelstream server.
             StreamClosed: the stream has ended.
         """
         self._start()
@@ -172,10 +173,12 @@ class Acting(Iteration[Event]):
         for item in others:  # A fresh token may take channels away: an event says so before the reply.
             if not self._take(item):
                 self._pass_on(item)
-        if "error" in reply:
-            error = reply["error"]
-            raise CommandRefused(str(error["code"]), str(error["message"]), error.get("retry_after"))
-        return reply["result"]
+        match reply:
+            case {"error": {"code": code, "message": message} as error}:
+                raise CommandRefused(str(code), str(message), error.get("retry_after"))
+            case {"result": dict(result)}:
+                return result
+        raise BadAnswer(f"expected the reply to a command, got {reply!r:.80}")
 
     def _pass_on(self, item: Item) -> None:
         """Give the reader an event that came with the answer to a command, so without a position."""
@@ -211,7 +214,9 @@ class Acting(Iteration[Event]):
         except httpx.HTTPError as error:
             raise Unreachable(f"{client.url}: {str(error) or type(error).__name__}") from error
         retry_after = answer.headers.get("retry-after", "")
-        items: list[Item] = result_of(Answer(answer.status_code, answer.content, retry_after, time.time()))
+        items = result_of(Answer(answer.status_code, answer.content, retry_after, time.time()))
+        if not are_items(items) or not items:
+            raise BadAnswer(f"expected a list of items, got {items!r:.80}")
         return items
 
     # -- what the server says besides events

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from channelstream_client.calls import Call, Plan, Reply
 from channelstream_client.errors import REFUSALS, BadAnswer, ChannelstreamError, Refused, Unreachable
+from channelstream_client.protocol import NO_JSON
 from channelstream_client.retry_after import seconds_to_wait
 from channelstream_client.signing import Form, Signer
 
@@ -173,7 +174,7 @@ def result_of(outcome: Outcome) -> Any:
     good = 200 <= outcome.status < 300
     try:
         body = json.loads(outcome.body)
-    except ValueError:
+    except NO_JSON:
         body = outcome.body[:_SHOWN_CHARS].decode(errors="replace")
         if good:
             raise BadAnswer(f"expected JSON, got {body!r}") from None

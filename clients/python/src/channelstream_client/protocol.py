@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 from channelstream_client.retry_after import seconds_to_wait
 
@@ -20,6 +20,9 @@ SLOW = 4008
 
 MAX_LIST_BYTES = 64 << 20
 """Longest list of items. A longer one ends listening, because a replay would send it again."""
+
+NO_JSON = (ValueError, RecursionError)
+"""What reading JSON raises: the second if lists are nested too deep."""
 
 Item = dict[str, Any]
 _CODES = {401: UNKNOWN_CONNECTION, 409: REPLACED, 429: OVERLOADED, 503: OVERLOADED}
@@ -66,7 +69,7 @@ def refused(status: int, retry_after: str, body: bytes, at: float) -> StreamEnde
     wait_s = seconds_to_wait(retry_after, at) or 0.0
     try:
         said = json.loads(body)
-    except ValueError:
+    except NO_JSON:
         said = None
     if isinstance(said, dict) and isinstance(said.get("close_code"), int):
         return StreamEnded(said["close_code"], str(said.get("error", "")), wait_s)
@@ -85,11 +88,15 @@ def items_of(text: str | bytes) -> list[Item]:
     """
     try:
         items = json.loads(text)
-    except ValueError:
+    except NO_JSON:
         items = None
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+    if not are_items(items):
         raise StreamEnded(LOST, "not a list of items")
     return items
+
+
+def are_items(value: Any) -> TypeGuard[list[Item]]:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
 def is_closing(item: Item) -> bool:
