@@ -345,6 +345,13 @@ def test_a_token_that_is_none_is_asked_for_again_later(
     play(scenario())
 
 
+def test_an_address_is_checked() -> None:
+    """As that of the other clients: a stream to another would be tried again without end."""
+    with pytest.raises(ValueError, match="https://"):
+        Acting("localhost:8000", giving("t"))
+    assert Acting("HTTP://Push.example/", giving("t"))._client.url == "http://Push.example"
+
+
 def test_a_command_after_the_end_fails(server: RunningServer) -> None:
     """It does not wait for a stream that never comes."""
 

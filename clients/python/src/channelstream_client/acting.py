@@ -19,7 +19,7 @@ from channelstream_client.model import Channels
 from channelstream_client.names import listed
 from channelstream_client.protocol import Item, are_items
 from channelstream_client.pump import conn_id_of
-from channelstream_client.reach import Reach, Verify, tls_context
+from channelstream_client.reach import Reach, Verify, checked_address, tls_context
 from channelstream_client.reading import read
 from channelstream_client.resuming import OPEN_TIMEOUT_S, SILENCE_S, Down, Limits, ResumingClient
 from channelstream_client.streams import TRANSPORTS, Stream
@@ -83,10 +83,13 @@ class Acting(Iteration[Event]):
             on_down, attempts, give_up_after_s, silence_s: see `AsyncChannelstream.listen`.
             verify: how certificates are verified.
             transports: the transports to use, best first.
+
+        Raises:
+            ValueError: `url` is not an http:// or https:// address.
         """
         limits = Limits(attempts=attempts, give_up_after_s=give_up_after_s, silence_s=silence_s)
         client = ResumingClient(
-            url.rstrip("/"), "", transports, random.random, uses_tokens=True, limits=limits
+            checked_address(url), "", transports, random.random, uses_tokens=True, limits=limits
         )
         self._reach = Reach(lambda: tls_context(url, verify))
         self._get_token = get_token

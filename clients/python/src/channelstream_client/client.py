@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine
 from functools import cache, partial
 from inspect import Parameter, signature
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, get_args
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -21,7 +20,7 @@ from channelstream_client.exchange import Answer, Caller, Outcome, Pause, Reques
 from channelstream_client.http_clients import LoopClients, ProcessClients
 from channelstream_client.listening import Listening
 from channelstream_client.pump import Renew
-from channelstream_client.reach import Reach, Verify, tls_context
+from channelstream_client.reach import Reach, Verify, checked_address, tls_context
 from channelstream_client.resuming import Down
 from channelstream_client.signing import Signer, Signing
 from channelstream_client.streams import BY_HTTP, TRANSPORTS
@@ -73,13 +72,6 @@ def _with_signature_of(plan: Callable[..., Any], method: M) -> M:
 def _caller(secret: str, key_id: str, signing: Signing, retries: Retries | None) -> Caller:
     signer = Signer(secret, key_id, signing, time.time, partial(secrets.token_urlsafe, NONCE_BYTES))
     return Caller(signer, retries or Retries(), random.random)
-
-
-def _checked(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ValueError(f"{url!r} is not an http:// or https:// address")
-    return f"{parts.scheme}:{url.strip().partition(':')[2]}".rstrip("/")
 
 
 def _tls_once(url: str, verify: Verify, http: object) -> Callable[[], ssl.SSLContext]:
@@ -140,7 +132,7 @@ class Channelstream:
             http: an HTTP client to use, for example for unix sockets. It has its own timeouts, limits, certificates and
                 proxies, and `close` leaves it open.
         """
-        self.url = _checked(url)
+        self.url = checked_address(url)
         self._caller = _caller(secret, key_id, signing, retries)
         self._trust_env = trust_env
         self._tls = _tls_once(self.url, verify, http)
@@ -264,7 +256,7 @@ class AsyncChannelstream:
 
         Several event loops may use it, one after the other or at once, unless an `http` is passed that does not allow it.
         """
-        self.url = _checked(url)
+        self.url = checked_address(url)
         self._caller = _caller(secret, key_id, signing, retries)
         self._trust_env = trust_env
         self._tls = _tls_once(self.url, verify, http)

@@ -4,6 +4,7 @@ import ssl
 from collections.abc import Callable
 from os import PathLike, fspath
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -11,6 +12,18 @@ from channelstream_client.log_filter import hide_ids
 
 Verify = ssl.SSLContext | bool | str | PathLike[str]
 """How to verify the certificate: a context, a file or folder of authorities, True (usual authorities) or False (not)."""
+
+
+def checked_address(url: str) -> str:
+    """Return the address of a server in the form that paths are appended to.
+
+    Raises:
+        ValueError: it is not an http:// or https:// address.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError(f"{url!r} is not an http:// or https:// address")
+    return f"{parts.scheme}:{url.strip().partition(':')[2]}".rstrip("/")
 
 
 def tls_context(url: str, verify: Verify) -> ssl.SSLContext:
