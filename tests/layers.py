@@ -105,7 +105,8 @@ PURE_FILES = {f"{PACKAGE}.engines.event_codec"}
 PORTS = {
     "Engine": {"service.first_reads", "service.node"},
     "EventLog": {"service.local", "service.publishing", "service.stream_reads"},
-    "Directory": {"service.connecting", "service.executing", "service.local", "service.member_states"},
+    "Directory": {"service.connecting", "service.executing", "service.local"},
+    "DirectoryReads": {"service.node", "service.member_states"},
     "Movable": {"service.node_move"},
     "Cluster": {"service.handover", "service.remote_calls"},
     "TimeSeries": {

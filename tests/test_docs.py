@@ -9,7 +9,7 @@ import pytest
 
 from channelstream.close_codes import CloseCode
 from channelstream.config import OPTIONS
-from channelstream.engines.base import Directory, Engine, EventLog, Receiver
+from channelstream.engines.base import Directory, DirectoryReads, Engine, EventLog, Receiver
 from channelstream.engines.cluster import Cluster, ClusterReceiver
 from channelstream.engines.movable import Movable
 from channelstream.engines.outbox import Outbox
@@ -173,7 +173,19 @@ def test_the_architecture_lists_every_file(heading: str, folders: tuple[str, ...
 
 
 @pytest.mark.parametrize(
-    "port", [EventLog, Directory, Movable, Engine, Cluster, TimeSeries, Outbox, Receiver, ClusterReceiver]
+    "port",
+    [
+        EventLog,
+        DirectoryReads,
+        Directory,
+        Movable,
+        Engine,
+        Cluster,
+        TimeSeries,
+        Outbox,
+        Receiver,
+        ClusterReceiver,
+    ],
 )
 def test_the_ports_of_an_engine_are_documented(port: type) -> None:
     """Each method and attribute, where docs/engines.md says what an engine must do."""

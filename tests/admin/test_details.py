@@ -79,7 +79,7 @@ def test_how_far_a_client_is_behind_is_counted() -> None:
         assert await lag.lag_of(node, connection) == {"events": 0, "bytes": 0, "seconds": 0.0, "more": False}
         await node.publish([said(1), said(2)])
         await node.publish([said(31)])
-        [channel] = await node.channels(["c1"])
+        [channel] = await node.directory.channels(["c1"])
         channel.log.entries[0].at_s -= 3600
         shown = await lag.lag_of(node, connection)
         assert shown is not None

@@ -142,7 +142,7 @@ def test_other_tasks_run_while_many_connections_leave(monkeypatch: pytest.Monkey
         sweep, seen = asyncio.create_task(node.sweep()), []
         while not sweep.done():
             await asyncio.sleep(0)
-            (channel,) = await node.channels(["a"])
+            (channel,) = await node.directory.channels(["a"])
             seen.append(channel.connections)
         steps = [before - after for before, after in pairwise(seen)]
         assert max(steps) == 1
@@ -166,8 +166,8 @@ def test_an_id_reused_between_two_turns_is_another_connection(
         assert node.hub.connections == {}
         await node.connect(f"c{count - 1}", "another", V07, LOUD, EMPTY)
         await node.local.departures.disconnects.drained()
-        (user,) = await node.users(["another"])
-        (channel,) = await node.channels(["a"])
+        (user,) = await node.directory.users(["another"])
+        (channel,) = await node.directory.channels(["a"])
         assert (user.connections, channel.users) == (1, {"another": 1})
         assert node.connection(f"c{count - 1}") not in (None, last)
 

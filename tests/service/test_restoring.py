@@ -94,7 +94,7 @@ def test_who_comes_back_stays_a_member_and_who_does_not_leaves_once(servers: Ser
         await node.configure({})  # It waits for the commit of the leave.
         assert (node.connection("ann"), node.connection("bob")) == (ann, None)
         assert accepted.presences() == [("bob", False)]
-        [channel] = await node.channels(["a"])
+        [channel] = await node.directory.channels(["a"])
         assert channel.users == {"ann": 1}
         await node.close()
 

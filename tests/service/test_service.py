@@ -38,6 +38,7 @@ class CalledNode:
 
     def __init__(self, keys: list[str]) -> None:
         self.keys = keys
+        self.directory = self
         self.hub = SimpleNamespace(connections={key: SimpleNamespace(id=key) for key in keys})
         self.asked: list[list[str] | None] = []
         self.events: list[Event] = []

@@ -105,8 +105,8 @@ def test_a_connection_at_once_is_registered_as_a_whole_or_not_at_all(node: Node)
                 node.connect_at_once(Member(name, name, V07), channels, UserUpdate({"k": state}, {}), "")
             except Invalid:
                 assert name == "eve"
-        [found] = await node.channels(["a"])
+        [found] = await node.directory.channels(["a"])
         assert sorted(found.users) == sorted(node.hub.connections) == ["ann", "bob"]
-        assert [each.name for each in await node.users(["ann", "bob", "eve"])] == ["ann", "bob"]
+        assert [each.name for each in await node.directory.users(["ann", "bob", "eve"])] == ["ann", "bob"]
 
     asyncio.run(life())

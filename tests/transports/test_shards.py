@@ -333,10 +333,10 @@ def test_concurrent_calls_about_one_connection_at_two_nodes_agree(redis: RedisSe
             assert not any(len(node.local.locks) for node in nodes)
             held = [each for node in nodes for each in node.hub.connections.values()]
             assert len({each.id for each in held}) == len(held)
-            counted = {each.name: each.users for each in await nodes[0].channels(None)}
+            counted = {each.name: each.users for each in await nodes[0].directory.channels(None)}
             for name, users in counted.items():
                 assert users.get("ann", 0) == sum(name in each.channels for each in held), name
-            for user in await nodes[0].users(["ann"]):
+            for user in await nodes[0].directory.users(["ann"]):
                 assert user.connections == len(held)
         for node in nodes:
             await node.close()

@@ -103,7 +103,7 @@ def test_a_close_frame_counts_though_the_socket_is_lost_before_its_turn(
         for _ in range(3 * MANY):
             await asyncio.sleep(0)
         assert node.hub.connections == {}
-        (channel,) = await node.channels(["a"])
+        (channel,) = await node.directory.channels(["a"])
         assert channel.connections == 0
 
     asyncio.run(life())

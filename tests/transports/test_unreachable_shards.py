@@ -102,7 +102,7 @@ def test_a_connection_does_not_need_a_shard_it_is_not_registered_in(redis: Redis
         assert (await after.head([channel])).offsets[2] < named.offsets[2]
         assert (await after.head([channel], all_shards=True)).offsets[2] < named.offsets[2]
         # A member's own shard is that out of reach; what is public of it is beside the channel.
-        [state] = await after.states({stranger: channel})
+        [state] = await after.directory.states({stranger: channel})
         assert state.public_state == {"mood": 1}
         assert await after.subscribe(opened.conn_id, {more: {}}) is not None
         assert await after.unsubscribe(opened.conn_id, [channel]) is not None

@@ -88,14 +88,14 @@ def test_a_request_that_does_not_end_refuses_the_move(monkeypatch: pytest.Monkey
 
     async def scenario(stage: Stage) -> None:
         wire, entered, left = await stage.stream("ws", "ann", "a"), asyncio.Event(), asyncio.Event()
-        collect = stage.server.node.channels
+        collect = stage.server.node.directory.channels
 
         async def slow(*arguments: Any, **named: Any) -> Any:
             entered.set()
             await left.wait()
             return await collect(*arguments, **named)
 
-        monkeypatch.setattr(stage.server.node, "channels", slow)
+        monkeypatch.setattr(stage.server.node.directory, "channels", slow)
         asked = asyncio.create_task(stage.call("/info", {}))
         await entered.wait()
         held = stage.giver()

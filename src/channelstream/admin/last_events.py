@@ -30,8 +30,8 @@ async def last_events(node: Node, found: Connection) -> list[Entry]:
 
 
 async def _in_process(node: Node, found: Connection) -> list[Entry]:
-    channels = await node.channels(list(found.readable), with_users=False)
-    owner = await node.users([found.user])
+    channels = await node.directory.channels(list(found.readable), with_users=False)
+    owner = await node.directory.users([found.user])
     # During the await the connection may have left some of its channels.
     ranges = found.readable
     readable = [(each.log, ranges[each.name]) for each in channels if each.name in ranges]

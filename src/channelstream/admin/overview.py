@@ -115,7 +115,7 @@ class Overview:
     async def _counts(self) -> Counts | None:
         """Return how many channels and users are known; None while the engine is out of reach."""
         try:
-            return await self._node.counts()
+            return await self._node.directory.counts()
         except Unavailable:
             return None
 

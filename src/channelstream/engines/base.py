@@ -171,7 +171,53 @@ class EventLog(Protocol):
         """Return when the receiver was delivered every event that these shards have accepted up to this call."""
 
 
-class Directory(Protocol):
+class DirectoryReads(Protocol):
+    """What can be read of users and channels; nothing changes by it."""
+
+    async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
+        """Return the known channels among these; None means all.
+
+        Args:
+            with_users: false returns only the number of users, at a cost that does not grow with it.
+        """
+
+    async def channels_at(
+        self, names: Sequence[str], with_users: bool = True
+    ) -> tuple[list[Channel], Position]:
+        """Return the known channels among these, and a position: they are as all events up to it have made them.
+
+        They may be as later events have made them. For a shard without any of these names the offset is that of `position`.
+        """
+
+    def channels_at_once(self, names: Sequence[str]) -> tuple[list[Channel], Position] | None:
+        """Return what `channels_at` does."""
+
+    async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
+        """Return the known users among these; None means all.
+
+        Args:
+            with_channels: false leaves out their channels, which may lie in any shard.
+        """
+
+    async def counts(self) -> Counts:
+        """Return how many channels and users are known, at a cost that does not grow with them."""
+
+    async def states(self, members: Mapping[str, str]) -> list[User]:
+        """Return users of whom only the state is valid; users that are no longer members are left out.
+
+        Args:
+            members: users, each with a channel that it is in, so that only the shard of that channel is asked.
+        """
+
+    async def members_at(self, channel: str) -> MembersAt:
+        """Return who is in a channel.
+
+        When this returns, the events up to the offset are as durable as accepted ones are, and a later `replay` has the
+        receiver delivered all of them.
+        """
+
+
+class Directory(DirectoryReads, Protocol):
     """The port to users, channels, settings, states and membership.
 
     Each step is atomic: a connection joins or leaves one channel, or one user's state changes. A call of one step is
@@ -268,48 +314,6 @@ class Directory(Protocol):
 
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         """Change the state of a user, announced to very many channels in several turns; None if the user is unknown."""
-
-    async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
-        """Return the known channels among these; None means all.
-
-        Args:
-            with_users: false returns only the number of users, at a cost that does not grow with it.
-        """
-
-    async def channels_at(
-        self, names: Sequence[str], with_users: bool = True
-    ) -> tuple[list[Channel], Position]:
-        """Return the known channels among these, and a position: they are as all events up to it have made them.
-
-        They may be as later events have made them. For a shard without any of these names the offset is that of `position`.
-        """
-
-    def channels_at_once(self, names: Sequence[str]) -> tuple[list[Channel], Position] | None:
-        """Return what `channels_at` does."""
-
-    async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
-        """Return the known users among these; None means all.
-
-        Args:
-            with_channels: false leaves out their channels, which may lie in any shard.
-        """
-
-    async def counts(self) -> Counts:
-        """Return how many channels and users are known, at a cost that does not grow with them."""
-
-    async def states(self, members: Mapping[str, str]) -> list[User]:
-        """Return users of whom only the state is valid; users that are no longer members are left out.
-
-        Args:
-            members: users, each with a channel that it is in, so that only the shard of that channel is asked.
-        """
-
-    async def members_at(self, channel: str) -> MembersAt:
-        """Return who is in a channel.
-
-        When this returns, the events up to the offset are as durable as accepted ones are, and a later `replay` has the
-        receiver delivered all of them.
-        """
 
 
 class Engine(EventLog, Directory, Movable, Protocol):

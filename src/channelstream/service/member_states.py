@@ -1,13 +1,13 @@
 """Reads who is in a channel, with their states, as each client is sent that joins as a member."""
 
-from channelstream.engines.base import Directory, MembersAt
+from channelstream.engines.base import DirectoryReads, MembersAt
 from channelstream.service.shared_reads import SharedReads
 
 
 class MemberStates:
     """The members of channels, by the keys of these."""
 
-    def __init__(self, directory: Directory, *, is_single: bool) -> None:
+    def __init__(self, directory: DirectoryReads, *, is_single: bool) -> None:
         """Create it for a directory.
 
         Args:

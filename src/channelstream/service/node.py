@@ -9,7 +9,6 @@ from typing import Any
 from channelstream.apps.wanted_facts import NOTHING_WANTED, WantedFacts
 from channelstream.close_codes import CloseCode
 from channelstream.core.accepted import Accepted
-from channelstream.core.channel import Channel
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection
 from channelstream.core.entry import Entry
@@ -21,7 +20,7 @@ from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Position, draw_in_shard
 from channelstream.core.shedding import Shedding, Work
 from channelstream.core.user import User, UserChange, UserUpdate
-from channelstream.engines.base import Clock, Counts, Engine
+from channelstream.engines.base import Clock, DirectoryReads, Engine
 from channelstream.engines.members import Member
 from channelstream.engines.outbox import Outbox
 from channelstream.engines.time_series import TimeSeries
@@ -55,6 +54,7 @@ class Node:
 
     Attributes:
         is_single: whether no other node shares its log.
+        directory: what is known of users and channels, on all nodes.
         connects_at_once: whether `connect_at_once` registers any connection.
         signals: what this node announces, for traces and other consumers.
         published: messages accepted here since the start.
@@ -88,6 +88,7 @@ class Node:
         """
         self._engine = engine
         self._cluster = engine.cluster
+        self.directory: DirectoryReads = engine
         self.reports = Reports(engine.outbox, wanted, new_id, clock)
         self.is_single = engine.cluster.is_single
         self.connects_at_once = engine.connects_at_once
@@ -358,32 +359,6 @@ class Node:
     async def catch_up(self, shards: Iterable[int]) -> None:
         """Return when this node was delivered every event that these shards have accepted up to this call."""
         await self._engine.catch_up(shards)
-
-    def channels(self, names: Sequence[str] | None, with_users: bool = True) -> Awaitable[list[Channel]]:
-        """Return the known channels among these; None means all (`Directory.channels`)."""
-        return self._engine.channels(names, with_users)
-
-    def channels_at(
-        self, names: Sequence[str], with_users: bool = True
-    ) -> Awaitable[tuple[list[Channel], Position]]:
-        """Return the known channels among these, and of which position they are (`Directory.channels_at`)."""
-        return self._engine.channels_at(names, with_users)
-
-    def channels_at_once(self, names: Sequence[str]) -> tuple[list[Channel], Position] | None:
-        """Return the known channels among these, and of which position they are; None if that takes a wait."""
-        return self._engine.channels_at_once(names)
-
-    async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
-        """Return the known users among these; None means all (`Directory.users`)."""
-        return await self._engine.users(names, with_channels)
-
-    async def counts(self) -> Counts:
-        """Return how many channels and users are known (`Directory.counts`)."""
-        return await self._engine.counts()
-
-    async def states(self, members: Mapping[str, str]) -> list[User]:
-        """Return users of whom only the state is valid, by a channel of each (`Directory.states`)."""
-        return await self._engine.states(members)
 
     async def members(self, channel: str) -> dict[str, str]:
         """Return the user of each of the channel's connections on all nodes, by connection id; copied in slices."""

@@ -294,33 +294,33 @@ class Service:
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         """Return the known channels among these; None means all (`Directory.channels`)."""
         if names is not None:
-            return await self.node.channels(await self._many_keys(names), with_users)
-        return await self._owned(await self.node.channels(None, with_users), _NAME)
+            return await self.node.directory.channels(await self._many_keys(names), with_users)
+        return await self._owned(await self.node.directory.channels(None, with_users), _NAME)
 
     async def channels_at(
         self, names: Sequence[str], with_users: bool = True
     ) -> tuple[list[Channel], Position]:
         """Return the known channels among these, and of which position they are (`Directory.channels_at`)."""
-        return await self.node.channels_at(await self._many_keys(names), with_users)
+        return await self.node.directory.channels_at(await self._many_keys(names), with_users)
 
     def channels_at_once(self, names: Sequence[str]) -> tuple[list[Channel], Position] | None:
         """Return the known channels among these few, and of which position they are; None if that takes a wait."""
-        return self.node.channels_at_once(self.app.keys(names))
+        return self.node.directory.channels_at_once(self.app.keys(names))
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
         """Return the known users among these; None means all whose names count everywhere (`Directory.users`)."""
         if names is not None:
-            return await self.node.users(self.app.keys(names), with_channels)
+            return await self.node.directory.users(self.app.keys(names), with_channels)
         users: list[User] = []
         async for part in in_turns(
-            await self._owned(await self.node.users(None, with_channels), _NAME), KEYS_SLICE
+            await self._owned(await self.node.directory.users(None, with_channels), _NAME), KEYS_SLICE
         ):
             users += [user for user in part if not is_member_key(user.name)]
         return users
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
         """Return users of whom only the state is valid, by a channel of each; both are keys (`Directory.states`)."""
-        return await self.node.states(members)
+        return await self.node.directory.states(members)
 
     async def members(self, channel: str) -> dict[str, str]:
         """Return the user of each of the channel's connections on all nodes, by connection id, which is that of a holder."""

@@ -22,7 +22,7 @@ EVENTS_AT_ONCE = 1_000
 
 
 class ShardedReads:
-    """The methods of `Directory` that only read."""
+    """The methods of `DirectoryReads`, and none else."""
 
     def __init__(self, shards: Shards, log: ShardedLog, delivery: Delivery) -> None:
         self._shards = shards
