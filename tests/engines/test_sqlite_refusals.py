@@ -1,6 +1,7 @@
 """Files that the SQLite engine refuses, each with a sentence that says what to do."""
 
 import asyncio
+import os
 import re
 import sqlite3
 from collections.abc import Callable
@@ -19,6 +20,23 @@ from channelstream.engines.sqlite_file import APPLICATION_ID, Stored
 from channelstream.engines.sqlite_restore import Restore
 from channelstream.engines.sqlite_rows import event_columns
 from channelstream.errors import ConfigError
+
+
+def test_a_new_file_is_for_its_own_user_only(runs: Runs) -> None:
+    """With those beside it, whatever the umask: they have messages, and the conn_id of each connection."""
+
+    async def modes() -> dict[str, int]:
+        engine, _ = await runs.open()
+        found = {each.name: each.stat().st_mode & 0o777 for each in runs.path.parent.iterdir()}
+        await engine.close()
+        return found
+
+    before = os.umask(0)
+    try:
+        found = asyncio.run(modes())
+    finally:
+        os.umask(before)
+    assert found == {f"state.db{suffix}": 0o600 for suffix in ("", "-lock", "-wal", "-shm")}
 
 
 def _other_program(path: Path) -> None:

@@ -159,12 +159,13 @@ def test_wrong_options_are_found(
 
 
 def test_a_sqlite_file_that_others_can_read_is_found(tmp_path: Path, doctor: Doctor) -> None:
-    """A directory that only the server's user may enter protects it."""
+    """A directory that only the server's user may enter protects it. One that the server has still to make is closed."""
     directory = tmp_path / "state"
     directory.mkdir()
-    (directory / "state.db").touch(0o644)
     directory.chmod(0o755)
     engine = ("--engine", f"sqlite:///{directory / 'state.db'}")
+    assert configured(doctor, *engine).findings == []
+    (directory / "state.db").touch(0o644)
     assert configured(doctor, *engine).has("fault", "sqlite", "every user of the machine may read")
     directory.chmod(0o700)
     assert configured(doctor, *engine).findings == []

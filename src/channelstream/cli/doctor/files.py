@@ -72,10 +72,9 @@ def _unusable(directory: Path) -> list[Finding]:
 
 
 def _readable(path: Path) -> Iterator[Finding]:
-    """A directory that others may not enter protects its files, and a new file is as its directory is."""
-    if not path.parent.stat().st_mode & stat.S_IXOTH:
-        return
-    if not path.exists() or path.stat().st_mode & (OTHERS_READ | OTHERS_WRITE):
+    """A directory that others may not enter protects its files. The server makes a new file for its own user only."""
+    is_closed = not path.parent.stat().st_mode & stat.S_IXOTH
+    if not is_closed and mode_of(path) & (OTHERS_READ | OTHERS_WRITE):
         yield fault(
             f"every user of the machine may read {path}, which has messages and the conn_id of each connection",
             f"chmod 700 {path.parent}",
