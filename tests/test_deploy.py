@@ -17,6 +17,7 @@ from channelstream.config import Loaded, Settings, check_safety
 from channelstream.health import health_routes
 from channelstream.server import build
 from channelstream.supervisor.supervisor import drain_bound_s
+from channelstream.upgrade.control import patience_s
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "examples/deploy"
@@ -216,6 +217,14 @@ def test_the_unit_starts_and_stops_the_server(tmp_path: Path) -> None:
     assert settings.port == 8001
     assert float(service["TimeoutStopSec"]) > drain_bound_s(settings)
     assert service["KillMode"] == "mixed"
+
+
+def test_the_unit_waits_for_a_shared_engine_and_for_an_upgrade() -> None:
+    """Redis stops after the drain; a start is tried again without an end; a reload has as long as an upgrade."""
+    read = unit()
+    assert {"redis-server.service", "valkey-server.service"} <= {*read["Unit"]["After"].split()}
+    assert (read["Unit"]["StartLimitIntervalSec"], read["Service"]["Restart"]) == ("0", "always")
+    assert float(read["Service"]["TimeoutStartSec"]) > patience_s(Settings())
 
 
 def analyzed(unit_file: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
