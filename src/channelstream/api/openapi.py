@@ -20,7 +20,7 @@ REFUSALS: Final = {
     "401": ("BadSignature", "The signature is wrong, expired, from the future or for another endpoint."),
     "403": ("Forbidden", "The caller's address is not allowed, or the request is not signed."),
     "413": ("TooLarge", "The body is longer than the server accepts."),
-    "415": ("UnsupportedEncoding", "The body has a `Content-Encoding`; the server supports none."),
+    "415": ("UnsupportedEncoding", "The body is compressed; the server decompresses none."),
     "422": ("Invalid", "The body breaks the schema. `faults` lists every fault. Nothing was done."),
     "429": ("TooManyRequests", stream_docs.REFUSALS["TooManyRequests"]),
     "503": ("Unavailable", stream_docs.REFUSALS["Unavailable"]),
