@@ -1,15 +1,17 @@
 """One process of the service: the use cases of each application, and the commands between nodes that share an engine.
 
-`service.py` has the use cases of the API, the transports and the admin pages, for one application, `services.py` has those
-of all applications, and `node.py` is the process that they share: no other package calls an engine. `client_service.py` has
-the use cases of a client that acts for itself, and `memberships.py` those of members whose names count in one channel only.
-`last_messages.py` has the last messages of channels that keep them for later subscribers.
-`connecting.py` registers connections, `local.py` has those of this process, `disconnect_queue.py` unregisters those that
-end, `handover.py` has their moves between nodes, `commands.py` the messages between nodes, `executing.py` carries these out,
-`cluster_calls.py` has what other nodes cause here.
-`publishing.py` divides long lists of events into loop turns, and `signals.py` announces what happens. Operations on one
-connection run one after the other (`locks.py`), so nothing changes between a check and the act that follows it, however
-long the engine takes.
+No other package calls an engine, but for the ports that the node hands out.
+
+- Use cases: `service.py` has those of one application, for the API, the transports and the admin pages, `services.py` those
+  of all applications; `client_service.py` those of a client that acts for itself, `memberships.py` those of members whose
+  names count in one channel only; `last_messages.py` has the last messages of channels that keep them for later subscribers.
+- The process that all applications share: `node.py`. `publishing.py` divides long lists of events into loop turns, and
+  `signals.py` announces what happens.
+- Connections: `connecting.py` registers them, `local.py` has those of this process, `disconnect_queue.py` unregisters those
+  that end. Operations on one connection run one after the other (`locks.py`), so nothing changes between a check and the act
+  that follows it, however long the engine takes.
+- Other nodes: `handover.py` has the moves of connections between nodes, `commands.py` the messages between nodes,
+  `executing.py` carries these out, `cluster_calls.py` has what other nodes cause here.
 """
 
 from channelstream.engines.base import Counts
