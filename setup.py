@@ -42,7 +42,7 @@ COMPILED = {
     "engines": "announcements local_log local_reads staged",
     "service": "connecting executing limits local node publishing service services signals",
     "http": "answers exchange inbound line outbound phase request shared waiting",
-    "transports": "admission at_once attachment catch_up opening settings streams",
+    "transports": "admission at_once attachment catch_up first_catch_up opening settings streams",
 }
 """The compiled modules, by package."""
 ASKED = "CHANNELSTREAM_COMPILED"

@@ -2,7 +2,7 @@
 
 A stream writes bytes to one client. An attachment is the life of one stream with its connection: from `start`
 until the stream is closed, lost, or replaced by a newer one. What a client is sent before its stream is live is
-read from the log (`catch_up.py`); from where a client resumes is found in `resuming.py`.
+read from the log (`catch_up.py`): when it opens (`first_catch_up.py`), and whenever it was too slow.
 
 After each `await`, work for a stream continues only if `is_current`: meanwhile the stream may be lost, or a newer
 stream of the connection may have attached.
@@ -11,12 +11,11 @@ stream of the connection may have attached.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Protocol
 
 from channelstream.close_codes import CloseCode
 from channelstream.core.batch import DISCARD, BufferBatch
-from channelstream.core.connection import Connection, ConnectionState, Stream
-from channelstream.core.position import Offsets, Position, min_offsets
+from channelstream.core.connection import Connection, ConnectionState
+from channelstream.core.position import Offsets, min_offsets
 from channelstream.errors import Unavailable
 from channelstream.http.eager import run_eagerly
 from channelstream.service import Node
@@ -24,8 +23,8 @@ from channelstream.transports.at_once import first_bytes
 from channelstream.transports.catch_up import CatchUp
 from channelstream.transports.client_actions import ClientActions
 from channelstream.transports.client_commands import carry_out
-from channelstream.transports.reading import NO_CHANGE, Change
-from channelstream.transports.resuming import Resumption
+from channelstream.transports.first_catch_up import catch_up_first
+from channelstream.transports.reading import NO_CHANGE, AttachedStream, Change
 from channelstream.wire.client_session import ClientSession
 
 logger = logging.getLogger(__name__)
@@ -35,19 +34,6 @@ LINE_LOST = "the line was lost"
 
 BUFFERED_ENTRIES = 1000
 """Live entries buffered for a connection while the log is read; if there are more, the log is read again."""
-
-
-class AttachedStream(Stream, Protocol):
-    """A stream, as its attachment sees it; each transport has one."""
-
-    @property
-    def session(self) -> ClientSession: ...
-
-    def write_first(self, data: bytes) -> None:
-        """Send bytes that do not end a long poll by themselves."""
-
-    def caught_up(self) -> None:
-        """Called when all was sent to a client that has no position yet or has lost channels: a long poll answers now."""
 
 
 class Attachment:
@@ -362,38 +348,8 @@ class Attachment:
             self._task = None  # A finished task would be 0.7 KB of an idle stream (measured).
 
     async def _attach(self, buffer: BufferBatch, since: str | None) -> None:
-        await self._catch_up_first(buffer, since)
+        await catch_up_first(self, buffer, since)
         self._is_settled = True
-
-    async def _catch_up_first(self, buffer: BufferBatch, since: str | None) -> None:
-        # Wait first. The application may choose the id, so a client may know it, and open its stream, before
-        # `/connect` has registered the id. Or the connection has moved to this node, and is joining again the
-        # channels that a shard has lost.
-        if self.connection.joining:
-            await self.node.local.registered(self.connection)
-            if not self.is_current:
-                return
-        if since is None:
-            catch_up = CatchUp(self, buffer, self.session.catchup_item)
-            await catch_up.check_load({})
-            await catch_up.run({}, strict=False)
-            return
-        resumption = await Resumption.of(self, since, buffer)
-        if resumption is None:
-            return
-        catch_up = CatchUp(self, buffer, self.stream.format.item)
-        await catch_up.check_load(resumption.starts)
-        self._send_resumed(resumption)
-        await catch_up.run(resumption.starts, strict=True)
-        if self.is_current and (resumption.lost or not since):
-            self.stream.caught_up()
-
-    def _send_resumed(self, resumption: Resumption) -> None:
-        position = str(Position(resumption.epochs, self.connection.delivered))
-        lost = resumption.lost
-        recovered = sorted(name for name in resumption.starts if name not in lost)
-        if first := self.session.resumed(position, recovered, sorted(lost)):
-            self.stream.write_first(first)
 
     async def _recover(self, buffer: BufferBatch, change: Change = NO_CHANGE) -> None:
         """Send a client that was too slow what it missed, once it has read the bytes that wait for it.

@@ -9,6 +9,7 @@ from channelstream.core.connection import Connection, Stream
 from channelstream.core.log import PRIVATE, Replay
 from channelstream.core.position import Offsets, ReadRange, shard_of, with_offset
 from channelstream.service import Node
+from channelstream.wire.client_session import ClientSession
 
 CHUNK = 256
 """Entries that one read of the log returns at most."""
@@ -32,6 +33,19 @@ class Change(NamedTuple):
 NO_CHANGE = Change(b"", MappingProxyType({}))
 
 
+class AttachedStream(Stream, Protocol):
+    """A stream, as its attachment sees it; each transport has one."""
+
+    @property
+    def session(self) -> ClientSession: ...
+
+    def write_first(self, data: bytes) -> None:
+        """Send bytes that do not end a long poll by themselves."""
+
+    def caught_up(self) -> None:
+        """Called when all was sent to a client that has no position yet or has lost channels: a long poll answers now."""
+
+
 class Attached(Protocol):
     """A stream with its connection, as those see it that read the log for it (`Attachment`)."""
 
@@ -39,7 +53,7 @@ class Attached(Protocol):
     connection: Connection
 
     @property
-    def stream(self) -> Stream: ...
+    def stream(self) -> AttachedStream: ...
 
     @property
     def is_current(self) -> bool:
