@@ -92,11 +92,25 @@ def test_a_clock_that_was_set_back_forgets_nothing_for_ever() -> None:
 def test_a_process_that_begins_refuses_what_was_signed_before() -> None:
     """The one before it may have accepted that; the answer says when a new signature of the same clock is accepted."""
     nonces = Nonces(AGE_S, AHEAD_S)
-    nonces.check_begun(NOW_S - 50)
+    nonces.check_begun(NOW_S - 50, NOW_S)
     nonces.begin(NOW_S + 0.9)
-    nonces.check_begun(NOW_S)
+    nonces.check_begun(NOW_S, NOW_S)
     with pytest.raises(Unavailable) as refusal:
-        nonces.check_begun(NOW_S - 7)
+        nonces.check_begun(NOW_S - 7, NOW_S)
+    assert refusal.value.retry_after_s == 7
+
+
+def test_a_process_begins_again_where_its_clock_is_set_back() -> None:
+    """By more than a signature lives: else what was signed before it began could be accepted again."""
+    nonces = Nonces(AGE_S, AHEAD_S)
+    nonces.begin(NOW_S)
+    with pytest.raises(Unavailable):
+        nonces.check_begun(NOW_S - 60, NOW_S - AGE_S)
+    set_back_s = NOW_S - 10_000
+    nonces.check_begun(set_back_s, set_back_s + 0.5)
+    nonces.check_begun(set_back_s, set_back_s + 50)
+    with pytest.raises(Unavailable) as refusal:
+        nonces.check_begun(set_back_s - 7, set_back_s)
     assert refusal.value.retry_after_s == 7
 
 

@@ -27,9 +27,10 @@ class HmacAuth:
     def principal(self, request: AuthRequest) -> Principal:
         signature = _signature_of(request)
         key, rules = self._keys.find(signature.key_id, request, *_FORMS)
-        if not rules.nonces.is_timely(signature.signed_s, self._keys.wall()):
+        now_s = self._keys.wall()
+        if not rules.nonces.is_timely(signature.signed_s, now_s):
             raise BadSignature
-        rules.nonces.check_begun(signature.signed_s)
+        rules.nonces.check_begun(signature.signed_s, now_s)
         rules.nonces.check(key.id, signature.nonce)
         body_hash = _announced_hash(request)
         if body_hash is None:

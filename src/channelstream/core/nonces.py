@@ -49,12 +49,17 @@ class Nonces:
         """Refuse what was signed before the second of this time: its nonce may be forgotten."""
         self._begun_s = int(now_s)
 
-    def check_begun(self, signed_s: int) -> None:
+    def check_begun(self, signed_s: int, now_s: float) -> None:
         """Refuse a signature of a time before `begin`.
+
+        Where the clock was set back since, by more than a signature lives, the beginning is the present: a machine may start
+        with a clock that is hours ahead, and all calls would be refused for these hours.
 
         Raises:
             Unavailable: with the time after which a new signature is accepted, by the clock of the signer.
         """
+        if now_s < self._begun_s - self._max_age_s:
+            self.begin(now_s)
         if signed_s < self._begun_s:
             raise Unavailable("This server has just started; sign the call again.", self._begun_s - signed_s)
 
