@@ -366,6 +366,7 @@ def private(key: Any) -> bytes:
         key_set(jwk(EC, SignedBy.ES256)),
         b"-----BEGIN PUBLIC KEY-----\n",
         pem(EC),
+        pem(RSA) + pem(RSA),
         private(RSA),
         b"\xff\xfe",
     ],

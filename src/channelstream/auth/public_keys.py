@@ -16,6 +16,8 @@ KEYS_BYTES: Final = 262_144
 MAX_KEYS: Final = 100
 """Most keys of one issuer."""
 
+_PEM: Final = b"-----BEGIN"
+
 
 def read_keys(text: bytes, algorithm: SignedBy) -> PublicKeys:
     """Return the public key in a PEM text, or those in a set of keys (RFC 7517, 5).
@@ -23,9 +25,13 @@ def read_keys(text: bytes, algorithm: SignedBy) -> PublicKeys:
     Keys of a set that are for something else are left out.
 
     Raises:
-        ValueError: there is none of this algorithm.
+        ValueError: there is none of this algorithm, or there are several in PEM.
     """
-    if text.lstrip().startswith(b"-----BEGIN"):
+    if text.lstrip().startswith(_PEM):
+        if text.count(_PEM) > 1:
+            raise ValueError(
+                "it has several PEM texts, of which only one would count: make it a set of keys in JSON"
+            )
         key = _public(partial(get_default_algorithms()[algorithm].prepare_key, text), algorithm)
         if key is None:
             raise ValueError(f"it is not a public key for {algorithm}")
