@@ -34,12 +34,14 @@ class Page:
     Attributes:
         events: events of its stream.
         bytes: those of the answers to its requests, as they were decoded.
+        reads: how often it has read the history.
     """
 
     wire: Wire
     http: httpx.AsyncClient
     events: int = 0
     bytes: int = 0
+    reads: int = 0
     _latest: float = 0
 
     @asynccontextmanager
@@ -69,6 +71,7 @@ class Page:
             raise BenchFailed("/admin/data/history answered rows that the page has")
         if rows:
             self._latest = rows[-1][0]
+        self.reads += 1
         for name in TABLES:
             await self._read(f"/admin/data/{name}")
 
