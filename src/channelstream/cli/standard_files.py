@@ -16,7 +16,7 @@ def open_closed_ones() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # The lowest number that is free is this one (open(2)).
-            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - until the process ends
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - until the process ends
 
 
 def escape_what_stdout_lacks() -> None:
