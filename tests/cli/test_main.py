@@ -158,6 +158,24 @@ def test_characters_that_stdout_lacks_are_escaped(tmp_path: Path, monkeypatch: p
     assert shown.getvalue().startswith(rb"\u65e5\u672c" + b"\xe9.ini written")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["publish", "-c", "news", "\udcff"], r"'\udcff'"),
+        (["publish", "-c", "news", '{"text": "\\ud800"}'], r"'\ud800'"),
+        (["listen", "-c", "\udcff"], r"'\udcff'"),
+        (["trace", "--user", "\udcff"], r"'\udcff'"),
+    ],
+)
+def test_text_that_is_not_utf_8_ends_with_one_line(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An argument of a terminal with another encoding, and half of a character in JSON."""
+    assert main([*argv, "--unix-socket", "/nonexistent.sock"], {}) == 2
+    assert capsys.readouterr() == ("", f"channelstream: {said} is no character of UTF-8\n")
+
+
 def test_file_named_like_a_word(tmp_path: Path) -> None:
     """A file is read whatever its name is."""
     (tmp_path / "push").write_text("[channelstream]\nport = x\n")

@@ -92,6 +92,11 @@ def _run(command: Command, argv: Sequence[str], environ: Mapping[str, str] | Non
     except RequestFailed as error:
         print(f"channelstream: {error}", file=sys.stderr)
         return FAILED
+    except UnicodeEncodeError as error:
+        # stdout and stderr escape what they lack, so it was to be sent: an argument in another encoding, or half of a
+        # character in JSON.
+        print(f"channelstream: {error.object[error.start]!r} is no character of UTF-8", file=sys.stderr)
+        return BAD_CONFIGURATION
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
