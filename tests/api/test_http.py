@@ -99,6 +99,13 @@ def test_a_page_says_which_methods_it_takes(server: Any) -> None:
     assert answer.json()["code"] == "method_not_allowed"
 
 
+@pytest.mark.parametrize("path", ["/admin/", "/admin/sign_in/", "/demo/", "/openapi.json/"])
+def test_a_slash_more_is_another_path_of_pages_too(server: Any, path: str) -> None:
+    """It is not found: no redirect is made of the host that the request names."""
+    answer = http.get(server.url + path, headers={"host": "other.test"}, follow_redirects=False)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
 def test_allowed_origins_are_exact(start_server: Any) -> None:
     """Named back with Vary; a longer, shorter or absent one is not allowed to read."""
     server = start_server("--allow-cors", f"{ORIGIN},http://127.0.0.1:3000")

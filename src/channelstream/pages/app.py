@@ -38,7 +38,10 @@ def page_route(pages: Iterable[BaseRoute], policy: Policy, scheme: str, on_refus
     def cors_of_preflight(head: RequestHead) -> tuple[Header, ...]:
         return cors(head.path, head.headers)
 
-    app = _without_disconnects(json_errors(Starlette(routes=list(pages)), cors_of_error, on_refusal))
+    application = Starlette(routes=list(pages))
+    # A path with a slash at its end is none here. Starlette would redirect it, to the host that the request names.
+    application.router.redirect_slashes = False
+    app = _without_disconnects(json_errors(application, cors_of_error, on_refusal))
     return Route("", {ANY_METHOD: AsgiHandler(app, policy, scheme)}, cors=cors_of_preflight)
 
 
