@@ -103,6 +103,16 @@ def test_an_id_that_an_application_has_chosen_needs_its_path(running: RunningSer
     assert http.get(f"{shop.url}/disconnect?conn_id=chosen").json() is True
 
 
+def test_the_default_application_chooses_no_id_of_another_one(running: RunningServer) -> None:
+    """Its streams would look for the connection there. Below a path of its own every application chooses freely."""
+    body = {"username": "ann", "conn_id": "shop.chosen"}
+    refused = running.request("POST", "/connect", body)
+    assert (refused.status_code, list(refused.json()["faults"])) == (422, ["conn_id"])
+    assert running.request("POST", "/connect", body | {"conn_id": "nobody.chosen"}).status_code == 200
+    for app_id in ("shop", "blog"):
+        assert app_of(running, app_id).post("/connect", body)["conn_id"] == "shop.chosen"
+
+
 def test_pages_of_other_origins_are_those_of_the_application(running: RunningServer) -> None:
     """Below its path, and where a connection id names it."""
     shop = app_of(running, "shop")

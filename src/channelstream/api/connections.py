@@ -18,7 +18,7 @@ from channelstream.api.schemas import (
     UnsubscribeBody,
 )
 from channelstream.api.validation import conn_id_in, decode, decode_at_once, unknown_connection
-from channelstream.apps.keys import name_of
+from channelstream.apps.keys import DEFAULT, name_of
 from channelstream.close_codes import CloseCode
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.user import UserUpdate
@@ -51,6 +51,8 @@ def connect(call: Call) -> ConnectAnswer | Coroutine[Any, Any, ConnectAnswer | P
 async def _connect_later(call: Call, body: ConnectBody | None) -> ConnectAnswer | Parts:
     if body is None:
         body = await decode(call.body, ConnectBody, call.walker)
+    if body.conn_id:
+        _check_owner(call, body.conn_id)
     opened = await call.service.connect(
         body.conn_id or None,
         body.name,
@@ -60,6 +62,17 @@ async def _connect_later(call: Call, body: ConnectBody | None) -> ConnectAnswer 
         body.since or "",
     )
     return await _describe_later(call, opened, body)
+
+
+def _check_owner(call: Call, conn_id: str) -> None:
+    """Refuse an id of the default application with which streams would look for another one's connection.
+
+    Raises:
+        Invalid: it begins with the id of another application (`Apps.of_conn_id`).
+    """
+    owner = call.service_of(conn_id).app
+    if call.service.app.id == DEFAULT and owner is not call.service.app:
+        raise Invalid({"conn_id": [f"Must not begin with {owner.id}., as those of another application do."]})
 
 
 async def _describe_later(call: Call, opened: Opened, body: ConnectBody) -> ConnectAnswer | Parts:
