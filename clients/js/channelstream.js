@@ -521,7 +521,7 @@ export class Channelstream {
       const where = () => ({ conn_id: this.#connId ?? "", since: this.position });
       const address = (path) => this.#address(path, path !== "ws" || !this.#token ? where() : {});
       const greet = (send) => {
-        if (!this.#token) return;
+        if (!this.#token || signal.aborted) return;
         this.#send = send;
         send(JSON.stringify({ id: 0, type: "connect", token: this.#token, ...where() }));
       };

@@ -396,3 +396,12 @@ test("commands that have waited are sent in texts that a server takes, in order"
   socket.say(...commands.map((_, index) => ({ type: "reply", id: index + 1, result: { uuid: `u-${index}` } })));
   assert.deepEqual((await Promise.all(commands)).map(({ uuid }) => uuid), ["u-0", "u-1", "u-2", "u-3", "u-4", "u-5"]);
 });
+
+test("a WebSocket that opens after the next one has no command sent", async () => {
+  const stream = open({ token: "t-1", openTimeoutMs: 1 });
+  const late = await FakeSocket.next();
+  const newer = await greeted(stream);
+  late.onopen();
+  stream.info(["a"]).catch(() => {});
+  assert.deepEqual([late.sent, newer.sent.length], [[], 2]);
+});
