@@ -445,7 +445,8 @@ export class Channelstream {
       const since = Object.fromEntries(channels.map((name) => [name, this.#wanted.get(name) || this.position]));
       const note = (from) => channels.forEach((name) => this.#wanted.has(name) && this.#wanted.set(name, from?.[name]));
       const later = ({ code, retry_after: seconds = !code }) => {
-        if (seconds) pause(1_000 * seconds, signal).then(() => this.#joinAgain(signal, channels));
+        // Spread, as all clients of a server may wait for it.
+        if (seconds) pause(1_000 * seconds * (1 + Math.random()), signal).then(() => this.#joinAgain(signal, channels));
         // One may not be granted.
         else if (channels[1]) for (const name of channels) this.#joinAgain(signal, [name]);
       };
