@@ -13,7 +13,7 @@ import httpx
 import pytest
 from tests.waiting import PATIENCE_S, eventually, soon
 
-from channelstream_client import AsyncChannelstream, Channelstream, http_clients
+from channelstream_client import Acting, AsyncChannelstream, BadAnswer, Channelstream, acting, http_clients
 from channelstream_client.http_clients import LoopClients, ProcessClients
 
 AT_ONCE = 3
@@ -131,6 +131,25 @@ def test_further_calls_wait_in_turn(server: Server, ask: Callable[..., list[bool
         server.answers.set()
 
     assert ask(server.url, 5 * AT_ONCE, meanwhile) == [True] * 5 * AT_ONCE
+    assert server.most == AT_ONCE
+
+
+def test_further_commands_wait_in_turn(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a client with a token, as calls do."""
+    monkeypatch.setattr(acting, "COMMANDS_AT_ONCE", AT_ONCE)
+
+    async def get_token() -> str:
+        return "t"
+
+    async def ask() -> list[BaseException | str]:
+        async with Acting(server.url, get_token) as client:
+            client._connect("c-1")
+            asked = [asyncio.create_task(client.publish("news", number)) for number in range(5 * AT_ONCE)]
+            await soon(lambda: server.waiting == AT_ONCE)
+            server.answers.set()
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+    assert {type(outcome) for outcome in asyncio.run(ask())} == {BadAnswer}  # true is no list of replies.
     assert server.most == AT_ONCE
 
 

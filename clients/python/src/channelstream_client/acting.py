@@ -14,6 +14,7 @@ import httpx
 from channelstream_client.errors import BadAnswer, ChannelstreamError, StreamClosed, Unreachable
 from channelstream_client.events import Event, read_event
 from channelstream_client.exchange import Answer, result_of
+from channelstream_client.http_clients import Slots
 from channelstream_client.listening import Iteration
 from channelstream_client.model import Channels
 from channelstream_client.names import listed
@@ -28,6 +29,8 @@ EXPIRING_S = 25.0
 """How long before its token expires a client asks for a fresh one. One that expires sooner is used for half of its time."""
 REFRESH_S = 1.0
 """Least time for which a token is used: an application may give the same one again until it expires."""
+COMMANDS_AT_ONCE = 50
+"""Most commands that are sent at once. The stream has its connections from the same pool, of 100."""
 CHANNELS = 100
 """Most channels in one command."""
 JOIN_S = 1.0
@@ -96,6 +99,7 @@ class Acting(Iteration[Event]):
         # The channels, each with the position from which it is still to be read; None once it is joined.
         self._wanted: dict[str, str | None] = {}
         self._is_connected = asyncio.Event()
+        self._slots = Slots(COMMANDS_AT_ONCE, OPEN_TIMEOUT_S)
         self._tasks: set[asyncio.Task[None]] = set()
         self._refresh: asyncio.Task[None] | None = None
         super().__init__(
@@ -207,13 +211,14 @@ class Acting(Iteration[Event]):
         client = self._client
         headers = {"Authorization": f"Bearer {client.token}"}
         try:
-            answer = await self._reach.http.post(
-                f"{client.url}/client",
-                params={"conn_id": client.conn_id},
-                json=commands,
-                headers=headers,
-                timeout=OPEN_TIMEOUT_S,
-            )
+            async with self._slots:
+                answer = await self._reach.http.post(
+                    f"{client.url}/client",
+                    params={"conn_id": client.conn_id},
+                    json=commands,
+                    headers=headers,
+                    timeout=OPEN_TIMEOUT_S,
+                )
         except httpx.HTTPError as error:
             raise Unreachable(f"{client.url}: {str(error) or type(error).__name__}") from error
         retry_after = answer.headers.get("retry-after", "")

@@ -17,8 +17,32 @@ with 1,000 calls at once 900 came to nothing, after 14 s of CPU.
 """
 
 
-def _too_many(wait_s: float) -> httpx.PoolTimeout:
-    return httpx.PoolTimeout(f"none of {CALLS_AT_ONCE} calls ended within {wait_s:g} s")
+def _too_many(most: int, wait_s: float) -> httpx.PoolTimeout:
+    return httpx.PoolTimeout(f"none of {most} calls ended within {wait_s:g} s")
+
+
+class Slots:
+    """Lets a bounded number of tasks of one event loop call at once; further ones wait in turn (`async with`)."""
+
+    def __init__(self, most: int, wait_s: float) -> None:
+        self._most = most
+        self._wait_s = wait_s
+        self._free = asyncio.Semaphore(most)
+
+    async def __aenter__(self) -> None:
+        """Wait for a slot.
+
+        Raises:
+            httpx.PoolTimeout: none was free in time.
+        """
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._free.acquire()
+        except TimeoutError:
+            raise _too_many(self._most, self._wait_s) from None
+
+    async def __aexit__(self, *_: object) -> None:
+        self._free.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +77,7 @@ class ProcessClients:
         """
         of_process = self._here()
         if not of_process.slots.acquire(timeout=self._wait_s):
-            raise _too_many(self._wait_s)
+            raise _too_many(CALLS_AT_ONCE, self._wait_s)
         try:
             return of_process.http.request(method, url, content=content, headers=headers)
         finally:
@@ -77,7 +101,7 @@ class ProcessClients:
 @dataclass(frozen=True, slots=True)
 class _OfLoop:
     http: httpx.AsyncClient
-    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CALLS_AT_ONCE))
+    slots: Slots
 
 
 class LoopClients:
@@ -102,15 +126,8 @@ class LoopClients:
     ) -> httpx.Response:
         """Send a request by the client of the running loop, and return the answer; see `ProcessClients.request`."""
         of_loop = await self._here()
-        try:
-            async with asyncio.timeout(self._wait_s):
-                await of_loop.slots.acquire()
-        except TimeoutError:
-            raise _too_many(self._wait_s) from None
-        try:
+        async with of_loop.slots:
             return await of_loop.http.request(method, url, content=content, headers=headers)
-        finally:
-            of_loop.slots.release()
 
     async def _here(self) -> _OfLoop:
         loop = asyncio.get_running_loop()
@@ -129,7 +146,7 @@ class LoopClients:
 
     async def _hold_open(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[_OfLoop, None]:
         """Hold a client open. At its end `asyncio.run` closes asynchronous generators, and so the client of its loop."""
-        of_loop = _OfLoop(self._make())
+        of_loop = _OfLoop(self._make(), Slots(CALLS_AT_ONCE, self._wait_s))
         try:
             yield of_loop
         finally:
