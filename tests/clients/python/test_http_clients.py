@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -183,6 +183,23 @@ def test_an_awaited_call_waits_for_a_bounded_time(server: Server) -> None:
         answers = [await clients.request("POST", server.url, **NO_BODY) for _ in range(2 * AT_ONCE)]
         assert {answer.status_code for answer in answers} == {200}
         await clients.close()
+
+    asyncio.run(ask())
+
+
+def test_loops_of_other_threads_may_begin_meanwhile(server: Server) -> None:
+    """While the clients of closed loops are looked for."""
+    server.answers.set()
+    clients = LoopClients(httpx.AsyncClient, PATIENCE_S)
+
+    class Loop:
+        def is_closed(self) -> bool:
+            clients._clients[cast(Any, object())] = cast(Any, None)
+            return False
+
+    async def ask() -> None:
+        clients._clients[cast(Any, Loop())] = cast(Any, None)
+        await clients.request("POST", server.url, **NO_BODY)
 
     asyncio.run(ask())
 

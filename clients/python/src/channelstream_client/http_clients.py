@@ -156,6 +156,7 @@ class LoopClients:
 
     def _discard_closed(self) -> None:
         """Discard clients of loops that were closed without closing their asynchronous generators."""
-        for loop in [loop for loop in self._clients if loop.is_closed()]:
+        # Of a list, as loops of other threads may add theirs meanwhile.
+        for loop in [loop for loop in list(self._clients) if loop.is_closed()]:
             with suppress(KeyError):
                 del self._clients[loop], self._holders[loop]
