@@ -1,7 +1,7 @@
 """Servers on the three engines are made the same calls, drawn at random, and answer and send the same.
 
-`ALIKE_SEED` draws other calls. What differs by itself is left out: the epoch of positions, times and ids that a server
-makes, and the order of events that one call causes in several channels.
+`ALIKE_SEED` draws other calls. What differs by itself is left out: positions, times and ids that a server makes, and the
+order of events that one call causes in several channels.
 """
 
 import json
@@ -73,7 +73,7 @@ class Side:
         return self._received(items)
 
     def _received(self, items: list[Any]) -> Any:
-        """Return items, and keep the positions of messages, which have the same offset at every server."""
+        """Return items, and keep the positions of messages, which are in the same order at every server."""
         self._positions += [item["position"] for item in items if item["type"].startswith("message")]
         return alike(items)
 
@@ -93,9 +93,7 @@ def alike(value: Any) -> Any:
     """Return an answer, or what a client was sent, without what differs between servers."""
     match value:
         case dict():
-            kept = {key: alike(each) for key, each in value.items() if key != "position"}
-            is_message = str(value.get("type")).startswith("message")
-            return {**kept, "offset": value["position"].partition("-")[2]} if is_message else kept
+            return {key: alike(each) for key, each in value.items() if key != "position"}
         case [{"type": _}, *_]:
             return list(in_order(map(alike, value)))
         case list():
