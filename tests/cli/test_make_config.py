@@ -1,5 +1,6 @@
 """`make-config`, and its old name."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,24 @@ def test_wrong_override_writes_nothing(
 def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     """A path that cannot be written ends with exit code 2."""
     assert main(["make-config", "-o", str(tmp_path / "none" / "made.ini")], {}) == 2
+
+
+@pytest.mark.parametrize("older", [None, "[channelstream]\nport = 1\n"])
+def test_a_full_disk_leaves_what_was_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], older: str | None
+) -> None:
+    """No part of a file, and the one that --force was to replace."""
+    path = tmp_path / "made.ini"
+    if older is not None:
+        path.write_text(older)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        assert main(["make-config", "-o", str(path), *(["--force"] if older else [])], {}) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "cannot be written: File too large" in capsys.readouterr().err
+    assert [each.read_text() for each in tmp_path.iterdir()] == ([older] if older else [])
 
 
 def test_the_old_name_of_the_command_does_the_same(tmp_path: Path) -> None:

@@ -82,13 +82,19 @@ def _shown(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _write(path: Path, text: str, replace: bool) -> None:
-    """Write a file that only its owner may read. It never exists with wider permissions."""
+    """Write a file that only its owner may read, whole or not at all. It never exists with wider permissions."""
+    made = path.with_name(f"{path.name}.new") if replace else path
     try:
         if replace:
-            path.unlink(missing_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+            made.unlink(missing_ok=True)
+        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            made.replace(path)
+        except OSError:
+            made.unlink()
+            raise
     except FileExistsError as error:
         raise ConfigError(f"{str(path)!r} exists; --force replaces it") from error
     except OSError as error:
