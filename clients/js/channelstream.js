@@ -267,7 +267,8 @@ export class Channelstream {
   #expiry;
 
   constructor(options = {}) {
-    this.#options = { ...DEFAULTS, fetch: (...args) => fetch(...args), WebSocket: globalThis.WebSocket, ...options };
+    const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+    this.#options = { ...DEFAULTS, fetch: (...args) => fetch(...args), WebSocket: globalThis.WebSocket, ...given };
     const { url, transports, WebSocket, connection, connectUrl, upgradeMs, token, getToken } = this.#options;
     this.#base = absolute(url, "url");
     if (connectUrl) this.#connectUrl = absolute(connectUrl, "connectUrl");

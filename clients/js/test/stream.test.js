@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { backoff } from "../channelstream.js";
-import { FakeSocket, answers, eventOf, maker } from "./fakes.js";
+import { FakeSocket, answers, eventOf, maker, settled } from "./fakes.js";
 
 const made = maker({ connection: { conn_id: "first" }, backoffCapMs: 5 });
 const open = (options) => made(options).open();
@@ -87,9 +87,9 @@ test("a restart before a stream has opened is a failure like others", async (t) 
 
 test("transports that the platform lacks, or nobody knows, are left out", async () => {
   const opened = { body: [{ type: "resumed", position: "p-1", recovered: [""], lost: [] }] };
-  const stream = open({ transports: ["websocket", "pigeon", "poll"], WebSocket: undefined, fetch: answers(opened) });
+  const stream = open({ transports: ["websocket", "pigeon", "poll"], WebSocket: null, fetch: answers(opened) });
   assert.equal((await eventOf(stream, "open")).transport, "poll");
-  assert.throws(() => made({ WebSocket: undefined }), { message: "no transport can be used here" });
+  assert.throws(() => made({ WebSocket: null }), { message: "no transport can be used here" });
 });
 
 for (const code of [1012, 1013, 4008])
@@ -252,4 +252,19 @@ test("a loss that a poll repeats is reported once, a new loss again", async () =
   stream.on("*", ({ type }) => types.push(type));
   while ((await eventOf(stream, "message")).message.text !== "z");
   assert.deepEqual(types.filter((type) => type === "lost" || type === "recovered"), ["recovered", "lost", "lost"]);
+});
+
+test("an option that is undefined has its default", async (t) => {
+  const opened = { body: [{ type: "resumed", position: "p-1", recovered: [""], lost: [] }] };
+  const none = ["upgradeMs", "silenceMs", "openTimeoutMs", "bufferSize", "transports", "spreadMs", "backoffBaseMs"];
+  t.mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
+  const fetch = answers({ status: 404 }, opened, { body: new ReadableStream({}) });
+  const options = Object.fromEntries(none.map((name) => [name, undefined]));
+  const stream = open({ ...options, connection: undefined, fetchConnection: () => ({ conn_id: "c" }), fetch });
+  await settled();
+  FakeSocket.opened.shift().end(1006);
+  await eventOf(stream, "open");
+  t.mock.timers.tick(14_999);
+  await settled();
+  assert.deepEqual([stream.transport, FakeSocket.opened.length], ["poll", 0]);
 });
