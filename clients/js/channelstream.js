@@ -299,7 +299,8 @@ export class Channelstream {
   }
 
   #disconnect(connId) {
-    this.#options.fetch(this.#address("disconnect", { conn_id: connId }), { method: "POST", keepalive: true }).catch(() => {});
+    const { fetch } = this.#options; // Not as a method: a page's own refuses another `this`.
+    fetch(this.#address("disconnect", { conn_id: connId }), { method: "POST", keepalive: true }).catch(() => {});
   }
 
   on(type, listener) {
@@ -404,13 +405,14 @@ export class Channelstream {
     if (!waiting.length) return;
     if (this.#send) return texts(waiting).forEach(this.#send);
     const body = `[${waiting.map(([, { text }]) => text)}]`;
+    const { fetch, silenceMs } = this.#options;
     const post = async (signal) => {
-      const response = await this.#options.fetch(this.#address("client"), { ...this.#init(signal), method: "POST", body });
+      const response = await fetch(this.#address("client"), { ...this.#init(signal), method: "POST", body });
       if (!response.ok) throw await refusal(response);
       return response.json();
     };
     try {
-      for (const item of await answer(post, this.#options.silenceMs, this.#life.signal)) {
+      for (const item of await answer(post, silenceMs, this.#life.signal)) {
         if (item.type === "reply") this.#answered(item);
         else this.#deliver(item);
       }

@@ -406,3 +406,22 @@ test("a WebSocket that opens after the next one has no command sent", async () =
   stream.info(["a"]).catch(() => {});
   assert.deepEqual([late.sent, newer.sent.length], [[], 2]);
 });
+
+test("the fetch of a page can be given as it is", async () => {
+  const receivers = new Set();
+  const answer = answers({ body: [{ type: "reply", id: null, result: { conn_id: "c-1", expires_in: 600 } }, { type: "resumed", position: "p-1", recovered: [""], lost: [] }] });
+  const stream = open({
+    transports: ["poll"],
+    token: "t-1",
+    fetch: function (url, init) {
+      receivers.add(this);
+      return answer(url, init);
+    },
+  });
+  await eventOf(stream, "open");
+  stream.info(["a"]).catch(() => {});
+  stream.close();
+  await settled();
+  assert.deepEqual([...receivers], [undefined]);
+  assert.deepEqual(new Set(answer.asked.map((url) => url.pathname)), new Set(["/listen", "/client", "/disconnect"]));
+});
