@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.wire import CallWire, open_wire
+from tests.transports.in_process import CLIENT_BUFFER_BYTES, UPGRADE
 from tests.upgrade.stage import Stage, hold, items, of, play, post, sign, texts
 from tests.waiting import PATIENCE_S, soon
 from tests.webhook_receiver import SECRET
@@ -21,6 +22,7 @@ from channelstream.http.connection import HttpConnection
 from channelstream.http.phase import Work
 from channelstream.integrations.webhooks.sender import Sender
 from channelstream.transports.websocket import WebSocketStream
+from channelstream.upgrade import giver
 
 PATH = "/message"
 CONTENT = json.dumps([{"user": "app", "channel": "a", "message": {"text": "late"}}]).encode()
@@ -235,6 +237,30 @@ def test_an_engine_that_does_not_proceed_lets_clients_go(monkeypatch: pytest.Mon
         assert await texts(wire, 1) == ["after"]
 
     play(scenario)
+
+
+def test_a_client_that_has_not_caught_up_has_time_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that cannot continue after a hold that fails is closed; its connection does not stay for ever."""
+    monkeypatch.setattr(giver, "CATCH_UP_S", 0.0)
+
+    async def scenario(stage: Stage) -> None:
+        await stage.register("ann", "a")
+        connection = stage.server.node.hub.connections[of("ann")]
+        position = stage.server.node.position
+        for _ in range(8):
+            await stage.publish(*["x" * 60_000] * 30)
+        with socket.socket() as client:
+            # It does not read, and the kernel takes little for it.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CLIENT_BUFFER_BYTES)
+            client.connect(("127.0.0.1", stage.port))
+            query = f"{of('ann')}&since={position}"
+            client.sendall(UPGRADE % query.encode())
+            await soon(lambda: stage.server.node.stalls > 0)
+            await stage.fail()
+            await soon(lambda: connection.stream is None)
+            assert connection.deadline_s is not None
+
+    play(scenario, upgrade_pause_s=0.01)
 
 
 def test_a_fault_in_one_stream_is_not_that_of_all(

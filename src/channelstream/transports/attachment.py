@@ -162,13 +162,16 @@ class Attachment:
         self.proceed()
 
     def proceed(self) -> None:
-        """Continue after `suspend`, from the position in the log; a stream that had not caught up once is closed."""
+        """Continue after `suspend`, from the position in the log.
+
+        A stream that had not caught up once is closed.
+        """
+        buffer = self._buffer(BUFFERED_ENTRIES)
+        # Also one that is closed: its connection gets a deadline.
+        self.node.hub.attach(self.connection, self.stream, buffer)
         if not self._is_settled:
             self.stream.close(CloseCode.RESTARTING, "the server restarts")
-            return
-        buffer = self._buffer(BUFFERED_ENTRIES)
-        self.node.hub.attach(self.connection, self.stream, buffer)
-        if self._paused or self.connection.delivered != self.node.hub.offsets:
+        elif self._paused or self.connection.delivered != self.node.hub.offsets:
             self._run(self._recover(buffer))
         else:
             self.node.hub.go_live(self.connection, ())
