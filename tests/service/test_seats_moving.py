@@ -86,7 +86,7 @@ def test_seats_move_to_another_process_with_their_holders() -> None:
         await scene.memberships.leave("c1", "other")
         await move(outgoing, incoming)
         scene.held("c1").sent_apart = {"plain": 0}
-        for record in outgoing.positions(scene.clock.steady()):
+        for record in outgoing.positions(("e",), scene.clock.steady()):
             incoming.receive(record)
         incoming.position()
         holder, seat = other.held("c1"), scene.seat("c1")

@@ -41,6 +41,7 @@ class Stage:
         after_copy: what happens while a server still serves, and its logs are copied.
         while_frozen: what clients do while a server holds everything.
         when_sent: what they do when its state is sent already.
+        when_prepared: what happens to a server that has the state, before it serves.
     """
 
     settings: Settings
@@ -51,6 +52,7 @@ class Stage:
     after_copy: Callable[[], Awaitable[None]] = field(default_factory=lambda: nothing)
     while_frozen: Callable[[], Awaitable[None]] = field(default_factory=lambda: nothing)
     when_sent: Callable[[], Awaitable[None]] = field(default_factory=lambda: nothing)
+    when_prepared: Callable[[Server], Awaitable[None]] = field(default_factory=lambda: unchanged)
 
     async def calls(self) -> CallWire:
         """Open a connection for calls, which stays open between them."""
@@ -115,6 +117,7 @@ class Stage:
         """Hand everything over to a new server; return what."""
         giver, taker, server = await self._handed_over()
         await taker.prepared()
+        await self.when_prepared(server)
         await giver.release()
         await taker.begin()
         await taker.attach()
@@ -139,6 +142,10 @@ async def hold(giver: Giver) -> None:
 
 async def nothing() -> None:
     """Nothing happens."""
+
+
+async def unchanged(server: Server) -> None:
+    """Nothing happens to the server."""
 
 
 def queued(line: socket.socket) -> int:

@@ -6,22 +6,38 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from tests.e2e.wire import Ended, Wire, open_wire
+from tests.redis_server import RedisServer
 from tests.transports.in_process import CLIENT_BUFFER_BYTES, UPGRADE
-from tests.upgrade.stage import Stage, of, play, texts
+from tests.upgrade.stage import Stage, items, of, play, texts
 from tests.waiting import PATIENCE_S, soon
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
 from channelstream.close_codes import CloseCode
 from channelstream.core.user import UserUpdate
+from channelstream.errors import Unavailable
+from channelstream.server import Server
 from channelstream.transports import websocket
 from channelstream.wire.channelstream import V07
 from channelstream.wire.websocket import close_frame
+from channelstream_client.protocol import closing_of
 
 STREAMS = {"ws": "websocket", "sse": "sse"}
+
+
+async def code_of(wire: Wire) -> int:
+    """Read a stream to its end, and return with which code it was closed."""
+    try:
+        while (closing := closing_of(await wire.items())) is None:
+            pass
+    except Ended as ended:
+        return ended.code
+    return closing.code
 
 
 @pytest.fixture
@@ -45,6 +61,43 @@ def test_a_stream_goes_on(transport: str, engine: str, move: Callable[[Stage], A
         assert await texts(wire, 3) == ["last", "after", "then"]
 
     play(scenario, engine=engine)
+
+
+@pytest.mark.parametrize("transport", STREAMS)
+def test_a_stream_ends_if_the_log_is_replaced_meanwhile(
+    transport: str, redis: RedisServer, move: Callable[[Stage], Any]
+) -> None:
+    """Before it goes on, here or there: its client is not left to believe that it has everything."""
+    redis.cli("FLUSHALL")
+
+    async def lose() -> None:
+        redis.cli("FLUSHALL")
+
+    async def notice(server: Server) -> None:
+        node, before = server.node, server.node.position.epochs
+        await lose()
+        with suppress(Unavailable):
+            await node.head(all_shards=True)
+        await soon(lambda: node.position.epochs != before)
+
+    async def scenario(stage: Stage) -> None:
+        wire = await stage.stream(transport, "ann", "a")
+        await stage.publish("before")
+        while (seen := (await items(wire))[-1])["type"] != "message":
+            pass
+        if move is Stage.upgrade:
+            stage.when_prepared = notice
+        else:
+            stage.when_sent = lose
+        await move(stage)
+        assert await code_of(wire) == CloseCode.RESTARTING
+        again = await open_wire(transport, stage.port)
+        stage.wires.append(again)
+        await again.ask(of("ann"), seen["position"])
+        [resumed] = await items(again)
+        assert (resumed["recovered"], resumed["lost"]) == ([], ["", "a"])
+
+    play(scenario, engine=redis.address)
 
 
 @pytest.mark.parametrize("compression", [False, True])

@@ -84,7 +84,7 @@ def test_the_bytes_of_connections_stay() -> None:
     hub.subscribe(connection, "a", ReadRange(5, 4))
     connection.note_sent_apart([Entry(6, "e-7", 0.0, message("m1"), 0, (7,))])
     outgoing = OutgoingConnections(hub)
-    changes, positions = list(outgoing.changes()), list(outgoing.positions(100.0))
+    changes, positions = list(outgoing.changes()), list(outgoing.positions(("e",), 100.0))
     hub.unsubscribe(connection, "a")
     hub.remove(connection)
     assert [*changes, *positions, *outgoing.changes()] == [
@@ -92,7 +92,7 @@ def test_the_bytes_of_connections_stay() -> None:
             "97 aa 636f6e6e656374696f6e a2 6331 a3 616e6e 92 a3 763037 00 81 a1 61 92 05 04 92 07 07"
             "93 a3 3a3a31 a4 6375726c cb 4000000000000000"
         ),
-        bytes.fromhex("92 a4 6e6f6465 91 00"),
+        bytes.fromhex("93 a4 6e6f6465 91 00 91 a1 65"),
         bytes.fromhex("95 a8 706f736974696f6e a2 6331 91 07 cb 4008000000000000 81 a1 61 07"),
         bytes.fromhex("92 a5 656e646564 a2 6331"),
     ]

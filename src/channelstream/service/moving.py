@@ -47,9 +47,14 @@ class EndedConnection(Struct, frozen=True, array_like=True, tag="ended"):
 
 
 class NodePosition(Struct, frozen=True, array_like=True, tag="node"):
-    """The position up to which the clients of all connections were sent everything, except of those that are named."""
+    """The position up to which the clients of all connections were sent everything, except of those that are named.
+
+    Attributes:
+        epochs: when the first stream was suspended; none from a version that did not name them.
+    """
 
     offsets: Offsets
+    epochs: tuple[str, ...] = ()
 
 
 class ConnectionPosition(Struct, frozen=True, array_like=True, tag="position"):
@@ -118,13 +123,13 @@ class OutgoingConnections:
                     copied.pop(seat.id, None)
                 yield _encode(_moved(connection))
 
-    def positions(self, now_s: float) -> Iterator[bytes]:
+    def positions(self, epochs: tuple[str, ...], now_s: float) -> Iterator[bytes]:
         """Yield records of the positions, after the last changes; all streams are suspended.
 
         That of a seat is its holder's.
         """
         offsets = self._hub.offsets
-        yield _encode(NodePosition(offsets))
+        yield _encode(NodePosition(offsets, epochs))
         for connection in self._hub.connections.values():
             deadline_s = connection.deadline_s
             apart = dict(connection.sent_apart)
@@ -146,9 +151,14 @@ def _moved(connection: Connection) -> MovedConnection:
 
 
 class IncomingConnections:
-    """The connections of another process, as far as they are here."""
+    """The connections of another process, as far as they are here.
+
+    Attributes:
+        epochs: those of their positions, if they are named.
+    """
 
     def __init__(self, hub: Hub, local: LocalConnections) -> None:
+        self.epochs: tuple[str, ...] = ()
         self._hub = hub
         self._local = local
         self._changes: dict[str, MovedConnection | None] = {}
@@ -168,8 +178,8 @@ class IncomingConnections:
                 self._changes[moved.conn_id] = moved
             case EndedConnection(conn_id):
                 self._changes[conn_id] = None
-            case NodePosition(offsets):
-                self._offsets = offsets
+            case NodePosition(offsets, epochs):
+                self._offsets, self.epochs = offsets, epochs
             case ConnectionPosition() as position:
                 self._positions.append(position)
 

@@ -119,7 +119,9 @@ class Node:
         self.channel_ends = ChannelEnds(self.remote_calls, hub, self.local.departures.end_soon)
         self._connecting = Connecting(engine, hub, self.local, self._handover, self._check_room)
         self._publishing = Publishing(engine, hub)
-        self.move = NodeMove(engine, hub, self.local, clock, self._continue_engine)
+        self.move = NodeMove(
+            engine, lambda: engine.position.epochs, hub, self.local, clock, self._continue_engine
+        )
         self.member_states = MemberStates(engine, is_single=self.is_single)
         self.reads = StreamReads(engine, self.is_single)
 

@@ -21,6 +21,7 @@ class NodeMove:
     def __init__(
         self,
         engine: Movable,
+        epochs: Callable[[], tuple[str, ...]],
         hub: Hub,
         local: LocalConnections,
         clock: Clock,
@@ -29,15 +30,27 @@ class NodeMove:
         """Create it for a node that serves, or is about to start.
 
         Args:
+            epochs: returns those of the log.
             start_engine: lets the engine deliver to the node.
         """
         self._engine = engine
+        self._epochs_now = epochs
         self._hub = hub
         self._local = local
         self._clock = clock
         self._start_engine = start_engine
         self._outgoing: OutgoingConnections | None = None
         self._incoming = IncomingConnections(hub, local)
+        self._epochs: tuple[str, ...] = ()
+
+    @property
+    def log_is_replaced(self) -> bool:
+        """Whether a log was replaced since the streams were suspended.
+
+        Race: the engine may lose its log before they go on, here or in the other process. Until then their connections have
+        no stream that `ClusterReceiver.log_replaced` could close, and would read the new log as if they had missed nothing.
+        """
+        return self._epochs_now() != self._epochs
 
     # -- to another process
 
@@ -54,7 +67,11 @@ class NodeMove:
     def moved_connections(self) -> Iterator[bytes]:
         """Yield what has changed of the connections, and all positions; all streams are suspended."""
         assert self._outgoing is not None  # noqa: S101 - `copied_connections` is called before
-        return chain(self._outgoing.changes(), self._outgoing.positions(self._clock.steady()))
+        return chain(self._outgoing.changes(), self._outgoing.positions(self._epochs, self._clock.steady()))
+
+    def suspend_streams(self) -> None:
+        """Note in which logs the positions of all streams are, before the first one is suspended."""
+        self._epochs = self._epochs_now()
 
     def copied_state(self) -> AsyncIterator[bytes]:
         """Yield the state of the engine, for `receive`, while everything is served; then what has changed."""
@@ -117,5 +134,6 @@ class NodeMove:
             self._incoming.position()
         except (ValueError, KeyError) as error:
             raise CannotHandOver("the positions of the connections are not complete") from error
-        self._incoming = IncomingConnections(self._hub, self._local)
+        epochs, self._incoming = self._incoming.epochs, IncomingConnections(self._hub, self._local)
         await self._start_engine()
+        self._epochs = epochs or self._epochs_now()

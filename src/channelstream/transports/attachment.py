@@ -164,13 +164,15 @@ class Attachment:
     def proceed(self) -> None:
         """Continue after `suspend`, from the position in the log.
 
-        A stream that had not caught up once is closed.
+        A stream is closed that had not caught up once, or whose log was replaced meanwhile.
         """
         buffer = self._buffer(BUFFERED_ENTRIES)
         # Also one that is closed: its connection gets a deadline.
         self.node.hub.attach(self.connection, self.stream, buffer)
         if not self._is_settled:
             self.stream.close(CloseCode.RESTARTING, "the server restarts")
+        elif self.node.move.log_is_replaced:
+            self.stream.close(CloseCode.RESTARTING, "the log was lost")
         elif self._paused or self.connection.delivered != self.node.hub.offsets:
             self._run(self._recover(buffer))
         else:
