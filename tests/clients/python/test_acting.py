@@ -1,6 +1,7 @@
 """The Python client with a token, against a real server."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 from uuid import uuid4
@@ -14,9 +15,11 @@ from tests.waiting import PATIENCE_S
 
 from channelstream_client import (
     Acting,
+    AsyncChannelstream,
     BadAnswer,
     CommandRefused,
     Down,
+    Listening,
     MessageEvent,
     OtherEvent,
     Resumed,
@@ -350,6 +353,27 @@ def test_an_address_is_checked() -> None:
     with pytest.raises(ValueError, match="https://"):
         Acting("localhost:8000", giving("t"))
     assert Acting("HTTP://Push.example/", giving("t"))._client.url == "http://Push.example"
+
+
+def test_nothing_that_is_secret_is_logged(
+    server: RunningServer, transport: Stream, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither by this client nor by the libraries that it uses, at any level."""
+    caplog.set_level(logging.DEBUG)
+    secret = token(**GRANTED)
+
+    async def scenario() -> None:
+        async with Acting(server.url, giving(secret), transports=[transport]) as acting:
+            await acting.info(["room.1"])
+        async with AsyncChannelstream(server.url, SECRET) as client:
+            connection = await client.connect("ann")
+            async with Listening(server.url, connection.conn_id, transports=[transport]) as listening:
+                assert isinstance(await anext(listening), Resumed)
+        for each in (secret, SECRET, acting.conn_id, connection.conn_id):
+            assert each not in caplog.text
+        assert "Bearer ..." in caplog.text or transport is not TRANSPORTS[0]
+
+    play(scenario())
 
 
 def test_a_command_after_the_end_fails(server: RunningServer) -> None:

@@ -13,6 +13,7 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from channelstream_client.log_filter import WEBSOCKETS
 from channelstream_client.protocol import (
     GOING_AWAY,
     LOST,
@@ -77,6 +78,7 @@ def _connect(opening: Opening, reach: Reach) -> connect:
         "open_timeout": opening.timeout_s,
         "close_timeout": CLOSE_TIMEOUT_S,
         "additional_headers": opening.headers,
+        "logger": WEBSOCKETS,
         "ping_interval": None,  # On a slow network the pong would wait behind a large message.
     }
     if reach.unix_socket:
