@@ -67,7 +67,7 @@ class Draw:
     Attributes:
         users: of each connection that was registered.
         streams: the connections with an open stream.
-        sent: the messages by their uuids.
+        sent: the recipients of each message, by its uuid.
     """
 
     random: Random
@@ -172,18 +172,13 @@ class Draw:
         return [Call("POST", "/info", body)]
 
     def message(self, *, may_repeat: bool = False) -> dict[str, Any]:
-        repeats = may_repeat and self.sent and self.random.random() < 0.3
-        uuid = self.random.choice(list(self.sent)) if repeats else self.uuid()
+        # Not one for users: with Redis each user has it or not, as those who were unknown or excluded then.
+        public = [uuid for uuid, to in self.sent.items() if "pm_users" not in to]
+        repeats = may_repeat and public and self.random.random() < 0.3
+        uuid = self.random.choice(public) if repeats else self.uuid()
+        to = self.sent.setdefault(uuid, self.recipients())
         more = self.maybe(no_history=self.bool, timestamp=lambda: "2020-01-01T00:00:00Z")
-        item = {
-            "uuid": uuid,
-            "user": self.random.choice(USERS),
-            **self.recipients(),
-            **self.payload(),
-            **more,
-        }
-        self.sent[uuid] = item
-        return item
+        return {"uuid": uuid, "user": self.random.choice(USERS), **to, **self.payload(), **more}
 
     def publish(self) -> list[Step]:
         # Only the first: SQLite still has what a message before it in the list will cut from the log.
@@ -195,8 +190,8 @@ class Draw:
         if not self.sent:
             return []
         uuid = self.random.choice(list(self.sent)[-10:])
-        kept = {key: self.sent[uuid][key] for key in RECIPIENTS if key in self.sent[uuid]}
-        to = kept if self.random.random() < 0.85 else self.recipients()
+        others = self.recipients() | {"exclude_users": []}
+        to = self.sent[uuid] if self.random.random() < 0.85 else others
         edit = self.payload() | self.maybe(user=lambda: "zoë", edited=lambda: "2020-02-01T00:00:00Z")
         method, more = self.random.choice([("PATCH", edit), ("DELETE", {})])
         return [Call(method, "/message", [{"uuid": uuid, **to, **more}])]
@@ -232,7 +227,6 @@ class Draw:
         return [*before, Call("GET", f"/disconnect?conn_id={conn_id}", None)]
 
 
-RECIPIENTS = ("channel", "pm_users", "exclude_users")
 KINDS: Mapping[Callable[[Draw], list[Step]], int] = MappingProxyType(
     {
         Draw.connect: 14,
