@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import NOT_SLOW, pytest_ignore_collect
 from tests.durations import table
 from tests.slow_turns import lines
+from tests.waiting import PATIENCE_S
 
 from channelstream.watchdog import Cause
 
@@ -40,6 +41,29 @@ def test_children_start_alike_in_the_background() -> None:
         cwd=ROOT, capture_output=True, text=True, check=False, env={"PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.slow
+def test_a_test_that_hangs_in_uvloop_is_named(tmp_path: Path) -> None:
+    """Its worker ends, although uvloop swallows what `timeout` raises there."""
+    hanging = "import asyncio, uvloop\ndef test_it():\n    uvloop.run(asyncio.Event().wait())\n"
+    (tmp_path / "test_hanging.py").write_text(hanging)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-c",
+        ROOT / "pyproject.toml",
+        "--rootdir",
+        tmp_path,
+        "-n",
+        "1",
+    ]
+    run = subprocess.run(
+        [*command, "-p", "no:cacheprovider", "-o", "timeout=0.2", "-o", "faulthandler_timeout=1", tmp_path],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert "crashed while running 'test_hanging.py::test_it'" in run.stdout, run.stdout + run.stderr
 
 
 def test_the_table_is_that_of_the_contributors() -> None:
