@@ -51,6 +51,12 @@ def test_a_promoted_replica_loses_all_positions(tmp_path: Path) -> None:
     assert (outcome.lost, has_load(outcome)) == (EVERYTHING, True)
 
 
+def test_upgrades_in_a_failover(tmp_path: Path) -> None:
+    """No stream that moves meanwhile reads on as if nothing were missing."""
+    outcome = play("upgrades", tmp_path)
+    assert (outcome.lost, has_load(outcome)) == (EVERYTHING, True)
+
+
 def test_an_old_master_wakes_up(tmp_path: Path) -> None:
     """What it was sent before it was stopped reaches nobody, and the nodes stay with its replica."""
     outcome = play("old-master", tmp_path)

@@ -17,6 +17,7 @@ from tests.e2e.faults.cluster import ANSWER_S, LEASE_S, Node, Shape
 from tests.e2e.faults.stage import CHANNELS, PROGRESS, Stage
 from tests.e2e.faults.truth import PRIVATE
 from tests.http_client import async_client
+from tests.nursery import nursery
 from tests.redis_server import RedisServer
 from tests.waiting import soon
 
@@ -44,6 +45,8 @@ PULSES = 30
 SILENT = "nothing arrived over its subscription"
 VISITS, PATIENCE_S = 10, 20.0
 STILL_S, MOVING_S = 0.08, 0.02
+UPGRADING_S = 2.0
+"""Less than the upgrades of two workers take, so that the master dies in any of their steps."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,27 @@ async def wake_an_old_master(stage: Stage) -> None:
     await _replaced(stage, replica)
     await stage.until("it becomes a replica", lambda: "master_link_status:up" in _role(master))
     await stage.progress()
+
+
+async def upgrade_in_a_failover(stage: Stage) -> None:
+    """The master dies while all nodes are upgraded: each upgrade succeeds or is refused, and a later one succeeds."""
+    master, replica = stage.cluster.servers
+    await stage.progress()
+    async with asyncio.TaskGroup() as group:
+        for node in stage.cluster.nodes:
+            group.create_task(_is_upgraded(node))
+        await asyncio.sleep(stage.random.uniform(0.0, UPGRADING_S))  # real time: the upgrades.
+        master.kill()
+        await _replaced(stage, replica)
+    for node in stage.cluster.nodes:
+        await soon(lambda node=node: _is_upgraded(node), "no upgrade succeeds", PATIENCE_S)  # type: ignore[misc]
+    await stage.progress()
+
+
+async def _is_upgraded(node: Node) -> bool:
+    ended = await asyncio.to_thread(nursery().run, ["upgrade", "-p", str(node.port)], {})
+    assert ended.returncode == 0 or "goes on as before" in ended.stderr, ended.stderr
+    return ended.returncode == 0
 
 
 async def _replaced(stage: Stage, replica: RedisServer) -> None:
@@ -333,6 +357,11 @@ def _with_a_replica(_: Path) -> Shape:
     return Shape(has_replica=True)
 
 
+def _with_a_replica_and_workers(_: Path) -> Shape:
+    """A node is a parent then, whose process stays."""
+    return Shape(has_replica=True, flags=("--workers", "2"))
+
+
 def _in_a_cluster(_: Path) -> Shape:
     return Shape(MASTERS, ("--save", "", "--cluster-require-full-coverage", "no"))
 
@@ -355,6 +384,7 @@ SCENARIOS = {
     "redis-with-data": Scenario(restart_redis_with_data, EVERYTHING, _with_data),
     "redis-without": Scenario(restart_redis_without_data, EVERYTHING, _with_data),
     "replica-promoted": Scenario(promote_a_replica, EVERYTHING, _with_a_replica),
+    "upgrades": Scenario(upgrade_in_a_failover, EVERYTHING, _with_a_replica_and_workers),
     "old-master": Scenario(wake_an_old_master, EVERYTHING, _with_a_replica),
     "redis-stopped": Scenario(stop_redis),
     "node-cut-off": Scenario(cut_a_node_off, shape=lambda _: Shape(cut=(2,))),
