@@ -165,7 +165,9 @@ def test_a_sqlite_file_that_others_can_read_is_found(tmp_path: Path, doctor: Doc
     directory.chmod(0o755)
     engine = ("--engine", f"sqlite:///{directory / 'state.db'}")
     assert configured(doctor, *engine).findings == []
-    (directory / "state.db").touch(0o644)
+    file = directory / "state.db"
+    file.touch()
+    file.chmod(0o644)  # Whatever the umask of the run is.
     assert configured(doctor, *engine).has("fault", "sqlite", "every user of the machine may read")
     directory.chmod(0o700)
     assert configured(doctor, *engine).findings == []
