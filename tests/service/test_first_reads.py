@@ -98,3 +98,20 @@ def test_a_shard_that_few_channels_have_is_not_looked_for_without_end() -> None:
 def test_an_engine_out_of_reach_is_refused() -> None:
     with pytest.raises(CannotHandOver, match=r"cannot read the engine.*Redis is out of reach"):
         read(ReadEngine(is_reachable=False), hub_of())
+
+
+def test_connections_may_leave_meanwhile() -> None:
+    """Their clients reconnect at other nodes, which take them over: that is no reason to refuse an upgrade."""
+    hub = hub_of(*((f"user{number}", f"channel{number}") for number in range(SHARDS)))
+
+    class Emptying(ReadEngine):
+        async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> None:
+            await super().replay(user, from_offsets, limit)
+            for connection in list(hub.connections.values()):
+                for name in list(connection.channels):
+                    hub.unsubscribe(connection, name)
+                hub.remove(connection)
+
+    engine = Emptying()
+    read(engine, hub)
+    assert len(engine.users_read) == len(engine.read) - 1 > 0

@@ -28,16 +28,17 @@ async def read_first(engine: Engine, hub: Hub) -> None:
         CannotHandOver: the engine refuses, or is out of reach.
     """
     shards = len(hub.offsets)
-    users = list(_one_in_each(hub.users, shards))
+    # Before the first wait: other nodes may take connections from this one afterwards.
+    private = {name: next(iter(hub.users[name])).private.bound for name in _one_in_each(hub.users, shards)}
     starts = {
         name: next(iter(hub.channels[name])).readable[name].bound
         for name in _one_in_each(hub.channels, shards)
     }
     try:
         await engine.replay("", {}, 0)  # In all shards, also those in which the node has nothing.
-        for user in users:
-            await engine.replay(user, starts | {PRIVATE: next(iter(hub.users[user])).private.bound}, 1)
-        await engine.users(users, with_channels=False)
+        for user, bound in private.items():
+            await engine.replay(user, starts | {PRIVATE: bound}, 1)
+        await engine.users(list(private), with_channels=False)
         await engine.time_series.read("", 0.0, 1)
     except Unavailable as error:
         raise CannotHandOver(
