@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from channelstream.errors import Moved
+from channelstream.errors import Moved, OwnerSilent
 from channelstream.service import handover
 from channelstream.service.commands import Answer, Unsubscribe, encode
 from channelstream.service.handover import RETRY_DELAYS_S, Handover
@@ -20,16 +20,23 @@ class Elsewhere:
 
     Attributes:
         is_held: whether that node holds it now.
+        is_receiving: whether that node receives anything.
         answers: what it has answered.
+        asked: how often it was asked.
     """
 
     is_single = False
 
     def __init__(self) -> None:
         self.is_held = False
+        self.is_receiving = True
+        self.asked = 0
         self.answers: list[Answer] = []
 
     async def ask(self, conn_id: str, command: bytes) -> bytes:
+        self.asked += 1
+        if not self.is_receiving:
+            raise OwnerSilent("no link")
         self.answers.append(Answer(found=self.is_held, channels=["b"] if self.is_held else []))
         return encode(self.answers[-1])
 
@@ -37,7 +44,7 @@ class Elsewhere:
         await request_release()
 
     def arrive(self) -> None:
-        self.is_held = True
+        self.is_held = self.is_receiving = True
 
     def asking(self) -> Handover:
         """Return the handover of a node that does not hold the connection."""
@@ -72,5 +79,41 @@ def test_a_command_about_a_connection_that_never_arrives_has_an_end(monkeypatch:
         with pytest.raises(Moved):
             await cluster.asking().dispatch(UNSUBSCRIBE)
         assert len(cluster.answers) == 3
+
+    asyncio.run(life())
+
+
+def test_a_stream_waits_for_an_owner_that_hands_over_to_a_new_process() -> None:
+    """Only the owner knows what the client was sent: without its answer it would be sent that again."""
+
+    async def life() -> None:
+        cluster = Elsewhere()
+        cluster.is_receiving = False
+        asyncio.get_running_loop().call_later(RETRY_DELAYS_S[-3], cluster.arrive)
+        assert await cluster.asking().take_over("c") is None
+        assert cluster.answers == [Answer(found=True, channels=["b"])]
+
+    asyncio.run(life())
+
+
+def test_an_owner_that_has_died_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then streams of its connections open at once, until an owner answers again. A command has no wait of its own."""
+    monkeypatch.setattr(handover, "RETRY_DELAYS_S", (0.0,) * 3)
+
+    async def life() -> None:
+        cluster = Elsewhere()
+        cluster.is_receiving = False
+        asking, counts = cluster.asking(), []
+        for _ in range(2):
+            await asking.take_over("c")
+            counts.append(cluster.asked)
+        cluster.is_held = cluster.is_receiving = True
+        await asking.take_over("c")
+        cluster.is_receiving = False
+        await asking.take_over("c")
+        counts.append(cluster.asked)
+        assert await asking.dispatch(UNSUBSCRIBE) is None
+        counts.append(cluster.asked)
+        assert counts == [3, 4, 4 + 1 + 3, 8 + 1]
 
     asyncio.run(life())

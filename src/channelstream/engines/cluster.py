@@ -100,9 +100,10 @@ class Cluster(Protocol):
         """Return all nodes that share the log, this one included; none if the log belongs to this process alone."""
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
-        """Send a command to the owner of a connection and return its answer; None if no living node owns it.
+        """Send a command to the owner of a connection and return its answer; None if no node owns it.
 
         Raises:
+            OwnerSilent: the owner receives nothing now.
             Unavailable: the owner does not answer.
         """
 

@@ -7,7 +7,8 @@ Invariant: at most one node owns a connection, and only the owner writes to its 
 the entry in the directory atomically. The steps before and after the claim make a move lossless:
 
 - The claiming node first sends `Release` to the owner. The answer has the offsets up to which the client was
-  sent everything, and the new stream continues there. If the owner does not answer, it loses the connection
+  sent everything, and the new stream continues there. An owner that hands over to a new process receives
+  nothing for a moment, so the command is repeated. If the owner does not answer, it loses the connection
   all the same: only the directory's entry decides who owns the connection. The new stream then begins at the
   offsets that `claim` returns. In each shard this is no later than where the connection first joined one of
   its present channels. So the client may be sent some events again, but misses none.
@@ -30,11 +31,12 @@ the connection at once.
 """
 
 import asyncio
+from contextlib import suppress
 
 from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
 from channelstream.engines.cluster import Cluster
-from channelstream.errors import Invalid, Moved, Replaced, TooManyRequests, Unavailable
+from channelstream.errors import Invalid, Moved, OwnerSilent, Replaced, TooManyRequests, Unavailable
 from channelstream.service.commands import Answer, Command, Release, encode, read_answer
 from channelstream.service.executing import Executing
 from channelstream.service.local import LocalConnections
@@ -149,9 +151,10 @@ class Handover:
             if self._cluster.is_single:
                 return None
             # Ask without the lock: the owner may ask this node at the same time (see Deadlock above).
-            answer = read_answer(await self._cluster.ask(command.conn_id, encode(command)))
-            if answer is not None:
-                return answer
+            with suppress(OwnerSilent):
+                answer = read_answer(await self._cluster.ask(command.conn_id, encode(command)))
+                if answer is not None:
+                    return answer
         async with self._local.locks.of(command.conn_id):
             # The connection may have moved here, or away, while this waited for the answer or for the lock.
             connection = self._local.get(command.conn_id)
@@ -182,13 +185,25 @@ class Handover:
     async def _ask_owner(self, command: Command) -> Answer | None:
         """Send a command to the owner, and repeat it while the connection is between two nodes.
 
-        Return None if no living node has the connection, or if it is between two nodes until the last retry.
+        Return None if no node has the connection, or if it is between two nodes until the last retry.
+
+        Raises:
+            OwnerSilent: the owner receives nothing, until the last retry or since an earlier call.
+            Unavailable: the engine is out of reach, or the owner does not answer.
         """
+        silent: OwnerSilent | None = None
         for delay_s in RETRY_DELAYS_S:
-            answer = read_answer(await self._cluster.ask(command.conn_id, encode(command)))
+            try:
+                answer, silent = read_answer(await self._cluster.ask(command.conn_id, encode(command))), None
+            except OwnerSilent as error:
+                if self._is_owner_silent:
+                    raise
+                answer, silent = Answer(found=False), error
             if answer is None or answer.found:
                 return answer
             await asyncio.sleep(delay_s)
+        if silent is not None:
+            raise silent
         return None
 
     async def execute(self, command: Command) -> Answer:

@@ -9,6 +9,7 @@ that does not answer, or whose version does not know the procedure, is in the re
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from heapq import nlargest
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
@@ -18,7 +19,7 @@ from msgspec import Struct
 
 from channelstream.core.node_status import NodeStatus
 from channelstream.engines.cluster import Cluster
-from channelstream.errors import ChannelstreamError, Unavailable
+from channelstream.errors import ChannelstreamError, OwnerSilent, Unavailable
 
 ANSWER_BYTES = 1 << 20
 """Longest answer to a call. A procedure answers less; a longer answer is replaced by a failure."""
@@ -171,7 +172,9 @@ class RemoteCalls:
         Raises:
             Unavailable: the engine is out of reach.
         """
-        return _read(await self._cluster.ask(conn_id, _encode(RemoteCall(procedure, argument))))
+        with suppress(OwnerSilent):
+            return _read(await self._cluster.ask(conn_id, _encode(RemoteCall(procedure, argument))))
+        return None
 
     async def call_reachable(self, procedure: str, argument: bytes = b"") -> Reached:
         """Call as `call_all` does, but only this node while the engine is out of reach."""

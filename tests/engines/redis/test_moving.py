@@ -6,12 +6,13 @@ import pytest
 from tests.engines.conformance import Recorder, at_once, message
 from tests.engines.redis.nodes import Nodes, counted
 from tests.redis_server import RedisServer
-from tests.waiting import soon
+from tests.waiting import PATIENCE_S, soon
 
 from channelstream.core.events import Presence
 from channelstream.engines.redis.address import prefixes
 from channelstream.engines.redis.engine import RedisEngine
-from channelstream.errors import CannotHandOver
+from channelstream.engines.redis.shard_state import RedisSettings
+from channelstream.errors import CannotHandOver, OwnerSilent, Unavailable
 
 Node = tuple[RedisEngine, Recorder]
 WithNodes = Callable[..., None]
@@ -91,10 +92,24 @@ def test_nobody_leaves(with_nodes: WithNodes) -> None:
 
 
 def test_commands_of_other_nodes_are_executed_there(with_nodes: WithNodes) -> None:
+    """Meanwhile they fail, as the owner receives nothing."""
+
     async def test(nodes: Nodes) -> None:
+        nodes.settings = RedisSettings(PATIENCE_S, lease_s=PATIENCE_S)
         engine, recorder = await nodes.member("ann", "a")
         other, _ = await nodes.node()
-        await next_process(nodes, await state_of(engine), recorder)
+        state = await state_of(engine)
+
+        async def is_silent() -> bool:
+            """Not while Redis has not noticed the end of its link yet: then no answer comes."""
+            try:
+                await other.cluster.ask("ann", b"stop")
+            except Unavailable as error:
+                return isinstance(error, OwnerSilent)
+            return False
+
+        await soon(is_silent)
+        await next_process(nodes, state, recorder)
         assert await other.cluster.ask("ann", b"stop") == b"executed stop"
         claim = await other.cluster.claim("ann", False, at_once)
         assert claim is not None

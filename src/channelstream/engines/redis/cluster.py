@@ -6,7 +6,9 @@ from channelstream.engines.redis.claims import Claims
 from channelstream.engines.redis.registrar import Registrar
 from channelstream.engines.redis.restoring import Restoring
 from channelstream.engines.redis.shard import Shard
+from channelstream.engines.redis.shard_client import NOT_RECEIVED
 from channelstream.engines.redis.shards import Shards
+from channelstream.errors import OwnerSilent
 
 
 class RedisCluster:
@@ -39,10 +41,14 @@ class RedisCluster:
         ]
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
-        return await self._shards.at(conn_id).client.ask("ask", command, conn_id=conn_id)
+        answer = await self._shards.at(conn_id).client.ask("ask", command, conn_id=conn_id)
+        if answer is NOT_RECEIVED:
+            raise OwnerSilent("The node that has this connection does not answer; try again later.")
+        return answer
 
     async def ask_node(self, node_id: str, command: bytes) -> bytes | None:
-        return await self._any_shard().client.ask("ask_node", command, to=node_id)
+        answer = await self._any_shard().client.ask("ask_node", command, to=node_id)
+        return None if answer is NOT_RECEIVED else answer
 
     def _any_shard(self) -> Shard:
         """Return a shard within reach, if there is one: every node is known to each shard, and listens at it."""

@@ -39,6 +39,8 @@ AGAIN = b"again"
 """The answer of the script if it has stopped at its limits: the caller makes the same call again."""
 ASK_TIMEOUT_S = 2.0
 """How long another node may take to execute a command, in seconds."""
+NOT_RECEIVED = b""
+"""In place of an answer: no answer is empty."""
 ANOTHER_SERVER = (NoScriptError, ReadOnlyError, MasterDownError, ClusterDownError)
 """Errors after which the node reconnects, because the server has another role now, or was replaced."""
 OTHER_LOG = ("EPOCH", "LATE", "READONLY")
@@ -337,7 +339,9 @@ class ShardClient:
         return bool(await self.call("was_stopped", node=node) == b"1")
 
     async def ask(self, operation: str, command: bytes, **receiver: str) -> bytes | None:
-        """Send a command to another node, and return its answer; None if no node receives it.
+        """Send a command to another node, and return its answer; None if no node owns the connection.
+
+        `NOT_RECEIVED` means that the node receives nothing.
 
         Args:
             operation: the script's: `ask` for the owner of a connection, whose shard this is; `ask_node` for a node.
@@ -347,7 +351,9 @@ class ShardClient:
             receivers = await self.call(
                 operation, node=self._node.name, token=token, blob=command, **receiver
             )
-            return None if receivers <= 0 else await asyncio.wait_for(reply, ASK_TIMEOUT_S)
+            if receivers <= 0:
+                return None if receivers < 0 else NOT_RECEIVED
+            return await asyncio.wait_for(reply, ASK_TIMEOUT_S)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
