@@ -166,3 +166,21 @@ def test_another_number_of_shards_is_refused(with_three_shards: WithNodes) -> No
             take_over(nodes.make(), state)
 
     with_three_shards(test)
+
+
+def test_a_connection_on_its_way_to_another_node_is_kept(with_one_shard: WithNodes) -> None:
+    """The node has let the other one have it, which has not claimed it yet when the new process compares."""
+
+    async def test(nodes: Nodes) -> None:
+        nodes.settings = RedisSettings(PATIENCE_S, lease_s=PATIENCE_S)
+        engine, recorder = await nodes.member("ann", "a")
+        other, _ = await nodes.node()
+        del recorder.members["ann"]
+        after, _ = await next_process(nodes, await state_of(engine), recorder)
+        [lease_manager] = after._links.lease_managers
+        await soon(lambda: not lease_manager._reconciler._compare_everything)
+        claim = await other.cluster.claim("ann", False, at_once)
+        assert claim is not None
+        assert set(claim.channels) == {"a"}
+
+    with_one_shard(test)

@@ -9,9 +9,10 @@ with the memory of the node, so it finds every difference whatever its cause.
   differences that cancel out are found after the next outage; to compare all ids at each heartbeat would cost a million
   ids per node every few seconds.
 - **Not too early.** A difference may be a connection that is connecting, ending or moving at this moment. So it is
-  repaired only when it has lasted for a whole lease. After an outage or an ended lease every difference is repaired at
-  once: waiting would leave the members of a channel wrong for seconds, and each repair is safe by itself, since it
-  registers the connection as the node has it then, or releases it only if the node does not have it.
+  repaired only when it has lasted for a whole lease. After an outage or an ended lease what is missing is registered at
+  once: waiting would leave the members of a channel wrong for seconds. What this node does not have is released after a
+  lease then, too: the node, or the process before it, may have let another node have it, whose claim is on its way. To
+  release it would end a connection that moves.
 - **Beside the heartbeats.** To register a million connections again takes minutes. It is done in batches by a task of
   its own, so that the lease is renewed as always (`lease_manager.py`).
 """
@@ -112,14 +113,14 @@ class Reconciler:
         """Register connections that are missing in the shard, and release those that this node does not have.
 
         Args:
-            at_once: repair every difference now, otherwise those that have lasted for a whole lease.
+            at_once: register all that are missing now, otherwise those that have been for a whole lease.
         """
         registrations, shard = self._ownership.registrations, self._shard
         known_since, self._differences = self._differences, {}
         async for registered in shard.scans.registered():
             self._restoring.confirm(registered, shard)
             unexpected = [conn_id for conn_id in registered if not registrations.has(conn_id, shard.index)]
-            await self._repair(unexpected, known_since, at_once)
+            await self._repair(unexpected, known_since, at_once=False)
         for expected in registrations.batches_in(shard.index):
             if expected:
                 await self._repair(await shard.scans.unregistered(expected), known_since, at_once)
