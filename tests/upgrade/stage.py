@@ -14,7 +14,7 @@ from typing import Any
 import uvloop
 from itsdangerous import TimestampSigner
 from tests.conftest import PATIENT, SECRET
-from tests.e2e.wire import CallWire, Items, Wire, open_calls, open_wire
+from tests.e2e.wire import CallWire, Ended, Items, Wire, open_calls, open_wire
 from tests.waiting import PATIENCE_S, soon
 
 from channelstream.config import Settings
@@ -22,6 +22,7 @@ from channelstream.server import Server, build
 from channelstream.upgrade.giver import Giver
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.taker import Taker
+from channelstream_client.protocol import closing_of
 
 END = "end"
 TIMES = {f"{name.lower()}_s": float(time_s) for name, time_s in PATIENT.items()}
@@ -146,6 +147,16 @@ async def nothing() -> None:
 
 async def unchanged(server: Server) -> None:
     """Nothing happens to the server."""
+
+
+async def code_of(wire: Wire) -> int:
+    """Read a stream to its end, and return with which code it was closed."""
+    try:
+        while (closing := closing_of(await wire.items())) is None:
+            pass
+    except Ended as ended:
+        return ended.code
+    return closing.code
 
 
 def queued(line: socket.socket) -> int:

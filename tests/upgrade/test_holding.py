@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from tests.e2e.wire import CallWire, open_wire
 from tests.transports.in_process import CLIENT_BUFFER_BYTES, UPGRADE
-from tests.upgrade.stage import Stage, hold, items, of, play, post, sign, texts
+from tests.upgrade.stage import Stage, code_of, hold, items, of, play, post, sign, texts
 from tests.waiting import PATIENCE_S, soon
 from tests.webhook_receiver import SECRET
 
+from channelstream.close_codes import CloseCode
 from channelstream.http.connection import HttpConnection
 from channelstream.http.phase import Work
 from channelstream.integrations.webhooks.sender import Sender
@@ -261,6 +262,22 @@ def test_a_client_that_has_not_caught_up_has_time_to_come_back(monkeypatch: pyte
             assert connection.deadline_s is not None
 
     play(scenario, upgrade_pause_s=0.01)
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+@pytest.mark.parametrize("moment", ["while_frozen", "when_sent"])
+def test_a_connection_may_end_during_a_hold_that_fails(transport: str, moment: str) -> None:
+    """As another node ends it, or takes it over. Its stream is closed, and those of all others go on."""
+
+    async def scenario(stage: Stage) -> None:
+        ended, wire = await stage.stream(transport, "bob", "a"), await stage.stream(transport, "ann", "a")
+        setattr(stage, moment, lambda: stage.server.node.end(of("bob"), CloseCode.NORMAL, "disconnected"))
+        await stage.fail()
+        assert await code_of(ended) == CloseCode.RESTARTING
+        await stage.publish("after")
+        assert await texts(wire, 1) == ["after"]
+
+    play(scenario)
 
 
 def test_a_fault_in_one_stream_is_not_that_of_all(

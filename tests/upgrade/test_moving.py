@@ -10,10 +10,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.e2e.wire import Ended, Wire, open_wire
+from tests.e2e.wire import open_wire
 from tests.redis_server import RedisServer
 from tests.transports.in_process import CLIENT_BUFFER_BYTES, UPGRADE
-from tests.upgrade.stage import Stage, items, of, play, texts
+from tests.upgrade.stage import Stage, code_of, items, of, play, texts
 from tests.waiting import PATIENCE_S, soon
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
@@ -25,19 +25,8 @@ from channelstream.server import Server
 from channelstream.transports import websocket
 from channelstream.wire.channelstream import V07
 from channelstream.wire.websocket import close_frame
-from channelstream_client.protocol import closing_of
 
 STREAMS = {"ws": "websocket", "sse": "sse"}
-
-
-async def code_of(wire: Wire) -> int:
-    """Read a stream to its end, and return with which code it was closed."""
-    try:
-        while (closing := closing_of(await wire.items())) is None:
-            pass
-    except Ended as ended:
-        return ended.code
-    return closing.code
 
 
 @pytest.fixture

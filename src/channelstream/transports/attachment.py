@@ -164,8 +164,12 @@ class Attachment:
     def proceed(self) -> None:
         """Continue after `suspend`, from the position in the log.
 
-        A stream is closed that had not caught up once, or whose log was replaced meanwhile.
+        A stream is closed that had not caught up once, or whose log was replaced meanwhile. So is that of a connection which
+        another node has ended or taken over meanwhile: its client finds out which when it comes back.
         """
+        if self.connection.state is ConnectionState.CLOSED:
+            self.stream.close(CloseCode.RESTARTING, "the server restarts")
+            return
         buffer = self._buffer(BUFFERED_ENTRIES)
         # Also one that is closed: its connection gets a deadline.
         self.node.hub.attach(self.connection, self.stream, buffer)
