@@ -51,6 +51,10 @@ the room, since a stopped node's connections are unregistered `node_lease_s` aft
 RETRY_DELAYS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Pauses before the retries of a command whose connection is between two nodes, in seconds."""
 
+SILENT_DELAY_S = 0.1
+"""The longest of these pauses while the owner receives nothing: an upgrade of this node waits for the request
+(`upgrade_pause_s`), and may come next."""
+
 
 class Handover:
     """Ownership of connections among the nodes that share an engine."""
@@ -201,7 +205,7 @@ class Handover:
                 answer, silent = Answer(found=False), error
             if answer is None or answer.found:
                 return answer
-            await asyncio.sleep(delay_s)
+            await asyncio.sleep(delay_s if silent is None else min(delay_s, SILENT_DELAY_S))
         if silent is not None:
             raise silent
         return None
