@@ -115,6 +115,7 @@ def test_keys_that_are_weak_or_expired_are_named(tmp_path: Path, capsys: pytest.
     assert out == "OK\n"
     assert ("'short' is weak" in weak, "'over' is expired" in expired) == (True, True)
     assert "which keys are unused is not known" in unknown
+    assert unknown.endswith(": start the server")  # This command and `keys` have no flag for an address.
     assert long not in err
 
 

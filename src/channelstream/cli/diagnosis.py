@@ -22,9 +22,9 @@ class Advised(NamedTuple):
     advice: str = ""
 
 
-def no_answer(url: str, where: str, error: Exception) -> str:
-    """Return why there was no answer, with the flags of commands for clients."""
-    return ": ".join(filter(None, explained(url, where, error, "--url", "--ssl-certfile")))
+def no_answer(url: str, where: str, error: Exception, address_flag: str) -> str:
+    """Return why there was no answer, and what to do, as `explained` says it."""
+    return ": ".join(filter(None, explained(url, where, error, address_flag, "--ssl-certfile")))
 
 
 def explained(url: str, where: str, error: Exception, address_flag: str, trust_flag: str) -> Advised:
@@ -33,7 +33,7 @@ def explained(url: str, where: str, error: Exception, address_flag: str, trust_f
     Args:
         url: the server's address.
         where: the address to show: for a unix socket its path.
-        address_flag: the flag of the command that names this address.
+        address_flag: the flag of the command that names this address; empty means that it has none.
         trust_flag: the flag of the command that names a certificate to trust.
     """
     for cause in _causes(error):
@@ -46,8 +46,8 @@ def explained(url: str, where: str, error: Exception, address_flag: str, trust_f
             case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE" | "HTTP_REQUEST"):
                 return Advised(f"{where} does not use TLS", "use an address with http://")
             case ConnectionRefusedError() | FileNotFoundError():
-                advice = f"start the server, or pass its address with {address_flag}"
-                return Advised(f"nothing listens at {where}", advice)
+                other = f", or pass its address with {address_flag}" if address_flag else ""
+                return Advised(f"nothing listens at {where}", f"start the server{other}")
             case socket.gaierror():
                 return Advised(f"there is no host {urlsplit(url).hostname!r}", f"correct the address {where}")
             case httpx.TimeoutException():

@@ -46,7 +46,7 @@ def _rows(settings: Settings, own: Settings, app_id: str, secrets: Sequence[str]
     secret, *older = secrets
     url = url_of(settings) + ("" if app_id == DEFAULT else f"/app/{app_id}")
     key = SigningKey("", secret, app_id, signs_old(own))
-    server = Server(url, key, settings.unix_socket, settings.ssl_certfile)
+    server = Server(url, key, settings.unix_socket, settings.ssl_certfile, address_flag="")
     try:
         return cast("list[dict[str, Any]]", server.get(PATH, {}, dict, "rows")["rows"])
     except RequestFailed as error:

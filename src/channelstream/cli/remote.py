@@ -43,12 +43,14 @@ class Server:
         key: what signs calls.
         unix_socket: path of its unix socket; empty means TCP.
         certfile: certificate to trust besides those of the system; empty means none.
+        address_flag: the flag of the command that names the address; empty means that it has none.
     """
 
     url: str
     key: SigningKey
     unix_socket: str = ""
     certfile: str = ""
+    address_flag: str = "--url"
 
     @property
     def signatures(self) -> Signatures:
@@ -95,7 +97,9 @@ class Server:
             with self.client() as client:
                 answer = client.request(method, path, auth=self.signatures, **parts)
         except (httpx.HTTPError, OSError) as error:
-            raise RequestFailed(diagnosis.no_answer(self.url, self.where, error)) from error
+            raise RequestFailed(
+                diagnosis.no_answer(self.url, self.where, error, self.address_flag)
+            ) from error
         if not answer.is_success:
             raise RequestFailed(diagnosis.refused(self.where, path, answer), answer.status_code)
         try:
