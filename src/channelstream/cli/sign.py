@@ -10,7 +10,8 @@ from channelstream.config.settings import BY_NAME
 DESCRIPTION = """\
 Print the headers of a signed request, as `curl -H @-` reads them. With --data or --method the whole request
 is signed, for one use; without them its path, for a minute. Where the option
-request_signing allows one of them only, that is printed. A key signs whole requests."""
+request_signing allows one of them only, that is printed. A key always signs the whole request: of one that
+has a body, --data must be that body."""
 EPILOG = """\
 examples:
   channelstream sign /info | curl -H @- http://127.0.0.1:8000/info
