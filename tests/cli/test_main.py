@@ -176,6 +176,13 @@ def test_text_that_is_not_utf_8_ends_with_one_line(
     assert capsys.readouterr() == ("", f"channelstream: {said} is no character of UTF-8\n")
 
 
+def test_a_key_id_that_no_header_takes_ends_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """The line names the encoding that lacks the character."""
+    argv = ["publish", "-c", "news", "--key", "é", "--unix-socket", "/nonexistent.sock", "hi"]
+    assert main(argv, {"CHANNELSTREAM_KEY_SECRET": "x" * 32}) == 2
+    assert capsys.readouterr() == ("", "channelstream: 'é' is no character of ASCII\n")
+
+
 def test_file_named_like_a_word(tmp_path: Path) -> None:
     """A file is read whatever its name is."""
     (tmp_path / "push").write_text("[channelstream]\nport = x\n")

@@ -94,8 +94,9 @@ def _run(command: Command, argv: Sequence[str], environ: Mapping[str, str] | Non
         return FAILED
     except UnicodeEncodeError as error:
         # stdout and stderr escape what they lack, so it was to be sent: an argument in another encoding, or half of a
-        # character in JSON.
-        print(f"channelstream: {error.object[error.start]!r} is no character of UTF-8", file=sys.stderr)
+        # character in JSON; or a header, which is ASCII.
+        character, encoding = error.object[error.start], error.encoding.upper()
+        print(f"channelstream: {character!r} is no character of {encoding}", file=sys.stderr)
         return BAD_CONFIGURATION
     except KeyboardInterrupt:
         return INTERRUPTED
