@@ -93,6 +93,16 @@ def test_a_full_disk_leaves_what_was_there(
     assert [each.read_text() for each in tmp_path.iterdir()] == ([older] if older else [])
 
 
+def test_a_replaced_file_leaves_its_neighbours(tmp_path: Path) -> None:
+    """As one that an operator has made to compare, whatever its name is."""
+    path, other = tmp_path / "made.ini", tmp_path / "made.ini.new"
+    path.touch(0o644)
+    other.write_text("of an operator")
+    assert main(["make-config", "-o", str(path), "--force"], {}) == 0
+    assert (other.read_text(), path.stat().st_mode & 0o777) == ("of an operator", 0o600)
+    assert sorted(tmp_path.iterdir()) == [path, other]
+
+
 def test_the_old_name_of_the_command_does_the_same(tmp_path: Path) -> None:
     """channelstream_utils make_config -o -j does the same and replaces the file, as it always did."""
     path = tmp_path / "made.ini"

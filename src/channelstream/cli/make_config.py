@@ -5,6 +5,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import mkstemp
 from typing import Any
 
 from channelstream.config.flags import OneLineParser
@@ -18,6 +19,7 @@ DESCRIPTION = """\
 Write an INI file that explains every option and contains random secrets. Options from the environment
 (CHANNELSTREAM_*) or from -j are set in the file; all others are comments with their defaults."""
 OWNER_ONLY = 0o600
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -83,11 +85,8 @@ def _shown(values: Mapping[str, Any]) -> dict[str, str]:
 
 def _write(path: Path, text: str, replace: bool) -> None:
     """Write a file that only its owner may read, whole or not at all. It never exists with wider permissions."""
-    made = path.with_name(f"{path.name}.new") if replace else path
     try:
-        if replace:
-            made.unlink(missing_ok=True)
-        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
+        descriptor, made = _beside(path) if replace else (os.open(path, NEW_FILE, OWNER_ONLY), path)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
@@ -99,3 +98,9 @@ def _write(path: Path, text: str, replace: bool) -> None:
         raise ConfigError(f"{str(path)!r} exists; --force replaces it") from error
     except OSError as error:
         raise ConfigError(f"{str(path)!r} cannot be written: {error.strerror}") from error
+
+
+def _beside(path: Path) -> tuple[int, Path]:
+    """Open a new file in the same folder, with a name that no other has, and that only its owner may read."""
+    descriptor, made = mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    return descriptor, Path(made)
