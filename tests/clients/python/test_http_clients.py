@@ -42,6 +42,7 @@ class Server(ThreadingHTTPServer):
         connections: how many were accepted.
         waiting: how many requests wait for their answer.
         most: the largest number of them.
+        tokens: what the requests had as credentials, in the order in which they came.
     """
 
     daemon_threads = True
@@ -51,6 +52,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.connections = self.waiting = self.most = 0
+        self.tokens: list[str] = []
         self.answers = threading.Event()
         self.lock = threading.Lock()
 
@@ -70,6 +72,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.server.tokens.append(self.headers.get("authorization", ""))
         self.server.count(1)
         self.server.answers.wait(PATIENCE_S)
         self.server.count(-1)
@@ -151,6 +154,29 @@ def test_further_commands_wait_in_turn(server: Server, monkeypatch: pytest.Monke
 
     assert {type(outcome) for outcome in asyncio.run(ask())} == {BadAnswer}  # true is no list of replies.
     assert server.most == AT_ONCE
+
+
+def test_a_command_that_has_waited_has_the_token_of_now(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one with which it began to wait may have expired."""
+    monkeypatch.setattr(acting, "COMMANDS_AT_ONCE", 1)
+
+    async def get_token() -> str:
+        return "t-1"
+
+    async def ask() -> None:
+        async with Acting(server.url, get_token) as client:
+            client._connect("c-1")
+            await soon(lambda: client._client.token == "t-1")
+            asked = [asyncio.create_task(client.publish("news", number)) for number in range(2)]
+            await soon(lambda: server.waiting == 1)
+            client._client.token = "t-2"
+            server.answers.set()
+            await asyncio.gather(*asked, return_exceptions=True)
+
+    asyncio.run(ask())
+    assert server.tokens == ["Bearer t-1", "Bearer t-2"]
 
 
 def test_a_call_waits_for_a_bounded_time(server: Server) -> None:

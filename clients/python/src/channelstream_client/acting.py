@@ -209,14 +209,14 @@ class Acting(Iteration[Event]):
 
     async def _post(self, commands: list[dict[str, Any]]) -> list[Item]:
         client = self._client
-        headers = {"Authorization": f"Bearer {client.token}"}
         try:
             async with self._slots:
+                # What is valid now: a fresh token may have been taken meanwhile.
                 answer = await self._reach.http.post(
                     f"{client.url}/client",
                     params={"conn_id": client.conn_id},
                     json=commands,
-                    headers=headers,
+                    headers={"Authorization": f"Bearer {client.token}"},
                     timeout=OPEN_TIMEOUT_S,
                 )
         except httpx.HTTPError as error:
