@@ -113,8 +113,38 @@ def test_a_token_that_names_more_channels_than_a_connection_may_have(start_serve
     given = token(channels=["a", "b", "c"])
     with pytest.raises(ConnectionClosed, match=r"4003.*A connection may have at most 2 channels\."):
         TokenClient(server.ws_url, given)
-    answers = [http.get(f"{server.url}/{path}", params={"token": given}) for path in ("sse", "listen")]
-    assert [(each.status_code, each.json()["close_code"]) for each in answers] == [(401, 4003)] * 2
+    with closing(TokenClient(server.ws_url, token(channels=["a"], subscribe=["b"]))) as client:
+        client.command("subscribe", channels=["b"])
+        conn_id = client.greeting["conn_id"]
+        client.stream.close(1001)
+    with pytest.raises(ConnectionClosed, match=r"4003.*A connection may have at most 2 channels\."):
+        TokenClient(server.ws_url, given, conn_id=conn_id)
+    asked: list[dict[str, str]] = [{"token": given}, {"token": given, "conn_id": conn_id}]
+    answers = [http.get(f"{server.url}/{path}", params=each) for path in ("sse", "listen") for each in asked]
+    assert [(each.status_code, each.json()["close_code"]) for each in answers] == [(401, 4003)] * 4
+
+
+@pytest.mark.parametrize("transport", ["ws", "listen"])
+def test_a_connection_for_whose_channels_a_fresh_token_has_no_room_is_as_unknown(
+    start_server: StartServer, transport: str
+) -> None:
+    """Its client gets a new one, in the channels that the token names, and subscribes to its own again."""
+    server = start_server(
+        "-s", SECRET, CHANNELSTREAM_TOKEN_MAX_AGE_S="3600", CHANNELSTREAM_MAX_CHANNELS_PER_CONNECTION="2"
+    )
+    with closing(TokenClient(server.ws_url, token(channels=["a"], subscribe=["b"]))) as client:
+        client.command("subscribe", channels=["b"])
+        conn_id = client.greeting["conn_id"]
+        client.stream.close(1001)
+    fresh = token(channels=["a", "c"], subscribe=["b"])
+    if transport == "ws":
+        with closing(TokenClient(server.ws_url, fresh, conn_id=conn_id)) as client:
+            greeting = client.greeting
+    else:
+        asked = {"token": fresh, "conn_id": conn_id, "since": ""}
+        greeting = http.get(f"{server.url}/listen", params=asked).json()[0]["result"]
+    assert greeting["channels"] == ["a", "c"]
+    assert greeting["conn_id"] != conn_id
 
 
 @pytest.mark.parametrize("path", ["/sse", "/listen", "/client", "/ws"])

@@ -147,7 +147,10 @@ class TokenAdmission:
     async def _own(
         self, service: Service, client: Client, conn_id: str
     ) -> tuple[Connection | None, list[str]]:
-        """Return the connection that a client comes back to, and the channels that its token does not grant any more."""
+        """Return the connection that a client comes back to, and the channels that its token does not grant any more.
+
+        One that would have too many channels with those that the token names cannot be continued, and is as unknown.
+        """
         try:
             conn_id = normalize_conn_id(conn_id)
         except ValueError:
@@ -158,7 +161,10 @@ class TokenAdmission:
         granted = ClientService(service, client, conn_id)
         left = await granted.leave_ungranted(_channels(connection))
         if not set(client.channels) <= set(_channels(connection)):
-            await granted.join_named()
+            try:
+                await granted.join_named()
+            except Invalid:
+                return None, []
         return connection, left
 
     def _answer(self, connection: Connection, client: Client, ref: Ref) -> bytes:
