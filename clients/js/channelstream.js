@@ -396,11 +396,12 @@ export class Channelstream {
       if (this.#commands.size >= this.#options.bufferSize) throw new RangeError("full");
       const id = ++this.#number;
       this.#commands.set(id, { text: JSON.stringify({ id, type, ...fields }), resolve, reject });
-      if (this.#upAt) this.#sendFrom(id);
+      this.#sendFrom(id);
     });
   }
 
   async #sendFrom(first) {
+    if (!this.#upAt || !this.#finish) return; // The stream that opens next sends them.
     const waiting = [...this.#commands].filter(([id]) => id >= first);
     if (!waiting.length) return;
     if (this.#send) return texts(waiting).forEach(this.#send);

@@ -407,6 +407,29 @@ test("a WebSocket that opens after the next one has no command sent", async () =
   assert.deepEqual([late.sent, newer.sent.length], [[], 2]);
 });
 
+test("a command is sent by the stream that opens next, where this one ends in the same text", async () => {
+  const calls = answers({ body: true });
+  const stream = open({ token: "t-1", fetch: calls });
+  const waited = stream.publish("a", 1, "u-1");
+  const socket = await FakeSocket.next();
+  const ends = { type: "closing", code: 1012, reason: "restart" };
+  socket.onopen();
+  socket.say({ type: "reply", id: 0, result: { conn_id: "c-1" } }, { type: "resumed", position: "p-1", recovered: [""], lost: [] }, ends);
+  const next = await FakeSocket.next();
+  next.greet();
+  await settled();
+  const events = stream[Symbol.asyncIterator]();
+  const answered = events.next().then(() => stream.publish("a", 2, "u-2"));
+  next.say({ type: "message", channel: "a", position: "p-2" }, ends);
+  const last = await FakeSocket.next();
+  last.greet();
+  await settled();
+  assert.deepEqual(last.sent.slice(1).map(({ uuid }) => uuid), ["u-1", "u-2"]);
+  last.say({ type: "reply", id: 1, result: { uuid: "u-1" } }, { type: "reply", id: 2, result: { uuid: "u-2" } });
+  await Promise.all([waited, answered]);
+  assert.deepEqual(calls.asked, []);
+});
+
 test("the fetch of a page can be given as it is", async () => {
   const receivers = new Set();
   const answer = answers({ body: [{ type: "reply", id: null, result: { conn_id: "c-1", expires_in: 600 } }, { type: "resumed", position: "p-1", recovered: [""], lost: [] }] });
