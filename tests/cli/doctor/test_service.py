@@ -206,6 +206,17 @@ def test_a_proxy_that_buffers_or_drops_upgrades_is_found(
 
 
 @pytest.mark.slow
+def test_a_proxy_that_refuses_a_path_is_not_said_to_buffer(
+    doctor: Doctor, one_node: RunningServer, start_proxy: Callable[..., str]
+) -> None:
+    url = start_proxy((r"    location / \{", "    location = /sse { return 403; }\n    location / {"))
+    report = doctor("-p", str(one_node.port), "--url", url, *PROXIED, *PATIENT)
+    assert report.has("fault", "sse", f"{url} opens no event stream: answered 403")
+    assert "pass /sse on at the proxy" in report.text
+    assert "proxy_buffering" not in report.text
+
+
+@pytest.mark.slow
 def test_a_proxy_without_its_server_is_found(
     doctor: Doctor, one_node: RunningServer, start_proxy: Callable[..., str]
 ) -> None:

@@ -50,7 +50,11 @@ async def websocket(subject: Subject) -> Iterable[Finding]:
 
 async def event_stream(subject: Subject) -> Iterable[Finding]:
     return await _open(
-        subject, streams.sse, "event stream", f"set proxy_buffering off for /sse at the proxy: {_PAGE}"
+        subject,
+        streams.sse,
+        "event stream",
+        f"pass /sse on at the proxy: {_PAGE}",
+        f"set proxy_buffering off for /sse at the proxy: {_PAGE}",
     )
 
 
@@ -58,7 +62,9 @@ async def long_poll(subject: Subject) -> Iterable[Finding]:
     return await _open(subject, streams.long_poll, "long poll", f"pass /listen on at the proxy: {_PAGE}")
 
 
-async def _open(subject: Subject, stream: streams.Stream, kind: str, advice: str) -> list[Finding]:
+async def _open(
+    subject: Subject, stream: streams.Stream, kind: str, advice: str, advice_if_held: str = ""
+) -> list[Finding]:
     where = subject.entrance.where
     try:
         async with _connection(subject) as conn_id:
@@ -73,7 +79,7 @@ async def _open(subject: Subject, stream: streams.Stream, kind: str, advice: str
         return [fault(f"{where} opens no {kind}: {without_id(str(ended))}", advice)]
     except TimeoutError:
         held = f"{where}: the first bytes of the {kind} do not arrive within {subject.first_bytes_s:g} s"
-        return [fault(f"{held}: something on the way holds them", advice)]
+        return [fault(f"{held}: something on the way holds them", advice_if_held or advice)]
     return []
 
 
