@@ -1,5 +1,6 @@
 """A node moves to another process: it stays the same node, and nothing of it is lost, repeated or announced."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,8 @@ from tests.waiting import PATIENCE_S, soon
 from channelstream.core.events import Presence
 from channelstream.engines.redis.address import prefixes
 from channelstream.engines.redis.engine import RedisEngine
+from channelstream.engines.redis.link import Link
+from channelstream.engines.redis.shard_recovery import ShardRecovery
 from channelstream.engines.redis.shard_state import RedisSettings
 from channelstream.errors import CannotHandOver, OwnerSilent, Unavailable
 
@@ -89,6 +92,29 @@ def test_nobody_leaves(with_nodes: WithNodes) -> None:
         assert [event.joined for event in left] == [False] * len(CHANNELS)
 
     with_nodes(test)
+
+
+def test_a_command_that_arrives_early_is_answered_there(
+    with_one_shard: WithNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new process has subscribed, and cannot make calls yet."""
+
+    async def test(nodes: Nodes) -> None:
+        engine, recorder = await nodes.member("ann", "a")
+        other, _ = await nodes.node()
+        hello, asked = ShardRecovery._hello, list[asyncio.Task[bytes | None]]()
+
+        async def hello_late(recovery: ShardRecovery, link: Link) -> None:
+            asked.append(asyncio.create_task(other.cluster.ask("ann", b"stop")))
+            await soon(lambda: bool(link.subscription._buffered))
+            await hello(recovery, link)
+
+        state = await state_of(engine)
+        monkeypatch.setattr(ShardRecovery, "_hello", hello_late)
+        await next_process(nodes, state, recorder)
+        assert await asked[0] == b"executed stop"
+
+    with_one_shard(test)
 
 
 def test_commands_of_other_nodes_are_executed_there(with_nodes: WithNodes) -> None:

@@ -77,6 +77,7 @@ class ShardClient:
         self._link: Link | None = None
         self._draining: set[Link] = set()
         self._move = SlotMove()
+        self._has_link = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._refusals = {level: LineLimit(REFUSALS_A_MINUTE) for level in (logging.WARNING, logging.ERROR)}
 
@@ -105,6 +106,7 @@ class ShardClient:
     async def unlink(self) -> None:
         """Drop the link: none of its messages is delivered any more, but calls that were sent may still be answered."""
         link, self._link = self._link, None
+        self._has_link.clear()
         if link is not None:
             self._draining.add(link)  # Before the await: if this is cancelled, `close` still finds the link.
             await link.stop_listening()
@@ -125,7 +127,12 @@ class ShardClient:
     def use(self, link: Link) -> None:
         """Make calls over a link from now on."""
         self._link = link
+        self._has_link.set()
         self._move.end()
+
+    async def wait_linked(self) -> None:
+        """Wait until calls can be made."""
+        await self._has_link.wait()
 
     def note_failure(self, error: BaseException) -> None:
         """Record that a new link could not be established: calls wait only if the slot is moving."""

@@ -7,6 +7,7 @@ of the previous event in its channel. If that event was not received, the link i
 (`_on_gap`). One counter for all messages would not show gaps, since each node subscribes to other channels.
 """
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ from redis.exceptions import ConnectionError as Lost
 
 from channelstream.engines.redis.codec import Place, logs_of
 from channelstream.engines.redis.delivery import Delivery
-from channelstream.engines.redis.shard_client import ShardClient
+from channelstream.engines.redis.shard_client import ASK_TIMEOUT_S, ShardClient
 from channelstream.engines.redis.shard_state import PAYLOAD_PREFIX, ShardState
 from channelstream.errors import Unavailable
 
@@ -190,11 +191,15 @@ class ShardSubscriber:
 
     async def _answer(self, node: str, token: str, command: bytes) -> None:
         try:
+            # A link that is being established receives commands before calls can be made over it. One that cannot be
+            # answered in time is not executed: the other node would not learn what it has changed.
+            async with asyncio.timeout(ASK_TIMEOUT_S / 2):
+                await self._client.wait_linked()
             await self._client.call(
                 "reply", node=node, token=token, blob=await self._delivery.cluster_receiver.execute(command)
             )
-        except Unavailable as error:
-            logger.warning("a command of another node was not answered: %s", error)
+        except (Unavailable, TimeoutError) as error:
+            logger.warning("a command of another node was not answered: %s", error or "there is no link")
 
 
 def _place(name: str) -> Place:
