@@ -94,6 +94,32 @@ def test_nobody_leaves(with_nodes: WithNodes) -> None:
     with_nodes(test)
 
 
+def test_a_command_that_is_executed_is_answered_before(with_nodes: WithNodes) -> None:
+    """What it has changed here, the other node would not learn."""
+
+    async def test(nodes: Nodes) -> None:
+        engine, recorder = await nodes.member("ann", "a")
+        other, _ = await nodes.node()
+        begun, goes_on, execute = asyncio.Event(), asyncio.Event(), recorder.execute
+
+        async def execute_slowly(command: bytes) -> bytes:
+            begun.set()
+            await goes_on.wait()
+            return await execute(command)
+
+        recorder.execute = execute_slowly  # type: ignore[method-assign]
+        asked = asyncio.create_task(other.cluster.ask("ann", b"stop"))
+        await begun.wait()
+        moved = asyncio.create_task(state_of(engine))
+        for _ in range(5):  # In these turns of the loop it would close its links.
+            await asyncio.sleep(0)
+        goes_on.set()
+        assert await asked == b"executed stop"
+        await moved
+
+    with_nodes(test)
+
+
 def test_a_command_that_arrives_early_is_answered_there(
     with_one_shard: WithNodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

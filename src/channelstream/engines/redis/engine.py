@@ -164,6 +164,7 @@ class RedisEngine:
 
     async def hand_over(self) -> AsyncIterator[bytes]:
         """Close the links: from then on the node is where the links are opened again."""
+        await gather_all(shard.stop_answering() for shard in self._shards)
         await self._links.close()
         yield moving.record_of(self._node, self._shards, self._ownership)
 

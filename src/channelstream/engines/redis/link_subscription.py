@@ -96,6 +96,12 @@ class Subscription:
             self._subscribe_prefix + "UNSUBSCRIBE", unsubscribing, self._state.deadline_s
         )
 
+    async def end(self, name: str) -> None:
+        """Unsubscribe from a channel; when this returns, nothing that is published to it arrives any more."""
+        ended = self._confirmation(name.encode())
+        await self.unsubscribe([name])
+        await self._state.before_deadline(ended, self._state.deadline_s)
+
     @property
     def _subscribe_prefix(self) -> str:
         return "S" if self.is_sharded else ""
@@ -158,10 +164,14 @@ class Subscription:
                 if name[start:] not in self._unsubscribing:
                     raise Lost(SLOT_MOVED)
                 self._unsubscribing.discard(name[start:])
+                self._confirm(name[start:])
             elif kind in (b"subscribe", b"ssubscribe"):
-                answer = self._confirmations.pop(name[start:], None)
-                if answer is not None and not answer.done():
-                    answer.set_result(None)
+                self._confirm(name[start:])
+
+    def _confirm(self, name: bytes) -> None:
+        answer = self._confirmations.pop(name, None)
+        if answer is not None and not answer.done():
+            answer.set_result(None)
 
     def _dispatch(self, name: bytes, data: bytes) -> None:
         try:

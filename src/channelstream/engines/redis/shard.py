@@ -32,6 +32,7 @@ class Shard:
         self.scans = ShardScans(self.client, node)
         self.log = ShardLog(address, node, self.client)
         self.subscriber = ShardSubscriber(state, self.client, delivery)
+        self._node = node
         self._state = state
         self._recovery = ShardRecovery(address, node, state, self.client, self.log, self.subscriber, delivery)
 
@@ -71,3 +72,7 @@ class Shard:
     async def establish(self) -> None:
         """See `ShardRecovery.establish`."""
         await self._recovery.establish()
+
+    async def stop_answering(self) -> None:
+        """See `ShardSubscriber.stop_answering`."""
+        await self.subscriber.stop_answering(f"#n:{self._node.name}")

@@ -362,7 +362,9 @@ class ShardClient:
                 return None if receivers < 0 else NOT_RECEIVED
             return await asyncio.wait_for(reply, ASK_TIMEOUT_S)
 
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
+    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something until the client is closed."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

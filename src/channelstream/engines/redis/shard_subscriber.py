@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from redis.exceptions import ConnectionError as Lost
 
@@ -21,6 +21,8 @@ from channelstream.engines.redis.shard_client import ASK_TIMEOUT_S, ShardClient
 from channelstream.engines.redis.shard_state import PAYLOAD_PREFIX, ShardState
 from channelstream.errors import Unavailable
 
+ANSWERED_WITHIN_S = 0.3
+"""How long a command of another node may still be executed when this one stops to receive them: clients wait meanwhile."""
 EPOCH = b"epoch "
 """Prefix of the message to all nodes that announces a new epoch."""
 
@@ -42,6 +44,7 @@ class ShardSubscriber:
         self._unused: set[str] = set()
         self._held: Counter[str] = Counter()
         self._payloads: dict[bytes, bytes] = {}
+        self._answers: set[asyncio.Task[None]] = set()
         self._skipped = 0  # The offset of the last event, if this version cannot read it.
 
     @contextmanager
@@ -177,7 +180,9 @@ class ShardSubscriber:
                 self._delivery.taken_over(rest.decode())
             case b"ask":
                 node, token, command = rest.split(b" ", 2)
-                self._client.run(self._answer(node.decode(), token.decode(), command))
+                answer = self._client.run(self._answer(node.decode(), token.decode(), command))
+                self._answers.add(answer)
+                answer.add_done_callback(self._answers.discard)
             case b"mark" | b"reply":
                 token, _, data = rest.partition(b" ")
                 if kind == b"mark":
@@ -188,6 +193,22 @@ class ShardSubscriber:
             case _:
                 # A newer version may send it during a rolling upgrade.
                 logger.warning("a node sent a message of an unknown kind: %r", kind)
+
+    async def stop_answering(self, own_channel: str) -> None:
+        """Receive no more commands of other nodes, after those that have arrived are answered.
+
+        Race: a command that is executed and not answered has changed the connection, and the other node does not learn how;
+        of a released connection it would not know what its client was sent.
+        """
+        # First while answers still arrive that they may wait for themselves.
+        await self._answered()
+        with suppress(Unavailable):
+            await self._client.linked().subscription.end(own_channel)
+        await self._answered()
+
+    async def _answered(self) -> None:
+        if self._answers:
+            await asyncio.wait(list(self._answers), timeout=ANSWERED_WITHIN_S)
 
     async def _answer(self, node: str, token: str, command: bytes) -> None:
         try:
