@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 from types import SimpleNamespace
 from typing import cast
@@ -142,6 +143,37 @@ def test_a_parent_whose_program_is_missing_goes_on(monkeypatch: pytest.MonkeyPat
     [(key, _)] = supervisor._selector.select(PATIENCE_S)
     assert key.fileobj is supervisor._requests
     supervisor._requests.close()
+
+
+REPLACED = """
+import os, signal
+from channelstream.config import Settings
+from channelstream.supervisor.renewal import VARIABLE, Kept
+from channelstream.supervisor.supervisor import Supervisor
+from channelstream.upgrade.messages import Report, kept_options
+
+settings = Settings(workers=2)
+if VARIABLE not in os.environ:
+    report = Report("1", "2", 9, {}, 0.5, 0.6)
+    Kept(
+        slots=[], reserved=[], for_scrapers=[], directory=None, retiring=[], requester=None, report=report,
+        **kept_options(settings),
+    ).run_new_program()
+os.kill(os.getpid(), signal.SIGTERM)
+supervisor = Supervisor(settings, [])
+supervisor._catch_signals()
+for key, _ in supervisor._selector.select():
+    key.data()
+print("stops with", supervisor._code)
+"""
+
+
+def test_a_parent_that_replaces_its_program_is_stopped_by_the_new_one() -> None:
+    """A signal that comes before the new program catches it waits: by default it would kill the parent at once."""
+    ended = subprocess.run(
+        [sys.executable, "-c", REPLACED], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "stops with 0\n"), ended.stderr
 
 
 def test_the_report_of_a_service_has_all_workers() -> None:

@@ -18,7 +18,7 @@ from channelstream.config import Settings
 from channelstream.config.listening import announcements
 from channelstream.errors import CannotHandOver
 from channelstream.integrations.metrics.siblings import Worker
-from channelstream.supervisor.renewal import Kept, Renewal, adopt_orphans, summed
+from channelstream.supervisor.renewal import STOPPING, Kept, Renewal, adopt_orphans, summed
 from channelstream.supervisor.slot import WorkerSlot
 from channelstream.supervisor.worker import KEPT, SERVING, UPGRADE, UPGRADED, received, work
 from channelstream.upgrade import control
@@ -28,7 +28,6 @@ from channelstream.upgrade.messages import REPORT, Failure, Report, kept_options
 
 SPARE_S = 10.0
 """Seconds besides twice the drain's time after which workers are killed."""
-STOPPING = (signal.SIGTERM, signal.SIGINT)
 CAUGHT = (*STOPPING, signal.SIGUSR2, signal.SIGHUP)
 """SIGHUP only where files are read again (`Settings.reads_again`); else it ends the process, as a closed terminal does."""
 FAILED = 1
@@ -342,6 +341,8 @@ class Supervisor:
         for number in (*STOPPING, *self._passed):
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(sender.fileno())
+        # Those that came while this program replaced another one.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         self._selector.register(receiver, selectors.EVENT_READ, partial(self._signalled, receiver, sender))
 
     def _signalled(self, receiver: socket.socket, _kept_open: socket.socket) -> None:
