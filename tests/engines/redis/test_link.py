@@ -13,6 +13,7 @@ from tests.engines.conformance import message
 from tests.engines.conformance.nodes import at_once, received
 from tests.engines.redis.nodes import BIG, PREFIX, Nodes, big, cut, link_of, published
 from tests.redis_server import RedisServer
+from tests.simulation.loop import turns
 from tests.stoppable_line import StoppableLine
 from tests.waiting import soon
 
@@ -175,6 +176,32 @@ def test_only_channels_with_local_members_are_received(redis: RedisServer, with_
         assert f"{PREFIX}#u:ann" in redis.cli("PUBSUB", "CHANNELS").splitlines()
 
     with_nodes(life)
+
+
+def test_the_end_of_a_subscription_confirms_no_later_one(
+    with_one_shard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is published until Redis has the later one would not be received."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        subscription, held = link_of(engine).subscription, list[tuple[Any, ...]]()
+        await subscription.subscribe(["#c:a"])
+        await subscription.unsubscribe(["#c:a"])
+
+        async def hold(_: Subscription, *sent: Any) -> None:
+            held.append(sent)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Subscription, "_send_subscription", hold)
+            subscribed = asyncio.create_task(subscription.subscribe(["#c:a"]))
+            await soon(lambda: held and not subscription._unsubscribing)
+            await turns(9)
+        assert not subscribed.done()
+        await subscription._send_subscription(*held[0])
+        await subscribed
+
+    with_one_shard(life)
 
 
 def test_a_link_is_closed_though_its_close_was_cancelled(redis: RedisServer, with_one_shard: Any) -> None:

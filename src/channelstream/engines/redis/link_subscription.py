@@ -57,6 +57,8 @@ class Subscription:
         self._confirmations: dict[bytes, asyncio.Future[None]] = {}
         self._last_message_s = 0.0  # When anything last arrived, by the steady clock.
         self._unsubscribing: set[bytes] = set()
+        # Not among the confirmations: a channel may be subscribed to again before the end of the former subscription.
+        self._endings: dict[bytes, asyncio.Future[None]] = {}
         self._buffered: deque[tuple[bytes, bytes]] | None = deque()
         self._buffered_bytes = 0
 
@@ -65,6 +67,7 @@ class Subscription:
 
     async def disconnect(self) -> None:
         self._confirmations.clear()
+        self._endings.clear()
         await self._connection.disconnect(nowait=True)
 
     async def subscribe(self, names: Collection[str]) -> None:
@@ -76,14 +79,16 @@ class Subscription:
         wanted = [name.encode() for name in names]
         for start in range(0, len(wanted), SUBSCRIBE_AT_ONCE):
             batch = wanted[start : start + SUBSCRIBE_AT_ONCE]
-            answers = deque(self._confirmations.get(name) or self._confirmation(name) for name in batch)
+            answers = deque(
+                self._confirmations.get(name) or self._answer(self._confirmations, name) for name in batch
+            )
             await self._send_subscription(self._subscribe_prefix + "SUBSCRIBE", batch, until_s)
             while answers:
                 # Shielded: another caller may wait for the confirmation of the same channel.
                 await self._state.before_deadline(result_of(answers.popleft()), until_s)
 
-    def _confirmation(self, name: bytes) -> "asyncio.Future[None]":
-        answer = self._confirmations[name] = asyncio.get_running_loop().create_future()
+    def _answer(self, expected: "dict[bytes, asyncio.Future[None]]", name: bytes) -> "asyncio.Future[None]":
+        answer = expected[name] = asyncio.get_running_loop().create_future()
         # The caller may have been cancelled when the link breaks.
         answer.add_done_callback(retrieve)
         self._state.fail_when_broken(answer)
@@ -98,7 +103,7 @@ class Subscription:
 
     async def end(self, name: str) -> None:
         """Unsubscribe from a channel; when this returns, nothing that is published to it arrives any more."""
-        ended = self._confirmation(name.encode())
+        ended = self._answer(self._endings, name.encode())
         await self.unsubscribe([name])
         await self._state.before_deadline(ended, self._state.deadline_s)
 
@@ -164,14 +169,9 @@ class Subscription:
                 if name[start:] not in self._unsubscribing:
                     raise Lost(SLOT_MOVED)
                 self._unsubscribing.discard(name[start:])
-                self._confirm(name[start:])
+                _confirm(self._endings, name[start:])
             elif kind in (b"subscribe", b"ssubscribe"):
-                self._confirm(name[start:])
-
-    def _confirm(self, name: bytes) -> None:
-        answer = self._confirmations.pop(name, None)
-        if answer is not None and not answer.done():
-            answer.set_result(None)
+                _confirm(self._confirmations, name[start:])
 
     def _dispatch(self, name: bytes, data: bytes) -> None:
         try:
@@ -190,3 +190,9 @@ class Subscription:
             self._buffered_bytes += len(data)
         else:
             raise Lost("too much was published while the log was read")
+
+
+def _confirm(expected: "dict[bytes, asyncio.Future[None]]", name: bytes) -> None:
+    answer = expected.pop(name, None)
+    if answer is not None and not answer.done():
+        answer.set_result(None)
