@@ -15,6 +15,7 @@ from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.link import Link
 from channelstream.engines.redis.shard_recovery import ShardRecovery
 from channelstream.engines.redis.shard_state import RedisSettings
+from channelstream.engines.redis.shard_subscriber import ShardSubscriber
 from channelstream.errors import CannotHandOver, OwnerSilent, Unavailable
 
 Node = tuple[RedisEngine, Recorder]
@@ -118,6 +119,33 @@ def test_a_command_that_is_executed_is_answered_before(with_nodes: WithNodes) ->
         await moved
 
     with_nodes(test)
+
+
+def test_a_move_that_is_given_up_early_leaves_a_node_that_answers(
+    with_one_shard: WithNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It receives no commands any more, and has not closed its links yet."""
+
+    async def test(nodes: Nodes) -> None:
+        engine, _ = await nodes.member("ann", "a")
+        other, _ = await nodes.node()
+        looks = list[ShardSubscriber]()
+
+        async def wait_at_last(subscriber: ShardSubscriber) -> None:
+            looks.append(subscriber)
+            if len(looks) == 2:
+                await asyncio.Event().wait()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ShardSubscriber, "_answered", wait_at_last)
+            moved = asyncio.create_task(state_of(engine))
+            await soon(lambda: len(looks) == 2)
+            moved.cancel()
+            await asyncio.wait([moved])
+        await engine.proceed()
+        assert await other.cluster.ask("ann", b"stop") == b"executed stop"
+
+    with_one_shard(test)
 
 
 def test_a_command_that_arrives_early_is_answered_there(

@@ -164,8 +164,11 @@ class RedisEngine:
 
     async def hand_over(self) -> AsyncIterator[bytes]:
         """Close the links: from then on the node is where the links are opened again."""
-        await gather_all(shard.stop_answering() for shard in self._shards)
-        await self._links.close()
+        try:
+            await gather_all(shard.stop_answering() for shard in self._shards)
+        finally:
+            # Also if it is cancelled: `proceed` opens them again, and a link that receives no commands would stay so.
+            await self._links.close()
         yield moving.record_of(self._node, self._shards, self._ownership)
 
     async def proceed(self) -> None:
