@@ -30,6 +30,10 @@ class Link:
             self._deliver(self._late.pop(0))
 
 
+async def refused() -> None:
+    raise Unavailable("Redis is out of reach; try again later.")
+
+
 async def changed(scene: Scene, make: Callable[[], Awaitable[Change]]) -> list[str]:
     """Return the uuids and actions that a live stream is sent after a change of what it receives."""
     poll = scene.open(str(await scene.node.head()))
@@ -82,9 +86,6 @@ def test_a_node_that_cannot_catch_up_has_the_log_read() -> None:
     """A read of the log waits until the engine is there again."""
 
     async def scenario(scene: Scene) -> None:
-        async def refused() -> None:
-            raise Unavailable("Redis is out of reach; try again later.")
-
         scene.engine.before["catch_up"].append(refused)
         link = Link(scene)
         await scene.publish("a", "one")
@@ -134,14 +135,28 @@ def test_a_message_before_an_unsubscription_is_sent() -> None:
     assert play(scenario) == ["before"]
 
 
+def test_a_call_that_changes_nothing_waits_for_no_message() -> None:
+    """Of a channel that the connection is in already, or is not in: its shard may be out of reach."""
+
+    async def scenario(scene: Scene) -> list[str]:
+        scene.node.local._log = scene.engine  # type: ignore[assignment]
+        await scene.node.subscribe("c1", {"other": {}})
+        _, stream = scene.socket()
+        stream.open(str(await scene.node.head()))
+        await turns(9)
+        scene.engine.before["catch_up"].append(refused)
+        joined = await scene.node.subscribe("c1", {"other": {}})
+        left = await scene.node.unsubscribe("c1", ["unknown"])
+        return [name for each in (joined, left) if each is not None for name in each.changed]
+
+    assert play(scenario) == []
+
+
 @pytest.mark.parametrize("is_reachable", [True, False])
 def test_a_message_before_the_end_of_its_connection_is_sent(is_reachable: bool) -> None:
     """The stream is closed when the node has received everything, or at once if it cannot."""
 
     async def scenario(scene: Scene) -> list[str]:
-        async def refused() -> None:
-            raise Unavailable("Redis is out of reach; try again later.")
-
         await scene.node.subscribe("c1", {"other": {}})
         if not is_reachable:
             scene.engine.before["catch_up"].append(refused)

@@ -17,7 +17,7 @@ checks after an `await` of the engine whether the connection is still here (`che
 not.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -217,8 +217,8 @@ class LocalConnections:
         Raises:
             Moved: it has left this node meanwhile.
         """
-        await self._receive_earlier(connection, channels)
         left = [name for name in dict.fromkeys(channels) if name in connection.channels]
+        await self._receive_earlier(connection, left)
         # Out of the hub only afterwards: if leaving fails, no event published meanwhile may be missing.
         connection.leaving |= set(left)
         try:
@@ -231,8 +231,8 @@ class LocalConnections:
                 self._hub.unsubscribe(connection, name)
         return left
 
-    async def _receive_earlier(self, connection: Connection, names: Iterable[str]) -> None:
-        """Wait until a live stream is sent what was accepted in its channels among these before this call.
+    async def _receive_earlier(self, connection: Connection, names: Collection[str]) -> None:
+        """Wait until a live stream is sent what was accepted in these channels before this call.
 
         It may arrive after the answers to calls that are made later (with Redis, which notifies nodes by a connection of
         its own). A message before a join would be sent to the member, and one before a leave or an end would not.
@@ -240,7 +240,7 @@ class LocalConnections:
         Raises:
             Moved: the connection has left this node.
         """
-        if connection.state is ConnectionState.LIVE:
+        if names and connection.state is ConnectionState.LIVE:
             await self._log.catch_up({self._shard(name) for name in names})
         check_local(connection)
 
