@@ -148,19 +148,15 @@ def test_a_parent_whose_program_is_missing_goes_on(monkeypatch: pytest.MonkeyPat
 REPLACED = """
 import os, signal
 from channelstream.config import Settings
-from channelstream.supervisor.renewal import VARIABLE, Kept
+from channelstream.supervisor.renewal import VARIABLE, Renewal
 from channelstream.supervisor.supervisor import Supervisor
-from channelstream.upgrade.messages import Report, kept_options
+from channelstream.upgrade.messages import Report
 
 settings = Settings(workers=2)
-if VARIABLE not in os.environ:
-    report = Report("1", "2", 9, {}, 0.5, 0.6)
-    Kept(
-        slots=[], reserved=[], for_scrapers=[], directory=None, retiring=[], requester=None, report=report,
-        **kept_options(settings),
-    ).run_new_program()
-os.kill(os.getpid(), signal.SIGTERM)
 supervisor = Supervisor(settings, [])
+if VARIABLE not in os.environ:
+    supervisor._renew(Renewal([], 0.0, None, [Report("1", "2", 9, {}, 0.5, 0.6)]))
+os.kill(os.getpid(), signal.SIGTERM)
 supervisor._catch_signals()
 for key, _ in supervisor._selector.select():
     key.data()
@@ -174,6 +170,30 @@ def test_a_parent_that_replaces_its_program_is_stopped_by_the_new_one() -> None:
         [sys.executable, "-c", REPLACED], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert (ended.returncode, ended.stdout) == (0, "stops with 0\n"), ended.stderr
+
+
+STOPPED = """
+import os, signal
+from channelstream.config import Settings
+from channelstream.supervisor.renewal import Kept, Renewal
+from channelstream.supervisor.supervisor import Supervisor
+from channelstream.upgrade.messages import Report
+
+Kept.run_new_program = lambda kept: print("replaced")
+supervisor = Supervisor(Settings(workers=2), [])
+supervisor._catch_signals()
+os.kill(os.getpid(), signal.SIGTERM)
+supervisor._renew(Renewal([], 0.0, None, [Report("1", "2", 9, {}, 0.5, 0.6)]))
+print("stops with", supervisor._code, signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+
+
+def test_a_parent_that_was_stopped_does_not_replace_its_program() -> None:
+    """Also where the signal has not had its turn: the new program would not get it."""
+    ended = subprocess.run(
+        [sys.executable, "-c", STOPPED], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "stops with 0 set()\n"), ended.stderr
 
 
 def test_the_report_of_a_service_has_all_workers() -> None:

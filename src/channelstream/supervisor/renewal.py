@@ -23,8 +23,6 @@ from channelstream.upgrade.messages import KeptOptions, Report
 VARIABLE = "_CHANNELSTREAM_PARENT"
 """Names the descriptor of what the parent keeps, in the environment of its new program."""
 PR_SET_CHILD_SUBREAPER = 36
-STOPPING = (signal.SIGTERM, signal.SIGINT)
-"""The signals that stop a parent."""
 
 
 @dataclass(slots=True)
@@ -92,13 +90,10 @@ class Kept(KeptOptions, frozen=True, kw_only=True):
             if handler is not signal.SIG_DFL:
                 signal.signal(each, signal.SIG_IGN)
         environ = {**os.environ, VARIABLE: str(descriptors[0])}
-        # They wait until it catches them, too: by default they would end it without a drain.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         try:
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606 - no shell is meant
         finally:
             # Only after an error: this program goes on, and can be asked again.
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
             for each, handler in caught.items():
                 signal.signal(each, handler)
             for each in descriptors:

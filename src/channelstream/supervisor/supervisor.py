@@ -18,7 +18,7 @@ from channelstream.config import Settings
 from channelstream.config.listening import announcements
 from channelstream.errors import CannotHandOver
 from channelstream.integrations.metrics.siblings import Worker
-from channelstream.supervisor.renewal import STOPPING, Kept, Renewal, adopt_orphans, summed
+from channelstream.supervisor.renewal import Kept, Renewal, adopt_orphans, summed
 from channelstream.supervisor.slot import WorkerSlot
 from channelstream.supervisor.worker import KEPT, SERVING, UPGRADE, UPGRADED, received, work
 from channelstream.upgrade import control
@@ -28,6 +28,7 @@ from channelstream.upgrade.messages import REPORT, Failure, Report, kept_options
 
 SPARE_S = 10.0
 """Seconds besides twice the drain's time after which workers are killed."""
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 CAUGHT = (*STOPPING, signal.SIGUSR2, signal.SIGHUP)
 """SIGHUP only where files are read again (`Settings.reads_again`); else it ends the process, as a closed terminal does."""
 FAILED = 1
@@ -66,6 +67,7 @@ class Supervisor:
         self._renewal: Renewal | None = None
         self._retiring: set[int] = set()
         self._requests: socket.socket | None = None
+        self._read_signals: Callable[[], None] = lambda: None
 
     def run(self) -> int:
         """Run until the last worker has ended; return the exit code."""
@@ -268,13 +270,19 @@ class Supervisor:
 
     def _renew(self, renewal: Renewal) -> None:
         """Replace the program of this process, unless it stops."""
-        if self._code is not None:
-            self._give_up("the server stops")
-            return
+        # They wait until the new program catches them: by default they would end it without a drain.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         try:
+            # Those that came before: the socket which has them is closed with this program.
+            self._read_signals()
+            if self._code is not None:
+                self._give_up("the server stops")
+                return
             self._kept(renewal).run_new_program()
         except OSError as error:
             self._give_up(f"all workers are upgraded, and the parent is not: {error}")
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
     def _kept(self, renewal: Renewal) -> Kept:
         return Kept(
@@ -343,10 +351,14 @@ class Supervisor:
         signal.set_wakeup_fd(sender.fileno())
         # Those that came while this program replaced another one.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-        self._selector.register(receiver, selectors.EVENT_READ, partial(self._signalled, receiver, sender))
+        self._read_signals = partial(self._signalled, receiver, sender)
+        self._selector.register(receiver, selectors.EVENT_READ, self._read_signals)
 
     def _signalled(self, receiver: socket.socket, _kept_open: socket.socket) -> None:
-        for number in receiver.recv(64):
+        numbers = b""
+        with suppress(BlockingIOError):
+            numbers = receiver.recv(64)
+        for number in numbers:
             if number == signal.SIGUSR2:
                 self._upgrade()
             elif number == signal.SIGHUP:
