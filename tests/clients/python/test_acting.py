@@ -311,6 +311,7 @@ def test_an_answer_of_another_program_is_an_error_of_its_own(body: bytes) -> Non
 
     class Other(LocalHandler):
         def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))  # Unread, it would reset the connection.
             self.send_response(200)
             self.end_headers()
             self.wfile.write(body)
