@@ -345,10 +345,6 @@ class Moved(Unavailable):
         super().__init__("This connection is moving to another node; try again.")
 
 
-class OwnerSilent(Unavailable):
-    """The node that owns a connection has no link with Redis: it hands over to a new process, or has died."""
-
-
 def closed(code: CloseCode, reason: str) -> ChannelstreamError:
     """Return the error that answers a poll where a WebSocket is closed with `code`."""
     reason = f"{reason[:1].upper()}{reason[1:].rstrip('.')}"

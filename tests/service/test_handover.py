@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from channelstream.errors import Moved, OwnerSilent
+from channelstream.engines.cluster import OwnerSilent
+from channelstream.errors import Moved
 from channelstream.service import handover
 from channelstream.service.commands import Answer, Unsubscribe, encode
 from channelstream.service.handover import RETRY_DELAYS_S, Handover

@@ -15,9 +15,14 @@ from typing import Protocol
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Offsets, ReadRange
 from channelstream.engines.members import Member, Membership
+from channelstream.errors import Unavailable
 
 RequestRelease = Callable[[], Awaitable[None]]
 """Asks the owner of a connection to release it; returns when the owner has, or does not answer."""
+
+
+class OwnerSilent(Unavailable):
+    """The node that owns a connection receives nothing: it hands over to a new process, or has died."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,8 @@ from contextlib import suppress
 
 from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
-from channelstream.engines.cluster import Cluster
-from channelstream.errors import Invalid, Moved, OwnerSilent, Replaced, TooManyRequests, Unavailable
+from channelstream.engines.cluster import Cluster, OwnerSilent
+from channelstream.errors import Invalid, Moved, Replaced, TooManyRequests, Unavailable
 from channelstream.service.commands import Answer, Command, Release, encode, read_answer
 from channelstream.service.executing import Executing
 from channelstream.service.local import LocalConnections

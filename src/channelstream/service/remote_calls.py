@@ -18,8 +18,8 @@ import msgspec
 from msgspec import Struct
 
 from channelstream.core.node_status import NodeStatus
-from channelstream.engines.cluster import Cluster
-from channelstream.errors import ChannelstreamError, OwnerSilent, Unavailable
+from channelstream.engines.cluster import Cluster, OwnerSilent
+from channelstream.errors import ChannelstreamError, Unavailable
 
 ANSWER_BYTES = 1 << 20
 """Longest answer to a call. A procedure answers less; a longer answer is replaced by a failure."""

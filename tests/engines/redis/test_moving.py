@@ -10,13 +10,14 @@ from tests.redis_server import RedisServer
 from tests.waiting import PATIENCE_S, soon
 
 from channelstream.core.events import Presence
+from channelstream.engines.cluster import OwnerSilent
 from channelstream.engines.redis.address import prefixes
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.link import Link
 from channelstream.engines.redis.shard_recovery import ShardRecovery
 from channelstream.engines.redis.shard_state import RedisSettings
 from channelstream.engines.redis.shard_subscriber import ShardSubscriber
-from channelstream.errors import CannotHandOver, OwnerSilent, Unavailable
+from channelstream.errors import CannotHandOver, Unavailable
 
 Node = tuple[RedisEngine, Recorder]
 WithNodes = Callable[..., None]

@@ -1,14 +1,14 @@
 """The cluster port on Redis: the nodes of one log, and which of them owns a connection."""
 
+from contextlib import suppress
+
 from channelstream.core.node_status import NodeStatus
-from channelstream.engines.cluster import Claim, ClusterReceiver, RequestRelease
+from channelstream.engines.cluster import Claim, ClusterReceiver, OwnerSilent, RequestRelease
 from channelstream.engines.redis.claims import Claims
 from channelstream.engines.redis.registrar import Registrar
 from channelstream.engines.redis.restoring import Restoring
 from channelstream.engines.redis.shard import Shard
-from channelstream.engines.redis.shard_client import NOT_RECEIVED
 from channelstream.engines.redis.shards import Shards
-from channelstream.errors import OwnerSilent
 
 
 class RedisCluster:
@@ -41,14 +41,12 @@ class RedisCluster:
         ]
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
-        answer = await self._shards.at(conn_id).client.ask("ask", command, conn_id=conn_id)
-        if answer is NOT_RECEIVED:
-            raise OwnerSilent("The node that has this connection does not answer; try again later.")
-        return answer
+        return await self._shards.at(conn_id).client.ask("ask", command, conn_id=conn_id)
 
     async def ask_node(self, node_id: str, command: bytes) -> bytes | None:
-        answer = await self._any_shard().client.ask("ask_node", command, to=node_id)
-        return None if answer is NOT_RECEIVED else answer
+        with suppress(OwnerSilent):
+            return await self._any_shard().client.ask("ask_node", command, to=node_id)
+        return None
 
     def _any_shard(self) -> Shard:
         """Return a shard within reach, if there is one: every node is known to each shard, and listens at it."""

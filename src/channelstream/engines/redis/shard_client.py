@@ -25,6 +25,7 @@ from redis.exceptions import (
 )
 
 from channelstream.core.line_limit import LineLimit
+from channelstream.engines.cluster import OwnerSilent
 from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.link import Link
 from channelstream.engines.redis.link_state import OUT_OF_REACH
@@ -39,8 +40,6 @@ AGAIN = b"again"
 """The answer of the script if it has stopped at its limits: the caller makes the same call again."""
 ASK_TIMEOUT_S = 2.0
 """How long another node may take to execute a command, in seconds."""
-NOT_RECEIVED = b""
-"""In place of an answer: no answer is empty."""
 ANOTHER_SERVER = (NoScriptError, ReadOnlyError, MasterDownError, ClusterDownError)
 """Errors after which the node reconnects, because the server has another role now, or was replaced."""
 OTHER_LOG = ("EPOCH", "LATE", "READONLY")
@@ -348,18 +347,21 @@ class ShardClient:
     async def ask(self, operation: str, command: bytes, **receiver: str) -> bytes | None:
         """Send a command to another node, and return its answer; None if no node owns the connection.
 
-        `NOT_RECEIVED` means that the node receives nothing.
-
         Args:
             operation: the script's: `ask` for the owner of a connection, whose shard this is; `ask_node` for a node.
             receiver: the arguments of the operation that name it.
+
+        Raises:
+            OwnerSilent: the node receives nothing.
         """
         async with self.replies.expect() as (token, reply):
             receivers = await self.call(
                 operation, node=self._node.name, token=token, blob=command, **receiver
             )
-            if receivers <= 0:
-                return None if receivers < 0 else NOT_RECEIVED
+            if receivers < 0:
+                return None
+            if receivers == 0:
+                raise OwnerSilent("The node that has this connection does not answer; try again later.")
             return await asyncio.wait_for(reply, ASK_TIMEOUT_S)
 
     def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
