@@ -29,7 +29,7 @@ const TRIES = 3;
 const GHOST_MS = 30_000;
 const UPGRADE_CAP_MS = 600_000;
 const REST_CHARACTERS = 2 ** 24;
-/** A server takes a WebSocket message of 131,072 bytes, and 200 of them in 20 s. */
+/** Of up to three bytes each: a server takes a WebSocket message of 131,072 bytes, and 200 of them in 20 s. */
 const TEXT_CHARACTERS = 32_768;
 const FOREVER_MS = 2 ** 31 - 1;
 const CLOSED = { code: 1000, reason: "closed" };
@@ -737,11 +737,14 @@ function texts(commands) {
   const lists = [];
   let room = 0;
   for (const [, { text }] of commands) {
-    if (text.length > room) room = lists.unshift([]) && TEXT_CHARACTERS;
+    if (text.length > room) {
+      lists.push([]);
+      room = TEXT_CHARACTERS;
+    }
     room -= text.length;
-    lists[0].push(text);
+    lists[lists.length - 1].push(text);
   }
-  return lists.reverse().map((list) => `[${list}]`);
+  return lists.map((list) => `[${list}]`);
 }
 
 /** A listener's error is reported as uncaught. */
