@@ -69,7 +69,7 @@ class NodeMove:
         assert self._outgoing is not None  # noqa: S101 - `copied_connections` is called before
         return chain(self._outgoing.changes(), self._outgoing.positions(self._epochs, self._clock.steady()))
 
-    def suspend_streams(self) -> None:
+    def note_epochs(self) -> None:
         """Note in which logs the positions of all streams are, before the first one is suspended."""
         self._epochs = self._epochs_now()
 

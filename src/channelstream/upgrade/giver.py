@@ -192,7 +192,7 @@ class Giver:
                 held.streams.append(stream)
                 stream.suspend()
 
-        self._parts.node.move.suspend_streams()
+        self._parts.node.move.note_epochs()
         await Slices(asyncio.get_running_loop().time).each(list(held.unread), suspend)
 
     async def _until(self, is_reached: Callable[[], bool], within_s: float) -> bool:
