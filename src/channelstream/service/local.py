@@ -3,9 +3,9 @@
 Invariant: while a connection lives, the hub knows its memberships at least as long as the engine counts them. It is
 subscribed in the hub before the engine joins it, and unsubscribed there after the engine has let it leave. An event
 that is accepted right after the engine counts the member may arrive here before the answer to `join`; in the other
-order it would find no member and be lost. The cost is that a few events arrive which the connection may not read.
-Those that were accepted before the call do not (`_receive_earlier`); each has an offset, so reading drops them
-(`ReadRange`).
+order it would find no member and be lost. The cost is that a few events arrive which the connection may not read:
+each has an offset, so reading drops them (`ReadRange`). A live stream reads nothing, so the node first receives what
+was accepted before the call (`_receive_earlier`).
 
 While the engine is asked, `Connection.joining` and `Connection.leaving` name the channels in between. The log of a
 joining channel is not read, since its join offset is unknown; a leaving one is not reported to an engine that

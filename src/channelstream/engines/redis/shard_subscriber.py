@@ -22,7 +22,7 @@ from channelstream.engines.redis.shard_state import PAYLOAD_PREFIX, ShardState
 from channelstream.errors import Unavailable
 
 ANSWERED_WITHIN_S = 0.3
-"""How long a command of another node may still be executed when this one stops to receive them: clients wait meanwhile."""
+"""How long a command of another node may still be executed when this one stops receiving them: clients wait meanwhile."""
 EPOCH = b"epoch "
 """Prefix of the message to all nodes that announces a new epoch."""
 
