@@ -14,11 +14,15 @@ import httpx
 from tests.e2e.clocks import shifted_clock
 from tests.e2e.faults.client import LOBBY, Seen
 from tests.e2e.faults.cluster import ANSWER_S, LEASE_S, Node, Shape
+from tests.e2e.faults.failovers import (
+    promote_a_replica,
+    replication_of,
+    upgrade_in_a_failover,
+    wake_an_old_master,
+)
 from tests.e2e.faults.stage import CHANNELS, PROGRESS, Stage
 from tests.e2e.faults.truth import PRIVATE
 from tests.http_client import async_client
-from tests.nursery import nursery
-from tests.redis_server import RedisServer
 from tests.waiting import soon
 
 from channelstream.core.position import shard_of
@@ -45,8 +49,6 @@ PULSES = 30
 SILENT = "nothing arrived over its subscription"
 VISITS, PATIENCE_S = 10, 20.0
 STILL_S, MOVING_S = 0.08, 0.02
-UPGRADING_S = 2.0
-"""Less than the upgrades of two workers take, so that the master dies in any of their steps."""
 
 
 @dataclass(frozen=True)
@@ -115,72 +117,7 @@ async def _restart_redis(stage: Stage, between: Callable[[Path], None]) -> None:
         await stage.refused(outage)
         between(redis.socket.parent)
     await asyncio.to_thread(redis.start)
-    await _all_lost(stage)
-
-
-async def promote_a_replica(stage: Stage) -> None:
-    """The master dies, and its replica lacks what was acknowledged last."""
-    master, replica = stage.cluster.servers
-    await stage.progress()
-    replica.cli("CONFIG", "SET", "masterauth", "no longer its password")
-    master.cli("CLIENT", "KILL", "TYPE", "replica")
-    await stage.progress()
-    assert "master_link_status:down" in replica.cli("INFO", "replication")
-    master.kill()
-    await _replaced(stage, replica)
-
-
-async def wake_an_old_master(stage: Stage) -> None:
-    """The master is stopped until its replica has taken its place, and then executes what it was sent before."""
-    master, replica = stage.cluster.servers
-    await stage.progress()
-    master.signal(signal.SIGSTOP)
-    try:
-        await stage.until("its replica takes its place", lambda: "role:master" in _role(replica))
-    finally:
-        master.signal(signal.SIGCONT)
-    await _replaced(stage, replica)
-    await stage.until("it becomes a replica", lambda: "master_link_status:up" in _role(master))
-    await stage.progress()
-
-
-async def upgrade_in_a_failover(stage: Stage) -> None:
-    """The master dies while all nodes are upgraded: each upgrade succeeds or is refused, and a later one succeeds."""
-    master, replica = stage.cluster.servers
-    await stage.progress()
-    async with asyncio.TaskGroup() as group:
-        for node in stage.cluster.nodes:
-            group.create_task(_is_upgraded(node))
-        await asyncio.sleep(stage.random.uniform(0.0, UPGRADING_S))  # real time: the upgrades.
-        master.kill()
-        await _replaced(stage, replica)
-    for node in stage.cluster.nodes:
-        await soon(lambda node=node: _is_upgraded(node), "no upgrade succeeds", PATIENCE_S)  # type: ignore[misc]
-    await stage.progress()
-
-
-async def _is_upgraded(node: Node) -> bool:
-    ended = await asyncio.to_thread(nursery().run, ["upgrade", "-p", str(node.port)], {})
-    assert ended.returncode == 0 or "goes on as before" in ended.stderr, ended.stderr
-    return ended.returncode == 0
-
-
-async def _replaced(stage: Stage, replica: RedisServer) -> None:
-    """Wait until a replica is the master, and all clients are sent that all is lost."""
-    await stage.until("the replica is promoted", lambda: "role:master" in _role(replica))
-    await _all_lost(stage)
-
-
-def _role(redis: RedisServer) -> str:
-    return redis.cli("INFO", "replication")
-
-
-async def _all_lost(stage: Stage) -> None:
-    await stage.until(
-        "all are sent that all is lost",
-        lambda: all(frozenset(each.accounts) in each.losses for each in stage.clients),
-    )
-    await stage.progress()
+    await stage.all_lost()
 
 
 async def stop_redis(stage: Stage) -> None:
@@ -294,7 +231,7 @@ async def lose_a_master_with_a_replica(stage: Stage) -> None:
     place = _place(stage, shard_of(TALK, MASTERS))
     stage.cluster.servers[place].kill()
     replica = stage.cluster.servers[MASTERS + place]
-    await stage.until("the replica is promoted", lambda: "role:master" in _role(replica))
+    await stage.until("the replica is promoted", lambda: "role:master" in replication_of(replica))
     await _one_lost(stage)
 
 

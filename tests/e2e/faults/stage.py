@@ -90,6 +90,14 @@ class Stage:
             "all receive more", lambda: all(each.received > received[each.user] for each in self.clients)
         )
 
+    async def all_lost(self) -> None:
+        """Wait until all clients are sent that all is lost, and go on."""
+        await self.until(
+            "all are sent that all is lost",
+            lambda: all(frozenset(each.accounts) in each.losses for each in self.clients),
+        )
+        await self.progress()
+
     @contextmanager
     def calm(self) -> Iterator[None]:
         """Have a small load while only time has to pass: what the full load finds, it has found before."""
