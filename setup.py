@@ -36,7 +36,7 @@ COMPILED = {
         "format http_body http_head http_reader hub idle ids leave_batch linked_order log policy presence_events query "
         "registry rounds seat signing stream_client timestamps"
     ),
-    "wire": "client_commands client_session deflate frame_head framing handshake protocols websocket",
+    "wire": "client_commands client_session deflate frame_head frame_reader frames framing handshake protocols",
     "apps": "app keys principal",
     "auth": "base foreign open signature",
     "engines": "announcements local_log local_reads staged",

@@ -25,9 +25,10 @@ from channelstream.transports.websocket import WebSocketStream
 from channelstream.wire.client_commands import Action, ClientCommand, Outcome
 from channelstream.wire.client_session import NO_RULES, WireProtocol
 from channelstream.wire.deflate import compress
+from channelstream.wire.frame_reader import Data
+from channelstream.wire.frames import close_frame, frame
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS, Protocols, own_protocols
-from channelstream.wire.websocket import Data, close_frame, frame
 
 PATH = "/echo"
 ECHO = ClientProtocol("echo", PresenceAudience.IF_ANNOUNCED)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from channelstream.bench.inbound import AnswerReader, BlockReader, FrameReader, Piece, Reader
 from channelstream.bench.load import BenchFailed
 from channelstream.wire.deflate import compress
-from channelstream.wire.websocket import PING, Opcode, close_frame, frame, text_frame
+from channelstream.wire.frame_head import Opcode
+from channelstream.wire.frames import PING, close_frame, frame, text_frame
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
 SIZED = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"

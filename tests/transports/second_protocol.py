@@ -22,9 +22,9 @@ from channelstream.transports.entrances import OpeningRequest
 from channelstream.transports.routes import ENTRANCES
 from channelstream.wire.client_commands import Action, ClientCommand, Fail, Outcome, Reply, Subscribe
 from channelstream.wire.client_session import NO_RULES, WireProtocol
+from channelstream.wire.frames import close_frame
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS, Protocols, own_protocols
-from channelstream.wire.websocket import close_frame
 
 PATH = "/second/"
 SECOND = ClientProtocol("second", PresenceAudience.IF_ANNOUNCED)

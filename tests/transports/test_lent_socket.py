@@ -18,7 +18,7 @@ from channelstream.core.events import Message
 from channelstream.http.lent_socket import LentSocket, lent_socket
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.websocket import WebSocketStream
-from channelstream.wire.websocket import close_frame
+from channelstream.wire.frames import close_frame
 
 LENT_SEED = os.environ.get("LENT_SEED")
 MUCH = 8_000_000

@@ -10,7 +10,7 @@ from tests.transports.in_process import UPGRADE, Stage, play
 from tests.waiting import PATIENCE_S
 
 from channelstream.errors import Internal, Unavailable
-from channelstream.wire.websocket import close_frame, pong_frame
+from channelstream.wire.frames import close_frame, pong_frame
 
 PING = b"\x89\x86\0\0\0\0still?"
 """Masked with zeros."""

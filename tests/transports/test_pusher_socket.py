@@ -16,7 +16,7 @@ from tests.waiting import PATIENCE_S
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from channelstream.wire.websocket import close_frame
+from channelstream.wire.frames import close_frame
 
 HERE = {"CHANNELSTREAM_ALLOW_CORS": "https://here.example"}
 

@@ -15,7 +15,7 @@ from channelstream.core.connection import ConnectionState
 from channelstream.errors import ChannelstreamError, Invalid, Moved, Replaced, Unauthorized, Unavailable
 from channelstream.transports.reading import NO_CHANGE, Change
 from channelstream.transports.websocket import LARGE_CHUNK_BYTES, TURN_S, WebSocketStream
-from channelstream.wire.websocket import close_frame
+from channelstream.wire.frames import close_frame
 
 BAD_FRAMES = [
     (0xC1, b"reserved bit", 1002),

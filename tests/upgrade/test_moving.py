@@ -24,7 +24,7 @@ from channelstream.errors import Unavailable
 from channelstream.server import Server
 from channelstream.transports import websocket
 from channelstream.wire.channelstream import V07
-from channelstream.wire.websocket import close_frame
+from channelstream.wire.frames import close_frame
 
 STREAMS = {"ws": "websocket", "sse": "sse"}
 

@@ -34,7 +34,7 @@ from channelstream.upgrade.snapshot import (
 )
 from channelstream.wire.channelstream import SEED, V07
 from channelstream.wire.protocols import PROTOCOLS
-from channelstream.wire.websocket import Unfinished
+from channelstream.wire.unfinished import Unfinished
 
 GOLDEN_VERSION = 6
 """The version of the bytes below. A change of one of them raises `SNAPSHOT_VERSION`."""

@@ -8,10 +8,10 @@ from channelstream.apps.pusher_app import PusherApp, PusherSecrets
 from channelstream.core.pusher_signing import channel_text, signature, user_text
 from channelstream.wire.client_commands import ClientCommand, Done, Joined, Reply
 from channelstream.wire.client_session import SessionStart
+from channelstream.wire.frame_reader import Close, Data, FrameReader, Limits
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS
 from channelstream.wire.pusher import PUSHER, PusherSession, new_state
-from channelstream.wire.websocket import Close, Data, FrameReader, Limits
 
 KEY, SECRET, SOCKET_ID = "kit-key", "kit-secret", "12.34"
 APP = PusherApp("4711", KEY, PusherSecrets(SECRET))

@@ -29,9 +29,9 @@ from channelstream.wire.channelstream import (
 from channelstream.wire.client_commands import Subscribe, Subscribed
 from channelstream.wire.client_session import ClientSession
 from channelstream.wire.deflate import inflate
+from channelstream.wire.frames import close_frame, text_frame
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS
-from channelstream.wire.websocket import close_frame, text_frame
 
 VECTORS: dict[str, Any] = json.loads(
     (Path(__file__).parents[2] / "spec" / "vectors" / "items.json").read_bytes()

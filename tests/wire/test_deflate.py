@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from channelstream.close_codes import CloseCode
 from channelstream.wire.deflate import compress, inflate, negotiate
+from channelstream.wire.frame_head import FrameError
 from channelstream.wire.handshake import Offer
-from channelstream.wire.websocket import FrameError
 
 ANSWER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 TAIL = b"\x00\x00\xff\xff"

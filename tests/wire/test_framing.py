@@ -3,8 +3,8 @@
 import pytest
 
 from channelstream.wire.deflate import inflate
+from channelstream.wire.frames import text_frame
 from channelstream.wire.framing import DEFLATE_FROM_BYTES, Framing
-from channelstream.wire.websocket import text_frame
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", "\u00e4".encode() * 100])

@@ -19,18 +19,9 @@ from channelstream.transports.token_admission import Asked, TokenAdmission
 from channelstream.transports.websocket import CLOSE_TIMEOUT_S, WebSocketStream
 from channelstream.wire.command_texts import Connect, Fault, read_command, read_objects
 from channelstream.wire.deflate import inflate
-from channelstream.wire.frame_head import FrameError
-from channelstream.wire.websocket import (
-    Close,
-    Data,
-    FrameReader,
-    Inbound,
-    Opcode,
-    Ping,
-    Pong,
-    close_frame,
-    pong_frame,
-)
+from channelstream.wire.frame_head import FrameError, Opcode
+from channelstream.wire.frame_reader import Close, Data, FrameReader, Inbound, Ping, Pong
+from channelstream.wire.frames import close_frame, pong_frame
 
 logger = logging.getLogger(__name__)
 

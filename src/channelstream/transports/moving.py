@@ -13,7 +13,7 @@ from msgspec import Struct
 from channelstream.apps.app import App
 from channelstream.apps.client import Client
 from channelstream.apps.grants import Grants, Patterns
-from channelstream.wire.websocket import Unfinished
+from channelstream.wire.unfinished import Unfinished
 
 TOKEN_BYTES = 8192
 """About the bytes of a client: it was in a token, which is not longer."""

@@ -24,7 +24,7 @@ from channelstream.transports.reading import Change
 from channelstream.transports.streams import Streams
 from channelstream.wire.commanding import CommandSession, expiring_item
 from channelstream.wire.framing import Framing
-from channelstream.wire.websocket import Unfinished
+from channelstream.wire.unfinished import Unfinished
 
 EXPIRING_S: Final = 25.0
 """How long before its token expires a client is warned, in seconds."""

@@ -24,9 +24,9 @@ from channelstream.transports.heartbeat import Heartbeat
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.tokens import NO_TOKENS, ClientRules
 from channelstream.wire.client_session import ClientSession, LineRules, SessionStart, Silence
+from channelstream.wire.frame_reader import Limits
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS, Protocols
-from channelstream.wire.websocket import Limits
 
 READS_AT_ONCE = 200
 """WebSocket clients whose frames are taken in in one turn of the loop: about 15 us each, if each has sent a short one."""

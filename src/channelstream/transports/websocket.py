@@ -30,21 +30,11 @@ from channelstream.transports.moving import StreamKind, StreamRecord
 from channelstream.transports.socket_stream import SocketStream
 from channelstream.transports.streams import Streams
 from channelstream.wire.deflate import inflate
-from channelstream.wire.frame_head import FrameError
+from channelstream.wire.frame_head import FrameError, Opcode
+from channelstream.wire.frame_reader import Close, Data, FrameReader, Inbound, Ping, Pong
+from channelstream.wire.frames import PING, close_frame, pong_frame
 from channelstream.wire.framing import Framing
-from channelstream.wire.websocket import (
-    PING,
-    Close,
-    Data,
-    FrameReader,
-    Inbound,
-    Opcode,
-    Ping,
-    Pong,
-    Unfinished,
-    close_frame,
-    pong_frame,
-)
+from channelstream.wire.unfinished import Unfinished
 
 CLOSE_TIMEOUT_S = 2.0
 """Time in which the client must answer a close frame before the socket is dropped, in seconds (RFC 6455, 7.1.1)."""

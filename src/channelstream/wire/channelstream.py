@@ -28,8 +28,8 @@ from channelstream.core.events import (
 from channelstream.core.format import Format
 from channelstream.wire.client_commands import Action, ClientCommand, Outcome
 from channelstream.wire.client_session import NO_RULES, Start, WireProtocol
+from channelstream.wire.frames import close_frame
 from channelstream.wire.framing import Framing
-from channelstream.wire.websocket import close_frame
 
 _encode = msgspec.json.Encoder().encode
 

@@ -10,8 +10,8 @@ from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.entry import Entry
 from channelstream.core.format import Format
 from channelstream.wire.client_commands import Action, ClientCommand, Outcome
+from channelstream.wire.frames import close_frame
 from channelstream.wire.framing import Framing
-from channelstream.wire.websocket import close_frame
 
 
 class Silence(NamedTuple):

@@ -1,6 +1,6 @@
 """The head of a client's WebSocket frame, and its mask (RFC 6455 sections 5.2 to 5.5).
 
-Faults of a single frame are found here; faults in the order of frames, by the reader (`websocket.py`).
+Faults of a single frame are found here; faults in the order of frames, by the reader (`frame_reader.py`).
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from channelstream.wire.deflate import compress
-from channelstream.wire.websocket import Opcode, frame, text_frame
+from channelstream.wire.frame_head import Opcode
+from channelstream.wire.frames import frame, text_frame
 
 DEFLATE_FROM_BYTES = 256
 """Shortest payload that is compressed: below, deflate saves a few bytes and costs as much as the delivery."""

@@ -37,6 +37,7 @@ from channelstream.wire.client_commands import (
     SignIn,
 )
 from channelstream.wire.client_session import LineRules, SessionStart, Silence, Start, WireProtocol
+from channelstream.wire.frames import close_frame
 from channelstream.wire.framing import Framing
 from channelstream.wire.pusher_format import PusherFormat, frames_of
 from channelstream.wire.pusher_frames import (
@@ -65,7 +66,6 @@ from channelstream.wire.pusher_texts import (
     text_in,
     user_in,
 )
-from channelstream.wire.websocket import close_frame
 
 PUSHER = ClientProtocol("pusher", PresenceAudience.IF_ANNOUNCED)
 CLIENT_PREFIX: Final = "client-"
