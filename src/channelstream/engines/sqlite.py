@@ -40,6 +40,7 @@ from channelstream.engines.local_reads import LocalReads
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.movable import OTHER_ENGINE
 from channelstream.engines.outbox import OutboxSettings
+from channelstream.engines.sqlite_calls import FileCalls
 from channelstream.engines.sqlite_file import SqliteFile
 from channelstream.engines.sqlite_members import MemberChanges
 from channelstream.engines.sqlite_outbox import SqliteOutbox
@@ -88,8 +89,9 @@ class SqliteEngine:
         self._new_id = new_id
         self._new_epoch = new_epoch
         self._thread = ThreadPoolExecutor(1, "sqlite")
-        self.time_series = SqliteTimeSeries(self._thread, lambda: self._file)
-        self.outbox = SqliteOutbox(outbox, self._thread, lambda: self._file)
+        calls = FileCalls(self._thread, lambda: self._file)
+        self.time_series = SqliteTimeSeries(calls)
+        self.outbox = SqliteOutbox(outbox, calls)
         self._restored: Sequence[RestoredConnection] = ()
         self._file: SqliteFile
         self._opened = ExitStack()

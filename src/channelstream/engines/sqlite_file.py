@@ -171,15 +171,6 @@ class SqliteFile:
                 self.rows(sqlite_connections.READ_SUBSCRIPTIONS),
             )
 
-    def records(self, series: str, since_s: float, limit: int) -> list[Row]:
-        """Return times and data of the newest records of a series from a time on, oldest first.
-
-        Raises:
-            sqlite3.Error: they cannot be read.
-        """
-        newest = "SELECT at, data FROM time_series WHERE series = ? AND at >= ? ORDER BY at DESC LIMIT ?"
-        return self.rows(newest, series, since_s, limit)[::-1]
-
     def rows(self, sql: str, *values: object) -> list[Row]:
         """Return all rows of a query.
 

@@ -1,12 +1,8 @@
 """The outbox in the SQLite engine's file: facts are written by the batch that has their membership."""
 
-import asyncio
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
 from contextlib import suppress
-from typing import TypeVar
 
 from channelstream.core.facts import Fact, decode, kind_of
 from channelstream.core.registry import Registry
@@ -21,6 +17,7 @@ from channelstream.engines.outbox import (
     merged,
     passed_by_all,
 )
+from channelstream.engines.sqlite_calls import FileCalls
 from channelstream.engines.sqlite_facts import DROP_FACTS, EMPTY, PUT_CURSORS, READ_BEGUN, TABLES, ends
 from channelstream.engines.sqlite_faults import NotWritten
 from channelstream.engines.sqlite_file import SqliteFile, Writes
@@ -35,23 +32,15 @@ ALL = (1 << 63) - 1
 """No fact has a greater number."""
 SIZES = "SELECT app, count(*), sum(length(data)) FROM {} GROUP BY app"
 
-T = TypeVar("T")
-
 
 class SqliteOutbox:
     """Keeps the facts in the file. Its private methods are called in the thread of the file."""
 
     beginning: Cursor = (0,)
 
-    def __init__(self, settings: OutboxSettings, thread: Executor, file: Callable[[], SqliteFile]) -> None:
-        """Create one for a file that need not be open yet.
-
-        Args:
-            file: returns the open file; called in the thread.
-        """
+    def __init__(self, settings: OutboxSettings, calls: FileCalls) -> None:
         self._settings = settings
-        self._thread = thread
-        self._file = file
+        self._calls = calls
         self._commits: GroupCommit
         self._begun: list[Row] = []
         self._facts: Counter[str] = Counter()
@@ -66,7 +55,7 @@ class SqliteOutbox:
         Args:
             is_new_run: no other process has handed its connections over, so some may have ended with the last run.
         """
-        file = self._file()
+        file = self._calls.file
         if not self._settings.wanted:
             self._empty(file)
         self._count(file.rows(SIZES.format("facts")))
@@ -106,7 +95,7 @@ class SqliteOutbox:
         """Count facts that are in the file now, and drop the oldest beyond the bounds; called in the thread."""
         if not facts:
             return
-        file = self._file()
+        file = self._calls.file
         added = file.rows(
             SIZES.format("(SELECT app, data FROM facts ORDER BY number DESC LIMIT ?)"), len(facts)
         )
@@ -173,21 +162,20 @@ class SqliteOutbox:
 
     async def read(self, app_id: str, after: Cursor, limit: int) -> list[Kept]:
         statement = "SELECT number, data FROM facts WHERE app = ? AND number > ? ORDER BY number LIMIT ?"
-        rows = await self._run(lambda: self._file().rows(statement, app_id, after[0], limit))
+        rows = await self._calls.run(lambda file: file.rows(statement, app_id, after[0], limit))
         return [Kept(0, number, decode(data)) for number, data in rows]
 
     async def cursors(self) -> dict[str, Cursor]:
-        rows = await self._run(lambda: self._file().rows("SELECT consumer, number FROM fact_cursors"))
+        rows = await self._calls.run(lambda file: file.rows("SELECT consumer, number FROM fact_cursors"))
         return {consumer: (number,) for consumer, number in rows}
 
     async def settle(self, token: int, cursors: CursorsOfApps) -> bool:
         rows = [(consumer, cursor[0]) for consumer, cursor in merged(cursors).items()]
         writes: Writes = [(EMPTY["fact_cursors"], [(1,)]), (PUT_CURSORS, rows)]
-        await self._run(lambda: self._settle(writes, passed_by_all(cursors, 0)))
+        await self._calls.run(lambda file: self._settle(file, writes, passed_by_all(cursors, 0)))
         return True
 
-    def _settle(self, writes: Writes, passed: Mapping[str, int]) -> None:
-        file = self._file()
+    def _settle(self, file: SqliteFile, writes: Writes, passed: Mapping[str, int]) -> None:
         through = {app_id: passed.get(app_id, ALL) for app_id, facts in self._facts.items() if facts}
         sizes = {
             app_id: file.rows(
@@ -210,10 +198,3 @@ class SqliteOutbox:
 
     async def state(self) -> OutboxState:
         return OutboxState(self._facts.total(), self._bytes.total(), self._dropped)
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except (NotWritten, sqlite3.Error, RuntimeError) as error:
-            # Also a file that another process has taken over, and a thread that has ended.
-            raise Unavailable("The engine's file cannot be read or written; try again later.") from error
