@@ -139,7 +139,7 @@ def test_a_batch_is_kept_open_once(live: Any) -> None:
         await turns(3)
         await asyncio.gather(engine.update_user("bob", mood(2)), first)
         assert (len(writes), len(announced(recorder))) == (1, 2 * len(NAMES))
-        assert not engine._commits._is_held
+        assert not engine._commits.is_held
 
     live(life)
 

@@ -140,7 +140,6 @@ class GroupCommit:
         self._queue: deque[Batch] = deque()
         self._writing: Batch | None = None
         self._is_together = False
-        self._is_held = False
         self._released = asyncio.Event()
         self._released.set()
         self._work = asyncio.Event()
@@ -156,7 +155,7 @@ class GroupCommit:
     @property
     def is_held(self) -> bool:
         """Whether a batch is kept open."""
-        return self._is_held
+        return not self._released.is_set()
 
     def check_room(self) -> None:
         """Refuse a request while too much waits.
@@ -174,7 +173,7 @@ class GroupCommit:
 
     def deferred(self) -> Batch:
         """Return the batch that takes a change which may wait for the next write or retry."""
-        if not self._queue or (self._queue[-1].is_full and not (self._is_together or self._is_held)):
+        if not self._queue or (self._queue[-1].is_full and not (self._is_together or self.is_held)):
             self._queue.append(Batch(asyncio.get_running_loop().create_future()))
         return self._queue[-1]
 
@@ -199,9 +198,9 @@ class GroupCommit:
         those who hold it one after the other cannot keep everything from the disk.
         """
         batch = self.deferred()
-        if self._is_held or batch.was_held:
+        if self.is_held or batch.was_held:
             return False
-        self._is_held = batch.was_held = True
+        batch.was_held = True
         self._released.clear()
         return True
 
@@ -211,7 +210,6 @@ class GroupCommit:
 
     def release(self) -> None:
         """Have the batch written that `hold` has kept open."""
-        self._is_held = False
         self._released.set()
         self._work.set()
 
@@ -251,7 +249,7 @@ class GroupCommit:
     async def _run(self) -> None:
         while True:
             await self._work.wait()
-            while self._is_held:
+            while self.is_held:
                 await self._released.wait()
             if not self._queue:
                 self._work.clear()
