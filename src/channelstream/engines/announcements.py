@@ -5,6 +5,7 @@ receives the events of this user in the same order as if all were announced in o
 in between, that channel may be sent a list of users with the new state before the change.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator
 
 from channelstream.core.events import Event
@@ -46,6 +47,13 @@ class Announcements:
         if user in self.waiting:
             for event in self.waiting.pop(user):
                 self._accept(event)
+
+    async def rest_in_turns(self, user: str) -> None:
+        """Announce the state of a user to all channels that have not received it, from the next turn on."""
+        has_more = True
+        while has_more:
+            await asyncio.sleep(0)
+            has_more = self.next(user)
 
     def discard(self) -> None:
         """Announce nothing any more: the changes themselves are taken back."""

@@ -213,18 +213,12 @@ class MemoryEngine:
     async def _announced(self, user: str) -> None:
         """Wait until the last change of a user's state is announced: what follows would announce the rest in one turn."""
         if self._log.announcements.next(user):
-            await self._announce_rest(user)
+            await self._log.announcements.rest_in_turns(user)
 
     async def _announce(self, user: str) -> None:
         """Announce a changed state, also if the caller is cancelled meanwhile."""
         if self._log.announcements.next(user):
-            await to_its_end(self._announce_rest(user))
-
-    async def _announce_rest(self, user: str) -> None:
-        has_more = True
-        while has_more:
-            await asyncio.sleep(0)
-            has_more = self._log.announcements.next(user)
+            await to_its_end(self._log.announcements.rest_in_turns(user))
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         return self._reads.channels(names)

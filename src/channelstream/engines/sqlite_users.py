@@ -4,7 +4,6 @@ A failed write takes back a state and its events together, so all of them are in
 channels, whose events take several turns of the event loop. Meanwhile the batch stays open (`GroupCommit.hold`).
 """
 
-import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -73,9 +72,6 @@ class UserChanges:
 
     async def _announce(self, user: str) -> None:
         try:
-            has_more = True
-            while has_more:
-                await asyncio.sleep(0)
-                has_more = self._log.announcements.next(user)
+            await self._log.announcements.rest_in_turns(user)
         finally:
             self._commits.release()
