@@ -169,18 +169,16 @@ class Restore:
         age_s = 0.0 if active_s is None else max(0.0, now.steady_s + self.clock_offset_s - active_s)
         return Moment(now.wall_s - age_s, now.steady_s - min(age_s, lifetime_s - IDLE_GRACE_S))
 
-    def _add_entries(self, shown: dict[int, Entry], written: dict[int, Entry]) -> None:
-        """Add histories and events in the order of the log; a row of a history is newer than the event with its offset."""
-        for offset in sorted(shown.keys() | written.keys()):
-            self._add(written.get(offset), shown.get(offset))
-
     def _entry(self, offset: int, at: float, event: Row) -> Entry:
         return Entry(offset, f"{self._epoch}-{offset}", at - self.clock_offset_s, read_event(*event))
 
-    def _add(self, written: Entry | None, history_entry: Entry | None) -> None:
-        shown = history_entry or written
-        if shown is None:
-            return
+    def _add_entries(self, shown: dict[int, Entry], written: dict[int, Entry]) -> None:
+        """Add histories and events in the order of the log; a row of a history is newer than the event with its offset."""
+        for offset in sorted(shown.keys() | written.keys()):
+            self._add(shown.get(offset) or written[offset], written.get(offset))
+
+    def _add(self, shown: Entry, written: Entry | None) -> None:
+        """Add an entry of a history to that, and the event of its offset to logs, if they may have it still."""
         name = shown.event.channel
         channel = None if name is None else self._registry.channels.get(name)
         if channel is not None and shown.offset > channel.log.floor:
