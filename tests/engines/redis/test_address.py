@@ -1,12 +1,10 @@
 """Where the shards of a log lie."""
 
-import asyncio
-
 import pytest
 from redis.crc import key_slot
 
 from channelstream.core.position import MAX_SHARDS
-from channelstream.engines.redis.address import SLOTS, _has_given_away, prefixes, shard_addresses
+from channelstream.engines.redis.address import SLOTS, prefixes, shard_addresses
 from channelstream.errors import ConfigError
 
 PASSWORD = "hunter2"
@@ -106,16 +104,3 @@ def test_a_connection_is_made_without_reading_files(address: str, monkeypatch: p
     (shard, *_) = shard_addresses(address)
     monkeypatch.setattr("redis.utils.get_lib_version", look)
     assert shard.connect().driver_info.lib_version
-
-
-def test_a_question_that_is_cancelled_at_once_leaves_no_coroutine() -> None:
-    """The link is lost again while its master is looked for; Python would warn of what was never awaited."""
-
-    async def scene() -> None:
-        asking = asyncio.create_task(_has_given_away([("127.0.0.1", 1)], 0, {}, "a run id"))
-        await asyncio.sleep(0)
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
-
-    asyncio.run(scene())

@@ -17,7 +17,7 @@ from tests.redis_server import RedisServer, SlotMove, redis_cluster
 from tests.waiting import soon
 
 from channelstream.core.events import Message
-from channelstream.engines.redis import address, slot_move
+from channelstream.engines.redis import servers, slot_move
 from channelstream.engines.redis.address import prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.errors import Unavailable
@@ -50,7 +50,7 @@ Life = Callable[[Nodes, SlotMove], Coroutine[Any, Any, None]]
 @pytest.fixture
 def with_a_move(masters: list[RedisServer], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Run a test with nodes on an empty log of one shard, and the move of its slot."""
-    monkeypatch.setattr(address, "MEMBER_TIMEOUT_S", PATIENT_S)
+    monkeypatch.setattr(servers, "MEMBER_TIMEOUT_S", PATIENT_S)
 
     def run(test: Life, timeout_s: float = PATIENT_S) -> None:
         for master in masters:

@@ -9,7 +9,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
 from channelstream.engines.factory import is_shared
-from channelstream.engines.redis.address import ShardAddress, info_fields, send, shard_addresses
+from channelstream.engines.redis.address import ShardAddress, shard_addresses
+from channelstream.engines.redis.servers import info_fields, send
 from channelstream.errors import ConfigError
 
 OLDEST = (6, 2)

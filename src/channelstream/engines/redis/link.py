@@ -28,10 +28,11 @@ import msgspec
 from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import ExecAbortError, InvalidResponse, MovedError, RedisError, ResponseError
 
-from channelstream.engines.redis.address import ShardAddress, info_fields, send
+from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.link_state import NOT_REDIS, LinkState
 from channelstream.engines.redis.link_subscription import OnMessage, Subscription
 from channelstream.engines.redis.scripts import scripts
+from channelstream.engines.redis.servers import info_fields, send
 from channelstream.engines.redis.slot_move import SLOT_MOVED
 from channelstream.errors import Unavailable
 from channelstream.shielded import retrieve

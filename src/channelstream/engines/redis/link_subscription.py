@@ -17,8 +17,9 @@ from collections.abc import Callable, Collection, Iterable
 from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import RedisError
 
-from channelstream.engines.redis.address import ShardAddress, send
+from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.link_state import LINK_BROKE, NOT_REDIS, UNREADABLE, LinkState
+from channelstream.engines.redis.servers import send
 from channelstream.engines.redis.slot_move import SLOT_MOVED
 from channelstream.errors import Unavailable
 from channelstream.shielded import result_of, retrieve
