@@ -52,6 +52,7 @@ def test_a_span_waits_for_a_delivery_after_its_call_and_keeps_the_end_of_the_cal
         awaited, call = Deliveries(), CallSpan(FakeSpan())
         awaited.publishing(call, [entry().event])
         awaited.ended(call, has_failed=False)
+        assert call.ended_ns is not None
         assert call.span.ends == []
         awaited.delivered(entry(), 7)
         awaited.delivered(entry(), 7)

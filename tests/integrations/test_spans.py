@@ -13,6 +13,8 @@ from tests.http.test_router import asked
 from tests.waiting import soon
 
 from channelstream.config import Settings
+from channelstream.core.accepted import Accepted
+from channelstream.core.events import Event
 from channelstream.engines.memory import MemoryEngine
 from channelstream.engines.user_groups import USERS_AT_ONCE
 from channelstream.errors import Unavailable
@@ -159,17 +161,18 @@ def test_a_call_without_a_valid_context_begins_a_trace(line: str) -> None:
     assert asyncio.run(life()).parent is None
 
 
-def test_a_long_tracestate_is_left_out() -> None:
+@pytest.mark.parametrize(("length", "members"), [(512, 2), (513, 0)])
+def test_a_long_tracestate_is_left_out(length: int, members: int) -> None:
     """It would be kept with each span of the queue."""
 
     async def life() -> Any:
         async with running() as scene:
-            state = ",".join(f"k{n}={'v' * 40}" for n in range(20))
+            state = f"a={'v' * 256},b=".ljust(length, "v")
             await scene.call("/message", message(), f"traceparent: {TRACEPARENT}", f"tracestate: {state}")
             return scene.span
 
     span = asyncio.run(life())
-    assert (f"{span.context.trace_id:032x}", len(span.context.trace_state)) == (TRACE, 0)
+    assert (f"{span.context.trace_id:032x}", len(span.context.trace_state)) == (TRACE, members)
 
 
 def test_strangers_make_no_spans_and_join_no_trace() -> None:
@@ -241,7 +244,8 @@ def test_a_cancelled_call_ends_its_span_without_a_status(monkeypatch: pytest.Mon
             call = asyncio.create_task(scene.call("/message", message()))
             await started.wait()
             call.cancel()
-            await asyncio.gather(call, return_exceptions=True)
+            with pytest.raises(asyncio.CancelledError):
+                await call
             return scene.span
 
     span = asyncio.run(life())
@@ -334,6 +338,46 @@ def test_a_file_engine_reports_its_deliveries_as_well(tmp_path: Any) -> None:
             return scene.span
 
     assert events_of(asyncio.run(life())) == [("message", UUID, 2)]
+
+
+def test_a_delivery_after_the_answer_is_in_the_span_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with Redis, which notifies a node when it can. The span is exported when all are delivered."""
+
+    async def life() -> Any:
+        async with running() as scene:
+            await connected(scene, 2)
+            engine = scene.server.node._engine._engine
+            deliver, accepted = engine.publish, list[Event]()
+
+            async def accept(events: Sequence[Event]) -> list[Accepted]:
+                accepted.extend(events)
+                return [Accepted(event, duplicate=False, found=True) for event in events]
+
+            monkeypatch.setattr(engine, "publish", accept)
+            messages = [message(), message(uuid=UUID[:-1] + "2")]
+            assert (await scene.call("/message", messages)).status == 200
+            await deliver(accepted[:1])
+            assert scene.spans == ()
+            await deliver(accepted[1:])
+            return scene.span
+
+    assert events_of(asyncio.run(life())) == [("message", UUID, 2), ("message", UUID[:-1] + "2", 2)]
+
+
+def test_a_call_without_a_span_adds_nothing_to_that_of_an_earlier_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where a task makes several calls, as a server of ASGI may, and the caller's trace is not sampled."""
+
+    async def life() -> Any:
+        async with running() as scene:
+            await scene.call("/message", message())
+            unsampled = f"traceparent: {TRACEPARENT[:-1]}0"
+            assert (await scene.call("/message", message(uuid=UUID[:-1] + "2"), unsampled)).status == 200
+            return scene.span
+
+    assert events_of(asyncio.run(life())) == [("message", UUID, 0)]
+    assert caplog.messages == []  # An event of a span that has ended is a warning of the SDK.
 
 
 # -- the context of a message

@@ -53,15 +53,8 @@ class Calls:
             result = await finished(row.handler(call))
             span.set_attribute(STATUS, result.status if isinstance(result, Response) else 200)
             has_failed, has_effect = False, result is not False
-        except ChannelstreamError as error:
-            _fail(span, error.code, error.http_status)
-            raise
-        except Exception as error:
-            _fail(span, type(error).__name__, SERVER_ERROR)
-            raise
         except BaseException as error:
-            # It is cancelled: there is no answer.
-            span.set_attribute(ERROR, type(error).__name__)
+            _fail(span, error)
             raise
         finally:
             current.reset(token)
@@ -105,9 +98,14 @@ def _traceparent(span: Any) -> str | None:
     )
 
 
-def _fail(span: Any, kind: str, status: int) -> None:
+def _fail(span: Any, error: BaseException) -> None:
     """Record a failure. By the conventions of OpenTelemetry a fault of the caller is no error of a server's span."""
-    span.set_attribute(STATUS, status)
+    kind, status = type(error).__name__, SERVER_ERROR
+    if isinstance(error, ChannelstreamError):
+        kind, status = error.code, error.http_status
     span.set_attribute(ERROR, kind)
+    if not isinstance(error, Exception):
+        return  # It is cancelled: there is no answer.
+    span.set_attribute(STATUS, status)
     if status >= SERVER_ERROR:
         span.set_status(StatusCode.ERROR)

@@ -101,7 +101,7 @@ class Deliveries:
         kind = str(event.__struct_config__.tag)
         call.span.add_event(DELIVERED, {MESSAGE_ID: event.uuid, EVENT: kind, RECIPIENTS: recipients})
         call.uuids.discard(event.uuid)
-        if call.ended_ns is not None and not call.uuids:
+        if not call.uuids:
             self._release(call)
 
     def ended(self, call: CallSpan, has_failed: bool) -> None:
