@@ -223,7 +223,7 @@ async def close(server: Server) -> None:
 
 @asynccontextmanager
 async def serving(**more: Any) -> AsyncIterator[Stage]:
-    settings = Settings(secret=SECRET, **(TIMES | more))
+    settings = Settings(**({"secret": SECRET} | TIMES | more))
     server = build(settings)
     await server.node.start()
     server.parts.streams.heartbeat.start()

@@ -3,7 +3,8 @@
 Every node has all of them in memory, so that a token is checked without a call. A new one is written to the engine's records
 by time first, and then given to each node. One that does not answer makes the call fail, so that its caller repeats it. A
 node that is out of reach, or that starts meanwhile, reads it from the records: before the first token, and every second
-afterwards (`catch_up`). So they outlive a restart as far as the engine keeps anything.
+afterwards (`catch_up`); also one to which streams move with their tokens. So they outlive a restart as far as the engine
+keeps anything.
 """
 
 import asyncio
@@ -96,6 +97,8 @@ class Revocations:
         self._loading: asyncio.Task[None] | None = None
         self._read_s: float | None = None
         """When the engine was read last; None before the first time."""
+        self._has_unchecked = False
+        """Whether streams have moved here with tokens that may have been revoked meanwhile."""
         calls.register(PROCEDURE, self._answer)
 
     async def revoke(self, key: str, keep_s: float, *, is_user: bool) -> int:
@@ -137,6 +140,16 @@ class Revocations:
         finally:
             self._loading = None
 
+    def moved_here(self, connection: Connection) -> None:
+        """End a connection whose stream has moved here, if its token is refused; read soon what was revoked meanwhile.
+
+        A call may be answered here before the stream moves, and neither process may have been reached by another node's.
+        """
+        client = _client_of(connection)
+        if client is not None:
+            self._has_unchecked = True
+            self._end_refused(connection, client, self.has)
+
     async def catch_up(self) -> None:
         """Read what the engine has since the last time, and end the connections that it is about.
 
@@ -145,6 +158,10 @@ class Revocations:
         Raises:
             Unavailable: the engine is out of reach.
         """
+        if self._has_unchecked:
+            await self.load()
+            self._has_unchecked = False
+            await self._end_of_clients(self._hub.connections.values(), self.has)
         if self._read_s is not None and not self._is_single:
             for revocation in await self._read(self._read_s - SKEW_S):
                 await self._end_all(revocation)
@@ -210,10 +227,17 @@ class Revocations:
         async for part in in_turns(list(connections), SLICE):
             for connection in part:
                 client = _client_of(connection)
-                if client is not None and is_refused(client):
-                    self._end_soon(connection, CloseCode.TOKEN_EXPIRED, "token revoked")
-                    ended += 1
+                ended += client is not None and self._end_refused(connection, client, is_refused)
         return ended
+
+    def _end_refused(
+        self, connection: Connection, client: Client, is_refused: Callable[[Client], bool]
+    ) -> bool:
+        """End a connection if its client is refused; return whether it is."""
+        if not is_refused(client):
+            return False
+        self._end_soon(connection, CloseCode.TOKEN_EXPIRED, "token revoked")
+        return True
 
 
 def _client_of(connection: Connection) -> Client | None:

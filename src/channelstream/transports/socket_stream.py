@@ -280,3 +280,4 @@ class SocketStream(asyncio.Protocol, ABC):
             app = self._streams.services.owner(record.conn_id).app
             self.admit(client_from(record.client, app))
         self._attachment.continue_elsewhere()
+        self._streams.node.revocations.moved_here(self._attachment.connection)
