@@ -20,7 +20,7 @@ from channelstream.engines.time_series import SERIES_RECORDS, LocalTimeSeries, R
 from channelstream.errors import Unavailable
 from channelstream.server import build
 from channelstream.service import revocations
-from channelstream.service.remote_calls import RemoteCalls
+from channelstream.service.remote_calls import RemoteCall, RemoteCalls
 from channelstream.service.revocations import Revocations
 from channelstream.wire.commanding import COMMANDING
 from channelstream.wire.protocols import PROTOCOLS
@@ -43,9 +43,8 @@ class Node:
     def __init__(self, series: LocalTimeSeries, clock: Clock, is_single: bool = False) -> None:
         self.hub = Hub(PROTOCOLS.formats, lambda: None)
         self.ended: list[tuple[str, int]] = []
-        self.revocations = Revocations(
-            RemoteCalls(SingleNode()), series, self.hub, clock, self._end, is_single=is_single
-        )
+        self.calls = RemoteCalls(SingleNode())
+        self.revocations = Revocations(self.calls, series, self.hub, clock, self._end, is_single=is_single)
 
     def _end(self, connection: Connection, code: CloseCode, reason: str) -> None:
         self.ended.append((connection.id, code))
@@ -90,6 +89,51 @@ def test_a_node_without_clients_that_have_tokens_reads_nothing(is_single: bool) 
         await other.revocations.revoke("ann", 60, is_user=True)
         await node.revocations.catch_up()
         assert not node.revocations.has(ANN)
+
+    asyncio.run(scenario())
+
+
+class LossySeries(LocalTimeSeries):
+    """Loses everything when a test says so, and is out of reach then."""
+
+    is_reachable = True
+
+    def lose(self) -> None:
+        self._series.clear()
+        self.is_reachable = False
+
+    async def append(self, series: str, record: Record, keep_s: float) -> None:
+        if not self.is_reachable:
+            raise Unavailable("out of reach")
+        await super().append(series, record, keep_s)
+
+
+def test_a_node_writes_again_what_the_engine_has_lost() -> None:
+    """Also what another one has sent it, which may have died: once, and nothing whose tokens have expired."""
+
+    async def scenario() -> None:
+        series, clock = LossySeries(), Clock()
+        here, there = Node(series, clock), Node(series, clock)
+        await here.revocations.revoke("bob", 5, is_user=True)
+        await here.revocations.revoke("ann", 60, is_user=True)
+        written = [record.data for record in await series.read(revocations.SERIES.format(""), 0.0)]
+        for each in written:
+            await there.calls.execute(RemoteCall(revocations.PROCEDURE, each))
+        series.lose()
+        clock.now_s += 10
+        there.revocations.log_replaced()
+        with pytest.raises(Unavailable):
+            await there.revocations.catch_up()
+        series.is_reachable = True
+        for _ in range(2):
+            await there.revocations.catch_up()
+            there.revocations.log_replaced()
+        assert [record.data for record in await series.read(revocations.SERIES.format(""), 0.0)] == written[
+            1:
+        ]
+        third = Node(series, clock)
+        await third.revocations.load()
+        assert third.revocations.has(ANN)
 
     asyncio.run(scenario())
 

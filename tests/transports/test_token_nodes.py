@@ -14,7 +14,7 @@ from tests.conftest import RunningServer, StartServer
 from tests.http_client import http
 from tests.redis_server import RedisServer
 from tests.token_client import SECRET, TokenClient, token
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, eventually
 
 Pair = tuple[RunningServer, RunningServer]
 
@@ -166,6 +166,20 @@ def test_a_revocation_outlives_a_restart(
     first.process.wait(PATIENCE_S)
     second = start_node(start_server, address)
     assert http.get(f"{second.url}/listen", headers=bearer(given)).json()["code"] == "bad_token"
+
+
+def test_a_revocation_outlives_a_redis_that_loses_it(
+    pair: Pair, redis: RedisServer, start_server: StartServer
+) -> None:
+    """As one whose replica takes over and lacks it: the nodes that know it write it again, and another one reads it."""
+    here, _ = pair
+    user, _ = user_and_room()
+    given = token(user)
+    here.post("/revoke", {"user": user})
+    redis.cli("FLUSHALL")
+    eventually(lambda: "revocations" in redis.cli("KEYS", "*"), "no node writes it again")
+    third = start_node(start_server, redis.address)
+    assert http.get(f"{third.url}/listen", headers=bearer(given)).json()["code"] == "bad_token"
 
 
 @pytest.mark.parametrize("body", [{}, {"user": "a", "jti": "b"}, {"jti": ""}, {"user": 5}])

@@ -137,7 +137,8 @@ class Node:
 
     async def _start_engine(self) -> None:
         """Receive the events of the engine from now on, and answer its cluster."""
-        self._cluster.serve(ClusterCalls(self.hub, self._handover, self.remote_calls, self.signals))
+        calls = ClusterCalls(self.hub, self._handover, self.remote_calls, self.revocations, self.signals)
+        self._cluster.serve(calls)
         await self._engine.start(self)
         self.hub.offsets = self._engine.position.offsets
 

@@ -4,7 +4,7 @@ Every node has all of them in memory, so that a token is checked without a call.
 by time first, and then given to each node. One that does not answer makes the call fail, so that its caller repeats it. A
 node that is out of reach, or that starts meanwhile, reads it from the records: before the first token, and every second
 afterwards (`catch_up`); also one to which streams move with their tokens. So they outlive a restart as far as the engine
-keeps anything.
+keeps anything. What it loses while nodes run, as a Redis whose replica takes over, these write again.
 """
 
 import asyncio
@@ -36,6 +36,8 @@ SKEW_S = 60.0
 """How far the clocks of two nodes may differ, in seconds."""
 SLICE = 5_000
 """Connections, or records, that are looked at in one loop turn."""
+WRITTEN_AT_ONCE = 100
+"""Records that are written again without a wait for an answer."""
 
 
 class Revocation(Struct, frozen=True, array_like=True):
@@ -99,6 +101,8 @@ class Revocations:
         """When the engine was read last; None before the first time."""
         self._has_unchecked = False
         """Whether streams have moved here with tokens that may have been revoked meanwhile."""
+        self._is_log_replaced = False
+        """Whether the engine may lack what is known here."""
         calls.register(PROCEDURE, self._answer)
 
     async def revoke(self, key: str, keep_s: float, *, is_user: bool) -> int:
@@ -116,8 +120,9 @@ class Revocations:
         self._forget(owner, now_s)
         if self._is_full(owner):
             raise Unavailable("There are too many revocations; those of tokens that expire go by themselves.")
-        data = _encode(Revocation(is_user, key, now_s, now_s + keep_s))
-        await self._series.append(SERIES.format(owner), Record(now_s, data), keep_s)
+        revocation = Revocation(is_user, key, now_s, now_s + keep_s)
+        data = _encode(revocation)
+        await self._append(now_s, data, revocation)
         return await self._calls.count_all(
             PROCEDURE, data, "A node has not taken the revocation; send it again."
         )
@@ -150,6 +155,10 @@ class Revocations:
             self._has_unchecked = True
             self._end_refused(connection, client, self.has)
 
+    def log_replaced(self) -> None:
+        """Write soon what is known here and the engine has lost."""
+        self._is_log_replaced = True
+
     async def catch_up(self) -> None:
         """Read what the engine has since the last time, and end the connections that it is about.
 
@@ -162,19 +171,46 @@ class Revocations:
             await self.load()
             self._has_unchecked = False
             await self._end_of_clients(self._hub.connections.values(), self.has)
-        if self._read_s is not None and not self._is_single:
+        if self._is_single:
+            return
+        if self._is_log_replaced:
+            await self._write_again()
+        if self._read_s is not None:
             for revocation in await self._read(self._read_s - SKEW_S):
                 await self._end_all(revocation)
+
+    async def _write_again(self) -> None:
+        """Write what the engine lacks of what is known here; other nodes do so as well, so a record may be there twice."""
+        self._is_log_replaced = False
+        try:
+            now_s = self._clock.wall()
+            known = {_encode(each): each for each in self._known.values() if each.until_s > now_s}
+            if known:
+                for owner in self._owners:
+                    for record in await self._records(owner, 0.0):
+                        known.pop(record.data, None)
+            async for part in in_turns(list(known.items()), WRITTEN_AT_ONCE):
+                await asyncio.gather(*(self._append(now_s, *each) for each in part))
+        except BaseException:
+            self._is_log_replaced = True
+            raise
+
+    async def _append(self, now_s: float, data: bytes, revocation: Revocation) -> None:
+        series = SERIES.format(self._hub.usage.owner_of(revocation.key))
+        await self._series.append(series, Record(now_s, data), revocation.until_s - revocation.at_s)
 
     async def _read(self, since_s: float) -> list[Revocation]:
         """Take the records from a time on; return those that were not known."""
         now_s = self._clock.wall()
         found: list[Revocation] = []
-        read = (self._series.read(SERIES.format(each), since_s, MAX_REVOCATIONS) for each in self._owners)
+        read = (self._records(each, since_s) for each in self._owners)
         async for part in in_turns(list(chain.from_iterable(await asyncio.gather(*read))), SLICE):
             found += [each for record in part if self._take(each := _decode(record.data))]
         self._read_s = now_s
         return found
+
+    async def _records(self, owner: str, since_s: float) -> list[Record]:
+        return await self._series.read(SERIES.format(owner), since_s, MAX_REVOCATIONS)
 
     def has(self, client: Client) -> bool:
         """Whether the token of a client is refused."""
