@@ -5,14 +5,17 @@ import asyncio
 import msgspec
 import pytest
 
+from channelstream.core.node_status import NodeStatus
 from channelstream.engines.cluster import SingleNode
-from channelstream.errors import NotFound
+from channelstream.errors import NotFound, Unavailable
+from channelstream.service import remote_calls
 from channelstream.service.remote_calls import (
     ANSWER_BYTES,
     NodeResult,
     RemoteCall,
     RemoteCalls,
     RemoteResult,
+    encode_result,
 )
 
 
@@ -77,3 +80,44 @@ def test_a_failure_is_a_part_of_the_result(
     assert [record.message for record in caplog.records if record.exc_info] == (
         ["the procedure _broken has failed"] if name == "_broken" else []
     )
+
+
+class Cluster(SingleNode):
+    """Another node has no link for so many calls, and then answers 2; this one answers 1."""
+
+    node_id = "here"
+
+    def __init__(self, silent: int) -> None:
+        self.silent = silent
+
+    async def nodes(self) -> list[NodeStatus]:
+        return [NodeStatus(name, name, 0, 0.0, True) for name in ("here", "there")]
+
+    async def ask_node(self, node_id: str, command: bytes) -> bytes | None:
+        self.silent -= 1
+        return None if self.silent >= 0 else encode_result(RemoteResult(msgspec.msgpack.encode(2)))
+
+
+@pytest.mark.parametrize(
+    ("silent", "reaches_all", "count"),
+    [(0, False, 3), (1, False, 1), (0, True, 3), (3, True, 3), (4, True, None)],
+)
+def test_a_node_without_a_link_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, silent: int, reaches_all: bool, count: int | None
+) -> None:
+    """Where it has to be reached: it may be upgraded, and still have its streams."""
+    monkeypatch.setattr(remote_calls, "SILENT_DELAYS_S", (0.0, 0.0, 0.0))
+
+    async def one(argument: bytes) -> bytes:
+        return msgspec.msgpack.encode(1)
+
+    async def scenario() -> int:
+        calls = RemoteCalls(Cluster(silent))
+        calls.register("one", one)
+        return await calls.count_all("one", b"", "It is not counted.", reaches_all=reaches_all)
+
+    if count is None:
+        with pytest.raises(Unavailable, match=r"It is not counted. The node is out of reach."):
+            asyncio.run(scenario())
+    else:
+        assert asyncio.run(scenario()) == count

@@ -51,8 +51,9 @@ class ChannelEnds:
             Unavailable: a node has not answered; the call may have taken effect.
         """
         asked = _encode(EndAll(channel, code, reason))
+        # A node that is out of reach for a moment still has its streams, and nobody tells it later.
         return await self._calls.count_all(
-            PROCEDURE, asked, "A node has not ended its connections; try again."
+            PROCEDURE, asked, "A node has not ended its connections; try again.", reaches_all=True
         )
 
     async def _answer(self, argument: bytes) -> bytes:

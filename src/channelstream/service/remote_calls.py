@@ -25,6 +25,8 @@ ANSWER_BYTES = 1 << 20
 """Longest answer to a call. A procedure answers less; a longer answer is replaced by a failure."""
 NODES_ASKED = 64
 """Most nodes that are asked at once; those that were alive most recently."""
+SILENT_DELAYS_S = (0.02, 0.05, *[0.1] * 15)
+"""Pauses before a node is asked again that has no link: most upgrades take less."""
 
 T = TypeVar("T")
 
@@ -151,20 +153,37 @@ class RemoteCalls:
             for number, (node, result) in enumerate(zip((own, *others), results, strict=True))
         ]
 
-    async def count_all(self, procedure: str, argument: bytes, failing: str) -> int:
+    async def count_all(
+        self, procedure: str, argument: bytes, failing: str, *, reaches_all: bool = False
+    ) -> int:
         """Call as `call_all` does a procedure that returns a number; return the sum.
 
         Args:
             failing: what it means that a node fails, in a sentence.
+            reaches_all: whether it is a failure that a node is out of reach which may live: it is asked several times.
 
         Raises:
             Unavailable: a node has not answered; the call may have taken effect.
         """
         results = await self.call_all(procedure, argument)
-        reached = [each.result for each in results if each.result.is_reached]
-        if failed := next((each.failure for each in reached if each.failure), ""):
+        if reaches_all:
+            await self._ask_again(results, RemoteCall(procedure, argument))
+        found = [each.result for each in results if each.result.is_reached or reaches_all]
+        if failed := next((each.failure for each in found if each.failure), ""):
             raise Unavailable(f"{failing} {failed}")
-        return sum(_number(each.value) for each in reached)
+        return sum(_number(each.value) for each in found)
+
+    async def _ask_again(self, results: list[NodeResult], call: RemoteCall) -> None:
+        """Ask the nodes again that were out of reach, as one is while it is upgraded."""
+        for delay_s in SILENT_DELAYS_S:
+            silent = [each for each in results if not each.result.is_reached]
+            if not silent:
+                return
+            await asyncio.sleep(delay_s)
+            for each in silent:
+                assert each.node is not None  # noqa: S101 - this process reaches itself
+                answered = await self._call_node(each.node.id, call)
+                results[results.index(each)] = NodeResult(each.node, each.is_here, answered)
 
     async def call_owner(self, conn_id: str, procedure: str, argument: bytes) -> RemoteResult | None:
         """Call a procedure of the node that owns a connection; None if no living node does.
