@@ -319,6 +319,7 @@ class _Program:
             os.close(descriptor)
         # The nursery's knows that /dev/null can be sought in.
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - until the process ends
+        sys.__stdout__ = sys.stdout  # type: ignore[misc] # As at the start of an interpreter.
         os.environ.clear()
         os.environ.update(order.environ)
         os.chdir(order.folder)

@@ -405,3 +405,15 @@ class RequestFailed(Exception):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class StdoutFailed(Exception):
+    """A command cannot write to stdout. No `OSError`, which argparse ignores where it prints a help.
+
+    Attributes:
+        is_unread: it goes to a pipe whose reader has gone, as `head` does.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"cannot write to stdout: {error.strerror}")
+        self.is_unread = isinstance(error, BrokenPipeError)

@@ -100,6 +100,26 @@ def test_listen_prints_what_publish_sent(server: Any, listen: Listen, transport:
     assert (process.child.wait(PATIENCE_S), process.stderr.read()) == (0, "")
 
 
+def test_listen_ends_when_nobody_reads_it(server: Any, listen: Listen) -> None:
+    """As with `| head -1`, quietly."""
+    process = listen(server, "cli-unread")
+    process.stdout.close()
+    publish(server, "cli-unread", "unread")
+    assert (process.child.wait(PATIENCE_S), process.stderr.read()) == (0, "")
+
+
+def test_a_trace_that_nobody_reads_is_stopped(server: Any) -> None:
+    """At the server, too."""
+    trace = Started("trace", "--url", server.url, "-s", server.secret, "--channel", "cli-untraced")
+    assert line_with(trace.stderr, "tracing channel")
+    trace.stdout.close()
+    publish(server, "cli-untraced", "unread")
+    assert (trace.child.wait(PATIENCE_S), trace.stderr.read()) == (0, "")
+    trace.end()
+    remote = Server(server.url, SigningKey("", server.secret))
+    assert remote.get("/admin/trace.json", {"channel": "cli-untraced"}, dict)["seconds_left"] == 0
+
+
 class Dropping:
     """A real stream that drops as soon as it is up, then after every message, and ends after the message "last".
 

@@ -1,9 +1,11 @@
 """The program as a shell sees it: exit codes, and one line on stderr."""
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 from tests.nursery import nursery
@@ -147,6 +149,58 @@ def test_a_server_whose_standard_files_are_closed_stops_as_any(closed: str) -> N
                 assert server.wait(PATIENCE_S) == 0
             finally:
                 server.kill()
+
+
+PRINTING = [
+    ["-h"],
+    ["keys", "-h"],
+    ["--version"],
+    ["make-config", "-o", "-"],
+    ["sign", "/info", "-s", "a secret"],
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("argv", PRINTING, ids=" ".join)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_stdout_ends_a_command_with_one_line(argv: list[str], unbuffered: str) -> None:
+    """Also the flush at the end, and a help, of which argparse ignores that it cannot be written."""
+    with Path("/dev/full").open("w") as full:
+        ended = started(argv, full, unbuffered)
+        assert ended.communicate(timeout=PATIENCE_S) == (
+            None,
+            "channelstream: cannot write to stdout: No space left on device\n",
+        )
+    assert ended.returncode == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("argv", PRINTING, ids=" ".join)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_pipe_that_nobody_reads_is_no_failure(argv: list[str], unbuffered: str) -> None:
+    """As in `channelstream keys list | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        ended = started(argv, pipe, unbuffered)
+        assert ended.communicate(timeout=PATIENCE_S) == (None, "")
+    assert ended.returncode == 0
+
+
+@pytest.mark.slow
+def test_the_exit_code_of_a_command_outlives_its_reader() -> None:
+    """`doctor | head -1` still says that something is wrong."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        ended = started(["doctor", "--config-only", "-p", "x"], pipe, "")
+        assert ended.communicate(timeout=PATIENCE_S) == (None, "")
+    assert ended.returncode == 1
+
+
+def started(argv: list[str], stdout: IO[str], unbuffered: str) -> "subprocess.Popen[str]":
+    command, environ = [sys.executable, "-m", "channelstream", *argv], {"PYTHONUNBUFFERED": unbuffered}
+    return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environ)
 
 
 def test_characters_that_stdout_lacks_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from tests.conftest import RunningServer, launch
 from tests.http_client import http
@@ -133,6 +134,16 @@ def test_what_is_no_webhook_is_refused(listen: Callable[..., Listener]) -> None:
         line.close()
         assert "too long" in listener.line_with("refused")
     listener.child.send_signal(signal.SIGINT)
+    assert (listener.child.wait(PATIENCE_S), listener.stderr.read()) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_listener_whose_output_nobody_reads_ends(listen: Callable[..., Listener]) -> None:
+    """What it cannot print is not answered, so that a server sends it again."""
+    listener = listen(CHANNELSTREAM_WEBHOOK_SECRET=SECRET)
+    listener.child.stdout.close()
+    with pytest.raises(httpx.RemoteProtocolError):
+        http.post(listener.url, content=b"{}")
     assert (listener.child.wait(PATIENCE_S), listener.stderr.read()) == (0, "")
 
 

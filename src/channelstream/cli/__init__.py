@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from channelstream.cli import standard_files
-from channelstream.errors import ConfigError, RequestFailed
+from channelstream.errors import ConfigError, RequestFailed, StdoutFailed
 from channelstream.regular_file import mode_of
 
 Command = Callable[[Sequence[str], Mapping[str, str]], int]
@@ -83,9 +83,25 @@ def utils_main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | N
 
 def _run(command: Command, argv: Sequence[str], environ: Mapping[str, str] | None) -> int:
     standard_files.open_closed_ones()
-    standard_files.escape_what_stdout_lacks()
+    standard_files.prepare_stdout()
+    code = 0
     try:
-        return command(argv, os.environ if environ is None else environ)
+        try:
+            code = _ended(command, argv, os.environ if environ is None else environ)
+        finally:
+            sys.stdout.flush()
+    except StdoutFailed as error:
+        standard_files.discard_stdout()
+        if not error.is_unread:
+            print(f"channelstream: {error}", file=sys.stderr)
+            return FAILED
+    return code
+
+
+def _ended(command: Command, argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run a command, and return its exit code; an error that its user can correct is one line."""
+    try:
+        return command(argv, environ)
     except ConfigError as error:
         print(f"channelstream: {error}", file=sys.stderr)
         return BAD_CONFIGURATION
@@ -100,7 +116,3 @@ def _run(command: Command, argv: Sequence[str], environ: Mapping[str, str] | Non
         return BAD_CONFIGURATION
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader closed the pipe, as `head` does: the flush at exit must not fail because of it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0

@@ -3,6 +3,14 @@
 import io
 import os
 import sys
+from typing import TYPE_CHECKING
+
+from channelstream.errors import StdoutFailed
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+_STDOUT = 1
 
 
 def open_closed_ones() -> None:
@@ -19,10 +27,35 @@ def open_closed_ones() -> None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - until the process ends
 
 
-def escape_what_stdout_lacks() -> None:
-    """Write characters that the encoding of stdout has not as escapes, as Python does on stderr.
+class _Stdout(io.FileIO):
+    def write(self, data: "ReadableBuffer", /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise StdoutFailed(error) from error
+
+
+def prepare_stdout() -> None:
+    """Escape characters that the encoding of stdout has not, as Python does on stderr; a failed write is `StdoutFailed`.
 
     A name that a stranger chose would end a command with an error otherwise, where the locale is not UTF-8.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    stdout = sys.stdout
+    if not isinstance(stdout, io.TextIOWrapper):
+        return
+    if stdout is not sys.__stdout__:  # One of a test.
+        stdout.reconfigure(errors="backslashreplace")
+        return
+    raw = _Stdout(_STDOUT, "w", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        raw if stdout.write_through else io.BufferedWriter(raw),  # As Python does itself (-u).
+        stdout.encoding,
+        "backslashreplace",
+        line_buffering=stdout.line_buffering,
+        write_through=stdout.write_through,
+    )
+
+
+def discard_stdout() -> None:
+    """Have stdout go nowhere: what is still buffered is written when the interpreter ends, and would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)

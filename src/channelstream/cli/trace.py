@@ -9,6 +9,7 @@ from typing import Any
 from channelstream.cli.listen import say
 from channelstream.cli.remote import Server, add_server_flags, server_of
 from channelstream.config.flags import OneLineParser
+from channelstream.errors import StdoutFailed
 
 DESCRIPTION = """\
 Trace a user, a channel or a connection: print who receives each event, and why the others do not.
@@ -39,8 +40,10 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         say(f"tracing {kind} {subject[kind]}")
         _follow(server, subject, after, arguments.delivered)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StdoutFailed) as ended:
         server.post(PATH, {**subject, "minutes": "0"}, dict)
+        if isinstance(ended, StdoutFailed):
+            raise
     return 0
 
 

@@ -14,7 +14,7 @@ from channelstream.cli.settings import settings_of
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.secret_file import pusher_secrets_of
 from channelstream.config.settings import BY_NAME, Settings
-from channelstream.errors import ConfigError
+from channelstream.errors import ConfigError, StdoutFailed
 from channelstream_client import BadWebhook, Webhook, verify_pusher_webhook, verify_webhook
 
 DESCRIPTION = """\
@@ -106,13 +106,20 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         print(f"listening on http://{host!s}:{port}/", file=sys.stderr, flush=True)
         with suppress(KeyboardInterrupt):
             server.serve_forever()
+        if server.failure is not None:
+            raise server.failure
     return 0
 
 
 class _Listener(ThreadingHTTPServer):
-    """Answers every POST with one status if it is a webhook."""
+    """Answers every POST with one status if it is a webhook, until that cannot be printed.
+
+    Attributes:
+        failure: why it can no longer be printed.
+    """
 
     daemon_threads = True
+    failure: StdoutFailed | None = None
 
     def __init__(self, address: tuple[str, int], secrets: Secrets, status: HTTPStatus) -> None:
         self.secrets = secrets
@@ -120,7 +127,11 @@ class _Listener(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print nothing about a caller that has gone."""
+        """Print nothing about a caller that has gone; stop where nothing can be printed."""
+        error = sys.exception()
+        if isinstance(error, StdoutFailed):
+            self.failure = error
+            self.shutdown()
 
 
 class _Handler(BaseHTTPRequestHandler):
