@@ -6,7 +6,7 @@ import uvloop
 from channelstream.bench import strangers
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.strangers import STATES, State, held_kb
-from channelstream.core.http_head import CHANGING
+from channelstream.core.http_head_form import CHANGING
 from channelstream.core.http_reader import REPEATED_FIELDS, RequestReader
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bench_forks")]

@@ -33,9 +33,8 @@ class ChunkedBody:
         Args:
             trailer_bytes: longest trailers, all together.
         """
-        self._left: int | None = (
-            None  # Bytes of the chunk and of the line end after it; None: a size comes next.
-        )
+        self._left: int | None = None
+        """Bytes of the chunk and of the line end after it; None: a size comes next."""
         self._is_last = False
         self._trailer_left = trailer_bytes
         self.is_complete = self.has_stopped = False

@@ -1,8 +1,8 @@
 """A strict reader of request heads (RFC 9112).
 
-This file alone decides where a request ends. Everything that another reader, such as a proxy in front, could read in
-another way is refused: a second Content-Length, a transfer coding beside a length, a bare CR or LF, a space before a
-colon. Otherwise a client could hide a second request in the body of the first (request smuggling).
+Only this file and `http_body.py` decide where a request ends. Everything that another reader, such as a proxy in front,
+could read in another way is refused: a second Content-Length, a transfer coding beside a length, a bare CR or LF, a space
+before a colon. Otherwise a client could hide a second request in the body of the first (request smuggling).
 """
 
 import re
@@ -20,27 +20,10 @@ _BEGINNING: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++(?: |\Z)|\r?\Z")
 _BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
 _HOST: Final = re.compile(rb"(?:[\w\-.~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(?::\d*)?", re.ASCII)
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
-_LENGTH: Final = re.compile(rb"\d{1,18}")
-_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*+")
+LENGTH: Final = re.compile(rb"\d{1,18}")
+"""The form of Content-Length."""
 _SINGLE: Final = {b"host": "Host", b"content-length": "Content-Length"}
 """Fields that a request may have once, even with equal values: two readers may use different ones."""
-_LENGTH_NAME: Final = b"content-length"
-CHANGING: Final = frozenset(
-    {
-        _LENGTH_NAME,
-        b"baggage",
-        b"date",
-        b"idempotency-key",
-        b"traceparent",
-        b"tracestate",
-        b"x-amzn-trace-id",
-        b"x-correlation-id",
-        b"x-request-id",
-    }
-)
-"""Fields to which callers, and proxies in front, give another value in each request. Neither who serves a request nor for
-whom it acts depends on them (`http.request.Request.again`)."""
-_CHANGING_FIELD: Final = re.compile(rb"\r\n(%b):[ \t]*+([^\r]*+)" % b"|".join(CHANGING), re.IGNORECASE)
 _Fields = dict[bytes, bytes]
 FIELDS: Final = 100
 """Most fields of a head, as of other servers: what is read of short ones takes up to 25 times as many bytes as they have."""
@@ -123,76 +106,6 @@ def read_head(data: bytes, client: Address | None = None, scheme: str = "http") 
 def offered(head: RequestHead) -> tuple[bytes, ...]:
     """Return the protocols that a client offers in Upgrade, in lower case; they may be very many, and are kept nowhere."""
     return _tokens(head.upgrade)
-
-
-class HeadForm(NamedTuple):
-    """What the heads of several requests have in common: all but the values of `CHANGING`.
-
-    Attributes:
-        texts: what is before, between and after these values.
-        fields: the field of each value: its index among the headers, and its name.
-    """
-
-    texts: list[bytes]
-    fields: list[tuple[int, bytes]]
-
-
-def are_alike(head: RequestHead, other: RequestHead) -> bool:
-    """Whether two heads differ in values of `CHANGING` only, as far as their paths and headers say."""
-    if head.raw_path != other.raw_path or len(head.headers) != len(other.headers):
-        return False
-    for field, before in zip(head.headers, other.headers, strict=True):
-        if field != before and field[0] not in CHANGING:
-            return False
-    return True
-
-
-def form_of(data: bytes, head: RequestHead) -> HeadForm:
-    """Return the form of a head; if its headers are not those of its lines, or a name is repeated, that of no other one.
-
-    Args:
-        data: its bytes.
-        head: what `read_head` has returned for it.
-    """
-    form, at = HeadForm([], []), 0
-    # With a host in its target it has other headers than lines.
-    if len(head.first) == len(head.headers) and b" /" in data[: data.index(b"\r\n")]:
-        for field in _CHANGING_FIELD.finditer(data):
-            form.texts.append(data[at : field.start(2)])
-            form.fields.append((data.count(b"\r\n", 0, field.start()), field[1].lower()))
-            at = field.end()
-    form.texts.append(data[at:])
-    return form
-
-
-def in_form(data: bytes, form: HeadForm, before: RequestHead) -> RequestHead | None:
-    """Return a head that has the form of another one; None if it has not, or breaks RFC 9112.
-
-    Args:
-        data: its bytes.
-        form: that of the other one.
-        before: what `read_head` has returned for that one.
-    """
-    if not data.startswith(form.texts[0]):
-        return None
-    at = len(form.texts[0])
-    headers, first, body_bytes = before.headers.copy(), dict(before.first), before.body_bytes
-    for (index, name), text in zip(form.fields, form.texts[1:], strict=True):
-        end = data.find(b"\r\n", at)
-        if not (end >= 0 and data.startswith(text, end) and _VALUE.fullmatch(data, at, end)):
-            return None
-        value = data[at:end].strip()
-        if name == _LENGTH_NAME:
-            if _LENGTH.fullmatch(value) is None:
-                return None
-            body_bytes = int(value)
-        headers[index] = (name, value)
-        first[name] = value
-        at = end + len(text)
-    if at != len(data):
-        return None
-    # As `_replace` of headers, first and body_bytes, which takes four times as long.
-    return RequestHead._make((*before[:5], headers, first, body_bytes, *before[8:]))
 
 
 def first_values(headers: Sequence[Header]) -> Mapping[bytes, bytes]:
@@ -300,7 +213,7 @@ def _body_bytes(fields: _Fields, is_1_1: bool) -> int | None:
         return None
     if length is None:
         return 0
-    if _LENGTH.fullmatch(length) is None:
+    if LENGTH.fullmatch(length) is None:
         raise BadRequest("Content-Length must be one number of bytes.")
     return int(length)
 

@@ -5,15 +5,8 @@ over the socket.
 """
 
 from channelstream.core.http_body import ChunkedBody
-from channelstream.core.http_head import (
-    HeadForm,
-    RequestHead,
-    are_alike,
-    check_beginning,
-    form_of,
-    in_form,
-    read_head,
-)
+from channelstream.core.http_head import RequestHead, check_beginning, read_head
+from channelstream.core.http_head_form import HeadForm, are_alike, form_of, in_form
 from channelstream.core.policy import Address
 from channelstream.errors import HeadTooLong
 
@@ -21,7 +14,7 @@ _EMPTY_LINE = b"\r\n"
 _HEAD_END = b"\r\n\r\n"
 REPEATED_BYTES = 1024
 """Longest head that is kept for the next request of the connection. Programs send the same one again but for values of
-`http_head.CHANGING`, the signature of a call included, and to read it is a fifth of the cost of a call."""
+`http_head_form.CHANGING`, the signature of a call included, and to read it is a fifth of the cost of a call."""
 REPEATED_FIELDS = 32
 """Most headers of such a head: of 97 short ones an idle connection would keep 25 KB, of 30 it keeps 10 (measured)."""
 
@@ -34,7 +27,7 @@ class RequestReader:
 
     Attributes:
         has_more: received bytes are left to read.
-        has_repeated: the head that `take` has returned is the one before, but for values of `http_head.CHANGING`.
+        has_repeated: the head that `take` has returned is the one before, but for values of `http_head_form.CHANGING`.
         is_whole: the body of the last request was read to its end.
         has_stopped: `body` has more to return, after other work of the loop.
     """

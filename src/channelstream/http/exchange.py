@@ -117,7 +117,7 @@ class HttpExchange:
         self._left: int | None = 0  # Bytes the answer announces; None: not known before its end.
 
     def again(self, head: RequestHead, body: bytes) -> None:
-        """Begin the next request, which is whole, and has the head of the one before but for values of `http_head.CHANGING`.
+        """Begin the next request, which is whole, and has the head of the one before but for `http_head_form.CHANGING`.
 
         That one was whole as well, and has been answered at once, in one write, and the connection is still open: all that
         is not set here is as it is in a new exchange.

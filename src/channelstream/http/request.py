@@ -79,7 +79,7 @@ class Request:
         self._arguments: dict[str, str] | None = None
 
     def again(self, head: RequestHead) -> None:
-        """Be the next request of the connection, whose head is the same but for values of `http_head.CHANGING`.
+        """Be the next request of the connection, whose head is the same but for values of `http_head_form.CHANGING`.
 
         What was found out about that head stays: route and handler, parameters, address and proof.
         """
