@@ -1,30 +1,21 @@
 """Pusher's protocol: what its clients are sent, and what they ask for.
 
-A client subscribes to channels with signatures of its application, which are checked here. Whatever is wrong is answered
+A client subscribes to channels with signatures of its application (`pusher_subscribing.py`). Whatever is wrong is answered
 with an error, and the line stays open.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
-from channelstream.close_codes import CloseCode
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.entry import Entry
-from channelstream.core.pusher_names import (
-    KEEP_LAST_S,
-    OF_USER,
-    SIGNED_IN,
-    has_members,
-    is_channel_name,
-    keeps_last,
-    needs_signature,
-)
-from channelstream.core.pusher_signing import channel_text, is_granted, user_text
+from channelstream.core.pusher_names import SIGNED_IN, keeps_last, needs_signature
+from channelstream.core.pusher_signing import user_text
 from channelstream.core.token_bucket import TokenBucket
-from channelstream.errors import ChannelstreamError, Invalid, TooManyRequests
+from channelstream.errors import ChannelstreamError, TooManyRequests
 from channelstream.wire.client_commands import (
     Action,
     ClientCommand,
@@ -37,8 +28,8 @@ from channelstream.wire.client_commands import (
     SignIn,
 )
 from channelstream.wire.client_session import LineRules, SessionStart, Silence, Start, WireProtocol
-from channelstream.wire.frames import close_frame
 from channelstream.wire.framing import Framing
+from channelstream.wire.pusher_closing import SILENT, closing_frame, refusal_frame
 from channelstream.wire.pusher_format import PusherFormat, frames_of
 from channelstream.wire.pusher_frames import (
     PONG_FRAME,
@@ -50,18 +41,15 @@ from channelstream.wire.pusher_frames import (
     signed_in_frame,
     succeeded_frame,
 )
-from channelstream.wire.pusher_members import info_of, state_of
+from channelstream.wire.pusher_members import info_of
 from channelstream.wire.pusher_payload import MAX_DATA_BYTES, MAX_NAME, PusherEvent, payload_of
+from channelstream.wire.pusher_subscribing import Refusal, Subscriber, limit_of
 from channelstream.wire.pusher_texts import (
-    MAX_INFO_BYTES,
     Asked,
-    Fields,
     Identity,
     compact,
     data_text,
     fields_in,
-    is_absent,
-    member_in,
     read_text,
     text_in,
     user_in,
@@ -76,24 +64,6 @@ LATE_S: Final = 30.0
 """How much later than after `activity_timeout` a client may show a sign of life: it waits that long for a `pusher:pong`."""
 FRAMES: Final = 1000
 """Frames a client may send in a ping interval besides its events: one that comes back subscribes to all its channels."""
-
-CLOSE_CODES: Final[dict[int, int]] = {
-    CloseCode.NORMAL: 4009,
-    CloseCode.TOKEN_EXPIRED: 4009,
-    CloseCode.RESTARTING: 4200,
-    CloseCode.OVERLOADED: 4100,
-    CloseCode.REPLACED: 4100,
-    CloseCode.TOO_SLOW: 4100,
-    CloseCode.UNKNOWN_CONNECTION: 4001,
-}
-"""The codes of this server, and as which a client of Pusher is sent them.
-
-On 4000 to 4099 it stops; on 4100 to 4199 it comes back after a second, on 4200 to 4299 at once.
-"""
-REFUSAL_CODES: Final = {code: sent for code, sent in CLOSE_CODES.items() if code != CloseCode.TOO_SLOW}
-"""The codes for lines that are not opened, where 4008 tells a client that it has named no version."""
-SILENT: Final = 4201
-"""Closes the line of a client that has shown no sign of life."""
 
 
 class _State(Struct, array_like=True):
@@ -117,18 +87,6 @@ _decode_state = msgspec.msgpack.Decoder(_State).decode
 def new_state(socket_id: str) -> bytes:
     """Return the state of a session that begins (`SessionStart.state`)."""
     return _encode_state(_State(socket_id))
-
-
-class _Refused(NamedTuple):
-    """Why a client may not subscribe."""
-
-    kind: str
-    message: str
-    status: int
-
-
-def _unsigned(message: str) -> _Refused:
-    return _Refused("AuthError", message, 401)
 
 
 class PusherSession:
@@ -211,46 +169,14 @@ class PusherSession:
         elif channel in self._channels:
             yield self._error("This client is subscribed to the channel already.")
         else:
-            entry = self._admitted(channel, fields)
-            yield Reply(self._refusal(channel, entry)) if isinstance(entry, _Refused) else entry
+            entry = self._subscriber.admitted(channel, fields)
+            yield Reply(self._refusal(channel, entry)) if isinstance(entry, Refusal) else entry
 
-    def _admitted(self, channel: str, fields: Fields) -> Join | _Refused:
-        """Return what joins a channel, if the client may join it."""
-        if not is_channel_name(channel) and not self._is_own(channel):
-            return _Refused("InvalidChannel", "There can be no channel of this name.", 400)
-        member = self._signed(channel, fields) if needs_signature(channel) else None
-        if isinstance(member, _Refused):
-            return member
-        name, last_s = self._app.channel(channel), KEEP_LAST_S if keeps_last(channel) else 0.0
-        if member is None:
-            is_granted = needs_signature(channel) or self._is_own(channel)
-            return Join(name, channel, last_s=last_s, is_granted=is_granted)
-        return Join(name, channel, member.name, state_of(member.info.decode()), last_s, is_granted=True)
+    @property
+    def _subscriber(self) -> Subscriber:
+        return Subscriber(self._app, self._socket_id, self._user)
 
-    def _is_own(self, channel: str) -> bool:
-        """Whether it is the channel of the user that the client is."""
-        return self._user is not None and channel == OF_USER + self._user.name
-
-    def _signed(self, channel: str, fields: Fields) -> Identity | _Refused | None:
-        """Return as which member a client may join a channel, None for none, by the signature that it shows."""
-        data = None if is_absent(fields, "channel_data") else text_in(fields, "channel_data")
-        if data is None and not is_absent(fields, "channel_data"):
-            return _unsigned("channel_data is not text.")
-        text = channel_text(self._socket_id, channel, data)
-        if not is_granted(self._app.key, self._app.secrets.accepted, text, text_in(fields, "auth") or ""):
-            return _unsigned("The signature is not that of this channel, socket and key.")
-        if not has_members(channel):
-            return None
-        member = self._user if data is None else member_in(data)
-        if member is None:
-            return _unsigned("A presence channel needs channel_data, or a user who has signed in.")
-        if isinstance(member, str):
-            return _unsigned(member)
-        if len(member.info) > MAX_INFO_BYTES:
-            return _unsigned(f"user_info has more than {MAX_INFO_BYTES} bytes.")
-        return member
-
-    def _refusal(self, channel: str, refused: _Refused) -> bytes:
+    def _refusal(self, channel: str, refused: Refusal) -> bytes:
         """Return both forms: there are clients that read only the first, and others that read only the second."""
         return self.format.framed(refused_frame(channel, *refused), error_frame(refused.message))
 
@@ -265,9 +191,8 @@ class PusherSession:
     def _sign_in(self, asked: Asked) -> Iterator[ClientCommand]:
         fields = fields_in(asked.data) or {}
         user_data = text_in(fields, "user_data") or ""
-        text = user_text(self._socket_id, user_data)
         user = user_in(user_data)
-        if not is_granted(self._app.key, self._app.secrets.accepted, text, text_in(fields, "auth") or ""):
+        if not self._subscriber.shows(user_text(self._socket_id, user_data), fields):
             yield self._error("The signature is not that of this user, socket and key.", NOT_SIGNED_IN)
         elif user is None:
             yield self._error(
@@ -331,7 +256,7 @@ class PusherSession:
 
     def _joined(self, command: Join, channel: str, outcome: Outcome) -> bytes:
         if isinstance(outcome, ChannelstreamError):
-            return self._refusal(channel, _limit_of(outcome))
+            return self._refusal(channel, limit_of(outcome))
         self._channels[channel] = command.member
         found = outcome if isinstance(outcome, Joined) else Joined()
         if command.member is None:
@@ -345,13 +270,6 @@ class PusherSession:
         return self.format.framed(first, *last, *missed)
 
 
-def _limit_of(error: ChannelstreamError) -> _Refused:
-    """Return why a client that may subscribe cannot: it, or its application, is in too many channels."""
-    if isinstance(error, Invalid | TooManyRequests):
-        return _Refused("LimitReached", error.message, 400)
-    return _Refused("ServerError", error.message, error.http_status)
-
-
 _HANDLERS: Final = {
     "pusher:ping": PusherSession._ping,
     "pusher:pong": PusherSession._pong,
@@ -359,24 +277,6 @@ _HANDLERS: Final = {
     "pusher:unsubscribe": PusherSession._unsubscribe,
     "pusher:signin": PusherSession._sign_in,
 }
-
-
-def closing_frame(code: int | None, reason: str) -> bytes:
-    """Return the close frame in which a client reads whether it comes back; it always has a reason.
-
-    Args:
-        code: one of this server, or as it is sent.
-    """
-    return _closing(CLOSE_CODES, code, reason)
-
-
-def refusal_frame(code: int | None, reason: str) -> bytes:
-    """Return the close frame of a line that is not opened, as `closing_frame` does."""
-    return _closing(REFUSAL_CODES, code, reason)
-
-
-def _closing(codes: Mapping[int, int], code: int | None, reason: str) -> bytes:
-    return close_frame(None, "") if code is None else close_frame(codes.get(code, code), reason or "closed")
 
 
 def pusher(number: int, form: int) -> WireProtocol:
