@@ -73,6 +73,12 @@ class Entry:
         """Return an entry at the same offset with another event, such as a message after an edit."""
         return Entry(self.offset, self.position, self.at_s, event, self.shard, self.offsets)
 
+    def _at(self, offsets: Offsets, event: Event) -> "Entry":
+        """Return an entry of the same log with another position and event."""
+        epochs = self.position.rpartition("-")[0]
+        position = format_position((epochs,), offsets)
+        return Entry(offsets[self.shard], position, self.at_s, event, self.shard, offsets)
+
     @property
     def first_offset(self) -> int:
         """The first of its offsets."""
@@ -100,11 +106,7 @@ class Entry:
             return self.with_event(rest)
         # The user's own departure was the last item. The position must be that of the last item that it is sent.
         offset = self.offset - rest.departures[-1].behind
-        offsets = with_offset(self.offsets, self.shard, offset)
-        epochs = self.position.rpartition("-")[0]
-        return Entry(
-            offset, format_position((epochs,), offsets), self.at_s, rest.rebased(), self.shard, offsets
-        )
+        return self._at(with_offset(self.offsets, self.shard, offset), rest.rebased())
 
     def split(self) -> "list[Entry]":
         """Return an entry for each of its items."""
@@ -121,12 +123,7 @@ class Entry:
     def advanced_to(self, delivered: Offsets) -> "Entry":
         """Return this entry for a client that was sent more of other shards: its position must not go back there."""
         offsets = with_offset(delivered, self.shard, self.offset)
-        if offsets == self.offsets:
-            return self
-        epochs = self.position.rpartition("-")[0]
-        return Entry(
-            self.offset, format_position((epochs,), offsets), self.at_s, self.event, self.shard, offsets
-        )
+        return self if offsets == self.offsets else self._at(offsets, self.event)
 
 
 def advance_positions(delivered: Offsets, entries: Iterable[Entry]) -> Iterator[Entry]:
