@@ -88,11 +88,7 @@ def summarize_all(hub: Hub, event: Event, now_s: float, named: int) -> OutcomeSu
     members = _members(hub, event)
     if len(members) <= named:
         return summarize(outcomes(hub, event, now_s), named)
-    names = (event.only or frozenset()) | (event.exclude or frozenset()) | frozenset(event.about)
-    named_here = (each.receiver for name in names for each in hub.users.get(name, ()))
-    special = {own: None for own in named_here if own in members}
-    if (sender := hub.connections.get(event.exclude_connection or "")) in members and sender is not None:
-        special[sender] = None
+    special = _special(hub, event, members)
     ordinary = [member for member in members if member not in special] if special else members
     found = [outcome(member, event, now_s) for member in special]
     found += _non_members(hub, event, now_s)
@@ -100,17 +96,25 @@ def summarize_all(hub: Hub, event: Event, now_s: float, named: int) -> OutcomeSu
     kinds = list(map(_fate_key, ordinary))
     examples = dict(zip(kinds, ordinary, strict=True))
     for kind, count in Counter(kinds).items():
-        fate = outcome(examples[kind], event, now_s).fate
-        alike = (member for member in ordinary if _fate_key(member) == kind)
-        if examples[kind].state is ConnectionState.CATCHING_UP:
-            each = [outcome(member, event, now_s) for member in alike]
-            counts.update(one.fate for one in each)
-            found += each
+        alike = (outcome(member, event, now_s) for member in ordinary if _fate_key(member) == kind)
+        if examples[kind].state is ConnectionState.CATCHING_UP:  # Its buffer decides the fate of each.
+            catching_up = list(alike)
+            counts.update(each.fate for each in catching_up)
+            found += catching_up
         else:
-            counts[fate] += count
-            found += (outcome(member, event, now_s) for member in islice(alike, named))
+            counts[outcome(examples[kind], event, now_s).fate] += count
+            found += islice(alike, named)
     samples = tuple(sorted(found, key=rank)[:named])
     return OutcomeSummary(samples, {fate.value: count for fate, count in counts.items()})
+
+
+def _special(hub: Hub, event: Event, members: dict[Connection, None]) -> dict[Connection, None]:
+    """Return the members with a fate of their own: those whose users the event names, and the one that has sent it."""
+    names = (event.only or frozenset()) | (event.exclude or frozenset()) | frozenset(event.about)
+    found = [each.receiver for name in names for each in hub.users.get(name, ())]
+    if event.exclude_connection in hub.connections:
+        found.append(hub.connections[event.exclude_connection])
+    return {each: None for each in found if each in members}
 
 
 _fate_key = attrgetter("state._value_", "protocol.presence._value_")
