@@ -40,8 +40,7 @@ class PresenceEvents:
 
     def of(self, channel: Channel, user: User, joined: bool, now_s: float) -> list[Event]:
         """Return the event that announces that a user has joined a channel, or left it."""
-        settings = channel.settings
-        if not (settings.notify_presence or channel.always_connections):
+        if not _is_received(channel):
             return []
         return [
             Presence(
@@ -52,8 +51,8 @@ class PresenceEvents:
                 timestamp=stamp(now_s),
                 state=user.public_state if joined else None,
                 users=self._listed(channel),
-                users_cut=self._asks_for_lists(channel) and not self.lists_users(channel),
-                announced=settings.notify_presence,
+                users_cut=_asks_for_lists(channel) and not self.lists_users(channel),
+                announced=channel.settings.notify_presence,
             )
         ]
 
@@ -61,8 +60,7 @@ class PresenceEvents:
         """Return the event that announces that the last connections of these users have left a channel."""
         if len(users) == 1:
             return self.of(channel, self._users[users[0]], joined=False, now_s=now_s)
-        settings = channel.settings
-        if not (settings.notify_presence or channel.always_connections):
+        if not _is_received(channel):
             return []
         ids = [self._new_id() for _ in users]
         return [
@@ -75,8 +73,8 @@ class PresenceEvents:
                 ),
                 timestamp=stamp(now_s),
                 users=self._listed(channel),
-                users_cut=self._asks_for_lists(channel) and not self.lists_users(channel),
-                announced=settings.notify_presence,
+                users_cut=_asks_for_lists(channel) and not self.lists_users(channel),
+                announced=channel.settings.notify_presence,
             )
         ]
 
@@ -86,11 +84,16 @@ class PresenceEvents:
             return ()
         return tuple([self._users[name].listed for name in channel.users])
 
-    @staticmethod
-    def _asks_for_lists(channel: Channel) -> bool:
-        settings = channel.settings
-        return settings.notify_presence and settings.broadcast_presence_with_user_lists
-
     def lists_users(self, channel: Channel) -> bool:
         """Whether presence events have the list of all members."""
-        return self._asks_for_lists(channel) and channel.user_count <= MAX_LISTED_USERS
+        return _asks_for_lists(channel) and channel.user_count <= MAX_LISTED_USERS
+
+
+def _is_received(channel: Channel) -> bool:
+    """Whether anybody is sent the presence events of a channel."""
+    return channel.settings.notify_presence or channel.always_connections > 0
+
+
+def _asks_for_lists(channel: Channel) -> bool:
+    settings = channel.settings
+    return settings.notify_presence and settings.broadcast_presence_with_user_lists
