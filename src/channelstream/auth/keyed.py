@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from channelstream.apps.api_key import ApiKey
 from channelstream.apps.app import App
 from channelstream.apps.key_ring import KeyRing
-from channelstream.auth.access import AppAccess, RequestSigning
+from channelstream.auth.access import AppAccess, RequestSigning, check_address
 from channelstream.auth.base import AuthRequest
-from channelstream.errors import BadSignature, Forbidden
+from channelstream.errors import BadSignature
 
 OnOlder = Callable[[str, str], None]
 """Takes the application whose older secret a request has, and the caller's address."""
@@ -51,8 +51,7 @@ class KeyFinder:
                 does not reveal that there is such a key.
         """
         address = request.address
-        if not any(each.allowed.has(address) for each in self._rules.values()):
-            raise Forbidden("This address may not call the API; see the option allow_posting_from.")
+        check_address(address, self._rules.values())
         key = self._ring.find(key_id, self.wall(), self._app)
         rules = self._rules[key.app.id]
         if rules.signing not in forms or not rules.allowed.has(address):

@@ -16,12 +16,12 @@ from urllib.parse import unquote_plus
 from channelstream.apps.app import App
 from channelstream.apps.principal import Principal, Right
 from channelstream.apps.pusher_app import PusherApp
-from channelstream.auth.access import AppAccess
+from channelstream.auth.access import AppAccess, check_address
 from channelstream.auth.base import AuthRequest
 from channelstream.auth.keyed import OnOlder
 from channelstream.core.pusher_signing import body_md5, is_genuine, request_text
 from channelstream.core.query import MAX_FIELDS
-from channelstream.errors import BadSignature, Forbidden, NotFound
+from channelstream.errors import BadSignature, NotFound
 
 MAX_SKEW_S = 600.0
 """How far the time of a signature may be from that of the server (Pusher's documentation of its HTTP API)."""
@@ -95,14 +95,12 @@ class PusherAuth:
 
     def _application(self, request: AuthRequest) -> _Application:
         address = request.address
-        if not any(each.allowed.has(address) for each in self._access.values()):
-            raise _foreign_address()
+        check_address(address, self._access.values())
         named = _APP_ID.fullmatch(request.path)
         application = self._apps.get(named[1]) if named else None
         if application is None:
             raise NotFound("There is no application with this id: check the option pusher_app_id.")
-        if not self._access[application.principal.app.id].allowed.has(address):
-            raise _foreign_address()
+        check_address(address, [self._access[application.principal.app.id]])
         return application
 
     def _is_timely(self, time_s: str) -> bool:
@@ -119,10 +117,6 @@ class PusherAuth:
             return
         if signed is None or not hmac.compare_digest(signed.lower().encode(), body_md5(body).encode()):
             raise BadSignature
-
-
-def _foreign_address() -> Forbidden:
-    return Forbidden("This address may not call the API; see the option allow_posting_from.")
 
 
 def _texts(request: AuthRequest, pusher: PusherApp, pairs: _Pairs, sent: _Pairs) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from channelstream.apps.app import App
 from channelstream.apps.principal import ALL_RIGHTS, Principal
+from channelstream.auth.access import foreign_address
 from channelstream.auth.base import AuthRequest
 from channelstream.auth.keyed import OnOlder
 from channelstream.core.addresses import LOOPBACK, Networks
@@ -102,7 +103,7 @@ class SignatureAuth:
     def principal(self, request: AuthRequest) -> Principal:
         address = request.address
         if not self._rules.allowed.has(address):
-            raise Forbidden("This address may not call the API; see the option allow_posting_from.")
+            raise foreign_address()
         given = request.header(SECRET_HEADER)
         if given is not None:
             token = given.decode("latin-1")
