@@ -35,7 +35,7 @@ from contextlib import suppress
 
 from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
-from channelstream.engines.cluster import Cluster, OwnerSilent
+from channelstream.engines.cluster import Claim, Cluster, OwnerSilent
 from channelstream.errors import Invalid, Moved, Replaced, TooManyRequests, Unavailable
 from channelstream.service.commands import Answer, Command, Release, encode, read_answer
 from channelstream.service.executing import Executing
@@ -112,8 +112,14 @@ class Handover:
         finally:
             self._claiming.discard(conn_id)
             self._overtaken.discard(conn_id)
-        if claim is None:
-            return None
+        return None if claim is None else await self._hold(conn_id, claim, released)
+
+    async def _hold(self, conn_id: str, claim: Claim, released: Answer | None) -> Connection | None:
+        """Hold a connection that this node has claimed; return None if it has ended, since its channels are not known.
+
+        Args:
+            released: the answer of the former owner; None if it gave none.
+        """
         connection = self._local.make(conn_id, claim.member.user, claim.member.protocol)
         connection.delivered = released.delivered if released else claim.offsets
         if released and released.sent_apart:
