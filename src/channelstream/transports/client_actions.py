@@ -8,6 +8,7 @@ from channelstream.apps.keys import name_of
 from channelstream.core.changes import forms_for
 from channelstream.core.connection import Connection, Stream
 from channelstream.core.entry import Entry
+from channelstream.core.log import Replay
 from channelstream.core.position import Offsets, Position
 from channelstream.errors import BadToken, ChannelstreamError
 from channelstream.service import ClientService, Service
@@ -141,28 +142,24 @@ class ClientActions:
         # After the last wait: another stream, which does not know of these channels, may have opened meanwhile.
         reads_on = connection.stream in (stalled, None)
         until = connection.delivered if reads_on else node.hub.offsets
-        recovered = {key for key in begins.keys() - replay.lost if key in connection.channels}
-        is_whole = all(
-            replay.read_to[shard] >= until[shard]
-            for shard in {shard_in(connection, key) for key in recovered}
-        )
-        if changes is None or not is_whole:
+        begins = {
+            key: since
+            for key, since in begins.items()
+            if key not in replay.lost and key in connection.channels
+        }
+        if changes is None or not _reaches(connection, replay, begins, until):
             return [], ()
-        begins = {key: begins[key] for key in recovered}
         found = list(_received(connection, replay.entries, begins, until))
         newer = [each for each in changes if each.offset > replay.head[each.shard]]
-        missed = forms_for(connection.user, found, newer)
+        missed, recovered = forms_for(connection.user, found, newer), set(begins)
         if not sends or connection.stream is not stalled:
             recovered -= {entry.event.channel for entry in missed}
             missed = ()
         if sum(each.size for each in missed) > MISSED_BYTES:
             return [], ()
-        position = str(Position(node.position.epochs, until))
-        return sorted(keys[key] for key in recovered), [
-            Entry(each.offset, position, each.at_s, each.event, entry.shard, until)
-            for entry in missed
-            for each in entry.split()  # Each item has the position of the stream, and none its own offset.
-        ]
+        return sorted(keys[key] for key in recovered), _moved_to(
+            Position(node.position.epochs, until), missed
+        )
 
     async def _refresh(self, command: Refresh) -> Outcome:
         before, tokens = self._granted.client, self._rules.tokens
@@ -177,6 +174,22 @@ class ClientActions:
         done = await self._granted.join_named()
         seconds = int(fresh.left_s(self._service.clock.wall()))
         return Done({"channels": done.channels, "expires_in": seconds}, tuple(left))
+
+
+def _reaches(connection: Connection, replay: Replay, keys: Iterable[str], until: Offsets) -> bool:
+    """Whether a read has all of these channels up to the offsets `until`."""
+    shards = {shard_in(connection, key) for key in keys}
+    return all(replay.read_to[shard] >= until[shard] for shard in shards)
+
+
+def _moved_to(position: Position, entries: Iterable[Entry]) -> list[Entry]:
+    """Return an entry for each item of the entries, with the position of a stream and not its own."""
+    text = str(position)
+    return [
+        Entry(each.offset, text, each.at_s, each.event, entry.shard, position.offsets)
+        for entry in entries
+        for each in entry.split()
+    ]
 
 
 def _received(
