@@ -160,22 +160,35 @@ class Giver:
         return found - {None}
 
     def _is_settled(self, held: _Held, *, bodies: bool = False, streams: bool = True) -> bool:
-        parts = self._parts
-        works = parts.http_server.works(Work.HANDLER) or parts.streams.is_opening
-        works = works or not parts.node.move.is_settled or (bodies and not self._receiving() <= held.slow)
+        """Whether nothing is in progress that changes anything.
+
+        Args:
+            bodies: a request that is being received counts as well, unless it is slow.
+            streams: so does a stream that catches up.
+        """
+        is_working = self._is_working() or (bodies and not self._receiving() <= held.slow)
         now_s = asyncio.get_running_loop().time()
-        if works and now_s < held.looked_s + LOOK_S:
+        if is_working and now_s < held.looked_s + LOOK_S:
             return False
         held.looked_s = now_s
         for stream in self._open_streams(but=held.unread):
             self._hold(held, stream)
-        for poll in [each.stream for each in parts.node.hub.connections.values()]:
-            if isinstance(poll, PollStream):
-                poll.caught_up()
-        if works:
+        self._answer_polls()
+        if is_working:
             return False
         held.unsettled = [each for each in held.unsettled if each.is_open and not each.is_settled]
         return not any(streams or each.is_busy for each in held.unsettled)
+
+    def _is_working(self) -> bool:
+        """Whether a handler runs, a stream is about to open, or the node is in the middle of a change."""
+        parts = self._parts
+        is_called = parts.http_server.works(Work.HANDLER) or parts.streams.is_opening
+        return is_called or not parts.node.move.is_settled
+
+    def _answer_polls(self) -> None:
+        for stream in [each.stream for each in self._parts.node.hub.connections.values()]:
+            if isinstance(stream, PollStream):
+                stream.caught_up()
 
     def _open_streams(self, but: Container[object] = ()) -> list[SocketStream]:
         """Return the streams that have a socket of their own, except those that are known."""
