@@ -224,11 +224,7 @@ class SocketOpener:
         if isinstance(found, Admitted):
             stream.admit(found.client, found.greeting)
             since = since or ""
-        transport.set_protocol(stream)
-        self._streams.note_client(connection, head)
-        stream.open(since, answer)
-        if rest:
-            stream.data_received(rest)
+        stream.begin(head, since, answer, rest)
 
 
 def _since(head: RequestHead, query: dict[str, str]) -> str | None:
@@ -274,11 +270,7 @@ class _Opening(NamedTuple):
         if isinstance(found, Admitted):
             stream.admit(found.client, found.greeting)
             since = since or ""
-        self.transport.set_protocol(stream)
-        self.streams.note_client(connection, self.request.head)
-        stream.open(since, self.answer)
-        if self.rest:
-            stream.data_received(self.rest)
+        stream.begin(self.request.head, since, self.answer, self.rest)
 
     def fail(self) -> None:
         """Close the socket after its handshake for the error in progress, which is a fault of the server."""

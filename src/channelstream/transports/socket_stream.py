@@ -15,6 +15,7 @@ from channelstream.apps.client import Client
 from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
 from channelstream.core.format import Format
+from channelstream.core.http_head import RequestHead
 from channelstream.http.lent_socket import LentSocket, lent_socket
 from channelstream.http.moving import descriptor_of, drop_descriptor, end_for_all, is_movable
 from channelstream.transports.attachment import Attachment
@@ -124,6 +125,21 @@ class SocketStream(asyncio.Protocol, ABC):
     def actions(self) -> ClientActions:
         """Return what its client can do by commands."""
         return self._streams.actions(self._attachment.connection, self.client, self.admit)
+
+    def begin(self, request: RequestHead, since: str | None, head: bytes, rest: bytes) -> None:
+        """Open on a socket that has left HTTP.
+
+        Args:
+            request: that has asked for the stream.
+            since: as in `open`.
+            head: as in `open`.
+            rest: bytes that the client has sent after its request.
+        """
+        self._transport.set_protocol(self)
+        self._streams.note_client(self._attachment.connection, request)
+        self.open(since, head)
+        if rest:
+            self.data_received(rest)
 
     def open(self, since: str | None, head: bytes = b"") -> None:
         """Attach to the connection.
