@@ -37,7 +37,11 @@ BUFFERED_ENTRIES = 1000
 
 
 class Attachment:
-    """The life of one stream with its connection."""
+    """The life of one stream with its connection.
+
+    Attributes:
+        is_paused: whether the transport is full.
+    """
 
     __slots__ = (
         "_change",
@@ -46,9 +50,9 @@ class Attachment:
         "_drained",
         "_has_ended",
         "_is_settled",
-        "_paused",
         "_task",
         "connection",
+        "is_paused",
         "node",
         "stream",
     )
@@ -59,7 +63,7 @@ class Attachment:
         self.stream = stream
         # `connection.delivered` at the moment when the connection lost this stream.
         self._delivered_when_lost: Offsets | None = None
-        self._paused = self._has_ended = self._is_settled = False
+        self.is_paused = self._has_ended = self._is_settled = False
         self._drained: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
         # Carries out what a text of the client asks for; None between two texts.
@@ -85,11 +89,6 @@ class Attachment:
     def is_current(self) -> bool:
         """Whether the connection still has this stream."""
         return self.connection.stream is self.stream
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether the transport is full."""
-        return self._paused
 
     def open(self, since: str | None, head: bytes = b"") -> None:
         """Attach as `start` does, and go live at once if the client misses nothing (`at_once.py`).
@@ -177,14 +176,14 @@ class Attachment:
             self.stream.close(CloseCode.RESTARTING, "the server restarts")
         elif self.node.move.log_is_replaced:
             self.stream.close(CloseCode.RESTARTING, "the log was lost")
-        elif self._paused or self.connection.delivered != self.node.hub.offsets:
+        elif self.is_paused or self.connection.delivered != self.node.hub.offsets:
             self._run(self._recover(buffer))
         else:
             self.node.hub.go_live(self.connection, ())
 
     def pause(self) -> None:
         """Stop writing to a full transport; once it has drained, catch up from the log (backpressure)."""
-        self._paused = True
+        self.is_paused = True
         self.node.stalls += 1
         self.node.signals.stalled.emit(self.connection)
         if self._is_live:
@@ -194,7 +193,7 @@ class Attachment:
 
     def resume(self) -> None:
         """Continue after the transport has drained."""
-        self._paused = False
+        self.is_paused = False
         if self._drained is not None:
             self._drained.set()
             self._drained = None
@@ -279,7 +278,7 @@ class Attachment:
             buffer: the connection's batch, which buffers nothing while the client does not read.
         """
         await asyncio.sleep(0)  # uvloop calls `pause_writing` at the end of the loop turn of a write.
-        while self._paused and self.is_current:
+        while self.is_paused and self.is_current:
             # A client that does not read must cost no memory: events that arrive now are read from the log
             # later.
             buffer.overflow()
@@ -288,7 +287,7 @@ class Attachment:
     async def has_room(self) -> bool:
         """Wait until the transport has room; return whether the connection still has this stream."""
         await asyncio.sleep(0)  # As in `drained`.
-        while self._paused and self.is_current:
+        while self.is_paused and self.is_current:
             await self._resumed()
         return self.is_current
 
