@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import assert_never
 
+from msgspec import Raw
+
 from channelstream.close_codes import CloseCode
 from channelstream.core.http_head import RequestHead
 from channelstream.errors import ChannelstreamError, Internal
@@ -17,6 +19,7 @@ from channelstream.http.closing import close_within
 from channelstream.transports.streams import Streams
 from channelstream.transports.token_admission import Asked, TokenAdmission
 from channelstream.transports.websocket import CLOSE_TIMEOUT_S, WebSocketStream
+from channelstream.wire.client_commands import Action
 from channelstream.wire.command_texts import Connect, Fault, read_command, read_objects
 from channelstream.wire.deflate import inflate
 from channelstream.wire.frame_head import FrameError, Opcode
@@ -86,9 +89,7 @@ class FirstText(asyncio.Protocol):
 
     def _read(self, text: bytes | bytearray) -> bool:
         """Read a text; return whether it has a token, so that nothing more is read until the stream is open."""
-        objects = read_objects(text)
-        first, *rest = (b"",) if isinstance(objects, Fault) else [*objects] or [b"{}"]
-        found = read_command(first)
+        found, rest = _read_first(text)
         if found is None:
             return False
         if not isinstance(found, Connect):
@@ -139,3 +140,14 @@ class FirstText(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+
+
+def _read_first(
+    text: bytes | bytearray,
+) -> tuple[Action | Connect | Fault | None, list[Raw | bytes | bytearray]]:
+    """Return what the first object of a text asks for, None for nothing, and the objects after it."""
+    objects = read_objects(text)
+    if isinstance(objects, Fault):
+        return objects, []
+    each = list(objects)
+    return (read_command(each[0]) if each else None), each[1:]
