@@ -5,7 +5,7 @@ An object without `id` whose `type` is no command is ignored, as the `{"type": "
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct
@@ -133,7 +133,7 @@ _decode = msgspec.json.Decoder().decode
 _command = msgspec.json.Decoder(_Texts).decode
 _named = msgspec.json.Decoder(_Named).decode
 _list = msgspec.json.Decoder(list[Raw]).decode
-_TYPES = frozenset({"connect", "subscribe", "unsubscribe", "publish", "state", "info", "refresh"})
+_TYPES = frozenset(each.__struct_config__.tag for each in get_args(_Texts))
 _NOT_JSON = Fault(None, "malformed", "The text is not JSON.")
 
 
