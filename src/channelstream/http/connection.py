@@ -89,6 +89,7 @@ class HttpConnection(asyncio.Protocol):
         self._reader = RequestReader(settings.head_bytes, *peer_of(transport))
         if self._predecessor is not None:
             self._http_server.unregister(self._predecessor)
+            self._predecessor = None
         self._http_server.register(self)
         if self._http_server.excess > 0:
             self._http_server.report_full()
