@@ -115,6 +115,7 @@ class StreamHandlers:
         query, tokens = request.arguments, self._admission.tokens
         token, since = tokens.token_of(request.head, request.arguments), query.get("since")
         if token is None:
+            # Before the body is read, as it may be refused; and again, as it may have moved or ended meanwhile.
             await self._admission.take_over(query, Framing.POLL)
             await request.read(POLL_BODY_BYTES)
             connection = await self._admission.take_over(query, Framing.POLL)
