@@ -28,11 +28,9 @@ def accept(event: Event, known: Sequence[Event]) -> tuple[Accepted, Sequence[Eve
         known: what the log has about the same message, in its current form.
     """
     if isinstance(event, Message):
-        return (
-            _accept_message(event, known)
-            if known
-            else (Accepted(event, duplicate=False, found=False), [event])
-        )
+        if known:
+            return _accept_message(event, known)
+        return Accepted(event, duplicate=False, found=False), [event]
     messages = [each for each in known if isinstance(each, Message)]
     found = any(affects(event, each) for each in messages)
     if not isinstance(event, MessageEdited):

@@ -26,5 +26,6 @@ def _read_plain(query: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for field in reversed(fields):
         if field:
-            name, _, found[name] = field.partition("=")
+            name, _, value = field.partition("=")
+            found[name] = value
     return found

@@ -247,9 +247,10 @@ class Revocations:
 
     async def _end_all(self, revocation: Revocation) -> int:
         """End the connections of this node that a revocation is about; return how many these are."""
+        connections: Iterable[Connection] = self._hub.connections.values()
         if revocation.is_user:
-            return await self._end_of_clients(self._hub.users.get(revocation.key, ()), self.has)
-        return await self._end_of_clients(self._hub.connections.values(), self.has)
+            connections = self._hub.users.get(revocation.key, ())
+        return await self._end_of_clients(connections, self.has)
 
     async def end_refused(self, accepts: Callable[[Client], bool]) -> None:
         """End the connections of this node whose streams were opened with tokens that are not accepted any more."""
