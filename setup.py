@@ -33,7 +33,7 @@ from setuptools import setup
 COMPILED = {
     "core": (
         "acceptance addresses batch budget changes client_protocol compaction connection connections_of deadlines entry "
-        "format http_body http_head http_head_form http_reader hub idle ids leave_batch linked_order log policy "
+        "format headers http_body http_head http_head_form http_reader hub idle ids leave_batch linked_order log policy "
         "presence_events query registry rounds seat signing stream_client timestamps"
     ),
     "wire": "client_commands client_session deflate frame_head frame_reader frames framing handshake protocols",

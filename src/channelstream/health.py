@@ -7,8 +7,8 @@ from inside, past the proxy that speaks TLS: plain HTTP is answered where `enfor
 from collections.abc import Iterable
 from functools import partial
 
+from channelstream.core.headers import Header
 from channelstream.core.http_head import RequestHead
-from channelstream.core.policy import Header
 from channelstream.http.request import Request
 from channelstream.http.response import TEXT, Response
 from channelstream.http.router import Handler, Route

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from channelstream.auth.base import Proof
-from channelstream.core.policy import Header, header
+from channelstream.core.headers import Header, header
 
 
 @dataclass

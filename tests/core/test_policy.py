@@ -5,7 +5,8 @@ from typing import NamedTuple
 import pytest
 
 from channelstream.core.addresses import UNKNOWN
-from channelstream.core.policy import CORS, Header, Policy, header
+from channelstream.core.headers import Header, header
+from channelstream.core.policy import CORS, Policy
 from channelstream.errors import Forbidden, NotAcceptable
 
 BEHIND_PROXY = Policy(trusted_proxies=("10.0.0.0/8", "::1"))

@@ -12,7 +12,7 @@ from channelstream.api.unproven import UnprovenBodies
 from channelstream.api.walker import Walker
 from channelstream.apps.principal import Principal
 from channelstream.auth.base import RequestAuth
-from channelstream.core.policy import Header, header
+from channelstream.core.headers import Header, header
 from channelstream.errors import BadSignature, Forbidden, Malformed, TooManyRequests, UnsupportedEncoding
 from channelstream.http.parts import Parts, encode
 from channelstream.http.request import Request

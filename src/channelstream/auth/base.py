@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from channelstream.apps.principal import Principal
-from channelstream.core.policy import Header
+from channelstream.core.headers import Header
 
 
 class Proof(Protocol):

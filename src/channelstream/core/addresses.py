@@ -15,6 +15,8 @@ UNKNOWN = "unknown"
 _MAPPED_BITS = 96
 """Length of the prefix `::ffff:0:0/96`, which an IPv4 address follows (RFC 4291, 2.5.5.2)."""
 
+Peer = tuple[str, int]
+"""Address and port of the other end of a socket."""
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 

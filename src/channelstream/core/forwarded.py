@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from channelstream.core.addresses import UNKNOWN, read_address
-
-Header = tuple[bytes, bytes]
+from channelstream.core.headers import Header, items, joined
 
 LIST_BYTES = 4096
 """Longest list of either header that is read; the caller of a longer one is `UNKNOWN`."""
@@ -62,16 +61,6 @@ def forwarded(headers: Iterable[Header]) -> Sequence[Hop]:
     text = joined(headers, b"forwarded")
     elements = _elements(text) if len(text) <= LIST_BYTES else None
     return [Hop(UNKNOWN)] if elements is None else [_hop(element) for element in elements if element]
-
-
-def joined(headers: Iterable[Header], name: bytes) -> str:
-    """Return all fields of this lower-case name as one list (RFC 9110, 5.3)."""
-    return b",".join(value for key, value in headers if key == name).decode("latin-1")
-
-
-def items(text: str) -> list[str]:
-    """Return the items between commas, without empty ones (RFC 9110, 5.6.1)."""
-    return [part for part in map(str.strip, text.split(",")) if part]
 
 
 def _elements(text: str) -> list[dict[str, str]] | None:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from channelstream.core.policy import Address, Header
+from channelstream.core.addresses import Peer
+from channelstream.core.headers import Header
 from channelstream.errors import BadRequest, HeadTooLong, UnsupportedCoding
 
 _LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++) ([\x21-\x7e]++) HTTP/1\.([01])(?=\r\n)")
@@ -56,11 +57,11 @@ class RequestHead(NamedTuple):
     keep_alive: bool
     expects_continue: bool
     upgrade: bytes
-    client: Address | None = None
+    client: Peer | None = None
     scheme: str = "http"
 
 
-def read_head(data: bytes, client: Address | None = None, scheme: str = "http") -> RequestHead:
+def read_head(data: bytes, client: Peer | None = None, scheme: str = "http") -> RequestHead:
     """Return a head.
 
     Args:

@@ -4,10 +4,10 @@ It never reads beyond the request in progress: the bytes after it may belong to 
 over the socket.
 """
 
+from channelstream.core.addresses import Peer
 from channelstream.core.http_body import ChunkedBody
 from channelstream.core.http_head import RequestHead, check_beginning, read_head
 from channelstream.core.http_head_form import HeadForm, are_alike, form_of, in_form
-from channelstream.core.policy import Address
 from channelstream.errors import HeadTooLong
 
 _EMPTY_LINE = b"\r\n"
@@ -52,7 +52,7 @@ class RequestReader:
         "is_whole",
     )
 
-    def __init__(self, head_bytes: int, client: Address | None = None, scheme: str = "http") -> None:
+    def __init__(self, head_bytes: int, client: Peer | None = None, scheme: str = "http") -> None:
         """Start without bytes.
 
         Args:

@@ -4,23 +4,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from channelstream.core.addresses import LOCAL, LOOPBACK, UNKNOWN, Networks, read_address
-from channelstream.core.forwarded import (
-    LIST_BYTES,
-    SCHEMES,
-    Hop,
-    forwarded,
-    items,
-    joined,
-    x_forwarded_for,
-)
-from channelstream.core.forwarded import (
-    Header as Header,
-)
+from channelstream.core.addresses import LOCAL, LOOPBACK, UNKNOWN, Networks, Peer, read_address
+from channelstream.core.forwarded import LIST_BYTES, SCHEMES, Hop, forwarded, x_forwarded_for
+from channelstream.core.headers import Header, header, items, joined
 from channelstream.errors import Forbidden, NotAcceptable
-
-Address = tuple[str, int]
-"""Address and port of the other end of a socket."""
 
 FORWARDING = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
 """Headers in which proxies name their callers: the peer that sends one is not the caller."""
@@ -44,7 +31,7 @@ class Received(Protocol):
     """A request, as far as the policy reads it."""
 
     @property
-    def client(self) -> Address | None:
+    def client(self) -> Peer | None:
         """Address and port of the peer; None for a unix socket."""
 
     @property
@@ -222,14 +209,6 @@ class Policy:
         if origin is None or origin not in self._origins:
             return (vary,)
         return ((b"access-control-allow-origin", origin), vary, *CORS)
-
-
-def header(headers: Iterable[Header], name: bytes) -> bytes | None:
-    """Return the value of the first header with this lower-case name."""
-    for key, value in headers:
-        if key == name:
-            return value
-    return None
 
 
 def _known(scheme: str) -> list[str]:

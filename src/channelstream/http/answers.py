@@ -8,7 +8,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, NamedTuple, cast
 
-from channelstream.core.policy import Header
+from channelstream.core.headers import Header
 from channelstream.http.response import Response
 
 STATUS_LINES: Final = {

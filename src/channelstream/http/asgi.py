@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from channelstream.core.headers import Header, header
 from channelstream.core.http_head import RequestHead, first_values
-from channelstream.core.policy import Header, Policy, header
+from channelstream.core.policy import Policy
 from channelstream.http.exchange import HttpExchange
 from channelstream.http.line import Line
 from channelstream.http.request import ClientGone, Part, Request

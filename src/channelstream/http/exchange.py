@@ -22,8 +22,8 @@ from collections.abc import Awaitable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
+from channelstream.core.headers import Header
 from channelstream.core.http_head import RequestHead
-from channelstream.core.policy import Header
 from channelstream.http.answers import CLOSE, CONTINUE, AnswerHeads, checked_lines, closes, status_line
 from channelstream.http.line import Line
 from channelstream.http.outbound import Outbound

@@ -11,7 +11,7 @@ import socket
 import struct
 import termios
 
-from channelstream.core.policy import Address
+from channelstream.core.addresses import Peer
 
 _TCP_INFO = getattr(socket, "TCP_INFO", None)
 _INFO_BYTES = 128
@@ -34,7 +34,7 @@ class Line:
         return self._transport.is_closing() or _has_event(self._transport, _ENDED)
 
 
-def peer_of(transport: asyncio.Transport) -> tuple[Address | None, str]:
+def peer_of(transport: asyncio.Transport) -> tuple[Peer | None, str]:
     """Return address and port of the client, None for a unix socket, and the scheme of the socket."""
     name = transport.get_extra_info("peername")
     scheme = "https" if is_tls(transport) else "http"

@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Protocol, Self
 
+from channelstream.core.headers import Header
 from channelstream.core.http_head import RequestHead
-from channelstream.core.policy import Header, Policy
+from channelstream.core.policy import Policy
 from channelstream.core.query import read_query
 from channelstream.errors import TooLarge
 from channelstream.http.line import Line

@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from channelstream.core.policy import Header
+from channelstream.core.headers import Header
 from channelstream.errors import ChannelstreamError
 from channelstream.http.parts import Parts, encode
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 
+from channelstream.core.headers import Header
 from channelstream.core.http_head import RequestHead
-from channelstream.core.policy import Header, Policy
+from channelstream.core.policy import Policy
 from channelstream.errors import ChannelstreamError, Internal, NotFound
 from channelstream.http.request import ClientGone, Request, Source
 from channelstream.http.response import TEXT, Response, refusal

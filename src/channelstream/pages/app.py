@@ -7,8 +7,9 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 
+from channelstream.core.headers import Header
 from channelstream.core.http_head import RequestHead
-from channelstream.core.policy import Header, Policy
+from channelstream.core.policy import Policy
 from channelstream.http.asgi import App, AsgiHandler, Receive, Scope, Send
 from channelstream.http.router import ANY_METHOD, OnRefusal, Route
 from channelstream.pages.refusals import json_errors

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
-from channelstream.core.policy import Header
+from channelstream.core.headers import Header
 from channelstream.errors import ChannelstreamError, Internal, MethodNotAllowed, NotFound, TooLarge
 from channelstream.http.asgi import App, Receive, Scope, Send
 from channelstream.http.response import refusal

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 
 from channelstream.apps.app import App
 from channelstream.core.connection import Connection, ConnectionState
+from channelstream.core.headers import Header
 from channelstream.core.http_head import RequestHead
 from channelstream.core.ids import normalize_conn_id
-from channelstream.core.policy import Header, Policy
+from channelstream.core.policy import Policy
 from channelstream.core.query import read_query
 from channelstream.core.shedding import Work
 from channelstream.errors import Invalid, Unauthorized, Unavailable

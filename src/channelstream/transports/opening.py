@@ -12,8 +12,8 @@ from functools import partial
 from typing import NamedTuple
 
 from channelstream.core.connection import Connection
+from channelstream.core.headers import header
 from channelstream.core.http_head import RequestHead, offered
-from channelstream.core.policy import header
 from channelstream.core.query import read_query
 from channelstream.errors import BadRequest, ChannelstreamError, Internal, TooManyRequests
 from channelstream.http.answers import lines
