@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from channelstream.admin.acts import Acts
 from channelstream.admin.listing import PageRequest
+from channelstream.admin.panel import Reading
 from channelstream.admin.receivers import Receivers
 from channelstream.admin.traces import Traces
 from channelstream.config import Settings
@@ -69,7 +70,12 @@ class Panel:
         self.asked.append((kind, name))
         return {"name": name} if name == "known" else None
 
-    async def endings(self) -> list[dict[str, Any]]:
+    @property
+    def readings(self) -> dict[str, Reading]:
+        names = ("busiest", "endings", "keys", "refused", "slow_clients", "slow_turns")
+        return dict.fromkeys(names, self._read)
+
+    async def _read(self) -> list[dict[str, Any]]:
         return [{"reason": "too slow"}]
 
     async def act(self, action: str, body: bytes, admin: str) -> Any:

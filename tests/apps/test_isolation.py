@@ -143,7 +143,7 @@ class World:
             self.see(table, await panel.table(table, PageRequest("shop")))
         for kind, name in (("channel", "room"), ("user", "ann"), ("connection", "c-ann")):
             self.see(kind, await panel.detail(kind, name))
-        self.see("endings", await panel.endings())
+        self.see("endings", await panel.readings["endings"]())
         document = json.loads(b"".join(await panel.document()))
         shown = ("channels", "users", "total_connections", "total_channels", "unique_user_count")
         self.see("document", {key: document[key] for key in (*shown, "remembered_user_count")})

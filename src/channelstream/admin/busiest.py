@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from channelstream.admin.all_nodes import AllNodes
+from channelstream.apps.app import App
 from channelstream.apps.keys import name_of
 from channelstream.core.frequent import RecentRates, merged
 from channelstream.http.callers import Caller, Callers
@@ -37,7 +38,7 @@ class Rates:
             each.turn(seconds)
 
 
-class _Answer(Struct, frozen=True):
+class NodeRates(Struct, frozen=True):
     """The rates of a node, per second: of channels by name, of callers by address and key."""
 
     published: list[tuple[str, float]]
@@ -46,39 +47,31 @@ class _Answer(Struct, frozen=True):
     refused: list[tuple[tuple[str, str], float]]
 
 
-class Busiest:
-    """Reads the rates of all nodes, and answers the calls of the other nodes."""
+def busiest(service: Service, rates: Rates) -> AllNodes[NodeRates, dict[str, Any]]:
+    """Return the reading of the rows of both tables."""
+    app = service.app
 
-    def __init__(self, service: Service, rates: Rates) -> None:
-        self._service = service
-        self._rates = rates
-        procedure = PROCEDURE.format(service.app.id)
-        self._reading = AllNodes(service.node, procedure, _Answer, self._own, _tables)
-
-    async def read(self) -> dict[str, Any]:
-        """Return the rows of both tables; only those of this node while the engine is out of reach."""
-        return await self._reading.read()
-
-    async def _own(self) -> _Answer:
-        rates = self._rates
-        return _Answer(
-            self._of_channels(rates.published),
-            self._of_channels(rates.deliveries),
-            self._of_callers(rates.calls),
-            self._of_callers(rates.refused),
+    async def own() -> NodeRates:
+        return NodeRates(
+            _of_channels(rates.published, app),
+            _of_channels(rates.deliveries, app),
+            _of_callers(rates.calls, app),
+            _of_callers(rates.refused, app),
         )
 
-    def _of_channels(self, rates: RecentRates[str]) -> list[tuple[str, float]]:
-        owns = self._service.app.owns
-        return _top((name_of(key), rate) for key, rate in rates.rates().items() if owns(key))
-
-    def _of_callers(self, rates: RecentRates[Caller]) -> list[tuple[tuple[str, str], float]]:
-        own = self._service.app.id
-        found = rates.rates().items()
-        return _top(((address, key_id), rate) for (app_id, address, key_id), rate in found if app_id == own)
+    return AllNodes(service.node, PROCEDURE.format(app.id), NodeRates, own, _tables)
 
 
-def _tables(answers: Iterable[tuple[str, _Answer]]) -> dict[str, Any]:
+def _of_channels(rates: RecentRates[str], app: App) -> list[tuple[str, float]]:
+    return _top((name_of(key), rate) for key, rate in rates.rates().items() if app.owns(key))
+
+
+def _of_callers(rates: RecentRates[Caller], app: App) -> list[tuple[tuple[str, str], float]]:
+    found = rates.rates().items()
+    return _top(((address, key_id), rate) for (app_id, address, key_id), rate in found if app_id == app.id)
+
+
+def _tables(answers: Iterable[tuple[str, NodeRates]]) -> dict[str, Any]:
     """Return the rows of both tables."""
     nodes = [answer for _, answer in answers]
     published = merged(dict(node.published) for node in nodes)

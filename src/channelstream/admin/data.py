@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from channelstream.admin.actions import ACTIONS, described
 from channelstream.admin.acts import Acts
 from channelstream.admin.listing import PageRequest
-from channelstream.admin.panel import DETAILS, Panel
+from channelstream.admin.panel import DETAILS, Panel, Reading
 from channelstream.admin.tables import TABLES
 from channelstream.errors import NotFound
 from channelstream.pages.caller import caller_of
@@ -37,14 +37,9 @@ class AdminData:
         gets = {
             "/admin/debug": self._document,
             "/admin/live": self._live,
-            "/admin/data/acts": self._read_acts,
-            "/admin/data/busiest": self._busiest,
-            "/admin/data/endings": self._endings,
             "/admin/data/history": self._history,
-            "/admin/data/keys": self._keys,
-            "/admin/data/refused": self._refused,
-            "/admin/data/slow_clients": self._slow_clients,
-            "/admin/data/slow_turns": self._slow_turns,
+            "/admin/data/acts": _answering(self._acts.read),
+            **{f"/admin/data/{name}": _answering(read) for name, read in self._panel.readings.items()},
             **{f"/admin/data/{name}": self._table(name) for name in TABLES},
             **{f"/admin/data/{kind}": self._detail(kind) for kind in DETAILS},
         }
@@ -59,32 +54,11 @@ class AdminData:
         headers = {**HEADERS, "Content-Length": str(sum(map(len, parts)))}
         return StreamingResponse(_each(parts), headers=headers, media_type="application/json")
 
-    async def _read_acts(self, request: Request) -> Response:
-        return json_response({"rows": await self._acts.read()})
-
-    async def _busiest(self, request: Request) -> Response:
-        return json_response(await self._panel.busiest())
-
-    async def _endings(self, request: Request) -> Response:
-        return json_response({"rows": await self._panel.endings()})
-
-    async def _keys(self, request: Request) -> Response:
-        return json_response({"rows": await self._panel.keys()})
-
     async def _history(self, request: Request) -> Response:
         query = request.query_params
         return json_response(
             await self._panel.history(query.get("range", "hour"), _number(query.get("since")))
         )
-
-    async def _slow_clients(self, request: Request) -> Response:
-        return json_response({"rows": await self._panel.slow_clients()})
-
-    async def _refused(self, request: Request) -> Response:
-        return json_response({"rows": await self._panel.refused()})
-
-    async def _slow_turns(self, request: Request) -> Response:
-        return json_response(await self._panel.slow_turns())
 
     def _table(self, name: str) -> Endpoint:
         async def table(request: Request) -> Response:
@@ -133,6 +107,14 @@ class AdminData:
 
 def _look(path: str, endpoint: Endpoint, methods: tuple[str, ...] = ("GET",)) -> Row:
     return Row(path, endpoint, PageRight.LOOK, methods, refuse=to_sign_in_or_401)
+
+
+def _answering(read: Reading) -> Endpoint:
+    async def answer(request: Request) -> Response:
+        found = await read()
+        return json_response({"rows": found} if isinstance(found, list) else found)
+
+    return answer
 
 
 async def _each(parts: Sequence[bytes]) -> AsyncIterator[bytes]:

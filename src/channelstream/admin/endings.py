@@ -18,24 +18,16 @@ LATEST_OF_GROUP = 3
 Row = dict[str, Any]
 
 
-class RecentEndings:
-    """Reads the endings of all nodes, and answers the calls of the other nodes."""
+def recent_endings(service: Service) -> AllNodes[list[Row], list[Row]]:
+    """Return the reading that describes them, newest first."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        procedure = PROCEDURE.format(service.app.id)
-        self._reading = AllNodes(service.node, procedure, list[Row], self._own, _latest)
-
-    async def read(self) -> list[Row]:
-        """Describe them, newest first; only those of this node while the engine is out of reach."""
-        return await self._reading.read()
-
-    async def _own(self) -> list[Row]:
-        endings = self._service.node.local.endings
-        rows = (
-            {**ending_row(each), "group": key_of(endings.group(each))} for each in self._service.endings()
+    async def own() -> list[Row]:
+        endings = service.node.local.endings
+        return chosen(
+            {**ending_row(each), "group": key_of(endings.group(each))} for each in service.endings()
         )
-        return chosen(rows)
+
+    return AllNodes(service.node, PROCEDURE.format(service.app.id), list[Row], own, _latest)
 
 
 def _latest(answers: Iterable[tuple[str, list[Row]]]) -> list[Row]:

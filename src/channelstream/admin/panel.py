@@ -1,24 +1,24 @@
 """`Panel`: all that the admin pages need from a node."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from channelstream.admin.actions import ACTIONS
-from channelstream.admin.busiest import Busiest
+from channelstream.admin.busiest import busiest
 from channelstream.admin.document import Document
 from channelstream.admin.elsewhere import Elsewhere
-from channelstream.admin.endings import RecentEndings
+from channelstream.admin.endings import recent_endings
 from channelstream.admin.history import RANGES
 from channelstream.admin.key_uses import KeyTable
 from channelstream.admin.listing import PageRequest
 from channelstream.admin.overview import Overview
-from channelstream.admin.refused import RefusedRequests
+from channelstream.admin.refused import refused_requests
 from channelstream.admin.sampler import Sampler
 from channelstream.admin.series import SERIES, numbered
 from channelstream.admin.slow import SlowClients
-from channelstream.admin.slow_turns import SlowTurns
+from channelstream.admin.slow_turns import slow_turns
 from channelstream.admin.tables import Tables
 from channelstream.admin.watching import Watching
 from channelstream.api.call import Call, finished
@@ -28,6 +28,8 @@ from channelstream.http.refusals import RefusalTable
 from channelstream.service import Service
 from channelstream.slices import Slices
 from channelstream.transports.streams import Streams
+
+Reading = Callable[[], Awaitable[list[dict[str, Any]] | dict[str, Any]]]
 
 
 class Detail(NamedTuple):
@@ -54,6 +56,8 @@ class Panel:
 
     Attributes:
         watching: the pages that watch this node, those of traces included.
+        readings: by name what reads the rows of a table, or tables and figures, of all nodes. It raises `Unavailable`, or
+            reads only those of this node, while the engine is out of reach.
     """
 
     def __init__(
@@ -72,18 +76,21 @@ class Panel:
         """
         self._shows_server = shows_server
         self._document = Document(service, streams, sampler.loop)
-        self._busiest = Busiest(service, sampler.rates)
         self._elsewhere = Elsewhere(service)
-        self._endings = RecentEndings(service)
-        self.keys = keys.rows
-        self._refused = RefusedRequests(service.node, refusals, service.app.id)
-        self._slow = SlowClients(service)
-        self._overview = Overview(service.node, streams, sampler, self._slow)
+        slow = SlowClients(service)
+        self._overview = Overview(service.node, streams, sampler, slow)
         self._service = service
         self._sampler = sampler
-        self._slow_turns = SlowTurns(service.node, sampler.loop)
         self._tables = Tables(service)
         self.watching = Watching(sampler.stopped, service.clock.steady)
+        self.readings: Mapping[str, Reading] = {
+            "busiest": busiest(service, sampler.rates).read,
+            "endings": recent_endings(service).read,
+            "keys": keys.rows,
+            "refused": refused_requests(service, refusals).read,
+            "slow_clients": slow.read,
+            "slow_turns": slow_turns(service.node, sampler.loop).read,
+        }
 
     async def document(self) -> Sequence[bytes]:
         """Return the JSON of `/admin/admin.json`, in parts."""
@@ -97,10 +104,6 @@ class Panel:
     async def detail(self, kind: str, name: str) -> dict[str, Any] | None:
         """Describe a channel, user or connection. Return None if the name is unknown."""
         return await DETAILS[kind].describe(self._elsewhere, name)
-
-    async def endings(self) -> list[dict[str, Any]]:
-        """Return how streams and connections ended recently at all nodes, newest first."""
-        return await self._endings.read()
 
     async def history(self, name: str, since_s: float) -> dict[str, Any]:
         """Return the rows of a range of the history after a time, the names of their columns, and its marks.
@@ -121,22 +124,6 @@ class Panel:
             "rows": rows,
             "marks": await history.marks(name),
         }
-
-    async def slow_clients(self) -> list[dict[str, Any]]:
-        """Return the clients that read too slowly now, those that wait for longest first."""
-        return await self._slow.read()
-
-    async def busiest(self) -> dict[str, Any]:
-        """Return the channels and the callers with the highest rates of the last minute, at all nodes."""
-        return await self._busiest.read()
-
-    async def refused(self) -> list[dict[str, Any]]:
-        """Return the requests that were refused lately, by path, status, reason and caller."""
-        return await self._refused.read()
-
-    async def slow_turns(self) -> dict[str, Any]:
-        """Return the figures of the event loops, and their latest slow turns, newest first."""
-        return await self._slow_turns.read()
 
     async def act(self, action: str, body: bytes, admin: str) -> Any:
         """Do an action and return its answer: both are those of the API's call.

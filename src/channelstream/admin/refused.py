@@ -6,7 +6,7 @@ from typing import Any
 from channelstream.admin.all_nodes import AllNodes
 from channelstream.core.timestamps import stamp
 from channelstream.http.refusals import RefusalTable, Refused, What
-from channelstream.service import Node
+from channelstream.service import Service
 
 PROCEDURE = "refusals of application {}"
 SHOWN = 100
@@ -15,19 +15,13 @@ SHOWN = 100
 Row = tuple[What, Refused]
 
 
-class RefusedRequests:
-    """Reads the refusals of all nodes, and answers the calls of the other nodes."""
+def refused_requests(service: Service, refusals: RefusalTable) -> AllNodes[list[Row], list[dict[str, Any]]]:
+    """Return the reading of the rows, those that were met last first."""
 
-    def __init__(self, node: Node, refusals: RefusalTable, app_id: str) -> None:
-        self._refusals = refusals
-        self._reading = AllNodes(node, PROCEDURE.format(app_id), list[Row], self._own, _sums)
+    async def own() -> list[Row]:
+        return refusals.rows()[:SHOWN]
 
-    async def read(self) -> list[dict[str, Any]]:
-        """Return the rows, those that were met last first; only those of this node while the engine is out of reach."""
-        return await self._reading.read()
-
-    async def _own(self) -> list[Row]:
-        return self._refusals.rows()[:SHOWN]
+    return AllNodes(service.node, PROCEDURE.format(service.app.id), list[Row], own, _sums)
 
 
 def _sums(answers: Iterable[tuple[str, list[Row]]]) -> list[dict[str, Any]]:

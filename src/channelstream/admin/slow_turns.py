@@ -14,7 +14,7 @@ SHOWN = 100
 """Most rows of the table, the newest; a node has fewer (`watchdog.MAX_TURNS`)."""
 
 
-class _Turns(Struct, frozen=True):
+class Turns(Struct, frozen=True):
     """The slow turns of one node, and how many there were since its start."""
 
     slow_turns: int
@@ -23,22 +23,16 @@ class _Turns(Struct, frozen=True):
     rows: list[dict[str, Any]]
 
 
-class SlowTurns:
-    """Reads the slow turns of all nodes, and answers the calls of the other nodes."""
+def slow_turns(node: Node, loop: Loop) -> AllNodes[Turns, dict[str, Any]]:
+    """Return the reading of the counts, and of the slow turns, the newest first."""
 
-    def __init__(self, node: Node, loop: Loop) -> None:
-        self._loop = loop
-        self._reading = AllNodes(node, PROCEDURE, _Turns, self._own, _combined)
+    async def own() -> dict[str, Any]:
+        return {**loop.figures(), "rows": loop.rows()}
 
-    async def read(self) -> dict[str, Any]:
-        """Return the slow turns, the newest first; only those of this node while the engine is out of reach."""
-        return await self._reading.read()
-
-    async def _own(self) -> dict[str, Any]:
-        return {**self._loop.figures(), "rows": self._loop.rows()}
+    return AllNodes(node, PROCEDURE, Turns, own, _combined)
 
 
-def _combined(answers: Sequence[tuple[str, _Turns]]) -> dict[str, Any]:
+def _combined(answers: Sequence[tuple[str, Turns]]) -> dict[str, Any]:
     rows = [{**row, "node": label} for label, turns in answers for row in turns.rows]
     return {
         "slow_turns": sum(turns.slow_turns for _, turns in answers),
