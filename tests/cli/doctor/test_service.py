@@ -1,7 +1,6 @@
 """`doctor` finds what is wrong with real servers and proxies, and nothing where all is well."""
 
 import asyncio
-import ssl
 import subprocess
 import sys
 import time
@@ -11,13 +10,11 @@ from pathlib import Path
 
 import pytest
 from tests.cli.doctor.report import PATIENT, SECRETS, Doctor, configured, made_certificate, texts
-from tests.cli.test_diagnosis import answering, http
 from tests.conftest import RUNNING, SECRET, RunningServer, StartServer
 from tests.e2e.clocks import SHIFTED
 from tests.fleet import Fleet
 from tests.proxies import Proxy
 
-from channelstream.cli import diagnosis
 from channelstream.cli.doctor import service
 from channelstream.cli.doctor.finding import Level, Subject
 from channelstream.cli.remote import Server
@@ -58,30 +55,6 @@ def test_a_public_address_where_nothing_listens(doctor: Doctor, one_node: Runnin
         report = doctor("-p", str(one_node.port), "--url", f"http://127.0.0.1:{port.number}")
     assert '"start the server, or pass its address with --url"' in report.text
     assert "--node" not in report.text
-
-
-def test_advice_about_a_certificate_names_the_flag_of_the_doctor() -> None:
-    """`--ssl-certfile` is that of the server, here."""
-    error = ssl.SSLCertVerificationError()
-    error.verify_message = "self-signed certificate"
-    found = diagnosis.explained("https://x", "x", error, "--node", "--trust")
-    assert found.advice.endswith("with --trust")
-
-
-@pytest.mark.parametrize(
-    ("body", "check", "text"),
-    [
-        ("x" * (service.ANSWER_BYTES + 1), "probes", "with more than"),
-        ("ok", "signed call", "its answer to /connect has another form"),
-        ("<html>", "probes", "is not a channelstream server"),
-    ],
-    ids=["long", "ok", "html"],
-)
-def test_another_program_is_named(doctor: Doctor, body: str, check: str, text: str) -> None:
-    """Whatever it answers, no traceback follows, and what is read of it has a bound."""
-    with answering(http("200 OK", body)) as port:
-        report = doctor("-p", str(port))
-    assert report.has("fault", check, text)
 
 
 def test_another_secret_is_found_once(doctor: Doctor, one_node: RunningServer) -> None:

@@ -9,8 +9,8 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, cast
 
 from channelstream.cli import diagnosis
+from channelstream.cli.doctor.asking import REFUSED, ask, failed, read
 from channelstream.cli.doctor.finding import Finding, Subject, fault
-from channelstream.cli.doctor.service import REFUSED, ask, failed, read
 from channelstream.cli.listen import reach_of
 from channelstream.close_codes import CloseCode
 from channelstream.errors import RequestFailed
