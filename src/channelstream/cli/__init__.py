@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from channelstream.cli import standard_files
+from channelstream.cli.terminal import say
 from channelstream.errors import ConfigError, RequestFailed, StdoutFailed
 from channelstream.regular_file import mode_of
 
@@ -93,7 +94,7 @@ def _run(command: Command, argv: Sequence[str], environ: Mapping[str, str] | Non
     except StdoutFailed as error:
         standard_files.discard_stdout()
         if not error.is_unread:
-            print(f"channelstream: {error}", file=sys.stderr)
+            say(str(error))
             return FAILED
     return code
 
@@ -103,16 +104,16 @@ def _ended(command: Command, argv: Sequence[str], environ: Mapping[str, str]) ->
     try:
         return command(argv, environ)
     except ConfigError as error:
-        print(f"channelstream: {error}", file=sys.stderr)
+        say(str(error))
         return BAD_CONFIGURATION
     except RequestFailed as error:
-        print(f"channelstream: {error}", file=sys.stderr)
+        say(str(error))
         return FAILED
     except UnicodeEncodeError as error:
         # stdout and stderr escape what they lack, so it was to be sent: an argument in another encoding, or half of a
         # character in JSON; or a header, which is ASCII.
         character, encoding = error.object[error.start], error.encoding.upper()
-        print(f"channelstream: {character!r} is no character of {encoding}", file=sys.stderr)
+        say(f"{character!r} is no character of {encoding}")
         return BAD_CONFIGURATION
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -24,6 +24,7 @@ from channelstream.bench.wire import Wire
 from channelstream.cli.remote import checked_url
 from channelstream.cli.settings import settings_of
 from channelstream.cli.signing_key import SIGNING_OPTIONS, add_key_flags, signing_key
+from channelstream.cli.terminal import say
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
 from channelstream.errors import ConfigError, RequestFailed
@@ -219,7 +220,7 @@ def _target(parser: OneLineParser, arguments: Namespace, environ: Mapping[str, s
 
 def _pid(parser: OneLineParser, arguments: Namespace) -> int | None:
     if "pid" not in arguments:
-        print("channelstream: CPU and memory are not measured: pass --pid PID of the server", file=sys.stderr)
+        say("CPU and memory are not measured: pass --pid PID of the server")
         return None
     pid = int(_number(parser, "--pid", arguments.pid, int, 1, 1 << 22))
     check_pid(pid)
@@ -234,7 +235,7 @@ def _conducted(scenario: Scenario, target: Target | None, arguments: Namespace) 
     # The reference makes CPU figures comparable. Without the server's CPU it is of no use.
     with_reference = "no_reference" not in arguments and (target is None or target.pid is not None)
     if with_reference and (why := scenario.missing_reference()):
-        print(f"channelstream: {why}", file=sys.stderr)
+        say(why)
         with_reference = False
     try:
         report = uvloop.run(conduct(scenario, target, with_reference, progress))

@@ -4,12 +4,12 @@ import asyncio
 import json
 import logging
 import random
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from channelstream.cli.publish import DEFAULT_USER
 from channelstream.cli.remote import Server, add_server_flags, server_of
+from channelstream.cli.terminal import say
 from channelstream.close_codes import CloseCode
 from channelstream.config.flags import OneLineParser
 from channelstream.errors import RequestFailed
@@ -86,11 +86,6 @@ def reach_of(server: Server) -> Reach:
         trust_env=False,
         unix_socket=server.unix_socket,
     )
-
-
-def say(text: str) -> None:
-    """Print a line that is not an event, to stderr."""
-    print(f"channelstream: {text}", file=sys.stderr, flush=True)
 
 
 @dataclass(slots=True)

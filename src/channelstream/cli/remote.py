@@ -11,7 +11,7 @@ import httpx
 
 from channelstream.apps.keys import DEFAULT
 from channelstream.cli import diagnosis
-from channelstream.cli.settings import settings_of
+from channelstream.cli.settings import ADDRESS, settings_of
 from channelstream.cli.signing import Signatures
 from channelstream.cli.signing_key import SigningKey, add_key_flags, signing_key
 from channelstream.config import Settings
@@ -26,9 +26,7 @@ _OPTIONS = {
     "secret_file": "Path of the file with that secret in its first line.",
     "keys_file": "Path of the file with the keys of the server, for --key.",
     "request_signing": "The form of signatures: old for servers before 1.0, else the new one.",
-    "host": "The address at which the server listens.",
-    "port": "The TCP port of the server.",
-    "unix_socket": "Path of the unix socket of the server, instead of host and port.",
+    **ADDRESS,
 }
 """What the settings mean for a command that calls a server."""
 T = TypeVar("T")

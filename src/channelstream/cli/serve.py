@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from channelstream import __version__, logs
+from channelstream.cli import FAILED
 from channelstream.config import weak_secrets
 from channelstream.config.flags import OneLineParser, read_flags, settings_parser
 from channelstream.config.loading import load
@@ -44,8 +45,6 @@ Further applications are sections [app:ID] of the file (docs/options.md).
 Every option is also an INI key and an environment variable: poll_timeout_s,
 CHANNELSTREAM_POLL_TIMEOUT_S. Flags override the environment, which overrides the file.
 """
-
-FAILED = 1
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from channelstream.cli.listen import say
 from channelstream.cli.remote import Server, add_server_flags, server_of
+from channelstream.cli.terminal import printable, say
 from channelstream.config.flags import OneLineParser
 from channelstream.errors import StdoutFailed
 
@@ -88,7 +88,7 @@ def lines(note: Mapping[str, Any], names_delivered: bool = False) -> Iterator[st
     nodes = [f"at {node}" for node in note["nodes"] if node]
     yield " ".join([at, fact["what"], *known, *([fact["text"]] if fact["text"] else []), *nodes])
     if fact.get("payload") is not None:
-        yield f"    payload: {_printable(fact['payload'])}"
+        yield f"    payload: {printable(fact['payload'])}"
     listed = [each for each in fact["outcomes"] if names_delivered or each["fate"] != DELIVERED]
     for each in listed:
         recipient = " ".join(repr(each[key]) for key in ("user", "conn_id") if each[key])
@@ -98,11 +98,6 @@ def lines(note: Mapping[str, Any], names_delivered: bool = False) -> Iterator[st
     for fate, count in fact["counts"].items():
         if count > named[fate]:
             yield f"    {fate}: {count - named[fate]}{' more' if named[fate] else ''}"
-
-
-def _printable(text: str) -> str:
-    """Escape what a terminal would execute, or not show."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 _KEYS = ("type", "channel", "by", "uuid", "size", "user", "conn_id")

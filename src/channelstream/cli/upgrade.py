@@ -1,10 +1,11 @@
 """`channelstream upgrade`: replace a running server by the installed version; its connections stay open."""
 
 import asyncio
-import sys
 from collections.abc import Mapping, Sequence
 
-from channelstream.cli.settings import settings_of
+from channelstream.cli import FAILED
+from channelstream.cli.settings import ADDRESS, settings_of
+from channelstream.cli.terminal import printable, say
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.listening import address_of
 from channelstream.config.settings import BY_NAME
@@ -16,12 +17,6 @@ DESCRIPTION = """Replace the server that runs on this machine by the installed v
 
 Run it as the server's user or as root, with the file and the options of the server: its address is what
 it is found by. If the new process does not start, the server goes on as before."""
-ADDRESS = {
-    "host": "The address at which the server listens.",
-    "port": "The TCP port of the server.",
-    "unix_socket": "Path of the unix socket of the server, instead of host and port.",
-}
-FAILED = 1
 
 
 def parser() -> OneLineParser:
@@ -59,7 +54,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
             " (-i FILE, --host, --port, --unix-socket), or run this as its user or as root."
         )
     for line in _lines(report):
-        print(_printable(line))
+        print(printable(line))
     return 0
 
 
@@ -72,10 +67,5 @@ def _lines(report: Report) -> tuple[str, ...]:
 
 
 def _fail(text: str) -> int:
-    print(f"channelstream: {_printable(text)}", file=sys.stderr)
+    say(printable(text))
     return FAILED
-
-
-def _printable(text: str) -> str:
-    """Return a line with the text of another process, of which a terminal executes nothing."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

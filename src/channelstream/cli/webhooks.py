@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from channelstream import logs
 from channelstream.cli.settings import settings_of
+from channelstream.cli.terminal import printable
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.secret_file import pusher_secrets_of
 from channelstream.config.settings import BY_NAME, Settings
@@ -175,7 +176,7 @@ def lines(webhook: Webhook, at_s: float) -> Iterator[str]:
     """
     at = datetime.fromtimestamp(at_s, UTC).strftime("%H:%M:%S")
     source = f"standard {webhook.id}" if webhook.id else "pusher"
-    yield f"{at} {_printable(source)}: {logs.counted(len(webhook.events), 'event')}"
+    yield f"{at} {printable(source)}: {logs.counted(len(webhook.events), 'event')}"
     for event in webhook.events:
         kind = event.get("type", event.get("name", ""))
         known = [
@@ -183,9 +184,4 @@ def lines(webhook: Webhook, at_s: float) -> Iterator[str]:
             for name, value in event.items()
             if name not in ("type", "name", "id", "timestamp")
         ]
-        yield " ".join([f"    {_printable(str(kind))}", *known])
-
-
-def _printable(text: str) -> str:
-    """Escape what a terminal would execute, or not show."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+        yield " ".join([f"    {printable(str(kind))}", *known])

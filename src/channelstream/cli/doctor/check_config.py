@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
+from channelstream.cli import BAD_CONFIGURATION, FAILED
 from channelstream.config import loading, safety
 from channelstream.config.flags import read_flags, settings_parser
 from channelstream.config.keys_file import read_stored
@@ -16,8 +17,6 @@ from channelstream.config.sources import FILE_VARIABLE
 
 DESCRIPTION = "Check the configuration with which `channelstream` would serve: file, environment and flags."
 USAGE = "channelstream check-config [-i FILE] [option ...]"
-FAULTY = 1
-BAD_CONFIGURATION = 2
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -37,7 +36,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     _say("warning", _about_keys(reading.settings()))
     if faults := _faults(reading.settings(), flags.file or environ.get(FILE_VARIABLE, "")):
         _say("fault", faults)
-        return FAULTY
+        return FAILED
     print("OK")
     return 0
 

@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from channelstream.cli import FAILED
 from channelstream.cli.doctor.finding import (
     Finding,
     Level,
@@ -37,7 +38,6 @@ examples:
 
 The exit code is 1 if there is a fault; warnings do not change it.
 """
-FAILED = 1
 _WIDTH = max(map(len, Level))
 
 
