@@ -15,7 +15,7 @@ from tests.waiting import PATIENCE_S
 from channelstream.clock import new_epoch
 from channelstream.engines.base import Engine
 from channelstream.engines.local_log import Lifetimes
-from channelstream.engines.redis import codec
+from channelstream.engines.redis import event_text
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard_state import RedisSettings
 
@@ -23,7 +23,7 @@ from channelstream.engines.redis.shard_state import RedisSettings
 @pytest.fixture
 def all_beside(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every payload lies beside its record; in the end Redis has those that a record has, and no other."""
-    monkeypatch.setattr(codec, "BIG_BYTES", 1)
+    monkeypatch.setattr(event_text, "BIG_BYTES", 1)
     yield
     for kind in ("c", "u", "h"):
         names = {
@@ -51,7 +51,7 @@ def check_payloads(redis: RedisServer, kind: str, name: str) -> None:
 
 @pytest.fixture
 def payloads_within_the_log(make_engine: MakeEngine) -> None:
-    if codec.BIG_BYTES == 1:
+    if event_text.BIG_BYTES == 1:
         pytest.skip("a message does not take over a payload beside the log")
 
 

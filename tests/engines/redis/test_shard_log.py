@@ -11,7 +11,7 @@ from tests.waiting import soon
 
 from channelstream.core.events import Event, Message
 from channelstream.core.log import PRIVATE
-from channelstream.engines.redis import codec, shard_log
+from channelstream.engines.redis import event_text, shard_log
 from channelstream.errors import Unavailable
 
 
@@ -119,7 +119,7 @@ def test_an_entry_superseded_during_a_read_is_read_again(with_one_shard: Any, ch
     with_one_shard(life)
 
 
-@pytest.mark.parametrize("big_bytes", [codec.BIG_BYTES, 1], ids=["inside", "beside"])
+@pytest.mark.parametrize("big_bytes", [event_text.BIG_BYTES, 1], ids=["inside", "beside"])
 def test_nothing_of_a_deleted_text_is_in_a_snapshot(
     redis: RedisServer, with_one_shard: Any, monkeypatch: pytest.MonkeyPatch, big_bytes: int
 ) -> None:
@@ -142,7 +142,7 @@ def test_nothing_of_a_deleted_text_is_in_a_snapshot(
         assert set(map(int, re.findall(rb"secret (\d{3})", snapshot))) == set(range(0, 90, 3))
         assert b'"new"' not in snapshot
 
-    monkeypatch.setattr(codec, "BIG_BYTES", big_bytes)
+    monkeypatch.setattr(event_text, "BIG_BYTES", big_bytes)
     with_one_shard(life)
 
 

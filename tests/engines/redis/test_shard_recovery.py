@@ -10,7 +10,7 @@ from tests.engines.redis.nodes import BIG, READ_BYTES, Nodes, big, cut, enter, e
 from tests.redis_server import RedisServer
 from tests.waiting import soon
 
-from channelstream.engines.redis import codec
+from channelstream.engines.redis import event_text
 from channelstream.engines.redis import shard_recovery as shard_recovery_module
 from channelstream.engines.redis.link import Link
 from channelstream.engines.redis.shard_client import CHUNK
@@ -198,7 +198,7 @@ def test_a_node_that_was_cut_off_receives_the_current_forms(with_nodes: Any) -> 
 
 @pytest.mark.parametrize(("at_once", "read"), [(CHUNK, 200), (1, 200), (CHUNK, 1)])
 @pytest.mark.parametrize("one", ["u1", "u2"])
-@pytest.mark.parametrize("big_bytes", [codec.BIG_BYTES, 1], ids=["inside", "beside"])
+@pytest.mark.parametrize("big_bytes", [event_text.BIG_BYTES, 1], ids=["inside", "beside"])
 def test_healing_delivers_the_form_of_a_private_message_of_each_user(
     with_one_shard: Any, monkeypatch: pytest.MonkeyPatch, at_once: int, read: int, one: str, big_bytes: int
 ) -> None:
@@ -237,5 +237,5 @@ def test_healing_delivers_the_form_of_a_private_message_of_each_user(
     monkeypatch.setattr(shard_recovery_module, "CHUNK", at_once)
     monkeypatch.setattr(shard_recovery_module, "READ_AT_ONCE", read)
     monkeypatch.setattr("channelstream.engines.redis.shard_log.READ_AT_ONCE", read)
-    monkeypatch.setattr(codec, "BIG_BYTES", big_bytes)
+    monkeypatch.setattr(event_text, "BIG_BYTES", big_bytes)
     with_one_shard(life)

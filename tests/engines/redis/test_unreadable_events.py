@@ -13,7 +13,7 @@ from tests.waiting import soon
 from channelstream.core.events import Event
 from channelstream.core.log import PRIVATE
 from channelstream.engines.members import Member
-from channelstream.engines.redis import codec
+from channelstream.engines.redis import event_text
 from channelstream.engines.redis.skipped import Skipped
 from channelstream.wire.channelstream import V07
 
@@ -23,7 +23,7 @@ ODD = "odd"
 
 @pytest.fixture(autouse=True)
 def _newer_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    write = codec.write_event
+    write = event_text.write_event
 
     def write_event(event: Event, token: str) -> dict[str, Any]:
         fields = write(event, token)
@@ -31,17 +31,17 @@ def _newer_version(monkeypatch: pytest.MonkeyPatch) -> None:
             fields["head"] = fields["head"].replace('"kind":"message"', '"kind":"poll"')
         return fields
 
-    monkeypatch.setattr(codec, "write_event", write_event)
+    monkeypatch.setattr(event_text, "write_event", write_event)
 
 
 @pytest.mark.parametrize("is_cut", [False, True], ids=["live", "after an outage"])
-@pytest.mark.parametrize("text", [codec.logs_of, lambda _: []], ids=["of a channel", "of no known form"])
+@pytest.mark.parametrize("text", [event_text.logs_of, lambda _: []], ids=["of a channel", "of no known form"])
 def test_a_node_skips_them_and_stays_linked(
     with_one_shard: Any,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     is_cut: bool,
-    text: Callable[[bytes], list[codec.Place]],
+    text: Callable[[bytes], list[event_text.Place]],
 ) -> None:
     """The events around them are delivered, the channel is reported as lost, and the log has one line."""
     monkeypatch.setattr("channelstream.engines.redis.shard_subscriber.logs_of", text)
@@ -144,4 +144,4 @@ def test_a_repeated_message_is_a_duplicate_of_an_unreadable_one(with_one_shard: 
 
 @pytest.mark.parametrize("text", [b"", b"garbage", b"\x93\xa6record\xa1{\xc0", b"\x92\xa1x\xa1y", b"\x01"])
 def test_a_text_in_no_form_of_ours_names_no_log(text: bytes) -> None:
-    assert codec.logs_of(text) == []
+    assert event_text.logs_of(text) == []

@@ -12,6 +12,6 @@
   registrations; `ownership.py` and `registration_index.py` have what this node knows about them. `lease_manager.py` renews
   leases, reconnects after an outage and reaps dead nodes; `reconciler.py` makes a shard register exactly the connections of
   this node.
-- The data: `codec.py` is the form of events and answers, `lua/` the scripts that make every step in a shard atomic,
-  `scripts.py` how they are joined.
+- The data: `event_text.py` is the form of events, `codec.py` that of the other arguments and answers; `lua/` has the scripts
+  that make every step in a shard atomic, `scripts.py` joins them.
 """

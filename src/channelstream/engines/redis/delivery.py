@@ -14,7 +14,7 @@ from channelstream.core.position import Offsets
 from channelstream.engines.base import Receiver
 from channelstream.engines.cluster import ClusterReceiver
 from channelstream.engines.event_codec import UnreadableEvent
-from channelstream.engines.redis import codec
+from channelstream.engines.redis import event_text
 from channelstream.engines.redis.shard_state import ShardState
 from channelstream.engines.redis.skipped import Skipped
 
@@ -60,25 +60,25 @@ class Delivery:
         Returns:
             Whether this version can read it; if not, the caller calls `skip`.
         """
-        origin = codec.Origin(self.epochs, self.offsets, shard)
+        origin = event_text.Origin(self.epochs, self.offsets, shard)
         entries = self.readable(origin, [(offset, at_ms, text, payload)])
         for entry in entries:
             self.receiver.deliver(entry)
         return bool(entries)
 
-    def skip(self, shard: int, offset: int, places: Collection[codec.Place]) -> None:
+    def skip(self, shard: int, offset: int, places: Collection[event_text.Place]) -> None:
         """Report these logs as lost up to an event of theirs that this version cannot read."""
         self.skipped.add(self._states[shard].epoch, places, offset)
         self.lost(places)
 
-    def lost(self, places: Iterable[codec.Place]) -> None:
+    def lost(self, places: Iterable[event_text.Place]) -> None:
         """Report that this node is not delivered everything of these logs."""
         names = {"c": list[str](), "u": list[str]()}
         for kind, name in places:
             names[kind].append(name)
         self.cluster_receiver.lost(names["c"], names["u"])
 
-    def readable(self, origin: codec.Origin, answers: Iterable[Sequence[Any]]) -> list[Entry]:
+    def readable(self, origin: event_text.Origin, answers: Iterable[Sequence[Any]]) -> list[Entry]:
         """Return the entries of answers of the script, without those that this version cannot read."""
         found = list[Entry]()
         for answer in answers:

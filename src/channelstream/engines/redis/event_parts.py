@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from channelstream.core.compaction import for_users
 from channelstream.core.events import Event
 from channelstream.engines.event_codec import payload_of
-from channelstream.engines.redis import codec
+from channelstream.engines.redis import event_text
 from channelstream.engines.redis.shard import Shard
 from channelstream.engines.redis.shards import Shards
 
@@ -46,7 +46,7 @@ def next_events(batch: Sequence[tuple[int, Event]], start: int) -> list[Event]:
     events: list[Event] = []
     size = 0
     for _, event in batch[start : start + EVENTS_AT_ONCE]:
-        is_big = codec.big_payload(event) is not None
+        is_big = event_text.big_payload(event) is not None
         if is_big and events:
             break
         events.append(event)

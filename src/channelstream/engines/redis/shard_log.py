@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from channelstream.core.events import Event
-from channelstream.engines.redis import codec
+from channelstream.engines.redis import event_text
 from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.link import Command, Link
 from channelstream.engines.redis.shard_client import CHUNK, ShardClient
@@ -39,8 +39,8 @@ class ShardLog:
         An event with a big payload is published alone.
         """
         token = self._node.new_id()
-        payload = codec.big_payload(events[0])
-        encoded = [codec.write_event(event, token) for event in events]
+        payload = event_text.big_payload(events[0])
+        encoded = [event_text.write_event(event, token) for event in events]
         first: list[Command] = []
         if payload is not None:
             commands = partial(self._payload_commands, encoded[0], token, payload)

@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 
 from redis.exceptions import ConnectionError as Lost
 
-from channelstream.engines.redis.codec import Place, logs_of
 from channelstream.engines.redis.delivery import Delivery
+from channelstream.engines.redis.event_text import Place, logs_of
 from channelstream.engines.redis.shard_client import ASK_TIMEOUT_S, ShardClient
 from channelstream.engines.redis.shard_state import PAYLOAD_PREFIX, ShardState
 from channelstream.errors import Unavailable

@@ -19,7 +19,7 @@ from channelstream.core.events import Event
 from channelstream.core.log import PRIVATE, Replay
 from channelstream.core.position import Position, with_offset
 from channelstream.engines.event_codec import UnreadableEvent
-from channelstream.engines.redis import codec
+from channelstream.engines.redis import event_text
 from channelstream.engines.redis.delivery import Delivery
 from channelstream.engines.redis.event_parts import next_events, parts_of
 from channelstream.engines.redis.shard import Shard
@@ -135,7 +135,7 @@ class ShardedLog:
 def _known_form(event: Event, form: Sequence[bytes]) -> Event:
     """Return the current form of a message that is published again; the message if no form is known."""
     try:
-        return codec.read_event(*form) if form else event
+        return event_text.read_event(*form) if form else event
     except UnreadableEvent:
         return event
 
@@ -146,13 +146,13 @@ def _unreadable(
     """Yield the offset of each entry that this version cannot read, with the logs that have it: all if none is known."""
     for offset, _, text, *payload in entries:
         try:
-            codec.read_event(text, *payload)
+            event_text.read_event(text, *payload)
         except UnreadableEvent:
-            shown = {PRIVATE if kind == "u" else name for kind, name in codec.logs_of(text)}
+            shown = {PRIVATE if kind == "u" else name for kind, name in event_text.logs_of(text)}
             yield int(offset), shown.intersection(names) or names
 
 
-def _place(user: str, name: str) -> codec.Place:
+def _place(user: str, name: str) -> event_text.Place:
     """Return the log of a channel, or of the private messages of a user."""
     return ("u", user) if name == PRIVATE else ("c", name)
 

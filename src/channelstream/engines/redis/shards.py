@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from channelstream.core.position import Offsets, shard_of, with_offset
 from channelstream.core.user import TOO_MANY_BYTES, TOO_MANY_KEYS, UserChange
-from channelstream.engines.redis import codec
+from channelstream.engines.redis import codec, event_text
 from channelstream.engines.redis.delivery import Delivery
 from channelstream.engines.redis.shard import Shard
 from channelstream.errors import Invalid, Unavailable
@@ -61,12 +61,12 @@ class Shards:
             parts.setdefault(self.at(name), []).append(name)
         return parts
 
-    def replay_origin(self, shard: Shard) -> codec.Origin:
+    def replay_origin(self, shard: Shard) -> event_text.Origin:
         """Return the origin of entries read from a shard's log: their positions have offset 0 in all other shards.
 
         A position must not promise what was not read; `core.entry.advance_positions` raises them to those of the client.
         """
-        return codec.Origin(self.epochs, (0,) * len(self._shards), shard.index)
+        return event_text.Origin(self.epochs, (0,) * len(self._shards), shard.index)
 
     async def state_for(self, user: str, shards: Iterable[Shard], **joining: Any) -> bytes:
         """Return a user's state for other shards than its home; these receive every later change.

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from channelstream.engines.redis.codec import Place
+from channelstream.engines.redis.event_text import Place
 
 MAX_LOGS = 10_000
 """Logs whose last unreadable event is known. One that is forgotten closes its next reader, and is known again."""

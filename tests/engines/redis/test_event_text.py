@@ -8,7 +8,7 @@ from tests.calls import calls
 from tests.engines.test_event_codec import MESSAGE, STORED
 
 from channelstream.core.events import Event, Message, Presence, UserStateChanged
-from channelstream.engines.redis import codec
+from channelstream.engines.redis import event_text
 from channelstream.engines.redis.link_state import UNREADABLE
 
 AT_MS = 1500
@@ -18,7 +18,7 @@ pack = msgspec.msgpack.encode
 
 def record(event: Event) -> bytes:
     """Return the text that the script makes of a published event."""
-    fields = codec.write_event(event, "token")
+    fields = event_text.write_event(event, "token")
     return pack(["record", *(fields[name] for name in ("head", "only", "exclude", "parts"))])
 
 
@@ -26,22 +26,22 @@ def record(event: Event) -> bytes:
     "event", [event for event, kind, *_ in STORED if kind in ("message", "edit", "delete")]
 )
 def test_a_record_is_the_event_that_was_published(event: Event) -> None:
-    assert codec.read_event(record(event)) == event
+    assert event_text.read_event(record(event)) == event
 
 
 def test_a_payload_beside_the_log_is_put_back() -> None:
     """Its record has a token in its place."""
-    big = msgspec.structs.replace(MESSAGE, payload=b'"%b"' % (b"x" * codec.BIG_BYTES))
+    big = msgspec.structs.replace(MESSAGE, payload=b'"%b"' % (b"x" * event_text.BIG_BYTES))
     text = record(big)
     assert len(text) < 1000
-    assert codec.read_event(text, big.payload) == big
+    assert event_text.read_event(text, big.payload) == big
 
 
 def test_an_event_of_the_script_has_its_states_line_by_line() -> None:
     """Keys and values are JSON texts, with a tab between; a user without a public state has no line."""
     lines, users = '"x"\t1.0\n"z"\t"\\t"', ["ann", '"y"\t{}', "bob", ""]
     text = pack(["presence", "p", "a", 'a "b"', lines, users, False, True, AT_MS])
-    assert codec.read_event(text) == Presence(
+    assert event_text.read_event(text) == Presence(
         uuid="p",
         channel="a",
         user='a "b"',
@@ -50,10 +50,12 @@ def test_an_event_of_the_script_has_its_states_line_by_line() -> None:
         state={"x": 1.0, "z": "\t"},
         users=(("ann", {"y": {}}), ("bob", {})),
     )
-    left = codec.read_event(pack(["presence", "p", "a", "ann", False, [], True, False, AT_MS]))
+    left = event_text.read_event(pack(["presence", "p", "a", "ann", False, [], True, False, AT_MS]))
     assert isinstance(left, Presence)
     assert (left.joined, left.state, left.users_cut, left.announced) == (False, None, True, False)
-    changed = codec.read_event(pack(["state", "s", "a", "ann", '"x"\t1', ['"x"', "1", '"y"', "null"], AT_MS]))
+    changed = event_text.read_event(
+        pack(["state", "s", "a", "ann", '"x"\t1', ['"x"', "1", '"y"', "null"], AT_MS])
+    )
     assert changed == UserStateChanged(
         uuid="s", channel="a", user="ann", timestamp=AT, state={"x": 1}, changed=(("x", 1), ("y", None))
     )
@@ -75,13 +77,13 @@ def test_an_event_of_the_script_has_its_states_line_by_line() -> None:
 def test_what_is_no_text_of_the_script_is_unreadable(text: bytes) -> None:
     """The link is closed for any of these errors, and no other one."""
     with pytest.raises(UNREADABLE):
-        codec.read_event(text)
+        event_text.read_event(text)
 
 
 def steps_to_read(text: bytes) -> int:
     """Return how many functions are called to read an event, once caches are filled."""
-    codec.read_event(text)
-    return calls(lambda: codec.read_event(text), in_c=True)
+    event_text.read_event(text)
+    return calls(lambda: event_text.read_event(text), in_c=True)
 
 
 def test_the_states_of_a_list_are_read_in_one_step() -> None:
@@ -98,5 +100,5 @@ def test_the_states_of_a_list_are_read_in_one_step() -> None:
 def test_a_payload_is_never_parsed() -> None:
     for payload in (b"1.0", b"1e400", b'"\xc3\xa9\\ud800"', b"[]"):
         event = Message(uuid="m", channel="a", user="ann", payload=payload, timestamp="t")
-        read: Any = codec.read_event(record(event))
+        read: Any = event_text.read_event(record(event))
         assert read.payload == payload
