@@ -97,7 +97,7 @@ class Claims:
             conn_id, previous.decode(), {shard: reserved.replies[shard] for shard in others}
         )
         parts = {self._shards.at(conn_id): part} | moved_parts
-        return await self._finish_claim(
+        return await self._subscribed(
             Member(conn_id, user.decode(), ClientProtocol(protocol.decode(), PresenceAudience(int(always)))),
             parts,
         )
@@ -161,37 +161,41 @@ class Claims:
             moved_parts[shard] = reserved[shard] if isinstance(reply, Unavailable) else reply
         return moved_parts
 
-    async def _finish_claim(self, member: Member, parts: Mapping[Shard, Any]) -> Claim:
-        with ExitStack() as held:
-            return await self._subscribe_claimed(member, parts, held)
-
-    async def _subscribe_claimed(self, member: Member, parts: Mapping[Shard, Any], held: ExitStack) -> Claim:
+    async def _subscribed(self, member: Member, parts: Mapping[Shard, Any]) -> Claim:
+        """Subscribe to all that the connection receives, and return what it had read."""
         home = self._shards.at(member.user)
-        held.enter_context(home.subscriber.hold([f"#u:{member.user}"]))
-        await home.subscriber.subscribe([f"#u:{member.user}"])
         channels: dict[str, ReadRange] = {}
         private: ReadRange | None = None
         offsets = self._shards.offsets
-        for shard, (connected, joined) in ((shard, reply) for shard, reply in parts.items() if reply):
-            self._ownership.registrations.move(member.conn_id, shard.index, RegistrationStep.REGISTER)
-            found = (
-                await shard.scans.fields("kc", member.conn_id)
-                if joined is None
-                else dict(codec.pairs(joined))
-            )
-            channels_here = {name.decode(): codec.decode_read_range(text) for name, text in found.items()}
-            names = [f"#c:{name}" for name in channels_here]
-            held.enter_context(shard.subscriber.hold(names))
-            await shard.subscriber.subscribe(names)
-            private = codec.decode_read_range(connected) if connected else private
-            begins = [*channels_here.values(), *([codec.decode_read_range(connected)] if connected else ())]
-            offsets = with_offset(
-                offsets,
-                shard.index,
-                min([offsets[shard.index], *(read_range.joined for read_range in begins)]),
-            )
-            channels |= channels_here
+        with ExitStack() as held:
+            await _subscribe(home, [f"#u:{member.user}"], held)
+            for shard, part in parts.items():
+                if not part:
+                    continue
+                self._ownership.registrations.move(member.conn_id, shard.index, RegistrationStep.REGISTER)
+                own, joined = await _ranges(shard, member.conn_id, part)
+                await _subscribe(shard, [f"#c:{name}" for name in joined], held)
+                channels |= joined
+                begins = [read_range.joined for read_range in joined.values()]
+                if own is not None:
+                    private = own
+                    begins.append(own.joined)
+                offsets = with_offset(offsets, shard.index, min([offsets[shard.index], *begins]))
         if private is None:
             self._ownership.registrations.move(member.conn_id, home.index, RegistrationStep.FAIL)
         # If a listed shard does not know the connection, that shard has lost its data.
         return Claim(member, channels, private, offsets, is_whole=all(parts.values()))
+
+
+async def _subscribe(shard: Shard, topics: Sequence[str], held: ExitStack) -> None:
+    """Subscribe, and stay subscribed as long as the topics are held."""
+    held.enter_context(shard.subscriber.hold(topics))
+    await shard.subscriber.subscribe(topics)
+
+
+async def _ranges(shard: Shard, conn_id: str, part: Any) -> tuple[ReadRange | None, dict[str, ReadRange]]:
+    """Return what a connection has read of its private messages, and of its channels, as a shard has registered it."""
+    connected, joined = part
+    found = await shard.scans.fields("kc", conn_id) if joined is None else dict(codec.pairs(joined))
+    channels = {name.decode(): codec.decode_read_range(text) for name, text in found.items()}
+    return codec.decode_read_range(connected) if connected else None, channels

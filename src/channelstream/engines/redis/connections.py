@@ -1,4 +1,4 @@
-"""Registers the connections of a node in the shards of the log, and moves their ownership between nodes.
+"""Registers the connections of a node in the shards of the log; `claims.py` moves their ownership between nodes.
 
 A shard is a part of the log in Redis. Each channel, user and connection id belongs to one shard, by a hash of
 its name. A connection is registered in several shards: in the shard of its id (its "directory"), in the shard
