@@ -14,7 +14,7 @@ from channelstream.bench.results import Percentiles
 def test_each_situation_is_measured_in_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """The noisy application is refused what it sends above its limit, and the quiet one nothing."""
     monkeypatch.setattr(applications, "NOISY_PER_S", 1)
-    found = asyncio.run(measure(rounds=1, seconds=1.0, yield_processor=lambda: None))
+    found = asyncio.run(measure([], rounds=1, seconds=1.0, yield_processor=lambda: None))
     assert list(found) == list(SITUATIONS)
     assert all(each.answered.samples for [each] in found.values())
     [alone], [_], [hammered], [boundless] = found.values()

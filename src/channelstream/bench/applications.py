@@ -12,10 +12,9 @@ machine: where it has fewer processors than processes, the quiet caller would wa
 import argparse
 import asyncio
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -23,13 +22,13 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import msgspec
-import uvloop
 from msgspec import structs
 
 from channelstream.bench.application import Application
 from channelstream.bench.caller import CallerProcess, calling
 from channelstream.bench.http import open_http
 from channelstream.bench.load import BenchFailed
+from channelstream.bench.question import answer, options_of
 from channelstream.bench.results import Percentiles
 from channelstream.bench.servers import product
 from channelstream.bench.wire import Wire
@@ -129,7 +128,7 @@ SITUATIONS = {
 
 
 async def measure(
-    rounds: int, seconds: float, yield_processor: Callable[[], object]
+    flags: Sequence[str], rounds: int, seconds: float, yield_processor: Callable[[], object]
 ) -> dict[str, list[Round]]:
     """Measure all situations in turn; return their rounds.
 
@@ -143,7 +142,7 @@ async def measure(
     found: dict[str, list[Round]] = {name: [] for name in SITUATIONS}
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory())
-        server = await stack.enter_async_context(product("-i", _configuration(Path(folder))))
+        server = await stack.enter_async_context(product("-i", _configuration(Path(folder)), *flags))
         wires = {
             app_id: structs.replace(server.wire, prefix=f"/app/{app_id}", secret=secret)
             for app_id, secret in SECRETS.items()
@@ -229,20 +228,17 @@ def text_of(found: dict[str, list[Round]]) -> str:
     return "\n".join(rows)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print the table, and return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m channelstream.bench.applications")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each situation is measured")
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long each time")
-    arguments = parser.parse_args(argv)
-    try:
-        print(text_of(uvloop.run(measure(arguments.rounds, arguments.seconds, partial(os.nice, LOWEST)))))
-    except BenchFailed as error:
-        print(f"applications: {error}", file=sys.stderr)
-        return 1
-    return 0
+async def _run(options: argparse.Namespace) -> None:
+    found = await measure(options.flag, options.rounds, options.seconds, partial(os.nice, LOWEST))
+    print(text_of(found))
+
+
+def main() -> None:
+    options = options_of("applications", __doc__)
+    options.add_argument("--rounds", type=int, default=5, help="how often each situation is measured")
+    options.add_argument("--seconds", type=float, default=5.0, help="how long each time")
+    answer(options, _run)
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        sys.exit(main())
+    main()
