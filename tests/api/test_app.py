@@ -135,7 +135,6 @@ def test_an_endpoint_may_have_parameters_in_its_path_and_answer_with_text() -> N
         handler=describe_place,
         right=Right.INFO,
         request=None,
-        many=False,
         response=None,
         summary="Describe a place",
         description="Describes a place in a room.",

@@ -42,10 +42,10 @@ class Endpoint:
     methods: tuple[str, ...]
     handler: Callable[..., Any]
     request: Any
-    many: bool
     response: Any
     summary: str
     description: str
+    many: bool = False
     auth: Auth = Auth.SIGNED
     right: Right | None = None
     query: tuple[str, ...] = ()
