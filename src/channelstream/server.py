@@ -24,11 +24,10 @@ from channelstream.config.applications import Credentials, make_apps, make_crede
 from channelstream.config.cookies import cookie_secret_or_drawn
 from channelstream.config.webhooks import make_receivers, wanted_facts
 from channelstream.core.hub import Hub
-from channelstream.core.registry_limits import RegistryLimits
+from channelstream.core.registry_limits import Lifetimes, RegistryLimits
 from channelstream.core.usage import Usage
 from channelstream.descriptors import sockets_allowed
 from channelstream.engines.factory import Parts, make_engine
-from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.outbox import OutboxSettings
 from channelstream.errors import CannotHandOver, CannotListen
 from channelstream.health import health_routes

@@ -7,7 +7,7 @@ from tests.engines.conformance import ALL_FACTS, Recorder, Setup
 
 from channelstream.apps.keys import is_member_key
 from channelstream.core.registry import Registry
-from channelstream.engines.local_log import Lifetimes
+from channelstream.core.registry_limits import Lifetimes
 from channelstream.engines.members import Member
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.wire.channelstream import V07

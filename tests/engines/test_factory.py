@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 from tests.engines.conformance import MovedClock
 
-from channelstream.core.registry_limits import RegistryLimits
+from channelstream.core.registry_limits import Lifetimes, RegistryLimits
 from channelstream.engines.factory import ENGINES, Parts, make_engine
-from channelstream.engines.local_log import Lifetimes
 
 PARTS = Parts("memory", RegistryLimits(), Lifetimes(), MovedClock(), lambda: "id", lambda: "epoch")
 

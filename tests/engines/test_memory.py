@@ -11,8 +11,7 @@ from channelstream import slices
 from channelstream.apps.keys import is_member_key
 from channelstream.core.budget import EXPIRY_BATCH
 from channelstream.core.registry import Registry
-from channelstream.core.registry_limits import RegistryLimits
-from channelstream.engines.local_log import Lifetimes
+from channelstream.core.registry_limits import Lifetimes, RegistryLimits
 from channelstream.engines.memory import MemoryEngine
 
 

@@ -15,7 +15,7 @@ from tests.engines.conformance import EMPTY, MovedClock, Setup, message
 from tests.engines.sqlite_runs import ANN, Runs
 
 from channelstream.core.registry import Registry
-from channelstream.engines.local_log import Lifetimes
+from channelstream.core.registry_limits import Lifetimes
 from channelstream.engines.sqlite_file import APPLICATION_ID, Stored
 from channelstream.engines.sqlite_restore import Restore
 from channelstream.engines.sqlite_rows import event_columns

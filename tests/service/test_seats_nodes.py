@@ -19,9 +19,8 @@ from channelstream.close_codes import CloseCode
 from channelstream.core.entry import Entry
 from channelstream.core.events import Presence
 from channelstream.core.hub import Hub
-from channelstream.core.registry_limits import RegistryLimits
+from channelstream.core.registry_limits import Lifetimes, RegistryLimits
 from channelstream.core.user import UserUpdate
-from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis.address import prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard_state import RedisSettings

@@ -15,8 +15,7 @@ from channelstream.apps.app import App, Apps
 from channelstream.core.hub import Hub
 from channelstream.core.policy import Policy
 from channelstream.core.registry import Registry
-from channelstream.core.registry_limits import RegistryLimits
-from channelstream.engines.local_log import Lifetimes
+from channelstream.core.registry_limits import Lifetimes, RegistryLimits
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.housekeeping import Housekeeping
 from channelstream.service import Node, NodeLimits, Services

@@ -10,8 +10,8 @@ from tests.simulation.gates import Gates
 from tests.simulation.world import WRITES, WorldClock
 
 from channelstream.core.registry import Registry
+from channelstream.core.registry_limits import Lifetimes
 from channelstream.engines.incoming_state import TakenState
-from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.engines.sqlite_file import Stored, Writes
 from channelstream.engines.sqlite_restore import Restore

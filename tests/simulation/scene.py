@@ -27,9 +27,8 @@ from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE
 from channelstream.core.policy import Policy
 from channelstream.core.registry import Registry
-from channelstream.core.registry_limits import RegistryLimits
+from channelstream.core.registry_limits import Lifetimes, RegistryLimits
 from channelstream.core.user import UserUpdate
-from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.memory import MemoryEngine
 from channelstream.errors import ChannelstreamError, Unavailable
 from channelstream.service import Node, NodeLimits, Services

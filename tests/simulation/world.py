@@ -16,8 +16,7 @@ from channelstream import slices
 from channelstream.apps.app import App, Apps
 from channelstream.core.entry import Entry
 from channelstream.core.policy import Policy
-from channelstream.core.registry_limits import RegistryLimits
-from channelstream.engines.local_log import Lifetimes
+from channelstream.core.registry_limits import Lifetimes, RegistryLimits
 from channelstream.errors import Unavailable
 from channelstream.housekeeping import Housekeeping
 from channelstream.pacing import FlushPacer

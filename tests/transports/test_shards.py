@@ -20,9 +20,8 @@ from channelstream.core.events import Message
 from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE
 from channelstream.core.position import Position, max_offsets, shard_of
-from channelstream.core.registry_limits import RegistryLimits
+from channelstream.core.registry_limits import Lifetimes, RegistryLimits
 from channelstream.core.user import UserUpdate
-from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis.address import prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard_state import RedisSettings

@@ -1,4 +1,4 @@
-"""The bounds of channels, users and their logs, of engines with a registry (`core.registry`) and of those without one."""
+"""The bounds of channels, users and their logs, and how long idle ones are kept, with a registry and without one."""
 
 from dataclasses import dataclass
 
@@ -22,3 +22,11 @@ class RegistryLimits:
     user_log_events: int = 200
     transit_s: float = 15.0
     history_size: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long idle users and empty channels are kept, in seconds; 0 keeps them for ever."""
+
+    users_s: float = 86_400.0
+    channels_s: float = 259_200.0

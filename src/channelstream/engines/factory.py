@@ -7,9 +7,8 @@ from pathlib import Path
 
 from channelstream.apps.keys import is_member_key
 from channelstream.core.registry import Registry
-from channelstream.core.registry_limits import RegistryLimits
+from channelstream.core.registry_limits import Lifetimes, RegistryLimits
 from channelstream.engines.base import Clock, Engine
-from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.outbox import OutboxSettings
 
 

@@ -12,7 +12,6 @@ channels of its user, announces the rest first.
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -25,6 +24,7 @@ from channelstream.core.leave_batch import LeaveBatch
 from channelstream.core.moment import Moment
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Registry
+from channelstream.core.registry_limits import Lifetimes
 from channelstream.core.user import StateValue, User, UserChange, UserUpdate
 from channelstream.engines.announcements import Announcements
 from channelstream.engines.base import Clock, Registered, moment
@@ -37,14 +37,6 @@ logger = logging.getLogger(__name__)
 
 FORGOTTEN_AT_ONCE = 20
 """Idle users and channels forgotten in one turn of the event loop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lifetimes:
-    """How long idle users and empty channels are kept, in seconds; 0 keeps them for ever."""
-
-    users_s: float = 86_400.0
-    channels_s: float = 259_200.0
 
 
 class LocalLog:

@@ -19,6 +19,7 @@ from channelstream.core.events import Event
 from channelstream.core.log import Replay
 from channelstream.core.position import Offsets, Position
 from channelstream.core.registry import Registry
+from channelstream.core.registry_limits import Lifetimes
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import (
     NO_CHANNELS,
@@ -29,7 +30,7 @@ from channelstream.engines.base import (
     Registered,
 )
 from channelstream.engines.cluster import SingleNode
-from channelstream.engines.local_log import Lifetimes, LocalLog
+from channelstream.engines.local_log import LocalLog
 from channelstream.engines.local_move import LocalMove
 from channelstream.engines.local_outbox import LocalOutbox
 from channelstream.engines.local_reads import LocalReads

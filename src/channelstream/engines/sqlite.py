@@ -22,6 +22,7 @@ from channelstream.core.events import Event
 from channelstream.core.log import Replay
 from channelstream.core.position import Offsets, Position
 from channelstream.core.registry import Forgotten, Registry
+from channelstream.core.registry_limits import Lifetimes
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import (
     NO_CHANNELS,
@@ -34,7 +35,7 @@ from channelstream.engines.base import (
 from channelstream.engines.cluster import SingleNode
 from channelstream.engines.group_commit import GroupCommit
 from channelstream.engines.incoming_state import TakenState
-from channelstream.engines.local_log import Lifetimes, LocalLog
+from channelstream.engines.local_log import LocalLog
 from channelstream.engines.local_move import LocalMove
 from channelstream.engines.local_reads import LocalReads
 from channelstream.engines.members import Leaving, Member, RestoredConnection

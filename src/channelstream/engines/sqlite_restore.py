@@ -19,11 +19,11 @@ from channelstream.core.events import Presence
 from channelstream.core.moment import Moment
 from channelstream.core.position import ReadRange
 from channelstream.core.registry import Registry
+from channelstream.core.registry_limits import Lifetimes
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State
 from channelstream.engines.base import Clock, moment
 from channelstream.engines.event_codec import UnreadableEvent
-from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Member, RestoredConnection
 from channelstream.engines.sqlite_connections import read_connections, read_subscriptions
 from channelstream.engines.sqlite_file import Stored

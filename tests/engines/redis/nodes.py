@@ -15,9 +15,8 @@ from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message
 from channelstream.core.position import shard_of
-from channelstream.core.registry_limits import RegistryLimits
+from channelstream.core.registry_limits import Lifetimes, RegistryLimits
 from channelstream.core.user import UserUpdate
-from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Member
 from channelstream.engines.outbox import OutboxSettings
 from channelstream.engines.redis.address import ShardAddress, prefixes, shard_addresses

@@ -13,8 +13,8 @@ from tests.redis_server import RedisServer
 from tests.waiting import PATIENCE_S
 
 from channelstream.clock import new_epoch
+from channelstream.core.registry_limits import Lifetimes
 from channelstream.engines.base import Engine
-from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis import event_text
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard_state import RedisSettings

@@ -12,9 +12,8 @@ from channelstream.clock import new_epoch
 from channelstream.core.entry import Entry
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Offsets
-from channelstream.core.registry_limits import RegistryLimits
+from channelstream.core.registry_limits import Lifetimes, RegistryLimits
 from channelstream.core.user import UserUpdate
-from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Member, Membership
 from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.engine import RedisEngine

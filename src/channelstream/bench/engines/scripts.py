@@ -13,8 +13,8 @@ from channelstream.bench.engines.table import Figures, Row, Table, significant
 from channelstream.bench.progress import Progress
 from channelstream.bench.redis_process import until
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
+from channelstream.core.registry_limits import Lifetimes
 from channelstream.core.user import UserUpdate
-from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Member
 from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.engine import RedisEngine

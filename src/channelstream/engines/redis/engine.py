@@ -19,7 +19,7 @@ from channelstream.core.channel import Channel
 from channelstream.core.events import Event
 from channelstream.core.log import Replay
 from channelstream.core.position import Position
-from channelstream.core.registry_limits import RegistryLimits
+from channelstream.core.registry_limits import Lifetimes, RegistryLimits
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import (
     NO_CHANNELS,
@@ -29,7 +29,6 @@ from channelstream.engines.base import (
     Receiver,
     Registered,
 )
-from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Leaving, Member, RestoredConnection
 from channelstream.engines.movable import OTHER_ENGINE
 from channelstream.engines.outbox import OutboxSettings
