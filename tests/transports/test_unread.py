@@ -9,6 +9,7 @@ import pytest
 from tests.transports.in_process import UPGRADE, Stage, play
 from tests.waiting import eventually
 
+from channelstream.http.outbound import Outbound
 from channelstream.http.unread import UnreadAnswer
 from channelstream.transports import continuing, opening
 from channelstream.transports.continuing import ContinuedStream
@@ -22,6 +23,12 @@ class Buffer:
     def __init__(self, *sizes: int) -> None:
         self.sizes = list(sizes)
         self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        pass
 
     def get_write_buffer_size(self) -> int:
         return self.sizes.pop(0)
@@ -75,6 +82,31 @@ def test_a_stopped_watch_does_not_watch() -> None:
     assert len(timer.waiting) == 1
     watch.stop(), watch.stop()
     assert timer.waiting == []
+
+
+def test_a_client_is_watched_with_each_of_its_answers() -> None:
+    """One that has read the first answer whole, and begins with the second after the watch, has all its time for that."""
+    buffer, timer = Buffer(300, 0, 0, 200, 200), Timer()
+    watch = UnreadAnswer(buffer, 1.0, timer.call_later)  # type: ignore[arg-type]
+    watch.watch()
+    timer.pass_by()
+    assert timer.waiting == []
+    watch.watch()
+    timer.pass_by()
+    assert not buffer.aborted
+    timer.pass_by()
+    assert (timer.waiting, buffer.aborted) == ([], True)
+
+
+def test_a_client_is_watched_while_its_answer_waits_in_http() -> None:
+    """From the moment at which the transport is full; not once the socket is lost or has left HTTP."""
+    buffer, timer = Buffer(300, 300), Timer()
+    out = Outbound(buffer, timer, 1.0)  # type: ignore[arg-type]
+    for _ in range(2):
+        out.pause()
+        assert len(timer.waiting) == 1
+        out.stop_watching()
+        assert timer.waiting == []
 
 
 def is_held(port: int, peer_port: int) -> bool:

@@ -66,7 +66,6 @@ class Outbound:
     def stop_watching(self) -> None:
         if self._unread is not None:
             self._unread.stop()
-            self._unread = None
 
     def line(self) -> Line:
         return Line(self._transport)
