@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 from uuid import uuid4
@@ -11,7 +12,7 @@ from tests.conftest import RunningServer, launch
 from tests.line import Line
 from tests.local_server import LocalHandler, LocalServer, running
 from tests.token_client import SECRET, token
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, soon
 
 from channelstream_client import (
     Acting,
@@ -25,6 +26,7 @@ from channelstream_client import (
     Resumed,
     StreamClosed,
     Unreachable,
+    testing,
 )
 from channelstream_client.acting import refresh_after_s
 from channelstream_client.streams import TRANSPORTS, Stream
@@ -100,12 +102,13 @@ def test_a_client_acts_by_itself(server: RunningServer, transport: Stream) -> No
 
 
 def test_a_client_comes_back_with_its_channels(server: RunningServer, line: Line, transport: Stream) -> None:
-    """Also where the server has its connection no more: from where it was."""
-    room = f"room.{uuid4().hex}"
+    """Also where the server has its connection no more: from where it was, and not in those that it has left."""
+    room, left = f"room.{uuid4().hex}", f"room.{uuid4().hex}"
 
     async def scenario() -> None:
         async with Acting(line.url, giving(token(**GRANTED)), transports=[transport]) as acting:
-            await acting.subscribe([room])
+            await acting.subscribe([room, left])
+            assert await acting.unsubscribe([left]) == [room]
             await acting.publish(room, 1)
             stream = messages(acting)
             assert await anext(stream) == 1
@@ -118,6 +121,7 @@ def test_a_client_comes_back_with_its_channels(server: RunningServer, line: Line
             await acting.publish(room, 3)
             assert await anext(stream) == 3
             assert acting.conn_id != before
+            assert await acting.subscribe([room]) == [room]
 
     play(scenario())
 
@@ -386,5 +390,76 @@ def test_a_command_after_the_end_fails(server: RunningServer) -> None:
             await acting.subscribe(["room.a"])
         with pytest.raises(StreamClosed):
             await acting.subscribe(["room.a"])
+
+    play(scenario())
+
+
+def test_a_client_that_has_ended_does_nothing_more(server: RunningServer) -> None:
+    """It asks for no fresh token, which would open its stream again."""
+
+    async def scenario() -> None:
+        before = asyncio.all_tasks()
+        async with Acting(server.url, giving(token(**GRANTED))) as acting:
+            await acting.subscribe(["room.a"])
+        await soon(lambda: asyncio.all_tasks() == before, "a task goes on")
+
+    play(scenario())
+
+
+def test_a_client_waits_for_its_application_as_long_as_for_its_stream() -> None:
+    """A token that does not come counts as a failed attempt."""
+    reasons: list[str] = []
+
+    async def no_token() -> str:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def scenario() -> None:
+        acting = Acting(
+            "http://127.0.0.1:1",
+            no_token,
+            silence_s=0.01,
+            attempts=2,
+            on_down=lambda down: reasons.append(down.reason),
+        )
+        with pytest.raises(Unreachable):
+            await anext(acting)
+
+    play(scenario())
+    assert reasons == ["renew failed: TimeoutError (1006)"]
+
+
+def test_a_client_gives_up_after_its_time() -> None:
+    """Where the server accepts its stream, and says nothing."""
+
+    async def scenario(url: str) -> None:
+        with pytest.raises(Unreachable):
+            await anext(Acting(url, giving("a-token"), give_up_after_s=0.1))
+
+    with socket.create_server(("127.0.0.1", 0)) as discarding:
+        play(scenario(f"http://127.0.0.1:{discarding.getsockname()[1]}"))
+
+
+def test_a_silent_line_is_given_up(server: RunningServer, transport: Stream) -> None:
+    """A line without any bytes is taken for lost, and the stream continues on another."""
+    room = f"room.{uuid4().hex}"
+
+    async def scenario() -> None:
+        line, down = testing.Line(server.port), asyncio.Event()
+        acting = Acting(
+            line.url,
+            giving(token(**GRANTED)),
+            transports=[transport],
+            silence_s=0.5,
+            on_down=lambda _: down.set(),
+        )
+        async with acting:
+            await acting.subscribe([room])
+            line.stall()
+            await down.wait()
+            line.flow()
+            server.post("/message", {"user": "x", "channel": room, "message": 1})
+            assert await anext(messages(acting)) == 1
+        line.close()
 
     play(scenario())
