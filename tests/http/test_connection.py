@@ -220,3 +220,21 @@ def test_a_connection_waits_for_one_thing_at_a_time() -> None:
         assert [len(row.waiting) for row in rows.values()] == [0, 0]
 
     play(scene, HttpSettings(head_timeout_s=10.0, body_timeout_s=30.0))
+
+
+def test_a_head_that_comes_in_pieces_has_no_more_time() -> None:
+    """Neither the first nor the next one: a client that sends a byte now and then would keep its socket."""
+
+    async def scene(stage: Stage) -> None:
+        client = await stage.dial()
+        for _ in range(2):
+            waits: set[Any] = set()
+            for byte in GET[:-1]:
+                await client.send(bytes((byte,)))
+                await turns()
+                waits |= {wait for row in stage.http_server.waits._rows.values() for wait in row.waiting}
+            assert len(waits) == 1
+            await client.send(GET[-1:])
+            await client.until(b"ok")
+
+    play(scene, HttpSettings(head_timeout_s=10.0))

@@ -82,8 +82,8 @@ class Waiting:
 
     def for_head(self, owner: Owner) -> None:
         """Start the timer of a head: at its first byte, or for the first head when the socket is accepted."""
-        if self.phase is not HEAD or self._wait is None:
-            self.phase = HEAD
+        self.phase = HEAD
+        if self._wait is None:
             self._start(self._settings.head_timeout_s, self.time_is_up, owner, LATE_HEAD)
 
     def for_request(self, owner: Owner) -> None:
