@@ -18,6 +18,7 @@ from tests.upgrade.stage import Stage, code_of, hold, items, of, play, post, sig
 from tests.waiting import PATIENCE_S, soon
 from tests.webhook_receiver import SECRET
 
+from channelstream import housekeeping
 from channelstream.close_codes import CloseCode
 from channelstream.http.connection import HttpConnection
 from channelstream.http.phase import Work
@@ -196,6 +197,36 @@ def test_a_hold_that_is_cancelled_early_leaves_the_periodic_work() -> None:
             await asyncio.gather(freezing, return_exceptions=True)
             await held.thaw()
         assert not housekeeping._turn.locked()
+
+    play(scenario)
+
+
+def test_connections_expire_at_the_process_that_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What expired where the state is sent already would live on at the other process."""
+    monkeypatch.setattr(housekeeping, "SWEEP_INTERVAL_S", 0.0)
+
+    async def scenario(stage: Stage) -> None:
+        node, rounds = stage.server.node, 0
+        sweep = node.sweep
+
+        async def counted() -> None:
+            nonlocal rounds
+            rounds += 1
+            await sweep()
+
+        async def rests() -> None:
+            before = rounds
+            for _ in range(10):  # There would be a round in each of these turns of the loop.
+                await asyncio.sleep(0)
+            assert rounds == before
+
+        monkeypatch.setattr(node, "sweep", counted)
+        stage.while_frozen = stage.when_sent = rests
+        await stage.fail()
+        failed = rounds
+        await soon(lambda: rounds > failed)
+        await stage.upgrade()
+        await rests()
 
     play(scenario)
 
