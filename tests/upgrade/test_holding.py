@@ -231,12 +231,16 @@ def test_connections_expire_at_the_process_that_serves(monkeypatch: pytest.Monke
     play(scenario)
 
 
-def test_webhooks_are_sent_by_the_process_that_serves() -> None:
-    """Neither by both of them, nor by none after an upgrade that has failed."""
+def test_webhooks_are_sent_by_the_process_that_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by both of them, nor by none after an upgrade that has failed. No other node gets the lease meanwhile."""
+
+    async def release() -> None:
+        pytest.fail("the lease is released")
 
     async def scenario(stage: Stage) -> None:
         sender = stage.server.parts.webhooks._sender
         assert sender is not None
+        monkeypatch.setattr(sender._outbox, "release", release)
         stage.server.parts.webhooks.start()
         await soon(lambda: sender.is_sending)
         stage.while_frozen = partial(is_silent, sender)
