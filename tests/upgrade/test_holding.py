@@ -104,6 +104,24 @@ def test_calls_do_not_wait_for_a_request_that_does_not_come() -> None:
     play(scenario, upgrade_pause_s=0.1)
 
 
+def test_a_request_that_is_being_received_has_time_while_calls_are_served() -> None:
+    """Its connection would be closed without an answer if it had only the time for which calls wait."""
+
+    async def scenario(stage: Stage) -> None:
+        calls, rest = await begin_to_publish(stage)
+        await soon(lambda: stage.server.parts.http_server.works(Work.RECEIVING))
+        held = stage.giver()
+        holding = asyncio.create_task(held.hold_streams())
+        await stage.publish("meanwhile")
+        assert not holding.done()
+        await rest()
+        assert (await calls._head())[0] == 200
+        await holding
+        await held.thaw()
+
+    play(scenario)
+
+
 def test_requests_that_were_sent_ahead_stay_unread_by_the_other_process() -> None:
     """As ever: its memory does not grow with what a client sends while a request is in progress."""
 
@@ -147,8 +165,12 @@ def test_streams_are_read_again_after_a_hold_that_fails() -> None:
     play(scenario)
 
 
-def test_streams_that_catch_up_are_waited_for_while_calls_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They would end if they had only the time for which calls wait."""
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_streams_that_catch_up_are_waited_for_while_calls_are_served(
+    is_lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would end if they had only the time for which calls wait. One that has caught up, or is lost, delays nothing."""
+    monkeypatch.setattr(giver, "CATCH_UP_S", 2 * PATIENCE_S)
 
     async def scenario(stage: Stage) -> None:
         entered, may_read, node = asyncio.Event(), asyncio.Event(), stage.server.node
@@ -168,18 +190,22 @@ def test_streams_that_catch_up_are_waited_for_while_calls_are_served(monkeypatch
         stage.wires.append(wire)
         await wire.ask(of("ann"), position)
         await entered.wait()
-        held = stage.giver()
+        held, stream = stage.giver(), node.hub.connections[of("ann")].stream
+        assert isinstance(stream, WebSocketStream)
         holding = asyncio.create_task(held.hold_streams())
         await stage.publish("meanwhile")
         is_waiting = not holding.done()
+        if is_lost:
+            await wire.close()
+            await holding
         may_read.set()
         await holding
-        stream = node.hub.connections[of("ann")].stream
-        assert isinstance(stream, WebSocketStream)
         assert is_waiting
-        assert stream.is_settled
+        assert stream.is_open is not is_lost
+        assert is_lost or stream.is_settled
         await held.thaw()
-        assert await texts(wire, 2) == ["missed", "meanwhile"]
+        if not is_lost:
+            assert await texts(wire, 2) == ["missed", "meanwhile"]
 
     play(scenario, upgrade_pause_s=0.01)
 
@@ -225,6 +251,26 @@ def test_connections_expire_at_the_process_that_serves(monkeypatch: pytest.Monke
         await stage.fail()
         failed = rounds
         await soon(lambda: rounds > failed)
+        await stage.upgrade()
+        await rests()
+
+    play(scenario)
+
+
+def test_heartbeats_are_sent_by_the_process_that_serves() -> None:
+    """One that is not written whole would be torn by what the other process writes."""
+
+    async def scenario(stage: Stage) -> None:
+        heartbeat = stage.server.parts.streams.heartbeat
+
+        async def rests() -> None:
+            assert heartbeat._timer is not None
+            assert heartbeat._timer.cancelled()
+
+        stage.while_frozen = stage.when_sent = rests
+        await stage.fail()
+        assert heartbeat._timer is not None
+        assert not heartbeat._timer.cancelled()
         await stage.upgrade()
         await rests()
 
