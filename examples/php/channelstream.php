@@ -18,8 +18,9 @@ function channelstream_call(string $url, string $secret, string $path, mixed $bo
     $digest = 'sha-256=:' . base64_encode(hash('sha256', $json, true)) . ':'; // lets the server judge the call before it reads the body
     $headers = ['Content-Type: application/json', "Content-Digest: $digest", 'Authorization: ' . channelstream_sign($secret, 'POST', $path, $json, $key)];
     $options = ['method' => 'POST', 'header' => $headers, 'content' => $json, 'ignore_errors' => true, 'timeout' => 10];
-    $answer = file_get_contents($url . $path, false, stream_context_create(['http' => $options]));
-    if ($answer === false || !preg_match('/^HTTP\/\S+ 2\d\d/', $http_response_header[0])) {
+    $stream = fopen($url . $path, 'r', false, stream_context_create(['http' => $options]));
+    $answer = $stream ? stream_get_contents($stream) : false;
+    if ($answer === false || !preg_match('/^HTTP\/\S+ 2\d\d/', stream_get_meta_data($stream)['wrapper_data'][0])) {
         throw new RuntimeException("the push server refused $path: " . ($answer ?: 'no answer'));
     }
     return json_decode($answer, true, 512, JSON_THROW_ON_ERROR);
