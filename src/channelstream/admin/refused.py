@@ -5,14 +5,14 @@ from typing import Any
 
 from channelstream.admin.all_nodes import AllNodes
 from channelstream.core.timestamps import stamp
-from channelstream.http.refusals import RefusalTable, Refused, What
+from channelstream.http.refusals import Refusal, RefusalTable, Tally
 from channelstream.service import Service
 
 PROCEDURE = "refusals of application {}"
 SHOWN = 100
 """Most rows of each node, and of the table."""
 
-Row = tuple[What, Refused]
+Row = tuple[Refusal, Tally]
 
 
 def refused_requests(service: Service, refusals: RefusalTable) -> AllNodes[list[Row], list[dict[str, Any]]]:
@@ -25,14 +25,14 @@ def refused_requests(service: Service, refusals: RefusalTable) -> AllNodes[list[
 
 
 def _sums(answers: Iterable[tuple[str, list[Row]]]) -> list[dict[str, Any]]:
-    found: dict[What, Refused] = {}
+    found: dict[Refusal, Tally] = {}
     for _, rows in answers:
-        for what, refused in rows:
-            known = found.setdefault(what, Refused())
-            known.count += refused.count
-            known.last_s = max(known.last_s, refused.last_s)
+        for refusal, tally in rows:
+            known = found.setdefault(refusal, Tally())
+            known.count += tally.count
+            known.last_s = max(known.last_s, tally.last_s)
     latest = sorted(found.items(), key=lambda item: item[1].last_s, reverse=True)
     return [
-        {**what._asdict(), "count": refused.count, "at": stamp(refused.last_s)}
-        for what, refused in latest[:SHOWN]
+        {**refusal._asdict(), "count": tally.count, "at": stamp(tally.last_s)}
+        for refusal, tally in latest[:SHOWN]
     ]

@@ -24,8 +24,8 @@ METHOD_CHARACTERS = 16
 logger = logging.getLogger(__name__)
 
 
-class What(NamedTuple):
-    """What was refused.
+class Refusal(NamedTuple):
+    """What was refused, to whom.
 
     Attributes:
         route: path of the route; empty for an unknown path, and one that belongs to the pages.
@@ -40,7 +40,7 @@ class What(NamedTuple):
     address: str
 
 
-class Refused(Struct):
+class Tally(Struct):
     """How often something was refused, and when last, in epoch seconds."""
 
     count: int = 0
@@ -60,45 +60,45 @@ class RefusalTable:
         """Create an empty table.
 
         Args:
-            app_id: the further application of which these are; empty for the default one.
-            on_refusal: called for each with the caller's address.
             wall: returns seconds since 1970.
             steady: returns seconds of a clock that never jumps.
+            app_id: the further application of which these are; empty for the default one.
+            on_refusal: called for each with the caller's address.
         """
         self._wall = wall
         self._steady = steady
         self._suffix = f" of application {app_id}" if app_id else ""
-        self._rows: OrderedDict[What, Refused] = OrderedDict()
+        self._rows: OrderedDict[Refusal, Tally] = OrderedDict()
         self._on_refusal = on_refusal
         self._lines = LineLimit(1, LOG_EVERY_S)
 
     def add(self, method: str, route: str, error: ChannelstreamError, address: str) -> None:
         """Count a refusal, and log it unless another one was logged lately."""
-        what = What(
+        refusal = Refusal(
             method[:METHOD_CHARACTERS], route, error.http_status, error.code, address[:ADDRESS_CHARACTERS]
         )
         self._on_refusal(address)
-        row = self._rows.setdefault(what, Refused())
+        row = self._rows.setdefault(refusal, Tally())
         row.count += 1
         row.last_s = self._wall()
-        self._rows.move_to_end(what)
+        self._rows.move_to_end(refusal)
         if len(self._rows) > KEPT:
             self._rows.popitem(last=False)
-        self._log(what)
+        self._log(refusal)
 
-    def _log(self, what: What) -> None:
+    def _log(self, refusal: Refusal) -> None:
         if not self._lines.admits(self._steady()):
             return
-        called = f"{what.method} {what.route or 'an unknown path'}{self._suffix}"
+        called = f"{refusal.method} {refusal.route or 'an unknown path'}{self._suffix}"
         logger.info(
             "refused %r from %r: %d %s%s",
             called,
-            what.address,
-            what.status,
-            what.code,
+            refusal.address,
+            refusal.status,
+            refusal.code,
             self._lines.take_omitted(),
         )
 
-    def rows(self) -> list[tuple[What, Refused]]:
+    def rows(self) -> list[tuple[Refusal, Tally]]:
         """Return all rows, those that were met last first."""
         return list(reversed(self._rows.items()))
