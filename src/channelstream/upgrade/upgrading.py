@@ -118,13 +118,14 @@ class Upgrading:
         running = self._hand_over
         self.is_lost = running is not None and (running.has_committed or running.is_stuck)
         if running is not None and running.is_stuck:
-            logger.error("the upgrade has failed, and this process cannot go on: %s", error)
-            self._on_end()
+            outcome = "the upgrade has failed, and this process cannot go on"
         elif self.is_lost:
-            logger.error("the new process was handed everything over and has failed: %s", error)
-            self._on_end()
+            outcome = "the new process was handed everything over and has failed"
         else:
-            logger.error("the upgrade has failed, and this process goes on: %s", error)
+            outcome = "the upgrade has failed, and this process goes on"
+        logger.error("%s: %s", outcome, error)
+        if self.is_lost:
+            self._on_end()
 
     async def _attempt(self, terms: Part) -> Report:
         logger.info("upgrading: a new process starts")
