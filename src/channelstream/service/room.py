@@ -49,12 +49,9 @@ class Room:
             return
         owner = self._hub.usage.owner_of(conn_id)
         limits = self._limits.get(owner)
-        if limits is None:
-            return
-        if 0 < limits.connections <= self._hub.usage.connections[owner]:
+        if limits is not None and 0 < limits.connections <= self._hub.usage.connections[owner]:
             self._refuse(owner, Limit.CONNECTIONS, limits.connections)
-        if limits.channels:
-            self._check_channels(owner, limits.channels, channels)
+        self.check_channels(conn_id, channels)
 
     def check_channels(self, conn_id: str, channels: Iterable[str]) -> None:
         """Refuse channels that a connection is about to join if some of them are new here and there is no room.
@@ -64,14 +61,11 @@ class Room:
         """
         owner = self._hub.usage.owner_of(conn_id)
         limits = self._limits.get(owner)
-        if limits is not None and limits.channels:
-            self._check_channels(owner, limits.channels, channels)
-
-    def _check_channels(self, owner: str, most: int, channels: Iterable[str]) -> None:
-        known = self._hub.channels
-        new = sum(name not in known for name in channels)
-        if new and self._hub.usage.channels[owner] + new > most:
-            self._refuse(owner, Limit.CHANNELS, most)
+        if limits is None or not limits.channels:
+            return
+        new = sum(name not in self._hub.channels for name in channels)
+        if new and self._hub.usage.channels[owner] + new > limits.channels:
+            self._refuse(owner, Limit.CHANNELS, limits.channels)
 
     def _refuse(self, owner: str, limit: Limit, most: int) -> None:
         self.refused[owner, limit] += 1
