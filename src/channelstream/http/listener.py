@@ -48,9 +48,12 @@ class Listener:
     def __init__(self, http_server: HttpServer, tls: ssl.SSLContext | None = None) -> None:
         self._http_server = http_server
         self._tls = tls
-        self._servers: list[asyncio.Server] = []
-        self._sockets: list[socket.socket] = []
         self._bound: list[Any] = []
+        """The listening sockets, one for each address: what moves to another process."""
+        self._servers: list[asyncio.Server] = []
+        """They accept on these, but for TLS."""
+        self._sockets: list[socket.socket] = []
+        """Further descriptors of these, on which `_accept` accepts for TLS."""
         self._unix: UnixSocket | None = None
         self.paused: list[socket.socket] = []
         self._make = partial(HttpConnection, http_server)
