@@ -61,7 +61,7 @@ class _Held:
     """What is held, and what of it is handed over.
 
     Attributes:
-        slow: requests that were being received for a while before calls wait: they are not waited for.
+        slow: requests that were still being received when streams were held: `freeze` does not wait for them.
         looked_s: when all connections were looked at last.
         unread: streams of which nothing is read.
         unsettled: those of them that were not settled when they were last looked at.
@@ -90,12 +90,18 @@ class Giver:
         self._held: _Held | None = None
         self._numbers = count()
 
+    @property
+    def _all_held(self) -> _Held:
+        assert self._held is not None  # noqa: S101 - `hold_streams` is called before
+        return self._held
+
     # -- holding
 
     async def hold_streams(self) -> None:
-        """Pause periodic work, of which a round may take long, and read no stream: there may be many.
+        """Pause periodic work, of which a round may take long, and stop to read streams, which may be many.
 
-        Streams that catch up, and clients that send a request, have more time for it before this than when calls wait.
+        Calls are still served. So streams that catch up, and requests that are being received, are waited for here first:
+        in `freeze` they have less time.
         """
         parts, receiving = self._parts, self._receiving()
         await parts.housekeeping.pause()
@@ -116,8 +122,7 @@ class Giver:
         Raises:
             CannotHandOver: a request does not end; `thaw` continues as before.
         """
-        parts, held = self._parts, self._held
-        assert held is not None  # noqa: S101 - `hold_streams` is called before
+        parts, held = self._parts, self._all_held
         parts.listener.pause()
         parts.metrics_listener.pause()
         parts.streams.heartbeat.stop()
@@ -264,9 +269,7 @@ class Giver:
         Raises:
             CannotHandOver: the engine cannot move.
         """
-        parts, held = self._parts, self._held
-        if held is None:
-            return
+        parts, held = self._parts, self._all_held
         for kind, listener in ((LISTENING, parts.listener), (METRICS, parts.metrics_listener)):
             yield Part(kind, encode(listener.owns_path), tuple(each.fileno() for each in listener.paused))
         # First: an engine of many nodes executes commands of the others until then.
@@ -351,9 +354,7 @@ class Giver:
 
     async def release(self) -> None:
         """Leave what is handed over to the other process; what is left here ends with the drain of the server."""
-        parts, held = self._parts, self._held
-        if held is None:
-            return
+        parts, held = self._parts, self._all_held
         parts.listener.leave()
         parts.metrics_listener.leave()
         slices = Slices(asyncio.get_running_loop().time)
