@@ -99,7 +99,7 @@ class App:
         return app_id_of(key) == self.id
 
     def keys(self, names: Sequence[str]) -> Sequence[str]:
-        """Return the keys of names; `names` itself if a look at all of them at once shows that each is its own key."""
+        """Return the keys of names; `names` itself where each is its own key, which one look at all of them shows."""
         if self.id == DEFAULT and MARK not in "".join(names):
             return names
         return list(map(self.key, names))

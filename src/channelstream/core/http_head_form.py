@@ -51,7 +51,7 @@ def are_alike(head: RequestHead, other: RequestHead) -> bool:
 
 
 def form_of(data: bytes, head: RequestHead) -> HeadForm:
-    """Return the form of a head; if its headers are not those of its lines, or a name is repeated, that of no other one.
+    """Return the form of a head; no other head has it where the headers are not those of the lines, or repeat a name.
 
     Args:
         data: its bytes.
@@ -69,12 +69,12 @@ def form_of(data: bytes, head: RequestHead) -> HeadForm:
 
 
 def in_form(data: bytes, form: HeadForm, before: RequestHead) -> RequestHead | None:
-    """Return a head that has the form of another one; None if it has not, or breaks RFC 9112.
+    """Return what is read of a head with the form of an earlier one; None if it has another form, or breaks RFC 9112.
 
     Args:
         data: its bytes.
-        form: that of the other one.
-        before: what `read_head` has returned for that one.
+        form: of the earlier one.
+        before: what was read of that one.
     """
     if not data.startswith(form.texts[0]):
         return None

@@ -73,7 +73,9 @@ class RequestReader:
         self.is_whole = True
         self._last_text = b""
         self._last_head: RequestHead | None = None  # What was read of this text; None if it is not kept.
-        self._form: HeadForm | None = None  # That of the last heads; None if the next one may have another.
+        self._form: HeadForm | None = (
+            None  # What the last two heads have in common; None if they differ otherwise.
+        )
         self._last_bytes = -1
         """Length of a request with this head; -1 if there is none, or if its body comes in chunks."""
 

@@ -52,8 +52,8 @@ RETRY_DELAYS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Pauses before the retries of a command whose connection is between two nodes, in seconds."""
 
 SILENT_DELAY_S = 0.1
-"""The longest of these pauses while the owner receives nothing: an upgrade of this node waits for the request
-(`upgrade_pause_s`), and may come next."""
+"""The longest of these pauses while the owner receives nothing, as in its upgrade. This node may be upgraded next, which
+waits for the requests here, but only for `upgrade_pause_s`."""
 
 
 class Handover:

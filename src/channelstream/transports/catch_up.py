@@ -333,9 +333,10 @@ class CatchUp:
         ]
 
     def _limit(self, entry: Entry, bounds: Mapping[str | None, int]) -> int:
-        """Return the offset up to which the connection may not read an entry.
+        """Return the offset up to which an entry is not for the connection.
 
-        Before the stream is live, the node has received everything up to those of `_members_at`.
+        Of presence events that is the offset of the members in the answer to a join, which the client has (`_members_at`).
+        The node has received everything up to it before the stream is live.
         """
         event = entry.event
         bound = bounds.get(event.channel, entry.offset)

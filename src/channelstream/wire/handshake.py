@@ -37,7 +37,7 @@ class Offer:
 class Handshake(NamedTuple):
     """A handshake that can be accepted.
 
-    Args:
+    Attributes:
         key: the client's Sec-WebSocket-Key.
         offers: its extensions, the preferred one first.
     """
