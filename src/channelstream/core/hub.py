@@ -7,8 +7,8 @@ all batches begin at an empty root. So connections that wait for the same entrie
 (`core.batch`). For each recipient `deliver` only changes one reference, `connection.batch`: it then refers to
 the former batch with the new entry appended. `flush` encodes each distinct batch once per format, and calls
 `write` once for each connection. Neither method awaits or logs, and neither encodes or copies anything per
-recipient. With a queue for each connection, every event would cost an append per recipient, and every flush
-an encoding per connection.
+recipient, except for one whom an edit names and leaves out (`Rounds.write_alone`). With a queue for each
+connection, every event would cost an append per recipient, and every flush an encoding per connection.
 
 These rules hold whenever `deliver` may be called:
 
