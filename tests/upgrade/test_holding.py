@@ -24,7 +24,7 @@ from channelstream.http.connection import HttpConnection
 from channelstream.http.phase import Work
 from channelstream.integrations.webhooks.sender import Sender
 from channelstream.transports.websocket import WebSocketStream
-from channelstream.upgrade import giver
+from channelstream.upgrade import holding
 
 PATH = "/message"
 CONTENT = json.dumps([{"user": "app", "channel": "a", "message": {"text": "late"}}]).encode()
@@ -170,7 +170,7 @@ def test_streams_that_catch_up_are_waited_for_while_calls_are_served(
     is_lost: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They would end if they had only the time for which calls wait. One that has caught up, or is lost, delays nothing."""
-    monkeypatch.setattr(giver, "CATCH_UP_S", 2 * PATIENCE_S)
+    monkeypatch.setattr(holding, "CATCH_UP_S", 2 * PATIENCE_S)
 
     async def scenario(stage: Stage) -> None:
         entered, may_read, node = asyncio.Event(), asyncio.Event(), stage.server.node
@@ -323,7 +323,7 @@ def test_an_engine_that_does_not_proceed_lets_clients_go(monkeypatch: pytest.Mon
 
 def test_a_client_that_has_not_caught_up_has_time_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that cannot continue after a hold that fails is closed; its connection does not stay for ever."""
-    monkeypatch.setattr(giver, "CATCH_UP_S", 0.0)
+    monkeypatch.setattr(holding, "CATCH_UP_S", 0.0)
 
     async def scenario(stage: Stage) -> None:
         await stage.register("ann", "a")
