@@ -18,7 +18,7 @@ class CloseCode(IntEnum):
     INVALID_TEXT = 1007
     """A text message was not UTF-8: stop."""
     POLICY_VIOLATION = 1008
-    """The client sent too many frames: stop."""
+    """The client sent too many frames, or its page is of another origin: stop."""
     TOO_BIG = 1009
     """A frame or a message was longer than allowed: stop."""
     RESTARTING = 1012

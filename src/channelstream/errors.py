@@ -166,6 +166,7 @@ class Forbidden(ChannelstreamError):
 
     code = "forbidden"
     http_status = 403
+    refusal_code = CloseCode.POLICY_VIOLATION
 
 
 class OverreachingToken(Forbidden):

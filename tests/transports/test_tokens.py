@@ -19,6 +19,7 @@ from tests.token_client import SECRET, TokenClient, token
 from tests.waiting import PATIENCE_S
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 
 def publish(server: RunningServer, channel: str, message: Any) -> None:
@@ -173,6 +174,29 @@ def test_where_no_tokens_are_accepted_one_beside_a_conn_id_is_none(server: Runni
     headers = {"authorization": "Bearer of-a-proxy"}
     with http.stream("GET", url, headers=headers) as stream:
         assert stream.status_code == 200
+
+
+@pytest.mark.parametrize("shown", ["in the query", "in the first text"])
+def test_a_page_of_an_origin_that_the_application_of_its_token_does_not_allow(
+    tmp_path: Path, start_server: StartServer, shown: str
+) -> None:
+    """Where only the token names the application, the close code tells the page to stop: it would come back for ever."""
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps({"keys": [{"id": "web", "app": "shop", "secret": "w" * 32}]}))
+    file.chmod(0o600)
+    server = start_server(
+        CHANNELSTREAM_APP_SHOP_SECRET="of the shop",
+        CHANNELSTREAM_APP_SHOP_TOKEN_MAX_AGE_S="60",
+        CHANNELSTREAM_APP_SHOP_ALLOW_CORS="https://shop.example",
+        CHANNELSTREAM_KEYS_FILE=str(file),
+    )
+    own = jwt.encode({"sub": "ann", "exp": time.time() + 50}, "w" * 32, "HS256", {"kid": "web"})
+    query = f"?token={own}" if shown == "in the query" else ""
+    with connect(f"{server.ws_url}/ws{query}", origin=Origin("https://blog.example")) as stream:
+        if not query:
+            stream.send(json.dumps({"type": "connect", "id": 1, "token": own}))
+        with pytest.raises(ConnectionClosed, match=r"1008.*This origin may not open streams"):
+            stream.recv(PATIENCE_S)
 
 
 @pytest.mark.parametrize(
