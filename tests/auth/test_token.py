@@ -30,8 +30,9 @@ from channelstream.errors import BadToken, OverreachingToken
 NOW_S = 1_700_000_000.0
 SHOP, BLOG = App("shop"), App("blog")
 SECRET, OTHER_SECRET = "s" * 32, "o" * 32
-RSA, EC, ED = (
+RSA, EC, OTHER_EC, ED = (
     rsa.generate_private_key(65537, 2048),
+    ec.generate_private_key(ec.SECP256R1()),
     ec.generate_private_key(ec.SECP256R1()),
     ed25519.Ed25519PrivateKey.generate(),
 )
@@ -346,6 +347,16 @@ def test_an_issuer_with_two_keys_needs_the_name_of_one() -> None:
     issuer = Issuer("rs", SHOP, SignedBy.RS256, keys)
     assert issuer.key("a") is not None
     assert [issuer.key(each) for each in ("", "c")] == [None, None]
+
+
+@pytest.mark.parametrize(("named", "shown"), [({"kid": "a"}, "with the kid 'a'"), ({}, "without a kid")])
+def test_different_keys_of_a_set_have_different_ids(named: dict[str, str], shown: str) -> None:
+    """Only one of them would be tried, and tokens of the other refused. Those of another type are not compared."""
+    first, second = jwk(EC, SignedBy.ES256, **named), jwk(OTHER_EC, SignedBy.ES256, **named)
+    for same in (first, jwk(RSA, SignedBy.RS256, **named)):
+        assert len(read_keys(key_set(first, same), SignedBy.ES256)) == 1
+    with pytest.raises(ValueError, match=f"it has several keys for ES256 {shown}, of which only one"):
+        read_keys(key_set(first, second), SignedBy.ES256)
 
 
 def private(key: Any) -> bytes:

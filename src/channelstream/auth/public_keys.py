@@ -25,7 +25,7 @@ def read_keys(text: bytes, algorithm: SignedBy) -> PublicKeys:
     Keys of a set that are for something else are left out.
 
     Raises:
-        ValueError: there is none of this algorithm, or there are several in PEM.
+        ValueError: there is none of this algorithm, or there are several in PEM, or several with one id.
     """
     if text.lstrip().startswith(_PEM):
         if text.count(_PEM) > 1:
@@ -42,7 +42,12 @@ def read_keys(text: bytes, algorithm: SignedBy) -> PublicKeys:
         raise ValueError("it is neither PEM nor a set of keys in JSON") from error
     if not isinstance(found, list) or len(found) > MAX_KEYS:
         raise ValueError(f"it is not a set of at most {MAX_KEYS} keys")
-    keys = dict(_usable(found, algorithm))
+    keys = dict[str, PublicKey]()
+    for key_id, key in _usable(found, algorithm):
+        if keys.setdefault(key_id, key) != key:
+            # RFC 7517, 4.5: only those of different types may share one.
+            named = f"with the kid {key_id!r}" if key_id else "without a kid"
+            raise ValueError(f"it has several keys for {algorithm} {named}, of which only one would count")
     if not keys:
         raise ValueError(f"it has no key for {algorithm}")
     return keys
