@@ -63,7 +63,9 @@ class Side:
 
     def _open(self, conn_id: str, since: int) -> None:
         url = f"{self._server.ws_url}/ws?conn_id={conn_id}&since={quote(self._position(since))}"
-        self._streams[conn_id] = self._closing.enter_context(connect(url, compression=None))
+        self._streams[conn_id] = self._closing.enter_context(
+            connect(url, compression=None, ping_interval=None)
+        )
 
     def _read(self, conn_id: str, uuid: str) -> Any:
         """Return what a stream is sent up to the message with this uuid."""
