@@ -35,6 +35,18 @@ def test_a_private_message_is_kept_for_each_of_its_users(bench: Bench) -> None:
     assert [uuids(user.log.entries) for user in (ann, bob, cid)] == [[], ["m1"], []]
 
 
+def test_what_is_known_of_a_private_message_is_known_to_those_who_have_it(bench: Bench) -> None:
+    """Not to those whom it excluded, or who were unknown; a user who is unknown now counts as one who has it."""
+    bench.user("ann")
+    bench.user("bob")
+    only = frozenset({"ann", "bob", "cid", "dan"})
+    bench.commit(message("m1", channel=None, only=only, exclude=frozenset({"bob"})))
+    bench.user("cid")
+    [known] = bench.registry.events_about(MessageDeleted(uuid="m1", only=only))
+    assert known.only == {"ann", "dan"}
+    assert bench.registry.events_about(MessageDeleted(uuid="m1", only=only - {"ann"})) == []
+
+
 def test_a_full_budget_drops_from_the_logs_of_addressees_in_the_order_of_names() -> None:
     """Not in the order of a set of strings, which differs between processes."""
     names = [f"user {number}" for number in range(9)]

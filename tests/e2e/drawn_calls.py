@@ -172,16 +172,14 @@ class Draw:
         return [Call("POST", "/info", body)]
 
     def message(self, *, may_repeat: bool = False) -> dict[str, Any]:
-        # Not one for users: with Redis each user has it or not, as those who were unknown or excluded then.
-        public = [uuid for uuid, to in self.sent.items() if "pm_users" not in to]
-        repeats = may_repeat and public and self.random.random() < 0.3
-        uuid = self.random.choice(public) if repeats else self.uuid()
+        repeats = may_repeat and self.sent and self.random.random() < 0.3
+        uuid = self.random.choice(list(self.sent)) if repeats else self.uuid()
         to = self.sent.setdefault(uuid, self.recipients())
         more = self.maybe(no_history=self.bool, timestamp=lambda: "2020-01-01T00:00:00Z")
         return {"uuid": uuid, "user": self.random.choice(USERS), **to, **self.payload(), **more}
 
     def publish(self) -> list[Step]:
-        # Only the first: SQLite still has what a message before it in the list will cut from the log.
+        # Only the first: in SQLite the log still has what a message before it in the list will drop.
         items = [self.message(may_repeat=True), *(self.message() for _ in range(self.random.randint(0, 3)))]
         return [Call("POST", "/message", items)]
 
@@ -190,7 +188,7 @@ class Draw:
         if not self.sent:
             return []
         uuid = self.random.choice(list(self.sent)[-10:])
-        others = self.recipients() | {"exclude_users": []}
+        others = self.recipients()
         to = self.sent[uuid] if self.random.random() < 0.85 else others
         edit = self.payload() | self.maybe(user=lambda: "zoë", edited=lambda: "2020-02-01T00:00:00Z")
         method, more = self.random.choice([("PATCH", edit), ("DELETE", {})])

@@ -62,7 +62,7 @@ def test_a_log_costs_few_calls_for_each_user(limits: RegistryLimits, most: int) 
 
 def test_a_duplicate_is_looked_for_with_one_call_for_each_user() -> None:
     logs = registry(RegistryLimits())
-    assert per_user(lambda uuid, only: logs.entries_about(private(uuid, only))) <= 1
+    assert per_user(lambda uuid, only: logs.events_about(private(uuid, only))) <= 1
 
 
 def test_delivery_costs_no_call_for_each_user() -> None:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from channelstream.core.budget import Budget
 from channelstream.core.channel import Channel, ChannelSettings
 from channelstream.core.client_protocol import PresenceAudience
-from channelstream.core.compaction import current, loses, merged, retained
+from channelstream.core.compaction import current, for_users, loses, merged, retained
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, UserStateChanged
 from channelstream.core.facts import Fact
@@ -289,6 +289,22 @@ class Registry:
             for entry in log.about(event.uuid)
         }
         return sorted(found.values(), key=_offset)
+
+    def events_about(self, event: Event) -> list[Event]:
+        """Return what the logs have about the message that an event is, or changes; of a private one each user's log.
+
+        There each event is for those of the users who have it: others were unknown or excluded then, or have lost it. Users
+        who are unknown now count as those who have it, since nobody is there to be sent it.
+        """
+        if event.channel is not None:
+            return [entry.event for entry in self.entries_about(event)]
+        names, owners = event.only or frozenset(), dict[int, tuple[Event, set[str]]]()
+        for name in names:
+            user = self.users.get(name)
+            for entry in user.log.about(event.uuid) if user is not None else ():
+                owners.setdefault(entry.offset, (entry.event, set()))[1].add(name)
+        unknown = frozenset([name for name in names if name not in self.users]) if owners else frozenset()
+        return [for_users(found, unknown | own) for _, (found, own) in sorted(owners.items())]
 
     def history_message(self, event: Event) -> Entry | None:
         """Return the message with the event's uuid from the history of its channel."""

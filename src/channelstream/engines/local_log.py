@@ -17,7 +17,7 @@ from typing import Any
 
 from channelstream.core.acceptance import accept
 from channelstream.core.accepted import Accepted
-from channelstream.core.compaction import merged, retained
+from channelstream.core.compaction import for_users, merged, retained
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message
 from channelstream.core.leave_batch import LeaveBatch
@@ -117,8 +117,11 @@ class LocalLog:
         return accepted
 
     def _known(self, event: Event) -> list[Event]:
-        """Return the committed and staged events about an uuid in their current form, from the event's channel or users."""
-        known = [entry.event for entry in self.registry.entries_about(event)]
+        """Return the committed and staged events about an uuid in their current form, from the event's channel or users.
+
+        Of a private one each is for those of the users who have it.
+        """
+        known = self.registry.events_about(event)
         shown = self.registry.history_message(event)
         if shown is not None and not any(isinstance(each, Message) for each in known):
             known.append(shown.event)
@@ -126,6 +129,8 @@ class LocalLog:
             kept = reduce(merged, known, change)
             if change.supersedes is not None:
                 known = [left for each in known if (left := retained(each, change)) is not None]
+            if event.channel is None:
+                kept = for_users(kept, kept.addressees & (event.only or frozenset()))
             known.append(kept)
         return known
 

@@ -262,6 +262,29 @@ def test_the_same_message_for_further_users_reaches_them(lab: Lab) -> None:
     assert texts(lab.replay("bob", private=0)) == ["p1"]
 
 
+def test_a_private_message_that_is_sent_again_reaches_those_who_lack_it(
+    open_lab: Callable[..., Lab],
+) -> None:
+    """Those who were unknown, or excluded, and those whose log has lost it; an excluded user lacks nothing."""
+    lab = open_lab(limits=RegistryLimits(user_log_events=2))
+    for user in ("ann", "bob", "cy"):
+        lab.connect(user)
+    sent = private("p1", "ann", "bob", "cy", "dan")
+    lab.publish(msgspec.structs.replace(sent, exclude=frozenset({"bob"})))
+    lab.publish(private("p2", "cy"), private("p3", "cy"))
+
+    def again(*excluded: str) -> tuple[bool, set[str]]:
+        before = len(lab.received())
+        [accepted] = lab.publish(msgspec.structs.replace(sent, exclude=frozenset(excluded) or None))
+        return accepted.duplicate, {name for event in lab.received()[before:] for name in event.addressees}
+
+    lab.connect("dan")
+    assert again("bob", "cy") == (False, {"dan"})
+    assert again() == (False, {"bob", "cy"})
+    assert again() == (True, set())
+    assert [uuids(lab.replay(user, private=0)) for user in ("ann", "bob")] == [["p1"]] * 2
+
+
 def test_compacted_entries_make_room_in_the_log(open_lab: Callable[..., Lab]) -> None:
     """A log of three entries has the current form of a message, not the earlier ones."""
     lab = open_lab(limits=RegistryLimits(log_events=3, user_log_events=3))

@@ -51,8 +51,8 @@ local function has_early(kind, name, event, records)
 end
 
 -- The records with an event's uuid in its log and history, and its early edits. For a private event these are the records in
--- the logs of all its users. The third result lists those users of the event that exist here and have no record of the
--- message in their log.
+-- the logs of all its users. The third result lists those users of the event that exist here, are not excluded and have no
+-- record of the message in their log.
 local function known_about(event)
   local known, early, new = {}, {}, {}
   if event.channel then
@@ -66,12 +66,14 @@ local function known_about(event)
     if shown then known[#known + 1] = shown[3] end
     return known, early
   end
+  local excluded = set_of(event.exclude)
   for _, user in ipairs(event.only) do
     local records = records_of('u', user, event.uuid)
     local is_early = has_early('u', user, event, records)
     local list = is_early and early or known
     for _, record in ipairs(records) do list[#list + 1] = copy(record, ONLY, { user }) end
-    if is_early or #records == 0 and call('EXISTS', key('u', user)) == 1 then new[#new + 1] = user end
+    local lacks_it = is_early or #records == 0 and call('EXISTS', key('u', user)) == 1
+    if lacks_it and not excluded[user] then new[#new + 1] = user end
   end
   return known, early, new
 end
