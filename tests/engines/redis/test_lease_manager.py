@@ -188,11 +188,15 @@ def test_a_node_that_was_stopped_has_left(with_nodes: Any, caplog: pytest.LogCap
 
 
 def test_nodes_do_not_reap_each_other_after_an_outage(with_one_shard: Any) -> None:
-    """The first one gives the others the time between two heartbeats, though all leases have expired."""
+    """The first one gives the others the time between two heartbeats, though all leases have expired.
+
+    Also one whose last heartbeat before the outage was late.
+    """
 
     async def life(nodes: Nodes) -> None:
         first, watcher = await nodes.member("ann", "a", notify_presence=True)
         second, _ = await nodes.member("bob", "a")
+        manager, now_s = first._links.lease_managers[0], asyncio.get_running_loop().time()
         [early], [late] = first._shards, second._shards
         establish_early, establish_late = early.establish, late.establish
 
@@ -200,13 +204,14 @@ def test_nodes_do_not_reap_each_other_after_an_outage(with_one_shard: Any) -> No
             raise Unavailable("It is out of reach.")
 
         early.establish = late.establish = unreachable  # type: ignore[method-assign]
+        manager._record_dead([second.cluster._registrar.node], now_s)
         cut(first)
         cut(second)
         await asyncio.sleep(1.2)  # real time: longer than a lease of Redis.
         early.establish = establish_early  # type: ignore[method-assign]
         await soon(lambda: early.is_linked)
         # The heartbeat that was due meanwhile, as in an outage.
-        await first._links.lease_managers[0]._heartbeat()
+        await manager._heartbeat()
         await first.replay("nobody", {}, 0)
         assert parted(watcher) == []
         late.establish = establish_late  # type: ignore[method-assign]
