@@ -1,9 +1,11 @@
 """The HTTP clients of calls: how many calls they carry at once, and that a forked child has its own."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -244,3 +246,27 @@ def test_a_closed_client_calls_nobody(server: Server) -> None:
     with pytest.raises(RuntimeError, match="Channelstream is closed"):
         client.disconnect("c")
     assert server.connections == 0
+
+
+def test_each_loop_keeps_its_client(server: Server) -> None:
+    """Whatever loop calls meanwhile: the connections of the others stay open, also between their calls."""
+    server.answers.set()
+    client = AsyncChannelstream(server.url, "secret")
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        for runner in (first, second, first, second):
+            assert runner.run(client.disconnect("c"))
+    assert server.connections == 2
+
+
+def test_an_ended_loop_is_not_kept(server: Server) -> None:
+    """Its client ends with it."""
+    server.answers.set()
+    client = AsyncChannelstream(server.url, "secret")
+
+    async def ask() -> weakref.ref[asyncio.AbstractEventLoop]:
+        await client.disconnect("c")
+        return weakref.ref(asyncio.get_running_loop())
+
+    ended = asyncio.run(ask())
+    gc.collect()
+    assert ended() is None
