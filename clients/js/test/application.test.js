@@ -168,6 +168,7 @@ test("closing ends the connection, and opening again asks for a new one", async 
   (await FakeSocket.next()).resume();
   stream.close();
   assert.equal(fetch.asked[0].pathname + fetch.asked[0].search, "/disconnect?conn_id=first");
+  assert.deepEqual(fetch.inits, [{ method: "POST", keepalive: true }]); // a page that is left carries it out as well
   stream.open();
   assert.equal((await FakeSocket.next()).url.searchParams.get("conn_id"), "second");
 });
