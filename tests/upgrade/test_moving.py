@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.wire import open_wire
 from tests.redis_server import RedisServer
 from tests.transports.in_process import CLIENT_BUFFER_BYTES, UPGRADE
-from tests.upgrade.stage import Stage, code_of, items, of, play, texts
+from tests.upgrade.stage import Stage, code_of, items, of, over_a_line, play, texts
 from tests.waiting import PATIENCE_S, soon
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
@@ -23,6 +23,7 @@ from channelstream.core.user import UserUpdate
 from channelstream.errors import Unavailable
 from channelstream.server import Server
 from channelstream.transports import websocket
+from channelstream.upgrade.taker import Taker
 from channelstream.wire.channelstream import V07
 from channelstream.wire.frames import close_frame
 
@@ -33,6 +34,21 @@ STREAMS = {"ws": "websocket", "sse": "sse"}
 def patient_close(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client may take long to read its close code."""
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", PATIENCE_S)
+
+
+def test_what_is_copied_is_built_before_calls_wait(engine: str) -> None:
+    """To build very many connections takes long."""
+
+    async def scenario(stage: Stage) -> None:
+        await stage.register("ann", "a")
+        giver, new = stage.giver(), stage.new()
+        taker = Taker(new.parts)
+        await over_a_line(giver.copy(), taker)
+        await taker.build()
+        assert list(new.node.hub.connections) == [of("ann")]
+        await giver.thaw()
+
+    play(scenario, engine=engine)
 
 
 @pytest.mark.parametrize("transport", STREAMS)
