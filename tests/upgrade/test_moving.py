@@ -5,7 +5,7 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -13,16 +13,18 @@ import pytest
 from tests.e2e.wire import open_wire
 from tests.redis_server import RedisServer
 from tests.transports.in_process import CLIENT_BUFFER_BYTES, UPGRADE
-from tests.upgrade.stage import Stage, code_of, items, of, over_a_line, play, texts
+from tests.upgrade.stage import Stage, code_of, end, hold, items, of, over_a_line, play, texts
 from tests.waiting import PATIENCE_S, soon
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
 from channelstream.close_codes import CloseCode
 from channelstream.core.user import UserUpdate
-from channelstream.errors import Unavailable
+from channelstream.errors import CannotHandOver, Unavailable
 from channelstream.server import Server
 from channelstream.transports import websocket
+from channelstream.upgrade.line import Part
+from channelstream.upgrade.snapshot import CONNECTIONS, LISTENING, METRICS, STATE
 from channelstream.upgrade.taker import Taker
 from channelstream.wire.channelstream import V07
 from channelstream.wire.frames import close_frame
@@ -49,6 +51,37 @@ def test_what_is_copied_is_built_before_calls_wait(engine: str) -> None:
         await giver.thaw()
 
     play(scenario, engine=engine)
+
+
+@pytest.mark.parametrize("kind", [LISTENING, METRICS, CONNECTIONS, STATE])
+def test_a_state_that_is_not_whole_is_not_taken(kind: str, engine: str) -> None:
+    """The old process goes on."""
+
+    async def scenario(stage: Stage) -> None:
+        wire = await stage.stream("ws", "ann", "a")
+        giver, taker = stage.giver(), Taker(stage.new().parts)
+        await over_a_line(giver.copy(), taker)
+        await hold(giver)
+        parts = [part async for part in giver.parts()]
+        *_, last = (number for number, part in enumerate(parts) if part.kind == kind)
+        if kind in (LISTENING, METRICS):
+            del parts[last]
+        else:
+            parts[last] = Part(kind, parts[last].body[:-1])
+        await over_a_line(each(parts), taker)
+        with pytest.raises(CannotHandOver, match="a part of the snapshot is missing"):
+            await taker.prepared()
+        end(taker)
+        await giver.thaw()
+        await stage.publish("after")
+        assert await texts(wire, 1) == ["after"]
+
+    play(scenario, engine=engine)
+
+
+async def each(parts: list[Part]) -> AsyncIterator[Part]:
+    for part in parts:
+        yield part
 
 
 @pytest.mark.parametrize("transport", STREAMS)
