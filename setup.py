@@ -34,7 +34,7 @@ COMPILED = {
     "core": (
         "acceptance addresses batch budget changes client_protocol compaction connection connections_of deadlines entry "
         "format headers http_body http_head http_head_form http_reader hub idle ids leave_batch linked_order log policy "
-        "presence_events query registry rounds seat signing stream_client timestamps"
+        "presence_events query registry registry_logs rounds seat signing stream_client timestamps"
     ),
     "wire": "client_commands client_session deflate frame_head frame_reader frames framing handshake protocols",
     "apps": "app keys principal",

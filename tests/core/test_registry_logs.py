@@ -42,9 +42,9 @@ def test_what_is_known_of_a_private_message_is_known_to_those_who_have_it(bench:
     only = frozenset({"ann", "bob", "cid", "dan"})
     bench.commit(message("m1", channel=None, only=only, exclude=frozenset({"bob"})))
     bench.user("cid")
-    [known] = bench.registry.events_about(MessageDeleted(uuid="m1", only=only))
+    [known] = bench.registry.logs.events_about(MessageDeleted(uuid="m1", only=only))
     assert known.only == {"ann", "dan"}
-    assert bench.registry.events_about(MessageDeleted(uuid="m1", only=only - {"ann"})) == []
+    assert bench.registry.logs.events_about(MessageDeleted(uuid="m1", only=only - {"ann"})) == []
 
 
 def test_a_full_budget_drops_from_the_logs_of_addressees_in_the_order_of_names() -> None:
@@ -168,14 +168,17 @@ def test_a_message_is_known_as_long_as_log_or_history_holds_it(bench: Bench) -> 
     entry = bench.commit(message("m1"))
     private = bench.commit(message("p1", channel=None, only=frozenset({"bob", "cid"})))
     registry, of_m1 = bench.registry, MessageDeleted(uuid="m1", channel="a")
-    assert registry.entries_about(of_m1) == [entry]
-    assert registry.entries_about(MessageDeleted(uuid="p1", only=frozenset({"cid", "bob"}))) == [private]
+    assert registry.logs.entries_about(of_m1) == [entry]
+    assert registry.logs.entries_about(MessageDeleted(uuid="p1", only=frozenset({"cid", "bob"}))) == [private]
     channel.log.clear()
-    assert (registry.entries_about(of_m1), registry.history_message(of_m1)) == ([], entry)
-    assert registry.knows("a", "m1")
+    assert (registry.logs.entries_about(of_m1), registry.logs.history_message(of_m1)) == ([], entry)
+    assert registry.logs.knows("a", "m1")
     channel.history.clear()
-    assert registry.history_message(of_m1) is None
-    assert not registry.knows("a", "m1")
-    assert not registry.knows("unknown", "m1")
+    assert registry.logs.history_message(of_m1) is None
+    assert not registry.logs.knows("a", "m1")
+    assert not registry.logs.knows("unknown", "m1")
     for elsewhere in (MessageDeleted(uuid="m1", channel="unknown"), MessageDeleted(uuid="m1")):
-        assert (registry.entries_about(elsewhere), registry.history_message(elsewhere)) == ([], None)
+        assert (registry.logs.entries_about(elsewhere), registry.logs.history_message(elsewhere)) == (
+            [],
+            None,
+        )

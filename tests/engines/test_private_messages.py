@@ -61,7 +61,7 @@ def test_a_log_costs_few_calls_for_each_user(limits: RegistryLimits, most: int) 
 
 
 def test_a_duplicate_is_looked_for_with_one_call_for_each_user() -> None:
-    logs = registry(RegistryLimits())
+    logs = registry(RegistryLimits()).logs
     assert per_user(lambda uuid, only: logs.events_about(private(uuid, only))) <= 1
 
 

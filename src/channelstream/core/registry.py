@@ -13,9 +13,8 @@ from msgspec.structs import replace
 from channelstream.core.budget import Budget
 from channelstream.core.channel import Channel, ChannelSettings
 from channelstream.core.client_protocol import PresenceAudience
-from channelstream.core.compaction import current, for_users, loses, merged, retained
 from channelstream.core.entry import Entry
-from channelstream.core.events import Event, Message, UserStateChanged
+from channelstream.core.events import Event, UserStateChanged
 from channelstream.core.facts import Fact
 from channelstream.core.idle import add_idle, idle_since_s, overdue
 from channelstream.core.linked_order import LinkedOrder
@@ -24,6 +23,7 @@ from channelstream.core.membership_facts import MembershipFacts, Wanted
 from channelstream.core.moment import Moment
 from channelstream.core.presence_events import PresenceEvents
 from channelstream.core.registry_limits import RegistryLimits
+from channelstream.core.registry_logs import RegistryLogs
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, StateValue, User, is_changed
 from channelstream.errors import Invalid
@@ -45,6 +45,8 @@ class Registry:
 
     Attributes:
         new_id: draws an id.
+        presence: makes the events about members.
+        logs: those of its channels and users.
         facts: makes the facts about members; None where none is wanted, or while the registry is restored.
     """
 
@@ -67,6 +69,7 @@ class Registry:
         self.channels: dict[str, Channel] = {}
         self.users: dict[str, User] = {}
         self.presence = PresenceEvents(self.users, new_id)
+        self.logs = RegistryLogs(self.channels, self.users)
         self.facts: MembershipFacts | None = None
         self.budget = Budget(limits.log_bytes)
         self._idle_users: LinkedOrder[User] = LinkedOrder()
@@ -257,60 +260,7 @@ class Registry:
         self._idle_users.sort(idle_since_s)
         self._idle_channels.sort(idle_since_s)
 
-    # -- logs
-
-    def logs_of(self, event: Event) -> list[Log]:
-        """Return the logs of an event: that of its channel, or those of its users."""
-        if event.channel is not None:
-            channel = self.channels.get(event.channel)
-            return [channel.log] if channel else []
-        # Sorted: the order of appends decides what a full budget drops first.
-        return self._user_logs(sorted(event.addressees))
-
-    def _user_logs(self, names: Iterable[str]) -> list[Log]:
-        users = self.users
-        return [users[name].log for name in names if name in users]
-
-    def knows(self, channel: str, uuid: str) -> bool:
-        """Return whether the log or the history of a channel has the message with this uuid, or a change of it."""
-        found = self.channels.get(channel)
-        if found is None:
-            return False
-        return found.log.knows(uuid) or found.history.knows(uuid)
-
-    def entries_about(self, event: Event) -> list[Entry]:
-        """Return the entries of the message that an event is, or changes; also for users whom the event excludes."""
-        if event.channel is not None:
-            channel = self.channels.get(event.channel)
-            return list(channel.log.about(event.uuid)) if channel else []
-        found = {
-            entry.offset: entry
-            for log in self._user_logs(event.only or ())
-            for entry in log.about(event.uuid)
-        }
-        return sorted(found.values(), key=_offset)
-
-    def events_about(self, event: Event) -> list[Event]:
-        """Return what the logs have about the message that an event is, or changes; of a private one each user's log.
-
-        There each event is for those of the users who have it: others were unknown or excluded then, or have lost it. Users
-        who are unknown now count as those who have it, since nobody is there to be sent it.
-        """
-        if event.channel is not None:
-            return [entry.event for entry in self.entries_about(event)]
-        names, owners = event.only or frozenset(), dict[int, tuple[Event, set[str]]]()
-        for name in names:
-            user = self.users.get(name)
-            for entry in user.log.about(event.uuid) if user is not None else ():
-                owners.setdefault(entry.offset, (entry.event, set()))[1].add(name)
-        unknown = frozenset([name for name in names if name not in self.users]) if owners else frozenset()
-        return [for_users(found, unknown | own) for _, (found, own) in sorted(owners.items())]
-
-    def history_message(self, event: Event) -> Entry | None:
-        """Return the message with the event's uuid from the history of its channel."""
-        channel = self.channels.get(event.channel) if event.channel is not None else None
-        found = channel.history.about(event.uuid) if channel else ()
-        return found[0] if found else None
+    # -- events
 
     def commit(self, entry: Entry, now_s: float) -> None:
         """Append an accepted event to its logs, compact what it supersedes, and update the history.
@@ -319,9 +269,9 @@ class Registry:
             now_s: epoch seconds.
         """
         event = entry.event
-        kept = self.compact(entry) if event.supersedes is not None else entry
+        kept = self.logs.compact(entry) if event.supersedes is not None else entry
         if event.channel is None:
-            append_to_all(self.logs_of(event), kept)
+            append_to_all(self.logs.of(event), kept)
             return
         channel = self.channels.get(event.channel)
         if channel is not None:
@@ -329,39 +279,7 @@ class Registry:
             channel.is_brief = False
             self._touch_channel(channel, now_s, entry.at_s)
             if channel.settings.store_history or event.supersedes is not None:
-                self.update_history(channel, entry)
-
-    def compact(self, entry: Entry) -> Entry:
-        """Replace the entries that an event supersedes by their current form; return what the logs keep of it."""
-        change = kept = entry.event
-        for old in self.entries_about(change):
-            kept = merged(kept, old.event)
-            self._supersede(old, retained(old.event, change))
-            if loses(change, old.event):
-                for log in self.logs_of(old.event):
-                    log.drop_through(old.offset)
-        return entry if kept is change else entry.with_event(kept)
-
-    def _supersede(self, old: Entry, event: Event | None) -> None:
-        if event is old.event:
-            return
-        new = None if event is None else old.with_event(event)
-        still = set() if event is None else set(self.logs_of(event))
-        for log in self.logs_of(old.event):
-            log.supersede(old, new if log in still else None)
-
-    def update_history(self, channel: Channel, entry: Entry) -> None:
-        """Apply an event of a channel to its history."""
-        event = entry.event
-        if event.only is not None:
-            return  # It is not for all, and all can read the history.
-        if isinstance(event, Message):
-            if not event.no_history and channel.settings.store_history:
-                channel.history.append(entry)
-        elif event.supersedes is not None:
-            for old in channel.history.about(event.supersedes):
-                new = current(old.event, event)
-                channel.history.supersede(old, None if new is None else old.with_event(new))
+                self.logs.update_history(channel, entry)
 
     # -- ageing
 
@@ -401,7 +319,3 @@ class Registry:
         channel.history.clear()
         self._idle_channels.remove(channel)
         del self.channels[channel.name]
-
-
-def _offset(entry: Entry) -> int:
-    return entry.offset

@@ -214,7 +214,7 @@ class IncomingState:
 
     def _fill_logs(self) -> None:
         for offset, entry in sorted(self._entries.items()):
-            for log in self._registry.logs_of(entry.event):
+            for log in self._registry.logs.of(entry.event):
                 if offset > log.floor:
                     log.append(entry)
         for (name, _), entry in sorted(self._shown.items(), key=_offset_shown):

@@ -107,7 +107,7 @@ class LocalLog:
     def publish_one(self, event: Event) -> Accepted:
         channel = event.channel
         # Nearly all messages are new: it may know nothing about them.
-        may_know = channel is None or self.staged.entries or self.registry.knows(channel, event.uuid)
+        may_know = channel is None or self.staged.entries or self.registry.logs.knows(channel, event.uuid)
         if not may_know and isinstance(event, Message):
             self._accept(event)
             return Accepted(event, duplicate=False, found=False)
@@ -121,8 +121,8 @@ class LocalLog:
 
         Of a private one each is for those of the users who have it.
         """
-        known = self.registry.events_about(event)
-        shown = self.registry.history_message(event)
+        known = self.registry.logs.events_about(event)
+        shown = self.registry.logs.history_message(event)
         if shown is not None and not any(isinstance(each, Message) for each in known):
             known.append(shown.event)
         for change in self.staged.about(event):

@@ -56,7 +56,7 @@ class Compaction:
 
     def _about(self, change: Event) -> list[Entry]:
         """Return the entries about the message of a change, in the file or earlier in this batch."""
-        stored = [self._rows.get(old.offset, old) for old in self._registry.entries_about(change)]
+        stored = [self._rows.get(old.offset, old) for old in self._registry.logs.entries_about(change)]
         new = [self._new.get(offset) for offset in self._offsets.get(change.uuid, ())]
         return [old for old in (*stored, *new) if old is not None and _is_about(change, old.event)]
 
@@ -72,7 +72,7 @@ class Compaction:
             del self._new[old.offset]
 
     def _show(self, channel: str, change: Event) -> None:
-        shown = self._registry.history_message(change)
+        shown = self._registry.logs.history_message(change)
         old = self._shown.get((channel, change.uuid), shown)
         if shown is not None and old is not None:
             new = retained(old.event, change)

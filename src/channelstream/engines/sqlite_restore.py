@@ -185,12 +185,12 @@ class Restore:
             self._registry.set_brief(channel, False, self._now)  # Its row may be older than its first event.
         if written is not None:
             # Files of older versions have superseded events.
-            kept = self._registry.compact(written) if written.event.supersedes is not None else written
-            for log in self._registry.logs_of(written.event):
+            kept = self._registry.logs.compact(written) if written.event.supersedes is not None else written
+            for log in self._registry.logs.of(written.event):
                 if written.offset > log.floor:
                     log.append(kept)
         if channel is not None and shown.offset > channel.history.floor:
-            self._registry.update_history(channel, shown)
+            self._registry.logs.update_history(channel, shown)
 
 
 def restore_from(
