@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from channelstream.core.addresses import UNKNOWN
-from channelstream.core.headers import Header, header
+from channelstream.core.headers import Header
 from channelstream.core.policy import CORS, Policy
 from channelstream.errors import Forbidden, NotAcceptable
 
@@ -234,13 +234,6 @@ def test_named_origins_are_answered_by_name() -> None:
     assert policy.cors([(b"origin", SHOP)]) == ((b"access-control-allow-origin", SHOP), vary, *CORS)
     assert policy.cors([(b"origin", b"https://other.example")]) == (vary,)
     assert policy.cors([]) == (vary,)
-
-
-def test_the_first_header_of_a_name_counts() -> None:
-    """None where there is none."""
-    headers = [(b"a", b"1"), (b"b", b"2"), (b"b", b"3")]
-    assert header(headers, b"b") == b"2"
-    assert header(headers, b"c") is None
 
 
 def test_every_line_of_forwarded_addresses_counts() -> None:
