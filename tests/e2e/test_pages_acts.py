@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
+from tests.e2e.signing_in import sign_in
 
 pytestmark = pytest.mark.browser
 
@@ -16,10 +17,7 @@ def test_what_an_admin_does_is_listed_with_links(
     name = "acts <b>\u202efdp"
     post("/connect", {"username": "acts-eve", "conn_id": "acts-eve", "channels": [name]})
     post("/disconnect", {"conn_id": "acts-eve"})
-    page = open_page("/admin/acts", viewport={"width": 390, "height": 780})
-    page.get_by_label("User name").fill("admin")
-    page.get_by_label("Password").fill(server.admin_secret)
-    page.get_by_role("button", name="Sign in").click()
+    page = sign_in(open_page("/admin/acts", viewport={"width": 390, "height": 780}), server.admin_secret)
     rows = page.locator("#acts tbody tr")
     expect(rows.first).to_contain_text("signed in")
     post("/admin/do/settings", {name: {"store_history": True}})

@@ -1,41 +1,21 @@
 """The admin pages in a browser, over a real server."""
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, Route, expect
-
-from channelstream.admin.series import SERIES
+from tests.e2e.signing_in import sign_in
 
 pytestmark = pytest.mark.browser
 
 OpenPage = Callable[..., Page]
 
-CHARTS = 15
-OF_ENGINE = 2
-"""Charts of an engine that is a file or a service."""
 
-
-@pytest.fixture
-def sign_in(open_page: OpenPage, server: Any) -> Callable[..., Page]:
-    """Open a guarded page, which leads to the form, and fill it in."""
-
-    def sign_in(password: str = server.admin_secret, **options: Any) -> Page:
-        page = open_page("/admin", **options)
-        page.get_by_label("User name").fill("admin")
-        page.get_by_label("Password").fill(password)
-        page.get_by_role("button", name="Sign in").click()
-        return page
-
-    return sign_in
-
-
-def test_a_wrong_password_stays_outside(sign_in: Callable[..., Page]) -> None:
+def test_a_wrong_password_stays_outside(open_page: OpenPage) -> None:
     """The form is shown again and says what is wrong."""
-    page = sign_in("wrong")
+    page = sign_in(open_page("/admin"), "wrong")
     expect(page.get_by_role("alert")).to_have_text("User name or password is wrong.")
     page.goto("/admin")
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
@@ -45,10 +25,7 @@ def test_figures_are_live(start_server: Any, open_page: OpenPage, watch: Any) ->
     """A connection made while the overview is open appears in it, and its end is shown with its reason."""
     running = start_server()
     watch.servers.add(f"127.0.0.1:{running.port}")
-    page = open_page("/admin", base=running.url)
-    page.get_by_label("User name").fill("admin")
-    page.get_by_label("Password").fill(running.admin_secret)
-    page.get_by_role("button", name="Sign in").click()
+    page = sign_in(open_page("/admin", base=running.url), running.admin_secret)
     expect(page.locator("#connections")).to_have_text("0")
     conn_id = running.connect("<b>admin-zoe</b>", "admin-live")
     expect(page.locator("#connections")).to_have_text("1")
@@ -72,76 +49,9 @@ def test_numbers_are_written_as_people_say_them(open_admin: Callable[..., Page])
     ]
 
 
-def test_charts_say_their_figures(open_admin: Callable[..., Page]) -> None:
-    """Every chart is drawn, and has a description in words."""
-    page = open_admin()
-    charts = page.get_by_role("img")
-    expect(charts).to_have_count(CHARTS)
-    for name in ("Connections", "Deliveries", "Messages published", "Delay of", "Stalls of", "Memory", "CPU"):
-        expect(
-            page.get_by_role("img", name=re.compile(f"^{name}.*: now .*, lowest .*, highest "))
-        ).to_be_visible()
-    expect(page.locator(".chart .line").first).to_have_attribute("d", re.compile("^M"))
-
-
-def test_all_charts_show_the_same_time(sign_in: Callable[..., Page]) -> None:
-    """Also one whose first and last values are unknown: nothing was written then, so its present value is unknown too."""
-    page = sign_in()
-    page.wait_for_url("**/admin")
-    known = {"latency_p50_ms": 0.25, "latency_p95_ms": 0.5, "latency_p99_ms": 1.0}
-    unknown = dict.fromkeys(known)
-    ones: dict[str, Any] = dict.fromkeys(SERIES, 1) | {"endings": []}
-    rows = [
-        list((ones | {"at_s": 60.0 * number} | (known if number == 2 else unknown)).values())
-        for number in range(1, 5)
-    ]
-    history = {
-        "columns": [*SERIES],
-        "groups": [],
-        "rows": rows,
-        "marks": [],
-        "interval_s": 60.0,
-        "kept_s": 3600.0,
-    }
-    page.route("**/data/history*", lambda route: route.fulfill(json=history))
-    page.reload()
-    latency = page.locator(".chart").filter(has_text="Latency")
-    expect(latency.locator("strong")).to_have_text("–")
-    expect(latency.get_by_role("img")).to_have_accessible_name(re.compile("now unknown, lowest 1 ms"))
-    expect(page.locator(".chart .axis")).to_have_text(["3 min agonow"] * (CHARTS + OF_ENGINE))
-    assert latency.locator(".line").evaluate(
-        "line => line.isPointInStroke(DOMPoint.fromPoint({x: 200, y: 108}))"
-    ), "a value between unknown ones is drawn as well"
-
-
-def test_what_ended_is_counted_by_reason(sign_in: Callable[..., Page]) -> None:
-    """In the time of the charts, the most frequent first; each with a small chart, and the code of most in a large one."""
-    page = sign_in()
-    page.wait_for_url("**/admin")
-    groups = ["none stream the line was lost", "4008 connection too slow <b>now</b>"]
-    ended = {60.0: [[0, 5], [1, 2]], 120.0: [[1, 9]], 180.0: [[1, 7], [0, 2]]}
-    ones: dict[str, Any] = dict.fromkeys(SERIES, 1)
-    rows = [
-        list((ones | {"at_s": at_s, "ended": 9, "endings": pairs}).values()) for at_s, pairs in ended.items()
-    ]
-    history = {
-        "columns": [*SERIES], "groups": groups, "rows": rows, "marks": [], "interval_s": 60.0, "kept_s": 3600.0,
-    }  # fmt: skip
-    page.route("**/data/history*", lambda route: route.fulfill(json=history))
-    page.reload()
-    expect(page.locator("#groups tbody tr")).to_contain_text(
-        ["4008connectiontoo slow <b>now</b>18", "–streamthe line was lost7"]
-    )
-    drawn = [path.get_attribute("d") or "" for path in page.locator("#groups path").all()]
-    assert [len(re.findall("M", path)) for path in drawn] == [3, 2]
-    chart = page.locator(".chart").filter(has_text="Streams and connections ended")
-    expect(chart.locator("strong")).to_have_text("9, 7 of them with code 4008")
-
-
-def test_the_busiest_channels_and_callers_are_shown(sign_in: Callable[..., Page]) -> None:
+def test_the_busiest_channels_and_callers_are_shown(open_admin: Callable[..., Page]) -> None:
     """With links to the page of a channel and to its trace; what a caller sends is text."""
-    page = sign_in()
-    page.wait_for_url("**/admin")
+    page = open_admin()
     channel = {"name": "a&b", "published": 0.123456, "deliveries": 1234.5}
     caller = {"address": "10.0.0.1", "key": "<i>key</i>", "calls": 20.0, "refused": 0.0}
     answer = {"channels": [channel], "callers": [caller]}
@@ -177,9 +87,9 @@ def test_the_biggest_states_and_histories_are_read_on_demand(
     expect(page.locator("#big-states tbody tr").first).to_contain_text("4.89 KB")
 
 
-def test_an_engine_out_of_reach_is_named(sign_in: Callable[..., Page]) -> None:
+def test_an_engine_out_of_reach_is_named(open_admin: Callable[..., Page]) -> None:
     """By the nodes that have lost it, and for how long the first of them has; else for how long all have reached it."""
-    page = sign_in()
+    page = open_admin()
     expect(page.locator("#engine")).to_have_text("memory")
     said = page.evaluate("""async () => {
       const { engineText } = await import(new URL("engine.js", document.querySelector("script[src$='overview.js']").src));
@@ -325,10 +235,7 @@ def test_missing_items_are_named(open_admin: Callable[..., Page], watch: Any) ->
 def test_a_cut_line_is_shown_and_reconnected(open_page: OpenPage, line: Any, server: Any, watch: Any) -> None:
     """While the server is unreachable the page says so, and it continues by itself afterwards."""
     watch.expected = "ERR_"
-    page = open_page("/admin", base=line.url)
-    page.get_by_label("User name").fill("admin")
-    page.get_by_label("Password").fill(server.admin_secret)
-    page.get_by_role("button", name="Sign in").click()
+    page = sign_in(open_page("/admin", base=line.url), server.admin_secret)
     expect(page.locator("#freshness")).to_have_text("Live")
     line.cut()
     expect(page.locator("#freshness")).to_have_text("No answer, retrying")
@@ -345,52 +252,6 @@ def test_signing_out_closes_the_panel(open_admin: Callable[..., Page]) -> None:
     other.get_by_role("button", name="Sign out").click()
     expect(other.get_by_role("heading", level=1)).to_have_text("Sign in")
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
-
-
-@pytest.fixture
-def document(server: Any) -> Any:
-    """The description of the API that the explorer shows."""
-    return server.request("GET", "/openapi.json").json()
-
-
-def test_the_explorer_makes_signed_calls(open_admin: Callable[..., Page], document: Any) -> None:
-    """An operation executed on the page is signed and answered 200 by the server itself."""
-    # The only one: `test_pages_matrix.py` shows all, which takes seconds.
-    document["paths"] = {"/info": document["paths"]["/info"]}
-    page = open_admin(answers={"openapi.json": json.dumps(document)})
-    page.get_by_role("link", name="API explorer").click()
-    operation = page.locator(".opblock-post").filter(has=page.locator('[data-path="/info"]'))
-    operation.locator(".opblock-summary-control").click()
-    operation.locator(".body-param__text").fill('{"info": {"channels": []}}')
-    operation.get_by_role("button", name="Execute").click()
-    answer = operation.locator(".live-responses-table")
-    expect(answer.locator(".response-col_status").last).to_contain_text("200")
-    expect(answer.locator(".response-col_description").last).to_contain_text('"channels": {}')
-
-
-def test_the_samples_of_the_explorer_work_twice(open_admin: Callable[..., Page], document: Any) -> None:
-    """Each press sends another message; then the samples of an edit and a deletion name the last one."""
-    document["paths"] = {"/message": document["paths"]["/message"]}
-    page = open_admin("/api-explorer", answers={"openapi.json": json.dumps(document)})
-
-    def send(method: str, times: int) -> list[Any]:
-        operation = page.locator(f".opblock-{method}")
-        operation.locator(".opblock-summary-control").click()
-        sent = []
-        for _ in range(times):
-            with page.expect_response("**/message") as answered:
-                operation.get_by_role("button", name="Execute").click()
-            sent.append(answered.value.json())
-        expect(operation.locator(".live-responses-table .response-col_description").last).to_contain_text(
-            sent[-1]["uuid"]
-        )
-        return sent
-
-    first, last = send("post", 2)
-    assert first["uuid"] != last["uuid"]
-    for method in ("patch", "delete"):
-        uuids = {each["uuid"] for each in send(method, 2)}
-        assert uuids == {last["uuid"]}
 
 
 def test_reasons_are_in_sight_on_a_narrow_screen(

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from tests.applications import RunningApp, app_of, launch_apps
 from tests.e2e.chat import message, say
+from tests.e2e.signing_in import sign_in
 
 pytestmark = pytest.mark.browser
 
@@ -38,10 +39,7 @@ def test_its_admin_pages_lead_to_each_other(
 ) -> None:
     """From the sign-in on; a row leads to its page, which leads to the trace."""
     shop.connect("ann", "room")
-    page = open_page("/app/shop/admin", base=shop.url.removesuffix("/app/shop"))
-    page.get_by_label("User name").fill("admin")
-    page.get_by_label("Password").fill(shop.admin_secret)
-    page.get_by_role("button", name="Sign in").click()
+    page = sign_in(open_page("/app/shop/admin", base=shop.url.removesuffix("/app/shop")), shop.admin_secret)
     expect(page.get_by_role("heading", level=1)).to_have_text("Channels")
     expect(page.get_by_text("Application shop")).to_be_visible()
     page.get_by_role("link", name="room").click()

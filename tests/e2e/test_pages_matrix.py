@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 from tests.conftest import launch
 from tests.e2e.accessibility import violations
 from tests.e2e.chat import say
+from tests.e2e.signing_in import sign_in
 from tests.http_client import http
 from tests.redis_server import running_redis
 from tests.waiting import PATIENCE_S, eventually
@@ -95,11 +96,9 @@ def _visited(nodes: list[Any]) -> Iterator[None]:
         yield
 
 
-def sign_in(page: Page, site: Site) -> None:
+def open_panel(page: Page, site: Site) -> None:
     page.goto("/admin")
-    page.get_by_label("User name").fill("admin")
-    page.get_by_label("Password").fill(site.nodes[0].admin_secret)
-    page.get_by_role("button", name="Sign in").click()
+    sign_in(page, site.nodes[0].admin_secret)
     page.wait_for_url("**/admin")
 
 
@@ -168,7 +167,7 @@ def test_every_page_fits_every_screen(site: Site, open_page: Callable[..., Page]
         checked.add(form_of(address))
 
     look("/admin/sign_in")
-    sign_in(page, site)
+    open_panel(page, site)
     assert walk(page, site, look) >= PAGES
     page.goto("/demo")
     page.get_by_label("Your name").fill("Walker")
@@ -183,7 +182,7 @@ def test_every_page_fits_every_screen(site: Site, open_page: Callable[..., Page]
 def test_totals_agree(site: Site, open_page: Callable[..., Page]) -> None:
     """The overview, the tables and the rows of the nodes have the same numbers, whichever node or worker answers."""
     page = open_page("/", base=site.nodes[0].url)
-    sign_in(page, site)
+    open_panel(page, site)
     for node in site.nodes * (1 if len(site.nodes) > 1 else 3):
         page.goto(f"{node.url}/admin")
         counts = {

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
+from tests.e2e.signing_in import sign_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.nodes(3)]
 
@@ -16,11 +17,7 @@ def open_at(open_page: Callable[..., Page], watch: Any) -> Callable[[Any], Page]
 
     def open_at(node: Any) -> Page:
         watch.servers.add(urlsplit(node.url).netloc)
-        page = open_page("/admin", base=node.url)
-        page.get_by_label("User name").fill("admin")
-        page.get_by_label("Password").fill(node.admin_secret)
-        page.get_by_role("button", name="Sign in").click()
-        return page
+        return sign_in(open_page("/admin", base=node.url), node.admin_secret)
 
     return open_at
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
+from tests.e2e.signing_in import sign_in
 
 pytestmark = pytest.mark.browser
 
@@ -15,10 +16,7 @@ def test_a_reader_looks_at_everything_and_is_offered_nothing_to_change(
     """The scripts of the pages do without what is not there; the address of a page leads there after the sign-in."""
     post("/connect", {"username": "look-ann", "conn_id": "look-ann", "channels": ["look"]})
     post("/admin/trace.json", {"channel": "look"})
-    page = open_page("/admin/channel?name=look")
-    page.get_by_label("User name").fill("reader")
-    page.get_by_label("Password").fill(server.reader_secret)
-    page.get_by_role("button", name="Sign in").click()
+    page = sign_in(open_page("/admin/channel?name=look"), server.reader_secret, "reader")
     expect(page.locator(".who")).to_contain_text("reader (read-only)")
     expect(page.locator("#users")).to_contain_text("look-ann")
     expect(page.get_by_label("Keep a history for /info")).to_be_disabled()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
+from tests.e2e.signing_in import sign_in
 
 pytestmark = pytest.mark.browser
 
@@ -75,8 +76,7 @@ def test_a_page_whose_session_ends_keeps_what_was_typed(
     expect(page.get_by_role("textbox", name="Message")).to_have_value("not sent yet")
     with page.expect_popup() as opened:
         page.get_by_role("link", name="Sign in").click()
-    opened.value.get_by_label("User name").fill("admin")
-    fill_in(opened.value, server.admin_secret)
+    sign_in(opened.value, server.admin_secret)
     expect(opened.value.get_by_role("heading", level=1)).to_have_text("sessions-typed")
     expect(page.locator("#ended")).to_be_hidden()
     page.get_by_role("button", name="Send").click()

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.admin.test_webhooks import give_up, options
 from tests.conftest import READER_SECRET, RunningServer, launch
 from tests.e2e.accessibility import violations
+from tests.e2e.signing_in import sign_in
 from tests.waiting import eventually
 from tests.webhook_receiver import KEY, WebhookReceiver, webhook_receiver
 
@@ -54,18 +55,11 @@ def refused(receiver: WebhookReceiver, watch: Any) -> Iterator[RunningServer]:
     server.stop()
 
 
-def sign_in(page: Page, name: str, password: str) -> Page:
-    page.get_by_label("User name").fill(name)
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Sign in").click()
-    return page
-
-
 def test_what_was_given_up_is_sent_again(
     failing: RunningServer, receiver: WebhookReceiver, open_page: Callable[..., Page]
 ) -> None:
     """After a question; the page shows how each receiver does, and who may only look has no button."""
-    page = sign_in(open_page("/admin/webhooks", failing.url), "admin", failing.admin_secret)
+    page = sign_in(open_page("/admin/webhooks", failing.url), failing.admin_secret)
     rows = page.locator("#receivers tbody tr")
     expect(rows.nth(0)).to_contain_text(receiver.url)
     expect(rows.nth(1)).to_contain_text("Repeating since")
@@ -81,17 +75,17 @@ def test_what_was_given_up_is_sent_again(
     expect(letters.nth(1)).to_contain_text("sent ")
     expect(page.locator("#letters-note")).to_have_text("1 event will be sent.")
     eventually(lambda: "a" in [each["id"] for each in receiver.events], "it is not sent")
-    reader = sign_in(open_page("/admin/webhooks", failing.url), "reader", READER_SECRET)
+    reader = sign_in(open_page("/admin/webhooks", failing.url), READER_SECRET, "reader")
     expect(reader.locator("#letters tbody tr").nth(0)).to_contain_text("status 503")
     expect(reader.locator("#letters").get_by_role("button")).to_have_count(0)
 
 
 def test_what_is_refused_is_given_up(refused: RunningServer, open_page: Callable[..., Page]) -> None:
     """After a question; who may only look has no button."""
-    reader = sign_in(open_page("/admin/webhooks", refused.url), "reader", READER_SECRET)
+    reader = sign_in(open_page("/admin/webhooks", refused.url), READER_SECRET, "reader")
     expect(reader.locator("#receivers tbody")).to_contain_text("1 event refused")
     expect(reader.locator("#receivers").get_by_role("button")).to_have_count(0)
-    page = sign_in(open_page("/admin/webhooks", refused.url), "admin", refused.admin_secret)
+    page = sign_in(open_page("/admin/webhooks", refused.url), refused.admin_secret)
     expect(page.locator("#refused tbody")).to_contain_text("channel.occupied news")
     page.locator("#receivers").get_by_role("button", name="Give up").click()
     assert violations(page) == []
