@@ -138,6 +138,7 @@ class ResumingClient(Generic[T]):
     Attributes:
         url: the server's address.
         conn_id: the connection; `renewed` changes it.
+        token: what the application returned for a client that acts for itself; empty until it has.
         position: position of the last event that was handed out.
         is_reading: whether the stream of the last `OpenStream` is still to be read.
         is_polling: whether the next poll continues the last one.
@@ -336,13 +337,12 @@ class ResumingClient(Generic[T]):
             self._stop = _caused_by(end, error)
             return
         self._forget(end.code)
-        left_s = self._left_s(now)
+        left_s, reason = self._left_s(now), without_id(str(end))
         if left_s == 0.0 or (self._limits.attempts is not None and self.failures >= self._limits.attempts):
-            text = f"{self.url}: no stream after {self.failures} attempts: {without_id(str(end))}"
+            text = f"{self.url}: no stream after {self.failures} attempts: {reason}"
             self._stop = _caused_by(end, Unreachable(text))
             return
         wait_s = wait_s if left_s is None else min(wait_s, left_s)
-        reason = without_id(str(end))
         down = Down(
             reason=reason,
             code=end.code,
