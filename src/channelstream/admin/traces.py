@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from operator import attrgetter
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
@@ -50,6 +50,17 @@ class Read(Struct, frozen=True):
     cursor: dict[str, int]
     only: NoteFilter
     newest: bool
+
+
+class _Node(NamedTuple):
+    """What a node answered.
+
+    Attributes:
+        view: what it has noted, or why that is not known.
+    """
+
+    label: str
+    view: TraceView | str
 
 
 class Traces:
@@ -111,27 +122,20 @@ class Traces:
         asked_of_each = only if self._is_single else msgspec.structs.replace(only, outcome=None)
         asked = msgspec.json.encode(Read(kind, name, dict(cursor), asked_of_each, is_newest))
         results, failure = await self._calls.call_reachable(READ.format(self._app.id), asked)
-        views = {self._id(each): _view(each) for each in results}
-        found = {id_: view for id_, view in views.items() if isinstance(view, TraceView)}
-        labels = {self._id(each): each.label for each in results}
-        picked = (newest if is_newest else oldest)({id_: view.notes for id_, view in found.items()})
-        ends = {**cursor, **{id_: view.noted for id_, view in found.items()}}
+        nodes = {self._id(each): _Node(each.label, _view(each)) for each in results}
+        views = _views(nodes)
+        picked = (newest if is_newest else oldest)({id_: view.notes for id_, view in views.items()})
+        ends = {**cursor, **{id_: view.noted for id_, view in views.items()}}
         after = ends if is_newest else {**cursor, **{id_: note.number for id_, note in picked}}
+        merged = merge_notes([(nodes[id_].label, note) for id_, note in picked])
         by_outcome = NoteFilter(outcome=only.outcome)
-        merged = merge_notes([(labels[id_], note) for id_, note in picked])
         return {
             "kind": kind,
             "name": name,
-            "seconds_left": max((view.seconds_left for view in found.values()), default=0),
-            "asked": _asked(view.asked for view in found.values()),
-            "noted": sum(view.noted for view in found.values()),
+            **_summary(nodes),
             "notes": msgspec.to_builtins([note for note in merged if by_outcome.passes(note.fact)]),
-            "next": self._cursor_text({id_: after.get(id_, 0) for id_ in views}),
-            "end": self._cursor_text({id_: ends.get(id_, 0) for id_ in views}),
-            "connections": [
-                {**row, "node": labels[id_]} for id_, view in found.items() for row in view.connections
-            ][:MAX_OUTCOMES],
-            "nodes": [{"label": labels[id_], **_state(view)} for id_, view in views.items()],
+            "next": self._cursor_text({id_: after.get(id_, 0) for id_ in nodes}),
+            "end": self._cursor_text({id_: ends.get(id_, 0) for id_ in nodes}),
             "failure": failure,
         }
 
@@ -211,6 +215,25 @@ def _view(each: NodeResult) -> TraceView | str:
         return msgspec.json.decode(each.result.value, type=TraceView)
     except msgspec.MsgspecError:
         return "The version of the node has other traces."
+
+
+def _views(nodes: Mapping[str, _Node]) -> dict[str, TraceView]:
+    """Return what is known of the nodes."""
+    return {id_: node.view for id_, node in nodes.items() if isinstance(node.view, TraceView)}
+
+
+def _summary(nodes: Mapping[str, _Node]) -> dict[str, Any]:
+    """Describe the trace and its subject, as all nodes know them, and what each node is about."""
+    views = _views(nodes)
+    return {
+        "seconds_left": max((view.seconds_left for view in views.values()), default=0),
+        "asked": _asked(view.asked for view in views.values()),
+        "noted": sum(view.noted for view in views.values()),
+        "connections": [
+            {**row, "node": nodes[id_].label} for id_, view in views.items() for row in view.connections
+        ][:MAX_OUTCOMES],
+        "nodes": [{"label": node.label, **_state(node.view)} for node in nodes.values()],
+    }
 
 
 def _asked(asked: Iterable[Asked | None]) -> dict[str, Any] | None:
