@@ -172,6 +172,33 @@ def test_a_parent_that_replaces_its_program_is_stopped_by_the_new_one() -> None:
     assert (ended.returncode, ended.stdout) == (0, "stops with 0\n"), ended.stderr
 
 
+HUNG_UP = """
+import os, signal
+from channelstream.config import Settings
+from channelstream.supervisor.renewal import VARIABLE, Renewal
+from channelstream.supervisor.supervisor import Supervisor
+from channelstream.upgrade.messages import Report
+
+Supervisor._signal_workers = lambda parent, number: print("workers get", number.name)
+supervisor = Supervisor(Settings(workers=2, keys_file="keys.json"), [])
+if VARIABLE not in os.environ:
+    supervisor._catch_signals()
+    supervisor._renew(Renewal([], 0.0, None, [Report("1", "2", 9, {}, 0.5, 0.6)]))
+os.kill(os.getpid(), signal.SIGHUP)
+supervisor._catch_signals()
+for key, _ in supervisor._selector.select(1):
+    key.data()
+"""
+
+
+def test_keys_that_change_while_a_parent_replaces_its_program_are_read() -> None:
+    """The signal waits for the new program, which passes it on to the workers: a key may have been taken away."""
+    ended = subprocess.run(
+        [sys.executable, "-c", HUNG_UP], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "workers get SIGHUP\n"), ended.stderr
+
+
 STOPPED = """
 import os, signal
 from channelstream.config import Settings

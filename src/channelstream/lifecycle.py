@@ -225,6 +225,9 @@ class Server:
         await take_over.take(taker)
 
         async def begin() -> None:
+            if self._settings.reads_again:
+                # Until here a signal had the other process read them.
+                self._read_keys()
             await taker.begin()
             if self._is_alone:
                 # A terminal signals the process that it has started, which has ended.
@@ -255,6 +258,7 @@ class Server:
 
     def _read_keys_at_signal(self) -> None:
         """Read the files with keys and secrets again, and say in the log which secrets are weak, as a start does."""
+        self._upgrading.pass_on(signal.SIGHUP)
         if self._read_keys():
             for warning in weak_secrets.warnings(self._settings):
                 logger.warning("%s", warning)

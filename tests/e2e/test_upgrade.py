@@ -1,6 +1,7 @@
 """A running service whose process is replaced: its clients notice nothing, and a failure neither."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ from tests.http_client import http
 from tests.nursery import nursery
 from tests.processes import children
 from tests.redis_server import RedisServer
+from tests.token_client import SECRET
 from tests.waiting import PATIENCE_S, soon
 
 from channelstream.config import Settings
@@ -41,6 +43,12 @@ async def faulty(self, part):
     if fault == "hangs" and part.kind == value:
         import asyncio
         await asyncio.Event().wait()
+    if fault == "waits" and part.kind == value:
+        import asyncio, pathlib
+        waits = pathlib.Path(os.environ["PYTHONPATH"]) / "waits"
+        waits.touch()
+        while waits.exists():
+            await asyncio.sleep(0.01)
     await send(self, part)
 
 line.Line.send = faulty
@@ -299,6 +307,34 @@ def test_a_configuration_that_is_wrong_keeps_the_old_process(start_service: Any,
     service.running.request("GET", "/info").raise_for_status()
     _, log = service.running.stop()
     assert log.count("log_events: 'many'") == 1
+
+
+@pytest.mark.parametrize("step", ["ready", "attached"])
+def test_a_key_that_is_taken_away_in_an_upgrade_is_refused(
+    step: str, start_service: Any, faulty: Callable[[str], dict[str, str]], tmp_path: Path
+) -> None:
+    """SIGHUP reaches the old process, before it commits or after it; the new one has read the file before."""
+    file, waits = tmp_path / "keys.json", tmp_path / "waits"
+    web = {"id": "web", "secret": SECRET, "rights": ["info"]}
+    file.touch(0o600)
+    file.write_text(json.dumps({"keys": [web]}))
+    service = start_service("--keys-file", str(file), **faulty(f"waits={step}"))
+    bearer = {"authorization": f"Bearer web.{SECRET}"}
+
+    def status() -> int:
+        return http.post(f"{service.running.url}/info", headers=bearer).status_code
+
+    async def scenario() -> None:
+        assert status() == 200
+        upgrading = asyncio.create_task(service.upgrade())
+        await soon(waits.exists)
+        file.write_text(json.dumps({"keys": []}))
+        service.running.process.send_signal(signal.SIGHUP)
+        waits.unlink()
+        await upgrading
+        await soon(lambda: status() == 401, "the key is accepted")
+
+    play(scenario())
 
 
 def mainpid(manager: socket.socket) -> int:

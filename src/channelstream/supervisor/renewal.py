@@ -85,17 +85,13 @@ class Kept(KeptOptions, frozen=True, kw_only=True):
         for each in descriptors:
             os.set_inheritable(each, True)
         # The new program catches it, but not at once; what is ignored stays so.
-        caught = {each: signal.getsignal(each) for each in (signal.SIGUSR2, signal.SIGHUP)}
-        for each, handler in caught.items():
-            if handler is not signal.SIG_DFL:
-                signal.signal(each, signal.SIG_IGN)
+        caught = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         environ = {**os.environ, VARIABLE: str(descriptors[0])}
         try:
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606 - no shell is meant
         finally:
             # Only after an error: this program goes on, and can be asked again.
-            for each, handler in caught.items():
-                signal.signal(each, handler)
+            signal.signal(signal.SIGUSR2, caught)
             for each in descriptors:
                 os.set_inheritable(each, False)
             os.close(descriptors[0])

@@ -29,7 +29,9 @@ from channelstream.upgrade.messages import REPORT, Failure, Report, kept_options
 SPARE_S = 10.0
 """Seconds besides twice the drain's time after which workers are killed."""
 STOPPING = (signal.SIGTERM, signal.SIGINT)
-CAUGHT = (*STOPPING, signal.SIGUSR2, signal.SIGHUP)
+WAITING = (*STOPPING, signal.SIGHUP)
+"""Signals that wait while this process replaces its program; SIGUSR2 is refused then, as during any upgrade."""
+CAUGHT = (*WAITING, signal.SIGUSR2)
 """SIGHUP only where files are read again (`Settings.reads_again`); else it ends the process, as a closed terminal does."""
 FAILED = 1
 REQUEST_S = 1.0
@@ -164,6 +166,9 @@ class Supervisor:
         if pid != slot.pid:
             self._retire(slot.pid)
             slot.pid, slot.started_s = pid, time.monotonic()
+            if self._settings.reads_again:
+                # One that was sent to the process before it may have come too late there.
+                os.kill(pid, signal.SIGHUP)
         slot.is_serving = True
         self._start_others()
 
@@ -271,7 +276,7 @@ class Supervisor:
     def _renew(self, renewal: Renewal) -> None:
         """Replace the program of this process, unless it stops."""
         # They wait until the new program catches them: by default they would end it without a drain.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        signal.pthread_sigmask(signal.SIG_BLOCK, WAITING)
         try:
             # Those that came before: the socket which has them is closed with this program.
             self._read_signals()
@@ -282,7 +287,7 @@ class Supervisor:
         except OSError as error:
             self._give_up(f"all workers are upgraded, and the parent is not: {error}")
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, WAITING)
 
     def _kept(self, renewal: Renewal) -> Kept:
         return Kept(
@@ -350,7 +355,7 @@ class Supervisor:
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(sender.fileno())
         # Those that came while this program replaced another one.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, WAITING)
         self._read_signals = partial(self._signalled, receiver, sender)
         self._selector.register(receiver, selectors.EVENT_READ, self._read_signals)
 
