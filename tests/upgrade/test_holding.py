@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -20,6 +20,8 @@ from tests.webhook_receiver import SECRET
 
 from channelstream import housekeeping
 from channelstream.close_codes import CloseCode
+from channelstream.core.facts import Fact, MessageAccepted
+from channelstream.errors import CannotHandOver
 from channelstream.http.connection import HttpConnection
 from channelstream.http.phase import Work
 from channelstream.integrations.webhooks.sender import Sender
@@ -297,6 +299,33 @@ def test_webhooks_are_sent_by_the_process_that_serves(monkeypatch: pytest.Monkey
         assert sender is not stage.server.parts.webhooks._sender
 
     play(scenario, webhook_urls=("https://a.example",), webhook_secret=SECRET)
+
+
+def test_what_webhooks_report_is_not_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old process goes on while the engine does not take it, and is upgraded afterwards."""
+
+    async def scenario(stage: Stage) -> None:
+        outbox = stage.server.node.outbox
+        takes, append = asyncio.Event(), outbox.append
+
+        async def late(facts: Sequence[Fact]) -> None:
+            await takes.wait()
+            await append(facts)
+
+        monkeypatch.setattr(outbox, "append", late)
+        await stage.publish("a message")
+        held = stage.giver()
+        with pytest.raises(CannotHandOver, match="webhooks"):
+            await hold(held)
+        await held.thaw()
+        takes.set()
+        await stage.server.node.reports.settle(PATIENCE_S)
+        await stage.upgrade()
+        kept = await stage.server.node.outbox.read("default", (0,), 10)
+        assert [type(each.fact) for each in kept] == [MessageAccepted]
+
+    more: dict[str, Any] = {"webhook_urls": ("https://a.example",), "webhook_secret": SECRET}
+    play(scenario, webhook_events=("message.accepted",), upgrade_pause_s=0.1, **more)
 
 
 async def is_silent(sender: Sender) -> None:

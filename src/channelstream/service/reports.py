@@ -126,10 +126,11 @@ class Reports:
                 self._characters[app_of(fact)] -= _characters_of(fact)
         self._task = None
 
-    async def settle(self, within_s: float) -> None:
-        """Wait until nothing waits, for a time at most."""
+    async def settle(self, within_s: float) -> bool:
+        """Wait until nothing waits, for a time at most; return whether nothing does."""
         if self._task is not None:
             await asyncio.wait((self._task,), timeout=within_s)
+        return self._task is None
 
     async def close(self, within_s: float) -> None:
         """Settle; what waits then is lost."""

@@ -64,7 +64,7 @@ class Giver:
         """Hold everything, after `hold_streams` (`Holding.freeze`).
 
         Raises:
-            CannotHandOver: a request does not end; `thaw` continues as before.
+            CannotHandOver: something in progress does not end; `thaw` continues as before.
         """
         await self._holding.freeze()
 

@@ -71,7 +71,7 @@ class Holding:
         """Hold everything, after `hold_streams`.
 
         Raises:
-            CannotHandOver: a request does not end; `let_go` continues as before.
+            CannotHandOver: something in progress does not end; `let_go` continues as before.
         """
         parts = self._parts
         parts.listener.pause()
@@ -84,7 +84,8 @@ class Holding:
         await self._settle()
         # What was answered in this turn looks for the request behind it in the next one, and then it is idle.
         await asyncio.sleep(0)
-        await parts.node.reports.settle(parts.pause_s / 3)
+        if not await parts.node.reports.settle(parts.pause_s / 3):
+            raise CannotHandOver("the engine is slow, and what webhooks report of the last moment would be lost")
         await self._suspend()
         waiting = [stream for stream in self.streams if stream.buffered_bytes()]
         await self._until(lambda: not any(map(_is_waiting, waiting)), parts.pause_s / 3)
