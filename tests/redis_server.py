@@ -287,7 +287,7 @@ class SlotMove:
 
     def move(self, count: int) -> bool:
         """Move some keys; return whether there were any."""
-        keys = self.source.cli("CLUSTER", "GETKEYSINSLOT", self._slot, str(count)).split()
+        keys = self.source.cli("CLUSTER", "GETKEYSINSLOT", self._slot, str(count)).splitlines()
         if keys:
             answer = self.source.cli(
                 "MIGRATE", "127.0.0.1", str(self.target.port), "", "0", "5000", "KEYS", *keys
