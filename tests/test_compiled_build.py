@@ -191,6 +191,7 @@ def running(site: Path) -> Iterator[RunningServer]:
         "PYTHONPATH": str(site),
         "CHANNELSTREAM_SECRET": SECRET,
         "CHANNELSTREAM_ADMIN_SECRET": ADMIN_SECRET,
+        "CHANNELSTREAM_UNATTACHED_TIMEOUT_S": "3600",  # Upgrades take long on a busy machine.
     }
     command = [sys.executable, "-m", "channelstream", "-p", "0"]
     with subprocess.Popen(
