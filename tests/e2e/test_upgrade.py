@@ -48,7 +48,7 @@ async def faulty(self, part):
         waits = pathlib.Path(os.environ["PYTHONPATH"]) / "waits"
         waits.touch()
         while waits.exists():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # real time: until the test goes on.
     await send(self, part)
 
 line.Line.send = faulty
