@@ -32,7 +32,7 @@ def test_a_shard_that_lost_its_log_ends_the_streams_that_read_it() -> None:
     async def life() -> None:
         node, _ = await timed_node()
         hub = node.hub
-        calls = ClusterCalls(hub, node._handover, node.remote_calls, node.revocations, node.signals)
+        calls = ClusterCalls(hub, node._handover, node.remote_calls, node.signals)
         closed: dict[tuple[int, int], list[CloseCode]] = {}
         joined: dict[tuple[int, int], Connection] = {}
         for shards in product(range(SHARDS), repeat=2):

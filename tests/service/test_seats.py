@@ -367,7 +367,7 @@ def test_seats_are_reported_to_a_cluster_as_connections_are() -> None:
         from channelstream.service.cluster_calls import ClusterCalls
 
         node = scene.node
-        calls = ClusterCalls(node.hub, node._handover, node.remote_calls, node.revocations, node.signals)
+        calls = ClusterCalls(node.hub, node._handover, node.remote_calls, node.signals)
         await scene.connect("c1")
         assert list(calls.local_connections()) == ["c1"]
         await scene.memberships.join_as("c1", ROOM, "ann", {})

@@ -11,25 +11,16 @@ from channelstream.engines.members import Membership, member_of
 from channelstream.service.commands import encode, read_command
 from channelstream.service.handover import Handover
 from channelstream.service.remote_calls import RemoteCall, RemoteCalls, encode_result
-from channelstream.service.revocations import Revocations
 from channelstream.service.signals import Signals
 
 
 class ClusterCalls:
     """The receiver of a cluster (`engines.cluster.ClusterReceiver`)."""
 
-    def __init__(
-        self,
-        hub: Hub,
-        handover: Handover,
-        remote_calls: RemoteCalls,
-        revocations: Revocations,
-        signals: Signals,
-    ) -> None:
+    def __init__(self, hub: Hub, handover: Handover, remote_calls: RemoteCalls, signals: Signals) -> None:
         self._hub = hub
         self._handover = handover
         self._remote_calls = remote_calls
-        self._revocations = revocations
         self._signals = signals
 
     def advance(self, offsets: Offsets) -> None:
@@ -52,7 +43,7 @@ class ClusterCalls:
         A client that resumes with a position of the former log is sent that the channels of this shard are lost.
         """
         self._hub.offsets = offsets
-        self._revocations.log_replaced()
+        self._signals.log_replaced.emit()
         lost = {name for name in self._hub.channels if self._shard(name) == shard}
         for connection in self._hub.all_registered():
             affected, stream = connection.channels.keys() & lost, connection.receiver.stream

@@ -115,6 +115,7 @@ class Node:
             is_single=self.is_single,
             owners=tuple(limits.apps) or ("",),
         )
+        self.signals.log_replaced.connect(self.revocations.log_replaced)
         self.seats = Seats(hub, self.local, limits)
         self.channel_ends = ChannelEnds(self.remote_calls, hub, self.local.departures.end_soon)
         self._connecting = Connecting(engine, hub, self.local, self._handover, self._check_room)
@@ -137,8 +138,7 @@ class Node:
 
     async def _start_engine(self) -> None:
         """Receive the events of the engine from now on, and answer its cluster."""
-        calls = ClusterCalls(self.hub, self._handover, self.remote_calls, self.revocations, self.signals)
-        self._cluster.serve(calls)
+        self._cluster.serve(ClusterCalls(self.hub, self._handover, self.remote_calls, self.signals))
         await self._engine.start(self)
         self.hub.offsets = self._engine.position.offsets
 

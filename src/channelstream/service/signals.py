@@ -79,6 +79,7 @@ class Signals:
         stalled: the client of a connection reads too slowly; its events are read from the log later.
         node_died: this node has found that another one is dead, and has unregistered so many connections of it; None if
             that is not known.
+        log_replaced: another log is in the place of the shared one, or of a part of it; what the engine kept may be lost.
         ended: a connection, or one of its streams, has ended here with this close code, if there is one, and reason.
     """
 
@@ -90,6 +91,7 @@ class Signals:
         "detached",
         "duplicate",
         "ended",
+        "log_replaced",
         "node_died",
         "replayed",
         "stalled",
@@ -109,5 +111,6 @@ class Signals:
         self.detached: Signal[[Connection, float]] = Signal()
         self.closed: Signal[[Stream, int | None]] = Signal()
         self.stalled: Signal[[Connection]] = Signal()
+        self.log_replaced: Signal[[]] = Signal()
         self.ended: Signal[[Connection, int | None, str]] = Signal()
         self.node_died: Signal[[NodeStatus, int | None]] = Signal()
