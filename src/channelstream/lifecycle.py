@@ -95,6 +95,7 @@ class Server:
             monitoring.sampler.save,
             webhooks,
         )
+        node.signals.log_replaced.connect(self._begin_nonces)
         self._control = Control(self.upgrade)
         self._upgrading = Upgrading(
             partial(Giver, self.parts),
@@ -209,13 +210,17 @@ class Server:
 
         async def begin() -> None:
             if self.node.is_single:
-                for nonces in self.parts.nonces.values():
-                    nonces.begin(self.node.clock.wall())
+                self._begin_nonces()
             await self._listen_for_scrapers(metrics_sockets)
             await self._listen(sockets)
             service_manager.notify(service_manager.READY)
 
         return begin
+
+    def _begin_nonces(self) -> None:
+        """Refuse what was signed before: its nonce may be forgotten."""
+        for nonces in self.parts.nonces.values():
+            nonces.begin(self.node.clock.wall())
 
     async def _take_over(self, take_over: TakeOver) -> Begin:
         """Take the state of another process, and return what begins to serve with it."""

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from tests.conftest import SECRET
 from tests.http_client import http
 from tests.redis_server import RedisServer, redis_sentinels, running_redis
+from tests.signing import signature
 from tests.streams import next_items
 from tests.waiting import PATIENCE_S, eventually
 from websockets.exceptions import ConnectionClosed
@@ -80,6 +83,25 @@ def test_while_redis_is_stopped_calls_are_refused(redis: RedisServer, node: Any)
             post_until_accepted(node, n)
         assert http.get(f"{node.url}/readyz").status_code == 200
         assert received(stream, 3) == [1, 2, 3]
+
+
+def test_a_call_is_not_repeated_after_redis_has_forgotten_it(
+    redis: RedisServer, node: Any, start_server: Callable[..., Any]
+) -> None:
+    """What was signed before Redis restarted is refused by the node that has not answered it, either."""
+    other = start_server("--engine", redis.address, "--engine-timeout-s", "3")
+    body = json.dumps(message(1)).encode()
+    headers = signature(SECRET, "POST", "/message", body, ahead_s=-5)
+
+    def answer_of(server: Any) -> httpx.Response:
+        return http.post(f"{server.url}/message", content=body, headers=headers)
+
+    assert answer_of(node).status_code == 200
+    redis.kill()
+    redis.start()
+    post_until_accepted(other, 2)
+    again = answer_of(other)
+    assert (again.status_code, int(again.headers["retry-after"]) >= 5) == (503, True), again.text
 
 
 def test_while_redis_is_gone_the_overview_shows_its_own_node(redis: RedisServer, node: Any) -> None:

@@ -49,6 +49,7 @@ class HmacAuth:
         now_s = self._keys.wall()
         if not rules.nonces.is_timely(signature.signed_s, now_s):
             raise BadSignature
+        rules.nonces.check_begun(signature.signed_s, now_s)
         rules.nonces.add(key.id, signature.nonce, signature.signed_s, now_s)
         keep_s = rules.nonces.left_s(signature.signed_s, now_s) + CLOCKS_S
         return Once(f"{key.id}:{signature.nonce}", keep_s)

@@ -25,7 +25,7 @@ class Nonces:
     oldest are forgotten; other keys have parts of their own.
 
     A process that starts knows no nonces of the one before it, unless that has handed them over (`rows`, `restore`) or all
-    nodes share them. So it refuses what was signed before it began.
+    nodes share them; and what nodes share may be lost. So it refuses what was signed before that.
     """
 
     def __init__(self, max_age_s: float, max_ahead_s: float, kept: int = KEPT_NONCES) -> None:
@@ -61,7 +61,10 @@ class Nonces:
         if now_s < self._begun_s - self._max_age_s:
             self.begin(now_s)
         if signed_s < self._begun_s:
-            raise Unavailable("This server has just started; sign the call again.", self._begun_s - signed_s)
+            raise Unavailable(
+                "What was signed before this moment is not known any more; sign the call again.",
+                self._begun_s - signed_s,
+            )
 
     def is_timely(self, signed_s: int, now_s: float) -> bool:
         """Whether a signature of this time is accepted now."""
