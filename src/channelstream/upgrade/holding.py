@@ -85,7 +85,7 @@ class Holding:
         # What was answered in this turn looks for the request behind it in the next one, and then it is idle.
         await asyncio.sleep(0)
         if not await parts.node.reports.settle(parts.pause_s / 3):
-            raise CannotHandOver("the engine is slow, and what webhooks report of the last moment would be lost")
+            raise CannotHandOver("the engine does not keep in time what webhooks report")
         await self._suspend()
         waiting = [stream for stream in self.streams if stream.buffered_bytes()]
         await self._until(lambda: not any(map(_is_waiting, waiting)), parts.pause_s / 3)
