@@ -29,8 +29,11 @@ const TRIES = 3;
 const GHOST_MS = 30_000;
 const UPGRADE_CAP_MS = 600_000;
 const REST_CHARACTERS = 2 ** 24;
-/** Of up to three bytes each: a server takes a WebSocket message of 131,072 bytes, and 200 of them in 20 s. */
+/** Of up to three bytes each: a server takes a WebSocket message of 131,072 bytes. */
 const TEXT_CHARACTERS = 32_768;
+/** A server takes 200 of them in 20 s: so many at once, then one in so many ms. */
+const TEXTS = 80;
+const TEXT_MS = 200;
 const FOREVER_MS = 2 ** 31 - 1;
 const CLOSED = { code: 1000, reason: "closed" };
 
@@ -404,7 +407,7 @@ export class Channelstream {
     if (!this.#upAt || !this.#finish) return; // The stream that opens next sends them.
     const waiting = [...this.#commands].filter(([id]) => id >= first);
     if (!waiting.length) return;
-    if (this.#send) return texts(waiting).forEach(this.#send);
+    if (this.#send) return this.#send(waiting);
     const body = `[${waiting.map(([, { text }]) => text)}]`;
     const { fetch, silenceMs } = this.#options;
     const post = async (signal) => {
@@ -527,7 +530,7 @@ export class Channelstream {
       const address = (path) => this.#address(path, path !== "ws" || !this.#token ? where() : {});
       const greet = (send) => {
         if (!this.#token || signal.aborted) return;
-        this.#send = send;
+        this.#send = paced(send, signal);
         send(JSON.stringify({ id: 0, type: "connect", token: this.#token, ...where() }));
       };
       const init = () => this.#init(signal);
@@ -732,19 +735,35 @@ export class Channelstream {
   }
 }
 
-/** Lists of commands, none longer than TEXT_CHARACTERS but those of one command. */
-function texts(commands) {
-  const lists = [];
-  let room = 0;
-  for (const [, { text }] of commands) {
-    if (text.length > room) {
-      lists.push([]);
-      room = TEXT_CHARACTERS;
-    }
-    room -= text.length;
-    lists[lists.length - 1].push(text);
-  }
-  return lists.map((list) => `[${list}]`);
+/** Sends commands, joined in lists where they wait. */
+function paced(send, signal) {
+  const waiting = [];
+  let room = TEXTS;
+  let timer;
+  const flush = () => {
+    for (; room && waiting.length; room--) send(text(waiting));
+    if (room < TEXTS) timer ??= setTimeout(more, TEXT_MS);
+  };
+  const more = () => {
+    timer = null;
+    room++;
+    if (!signal.aborted) flush();
+  };
+  return (commands) => {
+    waiting.push(...commands);
+    flush();
+  };
+}
+
+/** Takes the first commands as one list, of TEXT_CHARACTERS unless the first one is longer. */
+function text(commands) {
+  const list = [];
+  let room = TEXT_CHARACTERS;
+  do {
+    list.push(commands.shift()[1].text);
+    room -= list[list.length - 1].length;
+  } while (commands[0]?.[1].text.length <= room);
+  return `[${list}]`;
 }
 
 /** A listener's error is reported as uncaught. */

@@ -398,6 +398,39 @@ test("commands that have waited are sent in texts that a server takes, in order"
   assert.deepEqual((await Promise.all(commands)).map(({ uuid }) => uuid), ["u-0", "u-1", "u-2", "u-3", "u-4", "u-5"]);
 });
 
+test("commands that come fast are sent together, so that a server takes their texts", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const stream = open({ token: "t-1", bufferSize: 10_000 });
+  await settled();
+  const socket = FakeSocket.opened.shift();
+  socket.greet();
+  await settled();
+  const lengths = [];
+  socket.send = (text) => lengths.push(JSON.parse(text).length);
+  const publish = (count) => {
+    for (let number = 0; number < count; number++) stream.publish("a", number).catch(() => {});
+  };
+  publish(85);
+  assert.deepEqual(lengths, Array(80).fill(1));
+  t.mock.timers.tick(199);
+  publish(1);
+  assert.equal(lengths.length, 80);
+  t.mock.timers.tick(1);
+  assert.deepEqual(lengths.slice(80), [6]);
+  for (let tick = 0; tick < 100; tick++) {
+    publish(12);
+    t.mock.timers.tick(200);
+  }
+  assert.deepEqual(lengths.slice(81), Array(100).fill(12));
+  for (let tick = 0; tick < 200; tick++) t.mock.timers.tick(200);
+  publish(81);
+  assert.deepEqual(lengths.slice(181), Array(80).fill(1));
+  socket.end(1006);
+  await settled();
+  t.mock.timers.tick(200);
+  assert.equal(lengths.length, 261);
+});
+
 test("a WebSocket that opens after the next one has no command sent", async () => {
   const stream = open({ token: "t-1", openTimeoutMs: 1 });
   const late = await FakeSocket.next();
