@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -11,6 +12,8 @@ from uuid import uuid4
 
 import pytest
 from tests.descriptors import few_descriptors, lowest_free
+from tests.nursery import nursery
+from tests.waiting import PATIENCE_S
 
 from channelstream.cli.upgrade import run
 from channelstream.config import Settings
@@ -184,6 +187,29 @@ def test_a_server_that_does_not_answer_is_reported(
 
     answered = asyncio.Event()
     monkeypatch.setattr(control, "PROCESS_S", 0)
+    play(settings, scenario, hang)
+
+
+@pytest.mark.parametrize(("environ", "code"), [({"MAINPID": "7"}, 0), ({}, -signal.SIGTERM)])
+def test_a_reload_that_systemd_ends_has_not_failed(
+    settings: Settings, environ: dict[str, str], code: int
+) -> None:
+    """`systemctl stop` meanwhile sends SIGTERM to the command as well, and would call the service failed."""
+
+    async def hang() -> Report:
+        asked.set()
+        await ended.wait()
+        return REPORT
+
+    async def scenario(_asked: Control) -> None:
+        command = nursery().start(["upgrade", "--unix-socket", settings.unix_socket], environ)
+        await asked.wait()
+        command.send_signal(signal.SIGTERM)
+        found = await asyncio.to_thread(command.wait, PATIENCE_S)
+        ended.set()
+        assert (found, command.communicate()[0]) == (code, "")
+
+    asked, ended = asyncio.Event(), asyncio.Event()
     play(settings, scenario, hang)
 
 

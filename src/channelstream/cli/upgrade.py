@@ -1,6 +1,8 @@
 """`channelstream upgrade`: replace a running server by the installed version; its connections stay open."""
 
 import asyncio
+import signal
+import sys
 from collections.abc import Mapping, Sequence
 
 from channelstream.cli import FAILED
@@ -18,6 +20,9 @@ DESCRIPTION = """Replace the server that runs on this machine by the installed v
 Run it as the server's user or as root, with the file and the options of the server: its address is what
 it is found by. If the new process does not start, the server goes on as before."""
 
+OF_SYSTEMD = "MAINPID"
+"""What systemd sets for the commands of a unit that is running, such as `ExecReload` (systemd.exec(5))."""
+
 
 def parser() -> OneLineParser:
     made = OneLineParser("channelstream upgrade", DESCRIPTION)
@@ -33,6 +38,9 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         ConfigError: the arguments or the settings are wrong.
     """
     arguments = parser().parse_strictly(argv)
+    if OF_SYSTEMD in environ:
+        # Which it sends when it stops the service. Any other end of a reload would then be a failure of the service.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
         settings = settings_of(arguments, environ)
     except ConfigError as error:
