@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 from channelstream.config import Settings
-from channelstream.config.safety import PUBLIC_SECRETS
 from channelstream.config.secret_file import secrets_in_files
+from channelstream.config.secret_values import PUBLIC_SECRETS
 
 HANDLER_NAME = "channelstream"
 BLOT = "***"

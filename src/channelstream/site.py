@@ -22,8 +22,9 @@ from channelstream.admin.trace import TracePage
 from channelstream.admin.traces import Traces
 from channelstream.admin.webhooks import WebhooksPage
 from channelstream.call_signing import CallSigner
-from channelstream.config import Settings, safety
+from channelstream.config import Settings
 from channelstream.config.cookies import cookie_secret_or_drawn, is_drawn
+from channelstream.config.secret_values import public
 from channelstream.demo.app import Demo
 from channelstream.demo.push_server import PushServer
 from channelstream.errors import Forbidden
@@ -157,7 +158,7 @@ def _account(settings: Settings, kind: str, *, may_change: bool) -> Account:
     """Return the account of the options `KIND_user` and `KIND_secret`."""
     name = f"{kind}_secret"
     password = getattr(settings, name)
-    return Account(getattr(settings, f"{kind}_user"), password, may_change, password in safety.public(name))
+    return Account(getattr(settings, f"{kind}_user"), password, may_change, password in public(name))
 
 
 def _demo(

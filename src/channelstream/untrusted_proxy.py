@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 from channelstream.apps.principal import Principal
 from channelstream.auth.base import AuthRequest, Once, RequestAuth
-from channelstream.config import Settings, safety, weak_secrets
+from channelstream.config import Settings, weak_secrets
+from channelstream.config.applications import sections
 from channelstream.core.addresses import LOOPBACK
 from channelstream.core.policy import FORWARDING
 
@@ -48,7 +49,7 @@ class UntrustedProxy:
         return _WatchedAuth(auth, self) if is_open else auth
 
     def _public_secrets(self) -> Iterable[tuple[str, str]]:
-        for where, own in safety.sections(self._settings):
+        for where, own in sections(self._settings):
             for name in weak_secrets.known_secrets(own):
                 yield where, name
 

@@ -6,7 +6,8 @@ import pytest
 
 from channelstream.config import Settings, check_safety, safety
 from channelstream.config.app_section import AppSection
-from channelstream.config.safety import PUBLIC_SECRETS, problems
+from channelstream.config.safety import problems
+from channelstream.config.secret_values import PUBLIC_SECRETS
 from channelstream.errors import ConfigError
 
 

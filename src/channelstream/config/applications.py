@@ -1,6 +1,6 @@
 """The applications that the options describe, and how their calls are authenticated."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,9 +16,11 @@ from channelstream.auth.hmac import HmacAuth
 from channelstream.auth.keyed import KeyFinder, OnOlder
 from channelstream.auth.scheme import SchemeAuth
 from channelstream.auth.signature import Checker, SignatureAuth, SignatureRules
+from channelstream.config.app_names import SECTION_PREFIX
 from channelstream.config.keys_file import read_keys
 from channelstream.config.secret_file import pusher_secrets_of, secrets_of
 from channelstream.config.settings import Settings
+from channelstream.config.sources import SECTION
 from channelstream.core.addresses import Networks
 from channelstream.core.nonces import Nonces
 from channelstream.core.signing import SignatureChecker, SignedText
@@ -63,6 +65,12 @@ def _pusher(settings: Settings) -> PusherApp | None:
         settings.pusher_channel_prefix,
         settings.pusher_path_prefix,
     )
+
+
+def sections(settings: Settings) -> Iterator[tuple[str, Settings]]:
+    """Yield the settings of each application, and before them the section that they are in."""
+    for app_id, own in settings_by_app(settings).items():
+        yield f"[{SECTION}]" if own is settings else f"[{SECTION_PREFIX}{app_id}]", own
 
 
 def settings_by_app(settings: Settings) -> dict[str, Settings]:

@@ -8,11 +8,17 @@ from itertools import islice
 from pathlib import Path
 
 from channelstream.auth.foreign import ForeignChecker
-from channelstream.config.app_names import SECTION_PREFIX
-from channelstream.config.applications import make_apps, settings_by_app
+from channelstream.config.applications import make_apps, sections
 from channelstream.config.issuer_files import keys_in_file
 from channelstream.config.keys_file import read_keys
-from channelstream.config.secret_file import pusher_secrets_of, secrets_of
+from channelstream.config.secret_values import (
+    IN_FILES,
+    PUBLIC_OF_PUSHER,
+    PUBLIC_SECRETS,
+    SECRETS,
+    public,
+    values_of,
+)
 from channelstream.config.settings import Settings
 from channelstream.config.sources import SECTION
 from channelstream.config.tls import server_context
@@ -20,22 +26,8 @@ from channelstream.config.token_issuers import read_issuers
 from channelstream.engines.factory import is_shared
 from channelstream.errors import ConfigError
 
-PUBLIC_SECRETS = frozenset({"", "secret", "admin_secret", "YOURSECRET", "YOURADMINSECRET"})
-"""Default secrets of both generations, and those of the first one's sample file: they are public."""
-SECRETS = ("secret", "admin_secret", "admin_reader_secret")
-"""Options that give access to who knows their value."""
-PUBLIC_OF_PUSHER = PUBLIC_SECRETS - {""} | {"app-secret", "kit-secret"}
-"""Those of other servers' and of our samples as well."""
-_PUBLIC = {
-    "secret": PUBLIC_SECRETS,
-    "admin_secret": PUBLIC_SECRETS - {""},
-    "admin_reader_secret": PUBLIC_SECRETS - {""},
-    "pusher_secret": PUBLIC_OF_PUSHER,
-}
 OF_PUSHER = ("pusher_app_id", "pusher_key", "pusher_secret")
 """Options that are set together, or not at all."""
-IN_FILES = {"secret": secrets_of, "pusher_secret": pusher_secrets_of}
-"""Options whose values a file may have, and what reads these, with the file or without."""
 OTEL_MODULES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 """What the option otel needs."""
 OTEL_PACKAGES = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
@@ -85,27 +77,6 @@ def _secrets(settings: Settings) -> Iterator[str]:
     else:
         yield from _public_secrets(settings)
         yield from _app_secrets(settings)
-
-
-def public(name: str) -> frozenset[str]:
-    """Return the values of a secret that everybody knows, with which there is access: an empty password admits nobody."""
-    return _PUBLIC.get(name, frozenset())
-
-
-def values_of(settings: Settings, name: str) -> tuple[str, ...]:
-    """Return the values of a secret: all that are accepted of one of `IN_FILES`.
-
-    Raises:
-        ConfigError: the file with these cannot be used.
-    """
-    read = IN_FILES.get(name)
-    return read(settings) if read else (getattr(settings, name),)
-
-
-def sections(settings: Settings) -> Iterator[tuple[str, Settings]]:
-    """Yield the settings of each application, and before them the section that they are in."""
-    for app_id, own in settings_by_app(settings).items():
-        yield f"[{SECTION}]" if own is settings else f"[{SECTION_PREFIX}{app_id}]", own
 
 
 def _secret_files(settings: Settings) -> Iterator[str]:

@@ -7,8 +7,9 @@ log names them at each start, `channelstream check-config` and `channelstream do
 from collections.abc import Iterable, Iterator
 
 from channelstream.apps.api_key import MIN_SECRET_BYTES
-from channelstream.config import safety
+from channelstream.config.applications import sections
 from channelstream.config.keys_file import read_stored
+from channelstream.config.secret_values import SECRETS, public, readable_values
 from channelstream.config.settings import APP_SECRETS, Settings
 from channelstream.errors import ConfigError
 
@@ -25,7 +26,7 @@ ADVICE = "set it to what `channelstream make-config` writes"
 
 def warnings(settings: Settings) -> Iterator[str]:
     """Yield a sentence about each secret that is weak, and what to do; without the secret."""
-    for where, own in safety.sections(settings):
+    for where, own in sections(settings):
         for name in known_secrets(own) if settings.trusted_proxies else ():
             yield (
                 f"{where} {name} has a public default value, and strangers reach the server through trusted_proxies; "
@@ -52,24 +53,14 @@ def weak_keys(settings: Settings) -> list[str]:
 
 def known_secrets(settings: Settings) -> Iterator[str]:
     """Yield the options of an application whose value is public; `safety` accepts them on loopback only."""
-    for name in (*safety.SECRETS, "pusher_secret") if settings.loopback else ():
-        if not safety.public(name).isdisjoint(readable_values(settings, name)):
+    for name in (*SECRETS, "pusher_secret") if settings.loopback else ():
+        if not public(name).isdisjoint(readable_values(settings, name)):
             yield name
 
 
 def short_secrets(settings: Settings, names: Iterable[str]) -> Iterator[str]:
     """Yield those of these options that can be guessed, except for values that are public, or empty: not set."""
     for name in names:
-        values = (
-            value for value in readable_values(settings, name) if value and value not in safety.public(name)
-        )
+        values = (value for value in readable_values(settings, name) if value and value not in public(name))
         if any(len(value) < SHORTEST_SECRET for value in values):
             yield name
-
-
-def readable_values(settings: Settings, name: str) -> tuple[str, ...]:
-    """Return the values of a secret, of which `secret` may have several; none if `safety` refuses their file."""
-    try:
-        return safety.values_of(settings, name)
-    except ConfigError:
-        return ()

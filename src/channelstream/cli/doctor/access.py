@@ -9,13 +9,13 @@ from channelstream.cli.key_uses import state_of
 from channelstream.config import safety, weak_secrets
 from channelstream.config.keys_file import read_stored
 from channelstream.config.networks import is_loopback
+from channelstream.config.secret_values import SECRETS, readable_values
 from channelstream.config.settings import APP_SECRETS, Settings
-from channelstream.config.weak_secrets import readable_values
 from channelstream.core.addresses import EVERYBODY, read_network
 from channelstream.engines.factory import is_shared
 from channelstream.errors import ConfigError
 
-SECRETS = (*safety.SECRETS, "cookie_secret", "pusher_secret")
+ALL_SECRETS = (*SECRETS, "cookie_secret", "pusher_secret")
 
 
 async def combined(subject: Subject) -> Iterable[Finding]:
@@ -32,7 +32,7 @@ async def keys(subject: Subject) -> Iterable[Finding]:
 
 def _secrets(subject: Subject) -> Iterator[Finding]:
     """Report the secrets of each application; `safety` refuses those that two of them have."""
-    yield from _secrets_of(subject, subject.settings, SECRETS, "")
+    yield from _secrets_of(subject, subject.settings, ALL_SECRETS, "")
     for app in subject.settings.apps:
         yield from _secrets_of(subject, subject.settings.of_app(app), APP_SECRETS, f"[app:{app.id}] ")
 
