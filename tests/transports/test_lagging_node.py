@@ -1,5 +1,6 @@
 """Streams that go live at a node which has not received all of the log yet."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -10,6 +11,7 @@ from channelstream.close_codes import CloseCode
 from channelstream.core.entry import Entry
 from channelstream.core.user import UserUpdate
 from channelstream.errors import Unavailable
+from channelstream.service import local
 from channelstream.transports.reading import NO_CHANGE, Change
 from channelstream.wire.channelstream import V07
 
@@ -152,14 +154,22 @@ def test_a_call_that_changes_nothing_waits_for_no_message() -> None:
     assert play(scenario) == []
 
 
-@pytest.mark.parametrize("is_reachable", [True, False])
-def test_a_message_before_the_end_of_its_connection_is_sent(is_reachable: bool) -> None:
-    """The stream is closed when the node has received everything, or at once if it cannot."""
+async def hang() -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(("fails", "sent"), [(None, ["before"]), (refused, []), (hang, [])])
+def test_a_message_before_the_end_of_its_connection_is_sent(
+    fails: Callable[[], Awaitable[None]] | None, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream is closed when the node has received everything; at once if it cannot, soon if its engine hangs."""
+    if fails is hang:
+        monkeypatch.setattr(local, "LAST_MESSAGES_S", 0)
 
     async def scenario(scene: Scene) -> list[str]:
         await scene.node.subscribe("c1", {"other": {}})
-        if not is_reachable:
-            scene.engine.before["catch_up"].append(refused)
+        if fails:
+            scene.engine.before["catch_up"].append(fails)
         return await around(scene, lambda: scene.node.end("c1", CloseCode.NORMAL, "disconnected"))
 
-    assert play(scenario) == (["before"] if is_reachable else [])
+    assert play(scenario) == sent

@@ -17,6 +17,7 @@ checks after an `await` of the engine whether the connection is still here (`che
 not.
 """
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -40,6 +41,8 @@ from channelstream.service.restoring import RestoredConnections
 from channelstream.service.room import Room
 from channelstream.service.signals import Signals
 
+LAST_MESSAGES_S = 1.0
+"""How long the end of a connection waits for its last messages, in seconds: an engine that hangs must not keep it open."""
 _REGISTERING = frozenset({PRIVATE})
 """What a connection joins until it is registered."""
 
@@ -305,8 +308,9 @@ class LocalConnections:
             Moved: another node owns it by now.
         """
         if connection.state is not ConnectionState.CLOSED:
-            with suppress(Unavailable):
-                await self._receive_earlier(connection, (connection.user, *connection.channels))
+            with suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(LAST_MESSAGES_S):
+                    await self._receive_earlier(connection, (connection.user, *connection.channels))
             channels = self.forget(connection, code, reason, recorded)
             await self._directory.disconnect(member_of(connection), channels)
 
