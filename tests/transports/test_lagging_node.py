@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 
 import pytest
 from tests.simulation.loop import turns
@@ -173,3 +174,26 @@ def test_a_message_before_the_end_of_its_connection_is_sent(
         return await around(scene, lambda: scene.node.end("c1", CloseCode.NORMAL, "disconnected"))
 
     assert play(scenario) == sent
+
+
+def test_the_end_of_a_connection_waits_for_the_events_of_its_seats() -> None:
+    """Where a client of Pusher's is a member, in channels of any shard."""
+
+    async def scenario(scene: Scene) -> list[set[int]]:
+        holder = scene.node.hub.connections["c1"]
+        await scene.node.seats.take(holder, "presence", "member", UserUpdate({}, {}), {})
+        _, stream = scene.socket()
+        stream.open(str(await scene.node.head()))
+        await turns(9)
+        asked: list[set[int]] = []
+
+        async def catch_up(shards: set[int]) -> None:
+            asked.append(shards)
+
+        local = scene.node.local
+        local._log = SimpleNamespace(catch_up=catch_up)  # type: ignore[assignment]
+        local._shard = ["u", "a", "presence"].index  # type: ignore[method-assign]
+        await scene.node.end("c1", CloseCode.NORMAL, "disconnected")
+        return asked
+
+    assert play(scenario) == [{0, 1, 2}]

@@ -310,7 +310,7 @@ class LocalConnections:
         if connection.state is not ConnectionState.CLOSED:
             with suppress(Unavailable, TimeoutError):
                 async with asyncio.timeout(LAST_MESSAGES_S):
-                    await self._receive_earlier(connection, (connection.user, *connection.channels))
+                    await self._receive_earlier(connection, (connection.user, *connection.readable))
             channels = self.forget(connection, code, reason, recorded)
             await self._directory.disconnect(member_of(connection), channels)
 
