@@ -154,77 +154,27 @@ class SocketOpener:
         return TakeOver(self._open_event_stream, head)
 
     def _open_event_stream(self, head: RequestHead, http: Detachable) -> None:
+        query = read_query(head.query)
+        opening = _EventStreamOpening(self._streams, self._admission, http, head, query)
         try:
             self._streams.policy.check_transport(head)
             self._admission.policy(head.query).check_origin(head.headers)
-            query = read_query(head.query)
             token = self._admission.tokens.token_of(head, query)
-            connection = None if token else self._admission.connection(query, Framing.SSE)
+            connection = self._admission.connection(query, Framing.SSE) if token is None else None
         except ChannelstreamError:
             http.serve()
             return
-        if token is not None:
+        if connection is not None:
+            opening.open(connection)
+            return
+        find: Callable[[], Awaitable[Connection | Admitted]]
+        if token is None:
+            find = partial(self._admission.take_over, query, Framing.SSE)
+        else:
             # The position in `Last-Event-ID` is that of an older stream of the same connection.
             asked = Asked(token, query.get("conn_id", ""), _since(head, query) or "")
             find = partial(self._admission.tokens.admit, asked, head)
-            self._streams.run(self._fetch_for_event_stream(head, query, http, find))
-        elif connection is None:
-            find_by_id = partial(self._admission.take_over, query, Framing.SSE)
-            self._streams.run(self._fetch_for_event_stream(head, query, http, find_by_id))
-        else:
-            self._begin_event_stream(head, query, http, connection)
-
-    async def _fetch_for_event_stream(
-        self,
-        head: RequestHead,
-        query: dict[str, str],
-        http: Detachable,
-        find: Callable[[], Awaitable[Connection | Admitted]],
-    ) -> None:
-        """Fetch the connection from another node, or make it, then open the stream."""
-        try:
-            connection = await find()
-        except ChannelstreamError:
-            http.serve()
-        except Exception:
-            logger.exception("the connection of an event stream could not be fetched")
-            http.fail()
-        else:
-            self._begin_event_stream(head, query, http, connection)
-
-    def _begin_event_stream(
-        self, head: RequestHead, query: dict[str, str], http: Detachable, connection: Connection | Admitted
-    ) -> None:
-        if not http.is_open:
-            return
-        since = _since(head, query)
-        transport, rest = http.release()
-        try:
-            self._write_events(head, transport, connection, since, rest)
-        except Exception:
-            logger.exception("an event stream could not be opened")
-            transport.abort()
-
-    def _write_events(
-        self,
-        head: RequestHead,
-        transport: asyncio.Transport,
-        found: Connection | Admitted,
-        since: str | None,
-        rest: bytes,
-    ) -> None:
-        """Open the stream on a socket that has left HTTP.
-
-        Args:
-            rest: bytes that the client has sent after its request.
-        """
-        answer = SSE_HEAD + lines(self._admission.cors(head)) + b"\r\n"
-        connection = found.connection if isinstance(found, Admitted) else found
-        stream = SSEStream(self._streams, transport, connection)
-        if isinstance(found, Admitted):
-            stream.admit(found.client, found.greeting)
-            since = since or ""
-        stream.begin(head, since, answer, rest)
+        self._streams.run(opening.fetch(find))
 
 
 def _since(head: RequestHead, query: dict[str, str]) -> str | None:
@@ -232,6 +182,56 @@ def _since(head: RequestHead, query: dict[str, str]) -> str | None:
     last_id = header(head.headers, b"last-event-id")
     # An empty one counts as absent (HTML Living Standard 9.2.3): the position in the query must not be ignored for it.
     return last_id.decode("latin-1") if last_id else query.get("since")
+
+
+class _EventStreamOpening(NamedTuple):
+    """An event stream between its request and its beginning.
+
+    Attributes:
+        http: the connection of the request, whose socket is still in HTTP.
+    """
+
+    streams: Streams
+    admission: Admission
+    http: Detachable
+    head: RequestHead
+    query: dict[str, str]
+
+    async def fetch(self, find: Callable[[], Awaitable[Connection | Admitted]]) -> None:
+        """Fetch the connection from another node, or make it, then open the stream."""
+        try:
+            found = await find()
+        except ChannelstreamError:
+            self.http.serve()
+        except Exception:
+            logger.exception("the connection of an event stream could not be fetched")
+            self.http.fail()
+        else:
+            self.open(found)
+
+    def open(self, found: Connection | Admitted) -> None:
+        if not self.http.is_open:
+            return
+        transport, rest = self.http.release()
+        try:
+            self._begin(transport, found, rest)
+        except Exception:
+            logger.exception("an event stream could not be opened")
+            transport.abort()
+
+    def _begin(self, transport: asyncio.Transport, found: Connection | Admitted, rest: bytes) -> None:
+        """Open the stream on a socket that has left HTTP.
+
+        Args:
+            rest: bytes that the client has sent after its request.
+        """
+        answer = SSE_HEAD + lines(self.admission.cors(self.head)) + b"\r\n"
+        connection = found.connection if isinstance(found, Admitted) else found
+        stream, since = SSEStream(self.streams, transport, connection), _since(self.head, self.query)
+        if isinstance(found, Admitted):
+            stream.admit(found.client, found.greeting)
+            since = since or ""
+        stream.begin(self.head, since, answer, rest)
 
 
 class _Opening(NamedTuple):
