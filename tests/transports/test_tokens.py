@@ -79,6 +79,16 @@ def test_a_connection_of_a_token_needs_one_for_each_stream(pushing: RunningServe
             stream.recv(PATIENCE_S)
 
 
+def test_an_empty_token_opens_nothing(pushing: RunningServer) -> None:
+    """Also beside the conn_id of a connection that needs no token."""
+    query = f"conn_id={pushing.post('/connect', {'username': 'ann'})['conn_id']}&token="
+    for path in ("sse", "listen"):
+        with http.stream("GET", f"{pushing.url}/{path}?{query}") as answer:
+            assert answer.status_code == 401
+    with connect(f"{pushing.ws_url}/ws?{query}") as stream, pytest.raises(ConnectionClosed, match="4003"):
+        stream.recv(PATIENCE_S)
+
+
 REFUSED = [
     ({"secret": "another secret of thirty-two bytes"}, 4003),
     ({"life_s": -1}, 4003),
