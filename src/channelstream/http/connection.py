@@ -117,12 +117,17 @@ class HttpConnection(asyncio.Protocol):
         """
         self._in.take_turn(self._continue)
         self._has_ended = True
-        exchange = self._exchange
-        if exchange is None or not exchange.is_whole or self._waiting.phase is not EXCHANGE:
+        exchange = self._in_progress
+        if exchange is None or not exchange.is_whole:
             self.close()
             return False
         exchange.half_close()
         return not is_tls(self._transport)
+
+    @property
+    def _in_progress(self) -> HttpExchange | None:
+        """The request in progress; None if there is none, or the connection is about to close."""
+        return self._exchange if self._waiting.phase is EXCHANGE else None
 
     @property
     def is_open(self) -> bool:
@@ -132,7 +137,7 @@ class HttpConnection(asyncio.Protocol):
         """Close at once, or after the answer if a whole request is in progress."""
         self._is_stopping = True
         self._in.take_turn(self._continue)
-        exchange = self._exchange if self._waiting.phase is EXCHANGE else None
+        exchange = self._in_progress
         if exchange is None or exchange.is_answered or not exchange.is_whole:
             self.close()
         else:
@@ -161,7 +166,7 @@ class HttpConnection(asyncio.Protocol):
     @property
     def work(self) -> Work:
         """What is done for the client."""
-        exchange = self._exchange if self._waiting.phase is EXCHANGE else None
+        exchange = self._in_progress
         return Work.NONE if exchange is None else exchange.work
 
     @property
