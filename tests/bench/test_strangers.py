@@ -5,7 +5,9 @@ import uvloop
 
 from channelstream.bench import strangers
 from channelstream.bench.load import BenchFailed
+from channelstream.bench.measure import Target
 from channelstream.bench.strangers import STATES, State, held_kb
+from channelstream.bench.wire import Wire
 from channelstream.core.http_head_form import CHANGING
 from channelstream.core.http_reader import REPEATED_FIELDS, RequestReader
 
@@ -53,3 +55,11 @@ def test_a_connection_in_another_state_ends_the_run(
     monkeypatch.setattr(strangers, "WARM", 1)
     with pytest.raises(BenchFailed, match=f"has said .*{said}"):
         uvloop.run(held_kb(other, 1))
+
+
+def test_a_server_that_is_always_busy_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory would be that of what it has not read yet."""
+    monkeypatch.setattr(strangers, "ANSWER_S", 0)
+    monkeypatch.setattr(strangers, "QUIET_CPU_S", -1)
+    with pytest.raises(BenchFailed, match="still busy after 0 s"):
+        uvloop.run(strangers._quiet(Target("busy", Wire(host="127.0.0.1", port=1))))

@@ -219,9 +219,15 @@ def _memory_kb(target: Target) -> int:
 
 
 async def _quiet(target: Target) -> None:
-    """Wait until the server has done what is to do."""
-    before_s = -1.0
+    """Wait until the server has done what is to do.
+
+    Raises:
+        BenchFailed: it is busy all the time.
+    """
+    before_s, end_s = -1.0, time.monotonic() + ANSWER_S
     while (now_s := target.cpu_s() or 0.0) - before_s > QUIET_CPU_S:
+        if time.monotonic() > end_s:
+            raise BenchFailed(f"the server is still busy after {ANSWER_S:g} s")
         before_s = now_s
         await asyncio.sleep(QUIET_S)
 
