@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tests.turns import turns_of_others
 
 from channelstream.api import schemas
+from channelstream.api.field_by_field import MAX_FAULTS
 from channelstream.api.lists import read_one_or_many
-from channelstream.api.validation import MAX_FAULTS, decode_one_or_many
+from channelstream.api.validation import decode_one_or_many
 from channelstream.api.walker import Walker
 from channelstream.errors import Invalid, Malformed
 from channelstream.slices import TURN_S, Slices

@@ -14,6 +14,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from channelstream.api import plain, schemas, validation
+from channelstream.api.field_by_field import MAX_FAULTS
 from channelstream.api.walker import LONG_BYTES, WAITING, Walker
 from channelstream.errors import Invalid, Malformed, Unavailable
 
@@ -234,9 +235,9 @@ def test_a_payload_may_nest() -> None:
 def test_faults_are_bounded() -> None:
     """A body of faults is answered with the first hundred of them."""
     faults = faults_of(READERS["POST /message"], [0] * 100_000)
-    assert len(faults) == validation.MAX_FAULTS
+    assert len(faults) == MAX_FAULTS
     faults = faults_of(READERS["POST /message"], [{"user": "ann", "pm_users": [0] * 90}] * 90)
-    assert sum(len(item["pm_users"]) for item in faults.values()) <= validation.MAX_FAULTS
+    assert sum(len(item["pm_users"]) for item in faults.values()) <= MAX_FAULTS
 
 
 @pytest.mark.parametrize("is_long", [False, True])
@@ -245,13 +246,13 @@ def test_a_long_body_is_walked_outside_of_the_event_loop(
 ) -> None:
     """With the same values and faults as a short one; a good body is never walked."""
     used: list[threading.Thread] = []
-    walk = validation._walk
+    walk = validation.read_by_field
 
     def watched(body: bytes, shape: Any) -> Any:
         used.append(threading.current_thread())
         return walk(body, shape)
 
-    monkeypatch.setattr(validation, "_walk", watched)
+    monkeypatch.setattr(validation, "read_by_field", watched)
     text = "x" * (LONG_BYTES if is_long else 1)
     for pm_users, found in ([None], "faults"), (None, "ann"), ([], "ann"):
         item = {"user": "ann", "channel": "a", "message": text, "pm_users": pm_users}

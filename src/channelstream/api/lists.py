@@ -5,8 +5,9 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from channelstream.api.field_by_field import MAX_FAULTS
 from channelstream.api.plain import count_items
-from channelstream.api.validation import MAX_FAULTS, decode_one_or_many, decoded, decoder_of
+from channelstream.api.validation import decode_one_or_many, decoded, decoder_of
 from channelstream.api.walker import Walker
 from channelstream.errors import Invalid, Malformed
 from channelstream.faults import Faults
