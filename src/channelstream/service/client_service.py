@@ -6,7 +6,7 @@ anything: no other code decides what a client may do. A client acts for its own 
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from channelstream.apps.client import Client
 from channelstream.core.accepted import Accepted
@@ -15,6 +15,8 @@ from channelstream.core.timestamps import stamp
 from channelstream.core.user import StateValue, UserUpdate
 from channelstream.errors import Forbidden, Unauthorized
 from channelstream.service.service import Service, Subscriptions
+
+T = TypeVar("T")
 
 NO_POSITIONS: Mapping[str, str] = MappingProxyType({})
 Describe = Callable[[Service, Sequence[str], Sequence[str]], Awaitable[dict[str, Any]]]
@@ -116,9 +118,7 @@ class ClientService:
         if not self._sets_state:
             raise Forbidden("Clients may not change a state here; see the option client_state.")
         change = await self._service.update_user(self.client.user, UserUpdate(values, {}))
-        if change is None:
-            raise Unauthorized("This connection has ended.")
-        return dict(change.changed)
+        return dict(_found(change).changed)
 
     async def info(self, channels: Sequence[str], describe: Describe) -> dict[str, Any]:
         """Describe channels: their histories and their users, as far as each is granted.
@@ -158,7 +158,12 @@ def _by_position(channels: Sequence[str], since: Mapping[str, str]) -> Mapping[s
     return groups
 
 
-def _found(done: Subscriptions | None) -> Subscriptions:
+def _found(done: T | None) -> T:
+    """Return a result, which is None if the connection of the client has ended.
+
+    Raises:
+        Unauthorized: it has.
+    """
     if done is None:
         raise Unauthorized("This connection has ended.")
     return done
