@@ -10,7 +10,7 @@ from channelstream.core.ids import normalize_conn_id
 from channelstream.core.policy import Policy
 from channelstream.core.query import read_query
 from channelstream.core.shedding import Work
-from channelstream.errors import Invalid, Unauthorized, Unavailable
+from channelstream.errors import Invalid, Unauthorized
 from channelstream.service import Service
 from channelstream.transports.streams import Streams
 from channelstream.transports.token_admission import TokenAdmission
@@ -115,8 +115,7 @@ class Admission:
         return self._spoken(found, framing)
 
     def _conn_id(self, query: Mapping[str, str]) -> str | None:
-        if self.service.node.draining:
-            raise Unavailable("The server restarts; reconnect in a moment.")
+        self._streams.check_draining()
         if "conn_id" not in query:
             raise Invalid({"conn_id": ["Missing data for required field."]})
         try:

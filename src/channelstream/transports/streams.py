@@ -15,6 +15,7 @@ from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Policy
 from channelstream.core.stream_client import Agents
+from channelstream.errors import Unavailable
 from channelstream.http.address_rates import AddressRate
 from channelstream.http.closing import ClosingQueue
 from channelstream.service import Services
@@ -94,6 +95,15 @@ class Streams:
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
+
+    def check_draining(self) -> None:
+        """Refuse streams while the server stops.
+
+        Raises:
+            Unavailable: it does.
+        """
+        if self.node.draining:
+            raise Unavailable("The server restarts; reconnect in a moment.")
 
     def count_opening(self, head: RequestHead) -> None:
         """Count a stream that the client of a request is about to open.

@@ -130,8 +130,7 @@ class TokenAdmission:
             BadToken, Forbidden: the token is not accepted.
             Unavailable: the server takes no new connection now, or the engine is out of reach.
         """
-        if self._streams.node.draining:
-            raise Unavailable("The server restarts; reconnect in a moment.")
+        self._streams.check_draining()
         tokens = self._tokens
         client = await self.client(asked.token, head)
         service = self._streams.services.of(client.app)
