@@ -25,6 +25,7 @@ from channelstream.errors import CannotHandOver
 from channelstream.http.connection import HttpConnection
 from channelstream.http.phase import Work
 from channelstream.integrations.webhooks.sender import Sender
+from channelstream.transports.heartbeat import Heartbeat
 from channelstream.transports.websocket import WebSocketStream
 from channelstream.upgrade import holding
 
@@ -234,8 +235,11 @@ def test_connections_expire_at_the_process_that_serves(monkeypatch: pytest.Monke
     monkeypatch.setattr(housekeeping, "SWEEP_INTERVAL_S", 0.0)
 
     async def scenario(stage: Stage) -> None:
-        node, rounds = stage.server.node, 0
+        node, rounds, swept = stage.server.node, 0, asyncio.Event()
         sweep = node.sweep
+
+        async def seen() -> None:
+            swept.set()
 
         async def counted() -> None:
             nonlocal rounds
@@ -255,6 +259,8 @@ def test_connections_expire_at_the_process_that_serves(monkeypatch: pytest.Monke
         await soon(lambda: rounds > failed)
         await stage.upgrade()
         await rests()
+        monkeypatch.setattr(stage.server.node, "sweep", seen)
+        await swept.wait()
 
     play(scenario)
 
@@ -266,17 +272,20 @@ def test_heartbeats_are_sent_by_the_process_that_serves() -> None:
         heartbeat = stage.server.parts.streams.heartbeat
 
         async def rests() -> None:
-            assert heartbeat._timer is not None
-            assert heartbeat._timer.cancelled()
+            assert not beats(heartbeat)
 
         stage.while_frozen = stage.when_sent = rests
         await stage.fail()
-        assert heartbeat._timer is not None
-        assert not heartbeat._timer.cancelled()
+        assert beats(heartbeat)
         await stage.upgrade()
         await rests()
+        assert beats(stage.server.parts.streams.heartbeat)
 
     play(scenario)
+
+
+def beats(heartbeat: Heartbeat) -> bool:
+    return heartbeat._timer is not None and not heartbeat._timer.cancelled()
 
 
 def test_webhooks_are_sent_by_the_process_that_serves(monkeypatch: pytest.MonkeyPatch) -> None:
