@@ -251,3 +251,22 @@ def test_events_wait_in_the_log_for_a_stream_that_is_full(transport: str) -> Non
         assert stalled == [stage.connection] * node.stalls
 
     play(scenario)
+
+
+@pytest.mark.parametrize("transport", MAKE)
+def test_a_stream_that_is_full_waits_no_longer_than_its_socket_lives(transport: str) -> None:
+    """Its task would stay for ever, with all that it refers to."""
+
+    async def scenario(stage: Stage) -> None:
+        before, stream = asyncio.all_tasks(), MAKE[transport](stage)
+        stage.transport.set_protocol(stream)
+        stage.transport.set_write_buffer_limits(high=stage.streams.settings.outbox_bytes)
+        stream.write(b"x" * MUCH)
+        stream.open("")
+        await stage.until(lambda: stage.connection.state is ConnectionState.CATCHING_UP)
+        await stage.until(lambda: stream._attachment.is_paused)
+        assert asyncio.all_tasks() > before
+        stage.transport.abort()
+        await stage.until(lambda: asyncio.all_tasks() == before)
+
+    play(scenario)
