@@ -263,6 +263,20 @@ def test_a_trimmed_channel_is_lost_and_the_others_recovered(
     assert texts(items) == ["still here"]
 
 
+@pytest.mark.nodes(1)
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_the_stream_of_an_older_client_stays_open_after_a_loss(
+    server: Any, clients: Any, channel: str, transport: str
+) -> None:
+    """It has no way to learn what is lost, and is sent what the other channels have, as with version 0.7."""
+    busy, quiet = f"{channel}.busy", f"{channel}.quiet"
+    server.post("/channel_config", {busy: {"log_events": 3}})
+    query = f"conn_id={server.connect('ann', busy, quiet)}"
+    publish(server, busy, "1", "2", "3", "4", "5")
+    publish(server, quiet, "still here")
+    assert "still here" in texts(next_items(server, clients, transport, query))
+
+
 class TestSlowClients:
     """Clients that stop reading while megabytes are published."""
 
