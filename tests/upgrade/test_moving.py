@@ -53,6 +53,23 @@ def test_what_is_copied_is_built_before_calls_wait(engine: str) -> None:
     play(scenario, engine=engine)
 
 
+def test_an_id_that_is_used_again_after_the_copy_is_that_of_its_new_user(engine: str) -> None:
+    """Also where the new connection is in the same channels: it would receive the private messages of another user."""
+
+    async def scenario(stage: Stage) -> None:
+        await stage.register("ann", "a")
+
+        async def use_again() -> None:
+            await stage.call("/disconnect", {"conn_id": of("ann")})
+            await stage.call("/connect", {"username": "bob", "conn_id": of("ann"), "channels": ["a"]})
+
+        stage.after_copy = use_again
+        await stage.upgrade()
+        assert stage.server.node.hub.connections[of("ann")].user == "bob"
+
+    play(scenario, engine=engine)
+
+
 @pytest.mark.parametrize("kind", [LISTENING, METRICS, CONNECTIONS, STATE])
 def test_a_state_that_is_not_whole_is_not_taken(kind: str, engine: str) -> None:
     """The old process goes on."""
