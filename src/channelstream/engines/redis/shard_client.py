@@ -6,30 +6,20 @@ a refused call has done nothing then, and waits (`slot_move.py`).
 
 import asyncio
 import logging
-import re
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
-from redis.exceptions import (
-    ClusterDownError,
-    MasterDownError,
-    MovedError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-)
+from redis.exceptions import MovedError, ResponseError
 
-from channelstream.core.line_limit import LineLimit
 from channelstream.engines.cluster import OwnerSilent
 from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.link import Link
 from channelstream.engines.redis.link_state import OUT_OF_REACH
 from channelstream.engines.redis.pending_replies import PendingReplies
+from channelstream.engines.redis.refusals import REFUSED, RefusalLog, is_known, needs_new_link, reason_of
 from channelstream.engines.redis.shard_state import NodeContext, ShardState
 from channelstream.engines.redis.slot_move import MOVING, PROBE_S, SLOT_MOVED, SlotMove, SlotMoving
 from channelstream.errors import Unavailable
@@ -40,19 +30,6 @@ AGAIN = b"again"
 """The answer of the script if it has stopped at its limits: the caller makes the same call again."""
 ASK_TIMEOUT_S = 2.0
 """How long another node may take to execute a command, in seconds."""
-ANOTHER_SERVER = (NoScriptError, ReadOnlyError, MasterDownError, ClusterDownError)
-"""Errors after which the node reconnects, because the server has another role now, or was replaced."""
-OTHER_LOG = ("EPOCH", "LATE", "READONLY")
-"""Beginnings of other error texts after which the node reconnects."""
-BUSY = ("BUSY", "MISCONF", "NOREPLICAS", "OOM")
-"""Beginnings of error texts which mean, like OutOfMemoryError, that Redis cannot run the call now."""
-WRAPPED = re.compile(r"Error running script .*: -(?=[A-Z]+ )")
-"""The text that Redis 6.2 puts before the error of a command in a script; 7.0 passes the error on as it is."""
-REFUSED = "The engine cannot do that now; try again later."
-"""The error text for callers when Redis refuses; the reason is logged."""
-REFUSALS_A_MINUTE = 5
-"""Most lines in the log about refusals that have a known cause, and about others: a full Redis refuses nearly all that is
-asked, and must not hide a fault of ours."""
 _NOTHING: Mapping[str, Any] = {}
 
 logger = logging.getLogger(__name__)
@@ -78,7 +55,7 @@ class ShardClient:
         self._move = SlotMove()
         self._has_link = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._refusals = {level: LineLimit(REFUSALS_A_MINUTE) for level in (logging.WARNING, logging.ERROR)}
+        self._refusals = RefusalLog()
 
     # -- the link
 
@@ -263,12 +240,9 @@ class ShardClient:
             self._begin_move(link, isinstance(error, MovedError))
             raise SlotMoving(REFUSED) from error
         except ResponseError as error:
-            reason = WRAPPED.sub("", str(error))
-            is_away = reason.startswith(OTHER_LOG) or isinstance(error, ANOTHER_SERVER)
-            if is_away:
-                link.abandon(reason)
-            is_known = is_away or isinstance(error, OutOfMemoryError) or reason.startswith(BUSY)
-            self._report_refusal(logging.WARNING if is_known else logging.ERROR, operation, error)
+            if needs_new_link(error):
+                link.abandon(reason_of(error))
+            self._refusals.report(logging.WARNING if is_known(error) else logging.ERROR, operation, error)
             raise Unavailable(REFUSED) from error
 
     async def command(self, *parts: Any) -> Any:
@@ -282,13 +256,8 @@ class ShardClient:
             self._begin_move(link, isinstance(error, MovedError))
             raise SlotMoving(REFUSED) from error
         except ResponseError as error:
-            self._report_refusal(logging.WARNING, parts[0], error)
+            self._refusals.report(logging.WARNING, parts[0], error)
             raise Unavailable(REFUSED) from error
-
-    def _report_refusal(self, level: int, what: str, error: ResponseError) -> None:
-        limit = self._refusals[level]
-        if limit.admits(time.monotonic()):
-            logger.log(level, "Redis has refused %s: %s%s", what, error, limit.take_omitted())
 
     def _begin_move(self, link: Link, has_ended: bool) -> None:
         """Let calls wait for the end of a move, unless the shard has another link already."""
