@@ -70,6 +70,25 @@ def test_an_id_that_is_used_again_after_the_copy_is_that_of_its_new_user(engine:
     play(scenario, engine=engine)
 
 
+def test_who_has_opened_a_stream_after_the_copy_is_known(engine: str) -> None:
+    """The admin pages of the new process show it."""
+
+    async def scenario(stage: Stage) -> None:
+        await stage.register("ann", "a")
+
+        async def open_stream() -> None:
+            wire = await open_wire("ws", stage.port)
+            stage.wires.append(wire)
+            await wire.ask(of("ann"), "")
+            assert stage.server.node.hub.connections[of("ann")].client is not None
+
+        stage.after_copy = open_stream
+        await stage.upgrade()
+        assert stage.server.node.hub.connections[of("ann")].client is not None
+
+    play(scenario, engine=engine)
+
+
 @pytest.mark.parametrize("kind", [LISTENING, METRICS, CONNECTIONS, STATE])
 def test_a_state_that_is_not_whole_is_not_taken(kind: str, engine: str) -> None:
     """The old process goes on."""
