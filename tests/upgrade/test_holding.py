@@ -125,6 +125,22 @@ def test_a_request_that_is_being_received_has_time_while_calls_are_served() -> N
     play(scenario)
 
 
+def test_a_change_of_a_connection_is_waited_for() -> None:
+    """It would be known to the old process only; one that does not end fails the upgrade."""
+
+    async def scenario(stage: Stage) -> None:
+        await stage.register("ann", "a")
+        held = stage.giver()
+        async with stage.server.node.local.locks.of(of("ann")):
+            await held.hold_streams()
+            with pytest.raises(CannotHandOver, match="upgrade_pause_s"):
+                await held.freeze()
+        await held.thaw()
+        await stage.publish("after")
+
+    play(scenario, upgrade_pause_s=0.05)
+
+
 def test_requests_that_were_sent_ahead_stay_unread_by_the_other_process() -> None:
     """As ever: its memory does not grow with what a client sends while a request is in progress."""
 
