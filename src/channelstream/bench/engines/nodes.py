@@ -39,7 +39,7 @@ TITLES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
+class Fleet:
     """One or several services with many clients."""
 
     store: Store
@@ -70,23 +70,23 @@ class Crowd:
 async def nodes(sizes: Sizes, progress: Progress) -> list[Table]:
     """Measure each layout in each round, in turn. The other layouts are idle, with their clients connected."""
     async with AsyncExitStack() as stack:
-        crowds = {}
+        fleets = {}
         for name in LAYOUTS:
             progress.begin(f"nodes, {name}")
             progress.show("connecting clients")
-            crowds[name] = await stack.enter_async_context(_crowd(LAYOUTS[name], sizes.crowd))
+            fleets[name] = await stack.enter_async_context(_fleet(LAYOUTS[name], sizes.crowd))
         rounds: dict[str, dict[str, list[Figures]]] = {id_: {name: [] for name in LAYOUTS} for id_ in TITLES}
         for number in range(sizes.rounds):
             for name in in_turn(list(LAYOUTS), number):
                 progress.begin(f"nodes, round {number + 1}, {name}")
-                for id_, figures in (await _figures(crowds[name], sizes, progress)).items():
+                for id_, figures in (await _figures(fleets[name], sizes, progress)).items():
                     rounds[id_][name].append(figures)
     values = {"publishers": PUBLISHERS, "crowd": sizes.crowd, "pace": PACE_PER_S}
     return [medians(id_, TITLES[id_].format(**values), each) for id_, each in rounds.items()]
 
 
 @asynccontextmanager
-async def _crowd(layout: Sequence[tuple[str, ...]], clients: int) -> AsyncIterator[Crowd]:
+async def _fleet(layout: Sequence[tuple[str, ...]], clients: int) -> AsyncIterator[Fleet]:
     run = f"crowd-{uuid.uuid4().hex[:8]}"
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(one_redis())
@@ -96,23 +96,23 @@ async def _crowd(layout: Sequence[tuple[str, ...]], clients: int) -> AsyncIterat
             for flags in layout
         ]
         sink = await stack.enter_async_context(sink_of(services, clients, run))
-        yield Crowd(store, services, sink, run)
+        yield Fleet(store, services, sink, run)
 
 
-async def _figures(crowd: Crowd, sizes: Sizes, progress: Progress) -> dict[str, Figures]:
+async def _figures(fleet: Fleet, sizes: Sizes, progress: Progress) -> dict[str, Figures]:
     """Return the figures by the id of the table."""
-    share = PUBLISHERS // len(crowd.services)
+    share = PUBLISHERS // len(fleet.services)
     flat = Load(clients=CHECKING, messages=sizes.crowd_messages, publishers=share)
     paced = Load(clients=CHECKING, messages=0, duration_s=sizes.paced_s, rate_per_s=PACE_PER_S, publishers=1)
     progress.show("paced")
-    slow = await deliver(crowd.services, crowd.sink, crowd.run, paced, crowd.processes)
+    slow = await deliver(fleet.services, fleet.sink, fleet.run, paced, fleet.processes)
     progress.show("flat out")
-    fast = await deliver(crowd.services, crowd.sink, crowd.run, flat, crowd.processes)
+    fast = await deliver(fleet.services, fleet.sink, fleet.run, flat, fleet.processes)
     progress.show("calls")
     calls = Load(clients=1, messages=2 * sizes.calls, publishers=share)
     # The crowd is in another channel, so that it receives none of these.
-    nobody = Sink(crowd.sink.process, 0)
-    called = await deliver(crowd.services, nobody, f"{crowd.run}-calls", calls, crowd.processes)
+    nobody = Sink(fleet.sink.process, 0)
+    called = await deliver(fleet.services, nobody, f"{fleet.run}-calls", calls, fleet.processes)
     return {
         "nodes-calls": {
             "calls/s": calls.messages / called.accepted_s,
