@@ -114,7 +114,7 @@ def test_a_run_depends_on_nothing_but_its_seed() -> None:
 @pytest.mark.parametrize(
     ("place", "fault"),
     [
-        ("channelstream.core.registry.Registry.compact", lambda _registry, entry: entry),
+        ("channelstream.core.registry_logs.RegistryLogs.compact", lambda _registry, entry: entry),
         ("channelstream.core.rounds.Rounds._waiting_changes", lambda _rounds: Changes()),
         ("channelstream.transports.catch_up.forms_for", lambda _user, entries, _changes: entries),
     ],

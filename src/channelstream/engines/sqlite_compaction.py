@@ -1,6 +1,6 @@
 """Compaction in the SQLite engine's file: replaces superseded events by their current form, in the batch's transaction.
 
-The registry does the same in memory after the write (`Registry.compact`), so a restart restores what was in memory.
+The registry does the same in memory after the write (`RegistryLogs.compact`), so a restart restores what was in memory.
 """
 
 from collections.abc import Sequence
