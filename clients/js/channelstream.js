@@ -265,6 +265,7 @@ export class Channelstream {
   #token; // empty: to be asked for
   #send;
   #commands = new Map(); // not answered yet, by id
+  #unsent = Infinity; // id of the first command that this stream has not sent
   #number = 0;
   #wanted = new Map();
   #expiry;
@@ -399,14 +400,14 @@ export class Channelstream {
       if (this.#commands.size >= this.#options.bufferSize) throw new RangeError("full");
       const id = ++this.#number;
       this.#commands.set(id, { text: JSON.stringify({ id, type, ...fields }), resolve, reject });
-      this.#sendFrom(id);
+      this.#sendWaiting();
     });
   }
 
-  async #sendFrom(first) {
-    if (!this.#upAt || !this.#finish) return; // The stream that opens next sends them.
-    const waiting = [...this.#commands].filter(([id]) => id >= first);
+  async #sendWaiting() {
+    const waiting = [...this.#commands].filter(([id]) => id >= this.#unsent);
     if (!waiting.length) return;
+    this.#unsent = this.#number + 1;
     if (this.#send) return this.#send(waiting);
     const body = `[${waiting.map(([, { text }]) => text)}]`;
     const { fetch, silenceMs } = this.#options;
@@ -514,6 +515,7 @@ export class Channelstream {
         clearInterval(watchdog);
         line.abort();
         this.#finish = this.#send = null;
+        this.#unsent = Infinity; // The stream that opens next sends them.
         resolve({ name, code, reason, ...more });
       };
       const watch = () => {
@@ -556,7 +558,8 @@ export class Channelstream {
       this.receivedAt = Date.now();
       if (this.#upAt) this.#silences = 0;
       // A poll may get `resumed` late.
-      if (!this.#upAt && (this.transport === "poll" || items[0]?.type === "resumed")) this.#up(signal);
+      const opens = !this.#upAt && (this.transport === "poll" || items[0]?.type === "resumed");
+      if (opens) this.#up(signal);
       for (const item of items) {
         if (signal.aborted) return;
         if (item.type === "closing") return finish(item);
@@ -565,6 +568,10 @@ export class Channelstream {
         else if (item.type === "resumed") this.#resumed(item);
         else this.#deliver(item);
       }
+      if (!opens || !this.#token || signal.aborted) return;
+      this.#unsent = 0; // Not before: the text may have the conn_id of a new connection.
+      this.#sendWaiting();
+      this.#joinAgain(signal);
     } catch (error) {
       finish({ code: 0, reason: `${error}` });
     }
@@ -576,7 +583,6 @@ export class Channelstream {
     this.#proven.add(this.transport);
     if (this.#level) this.#upgradeLater(signal);
     this.#emit({ type: "open", transport: this.transport });
-    if (this.#token) queueMicrotask(() => (this.#sendFrom(0), this.#joinAgain(signal)));
   }
 
   #upgradeLater(signal) {

@@ -69,6 +69,25 @@ test("commands wait for the stream, and are sent again if it breaks before their
   assert.deepEqual(await published, { uuid: "u-1", duplicate: true });
 });
 
+test("a command of a listener of the event open is sent once, after those that wait", async () => {
+  const stream = open({ token: "t-1" });
+  stream.on("open", () => stream.publish("a", 2, "u-2").catch(() => {}));
+  stream.publish("a", 1, "u-1").catch(() => {});
+  const socket = await greeted(stream);
+  stream.publish("a", 3, "u-3").catch(() => {});
+  assert.deepEqual(socket.sent.slice(1).flat().map(({ uuid }) => uuid), ["u-1", "u-2", "u-3"]);
+});
+
+test("a listener of the event open posts its command for the connection that the first poll has opened", async () => {
+  const opened = { type: "reply", id: null, result: { conn_id: "c-1", expires_in: 600 } };
+  const answer = answers({ body: [opened, { type: "resumed", position: "p-1", recovered: [""], lost: [] }] });
+  const stream = open({ transports: ["poll"], token: "t-1", fetch: answer });
+  stream.on("open", () => stream.publish("a", 1).catch(() => {}));
+  await eventOf(stream, "open");
+  const sent = answer.asked.filter((url) => url.pathname === "/client");
+  assert.deepEqual(sent.map((url) => url.search), ["?conn_id=c-1"]);
+});
+
 test("a new connection joins the channels of the last one from where it was", async () => {
   const stream = open({ token: "t-1" });
   const first = await greeted(stream);
