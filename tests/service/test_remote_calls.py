@@ -5,10 +5,13 @@ import asyncio
 import msgspec
 import pytest
 
+from channelstream.close_codes import CloseCode
+from channelstream.core.hub import Hub
 from channelstream.core.node_status import NodeStatus
 from channelstream.engines.cluster import SingleNode
 from channelstream.errors import NotFound, Unavailable
 from channelstream.service import remote_calls
+from channelstream.service.channel_ends import ChannelEnds
 from channelstream.service.remote_calls import (
     ANSWER_BYTES,
     NodeResult,
@@ -17,6 +20,7 @@ from channelstream.service.remote_calls import (
     RemoteResult,
     encode_result,
 )
+from channelstream.wire.protocols import PROTOCOLS
 
 
 async def _reverse(argument: bytes) -> bytes:
@@ -121,3 +125,15 @@ def test_a_node_without_a_link_is_asked_again(
             asyncio.run(scenario())
     else:
         assert asyncio.run(scenario()) == count
+
+
+def test_connections_end_at_a_node_that_is_upgraded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_calls, "SILENT_DELAYS_S", (0.0,))
+
+    async def scenario() -> int:
+        ends = ChannelEnds(
+            RemoteCalls(Cluster(silent=1)), Hub(PROTOCOLS.formats, lambda: None), lambda *ended: None
+        )
+        return await ends.end_all("a", CloseCode.TOKEN_EXPIRED, "signed out")
+
+    assert asyncio.run(scenario()) == 2
