@@ -260,6 +260,9 @@ class Server:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._read_keys_at_signal)
             # A worker ignores the signal until now.
             self._read_keys()
+        elif not self._is_alone:
+            # A parent that has read files until an upgrade sends it to all workers.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def _read_keys_at_signal(self) -> None:
         """Read the files with keys and secrets again, and say in the log which secrets are weak, as a start does."""

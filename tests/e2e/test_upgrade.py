@@ -401,6 +401,29 @@ def test_workers_are_upgraded_one_after_the_other(redis: RedisServer, start_serv
     assert (code, "Traceback" in log) == (0, False), log
 
 
+def test_workers_that_read_no_file_again_any_more_are_upgraded(
+    redis: RedisServer, start_service: Any, tmp_path: Path
+) -> None:
+    """SIGHUP ends them, so they are sent none: the configuration names no file with keys any more."""
+    file, keys = tmp_path / "settings.ini", tmp_path / "keys.json"
+    keys.touch(0o600)
+    keys.write_text('{"keys": []}')
+    file.write_text(f"[channelstream]\nkeys_file = {keys}\n")
+    service = start_service("-i", str(file), "--engine", redis.address, "--workers", "2")
+    file.write_text("[channelstream]\n")
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            wires = [await service.stream("ws", stack) for _ in range(4)]
+            assert (await service.upgrade()).tally["websocket"] == 4
+            await service.post("/message", {"user": "app", "channel": "a", "message": {"n": 1}})
+            assert [await texts(wire, 1) for wire in wires] == [[1]] * 4
+
+    play(scenario())
+    code, log = service.running.stop()
+    assert (code, "has ended" in log) == (0, False), log
+
+
 def test_a_worker_that_cannot_be_upgraded_goes_on(
     redis: RedisServer, start_service: Any, faulty: Callable[[str], dict[str, str]]
 ) -> None:
