@@ -132,3 +132,13 @@ def test_nonces_move_to_another_process(max_age_s: float) -> None:
     with pytest.raises(BadSignature):
         new.check("cron", "nonce-0")
     new.check("cron", "nonce-1")
+
+
+def test_the_beginning_moves_to_another_process() -> None:
+    """Which knows as little of what was signed before."""
+    old, new = Nonces(AGE_S, AHEAD_S), Nonces(AGE_S, AHEAD_S)
+    old.begin(NOW_S)
+    new.restore(old.rows(2))
+    new.check_begun(NOW_S, NOW_S)
+    with pytest.raises(Unavailable):
+        new.check_begun(NOW_S - 1, NOW_S)

@@ -36,6 +36,21 @@ def test_a_signed_request_is_not_answered_again(engine: str, move: Callable[[Sta
     play(scenario, engine=engine)
 
 
+def test_what_was_signed_before_its_nonce_was_lost_is_not_answered_after_a_move(engine: str) -> None:
+    """Whatever has lost it, a start or Redis: the next process does not know it, either."""
+
+    async def scenario(stage: Stage) -> None:
+        wire, content = await stage.calls(), {"info": {}}
+        before = signature(SECRET, "POST", "/info", json.dumps(content).encode(), ahead_s=-20)
+        stage.server.node.signals.log_replaced.emit()
+        statuses = [(await wire.post("/info", content, before))[0]]
+        await stage.upgrade()
+        statuses.append((await wire.post("/info", content, before))[0])
+        assert statuses == [503, 503]
+
+    play(scenario, engine=engine)
+
+
 def test_nobody_joins_or_parts(engine: str) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.call("/channel_config", [["a", {"notify_presence": True}]])

@@ -15,7 +15,7 @@ ROUNDED_S = 1
 
 
 Row = tuple[str, int, list[str]]
-"""A key, the latest time of these nonces, and the nonces."""
+"""A key, the latest time of these nonces, and the nonces; or no key, the time of `begin`, and none."""
 
 
 class Nonces:
@@ -113,7 +113,9 @@ class Nonces:
                 del self._keys[key_id]
 
     def rows(self, count: int) -> Iterator[Row]:
-        """Yield all nonces for another process, at most so many in a row."""
+        """Yield all nonces for another process, at most so many in a row, and first the time of `begin`."""
+        if self._begun_s:
+            yield "", self._begun_s, []
         for key_id, slots in self._keys.items():
             for slot, nonces in slots.items():
                 rest = iter(nonces)
@@ -123,4 +125,7 @@ class Nonces:
     def restore(self, rows: Iterable[Row]) -> None:
         """Take nonces of another process, whose window may be another one."""
         for key_id, signed_s, nonces in rows:
+            if not nonces:
+                self._begun_s = signed_s
+                continue
             self._keys[key_id].setdefault(self._slot(signed_s), set()).update(nonces)
