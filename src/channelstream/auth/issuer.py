@@ -1,6 +1,6 @@
 """Issuers of tokens: those that sign with private keys of their own, of which the server has the public ones."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,8 +19,8 @@ class SignedBy(StrEnum):
 
 PublicKey = Any
 """A public key of `cryptography`, which may be missing."""
-PublicKeys = Mapping[str, PublicKey]
-"""Keys by their ids; one without an id has the empty one."""
+PublicKeys = Mapping[str, Sequence[PublicKey]]
+"""Keys by their ids; those without an id have the empty one."""
 
 
 @dataclass(slots=True)
@@ -39,12 +39,15 @@ class Issuer:
     algorithm: SignedBy
     keys: PublicKeys
 
-    def key(self, key_id: str) -> PublicKey | None:
-        """Return the key that a token names; a single key without an id counts for every name, and a token may name none."""
+    def keys_named(self, key_id: str) -> Sequence[PublicKey]:
+        """Return the keys of which one may have signed a token that names this id, or none.
+
+        Where all have one id a token may name none, and where all have none it may name any.
+        """
         if len(self.keys) == 1:
             (only,) = self.keys
-            return self.keys[only] if key_id == only or not (key_id and only) else None
-        return self.keys.get(key_id) if key_id else None
+            return self.keys[only] if key_id == only or not (key_id and only) else ()
+        return self.keys.get(key_id, ()) if key_id else ()
 
 
 class UnknownKey(BadToken):

@@ -25,7 +25,7 @@ def read_keys(text: bytes, algorithm: SignedBy) -> PublicKeys:
     Keys of a set that are for something else are left out.
 
     Raises:
-        ValueError: there is none of this algorithm, or there are several in PEM, or several with one id.
+        ValueError: there is none of this algorithm, or there are several in PEM.
     """
     if text.lstrip().startswith(_PEM):
         if text.count(_PEM) > 1:
@@ -35,19 +35,16 @@ def read_keys(text: bytes, algorithm: SignedBy) -> PublicKeys:
         key = _public(partial(get_default_algorithms()[algorithm].prepare_key, text), algorithm)
         if key is None:
             raise ValueError(f"it is not a public key for {algorithm}")
-        return {"": key}
+        return {"": [key]}
     try:
         found = msgspec.json.decode(text, type=dict[str, Any]).get("keys")
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError("it is neither PEM nor a set of keys in JSON") from error
     if not isinstance(found, list) or len(found) > MAX_KEYS:
         raise ValueError(f"it is not a set of at most {MAX_KEYS} keys")
-    keys = dict[str, PublicKey]()
+    keys = dict[str, list[PublicKey]]()
     for key_id, key in _usable(found, algorithm):
-        if keys.setdefault(key_id, key) != key:
-            # RFC 7517, 4.5: only those of different types may share one.
-            named = f"with the kid {key_id!r}" if key_id else "without a kid"
-            raise ValueError(f"it has several keys for {algorithm} {named}, of which only one would count")
+        keys.setdefault(key_id, []).append(key)
     if not keys:
         raise ValueError(f"it has no key for {algorithm}")
     return keys

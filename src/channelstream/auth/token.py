@@ -149,11 +149,14 @@ class TokenAuth:
     def _from_issuer(self, token: str, key_id: str, issuer: Issuer, now_s: float, app: App | None) -> Client:
         if app is not None and app.id != issuer.app.id:
             raise BadToken
-        public = issuer.key(key_id)
-        if public is None:
+        named = issuer.keys_named(key_id)
+        if not named:
             raise UnknownKey(issuer.name)
-        payload = self._jws.decode(token, public, [issuer.algorithm])
-        return self._client(payload, issuer.app, ALL_RIGHTS, now_s)
+        for public in named:
+            with suppress(InvalidSignatureError):
+                payload = self._jws.decode(token, public, [issuer.algorithm])
+                return self._client(payload, issuer.app, ALL_RIGHTS, now_s)
+        raise BadToken
 
     def _client(self, payload: bytes, app: App, rights: frozenset[Right], now_s: float) -> Client:
         """Return the client of claims whose signature is verified; their faults may be named from here on."""
