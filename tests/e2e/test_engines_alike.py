@@ -40,6 +40,7 @@ class Side:
         self._server = server
         self._closing = streams
         self._streams: dict[str, ClientConnection] = {}
+        self._unread: dict[str, list[Any]] = {}
         self._positions: list[str] = []
 
     def play(self, step: Step) -> Any:
@@ -63,13 +64,14 @@ class Side:
 
     def _open(self, conn_id: str, since: int) -> None:
         url = f"{self._server.ws_url}/ws?conn_id={conn_id}&since={quote(self._position(since))}"
-        self._streams[conn_id] = self._closing.enter_context(
-            connect(url, compression=None, ping_interval=None)
-        )
+        stream = self._closing.enter_context(connect(url, compression=None, ping_interval=None))
+        self._streams[conn_id] = stream
+        # Until then a message may be among what the server reports as lost.
+        self._unread[conn_id] = json.loads(stream.recv(PATIENCE_S))
 
     def _read(self, conn_id: str, uuid: str) -> Any:
         """Return what a stream is sent up to the message with this uuid."""
-        items: list[Any] = []
+        items = self._unread.pop(conn_id, [])
         while not any(item.get("uuid") == uuid for item in items):
             items += json.loads(self._streams[conn_id].recv(PATIENCE_S))
         return self._received(items)
