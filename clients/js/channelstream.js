@@ -568,10 +568,10 @@ export class Channelstream {
         else if (item.type === "resumed") this.#resumed(item);
         else this.#deliver(item);
       }
-      if (!opens || !this.#token || signal.aborted) return;
+      if (!opens || signal.aborted) return;
       this.#unsent = 0; // Not before: the text may have the conn_id of a new connection.
       this.#sendWaiting();
-      this.#joinAgain(signal);
+      if (this.#token) this.#joinAgain(signal);
     } catch (error) {
       finish({ code: 0, reason: `${error}` });
     }

@@ -88,6 +88,15 @@ test("a listener of the event open posts its command for the connection that the
   assert.deepEqual(sent.map((url) => url.search), ["?conn_id=c-1"]);
 });
 
+test("a command of a client without a token is refused by the server", async () => {
+  const fetch = answers({ status: 401, body: { error: "no token" } });
+  const stream = open({ connection: { conn_id: "c-1" }, fetch });
+  const waited = assert.rejects(stream.info(["a"]), { message: "no token" });
+  (await FakeSocket.next()).resume();
+  await waited;
+  await assert.rejects(stream.info(["a"]), { message: "no token" });
+});
+
 test("a new connection joins the channels of the last one from where it was", async () => {
   const stream = open({ token: "t-1" });
   const first = await greeted(stream);
