@@ -13,8 +13,8 @@ from channelstream.errors import Invalid
 from channelstream.http.parts import fields_of
 from channelstream.service import Service
 
-MEMBERS_ONLY = frozenset({"users", "users_cut", "total_users", "total_connections"})
-"""What only a client may see that may see the members of a channel."""
+WITHOUT_MEMBERS = frozenset({"uuid", "name", "long_name", "settings", "history", "last_active", "position"})
+"""What a client may see of a channel whose members it may not see."""
 LONGEST_BYTES = 4 << 20
 """Longest description of channels: a few bytes ask for it, and the socket of a client that reads nothing keeps it."""
 
@@ -64,8 +64,6 @@ def _shown(channel: Any, with_users: bool) -> dict[str, Any]:
     described: dict[str, Any] = (
         msgspec.json.decode(channel) if isinstance(channel, Raw) else fields_of(channel)
     )
-    return (
-        described
-        if with_users
-        else {key: value for key, value in described.items() if key not in MEMBERS_ONLY}
-    )
+    if with_users:
+        return described
+    return {key: value for key, value in described.items() if key in WITHOUT_MEMBERS}
