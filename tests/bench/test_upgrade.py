@@ -23,7 +23,7 @@ from channelstream.bench.wire import Wire
 WAITS = Percentiles(2, 1.0, 1.0, 212.0, 212.0, 240.0)
 OUTPUT = [
     "upgraded from 1.0 to 1.1: process 4711 serves",
-    "handed over: 1,200 WebSockets, 1 event stream, 16 idle connections, 2 ended streams",
+    "handed over: 1,200 WebSockets, 1 event stream, 16 idle HTTP connections, 2 ended streams",
     "calls waited for 90 ms, and all streams were served again after 140 ms",
 ]
 RIGHT = Upgraded(
@@ -43,7 +43,7 @@ def test_counts_are_read_from_the_output() -> None:
     assert handed_over("\n".join(OUTPUT)) == {
         "WebSocket": 1200,
         "event stream": 1,
-        "idle connection": 16,
+        "idle HTTP connection": 16,
         "ended stream": 2,
     }
 
