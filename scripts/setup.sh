@@ -58,8 +58,9 @@ make_venv() {
     "$python" -m venv --clear .venv
 }
 
+# The pip of Debian 12 warns of a package without a wheel that it would build in an older way.
 pip_install() {
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --root-user-action=ignore "$@"
+    PIP_USE_PEP517=1 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --root-user-action=ignore "$@"
 }
 
 install() {
