@@ -27,7 +27,12 @@ DONE = "done"
 """With FAILED, the results of upgrades."""
 MAX_REASON = 1000
 """Longest reason of a failure that is sent, in characters."""
-NOUNS = {"websocket": "WebSocket", "sse": "event stream", "http": "idle HTTP connection", "ended": "ended stream"}
+NOUNS = {
+    "websocket": "WebSocket",
+    "sse": "event stream",
+    "http": "idle HTTP connection",
+    "ended": "ended stream",
+}
 """What a report counts, in words."""
 
 M = TypeVar("M", bound="Message")
