@@ -209,18 +209,17 @@ class Server:
         self._housekeeping.start()
 
         async def begin() -> None:
-            if self.node.is_single:
-                self._begin_nonces()
+            self._begin_nonces(self.node.remembered_seconds)
             await self._listen_for_scrapers(metrics_sockets)
             await self._listen(sockets)
             service_manager.notify(service_manager.READY)
 
         return begin
 
-    def _begin_nonces(self) -> None:
-        """Refuse what was signed before: its nonce may be forgotten."""
+    def _begin_nonces(self, remembered_s: float = 0.0) -> None:
+        """Refuse what was signed before, or so many seconds ago: its nonce may be forgotten."""
         for nonces in self.parts.nonces.values():
-            nonces.begin(self.node.clock.wall())
+            nonces.begin(self.node.clock.wall() - remembered_s)
 
     async def _take_over(self, take_over: TakeOver) -> Begin:
         """Take the state of another process, and return what begins to serve with it."""

@@ -92,6 +92,10 @@ class Cluster(Protocol):
     """Whether there can be no other node, so that nobody needs to be asked."""
 
     @property
+    def remembered_seconds(self) -> float:
+        """From how long before the start of this node on each text is known that was used once, in seconds."""
+
+    @property
     def node_id(self) -> str:
         """The id of this node in `nodes`; empty if the log belongs to this process alone."""
 
@@ -160,6 +164,7 @@ class SingleNode:
     """The cluster of an engine of one process: this node owns every connection there is."""
 
     is_single = True
+    remembered_seconds = 0.0
     node_id = ""
 
     def serve(self, receiver: ClusterReceiver) -> None:

@@ -376,6 +376,11 @@ class Node:
         """Use a text at this node; return False if another one has (`Cluster.use_once`)."""
         return await self._cluster.use_once(text, keep_s)
 
+    @property
+    def remembered_seconds(self) -> float:
+        """See `Cluster.remembered_seconds`."""
+        return self._cluster.remembered_seconds
+
     async def nodes(self) -> list[NodeStatus]:
         """Return all nodes that share the log; none if the log belongs to this process alone."""
         return await self._cluster.nodes()

@@ -269,7 +269,7 @@ def test_the_log_goes_on_only_at_a_master_that_ran_before_the_move(
             [node] = await link.command("SMEMBERS", f"{PREFIX}nodes")
             beat_ms = round((time.time() + ahead_s) * 1000)
             await link.command("HSET", f"{PREFIX}n:{node.decode()}", "beat", str(beat_ms))
-        epoch, _offset = await link.call("", "", "hello", **about, **known)
+        epoch, *_ = await link.call("", "", "hello", **about, **known)
         assert (epoch.decode() == shard.epoch) is is_kept
 
     with_a_move(life)

@@ -57,6 +57,10 @@ class RedisCluster:
         key, keep_ms = f"{client.prefix}once:{text}", max(1, int(keep_s * 1000))
         return await client.command("SET", key, 1, "NX", "PX", keep_ms) is not None
 
+    @property
+    def remembered_seconds(self) -> float:
+        return min(shard.log_age_s for shard in self._shards)
+
     def owns(self, conn_id: str) -> bool:
         return self._registrar.owns(conn_id)
 

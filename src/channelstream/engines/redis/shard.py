@@ -53,6 +53,11 @@ class Shard:
         return self._state.offset
 
     @property
+    def log_age_s(self) -> float:
+        """See `ShardState.age_s`."""
+        return self._state.age_s
+
+    @property
     def is_linked(self) -> bool:
         return self.client.is_linked
 

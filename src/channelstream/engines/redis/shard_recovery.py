@@ -121,7 +121,7 @@ class ShardRecovery:
     async def _hello(self, link: Link) -> None:
         """Compare the epoch: catch up if it is the same log, or begin with the new one."""
         moved_from, up_ms = await self._former_master(link)
-        epoch, offset = await link.call(
+        epoch, offset, age_ms = await link.call(
             "",
             "",
             "hello",
@@ -142,7 +142,9 @@ class ShardRecovery:
         self._state.epoch, self._state.offset = epoch.decode(), int(offset)
         # Offsets of the former log prove nothing.
         self._subscriber.subscribed = dict.fromkeys(self._subscriber.subscribed, -1)
-        if not is_first:
+        if is_first:
+            self._state.age_s = int(age_ms) / 1000
+        else:
             logger.warning("the log in Redis was replaced: clients are sent that its channels are lost")
             self._delivery.log_replaced(self._state.index)
 

@@ -58,6 +58,7 @@ class ShardState:
         label: the name of the shard in log lines.
         epoch: the identity of the log; empty before the first link.
         offset: every event up to this offset that concerns this node was delivered, or reported as lost.
+        age_s: how old the log was at the first link, in seconds; a log of an older version counts as very old.
         needs_new_epoch: an event at or before `offset` was missed, so that no position is valid any more.
     """
 
@@ -65,4 +66,5 @@ class ShardState:
     label: str
     epoch: str = ""
     offset: int = 0
+    age_s: float = 0.0
     needs_new_epoch: bool = False

@@ -16,11 +16,11 @@ local function has_moved_here(a, run)
 end
 
 function operations.hello(a)
-  local known = call('HMGET', LOG, 'epoch', 'run', 'seq', 'shard', 'layout')
+  local known = call('HMGET', LOG, 'epoch', 'run', 'seq', 'shard', 'layout', 'begun')
   if known[1] and known[5] ~= LAYOUT then return redis.error_reply('LAYOUT ' .. (known[5] or '1')) end
   if known[4] and known[4] ~= a.shard then return redis.error_reply('SHARD this is shard ' .. known[4]) end
   local offset = tonumber(known[3] or '0')
-  local epoch, run = known[1], known[2]
+  local epoch, run, begun_ms = known[1], known[2], tonumber(known[6] or '0')
   if epoch and run ~= a.run and has_moved_here(a, run) then
     run = a.run
     call('HSET', LOG, 'run', run)
@@ -30,13 +30,13 @@ function operations.hello(a)
     -- (`ShardSubscriber._on_gap`). In all three cases the log may lack acknowledged events, and would assign their offsets to
     -- other events. So a new epoch begins, which makes all older positions invalid. The offset continues from the
     -- highest offset that is known.
-    epoch, offset = a.candidate, math.max(offset, a.known_seq)
+    epoch, offset, begun_ms = a.candidate, math.max(offset, a.known_seq), now_ms
     call('HSET', LOG, 'epoch', epoch, 'run', a.run, 'seq', whole(offset), 'shard', a.shard,
-      'layout', LAYOUT)
+      'layout', LAYOUT, 'begun', whole(now_ms))
     call(PUBLISH, PREFIX .. '#all', 'epoch ' .. epoch)
     outbox.renumber()
   end
-  return { epoch, whole(offset) }
+  return { epoch, whole(offset), whole(now_ms - begun_ms) }
 end
 
 -- Renew the lease; return {how many connections are registered for the calling node, nodes whose lease has ended,
