@@ -386,3 +386,12 @@ def by_worker(families: list[Metric], name: str) -> dict[str, float]:
 
 def counted(families: list[Metric]) -> dict[str, float]:
     return by_worker(families, "channelstream_http_requests_total")
+
+
+@pytest.mark.parametrize(("ended", "code"), [(-signal.SIGTERM, 0), (-signal.SIGHUP, 0), (-signal.SIGSEGV, 1)])
+def test_a_worker_that_a_late_signal_ends_has_stopped(ended: int, code: int) -> None:
+    """Once its loop has ended it catches none that the parent passes on, such as the SIGHUP of a new key."""
+    supervisor = Supervisor(Settings(workers=2), [])
+    supervisor._stop(0)
+    supervisor._ended(supervisor._slots[0], ended)
+    assert supervisor._code == code

@@ -34,6 +34,8 @@ WAITING = (*STOPPING, signal.SIGHUP)
 CAUGHT = (*WAITING, signal.SIGUSR2)
 """SIGHUP only where files are read again (`Settings.reads_again`); else it ends the process, as a closed terminal does."""
 FAILED = 1
+STOPPED = (0, -signal.SIGTERM, -signal.SIGHUP)
+"""Exit codes of workers that have stopped: what is passed on to one that no longer catches it ends it a little earlier."""
 REQUEST_S = 1.0
 """How long this process waits for a request to upgrade whose connection is there, or for room for its answer."""
 
@@ -332,7 +334,7 @@ class Supervisor:
         had_served, pid = slot.is_serving, slot.pid
         slot.vacate(time.monotonic())
         if self._code is not None:
-            self._code = self._code or (FAILED if code not in (0, -signal.SIGTERM) else 0)
+            self._code = self._code or (FAILED if code not in STOPPED else 0)
         elif had_served or (self._has_served and any(other.is_serving for other in self._slots)):
             logger.error(
                 "worker %d has ended (%s); another one starts in %g s", pid, _reason(code), slot.pause_s
