@@ -18,7 +18,7 @@ from channelstream.auth.scheme import CHALLENGE, SchemeAuth, repeated
 from channelstream.core.addresses import EVERYBODY, Networks
 from channelstream.core.nonces import Nonces
 from channelstream.core.request_signing import RequestSignature, digest_header, hash_of, sign
-from channelstream.errors import BadSignature, Forbidden
+from channelstream.errors import BadSignature, Forbidden, Unavailable
 
 NOW_S = 1_800_000_000
 AGE_S = 60.0
@@ -84,6 +84,17 @@ def test_a_head_that_has_the_hash_of_the_body_is_proven_alone() -> None:
     with pytest.raises(BadSignature):
         HmacAuth(finder()).principal(announced(digest_header(b"{ }")))
     assert not HmacAuth(finder()).principal(announced("sha-512=:AAAA=:")).is_proven
+
+
+def test_a_call_whose_nonce_may_be_forgotten_by_now_is_refused() -> None:
+    """Also where that happens between its head and its body."""
+    rules = access()
+    auth, request = HmacAuth(finder(default=rules)), signed()
+    auth.principal(request)
+    rules.nonces.begin(NOW_S + 1)
+    for check in (auth.principal, lambda request: auth.verify_body(request, b"{}")):
+        with pytest.raises(Unavailable):
+            check(request)
 
 
 def test_a_signature_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
