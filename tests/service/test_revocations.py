@@ -93,6 +93,22 @@ def test_a_node_without_clients_that_have_tokens_reads_nothing(is_single: bool) 
     asyncio.run(scenario())
 
 
+def test_a_stream_that_moves_here_with_a_revoked_token_ends_at_once() -> None:
+    """Not after the streams behind it, which may take seconds; and all are looked at once more after these."""
+
+    async def scenario() -> None:
+        node = Node(LocalTimeSeries(), Clock(), is_single=True)
+        await node.revocations.revoke("ann", 60, is_user=True)
+        node.open("c1", ANN)
+        node.revocations.moved_here(node.hub.connections["c1"])
+        assert node.ended == [("c1", CloseCode.TOKEN_EXPIRED)]
+        for _ in range(2):
+            await node.revocations.catch_up()
+        assert len(node.ended) == 2
+
+    asyncio.run(scenario())
+
+
 class LossySeries(LocalTimeSeries):
     """Loses everything when a test says so, and is out of reach then."""
 
