@@ -62,12 +62,13 @@ def test_a_stolen_header_is_good_for_nothing_else(server: Any, method: str, targ
 
 @pytest.mark.nodes(3)
 @pytest.mark.parametrize(
-    ("ahead_s", "status"), [(-50, 200), (50, 200), (-75, 401), (75, 401), (-(10**7), 401)]
+    ("ahead_s", "statuses"),
+    [(-50, (200, 503)), (50, (200,)), (-75, (401,)), (75, (401,)), (-(10**7), (401,))],
 )
-def test_a_signature_is_good_for_its_minute(server: Any, ahead_s: int, status: int) -> None:
-    """A minute each way."""
+def test_a_signature_is_good_for_its_minute(server: Any, ahead_s: int, statuses: tuple[int, ...]) -> None:
+    """A minute each way; one from before the log began has to be made again."""
     headers = signature(server.secret, "POST", "/message", BODY, ahead_s=ahead_s)
-    assert send(server, headers).status_code == status
+    assert send(server, headers).status_code in statuses
 
 
 @pytest.mark.parametrize(
