@@ -32,6 +32,19 @@ def test_blocking_iteration(server: Any) -> None:
             assert events.get(PATIENCE_S) is None
 
 
+def test_blocking_iteration_misses_nothing_after_connect(server: Any) -> None:
+    """The answer of `connect` is listened to from its position, as by the awaited twin."""
+    with Channelstream(server.url, server.secret) as client:
+        connection = client.connect("bob", ["py-blocking"])
+        client.publish(Message(user="ann", channel="py-blocking", message=1))
+        with client.listen(connection) as events:
+            assert (events.conn_id, events.position) == (connection.conn_id, connection.position)
+            assert isinstance(next(events), Resumed)
+            event = next(events)
+            assert isinstance(event, MessageEvent) and event.message == 1
+        client.disconnect(connection.conn_id)
+
+
 def test_blocking_iteration_is_closed_from_another_thread(server: Any) -> None:
     """`close` ends a wait of another thread, and the thread that reads the stream."""
     with Channelstream(server.url, server.secret) as client:

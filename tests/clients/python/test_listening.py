@@ -87,6 +87,28 @@ def test_cut_line_is_resumed(server: Any, stream: Stream) -> None:
 
 
 @pytest.mark.parametrize("stream", TRANSPORTS, ids=lambda stream: stream.__name__)
+def test_nothing_is_missed_between_connect_and_listen(server: Any, stream: Stream) -> None:
+    """On every transport, the answer of `connect` is listened to from its position; a `since` counts before that."""
+
+    async def test() -> None:
+        async with AsyncChannelstream(server.url, server.secret) as client:
+            connection = await client.connect("bob", ["py-listen"])
+            await client.publish(said(1))
+            async with Listening(server.url, connection, transports=[stream]) as listening:
+                assert listening.position == connection.position
+                assert await received(listening) == 1
+                first = listening.position
+            await client.publish(said(2))
+            async with Listening(server.url, connection, since=first, transports=[stream]) as listening:
+                assert await received(listening) == 2
+            async with client.listen(connection) as listening:
+                assert [await received(listening), await received(listening)] == [1, 2]
+            await client.disconnect(connection.conn_id)
+
+    run(test)
+
+
+@pytest.mark.parametrize("stream", TRANSPORTS, ids=lambda stream: stream.__name__)
 def test_any_text_arrives(server: Any, stream: Stream) -> None:
     """Characters that end a line in Python, but neither in JSON nor in an event stream, end nothing."""
     text = "one\u2028two\u2029three\x85four"

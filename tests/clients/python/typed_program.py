@@ -42,7 +42,8 @@ async def follow(server: AsyncChannelstream) -> None:
     def on_down(down: Down) -> None:
         assert down.retry_s >= 0
 
-    async with server.listen("c", renew=renew, on_down=on_down, give_up_after_s=60) as events:
+    connection = await renew("")
+    async with server.listen(connection, renew=renew, on_down=on_down, give_up_after_s=60) as events:
         async for event in events:
             match event:
                 case MessageEvent():
@@ -57,7 +58,7 @@ def watch(server: Channelstream) -> None:
     def renew(position: str) -> Connection:
         return server.connect("ann", ["news"], since=position)
 
-    with server.listen("c", renew=renew, attempts=3) as events:
+    with server.listen(renew(""), renew=renew, attempts=3) as events:
         for event in events:
             assert event.position
         last: Event | None = events.get(1.0)

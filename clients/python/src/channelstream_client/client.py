@@ -19,6 +19,7 @@ from channelstream_client.errors import Unreachable
 from channelstream_client.exchange import Answer, Caller, Outcome, Pause, Request, Retries, Steps
 from channelstream_client.http_clients import LoopClients, ProcessClients
 from channelstream_client.listening import Listening
+from channelstream_client.model import Connection
 from channelstream_client.pump import Renew
 from channelstream_client.reach import Reach, Verify, checked_address, tls_context
 from channelstream_client.resuming import Down
@@ -154,7 +155,7 @@ class Channelstream:
 
     def listen(
         self,
-        conn_id: str,
+        conn_id: str | Connection,
         *,
         since: str = "",
         renew: BlockingRenew | None = None,
@@ -163,7 +164,7 @@ class Channelstream:
         give_up_after_s: float | None = None,
         http: httpx.AsyncClient | None = None,
     ) -> BlockingListening:
-        """Iterate over the events of a connection: `for event in client.listen(conn_id)`. A thread reads the stream.
+        """Iterate over the events of a connection: `for event in client.listen(connection)`. A thread reads the stream.
 
         Args:
             conn_id, since, attempts, give_up_after_s: as for `AsyncChannelstream.listen`.
@@ -280,7 +281,7 @@ class AsyncChannelstream:
 
     def listen(
         self,
-        conn_id: str,
+        conn_id: str | Connection,
         *,
         since: str = "",
         renew: Renew | None = None,
@@ -288,14 +289,15 @@ class AsyncChannelstream:
         attempts: int | None = None,
         give_up_after_s: float | None = None,
     ) -> Listening:
-        """Iterate over the events of a connection: `async for event in client.listen(conn_id)`.
+        """Iterate over the events of a connection: `async for event in client.listen(connection)`.
 
         The stream is a WebSocket; if that fails, SSE; if that fails, long polls. With an `http` of the client it is SSE or
         long polls over that. The logger `channelstream_client` logs each failed attempt.
 
         Args:
-            conn_id: from `connect`.
-            since: the position to resume from; empty means new events only.
+            conn_id: what `connect` returned, or its `conn_id` alone.
+            since: the position to resume from; empty means the position of the connection, or of a `conn_id` alone that only
+                events arrive that are sent once the stream is open.
             renew: returns a new connection (or its id) when the server no longer knows this one. If it has a parameter,
                 it receives the last position, for `connect(since=...)`. If it fails, it is called again later.
             on_down: called with a `Down` at each failed attempt, and at each end of a stream that will be resumed.

@@ -8,6 +8,7 @@ from typing import Generic, Self, TypeVar
 
 from channelstream_client.events import Event, read_event
 from channelstream_client.inbox import Inbox
+from channelstream_client.model import Connection
 from channelstream_client.protocol import Item
 from channelstream_client.pump import Pump, Renew
 from channelstream_client.reach import Reach, tls_context
@@ -116,7 +117,7 @@ class Listening(Iteration[Event]):
     def __init__(
         self,
         url: str,
-        conn_id: str,
+        conn_id: str | Connection,
         *,
         since: str = "",
         renew: Renew | None = None,
@@ -138,12 +139,15 @@ class Listening(Iteration[Event]):
             conn_id, since, renew, on_down, attempts, give_up_after_s, silence_s: see `AsyncChannelstream.listen`.
         """
         limits = Limits(attempts=attempts, give_up_after_s=give_up_after_s, silence_s=silence_s)
+        known, position = (
+            (conn_id.conn_id, conn_id.position) if isinstance(conn_id, Connection) else (conn_id, "")
+        )
         client = ResumingClient(
             url,
-            conn_id,
+            known,
             transports,
             jitter,
-            position=since,
+            position=since or position,
             can_renew=renew is not None,
             limits=limits,
         )
