@@ -70,6 +70,30 @@ def test_stalled_client_receives_later(channelstream_server):
     assert len([event for event in bob.catch_up() if isinstance(event, MessageEvent)]) == 21
 
 
+def messages(listener):
+    return [event.message for event in listener.catch_up() if isinstance(event, MessageEvent)]
+
+
+def test_followed_connection_receives_what_its_page_would(channelstream_server):
+    say(channelstream_server, "before")
+    bob = channelstream_server.client.connect("bob", ["news"])
+    say(channelstream_server, "greeting")
+    page = channelstream_server.follow(bob.conn_id, "bob")
+    assert messages(page) == ["greeting"]
+    page.close()
+    say(channelstream_server, "meanwhile")
+    assert messages(channelstream_server.follow(bob.conn_id, "bob")) == ["meanwhile"]
+    older = channelstream_server.follow(bob.conn_id, "bob", since=bob.position)
+    assert messages(older) == ["greeting", "meanwhile"]
+
+
+def test_listener_reads_from_an_earlier_position(channelstream_server):
+    position = channelstream_server.client.info().position
+    say(channelstream_server, "earlier")
+    assert messages(channelstream_server.listen("bob", ["news"], since=position)) == ["earlier"]
+    assert messages(channelstream_server.listen("bob", ["news"])) == []
+
+
 def test_text_is_no_list_of_channels(channelstream_server):
     with pytest.raises(TypeError, match="channels"):
         channelstream_server.listen("bob", "news")
@@ -88,6 +112,11 @@ def test_restarted_server_is_a_new_one_at_the_same_address(channelstream_server)
     channelstream_server.restart()
     assert channelstream_server.url == url
     assert channelstream_server.client.info().channels == {}
+    carl = channelstream_server.client.connect("carl", ["news"])
+    say(channelstream_server, "greeting")
+    page = channelstream_server.follow(carl.conn_id, "carl")
+    assert page.events[0].lost == []
+    page.wait_for(MessageEvent, message="greeting")
 
 
 def test_client_may_be_dropped_at_the_end(channelstream_server):
@@ -130,7 +159,7 @@ def test_helpers_do_what_the_documentation_says(inner: Inner, shell: Path) -> No
 
     The server may log nothing.
     """
-    inner(IMPORTS + HELPERS, "--demo false --log-level critical").assert_outcomes(passed=9)
+    inner(IMPORTS + HELPERS, "--demo false --log-level critical").assert_outcomes(passed=11)
     assert not shell.exists()
 
 

@@ -39,11 +39,12 @@ class Listener:
         conn_id: the id of the connection.
     """
 
-    def __init__(self, client: Channelstream, user: str, conn_id: str, line: Line) -> None:
+    def __init__(self, client: Channelstream, user: str, conn_id: str, line: Line, since: str) -> None:
         self.user = user
         self.conn_id = conn_id
         self._client = client
         self._line = line
+        self._since = since
         self._received: list[Event] = []
         self._taken: set[int] = set()
         self._ended = ""
@@ -52,6 +53,12 @@ class Listener:
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    @property
+    def position(self) -> str:
+        """Position of the last event so far."""
+        with self._changed:
+            return self._received[-1].position if self._received else self._since
 
     @property
     def events(self) -> Sequence[Event]:
@@ -170,7 +177,8 @@ class Listener:
         try:
             url = self._line.url
             reach = Reach(lambda: tls_context(url, False), trust_env=False)
-            async with Listening(url, self.conn_id, reach=reach, jitter=lambda: SHARE) as events:
+            listening = Listening(url, self.conn_id, since=self._since, reach=reach, jitter=lambda: SHARE)
+            async with listening as events:
                 async for event in events:
                     self._add(event)
             self._end("the server ended it with 1000")

@@ -83,6 +83,7 @@ class TestServer:
         self._start_timeout_s = start_timeout_s
         self._listeners: list[Listener] = []
         self._lines: list[Line] = []
+        self._log_begin = ""
         self._process, self._port = self._start_somewhere()
         self.client = Channelstream(self.url, self.secret, trust_env=False)
 
@@ -101,18 +102,28 @@ class TestServer:
             connect: further arguments of `Channelstream.connect`.
         """
         connection = self.client.connect(user, channels, **connect)
-        return self.follow(connection.conn_id, user)
+        since = connect.get("since") or connection.position
+        return self.follow(connection.conn_id, user, since=since)
 
-    def follow(self, conn_id: str, user: str = "") -> Listener:
+    def follow(self, conn_id: str, user: str = "", *, since: str = "") -> Listener:
         """Listen to a connection that the application registered, in place of its page.
 
         Args:
             user: the user of the connection, for failure texts and `catch_up`.
+            since: the position from which the page reads. Empty means where the last listener of the connection ended; the
+                first one receives all that was sent since the connection was registered.
         """
-        listener = Listener(self.client, user or conn_id, conn_id, self.line())
+        listener = Listener(
+            self.client, user or conn_id, conn_id, self.line(), since or self._end_of(conn_id)
+        )
         self._listeners.append(listener)
         listener.wait_for()
         return listener
+
+    def _end_of(self, conn_id: str) -> str:
+        """Return the position at which the last listener of a connection ended, or that at which the log began."""
+        ended = [listener.position for listener in self._listeners if listener.conn_id == conn_id]
+        return ended[-1] if ended else self._log_begin
 
     def line(self) -> Line:
         """Return a proxy to this server that a test can cut and stall. A browser or any client can use its `url`."""
@@ -192,12 +203,13 @@ class TestServer:
         url = f"http://127.0.0.1:{port}"
         once = Retries(attempts=1)
         with Channelstream(url, self.secret, timeout_s=PROBE_S, retries=once, trust_env=False) as client:
-            while not _answers(client):
+            while (position := _position(client)) is None:
                 if process.poll() is not None:
                     raise _NotStarted("it ended")
                 if time.monotonic() > until:
                     raise _NotStarted(f"no answer within {self._start_timeout_s:g} s")
                 time.sleep(PROBE_INTERVAL_S)
+        self._log_begin = position
 
     def _read(self, output: IO[str]) -> None:
         with output:
@@ -216,14 +228,16 @@ class _NotStarted(Exception):
     """Why a server did not start."""
 
 
-def _answers(client: Channelstream) -> bool:
-    """Return whether the server with our secret answers. With some flags it refuses the call, which counts as an answer."""
+def _position(client: Channelstream) -> str | None:
+    """Return the position of the server with our secret; None while it does not answer.
+
+    With some flags it refuses the call, which counts as an answer: the position then is empty.
+    """
     try:
-        client.info(Info(channels=[]))
+        return client.info(Info(channels=[])).position
     except (BadSignature, NotFound):
-        return False
+        return None
     except Refused:
-        return True
+        return ""
     except ChannelstreamError:
-        return False
-    return True
+        return None
