@@ -85,7 +85,7 @@ screenshots: ready-dev ready-system ## Take the screenshots in docs/img again, f
 	$(BIN)/python scripts/screenshots.py
 
 clean: ## Remove .venv and all files that tools have written.
-	rm -rf .venv .venv-autobahn .venv-compiled .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist bench-results clients/js/node_modules tests/clients/pusher/node_modules examples/echo/node_modules
+	rm -rf .venv .venv-autobahn .venv-compiled .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist clients/python/build clients/python/dist bench-results clients/js/node_modules tests/clients/pusher/node_modules examples/echo/node_modules
 
 ready-run:
 	@scripts/setup.sh run

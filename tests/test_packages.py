@@ -45,18 +45,26 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "dist"
 
 
-def test_a_wheel_has_nothing_of_the_builds_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("project", "kept", "gone"),
+    [
+        (".", "channelstream/engines/redis/lua/70_run.lua", "channelstream/engines/redis/lua/61_older.lua"),
+        ("clients/python", "channelstream_client/py.typed", "channelstream_client/older.py"),
+    ],
+    ids=NAMES,
+)
+def test_a_wheel_has_nothing_of_the_builds_before(tmp_path: Path, project: str, kept: str, gone: str) -> None:
     """A clone is built again for each upgrade, and setuptools leaves in `build` what has no source any more."""
     source = tmp_path / "source"
-    shutil.copytree(ROOT, source, ignore=LEFT_OUT, ignore_dangling_symlinks=True)
-    left = source / "build/lib/channelstream/engines/redis/lua/61_of_an_older_version.lua"
+    shutil.copytree(ROOT / project, source, ignore=LEFT_OUT, ignore_dangling_symlinks=True)
+    left = source / "build/lib" / gone
     left.parent.mkdir(parents=True)
     left.write_text("-- Uses: what is gone")
     run(*BUILD, "--wheel", "--outdir", tmp_path / "dist", source)
-    with ZipFile(wheel(tmp_path / "dist", "channelstream")) as archive:
+    with ZipFile(wheel(tmp_path / "dist", kept.partition("/")[0])) as archive:
         names = archive.namelist()
-    assert "channelstream/engines/redis/lua/70_run.lua" in names
-    assert f"channelstream/engines/redis/lua/{left.name}" not in names
+    assert kept in names
+    assert gone not in names
 
 
 def run(*command: str | Path, **environ: str) -> str:
