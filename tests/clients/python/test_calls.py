@@ -3,7 +3,7 @@
 import json
 from collections import Counter, OrderedDict, UserDict, UserList
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -99,6 +99,13 @@ def test_repeated_connect_keeps_its_conn_id() -> None:
         run.result()
     first, second = run.bodies()
     assert first["conn_id"] == second["conn_id"]
+
+
+def test_answer_has_a_json_form() -> None:
+    """With its times as texts that JavaScript reads, too."""
+    sent = Run(calls.publish(HELLO), accept_all).result()
+    given = json.loads(json.dumps(asdict(sent), default=datetime.isoformat))
+    assert (given["timestamp"], given["edited"]) == ("2026-01-01T00:00:00+00:00", None)
 
 
 def test_waits_grow_and_have_a_last_one() -> None:
