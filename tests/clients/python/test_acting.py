@@ -101,6 +101,20 @@ def test_a_client_acts_by_itself(server: RunningServer, transport: Stream) -> No
     play(scenario())
 
 
+def test_what_a_token_does_not_grant_is_none(server: RunningServer) -> None:
+    """A client that may not see the members of a channel does not take it for empty."""
+    room = f"room.{uuid4().hex}"
+
+    async def scenario() -> None:
+        granted = {each: ["room.*"] for each in ("subscribe", "history")}
+        async with Acting(server.url, giving(token(**granted))) as acting:
+            await acting.subscribe([room])
+            channel = (await acting.info([room])).channels[room]
+            assert (channel.total_users, channel.total_connections, channel.users) == (None, None, ())
+
+    play(scenario())
+
+
 def test_a_client_comes_back_with_its_channels(server: RunningServer, line: Line, transport: Stream) -> None:
     """Also where the server has its connection no more: from where it was, and not in those that it has left."""
     room, left = f"room.{uuid4().hex}", f"room.{uuid4().hex}"

@@ -137,7 +137,8 @@ class Channel:
 
     Attributes:
         history: the messages of the history, oldest first.
-        users: names, sorted.
+        total_connections, total_users: None for a client with a token that may not see the channel's members.
+        users: names, sorted; empty also where `total_users` is None.
     """
 
     uuid: str
@@ -145,8 +146,8 @@ class Channel:
     settings: ChannelSettings = parsed_field(partial(read, ChannelSettings))
     history: Sequence[SentMessage] = parsed_field(partial(read_list, SentMessage), default=())
     last_active: datetime = parsed_field(read_time)
-    total_connections: int = 0
-    total_users: int = 0
+    total_connections: int | None = None
+    total_users: int | None = None
     users: Sequence[str] = ()
 
 
