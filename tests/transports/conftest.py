@@ -108,6 +108,13 @@ class RawWebSocket(RawSocket):
                 items: list[Any] = json.loads(payload)
                 return items
 
+    def several(self, count: int) -> list[Any]:
+        """Read until so many items have come, in one frame or in several."""
+        items: list[Any] = []
+        while len(items) < count:
+            items += self.items()
+        return items
+
     def close_code(self) -> int:
         """Read until the close frame and return its code."""
         while True:
