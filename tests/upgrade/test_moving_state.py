@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from tests.conftest import SECRET
 from tests.e2e.wire import open_wire
+from tests.pusher_calls import KIT
 from tests.signing import signature
 from tests.upgrade.stage import Stage, items, of, over_a_line, play, texts
+from websockets.asyncio.client import connect
 
 from channelstream.engines.base import Receiver
 from channelstream.errors import CannotHandOver
@@ -209,3 +211,33 @@ def test_the_figures_of_the_past_lack_nothing_of_the_time_before(engine: str) ->
             assert await stage.server.node.time_series.read(f"figures of {name}", 0.0), name
 
     play(scenario, engine=engine)
+
+
+SUBSCRIBED = "pusher_internal:subscription_succeeded"
+
+
+def test_a_client_of_pusher_is_subscribed_to_what_it_joined_after_the_copy() -> None:
+    """Else it could not leave the channel any more, and would be relayed there no event."""
+
+    async def scenario(stage: Stage) -> None:
+        async with connect(f"ws://127.0.0.1:{stage.port}/app/{KIT['KEY']}?protocol=7") as line:
+
+            async def asks(event: str, **data: str) -> str:
+                await line.send(json.dumps({"event": event, "data": data}))
+                return str(json.loads(await line.recv())["event"])
+
+            assert json.loads(await line.recv())["event"] == "pusher:connection_established"
+
+            async def subscribe() -> None:
+                assert await asks("pusher:subscribe", channel="open") == SUBSCRIBED
+
+            stage.after_copy = subscribe
+            tally = await stage.upgrade()
+            assert (tally["websocket"], tally["ended"]) == (1, 0)
+            [connection] = stage.server.node.hub.connections.values()
+            assert len(connection.channels) == 1
+            await line.send(json.dumps({"event": "pusher:unsubscribe", "data": {"channel": "open"}}))
+            assert await asks("pusher:ping") == "pusher:pong"
+            assert not connection.channels
+
+    play(scenario, **{f"pusher_{name.lower()}": value for name, value in KIT.items()})

@@ -1,13 +1,14 @@
-"""Streams of clients with tokens that are revoked while the streams move to another process."""
+"""Streams of clients with tokens that are revoked, or get fresh ones, while the streams move to another process."""
 
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from tests.redis_server import RedisServer
 from tests.token_client import SECRET, token
 from tests.upgrade.stage import TIMES, Stage, close, play
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
 from channelstream.config import Settings
@@ -60,3 +61,52 @@ def test_a_token_that_is_revoked_while_no_process_is_reached(redis: RedisServer)
             await close(other)
 
     play(scenario, engine=redis.address, **TOKENS)
+
+
+Refresh = Callable[[Stage, Any, str, str], Awaitable[None]]
+
+
+async def refresh_by_stream(_stage: Stage, stream: ClientConnection, _conn_id: str, fresh: str) -> None:
+    await stream.send(json.dumps({"id": 2, "type": "refresh", "token": fresh}))
+    assert (await reply(stream))["id"] == 2
+
+
+async def refresh_by_call(stage: Stage, _stream: object, conn_id: str, fresh: str) -> None:
+    wire = await stage.calls()
+    headers = {"authorization": f"Bearer {token('ann', jti='first')}"}
+    command = {"id": 2, "type": "refresh", "token": fresh}
+    status, _, answer = await wire.post(f"/client?conn_id={conn_id}", command, headers)
+    assert (status, "result" in json.loads(answer)[0]) == (200, True), answer
+
+
+async def reply(stream: ClientConnection) -> Any:
+    """Return the next item that answers a command."""
+    while True:
+        for item in json.loads(await stream.recv()):
+            if item["type"] == "reply":
+                return item
+
+
+@pytest.mark.parametrize("refresh", [refresh_by_stream, refresh_by_call])
+def test_a_fresh_token_that_comes_after_the_copy_moves(refresh: Refresh) -> None:
+    """Else the stream would end when the copied one expires, and its client could do what only that one grants."""
+
+    async def scenario(stage: Stage) -> None:
+        async with connect(f"ws://127.0.0.1:{stage.port}/ws") as stream:
+            given = token("ann", jti="first", publish=["a"])
+            await stream.send(json.dumps({"id": 1, "type": "connect", "token": given}))
+            conn_id = (await reply(stream))["result"]["conn_id"]
+            stage.after_copy = lambda: refresh(stage, stream, conn_id, token("ann", jti="second"))
+            tally = await stage.upgrade()
+            assert (tally["websocket"], tally["ended"]) == (1, 0)
+            await stream.send(json.dumps({"id": 3, "type": "publish", "channel": "a", "message": 1}))
+            assert (await reply(stream))["error"]["code"] == "forbidden"
+            assert await revoked(stage, "first") == 0
+            assert await revoked(stage, "second") == 1
+
+    play(scenario, **TOKENS)
+
+
+async def revoked(stage: Stage, token_id: str) -> int:
+    """Revoke a token, and return how many connections end."""
+    return await stage.server.streams.services.default.revoke(token_id, is_user=False)

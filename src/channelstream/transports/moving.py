@@ -7,6 +7,7 @@ frame.
 """
 
 from enum import IntEnum
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -77,6 +78,20 @@ def client_from(moved: MovedClient, app: App) -> Client:
         key_id=moved.key_id,
         signed_with=moved.signed_with,
     )
+
+
+class Copied(NamedTuple):
+    """What is known here of the record that another process has of a stream.
+
+    Attributes:
+        number: of the record.
+        client: what the token said then; None if the stream was opened without one.
+        state: that of its session then.
+    """
+
+    number: int
+    client: Client | None
+    state: bytes
 
 
 class StreamRecord(Struct, frozen=True, array_like=True):

@@ -20,7 +20,7 @@ from channelstream.http.lent_socket import LentSocket, lent_socket
 from channelstream.http.moving import descriptor_of, drop_descriptor, end_for_all, is_movable
 from channelstream.transports.attachment import Attachment
 from channelstream.transports.client_actions import ClientActions
-from channelstream.transports.moving import StreamKind, StreamRecord, client_from, moved_client
+from channelstream.transports.moving import Copied, StreamKind, StreamRecord, client_from, moved_client
 from channelstream.transports.reading import Change
 from channelstream.transports.streams import Streams
 from channelstream.wire.commanding import CommandSession, expiring_item
@@ -261,6 +261,10 @@ class SocketStream(asyncio.Protocol, ABC):
         moved = None if self.client is None else moved_client(self.client)
         state = self.session.state
         return StreamRecord(self.kind, self._attachment.connection.id, unfinished, moved, state)
+
+    def copied(self, number: int) -> Copied:
+        """Return what is known of the record of this number: equal to what it was as long as the record holds."""
+        return Copied(number, self.client, self.session.state)
 
     def unfinished(self) -> Unfinished | None:
         """Return what the client has begun to send."""

@@ -22,6 +22,7 @@ from channelstream.service import Services
 from channelstream.slices import TurnQueue
 from channelstream.transports.client_actions import ClientActions
 from channelstream.transports.heartbeat import Heartbeat
+from channelstream.transports.moving import Copied
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.tokens import NO_TOKENS, ClientRules
 from channelstream.wire.client_session import ClientSession, LineRules, SessionStart, Silence
@@ -90,8 +91,8 @@ class Streams:
         self.is_held = False
         """Whether no stream is read, since another process may take them over."""
         self._agents = Agents()
-        self.copied: dict[object, int] = {}
-        """Streams of which another process has the sockets as well, each with its number there."""
+        self.copied: dict[object, Copied] = {}
+        """Streams of which another process has the sockets as well, each with what it has of it."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()

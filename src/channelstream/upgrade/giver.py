@@ -85,7 +85,7 @@ class Giver:
         copied, duplicates = self._parts.streams.copied, list[int]()
         ended = [stream for stream in copied if isinstance(stream, SocketStream) and not stream.is_open]
         if ended:
-            yield Part(LEFT, encode([copied.pop(stream) for stream in ended]))
+            yield Part(LEFT, encode([copied.pop(stream).number for stream in ended]))
         new = self._duplicated(open_streams(self._parts, but=copied), duplicates)
         try:
             for part in with_descriptors(STREAMS, new):
@@ -102,7 +102,7 @@ class Giver:
         for stream in (each for each in streams if each.is_movable):
             record = stream.record(None)
             duplicates.append(_duplicate(stream.descriptor()))
-            self._parts.streams.copied[stream] = next(self._numbers)
+            self._parts.streams.copied[stream] = stream.copied(next(self._numbers))
             yield duplicates[-1], record, record.size
 
     async def parts(self) -> AsyncIterator[Part]:
@@ -139,8 +139,8 @@ class Giver:
         for stream in self._holding.streams:
             if not stream.is_movable:
                 continue
-            unfinished = stream.unfinished()
-            if stream in copied and unfinished is None:
+            unfinished, before = stream.unfinished(), copied.get(stream)
+            if before is not None and unfinished is None and before == stream.copied(before.number):
                 del left[stream]
             elif (record := stream.record(unfinished)).size <= PART_BYTES:
                 new.append((stream.descriptor(), record, record.size))
@@ -150,7 +150,7 @@ class Giver:
             await slices.due()
         kinds = Counter(NAMES[stream.kind] for stream in self._moved_streams)
         self.tally |= {name: kinds[name] for name in NAMES.values()}
-        yield Part(LEFT, encode(list(left.values())))
+        yield Part(LEFT, encode([each.number for each in left.values()]))
         for part in with_descriptors(STREAMS, new):
             yield part
 
