@@ -43,6 +43,7 @@ class Stage:
         while_frozen: what clients do while a server holds everything.
         when_sent: what they do when its state is sent already.
         when_prepared: what happens to a server that has the state, before it serves.
+        when_begun: what happens when it answers calls, and has continued no stream.
     """
 
     settings: Settings
@@ -54,6 +55,7 @@ class Stage:
     while_frozen: Callable[[], Awaitable[None]] = field(default_factory=lambda: nothing)
     when_sent: Callable[[], Awaitable[None]] = field(default_factory=lambda: nothing)
     when_prepared: Callable[[Server], Awaitable[None]] = field(default_factory=lambda: unchanged)
+    when_begun: Callable[[], Awaitable[None]] = field(default_factory=lambda: nothing)
 
     async def calls(self) -> CallWire:
         """Open a connection for calls, which stays open between them."""
@@ -121,6 +123,7 @@ class Stage:
         await self.when_prepared(server)
         await giver.release()
         await taker.begin()
+        await self.when_begun()
         await taker.attach()
         self.old.append(self.server)
         self.server = server

@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.e2e.wire import open_wire
 from tests.redis_server import RedisServer
 from tests.token_client import SECRET, token
-from tests.upgrade.stage import TIMES, Stage, close, play
+from tests.upgrade.stage import TIMES, Stage, close, code_of, items, play
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
@@ -110,3 +111,24 @@ def test_a_fresh_token_that_comes_after_the_copy_moves(refresh: Refresh) -> None
 async def revoked(stage: Stage, token_id: str) -> int:
     """Revoke a token, and return how many connections end."""
     return await stage.server.streams.services.default.revoke(token_id, is_user=False)
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+def test_a_fresh_token_that_comes_before_its_stream_goes_on(transport: str) -> None:
+    """The new process answers calls before it continues streams."""
+
+    async def scenario(stage: Stage) -> None:
+        wire = await open_wire(transport, stage.port)
+        stage.wires.append(wire)
+        await wire.ask(f"&token={token('ann', jti='first')}", "")
+        [greeting] = await items(wire)
+        conn_id = greeting["result"]["conn_id"]
+
+        stage.when_begun = lambda: refresh_by_call(stage, wire, conn_id, token("ann", jti="second"))
+        tally = await stage.upgrade()
+        assert (tally["websocket"] + tally["sse"], tally["ended"]) == (1, 0)
+        assert await revoked(stage, "first") == 0
+        assert await revoked(stage, "second") == 1
+        assert await code_of(wire) == 4003
+
+    play(scenario, **TOKENS)

@@ -9,6 +9,7 @@ WebSocket or event stream is sent them at once; if it is lost with them, the nex
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -122,8 +123,15 @@ class ClientCalls:
         connection = own_connection(self._streams.services.of(client.app).connection(conn_id), client)
         if connection is None:
             raise _unknown()
-        actions = self._streams.actions(connection, client, lambda fresh: _admit(connection, fresh))
+        actions = self._streams.actions(connection, client, partial(self._admit, connection))
         return json_list(await self._replies(actions, connection, text))
+
+    def _admit(self, connection: Connection, fresh: Client) -> None:
+        """Let the stream of a connection go on with a fresh token: the open one, or one that comes from another process."""
+        if isinstance(connection.stream, SocketStream):
+            connection.stream.admit(fresh)
+        elif connection.id in self._streams.arriving:
+            self._streams.arriving[connection.id] = fresh
 
     async def _replies(self, actions: ClientActions, connection: Connection, text: bytes) -> Sequence[bytes]:
         format_ = self._streams.protocols.format_of(COMMANDING, Framing.POLL)
@@ -185,12 +193,6 @@ async def _joined_on(
 
 def _without_missed(outcome: Outcome) -> Outcome:
     return replace(outcome, missed=()) if isinstance(outcome, Subscribed) else outcome
-
-
-def _admit(connection: Connection, fresh: Client) -> None:
-    """Let the open stream of a connection go on with a fresh token."""
-    if isinstance(connection.stream, SocketStream):
-        connection.stream.admit(fresh)
 
 
 def _long() -> TooManyRequests:

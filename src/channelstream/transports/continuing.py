@@ -3,10 +3,12 @@
 import asyncio
 import logging
 
+from msgspec.structs import replace
+
 from channelstream.close_codes import CloseCode
 from channelstream.core.connection import Connection
 from channelstream.http.closing import close_within
-from channelstream.transports.moving import StreamKind, StreamRecord
+from channelstream.transports.moving import StreamKind, StreamRecord, moved_client
 from channelstream.transports.socket_stream import SocketStream
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.streams import Streams
@@ -33,6 +35,9 @@ class ContinuedStream(asyncio.Protocol):
 
     def _continue(self, transport: asyncio.Transport) -> None:
         # Here and not later: the loop reads from now on, and calls the protocol that the socket has then.
+        fresh = self._streams.arriving.pop(self._record.conn_id, None)
+        if fresh is not None:
+            self._record = replace(self._record, client=moved_client(fresh))
         connection = self._streams.node.connection(self._record.conn_id)
         if connection is None:
             transport.abort()

@@ -117,6 +117,7 @@ class Taker:
     async def begin(self) -> None:
         """Accept, and answer calls."""
         parts = self._parts
+        parts.streams.arriving = dict.fromkeys(record.conn_id for _, record in self._streams.values())
         await self._listen(snapshot.LISTENING, parts.listener)
         await self._listen(snapshot.METRICS, parts.metrics_listener)
         parts.streams.heartbeat.start()
@@ -132,6 +133,7 @@ class Taker:
         async for batch in in_turns(streams, AT_ONCE):
             await self._attach(batch, self._make_stream)
         parts.streams.heartbeat.spreads = False
+        parts.streams.arriving.clear()
         await parts.node.local.restored.expect_streams()
         parts.housekeeping.start()
 
