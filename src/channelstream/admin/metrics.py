@@ -13,7 +13,7 @@ from channelstream.pages.row import PageRight, Row, to_sign_in_or_401
 class MetricsPage:
     """The endpoint of scrapers."""
 
-    def __init__(self, scraper: Scraper, allowed: Sequence[str], app_id: str = "") -> None:
+    def __init__(self, scraper: Scraper, allowed: Sequence[str], app_id: str) -> None:
         """Create the endpoint.
 
         Args:

@@ -10,8 +10,7 @@ UNPROVEN_BYTES = 64 << 20
 class UnprovenBodies:
     """Reads them, within the bound."""
 
-    def __init__(self, most_bytes: int = UNPROVEN_BYTES) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self) -> None:
         self._bytes = 0
 
     async def read(self, request: Request, limit: int) -> bytes:
@@ -22,7 +21,7 @@ class UnprovenBodies:
         """
         length = request.head.body_bytes
         needed = limit if length is None else min(length, limit)
-        if self._bytes and self._bytes + needed > self._most_bytes:
+        if self._bytes and self._bytes + needed > UNPROVEN_BYTES:
             raise Unavailable(
                 "Too many bodies are being received whose signatures are not proven yet: send their Content-Digest, or try"
                 " again later."

@@ -106,7 +106,7 @@ class Batch:
         found.reverse()
         return found
 
-    def known_bytes(self, number: int, changes: Changes = UNCHANGED) -> bytes | None:
+    def known_bytes(self, number: int, changes: Changes) -> bytes | None:
         """Return what `encoded` has returned for this format; None if it has to encode."""
         known = self._bytes
         return None if known is None or self._encoded_after is not changes.last else known.get(number)

@@ -57,8 +57,8 @@ class RequestHead(NamedTuple):
     keep_alive: bool
     expects_continue: bool
     upgrade: bytes
-    client: Peer | None = None
-    scheme: str = "http"
+    client: Peer | None
+    scheme: str
 
 
 def read_head(data: bytes, client: Peer | None = None, scheme: str = "http") -> RequestHead:

@@ -2,7 +2,6 @@
 
 import secrets
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -47,9 +46,8 @@ class Claim:
 class Visitors:
     """Gives names to visitors and recognizes visitors by their cookie."""
 
-    def __init__(self, cookie_secret: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, cookie_secret: str) -> None:
         self._cookies = URLSafeTimedSerializer(cookie_secret, salt="channelstream.demo")
-        self._clock = clock
         self._claims: Bounded[str, Claim] = Bounded(NAMES)
 
     def of(self, request: Request) -> Visitor | None:
@@ -76,7 +74,7 @@ class Visitors:
         """
         known = self.of(request)
         visitor_id = known.id if known else secrets.token_urlsafe(16)
-        now = self._clock()
+        now = time.monotonic()
         claim = self._claims.get(name.casefold())
         if claim and claim.visitor_id != visitor_id and now - claim.latest_s < COOKIE_AGE_S:
             raise Refused(409, "Somebody else has that name. Please choose another.")
@@ -87,7 +85,7 @@ class Visitors:
     def holder(self, name: str) -> Visitor | None:
         """Return the visitor who has the name now, or None if it is free."""
         claim = self._claims.get(name.casefold())
-        is_held = claim is not None and self._clock() - claim.latest_s < COOKIE_AGE_S
+        is_held = claim is not None and time.monotonic() - claim.latest_s < COOKIE_AGE_S
         return Visitor(claim.visitor_id, name) if claim and is_held else None
 
     def release(self, visitor: Visitor) -> None:

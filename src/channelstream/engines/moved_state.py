@@ -41,7 +41,7 @@ V = TypeVar("V")
 class OutgoingState:
     """The state of an engine of this process, as it is copied to another one."""
 
-    def __init__(self, registry: Registry, clock: Clock, offset_s: float = 0.0) -> None:
+    def __init__(self, registry: Registry, clock: Clock, offset_s: float) -> None:
         """Begin; nothing is copied yet.
 
         Args:

@@ -38,7 +38,7 @@ class Renewal:
 
     waiting: list[WorkerSlot]
     due_s: float
-    requester: Line | None = None
+    requester: Line | None
     reports: list[Report] = field(default_factory=list)
 
 

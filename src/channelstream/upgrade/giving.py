@@ -107,9 +107,9 @@ class HandOver:
         line: Line,
         giver: Giver,
         successor: Successor,
-        on_commit: Callable[[], None] = lambda: None,
-        on_return: Callable[[], None] = lambda: None,
-        limits: Limits = Limits(),  # noqa: B008 - it is immutable
+        on_commit: Callable[[], None],
+        on_return: Callable[[], None],
+        limits: Limits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create them; nothing is sent.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from channelstream.apps.webhooks import Receiver
 from channelstream.integrations.webhooks.ahead import SentAhead
-from channelstream.integrations.webhooks.calling import Figures, LaneParts, Sleep
+from channelstream.integrations.webhooks.calling import Figures, LaneParts
 from channelstream.integrations.webhooks.dead_letters import DeadLetter, DeadLetters
 from channelstream.integrations.webhooks.delivery import Delivery, is_sent
 from channelstream.integrations.webhooks.progress import Reached
@@ -27,33 +27,22 @@ class Webhooks:
         figures: what happened to the calls of each receiver at this node, by its name.
     """
 
-    def __init__(
-        self,
-        receivers: Sequence[Receiver],
-        node: Node,
-        sleep: Sleep = asyncio.sleep,
-        trust: ssl.SSLContext | None = None,
-    ) -> None:
-        """Create it; it does not send yet.
-
-        Args:
-            trust: the certificates that are trusted; None means those of the system.
-        """
+    def __init__(self, receivers: Sequence[Receiver], node: Node) -> None:
+        """Create it; it does not send yet."""
         self.receivers = {each.name: each for each in receivers}
         self.figures = {name: Figures() for name in self.receivers}
         self.dead_letters = DeadLetters(node.time_series, node.clock.wall)
         self._node = node
-        self._sleep = sleep
         self._posters: dict[str, Poster] = {}
         if receivers:
             # Both take long, so not when another node has died and this one begins to send.
             from channelstream.integrations.webhooks import post
 
             self._make_poster = post.Poster
-            self._trust = trust or ssl.create_default_context()
+            self._trust = ssl.create_default_context()
         makers = {name: partial(self._delivery, each) for name, each in self.receivers.items()}
         ahead = SentAhead(node.time_series, node.clock.wall)
-        self._sender = Sender(node.outbox, makers, ahead, sleep) if receivers else None
+        self._sender = Sender(node.outbox, makers, ahead, asyncio.sleep) if receivers else None
 
     def _delivery(self, receiver: Receiver, begin: Cursor, reached: Reached) -> Delivery:
         if receiver.name not in self._posters:
@@ -65,7 +54,7 @@ class Webhooks:
             self.figures[receiver.name],
             clock.wall,
             clock.steady,
-            self._sleep,
+            asyncio.sleep,
             partial(self.dead_letters.add, receiver),
         )
         return Delivery(self._node.outbox, begin, reached, parts)
