@@ -1,11 +1,10 @@
 """Policy: the caller's address and scheme behind proxies, and origins."""
 
-from typing import NamedTuple
-
 import pytest
 
 from channelstream.core.addresses import UNKNOWN
 from channelstream.core.headers import Header
+from channelstream.core.http_head import RequestHead, read_head
 from channelstream.core.policy import CORS, Policy
 from channelstream.errors import Forbidden, NotAcceptable
 
@@ -13,28 +12,10 @@ BEHIND_PROXY = Policy(trusted_proxies=("10.0.0.0/8", "::1"))
 SHOP = b"https://shop.example"
 
 
-class Request(NamedTuple):
-    """A request, as far as the policy reads it."""
-
-    client: tuple[str, int] | None
-    headers: list[Header]
-    scheme: str = "http"
-    path: str = "/"
-
-
-class Target(NamedTuple):
-    """A request with its target."""
-
-    client: tuple[str, int] | None
-    headers: list[Header]
-    raw_path: bytes
-    query: bytes
-    scheme: str = "http"
-    path: str = "/"
-
-
-def received(peer: str | None, *headers: Header, scheme: str = "http") -> Request:
-    return Request((peer, 1) if peer else None, list(headers), scheme)
+def received(peer: str | None, *headers: Header, scheme: str = "http", target: bytes = b"/") -> RequestHead:
+    lines = b"".join(b"%b: %b\r\n" % field for field in headers)
+    data = b"GET %b HTTP/1.1\r\nhost: push.example\r\n%b\r\n" % (target, lines)
+    return read_head(data, (peer, 1) if peer else None, scheme)
 
 
 def forwarded(value: bytes) -> Header:
@@ -257,8 +238,8 @@ def test_the_prefix_of_a_trusted_proxy_is_stripped(
     peer: str, prefix: bytes, path: str, stripped: str
 ) -> None:
     """Only whole segments, only from trusted proxies, and whether the proxy left it in place or not."""
-    request = Request((peer, 1), [(b"x-script-name", prefix)], path=path)
-    assert BEHIND_PROXY.path(request) == stripped
+    head = received(peer, (b"x-script-name", prefix), target=path.encode())
+    assert BEHIND_PROXY.path(head) == stripped
 
 
 def test_a_prefix_that_is_no_path_is_ignored() -> None:
@@ -280,8 +261,8 @@ def test_the_paths_of_an_application_begin_with_its_prefix() -> None:
 def test_the_target_has_no_prefix(proxy: bytes, app: bytes, path: bytes, query: bytes) -> None:
     """Neither that of a trusted proxy, nor that of the application; what remains is as it was received."""
     policy = Policy(("10.0.0.1",), prefix=app.decode())
-    fields = [(b"x-script-name", b"/push")]
+    script_name = (b"x-script-name", b"/push")
     target = path + (b"?" + query if query else b"")
-    assert policy.target(Target(("10.0.0.1", 1), fields, proxy + app + path, query)) == target
-    elsewhere = Target(("10.0.0.2", 1), fields, proxy + app + path, query)
+    assert policy.target(received("10.0.0.1", script_name, target=proxy + app + target)) == target
+    elsewhere = received("10.0.0.2", script_name, target=proxy + app + target)
     assert policy.target(elsewhere) == (proxy and proxy + app) + target

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
 
-from channelstream.core.addresses import LOCAL, LOOPBACK, UNKNOWN, Networks, Peer, read_address
+from channelstream.core.addresses import LOCAL, LOOPBACK, UNKNOWN, Networks, read_address
 from channelstream.core.forwarded import LIST_BYTES, SCHEMES, Hop, forwarded, x_forwarded_for
 from channelstream.core.headers import Header, header, items, joined
+from channelstream.core.http_head import RequestHead
 from channelstream.errors import Forbidden, NotAcceptable
 
 FORWARDING = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
@@ -25,34 +25,6 @@ CORS = (
 )
 """CORS headers of the second generation, besides the allowed origin; and those that streams and calls of clients need."""
 _ANY_ORIGIN = ((b"access-control-allow-origin", b"*"), *CORS)
-
-
-class Received(Protocol):
-    """A request, as far as the policy reads it."""
-
-    @property
-    def client(self) -> Peer | None:
-        """Address and port of the peer; None for a unix socket."""
-
-    @property
-    def scheme(self) -> str:
-        """The scheme of the socket."""
-
-    @property
-    def path(self) -> str: ...
-
-    @property
-    def headers(self) -> Sequence[Header]: ...
-
-
-class Addressed(Received, Protocol):
-    """A request with its target as it was received."""
-
-    @property
-    def raw_path(self) -> bytes: ...
-
-    @property
-    def query(self) -> bytes: ...
 
 
 class Policy:
@@ -89,50 +61,50 @@ class Policy:
         self._origins = frozenset(origin.encode() for origin in origins)
         self.cors_of_all = () if origins else _ANY_ORIGIN
 
-    def is_proxied(self, request: Received) -> bool:
+    def is_proxied(self, head: RequestHead) -> bool:
         """Whether the peer is a proxy whose headers are believed."""
-        return self.has_proxies and self._trusted.has(_peer(request))
+        return self.has_proxies and self._trusted.has(_peer(head))
 
-    def client(self, request: Received) -> str:
+    def client(self, head: RequestHead) -> str:
         """Return the caller's address: that of the peer, or the last one in the headers that is not a trusted proxy.
 
         `UNKNOWN` stands for an address that a proxy hides or that cannot be read, and for two headers that disagree:
         a proxy that sets one of them passes the other on as the client wrote it.
         """
-        peer = _peer(request)
+        peer = _peer(head)
         if not self.has_proxies or not self._trusted.has(peer):
             return peer
-        lists = (x_forwarded_for(request.headers), forwarded(request.headers))
+        lists = (x_forwarded_for(head.headers), forwarded(head.headers))
         callers = {hops[self._caller_index(hops)].address for hops in lists if hops}
         return (callers or {peer}).pop() if len(callers) < 2 else UNKNOWN
 
-    def is_local(self, request: Received) -> bool:
+    def is_local(self, head: RequestHead) -> bool:
         """Whether the caller is on this machine: by its address, and no proxy that is not trusted has passed the request on.
 
         The address is not enough for what a stranger must not have: that of such a proxy is local, too. Calls with a secret
         need only the address, as in version 0.7, which ignored what proxies say.
         """
-        if not LOOPBACK.has(self.client(request)):
+        if not LOOPBACK.has(self.client(head)):
             return False
-        if self.is_proxied(request) or all(name not in FORWARDING for name, _ in request.headers):
+        if self.is_proxied(head) or all(name not in FORWARDING for name, _ in head.headers):
             return True
-        self._on_untrusted(_peer(request))
+        self._on_untrusted(_peer(head))
         return False
 
-    def scheme(self, request: Received) -> str:
+    def scheme(self, head: RequestHead) -> str:
         """Return `http` or `https`, as the browser sees it; `https` only if all headers of a trusted proxy agree."""
-        schemes = set(self._schemes(request.headers)) if self.is_proxied(request) else set()
+        schemes = set(self._schemes(head.headers)) if self.is_proxied(head) else set()
         if not schemes:
-            return SCHEMES.get(request.scheme, "http")
+            return SCHEMES.get(head.scheme, "http")
         return "https" if schemes == {"https"} else "http"
 
-    def host(self, request: Received) -> str:
+    def host(self, head: RequestHead) -> str:
         """Return the Host of the browser's request, from the Forwarded of a trusted proxy; empty if there is none.
 
         It does not count beside X-Forwarded-For: a proxy that sets that may pass on the client's own Forwarded.
         """
-        headers = request.headers
-        hops = forwarded(headers) if self.is_proxied(request) and not x_forwarded_for(headers) else ()
+        headers = head.headers
+        hops = forwarded(headers) if self.is_proxied(head) and not x_forwarded_for(headers) else ()
         return hops[self._caller_index(hops)].host if hops else ""
 
     def _caller_index(self, hops: Sequence[Hop]) -> int:
@@ -155,37 +127,37 @@ class Policy:
         if hops:
             yield from _known(hops[self._caller_index(hops)].scheme)
 
-    def root(self, request: Received) -> str:
+    def root(self, head: RequestHead) -> str:
         """Return what the browser has before the path: the prefix of a trusted proxy, and that of the application."""
-        return self._proxy_root(request) + self._prefix
+        return self._proxy_root(head) + self._prefix
 
-    def _proxy_root(self, request: Received) -> str:
+    def _proxy_root(self, head: RequestHead) -> str:
         """Return the path prefix of a trusted proxy (X-Script-Name); empty if there is none."""
-        if not self.is_proxied(request):
+        if not self.is_proxied(head):
             return ""
-        prefix = (header(request.headers, b"x-script-name") or b"").decode("latin-1").rstrip("/")
+        prefix = (header(head.headers, b"x-script-name") or b"").decode("latin-1").rstrip("/")
         return prefix if _PREFIX.fullmatch(prefix) else ""
 
-    def path(self, request: Received) -> str:
+    def path(self, head: RequestHead) -> str:
         """Return the request's path without the prefix of a trusted proxy, which the proxy may have left in it."""
-        path, root = request.path, self._proxy_root(request)
+        path, root = head.path, self._proxy_root(head)
         return path.removeprefix(root) if root and path.startswith(root + "/") else path
 
-    def target(self, request: Addressed) -> bytes:
+    def target(self, head: RequestHead) -> bytes:
         """Return path and query as they were received, without the prefixes of a trusted proxy and of the application."""
-        path = request.raw_path
-        for prefix in (self._proxy_root(request), self._prefix):
+        path = head.raw_path
+        for prefix in (self._proxy_root(head), self._prefix):
             if prefix and path.startswith(f"{prefix}/".encode()):
                 path = path.removeprefix(prefix.encode())
-        return path + b"?" + request.query if request.query else path
+        return path + b"?" + head.query if head.query else path
 
-    def check_transport(self, request: Received) -> None:
+    def check_transport(self, head: RequestHead) -> None:
         """Refuse plain HTTP where `enforce_https` is on.
 
         Raises:
             NotAcceptable: the request came over plain HTTP.
         """
-        if self.enforces_https and self.scheme(request) != "https":
+        if self.enforces_https and self.scheme(head) != "https":
             raise NotAcceptable("This server answers only over https.")
 
     def check_origin(self, headers: Iterable[Header]) -> None:
@@ -216,7 +188,7 @@ def _known(scheme: str) -> list[str]:
     return [SCHEMES[scheme.lower()]] if scheme.lower() in SCHEMES else []
 
 
-def _peer(request: Received) -> str:
-    address = request.client[0] if request.client else LOCAL
+def _peer(head: RequestHead) -> str:
+    address = head.client[0] if head.client else LOCAL
     # An IPv4 caller of a dual-stack socket shows as ::ffff:a.b.c.d.
     return str(read_address(address)) if address.startswith("::ffff:") else address
