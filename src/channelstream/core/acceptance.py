@@ -31,15 +31,18 @@ def accept(event: Event, known: Sequence[Event]) -> tuple[Accepted, Sequence[Eve
         if known:
             return _accept_message(event, known)
         return Accepted(event, duplicate=False, found=False), [event]
-    messages = [each for each in known if isinstance(each, Message)]
-    found = any(affects(event, each) for each in messages)
+    # An edit that is not early came after the message: its users have had that, though their log may not have it any more.
+    kept = [
+        each
+        for each in known
+        if isinstance(each, Message) or (isinstance(each, MessageEdited) and not each.early)
+    ]
+    found = any(affects(event, each) for each in kept)
     if not isinstance(event, MessageEdited):
         return Accepted(event, duplicate=False, found=found), [event]
     rest = unknown_part(event, [each for each in known if isinstance(each, MessageDeleted)])
     accepted = Accepted(event, duplicate=rest is None, found=found)
-    # An edit that is not early came after the message, which may have left the log.
-    after = [each for each in known if isinstance(each, MessageEdited) and not each.early]
-    return accepted, [] if rest is None else split_early(rest, [*messages, *after])
+    return accepted, [] if rest is None else split_early(rest, kept)
 
 
 def _accept_message(message: Message, known: Sequence[Event]) -> tuple[Accepted, Sequence[Event]]:

@@ -16,7 +16,8 @@ class Accepted(Struct, frozen=True, gc=False):
         event: the event as it was published; for a duplicate, the current form of the message that the log has.
         duplicate: nothing was delivered, since every recipient has the message already, or it was deleted for all of them
             (then not `found`).
-        found: whether the log or the history has the message: the one that is edited, deleted or published again.
+        found: whether the log or the history has the message, the one that is edited, deleted or published again, or an edit
+            that came after it.
     """
 
     event: Event

@@ -102,6 +102,26 @@ def test_a_change_for_some_leaves_the_others_what_they_have(lab: Lab) -> None:
     assert set(texts(lab.replay("ann", a=0))) == {"m0", "m1"}
 
 
+def test_a_message_is_found_for_those_who_have_its_edit_alone(lab: Lab) -> None:
+    """After an edit for some of its users; in private messages and in channels, and after an edit of the edit."""
+    lab.connect("ann", "a")
+    lab.connect("bob", "a")
+    bob = frozenset({"bob"})
+    lab.publish(private("p1", "ann", "bob"), message("m1"))
+    for place in ({"uuid": "p1", "channel": None, "only": bob}, {"uuid": "m1", "only": bob}):
+        changes = lab.publish(edit(**place), edit(**place), delete(**place), delete(**place))
+        assert [each.found for each in changes] == [True, True, True, False]
+
+
+def test_a_message_is_found_by_its_edit_when_it_has_left_the_log(lab: Lab) -> None:
+    """But not by an edit that came before any message."""
+    lab.connect("ann", "a", log_events=2)
+    lab.publish(message("m1"), message("m2"), edit("m1"))
+    assert [each.found for each in lab.publish(edit("m1"), delete("m1"))] == [True, True]
+    early = lab.publish(edit("m3"), edit("m3"), delete("m3"))
+    assert [each.found for each in early] == [False, False, False]
+
+
 def test_a_user_excluded_from_a_change_is_not_sent_the_superseded_message(lab: Lab) -> None:
     """It has made the change itself, and another page of it must not get the old text."""
     lab.connect("ann", "a")

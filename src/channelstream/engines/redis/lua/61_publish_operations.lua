@@ -36,17 +36,22 @@ end
 -- Most forms of a message that are written in one step.
 local MAX_FORMS = 50
 
--- Whether the edits among the records about an event's uuid in a log are early. Not if a payload is big: it was published
--- and kept for one entry only, and the message in its edited form is another. Nor if these forms are too much to write: there
--- is one for each edit.
-local function has_early(kind, name, event, records)
-  if #of_kind(records, 'edit') == 0 or #of_kind(records, 'message') > 0 then return false end
+-- Whether a message can be accepted in its edited forms after early edits. Not if a payload is big: it was published and kept
+-- for one entry only, and the message in its edited form is another. Nor if these forms are too much to write: there is one
+-- for each edit.
+local function can_be_late(event, records)
   local bytes = 0
   for _, record in ipairs({ { [PARTS] = event.parts }, unpack(records) }) do
     if token_of(record) then return false end
   end
-  for _, part in ipairs(event.parts or {}) do bytes = bytes + #part end
-  if #records > MAX_FORMS or #records * bytes > MAX_RECORD_BYTES then return false end
+  for _, part in ipairs(event.parts) do bytes = bytes + #part end
+  return #records <= MAX_FORMS and #records * bytes <= MAX_RECORD_BYTES
+end
+
+-- Whether the edits among the records about an event's uuid in a log are early; for a message only where it can be late.
+local function has_early(kind, name, event, records)
+  if #of_kind(records, 'edit') == 0 or #of_kind(records, 'message') > 0 then return false end
+  if event.kind == 'message' and not can_be_late(event, records) then return false end
   return call('HEXISTS', key(kind .. 'x', name), early_mark(event.uuid)) == 1
 end
 
@@ -144,7 +149,7 @@ end
 
 local function accept_change(event, record, known, new)
   local found = false
-  for _, each in ipairs(of_kind(known, 'message')) do found = found or affects(event.only, each) end
+  for _, each in ipairs(known) do found = found or each[KIND] ~= 'delete' and affects(event.only, each) end
   if event.kind == 'edit' then record = unknown_part(record, of_kind(known, 'delete')) end
   if not record then return { 'deleted' } end
   store_and_publish(event, record, next_offset())
