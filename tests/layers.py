@@ -35,6 +35,7 @@ LAYERS = (
         "load_monitor",
         "draining",
         "service_manager",
+        "early_signals",
         "integrations",
         "older_secrets",
         "untrusted_proxy",

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from channelstream import __version__, logs, service_manager
+from channelstream import __version__, early_signals, logs, service_manager
 from channelstream.config import Settings, weak_secrets
 from channelstream.config.listening import announcements, metrics_refusal, refusal
 from channelstream.config.safety import check_secrets
@@ -163,7 +163,7 @@ class Server:
             CannotListen: the address cannot be used.
             CannotHandOver: the other process keeps its work.
         """
-        self._catch_signals()
+        self._catch_signals(is_first=take_over is None)
         gc.set_threshold(*GC_THRESHOLDS)
         if take_over is None:
             begin = await self._start(sockets, metrics_sockets)
@@ -251,7 +251,12 @@ class Server:
         self.parts.webhooks.start()
         self.on_started()
 
-    def _catch_signals(self) -> None:
+    def _catch_signals(self, *, is_first: bool) -> None:
+        """Decide what signals do.
+
+        Args:
+            is_first: this process takes over from no other one.
+        """
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, self._upgrade_at_signal)
@@ -259,9 +264,10 @@ class Server:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._read_keys_at_signal)
             # A worker ignores the signal until now.
             self._read_keys()
-        elif not self._is_alone:
-            # A parent that has read files until an upgrade sends it to all workers.
+        elif not (is_first and self._is_alone):
+            # The process before this one may have read files, or the parent of the workers: then it passes the signal on.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        early_signals.let_go()
 
     def _read_keys_at_signal(self) -> None:
         """Read the files with keys and secrets again, and say in the log which secrets are weak, as a start does."""

@@ -337,6 +337,29 @@ def test_a_key_that_is_taken_away_in_an_upgrade_is_refused(
     play(scenario())
 
 
+def test_a_process_that_reads_no_file_any_more_is_not_ended_in_an_upgrade(
+    start_service: Any, faulty: Callable[[str], dict[str, str]], tmp_path: Path
+) -> None:
+    """SIGHUP reaches the old process, which has a file to read and passes it on."""
+    file, keys, waits = tmp_path / "settings.ini", tmp_path / "keys.json", tmp_path / "waits"
+    keys.touch(0o600)
+    keys.write_text('{"keys": []}')
+    file.write_text(f"[channelstream]\nkeys_file = {keys}\n")
+    service = start_service("-i", str(file), **faulty("waits=attached"))
+    file.write_text("[channelstream]\n")
+
+    async def scenario() -> None:
+        upgrading = asyncio.create_task(service.upgrade())
+        await soon(waits.exists)
+        service.running.process.send_signal(signal.SIGHUP)
+        await soon(lambda: "the files with keys and secrets are read" in service.running.log())
+        waits.unlink()
+        await upgrading
+        assert await service.post("/info", {"info": {}})
+
+    play(scenario())
+
+
 def mainpid(manager: socket.socket) -> int:
     """Wait until a service manager learns another process; neither one has stopped."""
     while True:

@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 
-from channelstream import __version__, logs
+from channelstream import __version__, early_signals, logs
 from channelstream.cli import FAILED
 from channelstream.config import weak_secrets
 from channelstream.config.flags import OneLineParser, read_flags, settings_parser
@@ -62,6 +62,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     Raises:
         ConfigError: the settings are wrong or unsafe.
     """
+    early_signals.hold()
     line = Line.inherited(os.environ)
     try:
         return _serve(argv, environ, line)
@@ -69,6 +70,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         if line is not None and asyncio.run(TakeOver(line).refuse(str(error))):
             return FAILED
         raise
+    finally:
+        early_signals.let_go()
 
 
 def _serve(argv: Sequence[str], environ: Mapping[str, str], line: Line | None) -> int:

@@ -203,6 +203,9 @@ class Supervisor:
     def resume(self, kept: Kept) -> None:
         """Take the workers that the program of this process before this one has left, and answer who asked for it."""
         self._has_served = True
+        if not self._settings.reads_again:
+            # It may wait, since the program before this one has caught it.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for number, pid, descriptor in kept.slots:
             slot = self._slots[number]
             slot.is_serving, slot.started_s = True, time.monotonic()
@@ -356,8 +359,8 @@ class Supervisor:
         for number in (*STOPPING, *self._passed):
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(sender.fileno())
-        # Those that came while this program replaced another one.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, WAITING)
+        # Those that came while this program started, or replaced another one.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
         self._read_signals = partial(self._signalled, receiver, sender)
         self._selector.register(receiver, selectors.EVENT_READ, self._read_signals)
 
