@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.e2e.wire import open_wire
+from tests.e2e.wire import Ended, open_wire
 from tests.redis_server import RedisServer
 from tests.token_client import SECRET, token
 from tests.upgrade.stage import TIMES, Stage, close, code_of, items, play
+from tests.waiting import soon
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
@@ -132,3 +133,30 @@ def test_a_fresh_token_that_comes_before_its_stream_goes_on(transport: str) -> N
         assert await code_of(wire) == 4003
 
     play(scenario, **TOKENS)
+
+
+def test_a_revocation_that_redis_loses_meanwhile_is_written_again(redis: RedisServer) -> None:
+    """As one whose replica takes over and lacks it: no other node knows it."""
+    redis.cli("FLUSHALL")
+
+    async def scenario(stage: Stage) -> None:
+        given = token("ann", channels=["a"])
+        await revoke(stage.server)
+
+        async def lose() -> None:
+            redis.cli("DEL", *series(redis))
+
+        stage.when_sent = lose
+        await stage.upgrade()
+        wire = await open_wire("sse", stage.port)
+        stage.wires.append(wire)
+        with pytest.raises(Ended, match="401"):
+            await wire.ask(f"&token={given}", "")
+        await soon(lambda: series(redis))
+
+    play(scenario, engine=redis.address, **TOKENS)
+
+
+def series(redis: RedisServer) -> list[str]:
+    """Return the keys of Redis that have revocations."""
+    return [key for key in redis.cli("KEYS", "*").split("\n") if "revocations" in key]

@@ -21,6 +21,7 @@ from channelstream.engines.members import Member
 from channelstream.engines.redis.moved_shard import MovedShard
 from channelstream.engines.redis.moving import MovedNode
 from channelstream.service.moving import OutgoingConnections
+from channelstream.service.revocations import Revocation
 from channelstream.transports.moving import StreamKind, StreamRecord
 from channelstream.upgrade import snapshot
 from channelstream.upgrade.snapshot import (
@@ -29,6 +30,7 @@ from channelstream.upgrade.snapshot import (
     cut,
     encode,
     read_nonces,
+    read_revocations,
     read_streams,
     with_descriptors,
 )
@@ -36,7 +38,7 @@ from channelstream.wire.channelstream import SEED, V07
 from channelstream.wire.protocols import PROTOCOLS
 from channelstream.wire.unfinished import Unfinished
 
-GOLDEN_VERSION = 6
+GOLDEN_VERSION = 7
 """The version of the bytes below. A change of one of them raises `SNAPSHOT_VERSION`."""
 
 
@@ -74,6 +76,13 @@ def test_the_bytes_of_nonces_stay() -> None:
     golden = bytes.fromhex("92 a4 73686f70 91 93 a3 776562 2d 91 a7 612d6e6f6e6365")
     assert encode(("shop", rows)) == golden
     assert read_nonces(golden) == ("shop", rows)
+
+
+def test_the_bytes_of_revocations_stay() -> None:
+    revocations = [Revocation(True, "ann", 1.0, 2.0)]
+    golden = bytes.fromhex("91 94 c3 a3 616e6e cb 3ff0000000000000 cb 4000000000000000")
+    assert encode(revocations) == golden
+    assert read_revocations(golden) == revocations
 
 
 def test_the_bytes_of_connections_stay() -> None:

@@ -4,7 +4,8 @@ Every node has all of them in memory, so that a token is checked without a call.
 by time first, and then given to each node. One that does not answer makes the call fail, so that its caller repeats it. A
 node that is out of reach, or that starts meanwhile, reads it from the records: before the first token, and every second
 afterwards (`catch_up`); also one to which streams move with their tokens. So they outlive a restart as far as the engine
-keeps anything. What it loses while nodes run, as a Redis whose replica takes over, these write again.
+keeps anything. What it loses while nodes run, as a Redis whose replica takes over, these write again: so a node that moves
+to another process takes its own with it.
 """
 
 import asyncio
@@ -101,7 +102,7 @@ class Revocations:
         """When the engine was read last; None before the first time."""
         self._has_unchecked = False
         """Whether streams have moved here with tokens that may have been revoked meanwhile."""
-        self._is_log_replaced = False
+        self._may_lack = False
         """Whether the engine may lack what is known here."""
         calls.register(PROCEDURE, self._answer)
 
@@ -157,7 +158,16 @@ class Revocations:
 
     def log_replaced(self) -> None:
         """Write soon what is known here and the engine has lost."""
-        self._is_log_replaced = True
+        self._may_lack = True
+
+    def moved(self) -> list[Revocation]:
+        """Return those for another process: all, since a shared engine may lose some; no other one does, as it moves, too."""
+        return [] if self._is_single else list(self._known.values())
+
+    def restore(self, moved: Iterable[Revocation]) -> None:
+        """Take those of another process, and write soon what the engine lacks of them."""
+        for each in moved:
+            self._may_lack |= self._take(each)
 
     async def catch_up(self) -> None:
         """Read what the engine has since the last time, and end the connections that it is about.
@@ -173,7 +183,7 @@ class Revocations:
             await self._end_of_clients(self._hub.connections.values(), self.has)
         if self._is_single:
             return
-        if self._is_log_replaced:
+        if self._may_lack:
             await self._write_again()
         if self._read_s is not None:
             for revocation in await self._read(self._read_s - SKEW_S):
@@ -181,7 +191,7 @@ class Revocations:
 
     async def _write_again(self) -> None:
         """Write what the engine lacks of what is known here; other nodes do so as well, so a record may be there twice."""
-        self._is_log_replaced = False
+        self._may_lack = False
         try:
             now_s = self._clock.wall()
             known = {_encode(each): each for each in self._known.values() if each.until_s > now_s}
@@ -192,7 +202,7 @@ class Revocations:
             async for part in in_turns(list(known.items()), WRITTEN_AT_ONCE):
                 await asyncio.gather(*(self._append(now_s, *each) for each in part))
         except BaseException:
-            self._is_log_replaced = True
+            self._may_lack = True
             raise
 
     async def _append(self, now_s: float, data: bytes, revocation: Revocation) -> None:

@@ -16,7 +16,7 @@ from itertools import count
 from channelstream.close_codes import CloseCode
 from channelstream.errors import CannotHandOver
 from channelstream.http.connection import HttpConnection
-from channelstream.slices import Slices
+from channelstream.slices import Slices, in_turns
 from channelstream.transports.moving import StreamKind, StreamRecord
 from channelstream.transports.socket_stream import SocketStream
 from channelstream.upgrade.holding import Holding, open_streams
@@ -31,6 +31,8 @@ from channelstream.upgrade.snapshot import (
     NONCES,
     NONCES_AT_ONCE,
     PART_BYTES,
+    REVOCATIONS,
+    REVOCATIONS_AT_ONCE,
     STATE,
     STREAMS,
     cut,
@@ -121,6 +123,8 @@ class Giver:
             for row in nonces.rows(NONCES_AT_ONCE):
                 yield Part(NONCES, encode((app_id, [row])))
                 await asyncio.sleep(0)
+        async for revocations in in_turns(parts.node.revocations.moved(), REVOCATIONS_AT_ONCE):
+            yield Part(REVOCATIONS, encode(revocations))
         async for part in self._streams_to_move():
             yield part
         for part in with_descriptors(HTTP, self._http_records()):

@@ -9,6 +9,7 @@
 | `connections` | records of `service.moving`, cut where a part is full | |
 | `state` | records of the engine, likewise | |
 | `nonces` | an application, and a list of `core.nonces.Row`: the signed requests that it has answered | |
+| `revocations` | a list of `service.revocations.Revocation` | |
 
 All bodies are MessagePack but those of `connections` and `state`, which are parts of one text each: a length of four bytes
 before each record.
@@ -19,16 +20,19 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 import msgspec
 
 from channelstream.core.nonces import Row
+from channelstream.service.revocations import Revocation
 from channelstream.transports.moving import StreamRecord
 from channelstream.upgrade.line import MAX_DESCRIPTORS, Part
 
-SNAPSHOT_VERSION = 6
+SNAPSHOT_VERSION = 7
 """Grows with every change of a record, or of the stored form of events: another version is refused before the freeze."""
-LISTENING, METRICS, STREAMS, LEFT, HTTP, CONNECTIONS, STATE, NONCES = (
-    "listening", "metrics", "streams", "left", "http", "connections", "state", "nonces",
+LISTENING, METRICS, STREAMS, LEFT, HTTP, CONNECTIONS, STATE, NONCES, REVOCATIONS = (
+    "listening", "metrics", "streams", "left", "http", "connections", "state", "nonces", "revocations",
 )  # fmt: skip
 NONCES_AT_ONCE = 10_000
 """In a part, which has fewer than `PART_BYTES` then."""
+REVOCATIONS_AT_ONCE = 1_000
+"""Likewise."""
 PART_BYTES = 1 << 20
 """A part is full with so many bytes."""
 MAX_BYTES = 2 << 30
@@ -40,6 +44,7 @@ read_flag = msgspec.msgpack.Decoder(bool).decode
 read_streams = msgspec.msgpack.Decoder(list[StreamRecord]).decode
 read_numbers = msgspec.msgpack.Decoder(list[int]).decode
 read_nonces = msgspec.msgpack.Decoder(tuple[str, list[Row]]).decode
+read_revocations = msgspec.msgpack.Decoder(list[Revocation]).decode
 read_texts = msgspec.msgpack.Decoder(list[bytes]).decode
 
 

@@ -28,6 +28,7 @@ from channelstream.upgrade.snapshot import (
     read_flag,
     read_nonces,
     read_numbers,
+    read_revocations,
     read_streams,
     read_texts,
 )
@@ -86,6 +87,8 @@ class Taker:
                 app_id, rows = read_nonces(part.body)
                 if app_id in self._parts.nonces:
                     self._parts.nonces[app_id].restore(rows)
+            case snapshot.REVOCATIONS:
+                self._parts.node.revocations.restore(read_revocations(part.body))
             case snapshot.CONNECTIONS:
                 for record in self._records[part.kind].take(part.body):
                     self._parts.node.move.receive_connection(record)
