@@ -286,3 +286,24 @@ def test_an_application_with_many_revocations_leaves_others_their_part(
         await node.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("is_single", [False, True])
+def test_another_process_is_given_what_the_engine_may_lose(is_single: bool) -> None:
+    """It writes that again, and only that; an engine of one process moves with all it has."""
+
+    async def scenario() -> None:
+        clock, kept, lost = Clock(), LocalTimeSeries(), LocalTimeSeries()
+        here = Node(kept, clock, is_single)
+        await here.revocations.revoke("ann", 60, is_user=True)
+        moved = here.revocations.moved()
+        assert len(moved) == (not is_single)
+        for series in (kept, lost):
+            there = Node(series, clock, is_single)
+            there.revocations.restore(moved)
+            assert there.revocations.has(ANN) == (not is_single)
+            await there.revocations.catch_up()
+        counts = [len(await each.read(revocations.SERIES.format(""), 0.0, 9)) for each in (kept, lost)]
+        assert counts == [1, len(moved)]
+
+    asyncio.run(scenario())

@@ -161,7 +161,7 @@ class Revocations:
         self._may_lack = True
 
     def moved(self) -> list[Revocation]:
-        """Return those for another process: all, since a shared engine may lose some; no other one does, as it moves, too."""
+        """Return those for another process: all, since a shared engine may lose some; one that moves itself needs none."""
         return [] if self._is_single else list(self._known.values())
 
     def restore(self, moved: Iterable[Revocation]) -> None:
