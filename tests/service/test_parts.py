@@ -130,6 +130,32 @@ def test_a_message_in_parts_is_one_message(node: Node, monkeypatch: pytest.Monke
     asyncio.run(life())
 
 
+def test_parts_that_reach_nobody_make_no_repeat_a_new_message(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only one of the users is known."""
+    monkeypatch.setattr(user_groups, "USERS_AT_ONCE", 2)
+
+    async def life() -> None:
+        await node.start()
+        await node._engine.connect(Member(CROWD[2], CROWD[2], V07), NOTHING)
+        deletion = MessageDeleted(uuid="m", only=frozenset(CROWD))
+        edit = MessageEdited(uuid="m", only=frozenset(CROWD), edited="t", payload=b"2")
+        publish = node._publishing.publish
+        assert await publish([to(CROWD)]) == [Accepted(to(CROWD), duplicate=False, found=False)]
+        assert await publish([to(CROWD)]) == [Accepted(to(CROWD), duplicate=True, found=True)]
+        assert await publish([deletion]) == [Accepted(deletion, duplicate=False, found=True)]
+        assert await publish([to(CROWD)]) == [Accepted(to(CROWD), duplicate=True, found=False)]
+        assert await publish([edit]) == [Accepted(edit, duplicate=True, found=False)]
+        others = to(CROWD[:2] + CROWD[3:])
+        assert await publish([others]) == [
+            Accepted(others, duplicate=False, found=False, reaches_nobody=True)
+        ]
+        await node._engine.close()
+
+    asyncio.run(life())
+
+
 async def publish_in_steps(node: Node, event: Event, between: Callable[[int], Awaitable[object]]) -> None:
     """Publish an event, and await `between` with the number of the step after each of them."""
     publish, steps = node._engine.publish, 0

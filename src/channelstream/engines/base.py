@@ -126,8 +126,9 @@ class EventLog(Protocol):
         """Accept events in this order, except duplicates.
 
         A duplicate is a message whose uuid, or whose deletion, the log has for every recipient, or an edit of a deleted
-        message. Once an event is accepted, what it supersedes is neither kept nor replayed (`core.compaction`). A message
-        that comes after its edit is accepted in its edited form.
+        message; unknown users count as those who have it, unless all are unknown. Once an event is accepted, what it
+        supersedes is neither kept nor replayed (`core.compaction`). A message that comes after its edit is accepted in its
+        edited form.
         """
 
     def publish_at_once(self, event: Event) -> Accepted | None:

@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
+from msgspec.structs import replace
+
 from channelstream.core.acceptance import accept
 from channelstream.core.accepted import Accepted
 from channelstream.core.compaction import for_users, merged, retained
@@ -111,9 +113,12 @@ class LocalLog:
         if not may_know and isinstance(event, Message):
             self._accept(event)
             return Accepted(event, duplicate=False, found=False)
-        accepted, new = accept(event, self._known(event) if may_know else ())
+        known = self._known(event) if may_know else ()
+        accepted, new = accept(event, known)
         for each in new:
             self._accept(each)
+        if channel is None and not known and self.registry.users.keys().isdisjoint(event.addressees):
+            return replace(accepted, reaches_nobody=True)
         return accepted
 
     def _known(self, event: Event) -> list[Event]:

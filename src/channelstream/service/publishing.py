@@ -5,9 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from itertools import groupby
 
-from msgspec.structs import replace
-
-from channelstream.core.accepted import Accepted
+from channelstream.core.accepted import Accepted, combined
 from channelstream.core.events import Event
 from channelstream.core.hub import Hub
 from channelstream.engines.base import EventLog
@@ -84,7 +82,7 @@ class Publishing:
         await asyncio.gather(*running, return_exceptions=True)  # After the handler, as setup.py says.
         if failures:
             raise failures.pop()
-        return _whole(event, accepted)
+        return combined(event, accepted)
 
     async def _in_parts(self, events: Iterable[Event]) -> list[Accepted]:
         accepted: list[Accepted] = []
@@ -112,10 +110,3 @@ class Publishing:
         if event.channel is None:
             return PRIVATE_COST * len(event.only or ())
         return len(self._hub.channels.get(event.channel, ()))
-
-
-def _whole(event: Event, parts: Sequence[Accepted]) -> Accepted:
-    """Combine the outcomes of the parts of an event: it is a duplicate only if every part is one."""
-    duplicate, found = all(part.duplicate for part in parts), any(part.found for part in parts)
-    known = next((part.event for part in parts if part.found), event) if duplicate else event
-    return Accepted(replace(known, only=event.only, exclude=event.exclude), duplicate=duplicate, found=found)

@@ -305,6 +305,36 @@ def test_a_private_message_that_is_sent_again_reaches_those_who_lack_it(
     assert [uuids(lab.replay(user, private=0)) for user in ("ann", "bob")] == [["p1"]] * 2
 
 
+def test_users_who_are_unknown_make_no_repeat_a_new_message(lab: Lab) -> None:
+    """Wherever their logs would be; and no edit of a deleted message is accepted for them."""
+    lab.connect("ann")
+    names = frozenset({"ann", *(f"nobody-{number}" for number in range(50))})
+    sent = private("p1", *names)
+    assert outcomes(lab.publish(sent, sent)) == [(False, False), (True, True)]
+    lab.publish(edit("p1", channel=None, only=names))
+    [again] = lab.publish(sent)
+    assert again == Accepted(
+        msgspec.structs.replace(sent, payload=b'"new"', edited="e"), duplicate=True, found=True
+    )
+    changes = lab.publish(
+        delete("p1", channel=None, only=names), sent, edit("p1", channel=None, only=names), sent
+    )
+    assert outcomes(changes) == [(False, True), (True, False), (True, False), (True, False)]
+    lab.connect("nobody-7")
+    start = lab.head("nobody-7")
+    assert [each.duplicate for each in lab.publish(sent)] == [False]
+    assert uuids(lab.replay("nobody-7", private=start)) == ["p1"]
+
+
+def test_a_message_to_users_who_are_all_unknown_is_no_duplicate(lab: Lab) -> None:
+    """Nor is it for a user whom it excludes, whose log has not got it."""
+    lab.connect("ann")
+    names = frozenset(f"nobody-{number}" for number in range(30))
+    excluded = msgspec.structs.replace(private("p2", "ann"), exclude=frozenset({"ann"}))
+    for sent in (private("p1", *names), excluded):
+        assert [outcomes(lab.publish(sent)) for _ in range(2)] == [[(False, False)]] * 2
+
+
 def test_compacted_entries_make_room_in_the_log(open_lab: Callable[..., Lab]) -> None:
     """A log of three entries has the current form of a message, not the earlier ones."""
     lab = open_lab(limits=RegistryLimits(log_events=3, user_log_events=3))

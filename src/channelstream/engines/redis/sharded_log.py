@@ -11,9 +11,7 @@ from enum import Enum
 from heapq import merge
 from typing import Any
 
-from msgspec.structs import replace
-
-from channelstream.core.accepted import Accepted
+from channelstream.core.accepted import Accepted, combined
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event
 from channelstream.core.log import PRIVATE, Replay
@@ -30,9 +28,10 @@ from channelstream.errors import Unavailable
 
 
 class _Outcome(Enum):
-    """The answers of the script to a published event."""
+    """The answers of the script to a published event, or to a part of it."""
 
     ACCEPTED = b"accepted"
+    NOBODY = b"nobody"
     FOUND = b"found"
     REPEATED = b"repeated"
     DELETED = b"deleted"
@@ -73,7 +72,10 @@ class ShardedLog:
         for batch, replies in zip(batches.values(), await gather_all(published), strict=True):
             for (number, _), answer in zip(batch, replies, strict=True):
                 answers[number].append(answer)
-        return [self._accepted(event, replies) for event, replies in zip(events, answers, strict=True)]
+        return [
+            combined(event, [_outcome(event, answer) for answer in replies])
+            for event, replies in zip(events, answers, strict=True)
+        ]
 
     async def _publish(self, shard: Shard, batch: Sequence[tuple[int, Event]]) -> Sequence[Any]:
         """Publish in a shard, in as many calls as it takes; nothing after a failed call is published."""
@@ -81,20 +83,6 @@ class ShardedLog:
         while len(answers) < len(batch):
             answers += await shard.log.publish(next_events(batch, len(answers)))
         return answers
-
-    def _accepted(self, event: Event, answers: Sequence[Sequence[bytes]]) -> Accepted:
-        """Combine the outcomes of an event in each shard: it is a duplicate only if no shard has accepted it."""
-        by_outcome = {_Outcome(answer[0]): answer for answer in answers}
-        if _Outcome.ACCEPTED in by_outcome or _Outcome.FOUND in by_outcome:
-            found = _Outcome.FOUND in by_outcome or _Outcome.REPEATED in by_outcome
-            return Accepted(event, duplicate=False, found=found)
-        if _Outcome.REPEATED in by_outcome:
-            form = by_outcome[_Outcome.REPEATED][1:]
-            kept = _known_form(event, form)
-            # The part names only its own users.
-            whole = replace(kept, only=event.only, exclude=event.exclude) if len(answers) > 1 else kept
-            return Accepted(whole, duplicate=True, found=True)
-        return Accepted(event, duplicate=True, found=False)
 
     async def divide(self, event: Event) -> AsyncIterator[Event]:
         """Divide it into any groups: in the log of each user an event gets its own form."""
@@ -130,6 +118,21 @@ class ShardedLog:
 
     async def catch_up(self, shards: Iterable[int]) -> None:
         await gather_all(self._shards.by_index(shard).log.replay([], 0) for shard in shards)
+
+
+def _outcome(event: Event, answer: Sequence[bytes]) -> Accepted:
+    """Return the outcome of an event by the answer to a part of it."""
+    match _Outcome(answer[0]):
+        case _Outcome.ACCEPTED:
+            return Accepted(event, duplicate=False, found=False)
+        case _Outcome.NOBODY:
+            return Accepted(event, duplicate=False, found=False, reaches_nobody=True)
+        case _Outcome.FOUND:
+            return Accepted(event, duplicate=False, found=True)
+        case _Outcome.REPEATED:
+            return Accepted(_known_form(event, answer[1:]), duplicate=True, found=True)
+        case _Outcome.DELETED:
+            return Accepted(event, duplicate=True, found=False)
 
 
 def _known_form(event: Event, form: Sequence[bytes]) -> Event:

@@ -57,9 +57,9 @@ end
 
 -- The records with an event's uuid in its log and history, and its early edits. For a private event these are the records in
 -- the logs of all its users. The third result lists those users of the event that exist here, are not excluded and have no
--- record of the message in their log.
+-- record of the message in their log; the fourth those that do not exist here.
 local function known_about(event)
-  local known, early, new = {}, {}, {}
+  local known, early, new, unknown = {}, {}, {}, {}
   if event.channel then
     local shown = history_record(event.channel, event.uuid)
     local records = records_of('c', event.channel, event.uuid)
@@ -69,7 +69,7 @@ local function known_about(event)
       list[#list + 1] = record
     end
     if shown then known[#known + 1] = shown[3] end
-    return known, early
+    return known, early, new, unknown
   end
   local excluded = set_of(event.exclude)
   for _, user in ipairs(event.only) do
@@ -77,10 +77,13 @@ local function known_about(event)
     local is_early = has_early('u', user, event, records)
     local list = is_early and early or known
     for _, record in ipairs(records) do list[#list + 1] = copy(record, ONLY, { user }) end
-    local lacks_it = is_early or #records == 0 and call('EXISTS', key('u', user)) == 1
-    if lacks_it and not excluded[user] then new[#new + 1] = user end
+    if #records == 0 and call('EXISTS', key('u', user)) == 0 then
+      unknown[#unknown + 1] = user
+    elseif (is_early or #records == 0) and not excluded[user] then
+      new[#new + 1] = user
+    end
   end
-  return known, early, new
+  return known, early, new, unknown
 end
 
 -- A record restricted to the recipients that have none of the known records; nil if no recipient is left.
@@ -147,26 +150,38 @@ local function accept_message(event, record, known, early, new)
   return { 'accepted' }
 end
 
-local function accept_change(event, record, known, new)
+local function accept_change(event, record, known, new, unknown)
   local found = false
   for _, each in ipairs(known) do found = found or each[KIND] ~= 'delete' and affects(event.only, each) end
-  if event.kind == 'edit' then record = unknown_part(record, of_kind(known, 'delete')) end
+  local deleted = of_kind(known, 'delete')
+  if event.kind == 'edit' and #deleted > 0 then
+    -- Users who are unknown count as those for whom it was deleted: nobody is there to be sent the edit.
+    deleted[#deleted + 1] = #unknown > 0 and copy(record, ONLY, unknown) or nil
+    record = unknown_part(record, deleted)
+  end
   if not record then return { 'deleted' } end
   store_and_publish(event, record, next_offset())
   if event.kind == 'edit' then
     -- An edit that is not early came after the message, which may have left the log.
     local has_come = #of_kind(known, 'message') + #of_kind(known, 'edit') > 0
     if event.channel and not has_come then mark_early('c', event.channel, event.uuid) end
-    for _, user in ipairs(new or {}) do mark_early('u', user, event.uuid) end
+    for _, user in ipairs(new) do mark_early('u', user, event.uuid) end
   end
   return { found and 'found' or 'accepted' }
 end
 
 local function accept(event)
   local record = { '', event.kind, event.head, event.only, event.exclude, event.parts }
-  local known, early, new = known_about(event)
-  if event.kind == 'message' then return accept_message(event, record, known, early, new) end
-  return accept_change(event, record, known, new)
+  local known, early, new, unknown = known_about(event)
+  local answer
+  if event.kind == 'message' then
+    answer = accept_message(event, record, known, early, new)
+  else
+    answer = accept_change(event, record, known, new, unknown)
+  end
+  -- All its users are unknown here, or excluded: what becomes of its other parts decides.
+  if not event.channel and #known + #new == 0 then return { 'nobody' } end
+  return answer
 end
 
 -- Accept events in order, until the limits are reached; return an answer for each accepted event. The caller sends the
