@@ -47,8 +47,9 @@ def test_unknown_key_is_named(tmp_path: Path) -> None:
             b"secret = hunter2\n",
             "line 1 stands before the first section; [channelstream] has to come before it",
         ),
-        (b"[channelstream]\nhunter2\n", "Parsing in line 2"),
-        (b"[channelstream]\nport=1\nport=2\n", "DuplicateOption in line 3"),
+        (b"[channelstream]\nhunter2\n", "line 2 is neither a section nor an option with its value"),
+        (b"[channelstream]\nport=1\nport=2\n", "line 3 sets an option for the second time"),
+        (b"[app:a]\n[app:a]\n", "line 2 begins a section for the second time"),
         (b"[channelstream]\nsecret=\xff\n", "not UTF-8"),
     ],
 )

@@ -1,7 +1,13 @@
 """Reads the INI file and the environment as text; values are checked later."""
 
 from collections.abc import Iterable, Mapping
-from configparser import ConfigParser, Error, MissingSectionHeaderError
+from configparser import (
+    ConfigParser,
+    DuplicateOptionError,
+    DuplicateSectionError,
+    Error,
+    MissingSectionHeaderError,
+)
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -98,9 +104,12 @@ def _where(error: Error) -> str:
     """Return the fault and its line number, without the line itself, which may have a secret."""
     if isinstance(error, MissingSectionHeaderError):
         return f"line {error.lineno} stands before the first section; [{SECTION}] has to come before it"
-    kind = type(error).__name__.removesuffix("Error")
     line = getattr(error, "lineno", None) or next((at for at, _ in getattr(error, "errors", ())), 0)
-    return f"{kind} in line {line}"
+    if isinstance(error, DuplicateSectionError):
+        return f"line {line} begins a section for the second time"
+    if isinstance(error, DuplicateOptionError):
+        return f"line {line} sets an option for the second time"
+    return f"line {line} is neither a section nor an option with its value"
 
 
 def from_environ(environ: Mapping[str, str]) -> Layer:
