@@ -1,5 +1,6 @@
 """`make-config`, and its old name."""
 
+import os
 import resource
 from pathlib import Path
 
@@ -73,6 +74,34 @@ def test_wrong_override_writes_nothing(
 def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     """A path that cannot be written ends with exit code 2."""
     assert main(["make-config", "-o", str(tmp_path / "none" / "made.ini")], {}) == 2
+
+
+@pytest.mark.parametrize("flags", [[], ["--force"]])
+def test_what_is_no_regular_file_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    """A file in its place would break /dev/stdout, for all programs of the machine if root writes it."""
+    pipe, link, folder = (tmp_path / name for name in ("pipe", "link", "folder"))
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    folder.mkdir()
+    before = [each.lstat() for each in (pipe, link, folder)]
+    for path in (pipe, link, folder):
+        assert main(["make-config", "-o", str(path), *flags], {}) == 2
+        assert (
+            capsys.readouterr().err == f"channelstream: '{path}' is no regular file; -o - writes to stdout\n"
+        )
+    assert [each.lstat() for each in (pipe, link, folder)] == before
+
+
+def test_a_replaced_file_is_what_a_link_names(tmp_path: Path) -> None:
+    """The link stays."""
+    path, link = tmp_path / "made.ini", tmp_path / "link.ini"
+    path.touch()
+    link.symlink_to(path.name)
+    assert main(["make-config", "-o", str(link), "--force"], {}) == 0
+    assert link.is_symlink()
+    assert "[channelstream]" in path.read_text()
 
 
 @pytest.mark.parametrize("older", [None, "[channelstream]\nport = 1\n"])

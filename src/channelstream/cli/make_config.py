@@ -5,6 +5,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from stat import S_ISREG
 from tempfile import mkstemp
 from typing import Any
 
@@ -14,6 +15,7 @@ from channelstream.config.settings import BY_NAME
 from channelstream.config.sources import USUAL_FILE, Given, Layer, from_environ
 from channelstream.config.template import random_secret, random_secrets, render_ini, texts_of_json
 from channelstream.errors import ConfigError
+from channelstream.regular_file import mode_of
 
 DESCRIPTION = """\
 Write an INI file that explains every option and contains random secrets. Options from the environment
@@ -61,7 +63,7 @@ def _make(arguments: Namespace, environ: Mapping[str, str], replace: bool) -> in
     if arguments.output == "-":
         sys.stdout.write(text)
         return 0
-    _write(Path(arguments.output), text, replace)
+    _write(arguments.output, text, replace)
     print(f"{arguments.output} written; serve with: channelstream -i {arguments.output}")
     return 0
 
@@ -83,8 +85,14 @@ def _shown(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: BY_NAME[name].declared.kind.show(value) for name, value in values.items()}
 
 
-def _write(path: Path, text: str, replace: bool) -> None:
-    """Write a file that only its owner may read, whole or not at all. It never exists with wider permissions."""
+def _write(name: str, text: str, replace: bool) -> None:
+    """Write a file that only its owner may read, whole or not at all. It never exists with wider permissions.
+
+    What a link names is replaced, not the link; and no device, such as /dev/stdout, whatever root is allowed to do.
+    """
+    if (mode := mode_of(name)) and not S_ISREG(mode):
+        raise ConfigError(f"{name!r} is no regular file; -o - writes to stdout")
+    path = Path(os.path.realpath(name) if replace else name)
     try:
         descriptor, made = _beside(path) if replace else (os.open(path, NEW_FILE, OWNER_ONLY), path)
         try:
@@ -95,9 +103,9 @@ def _write(path: Path, text: str, replace: bool) -> None:
             made.unlink()
             raise
     except FileExistsError as error:
-        raise ConfigError(f"{str(path)!r} exists; --force replaces it") from error
+        raise ConfigError(f"{name!r} exists; --force replaces it") from error
     except OSError as error:
-        raise ConfigError(f"{str(path)!r} cannot be written: {error.strerror}") from error
+        raise ConfigError(f"{name!r} cannot be written: {error.strerror}") from error
 
 
 def _beside(path: Path) -> tuple[int, Path]:
