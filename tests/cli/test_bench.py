@@ -237,10 +237,24 @@ def test_server_that_does_not_compress(server: Any, capsys: Captured) -> None:
     assert "its option compression is off" in failure(capsys)
 
 
-def test_file_that_cannot_be_written(server: Any, capsys: Captured) -> None:
-    """So is a report that cannot be written, once it has been printed."""
-    assert bench(server, *SMALL, "--json", "/dev/null/report.json") == 2
-    assert "'/dev/null/report.json' cannot be written" in failure(capsys)
+@pytest.mark.parametrize("flag", ["--json", "--svg", "--output"])
+def test_a_file_that_cannot_be_written_is_reported_before_the_run(
+    tmp_path: Path, capsys: Captured, flag: str
+) -> None:
+    """Where nothing listens, so that a run would fail; several scenarios can take an hour."""
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "report") if flag != "--output" else (tmp_path / "file",):
+        assert main(["bench", "http://127.0.0.1:1", *SMALL, flag, str(path)], {}) == 2
+        assert f"'{path}" in (said := failure(capsys))
+        assert "cannot be written" in said
+
+
+def test_a_report_is_printed_although_its_file_cannot_be_written(server: Any, capsys: Captured) -> None:
+    """As on a disk that has become full meanwhile."""
+    assert bench(server, *SMALL, "--json", "/dev/full") == 2
+    out, err = capsys.readouterr()
+    assert "deliveries" in out
+    assert "'/dev/full' cannot be written: No space left on device" in err
 
 
 def test_without_the_extra_there_is_no_reference(

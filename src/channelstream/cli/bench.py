@@ -2,8 +2,10 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -66,6 +68,9 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return 0
     scenarios = _scenarios(parser, arguments)
     _refuse_outages(parser, arguments, scenarios)
+    for scenario in scenarios:
+        for path, _ in _files(arguments, scenario):
+            _prepare(path)
     try:
         target = _target(parser, arguments, environ)
         reports = [_conducted(scenario, target, arguments) for scenario in scenarios]
@@ -241,32 +246,45 @@ def _conducted(scenario: Scenario, target: Target | None, arguments: Namespace) 
         report = uvloop.run(conduct(scenario, target, with_reference, progress))
     finally:
         progress.clear()
-    print(report_text(report), end="\n\n", flush=True)
-    for path, text in _files(arguments, report):
-        _write(path, text)
+    try:
+        for path, text_of in _files(arguments, scenario):
+            with _writing(path):
+                path.write_text(text_of(report), encoding="utf-8")
+    finally:
+        print(report_text(report), end="\n\n", flush=True)
     return report
 
 
-def _files(arguments: Namespace, report: Report) -> list[tuple[Path, str]]:
+def _files(arguments: Namespace, scenario: Scenario) -> Iterator[tuple[Path, Callable[[Report], str]]]:
+    """Yield the files to write of a scenario's report, each with what returns its text."""
     given = vars(arguments)
-    document = msgspec.json.format(msgspec.json.encode(report)).decode() + "\n"
-    files = []
     if "json" in given:
-        files.append((Path(given["json"]), document))
+        yield Path(given["json"]), _document
     if "svg" in given:
-        files.append((Path(given["svg"]), chart(report)))
+        yield Path(given["svg"]), chart
     if "output" in given:
         folder = Path(given["output"])
-        files += [
-            (folder / f"{report.scenario}.json", document),
-            (folder / f"{report.scenario}.svg", chart(report)),
-        ]
-    return files
+        yield folder / f"{scenario.name}.json", _document
+        yield folder / f"{scenario.name}.svg", chart
 
 
-def _write(path: Path, text: str) -> None:
-    try:
+def _document(report: Report) -> str:
+    return msgspec.json.format(msgspec.json.encode(report)).decode() + "\n"
+
+
+def _prepare(path: Path) -> None:
+    """Make the folder of a file, and find out before a long run whether the file can be written."""
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        if not path.exists():
+            TemporaryFile(dir=path.parent).close()
+        elif path.is_file() or path.is_dir():
+            path.open("ab").close()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ConfigError(f"{str(path)!r} cannot be written: {error.strerror}") from error
