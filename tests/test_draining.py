@@ -157,6 +157,7 @@ def test_all_streams_are_closed_however_short_the_drain(
     asyncio.run(life())
 
 
+@pytest.mark.replaces_compiled
 def test_nobody_expires_while_the_last_sockets_close(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients cannot come back before the next start, however long the drain waits for the slowest of them."""
     monkeypatch.setattr(housekeeping, "SWEEP_INTERVAL_S", 0.0)

@@ -176,6 +176,7 @@ def test_a_right_that_is_taken_from_a_key_ends_the_streams_that_used_it(
         assert reader.command("subscribe", channels=["news"])["channels"] == ["news"]
 
 
+@pytest.mark.replaces_compiled
 def test_a_key_that_expires_while_a_stream_opens_opens_none(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

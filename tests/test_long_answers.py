@@ -82,6 +82,7 @@ class Busy(Service):
         return head
 
 
+@pytest.mark.replaces_compiled
 def test_a_history_ends_at_the_position_of_its_answer() -> None:
     """A client that resumes from there receives what came while the answer was made."""
 

@@ -77,6 +77,7 @@ def test_port_in_use() -> None:
     assert line.endswith("take another port with -p")
 
 
+@pytest.mark.replaces_compiled
 @pytest.mark.parametrize(("first", "second"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1")])
 def test_port_in_use_on_one_address_of_several(first: str, second: str) -> None:
     """A server on all addresses and one on a single address do not share a port."""

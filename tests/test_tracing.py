@@ -46,6 +46,7 @@ def consumers_of(node: Node) -> dict[str, object]:
     return {name: getattr(node.signals, name)._consumers for name in node.signals.__slots__}
 
 
+@pytest.mark.replaces_compiled
 def test_tracing_that_is_off_costs_nothing(node: Node) -> None:
     """Before the first and after the last trace the engine calls the hub directly, and no trace consumes a signal."""
     tracer = Tracer(Service(App(), node))

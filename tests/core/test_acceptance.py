@@ -61,6 +61,7 @@ def test_a_message_comes_after_its_early_edits_in_their_form(
     assert late_forms(late, edits) == forms
 
 
+@pytest.mark.replaces_compiled
 def test_very_many_early_edits_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not once for each form that the others have made."""
     looks = 0

@@ -205,6 +205,7 @@ def test_rounds_that_each_leave_a_rest_keep_no_old_changes(
     assert bench.hub.changes.after(bench.hub.changes.number - 20) is None
 
 
+@pytest.mark.replaces_compiled
 def test_a_very_large_batch_is_split_once_in_a_round(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """However its recipients lie among others."""
     for _ in range(5):

@@ -139,6 +139,7 @@ def test_bytes_encoded_before_a_deletion_are_encoded_again_later(bench: Bench) -
     assert tape.written == []
 
 
+@pytest.mark.replaces_compiled
 def test_many_changes_cost_a_flush_one_lookup_each(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many clients wait for different ones, in however many slices."""
     looked_at: list[Entry] = []

@@ -112,6 +112,7 @@ def test_a_change_of_settings_that_is_not_written_yet_is_waited_for(tmp_path: Pa
     asyncio.run(life())
 
 
+@pytest.mark.replaces_compiled
 @pytest.mark.parametrize("is_in", [False, True])
 def test_a_fault_midway_leaves_nothing_half_done(
     live: Callable[[Life], None], monkeypatch: pytest.MonkeyPatch, is_in: bool

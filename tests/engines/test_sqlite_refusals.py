@@ -146,6 +146,7 @@ ROWS = {
 }
 
 
+@pytest.mark.replaces_compiled
 @pytest.mark.parametrize("case", ROWS)
 def test_a_bug_is_not_blamed_on_the_file(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     """Only what reading a row raises is about the file."""

@@ -25,6 +25,7 @@ def node_with(count: int) -> Any:
     )
 
 
+@pytest.mark.replaces_compiled
 @pytest.mark.parametrize(("count", "turns"), [(0, 0), (MEMBERS_SLICE, 0), (2 * MEMBERS_SLICE + 1, 2)])
 def test_members_of_all_nodes_are_listed_in_slices(count: int, turns: int) -> None:
     """Each with its user; a node's own list decides about its connections; of many, other tasks run between slices."""

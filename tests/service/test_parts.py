@@ -321,6 +321,7 @@ def test_a_long_list_of_bodies_becomes_events_in_several_turns(monkeypatch: pyte
     asyncio.run(life())
 
 
+@pytest.mark.replaces_compiled
 def test_few_steps_of_an_event_wait_for_the_engine(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several at a time, and all of them have ended when the call fails."""
     monkeypatch.setattr(user_groups, "USERS_AT_ONCE", 1)

@@ -72,6 +72,7 @@ USES: dict[str, Use] = {
 }
 
 
+@pytest.mark.replaces_compiled
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 @pytest.mark.parametrize(("count", "turns"), [(0, 0), (KEYS_SLICE, 0), (3 * KEYS_SLICE + 1, 3)])
 def test_other_tasks_run_between_slices_of_keys(use: Use, count: int, turns: int) -> None:
@@ -86,6 +87,7 @@ def test_other_tasks_run_between_slices_of_keys(use: Use, count: int, turns: int
     assert all(keys == wanted for keys in node.asked)
 
 
+@pytest.mark.replaces_compiled
 def test_members_have_their_names() -> None:
     app = App("shop")
     names = [str(number) for number in range(KEYS_SLICE + 1)]
@@ -94,6 +96,7 @@ def test_members_have_their_names() -> None:
     assert asyncio.run(Service(app, node).members("a")) == dict.fromkeys(names, "a")
 
 
+@pytest.mark.replaces_compiled
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_message_counts_once(at_once: bool) -> None:
     """Whether the engine accepts it at once or later: against the rate of the application, and as published."""
@@ -127,6 +130,7 @@ def test_keys_of_channels_are_shared_and_not_kept_for_ever() -> None:
 NAMES = [f"user {number}" for number in range(3 * KEYS_SLICE)]
 
 
+@pytest.mark.replaces_compiled
 @pytest.mark.parametrize("app", [App(), App("shop")], ids=["default", "shop"])
 @pytest.mark.parametrize("names", [NAMES, [*NAMES, f"{MARK}a"]], ids=["plain", "with a mark"])
 def test_an_event_for_very_many_users_gets_its_keys_in_slices(
@@ -148,6 +152,7 @@ def test_an_event_for_very_many_users_gets_its_keys_in_slices(
         assert seen - others >= least
 
 
+@pytest.mark.replaces_compiled
 @pytest.mark.parametrize("is_list", [False, True])
 @pytest.mark.parametrize(("count", "least"), [(SET_STEP, 0), (10 * SET_STEP, 12)])
 def test_the_very_many_users_of_a_body_are_made_a_set_in_slices(
@@ -169,6 +174,7 @@ def test_the_very_many_users_of_a_body_are_made_a_set_in_slices(
     assert [each.only for each in node.events] == [frozenset(names), *([None] if is_list else [])] * 2
 
 
+@pytest.mark.replaces_compiled
 @pytest.mark.parametrize("app_id", [DEFAULT, "shop"])
 def test_a_connection_is_registered_by_keys_and_described_by_names(app_id: str) -> None:
     """Its channels are sorted by their names."""
@@ -190,6 +196,7 @@ def test_a_connection_is_registered_by_keys_and_described_by_names(app_id: str) 
     assert (opened.conn_id, opened.user.name, opened.channels) == (conn_id, app.key("ann"), sorted(names))
 
 
+@pytest.mark.replaces_compiled
 def test_an_engine_that_always_waits_is_not_asked_to_connect_at_once() -> None:
     """Neither an id is drawn nor a key made."""
     node: Any = CalledNode([])
@@ -198,6 +205,7 @@ def test_an_engine_that_always_waits_is_not_asked_to_connect_at_once() -> None:
     assert Service(app, node).connect_at_once("ann", V07, ["a"], UserUpdate({}, {}), "") is None
 
 
+@pytest.mark.replaces_compiled
 @pytest.mark.parametrize("call", ["connect", "connect at once", "subscribe"])
 def test_too_many_channels_are_refused_before_their_keys_are_made(call: str) -> None:
     node: Any = CalledNode([])

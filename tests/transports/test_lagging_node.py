@@ -176,6 +176,7 @@ def test_a_message_before_the_end_of_its_connection_is_sent(
     assert play(scenario) == sent
 
 
+@pytest.mark.replaces_compiled
 def test_the_end_of_a_connection_waits_for_the_events_of_its_seats() -> None:
     """Where a client of Pusher's is a member, in channels of any shard."""
 

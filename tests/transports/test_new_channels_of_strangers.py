@@ -18,6 +18,7 @@ from channelstream.wire.client_commands import Join, Leave
 from channelstream.wire.pusher import PUSHER
 
 
+@pytest.mark.replaces_compiled
 def test_the_lines_of_an_address_share_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is a user of its own, and a stranger opens as many as it likes; what the application has signed is free."""
     monkeypatch.setattr(service_module, "OF_ADDRESS", OF_ADDRESS._replace(at_once=3))

@@ -61,6 +61,7 @@ async def answer_to(stage: Stage, request: bytes) -> bytes:
     return received
 
 
+@pytest.mark.replaces_compiled
 @pytest.mark.parametrize("error", [Unavailable("Not now."), LookupError("a fault")])
 def test_a_client_that_leaves_while_its_websocket_is_refused_is_written_nothing(error: Exception) -> None:
     """The loop refuses writes to a lost socket."""
@@ -112,6 +113,7 @@ def in_slow_connect(node: Any, wait: Callable[[], Awaitable[None]]) -> None:
     node.connect = slow_connect
 
 
+@pytest.mark.replaces_compiled
 @pytest.mark.parametrize(
     ("slow", "request_"),
     [(in_slow_fetch, UPGRADE % b"c"), (in_slow_connect, UPGRADE.replace(b"conn_id=%b", b"token=%b"))],
@@ -146,6 +148,7 @@ def test_frames_that_come_while_a_websocket_is_opened_are_read_afterwards(
     play(scenario, secret=SECRET, token_max_age_s=1000)
 
 
+@pytest.mark.replaces_compiled
 @pytest.mark.parametrize("fault", [in_look_up, in_fetch, in_attachment, in_fetched_attachment])
 def test_a_websocket_that_cannot_be_opened_is_closed(
     fault: Callable[[Any], None], caplog: pytest.LogCaptureFixture
@@ -163,6 +166,7 @@ def test_a_websocket_that_cannot_be_opened_is_closed(
     assert [record.getMessage() for record in caplog.records] == ["a WebSocket could not be opened"]
 
 
+@pytest.mark.replaces_compiled
 @pytest.mark.parametrize(
     ("fault", "answer"),
     [

@@ -25,6 +25,8 @@ from channelstream.errors import Unavailable
 from channelstream.server import Server, build
 from channelstream.wire.channelstream import V07
 
+pytestmark = pytest.mark.replaces_compiled
+
 SOCKET_BYTES = 65_536
 """The buffers of the kernel for a connection, in each direction at each end."""
 

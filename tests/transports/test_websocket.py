@@ -105,6 +105,7 @@ class Odd(ChannelstreamError):
     """An error that no stream has had yet."""
 
 
+@pytest.mark.replaces_compiled
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -246,6 +246,7 @@ def test_a_hold_that_is_cancelled_early_leaves_the_periodic_work() -> None:
     play(scenario)
 
 
+@pytest.mark.replaces_compiled
 def test_connections_expire_at_the_process_that_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     """What expired where the state is sent already would live on at the other process."""
     monkeypatch.setattr(housekeeping, "SWEEP_INTERVAL_S", 0.0)

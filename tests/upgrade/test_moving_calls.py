@@ -83,6 +83,7 @@ def test_new_connections_wait(move: Callable[[Stage], Any]) -> None:
     play(scenario)
 
 
+@pytest.mark.replaces_compiled
 def test_a_request_that_does_not_end_refuses_the_move(monkeypatch: pytest.MonkeyPatch) -> None:
     """What its handler changes later would be lost; all goes on as before."""
 
