@@ -1,12 +1,14 @@
 """Revocations of one node and of several; `tests/transports/test_token_nodes.py` has those over real nodes."""
 
 import asyncio
+from collections.abc import Awaitable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.waiting import soon
 
+from channelstream import slices
 from channelstream.apps.app import App
 from channelstream.apps.client import Client
 from channelstream.clock import SystemClock
@@ -149,6 +151,31 @@ def test_a_node_writes_again_what_the_engine_has_lost() -> None:
         third = Node(series, clock)
         await third.revocations.load()
         assert third.revocations.has(ANN)
+
+    asyncio.run(scenario())
+
+
+def test_very_many_are_read_and_written_again_in_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the engine lacks none of them."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+
+    async def turns(work: Awaitable[object]) -> int:
+        count, done = 0, asyncio.ensure_future(work)
+        while not done.done():
+            count += 1
+            await asyncio.sleep(0)
+        await done
+        return count
+
+    async def scenario() -> None:
+        series, clock = LocalTimeSeries(), Clock()
+        here, there = Node(series, clock).revocations, Node(series, clock).revocations
+        for number in range(4 * slices.STEP):
+            await here.revoke(f"t-{number}", 60, is_user=False)
+        assert await turns(there.load()) > 4
+        here.log_replaced()
+        assert await turns(here._write_again()) > 8
+        assert len(await series.read(revocations.SERIES.format(""), 0.0)) == 4 * slices.STEP
 
     asyncio.run(scenario())
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import struct
-from operator import itemgetter
 from uuid import UUID
 
 from channelstream.engines.redis.shard_client import ShardClient
@@ -40,19 +39,21 @@ class RedisTimeSeries:
         )
 
     async def read(self, series: str, since_s: float, limit: int = SERIES_RECORDS) -> list[Record]:
-        key, found, place = self._key(series), dict[bytes, float](), 0
+        key, found, known, place = self._key(series), list[Record](), set[bytes](), 0
         while len(found) < limit:
             count = min(READ_AT_ONCE, limit - len(found))
             flat = await self._client.command(
                 "ZREVRANGEBYSCORE", key, "+inf", since_s, "WITHSCORES", "LIMIT", place, count
             )
-            # What came since the last command has moved the others: some of them are read again.
-            found |= zip(flat[::2], map(float, flat[1::2]), strict=True)
+            for member, at_s in zip(flat[::2], flat[1::2], strict=True):
+                # What came since the last command has moved the others: some of them are read again.
+                if member not in known:
+                    known.add(member)
+                    found.append(Record(float(at_s), member[_HEAD.size :]))
             place += count
             if len(flat) < 2 * count:
                 break
-        records = (Record(at_s, member[_HEAD.size :]) for member, at_s in found.items())
-        return sorted(records, key=itemgetter(0))
+        return found[::-1]
 
     def _key(self, series: str) -> str:
         return f"{self._client.prefix}ts:{series}"
