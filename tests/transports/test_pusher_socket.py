@@ -70,14 +70,20 @@ def test_a_message_that_ends_the_line(sent: Any, code: int, server: Any) -> None
 
 
 def test_too_many_frames_end_the_line(start_server: StartServer) -> None:
-    """More than a client that comes back to all its channels needs."""
-    server = start_server(CHANNELSTREAM_PING_INTERVAL_S="60", CHANNELSTREAM_MAX_INBOUND_FRAMES="10")
+    """More than a client that comes back to all its channels needs, and its events from one ping to the next: with a
+    heartbeat."""
+    server = start_server(
+        CHANNELSTREAM_PING_INTERVAL_S="20",
+        CHANNELSTREAM_HEARTBEAT_INTERVAL_S="60",
+        CHANNELSTREAM_MAX_INBOUND_FRAMES="10",
+        CHANNELSTREAM_PUSHER_CLIENT_EVENT_RATE="10",
+    )
     with line(server) as client:
-        for _ in range(1000):
+        for _ in range(1500):
             client.sends("pusher:pong")
         assert client.nothing_more()
         with suppress(ConnectionClosed):  # The server may end the line before all of them are sent.
-            for _ in range(700):
+            for _ in range(200):
                 client.sends("pusher:pong")
         assert client.closed()[0] == 1008
 

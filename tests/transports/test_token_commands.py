@@ -2,17 +2,18 @@
 
 import asyncio
 import json
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
-from tests.conftest import RunningServer
+from tests.conftest import RunningServer, StartServer
 from tests.http_client import http
 from tests.streams import sse_items
-from tests.token_client import TokenClient, token
+from tests.token_client import SECRET, TokenClient, token
 from tests.waiting import PATIENCE_S
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from channelstream.api.client_info import LONGEST_BYTES
@@ -158,6 +159,31 @@ def test_faulty_commands_are_answered_until_they_are_too_many(pushing: RunningSe
         assert (error["id"], error["error"]["code"]) == (None, "malformed")
         assert client.command("connect", token="x")["code"] == "invalid"
         assert client.end() == (1008, "too many faulty commands")
+
+
+@pytest.mark.parametrize(
+    ("heartbeat_s", "ping_s", "max_frames"), [(5, 60, 200), (60, 20, 200), (5, 60, 1)], ids=str
+)
+def test_texts_at_the_pace_of_the_javascript_client_are_taken(
+    start_server: StartServer, heartbeat_s: int, ping_s: int, max_frames: int
+) -> None:
+    """However rare pings are, which come with heartbeats: 80 at once, and 5 a second, those of a stuck line at once."""
+    server = start_server(
+        "-s",
+        SECRET,
+        CHANNELSTREAM_TOKEN_MAX_AGE_S="3600",
+        CHANNELSTREAM_HEARTBEAT_INTERVAL_S=str(heartbeat_s),
+        CHANNELSTREAM_PING_INTERVAL_S=str(ping_s),
+        CHANNELSTREAM_MAX_INBOUND_FRAMES=str(max_frames),
+    )
+    with closing(TokenClient(server.ws_url, token())) as client:
+        for _ in range(80 + 2 * 60 * 5):
+            client.stream.send("[]")
+        assert client.command("unsubscribe", channels=["none"])["channels"] == []
+        with suppress(ConnectionClosed):  # The server may end the stream before all of them are sent.
+            for _ in range(20):
+                client.stream.send("[]")
+        assert client.end() == (1008, "too many frames")
 
 
 def test_an_event_stream_with_a_token_takes_commands_by_requests(pushing: RunningServer, room: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.conftest import StartServer
 from tests.transports.in_process import UPGRADE, Stage, play
 from tests.transports.messages import publish, texts
 from tests.waiting import PATIENCE_S
@@ -173,7 +174,20 @@ def test_a_flood_of_frames_ends_the_stream(
 ) -> None:
     """More frames than allowed between two pings end the stream with 1008."""
     stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}")
-    stream.send(masked(b"x", first) * 300)
+    stream.send(masked(b"x", first) * 10_000)
+    assert stream.close_code() == 1008
+
+
+def test_heartbeats_of_clients_are_taken_between_rare_pings(
+    start_server: StartServer, clients: Any, masked: Any, channel: str
+) -> None:
+    """One a second, also where that is more than all frames that are allowed."""
+    server = start_server(CHANNELSTREAM_PING_INTERVAL_S="600", CHANNELSTREAM_MAX_INBOUND_FRAMES="10")
+    stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}")
+    stream.send(masked(b'{"type": "heartbeat"}', 0x81) * 600)
+    publish(server, channel, "still there")
+    assert texts(stream.items()) == ["still there"]
+    stream.send(masked(b"x", 0x81))
     assert stream.close_code() == 1008
 
 

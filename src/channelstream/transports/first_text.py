@@ -21,6 +21,7 @@ from channelstream.transports.token_admission import Asked, TokenAdmission
 from channelstream.transports.websocket import CLOSE_TIMEOUT_S, WebSocketStream
 from channelstream.wire.client_commands import Action
 from channelstream.wire.command_texts import Connect, Fault, read_command, read_objects
+from channelstream.wire.commanding import RULES
 from channelstream.wire.deflate import inflate
 from channelstream.wire.frame_head import FrameError, Opcode
 from channelstream.wire.frame_reader import Close, Data, FrameReader, Inbound, Ping, Pong
@@ -51,7 +52,7 @@ class FirstText(asyncio.Protocol):
         self._transport = transport
         self._head = head
         self._deflate = deflate
-        self._reader = FrameReader(streams.limits, inflate if deflate else None)
+        self._reader = FrameReader(streams.limits_of(RULES), inflate if deflate else None)
         self._reading: Iterator[Inbound | None] | None = None
         self._is_connecting = self._is_closing = False
         wait_s = streams.node.limits.unattached_s

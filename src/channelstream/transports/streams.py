@@ -169,7 +169,7 @@ class Streams:
 
     def limits_of(self, rules: LineRules) -> Limits:
         """Return the bounds of what a WebSocket client may make this server buffer, in a protocol with these rules."""
-        own = rules.frames + ceil(rules.frames_per_s * self.settings.ping_interval_s)
+        own = rules.frames + ceil(rules.frames_per_s * self.ping_every * self.settings.heartbeat_interval_s)
         if own <= self.limits.frames:
             return self.limits
         if (known := self._limits.get(own)) is None:

@@ -27,7 +27,7 @@ from channelstream.core.events import (
 )
 from channelstream.core.format import Format
 from channelstream.wire.client_commands import Action, ClientCommand, Outcome
-from channelstream.wire.client_session import NO_RULES, Start, WireProtocol
+from channelstream.wire.client_session import LineRules, Start, WireProtocol
 from channelstream.wire.frames import close_frame
 from channelstream.wire.framing import Framing
 
@@ -235,7 +235,7 @@ class ChannelstreamSession:
     heartbeat: bytes
     framing: Framing
     protocol: ClientProtocol
-    rules = NO_RULES
+    rules = LineRules(frames_per_s=1.0)  # Heartbeats of older clients come every few seconds.
     state = b""
 
     def opened(self, _conn_id: str) -> bytes:

@@ -24,7 +24,7 @@ from channelstream.wire.client_commands import (
     Reply,
     Subscribed,
 )
-from channelstream.wire.client_session import NO_RULES, ClientSession, Start, WireProtocol
+from channelstream.wire.client_session import ClientSession, LineRules, Start, WireProtocol
 from channelstream.wire.command_texts import Fault, read_commands
 from channelstream.wire.framing import Framing
 
@@ -32,6 +32,8 @@ COMMANDING = ClientProtocol("v1", PresenceAudience.IF_ANNOUNCED)
 """That of clients with a token."""
 MAX_FAULTS: Final = 10
 """Faulty commands after which a stream is closed, unless the server sets another number."""
+RULES: Final = LineRules(frames=100, frames_per_s=10.0)
+"""Twice the pace of the JavaScript client, so that a page whose line was stuck for a ping interval is not closed."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -96,7 +98,7 @@ class CommandSession:
 
     __slots__ = ("_base", "_faults", "greeting", "max_faults")
 
-    rules = NO_RULES
+    rules = RULES
     state = b""
 
     def __init__(self, base: ClientSession) -> None:

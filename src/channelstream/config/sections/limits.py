@@ -39,7 +39,8 @@ class LimitOptions:
     max_inbound_frames: int = _section.option(
         200,
         Whole(1, 1_000_000),
-        "How many WebSocket frames, pings and fragments included, a client may send in one `ping_interval_s`.",
+        "How many WebSocket frames, pings and fragments included, a client may send in one `ping_interval_s`. Some may send"
+        " more (docs/limits.md).",
         unit="frames per ping interval",
     )
     max_client_errors: int = _section.option(
