@@ -198,6 +198,34 @@ def test_the_exit_code_of_a_command_outlives_its_reader() -> None:
     assert ended.returncode == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("argv", [["frobnicate"], ["keys", "new"], ["sign", "/info", "-s", "x", "-p", "y"]])
+def test_the_exit_code_of_a_command_outlives_stderr(argv: list[str], unbuffered: str) -> None:
+    """On a disk that is full, and where nobody reads it: 2, for a wrong command line."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe, Path("/dev/full").open("w") as full:
+        for stderr in (pipe, full):
+            command, environ = (
+                [sys.executable, "-m", "channelstream", *argv],
+                {"PYTHONUNBUFFERED": unbuffered},
+            )
+            assert subprocess.run(command, stderr=stderr, env=environ, check=False).returncode == 2
+
+
+@pytest.mark.slow
+def test_a_command_does_its_work_without_stderr(tmp_path: Path) -> None:
+    """What cannot be said is dropped."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "channelstream", "keys", "new", "web-1", "--keys-file", "keys.json"]
+        ended = subprocess.run(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=full, text=True, check=False
+        )
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("id: web-1\nsecret: ")
+
+
 def started(argv: list[str], stdout: IO[str], unbuffered: str) -> "subprocess.Popen[str]":
     command, environ = [sys.executable, "-m", "channelstream", *argv], {"PYTHONUNBUFFERED": unbuffered}
     return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environ)

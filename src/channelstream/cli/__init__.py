@@ -85,6 +85,7 @@ def utils_main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | N
 def _run(command: Command, argv: Sequence[str], environ: Mapping[str, str] | None) -> int:
     standard_files.open_closed_ones()
     standard_files.prepare_stdout()
+    standard_files.prepare_stderr()
     code = 0
     try:
         try:

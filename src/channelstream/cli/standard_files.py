@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _STDOUT = 1
+_STDERR = 2
 
 
 def open_closed_ones() -> None:
@@ -54,6 +55,26 @@ def prepare_stdout() -> None:
         line_buffering=stdout.line_buffering,
         write_through=stdout.write_through,
     )
+
+
+class _Stderr(io.FileIO):
+    def write(self, data: "ReadableBuffer", /) -> int:
+        try:
+            written = super().write(data)
+        except OSError:
+            written = None
+        return memoryview(data).nbytes if written is None else written
+
+
+def prepare_stderr() -> None:
+    """Drop what cannot be written to stderr: the work goes on, and its exit code says how it ended.
+
+    An error would end a command with exit code 1 otherwise, and of one that has done its work.
+    """
+    stderr = sys.stderr
+    if isinstance(stderr, io.TextIOWrapper) and stderr is sys.__stderr__:  # Else one of a test.
+        buffer = io.BufferedWriter(_Stderr(_STDERR, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(buffer, stderr.encoding, "backslashreplace", line_buffering=True)
 
 
 def discard_stdout() -> None:
