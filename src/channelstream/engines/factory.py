@@ -81,43 +81,58 @@ def _redis(parts: Parts) -> Engine:
 def _sqlite(parts: Parts) -> Engine:
     from channelstream.engines.sqlite import SqliteEngine
 
-    # As SQLAlchemy writes it: three slashes before a relative path, four before an absolute one.
-    path = Path(parts.address.removeprefix("sqlite:///")).absolute()
+    path = sqlite_path(parts.address).absolute()
     registry = Registry(parts.limits, parts.new_id, is_member_key)
     return SqliteEngine(
         path, registry, parts.clock, parts.lifetimes, parts.new_id, parts.new_epoch, parts.outbox
     )
 
 
-ENGINES = (
-    EngineKind("memory", "memory", False, _memory),
-    EngineKind(
-        "redis://host:port/number",
-        r"(redis|rediss|unix|redis\+sentinel|redis\+cluster)://\S+",
-        True,
-        _redis,
-    ),
-    EngineKind("sqlite:///path", "sqlite:///.+", False, _sqlite),
+MEMORY = EngineKind("memory", "memory", False, _memory)
+REDIS = EngineKind(
+    "redis://host:port/number",
+    r"(redis|rediss|unix|redis\+sentinel|redis\+cluster)://\S+",
+    True,
+    _redis,
 )
+SQLITE = EngineKind("sqlite:///path", "sqlite:///.+", False, _sqlite)
+ENGINES = (MEMORY, REDIS, SQLITE)
 PATTERN = "|".join(kind.pattern for kind in ENGINES)
 """A regular expression of every valid address."""
 FORMS = " or ".join(kind.form for kind in ENGINES)
 """All forms of addresses, for people."""
 
 
+def kind_of(address: str) -> EngineKind:
+    """Return the engine of an address.
+
+    Raises:
+        LookupError: the address does not match `PATTERN`.
+    """
+    for kind in ENGINES:
+        if re.fullmatch(kind.pattern, address):
+            return kind
+    raise LookupError(address)
+
+
 def is_shared(address: str) -> bool:
     """Return whether several processes can share the engine of an address."""
-    return any(kind.shared for kind in ENGINES if re.fullmatch(kind.pattern, address))
+    return kind_of(address).shared
+
+
+def sqlite_path(address: str) -> Path:
+    """Return the path in the address of a SQLite engine.
+
+    It is as SQLAlchemy writes it: three slashes before a relative path, four before an absolute one.
+    """
+    return Path(address.removeprefix("sqlite:///"))
 
 
 def make_engine(parts: Parts) -> Engine:
-    """Return the engine of an address, not yet started.
+    """Return an engine, not yet started.
 
     Raises:
         LookupError: the address does not match `PATTERN`.
         ConfigError: it matches, and cannot be used.
     """
-    for kind in ENGINES:
-        if re.fullmatch(kind.pattern, parts.address):
-            return kind.make(parts)
-    raise LookupError(parts.address)
+    return kind_of(parts.address).make(parts)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from channelstream.cli.doctor import files, redis
 from channelstream.cli.doctor.finding import Check, Finding, Subject, examine
 from channelstream.config import Settings
 from channelstream.descriptors import reserved_descriptors
+from channelstream.engines import factory
 
 
 def test_a_made_file_has_no_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,6 +213,17 @@ def test_a_file_with_secrets_of_pusher_is_examined(
     report = configured(doctor, *flags)
     assert report.has("warning", "file modes", f"the group of {file} may change it")
     assert report.has("fault", "secrets", "pusher_secret has fewer than 16 characters")
+
+
+def test_another_shared_engine_is_not_asked_as_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = replace(factory.REDIS, form="other://host", pattern="other://.+")
+    monkeypatch.setattr(factory, "ENGINES", (*factory.ENGINES, other))
+    applies = {
+        engine: redis.uses_redis(Subject(Settings(engine=engine)))
+        for engine in ("memory", "other://h", "redis://h", "unix:///s")
+    }
+    assert factory.is_shared("other://h")
+    assert applies == {"memory": False, "other://h": False, "redis://h": True, "unix:///s": True}
 
 
 @pytest.fixture

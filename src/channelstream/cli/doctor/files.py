@@ -10,9 +10,9 @@ from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
 from channelstream.config import Settings
 from channelstream.config.secret_file import FILES
 from channelstream.descriptors import FEW_DESCRIPTORS, sockets_within
+from channelstream.engines.factory import SQLITE, kind_of, sqlite_path
 from channelstream.regular_file import mode_of
 
-SQLITE = "sqlite:///"
 OTHERS_READ, OTHERS_WRITE, GROUP_WRITES = stat.S_IROTH, stat.S_IWOTH, stat.S_IWGRP
 
 
@@ -21,7 +21,7 @@ def has_private_files(subject: Subject) -> bool:
 
 
 def uses_sqlite(subject: Subject) -> bool:
-    return subject.settings.engine.startswith(SQLITE)
+    return kind_of(subject.settings.engine) is SQLITE
 
 
 async def modes(subject: Subject) -> Iterable[Finding]:
@@ -49,7 +49,7 @@ def _mode(path: Path) -> Iterator[Finding]:
 
 async def sqlite(subject: Subject) -> Iterable[Finding]:
     """Report a directory in which the engine cannot work, and data that others may read."""
-    path = Path(subject.settings.engine.removeprefix(SQLITE))
+    path = sqlite_path(subject.settings.engine)
     return list(_unusable(path.parent) or _readable(path))
 
 

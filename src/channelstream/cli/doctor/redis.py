@@ -8,7 +8,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
-from channelstream.engines.factory import is_shared
+from channelstream.engines.factory import REDIS, kind_of
 from channelstream.engines.redis.address import ShardAddress, shard_addresses
 from channelstream.engines.redis.servers import info_fields, send
 from channelstream.errors import ConfigError
@@ -20,7 +20,7 @@ PAGE = "see docs/engines.md, Setting up Redis"
 
 
 def uses_redis(subject: Subject) -> bool:
-    return is_shared(subject.settings.engine)
+    return kind_of(subject.settings.engine) is REDIS
 
 
 @dataclass(frozen=True, slots=True)
