@@ -70,7 +70,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _parser() -> OneLineParser:
     parser = OneLineParser("channelstream keys", DESCRIPTION, EPILOG)
-    parser.add_argument("action", choices=("new", "list", "revoke"), help="What to do.")
+    actions = ("new", "list", "revoke")
+    parser.add_argument("action", metavar="|".join(actions), choices=actions, help="What to do.")
     parser.add_argument("id", nargs="?", default="", metavar="ID", help="The id of the key.")
     new = parser.add_argument_group("A new key")
     words = ",".join(Right)

@@ -82,13 +82,13 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         ConfigError: the arguments or the settings are wrong, or the port is taken.
     """
     parser = OneLineParser("channelstream webhooks", DESCRIPTION, EPILOG)
-    parser.add_argument("action", choices=("listen",), help="What to do.")
+    parser.add_argument("action", metavar="listen", choices=("listen",), help="What to do.")
     # Not as `host` and `port`, which are options of the server.
     parser.add_argument(
         "--host", dest="at", default="127.0.0.1", metavar="HOST", help="Where to listen [127.0.0.1]."
     )
     parser.add_argument(
-        "--port", dest="at_port", type=int, default=PORT, metavar="PORT", help=f"Its port [{PORT}]."
+        "--port", dest="at_port", default=str(PORT), metavar="PORT", help=f"Its port [{PORT}]."
     )
     parser.add_argument(
         "--fail", action="store_true", default=False, help="Answer 503, so that the server repeats its calls."
@@ -98,10 +98,14 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     arguments = parser.parse_strictly(argv)
     secrets = Secrets.of(settings_of(arguments, environ))
     status = HTTPStatus.SERVICE_UNAVAILABLE if arguments.fail else HTTPStatus.NO_CONTENT
+    address = (arguments.at, _port(arguments.at_port))
     try:
-        server = _Listener((arguments.at, arguments.at_port), secrets, status)
-    except (OSError, OverflowError) as error:
-        raise ConfigError(f"cannot listen on {arguments.at}:{arguments.at_port}: {error}") from error
+        server = _Listener(address, secrets, status)
+    except OSError as error:
+        where = f"{arguments.at}:{arguments.at_port}"
+        raise ConfigError(
+            f"cannot listen on {where}: {error.strerror}; name another address with --host or --port"
+        ) from error
     with server:
         host, port = server.server_address[:2]
         print(f"listening on http://{host!s}:{port}/", file=sys.stderr, flush=True)
@@ -110,6 +114,14 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         if server.failure is not None:
             raise server.failure
     return 0
+
+
+def _port(text: str) -> int:
+    kind = BY_NAME["port"].declared.kind
+    try:
+        return int(kind.parse(text))
+    except ValueError as error:
+        raise ConfigError(f"--port: {text!r} is not {kind.allowed}") from error
 
 
 class _Listener(ThreadingHTTPServer):
