@@ -267,7 +267,7 @@ export class Channelstream {
   #commands = new Map(); // not answered yet, by id
   #unsent = Infinity; // id of the first command that this stream has not sent
   #number = 0;
-  #wanted = new Map();
+  #wanted = new Map(); // from where a channel is to be joined again; null until it is joined, then empty
   #expiry;
 
   constructor(options = {}) {
@@ -377,8 +377,18 @@ export class Channelstream {
   }
 
   subscribe(channels, since) {
-    for (const name of channels) this.#wanted.set(name, this.#wanted.get(name));
-    return this.#command("subscribe", { channels, since });
+    const from = { ...since };
+    for (const name of channels) {
+      this.#wanted.set(name, this.#wanted.get(name) ?? null);
+      from[name] ??= this.#wanted.get(name) || undefined;
+    }
+    const joined = this.#command("subscribe", { channels, since: from });
+    joined.then(() => this.#note(channels), () => {});
+    return joined;
+  }
+
+  #note(channels, since = "") {
+    for (const name of channels) if (this.#wanted.has(name)) this.#wanted.set(name, since[name] ?? "");
   }
 
   unsubscribe(channels) {
@@ -405,10 +415,12 @@ export class Channelstream {
   }
 
   async #sendWaiting() {
-    const waiting = [...this.#commands].filter(([id]) => id >= this.#unsent);
+    const waiting = [...this.#commands].filter(([id, { isPosted }]) => id >= this.#unsent && !isPosted);
     if (!waiting.length) return;
     this.#unsent = this.#number + 1;
     if (this.#send) return this.#send(waiting);
+    // The request answers them, also when the stream is another one.
+    for (const [, command] of waiting) command.isPosted = true;
     const body = `[${waiting.map(([, { text }]) => text)}]`;
     const { fetch, silenceMs } = this.#options;
     const post = async (signal) => {
@@ -447,19 +459,18 @@ export class Channelstream {
   }
 
   #joinAgain(signal, names = this.#wanted.keys()) {
-    const wanted = [...names].filter((name) => !signal.aborted && this.#wanted.has(name));
+    const wanted = [...names].filter((name) => !signal.aborted && this.#wanted.get(name) != null);
     while (wanted.length) {
       const channels = wanted.splice(0, 100);
       const since = Object.fromEntries(channels.map((name) => [name, this.#wanted.get(name) || this.position]));
-      const note = (from) => channels.forEach((name) => this.#wanted.has(name) && this.#wanted.set(name, from?.[name]));
       const later = ({ code, retry_after: seconds = !code }) => {
         // Spread, as all clients of a server may wait for it.
         if (seconds) pause(1_000 * seconds * (1 + Math.random()), signal).then(() => this.#joinAgain(signal, channels));
         // One may not be granted.
         else if (channels[1]) for (const name of channels) this.#joinAgain(signal, [name]);
       };
-      note(since);
-      this.#command("subscribe", { channels, since }).then(() => signal.aborted || note(), later);
+      this.#note(channels, since);
+      this.#command("subscribe", { channels, since }).then(() => signal.aborted || this.#note(channels), later);
     }
   }
 
@@ -569,9 +580,13 @@ export class Channelstream {
         else this.#deliver(item);
       }
       if (!opens || signal.aborted) return;
-      this.#unsent = 0; // Not before: the text may have the conn_id of a new connection.
-      this.#sendWaiting();
+      // Not before: the text may have the conn_id of a new connection.
+      const waiting = [...this.#commands];
+      this.#commands.clear();
       if (this.#token) this.#joinAgain(signal);
+      for (const [id, command] of waiting) this.#commands.set(id, command);
+      this.#unsent = 0;
+      this.#sendWaiting();
     } catch (error) {
       finish({ code: 0, reason: `${error}` });
     }

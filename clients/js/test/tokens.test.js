@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FakeSocket, answers, eventOf, maker, settled, timers } from "./fakes.js";
+import { FakeSocket, answers, eventOf, maker, pieces, settled, timers } from "./fakes.js";
 
 const made = maker({ backoffCapMs: 5 });
 const open = (options) => made(options).open();
@@ -127,13 +127,57 @@ test("a channel that a fresh token has taken away is not joined again", async ()
   assert.deepEqual(second.sent[1], { id: 2, type: "subscribe", channels: ["b"], since: { b: "p-1" } });
 });
 
+test("a channel is joined by the command that has waited, and not once more", async () => {
+  const stream = open({ token: "t-1" });
+  const joined = stream.subscribe(["a"]);
+  const first = await greeted(stream);
+  first.end(1006);
+  const second = await greeted(stream);
+  for (const socket of [first, second])
+    assert.deepEqual(socket.sent.slice(1), [{ id: 1, type: "subscribe", channels: ["a"], since: {} }]);
+  second.say({ type: "reply", id: 1, error: { code: "forbidden", message: "No." } });
+  await assert.rejects(joined);
+  second.end(1006);
+  const third = await FakeSocket.next();
+  third.greet();
+  await settled();
+  assert.deepEqual(third.sent.slice(1), []);
+});
+
+test("a channel is read from where it was left before a command that has waited joins it from now on", async () => {
+  const stream = open({ token: "t-1" });
+  const first = await greeted(stream);
+  stream.subscribe(["a"]);
+  first.say({ type: "reply", id: 1, result: {} });
+  await settled();
+  stream.subscribe(["a", "b"]).catch(() => {});
+  first.say({ type: "message", channel: "a", position: "p-7" });
+  first.end(1006);
+  const second = await FakeSocket.next();
+  second.onopen();
+  second.say({ type: "reply", id: 0, result: { conn_id: "c-2", channels: [], expires_in: 600 } });
+  second.resume({ position: "p-7" });
+  await settled();
+  assert.deepEqual(second.sent.slice(1), [
+    { id: 3, type: "subscribe", channels: ["a"], since: { a: "p-7" } },
+    { id: 2, type: "subscribe", channels: ["a", "b"], since: {} },
+  ]);
+  second.say({ type: "reply", id: 3, error: { code: "unavailable", message: "Later.", retry_after: 600 } });
+  second.say({ type: "message", channel: "d", position: "p-9" });
+  await settled();
+  stream.subscribe(["a", "c"], { c: "p-1" }).catch(() => {});
+  assert.deepEqual(second.sent[3].since, { a: "p-7", c: "p-1" });
+});
+
 test("as many channels are joined again in one command as the server takes", async () => {
   const stream = open({ token: "t-1" });
   const first = await greeted(stream);
-  stream.subscribe([...Array(101).keys()].map(String)).catch(() => {});
+  stream.subscribe([...Array(101).keys()].map(String));
+  first.say({ type: "reply", id: 1, result: {} });
+  await settled();
   first.end(1006);
   const second = await greeted(stream);
-  const rejoining = second.sent.slice(2).map(({ channels }) => channels.length);
+  const rejoining = second.sent.slice(1).map(({ channels }) => channels.length);
   assert.deepEqual(rejoining, [100, 1]);
 });
 
@@ -330,7 +374,7 @@ test("other transports send the token in a header, and commands by requests", as
   assert.deepEqual(await left, taken);
   assert.equal(polls.inits[0].headers.Authorization, "Bearer t-1");
   assert.equal(calls.asked[0].searchParams.get("conn_id"), "c-1");
-  assert.deepEqual(JSON.parse(calls.inits[0].body), [{ id: 1, type: "subscribe", channels: ["a"] }]);
+  assert.deepEqual(JSON.parse(calls.inits[0].body), [{ id: 1, type: "subscribe", channels: ["a"], since: {} }]);
   assert.equal(calls.inits[0].headers.Authorization, "Bearer t-1");
   await assert.rejects(stream.info(["a"]), { message: "Unknown connection." });
 });
@@ -363,18 +407,27 @@ for (const nothing of ["", undefined, null, { token: "t-1" }])
     assert.deepEqual([count, socket.sent.length], [3, 1]);
   });
 
-/** Open a stream by polls that has a connection; `answer` answers the commands that are under way. */
+/**
+ * Open a stream by polls that has a connection; `answer` answers the commands that are under way, `sent` are their ids.
+ * `breaks` ends the poll; another one opens.
+ */
 async function polled(options) {
   const greeting = { type: "reply", id: null, result: { conn_id: "c-1", channels: [], expires_in: 600 } };
   const resumed = { type: "resumed", position: "p-1", recovered: [""], lost: [] };
-  const polls = answers({ body: [greeting, resumed] }, { body: new ReadableStream({}) });
+  const { body, end: breaks } = pieces();
+  const polls = answers({ body: [greeting, resumed] }, { body }, { body: [resumed] }, { body: new ReadableStream({}) });
   const asked = [];
-  const fetch = (url, init) => (url.includes("/client") ? new Promise((resolve) => asked.push(resolve)) : polls(url, init));
+  const sent = [];
+  const fetch = (url, init) => {
+    if (!url.includes("/client")) return polls(url, init);
+    sent.push(JSON.parse(init.body).map(({ id }) => id));
+    return new Promise((resolve) => asked.push(resolve));
+  };
   const stream = open({ transports: ["poll"], getToken: () => "t-1", fetch, ...options });
   await eventOf(stream, "open");
   await settled();
   const answer = (...items) => asked.shift()(new Response(JSON.stringify(items)));
-  return { stream, answer };
+  return { stream, answer, sent, breaks };
 }
 
 test("an answer to a command that comes after the end does nothing", async (t) => {
@@ -393,6 +446,21 @@ test("an answer to a command that comes after the end does nothing", async (t) =
 test("a command by a request that is not answered is rejected after a while", async () => {
   const { stream } = await polled({ silenceMs: 20 });
   await assert.rejects(stream.info(["a"]), { message: "no answer in time" });
+});
+
+test("a command whose request is under way is not sent again by the stream that opens next", async () => {
+  const { stream, answer, sent, breaks } = await polled();
+  const joined = stream.subscribe(["a"]);
+  const opened = eventOf(stream, "open");
+  breaks();
+  await opened;
+  await settled();
+  const published = stream.publish("a", 1, "u-1");
+  assert.deepEqual(sent, [[1], [2]]);
+  answer({ type: "reply", id: 1, result: { channels: ["a"], subscribed: ["a"] } });
+  answer({ type: "reply", id: 2, result: { uuid: "u-1" } });
+  assert.deepEqual(await joined, { channels: ["a"], subscribed: ["a"] });
+  assert.deepEqual(await published, { uuid: "u-1" });
 });
 
 test("a command after the end is rejected, and one before the next stream waits for it", async () => {
