@@ -255,7 +255,7 @@ export class Channelstream<Payload = any> implements AsyncIterable<Item<Payload>
   /** With a token: join channels, from positions if some are named. Promises of commands reject with an error that has a `code`. */
   subscribe(channels: string[], since?: Record<string, string>): Promise<Subscribed>;
   unsubscribe(channels: string[]): Promise<Unsubscription>;
-  /** The message is published once with its uuid, which is drawn where the page is a secure context. */
+  /** The message is published once with its uuid, which is drawn unless `globalThis.crypto` is missing. */
   publish(channel: string, message: Payload, uuid?: string): Promise<Published>;
   /** Histories and users of channels, in the form of /info. */
   info(channels: string[]): Promise<Record<string, any>>;

@@ -37,6 +37,10 @@ const TEXT_MS = 200;
 const FOREVER_MS = 2 ** 31 - 1;
 const CLOSED = { code: 1000, reason: "closed" };
 
+/** A UUID, also where the page is no secure context. */
+const newId = () =>
+  globalThis.crypto && [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => (byte + 256).toString(16).slice(1)).join("");
+
 export function backoff(attempt, { baseMs = 500, capMs = 30_000, floorMs = 0, random = Math.random } = {}) {
   return random() * Math.max(floorMs, Math.min(capMs, baseMs * 2 ** attempt));
 }
@@ -396,7 +400,7 @@ export class Channelstream {
     return this.#command("unsubscribe", { channels });
   }
 
-  publish(channel, message, uuid = globalThis.crypto?.randomUUID?.()) {
+  publish(channel, message, uuid = newId()) {
     return this.#command("publish", { channel, message, uuid });
   }
 
