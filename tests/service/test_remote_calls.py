@@ -8,7 +8,7 @@ import pytest
 from channelstream.close_codes import CloseCode
 from channelstream.core.hub import Hub
 from channelstream.core.node_status import NodeStatus
-from channelstream.engines.cluster import SingleNode
+from channelstream.engines.cluster import OwnerSilent, SingleNode
 from channelstream.errors import NotFound, Unavailable
 from channelstream.service import remote_calls
 from channelstream.service.channel_ends import ChannelEnds
@@ -97,6 +97,12 @@ class Cluster(SingleNode):
     async def nodes(self) -> list[NodeStatus]:
         return [NodeStatus(name, name, 0, 0.0, True) for name in ("here", "there")]
 
+    async def ask(self, conn_id: str, command: bytes) -> bytes | None:
+        answer = await self.ask_node("there", command)
+        if answer is None:
+            raise OwnerSilent("no link")
+        return answer
+
     async def ask_node(self, node_id: str, command: bytes) -> bytes | None:
         self.silent -= 1
         return None if self.silent >= 0 else encode_result(RemoteResult(msgspec.msgpack.encode(2)))
@@ -126,6 +132,16 @@ def test_a_node_without_a_link_is_asked_again(
             asyncio.run(scenario())
     else:
         assert asyncio.run(scenario()) == count
+
+
+@pytest.mark.parametrize(("silent", "further"), [(0, (3600.0,)), (2, (3600.0,)), (3, ())])
+def test_the_owner_of_a_connection_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, silent: int, further: tuple[float, ...]
+) -> None:
+    """A client's command would be refused, since the connection seems to be unknown, while its node is upgraded."""
+    monkeypatch.setattr(remote_calls, "SILENT_DELAYS_S", (0.0, 0.0, 0.0, *further))
+    result = asyncio.run(RemoteCalls(Cluster(silent)).call_owner("c1", "two", b""))
+    assert result == (RemoteResult(msgspec.msgpack.encode(2)) if further else None)
 
 
 def test_connections_end_at_a_node_that_is_upgraded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,11 +188,16 @@ class RemoteCalls:
     async def call_owner(self, conn_id: str, procedure: str, argument: bytes) -> RemoteResult | None:
         """Call a procedure of the node that owns a connection; None if no living node does.
 
+        It is asked several times if it is out of reach: it may be upgraded.
+
         Raises:
             Unavailable: the engine is out of reach.
         """
-        with suppress(OwnerSilent):
-            return _read(await self._cluster.ask(conn_id, _encode(RemoteCall(procedure, argument))))
+        call = _encode(RemoteCall(procedure, argument))
+        for delay_s in SILENT_DELAYS_S:
+            with suppress(OwnerSilent):
+                return _read(await self._cluster.ask(conn_id, call))
+            await asyncio.sleep(delay_s)
         return None
 
     async def call_reachable(self, procedure: str, argument: bytes = b"") -> Reached:
