@@ -6,23 +6,35 @@ import socket
 import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from typing import Any
 
 import httpx
 import pytest
+from tests.conftest import StartServer
 
 from channelstream_client import (
     AsyncChannelstream,
     BadAnswer,
     BadSignature,
+    Change,
+    Channel,
+    Channels,
     ChannelSettings,
     Channelstream,
+    Connection,
     Info,
     Invalid,
     Message,
     NotFound,
     Retries,
+    SentMessage,
+    StateChange,
+    Subscribed,
     Unreachable,
+    Unsubscribed,
+    User,
+    UserState,
     calls,
 )
 from channelstream_client.exchange import Answer, result_of
@@ -58,6 +70,74 @@ def test_twins_are_alike(method: str) -> None:
     assert inspect.signature(blocking) == inspect.signature(awaited)
     assert blocking.__doc__ == awaited.__doc__
     assert inspect.iscoroutinefunction(awaited)
+
+
+UNNAMED = {
+    Channel: {"long_name"},  # Null; older programs read it.
+    SentMessage: {
+        "type",
+        "catchup",
+        "position",
+    },  # A history has events, whose place and kind say nothing here.
+    Change: {"pm_users", "exclude_users", "message"},  # As in the call.
+}
+"""Keys of answers that results do not have."""
+
+
+def assert_named(kind: type, answer: dict[str, Any]) -> None:
+    """Check that a result has each key of an answer."""
+    assert answer.keys() - {each.name for each in fields(kind)} <= UNNAMED.get(kind, set())
+
+
+def test_results_have_what_answers_have(start_server: StartServer) -> None:
+    """Also what only long lists, and messages with a trace context, have."""
+    server = start_server(CHANNELSTREAM_INFO_USERS_MAX="1")
+    server.post("/channel_config", {"a": {"store_history": True}})
+    details = {"include_connections": True}
+    for user in ("ann", "bob"):
+        opened = server.post("/connect", {"username": user, "channels": ["a"], "info": details})
+    conn_id = opened["conn_id"]
+    joined = server.post("/subscribe", {"conn_id": conn_id, "channels": ["b"]})
+    left = server.post("/unsubscribe", {"conn_id": conn_id, "channels": ["b"]})
+    message = {"user": "ann", "channel": "a", "message": 1, "include_traceparent": True}
+    trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+    sent = server.request("POST", "/message", message, headers=trace).json()
+    state = server.post("/user_state", {"user": "ann", "user_state": {"a": 1}})
+    described = server.post("/info", {"info": details})
+    channel = described["channels"]["a"]
+    assert {"users_cut", "connections_cut"} <= channel.keys()
+    assert "traceparent" in channel["history"][0]
+    for kind, answer in (
+        (Connection, opened),
+        (Subscribed, joined),
+        (Unsubscribed, left),
+        (Channels, described),
+        (Channels, opened["channels_info"]),
+        (Channel, channel),
+        (ChannelSettings, channel["settings"]),
+        (User, described["users"][0]),
+        (SentMessage, channel["history"][0]),
+        (SentMessage, sent),
+        (Change, server.request("PATCH", "/message", {"uuid": sent["uuid"], "channel": "a"}).json()),
+        (Change, server.request("DELETE", "/message", {"uuid": sent["uuid"], "channel": "a"}).json()),
+        (UserState, state),
+        (StateChange, state["changed_state"][0]),
+    ):
+        assert_named(kind, answer)
+
+
+def test_a_long_list_of_users_is_read_in_pages(start_server: StartServer) -> None:
+    """Each says whether another one follows."""
+    server = start_server(CHANNELSTREAM_INFO_USERS_MAX="2")
+    with Channelstream(server.url, server.secret) as client:
+        for user in ("ann", "bob", "eve"):
+            client.connect(user, ["a"])
+        first = client.info(Info(channels=["a"])).channels["a"]
+        last = client.info(Info(channels=["a"], users_after=first.users[-1])).channels["a"]
+    assert [(page.users, page.users_cut) for page in (first, last)] == [
+        (["ann", "bob"], True),
+        (["eve"], False),
+    ]
 
 
 def test_connection_lives_from_connect_to_disconnect(do: Do) -> None:

@@ -50,6 +50,7 @@ class SentMessage:
 
     Attributes:
         deleted: a message with this uuid was deleted before, so nothing was sent.
+        traceparent: the W3C trace context of the call that published it, if that call asked for it.
     """
 
     uuid: str
@@ -62,6 +63,7 @@ class SentMessage:
     no_history: bool = False
     edited: datetime | None = parsed_field(read_time, default=None)
     deleted: bool = False
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,12 +112,14 @@ class Info:
 
     Attributes:
         channels: only these channels; None means all.
+        users_after: begin after this user, for the next page of a long list (`Channel.users_cut`).
     """
 
     channels: Sequence[str] | None = None
     exclude_channels: Sequence[str] = ()
     include_history: bool = True
     include_users: bool = True
+    users_after: str | None = None
     include_connections: bool = False
     return_public_state: bool = False
 
@@ -139,6 +143,10 @@ class Channel:
         history: the messages of the history, oldest first.
         total_connections, total_users: None for a client with a token that may not see the channel's members.
         users: names, sorted; empty also where `total_users` is None.
+        users_cut: there are more; `Info.users_after` asks for them.
+        connections: their ids, if `Info.include_connections` is set.
+        connections_cut: there are more.
+        position: a stream opened from there misses nothing that the history does not have.
     """
 
     uuid: str
@@ -149,6 +157,10 @@ class Channel:
     total_connections: int | None = None
     total_users: int | None = None
     users: Sequence[str] = ()
+    users_cut: bool = False
+    connections: Sequence[str] = ()
+    connections_cut: bool = False
+    position: str = ""
 
 
 def _channels(data: Mapping[str, Any]) -> dict[str, Channel]:
@@ -161,11 +173,13 @@ class Channels:
 
     Attributes:
         position: position of the log at the time of the answer. A stream opened from there misses no later event.
+        users_cut: some of the users that `channels` name are not among `users`.
     """
 
     channels: Mapping[str, Channel] = parsed_field(_channels)
     users: Sequence[User] = parsed_field(partial(read_list, User), default=())
     position: str = ""
+    users_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
