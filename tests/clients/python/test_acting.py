@@ -167,8 +167,11 @@ def test_what_is_lost_of_its_channels_is_reported(
 
 
 @pytest.mark.slow
-def test_channels_that_cannot_be_joined_again_now_are_joined_later(server: RunningServer, line: Line) -> None:
-    """From where the last connection was; it would be in none of them, and its client would not know."""
+@pytest.mark.parametrize("again", [False, True])
+def test_channels_that_cannot_be_joined_again_now_are_joined_later(
+    server: RunningServer, line: Line, again: bool
+) -> None:
+    """From where the last connection was, also by a program that subscribes again: it does not know of the new one."""
     room = f"room.{uuid4().hex}"
 
     async def scenario() -> None:
@@ -187,6 +190,8 @@ def test_channels_that_cannot_be_joined_again_now_are_joined_later(server: Runni
             with pytest.raises(Unreachable):
                 await acting.info([room])
             line.blocked = ()
+            if again:
+                await acting.subscribe([room])
             assert await waiting == 1
 
     play(scenario())

@@ -132,7 +132,8 @@ class Acting(Iteration[Event]):
                 something is lost.
         """
         wanted = listed("channels", channels)
-        result = await self._join(wanted, since or {})
+        left = {name: position for name in wanted if (position := self._wanted.get(name))}
+        result = await self._join(wanted, left | dict(since or {}))
         self._wanted |= dict.fromkeys(wanted)
         return list(result["channels"])
 
