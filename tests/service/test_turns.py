@@ -146,7 +146,7 @@ def test_streams_do_not_wait_for_a_shard_whose_slot_moves(
         await node.start()
         try:
             moving, resting = name_in(1, "u"), name_in(0, "u")
-            move = shards_of(node)[1].client._move
+            move = shards_of(node)[1].link.move
             move.begin()
             waiting = [
                 asyncio.create_task(node.reads.replay(moving, {PRIVATE: 0}, 1))

@@ -119,14 +119,14 @@ async def counted(engine: RedisEngine, channels: dict[str, dict[str, int]]) -> N
 def cut(engine: RedisEngine) -> None:
     """Break the links of a node with every shard."""
     for shard in engine._shards:
-        assert shard.client._link is not None
-        shard.client._link.abandon("the test cuts it")
+        assert shard.link.present is not None
+        shard.link.present.abandon("the test cuts it")
 
 
 def link_of(engine: RedisEngine) -> Link:
     """Return the link of an engine with its only shard."""
     [shard] = engine._shards
-    link = shard.client._link
+    link = shard.link.present
     assert link is not None
     return link
 
@@ -190,7 +190,7 @@ def sent_to_scripts(engine: RedisEngine) -> list[int]:
     """Record from now on how many bytes each script receives, and how many it answers."""
     sizes: list[int] = []
     [shard] = engine._shards
-    link: Any = shard.client._link
+    link: Any = shard.link.present
     sent = link._enqueue
 
     def recorded(parts: Any, reads: bool) -> Any:
@@ -220,7 +220,7 @@ def take_out_of_reach(shard: Any) -> Callable[[], None]:
         shard.establish = establish
 
     shard.establish = unreachable
-    shard.client._link.abandon("the test cuts it")
+    shard.link.present.abandon("the test cuts it")
     return mend
 
 

@@ -74,7 +74,7 @@ def payloads_in_flight(engine: RedisEngine) -> list[int]:
     counts: list[int] = []
     waiting: set[Any] = set()
     [shard] = engine._shards
-    link: Any = shard.client._link
+    link: Any = shard.link.present
     sent = link._enqueue
 
     def recorded(parts: Any, reads: bool) -> Any:

@@ -82,7 +82,7 @@ def test_a_master_that_became_a_replica_is_left(redis: RedisServer, with_one_sha
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
         [shard] = engine._shards
-        link = shard.client._link
+        link = shard.link.present
         redis.cli("REPLICAOF", "127.0.0.1", "1")
         try:
             with pytest.raises(Unavailable):
@@ -136,7 +136,7 @@ def test_a_message_of_an_unknown_kind_keeps_the_link(
             await link.command("PUBLISH", to_node, f"newer {token} text")
             await engine.catch_up([0])
             assert not reply.done()
-        assert shard.client._link is link
+        assert shard.link.present is link
         assert not link.broken.is_set()
 
     with_one_shard(life)
@@ -153,7 +153,7 @@ def test_a_message_of_an_unknown_kind_to_all_keeps_the_link(
         [shard], link = engine._shards, link_of(engine)
         await link.command("PUBLISH", f"{shard._recovery._address.prefix}#all", "anything else")
         await engine.catch_up([0])
-        assert shard.client._link is link
+        assert shard.link.present is link
         assert not link.broken.is_set()
         assert listener.renewals == 0
 
@@ -210,7 +210,7 @@ def test_a_link_is_closed_though_its_close_was_cancelled(redis: RedisServer, wit
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", "a")
         [shard], link = engine._shards, link_of(engine)
-        letting_go = asyncio.create_task(shard.client.unlink())
+        letting_go = asyncio.create_task(shard.link.unlink())
         await asyncio.sleep(0)
         letting_go.cancel()
         await asyncio.gather(letting_go, return_exceptions=True)

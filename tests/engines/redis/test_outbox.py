@@ -153,7 +153,7 @@ def test_facts_of_nodes_of_an_older_version_are_sent(with_nodes: WithNodes, redi
                 ("HSET", f"{prefix}cursors", "one", "100"),
                 ("XADD", f"{prefix}facts", f"{number}-0", "f", encode(fact)),
             ):
-                await client.command_on(client.linked(), *command)
+                await client.command_on(shard.link.linked(), *command)
 
         async def are_adopted() -> bool:
             return (await outbox.state()).facts == len(places) + 1 and not redis.cli(
@@ -246,8 +246,8 @@ def test_only_calls_that_may_change_members_are_sent_what_is_wanted(
         engine, _ = await nodes.member("ann", "a")
         await engine.publish([message("m")])
         await engine.channels(["a"])
-        client = engine._shards.by_index(0).client
-        found = await client.command_on(client.linked(), "SLOWLOG", "GET", LOGGED)
+        shard = engine._shards.by_index(0)
+        found = await shard.client.command_on(shard.link.linked(), "SLOWLOG", "GET", LOGGED)
         scripts = [args for _, _, _, args, *_ in found if args[0] == b"EVALSHA"]
         calls = {args[OPERATION].decode(): args[SETTINGS:] for args in scripts}
         assert {operation for operation, settings in calls.items() if not settings} >= {"publish", "channels"}
@@ -336,7 +336,7 @@ def test_the_script_writes_the_stored_form(with_one_shard: WithNodes, redis: Red
         engine, _ = await nodes.member("ann", "a", notify_presence=True)
         for each in await engine.outbox.read(DEFAULT, (0,), 100):
             stored = await engine._shards.by_index(0).client.command_on(
-                engine._shards.by_index(0).client.linked(),
+                engine._shards.by_index(0).link.linked(),
                 "XRANGE",
                 f"{PREFIX}facts:{DEFAULT}",
                 each.number,

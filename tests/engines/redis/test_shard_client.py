@@ -88,9 +88,9 @@ def test_a_call_that_has_failed_is_not_run_later_though_redis_set_its_clock_back
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, listener = await near.member("ann", "a")
         [shard] = engine._shards
-        assert shard.client._link is not None
+        assert shard.link.present is not None
         # As if that clock had been an hour ahead until now.
-        shard.client._link._clock_offset_ms += 3_600_000.0
+        shard.link.present._clock_offset_ms += 3_600_000.0
         await engine.head()
         line.cut()
         with pytest.raises(Unavailable):
@@ -125,7 +125,7 @@ def deadlines(engine: RedisEngine, operation: str) -> list[float]:
     """Record from now on the deadlines that operations send to Redis, by the clock of the node, in ms."""
     found: list[float] = []
     [shard] = engine._shards
-    link: Any = shard.client._link
+    link: Any = shard.link.present
     sent = link._enqueue
 
     def recorded(parts: Any, reads: bool) -> Any:
@@ -143,9 +143,9 @@ def test_a_call_has_one_deadline_however_often_it_is_sent(with_a_line: Any) -> N
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.member("ann", "a")
         [shard] = engine._shards
-        assert shard.client._link is not None
+        assert shard.link.present is not None
         found = deadlines(engine, "publish")
-        shard.client._link._clock_offset_ms -= 3_600_000.0
+        shard.link.present._clock_offset_ms -= 3_600_000.0
         line.cut()
         publishing = await in_flight(engine, engine.publish([message("m1")]))
         await asyncio.sleep(0.1)  # real time: which the call has lost when it is sent again.
@@ -192,7 +192,7 @@ def test_a_call_sent_near_its_deadline_does_not_break_the_link(with_a_line: Any)
         assert not link.broken.is_set()
         line.mend()
         await engine.head()
-        assert shard.client._link is link
+        assert shard.link.present is link
 
     with_a_line(life, timeout_s=PATIENCE_S)
 
@@ -237,8 +237,8 @@ def test_setting_the_clock_of_redis_refuses_nothing(with_nodes: Any) -> None:
         engine, listener = await nodes.member("ann", "a")
         for number, ahead_ms in enumerate((-3_600_000.0, 3_600_000.0)):
             for shard in engine._shards:
-                assert shard.client._link is not None
-                shard.client._link._clock_offset_ms += ahead_ms
+                assert shard.link.present is not None
+                shard.link.present._clock_offset_ms += ahead_ms
             await engine.publish([message(f"m{number}")])
             assert all(shard.is_linked for shard in engine._shards)
         await soon(lambda: received(listener) == ["m0", "m1"])

@@ -95,15 +95,15 @@ def test_an_entry_superseded_during_a_read_is_read_again(with_one_shard: Any, ch
         await other.publish([big(1), message("m2")])
         changes = [change]
         [shard] = engine._shards
-        assert shard.client._link is not None
-        command = shard.client._link.command
+        assert shard.link.present is not None
+        command = shard.link.present.command
 
         async def later(*parts: Any) -> Any:
             while changes:
                 await other.publish([changes.pop()])
             return await command(*parts)
 
-        shard.client._link.command = later  # type: ignore[method-assign]
+        shard.link.present.command = later  # type: ignore[method-assign]
         replay = await engine.replay("ann", {"a": 0}, 100)
         texts = [entry.event.payload for entry in replay.entries if isinstance(entry.event, Message)]
         assert texts == ([b'"hi"'] if change == delete("m1") else [b'"newer"', b'"hi"'])

@@ -153,14 +153,14 @@ def test_nothing_newer_is_delivered_before_a_gap_is_healed(with_one_shard: Any) 
         await speaker.publish([message("m0"), message("m1", channel="b")])
         await soon(lambda: len(received(listener)) == 2)
         [shard] = engine._shards
-        assert shard.client._link is not None
-        take = shard.client._link.subscription._buffer_or_dispatch
+        assert shard.link.present is not None
+        take = shard.link.present.subscription._buffer_or_dispatch
 
         def forgetful(name: bytes, data: bytes) -> None:
             if b'"m2"' not in data:
                 take(name, data)
 
-        shard.client._link.subscription._buffer_or_dispatch = forgetful  # type: ignore[method-assign]
+        shard.link.present.subscription._buffer_or_dispatch = forgetful  # type: ignore[method-assign]
         await speaker.publish([message("m2"), message("m3"), message("m4", channel="b")])
         await soon(lambda: len(received(listener)) == 5)
         assert received(listener) == ["m0", "m1", "m2", "m3", "m4"]
@@ -177,8 +177,8 @@ def test_a_node_that_was_cut_off_receives_the_current_forms(with_nodes: Any) -> 
         shard = listener._shards.at("a")
         await other.publish([message("m0")])
         await soon(lambda: received(recorder) == ["m0"])
-        assert shard.client._link is not None
-        shard.client._link.abandon("the test cuts it")
+        assert shard.link.present is not None
+        shard.link.present.abandon("the test cuts it")
         await other.publish(
             [message("m1"), message("m2"), edit("m2"), delete("m1"), delete("m0"), message("m3")]
         )

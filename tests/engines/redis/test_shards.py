@@ -165,8 +165,8 @@ def test_a_shard_out_of_reach_does_not_cost_the_link_with_another(
         )
         redis.cli("DEL", f"{prefix}nk:{engine.cluster._registrar.node}")
         for shard in (home, away):
-            assert shard.client._link is not None
-            shard.client._link.abandon("the test cuts it")
+            assert shard.link.present is not None
+            shard.link.present.abandon("the test cuts it")
         await asyncio.sleep(1.5)  # real time: longer than a lease of Redis.
         assert (links, away.is_linked) == (1, True)
         home.establish = establish  # type: ignore[method-assign]

@@ -146,7 +146,7 @@ def test_calls_fail_at_their_deadline_while_a_slot_moves(with_a_move: Any) -> No
         engine, listener = await nodes.member("ann", "a")
         await engine.publish([message("m1")])
         [shard] = engine._shards
-        link = shard.client._link
+        link = shard.link.present
         await asyncio.to_thread(move.begin)
         outcomes = await asyncio.gather(
             engine.publish([message("m2")]),
@@ -160,7 +160,7 @@ def test_calls_fail_at_their_deadline_while_a_slot_moves(with_a_move: Any) -> No
         await asyncio.to_thread(move.cancel)
         await engine.publish([message("m4")])
         await soon(lambda: received(listener) == ["m1", "m4"])
-        assert shard.client._link is link
+        assert shard.link.present is link
 
     with_a_move(life, timeout_s=SHORT_S)
 
@@ -171,8 +171,8 @@ def test_a_big_message_waits_for_the_link_with_the_new_master(with_a_move: Any) 
     async def life(nodes: Nodes, _: SlotMove) -> None:
         engine, listener = await nodes.member("ann", "a")
         [shard] = engine._shards
-        shard.client._move.begin()
-        await shard.client.unlink()
+        shard.link.move.begin()
+        await shard.link.unlink()
         await engine.publish([big(1)])
         await soon(lambda: received(listener) == ["m1"])
 
@@ -243,7 +243,7 @@ def test_only_a_living_master_without_keys_has_given_its_slot_away(with_a_move: 
     async def life(nodes: Nodes, move: SlotMove) -> None:
         engine, _ = await nodes.member("ann", "a")
         [shard] = engine._shards
-        link, place = shard.client._link, shard._recovery._address
+        link, place = shard.link.present, shard._recovery._address
         assert link is not None
         assert not await place.has_moved(link.run_id)
         await asyncio.to_thread(move.begin)

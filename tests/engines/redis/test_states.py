@@ -146,7 +146,7 @@ def test_a_node_keeps_up_with_the_state_it_announces(redis: RedisServer, with_on
         names = [f"c{number}" for number in range(200)]
         engine, recorder = await nodes.member("ann", *names, notify_state=True)
         [shard] = engine._shards
-        link = shard.client._link
+        link = shard.link.present
         redis.cli("CONFIG", "SET", "client-output-buffer-limit", "pubsub 4mb 0 0")
         try:
             keys = [f"key-{number}" for number in range(60)]
@@ -156,7 +156,7 @@ def test_a_node_keeps_up_with_the_state_it_announces(redis: RedisServer, with_on
         await soon(
             lambda: sum(isinstance(entry.event, UserStateChanged) for entry in recorder.entries) == 200
         )
-        assert shard.client._link is link
+        assert shard.link.present is link
 
     with_one_shard(life)
 
@@ -197,7 +197,7 @@ async def unfinished(operation: str, **arguments: Any) -> None:
 def answers_and_marks(shard: Any) -> list[str]:
     """Record from now on that a step has more to do, and that events before a mark were received."""
     order: list[str] = []
-    call, marked = shard.client.call_on, shard.client._link.subscription.await_mark
+    call, marked = shard.client.call_on, shard.link.present.subscription.await_mark
 
     async def recorded(*about: Any, **arguments: Any) -> Any:
         answer = await call(*about, **arguments)
@@ -209,7 +209,7 @@ def answers_and_marks(shard: Any) -> list[str]:
         await marked(*about)
         order.append("-received ")
 
-    shard.client.call_on, shard.client._link.subscription.await_mark = recorded, received
+    shard.client.call_on, shard.link.present.subscription.await_mark = recorded, received
     return order
 
 
@@ -272,8 +272,8 @@ def test_a_shard_that_was_unreachable_announces_a_state_later(with_three_shards:
             raise Unavailable("It is out of reach.")
 
         away.establish = unreachable  # type: ignore[method-assign]
-        assert away.client._link is not None
-        away.client._link.abandon("the test cuts it")
+        assert away.link.present is not None
+        away.link.present.abandon("the test cuts it")
         change = await engine.update_user(user, UserUpdate({"mood": 1}, {}, ["mood"]))
         assert change is not None
         assert (change.changed, state_events(recorder)) == ([("mood", 1)], [])

@@ -190,7 +190,7 @@ class Connections:
                 cannot move while a listed shard is out of reach.
         """
         parts = self._shards.split(channels)
-        if not all(shard.client.is_reachable for shard in parts):
+        if not all(shard.link.is_reachable for shard in parts):
             raise Unavailable(OUT_OF_REACH)
         return parts
 

@@ -127,7 +127,7 @@ class RedisEngine:
     @property
     def is_reachable(self) -> bool:
         """Whether this node is linked with every shard; heartbeats find a link that is silent."""
-        return all(shard.client.is_reachable for shard in self._shards)
+        return all(shard.link.is_reachable for shard in self._shards)
 
     @property
     def log_bytes(self) -> None:

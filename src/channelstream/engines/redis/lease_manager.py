@@ -92,7 +92,7 @@ class LeaseManager:
 
     async def _keep_linked(self) -> None:
         while True:
-            if await self._shard.client.wait_broken() == SLOT_MOVED:
+            if await self._shard.link.wait_broken() == SLOT_MOVED:
                 logger.info("%s has moved to another master", self._shard.label)
             else:
                 logger.warning(
@@ -118,7 +118,7 @@ class LeaseManager:
 
     async def _establish(self) -> None:
         if self._shard.is_linked:  # The link was established, and the first heartbeat failed.
-            await self._shard.client.unlink()
+            await self._shard.link.unlink()
             await self._restoring.suspect(self._shard)
         await self._shard.establish()
         await self._heartbeat()

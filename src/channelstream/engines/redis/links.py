@@ -71,4 +71,4 @@ class Links:
 
     async def _close_shards(self) -> None:
         for shard in self._shards:
-            await shard.client.close()
+            await shard.link.close()

@@ -1,15 +1,16 @@
 """One shard of the log, as one node sees it.
 
 A shard has its own epoch and offsets, and reconnects independently of the others; `engine.py` and `sharded_log.py` combine
-them. Its parts depend on each other in one direction: `ShardClient` makes calls, `ShardScans` reads what is known by them,
-`ShardLog` publishes and reads events by them, `ShardSubscriber` receives messages and passes them to `Delivery`, and
-`ShardRecovery` establishes the link that all of them use.
+them. Its parts depend on each other in one direction: `ShardLink` has the link that all of them use, `ShardClient` makes
+calls, `ShardScans` reads what is known by them, `ShardLog` publishes and reads events by them, `ShardSubscriber` receives
+messages and passes them to `Delivery`, and `ShardRecovery` establishes a link.
 """
 
 from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.delivery import Delivery
 from channelstream.engines.redis.moved_shard import MovedShard
 from channelstream.engines.redis.shard_client import ShardClient
+from channelstream.engines.redis.shard_link import ShardLink
 from channelstream.engines.redis.shard_log import ShardLog
 from channelstream.engines.redis.shard_recovery import ShardRecovery
 from channelstream.engines.redis.shard_scans import ShardScans
@@ -28,13 +29,16 @@ class Shard:
         self, address: ShardAddress, node: NodeContext, state: ShardState, delivery: Delivery
     ) -> None:
         self.pending_state: set[str] = set()
-        self.client = ShardClient(address, node, state)
-        self.scans = ShardScans(self.client, node)
-        self.log = ShardLog(address, node, self.client)
-        self.subscriber = ShardSubscriber(state, self.client, delivery)
+        self.link = ShardLink(address, state)
+        self.client = ShardClient(address, node, state, self.link)
+        self.scans = ShardScans(node, self.link, self.client)
+        self.log = ShardLog(address, node, self.link, self.client)
+        self.subscriber = ShardSubscriber(state, self.link, self.client, delivery)
         self._node = node
         self._state = state
-        self._recovery = ShardRecovery(address, node, state, self.client, self.log, self.subscriber, delivery)
+        self._recovery = ShardRecovery(
+            address, node, state, self.link, self.client, self.log, self.subscriber, delivery
+        )
 
     @property
     def index(self) -> int:
@@ -59,7 +63,7 @@ class Shard:
 
     @property
     def is_linked(self) -> bool:
-        return self.client.is_linked
+        return self.link.is_linked
 
     def moved(self, unconfirmed: list[str]) -> MovedShard:
         """Return what this node knows about the shard, for another process."""

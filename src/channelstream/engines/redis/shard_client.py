@@ -1,27 +1,27 @@
-"""The calls of one node to one shard: scripts and commands, over the link that there is at the moment.
+"""The calls of one node to one shard: scripts and commands, over the link that there is at the moment (`shard_link.py`).
 
-The link is replaced after each outage (`shard_recovery.py`). A call is made once, except while the slot of the shard moves:
-a refused call has done nothing then, and waits (`slot_move.py`).
+A call is made once, except while the slot of the shard moves: a refused call has done nothing then, and waits
+(`slot_move.py`).
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
-from redis.exceptions import MovedError, ResponseError
+from redis.exceptions import ResponseError
 
 from channelstream.engines.cluster import OwnerSilent
 from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.link import Link
-from channelstream.engines.redis.link_state import OUT_OF_REACH
 from channelstream.engines.redis.pending_replies import PendingReplies
 from channelstream.engines.redis.refusals import REFUSED, RefusalLog, is_known, needs_new_link, reason_of
+from channelstream.engines.redis.shard_link import ShardLink
 from channelstream.engines.redis.shard_state import NodeContext, ShardState
-from channelstream.engines.redis.slot_move import MOVING, PROBE_S, SLOT_MOVED, SlotMove, SlotMoving
+from channelstream.engines.redis.slot_move import MOVING, SlotMoving
 from channelstream.errors import Unavailable
 
 CHUNK = 100
@@ -31,8 +31,6 @@ AGAIN = b"again"
 ASK_TIMEOUT_S = 2.0
 """How long another node may take to execute a command, in seconds."""
 _NOTHING: Mapping[str, Any] = {}
-
-logger = logging.getLogger(__name__)
 
 _pack = msgspec.msgpack.Encoder().encode
 T = TypeVar("T")
@@ -45,91 +43,17 @@ class ShardClient:
         replies: the replies that the node waits for.
     """
 
-    def __init__(self, address: ShardAddress, node: NodeContext, state: ShardState) -> None:
+    def __init__(self, address: ShardAddress, node: NodeContext, state: ShardState, link: ShardLink) -> None:
         self.replies = PendingReplies(node.new_id)
         self._address = address
         self._node = node
         self._state = state
-        self._link: Link | None = None
-        self._draining: set[Link] = set()
-        self._move = SlotMove()
-        self._has_link = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._refusals = RefusalLog()
-
-    # -- the link
-
-    @property
-    def is_linked(self) -> bool:
-        return self._link is not None and not self._link.broken.is_set()
-
-    @property
-    def is_reachable(self) -> bool:
-        """Whether calls are sent, or wait for the end of a slot move."""
-        return self.is_linked or self._move.is_going_on
-
-    async def wait_broken(self) -> str:
-        """Return when the link is broken, after unlinking, with the reason."""
-        if self._link is None:
-            return OUT_OF_REACH
-        link = self._link
-        await link.broken.wait()
-        if link.reason == SLOT_MOVED:
-            self._move.begin()
-        await self.unlink()
-        return link.reason
-
-    async def unlink(self) -> None:
-        """Drop the link: none of its messages is delivered any more, but calls that were sent may still be answered."""
-        link, self._link = self._link, None
-        self._has_link.clear()
-        if link is not None:
-            self._draining.add(link)  # Before the await: if this is cancelled, `close` still finds the link.
-            await link.stop_listening()
-            self.run(self._drain(link))
-
-    async def _drain(self, link: Link) -> None:
-        await link.drain()
-        self._draining.discard(link)
-
-    async def close(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for link in (*self._draining, *([self._link] if self._link else ())):
-            await link.close()
-
-    def use(self, link: Link) -> None:
-        """Make calls over a link from now on."""
         self._link = link
-        self._has_link.set()
-        self._move.end()
-
-    async def wait_linked(self) -> None:
-        """Wait until calls can be made."""
-        await self._has_link.wait()
-
-    def note_failure(self, error: BaseException) -> None:
-        """Record that a new link could not be established: calls wait only if the slot is moving."""
-        if isinstance(error, (*MOVING, SlotMoving)):
-            self._move.begin()
-        else:
-            self._move.end()
+        self._refusals = RefusalLog()
 
     @property
     def epoch(self) -> str:
         return self._state.epoch
-
-    async def unsubscribe(self, names: Iterable[str]) -> None:
-        """Unsubscribe, if there is a link."""
-        if self._link is not None:
-            await self._link.subscription.unsubscribe(names)
-
-    def abandon(self, reason: str) -> None:
-        """Break the link, if there is one."""
-        if self._link is not None:
-            self._link.abandon(reason)
 
     # -- calls
 
@@ -176,7 +100,7 @@ class ShardClient:
             return await work()
 
         until_s = self._deadline_s if until_s is None else until_s
-        return await self._move.outlast(in_this_log, until_s, lambda: len(_pack(arguments)))
+        return await self._link.move.outlast(in_this_log, until_s, lambda: len(_pack(arguments)))
 
     async def step(self, operation: str, until_s: float | None = None, **arguments: Any) -> Any:
         """Run one step; AGAIN is the answer if there is more to do.
@@ -184,14 +108,14 @@ class ShardClient:
         After AGAIN it waits until this node has received what the step published. Otherwise Redis would drop a
         subscriber that falls too far behind (`client-output-buffer-limit`).
         """
-        answer = await self.call_on(self.linked(), operation, until_s=until_s, **arguments)
+        answer = await self.call_on(self._link.linked(), operation, until_s=until_s, **arguments)
         if answer == AGAIN:
             await self._await_published(until_s)
         return answer
 
     async def _await_published(self, until_s: float | None) -> None:
         """Wait until this node has received everything that was published up to now."""
-        link = self.linked()
+        link = self._link.linked()
         until_s = link.deadline_s if until_s is None else until_s
         async with self.replies.expect() as (token, mark):
             about = {"starts": [], "limit": 0, "mark": token, "node": self._node.name}
@@ -224,20 +148,13 @@ class ShardClient:
             found += batch
         return found
 
-    def linked(self) -> Link:
-        if self._link is None:
-            raise Unavailable(OUT_OF_REACH)
-        if self._link.reason == SLOT_MOVED:
-            self._move.begin()
-        return self._link
-
     async def call_on(self, link: Link, operation: str, **arguments: Any) -> Any:
         clock = self._node.clock
         now_ms = "" if clock is None else f"{clock.wall() * 1000:.0f}"
         try:
             return await link.call(self._state.epoch, now_ms, operation, **arguments)
         except MOVING as error:
-            self._begin_move(link, isinstance(error, MovedError))
+            self._link.note_move(link, error)
             raise SlotMoving(REFUSED) from error
         except ResponseError as error:
             if needs_new_link(error):
@@ -247,41 +164,17 @@ class ShardClient:
 
     async def command(self, *parts: Any) -> Any:
         """Run a command, again each time it was refused because the slot of this shard moves."""
-        return await self.outlast_move(lambda: self.command_on(self.linked(), *parts))
+        return await self.outlast_move(lambda: self.command_on(self._link.linked(), *parts))
 
     async def command_on(self, link: Link, *parts: Any) -> Any:
         try:
             return await link.command(*parts)
         except MOVING as error:
-            self._begin_move(link, isinstance(error, MovedError))
+            self._link.note_move(link, error)
             raise SlotMoving(REFUSED) from error
         except ResponseError as error:
             self._refusals.report(logging.WARNING, parts[0], error)
             raise Unavailable(REFUSED) from error
-
-    def _begin_move(self, link: Link, has_ended: bool) -> None:
-        """Let calls wait for the end of a move, unless the shard has another link already."""
-        if link is not self._link:
-            return
-        if has_ended:
-            self._move.begin()
-            link.abandon(SLOT_MOVED)
-        elif not self._move.is_going_on:
-            logger.warning("%s: its slot is being moved to another master; calls wait", self._state.label)
-            self._move.begin()
-            self.run(self._await_move(link))
-
-    async def _await_move(self, link: Link) -> None:
-        """Ask Redis whether the move has ended, until it has or the link is broken."""
-        while self._move.is_going_on and not link.broken.is_set():
-            await asyncio.sleep(PROBE_S)
-            try:
-                await link.command("EXISTS", self._address.prefix)
-                self._move.end()  # It was given up.
-            except MovedError:
-                link.abandon(SLOT_MOVED)
-            except (ResponseError, Unavailable) as error:
-                logger.debug("%s: the move has not ended: %s", self._state.label, error)
 
     @property
     def prefix(self) -> str:
@@ -295,7 +188,7 @@ class ShardClient:
             The number of connections registered for this node, the nodes whose lease has ended, and whether the lease
             of this node had ended.
         """
-        link = self.linked()
+        link = self._link.linked()
         until_s = link.deadline_s
         async with self.replies.expect() as (token, mark):
             count, dead, lapsed = await self.call_on(
@@ -332,10 +225,3 @@ class ShardClient:
             if receivers == 0:
                 raise OwnerSilent("The node that has this connection does not answer; try again later.")
             return await asyncio.wait_for(reply, ASK_TIMEOUT_S)
-
-    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Do something until the client is closed."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task

@@ -10,6 +10,7 @@ from channelstream.engines.redis import event_text
 from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.link import Command, Link
 from channelstream.engines.redis.shard_client import CHUNK, ShardClient
+from channelstream.engines.redis.shard_link import ShardLink
 from channelstream.engines.redis.shard_state import PAYLOAD_PREFIX, NodeContext
 
 FIELDS_WITH_TOKEN = 5
@@ -28,9 +29,12 @@ Read = tuple[int, int, list[int], list[list[bytes]]]
 class ShardLog:
     """The logs and histories of one shard."""
 
-    def __init__(self, address: ShardAddress, node: NodeContext, client: ShardClient) -> None:
+    def __init__(
+        self, address: ShardAddress, node: NodeContext, link: ShardLink, client: ShardClient
+    ) -> None:
         self._address = address
         self._node = node
+        self._link = link
         self._client = client
 
     async def publish(self, events: Sequence[Event]) -> list[list[bytes]]:
@@ -60,7 +64,7 @@ class ShardLog:
         return [*answer[:2], payload]
 
     async def _payload(self, key: bytes, token: bytes) -> bytes | None:
-        found: bytes | None = await self._client.command_on(self._client.linked(), "HGET", key, token)
+        found: bytes | None = await self._client.command_on(self._link.linked(), "HGET", key, token)
         return found
 
     async def _payload_commands(self, fields: dict[str, Any], token: str, payload: bytes) -> list[Command]:
@@ -70,7 +74,7 @@ class ShardLog:
         kept = [f"{kind}p:{name}" for kind, _, name in (each.partition(":") for each in names)]
         if channel and not fields["only"] and not fields["no_history"]:
             kept.append(f"hp:{channel}")
-        publish_command = self._client.linked().publish_command
+        publish_command = self._link.linked().publish_command
         data = b"%b%b %b" % (PAYLOAD_PREFIX, token.encode(), payload)
         return [
             *(("HSET", prefix + name, token, payload) for name in kept),
@@ -130,7 +134,7 @@ class ShardLog:
         return head, read_to, lost, entries[:limit]
 
     async def _replay_marked(self, logs: Logs, limit: int) -> Read:
-        link = self._client.linked()
+        link = self._link.linked()
         until_s = link.deadline_s
         async with self._client.replies.expect() as (token, mark):
             read = await self.read(link, logs, limit, mark=token, node=self._node.name, until_s=until_s)
@@ -138,7 +142,7 @@ class ShardLog:
         return read
 
     async def _read_linked(self, logs: Logs, limit: int, read_to: int) -> Read:
-        return await self.read(self._client.linked(), logs, limit, read_to)
+        return await self.read(self._link.linked(), logs, limit, read_to)
 
     async def read(
         self, link: Link, logs: Logs, limit: int, read_to: int | None = None, **options: Any
@@ -153,7 +157,7 @@ class ShardLog:
         return int(head), read_to, lost, entries
 
     async def _add_linked_payloads(self, entries: list[list[bytes]]) -> bool:
-        return await self._add_payloads(self._client.linked(), entries)
+        return await self._add_payloads(self._link.linked(), entries)
 
     async def _add_payloads(self, link: Link, entries: list[list[bytes]]) -> bool:
         """Fetch the payloads beside the log; return false if one was superseded meanwhile: all must be read again."""

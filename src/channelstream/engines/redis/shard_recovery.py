@@ -28,6 +28,7 @@ from channelstream.engines.redis.link import Link
 from channelstream.engines.redis.link_state import NOT_REDIS, OUT_OF_REACH, UNREADABLE
 from channelstream.engines.redis.link_subscription import SUBSCRIBE_AT_ONCE
 from channelstream.engines.redis.shard_client import CHUNK, ShardClient
+from channelstream.engines.redis.shard_link import ShardLink
 from channelstream.engines.redis.shard_log import READ_AT_ONCE, Logs, ShardLog
 from channelstream.engines.redis.shard_state import NodeContext, ShardState
 from channelstream.engines.redis.shard_subscriber import ShardSubscriber
@@ -49,6 +50,7 @@ class ShardRecovery:
         address: ShardAddress,
         node: NodeContext,
         state: ShardState,
+        link: ShardLink,
         client: ShardClient,
         log: ShardLog,
         subscriber: ShardSubscriber,
@@ -57,6 +59,7 @@ class ShardRecovery:
         self._address = address
         self._node = node
         self._state = state
+        self._link = link
         self._client = client
         self._log = log
         self._subscriber = subscriber
@@ -69,7 +72,7 @@ class ShardRecovery:
             Unavailable: Redis is out of reach, or failed meanwhile.
             ConfigError: Redis has no shard of this log.
         """
-        await self._client.unlink()
+        await self._link.unlink()
         node = self._node
         link = Link(self._address, self._subscriber.on_message, node.settings.timeout_s, node.facts)
         try:
@@ -80,7 +83,7 @@ class ShardRecovery:
             await link.subscription.listen()
         except BaseException as error:
             await link.close()
-            self._client.note_failure(error)
+            self._link.note_failure(error)
             if isinstance(error, ResponseError):
                 raise self._start_error(error) from error
             if isinstance(error, Lost):
@@ -89,7 +92,7 @@ class ShardRecovery:
                 logger.debug("%s: %s", self._state.label, NOT_REDIS, exc_info=error)
                 raise Unavailable(f"{self._state.label} cannot be used: {NOT_REDIS}") from error
             raise
-        self._client.use(link)
+        self._link.use(link)
 
     async def _resubscribe(self, link: Link) -> None:
         """Subscribe to all channels again, in batches.

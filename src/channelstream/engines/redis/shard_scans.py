@@ -6,6 +6,7 @@ Redis serves no other caller while it makes a page.
 from collections.abc import AsyncIterator, Sequence
 
 from channelstream.engines.redis.shard_client import ShardClient
+from channelstream.engines.redis.shard_link import ShardLink
 from channelstream.engines.redis.shard_state import NodeContext
 
 SCANNED_AT_ONCE = 1000
@@ -15,9 +16,10 @@ SCANNED_AT_ONCE = 1000
 class ShardScans:
     """What is known in one shard: its channels and users, who is in them, and the connections of this node."""
 
-    def __init__(self, client: ShardClient, node: NodeContext) -> None:
-        self._client = client
+    def __init__(self, node: NodeContext, link: ShardLink, client: ShardClient) -> None:
         self._node = node
+        self._link = link
+        self._client = client
 
     async def counts(self) -> tuple[int, int]:
         """Return how many channels and users are known."""
@@ -59,12 +61,11 @@ class ShardScans:
 
     async def unregistered(self, conn_ids: Sequence[str]) -> list[str]:
         """Return the connections among these that are not registered for this node."""
-        client = self._client
-        known = await client.command_on(client.linked(), "SMISMEMBER", self._registered, *conn_ids)
+        known = await self._client.command_on(self._link.linked(), "SMISMEMBER", self._registered, *conn_ids)
         return [conn_id for conn_id, is_known in zip(conn_ids, known, strict=True) if not is_known]
 
     async def _pages(self, command: str, key: str) -> AsyncIterator[list[bytes]]:
-        link = self._client.linked()
+        link = self._link.linked()
         cursor = b"0"
         while True:
             cursor, page = await self._client.command_on(link, command, key, cursor, "COUNT", SCANNED_AT_ONCE)

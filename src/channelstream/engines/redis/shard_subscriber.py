@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError as Lost
 from channelstream.engines.redis.delivery import Delivery
 from channelstream.engines.redis.event_text import Place, logs_of
 from channelstream.engines.redis.shard_client import ASK_TIMEOUT_S, ShardClient
+from channelstream.engines.redis.shard_link import ShardLink
 from channelstream.engines.redis.shard_state import PAYLOAD_PREFIX, ShardState
 from channelstream.errors import Unavailable
 
@@ -36,9 +37,10 @@ class ShardSubscriber:
         subscribed: the channels and users, each with the offset from which on gaps are detected; -1 if it is not known.
     """
 
-    def __init__(self, state: ShardState, client: ShardClient, delivery: Delivery) -> None:
+    def __init__(self, state: ShardState, link: ShardLink, client: ShardClient, delivery: Delivery) -> None:
         self.subscribed: dict[str, int] = {}
         self._state = state
+        self._link = link
         self._client = client
         self._delivery = delivery
         self._unused: set[str] = set()
@@ -66,7 +68,7 @@ class ShardSubscriber:
         # The caller is about to add a member: `unsubscribe_unused` must not unsubscribe these names meanwhile.
         self._unused.difference_update(names)
         if new:
-            await self._client.outlast_move(lambda: self._client.linked().subscription.subscribe(new))
+            await self._client.outlast_move(lambda: self._link.linked().subscription.subscribe(new))
             # Names that another call has subscribed and marked as complete meanwhile keep their offset.
             self.subscribed |= {name: -1 for name in new if name not in self.subscribed}
         return set(new)
@@ -89,7 +91,7 @@ class ShardSubscriber:
         for name in unsubscribed:
             del self.subscribed[name]
         if unsubscribed:
-            await self._client.unsubscribe(unsubscribed)
+            await self._link.unsubscribe(unsubscribed)
 
     def _is_used(self, name: str) -> bool:
         if name in self._held:
@@ -122,7 +124,7 @@ class ShardSubscriber:
 
     def _on_epoch(self, epoch: str) -> None:
         if epoch != self._state.epoch:
-            self._client.abandon("the log is another one")
+            self._link.abandon("the log is another one")
 
     def _on_entry(self, name: str, data: bytes) -> None:
         offset, previous, at_ms, token, text = data.split(b" ", 4)
@@ -180,7 +182,7 @@ class ShardSubscriber:
                 self._delivery.taken_over(rest.decode())
             case b"ask":
                 node, token, command = rest.split(b" ", 2)
-                answer = self._client.run(self._answer(node.decode(), token.decode(), command))
+                answer = self._link.run(self._answer(node.decode(), token.decode(), command))
                 self._answers.add(answer)
                 answer.add_done_callback(self._answers.discard)
             case b"mark" | b"reply":
@@ -203,7 +205,7 @@ class ShardSubscriber:
         # First while answers still arrive that they may wait for themselves.
         await self._answered()
         with suppress(Unavailable):
-            await self._client.linked().subscription.end(own_channel)
+            await self._link.linked().subscription.end(own_channel)
         await self._answered()
 
     async def _answered(self) -> None:
@@ -215,7 +217,7 @@ class ShardSubscriber:
             # A link that is being established receives commands before calls can be made over it. One that cannot be
             # answered in time is not executed: the other node would not learn what it has changed.
             async with asyncio.timeout(ASK_TIMEOUT_S / 2):
-                await self._client.wait_linked()
+                await self._link.wait_linked()
             await self._client.call(
                 "reply", node=node, token=token, blob=await self._delivery.cluster_receiver.execute(command)
             )
