@@ -104,7 +104,7 @@ def test_another_module_is_a_program_with_a_stdin() -> None:
     os.close(ours)
 
 
-def test_a_wait_ends(started: Any) -> None:
+def test_a_wait_for_a_server_ends_in_time(started: Any) -> None:
     """Where the server does not."""
     child = started(nursery())
     child.suspend()  # It could log something meanwhile.

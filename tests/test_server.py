@@ -65,7 +65,7 @@ def test_refuses_strangers_with_a_public_secret() -> None:
     assert line.startswith("channelstream: secret: its default or empty value is accepted on loopback only")
 
 
-def test_port_in_use() -> None:
+def test_a_port_in_use_ends_the_start_with_one_line() -> None:
     """Exit code 1 and one error that names the address."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -93,7 +93,7 @@ def test_port_in_use_on_one_address_of_several(first: str, second: str) -> None:
     assert asyncio.run(refused())
 
 
-def test_taken_unix_socket(start_server: Any, tmp_path: Path) -> None:
+def test_a_unix_socket_in_use_stays_with_the_first_server(start_server: Any, tmp_path: Path) -> None:
     """A second server is refused as at a taken port, and the first one stays reachable."""
     path = str(tmp_path / "s.sock")
     running = start_server("--unix-socket", path)

@@ -222,7 +222,7 @@ def test_a_worker_that_cannot_start_stops_the_whole(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_port_in_use(redis: RedisServer, service: Any) -> None:
+def test_a_port_in_use_ends_the_start_of_workers(redis: RedisServer, service: Any) -> None:
     """Also by the workers of another service, which would share it: exit code 1 and one line."""
     ended = fail("--workers", "2", "-p", str(service.port), "--engine", redis.address)
     assert ended.returncode == 1

@@ -26,7 +26,7 @@ class Toothless:
         self.secret = secret
 
 
-def test_the_class_decides() -> None:
+def test_an_exception_of_the_class_refuses_the_signature() -> None:
     """It is made with the secret, and any exception of it refuses the token."""
     checker = ForeignChecker(NAME, "s", 60.0)
     checker.check("s", "/message", 0.0)

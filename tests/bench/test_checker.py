@@ -23,7 +23,7 @@ def go(checker: Checker, *chunks: bytes, start: ReceiveState | None = None) -> R
     return state
 
 
-def test_everything_in_order() -> None:
+def test_all_messages_in_order_are_no_fault() -> None:
     """All messages, one by one or together, are right."""
     checker = Checker()
     state = go(checker, delivery(0), delivery(1, 2), delivery(3, positions=(7, 8)))

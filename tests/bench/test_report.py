@@ -83,7 +83,7 @@ def opened(cpu_us: float | None, kb: float, turn_ms: float) -> Measured:
     )
 
 
-def test_medians_of_rounds() -> None:
+def test_a_figure_of_several_rounds_is_their_median() -> None:
     """Each figure is the median of its own; of the longest turns it is the longest. One round stays as it is."""
     rounds = [opened(9.0, 3.0, 1.0), opened(1.0, 4.0, 7.0), opened(2.0, 2.0, 3.0)]
     assert medians(rounds) == opened(2.0, 3.0, 7.0)
@@ -108,7 +108,7 @@ def test_json_is_complete() -> None:
     assert msgspec.json.decode(document, type=Report) == report
 
 
-def test_right_and_wrong() -> None:
+def test_a_lost_message_or_stream_makes_a_report_wrong() -> None:
     """One lost message, or one stream that was cut, makes a report wrong."""
     assert report_of(Made().measured(), Measured()).is_right
     assert not report_of(Made().measured(), Made(lost=1).measured()).is_right
@@ -144,7 +144,7 @@ def test_text_says_that_figures_are_medians() -> None:
     assert "; medians of 5 rounds" in report_text(report)
 
 
-def test_text_without_cpu() -> None:
+def test_a_figure_that_was_not_measured_is_left_out() -> None:
     """Figures that were not measured are left out."""
     text = report_text(report_of(Made(cpu_us=None).measured()))
     assert "CPU" not in text.replace(machine().cpu, "")

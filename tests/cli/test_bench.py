@@ -116,7 +116,7 @@ def test_without_a_url_servers_are_started(tmp_path: Path, capsys: Captured) -> 
     assert (tmp_path / "new" / "compression.svg").read_text().startswith("<svg ")
 
 
-def test_clients_of_pusher(tmp_path: Path) -> None:
+def test_clients_of_pusher_receive_what_native_ones_do(tmp_path: Path) -> None:
     """They receive what native clients do, and nobody registers them."""
     path = tmp_path / "report.json"
     assert main(["bench", "--scenario", "pusher", *SMALL, "--channels", "2", "--json", str(path)], {}) == 0
@@ -225,7 +225,7 @@ def test_an_unknown_process_is_reported(server: Any, capsys: Captured) -> None:
     assert failure(capsys) == f"channelstream: --pid: there is no process {(1 << 22) - 1} on this machine"
 
 
-def test_too_few_descriptors(server: Any, capsys: Captured) -> None:
+def test_too_few_descriptors_are_reported_before_the_run(server: Any, capsys: Captured) -> None:
     """More clients than open files are allowed is reported before any connects, with the remedy."""
     assert bench(server, "--clients", "1000000") == 1
     assert "ulimit -Hn" in failure(capsys)

@@ -57,7 +57,7 @@ def test_posts_a_signed_message(server: Remembering, capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out) == body
 
 
-def test_private_message(server: Remembering) -> None:
+def test_a_private_message_needs_no_channel(server: Remembering) -> None:
     """--to may be repeated and needs no channel."""
     assert main(["publish", "--url", server.url, "--to", "bob", "--to", "eve", "psst"], {}) == 0
     [(_, _, [message])] = server.requests
@@ -70,7 +70,9 @@ def test_address_from_the_settings(server: Remembering) -> None:
     assert len(server.requests) == 1
 
 
-def test_refusal(server: Remembering, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_is_one_line_without_a_secret(
+    server: Remembering, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A refusal ends with exit code 1 and one line with status and answer, without secret or signature."""
     server.status = 422
     assert main(["publish", "--url", server.url, "-s", "hunter2", "-c", "news", "hi"], {}) == 1
@@ -105,7 +107,7 @@ def test_warns_of_a_file_that_is_not_read(
     ("text", "value"),
     [('{"a": 1}', {"a": 1}), ("5", 5), ("null", None), ("hello", "hello"), ("{oops", "{oops")],
 )
-def test_payload(text: str, value: object) -> None:
+def test_what_is_no_json_is_sent_as_a_text(text: str, value: object) -> None:
     """JSON is sent as JSON, everything else as a text."""
     assert payload(text) == value
 

@@ -14,7 +14,7 @@ from channelstream.errors import ConfigError
 @pytest.mark.parametrize("known", sorted(PUBLIC_SECRETS))
 @pytest.mark.parametrize("name", ["secret", "admin_secret"])
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "", "example.com"])
-def test_public_secret_elsewhere(host: str, name: str, known: str) -> None:
+def test_a_public_secret_is_refused_beyond_loopback(host: str, name: str, known: str) -> None:
     """A default, sample or empty secret is refused beyond loopback, with advice."""
     secrets = {"secret": "random-1", "admin_secret": "random-2", name: known}
     with pytest.raises(ConfigError, match=rf"^{name}: .*channelstream make-config"):

@@ -30,7 +30,7 @@ def test_bounds_are_enforced(option: Option) -> None:
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_sentences_and_units(option: Option) -> None:
+def test_every_option_has_a_sentence_and_its_unit(option: Option) -> None:
     """Every option has a sentence, and the unit its name promises."""
     declared = option.declared
     assert declared.sentence[0].isupper()
@@ -53,7 +53,7 @@ def test_repr_hides_secrets() -> None:
     assert "hunter" not in text
 
 
-def test_loopback_and_demo() -> None:
+def test_the_demo_is_on_by_itself_on_loopback_only() -> None:
     """A unix socket counts as loopback, and the demo is on by itself only there, without a proxy."""
     assert Settings().serves_demo
     assert Settings(host="0.0.0.0", unix_socket="/run/c.sock").loopback

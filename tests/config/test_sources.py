@@ -28,7 +28,7 @@ def test_percent_is_literal(tmp_path: Path) -> None:
     assert from_file(path).given["secret"].text == "50%(x)s%"
 
 
-def test_byte_order_mark(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     """A file that begins with a byte order mark is read."""
     assert from_file(write(tmp_path, "\ufeff[channelstream]\nport=1")).given["port"].text == "1"
 

@@ -73,7 +73,7 @@ def test_a_key_is_in_its_own_file_or_beside_the_certificate(files: Files) -> Non
     assert server_context(Settings()) is None
 
 
-def test_nothing_to_trust(files: Files) -> None:
+def test_a_file_without_a_certificate_to_trust_is_named(files: Files) -> None:
     """A client names the unusable file."""
     with pytest.raises(ConfigError, match=r"^ssl_certfile: '.*' cannot be read: No such file"):
         client_context("/nonexistent.pem")

@@ -44,7 +44,7 @@ def test_what_is_no_url(text: str) -> None:
         Urls().parse(text)
 
 
-def test_secrets() -> None:
+def test_several_secrets_are_read_and_shown_alike() -> None:
     other = "whsec_" + b64encode(b"x" * 24).decode()
     kind = WebhookSecrets()
     assert kind.parse(f" {SECRET},{other}") == f"{SECRET} {other}"
@@ -62,7 +62,7 @@ def test_what_is_no_secret(text: str) -> None:
         WebhookSecrets().parse(text)
 
 
-def test_types_of_events() -> None:
+def test_an_unknown_type_of_event_is_refused() -> None:
     kind = EventTypes()
     assert kind.parse("member.added channel.occupied, member.added") == ("member.added", "channel.occupied")
     assert kind.parse(kind.show(tuple(TYPES.values()))) == tuple(TYPES.values())

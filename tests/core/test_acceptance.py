@@ -104,7 +104,7 @@ def test_very_many_early_edits_are_looked_at_once(monkeypatch: pytest.MonkeyPatc
         (delete(), [delete()], (False, False), [delete()]),
     ],
 )
-def test_what_is_accepted(
+def test_the_outcome_tells_a_duplicate_and_an_unknown_message(
     event: Event, known: list[Event], outcome: tuple[bool, bool], new: list[Event]
 ) -> None:
     """The outcome says whether it is a duplicate, and whether the message is known."""

@@ -62,6 +62,8 @@ def test_the_channel_of_a_user(name: str, is_valid: bool) -> None:
         ("#server-to-user-presence-a", False, False, False),
     ],
 )
-def test_the_beginning_decides(name: str, is_signed: bool, is_presence: bool, is_cache: bool) -> None:
+def test_the_beginning_of_a_name_decides_its_kind(
+    name: str, is_signed: bool, is_presence: bool, is_cache: bool
+) -> None:
     """Only there, and in this case."""
     assert (needs_signature(name), has_members(name), keeps_last(name)) == (is_signed, is_presence, is_cache)

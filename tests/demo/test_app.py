@@ -155,7 +155,7 @@ def test_only_ones_own_connection_changes_channels(
     assert push_server.calls[-1][2]["conn_id"] == conn_id
 
 
-def test_status_and_info(browser: Client, push_server) -> None:
+def test_a_visitor_changes_its_own_status_and_reads_demo_channels(browser: Client, push_server) -> None:
     """A status changes the visitor's own state; info lists demo channels, with history and people."""
     browser.post("/demo/connect", json=ANN)
     browser.post("/demo/state", json={"status": "busy"})

@@ -15,7 +15,7 @@ from channelstream.site import routes
 RIGHT = {"username": "admin", "password": "open sesame"}
 
 
-def test_page_and_document(browser: Client) -> None:
+def test_the_page_names_the_document_of_the_server(browser: Client) -> None:
     """The page names the document; the document is the server's, below its own prefix."""
     browser.post("/admin/sign_in", data=RIGHT)
     assert "/openapi.json" in browser.get("/api-explorer").text

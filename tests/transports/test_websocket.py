@@ -90,7 +90,7 @@ def test_a_close_frame_is_answered_with_its_code(
 
 @pytest.mark.parametrize("query", ["conn_id=unknown", "conn_id=%00", "conn_id=", ""])
 @pytest.mark.nodes(1, 3)
-def test_an_unknown_connection(server: Any, clients: Any, query: str) -> None:
+def test_an_unknown_connection_is_closed_after_the_handshake(server: Any, clients: Any, query: str) -> None:
     """An unknown, malformed or missing conn_id is answered with 4001, after the handshake browsers need for it."""
     stream = clients.ws(server.port, query)
     assert stream.head.startswith(b"HTTP/1.1 101 ")

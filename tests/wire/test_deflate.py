@@ -87,7 +87,7 @@ def test_a_compressed_message_is_read_back(payload):
     assert zlib.decompressobj(-15).decompress(packed + TAIL) == payload
 
 
-def test_tail_is_removed():
+def test_the_empty_last_block_is_not_sent():
     """The empty last block is not sent (RFC 7692 section 7.2.1); an empty message is one byte (7.2.3.6)."""
     assert not compress(b"hello" * 100).endswith(TAIL)
     assert compress(b"") == b"\x00"

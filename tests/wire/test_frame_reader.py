@@ -303,13 +303,13 @@ INVALID_CODES = [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 6
 
 
 @pytest.mark.parametrize("code", VALID_CODES)
-def test_close_code_accepted(code):
+def test_an_allowed_close_code_is_read(code):
     """Codes that RFC 6455 section 7.4 or IANA's registry allows on the wire are read."""
     assert read(FrameReader(LIMITS), client_frame(8, code.to_bytes(2, "big"))) == ([Close(code, "")], None)
 
 
 @pytest.mark.parametrize("code", INVALID_CODES)
-def test_close_code_refused(code):
+def test_a_reserved_close_code_is_a_protocol_error(code):
     """Reserved and unassigned codes are a protocol error (RFC 6455 section 7.4)."""
     assert fault(client_frame(8, code.to_bytes(2, "big"))) == CloseCode.PROTOCOL_ERROR
 

@@ -76,7 +76,7 @@ def test_another_version_is_answered_with_ours(headers):
     assert (b"upgrade", b"websocket") in caught.value.headers
 
 
-def test_offers_in_order():
+def test_extensions_are_read_in_the_order_of_the_client():
     """Extensions are read in the client's order, over several fields, with their values (section 9.1)."""
     assert offers(b"a, b; x; y=1", b'c ;z = "2"; q="\\3"') == (
         Offer("a", ()),
@@ -85,7 +85,7 @@ def test_offers_in_order():
     )
 
 
-def test_empty_list_items():
+def test_empty_items_of_a_list_do_not_count():
     """Empty items of a list do not count (RFC 9110 section 5.6.1)."""
     assert offers(b"", b" , a,, ") == (Offer("a", ()),)
 

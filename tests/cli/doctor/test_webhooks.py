@@ -43,7 +43,7 @@ def test_a_secret_of_two_applications(tmp_path: Path, doctor: Doctor) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://app.example/?token=x", "http://8.8.8.8/"])
-def test_urls_without_tls(url: str) -> None:
+def test_a_url_without_tls_is_reported(url: str) -> None:
     """Without the query, which may have a secret."""
     label = url.partition("?")[0]
     assert texts(_subject(url, ""), "webhooks") == [f"{label} has no TLS: webhooks can be read on the way"]
