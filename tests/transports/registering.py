@@ -21,6 +21,8 @@ class Registering:
 
     def check(self, head: RequestHead) -> None: ...
 
+    def check_page(self, request: OpeningRequest) -> None: ...
+
     def user_of(self, request: OpeningRequest) -> str:
         """Return the user of the new connection."""
         return "somebody"

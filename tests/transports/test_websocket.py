@@ -6,11 +6,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.conftest import StartServer
+from tests.conftest import ADMIN_SECRET, StartServer
+from tests.http_client import http
+from tests.token_client import SECRET
 from tests.transports.in_process import UPGRADE, Stage, play
 from tests.transports.messages import publish, texts
 from tests.waiting import PATIENCE_S
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from channelstream.core.connection import ConnectionState
 from channelstream.errors import ChannelstreamError, Invalid, Moved, Replaced, Unauthorized, Unavailable
@@ -269,16 +273,21 @@ def test_a_plain_get_is_answered_426(server: Any) -> None:
     assert (response.status_code, response.headers["upgrade"]) == (426, "websocket")
 
 
-def test_a_foreign_origin_opens_no_stream(own_server: Any, clients: Any) -> None:
-    """A page of an origin that is not allowed opens no stream."""
-    server = own_server("--allow-cors", "https://a.example")
-    raw = clients.raw(server.port)
-    raw.send(
-        b"GET /ws?conn_id=x HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
-        b"Origin: https://a.example.evil\r\n\r\n"
-    )
-    assert raw.rest().startswith(b"HTTP/1.1 403 ")
+def test_a_foreign_origin_opens_no_stream(own_server: Any, channel: str) -> None:
+    """A page of an origin that is not allowed is sent the reason, before anything waits for it: it sees no HTTP status."""
+    server = own_server("--allow-cors", "https://a.example", "-s", SECRET, "--token-max-age-s", "600")
+    server.secret = SECRET
+    conn_id = server.connect("ann", channel)
+    for query in ("conn_id=x", f"conn_id={conn_id}", "token=x", ""):
+        address = f"{server.ws_url}/ws?{query}"
+        refused = pytest.raises(ConnectionClosed, match=r"1008.*This origin may not open streams")
+        with connect(address, origin=Origin("https://a.example.evil")) as stream, refused:
+            stream.recv(PATIENCE_S)
+    with connect(f"{server.ws_url}/ws?conn_id={conn_id}", origin=Origin("https://a.example")) as stream:
+        publish(server, channel, "hi")
+        assert texts(json.loads(stream.recv(PATIENCE_S))) == ["hi"]
+    rows = http.get(f"{server.url}/admin/data/refused", auth=("admin", ADMIN_SECRET)).json()["rows"]
+    assert [(row["route"], row["code"], row["count"]) for row in rows] == [("/ws", "forbidden", 4)]
 
 
 def test_long_messages_are_compressed_where_both_sides_agree(own_server: Any) -> None:

@@ -63,6 +63,15 @@ class Entrance(Protocol):
             ChannelstreamError: the client is refused.
         """
 
+    def check_page(self, request: OpeningRequest) -> None:
+        """Refuse the client of a page of another site, before anything waits for it.
+
+        A page does not see the HTTP status of a WebSocket: it is refused with a close code after the handshake.
+
+        Raises:
+            ChannelstreamError: the client is refused.
+        """
+
     def connection(self, request: OpeningRequest) -> Connection | None:
         """Return the connection if it is here already; None if it has to be fetched.
 
@@ -92,8 +101,10 @@ class ByConnId:
         self._admission = admission
 
     def check(self, head: RequestHead) -> None:
-        self._admission.policy(head.query).check_origin(head.headers)
         self._admission.check_load(head)
+
+    def check_page(self, request: OpeningRequest) -> None:
+        self._admission.policy(request.head.query).check_origin(request.head.headers)
 
     def connection(self, request: OpeningRequest) -> Connection | None:
         return self._admission.connection(request.query, request.framing)

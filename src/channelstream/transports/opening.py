@@ -15,7 +15,7 @@ from channelstream.core.connection import Connection
 from channelstream.core.headers import header
 from channelstream.core.http_head import RequestHead, offered
 from channelstream.core.query import read_query
-from channelstream.errors import BadRequest, ChannelstreamError, Internal, TooManyRequests
+from channelstream.errors import BadRequest, ChannelstreamError, Internal
 from channelstream.http.answers import lines
 from channelstream.http.closing import close_within
 from channelstream.http.router import OnRefusal
@@ -49,7 +49,8 @@ class SocketOpener:
         """Create the opener of the streams of one application.
 
         Args:
-            on_refusal: called for each WebSocket that is closed since its address opens too many.
+            on_refusal: called for each WebSocket that is closed since its address opens too many, or its page is of another
+                site.
         """
         self._streams = streams
         self._admission = admission
@@ -59,7 +60,7 @@ class SocketOpener:
         """Return what takes the socket over; None if the request does not ask for a WebSocket.
 
         Raises:
-            BadHandshake, BadRequest, Forbidden, NotAcceptable: the request is faulty, or not allowed.
+            BadHandshake, BadRequest, NotAcceptable: the request is faulty, or comes over plain HTTP.
             Overloaded: the process sheds load.
         """
         if b"websocket" not in offered(head):
@@ -83,7 +84,8 @@ class SocketOpener:
         opening = _Opening(self._streams, entrance, transport, request, answer, rest)
         try:
             self._streams.count_opening(head)
-        except TooManyRequests as error:
+            entrance.check_page(request)
+        except ChannelstreamError as error:
             opening.refuse(error)
             self._on_refusal(head.method, entrance.paths[0], error, self._streams.policy.client(head))
             return

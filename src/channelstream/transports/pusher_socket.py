@@ -51,6 +51,13 @@ class PusherSocket:
     def check(self, head: RequestHead) -> None:
         """Refuse nothing yet: a browser would not say why."""
 
+    def check_page(self, request: OpeningRequest) -> None:
+        service, _ = self._service(request)
+        try:
+            self._admission.policy_of(service.app).check_origin(request.head.headers)
+        except Forbidden as error:
+            raise Refused(BAD_ORIGIN, error.message) from error
+
     def connection(self, request: OpeningRequest) -> Connection | None:
         """Return None, as each client gets a new connection.
 
@@ -63,10 +70,6 @@ class PusherSocket:
             raise Refused(NO_VERSION, "Name the version of the protocol: protocol=7.")
         if version not in VERSIONS:
             raise Refused(BAD_VERSION, f"The versions of the protocol here are {', '.join(VERSIONS)}.")
-        try:
-            self._admission.policy_of(service.app).check_origin(request.head.headers)
-        except Forbidden as error:
-            raise Refused(BAD_ORIGIN, error.message) from error
         if service.node.draining:
             raise Unavailable("The server restarts; connect again.")
         service.node.shedding.check(Work.STREAM)
