@@ -40,6 +40,16 @@ def test_what_is_no_http_address_is_refused(text: str) -> None:
         checked_url(text)
 
 
+@pytest.mark.parametrize(
+    "text", ["http://ann:hunter2@127.0.0.1:1", "ftp://hunter2@x/", "http://ann:hunter2@x:y"]
+)
+def test_an_address_with_a_password_is_refused(text: str) -> None:
+    """It would be in what a command says, and of no use: calls are signed."""
+    with pytest.raises(ConfigError, match=r"^--url: leave out the user and the password") as refusal:
+        checked_url(text)
+    assert "hunter2" not in str(refusal.value)
+
+
 def test_url_with_a_prefix() -> None:
     """A path in the address is kept, a slash at its end is not."""
     assert checked_url("https://push.example/prefix/") == "https://push.example/prefix"

@@ -154,8 +154,10 @@ def checked_url(text: str, flag: str = "--url") -> str:
     Its path is a prefix that a proxy strips. The flag is named in errors.
 
     Raises:
-        ConfigError: it is not an http or https address.
+        ConfigError: it is not an http or https address, or names a user, whose password no output must have.
     """
+    if "@" in text.partition("://")[2].partition("/")[0]:
+        raise ConfigError(f"{flag}: leave out the user and the password: calls are signed")
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
