@@ -105,7 +105,14 @@ def test_warns_of_a_file_that_is_not_read(
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [('{"a": 1}', {"a": 1}), ("5", 5), ("null", None), ("hello", "hello"), ("{oops", "{oops")],
+    [
+        ('{"a": 1}', {"a": 1}),
+        ("5", 5),
+        ("null", None),
+        ("hello", "hello"),
+        ("{oops", "{oops"),
+        ("NaN", "NaN"),
+    ],
 )
 def test_what_is_no_json_is_sent_as_a_text(text: str, value: object) -> None:
     """JSON is sent as JSON, everything else as a text."""
@@ -113,8 +120,31 @@ def test_what_is_no_json_is_sent_as_a_text(text: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": 1e999}', "MESSAGE: 1e999 is out of range"),
+        ("[" * 100_000, "MESSAGE: its lists and objects are nested too deep"),
+    ],
+    ids=["number", "nesting"],
+)
+def test_json_that_no_server_accepts_is_refused(
+    capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    """Before a server is asked."""
+    assert main(["publish", "--url", "http://127.0.0.1:1", "-c", "news", text], {}) == 2
+    assert capsys.readouterr().err == f"channelstream: {said}\n"
+
+
+@pytest.mark.parametrize(
     ("text", "is_hinted"),
-    [("{text: 1}", True), (" [1,", True), ('{"text": 1}', False), ("[1]", False), ("lunch?", False)],
+    [
+        ("{text: 1}", True),
+        (" [1,", True),
+        ('{"a": NaN}', True),
+        ('{"text": 1}', False),
+        ("[1]", False),
+        ("lunch?", False),
+    ],
 )
 def test_broken_json_is_sent_as_a_text_with_a_hint(
     server: Remembering, capsys: pytest.CaptureFixture[str], text: str, is_hinted: bool

@@ -58,7 +58,11 @@ def test_json_values_become_texts_of_options() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("document", ["{", "[]", '{"prot": 1}', '{"port": {}}', '{"allow_cors": [1]}'])
+@pytest.mark.parametrize(
+    "document",
+    ["{", "[]", '{"prot": 1}', '{"port": {}}', '{"allow_cors": [1]}', "[" * 100_000],
+    ids=lambda text: text[:20],
+)
 def test_other_json_is_refused_in_one_line(document: str) -> None:
     """Other values than an object of known names and plain values are refused in one line."""
     with pytest.raises(ConfigError, match=r"^--json: [^\n]*$"):

@@ -3,10 +3,12 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from channelstream.cli.remote import add_server_flags, server_of
 from channelstream.config.flags import OneLineParser
+from channelstream.errors import ConfigError
 
 DESCRIPTION = "Publish a message to a channel, to users, or to users of a channel; print the server's answer."
 EPILOG = """\
@@ -65,11 +67,29 @@ def _parser() -> OneLineParser:
 
 
 def payload(text: str) -> Any:
-    """Return the value of a JSON text, or the text itself if it is not JSON."""
+    """Return the value of a JSON text, or the text itself if it is not JSON.
+
+    Raises:
+        ConfigError: no server accepts it.
+    """
     try:
-        return json.loads(text)
+        return json.loads(text, parse_float=_finite, parse_constant=_refuse)
     except ValueError:
         return text
+    except RecursionError as error:
+        raise ConfigError("MESSAGE: its lists and objects are nested too deep") from error
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise ConfigError(f"MESSAGE: {text} is out of range")
+    return value
+
+
+def _refuse(name: str) -> None:
+    """Refuse NaN and Infinity, which Python reads, and which are not JSON."""
+    raise ValueError(name)
 
 
 def looks_like_json(text: str) -> bool:

@@ -55,7 +55,7 @@ def texts_of_json(document: str) -> dict[str, str]:
     """
     try:
         values = json.loads(document)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"--json: not a JSON document: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError("--json: not a JSON object of option names and values")
