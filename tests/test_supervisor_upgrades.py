@@ -34,6 +34,21 @@ def test_no_upgrade_begins_while_a_worker_is_missing() -> None:
     ours.close()
 
 
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_who_asks_is_informed_whether_the_service_goes_on(
+    goes_on: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be stopped meanwhile."""
+    supervisor = Supervisor(Settings(workers=2), [])
+    ours, theirs = Line.pair()
+    supervisor._renewal = Renewal(list(supervisor._slots), 0.0, theirs)
+    supervisor._code = None if goes_on else 0
+    supervisor._give_up("worker 7 has ended")
+    assert Failure.of(asyncio.run(ours.receive())).goes_on == goes_on
+    assert f"the service {'goes on' if goes_on else 'stops'}: worker 7" in caplog.text
+    ours.close()
+
+
 def test_a_parent_finds_what_its_last_program_has_kept() -> None:
     """In the environment, from which it is removed; the descriptors are not inherited by workers."""
     with socket.create_server(("127.0.0.1", 0)) as reserved:

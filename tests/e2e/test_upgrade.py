@@ -25,7 +25,7 @@ from tests.token_client import SECRET
 from tests.waiting import PATIENCE_S, soon
 
 from channelstream.config import Settings
-from channelstream.errors import CannotHandOver
+from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.service_manager import ADDRESS, STOPPING
 from channelstream.upgrade.control import ask_to_upgrade
 from channelstream.upgrade.messages import Report
@@ -285,7 +285,7 @@ def test_one_upgrade_at_a_time(start_service: Any, faulty: Callable[[str], dict[
         with pytest.raises(CannotHandOver, match="an upgrade is under way"):
             await refused
         service.running.process.send_signal(signal.SIGTERM)
-        with pytest.raises(CannotHandOver, match="the server stops"):
+        with pytest.raises(PeerEnded, match="the server stops"):
             await first
 
     play(scenario())

@@ -119,7 +119,7 @@ def test_a_stop_waits_until_everything_is_taken_back(monkeypatch: pytest.MonkeyP
         with pytest.raises(CannotHandOver, match="exit code 7"):
             await asked
         await stopping
-        with pytest.raises(CannotHandOver, match="the server stops"):
+        with pytest.raises(PeerEnded, match="the server stops"):
             await upgrading.upgrade(Part(TERMS))
 
     holding = Holding()

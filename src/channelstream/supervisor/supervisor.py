@@ -309,14 +309,16 @@ class Supervisor:
         )
 
     def _give_up(self, reason: str) -> None:
-        """Go on as before: with new workers where they have been upgraded, and else with old ones."""
+        """Go on as before, or stop: with new workers where they have been upgraded, and else with old ones."""
         renewal, self._renewal = self._renewal, None
         if renewal is None:
             return
         done = f"{len(renewal.reports)} of {logs.counted(len(self._slots), 'worker')} upgraded"
-        logger.error("the upgrade has failed, and the service goes on: %s (%s)", reason, done)
+        goes_on = self._code is None
+        outcome = "goes on" if goes_on else "stops"
+        logger.error("the upgrade has failed, and the service %s: %s (%s)", outcome, reason, done)
         if renewal.requester is not None:
-            _answer(renewal.requester, Failure(f"{reason} ({done})").part(NOT_UPGRADED))
+            _answer(renewal.requester, Failure(f"{reason} ({done})", goes_on).part(NOT_UPGRADED))
 
     def _retire(self, pid: int) -> None:
         """Wait for the end of a process that has handed over, beside other work."""

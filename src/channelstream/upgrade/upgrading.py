@@ -62,11 +62,11 @@ class Upgrading:
         """Upgrade; this goes on though the caller is cancelled.
 
         Raises:
-            PeerEnded: neither process goes on.
+            PeerEnded: neither process goes on, or this one stops.
             CannotHandOver: this process goes on as before, or another upgrade is under way.
         """
         if self._is_stopping:
-            raise CannotHandOver("the server stops")
+            raise PeerEnded("the server stops")
         if self._task is not None:
             raise CannotHandOver("an upgrade is under way")
         if os.getpid() == FIRST_PROCESS:
@@ -101,7 +101,7 @@ class Upgrading:
             self._failed(error)
             raise self._failure(str(error)) from error
         except asyncio.CancelledError as error:
-            raise CannotHandOver("the server stops") from error
+            raise PeerEnded("the server stops") from error
         except Exception as error:
             logger.exception("a fault in the upgrade")
             self._failed(error)
