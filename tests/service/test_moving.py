@@ -1,0 +1,52 @@
+"""What of the connections of a node is copied to another process, and when again."""
+
+from collections.abc import Callable
+
+import pytest
+
+from channelstream.core.connection import Connection
+from channelstream.core.hub import Hub
+from channelstream.core.position import ReadRange
+from channelstream.service.moving import OutgoingConnections
+from channelstream.wire.channelstream import V07
+from channelstream.wire.protocols import PROTOCOLS
+
+OTHER = ReadRange(5, 4)
+
+
+def held(hub: Hub, user: str = "ann") -> Connection:
+    connection = Connection("c1", user, V07, (7,), 103.0)
+    hub.add(connection)
+    hub.subscribe(connection, "a", ReadRange.of(7))
+    return connection
+
+
+def log_lost(hub: Hub, connection: Connection) -> None:
+    """Its user's shard alone has lost its log."""
+    connection.private = OTHER
+
+
+def channel_lost(hub: Hub, connection: Connection) -> None:
+    connection.channels["a"] = OTHER
+
+
+def stream_opened(hub: Hub, connection: Connection) -> None:
+    connection.opened_by("::1", "curl", 2.0)
+
+
+def replaced(hub: Hub, connection: Connection) -> None:
+    """Another user has it under the same id."""
+    hub.unsubscribe(connection, "a")
+    hub.remove(connection)
+    held(hub, "bob")
+
+
+@pytest.mark.parametrize("change", [log_lost, channel_lost, stream_opened, replaced])
+def test_a_connection_is_copied_again_when_it_has_changed(change: Callable[[Hub, Connection], None]) -> None:
+    """And not as long as it is the same."""
+    hub = Hub(PROTOCOLS.formats, lambda: None)
+    connection = held(hub)
+    outgoing = OutgoingConnections(hub)
+    assert [len(list(outgoing.changes())) for _ in range(2)] == [1, 0]
+    change(hub, connection)
+    assert [len(list(outgoing.changes())) for _ in range(2)] == [1, 0]
