@@ -83,12 +83,9 @@ class Giver:
             yield part
 
     async def _copied_streams(self) -> AsyncIterator[Part]:
-        """Yield the streams that are new since the last call, and the numbers of those that have ended."""
-        copied, duplicates = self._parts.streams.copied, list[int]()
-        ended = [stream for stream in copied if isinstance(stream, SocketStream) and not stream.is_open]
-        if ended:
-            yield Part(LEFT, encode([copied.pop(stream).number for stream in ended]))
-        new = self._duplicated(open_streams(self._parts, but=copied), duplicates)
+        """Yield the streams that are new since the last call; those that have ended are named at the end."""
+        duplicates = list[int]()
+        new = self._duplicated(open_streams(self._parts, but=self._parts.streams.copied), duplicates)
         try:
             for part in with_descriptors(STREAMS, new):
                 yield part
