@@ -270,6 +270,7 @@ export class Channelstream {
   #send;
   #commands = new Map(); // not answered yet, by id
   #unsent = Infinity; // id of the first command that this stream has not sent
+  #isPosting = false;
   #number = 0;
   #wanted = new Map(); // from where a channel is to be joined again; null until it is joined, then empty
   #expiry;
@@ -381,7 +382,7 @@ export class Channelstream {
   }
 
   subscribe(channels, since) {
-    const from = { ...since };
+    const from = { __proto__: null, ...since };
     for (const name of channels) {
       this.#wanted.set(name, this.#wanted.get(name) ?? null);
       from[name] ??= this.#wanted.get(name) || undefined;
@@ -391,8 +392,8 @@ export class Channelstream {
     return joined;
   }
 
-  #note(channels, since = "") {
-    for (const name of channels) if (this.#wanted.has(name)) this.#wanted.set(name, since[name] ?? "");
+  #note(channels, since) {
+    for (const name of channels) if (this.#wanted.has(name)) this.#wanted.set(name, since?.[name] ?? "");
   }
 
   unsubscribe(channels) {
@@ -421,25 +422,34 @@ export class Channelstream {
   async #sendWaiting() {
     const waiting = [...this.#commands].filter(([id, { isPosted }]) => id >= this.#unsent && !isPosted);
     if (!waiting.length) return;
-    this.#unsent = this.#number + 1;
-    if (this.#send) return this.#send(waiting);
-    // The request answers them, also when the stream is another one.
-    for (const [, command] of waiting) command.isPosted = true;
-    const body = `[${waiting.map(([, { text }]) => text)}]`;
+    if (this.#send) {
+      this.#unsent = this.#number + 1;
+      return this.#send(waiting);
+    }
+    if (this.#isPosting) return; // Several are answered in any order.
+    this.#isPosting = true;
+    const posted = [...waiting];
+    const body = text(waiting);
+    posted.length -= waiting.length;
+    for (const [, command] of posted) command.isPosted = true;
     const { fetch, silenceMs } = this.#options;
     const post = async (signal) => {
       const response = await fetch(this.#address("client"), { ...this.#init(signal), method: "POST", body });
       if (!response.ok) throw await refusal(response);
       return response.json();
     };
+    let end = "no answer";
     try {
       for (const item of await answer(post, silenceMs, this.#life.signal)) {
         if (item.type === "reply") this.#answered(item);
         else this.#deliver(item);
       }
     } catch ({ message, reason = message }) {
-      for (const [id] of waiting) this.#answered({ id, error: { message: reason } });
+      end = reason;
     }
+    for (const [id] of posted) this.#answered({ id, error: { message: end } });
+    this.#isPosting = false;
+    this.#sendWaiting();
   }
 
   #answered({ id, result, error }) {

@@ -150,7 +150,7 @@ test("a channel is joined by the command that has waited, and not once more", as
 test("a channel is read from where it was left before a command that has waited joins it from now on", async () => {
   const stream = open({ token: "t-1" });
   const first = await greeted(stream);
-  stream.subscribe(["a"]);
+  stream.subscribe(["a", "toString"]);
   first.say({ type: "reply", id: 1, result: {} });
   await settled();
   stream.subscribe(["a", "b"]).catch(() => {});
@@ -162,14 +162,14 @@ test("a channel is read from where it was left before a command that has waited 
   second.resume({ position: "p-7" });
   await settled();
   assert.deepEqual(second.sent.slice(1), [
-    { id: 3, type: "subscribe", channels: ["a"], since: { a: "p-7" } },
+    { id: 3, type: "subscribe", channels: ["a", "toString"], since: { a: "p-7", toString: "p-7" } },
     { id: 2, type: "subscribe", channels: ["a", "b"], since: {} },
   ]);
   second.say({ type: "reply", id: 3, error: { code: "unavailable", message: "Later.", retry_after: 600 } });
   second.say({ type: "message", channel: "d", position: "p-9" });
   await settled();
-  stream.subscribe(["a", "c"], { c: "p-1" }).catch(() => {});
-  assert.deepEqual(second.sent[3].since, { a: "p-7", c: "p-1" });
+  stream.subscribe(["a", "toString", "c"], { c: "p-1" }).catch(() => {});
+  assert.deepEqual(second.sent[3].since, { a: "p-7", toString: "p-7", c: "p-1" });
 });
 
 test("as many channels are joined again in one command as the server takes", async () => {
@@ -459,11 +459,27 @@ test("a command whose request is under way is not sent again by the stream that 
   await opened;
   await settled();
   const published = stream.publish("a", 1, "u-1");
-  assert.deepEqual(sent, [[1], [2]]);
   answer({ type: "reply", id: 1, result: { channels: ["a"], subscribed: ["a"] } });
+  await settled();
+  assert.deepEqual(sent, [[1], [2]]);
   answer({ type: "reply", id: 2, result: { uuid: "u-1" } });
   assert.deepEqual(await joined, { channels: ["a"], subscribed: ["a"] });
   assert.deepEqual(await published, { uuid: "u-1" });
+});
+
+test("commands by requests are sent one request after the other, in texts that a server takes", async () => {
+  const { stream, answer, sent } = await polled();
+  const lengths = [1, 20_000, 20_000, 1];
+  const commands = lengths.map((length) => stream.publish("a", "x".repeat(length)).then(({ uuid }) => uuid, ({ message }) => message));
+  assert.deepEqual(sent, [[1]]);
+  answer({ type: "reply", id: 1, result: { uuid: "u-1" } });
+  await settled();
+  assert.deepEqual(sent, [[1], [2]]);
+  answer({ type: "reply", id: null, error: { code: "invalid", message: "The rest is not read." } });
+  await settled();
+  assert.deepEqual(sent, [[1], [2], [3, 4]]);
+  answer({ type: "reply", id: 3, result: { uuid: "u-3" } }, { type: "reply", id: 4, result: { uuid: "u-4" } });
+  assert.deepEqual(await Promise.all(commands), ["u-1", "no answer", "u-3", "u-4"]);
 });
 
 test("a command after the end is rejected, and one before the next stream waits for it", async () => {
