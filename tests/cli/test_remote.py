@@ -33,7 +33,9 @@ def test_the_server_is_reached_where_it_listens(settings: Settings, url: str) ->
     assert url_of(settings) == url
 
 
-@pytest.mark.parametrize("text", ["127.0.0.1:8000", "ftp://x", "http://", "http://x:port", "http://\n"])
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1:8000", "ftp://x", "http://", "http://x:port", "http://[", "http://\n"]
+)
 def test_what_is_no_http_address_is_refused(text: str) -> None:
     """An address that is no http address is refused in one line."""
     with pytest.raises(ConfigError, match=r"^--url: [^\n]*$"):

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -160,7 +161,8 @@ def checked_url(text: str, flag: str = "--url") -> str:
         raise ConfigError(f"{flag}: leave out the user and the password: calls are signed")
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL as error:
+        urlsplit(text)  # It refuses brackets that are not closed.
+    except (httpx.InvalidURL, ValueError) as error:
         raise ConfigError(f"{flag}: {text!r} is not an http:// or https:// address: {error}") from error
     if url.scheme not in {"http", "https"} or not url.host:
         raise ConfigError(f"{flag}: {text!r} is not an http:// or https:// address")
