@@ -1,6 +1,7 @@
 """`channelstream keys`."""
 
 import json
+import os
 import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -215,6 +216,20 @@ def test_the_file_keeps_its_mode_and_a_link_leads_to_it(path: str, tmp_path: Pat
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path, capsys: Capture) -> None:
     assert keys(str(tmp_path / "none" / "keys.json"), "new", "web") == 2
     assert "cannot be written: No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("action", ["new", "revoke"])
+@pytest.mark.parametrize("name", ["/", "/dev/null", "folder", "pipe"])
+def test_what_is_no_regular_file_is_left_alone(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, name: str, action: str
+) -> None:
+    """Nothing is written beside it."""
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    os.mkfifo("pipe")
+    assert keys(name, action, "web") == 2
+    assert capsys.readouterr().err.endswith("cannot be read: it is no regular file\n")
+    assert {each.name for each in tmp_path.iterdir()} == {"folder", "pipe"}
 
 
 def test_a_key_that_was_written_wrong_by_hand_is_listed(path: str, capsys: Capture) -> None:

@@ -4,9 +4,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISREG
 
 from channelstream.config.keys_file import StoredKey, read_stored, written
 from channelstream.errors import ConfigError
+from channelstream.regular_file import mode_of
 
 OWNER_ONLY = 0o600
 
@@ -21,6 +23,8 @@ def changed(name: str) -> Iterator[list[StoredKey]]:
         ConfigError: it cannot be read or written, or another command writes it.
     """
     path = Path(os.path.realpath(name))
+    if (mode := mode_of(path)) and not S_ISREG(mode):
+        raise ConfigError(f"keys_file: {str(path)!r} cannot be read: it is no regular file")
     other = path.with_name(f"{path.name}.new")
     try:
         descriptor = os.open(other, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
