@@ -29,6 +29,12 @@ test("connectUrl that answers with a page is asked again", async () => {
   assert.equal(fetch.asked.length, 3);
 });
 
+test("an application whose failure says nothing is asked again", async () => {
+  let count = 0;
+  open({ fetchConnection: () => (count++ ? { conn_id: "c" } : Promise.reject()) });
+  assert.equal((await FakeSocket.next()).url.searchParams.get("conn_id"), "c");
+});
+
 test("a first connection without an id throws", () => {
   for (const connection of [{}, { conn_id: "" }, "text"]) assert.throws(() => made({ connection }), TypeError);
 });

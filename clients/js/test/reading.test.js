@@ -159,7 +159,7 @@ for (const [moment, reach] of Object.entries(MOMENTS))
     assert.equal(pending.size, 0);
   });
 
-test("after a second loss /info is asked for when the first answer is there", async () => {
+test("after a second loss /info is asked for when the first answer is there, after a third at once", async () => {
   const asked = [];
   let answer;
   open({ fetchInfo: (names) => new Promise((resolve) => (asked.push(names), (answer = resolve))) });
@@ -171,6 +171,11 @@ test("after a second loss /info is asked for when the first answer is there", as
   answer({ channels: {} });
   await settled();
   assert.deepEqual(asked, [["a"], ["b"]]);
+  answer({ channels: {} });
+  await settled();
+  socket.resume({ position: "p-3", lost: ["c"] });
+  await settled();
+  assert.deepEqual(asked, [["a"], ["b"], ["c"]]);
 });
 
 test("a stream that a listener closes at a second loss does not ask for /info again", async () => {

@@ -29,6 +29,12 @@ test("an answer of /connect fills the roster", () => {
   assert.deepEqual(roster.users("elsewhere"), []);
 });
 
+test("a channel without users is one", () => {
+  const roster = new Roster();
+  roster.load({ channels: { a: { users: [] } }, users: [] });
+  assert.deepEqual(roster.channels, ["a"]);
+});
+
 test("users join and leave, with their state", () => {
   const roster = loaded();
   roster.apply(presence("joined", "bob", { mood: "new" }));

@@ -15,6 +15,43 @@ test("waits double up to the cap, with full jitter", () => {
   assert.equal(backoff(3, { random: () => 0 }), 0);
 });
 
+test("a stream that is opened twice is one", async () => {
+  const stream = open();
+  stream.open();
+  await FakeSocket.next();
+  await settled();
+  assert.equal(FakeSocket.opened.length, 0);
+});
+
+test("its state is that of its line", async (t) => {
+  t.mock.method(Math, "random", () => 1);
+  const stream = made();
+  const states = [stream.state];
+  stream.open();
+  states.push(stream.state);
+  const socket = await FakeSocket.next();
+  socket.resume();
+  states.push(stream.state);
+  const down = eventOf(stream, "down");
+  socket.end(1006);
+  await down;
+  states.push(stream.state);
+  await FakeSocket.next();
+  states.push(stream.state);
+  assert.deepEqual(states, ["idle", "connecting", "open", "waiting", "connecting"]);
+});
+
+test("a stream that is opened again begins with the best transport", async () => {
+  const opened = { body: [{ type: "resumed", position: "p-1", recovered: [""], lost: [] }] };
+  const stream = open({ transports: ["websocket", "poll"], upgradeMs: 60_000, fetch: answers(opened), fetchConnection: () => ({ conn_id: "c" }) });
+  (await FakeSocket.next()).end(1006);
+  await eventOf(stream, "open");
+  stream.close();
+  stream.open();
+  (await FakeSocket.next()).resume();
+  assert.equal(stream.transport, "websocket");
+});
+
 for (const code of [1000, 1002, 1003, 1007, 1008, 1009, 4002])
   test(`after ${code} it stops`, async () => {
     const stream = open();
@@ -187,6 +224,8 @@ for (const status of [404, 429, 503])
     await eventOf(stream, "open");
     (await FakeSocket.next()).resume();
     assert.equal(stream.transport, "websocket");
+    // The poll has worked, so it may fail three times.
+    assert.deepEqual(fetch.asked.map((url) => url.pathname), Array(4).fill("/listen"));
   });
 
 test("the close code of an error overrides its status", async () => {
