@@ -1,9 +1,10 @@
-"""Limits the descriptors that this process may open, for a moment."""
+"""The descriptors of this process, and a limit of what it may open, for a moment."""
 
 import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 def lowest_free() -> int:
@@ -22,3 +23,8 @@ def few_descriptors(most: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def open_descriptors() -> set[str]:
+    """Return the descriptors of this process."""
+    return {each.name for each in Path("/proc/self/fd").iterdir()}

@@ -5,10 +5,9 @@ import errno
 import os
 import socket
 from collections.abc import Awaitable, Iterator
-from pathlib import Path
 
 import pytest
-from tests.descriptors import few_descriptors, lowest_free
+from tests.descriptors import few_descriptors, lowest_free, open_descriptors
 
 from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.upgrade.line import MAX_BODY_BYTES, MAX_DESCRIPTORS, VARIABLE, Line, Part
@@ -31,10 +30,6 @@ def both(sending: Awaitable[None], receiving: Awaitable[Part]) -> Part:
         return (await asyncio.gather(sending, receiving))[1]
 
     return asyncio.run(run())
-
-
-def open_descriptors() -> set[str]:
-    return {each.name for each in Path("/proc/self/fd").iterdir()}
 
 
 @pytest.mark.parametrize("size", [0, 1, MAX_BODY_BYTES])

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from tests.descriptors import open_descriptors
 from tests.e2e.wire import open_wire
 from tests.redis_server import RedisServer
 from tests.transports.in_process import CLIENT_BUFFER_BYTES, UPGRADE
@@ -23,6 +24,7 @@ from channelstream.core.user import UserUpdate
 from channelstream.errors import CannotHandOver, Unavailable
 from channelstream.server import Server
 from channelstream.transports import websocket
+from channelstream.upgrade import snapshot
 from channelstream.upgrade.line import Part
 from channelstream.upgrade.snapshot import CONNECTIONS, LISTENING, METRICS, STATE
 from channelstream.upgrade.taker import Taker
@@ -87,6 +89,21 @@ def test_who_has_opened_a_stream_after_the_copy_is_known(engine: str) -> None:
         assert stage.server.node.hub.connections[of("ann")].client is not None
 
     play(scenario, engine=engine)
+
+
+def test_a_copy_that_ends_early_leaves_no_descriptor() -> None:
+    """As if the new process had ended while it was sent the streams."""
+
+    async def scenario(stage: Stage) -> None:
+        await stage.stream("ws", "ann", "a")
+        before = open_descriptors()
+        async for part in stage.giver().copy():
+            if part.kind == snapshot.STREAMS:
+                break
+        assert len(part.descriptors) == 1
+        await soon(lambda: open_descriptors() == before)
+
+    play(scenario)
 
 
 @pytest.mark.parametrize("kind", [LISTENING, METRICS, CONNECTIONS, STATE])
