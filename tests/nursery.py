@@ -173,13 +173,17 @@ class Nursery:
         atexit.register(self.close)
 
     def run(
-        self, arguments: Sequence[str], environ: Mapping[str, str], folder: Path | None = None
+        self,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        folder: Path | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> "subprocess.CompletedProcess[str]":
         """Run `channelstream` to its end, as `subprocess.run` does."""
         with TemporaryFile() as errors:
             child = self.start(arguments, environ, folder, errors.fileno())
             try:
-                output, _ = child.communicate()
+                output, _ = child.communicate(patience_s)
             finally:
                 child.kill()
                 child.stdout.close()

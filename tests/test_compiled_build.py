@@ -17,7 +17,7 @@ from types import ModuleType
 from zipfile import ZipFile
 
 import pytest
-from tests.conftest import ADMIN_SECRET, RUNNING, SECRET, RunningServer
+from tests.conftest import ADMIN_SECRET, PATIENT, RUNNING, SECRET, RunningServer
 
 from channelstream.config import Settings
 from channelstream.upgrade.control import ask_to_upgrade
@@ -187,12 +187,16 @@ def test_only_a_compiled_wheel_has_extensions(wheels: tuple[Path, Path]) -> None
 @contextmanager
 def running(site: Path) -> Iterator[RunningServer]:
     """Start a server whose program is in a folder, which may get another one meanwhile."""
-    environ = os.environ | {
-        "PYTHONPATH": str(site),
-        "CHANNELSTREAM_SECRET": SECRET,
-        "CHANNELSTREAM_ADMIN_SECRET": ADMIN_SECRET,
-        "CHANNELSTREAM_UNATTACHED_TIMEOUT_S": "3600",  # Upgrades take long on a busy machine.
-    }
+    patient = {f"CHANNELSTREAM_{name}_S": str(time_s) for name, time_s in PATIENT.items()}
+    environ = (
+        os.environ
+        | patient
+        | {
+            "PYTHONPATH": str(site),
+            "CHANNELSTREAM_SECRET": SECRET,
+            "CHANNELSTREAM_ADMIN_SECRET": ADMIN_SECRET,
+        }
+    )
     command = [sys.executable, "-m", "channelstream", "-p", "0"]
     with subprocess.Popen(
         command, cwd=site.parent, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -7,10 +7,10 @@ from tests.e2e.faults.cluster import Node
 from tests.e2e.faults.stage import Stage
 from tests.nursery import nursery
 from tests.redis_server import RedisServer
-from tests.waiting import soon
+from tests.waiting import PATIENCE_S, soon
 
-UPGRADE_PATIENCE_S = 20.0
-"""For the upgrade of a node after the failover."""
+UPGRADE_PATIENCE_S = 5 * PATIENCE_S
+"""For the upgrade of a node: it starts an interpreter, and may fail after its longest time before a later one succeeds."""
 UPGRADING_S = 2.0
 """Less than the upgrades of two workers take, so that the master dies in any of their steps."""
 
@@ -57,7 +57,8 @@ async def upgrade_in_a_failover(stage: Stage) -> None:
 
 
 async def _is_upgraded(node: Node) -> bool:
-    ended = await asyncio.to_thread(nursery().run, ["upgrade", "-p", str(node.port)], {})
+    command = ["upgrade", "-p", str(node.port)]
+    ended = await asyncio.to_thread(nursery().run, command, {}, patience_s=UPGRADE_PATIENCE_S)
     assert ended.returncode == 0 or "goes on as before" in ended.stderr, ended.stderr
     return ended.returncode == 0
 
