@@ -12,6 +12,7 @@ from tests.nursery import nursery
 from tests.waiting import PATIENCE_S, eventually
 
 import channelstream
+from channelstream import cli
 from channelstream.cli import COMMANDS, main, serve
 from channelstream_client.testing.port import HeldPort
 
@@ -149,6 +150,14 @@ def test_a_server_whose_standard_files_are_closed_stops_as_any(closed: str) -> N
                 assert server.wait(PATIENCE_S) == 0
             finally:
                 server.kill()
+
+
+def test_ctrl_c_while_a_command_is_imported_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silently, as while it runs: on a busy machine that takes seconds."""
+    (tmp_path / "interrupted.py").write_text("raise KeyboardInterrupt")
+    monkeypatch.setattr(cli, "__path__", [str(tmp_path)])
+    monkeypatch.setitem(cli.COMMANDS, "doctor", "interrupted")
+    assert main(["doctor"], {}) == 130
 
 
 PRINTING = [

@@ -58,9 +58,13 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
 
 
 def _command(module: str, function: str = "run") -> Command:
-    """Import the module of a command and return its function."""
-    command: Command = getattr(import_module(f"channelstream.cli.{module}"), function)
-    return command
+    """Return the function of a command, whose module is imported when it runs: Ctrl-C may come meanwhile."""
+
+    def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+        command: Command = getattr(import_module(f"channelstream.cli.{module}"), function)
+        return command(argv, environ)
+
+    return run
 
 
 def _serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
