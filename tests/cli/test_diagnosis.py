@@ -84,12 +84,15 @@ def test_an_unused_port_is_named(capsys: pytest.CaptureFixture[str], command: st
     [
         (http("200 OK", "<html>"), "is not a channelstream server: its answer to /"),
         (http("200 OK", '"hello"'), "is not a channelstream server: its answer to /"),
+        (http("200 OK", "[" * 100_000), "is not a channelstream server: its answer to /"),
         (http("404 Not Found", "<html>"), " with 404 and no JSON"),
+        (http("404 Not Found", "[" * 100_000), " with 404 and no JSON"),
         (http("502 Bad Gateway", "<html>"), "is a proxy whose server does not answer (502)"),
         (http("301 Moved", "", "Location: https://x/"), "to 'https://x/': use that address"),
         (http("400 Bad Request", "sent to HTTPS port"), "uses TLS: use an address with https://"),
         (b"220 mail.example ESMTP\r\n", "does not answer with HTTP, so it is not a channelstream server: "),
     ],
+    ids=["html", "text", "nesting", "404", "404 and nesting", "proxy", "redirect", "TLS", "SMTP"],
 )
 def test_another_program_is_named(
     capsys: pytest.CaptureFixture[str], command: str, answer: bytes, said: str

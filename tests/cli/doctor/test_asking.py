@@ -24,8 +24,9 @@ def test_advice_about_a_certificate_names_the_flag_of_the_doctor() -> None:
         ("x" * (ANSWER_BYTES + 1), "probes", "with more than"),
         ("ok", "signed call", "its answer to /connect has another form"),
         ("<html>", "probes", "is not a channelstream server"),
+        ("[" * 100_000, "probes", "is not a channelstream server"),
     ],
-    ids=["long", "ok", "html"],
+    ids=["long", "ok", "html", "nesting"],
 )
 def test_another_program_is_named(doctor: Doctor, body: str, check: str, text: str) -> None:
     """Whatever it answers, no traceback follows, and what is read of it has a bound."""
