@@ -750,6 +750,9 @@ export class Channelstream {
     this.#life = this.#connId = this.transport = null;
     this.state = "closed";
     this.#end = end;
+    const { code, reason } = end;
+    const isSeen = code === 1000 || this.#readers.size || this.#listeners.get("close")?.size;
+    if (!isSeen) console.warn(`channelstream: ${reason} (${code})`);
     for (const read of this.#readers) read(null, end);
     this.#readers.clear();
     this.#emit({ type: "close", ...end });

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from math import ceil
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,7 +29,7 @@ CLIENT = ROOT / "clients" / "js"
 LISTENER = Path(__file__).with_name("listener.js")
 TRANSPORTS = ["websocket", "sse", "poll"]
 QUICK = {"backoffBaseMs": 50, "backoffCapMs": 200, "spreadMs": 50, "openTimeoutMs": 500}
-LIMIT_BYTES = 9 * 1024
+LIMIT_BYTES = 9_500
 """Bound of the file as gzip compresses it. How well it does so differs by some bytes between versions of zlib."""
 SHORT_POLLS = {"CHANNELSTREAM_POLL_TIMEOUT_S": "0.5"}
 
@@ -163,7 +164,7 @@ def test_it_is_small() -> None:
     assert len(gzip.compress(source, 9, mtime=0)) < LIMIT_BYTES
     for page in (CLIENT / "README.md", ROOT / "CHANGELOG.md"):
         sizes = re.findall(r"without dependencies,? (?:less than|and under) (\d+) KB", page.read_text())
-        assert sizes == [str(LIMIT_BYTES // 1_000)], page
+        assert sizes == [str(ceil(LIMIT_BYTES / 1_000))], page
 
 
 def test_its_version_is_the_servers() -> None:

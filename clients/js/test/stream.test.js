@@ -52,6 +52,21 @@ test("a stream that is opened again begins with the best transport", async () =>
   assert.equal(stream.transport, "websocket");
 });
 
+for (const [who, warns] of [["nobody", true], ["a listener", false], ["an iteration", false]])
+  test(`the console warns of an end that ${who} sees: ${warns}`, async (t) => {
+    const warn = t.mock.method(console, "warn", () => {});
+    const stream = open();
+    const read = who === "an iteration" && assert.rejects(stream[Symbol.asyncIterator]().next());
+    if (who === "a listener") stream.on("close", () => {});
+    (await FakeSocket.next()).end(1008, "This origin may not open streams.");
+    await read;
+    await settled();
+    const lines = warn.mock.calls.map((call) => call.arguments);
+    assert.deepEqual(lines, warns ? [["channelstream: This origin may not open streams. (1008)"]] : []);
+    stream.open().close();
+    assert.equal(warn.mock.callCount(), lines.length);
+  });
+
 for (const code of [1000, 1002, 1003, 1007, 1008, 1009, 4002])
   test(`after ${code} it stops`, async () => {
     const stream = open();
