@@ -352,3 +352,35 @@ def test_a_client_that_does_not_read_resumes(patient_close: None) -> None:
         await soon(lambda: stage.old[0].parts.streams.heartbeat.count == 0, "the old process keeps it")
 
     play(scenario, upgrade_pause_s=0.01)
+
+
+def test_a_later_upgrade_hands_over_what_a_failed_one_had_copied() -> None:
+    """Nothing of it stays here, neither streams nor idle connections."""
+
+    async def scenario(stage: Stage) -> None:
+        wire = await stage.stream("ws", "ann", "a")
+        await stage.fail()
+        tally = await stage.upgrade()
+        assert (tally["websocket"], tally["ended"]) == (1, 0)
+        assert not stage.old[0].parts.http_server.sockets
+        await stage.publish("after")
+        assert await texts(wire, 1) == ["after"]
+
+    play(scenario)
+
+
+def test_a_client_that_has_begun_to_send_very_much_resumes(patient_close: None) -> None:
+    """What it has begun is no part of a snapshot, so its stream stays in the old process, which closes it with 1012."""
+
+    async def scenario(stage: Stage) -> None:
+        wire = await stage.stream("ws", "ann", "a")
+        wire._writer.write(
+            b"\x81\xff" + (2 * snapshot.PART_BYTES).to_bytes(8) + bytes(4 + snapshot.PART_BYTES)
+        )
+        await wire._writer.drain()
+        await stage.reads(wire)
+        tally = await stage.upgrade()
+        assert (tally["websocket"], tally["ended"]) == (0, 1)
+        assert await code_of(wire) == CloseCode.RESTARTING
+
+    play(scenario, max_inbound_bytes=4 * snapshot.PART_BYTES)
