@@ -268,6 +268,34 @@ def test_a_channel_that_comes_and_goes_while_the_disk_fails_takes_no_memory(runs
     asyncio.run(life())
 
 
+def test_who_went_while_the_disk_failed_has_gone_after_a_restart(runs: Runs) -> None:
+    """A user is idle since the last connection ended, and who was forgotten stays so."""
+    runs.setup.users_s = 1000.0
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await register(engine, BOB)
+        await engine.disconnect(BOB, [])
+        await register(engine, ANN)
+        runs.setup.clock.passed_s += 2000.0
+        write, engine._file.write = engine._file.write, refuse  # type: ignore[method-assign]
+        with pytest.raises(Unavailable):
+            await engine.disconnect(ANN, [])
+        gone_s = runs.setup.clock.wall()
+        await engine.collect()
+        with pytest.raises(Unavailable):
+            await engine.flush()
+        runs.setup.clock.passed_s += 500.0
+        engine._file.write = write  # type: ignore[method-assign]
+        await engine.flush()
+        await killed(engine)
+        again, _ = await runs.open()
+        assert [(user.name, user.last_active_s) for user in await again.users(None)] == [("ann", gone_s)]
+        await killed(again)
+
+    asyncio.run(life())
+
+
 @contextmanager
 def suppress_failed_write() -> Iterator[None]:
     """Ignore that the write of a call has failed, but not that too much waits."""

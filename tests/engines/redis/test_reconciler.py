@@ -1,5 +1,6 @@
 """When a shard is compared with the connections of a node, and what is repaired at once."""
 
+import asyncio
 from typing import Any
 
 from tests.engines.redis.nodes import PREFIX, Nodes, counted, cut
@@ -7,6 +8,7 @@ from tests.redis_server import RedisServer
 from tests.waiting import soon
 
 from channelstream.engines.redis.engine import RedisEngine
+from channelstream.engines.redis.reconciler import RETRY_MIN_S
 from channelstream.engines.redis.registration_index import RegistrationStep
 from channelstream.errors import Unavailable
 
@@ -55,24 +57,24 @@ def test_everything_is_compared_after_the_end_of_a_lease(redis: RedisServer, wit
 def test_a_repair_that_failed_after_an_outage_is_repeated_soon(
     redis: RedisServer, with_one_shard: Any
 ) -> None:
-    """Before the next heartbeat, and again after that has failed, too."""
+    """Before the next heartbeat, and after twice the pause when that has failed, too."""
 
     async def life(nodes: Nodes) -> None:
         engine = await exchanged(redis, nodes)
-        restoring, attempts = engine.cluster._restoring, 0
+        restoring, attempts = engine.cluster._restoring, list[float]()
         restore = restoring.restore
 
         async def failing(conn_id: str, shard: Any) -> None:
-            nonlocal attempts
-            attempts += 1
-            if attempts < 3:
+            attempts.append(asyncio.get_running_loop().time())
+            if len(attempts) < 3:
                 raise Unavailable("Another shard is out of reach.")
             await restore(conn_id, shard)
 
         restoring.restore = failing  # type: ignore[method-assign]
         cut(engine)
         await is_restored(redis, engine)
-        assert attempts == 3
+        first, second, third = attempts
+        assert (second - first >= RETRY_MIN_S, third - second >= 2 * RETRY_MIN_S) == (True, True)
 
     with_one_shard(life, lease_s=LONG_S)
 
