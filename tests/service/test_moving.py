@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 import pytest
+from tests.service.test_seats import Scene, play
 
 from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
 from channelstream.core.position import ReadRange
-from channelstream.service.moving import OutgoingConnections
+from channelstream.service.moving import IncomingConnections, OutgoingConnections
 from channelstream.wire.channelstream import V07
 from channelstream.wire.protocols import PROTOCOLS
 
@@ -50,3 +51,26 @@ def test_a_connection_is_copied_again_when_it_has_changed(change: Callable[[Hub,
     assert [len(list(outgoing.changes())) for _ in range(2)] == [1, 0]
     change(hub, connection)
     assert [len(list(outgoing.changes())) for _ in range(2)] == [1, 0]
+
+
+def test_a_connection_keeps_a_position_of_its_own() -> None:
+    """One that is behind the node; all others have the position of the node."""
+
+    async def life(scene: Scene) -> None:
+        for conn_id in ("c1", "c2"):
+            await scene.connect(conn_id)
+        scene.node.hub.offsets = (9,)
+        scene.held("c1").delivered, scene.held("c2").delivered = (7,), (9,)
+        other = Scene()
+        await other.node.start()
+        outgoing = OutgoingConnections(scene.node.hub)
+        incoming = IncomingConnections(other.node.hub, other.node.local)
+        for record in outgoing.changes():
+            incoming.receive(record)
+        await incoming.apply(*incoming.changes())
+        for record in outgoing.positions(("e",), scene.clock.steady()):
+            incoming.receive(record)
+        incoming.position()
+        assert [other.held(conn_id).delivered for conn_id in ("c1", "c2")] == [(7,), (9,)]
+
+    play(life)

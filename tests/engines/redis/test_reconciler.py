@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from tests.engines.redis.nodes import PREFIX, Nodes, counted, cut
+from tests.engines.redis.nodes import PREFIX, Nodes, counted, cut, names_in, take_out_of_reach
 from tests.redis_server import RedisServer
 from tests.waiting import soon
 
@@ -116,3 +116,20 @@ def test_a_connection_that_the_node_has_no_more_is_released(with_one_shard: Any)
         await counted(engine, {"a": {}})
 
     with_one_shard(life)
+
+
+def test_a_call_about_a_connection_that_has_gone_is_settled(with_three_shards: Any) -> None:
+    """Also while the shard of its id is out of reach: another one restores none that this one has not confirmed."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        for lease_manager in engine._links.lease_managers:
+            await lease_manager.stop()
+        gone = names_in(0, "k")[0]
+        take_out_of_reach(engine._shards.at(gone))
+        registrations = engine.cluster._registrar.ownership.registrations
+        registrations.move(gone, 1, RegistrationStep.FAIL)
+        await engine._links.lease_managers[1]._reconciler._check()
+        assert registrations.unconfirmed == [set(), set(), set()]
+
+    with_three_shards(life, lease_s=LONG_S)
