@@ -295,6 +295,24 @@ def test_one_upgrade_at_a_time(start_service: Any, faulty: Callable[[str], dict[
     assert (code, "Traceback" in log) == (0, False), log
 
 
+def test_a_process_that_still_continues_streams_is_not_upgraded(
+    start_service: Any, faulty: Callable[[str], dict[str, str]], tmp_path: Path
+) -> None:
+    """What it has not continued would be in no snapshot."""
+    waits = tmp_path / "waits"
+    service = start_service(**faulty("waits=attached"))
+
+    async def scenario() -> None:
+        first = asyncio.create_task(service.upgrade())
+        await soon(waits.exists)
+        with pytest.raises(CannotHandOver, match="it has not continued all streams"):
+            await service.upgrade()
+        waits.unlink()
+        await first
+
+    play(scenario())
+
+
 def test_a_configuration_that_is_wrong_keeps_the_old_process(start_service: Any, tmp_path: Path) -> None:
     """The command prints the option, and exits with 1."""
     file = tmp_path / "settings.ini"
