@@ -29,6 +29,7 @@ from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.service_manager import ADDRESS, STOPPING
 from channelstream.upgrade.control import ask_to_upgrade
 from channelstream.upgrade.messages import Report
+from channelstream_client.testing.port import HeldPort
 
 FAULTS = """
 import os
@@ -273,6 +274,26 @@ def test_a_new_process_that_cannot_read_the_engine_changes_nothing(
 
     play(scenario())
     assert f"Redis has refused {operation}: " in service.running.log()
+
+
+def test_the_port_of_metrics_is_that_of_the_process_that_serves(
+    start_service: Any, faulty: Callable[[str], dict[str, str]], tmp_path: Path
+) -> None:
+    """After an upgrade, and after one that failed."""
+    with HeldPort() as held:
+        url = f"http://127.0.0.1:{held.number}/metrics"
+        service = start_service(f"--metrics-port={held.number}", **faulty("dies=ready"))
+
+    async def scenario() -> None:
+        with pytest.raises(CannotHandOver, match="exit code 7"):
+            await service.upgrade()
+        assert 'channelstream_upgrades_total{result="failed",worker="0"} 1.0' in http.get(url).text
+        (tmp_path / "sitecustomize.py").unlink()
+        await service.upgrade()
+        assert service.running.process.wait(PATIENCE_S) == 0
+        assert 'channelstream_upgrades_total{result="done",worker="0"} 1.0' in http.get(url).text
+
+    play(scenario())
 
 
 def test_one_upgrade_at_a_time(start_service: Any, faulty: Callable[[str], dict[str, str]]) -> None:
