@@ -243,3 +243,23 @@ def test_a_closed_file_is_out_of_reach(runs: Runs) -> None:
             await engine.outbox.read(DEFAULT, (0,), 1)
 
     asyncio.run(life())
+
+
+def test_a_connection_whose_request_is_cancelled_is_reported_as_closed(runs: Runs) -> None:
+    """Its beginning has been written."""
+
+    async def life() -> list[str]:
+        engine, _ = await runs.open()
+        asking = asyncio.create_task(engine.connect(ANN, EMPTY))
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        for _ in range(2):
+            await engine.flush()
+            await asyncio.sleep(0)
+        await engine.flush()
+        found = [kind for kind, *_ in await facts_in(engine)]
+        await killed(engine)
+        return found
+
+    assert sorted(asyncio.run(life())) == ["closed", "offline", "online", "opened"]

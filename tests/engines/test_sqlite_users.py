@@ -15,7 +15,7 @@ from tests.simulation.loop import turns
 
 from channelstream import slices
 from channelstream.engines import group_commit
-from channelstream.engines.members import Member
+from channelstream.engines.members import Leaving, Member
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.errors import Unavailable
 
@@ -122,6 +122,22 @@ def test_two_changes_of_a_user_are_announced_in_their_order(live: Any) -> None:
         await turns(3)
         await asyncio.gather(engine.update_user("ann", mood(2)), engine.publish([message("m1")]), first)
         assert announced(recorder) == [*((name, 1) for name in NAMES), *((name, 2) for name in NAMES)]
+
+    live(life)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_channel_receives_the_state_before_the_leave(live: Any, ends: bool) -> None:
+    """A state after it would show a user who is no longer there."""
+
+    async def life(engine: SqliteEngine, recorder: Recorder) -> None:
+        changing = asyncio.ensure_future(engine.update_user("ann", mood(1)))
+        await turns(3)
+        assert "ann" in engine._log.announcements.waiting
+        left = NAMES[-2:]
+        leave = engine.disconnect_all([Leaving(ANN, left)]) if ends else engine.leave(ANN, left)
+        await asyncio.gather(leave, changing)
+        assert announced(recorder) == [*((name, 1) for name in NAMES), *((name, False) for name in left)]
 
     live(life)
 

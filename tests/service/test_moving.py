@@ -60,7 +60,8 @@ def test_a_connection_keeps_a_position_of_its_own() -> None:
         for conn_id in ("c1", "c2"):
             await scene.connect(conn_id)
         scene.node.hub.offsets = (9,)
-        scene.held("c1").delivered, scene.held("c2").delivered = (7,), (9,)
+        for conn_id, offset in (("c1", 7), ("c2", 9)):
+            scene.held(conn_id).delivered, scene.held(conn_id).deadline_s = (offset,), None
         other = Scene()
         await other.node.start()
         outgoing = OutgoingConnections(scene.node.hub)
