@@ -98,7 +98,7 @@ def test_calls_do_not_wait_for_a_request_that_does_not_come() -> None:
         held = stage.giver()
         await held.hold_streams()
         await stage.publish("meanwhile")
-        held._parts = replace(held._parts, pause_s=PATIENCE_S)
+        held._holding._parts = replace(held._parts, pause_s=PATIENCE_S)
         await held.freeze()
         await rest()
         assert not stage.server.parts.http_server.works(Work.HANDLER)
