@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.cli.test_diagnosis import answering, http
 from tests.forked_programs import forked_programs
 
 from channelstream.bench import servers
@@ -190,6 +191,25 @@ def test_a_server_out_of_reach_is_reported_in_one_line(capsys: Captured) -> None
     """A server that cannot be reached is reported in one line."""
     assert main(["bench", "http://127.0.0.1:1", "--clients", "2"], {}) == 1
     assert failure(capsys).startswith("channelstream: http://127.0.0.1:1 cannot be reached: ")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (http("200 OK", "<html>"), "is not a channelstream server: its answer to /connect has another form"),
+        (http("200 OK", "{}"), "is not a channelstream server: its answer to /connect has another form"),
+        (http("200 OK", '{"conn_id": 5}'), "its answer to /connect has another form"),
+        (http("200 OK", "[" * 100_000), "its answer to /connect has another form"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", "the server's answer is not HTTP"),
+        (b"220 mail.example ESMTP\r\n\r\n", "the server's answer is not HTTP"),
+    ],
+    ids=["html", "object", "id", "nesting", "length", "SMTP"],
+)
+def test_another_program_is_named(capsys: Captured, answer: bytes, said: str) -> None:
+    """Without a traceback of a worker, and without a wait for ever."""
+    with answering(answer) as port:
+        assert main(["bench", f"http://127.0.0.1:{port}", "--clients", "1", "--messages", "1"], {}) == 1
+    assert failure(capsys).endswith(said)
 
 
 def test_calls_may_be_signed_as_a_whole(start_server: Any, tmp_path: Path, capsys: Captured) -> None:

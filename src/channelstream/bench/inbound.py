@@ -14,6 +14,7 @@ MAX_PIECE_BYTES = 64 << 20
 """Longest accepted frame, block or answer. A longer one ends the run."""
 _RSV1 = 0x40
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})")
+_NO_HTTP = "the server's answer is not HTTP"
 _DEFLATE_END = b"\x00\x00\xff\xff"
 _LENGTH_BYTES = {126: 2, 127: 8}
 
@@ -112,7 +113,10 @@ class AnswerReader:
         if not end:
             _bounded(self.rest)
             return None
-        taken = _body(head.lower(), after)
+        try:
+            taken = _body(head.lower(), after)
+        except ValueError as error:  # A length that is no number.
+            raise BenchFailed(_NO_HTTP) from error
         if taken is None:
             _bounded(self.rest)
             return None
@@ -125,7 +129,7 @@ def status_of(head: bytes) -> int:
     """Return the status in the head of an answer."""
     found = _STATUS_LINE.match(head)
     if found is None:
-        raise BenchFailed("the server's answer is not HTTP")
+        raise BenchFailed(_NO_HTTP)
     return int(found[1])
 
 

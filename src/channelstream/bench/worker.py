@@ -33,7 +33,15 @@ CONCURRENCY = 64
 """Concurrent registrations or handshakes."""
 TICK_S = 0.02
 ATTACH_TIMEOUT_S = 60.0
-_CONNECTED = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class _Registered(msgspec.Struct):
+    """What is read of the answer of /connect."""
+
+    conn_id: str
+
+
+_registered = msgspec.json.Decoder(_Registered).decode
 
 
 def channel_name(run: str, number: int) -> str:
@@ -106,8 +114,16 @@ class Worker:
                 connection = await open_http(self._wire, self._context)
                 answer = await connection.call(self._registration(number, headers))
             has_called = True
-            self._registered.append(_CONNECTED(answer)["conn_id"])
+            self._registered.append(self._conn_id_of(answer))
         return connection
+
+    def _conn_id_of(self, answer: bytes) -> str:
+        try:
+            return _registered(answer).conn_id
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise BenchFailed(
+                f"{self._wire.url} is not a channelstream server: its answer to /connect has another form"
+            ) from error
 
     def _registration(self, number: int, headers: bytes) -> bytes:
         """Return the call that registers a client.
