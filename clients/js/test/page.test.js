@@ -35,6 +35,15 @@ test("a page that is left has no stream until it is shown again", async (t) => {
   assert.equal((await FakeSocket.next()).url.searchParams.get("since"), "p-7");
 });
 
+test("a stream that is opened again by a page that was left does not wait until it is shown", async (t) => {
+  const { stream, tell } = await opened(t, { fetchConnection: () => ({ conn_id: "second" }) });
+  tell("pagehide");
+  await settled();
+  stream.close();
+  stream.open();
+  await FakeSocket.next();
+});
+
 test("a page that has a network again waits no longer", async (t) => {
   const { stream, socket, tell } = await opened(t);
   const down = eventOf(stream, "down");

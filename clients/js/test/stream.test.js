@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { backoff } from "../channelstream.js";
-import { FakeSocket, answers, eventOf, maker, settled } from "./fakes.js";
+import { FakeSocket, answers, eventOf, maker, pieces, settled } from "./fakes.js";
 
 const made = maker({ connection: { conn_id: "first" }, backoffCapMs: 5 });
 const open = (options) => made(options).open();
@@ -242,6 +242,18 @@ for (const status of [404, 429, 503])
     // The poll has worked, so it may fail three times.
     assert.deepEqual(fetch.asked.map((url) => url.pathname), Array(4).fill("/listen"));
   });
+
+test("the last item of an event stream is its end", async () => {
+  const items = [{ type: "resumed", position: "p-1", recovered: [""], lost: [] }, { type: "closing", code: 1000, reason: "ended" }];
+  const { body, send } = pieces();
+  const stream = open({ transports: ["sse"], fetch: answers({ body }) });
+  const types = [];
+  stream.on("*", ({ type }) => types.push(type));
+  const closed = eventOf(stream, "close");
+  send(`data:${JSON.stringify(items)}\n\n`);
+  const { code, reason } = await closed;
+  assert.deepEqual([code, reason, types.includes("closing")], [1000, "ended", false]);
+});
 
 test("the close code of an error overrides its status", async () => {
   const body = { error: "Disconnected.", code: "connection_ended", close_code: 1000 };
