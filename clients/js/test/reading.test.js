@@ -9,7 +9,7 @@ const made = maker({ connection: { conn_id: "first" }, backoffCapMs: 5 });
 const open = (options) => made(options).open();
 
 const item = (position, channel = "a") => ({ type: "message", channel, position });
-const places = (results) => results.map(({ value, done }) => value?.position ?? done);
+const places = (results) => results.map(({ value, done }) => (done ? true : value.position));
 
 test("an error of a listener does not affect the other listeners", async (t) => {
   const stream = open();

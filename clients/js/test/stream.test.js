@@ -27,18 +27,22 @@ test("its state is that of its line", async (t) => {
   t.mock.method(Math, "random", () => 1);
   const stream = made();
   const states = [stream.state];
+  const transports = [];
   stream.open();
   states.push(stream.state);
   const socket = await FakeSocket.next();
   socket.resume();
   states.push(stream.state);
+  transports.push(stream.transport);
   const down = eventOf(stream, "down");
   socket.end(1006);
   await down;
   states.push(stream.state);
+  transports.push(stream.transport);
   await FakeSocket.next();
   states.push(stream.state);
   assert.deepEqual(states, ["idle", "connecting", "open", "waiting", "connecting"]);
+  assert.deepEqual(transports, ["websocket", null]);
 });
 
 test("a stream that is opened again begins with the best transport", async () => {
@@ -93,6 +97,34 @@ for (const code of [1001, 1005, 1006, 1011, 1012, 1013, 4008])
     assert.equal(again.url.searchParams.get("conn_id"), "first");
     if (code === 4008) assert.equal(retryMs, 0);
   });
+
+test("a second 4008 after a stable stream has not to wait", async (t) => {
+  let now = 1_000_000;
+  t.mock.method(Date, "now", () => now);
+  const stream = open();
+  for (let time = 0; time < 2; time++) {
+    const socket = await FakeSocket.next();
+    socket.resume();
+    now += 10_000;
+    socket.say();
+    const down = eventOf(stream, "down");
+    socket.end(4008);
+    assert.equal((await down).retryMs, 0);
+  }
+});
+
+test("a heartbeat may come before everything else", async () => {
+  const stream = open();
+  const socket = await FakeSocket.next();
+  socket.say();
+  socket.resume();
+  assert.deepEqual([stream.state, FakeSocket.opened.length], ["open", 0]);
+});
+
+test("a stream reads from the position of its first connection", async () => {
+  open({ connection: { conn_id: "c", position: "p-5" } });
+  assert.equal((await FakeSocket.next()).url.searchParams.get("since"), "p-5");
+});
 
 test("a second 4008 in a row has to wait", async () => {
   const stream = open();

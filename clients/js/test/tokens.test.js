@@ -22,6 +22,7 @@ test("a token opens a stream without a connection of the application", async () 
   assert.equal(socket.url.search, "");
   assert.deepEqual(socket.sent, [{ id: 0, type: "connect", token: "t-1", conn_id: "", since: "" }]);
   assert.equal((await connection).connection.conn_id, "c-1");
+  assert.equal(stream.connection.conn_id, "c-1");
   assert.equal(stream.state, "open");
 });
 
@@ -464,6 +465,25 @@ test("a command whose request is under way is not sent again by the stream that 
   assert.deepEqual(sent, [[1], [2]]);
   answer({ type: "reply", id: 2, result: { uuid: "u-1" } });
   assert.deepEqual(await joined, { channels: ["a"], subscribed: ["a"] });
+  assert.deepEqual(await published, { uuid: "u-1" });
+});
+
+test("a command whose request is under way is not sent again by a WebSocket", async () => {
+  const greeting = { type: "reply", id: null, result: { conn_id: "c-1", channels: [], expires_in: 600 } };
+  const resumed = { type: "resumed", position: "p-1", recovered: [""], lost: [] };
+  const polls = answers({ body: [greeting, resumed] }, { body: new ReadableStream({}) });
+  let answer;
+  const fetch = (url, init) => (url.includes("/client") ? new Promise((resolve) => (answer = resolve)) : polls(url, init));
+  const stream = open({ transports: ["websocket", "poll"], token: "t-1", fetch, upgradeMs: 20 });
+  const opened = eventOf(stream, "open");
+  (await FakeSocket.next()).end(1006);
+  await opened;
+  await settled();
+  const published = stream.publish("a", 1, "u-1");
+  const socket = await greeted(stream);
+  stream.publish("a", 2, "u-2").catch(() => {});
+  assert.deepEqual(socket.sent.slice(1).map(({ uuid }) => uuid), ["u-2"]);
+  answer(new Response(JSON.stringify([{ type: "reply", id: 1, result: { uuid: "u-1" } }])));
   assert.deepEqual(await published, { uuid: "u-1" });
 });
 
