@@ -214,6 +214,31 @@ def test_keys_that_change_while_a_parent_replaces_its_program_are_read() -> None
     assert (ended.returncode, ended.stdout) == (0, "workers get SIGHUP\n"), ended.stderr
 
 
+HUNG = """
+from channelstream.config import Settings
+from channelstream.supervisor.renewal import Renewal
+from channelstream.supervisor.slot import WorkerSlot
+from channelstream.supervisor.supervisor import Supervisor
+
+def give_up(reason):
+    print(reason)
+    supervisor._renewal, supervisor._code = None, 0
+
+supervisor = Supervisor(Settings(workers=2), [])
+supervisor._has_served, supervisor._give_up = True, give_up
+supervisor._renewal = Renewal([WorkerSlot(pid=7)], due_s=0.0)
+supervisor.run()
+"""
+
+
+def test_a_parent_waits_for_no_worker_that_hangs() -> None:
+    """It has its time, and then the upgrade has failed."""
+    ended = subprocess.run(
+        [sys.executable, "-c", HUNG], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "worker 7 does not answer\n"), ended.stderr
+
+
 STOPPED = """
 import os, signal
 from channelstream.config import Settings
