@@ -75,3 +75,19 @@ def test_a_connection_keeps_a_position_of_its_own() -> None:
         assert [other.held(conn_id).delivered for conn_id in ("c1", "c2")] == [(7,), (9,)]
 
     play(life)
+
+
+def test_a_node_copies_once_and_then_what_has_changed() -> None:
+    """Also that a connection has ended since it was copied; after a move that failed it begins again."""
+
+    async def life(scene: Scene) -> None:
+        move = scene.node.move
+        await scene.connect("c1")
+        await scene.connect("c2")
+        assert [len(list(move.copied_connections())) for _ in range(2)] == [2, 0]
+        scene.node.local.drop(scene.held("c1"))
+        assert [len(list(move.copied_connections())) for _ in range(2)] == [1, 0]
+        await move.proceed()
+        assert len(list(move.copied_connections())) == 1
+
+    play(life)
