@@ -226,7 +226,7 @@ def give_up(reason):
 
 supervisor = Supervisor(Settings(workers=2), [])
 supervisor._has_served, supervisor._give_up = True, give_up
-supervisor._renewal = Renewal([WorkerSlot(pid=7)], due_s=0.0)
+supervisor._renewal = Renewal([WorkerSlot(pid=7)], 0.0, None)
 supervisor.run()
 """
 
