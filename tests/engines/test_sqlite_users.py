@@ -137,6 +137,7 @@ def test_a_channel_receives_the_state_before_the_leave(live: Any, ends: bool) ->
         left = NAMES[-2:]
         leave = engine.disconnect_all([Leaving(ANN, left)]) if ends else engine.leave(ANN, left)
         await asyncio.gather(leave, changing)
+        await engine.flush()
         assert announced(recorder) == [*((name, 1) for name in NAMES), *((name, False) for name in left)]
 
     live(life)
