@@ -216,6 +216,30 @@ def test_a_channel_that_is_no_longer_granted_takes_no_other_away(server: Running
     play(scenario())
 
 
+def test_a_subscribe_that_waits_for_a_new_connection_reads_what_was_missed() -> None:
+    """It is the first command of the connection: the server reads a channel from where the first one says."""
+    asked: list[dict[str, Any]] = []
+
+    class Joining(Acting):
+        async def _post(self, commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            asked.extend(commands)
+            return [{"type": "reply", "id": 1, "result": {"channels": ["a", "b"]}}]
+
+    async def scenario() -> None:
+        acting = Joining("http://127.0.0.1:9", giving("t"))
+        acting._wanted = {"a": None}
+        acting._client.position = "p-7"
+        waiting = asyncio.create_task(acting.subscribe(["a", "b"]))
+        await asyncio.sleep(0)
+        acting._connect("c-1")
+        await asyncio.gather(waiting, *acting._tasks)
+        await acting.aclose()
+
+    play(scenario())
+    assert [each["since"] for each in asked if each["channels"] == ["a", "b"]] == [{"a": "p-7"}]
+    assert all(each["since"] == {"a": "p-7"} for each in asked)
+
+
 @pytest.mark.parametrize("retry_after_s", [None, 0])
 def test_a_refused_command_says_when_it_may_be_sent_again(retry_after_s: int | None) -> None:
     """Channels are joined again then; if never, each is tried by itself, and then left alone."""

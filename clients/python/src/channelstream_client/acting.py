@@ -132,6 +132,7 @@ class Acting(Iteration[Event]):
                 something is lost.
         """
         wanted = listed("channels", channels)
+        await self._connected()  # A new connection says from where its channels are to be read.
         left = {name: position for name in wanted if (position := self._wanted.get(name))}
         result = await self._join(wanted, left | dict(since or {}))
         self._wanted |= dict.fromkeys(wanted)
@@ -173,9 +174,6 @@ class Acting(Iteration[Event]):
             BadAnswer: the answer is not that of a channelstream server.
             StreamClosed: the stream has ended.
         """
-        self._start()
-        if not self._client.conn_id:
-            self._is_connected.clear()
         await self._connected()
         *others, reply = await self._post([{"id": 1, "type": kind} | fields])
         for item in others:  # A fresh token may take channels away: an event says so before the reply.
@@ -198,6 +196,9 @@ class Acting(Iteration[Event]):
         Raises:
             StreamClosed: the stream has ended instead.
         """
+        self._start()
+        if not self._client.conn_id:
+            self._is_connected.clear()
         if self._task is None:
             raise StreamClosed(1000, "closed")
         waiting = asyncio.ensure_future(self._is_connected.wait())
