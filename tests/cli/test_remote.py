@@ -43,10 +43,18 @@ def test_what_is_no_http_address_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["http://ann:hunter2@127.0.0.1:1", "ftp://hunter2@x/", "http://ann:hunter2@x:y"]
+    "text",
+    [
+        "http://ann:hunter2@127.0.0.1:1",
+        "ftp://hunter2@x/",
+        "http://ann:hunter2@x:y",
+        "ann:hunter2@x",
+        "http:/ann:hunter2@x",
+        "http://ann:a/hunter2@x",
+    ],
 )
 def test_an_address_with_a_password_is_refused(text: str) -> None:
-    """It would be in what a command says, and of no use: calls are signed."""
+    """It would be in what a command says, and of no use: calls are signed. Also where the address is wrong besides."""
     with pytest.raises(ConfigError, match=r"^--url: leave out the user and the password") as refusal:
         checked_url(text)
     assert "hunter2" not in str(refusal.value)

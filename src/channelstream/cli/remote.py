@@ -158,16 +158,24 @@ def checked_url(text: str, flag: str = "--url") -> str:
     Raises:
         ConfigError: it is not an http or https address, or names a user, whose password no output must have.
     """
-    if "@" in text.partition("://")[2].partition("/")[0]:
+    fault = _fault_of_url(text)
+    # Behind an `@` that is misplaced there may be a password as well.
+    if "@" in (text if fault is not None else text.partition("://")[2].partition("/")[0]):
         raise ConfigError(f"{flag}: leave out the user and the password: calls are signed")
+    if fault is not None:
+        raise ConfigError(f"{flag}: {text!r} is not an http:// or https:// address{fault}")
+    scheme, rest = text.split(":", 1)
+    return f"{scheme.lower()}:{rest}".rstrip("/")
+
+
+def _fault_of_url(text: str) -> str | None:
+    """Return what is wrong with the address of a server, for the end of a sentence; None if nothing is."""
     try:
         url = httpx.URL(text)
         urlsplit(text)  # It refuses brackets that are not closed.
     except (httpx.InvalidURL, ValueError) as error:
-        raise ConfigError(f"{flag}: {text!r} is not an http:// or https:// address: {error}") from error
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigError(f"{flag}: {text!r} is not an http:// or https:// address")
-    return f"{url.scheme}:{text.partition(':')[2]}".rstrip("/")
+        return f": {error}"
+    return None if url.scheme in {"http", "https"} and url.host else ""
 
 
 def url_of(settings: Settings) -> str:
