@@ -25,12 +25,16 @@ from channelstream.upgrade.line import Line
 from channelstream.upgrade.messages import Failure, Report, kept_options
 
 
-def test_no_upgrade_begins_while_a_worker_is_missing() -> None:
-    """The one who asks is answered with the reason."""
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_no_upgrade_begins_while_a_worker_is_missing(goes_on: bool) -> None:
+    """The one who asks is answered with the reason, and whether the service goes on."""
     supervisor = Supervisor(Settings(workers=2), [])
+    supervisor._code = None if goes_on else 0
     ours, theirs = Line.pair()
     supervisor._upgrade(theirs)
-    assert Failure.of(asyncio.run(ours.receive())).reason.startswith("another upgrade, the start of a worker")
+    failure = Failure.of(asyncio.run(ours.receive()))
+    assert failure.reason.startswith("another upgrade, the start of a worker")
+    assert failure.goes_on == goes_on
     ours.close()
 
 

@@ -162,7 +162,8 @@ def test_the_command_does_not_claim_that_a_server_goes_on_that_has_ended(
         code = await asyncio.to_thread(run, ["--unix-socket", settings.unix_socket], {})
         assert (code, capsys.readouterr().err) == (
             1,
-            f"channelstream: the server at unix:{settings.unix_socket} has ended; its log has more: the \\x1b[2Jreason\n",
+            f"channelstream: the server at unix:{settings.unix_socket} has ended, or stops; its log has more:"
+            " the \\x1b[2Jreason\n",
         )
 
     play(settings, scenario, fail)

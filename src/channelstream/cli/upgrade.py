@@ -51,7 +51,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         report = asyncio.run(ask_to_upgrade(settings))
     except PeerEnded as error:
-        return _fail(f"the server at {where} has ended; its log has more: {error}")
+        return _fail(f"the server at {where} has ended, or stops; its log has more: {error}")
     except CannotHandOver as error:
         return _fail(f"the server at {where} goes on as before: {error}")
     except TimeoutError:

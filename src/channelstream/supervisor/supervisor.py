@@ -30,9 +30,10 @@ SPARE_S = 10.0
 """Seconds besides twice the drain's time after which workers are killed."""
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 WAITING = (*STOPPING, signal.SIGHUP)
-"""Signals that wait while this process replaces its program; SIGUSR2 is refused then, as during any upgrade."""
+"""Signals that wait while this process replaces its program; SIGUSR2 does nothing then, until the new one starts."""
 CAUGHT = (*WAITING, signal.SIGUSR2)
-"""SIGHUP only where files are read again (`Settings.reads_again`); else it ends the process, as a closed terminal does."""
+"""SIGHUP only where files are read again (`Settings.reads_again`). Else it ends the process, as a closed terminal does;
+after an upgrade it is ignored."""
 FAILED = 1
 STOPPED = (0, -signal.SIGTERM, -signal.SIGHUP)
 """Exit codes of workers that have stopped: what is passed on to one that no longer catches it ends it a little earlier."""
@@ -250,7 +251,7 @@ class Supervisor:
             reason = "another upgrade, the start of a worker or a stop is under way"
             logger.error("no upgrade: %s", reason)
             if requester is not None:
-                _answer(requester, Failure(reason).part(NOT_UPGRADED))
+                _answer(requester, Failure(reason, goes_on=self._code is None).part(NOT_UPGRADED))
             return
         logger.info("upgrading %s, one after the other", logs.counted(len(self._slots), "worker"))
         self._renewal = Renewal(list(self._slots), 0.0, requester)
