@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.conftest import StartServer
+from tests.conftest import ADMIN_SECRET, StartServer
 from tests.http_client import http
 from tests.pusher_calls import trigger
 from tests.pusher_client import address, line
@@ -48,6 +48,19 @@ def test_a_line_is_refused_with_a_close_code(refusal: Refusal, start_server: Sta
     code, reason = refused(start_server(**HERE), refusal)
     assert code == refusal.code
     assert reason
+
+
+def test_a_wrong_key_and_a_foreign_page_are_reported(start_server: StartServer) -> None:
+    """To who looks for the reason at the server: a page with such a fault never opens a line."""
+    server = start_server(**HERE)
+    faults = {"unknown key": "unknown_connection", "Origin not allowed": "refused"}
+    for refusal in REFUSALS:
+        if refusal.name in faults:
+            refused(server, refusal)
+    rows = http.get(f"{server.url}/admin/data/refused", auth=("admin", ADMIN_SECRET)).json()["rows"]
+    assert {(row["route"], row["code"], row["count"]) for row in rows} == {
+        ("/app/{key}", code, 1) for code in faults.values()
+    }
 
 
 def test_a_request_without_an_upgrade(server: Any) -> None:

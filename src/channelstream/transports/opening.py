@@ -49,8 +49,8 @@ class SocketOpener:
         """Create the opener of the streams of one application.
 
         Args:
-            on_refusal: called for each WebSocket that is closed since its address opens too many, or its page is of another
-                site.
+            on_refusal: called for each WebSocket that is closed since its address opens too many, its page is of another
+                site, or there is no application with its key.
         """
         self._streams = streams
         self._admission = admission
