@@ -23,7 +23,7 @@ from channelstream.transports import opening
 from channelstream.transports.routes import ENTRANCES
 from channelstream.transports.websocket import WebSocketStream
 from channelstream.wire.client_commands import Action, ClientCommand, Outcome
-from channelstream.wire.client_session import NO_RULES, WireProtocol
+from channelstream.wire.client_session import LineRules, WireProtocol
 from channelstream.wire.deflate import compress
 from channelstream.wire.frame_reader import Data
 from channelstream.wire.frames import close_frame, frame
@@ -85,7 +85,7 @@ class EchoSession:
     """Says nothing by itself."""
 
     heartbeat = b""
-    rules = NO_RULES
+    rules = LineRules()
     state = b""
 
     def __init__(self, format_: NoEvents) -> None:

@@ -21,7 +21,7 @@ from channelstream.errors import ChannelstreamError, Unauthorized
 from channelstream.transports.entrances import OpeningRequest
 from channelstream.transports.routes import ENTRANCES
 from channelstream.wire.client_commands import Action, ClientCommand, Fail, Outcome, Reply, Subscribe
-from channelstream.wire.client_session import NO_RULES, WireProtocol
+from channelstream.wire.client_session import LineRules, WireProtocol
 from channelstream.wire.frames import close_frame
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS, Protocols, own_protocols
@@ -69,7 +69,7 @@ class SecondSession:
     """The session of one stream, which counts the client's faults."""
 
     heartbeat = b""
-    rules = NO_RULES
+    rules = LineRules()
     state = b""
 
     def __init__(self, format_: SecondFormat) -> None:

@@ -43,9 +43,6 @@ class LineRules:
     takes_binary: bool = True
 
 
-NO_RULES = LineRules()
-
-
 class SessionStart(NamedTuple):
     """What a session may need to know of its client.
 
