@@ -751,7 +751,7 @@ export class Channelstream {
     this.state = "closed";
     this.#end = end;
     const { code, reason } = end;
-    const isSeen = code === 1000 || this.#readers.size || this.#listeners.get("close")?.size;
+    const isSeen = code === 1000 || this.#readers.size || ["close", "*"].some((type) => this.#listeners.get(type)?.size);
     if (!isSeen) console.warn(`channelstream: ${reason} (${code})`);
     for (const read of this.#readers) read(null, end);
     this.#readers.clear();

@@ -56,12 +56,12 @@ test("a stream that is opened again begins with the best transport", async () =>
   assert.equal(stream.transport, "websocket");
 });
 
-for (const [who, warns] of [["nobody", true], ["a listener", false], ["an iteration", false]])
+for (const [who, warns] of [["nobody", true], ["a listener", false], ["a listener to all", false], ["an iteration", false]])
   test(`the console warns of an end that ${who} sees: ${warns}`, async (t) => {
     const warn = t.mock.method(console, "warn", () => {});
     const stream = open();
     const read = who === "an iteration" && assert.rejects(stream[Symbol.asyncIterator]().next());
-    if (who === "a listener") stream.on("close", () => {});
+    if (who.startsWith("a listener")) stream.on(who === "a listener" ? "close" : "*", () => {});
     (await FakeSocket.next()).end(1008, "This origin may not open streams.");
     await read;
     await settled();
