@@ -420,18 +420,17 @@ export class Channelstream {
   }
 
   async #sendWaiting() {
-    const waiting = [...this.#commands].filter(([id, { isPosted }]) => id >= this.#unsent && !isPosted);
+    if (this.#isPosting) return; // Several requests, or a request and a socket, are answered in any order.
+    const waiting = [...this.#commands].filter(([id]) => id >= this.#unsent);
     if (!waiting.length) return;
     if (this.#send) {
       this.#unsent = this.#number + 1;
       return this.#send(waiting);
     }
-    if (this.#isPosting) return; // Several are answered in any order.
     this.#isPosting = true;
     const posted = [...waiting];
     const body = text(waiting);
     posted.length -= waiting.length;
-    for (const [, command] of posted) command.isPosted = true;
     const { fetch, silenceMs } = this.#options;
     const post = async (signal) => {
       const response = await fetch(this.#address("client"), { ...this.#init(signal), method: "POST", body });
@@ -444,8 +443,8 @@ export class Channelstream {
         if (item.type === "reply") this.#answered(item);
         else this.#deliver(item);
       }
-    } catch ({ message, reason = message }) {
-      end = reason;
+    } catch (error) {
+      end = error?.reason ?? error?.message ?? end;
     }
     for (const [id] of posted) this.#answered({ id, error: { message: end } });
     this.#isPosting = false;

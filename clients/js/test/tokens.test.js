@@ -412,7 +412,7 @@ for (const nothing of ["", undefined, null, { token: "t-1" }])
   });
 
 /**
- * Open a stream by polls that has a connection; `answer` answers the commands that are under way, `sent` are their ids.
+ * Open a stream by polls that has a connection; `answer` and `fail` end the request that is under way, `sent` are their ids.
  * `breaks` ends the poll; another one opens.
  */
 async function polled(options) {
@@ -425,13 +425,14 @@ async function polled(options) {
   const fetch = (url, init) => {
     if (!url.includes("/client")) return polls(url, init);
     sent.push(JSON.parse(init.body).map(({ id }) => id));
-    return new Promise((resolve) => asked.push(resolve));
+    return new Promise((resolve, reject) => asked.push({ resolve, reject }));
   };
   const stream = open({ transports: ["poll"], getToken: () => "t-1", fetch, ...options });
   await eventOf(stream, "open");
   await settled();
-  const answer = (...items) => asked.shift()(new Response(JSON.stringify(items)));
-  return { stream, answer, sent, breaks };
+  const answer = (...items) => asked.shift().resolve(new Response(JSON.stringify(items)));
+  const fail = () => asked.shift().reject();
+  return { stream, answer, fail, sent, breaks };
 }
 
 test("an answer to a command that comes after the end does nothing", async (t) => {
@@ -468,7 +469,7 @@ test("a command whose request is under way is not sent again by the stream that 
   assert.deepEqual(await published, { uuid: "u-1" });
 });
 
-test("a command whose request is under way is not sent again by a WebSocket", async () => {
+test("a WebSocket does not send a command again whose request is under way, and the others after it", async () => {
   const greeting = { type: "reply", id: null, result: { conn_id: "c-1", channels: [], expires_in: 600 } };
   const resumed = { type: "resumed", position: "p-1", recovered: [""], lost: [] };
   const polls = answers({ body: [greeting, resumed] }, { body: new ReadableStream({}) });
@@ -482,9 +483,21 @@ test("a command whose request is under way is not sent again by a WebSocket", as
   const published = stream.publish("a", 1, "u-1");
   const socket = await greeted(stream);
   stream.publish("a", 2, "u-2").catch(() => {});
-  assert.deepEqual(socket.sent.slice(1).map(({ uuid }) => uuid), ["u-2"]);
+  assert.deepEqual(socket.sent.slice(1), []);
   answer(new Response(JSON.stringify([{ type: "reply", id: 1, result: { uuid: "u-1" } }])));
   assert.deepEqual(await published, { uuid: "u-1" });
+  await settled();
+  assert.deepEqual(socket.sent.slice(1).map(({ uuid }) => uuid), ["u-2"]);
+});
+
+test("a request whose failure says nothing does not hold up the next one", async () => {
+  const { stream, sent, fail } = await polled();
+  const first = stream.publish("a", 1).catch(({ message }) => message);
+  fail();
+  assert.equal(await first, "no answer");
+  await settled();
+  stream.publish("a", 2).catch(() => {});
+  assert.deepEqual(sent, [[1], [2]]);
 });
 
 test("commands by requests are sent one request after the other, in texts that a server takes", async () => {
