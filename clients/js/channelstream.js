@@ -382,12 +382,13 @@ export class Channelstream {
   }
 
   subscribe(channels, since) {
-    const from = { __proto__: null, ...since };
-    for (const name of channels) {
-      this.#wanted.set(name, this.#wanted.get(name) ?? null);
-      from[name] ??= this.#wanted.get(name) || undefined;
-    }
-    const joined = this.#command("subscribe", { channels, since: from });
+    for (const name of channels) this.#wanted.set(name, this.#wanted.get(name) ?? null);
+    const fields = () => {
+      const from = { __proto__: null, ...since };
+      for (const name of channels) from[name] ??= this.#wanted.get(name) || undefined;
+      return { channels, since: from };
+    };
+    const joined = this.#command("subscribe", fields(), { fields });
     joined.then(() => this.#note(channels), () => {});
     return joined;
   }
@@ -409,12 +410,12 @@ export class Channelstream {
     return this.#command("info", { channels });
   }
 
-  #command(type, fields) {
+  #command(type, fields, more) {
     return new Promise((resolve, reject) => {
       if (this.#end) throw Object.assign(new Error(this.#end.reason), this.#end);
       if (this.#commands.size >= this.#options.bufferSize) throw new RangeError("full");
       const id = ++this.#number;
-      this.#commands.set(id, { text: JSON.stringify({ id, type, ...fields }), resolve, reject });
+      this.#commands.set(id, { text: JSON.stringify({ id, type, ...fields }), resolve, reject, ...more });
       this.#sendWaiting();
     });
   }
@@ -483,7 +484,7 @@ export class Channelstream {
         else if (channels[1]) for (const name of channels) this.#joinAgain(signal, [name]);
       };
       this.#note(channels, since);
-      this.#command("subscribe", { channels, since }).then(() => signal.aborted || this.#note(channels), later);
+      this.#command("subscribe", { channels, since }, { signal }).then(() => signal.aborted || this.#note(channels), later);
     }
   }
 
@@ -594,10 +595,11 @@ export class Channelstream {
       }
       if (!opens || signal.aborted) return;
       // Not before: the text may have the conn_id of a new connection.
-      const waiting = [...this.#commands];
-      this.#commands.clear();
       if (this.#token) this.#joinAgain(signal);
-      for (const [id, command] of waiting) this.#commands.set(id, command);
+      for (const [id, { fields, signal: asking }] of this.#commands) {
+        if (asking?.aborted) this.#commands.delete(id); // Its channels are in a new one.
+        else if (fields) this.#commands.get(id).text = JSON.stringify({ id, type: "subscribe", ...fields() });
+      }
       this.#unsent = 0;
       this.#sendWaiting();
     } catch (error) {

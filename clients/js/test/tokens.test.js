@@ -148,7 +148,7 @@ test("a channel is joined by the command that has waited, and not once more", as
   assert.deepEqual(third.sent.slice(1), []);
 });
 
-test("a channel is read from where it was left before a command that has waited joins it from now on", async () => {
+test("a channel is read from where it was left, also by a command that has waited", async () => {
   const stream = open({ token: "t-1" });
   const first = await greeted(stream);
   stream.subscribe(["a", "toString"]);
@@ -163,8 +163,8 @@ test("a channel is read from where it was left before a command that has waited 
   second.resume({ position: "p-7" });
   await settled();
   assert.deepEqual(second.sent.slice(1), [
+    { id: 2, type: "subscribe", channels: ["a", "b"], since: { a: "p-7" } },
     { id: 3, type: "subscribe", channels: ["a", "toString"], since: { a: "p-7", toString: "p-7" } },
-    { id: 2, type: "subscribe", channels: ["a", "b"], since: {} },
   ]);
   second.say({ type: "reply", id: 3, error: { code: "unavailable", message: "Later.", retry_after: 600 } });
   second.say({ type: "message", channel: "d", position: "p-9" });
@@ -183,6 +183,22 @@ test("as many channels are joined again in one command as the server takes", asy
   const second = await greeted(stream);
   const rejoining = second.sent.slice(1).map(({ channels }) => channels.length);
   assert.deepEqual(rejoining, [100, 1]);
+});
+
+test("channels are joined again by one command, however often the stream breaks before its answer", async () => {
+  const stream = open({ token: "t-1" });
+  const first = await greeted(stream);
+  stream.subscribe(["a"]);
+  first.say({ type: "reply", id: 1, result: {} });
+  await settled();
+  first.end(1006);
+  const joins = [];
+  for (let count = 0; count < 3; count++) {
+    const socket = await greeted(stream);
+    joins.push(socket.sent.slice(1).map(({ channels, since }) => [channels, since]));
+    socket.end(1006);
+  }
+  assert.deepEqual(joins, Array(3).fill([[["a"], { a: "p-1" }]]));
 });
 
 test("channels that cannot be joined again now are joined later, and those that are granted beside others that are not", async (t) => {
