@@ -237,6 +237,19 @@ def test_an_edit_for_some_overtakes_a_message_for_more(lab: Lab) -> None:
     assert all(each.duplicate for each in lab.publish(private("p1", *everybody), message("m1")))
 
 
+@pytest.mark.usefixtures("payloads_within_the_log")
+def test_an_edit_stays_early_for_a_user_whom_the_message_excludes(lab: Lab) -> None:
+    """Who is sent the message later, in its edited form."""
+    for user in ("ann", "bob"):
+        lab.connect(user)
+    sent = private("p1", "ann", "bob")
+    lab.publish(edit("p1", channel=None, only=sent.only))
+    accepted = lab.publish(msgspec.structs.replace(sent, exclude=frozenset({"ann"})), sent, sent)
+    assert [each.duplicate for each in accepted] == [False, False, True]
+    for user in ("ann", "bob"):
+        assert texts(lab.replay(user, private=0)) == [b'"new"'] * 2
+
+
 def test_a_deletion_that_overtakes_its_message_is_final(lab: Lab) -> None:
     """Also after an edit that has overtaken it as well."""
     lab.connect("ann", "a")

@@ -75,7 +75,8 @@ local function known_about(event)
   for _, user in ipairs(event.only) do
     local records = records_of('u', user, event.uuid)
     local is_early = has_early('u', user, event, records)
-    local list = is_early and early or known
+    -- For a user who is excluded, an early edit stays early.
+    local list = not is_early and known or excluded[user] and {} or early
     for _, record in ipairs(records) do list[#list + 1] = copy(record, ONLY, { user }) end
     if #records == 0 and call('EXISTS', key('u', user)) == 0 then
       unknown[#unknown + 1] = user
