@@ -8,7 +8,7 @@ import pytest
 from tests.e2e.wire import Ended, open_wire
 from tests.redis_server import RedisServer
 from tests.token_client import SECRET, token
-from tests.upgrade.stage import TIMES, Stage, close, code_of, items, play
+from tests.upgrade.stage import TIMES, Stage, close, code_of, items, play, serving
 from tests.waiting import soon
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
@@ -133,6 +133,32 @@ def test_a_fresh_token_that_comes_before_its_stream_goes_on(transport: str) -> N
         assert await code_of(wire) == 4003
 
     play(scenario, **TOKENS)
+
+
+def test_a_fresh_token_that_comes_by_another_node_before_the_start(redis: RedisServer) -> None:
+    """The new process executes commands of other nodes as soon as it has the state."""
+    redis.cli("FLUSHALL")
+
+    async def scenario(stage: Stage) -> None:
+        wire = await open_wire("sse", stage.port)
+        stage.wires.append(wire)
+        await wire.ask(f"&token={token('ann', jti='first')}", "")
+        [greeting] = await items(wire)
+        conn_id = greeting["result"]["conn_id"]
+
+        async with serving(engine=redis.address, **TOKENS) as other:
+
+            async def refresh(_new: Server) -> None:
+                await refresh_by_call(other, wire, conn_id, token("ann", jti="second"))
+
+            stage.when_prepared = refresh
+            tally = await stage.upgrade()
+            assert (tally["sse"], tally["ended"]) == (1, 0)
+            assert await revoked(stage, "first") == 0
+            assert await revoked(stage, "second") == 1
+            assert await code_of(wire) == 4003
+
+    play(scenario, engine=redis.address, **TOKENS)
 
 
 def test_a_revocation_that_redis_loses_meanwhile_is_written_again(redis: RedisServer) -> None:
