@@ -255,6 +255,26 @@ def test_a_revocation_is_forgotten_when_its_tokens_have_expired(monkeypatch: pyt
     asyncio.run(scenario())
 
 
+def test_calls_at_once_forget_what_has_expired_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many count afterwards as are known: each has its place."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+    monkeypatch.setattr(revocations, "MAX_REVOCATIONS", most := 2 * slices.STEP)
+
+    async def scenario() -> None:
+        clock = Clock()
+        node = Node(LocalTimeSeries(), clock).revocations
+        for number in range(most):
+            await node.revoke(f"t-{number}", 600 if number < slices.STEP else 60, is_user=False)
+        clock.now_s += 61
+        await asyncio.gather(*(node.revoke(user, 60, is_user=True) for user in ("ann", "bob")))
+        for number in range(slices.STEP - 2):
+            await node.revoke(f"u-{number}", 60, is_user=False)
+        with pytest.raises(Unavailable, match="too many"):
+            await node.revoke("carl", 60, is_user=True)
+
+    asyncio.run(scenario())
+
+
 def test_a_token_that_was_issued_later_counts() -> None:
     """One that does not say when it was issued does not."""
 
