@@ -393,7 +393,7 @@ class CannotHandOver(Exception):
 
 
 class PeerEnded(CannotHandOver):
-    """The other process of a hand-over has ended."""
+    """The other process of a hand-over has ended; or a server that was asked to upgrade has ended, or stops."""
 
 
 class RequestFailed(Exception):

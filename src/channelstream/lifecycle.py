@@ -127,7 +127,7 @@ class Server:
         """Hand everything over to a new process of the same program, and stop.
 
         Raises:
-            CannotHandOver: this process goes on as before.
+            PeerEnded, CannotHandOver: as `Upgrading.upgrade`.
         """
         if not self.has_started:
             # What is not attached yet would be in no snapshot.

@@ -107,7 +107,9 @@ async def ask(upgrading: Upgrading, started: list[Dying], count: int = 1) -> "as
     return asked
 
 
-def test_a_stop_waits_until_everything_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_waits_until_everything_is_taken_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Else the new process could live, and all streams would stay held during the drain. Then none begins."""
 
     async def scenario(upgrading: Upgrading, started: list[Dying]) -> None:
@@ -116,7 +118,7 @@ def test_a_stop_waits_until_everything_is_taken_back(monkeypatch: pytest.MonkeyP
         stopping = asyncio.create_task(upgrading.stop())
         await asyncio.sleep(0)
         started[0].may_end.set()
-        with pytest.raises(CannotHandOver, match="exit code 7"):
+        with pytest.raises(PeerEnded, match="exit code 7"):
             await asked
         await stopping
         with pytest.raises(PeerEnded, match="the server stops"):
@@ -126,6 +128,7 @@ def test_a_stop_waits_until_everything_is_taken_back(monkeypatch: pytest.MonkeyP
     upgrading, ends = play(monkeypatch, holding, scenario)
     assert holding.steps == ["hold streams", "freeze", "thaw"]
     assert (upgrading.counts, upgrading.is_lost, ends) == ({FAILED: 1}, False, [])
+    assert "the upgrade has failed, and this process stops" in caplog.text
 
 
 def test_a_failure_that_nobody_waits_for_is_logged_once(

@@ -111,7 +111,7 @@ class Upgrading:
         return self.report
 
     def _failure(self, reason: str) -> CannotHandOver:
-        return PeerEnded(reason) if self.is_lost else CannotHandOver(reason)
+        return PeerEnded(reason) if self.is_lost or self._is_stopping else CannotHandOver(reason)
 
     def _failed(self, error: Exception) -> None:
         self.counts[FAILED] += 1
@@ -121,6 +121,8 @@ class Upgrading:
             outcome = "the upgrade has failed, and this process cannot go on"
         elif self.is_lost:
             outcome = "the new process was handed everything over and has failed"
+        elif self._is_stopping:
+            outcome = "the upgrade has failed, and this process stops"
         else:
             outcome = "the upgrade has failed, and this process goes on"
         logger.error("%s: %s", outcome, error)
