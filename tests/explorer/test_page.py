@@ -71,4 +71,5 @@ def test_signs_nothing_else(browser: Client) -> None:
     assert browser.post("/admin/sign", json={"path": "/admin"}).status_code == 404
     assert browser.post("/admin/sign", json={}).status_code == 404
     assert browser.post("/admin/sign", json=["/message"]).status_code == 400
-    assert browser.post("/admin/sign", content=b"{").status_code == 400
+    for body in (b"{", b'{"more": ' + b"[" * 100_000):
+        assert browser.post("/admin/sign", content=body).status_code == 400

@@ -77,7 +77,7 @@ class Explorer:
             raise Forbidden(FROM_PAGE)
         try:
             call = msgspec.json.decode(await request.body(), type=_Call)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise Malformed("Send a JSON object with a path, and with method, query and body.") from error
         path = call.path
         if path not in (await self._described())["paths"]:
