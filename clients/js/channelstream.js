@@ -381,7 +381,8 @@ export class Channelstream {
     }
   }
 
-  subscribe(channels, since) {
+  subscribe(names, positions) {
+    const [channels, since] = [[...names], { ...positions }]; // The text may be written again.
     for (const name of channels) this.#wanted.set(name, this.#wanted.get(name) ?? null);
     const fields = () => {
       const from = { __proto__: null, ...since };

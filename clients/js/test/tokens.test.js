@@ -133,12 +133,15 @@ test("a channel that a fresh token has taken away is not joined again", async ()
 
 test("a channel is joined by the command that has waited, and not once more", async () => {
   const stream = open({ token: "t-1" });
-  const joined = stream.subscribe(["a"]);
+  const [channels, since] = [["a"], { a: "p-0" }];
+  const joined = stream.subscribe(channels, since);
+  channels.push("b");
+  since.a = "p-9";
   const first = await greeted(stream);
   first.end(1006);
   const second = await greeted(stream);
   for (const socket of [first, second])
-    assert.deepEqual(socket.sent.slice(1), [{ id: 1, type: "subscribe", channels: ["a"], since: {} }]);
+    assert.deepEqual(socket.sent.slice(1), [{ id: 1, type: "subscribe", channels: ["a"], since: { a: "p-0" } }]);
   second.say({ type: "reply", id: 1, error: { code: "forbidden", message: "No." } });
   await assert.rejects(joined);
   second.end(1006);
