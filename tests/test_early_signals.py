@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from tests.waiting import PATIENCE_S
 
+BY_DEFAULT = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+"""Else the signal would be ignored where nohup(1) runs the tests."""
 SERVER = """
 import os, signal, sys
 from channelstream.cli import main, serve
@@ -68,7 +70,7 @@ print("goes on")
 
 
 def ended(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", program, *arguments]
+    command = [sys.executable, "-c", BY_DEFAULT + program, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
