@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import RunningServer, launch
 from tests.line import Line
 from tests.local_server import LocalHandler, LocalServer, running
+from tests.simulation.loop import turns
 from tests.token_client import SECRET, token
 from tests.waiting import PATIENCE_S, soon
 
@@ -238,6 +239,33 @@ def test_a_subscribe_that_waits_for_a_new_connection_reads_what_was_missed() -> 
     play(scenario())
     assert [each["since"] for each in asked if each["channels"] == ["a", "b"]] == [{"a": "p-7"}]
     assert all(each["since"] == {"a": "p-7"} for each in asked)
+
+
+def test_a_channel_that_is_left_while_it_is_joined_again_is_left() -> None:
+    """The server takes the two commands in this order."""
+    asked: list[tuple[str, list[str]]] = []
+
+    class Joining(Acting):
+        async def _post(self, commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            [command] = commands
+            if command["type"] == "subscribe":
+                leaving.append(asyncio.create_task(self.unsubscribe(["a"])))
+                await turns(20)
+            asked.append((command["type"], command["channels"]))
+            return [{"type": "reply", "id": 1, "result": {"channels": []}}]
+
+    leaving: list[asyncio.Task[list[str]]] = []
+
+    async def scenario() -> None:
+        acting = Joining("http://127.0.0.1:9", giving("t"))
+        acting._wanted = dict.fromkeys(["a", "b"])
+        acting._connect("c-1")
+        await asyncio.gather(*acting._tasks)
+        await asyncio.gather(*leaving)
+        await acting.aclose()
+
+    play(scenario())
+    assert asked == [("subscribe", ["a", "b"]), ("unsubscribe", ["a"])]
 
 
 @pytest.mark.parametrize("retry_after_s", [None, 0])

@@ -99,6 +99,7 @@ class Acting(Iteration[Event]):
         # The channels, each with the position from which it is still to be read; None once it is joined.
         self._wanted: dict[str, str | None] = {}
         self._is_connected = asyncio.Event()
+        self._joining = asyncio.Lock()  # While channels are joined again.
         self._slots = Slots(COMMANDS_AT_ONCE, OPEN_TIMEOUT_S)
         self._tasks: set[asyncio.Task[None]] = set()
         self._refresh: asyncio.Task[None] | None = None
@@ -143,6 +144,10 @@ class Acting(Iteration[Event]):
         wanted = listed("channels", channels)
         for name in wanted:
             self._wanted.pop(name, None)
+        async with (
+            self._joining
+        ):  # A command that joins some of them again may be under way: the server takes it first.
+            pass
         return list((await self._command("unsubscribe", channels=wanted))["channels"])
 
     async def publish(self, channel: str, message: Any, *, uuid: str | None = None) -> str:
@@ -268,7 +273,8 @@ class Acting(Iteration[Event]):
             if not since:
                 return
             try:
-                await self._join(list(since), since)
+                async with self._joining:
+                    await self._join(list(since), since)
             except StreamClosed:
                 return
             except ChannelstreamError as error:
