@@ -8,8 +8,6 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from channelstream_client.protocol import NO_JSON
-
 PROBE_TIMEOUT_S = 2.0
 _SHOWN_CHARS = 500
 """Most characters of an error answer that are shown."""
@@ -92,7 +90,7 @@ def _causes(error: BaseException | None) -> Iterator[Any]:
 def _is_json(answer: httpx.Response) -> bool:
     try:
         answer.json()
-    except NO_JSON:
+    except (ValueError, RecursionError):
         return False
     return True
 

@@ -20,7 +20,6 @@ from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
 from channelstream.config.tls import client_context
 from channelstream.errors import ConfigError, RequestFailed
-from channelstream_client.protocol import NO_JSON
 
 REQUEST_TIMEOUT_S = 10.0
 _OPTIONS = {
@@ -104,7 +103,7 @@ class Server:
             raise RequestFailed(diagnosis.refused(self.where, path, answer), answer.status_code)
         try:
             return answer.json()
-        except NO_JSON as error:
+        except (ValueError, RecursionError) as error:
             raise RequestFailed(diagnosis.not_channelstream(self.where, path)) from error
 
     def _checked(self, path: str, answer: Any, wanted: type[T], keys: Collection[str]) -> T:

@@ -11,7 +11,6 @@ from channelstream.cli.listen import reach_of
 from channelstream.cli.remote import Server
 from channelstream.config import Settings
 from channelstream.errors import ConfigError, RequestFailed
-from channelstream_client.protocol import NO_JSON
 
 ANSWER_BYTES = 8 << 20
 """Longest answer that is read; the metrics of very many workers are shorter."""
@@ -103,5 +102,5 @@ def read(node: Server, path: str, reading: Callable[[], T]) -> T:
     """
     try:
         return reading()
-    except (*NO_JSON, LookupError, TypeError) as error:
+    except (ValueError, RecursionError, LookupError, TypeError) as error:
         raise RequestFailed(diagnosis.not_channelstream(node.where, path)) from error
