@@ -86,6 +86,32 @@ def test_weak_secrets_in_an_open_file_are_found_and_not_shown(tmp_path: Path, do
     assert doctor("--config-only", "-i", str(path), secrets=()).has("warning", "file modes", "mode 660")
 
 
+def test_secrets_that_0_7_read_otherwise_are_found_and_not_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With `%%` and `%(name)s`; not a lone `%`, with which 0.7 did not start, nor what another source overrides."""
+    path = tmp_path / "old.ini"
+    path.write_text(
+        "[channelstream]\nhost = 127.0.0.1\nsecret = hunter%%hunter%%hunter\n"
+        "admin_secret = hunter%(host)s-hunter\ncookie_secret = hunter%hunter%%hunter\n"
+    )
+    path.chmod(0o600)
+    said = "0.7 read another value of"
+    for command in (["doctor", "--config-only"], ["check-config"]):
+        assert main([*command, "-i", str(path)], {}) == 0
+        shown = "".join(capsys.readouterr())
+        assert (
+            shown.count(f"{said} secret in this file")
+            == shown.count(f"{said} admin_secret in this file")
+            == 1
+        )
+        assert shown.count(said) == 2
+        assert "hunter" not in shown
+        overridden = {"CHANNELSTREAM_SECRET": "s" * 20, "CHANNELSTREAM_ADMIN_SECRET": "a" * 20}
+        assert main([*command, "-i", str(path)], overridden) == 0
+        assert said not in "".join(capsys.readouterr())
+
+
 def test_keys_that_are_not_accepted_are_found(doctor: Doctor, tmp_path: Path) -> None:
     """A file that the server cannot use is a fault of the options."""
     path, secret = tmp_path / "keys.json", "hunter2" * 6

@@ -6,7 +6,7 @@ from itertools import combinations
 
 from channelstream.cli.doctor.finding import Finding, Subject, fault, warning
 from channelstream.cli.key_uses import state_of
-from channelstream.config import safety, weak_secrets
+from channelstream.config import interpolated, safety, weak_secrets
 from channelstream.config.keys_file import read_stored
 from channelstream.config.networks import is_loopback
 from channelstream.config.secret_values import SECRETS, readable_values
@@ -27,7 +27,7 @@ async def combined(subject: Subject) -> Iterable[Finding]:
 
 
 async def keys(subject: Subject) -> Iterable[Finding]:
-    return [*_secrets(subject), *_cookies(subject), *_stored(subject)]
+    return [*_secrets(subject), *_read_otherwise(subject), *_cookies(subject), *_stored(subject)]
 
 
 def _secrets(subject: Subject) -> Iterator[Finding]:
@@ -59,6 +59,11 @@ def _secrets_of(subject: Subject, own: Settings, names: Sequence[str], where: st
                 f"{where}{one} and {other} are equal: who has one has the other",
                 f"give {other} a value of its own",
             )
+
+
+def _read_otherwise(subject: Subject) -> Iterator[Finding]:
+    for text in interpolated.warnings(subject.settings, subject.ini) if subject.ini else ():
+        yield warning(text, interpolated.ADVICE)
 
 
 def _stored(subject: Subject) -> Iterator[Finding]:

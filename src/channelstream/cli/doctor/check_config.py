@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from channelstream.cli import BAD_CONFIGURATION, FAILED
-from channelstream.config import loading, safety
+from channelstream.config import interpolated, loading, safety
 from channelstream.config.flags import read_flags, settings_parser
 from channelstream.config.keys_file import read_stored
 from channelstream.config.settings import Settings
@@ -33,8 +33,10 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if problems:
         _say("problem", problems)
         return BAD_CONFIGURATION
+    ini = flags.file or environ.get(FILE_VARIABLE, "")
+    _say("warning", _about_old_file(reading.settings(), ini))
     _say("warning", _about_keys(reading.settings()))
-    if faults := _faults(reading.settings(), flags.file or environ.get(FILE_VARIABLE, "")):
+    if faults := _faults(reading.settings(), ini):
         _say("fault", faults)
         return FAILED
     print("OK")
@@ -55,6 +57,12 @@ def _faults(settings: Settings, ini: str) -> list[str]:
     results = asyncio.run(examine(Subject(settings, ini), OF_OPTIONS))
     findings = [result.finding for result in results if result.finding.level is Level.FAULT]
     return [f"{each.text}; {each.advice}" for each in findings]
+
+
+def _about_old_file(settings: Settings, ini: str) -> Iterable[str]:
+    """Return warnings about secrets that 0.7 read otherwise."""
+    found = interpolated.warnings(settings, ini) if ini else ()
+    return [f"{text}; {interpolated.ADVICE}" for text in found]
 
 
 def _about_keys(settings: Settings) -> Iterable[str]:
