@@ -271,8 +271,27 @@ def test_missing_server_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no server is installed, the reason to skip says how to get one."""
     monkeypatch.setattr(server.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(server.shutil, "which", lambda name, path=None: None)
-    with pytest.raises(NotInstalled, match="pip install channelstream"):
+    with pytest.raises(
+        NotInstalled, match=r"not installed; install one with `pip install \.` in a clone of the server"
+    ):
         server.command()
+
+
+def test_server_that_is_too_old_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.7 is a package that `python -m` cannot run, and is not imported. A mere folder of its name is no server."""
+    monkeypatch.delitem(sys.modules, "channelstream", raising=False)
+    monkeypatch.setattr(server.shutil, "which", lambda name, path=None: None)
+    for case, said in (
+        ("folder", "is not installed"),
+        ("package", "is an older one, such as 0.7; install one with"),
+    ):
+        package = tmp_path / case / "channelstream"
+        package.mkdir(parents=True)
+        if case == "package":
+            (package / "__init__.py").write_text("raise AssertionError('imported')")
+        monkeypatch.setattr(sys, "path", [str(package.parent)])
+        with pytest.raises(NotInstalled, match=said):
+            server.command()
 
 
 def test_server_beside_this_python_is_found() -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,6 +34,9 @@ KEPT_LINES = 1000
 """Most lines of the server's log that are kept: the last ones."""
 PORTS_TRIED = 3
 """Most ports that are tried: another program may take a free port first."""
+HOW_TO_INSTALL = (
+    "install one with `pip install .` in a clone of the server (from 1.0 on `pip install channelstream`)"
+)
 
 
 class NotInstalled(Exception):
@@ -45,12 +49,24 @@ def command() -> Sequence[str]:
     Raises:
         NotInstalled: there is no server.
     """
-    if importlib.util.find_spec("channelstream"):
+    package = importlib.util.find_spec("channelstream")
+    if (
+        package and package.origin
+    ):  # A folder of this name is found too, as a package without a file of its own.
+        if not _is_program(package):
+            raise NotInstalled(
+                f"the channelstream in this environment is an older one, such as 0.7; {HOW_TO_INSTALL}"
+            )
         return [sys.executable, "-m", "channelstream"]
     beside = shutil.which("channelstream", path=str(Path(sys.executable).parent))
     if found := beside or shutil.which("channelstream"):
         return [found]
-    raise NotInstalled("the channelstream server is not installed; `pip install channelstream` brings it")
+    raise NotInstalled(f"the channelstream server is not installed; {HOW_TO_INSTALL}")
+
+
+def _is_program(package: ModuleSpec) -> bool:
+    """Return whether `python -m` can run a package; it is not imported."""
+    return PathFinder.find_spec(f"{package.name}.__main__", package.submodule_search_locations) is not None
 
 
 class TestServer:
