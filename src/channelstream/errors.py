@@ -97,14 +97,18 @@ class UnsupportedVersion(BadHandshake):
 
 
 class BadSignature(ChannelstreamError):
-    """A signature, or its key, is wrong, expired, from the future or for something else: one answer for all faults."""
+    """A signature, or its key, is wrong, expired, from the future or for something else: one answer for all faults.
+
+    Args:
+        signed_with: the secrets that sign such a call, as their options are named.
+    """
 
     code = "bad_signature"
     http_status = 401
 
-    def __init__(self) -> None:
+    def __init__(self, signed_with: str = "the `secret` of the server, or one of its keys") -> None:
         super().__init__(
-            "Bad Signature: sign this call as it is sent, with a valid key of the server, and check the clock."
+            f"Bad Signature: sign this call as it is sent, with {signed_with}, and check the clock."
         )
 
     @property

@@ -79,7 +79,8 @@ def test_a_signature_is_valid_for_its_path_and_its_minute(
 
 
 def test_a_bad_signature_reveals_nothing(server: Any) -> None:
-    """401 with one answer for all faults, the raw secret in the header among them."""
+    """401 with one answer for all faults, the raw secret in the header among them. It names the option that signs."""
+    assert "with the `secret` of the server" in BAD["error"]
     good = token(server)
     for given in ("x", good[:-1], good + "x", good.replace("/info", "/message"), server.secret, "x" * 5000):
         answer = ask(server, given)

@@ -186,10 +186,12 @@ def test_a_signature_is_good_for_ten_minutes(skew_s: int, is_admitted: bool) -> 
     ],
 )
 def test_everything_else_is_refused_with_one_error(query: str) -> None:
-    """Which fault it is cannot be seen."""
-    with pytest.raises(BadSignature):
+    """Which fault it is cannot be seen; the options that sign are named."""
+    with pytest.raises(
+        BadSignature, match="with the `pusher_key` and `pusher_secret` of the server, and check"
+    ):
         pusher_auth().principal(request(query))
-    with pytest.raises(BadSignature):
+    with pytest.raises(BadSignature, match="`pusher_secret`"):
         pusher_auth().verify_body(request(query), BODY)
 
 
