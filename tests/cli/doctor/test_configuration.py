@@ -186,6 +186,17 @@ def test_wrong_options_are_found(
     assert "pass-word" not in report.text
 
 
+def test_a_relative_path_of_sqlite_is_shown_as_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three slashes where an absolute path is meant: the advice writes the fourth."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor", "--config-only", "--engine", "sqlite:///home/x.db"], {}) == 1
+    shown = capsys.readouterr().out
+    assert f"there is no directory {tmp_path}/home for the SQLite file" in shown
+    assert "or write four slashes for /home/x.db: sqlite:////home/x.db" in shown
+
+
 def test_a_sqlite_file_that_others_can_read_is_found(tmp_path: Path, doctor: Doctor) -> None:
     """A directory that only the server's user may enter protects it. One that the server has still to make is closed."""
     directory = tmp_path / "state"

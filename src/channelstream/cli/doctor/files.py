@@ -49,11 +49,20 @@ def _mode(path: Path) -> Iterator[Finding]:
 
 async def sqlite(subject: Subject) -> Iterable[Finding]:
     """Report a directory in which the engine cannot work, and data that others may read."""
-    path = sqlite_path(subject.settings.engine)
-    return list(_unusable(path.parent) or _readable(path))
+    named = sqlite_path(subject.settings.engine)
+    path = named.absolute()
+    return list(_unusable(path.parent, _creating(named)) or _readable(path))
 
 
-def _unusable(directory: Path) -> list[Finding]:
+def _creating(named: Path) -> str:
+    """Return what to do about a missing directory: three slashes are a relative path, which is seldom meant."""
+    advice = "create it for the server's user"
+    return (
+        advice if named.is_absolute() else f"{advice}, or write four slashes for /{named}: sqlite:////{named}"
+    )
+
+
+def _unusable(directory: Path, creating: str) -> list[Finding]:
     try:
         is_there = stat.S_ISDIR(directory.stat().st_mode)
     except PermissionError:
@@ -61,9 +70,7 @@ def _unusable(directory: Path) -> list[Finding]:
     except (OSError, ValueError):
         is_there = False
     if not is_there:
-        return [
-            fault(f"there is no directory {directory} for the SQLite file", "create it for the server's user")
-        ]
+        return [fault(f"there is no directory {directory} for the SQLite file", creating)]
     if not os.access(directory, os.W_OK | os.X_OK):
         return [
             fault(f"this user may not write in {directory}", "run doctor as the server's user, or chown it")

@@ -83,8 +83,9 @@ class ServerOptions:
     engine: str = _section.option(
         "memory",
         Text(pattern=PATTERN, description=FORMS),
-        "Where channels, users and history are kept: memory in this process, sqlite in a file, redis in a Redis"
-        " server that several nodes share (docs/engines.md has its other forms, and clusters).",
+        "Where channels, users and history are kept: memory in this process, sqlite in a file (four slashes for an"
+        " absolute path), redis in a Redis server that several nodes share (docs/engines.md has its other forms, and"
+        " clusters).",
     )
     compression: bool = _section.option(
         False, Switch(), "Compress WebSocket messages of 256 bytes and more for clients that offer it."
