@@ -7,6 +7,7 @@ import pytest
 from channelstream.config.option import Option
 from channelstream.config.settings import BY_NAME, OPTIONS, Settings
 from channelstream.config.values import Number, Whole
+from channelstream.engines.factory import ENGINES
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
@@ -67,3 +68,9 @@ def test_the_demo_is_on_by_itself_on_loopback_only() -> None:
 def test_a_name_of_the_second_generation_is_the_same_option() -> None:
     """The second generation's gc_channels_after names the same option."""
     assert BY_NAME["gc_channels_after"] is BY_NAME["gc_channels_after_s"]
+
+
+def test_the_help_names_every_engine() -> None:
+    """As docs/engines.md asks of a new one."""
+    sentence = BY_NAME["engine"].declared.sentence
+    assert [kind.form for kind in ENGINES if f"{kind.form.partition(':')[0]} in " not in sentence] == []
