@@ -144,9 +144,8 @@ class Acting(Iteration[Event]):
         wanted = listed("channels", channels)
         for name in wanted:
             self._wanted.pop(name, None)
-        async with (
-            self._joining
-        ):  # A command that joins some of them again may be under way: the server takes it first.
+        # A command that joins some of them again may be under way: the server takes it first.
+        async with self._joining:
             pass
         return list((await self._command("unsubscribe", channels=wanted))["channels"])
 

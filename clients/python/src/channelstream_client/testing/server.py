@@ -50,9 +50,8 @@ def command() -> Sequence[str]:
         NotInstalled: there is no server.
     """
     package = importlib.util.find_spec("channelstream")
-    if (
-        package and package.origin
-    ):  # A folder of this name is found too, as a package without a file of its own.
+    # A folder of this name is found too, as a package without a file of its own.
+    if package and package.origin:
         if not _is_program(package):
             raise NotInstalled(
                 f"the channelstream in this environment is an older one, such as 0.7; {HOW_TO_INSTALL}"
