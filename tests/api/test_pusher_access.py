@@ -10,6 +10,7 @@ from tests.pusher_calls import KIT, SHOP, call, done, signed
 from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
+from channelstream.auth.pusher import SIGNED_WITH
 from channelstream.errors import BadSignature
 
 EVENT = {"name": "created", "channel": "pac", "data": "{}"}
@@ -34,7 +35,7 @@ def test_a_fault_of_the_signature_has_one_text(server: Any) -> None:
     ]
     for query, body in faulty:
         answer = http.post(f"{server.url}/apps/4711/events?{query}", content=body)
-        assert (answer.status_code, answer.json()) == (401, BadSignature().body)
+        assert (answer.status_code, answer.json()) == (401, BadSignature(SIGNED_WITH).body)
     assert http.post(f"{server.url}/apps/4711/events?{good}", content=BODY).status_code == 200
 
 

@@ -31,7 +31,8 @@ RIGHTS = frozenset({Right.PUBLISH, Right.INFO, Right.CONNECT})
 _APP_ID = re.compile(r".*?/apps/([^/]+)/.*", re.DOTALL)
 _TIME = re.compile(r"[0-9]{1,12}")
 _SIGNATURE = "auth_signature"
-_SIGNED_WITH = "the `pusher_key` and `pusher_secret` of the server"
+SIGNED_WITH = "the `pusher_key` and `pusher_secret` of the server"
+"""The options that a caller whose signature is refused must know."""
 _Pairs = list[tuple[str, str]]
 
 
@@ -82,9 +83,9 @@ class PusherAuth:
         found = _first(pairs)
         key, time_s = found.get("auth_key", ""), found.get("auth_timestamp", "")
         if not hmac.compare_digest(key.encode(), application.pusher.key.encode()):
-            raise BadSignature(_SIGNED_WITH)
+            raise BadSignature(SIGNED_WITH)
         if found.get("auth_version") != "1.0" or not self._is_timely(time_s):
-            raise BadSignature(_SIGNED_WITH)
+            raise BadSignature(SIGNED_WITH)
         mac = found.get(_SIGNATURE, "")
         for number, secret in enumerate(application.pusher.secrets.accepted):
             texts = _texts(request, application.pusher, pairs, sent)
@@ -92,7 +93,7 @@ class PusherAuth:
                 if number:
                     self._on_older(application.principal.app.id, request.address)
                 return application.principal
-        raise BadSignature(_SIGNED_WITH)
+        raise BadSignature(SIGNED_WITH)
 
     def _application(self, request: AuthRequest) -> _Application:
         address = request.address
@@ -117,7 +118,7 @@ class PusherAuth:
         if signed is None and not body:
             return
         if signed is None or not hmac.compare_digest(signed.lower().encode(), body_md5(body).encode()):
-            raise BadSignature(_SIGNED_WITH)
+            raise BadSignature(SIGNED_WITH)
 
 
 def _texts(request: AuthRequest, pusher: PusherApp, pairs: _Pairs, sent: _Pairs) -> Iterator[str]:
@@ -145,7 +146,7 @@ def _pairs(query: bytes) -> _Pairs:
     """
     parts = [part.partition("=") for part in query.decode("ascii").split("&") if part]
     if len(parts) > MAX_FIELDS:
-        raise BadSignature(_SIGNED_WITH)
+        raise BadSignature(SIGNED_WITH)
     return [(name, value) for name, _, value in parts]
 
 
