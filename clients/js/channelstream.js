@@ -37,7 +37,7 @@ const TEXT_MS = 200;
 const FOREVER_MS = 2 ** 31 - 1;
 const CLOSED = { code: 1000, reason: "closed" };
 
-/** A UUID, also where the page is no secure context. */
+/** 128 random bits, also where the page is no secure context. */
 const newId = () =>
   globalThis.crypto && [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => (byte + 256).toString(16).slice(1)).join("");
 
@@ -431,7 +431,7 @@ export class Channelstream {
     }
     this.#isPosting = true;
     const posted = [...waiting];
-    const body = text(waiting);
+    const body = text(waiting); // leaves what is too much for a request
     posted.length -= waiting.length;
     const { fetch, silenceMs } = this.#options;
     const post = async (signal) => {
