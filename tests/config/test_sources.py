@@ -1,10 +1,12 @@
 """The INI file and the environment."""
 
+import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from channelstream.config.sources import Given, from_environ, from_file
+from channelstream.config.sources import MAX_BYTES, Given, from_environ, from_file
 from channelstream.errors import ConfigError
 
 
@@ -37,6 +39,39 @@ def test_unknown_key_is_named(tmp_path: Path) -> None:
     """A key that is no option gives a warning with its name and the likely meaning."""
     path = write(tmp_path, "[channelstream]\nprot = 2\n")
     assert from_file(path).warnings == (f"{path!r}: there is no option 'prot' (did you mean port?); ignored",)
+
+
+def test_a_file_may_have_1_mib(tmp_path: Path) -> None:
+    """A longer one is refused in one line that names it, and so is a device without an end."""
+    begin = "[channelstream]\nport = 1\n;"
+    longest = write(tmp_path, begin + "x" * (MAX_BYTES - len(begin)))
+    assert from_file(longest).given["port"].text == "1"
+    too_long = write(tmp_path, begin + "x" * (MAX_BYTES - len(begin) + 1))
+    for path in (too_long, "/dev/zero"):
+        with pytest.raises(
+            ConfigError, match=f"^'{path}' is no file of options: it has more than 1048576 bytes$"
+        ):
+            from_file(path)
+
+
+def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
+    """As a shell gives one to a command for `<(other command)`: in several parts."""
+    reader, writer = os.pipe()
+    parts = ["[channelstream]\n", f";{'x' * 100_000}\n", "port = 1\n"]
+
+    def write_all() -> None:
+        with os.fdopen(writer, "w") as pipe:
+            for part in parts:
+                pipe.write(part)
+                pipe.flush()
+
+    writing = Thread(target=write_all)
+    writing.start()
+    try:
+        assert from_file(f"/dev/fd/{reader}").given["port"].text == "1"
+    finally:
+        os.close(reader)
+        writing.join()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from configparser import (
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Final
 
 from channelstream.config import app_names
 from channelstream.config.settings import BY_NAME, PER_APP
@@ -25,6 +26,8 @@ KEY_VARIABLE = "CHANNELSTREAM_KEY_SECRET"
 
 USUAL_FILE = "channelstream.ini"
 """The file that `make-config` writes. It is read only if a flag or the environment names it."""
+MAX_BYTES: Final = 1 << 20
+"""Longest INI file: 10 KiB for each of as many applications as it may have (`app_names.MAX_APPS`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,11 @@ def from_file(path: str) -> Layer:
     """Return the values of an INI file: of `[channelstream]` and of the sections of applications; others are ignored.
 
     Raises:
-        ConfigError: the file cannot be read, is not an INI file, or does not have the section.
+        ConfigError: the file cannot be read, is too long or not an INI file, or does not have the section.
     """
     parser = ConfigParser(interpolation=None)
     try:
-        parser.read_string(Path(path).read_text("utf-8-sig"), source=path)
+        parser.read_string(_read(path).decode("utf-8-sig"), source=path)
     except OSError as error:
         raise ConfigError(f"{path!r} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -70,6 +73,19 @@ def from_file(path: str) -> Layer:
     layer = _layer((name, text, repr(path)) for name, text in parser.items(SECTION))
     apps, problems = _app_sections(parser, repr(path))
     return replace(layer, apps=apps, problems=tuple(problems))
+
+
+def _read(path: str) -> bytes:
+    """Return a whole file; a pipe as well, as a shell's `<(command)`.
+
+    Raises:
+        ConfigError: it is longer than the longest; a device may have no end.
+    """
+    with Path(path).open("rb") as file:
+        text = file.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise ConfigError(f"{path!r} is no file of options: it has more than {MAX_BYTES} bytes")
+    return text
 
 
 def _app_sections(parser: ConfigParser, source: str) -> tuple[dict[str, dict[str, Given]], list[str]]:
