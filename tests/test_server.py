@@ -66,11 +66,11 @@ def test_refuses_strangers_with_a_public_secret() -> None:
 
 
 def test_a_port_in_use_ends_the_start_with_one_line() -> None:
-    """Exit code 1 and one error that names the address."""
+    """Exit code 2 and one error that names the address."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = fail("-p", str(port))
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     [line] = [line for line in ended.stderr.splitlines() if " INFO " not in line]
     assert f"port: cannot listen on http://127.0.0.1:{port}: Address already in use; another program" in line
     assert "stopped" not in ended.stderr
@@ -98,7 +98,7 @@ def test_a_unix_socket_in_use_stays_with_the_first_server(start_server: Any, tmp
     path = str(tmp_path / "s.sock")
     running = start_server("--unix-socket", path)
     ended = fail("--unix-socket", path)
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     [line] = [line for line in ended.stderr.splitlines() if " INFO " not in line]
     assert line.endswith(
         f"unix_socket: cannot listen on '{path}': another server listens there; "

@@ -223,9 +223,9 @@ def test_a_worker_that_cannot_start_stops_the_whole(tmp_path: Path) -> None:
 
 
 def test_a_port_in_use_ends_the_start_of_workers(redis: RedisServer, service: Any) -> None:
-    """Also by the workers of another service, which would share it: exit code 1 and one line."""
+    """Also by the workers of another service, which would share it: exit code 2 and one line."""
     ended = fail("--workers", "2", "-p", str(service.port), "--engine", redis.address)
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     [line] = ended.stderr.splitlines()
     assert f"cannot listen on http://127.0.0.1:{service.port}: Address already in use" in line
     assert line.endswith("take another port with -p")

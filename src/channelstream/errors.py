@@ -385,11 +385,10 @@ def _reconnect_later(code: CloseCode, reason: str) -> Unavailable:
 
 
 class ConfigError(Exception):
-    """An option has a wrong value; the text names the option, its value and the allowed values."""
+    """What the command line or an option says cannot be used; the text names it, and what is allowed or what to do.
 
-
-class CannotListen(Exception):
-    """The address is in use, or not of this machine; the text names the option, the address and what to do."""
+    That is a value, or what a value names: a file, an address to listen on, the Redis of the engine.
+    """
 
 
 class CannotHandOver(Exception):

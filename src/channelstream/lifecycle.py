@@ -160,7 +160,6 @@ class Server:
 
         Raises:
             ConfigError: an option cannot be used as it stands.
-            CannotListen: the address cannot be used.
             CannotHandOver: the other process keeps its work.
         """
         self._catch_signals(is_first=take_over is None)

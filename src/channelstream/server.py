@@ -29,7 +29,7 @@ from channelstream.core.usage import Usage
 from channelstream.descriptors import sockets_allowed
 from channelstream.engines.factory import Parts, make_engine
 from channelstream.engines.outbox import OutboxSettings
-from channelstream.errors import CannotHandOver, CannotListen
+from channelstream.errors import CannotHandOver
 from channelstream.health import health_routes
 from channelstream.http.address_rates import AddressLimits, AddressRates
 from channelstream.http.router import Router
@@ -87,12 +87,8 @@ def serve(
     server = build(_with_cookie_secret(settings), worker=worker)
     server.on_started = lambda: on_started(server)
     logger.info("starting channelstream %s, engine %s", _build_name(), server.node.engine_name)
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(server.run(sockets, metrics_sockets))
-    except CannotListen as error:
-        logger.error("%s", error)  # noqa: TRY400 - no bug, so no traceback
-        return FAILED
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(server.run(sockets, metrics_sockets))
     return server.exit_code
 
 

@@ -82,10 +82,10 @@ def test_a_port_of_its_own_answers_where_no_connection_has_a_descriptor_left(
 
 
 def test_a_port_that_is_taken_is_named(start_server: StartServer) -> None:
-    """With the option: exit code 1 and one line."""
+    """With the option: exit code 2 and one line."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = nursery().run(["-p", "0", f"--metrics-port={port}"], {})
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert f"metrics_port: cannot listen on http://127.0.0.1:{port}: Address already in use" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -1,8 +1,9 @@
 """The command line: `channelstream [COMMAND]`, one module for each command.
 
-A command is a function of its arguments and the environment, and returns an exit code: 0 for success, 1 if
-the work failed, 2 if the command line or the configuration is wrong. Only the module of the command that runs
-is imported: a server starts without the HTTP library of the clients and without the load generator.
+A command is a function of its arguments and the environment, and returns an exit code (docs/options.md#exit-codes):
+0 for success, 1 if the work failed, 2 if what the command line or an option says cannot be used (`ConfigError`).
+Only the module of the command that runs is imported: a server starts without the HTTP library of the clients and
+without the load generator.
 """
 
 import os

@@ -44,6 +44,7 @@ examples:
 Further applications are sections [app:ID] of the file (docs/options.md).
 Every option is also an INI key and an environment variable: poll_timeout_s,
 CHANNELSTREAM_POLL_TIMEOUT_S. Flags override the environment, which overrides the file.
+Exit codes: 1 if the work failed, 2 if what the command line or an option says cannot be used.
 """
 
 logger = logging.getLogger(__name__)

@@ -23,8 +23,16 @@ faults of a file, and [`channelstream doctor`](deployment.md#doctor) those of a 
 In the file `%` is an ordinary character, a list may span several lines, and a comment has a line of its own.
 
 A name in a file or in the environment that is no option is reported and ignored; an unknown flag ends the
-program. A value that is not allowed ends the program with exit
-code 2 and one line that names the option, the value and the allowed values.
+program. A value that is not allowed ends it with one line that names the option, the value and the allowed values.
+
+## Exit codes
+
+| code | what it means, of the server and of all commands |
+| --- | --- |
+| 0 | done |
+| 1 | the work failed: the server that a command calls refuses it or does not answer, or a check finds a fault |
+| 2 | what the command line or an option says cannot be used: a value, a file, a port, the Redis of `engine` |
+| 130 | Ctrl-C ended a command before it was done; the server, `listen` and `webhooks listen` end with 0 |
 """
 
 

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 
 from channelstream.config.settings import Settings
-from channelstream.errors import CannotListen, ConfigError
+from channelstream.errors import ConfigError
 
 _TCP = {
     errno.EADDRINUSE: (
@@ -52,21 +52,21 @@ def announcements(settings: Settings, ending: str = "Ctrl-C") -> Iterator[str]:
         yield f"metrics at {_metrics_address(settings)}/metrics, without credentials, for {readers}"
 
 
-def refusal(settings: Settings, error: OSError) -> CannotListen | ConfigError:
+def refusal(settings: Settings, error: OSError) -> ConfigError:
     """Return the error to raise if the address of the settings cannot be used."""
     if settings.unix_socket:
         return _unix_refusal(settings.unix_socket, error)
     unknown = _NO_HOST if isinstance(error, socket.gaierror) else ("host", "")
     option, advice = _TCP.get(error.errno or 0, unknown)
-    return CannotListen(
+    return ConfigError(
         f"{option}: cannot listen on {address_of(settings)}: {_reason(error)}; {advice}".rstrip("; ")
     )
 
 
-def metrics_refusal(settings: Settings, error: OSError) -> CannotListen:
+def metrics_refusal(settings: Settings, error: OSError) -> ConfigError:
     """Return the error to raise if `metrics_host` and `metrics_port` cannot be used."""
     where = _metrics_address(settings)
-    return CannotListen(f"metrics_port: cannot listen on {where}: {_reason(error)}; take another one")
+    return ConfigError(f"metrics_port: cannot listen on {where}: {_reason(error)}; take another one")
 
 
 def _metrics_address(settings: Settings) -> str:
@@ -74,11 +74,11 @@ def _metrics_address(settings: Settings) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.metrics_port}"
 
 
-def _unix_refusal(path: str, error: OSError) -> CannotListen | ConfigError:
+def _unix_refusal(path: str, error: OSError) -> ConfigError:
     begin = f"unix_socket: cannot listen on {path!r}"
     if error.errno == errno.EADDRINUSE:
         advice = "stop it, or take another path with --unix-socket"
-        return CannotListen(f"{begin}: another server listens there; {advice}")
+        return ConfigError(f"{begin}: another server listens there; {advice}")
     if isinstance(error, FileExistsError):
         return ConfigError(f"{begin}: it exists and is no socket; take another path with --unix-socket")
     advice = _UNIX.get(error.errno or 0, "")

@@ -14,7 +14,7 @@ from channelstream.config.cookies import cookie_secret_or_drawn
 from channelstream.config.listening import metrics_refusal, refusal
 from channelstream.supervisor.ports import reserve
 from channelstream.supervisor.renewal import Kept
-from channelstream.supervisor.supervisor import FAILED, Supervisor
+from channelstream.supervisor.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +23,9 @@ def supervise(settings: Settings) -> int:
     """Serve with `settings.workers` processes until a signal arrives; return the exit code.
 
     A worker returns from here as well: with its own exit code, or by the ConfigError that keeps it from serving.
+
+    Raises:
+        ConfigError: the address cannot be used.
     """
     kept = Kept.inherited(os.environ)
     if kept is not None:
@@ -30,13 +33,11 @@ def supervise(settings: Settings) -> int:
     try:
         reserved = reserve(settings.host, settings.port)
     except OSError as error:
-        logger.error("%s", refusal(settings, error))  # noqa: TRY400 - no bug, so no traceback
-        return FAILED
+        raise refusal(settings, error) from error
     try:
         for_scrapers = reserve(settings.metrics_host, settings.metrics_port) if settings.metrics_port else []
     except OSError as error:
-        logger.error("%s", metrics_refusal(settings, error))  # noqa: TRY400 - no bug, so no traceback
-        return FAILED
+        raise metrics_refusal(settings, error) from error
     port: int = reserved[0].getsockname()[1]
     # All workers need one key for cookies: a browser's next request may go to another worker.
     cookie_secret = cookie_secret_or_drawn(settings.cookie_secret)
