@@ -116,6 +116,16 @@ class Stage:
         await giver.thaw()
         return giver.tally
 
+    async def fail_late(self) -> dict[str, int]:
+        """Hand everything over to a new server that ends when it is prepared; return what."""
+        giver, taker, server = await self._handed_over()
+        await taker.prepared()
+        await self.when_prepared(server)
+        await server.parts.node.move._engine._links.close()  # type: ignore[attr-defined]
+        end(taker)
+        await giver.thaw()
+        return giver.tally
+
     async def upgrade(self) -> dict[str, int]:
         """Hand everything over to a new server; return what."""
         giver, taker, server = await self._handed_over()

@@ -136,7 +136,7 @@ def test_a_fresh_token_that_comes_before_its_stream_goes_on(transport: str) -> N
 
 
 def test_a_fresh_token_that_comes_by_another_node_before_the_start(redis: RedisServer) -> None:
-    """The new process executes commands of other nodes as soon as it has the state."""
+    """The new process executes commands of other nodes before it continues the streams."""
     redis.cli("FLUSHALL")
 
     async def scenario(stage: Stage) -> None:
@@ -148,10 +148,10 @@ def test_a_fresh_token_that_comes_by_another_node_before_the_start(redis: RedisS
 
         async with serving(engine=redis.address, **TOKENS) as other:
 
-            async def refresh(_new: Server) -> None:
+            async def refresh() -> None:
                 await refresh_by_call(other, wire, conn_id, token("ann", jti="second"))
 
-            stage.when_prepared = refresh
+            stage.when_begun = refresh
             tally = await stage.upgrade()
             assert (tally["sse"], tally["ended"]) == (1, 0)
             assert await revoked(stage, "first") == 0

@@ -280,3 +280,6 @@ class MemoryEngine:
         if self._wanted:
             self.outbox.restore(taken.outbox)
         self._begin_at(Position.single(taken.epoch, taken.offset))
+
+    def begin(self) -> None:
+        """Do nothing: there are no other nodes."""

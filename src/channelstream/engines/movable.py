@@ -57,6 +57,11 @@ class Movable(Protocol):
     def take_over(self) -> None:
         """Begin with all that was received and built; `start` is called next.
 
+        The other process may still go on. So commands of other nodes wait until `begin`: it would not know what they change.
+
         Raises:
             CannotHandOver: it is not complete, or not the state of this engine.
         """
+
+    def begin(self) -> None:
+        """Execute commands of other nodes: the other process needs nothing back."""

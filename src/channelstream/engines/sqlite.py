@@ -263,6 +263,9 @@ class SqliteEngine:
     def take_over(self) -> None:
         self._taken = self._move.finish()
 
+    def begin(self) -> None:
+        """Do nothing: there are no other nodes."""
+
     @property
     def _address(self) -> bytes:
         return f"sqlite {self._path.resolve()}".encode()

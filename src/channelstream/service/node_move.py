@@ -122,7 +122,7 @@ class NodeMove:
         await self._incoming.apply(left, connections)
 
     async def take(self) -> None:
-        """Start with all that was received, in place of `Node.start`.
+        """Start with all that was received, in place of `Node.start`; commands of other nodes wait until `begin`.
 
         Raises:
             ConfigError, CannotHandOver: the state cannot be used.
@@ -137,3 +137,7 @@ class NodeMove:
         epochs, self._incoming = self._incoming.epochs, IncomingConnections(self._hub, self._local)
         await self._start_engine()
         self._epochs = epochs or self._epochs_now()
+
+    def begin(self) -> None:
+        """Execute commands of other nodes: the other process needs nothing back."""
+        self._engine.begin()

@@ -115,14 +115,14 @@ class Taker:
         are_whole = all(records.is_whole for records in self._records.values())
         if self._listening.keys() != {snapshot.LISTENING, snapshot.METRICS} or not are_whole:
             raise CannotHandOver("a part of the snapshot is missing")
-        # First: from then on commands of other nodes are executed.
-        moved = (record.conn_id for _, record in self._streams.values())
-        self._parts.streams.arriving = dict.fromkeys(moved)
         await self._parts.node.move.take()
 
     async def begin(self) -> None:
         """Accept, and answer calls."""
         parts = self._parts
+        # First: commands of other nodes may bring fresh tokens.
+        parts.streams.arriving = {record.conn_id: None for _, record in self._streams.values()}
+        parts.node.move.begin()
         await self._listen(snapshot.LISTENING, parts.listener)
         await self._listen(snapshot.METRICS, parts.metrics_listener)
         parts.streams.heartbeat.start()

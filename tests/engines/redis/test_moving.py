@@ -44,6 +44,7 @@ async def next_process(nodes: Nodes, state: list[bytes], former: Recorder) -> No
     engine.cluster.serve(recorder)
     nodes._engines.append(engine)
     await engine.start(recorder)
+    engine.begin()
     return engine, recorder
 
 

@@ -3,6 +3,7 @@
 The shards call this, and it calls no shard: it knows only how far each of them has been received.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -28,6 +29,7 @@ class Delivery:
         receiver: the node, as the log sees it; set before the first shard is linked.
         cluster_receiver: the node, as the cluster sees it; set as early.
         skipped: the events that were found and cannot be read.
+        may_execute: whether commands of other nodes are executed; else they wait.
     """
 
     receiver: Receiver
@@ -44,6 +46,8 @@ class Delivery:
         self._forget = forget
         self._lines = LineLimit()
         self.skipped = Skipped()
+        self.may_execute = asyncio.Event()
+        self.may_execute.set()
 
     @property
     def epochs(self) -> tuple[str, ...]:

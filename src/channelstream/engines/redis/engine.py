@@ -183,6 +183,10 @@ class RedisEngine:
     def take_over(self) -> None:
         if not self._is_taken_over:
             raise CannotHandOver(OTHER_ENGINE)
+        self._delivery.may_execute.clear()
+
+    def begin(self) -> None:
+        self._delivery.may_execute.set()
 
     # -- the log
 

@@ -214,15 +214,17 @@ class ShardSubscriber:
 
     async def _answer(self, node: str, token: str, command: bytes) -> None:
         try:
-            # A link that is being established receives commands before calls can be made over it. One that cannot be
-            # answered in time is not executed: the other node would not learn what it has changed.
+            # A link that is being established receives commands before calls can be made over it, and a process that takes
+            # over before the former one has ended. A command that cannot be answered in time is not executed: the other node
+            # would not learn what it has changed.
             async with asyncio.timeout(ASK_TIMEOUT_S / 2):
+                await self._delivery.may_execute.wait()
                 await self._link.wait_linked()
             await self._client.call(
                 "reply", node=node, token=token, blob=await self._delivery.cluster_receiver.execute(command)
             )
         except (Unavailable, TimeoutError) as error:
-            logger.warning("a command of another node was not answered: %s", error or "there is no link")
+            logger.warning("a command of another node was not answered: %s", error or "it came too early")
 
 
 def _place(name: str) -> Place:
