@@ -79,7 +79,7 @@ def test_a_command_about_a_connection_that_never_arrives_has_an_end(monkeypatch:
         cluster = Elsewhere()
         with pytest.raises(Moved):
             await cluster.asking().dispatch(UNSUBSCRIBE)
-        assert len(cluster.answers) == 3
+        assert len(cluster.answers) == 4
 
     asyncio.run(life())
 
@@ -115,6 +115,6 @@ def test_an_owner_that_has_died_is_waited_for_once(monkeypatch: pytest.MonkeyPat
         counts.append(cluster.asked)
         assert await asking.dispatch(UNSUBSCRIBE) is None
         counts.append(cluster.asked)
-        assert counts == [3, 4, 4 + 1 + 3, 8 + 1]
+        assert counts == [4, 5, 5 + 1 + 4, 10 + 1]
 
     asyncio.run(life())

@@ -134,7 +134,7 @@ def test_a_node_without_a_link_is_asked_again(
         assert asyncio.run(scenario()) == count
 
 
-@pytest.mark.parametrize(("silent", "further"), [(0, (3600.0,)), (2, (3600.0,)), (3, ())])
+@pytest.mark.parametrize(("silent", "further"), [(0, (3600.0,)), (3, (3600.0,)), (4, ())])
 def test_the_owner_of_a_connection_is_asked_again(
     monkeypatch: pytest.MonkeyPatch, silent: int, further: tuple[float, ...]
 ) -> None:

@@ -145,12 +145,12 @@ class Handover:
             Moved: the connection was between two nodes until the last retry.
             Unavailable: the engine is out of reach, or the owner does not answer.
         """
-        for delay_s in RETRY_DELAYS_S:
-            answer = await self._dispatch_once(command)
-            if answer is None or answer.found:
-                return answer
+        delays_s = iter(RETRY_DELAYS_S)
+        while (answer := await self._dispatch_once(command)) is not None and not answer.found:
+            if (delay_s := next(delays_s, None)) is None:
+                raise Moved
             await asyncio.sleep(delay_s)
-        raise Moved
+        return answer
 
     async def _dispatch_once(self, command: Command) -> Answer | None:
         """Execute a command once, at the node that seems to hold the connection.
@@ -201,20 +201,20 @@ class Handover:
             OwnerSilent: the owner receives nothing, until the last retry or since an earlier call.
             Unavailable: the engine is out of reach, or the owner does not answer.
         """
-        silent: OwnerSilent | None = None
-        for delay_s in RETRY_DELAYS_S:
+        delays_s = iter(RETRY_DELAYS_S)
+        while True:
             try:
-                answer, silent = read_answer(await self._cluster.ask(command.conn_id, encode(command))), None
-            except OwnerSilent as error:
-                if self._is_owner_silent:
+                answer = read_answer(await self._cluster.ask(command.conn_id, encode(command)))
+            except OwnerSilent:
+                if self._is_owner_silent or (delay_s := next(delays_s, None)) is None:
                     raise
-                answer, silent = Answer(found=False), error
+                await asyncio.sleep(min(delay_s, SILENT_DELAY_S))
+                continue
             if answer is None or answer.found:
                 return answer
-            await asyncio.sleep(delay_s if silent is None else min(delay_s, SILENT_DELAY_S))
-        if silent is not None:
-            raise silent
-        return None
+            if (delay_s := next(delays_s, None)) is None:
+                return None
+            await asyncio.sleep(delay_s)
 
     async def execute(self, command: Command) -> Answer:
         """Execute a command of another node; `Answer.found` says whether this node holds the connection."""

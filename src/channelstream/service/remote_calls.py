@@ -9,7 +9,6 @@ that does not answer, or whose version does not know the procedure, is in the re
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from heapq import nlargest
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
@@ -194,11 +193,14 @@ class RemoteCalls:
             Unavailable: the engine is out of reach.
         """
         call = _encode(RemoteCall(procedure, argument))
-        for delay_s in SILENT_DELAYS_S:
-            with suppress(OwnerSilent):
+        delays_s = iter(SILENT_DELAYS_S)
+        while True:
+            try:
                 return _read(await self._cluster.ask(conn_id, call))
+            except OwnerSilent:
+                if (delay_s := next(delays_s, None)) is None:
+                    return None
             await asyncio.sleep(delay_s)
-        return None
 
     async def call_reachable(self, procedure: str, argument: bytes = b"") -> Reached:
         """Call as `call_all` does, but only this node while the engine is out of reach."""
