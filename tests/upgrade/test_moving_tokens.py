@@ -128,6 +128,7 @@ def test_a_fresh_token_that_comes_before_its_stream_goes_on(transport: str) -> N
         stage.when_begun = lambda: refresh_by_call(stage, wire, conn_id, token("ann", jti="second"))
         tally = await stage.upgrade()
         assert (tally["websocket"] + tally["sse"], tally["ended"]) == (1, 0)
+        assert stage.server.streams.arriving == {}
         assert await revoked(stage, "first") == 0
         assert await revoked(stage, "second") == 1
         assert await code_of(wire) == 4003

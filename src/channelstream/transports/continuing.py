@@ -35,7 +35,7 @@ class ContinuedStream(asyncio.Protocol):
 
     def _continue(self, transport: asyncio.Transport) -> None:
         # Here and not later: the loop reads from now on, and calls the protocol that the socket has then.
-        fresh = self._streams.arriving.pop(self._record.conn_id, None)
+        fresh = self._streams.arriving.get(self._record.conn_id)
         if fresh is not None:
             self._record = replace(self._record, client=moved_client(fresh))
         connection = self._streams.node.connection(self._record.conn_id)

@@ -94,8 +94,8 @@ class Streams:
         self.copied: dict[object, Copied] = {}
         """Streams of which another process has the sockets as well, each with what it has of it."""
         self.arriving: dict[str, Client | None] = {}
-        """Connections whose streams come from another process and are not continued yet; with each, as whom its client acts
-        by a fresh token that it has sent here meanwhile."""
+        """Connections whose streams come from another process, until all of them are continued; with each, as whom its
+        client acts by a fresh token that it has sent here meanwhile."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
