@@ -434,6 +434,7 @@ export class Channelstream {
     const body = text(waiting); // leaves what is too much for a request
     posted.length -= waiting.length;
     const { fetch, silenceMs } = this.#options;
+    const connId = this.#connId;
     const post = async (signal) => {
       const response = await fetch(this.#address("client"), { ...this.#init(signal), method: "POST", body });
       if (!response.ok) throw await refusal(response);
@@ -442,18 +443,20 @@ export class Channelstream {
     let end = "no answer";
     try {
       for (const item of await answer(post, silenceMs, this.#life.signal)) {
-        if (item.type === "reply") this.#answered(item);
+        if (item.type === "reply") this.#answered(item, connId);
         else this.#deliver(item);
       }
     } catch (error) {
       end = error?.reason ?? error?.message ?? end;
     }
-    for (const [id] of posted) this.#answered({ id, error: { message: end } });
+    for (const [id] of posted) this.#answered({ id, error: { message: end } }, connId);
     this.#isPosting = false;
     this.#sendWaiting();
   }
 
-  #answered({ id, result, error }) {
+  #answered({ id, result, error }, asked = this.#connId) {
+    const { resolve, reject, fields } = this.#commands.get(id) ?? {};
+    if (fields && asked !== this.#connId) return; // It is sent to the new connection, which is to join.
     const { expires_in: seconds, conn_id: connId, lost = [] } = result ?? {};
     if (seconds >= 0 && this.#options.getToken) {
       clearTimeout(this.#expiry);
@@ -467,7 +470,6 @@ export class Channelstream {
       this.#emit({ type: "connection", connection: result });
     }
     if (lost.length) this.#deliver({ type: "lost", channels: lost, reason: "no longer kept" });
-    const { resolve, reject } = this.#commands.get(id) ?? {};
     this.#commands.delete(id);
     if (error) reject?.(Object.assign(new Error(), error));
     else resolve?.(result);

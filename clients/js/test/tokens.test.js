@@ -432,13 +432,13 @@ for (const nothing of ["", undefined, null, { token: "t-1" }])
 
 /**
  * Open a stream by polls that has a connection; `answer` and `fail` end the request that is under way, `sent` are their ids.
- * `breaks` ends the poll; another one opens.
+ * `breaks` ends the poll; another one opens, whose connection is `next`.
  */
-async function polled(options) {
-  const greeting = { type: "reply", id: null, result: { conn_id: "c-1", channels: [], expires_in: 600 } };
+async function polled(options, next = "c-1") {
+  const greeting = (id) => ({ type: "reply", id: null, result: { conn_id: id, channels: [], expires_in: 600 } });
   const resumed = { type: "resumed", position: "p-1", recovered: [""], lost: [] };
   const { body, end: breaks } = pieces();
-  const polls = answers({ body: [greeting, resumed] }, { body }, { body: [resumed] }, { body: new ReadableStream({}) });
+  const polls = answers({ body: [greeting("c-1"), resumed] }, { body }, { body: [greeting(next), resumed] }, { body: new ReadableStream({}) });
   const asked = [];
   const sent = [];
   const fetch = (url, init) => {
@@ -487,6 +487,24 @@ test("a command whose request is under way is not sent again by the stream that 
   assert.deepEqual(await joined, { channels: ["a"], subscribed: ["a"] });
   assert.deepEqual(await published, { uuid: "u-1" });
 });
+
+for (const isAnswered of [true, false])
+  test(`a subscribe whose request ${isAnswered ? "was answered" : "failed"} after a new connection had opened is sent to that one`, async () => {
+    const { stream, answer, fail, sent, breaks } = await polled({}, "c-2");
+    const joined = stream.subscribe(["a"]);
+    const published = stream.publish("a", 1, "u-1");
+    const opened = eventOf(stream, "open");
+    breaks();
+    await opened;
+    await settled();
+    if (isAnswered) answer({ type: "reply", id: 1, result: { channels: ["a"], subscribed: ["a"], lost: ["a"] } });
+    else fail();
+    await settled();
+    assert.deepEqual(sent, [[1], [1, 2]]);
+    answer({ type: "reply", id: 1, result: { channels: ["a", "b"] } }, { type: "reply", id: 2, result: { uuid: "u-1" } });
+    assert.deepEqual(await joined, { channels: ["a", "b"] });
+    assert.deepEqual(await published, { uuid: "u-1" });
+  });
 
 test("a WebSocket does not send a command again whose request is under way, and the others after it", async () => {
   const greeting = { type: "reply", id: null, result: { conn_id: "c-1", channels: [], expires_in: 600 } };

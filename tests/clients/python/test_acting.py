@@ -241,6 +241,37 @@ def test_a_subscribe_that_waits_for_a_new_connection_reads_what_was_missed() -> 
     assert all(each["since"] == {"a": "p-7"} for each in asked)
 
 
+def test_a_subscribe_that_an_older_connection_answers_is_sent_to_the_new_one(
+    server: RunningServer, line: Line
+) -> None:
+    """The server has carried it out, and its answer comes when the client has another connection."""
+    room = f"room.{uuid4().hex}"
+    answered, released = asyncio.Event(), asyncio.Event()
+
+    class Waiting(Acting):
+        async def _post(self, commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            items = await super()._post(commands)
+            answered.set()
+            await released.wait()
+            return items
+
+    async def scenario() -> None:
+        async with Waiting(line.url, giving(token(**GRANTED)), transports=[NAMES["websocket"]]) as acting:
+            subscribing = asyncio.create_task(acting.subscribe([room]))
+            await answered.wait()
+            before = acting.conn_id
+            await asyncio.to_thread(line.cut)
+            server.post("/disconnect", {"conn_id": before})
+            await asyncio.to_thread(line.mend)
+            await soon(lambda: acting.conn_id not in (before, ""), "there is no new connection")
+            released.set()
+            assert await subscribing == [room]
+            await acting.publish(room, 1)
+            assert await anext(messages(acting)) == 1
+
+    play(scenario())
+
+
 def test_a_channel_that_is_left_while_it_is_joined_again_is_left() -> None:
     """The server takes the two commands in this order."""
     asked: list[tuple[str, list[str]]] = []

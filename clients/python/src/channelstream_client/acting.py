@@ -134,8 +134,11 @@ class Acting(Iteration[Event]):
         """
         wanted = listed("channels", channels)
         await self._connected()  # A new connection says from where its channels are to be read.
+        conn_id = self._client.conn_id
         left = {name: position for name in wanted if (position := self._wanted.get(name))}
         result = await self._join(wanted, left | dict(since or {}))
+        if self._client.conn_id != conn_id:  # The connection that has answered is not the client's any more.
+            return await self.subscribe(wanted, since)
         self._wanted |= dict.fromkeys(wanted)
         return list(result["channels"])
 
