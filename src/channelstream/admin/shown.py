@@ -4,7 +4,7 @@ from typing import Any
 
 from channelstream.apps.keys import name_of
 from channelstream.core.client_protocol import ClientProtocol
-from channelstream.core.connection import Connection, ConnectionState
+from channelstream.core.connection import Connection
 from channelstream.core.endings import Ending
 from channelstream.core.entry import Entry
 from channelstream.core.stream_client import StreamClient
@@ -34,9 +34,9 @@ def state_of(state: State, keys: int | None = None) -> dict[str, Any]:
 
 def transport_of(connection: Connection) -> str:
     """Return the name of the connection's present or last transport; empty if it had none in this run of the server."""
-    if connection.state in (ConnectionState.NEW, ConnectionState.RESTORED):
-        return ""
-    return PROTOCOLS.formats[connection.format_number].name
+    # Not set before its first stream, in whatever state it is: it may have ended meanwhile, and is on its way out.
+    number: int | None = getattr(connection, "format_number", None)
+    return "" if number is None else PROTOCOLS.formats[number].name
 
 
 def client_row(client: StreamClient | None) -> dict[str, Any] | None:
