@@ -14,7 +14,8 @@ local ID, KIND, HEAD, ONLY, EXCLUDE, PARTS = 1, 2, 3, 4, 5, 6
 local PAYLOAD = 2
 local MAX_EXCLUDED = 1000
 
--- Texts of events that nodes receive and read are packed, and the nodes format JSON: `codec.read_event` has the three forms.
+-- Texts of events that nodes receive and read are packed, and the nodes format JSON: the three forms are in
+-- `event_text.read_event`.
 -- Entries keep that text for an event that this script has made; for others a packed record, an array of six.
 local RECORD_BYTE = 0x96
 
