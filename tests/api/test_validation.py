@@ -12,9 +12,11 @@ import msgspec
 import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
+from tests.large_numbers import check_time
 
 from channelstream.api import plain, schemas, validation
 from channelstream.api.field_by_field import MAX_FAULTS
+from channelstream.api.validation import decoder_of
 from channelstream.api.walker import LONG_BYTES, WAITING, Walker
 from channelstream.errors import Invalid, Malformed, Unavailable
 
@@ -230,6 +232,13 @@ def test_a_payload_may_nest() -> None:
     )
     items, _ = decode_one_or_many(body, schemas.MessageBody)
     assert msgspec.json.encode(items[0].message) == b"[" * depth + b"]" * depth
+
+
+def test_large_numbers_are_read_as_fast_as_others() -> None:
+    """In a valid body, and in one with faults."""
+    valid = b'{"channel":"a","user":"b","message":%b}'
+    check_time(lambda numbers: validation.decoded(valid % numbers, decoder_of(schemas.MessageBody)))
+    check_time(lambda numbers: plain.read_plain(b'{"channel":1,"message":%b}' % numbers))
 
 
 def test_faults_are_bounded() -> None:

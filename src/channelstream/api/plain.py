@@ -3,12 +3,12 @@
 import json
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from math import isfinite
 from typing import Any
 
 import msgspec
 
 from channelstream.core.nesting import nests_deeper
+from channelstream.core.numbers import finite
 from channelstream.errors import Malformed
 
 MAX_NESTING = 250
@@ -18,6 +18,7 @@ SEND_JSON = "Send one JSON value in UTF-8."
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _GZIP = b"\x1f\x8b"
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode = msgspec.json.Decoder(float_hook=finite).decode
 
 
 def read_plain(body: bytes) -> Any:
@@ -31,7 +32,7 @@ def read_plain(body: bytes) -> Any:
         msgspec.ValidationError: a number is out of range.
     """
     try:
-        return msgspec.json.decode(body)
+        return _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if body.startswith(BOM_UTF8):
             return read_plain(body.removeprefix(BOM_UTF8))
@@ -42,20 +43,13 @@ def read_plain(body: bytes) -> Any:
 
 def _with_surrogates(body: bytes, error: Exception) -> Any:
     try:
-        return json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite)
+        return json.loads(body.decode(), parse_constant=_refuse, parse_float=finite)
     except (ValueError, RecursionError):
         raise _not_json(body, error) from error
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(constant)
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not isfinite(number):
-        raise ValueError(digits)
-    return number
 
 
 def _not_json(body: bytes, error: Exception) -> Malformed:

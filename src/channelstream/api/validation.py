@@ -15,6 +15,7 @@ from channelstream.api.field_by_field import NULL, read_by_field
 from channelstream.api.plain import MAX_NESTING, read_plain, refuse_deep
 from channelstream.api.schemas import ChannelConfigBody, ChannelSettings
 from channelstream.api.walker import Walker
+from channelstream.core.numbers import finite, has_many_exponents
 from channelstream.errors import Invalid
 from channelstream.faults import Faults
 
@@ -123,7 +124,9 @@ def decoded(body: bytes, decode: Callable[[bytes], Any]) -> Any:
 
 @cache
 def _decoder(shape: Any) -> Callable[[bytes], Any]:
-    return msgspec.json.Decoder(shape, strict=True).decode
+    decode = msgspec.json.Decoder(shape, strict=True).decode
+    decode_slowly = msgspec.json.Decoder(shape, strict=True, float_hook=finite).decode
+    return lambda body: decode_slowly(body) if has_many_exponents(body) else decode(body)
 
 
 @cache

@@ -17,12 +17,17 @@ def nests_deeper(data: bytes, most: int) -> bool:
     """
     if len(data) <= most or len(data.translate(None, _NOT_OPENING)) <= most:
         return False
-    # Without escapes, splitting at quotes gives the text outside of strings at even indexes.
-    pieces = data.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
-    brackets = b"".join(pieces[::2]).translate(_AS_ARRAYS, _NOT_BRACKETS)
+    brackets = without_strings(data).translate(_AS_ARRAYS, _NOT_BRACKETS)
     for _ in range(_PASSES):
         brackets = brackets.replace(b"[]", b"")
     left = most - _PASSES
     return len(brackets) > left and any(
         depth > left for depth in accumulate(map(_STEPS.__getitem__, brackets))
     )
+
+
+def without_strings(data: bytes) -> bytes:
+    """Return what valid JSON has outside of its strings."""
+    # Without escapes, splitting at quotes gives the text outside of strings at even indexes.
+    pieces = data.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
+    return b"".join(pieces[::2])

@@ -23,6 +23,8 @@ _JOINED = re.compile(r"(?<=[^\x00-\x7f\u200c\u200d])[\u200c\u200d]")
 """A joiner after a character that may need one: Persian, Indic scripts and emoji are written with them."""
 
 Body = dict[str, Any]
+# Without it msgspec takes 20 µs for a number of 1e289 and more.
+_decode = msgspec.json.Decoder(Body, float_hook=float).decode
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -68,7 +70,7 @@ async def read_json(request: Request) -> Body:
     if content_type != "application/json" or not is_same_origin(request):
         raise Refused(403, "Requests come from the demo's own page.")
     try:
-        return msgspec.json.decode(await request.body(), type=Body)
+        return _decode(await request.body())
     except (msgspec.DecodeError, RecursionError):
         raise Refused(400, "The body is not a JSON object.") from None
 

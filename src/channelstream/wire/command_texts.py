@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct
 
 from channelstream.core.ids import MAX_CONN_ID, normalize_uuid
+from channelstream.core.numbers import finite
 from channelstream.core.position import MAX_TEXT
 from channelstream.core.user import MAX_STATE_KEYS, StateValue
 from channelstream.wire.client_commands import (
@@ -81,12 +82,19 @@ class _Publish(Struct, tag_field="type", tag="publish"):
         return Publish(self.channel, payload, self.id, normalize_uuid(self.uuid) if self.uuid else "")
 
 
+class _Values(Struct):
+    """The values of `_SetState`, checked."""
+
+    user_state: dict[_Name, StateValue]
+
+
 class _SetState(Struct, tag_field="type", tag="state"):
-    user_state: Annotated[dict[_Name, StateValue], Meta(max_length=MAX_STATE_KEYS)]
+    # Any: `finite` reads no number of a value whose type is known.
+    user_state: Annotated[dict[_Name, Any], Meta(max_length=MAX_STATE_KEYS)]
     id: _Id = None
 
     def action(self) -> Action:
-        return SetState(self.user_state, self.id)
+        return SetState(msgspec.convert(self, _Values, from_attributes=True).user_state, self.id)
 
 
 class _Info(Struct, tag_field="type", tag="info"):
@@ -129,9 +137,9 @@ class Fault:
 
 _Texts = Connect | _Subscribe | _Unsubscribe | _Publish | _SetState | _Info | _Refresh
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
-_command = msgspec.json.Decoder(_Texts).decode
-_named = msgspec.json.Decoder(_Named).decode
+_decode = msgspec.json.Decoder(float_hook=finite).decode
+_command = msgspec.json.Decoder(_Texts, float_hook=finite).decode
+_named = msgspec.json.Decoder(_Named, float_hook=finite).decode
 _list = msgspec.json.Decoder(list[Raw]).decode
 _TYPES = frozenset(each.__struct_config__.tag for each in get_args(_Texts))
 _NOT_JSON = Fault(None, "malformed", "The text is not JSON.")

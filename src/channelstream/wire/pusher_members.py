@@ -5,6 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
+from channelstream.core.numbers import finite
+
 INFO_KEY: Final = "pusher:user_info"
 """The key of the exact JSON text; a client of ours sees it beside the keys that are made of it."""
 MAX_KEYS: Final = 200
@@ -14,7 +16,7 @@ MAX_NUMBER: Final = 2**53
 NO_INFO: Final = "null"
 
 _Value = str | int | float | bool
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_decode = msgspec.json.Decoder(dict[str, Any], float_hook=finite).decode
 _encode = msgspec.json.Encoder().encode
 
 

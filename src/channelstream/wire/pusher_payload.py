@@ -12,6 +12,8 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
+from channelstream.core.numbers import finite
+
 MAX_NAME = 200
 """Longest name of an event, in characters."""
 MAX_DATA_BYTES = 10_240
@@ -24,7 +26,7 @@ _MAX_BRACKETS = 200
 """More of them may nest too deep for a program that reads the payload."""
 
 _encode = msgspec.json.Encoder().encode
-_check = msgspec.json.Decoder().decode
+_check = msgspec.json.Decoder(float_hook=finite).decode
 
 
 class PusherEvent(NamedTuple):

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from channelstream.core.nesting import nests_deeper
+from channelstream.core.numbers import finite
 
 MAX_ID: Final = 128
 """Longest id of a user, in characters."""
@@ -23,7 +24,7 @@ Fields = Mapping[str, Raw]
 """The fields of an object that a client has sent, with JSON that is not read yet."""
 
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
-_value = msgspec.json.Decoder().decode
+_value = msgspec.json.Decoder(float_hook=finite).decode
 _encode = msgspec.json.Encoder().encode
 
 
