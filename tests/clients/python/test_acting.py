@@ -272,6 +272,45 @@ def test_a_subscribe_that_an_older_connection_answers_is_sent_to_the_new_one(
     play(scenario())
 
 
+@pytest.mark.parametrize("failure", [Unreachable("no answer in time"), asyncio.CancelledError()], ids=repr)
+def test_a_channel_is_left_though_a_request_to_join_it_arrives_later(
+    server: RunningServer, transport: Stream, failure: BaseException
+) -> None:
+    """One that was given up may still reach the server, after the one that leaves: the client has another connection."""
+    room, left = f"room.{uuid4().hex}", f"room.{uuid4().hex}"
+
+    class Late(Acting):
+        late: asyncio.Task[Any] | None = None
+        arrives = asyncio.Event()
+
+        async def _post(self, commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            if commands[0].get("channels") == [left] and self.late is None:
+                self.late = asyncio.create_task(self._arrive(self.conn_id, commands))
+                raise failure
+            return await super()._post(commands)
+
+        async def _arrive(self, conn_id: str, commands: list[dict[str, Any]]) -> Any:
+            await self.arrives.wait()
+            query, headers = {"conn_id": conn_id}, {"Authorization": f"Bearer {self._client.token}"}
+            address = f"{server.url}/client"
+            return (await self._reach.http.post(address, params=query, json=commands, headers=headers)).json()
+
+    async def scenario() -> None:
+        async with Late(server.url, giving(token(**GRANTED)), transports=[transport]) as acting:
+            await acting.subscribe([room])
+            with pytest.raises(type(failure)):
+                await acting.subscribe([left])
+            assert await acting.unsubscribe([left]) == [room]
+            acting.arrives.set()
+            assert acting.late is not None
+            assert (await acting.late)[0]["type"] == "reply"
+            await acting.publish(left, 1)
+            await acting.publish(room, 2)
+            assert await anext(messages(acting)) == 2
+
+    play(scenario())
+
+
 def test_a_channel_that_is_left_while_it_is_joined_again_is_left() -> None:
     """The server takes the two commands in this order."""
     asked: list[tuple[str, list[str]]] = []

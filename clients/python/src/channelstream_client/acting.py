@@ -98,6 +98,7 @@ class Acting(Iteration[Event]):
         self._get_token = get_token
         # The channels, each with the position from which it is still to be read; None once it is joined.
         self._wanted: dict[str, str | None] = {}
+        self._unanswered: set[str] = set()  # Channels that this connection may still join.
         self._is_connected = asyncio.Event()
         self._joining = asyncio.Lock()  # While channels are joined again.
         self._slots = Slots(COMMANDS_AT_ONCE, OPEN_TIMEOUT_S)
@@ -150,7 +151,10 @@ class Acting(Iteration[Event]):
         # A command that joins some of them again may be under way: the server takes it first.
         async with self._joining:
             pass
-        return list((await self._command("unsubscribe", channels=wanted))["channels"])
+        result = await self._command("unsubscribe", channels=wanted)
+        if not self._unanswered.isdisjoint(wanted):
+            self._pump.renew()
+        return list(result["channels"])
 
     async def publish(self, channel: str, message: Any, *, uuid: str | None = None) -> str:
         """Publish a message of the client's user; return its id. With the same id it is published once."""
@@ -167,7 +171,11 @@ class Acting(Iteration[Event]):
 
     async def _join(self, channels: list[str], since: Mapping[str, str]) -> Any:
         """Join channels; return the result. An event says of which of them something since then is lost."""
-        result = await self._command("subscribe", channels=channels, since=since)
+        try:
+            result = await self._command("subscribe", channels=channels, since=since)
+        except (Unreachable, asyncio.CancelledError):
+            self._unanswered.update(channels)
+            raise
         if result.get("lost"):
             self._pass_on({"type": "resumed"} | result)
         return result
@@ -257,7 +265,10 @@ class Acting(Iteration[Event]):
     def _connect(self, conn_id: str) -> None:
         is_new, self._client.conn_id = conn_id != self._client.conn_id, conn_id
         self._is_connected.set()
-        if is_new and self._wanted:
+        if not is_new:
+            return
+        self._unanswered.clear()
+        if self._wanted:
             position = self._client.position
             left = self._wanted
             self._wanted = {name: position if since is None else since for name, since in left.items()}

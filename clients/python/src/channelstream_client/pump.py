@@ -94,6 +94,11 @@ class Pump(Generic[E]):
         elif self._drops:
             self._leave_in(0.0)
 
+    def renew(self) -> None:
+        """Open another stream, with a new connection."""
+        self._client.conn_id = ""
+        self._leave_in(0.0)
+
     def _leave_in(self, wait_s: float) -> None:
         """Let the present stream time out after `wait_s`, so that another one is opened."""
         if self._limit is not None and not self._limit.expired():
