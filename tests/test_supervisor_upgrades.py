@@ -141,6 +141,23 @@ def test_a_worker_stops_whose_parent_dies_while_it_upgrades() -> None:
     asyncio.run(play())
 
 
+def test_a_worker_stops_whose_parent_is_dead_before_it_serves(caplog: pytest.LogCaptureFixture) -> None:
+    """As that of a process that takes over: it has the streams already, and ends them as a stop does."""
+
+    async def play() -> None:
+        parent, line = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        server = Refusing(parent)
+        parent.close()
+        with line:
+            attend(line, cast(Server, server))
+            async with asyncio.timeout(PATIENCE_S):
+                await server.has_stopped.wait()
+        assert server.siblings.are_orphans
+
+    asyncio.run(play())
+    assert "the parent of the workers has ended" in caplog.text
+
+
 def test_a_parent_whose_program_is_missing_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """It answers who has asked, and the next one who asks by the command or by SIGUSR2."""
     settings = Settings(workers=2, unix_socket=f"/nowhere/{uuid4()}")

@@ -1,6 +1,7 @@
 """A worker: a node of its own, which talks with the parent."""
 
 import asyncio
+import logging
 import os
 import socket
 from contextlib import suppress
@@ -24,6 +25,8 @@ UPGRADED, KEPT = b"n", b"k"
 """First bytes of its answers, before a `Report` of the new process, and before the `Failure`."""
 MESSAGE_BYTES = 65_536
 """Longest message that is read."""
+
+logger = logging.getLogger(__name__)
 
 
 def work(
@@ -53,7 +56,7 @@ def attend(line: socket.socket, server: Server) -> None:
     line.setblocking(False)
     server.parent = line
     attendant = Attendant(line, server)
-    line.send(SERVING + str(os.getpid()).encode())
+    attendant.send(SERVING + str(os.getpid()).encode())
     attendant.begin()
 
 
@@ -91,6 +94,7 @@ class Attendant:
         if received(self._line) == UPGRADE:
             self._upgrading = asyncio.get_running_loop().create_task(self._upgrade())
         else:
+            logger.error("the parent of the workers has ended, so this one stops")
             self._server.monitoring.scraper.siblings.are_orphans = True
             self._server.stop()
 
@@ -98,12 +102,12 @@ class Attendant:
         try:
             report = await self._server.upgrade()
         except CannotHandOver as error:
-            self._answer(KEPT + Failure(str(error)[:MAX_REASON]).part("").body)
+            self.send(KEPT + Failure(str(error)[:MAX_REASON]).part("").body)
             self.begin()
             return
-        self._answer(UPGRADED + report.part(REPORT).body)
+        self.send(UPGRADED + report.part(REPORT).body)
 
-    def _answer(self, message: bytes) -> None:
+    def send(self, message: bytes) -> None:
         # Nothing can be sent to a dead parent: who reads from this end next notices its death.
         with suppress(OSError):
             self._line.send(message)
