@@ -20,6 +20,12 @@ def children(pid: int) -> set[int]:
     return found
 
 
+def zombies(pid: int) -> set[int]:
+    """Return the processes that have ended and for whose exit code a process has not asked."""
+    folders = [each for each in Path("/proc").iterdir() if each.name.isdecimal()]
+    return {int(each.name) for each in folders if _state_and_parent(each) == ("Z", str(pid))}
+
+
 def _state_and_parent(folder: Path) -> tuple[str, str]:
     """Return what proc(5) has of a process in fields 3 and 4; a name in the second may have spaces and parentheses."""
     try:

@@ -1,5 +1,6 @@
 """Several worker processes on one port, with a real Redis."""
 
+import asyncio
 import errno
 import json
 import os
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import permutations
 from pathlib import Path
@@ -20,7 +22,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from tests.http_client import http
 from tests.nursery import nursery
-from tests.processes import children, links
+from tests.processes import children, links, zombies
 from tests.redis_server import RedisServer
 from tests.streams import next_items
 from tests.waiting import PATIENCE_S, eventually
@@ -28,9 +30,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from channelstream.config import Settings
+from channelstream.errors import CannotHandOver
 from channelstream.supervisor.ports import reserve
 from channelstream.supervisor.slot import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, WorkerSlot
 from channelstream.supervisor.supervisor import Supervisor
+from channelstream.upgrade.control import ask_to_upgrade
 
 
 @pytest.fixture
@@ -116,6 +120,21 @@ def test_a_killed_worker_is_replaced(service: Any) -> None:
         assert [client.lost for client in clients] == [[]] * 8
         assert any(client.streams > 1 for client in clients)
     eventually(lambda: len(children(parent) - {busiest}) == 2, "the worker is not replaced")
+
+
+def test_a_worker_that_is_killed_in_its_upgrade_is_replaced(service: Any) -> None:
+    """The new process ends as well, and the parent does not keep it as a zombie."""
+    parent = service.process.pid
+    [first, _] = before = sorted(children(parent))
+    with ThreadPoolExecutor() as threads:
+        upgraded = threads.submit(asyncio.run, ask_to_upgrade(Settings(port=service.port, workers=2)))
+        eventually(lambda: children(first), "no new process starts")
+        before += children(first)
+        os.kill(first, signal.SIGKILL)
+        with pytest.raises(CannotHandOver, match=f"worker {first} has ended"):
+            upgraded.result(PATIENCE_S)
+    eventually(lambda: len(children(parent) - set(before)) == 1, "the worker is not replaced")
+    eventually(lambda: len(children(parent)) == 2 and not zombies(parent), "a process is left")
 
 
 def test_both_workers_serve(service: Any) -> None:

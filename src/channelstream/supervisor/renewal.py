@@ -10,7 +10,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Container, Iterable, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -124,3 +125,15 @@ def summed(reports: list[Report]) -> Report:
 def adopt_orphans() -> None:
     """Become the parent of processes whose parent, a worker, ends (prctl(2))."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def forget_orphans(workers: Container[int]) -> None:
+    """Forget the processes that have ended and have never been workers: each has failed with the one that it should replace.
+
+    Those behind a worker that has ended are left to a later call.
+    """
+    with suppress(ChildProcessError):
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            if ended.si_pid in workers:
+                return
+            os.waitpid(ended.si_pid, 0)

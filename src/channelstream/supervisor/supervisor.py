@@ -18,7 +18,7 @@ from channelstream.config import Settings
 from channelstream.config.listening import announcements
 from channelstream.errors import CannotHandOver
 from channelstream.integrations.metrics.siblings import Worker
-from channelstream.supervisor.renewal import Kept, Renewal, adopt_orphans, summed
+from channelstream.supervisor.renewal import Kept, Renewal, adopt_orphans, forget_orphans, summed
 from channelstream.supervisor.slot import WorkerSlot
 from channelstream.supervisor.worker import KEPT, SERVING, UPGRADE, UPGRADED, received, work
 from channelstream.upgrade import control
@@ -87,6 +87,9 @@ class Supervisor:
                 act()
             if self._renewal is not None and time.monotonic() > self._renewal.due_s:
                 self._give_up(f"worker {self._renewal.waiting[0].pid} does not answer")
+            if self._renewal is None:
+                # Not while there are new processes that have not said that they serve.
+                forget_orphans({slot.pid for slot in self._slots} | self._retiring)
             if self._code is None:
                 self._fill()
             elif time.monotonic() > self._deadline_s:
@@ -141,7 +144,7 @@ class Supervisor:
     def _forget_parent(self) -> None:
         """In a new worker, close the parent's files: an open socket pair would hide its death from the others."""
         signal.set_wakeup_fd(-1)
-        for number in STOPPING:
+        for number in (*STOPPING, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         for number in self._passed:
             signal.signal(number, signal.SIG_IGN)
@@ -359,7 +362,7 @@ class Supervisor:
         receiver.setblocking(False)
         sender.setblocking(False)
         # The handlers do nothing: Python writes the number of the signal to the socket.
-        for number in (*STOPPING, *self._passed):
+        for number in (*STOPPING, *self._passed, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(sender.fileno())
         # Those that came while this program started, or replaced another one.
@@ -376,6 +379,8 @@ class Supervisor:
                 self._upgrade()
             elif number == signal.SIGHUP:
                 self._signal_workers(signal.SIGHUP)
+            elif number == signal.SIGCHLD:
+                pass  # It wakes this process, which looks for orphans then.
             elif self._code is None:
                 logger.info("stopping %s", logs.counted(sum(1 for slot in self._slots if slot.pid), "worker"))
                 self._stop(0)
