@@ -29,7 +29,7 @@ const TRIES = 3;
 const GHOST_MS = 30_000;
 const UPGRADE_CAP_MS = 600_000;
 const REST_CHARACTERS = 2 ** 24;
-/** Of up to three bytes each: a server takes a WebSocket message of 131,072 bytes. */
+/** Of up to three bytes each: a server takes 131,072 bytes. */
 const TEXT_CHARACTERS = 32_768;
 /** So many at once, then one in so many ms: a server takes 100, and 10 a second. */
 const TEXTS = 80;
@@ -204,7 +204,7 @@ function checkedToken(token) {
   throw new TypeError("getToken gave no token");
 }
 
-/** The result of `ask` within `ms` and before `signal` aborts; a later result goes to `late`. */
+/** The result of `ask` within `ms`, unless `signal` aborts; `late` gets a later one. */
 function answer(ask, ms, signal, late) {
   return new Promise((resolve, reject) => {
     const limit = new AbortController(); // AbortSignal.timeout is too new
@@ -278,7 +278,7 @@ export class Channelstream {
   constructor(options = {}) {
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
     this.#options = { ...DEFAULTS, fetch: (...args) => fetch(...args), WebSocket: globalThis.WebSocket, ...given };
-    const { url, transports, WebSocket, connection, connectUrl, upgradeMs, token, getToken } = this.#options;
+    const { url, transports, WebSocket, connection, connectUrl, token, getToken } = this.#options;
     this.#base = absolute(url, "url");
     if (connectUrl) this.#connectUrl = absolute(connectUrl, "connectUrl");
     if (!this.#base.pathname.endsWith("/")) this.#base.pathname += "/";
@@ -286,15 +286,14 @@ export class Channelstream {
     if (!this.#transports.length) throw new TypeError("no transport can be used here");
     this.connection = connection && checked(connection);
     this.#token = token || (getToken && "");
-    this.#upgradeMs = upgradeMs;
     this.roster = new Roster((channel) => this.#emit({ type: "roster", channel }));
   }
 
   open() {
     if (this.#life) return this;
     this.#life = new AbortController();
-    this.#level = this.#attempts = this.#failures = 0;
-    this.#immediate.clear();
+    this.#level = 0;
+    this.#reset();
     this.#asleep = false;
     this.#end = null;
     this.#watchPage(this.#life.signal);
@@ -303,13 +302,13 @@ export class Channelstream {
   }
 
   close() {
-    if (this.#connId) this.#disconnect(this.#connId);
+    this.#disconnect(this.#connId);
     if (this.#life) this.#stop(CLOSED);
   }
 
   #disconnect(connId) {
     const { fetch } = this.#options; // Not as a method: a page's own refuses another `this`.
-    fetch(this.#address("disconnect", { conn_id: connId }), { method: "POST", keepalive: true }).catch(() => {});
+    if (connId) fetch(this.#address("disconnect", { conn_id: connId }), { method: "POST", keepalive: true }).catch(() => {});
   }
 
   on(type, listener) {
@@ -382,12 +381,12 @@ export class Channelstream {
   }
 
   subscribe(names, positions) {
-    const [channels, since] = [[...names], { ...positions }]; // The text may be written again.
+    const [channels, given] = [[...names], { ...positions }]; // The text may be written again.
     for (const name of channels) this.#wanted.set(name, this.#wanted.get(name) ?? null);
     const fields = () => {
-      const from = { __proto__: null, ...since };
-      for (const name of channels) from[name] ??= this.#wanted.get(name) || undefined;
-      return { channels, since: from };
+      const since = { __proto__: null, ...given };
+      for (const name of channels) since[name] ??= this.#wanted.get(name) || undefined;
+      return { channels, since };
     };
     const joined = this.#command("subscribe", fields(), { fields });
     joined.then(() => this.#note(channels), () => {});
@@ -511,8 +510,7 @@ export class Channelstream {
   }
 
   #discard(given) {
-    const connId = given?.conn_id;
-    if (connId && connId !== this.#connId) this.#disconnect(connId);
+    if (given?.conn_id !== this.#connId) this.#disconnect(given?.conn_id);
   }
 
   async #post(asked, signal) {
@@ -546,14 +544,13 @@ export class Channelstream {
         this.#unsent = Infinity; // The stream that opens next sends them.
         resolve({ name, code, reason, ...more });
       };
-      const watch = () => {
+      const watchdog = setInterval(() => {
         const isOpen = this.#upAt || name === "poll";
         // A WebSocket does not show the arrival of a long message.
         const limitMs = isOpen ? Math.min(silenceMs * 2 ** this.#silences, UPGRADE_CAP_MS) : openTimeoutMs;
         // A clock that was set back would hide any silence.
         if (Math.abs(Date.now() - this.receivedAt) > limitMs) finish({ code: 0, reason: "silent", isSilent: isOpen });
-      };
-      const watchdog = setInterval(watch, 250);
+      }, 250);
       this.#finish = finish;
       const receive = (text) => this.#receive(text, signal, finish);
       const where = () => ({ conn_id: this.#connId ?? "", since: this.position });
@@ -599,9 +596,9 @@ export class Channelstream {
       if (!opens || signal.aborted) return;
       // Not before: the text may have the conn_id of a new connection.
       if (this.#token) this.#joinAgain(signal);
-      for (const [id, { fields, signal: asking }] of this.#commands) {
-        if (asking?.aborted) this.#commands.delete(id); // Its channels are in a new one.
-        else if (fields) this.#commands.get(id).text = JSON.stringify({ id, type: "subscribe", ...fields() });
+      for (const [id, command] of this.#commands) {
+        if (command.signal?.aborted) this.#commands.delete(id); // Its channels are in a new one.
+        else if (command.fields) command.text = JSON.stringify({ id, type: "subscribe", ...command.fields() });
       }
       this.#unsent = 0;
       this.#sendWaiting();
@@ -711,26 +708,22 @@ export class Channelstream {
   #wait(state, event, ms) {
     this.state = state;
     this.transport = null;
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, Math.min(ms, FOREVER_MS));
-      this.#wakeUp = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-      this.#emit({ type: "down", ...event });
-    });
+    const waiting = new AbortController();
+    this.#wakeUp = () => waiting.abort();
+    this.#emit({ type: "down", ...event });
+    return pause(Math.min(ms, FOREVER_MS), waiting.signal);
   }
 
   #watchPage(signal) {
     if (!globalThis.document) return;
-    const listen = (target, type, listener) => target.addEventListener(type, listener, { signal });
-    listen(window, "pagehide", () => {
+    const hide = () => {
       this.#asleep = true; // the page cache wants no socket
       this.#finish?.({ code: 0, reason: "asleep" });
-    });
-    listen(window, "pageshow", () => this.#wake());
-    listen(window, "online", () => this.#wake(true));
-    listen(document, "visibilitychange", () => document.hidden || this.#wake());
+    };
+    window.addEventListener("pagehide", hide, { signal });
+    window.addEventListener("pageshow", () => this.#wake(), { signal });
+    window.addEventListener("online", () => this.#wake(true), { signal });
+    document.addEventListener("visibilitychange", () => document.hidden || this.#wake(), { signal });
   }
 
   #sleep() {
