@@ -29,12 +29,6 @@ FEW_EVENTS = 4
 """Most events that are few. More are a load in which calls between the parts of a flush would add to the latency of all."""
 SHORT_TURN_S = 0.0001
 """Longest turn of a flush, plus the last step, while few events wait for the next one: calls do not wait for its rest."""
-LONG_TURN_S = 0.008
-"""Longest turn of a flush while `MANY_EVENTS` wait for the next one.
-
-Publishers that wait for their answers send one event each between two turns, and more events make the next flush longer,
-which has more turns, and so more events. Once enough of them wait, long turns keep flushes from growing in this way.
-"""
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +113,4 @@ class FlushPacer:
 
     def _turn_s(self) -> float:
         """Return how long a turn may last."""
-        waiting = self._waiting()
-        if waiting <= FEW_EVENTS:
-            return SHORT_TURN_S
-        return TURN_S if waiting < MANY_EVENTS else LONG_TURN_S
+        return SHORT_TURN_S if self._waiting() <= FEW_EVENTS else TURN_S

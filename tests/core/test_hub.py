@@ -5,7 +5,7 @@ from tests.core.hub_bench import Bench
 
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.events import Presence, UserLeft, UsersLeft
-from channelstream.core.rounds import MANY_EVENTS
+from channelstream.core.rounds import MANY_EVENTS, SLICE
 from channelstream.wire.channelstream import SEED, V07
 from channelstream.wire.framing import Framing
 
@@ -204,6 +204,36 @@ def test_a_flush_waits_for_no_more_events_when_many_wait(bench: Bench) -> None:
         bench.flush_all()
     before, after = MANY_EVENTS - 1, 6
     assert ended == [0] * before + [1] * (after + before) + [2] * after
+
+
+def test_what_waits_for_the_next_round_is_called_once_when_it_begins(bench: Bench) -> None:
+    """Not when the rest of a round is written."""
+    for number in range(SLICE + 1):
+        bench.member(f"ann{number}", "a")
+    bench.say("a")
+    assert bench.hub.flush()
+    called = list[str]()
+    bench.hub.rounds.when_begun.append(lambda: called.append("begun"))
+    bench.say("a")
+    assert not bench.hub.flush()
+    assert not called
+    bench.flush_all()
+    bench.say("a")
+    bench.flush_all()
+    assert called == ["begun"]
+
+
+def test_the_hub_is_behind_while_many_events_wait_during_a_round(bench: Bench) -> None:
+    for number in range(SLICE + 1):
+        bench.member(f"ann{number}", "a")
+    rounds, seen = bench.hub.rounds, list[bool]()
+    for _ in range(2):
+        for _ in range(MANY_EVENTS):
+            bench.say("a")
+            seen.append(rounds.is_behind)
+        bench.hub.flush()
+    assert seen == [False] * (2 * MANY_EVENTS - 1) + [True]
+    assert not rounds.is_behind
 
 
 @pytest.mark.parametrize("framing", Framing)

@@ -39,7 +39,8 @@ class CalledNode:
     def __init__(self, keys: list[str]) -> None:
         self.keys = keys
         self.directory = self
-        self.hub = SimpleNamespace(connections={key: SimpleNamespace(id=key) for key in keys})
+        connections = {key: SimpleNamespace(id=key) for key in keys}
+        self.hub = SimpleNamespace(connections=connections, rounds=SimpleNamespace(is_behind=False))
         self.asked: list[list[str] | None] = []
         self.events: list[Event] = []
 

@@ -36,11 +36,11 @@ WRITE_BYTES = 16_384
 
 The kernel copies that many bytes in about the time that the rest of a write takes.
 """
-MANY_EVENTS = 40
-"""Events with which the flush need not wait for more.
+MANY_EVENTS = 24
+"""Events with which the flush need not wait for more, and publishers wait for the flush.
 
-A write takes 9 us, and 0.1 us more for each of its events, so that with 40 it is two thirds of the 0.33 us of a delivery.
-At full load 40 gave the least latency, with one publisher as with eight (docs/performance.md).
+A write takes 7 us, and 0.2 us more for each of its events, so that with 24 of them a delivery takes 0.5 us. More of them
+would mostly wait for each other (docs/performance.md).
 """
 
 
@@ -78,6 +78,7 @@ class Rounds:
         slices: those that the round in progress has not written to yet, with the number of their format.
         changes: recent edits and deletions.
         waiting_events: events delivered since the last round began.
+        when_begun: called when the next round begins, once each.
         writes: writes to streams in rounds since the start.
         written: what was written to streams since the start, in rounds and beside them.
         is_due: a flush has been asked for, and has not ended.
@@ -92,6 +93,7 @@ class Rounds:
         self.slices: deque[tuple[int, list[Connection]]] = deque()
         self.changes = RecentChanges()
         self.waiting_events = 0
+        self.when_begun: list[Callable[[], None]] = []
         self.writes = 0
         self.written = Written()
         self.is_due = False
@@ -107,6 +109,11 @@ class Rounds:
         self._formats = formats
         self._schedule_flush = schedule_flush
         self.end_pause = end_pause
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether `MANY_EVENTS` wait already for the round after the one that is being written."""
+        return self.waiting_events >= MANY_EVENTS and bool(self.slices)
 
     def ask(self) -> None:
         """Ask for a flush."""
@@ -145,6 +152,9 @@ class Rounds:
         self.waiting_events = 0
         self._sent = self.root.detach_children()
         self._sent_began, self._began = self._began, self.changes.number
+        begun, self.when_begun = self.when_begun, []
+        for call in begun:
+            call()
 
     def _write_out(self, number: int, waiting: list[Connection], left: int) -> int:
         """Write to each of the connections, and return how many writes of `left` remain.

@@ -31,6 +31,7 @@ from channelstream.core.position import Position
 from channelstream.core.seat import holder_id
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.members import Member
+from channelstream.service.backpressure import next_round
 from channelstream.service.client_rates import ClientRates
 from channelstream.service.commands import Answer
 from channelstream.service.connecting import Channels, Opened
@@ -220,14 +221,16 @@ class Service:
     async def publish(self, messages: Sequence[Message]) -> list[Accepted]:
         """Publish messages in this order; when this returns, the engine has accepted them.
 
+        While streams cannot be written to as fast, it returns later (`service.backpressure`).
+
         Raises:
             TooManyRequests: the application publishes more messages in a second than it may.
         """
         self.rates.check_messages(len(messages))
-        return self._counted(await self.node.publish(await self._keyed(messages)))
+        return await self._held_back(self._counted(await self.node.publish(await self._keyed(messages))))
 
     def publish_one(self, message: Message) -> Accepted | Awaitable[Accepted]:
-        """Publish a message that is not for certain users; at once, if the engine need not wait.
+        """Publish a message that is not for certain users, as `publish` does; at once, if nothing need wait.
 
         Raises:
             TooManyRequests: as `publish` does.
@@ -238,11 +241,17 @@ class Service:
         if accepted is None:
             return self._publish_later(keyed)
         self.published += not accepted.duplicate
-        return accepted
+        return self._held_back(accepted) if self.node.hub.rounds.is_behind else accepted
 
     async def _publish_later(self, keyed: Message) -> Accepted:
         [accepted] = self._counted(await self.node.publish([keyed]))
-        return accepted
+        return await self._held_back(accepted)
+
+    async def _held_back(self, outcome: T) -> T:
+        """Return what is to be answered to a publisher, when it may publish more."""
+        if self.node.hub.rounds.is_behind:
+            await next_round(self.node.hub)
+        return outcome
 
     def _counted(self, results: list[Accepted]) -> list[Accepted]:
         for result in results:
@@ -252,7 +261,7 @@ class Service:
     async def change(self, changes: Sequence[MessageEdited | MessageDeleted]) -> list[Accepted]:
         """Publish edits and deletions of messages, as `publish` does."""
         self.rates.check_messages(len(changes))
-        return await self.node.change(await self._keyed(changes))
+        return await self._held_back(await self.node.change(await self._keyed(changes)))
 
     async def _keyed(self, events: Sequence[E]) -> list[E]:
         """Return the events with keys in place of names, in slices: each may have very many recipients."""
