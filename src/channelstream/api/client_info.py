@@ -18,6 +18,8 @@ WITHOUT_MEMBERS = frozenset({"uuid", "name", "long_name", "settings", "history",
 LONGEST_BYTES = 4 << 20
 """Longest description of channels: a few bytes ask for it, and the socket of a client that reads nothing keeps it."""
 
+_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+
 
 async def client_info(service: Service, histories: Sequence[str], members: Sequence[str]) -> dict[str, Any]:
     """Describe channels as `channels_info` does, with the public part of states only.
@@ -51,7 +53,7 @@ async def client_info(service: Service, histories: Sequence[str], members: Seque
             raise Invalid(
                 {"channels": [f"More than {LONGEST_BYTES} bytes: ask about fewer, or keep less history."]}
             )
-        channels = {name: _shown(each, with_users) for name, each in found.channels.items()}
+        channels = {name: shown(each, with_users) for name, each in found.channels.items()}
         if not answer:
             answer = {"channels": {}, "users": [], "position": found.position}
         answer["channels"] |= channels
@@ -59,11 +61,9 @@ async def client_info(service: Service, histories: Sequence[str], members: Seque
     return answer
 
 
-def _shown(channel: Any, with_users: bool) -> dict[str, Any]:
-    """Return the description of a channel without what is not granted."""
-    described: dict[str, Any] = (
-        msgspec.json.decode(channel) if isinstance(channel, Raw) else fields_of(channel)
-    )
+def shown(channel: Any, with_users: bool) -> dict[str, Any]:
+    """Return the description of a channel without what is not granted; what is in its JSON stays as it is, unread."""
+    described: dict[str, Any] = _fields(channel) if isinstance(channel, Raw) else fields_of(channel)
     if with_users:
         return described
     return {key: value for key, value in described.items() if key in WITHOUT_MEMBERS}
