@@ -25,8 +25,9 @@ from channelstream.errors import CannotHandOver, Unavailable
 from channelstream.server import Server
 from channelstream.transports import websocket
 from channelstream.upgrade import snapshot
+from channelstream.upgrade import taker as taker_module
 from channelstream.upgrade.line import Part
-from channelstream.upgrade.snapshot import CONNECTIONS, LISTENING, METRICS, STATE
+from channelstream.upgrade.snapshot import CONNECTIONS, LISTENING, METRICS, STATE, encode
 from channelstream.upgrade.taker import Taker
 from channelstream.wire.channelstream import V07
 from channelstream.wire.frames import close_frame
@@ -130,6 +131,36 @@ def test_a_state_that_is_not_whole_is_not_taken(kind: str, engine: str) -> None:
         assert await texts(wire, 1) == ["after"]
 
     play(scenario, engine=engine)
+
+
+@pytest.mark.replaces_compiled
+def test_a_state_that_is_too_large_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All parts together count: the new process would take the memory of the machine."""
+    monkeypatch.setattr(taker_module, "MAX_BYTES", 5)
+
+    async def scenario(stage: Stage) -> None:
+        taker = Taker(stage.new().parts)
+        part = Part(LISTENING, encode(False))
+        for _ in range(5):
+            await taker.take(part)
+        with pytest.raises(CannotHandOver, match="the snapshot is too large"):
+            await taker.take(part)
+
+    play(scenario)
+
+
+def test_streams_that_are_continued_have_their_heartbeats_one_after_the_other() -> None:
+    """They are added in a few turns, and all of them at once would be one long turn in each round."""
+
+    async def scenario(stage: Stage) -> None:
+        for number in range(20):
+            await stage.stream("sse", f"u{number}", "a")
+        await stage.upgrade()
+        heartbeat = stage.server.parts.streams.heartbeat
+        assert [len(slot) for slot in heartbeat._slots if slot] == [1] * 20
+        assert not heartbeat.spreads
+
+    play(scenario)
 
 
 async def each(parts: list[Part]) -> AsyncIterator[Part]:
