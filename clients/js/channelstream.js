@@ -1,6 +1,7 @@
 /*! channelstream, MIT license; described in channelstream.d.ts and docs/resume.md */
 
 const FINAL = [1000, 1002, 1003, 1007, 1008, 1009, 4002];
+const BROKEN = 1006;
 const RESTARTING = 1012;
 const OVERLOADED = 1013;
 const UNKNOWN_CONNECTION = 4001;
@@ -25,7 +26,7 @@ const EXPIRING_MS = 25_000;
 const RETRY_AFTER_CAP_MS = 300_000;
 /** Failures in a row after which a proven transport is left. */
 const TRIES = 3;
-/** A stream that timed out may still reach the server and replace a newer one. */
+/** A stream that timed out or broke may still reach the server and replace a newer one. */
 const GHOST_MS = 30_000;
 const UPGRADE_CAP_MS = 600_000;
 const REST_CHARACTERS = 2 ** 24;
@@ -661,7 +662,7 @@ export class Channelstream {
     this.#upAt = 0;
     if (isSilent && name === "websocket") this.#silences++;
     if (code === REPLACED && Date.now() < this.#ghostUntil) code = SLOW;
-    this.#ghostUntil = code ? 0 : Date.now() + GHOST_MS;
+    this.#ghostUntil = [0, BROKEN].includes(code) ? Date.now() + GHOST_MS : 0;
     if (upgrade) {
       this.#level = 0;
       this.#failures = TRIES - 1; // one failure falls back

@@ -305,6 +305,20 @@ test("4002 by a stream that timed out here is no reason to stop", async () => {
   assert.equal(stream.state, "open");
 });
 
+for (const [how, breaks] of [["broke", (socket) => socket.end(1006)], ["sent nothing readable", (socket) => socket.onmessage({ data: "<html>" })]])
+  test(`4002 after a stream that ${how} is no reason to stop, once`, async () => {
+    const stream = open();
+    breaks(await FakeSocket.next());
+    const newer = await FakeSocket.next();
+    newer.resume();
+    newer.end(4002);
+    const last = await FakeSocket.next();
+    last.resume();
+    const closed = eventOf(stream, "close");
+    last.end(4002);
+    assert.equal((await closed).code, 4002);
+  });
+
 test("a silent stream is closed", async () => {
   const stream = open({ silenceMs: 1 });
   const socket = await FakeSocket.next();
