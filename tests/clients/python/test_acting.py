@@ -430,6 +430,22 @@ def test_a_fresh_token_is_asked_for_in_time(seconds: int, after_s: float) -> Non
     assert refresh_after_s(seconds) == after_s
 
 
+def test_only_the_last_time_that_the_server_has_said_counts_for_the_next_token() -> None:
+    """A client that has come back often does not ask once for each time."""
+
+    async def scenario() -> None:
+        acting = Acting("http://127.0.0.1:9", giving("t"))
+        tasks: list[asyncio.Task[None] | None] = []
+        for _ in range(2):
+            acting._take({"type": "reply", "result": {"conn_id": "c-1", "expires_in": 600}})
+            tasks.append(acting._refresh)
+        await turns(3)
+        assert [task and task.done() for task in tasks] == [True, False]
+        await acting.aclose()
+
+    play(scenario())
+
+
 def test_a_refused_token_is_replaced(server: RunningServer, transport: Stream) -> None:
     """The stream ends with 4003, and opens with the next one."""
 
