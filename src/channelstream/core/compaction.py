@@ -9,7 +9,7 @@ A change for some users supersedes the older event for these users only. A user 
 change, and is not sent the older form either.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeVar, assert_never
 
 from msgspec.structs import replace
@@ -74,7 +74,7 @@ def _edited(event: Event, change: MessageEdited) -> Event | None:
         case Message():
             return edited_message(event, change)
         case MessageEdited():
-            return None  # The newer edit has all that the older one changed (`merged`).
+            return _overlaid(event, change) if _has_more(event, change) else None
         case MessageDeleted() | Presence() | UsersLeft() | UserStateChanged():
             return event  # What is deleted stays deleted; the others cannot be edited.
         case _:
@@ -92,10 +92,29 @@ def edited_message(message: Message, change: MessageEdited) -> Message:
     )
 
 
+def _has_more(older: MessageEdited, newer: MessageEdited) -> bool:
+    """Whether an edit has changed what a newer one leaves as it is."""
+    return (
+        (newer.payload is None and older.payload is not None)
+        or (newer.user is None and older.user is not None)
+        or (newer.timestamp is None and older.timestamp is not None)
+    )
+
+
+def _overlaid(older: MessageEdited, newer: MessageEdited) -> MessageEdited:
+    return replace(
+        older,
+        edited=newer.edited,
+        user=newer.user or older.user,
+        payload=older.payload if newer.payload is None else newer.payload,
+        timestamp=newer.timestamp or older.timestamp,
+    )
+
+
 def retained(event: Event, change: Event) -> Event | None:
-    """Return what the log keeps of an event after a change; None: it leaves the log."""
+    """Return what the log keeps of an event after a change (`merged`); None: it leaves the log."""
     if covers(change, event):
-        return current(event, change)
+        return None if takes_over(change, event) else current(event, change)
     rest = without(event, change.only)
     return None if rest is not event and _is_too_long(rest) else rest
 
@@ -109,19 +128,52 @@ def loses(change: Event, event: Event) -> bool:
     return not covers(change, event) and retained(event, change) is None
 
 
-def merged(change: Event, older: Event) -> Event:
-    """Return a change as the log keeps it: an edit takes over what an older edit has changed, and replaces it."""
-    both_edit = isinstance(change, MessageEdited) and isinstance(older, MessageEdited)
-    if not (both_edit and covers(older, change)):
-        return change
-    assert isinstance(change, MessageEdited)  # noqa: S101 - for the types
-    assert isinstance(older, MessageEdited)  # noqa: S101 - likewise
-    return replace(
-        change,
-        user=change.user or older.user,
-        payload=older.payload if change.payload is None else change.payload,
-        timestamp=change.timestamp or older.timestamp,
+def takes_over(change: Event, older: Event) -> bool:
+    """Whether a change is an edit that takes over what an older edit has changed: that was for all its recipients.
+
+    An edit that was for some of them only stays, with what the newer edit has changed.
+    """
+    if not (isinstance(change, MessageEdited) and isinstance(older, MessageEdited) and covers(older, change)):
+        return False
+    excluded = older.exclude or frozenset()
+    return (
+        excluded <= (change.exclude or frozenset())
+        if change.only is None
+        else excluded.isdisjoint(change.only)
     )
+
+
+def merged(change: Event, olders: Sequence[Event]) -> Event:
+    """Return a change as the log keeps it: an edit takes over what older edits have changed, and replaces them.
+
+    Args:
+        olders: the events about the same message, oldest first: of two edits the newer one counts.
+    """
+    kept = change
+    for older in reversed(olders):
+        if isinstance(kept, MessageEdited) and isinstance(older, MessageEdited) and takes_over(kept, older):
+            kept = replace(_overlaid(older, kept), only=kept.only, exclude=kept.exclude, early=kept.early)
+    return kept
+
+
+def by_older_edits(edit: MessageEdited, known: Iterable[Event]) -> list[MessageEdited]:
+    """Divide an edit where an older one is for some of its users, and for others: the former take over that edit alone.
+
+    Args:
+        known: the events about the same message.
+    """
+    parts, rest = list[MessageEdited](), edit
+    for older in known:
+        if not isinstance(older, MessageEdited) or rest.only is None or takes_over(rest, older):
+            continue
+        # The logs of users may have a private edit for more users than are known here.
+        stays = covers(rest, older) and rest.channel is not None
+        both = rest.only.intersection(rest.only if older.only is None else older.only)
+        both -= older.exclude or frozenset()
+        if both and not stays and _has_more(older, rest):
+            parts.append(for_users(rest, both))
+            rest = for_users(rest, rest.only - both)
+    return [*parts, rest]
 
 
 def unknown_part(event: _E, known: Iterable[Event]) -> _E | None:
@@ -139,16 +191,22 @@ def affects(change: Event, event: Event) -> bool:
     return covers(change, event) or without(event, change.only) is not event
 
 
-def first_form(message: Message, known: Iterable[Event]) -> Message | None:
+def first_form(message: Message, known: Sequence[Event]) -> Message | None:
     """Return the current form of a message that is published again; None if it was deleted.
 
+    Where users have different forms of it, that is rather one without edits.
+
     Args:
-        known: the logged events with its uuid.
+        known: the logged events with its uuid, oldest first.
     """
-    form: Event | None = message
-    for other in known:
-        if isinstance(other, Message):
-            return other
-        form = form and current(form, other)
-    assert form is None or isinstance(form, Message)  # noqa: S101 - a message stays one
-    return form
+    messages = [other for other in known if isinstance(other, Message)]
+    if messages:
+        return min(messages, key=_is_edited)
+    edits = [other for other in known if isinstance(other, MessageEdited)]
+    for edit in edits:  # They are for users who still have it.
+        message = edited_message(message, edit)
+    return message if edits or not known else None
+
+
+def _is_edited(message: Message) -> bool:
+    return message.edited is not None

@@ -238,6 +238,58 @@ def test_an_edit_for_some_overtakes_a_message_for_more(lab: Lab) -> None:
 
 
 @pytest.mark.usefixtures("payloads_within_the_log")
+def test_an_early_edit_in_a_channel_waits_for_each_of_its_users(lab: Lab) -> None:
+    """The message is sent to some users before, or after it, and to all later, who get it in its edited form."""
+    for user in ("ann", "bob"):
+        lab.connect(user, "a")
+    ann, both = frozenset({"ann"}), frozenset({"ann", "bob"})
+    lab.publish(message("m1", only=ann), edit("m1", only=both))
+    lab.publish(edit("m2", only=both), message("m2", only=ann))
+    before = len(lab.received())
+    assert not any(each.duplicate for each in lab.publish(message("m1"), message("m2")))
+    for uuid in ("m1", "m2"):
+        events = [event for event in lab.received()[before:] if event.uuid == uuid]
+        assert [each[1] for each in forms(event for event in events if event.is_for("bob", ALWAYS))] == [
+            b'"new"'
+        ]
+        assert not any(event.is_for("ann", ALWAYS) for event in events)
+
+
+def test_an_edit_of_an_edit_for_some_leaves_what_that_has_changed(lab: Lab) -> None:
+    """Of the message or the edit, in private messages and in channels; also where the users are partly the same."""
+    for user in ("ann", "bob", "cid"):
+        lab.connect(user, "a")
+    everybody, some = frozenset({"ann", "bob", "cid"}), frozenset({"ann", "bob"})
+    lab.publish(private("p1", *everybody), message("m1"))
+    start = {"a": lab.head(), "private": lab.head("ann")}
+    for uuid, place in (("p1", {"channel": None}), ("m1", {})):
+        for users in (everybody, frozenset({"ann", "cid"})):
+            lab.publish(edit(uuid, only=some, **place), edit(uuid, None, user="eve", only=users, **place))
+    texts_of_ann = [
+        entry.event
+        for entry in lab.replay("ann", **start).entries
+        if isinstance(entry.event, MessageEdited) and entry.event.is_for("ann", ALWAYS)
+    ]
+    for uuid in ("p1", "m1"):
+        mine = [each for each in texts_of_ann if each.uuid == uuid]
+        assert {each.payload for each in mine} - {None} == {b'"new"'}
+        assert mine[-1].user == "eve"
+
+
+def test_a_private_message_is_found_for_a_user_whom_an_edit_excludes(lab: Lab) -> None:
+    """And it is no new message there, though the edit is for some of its users only."""
+    for user in ("ann", "bob"):
+        lab.connect(user)
+    ann = frozenset({"ann"})
+    sent = private("p1", "ann", "bob")
+    lab.publish(sent, edit("p1", channel=None, only=ann, exclude=ann))
+    before = len(lab.received())
+    assert outcomes(lab.publish(sent))[0][0]
+    assert outcomes(lab.publish(edit("p1", channel=None, only=ann))) == [(False, True)]
+    assert [type(event) for event in lab.received()[before:]] == [MessageEdited]
+
+
+@pytest.mark.usefixtures("payloads_within_the_log")
 def test_an_edit_stays_early_for_a_user_whom_the_message_excludes(lab: Lab) -> None:
     """Who is sent the message later, in its edited form."""
     for user in ("ann", "bob"):
