@@ -185,6 +185,7 @@ class Acting(Iteration[Event]):
 
         Raises:
             CommandRefused: the server refused it.
+            Refused: it refused the request, as with 401 where it has given up the connection or the token.
             Unreachable: there was no answer; it may have taken effect.
             BadAnswer: the answer is not that of a channelstream server.
             StreamClosed: the stream has ended.
