@@ -156,6 +156,33 @@ def test_answers_of_unknown_length_are_chunked(request_head: bytes, end: bytes) 
     play(scene)
 
 
+def test_head_of_an_answer_without_an_end() -> None:
+    """The application ends its stream, and the next request of the connection is answered."""
+
+    async def scene(stage: Stage) -> None:
+        ended = asyncio.Event()
+
+        async def endless(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"event", "more_body": True})
+            if scope["method"] == "HEAD":
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                ended.set()
+            await send({"type": "http.response.body"})
+
+        stage.answer = endless
+        client = await stage.dial()
+        await client.send(GET.replace(b"GET", b"HEAD") + GET)
+        await ended.wait()
+        client.end()
+        answers = await client.rest()
+        assert answers.count(b"HTTP/1.1 200 ") == 2
+        assert answers.count(b"event") == 1
+
+    play(scene)
+
+
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 def test_an_answer_in_one_write_equals_the_long_way(method: bytes) -> None:
     """A whole body is sent as the same bytes as one in parts."""

@@ -56,7 +56,7 @@ class AsgiHandler:
         return asyncio.get_running_loop().create_task(self._run(request.head, exchange))
 
     async def _run(self, head: RequestHead, exchange: HttpExchange) -> None:
-        conversation = _Conversation(exchange)
+        conversation = _Conversation(exchange, has_body=head.method != "HEAD")
         try:
             await self._app(self._scope(head), conversation.receive, conversation.send)
         except Exception:
@@ -94,8 +94,14 @@ class AsgiHandler:
 class _Conversation:
     """The events of one request, as ASGI has them."""
 
-    def __init__(self, exchange: HttpExchange) -> None:
+    def __init__(self, exchange: HttpExchange, *, has_body: bool) -> None:
+        """Begin a conversation.
+
+        Args:
+            has_body: whether the answer has a body. That of HEAD has none, where the application may send one without end.
+        """
         self._exchange = exchange
+        self._has_body = has_body
 
     async def receive(self) -> dict[str, Any]:
         part = await self._exchange.receive()
@@ -107,7 +113,11 @@ class _Conversation:
     async def send(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             await self._exchange.start(message["status"], list(message.get("headers", ())))
+            if not self._has_body:
+                self._exchange.finish()
         elif message["type"] == "http.response.body":
+            if not self._has_body:
+                return
             await self._exchange.write(message.get("body", b""))
             if not message.get("more_body", False):
                 self._exchange.finish()
