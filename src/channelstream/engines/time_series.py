@@ -6,7 +6,7 @@ engine share them. What a record means is known only to its writer. A record is 
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import NamedTuple, Protocol
 
@@ -36,6 +36,9 @@ class TimeSeries(Protocol):
     async def append(self, series: str, record: Record, keep_s: float) -> None:
         """Add a record to a series, and drop the records that are older by more than `keep_s` seconds."""
 
+    async def append_all(self, series: str, records: Sequence[Record], keep_s: float) -> None:
+        """Add some records of one time to a series, as `append` does, at the cost of little more than one."""
+
     async def read(self, series: str, since_s: float, limit: int = SERIES_RECORDS) -> list[Record]:
         """Return the newest records of all nodes from a time on, oldest first, `limit` at most."""
 
@@ -61,6 +64,10 @@ class LocalTimeSeries:
         records.append(record)
         while records[0].at_s < record.at_s - keep_s:
             records.popleft()
+
+    async def append_all(self, series: str, records: Sequence[Record], keep_s: float) -> None:
+        for record in records:
+            await self.append(series, record, keep_s)
 
     async def read(self, series: str, since_s: float, limit: int = SERIES_RECORDS) -> list[Record]:
         records = list(self._series.get(series, ()))

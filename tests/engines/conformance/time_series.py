@@ -21,6 +21,15 @@ def test_records_are_read_from_a_time_on(lab: Lab) -> None:
     assert lab.run(series.read("hours", 0.0)) == []
 
 
+def test_several_records_are_added_at_once(lab: Lab) -> None:
+    """Beside others, and what is too old is dropped."""
+    series, records = lab.engine.time_series, [Record(100.0, b"%d" % number) for number in range(30)]
+    lab.run(series.append("minutes", Record(10.0, b"old"), HOUR_S))
+    lab.run(series.append("minutes", Record(50.0, b"kept"), HOUR_S))
+    lab.run(series.append_all("minutes", records, 60.0))
+    assert sorted(lab.run(series.read("minutes", 0.0))) == sorted([Record(50.0, b"kept"), *records])
+
+
 def test_records_that_are_too_old_are_dropped(lab: Lab) -> None:
     """Those of the same series only."""
     series = lab.engine.time_series

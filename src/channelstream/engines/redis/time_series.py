@@ -2,6 +2,8 @@
 
 import asyncio
 import struct
+from collections.abc import Sequence
+from itertools import chain
 from uuid import UUID
 
 from channelstream.engines.redis.shard_client import ShardClient
@@ -28,12 +30,16 @@ class RedisTimeSeries:
         self._node = node
 
     async def append(self, series: str, record: Record, keep_s: float) -> None:
-        member = _HEAD.pack(UUID(self._node.name).bytes, record.at_s) + record.data
+        await self.append_all(series, [record], keep_s)
+
+    async def append_all(self, series: str, records: Sequence[Record], keep_s: float) -> None:
+        node, at_s = UUID(self._node.name).bytes, records[-1].at_s
+        scored = [(each.at_s, _HEAD.pack(node, each.at_s) + each.data) for each in records]
         key, command = self._key(series), self._client.command
         # Sent in one packet, in this order.
         await asyncio.gather(
-            command("ZADD", key, record.at_s, member),
-            command("ZREMRANGEBYSCORE", key, "-inf", f"({record.at_s - keep_s}"),
+            command("ZADD", key, *chain.from_iterable(scored)),
+            command("ZREMRANGEBYSCORE", key, "-inf", f"({at_s - keep_s}"),
             command("ZREMRANGEBYRANK", key, 0, -SERIES_RECORDS - 1),
             command("EXPIRE", key, max(1, int(keep_s))),
         )
