@@ -29,6 +29,14 @@ FEW_EVENTS = 4
 """Most events that are few. More are a load in which calls between the parts of a flush would add to the latency of all."""
 SHORT_TURN_S = 0.0001
 """Longest turn of a flush, plus the last step, while few events wait for the next one: calls do not wait for its rest."""
+VERY_MANY_EVENTS = 4 * MANY_EVENTS
+"""More events than publishers bring, who are held back: calls bring them that announce who joins, and other nodes."""
+LONG_TURN_S = 0.008
+"""Longest turn of a flush while `VERY_MANY_EVENTS` wait for the next one.
+
+Such calls bring an event each between two turns, and more events make the next flush longer, which has more turns, and so
+more events. Long turns keep flushes from growing in this way, at the price of all other calls.
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -113,4 +121,7 @@ class FlushPacer:
 
     def _turn_s(self) -> float:
         """Return how long a turn may last."""
-        return SHORT_TURN_S if self._waiting() <= FEW_EVENTS else TURN_S
+        waiting = self._waiting()
+        if waiting <= FEW_EVENTS:
+            return SHORT_TURN_S
+        return TURN_S if waiting < VERY_MANY_EVENTS else LONG_TURN_S
