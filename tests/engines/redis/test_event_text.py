@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from tests.calls import calls
 from tests.engines.test_event_codec import MESSAGE, STORED
+from tests.large_numbers import check_time
 
 from channelstream.core.events import Event, Message, Presence, UserStateChanged
 from channelstream.engines.redis import event_text
@@ -102,3 +103,13 @@ def test_a_payload_is_never_parsed() -> None:
         event = Message(uuid="m", channel="a", user="ann", payload=payload, timestamp="t")
         read: Any = event_text.read_event(record(event))
         assert read.payload == payload
+
+
+def test_large_numbers_of_states_are_read_as_fast_as_others() -> None:
+    """Each presence event may have the states of a thousand users."""
+
+    def read(numbers: bytes) -> None:
+        values = numbers[1:-1].decode().split(",")
+        event_text.public_states([f'"key"\t{value}' for value in values])
+
+    check_time(read)

@@ -9,6 +9,7 @@ from channelstream.core.budget import Budget
 from channelstream.core.channel import Channel, ChannelSettings
 from channelstream.core.entry import Entry
 from channelstream.core.log import Log, LogLimits
+from channelstream.core.numbers import finite
 from channelstream.core.position import ReadRange
 from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, State, StateValue, User, UserUpdate
@@ -20,7 +21,7 @@ _UNBOUNDED = 1 << 62
 _encode = msgspec.json.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 _settings = msgspec.msgpack.Decoder(ChannelSettings).decode
-_value = msgspec.json.Decoder().decode
+_value = msgspec.json.Decoder(float_hook=finite).decode
 
 
 def read_channel(answer: Sequence[Any], entries: Iterable[Entry]) -> Channel:

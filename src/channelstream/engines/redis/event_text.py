@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, Names, Presence, UserStateChanged
+from channelstream.core.numbers import finite
 from channelstream.core.position import Offsets, format_position, with_offset
 from channelstream.core.timestamps import stamp
 from channelstream.engines import event_codec
@@ -27,8 +28,8 @@ Place = tuple[str, str]
 
 _encode = msgspec.json.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
-_value = msgspec.json.Decoder().decode
-_states = msgspec.json.Decoder(list[dict[str, Any]]).decode
+_value = msgspec.json.Decoder(float_hook=finite).decode
+_states = msgspec.json.Decoder(list[dict[str, Any]], float_hook=finite).decode
 
 
 def big_payload(event: Event) -> bytes | None:
