@@ -232,6 +232,7 @@ def test_a_subscribe_that_waits_for_a_new_connection_reads_what_was_missed() -> 
         acting._client.position = "p-7"
         waiting = asyncio.create_task(acting.subscribe(["a", "b"]))
         await asyncio.sleep(0)
+        acting._client.token = "t"
         acting._connect("c-1")
         await asyncio.gather(waiting, *acting._tasks)
         await acting.aclose()
@@ -329,6 +330,7 @@ def test_a_channel_that_is_left_while_it_is_joined_again_is_left() -> None:
     async def scenario() -> None:
         acting = Joining("http://127.0.0.1:9", giving("t"))
         acting._wanted = dict.fromkeys(["a", "b"])
+        acting._client.token = "t"
         acting._connect("c-1")
         await asyncio.gather(*acting._tasks)
         await asyncio.gather(*leaving)
@@ -352,6 +354,7 @@ def test_a_refused_command_says_when_it_may_be_sent_again(retry_after_s: int | N
     async def scenario() -> None:
         acting = Refusing("http://127.0.0.1:9", giving("t"))
         acting._wanted = dict.fromkeys(["a", "b"])
+        acting._client.token = "t"
         acting._connect("c-1")
         await asyncio.gather(*acting._tasks)
         await acting.aclose()
@@ -375,6 +378,7 @@ def test_very_many_channels_are_joined_again_by_few_commands() -> None:
     async def scenario() -> None:
         acting = Joining("http://127.0.0.1:9", giving("t"))
         acting._wanted = dict.fromkeys(["a", "vip", *(f"room.{number}" for number in range(99))])
+        acting._client.token = "t"
         acting._connect("c-1")
         await asyncio.gather(*acting._tasks)
         await acting.aclose()
@@ -462,6 +466,28 @@ def test_a_refused_token_is_replaced(server: RunningServer, transport: Stream) -
     play(scenario())
 
 
+def test_a_command_waits_for_a_token_in_place_of_one_that_has_expired(server: RunningServer) -> None:
+    """As it waits for a connection."""
+
+    async def scenario() -> None:
+        first, there_is_one, ended = [token(life_s=1)], asyncio.Event(), asyncio.Event()
+
+        async def get_token() -> str:
+            if first:
+                return first.pop()
+            await there_is_one.wait()
+            return token(**GRANTED)
+
+        async with Acting(server.url, get_token, on_down=lambda _: ended.set()) as acting:
+            await ended.wait()
+            asked = asyncio.create_task(acting.info(["room.1"]))
+            await turns(5)
+            there_is_one.set()
+            await asked
+
+    play(scenario())
+
+
 @pytest.mark.parametrize(
     "body",
     [b"<html>", b"[" * 100_000, b"{}", b"[]", b"[1]", b"[{}]", b'[{"result": []}]', b'[{"error": "No."}]'],
@@ -479,6 +505,7 @@ def test_an_answer_of_another_program_is_an_error_of_its_own(body: bytes) -> Non
 
     async def scenario(url: str) -> None:
         async with Acting(url, giving("t")) as acting:
+            acting._client.token = "t"
             acting._connect("c-1")
             with pytest.raises(BadAnswer):
                 await acting.info(["room.1"])

@@ -148,6 +148,7 @@ def test_further_commands_wait_in_turn(server: Server, monkeypatch: pytest.Monke
 
     async def ask() -> list[BaseException | str]:
         async with Acting(server.url, get_token) as client:
+            client._client.token = "t"
             client._connect("c-1")
             asked = [asyncio.create_task(client.publish("news", number)) for number in range(5 * AT_ONCE)]
             await soon(lambda: server.waiting == AT_ONCE)
@@ -169,8 +170,8 @@ def test_a_command_that_has_waited_has_the_token_of_now(
 
     async def ask() -> None:
         async with Acting(server.url, get_token) as client:
+            client._client.token = "t-1"
             client._connect("c-1")
-            await soon(lambda: client._client.token == "t-1")
             asked = [asyncio.create_task(client.publish("news", number)) for number in range(2)]
             await soon(lambda: server.waiting == 1)
             client._client.token = "t-2"

@@ -207,13 +207,13 @@ class Acting(Iteration[Event]):
         self._inbox.put([(read_event(item), "")], 0)
 
     async def _connected(self) -> None:
-        """Wait for a connection.
+        """Wait for a connection, and for a token in place of one that has expired.
 
         Raises:
             StreamClosed: the stream has ended instead.
         """
         self._start()
-        if not self._client.conn_id:
+        if not (self._client.conn_id and self._client.token):
             self._is_connected.clear()
         if self._task is None:
             raise StreamClosed(1000, "closed")
