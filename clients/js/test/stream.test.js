@@ -319,6 +319,16 @@ for (const [how, breaks] of [["broke", (socket) => socket.end(1006)], ["sent not
     assert.equal((await closed).code, 4002);
   });
 
+test("a WebSocket that does not open may report an error only, as in node 22", async () => {
+  const stream = open({ openTimeoutMs: 60_000 });
+  const closed = eventOf(stream, "close");
+  (await FakeSocket.next()).onerror();
+  const next = await FakeSocket.next();
+  next.onerror();
+  next.end(1008, "the reason");
+  assert.deepEqual(await closed, { type: "close", code: 1008, reason: "the reason", error: undefined });
+});
+
 test("a silent stream is closed", async () => {
   const stream = open({ silenceMs: 1 });
   const socket = await FakeSocket.next();
