@@ -54,8 +54,6 @@ from channelstream.upgrade.snapshot import SNAPSHOT_VERSION
 from channelstream.upgrade.taking import TakeOver
 from channelstream.wire.protocols import PROTOCOLS, Protocols
 
-UNMEASURED_ENGINES = {"memory"}
-"""Engines whose calls are not measured: one that answers from memory never fails, and each call would take longer."""
 RECONNECT_WAIT_S = 30.0
 """The longest wait of a client whose server was out of reach (docs/resume.md#reconnect-policy), in seconds."""
 
@@ -250,7 +248,7 @@ def _node(
             OutboxSettings(wanted),
         )
     )
-    if engine.name not in UNMEASURED_ENGINES:
+    if engine.can_fail:  # Else each call would take longer for nothing.
         engine = meter.engine.measured(engine)
     limits = _node_limits(settings, apps, protocols)
     return Node(spans.watched(engine), hub, clock, new_id, limits, wanted)

@@ -88,16 +88,22 @@ def test_the_biggest_states_and_histories_are_read_on_demand(
 
 
 def test_an_engine_out_of_reach_is_named(open_admin: Callable[..., Page]) -> None:
-    """By the nodes that have lost it, and for how long the first of them has; else for how long all have reached it."""
+    """By the nodes that have lost it, and how long the first has; else how long all have reached it, if it can fail."""
     page = open_admin()
     expect(page.locator("#engine")).to_have_text("memory")
     said = page.evaluate("""async () => {
       const { engineText } = await import(new URL("engine.js", document.querySelector("script[src$='overview.js']").src));
       const lost = (seconds) => ({ engine: "redis", engine_reachable: false, engine_for_s: seconds });
       const there = { engine: "redis", engine_reachable: true, engine_for_s: 500 };
-      return [[there, { ...there, engine_for_s: 60 }], [there, lost(5)], [lost(5), lost(65)]].map(engineText);
+      const sure = { ...there, engine_for_s: null };
+      return [[there, { ...there, engine_for_s: 60 }], [there, lost(5)], [lost(5), lost(65)], [sure]].map(engineText);
     }""")
-    assert said == ["redis, in reach for 1 min", "lost by 1 node for 5 s", "lost by 2 nodes for 1 min 5 s"]
+    assert said == [
+        "redis, in reach for 1 min",
+        "lost by 1 node for 5 s",
+        "lost by 2 nodes for 1 min 5 s",
+        "redis",
+    ]
 
 
 def test_a_search_that_is_typed_while_the_page_loads_is_kept(

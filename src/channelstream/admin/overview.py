@@ -36,7 +36,8 @@ class Figures(Struct, frozen=True):
         lost: channels that clients were sent as lost.
         descriptors, descriptor_limit: descriptors that it has open, and may have.
         engine: its name.
-        engine_reachable, engine_for_s: whether it is in reach, and for how many seconds it is so.
+        engine_reachable, engine_for_s: whether it is in reach, and for how many seconds it is so; None for one that
+            cannot be out of reach.
         longest_turn_ms: of its event loop since its start.
     """
 
@@ -61,7 +62,7 @@ class Figures(Struct, frozen=True):
     descriptor_limit: int = 0
     engine: str = ""
     engine_reachable: bool = True
-    engine_for_s: int = 0
+    engine_for_s: int | None = None
 
 
 SUMS = (
@@ -148,7 +149,9 @@ class Overview:
             descriptor_limit=descriptor_limit(),
             engine=self._node.engine_name,
             engine_reachable=engine.is_reachable,
-            engine_for_s=int(self._node.clock.steady() - engine.since_s),
+            engine_for_s=(
+                int(self._node.clock.steady() - engine.since_s) if self._node.can_engine_fail else None
+            ),
         )
 
 

@@ -327,6 +327,9 @@ class Engine(EventLog, Directory, Movable, Protocol):
     name: str
     """Its name in the configuration and in `/info`."""
 
+    can_fail: bool
+    """Whether a call may fail or take long; if not, as it answers from memory, nobody watches or measures it."""
+
     @property
     def cluster(self) -> Cluster:
         """The nodes that share it."""

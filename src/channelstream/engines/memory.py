@@ -46,6 +46,7 @@ class MemoryEngine:
     """An engine that keeps everything in this process."""
 
     name = "memory"
+    can_fail = False
     connects_at_once = True
 
     def __init__(

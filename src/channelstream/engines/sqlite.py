@@ -63,6 +63,7 @@ class SqliteEngine:
     """An engine that keeps everything in this process and in a file."""
 
     name = "sqlite"
+    can_fail = True
     connects_at_once = False
 
     def __init__(

@@ -157,6 +157,11 @@ class Node:
         return self._engine.name
 
     @property
+    def can_engine_fail(self) -> bool:
+        """Whether a call of the engine may fail (`Engine.can_fail`)."""
+        return self._engine.can_fail
+
+    @property
     def is_engine_reachable(self) -> bool:
         """Whether the engine can be called now (`Engine.is_reachable`)."""
         return self._engine.is_reachable

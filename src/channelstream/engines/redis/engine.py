@@ -69,6 +69,7 @@ class RedisEngine:
     """One node of the log that all nodes share."""
 
     name = "redis"
+    can_fail = True
     connects_at_once = False
 
     def __init__(
