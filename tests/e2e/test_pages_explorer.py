@@ -8,6 +8,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
+FOCUSED = """() => {
+  const focused = document.activeElement;
+  return {[`${focused.tagName} ${focused.textContent.slice(0, 20)}`]: getComputedStyle(focused).outlineStyle};
+}"""
 
 
 @pytest.fixture
@@ -54,3 +58,17 @@ def test_the_samples_of_the_explorer_work_twice(open_admin: Callable[..., Page],
     for method in ("patch", "delete"):
         uuids = {each["uuid"] for each in send(method, 2)}
         assert uuids == {last["uuid"]}
+
+
+def test_the_focus_is_seen(open_admin: Callable[..., Page], document: Any) -> None:
+    """By those who move it with the keyboard: through the fields of an operation, and the schemas below."""
+    document["paths"] = {"/info": document["paths"]["/info"]}
+    page = open_admin("/api-explorer", answers={"openapi.json": json.dumps(document)})
+    page.locator(".opblock-post .opblock-summary-control").click()
+    page.locator(".body-param__text").wait_for()
+    outlines = {}
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        outlines |= page.evaluate(FOCUSED)
+    assert {"TEXTAREA", "BUTTON"} <= {name.split()[0] for name in outlines}
+    assert not [name for name, outline in outlines.items() if outline == "none"]
