@@ -4,6 +4,7 @@ import asyncio
 import errno
 import json
 import os
+import selectors
 import signal
 import socket
 import subprocess
@@ -405,6 +406,19 @@ def by_worker(families: list[Metric], name: str) -> dict[str, float]:
 
 def counted(families: list[Metric]) -> dict[str, float]:
     return by_worker(families, "channelstream_http_requests_total")
+
+
+def test_a_worker_that_ends_before_the_one_that_it_replaced_is_replaced() -> None:
+    """For a moment it is the child of that one, and the parent of the workers cannot ask for its exit code."""
+    supervisor = Supervisor(Settings(workers=2), [])
+    line, other = socket.socketpair()
+    supervisor._selector.register(line, selectors.EVENT_READ)
+    slot = supervisor._slots[0]
+    slot.pid, slot.line, slot.is_serving = os.getppid(), line, True
+    other.close()
+    supervisor._lose(slot, line)
+    assert (slot.pid, supervisor._code) == (0, None)
+    assert slot.due_s is not None
 
 
 @pytest.mark.parametrize(("ended", "code"), [(-signal.SIGTERM, 0), (-signal.SIGHUP, 0), (-signal.SIGSEGV, 1)])

@@ -184,8 +184,7 @@ class Supervisor:
             self._give_up(f"worker {slot.pid} has ended")
         self._selector.unregister(line)
         line.close()
-        _, status = os.waitpid(slot.pid, 0)
-        self._ended(slot, os.waitstatus_to_exitcode(status))
+        self._ended(slot, _exit_code(slot.pid))
 
     def _start_others(self) -> None:
         """Start the other workers once the first one serves; log it once all serve."""
@@ -399,6 +398,18 @@ class Supervisor:
                 os.kill(slot.pid, number)
         for pid in self._retiring if number == signal.SIGKILL else ():
             os.kill(pid, number)
+
+
+def _exit_code(pid: int) -> int:
+    """Return the exit code of a worker that has ended; `FAILED` while it is a child of the process that it has replaced.
+
+    That process ends in the same moment, and the worker is then left to `forget_orphans`.
+    """
+    try:
+        _, status = os.waitpid(pid, 0)
+    except ChildProcessError:
+        return FAILED
+    return os.waitstatus_to_exitcode(status)
 
 
 def _answer(requester: Line, answer: Part) -> None:
