@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from tests.engines.conformance import EMPTY, MovedClock, Setup, message
-from tests.engines.sqlite_runs import ANN, Runs
+from tests.engines.conformance import EMPTY, MovedClock, Recorder, Setup, message
+from tests.engines.sqlite_runs import ANN, Runs, sqlite_engine
 
 from channelstream.core.registry import Registry
 from channelstream.core.registry_limits import Lifetimes
 from channelstream.engines.sqlite_file import APPLICATION_ID, Stored
 from channelstream.engines.sqlite_restore import Restore
 from channelstream.engines.sqlite_rows import event_columns
-from channelstream.errors import ConfigError
+from channelstream.errors import ConfigError, Unavailable
 
 
 def test_a_new_file_is_for_its_own_user_only(runs: Runs) -> None:
@@ -285,3 +285,25 @@ def test_a_second_server_is_refused(runs: Runs) -> None:
         await engine.close()
 
     asyncio.run(life())
+
+
+def test_nothing_is_written_to_a_file_that_was_moved_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No start would find it again: calls are refused until it is back, and the log says so."""
+    path = tmp_path / "a.db"
+
+    async def life() -> None:
+        engine = sqlite_engine(path, Setup())
+        await engine.start(Recorder())
+        path.rename(tmp_path / "moved.db")
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await engine.publish([message("m1")])
+            path.touch()
+        (tmp_path / "moved.db").rename(path)
+        assert [each.duplicate for each in await engine.publish([message("m1")])] == [False]
+        await engine.close()
+
+    asyncio.run(life())
+    assert "it was replaced or removed while the server has it open: put it back" in caplog.text

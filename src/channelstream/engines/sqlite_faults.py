@@ -33,11 +33,11 @@ def why_unusable(error: sqlite3.Error | OSError) -> str:
 class NotWritten(OSError):
     """A transaction was not written; the text says why, and what to do."""
 
-    def __init__(self, error: sqlite3.Error) -> None:
+    def __init__(self, error: sqlite3.Error | OSError) -> None:
         super().__init__(_advised(error))
 
 
-def _advised(error: sqlite3.Error) -> str:
+def _advised(error: sqlite3.Error | OSError) -> str:
     name = getattr(error, "sqlite_errorname", "")
     advice = next((text for code, text in _ADVICE.items() if name.startswith(code)), "")
     return f"{advice} ({error})" if advice else str(error)

@@ -52,6 +52,9 @@ class Stored:
     subscriptions: list[Row] = field(default_factory=list)
 
 
+NOT_AT_ITS_PATH = "was replaced or removed while the server has it open: put it back"
+
+
 class SqliteFile:
     """An open file. All methods are called by the thread that made it."""
 
@@ -188,6 +191,8 @@ class SqliteFile:
         Raises:
             NotWritten: nothing was written.
         """
+        if not self._is_at_its_path():  # SQLite would write to the file that nobody finds again.
+            raise NotWritten(OSError(f"it {NOT_AT_ITS_PATH}"))
         if erases:
             writes = [*writes, (PUT_META, [(ERASED, 1)])]
         try:
@@ -216,17 +221,19 @@ class SqliteFile:
             ConfigError: another file or none is at its path, or it cannot be written to.
         """
         with self._as_config_error():
-            if not (
-                self._path.exists() and os.path.samestat(self._path.stat(), os.fstat(self._database_lock))
-            ):
-                raise ConfigError(
-                    f"engine: {str(self._path)!r} was replaced or removed while the server has it open: put it back"
-                )
+            if not self._is_at_its_path():
+                raise ConfigError(f"engine: {str(self._path)!r} {NOT_AT_ITS_PATH}")
             # A new write-ahead log needs room on the disk, which this one may have already.
             self._truncate_wal()
             # By another connection, since this one does not read again what it has in memory.
             with closing(sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as other:
                 other.execute("UPDATE meta SET value = value WHERE key = 'run'")
+
+    def _is_at_its_path(self) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._database_lock))
+        except OSError:
+            return False
 
     def empty_wal(self) -> None:
         """Truncate the write-ahead log, which still has erased texts; a program that reads the file delays this."""
@@ -251,7 +258,9 @@ class SqliteFile:
         """
         if not self._has_moved:
             return
-        with suppress(sqlite3.Error):  # The disk is full, or the file is being read: the next call does it.
+        with suppress(
+            sqlite3.Error, NotWritten
+        ):  # The disk is full, or the file is being read: the next call does it.
             if self.rows("SELECT 1 FROM meta WHERE key = ? AND value = 1", ERASED):
                 self._database.execute("VACUUM")
                 self.write([(PUT_META, [(ERASED, 0)])])
