@@ -223,6 +223,27 @@ def test_what_waits_for_the_next_round_is_called_once_when_it_begins(bench: Benc
     assert called == ["begun"]
 
 
+def test_a_round_is_asked_for_that_a_call_waits_for_and_no_stream(bench: Bench) -> None:
+    """Events that come during a round may all be for connections without a stream, which wait for no round."""
+    for number in range(SLICE + 1):
+        bench.member(f"ann{number}", "a")
+    away, _ = bench.member("away", "b")
+    bench.hub.detach(away, 0.0)
+    bench.say("a")
+    assert bench.hub.flush()
+    for _ in range(MANY_EVENTS):
+        bench.say("b")
+    assert bench.hub.rounds.is_behind
+    called = list[str]()
+    bench.hub.rounds.when_begun.append(lambda: called.append("begun"))
+    asked = bench.flushes_asked
+    assert not bench.hub.flush()
+    assert bench.flushes_asked == asked + 1
+    bench.flush_all()
+    assert called == ["begun"]
+    assert bench.flushes_asked == asked + 1
+
+
 def test_the_hub_is_behind_while_many_events_wait_during_a_round(bench: Bench) -> None:
     for number in range(SLICE + 1):
         bench.member(f"ann{number}", "a")

@@ -139,7 +139,8 @@ class Rounds:
         self._rests.clear()
         self._sent_began = self._began
         self.is_due = False
-        if any(self.waiting):
+        # What came meanwhile may all be for connections that are not written to: then nothing waits but calls.
+        if any(self.waiting) or self.when_begun:
             self.ask()
         return False
 
@@ -152,6 +153,10 @@ class Rounds:
         self.waiting_events = 0
         self._sent = self.root.detach_children()
         self._sent_began, self._began = self._began, self.changes.number
+        self.call_waiting()
+
+    def call_waiting(self) -> None:
+        """Call what waits for the beginning of the next round."""
         begun, self.when_begun = self.when_begun, []
         for call in begun:
             call()
