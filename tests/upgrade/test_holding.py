@@ -19,8 +19,10 @@ from tests.waiting import PATIENCE_S, soon
 from tests.webhook_receiver import SECRET
 
 from channelstream import housekeeping
+from channelstream.api.messages import CHUNK
 from channelstream.close_codes import CloseCode
 from channelstream.core.facts import Fact, MessageAccepted
+from channelstream.core.rounds import MANY_EVENTS
 from channelstream.errors import CannotHandOver
 from channelstream.http.connection import HttpConnection
 from channelstream.http.phase import Work
@@ -139,6 +141,28 @@ def test_a_change_of_a_connection_is_waited_for() -> None:
         await stage.publish("after")
 
     play(scenario, upgrade_pause_s=0.05)
+
+
+def test_publishers_that_are_held_back_are_answered() -> None:
+    """A flush to very many streams may take longer than calls may; what is left of it is written when streams are held."""
+
+    async def scenario(stage: Stage) -> None:
+        wire = await stage.stream("ws", "ann", "a")
+        await stage.publish("before")
+        assert await texts(wire, 1) == ["before"]
+        rounds = stage.server.node.hub.rounds
+        await soon(lambda: not rounds.is_due)
+        # As a flush leaves them that goes on after other work.
+        rounds.is_due, rounds.waiting_events = True, MANY_EVENTS
+        rounds.slices.append((0, []))
+        publishing = asyncio.create_task(stage.publish(*(f"held {number}" for number in range(CHUNK + 1))))
+        await soon(lambda: rounds.when_begun)
+        assert not publishing.done()
+        await stage.upgrade()
+        await publishing
+        assert len(await texts(wire, CHUNK + 1)) == CHUNK + 1
+
+    play(scenario, upgrade_pause_s=0.1)
 
 
 def test_requests_that_were_sent_ahead_stay_unread_by_the_other_process() -> None:

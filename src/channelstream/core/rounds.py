@@ -78,7 +78,7 @@ class Rounds:
         slices: those that the round in progress has not written to yet, with the number of their format.
         changes: recent edits and deletions.
         waiting_events: events delivered since the last round began.
-        when_begun: called when the next round begins, once each.
+        when_begun: called when the next round begins, or before (`call_waiting`), once each.
         writes: writes to streams in rounds since the start.
         written: what was written to streams since the start, in rounds and beside them.
         is_due: a flush has been asked for, and has not ended.
@@ -156,7 +156,7 @@ class Rounds:
         self.call_waiting()
 
     def call_waiting(self) -> None:
-        """Call what waits for the beginning of the next round."""
+        """Call what waits for the beginning of the next round: it begins, or is not waited for any longer."""
         begun, self.when_begun = self.when_begun, []
         for call in begun:
             call()

@@ -21,3 +21,8 @@ async def next_round(hub: Hub) -> None:
 
     hub.rounds.when_begun.append(answer)
     await begun
+
+
+def answer_all(hub: Hub) -> None:
+    """Answer the publishers that are held back now."""
+    hub.rounds.call_waiting()

@@ -2,7 +2,8 @@
 
 To hold everything takes three steps, each with a bound:
 
-1. No stream is read. No request begins, those in progress end, and long polls are answered.
+1. No stream is read. No request begins, those in progress end, and long polls are answered, as are publishers that wait for
+   the flush.
 2. No stream is written to any more, so the position of its connection is valid.
 3. What was written to streams is in the kernel.
 
@@ -17,6 +18,7 @@ from math import inf
 from channelstream.errors import CannotHandOver
 from channelstream.http.connection import HttpConnection
 from channelstream.http.phase import Work
+from channelstream.service.backpressure import answer_all
 from channelstream.slices import Slices
 from channelstream.transports.longpoll import PollStream
 from channelstream.transports.socket_stream import SocketStream
@@ -122,6 +124,8 @@ class Holding:
             bodies: a request that is being received counts as well, unless it is slow.
             streams: so does a stream that catches up.
         """
+        # At each look: a call that publishes a long list waits again with each part of it.
+        answer_all(self._parts.node.hub)
         is_working = self._is_working() or (bodies and not self._receiving() <= self._slow)
         now_s = asyncio.get_running_loop().time()
         if is_working and now_s < self._looked_s + LOOK_S:
