@@ -167,6 +167,18 @@ def test_a_repeated_message_has_rather_a_form_without_edits() -> None:
     assert first_form(message(), [edited, message("b")]) == message("b")
 
 
+def test_a_private_change_stays_for_users_whom_it_excludes() -> None:
+    """Until another one names them: they have had the message."""
+
+    def privately(event: MessageEdited | MessageDeleted) -> MessageEdited | MessageDeleted:
+        return replace(event, channel=None)
+
+    older, rest = privately(edit("ab", exclude="a")), privately(edit("a", exclude="a"))
+    for newer in (edit, delete):
+        assert retained(older, privately(newer("b"))) == rest
+        assert retained(older, privately(newer("ab"))) is None
+
+
 @pytest.mark.parametrize(
     ("change", "older", "rest"),
     [

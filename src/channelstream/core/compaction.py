@@ -114,9 +114,18 @@ def _overlaid(older: MessageEdited, newer: MessageEdited) -> MessageEdited:
 def retained(event: Event, change: Event) -> Event | None:
     """Return what the log keeps of an event after a change (`merged`); None: it leaves the log."""
     if covers(change, event):
-        return None if takes_over(change, event) else current(event, change)
+        left = None if takes_over(change, event) else current(event, change)
+        return _of_excluded(change, event) if left is None else left
     rest = without(event, change.only)
     return None if rest is not event and _is_too_long(rest) else rest
+
+
+def _of_excluded(change: Event, event: _E) -> _E | None:
+    """Return an older private change for the users whom it excludes, if a change is for all others: they had the message."""
+    if event.channel is not None or event.supersedes is None or event.only is None or change.only is None:
+        return None
+    names = event.only - change.only
+    return for_users(event, names) if names else None
 
 
 def _is_too_long(event: Event | None) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.engines.conformance.lab import (
     ALWAYS,
     IF_ANNOUNCED,
@@ -287,6 +288,36 @@ def test_a_private_message_is_found_for_a_user_whom_an_edit_excludes(lab: Lab) -
     assert outcomes(lab.publish(sent))[0][0]
     assert outcomes(lab.publish(edit("p1", channel=None, only=ann))) == [(False, True)]
     assert [type(event) for event in lab.received()[before:]] == [MessageEdited]
+
+
+@pytest.mark.parametrize("later", [delete, edit])
+def test_a_user_whom_an_edit_excludes_has_had_the_message_whatever_follows(
+    lab: Lab, later: Callable[..., Event]
+) -> None:
+    """For the other users only: a repeated message is not sent to it again."""
+    for user in ("ann", "bob", "cid"):
+        lab.connect(user)
+    both, ann, bob = frozenset({"ann", "bob"}), frozenset({"ann"}), frozenset({"bob"})
+    sent = private("p1", "ann", "bob", "cid")
+    lab.publish(sent, edit("p1", channel=None, only=both, exclude=ann), later("p1", channel=None, only=bob))
+    before = len(lab.received())
+    assert [each.duplicate for each in lab.publish(sent, replace(sent, only=ann))] == [True, True]
+    assert lab.received()[before:] == []
+
+
+@pytest.mark.usefixtures("payloads_within_the_log")
+def test_an_early_edit_counts_though_a_later_one_excludes_its_user(lab: Lab) -> None:
+    """And though another one is for all others of its users."""
+    for user in ("ann", "bob"):
+        lab.connect(user)
+    both, ann, bob = frozenset({"ann", "bob"}), frozenset({"ann"}), frozenset({"bob"})
+    lab.publish(*(edit("p1", channel=None, only=both, exclude=each) for each in (None, ann)))
+    lab.publish(edit("p1", channel=None, only=bob), private("p1", *both))
+    sent = [event for event in lab.received() if isinstance(event, Message)]
+    assert {(name, event.payload) for event in sent for name in event.addressees} == {
+        ("ann", b'"new"'),
+        ("bob", b'"new"'),
+    }
 
 
 @pytest.mark.usefixtures("payloads_within_the_log")
