@@ -35,7 +35,7 @@ def covers(change: Event, event: Event) -> bool:
     """Whether the change is for all recipients of the event."""
     if change.only is None:
         return True
-    return event.only is not None and event.only - (event.exclude or frozenset()) <= change.only
+    return event.only is not None and event.addressees <= change.only
 
 
 def without(event: _E, names: Names | None) -> _E | None:
