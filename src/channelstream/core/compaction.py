@@ -27,6 +27,8 @@ from channelstream.core.events import (
 
 MAX_EXCLUDED = 1000
 """Users for whom a message of the whole channel may be deleted one by one; with more, the log drops it for everyone."""
+MAX_PARTS = 10
+"""Most parts of an edit in a channel that takes over older ones, each for other users: every part looks at all of them."""
 
 _E = TypeVar("_E", bound=Event)
 
@@ -133,8 +135,12 @@ def _is_too_long(event: Event | None) -> bool:
 
 
 def loses(change: Event, event: Event) -> bool:
-    """Whether the log drops an event that some recipients still need, because it excludes more than `MAX_EXCLUDED`."""
-    return not covers(change, event) and retained(event, change) is None
+    """Whether recipients still need what the log drops: a message that excludes too many, or a part of an older edit."""
+    if covers(change, event):
+        return False
+    return retained(event, change) is None or (
+        change.channel is not None and bool(_who_would_lose(event, change))
+    )
 
 
 def takes_over(change: Event, older: Event) -> bool:
@@ -168,21 +174,34 @@ def merged(change: Event, olders: Sequence[Event]) -> Event:
 def by_older_edits(edit: MessageEdited, known: Iterable[Event]) -> list[MessageEdited]:
     """Divide an edit where an older one is for some of its users, and for others: the former take over that edit alone.
 
+    In a channel into a few parts only (`MAX_PARTS`): beyond them, the older edits are lost (`loses`).
+
     Args:
         known: the events about the same message.
     """
     parts, rest = list[MessageEdited](), edit
     for older in known:
-        if not isinstance(older, MessageEdited) or rest.only is None or takes_over(rest, older):
-            continue
-        # The logs of users may have a private edit for more users than are known here.
-        stays = covers(rest, older) and rest.channel is not None
-        both = rest.only.intersection(rest.only if older.only is None else older.only)
-        both -= older.exclude or frozenset()
-        if both and not stays and _has_more(older, rest):
+        if rest.channel is not None and len(parts) == MAX_PARTS - 1:
+            break
+        if both := _who_would_lose(older, rest):
             parts.append(for_users(rest, both))
-            rest = for_users(rest, rest.only - both)
+            rest = for_users(rest, (rest.only or both) - both)
     return [*parts, rest]
+
+
+def _who_would_lose(older: Event, newer: Event) -> Names:
+    """Return those users of an edit who lose what an older one has changed, unless they take it over by an edit alone."""
+    if not (
+        isinstance(older, MessageEdited) and isinstance(newer, MessageEdited) and _has_more(older, newer)
+    ):
+        return frozenset()
+    if newer.only is None or takes_over(newer, older):
+        return frozenset()
+    # The logs of users may have a private edit for more users than are known here.
+    if newer.channel is not None and covers(newer, older):
+        return frozenset()
+    both = newer.only if older.only is None else newer.only & older.only
+    return both - older.exclude if older.exclude else both
 
 
 def unknown_part(event: _E, known: Iterable[Event]) -> _E | None:

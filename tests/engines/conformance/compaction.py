@@ -21,7 +21,7 @@ from tests.engines.conformance.lab import (
 )
 
 from channelstream.core.accepted import Accepted
-from channelstream.core.compaction import MAX_EXCLUDED
+from channelstream.core.compaction import MAX_EXCLUDED, MAX_PARTS
 from channelstream.core.events import (
     Event,
     Message,
@@ -275,6 +275,33 @@ def test_an_edit_of_an_edit_for_some_leaves_what_that_has_changed(lab: Lab) -> N
         mine = [each for each in texts_of_ann if each.uuid == uuid]
         assert {each.payload for each in mine} - {None} == {b'"new"'}
         assert mine[-1].user == "eve"
+
+
+@pytest.mark.usefixtures("payloads_within_the_log")
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_an_edit_takes_over_few_edits_for_some(lab: Lab, beyond: int) -> None:
+    """Each by a part of its own; a client that resumes from before a further one has the loss reported."""
+    lab.connect("ann", "a")
+    lab.publish(message("m1"))
+    start, users = lab.head(), [f"u{number}" for number in range(MAX_PARTS - 1 + beyond)]
+    lab.publish(*(edit("m1", None, user="eve", only=frozenset({user, "not-" + user})) for user in users))
+    before, between = len(lab.received()), lab.head()
+    lab.publish(edit("m1", only=frozenset({*users, "else"})))
+    assert len(lab.received()) - before == MAX_PARTS
+    assert [bool(lab.replay("ann", a=each).lost) for each in (start, between)] == [bool(beyond), False]
+
+
+def test_an_edit_is_not_lost_unseen(lab: Lab) -> None:
+    """Where its users are partly those of a newer one, which cannot be divided if its payload is kept beside the log."""
+    for user in ("ann", "bob", "cid"):
+        lab.connect(user, "a")
+    lab.publish(message("m1"))
+    start = lab.head()
+    lab.publish(edit("m1", None, user="eve", only=frozenset({"ann", "bob"})))
+    lab.publish(edit("m1", only=frozenset({"ann", "cid"})))
+    replay = lab.replay("ann", a=start)
+    edits = [entry.event for entry in replay.entries if entry.event.is_for("ann", ALWAYS)]
+    assert replay.lost or "eve" in [each.user for each in edits if isinstance(each, MessageEdited)]
 
 
 def test_a_private_message_is_found_for_a_user_whom_an_edit_excludes(lab: Lab) -> None:

@@ -125,21 +125,33 @@ local function merged(kind, change, olders)
   return kept
 end
 
+-- Those users of an edit in a channel who lose what an older one has changed, unless they take it over by an edit alone, and
+-- its other users.
+local function who_would_lose(older, newer)
+  local both, others = {}, {}
+  if not is_edit(older) or not is_edit(newer) or not has_more(older, newer) then return both, newer[ONLY] end
+  if takes_over('c', newer, older) or covers(newer[ONLY], older) then return both, newer[ONLY] end
+  local names, excluded = set_of(older[ONLY]), set_of(older[EXCLUDE])
+  for _, name in ipairs(newer[ONLY]) do
+    local list = (names[name] or not older[ONLY]) and not excluded[name] and both or others
+    list[#list + 1] = name
+  end
+  return both, others
+end
+
+-- Most parts of an edit, as in core/compaction.py: each looks at all records about its message.
+local MAX_PARTS = 10
+
 -- Divide an edit in a channel where an older one is for some of its users, and for others: the former take over that edit
--- alone. Not if its payload is big: it was published and kept for one entry only.
+-- alone. Not if its payload is big: it was published and kept for one entry only. What is not taken over is lost.
 local function by_older_edits(edit, known)
   local parts, rest = {}, edit
-  for _, older in ipairs((token_of(edit) or not edit[ONLY]) and {} or known) do
-    if has_more(older, rest) and not takes_over('c', rest, older) and not covers(rest[ONLY], older) then
-      local names, excluded, both, others = set_of(older[ONLY]), set_of(older[EXCLUDE]), {}, {}
-      for _, name in ipairs(rest[ONLY]) do
-        local list = (names[name] or not older[ONLY]) and not excluded[name] and both or others
-        list[#list + 1] = name
-      end
-      if #both > 0 then
-        parts[#parts + 1] = copy(rest, ONLY, both)
-        rest = copy(rest, ONLY, others)
-      end
+  for _, older in ipairs(token_of(edit) and {} or known) do
+    if #parts == MAX_PARTS - 1 then break end
+    local both, others = who_would_lose(older, rest)
+    if #both > 0 then
+      parts[#parts + 1] = copy(rest, ONLY, both)
+      rest = copy(rest, ONLY, others)
     end
   end
   parts[#parts + 1] = rest
@@ -164,8 +176,8 @@ local function supersede(kind, name, uuid, change)
   local records, left, dropped, bytes = records_of(kind, name, uuid), {}, {}, 0
   local kept = merged(kind, change, records)
   for _, older in ipairs(records) do
-    local form, packed = older
-    if kind == 'u' or not is_for_others(change[ONLY], older) then form = present(kind, older, change) end
+    local form, packed, concerns = older, nil, kind == 'u' or not is_for_others(change[ONLY], older)
+    if concerns then form = present(kind, older, change) end
     if form and form ~= older then
       packed = cmsgpack.pack(form)
       bytes = bytes + #packed
@@ -180,11 +192,12 @@ local function supersede(kind, name, uuid, change)
       end
     else
       dropped[#dropped + 1] = older[ID]
-      if kind == 'c' and (packed or not covers(change[ONLY], older)) then
-        -- Some users still need it, but too many are excluded or it is too much to write: a client that resumes from before
-        -- it is sent `lost`.
-        raise_floor(holder, tonumber(older[ID]:match('^%d+')))
-      end
+    end
+    local is_dropped = not form and (packed or not covers(change[ONLY], older))
+    if kind == 'c' and (is_dropped or concerns and #who_would_lose(older, change) > 0) then
+      -- Some users still need it, but too many are excluded, it is too much to write, or the change is not divided for them:
+      -- a client that resumes from before it is sent `lost`.
+      raise_floor(holder, tonumber(older[ID]:match('^%d+')))
     end
   end
   delete_entries(log, texts, dropped)
