@@ -30,12 +30,12 @@ FEW_EVENTS = 4
 SHORT_TURN_S = 0.0001
 """Longest turn of a flush, plus the last step, while few events wait for the next one: calls do not wait for its rest."""
 VERY_MANY_EVENTS = 4 * MANY_EVENTS
-"""More events than publishers bring, who are held back: calls bring them that announce who joins, and other nodes."""
+"""Events that wait though publishers are held back: other nodes, long lists and calls that announce who joins bring them."""
 LONG_TURN_S = 0.008
 """Longest turn of a flush while `VERY_MANY_EVENTS` wait for the next one.
 
-Such calls bring an event each between two turns, and more events make the next flush longer, which has more turns, and so
-more events. Long turns keep flushes from growing in this way, at the price of all other calls.
+Calls that announce who joins bring an event each between two turns, and more events make the next flush longer, which has
+more turns, and so more events. Long turns keep flushes from growing in this way, at the price of all other calls.
 """
 
 logger = logging.getLogger(__name__)
