@@ -387,7 +387,8 @@ export class Channelstream {
     const fields = () => {
       const since = { __proto__: null, ...given };
       for (const name of channels) since[name] ??= this.#wanted.get(name) || undefined;
-      return { channels, since };
+      const left = channels.filter((name) => this.#wanted.has(name));
+      return { channels: left.length ? left : channels, since };
     };
     const joined = this.#command("subscribe", fields(), { fields });
     joined.then(() => this.#note(channels), () => {});
@@ -456,7 +457,8 @@ export class Channelstream {
 
   #answered({ id, result, error }, asked = this.#connId) {
     const { resolve, reject, fields } = this.#commands.get(id) ?? {};
-    if (fields && asked !== this.#connId) return; // It is sent to the new connection, which is to join.
+    // It is sent to the new connection, which is to join.
+    if (asked !== this.#connId && fields?.().channels.some((name) => this.#wanted.has(name))) return;
     const { expires_in: seconds, conn_id: connId, lost = [] } = result ?? {};
     if (seconds >= 0 && this.#options.getToken) {
       clearTimeout(this.#expiry);

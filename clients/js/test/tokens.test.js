@@ -431,7 +431,8 @@ for (const nothing of ["", undefined, null, { token: "t-1" }])
   });
 
 /**
- * Open a stream by polls that has a connection; `answer` and `fail` end the request that is under way, `sent` are their ids.
+ * Open a stream by polls that has a connection; `answer` and `fail` end the request that is under way, `sent` are their ids, and
+ * `channels` what each command names.
  * `breaks` ends the poll; another one opens, whose connection is `next`.
  */
 async function polled(options, next = "c-1") {
@@ -441,9 +442,12 @@ async function polled(options, next = "c-1") {
   const polls = answers({ body: [greeting("c-1"), resumed] }, { body }, { body: [greeting(next), resumed] }, { body: new ReadableStream({}) });
   const asked = [];
   const sent = [];
+  const channels = [];
   const fetch = (url, init) => {
     if (!url.includes("/client")) return polls(url, init);
-    sent.push(JSON.parse(init.body).map(({ id }) => id));
+    const commands = JSON.parse(init.body);
+    sent.push(commands.map(({ id }) => id));
+    channels.push(...commands.map((each) => each.channels));
     return new Promise((resolve, reject) => asked.push({ resolve, reject }));
   };
   const stream = open({ transports: ["poll"], getToken: () => "t-1", fetch, ...options });
@@ -451,7 +455,7 @@ async function polled(options, next = "c-1") {
   await settled();
   const answer = (...items) => asked.shift().resolve(new Response(JSON.stringify(items)));
   const fail = () => asked.shift().reject();
-  return { stream, answer, fail, sent, breaks };
+  return { stream, answer, fail, sent, channels, breaks };
 }
 
 test("an answer to a command that comes after the end does nothing", async (t) => {
@@ -505,6 +509,24 @@ for (const isAnswered of [true, false])
     assert.deepEqual(await joined, { channels: ["a", "b"] });
     assert.deepEqual(await published, { uuid: "u-1" });
   });
+
+test("a channel that was left by the same request is not joined again by a new connection", async () => {
+  const { stream, answer, sent, channels, breaks } = await polled({}, "c-2");
+  stream.publish("a", 1, "u-1");
+  const commands = [stream.subscribe(["a"]), stream.unsubscribe(["a"]), stream.subscribe(["b", "c"]), stream.unsubscribe(["b"])];
+  answer({ type: "reply", id: 1, result: { uuid: "u-1" } });
+  await settled();
+  const opened = eventOf(stream, "open");
+  breaks();
+  await opened;
+  await settled();
+  answer(...[2, 3, 4, 5].map((id) => ({ type: "reply", id, result: { channels: [] } })));
+  await settled();
+  assert.deepEqual(sent, [[1], [2, 3, 4, 5], [4]]);
+  assert.deepEqual(channels.at(-1), ["c"]);
+  answer({ type: "reply", id: 4, result: { channels: ["c"] } });
+  await Promise.all(commands);
+});
 
 test("a WebSocket does not send a command again whose request is under way, and the others after it", async () => {
   const greeting = { type: "reply", id: null, result: { conn_id: "c-1", channels: [], expires_in: 600 } };
