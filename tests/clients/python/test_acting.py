@@ -387,6 +387,31 @@ def test_very_many_channels_are_joined_again_by_few_commands() -> None:
     assert [len(each) for each in asked] == [100, 1, 1, 99]
 
 
+def test_channels_that_an_older_connection_joins_are_joined_by_the_new_one() -> None:
+    """Also those of a later command, whose answer comes when the client has another connection."""
+    joined: dict[str, list[str]] = {"c-1": [], "c-2": []}
+
+    class Joining(Acting):
+        async def _post(self, commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            conn_id, channels = self._client.conn_id, commands[0]["channels"]
+            joined[conn_id] += channels
+            if conn_id == "c-1" and len(channels) < 100:
+                self._connect("c-2")
+                await turns(3)
+            return [{"type": "reply", "id": 1, "result": {}}]
+
+    async def scenario() -> None:
+        acting = Joining("http://127.0.0.1:9", giving("t"))
+        acting._wanted = dict.fromkeys(f"room.{number}" for number in range(150))
+        acting._client.token = "t"
+        acting._connect("c-1")
+        await soon(lambda: not acting._tasks)
+        await acting.aclose()
+
+    play(scenario())
+    assert [len(each) for each in joined.values()] == [150, 150]
+
+
 @pytest.mark.slow
 def test_a_fresh_token_is_asked_for_before_one_expires(server: RunningServer, transport: Stream) -> None:
     """It takes its place in the open stream, with its grants."""

@@ -300,6 +300,8 @@ class Acting(Iteration[Event]):
                     at_once = 1
                     continue
                 at_once = CHANNELS
+            if self._client.conn_id != conn_id:
+                return  # Another one joins all of them.
             # Also what the token does not grant: it is not asked for again.
             self._wanted |= dict.fromkeys(self._wanted.keys() & since.keys())
 
