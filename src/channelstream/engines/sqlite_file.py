@@ -258,9 +258,8 @@ class SqliteFile:
         """
         if not self._has_moved:
             return
-        with suppress(
-            sqlite3.Error, NotWritten
-        ):  # The disk is full, or the file is being read: the next call does it.
+        # The disk is full, the file is being read, or it is not at its path: the next call does it.
+        with suppress(sqlite3.Error, NotWritten):
             if self.rows("SELECT 1 FROM meta WHERE key = ? AND value = 1", ERASED):
                 self._database.execute("VACUUM")
                 self.write([(PUT_META, [(ERASED, 0)])])
