@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
-from tests.large_numbers import check_time
+from tests.large_numbers import COUNT, check_time
 
 from channelstream.api import plain, schemas, validation
 from channelstream.api.field_by_field import MAX_FAULTS
@@ -239,6 +239,17 @@ def test_large_numbers_are_read_as_fast_as_others() -> None:
     valid = b'{"channel":"a","user":"b","message":%b}'
     check_time(lambda numbers: validation.decoded(valid % numbers, decoder_of(schemas.MessageBody)))
     check_time(lambda numbers: plain.read_plain(b'{"channel":1,"message":%b}' % numbers))
+
+
+def test_large_numbers_in_states_are_read_as_fast_as_others() -> None:
+    """Their types are known, so no hook reads them."""
+
+    def read(numbers: bytes) -> None:
+        state = b",".join(b'"k%d":%b' % each for each in enumerate(numbers[1:-1].split(b",")))
+        body = b'{"user":"u","user_state":{%b}}' % state
+        assert len(validation.decoded(body, decoder_of(schemas.UserStateBody)).user_state) == COUNT
+
+    check_time(read)
 
 
 def test_faults_are_bounded() -> None:

@@ -125,7 +125,12 @@ def decoded(body: bytes, decode: Callable[[bytes], Any]) -> Any:
 @cache
 def _decoder(shape: Any) -> Callable[[bytes], Any]:
     decode = msgspec.json.Decoder(shape, strict=True).decode
-    decode_slowly = msgspec.json.Decoder(shape, strict=True, float_hook=finite).decode
+    decode_plain = msgspec.json.Decoder(float_hook=finite).decode
+
+    def decode_slowly(body: bytes) -> Any:
+        # In two steps: `finite` reads no number of a value whose type is known, as those of a state.
+        return msgspec.convert(decode_plain(body), shape, strict=True)
+
     return lambda body: decode_slowly(body) if has_many_exponents(body) else decode(body)
 
 
