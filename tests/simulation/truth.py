@@ -139,7 +139,8 @@ class Truth:
         if log is None or born is None or born[0] is not log or born[1] > offset:
             return False
         kept = {single.offset for entry in log.entries for single in entry.split()}
-        owed = [entry for entry in self.places.get(place, ()) if entry.offset > offset]
+        # Those as well that it had for users whom they exclude: a log does not know what it has dropped.
+        owed = [entry for entry in self.appended.get(place, ()) if entry.offset > offset]
         # An entry dropped before it was superseded looks like one that was not superseded.
         return all(
             entry.offset in kept or (entry.offset > log.floor and self.left(place, entry)) for entry in owed
