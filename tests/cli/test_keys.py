@@ -42,6 +42,7 @@ def test_a_new_key_is_written_and_its_secret_printed(path: str, capsys: Capture)
     assert (web.not_before_s, web.not_after_s) == (None, 4_105_036_800)
     assert cron.rights == frozenset(Right)
     assert cron.secret != web.secret
+    assert web.secret.isalnum()  # No hyphen at its beginning, as a flag has.
     assert not cron.is_weak
     assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600
     assert [each.name for each in Path(path).parent.iterdir()] == ["keys.json"]

@@ -41,11 +41,12 @@ def test_given_options_are_set_in_the_file(tmp_path: Path) -> None:
 
 
 def test_each_secret_gets_a_long_value_of_its_own() -> None:
-    """Every secret option but that of a second sign-in gets a long value of its own."""
+    """Every secret option but that of a second sign-in gets a long value of its own, which is never taken for a flag."""
     first, second = random_secrets(), random_secrets()
     assert set(first) == {"secret", "admin_secret", "cookie_secret"}
     assert len({*first.values(), *second.values()}) == 6
     assert min(map(len, first.values())) >= 43
+    assert all(map(str.isalnum, first.values()))
 
 
 def test_json_values_become_texts_of_options() -> None:

@@ -1,6 +1,5 @@
 """`channelstream keys`: make, list and revoke the keys of applications."""
 
-import secrets
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from channelstream.config.applications import make_apps, settings_by_app
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.keys_file import MAX_KEYS, StoredKey, read_stored
 from channelstream.config.settings import BY_NAME, Settings
+from channelstream.config.template import random_secret
 from channelstream.errors import ConfigError, RequestFailed
 
 DESCRIPTION = "Make, list and revoke the keys of applications, in the file of the option keys_file."
@@ -29,7 +29,6 @@ examples:
 
 A running server reads the file again on SIGHUP. `new` prints the secret.
 """
-SECRET_BYTES = 32
 ALL = "all rights"
 COLUMNS = (
     "id",
@@ -107,7 +106,7 @@ def _parser() -> OneLineParser:
 def _made(arguments: Namespace, now: datetime) -> StoredKey:
     return StoredKey(
         id=arguments.id,
-        secret=secrets.token_urlsafe(SECRET_BYTES),
+        secret=random_secret(),
         app=arguments.app,
         rights=_rights(arguments.rights),
         created=now,

@@ -43,8 +43,8 @@ def random_secrets() -> dict[str, str]:
 
 
 def random_secret() -> str:
-    """Return a new secret."""
-    return secrets.token_urlsafe(_SECRET_BYTES)
+    """Return a new secret. It begins with no hyphen, as a flag does: it may be an argument of a command."""
+    return secrets.token_hex(_SECRET_BYTES)
 
 
 def texts_of_json(document: str) -> dict[str, str]:
