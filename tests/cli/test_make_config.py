@@ -51,7 +51,7 @@ def test_an_application_of_the_environment_gets_a_section(tmp_path: Path) -> Non
     path = tmp_path / "made.ini"
     assert main(["make-config", "-o", str(path)], {"CHANNELSTREAM_APP_SHOP_DEMO": "no"}) == 0
     [shop] = loaded(path).apps
-    assert (shop.id, shop.values["demo"], len(shop.values["secret"])) == ("shop", False, 43)
+    assert (shop.id, shop.values["demo"], len(shop.values["secret"])) == ("shop", False, 64)
 
 
 def test_a_hyphen_prints_the_file(capsys: pytest.CaptureFixture[str]) -> None:
