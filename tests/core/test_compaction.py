@@ -1,12 +1,10 @@
 """Compaction: what a change leaves of an event, and for which users."""
 
 import pytest
-from msgspec.structs import replace
 
 from channelstream.core.compaction import (
     MAX_EXCLUDED,
     affects,
-    by_older_edits,
     covers,
     current,
     first_form,
@@ -36,21 +34,8 @@ def message(only: str | None = None, exclude: str | None = None, payload: bytes 
     )
 
 
-def edit(
-    only: str | None = None,
-    payload: bytes | None = b"2",
-    user: str | None = None,
-    exclude: str | None = None,
-) -> MessageEdited:
-    return MessageEdited(
-        uuid="m",
-        channel="a",
-        edited="e",
-        payload=payload,
-        user=user,
-        only=names(only),
-        exclude=names(exclude),
-    )
+def edit(only: str | None = None, payload: bytes | None = b"2", user: str | None = None) -> MessageEdited:
+    return MessageEdited(uuid="m", channel="a", edited="e", payload=payload, user=user, only=names(only))
 
 
 def delete(only: str | None = None) -> MessageDeleted:
@@ -121,17 +106,16 @@ def test_a_message_deleted_for_many_users_is_lost_for_the_others() -> None:
 
 def test_an_edit_says_what_the_one_before_has_changed() -> None:
     """If all recipients of the new edit were recipients of that one: no user learns of a change not meant for it."""
-    assert merged(edit(payload=None, user="v"), [edit()]) == edit(user="v")
-    assert merged(edit(payload=b"3"), [edit()]) == edit(payload=b"3")
-    assert merged(edit("a", payload=None), [edit("ab")]) == edit("a")
-    assert merged(edit("a", payload=None), [edit(payload=b"3"), edit("a")]) == edit("a")
+    assert merged(edit(payload=None, user="v"), edit()) == edit(user="v")
+    assert merged(edit(payload=b"3"), edit()) == edit(payload=b"3")
+    assert merged(edit("a", payload=None), edit("ab")) == edit("a")
     for change, older in (
         (edit(payload=None), edit("a")),
         (delete(), edit()),
         (edit(), message()),
         (edit(), delete()),
     ):
-        assert merged(change, [older]) is change
+        assert merged(change, older) is change
 
 
 @pytest.mark.parametrize(
@@ -156,71 +140,8 @@ def test_a_repeated_message_has_its_current_form() -> None:
     """The kept form; else with the known edits, or deleted."""
     assert first_form(message(payload=b"9"), [message(), delete("a")]) == message()
     assert first_form(message(), [edit()]) == EDITED
-    assert first_form(message(), [edit("a"), delete("b")]) == EDITED
-    assert first_form(message(), [delete("a"), delete("b")]) is None
+    assert first_form(message(), [edit(), delete()]) is None
     assert first_form(message(), []) == message()
-
-
-def test_a_repeated_message_has_rather_a_form_without_edits() -> None:
-    """Where its users have different ones."""
-    edited = replace(message("a"), payload=b"2", edited="e")
-    assert first_form(message(), [edited, message("b")]) == message("b")
-
-
-def test_a_private_change_stays_for_users_whom_it_excludes() -> None:
-    """Until another one names them: they have had the message."""
-
-    def privately(event: MessageEdited | MessageDeleted) -> MessageEdited | MessageDeleted:
-        return replace(event, channel=None)
-
-    older, rest = privately(edit("ab", exclude="a")), privately(edit("a", exclude="a"))
-    for newer in (edit, delete):
-        assert retained(older, privately(newer("b"))) == rest
-        assert retained(older, privately(newer("ab"))) is None
-
-
-@pytest.mark.parametrize(
-    ("change", "older", "rest"),
-    [
-        (edit(payload=None, user="v"), edit("a"), edit("a", user="v")),
-        (edit(payload=b"3"), edit("a"), None),
-        (edit(payload=None, user="v"), edit(exclude="a"), edit(exclude="a", user="v")),
-        (edit(payload=None, user="v"), edit(), None),
-        (edit("b", payload=None, user="v"), edit(exclude="a"), edit(exclude="ab")),
-    ],
-)
-def test_an_edit_for_some_stays_with_what_a_newer_edit_leaves(
-    change: MessageEdited, older: MessageEdited, rest: MessageEdited | None
-) -> None:
-    """Unless that takes it over, or names all that it has changed: else its users lose what it has changed."""
-    assert retained(older, change) == rest
-
-
-@pytest.mark.parametrize(
-    ("change", "known", "parts"),
-    [
-        (edit("bc", payload=None), [edit("ab")], [edit("b", payload=None), edit("c", payload=None)]),
-        (edit("bc", payload=b"3"), [edit("ab")], [edit("bc", payload=b"3")]),
-        (edit("abc", payload=None), [edit("ab")], [edit("abc", payload=None)]),
-        (edit("bc", payload=None), [edit("a"), message()], [edit("bc", payload=None)]),
-        (
-            edit("ab", payload=None),
-            [edit(exclude="a")],
-            [edit("b", payload=None), edit("a", payload=None)],
-        ),
-        (edit(payload=None), [edit("a")], [edit(payload=None)]),
-        (
-            replace(edit("ab", payload=None), channel=None),
-            [replace(edit("a"), channel=None)],
-            [replace(edit(only, payload=None), channel=None) for only in "ab"],
-        ),
-    ],
-)
-def test_an_edit_is_divided_where_it_takes_over_an_older_one_for_some(
-    change: MessageEdited, known: list[Event], parts: list[MessageEdited]
-) -> None:
-    """Whose other users keep that; a private one in any case, as the logs of users share it."""
-    assert by_older_edits(change, known) == parts
 
 
 def test_an_event_that_is_no_change_supersedes_nothing() -> None:

@@ -1,16 +1,14 @@
 """What several modules of tests of the engines in this process share."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.engines.conformance import EMPTY, Lab, Recorder, Setup
+from tests.engines.conformance import EMPTY, Recorder, Setup
 from tests.engines.many_channels import InProcess, Life
 from tests.engines.sqlite_runs import ANN, Runs, sqlite_engine
 from tests.engines.test_memory import memory_engine
-
-from channelstream.engines.base import Engine
 
 
 @pytest.fixture
@@ -36,17 +34,3 @@ def live(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Life], Non
         asyncio.run(whole())
 
     return live
-
-
-@pytest.fixture
-def memory_lab() -> Iterator[Lab]:
-    """A memory engine, with which others are compared."""
-    setup = Setup()
-
-    async def nothing_to_wait_for(_: Engine) -> None:
-        return
-
-    with asyncio.Runner() as runner:
-        lab = Lab(runner, memory_engine(setup), setup, nothing_to_wait_for)
-        yield lab
-        runner.run(lab.engine.close())

@@ -13,12 +13,7 @@ Place = tuple[str, str]
 
 
 class Truth:
-    """Every accepted entry, by number, by position and by the log it belongs to.
-
-    Attributes:
-        places: the entries that the clients of each log are sent.
-        appended: the entries that each log was given; a private change also for the users whom it excludes.
-    """
+    """Every accepted entry, by number, by position and by the log it belongs to."""
 
     def __init__(self, epoch: str, registry: Registry) -> None:
         self.epoch = epoch
@@ -27,7 +22,6 @@ class Truth:
         self.events: set[tuple[type[Event], str]] = set()
         self._about: dict[tuple[str | None, str], list[Entry]] = {}
         self.places: dict[Place, list[Entry]] = {}
-        self.appended: dict[Place, list[Entry]] = {}
         self.present: dict[str, set[str]] = {}
         self._registry = registry
         self._born: dict[Place, tuple[Log, int]] = {}
@@ -48,8 +42,6 @@ class Truth:
         self._about.setdefault((entry.event.channel, entry.event.uuid), []).append(entry)
         for place in self._places(entry):
             self.places.setdefault(place, []).append(entry)
-        for place in self._logs_of(entry):
-            self.appended.setdefault(place, []).append(entry)
         if isinstance(entry.event, Presence) and entry.event.announced:
             self._balance(entry.event)
 
@@ -61,12 +53,6 @@ class Truth:
         return [
             (PRIVATE, name) for name in event.only or () if event.is_for(name, PresenceAudience.IF_ANNOUNCED)
         ]
-
-    def _logs_of(self, entry: Entry) -> list[Place]:
-        event = entry.event
-        if event.channel is None and event.supersedes is not None:
-            return [(PRIVATE, name) for name in event.only or ()]
-        return self._places(entry)
 
     def _balance(self, event: Presence) -> None:
         present = self.present.setdefault(event.channel or "", set())
@@ -139,8 +125,7 @@ class Truth:
         if log is None or born is None or born[0] is not log or born[1] > offset:
             return False
         kept = {single.offset for entry in log.entries for single in entry.split()}
-        # Those as well that it had for users whom they exclude: a log does not know what it has dropped.
-        owed = [entry for entry in self.appended.get(place, ()) if entry.offset > offset]
+        owed = [entry for entry in self.places.get(place, ()) if entry.offset > offset]
         # An entry dropped before it was superseded looks like one that was not superseded.
         return all(
             entry.offset in kept or (entry.offset > log.floor and self.left(place, entry)) for entry in owed

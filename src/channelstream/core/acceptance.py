@@ -12,14 +12,13 @@ from msgspec.structs import replace
 from channelstream.core.accepted import Accepted
 from channelstream.core.compaction import (
     affects,
-    by_older_edits,
     edited_message,
     first_form,
     for_users,
     unknown_part,
     without,
 )
-from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
+from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Names
 
 
 def accept(event: Event, known: Sequence[Event]) -> tuple[Accepted, Sequence[Event]]:
@@ -43,8 +42,7 @@ def accept(event: Event, known: Sequence[Event]) -> tuple[Accepted, Sequence[Eve
         return Accepted(event, duplicate=False, found=found), [event]
     rest = unknown_part(event, [each for each in known if isinstance(each, MessageDeleted)])
     accepted = Accepted(event, duplicate=rest is None, found=found)
-    parts = [] if rest is None else split_early(rest, kept)
-    return accepted, [each for part in parts for each in by_older_edits(part, known)]
+    return accepted, [] if rest is None else split_early(rest, kept)
 
 
 def _accept_message(message: Message, known: Sequence[Event]) -> tuple[Accepted, Sequence[Event]]:
@@ -57,7 +55,7 @@ def _accept_message(message: Message, known: Sequence[Event]) -> tuple[Accepted,
     rest = unknown_part(message, others)
     if rest is not None:
         return Accepted(message, duplicate=False, found=bool(others)), late_forms(rest, early)
-    first = first_form(message, others)
+    first = first_form(message, known)
     return Accepted(first or message, duplicate=True, found=first is not None), []
 
 
@@ -79,25 +77,23 @@ def split_early(edit: MessageEdited, messages: Sequence[Message | MessageEdited]
 
 
 def late_forms(message: Message, early: Sequence[MessageEdited]) -> list[Message]:
-    """Return a message as it is accepted after early edits, oldest first: in its edited form for the users of each edit."""
-    edits_of: dict[str, tuple[int, ...]] = {}
-    for number, edit in enumerate(early):
-        for name in edit.only or ():
-            edits_of[name] = (*edits_of.get(name, ()), number)
-    groups: dict[tuple[int, ...], set[str]] = {}
-    for name, numbers in edits_of.items():
-        groups.setdefault(numbers, set()).add(name)
-    rest = without(message, frozenset(edits_of)) if edits_of else message
-    forms = [] if rest is None else [_after(rest, early, ())]
-    for numbers, names in sorted(groups.items()):
-        form = for_users(message, frozenset(names if message.only is None else names & message.only))
+    """Return a message as it is accepted after early edits: in its edited form for the users of each edit.
+
+    Each user has one edit at most: in the log a newer one takes over what an older one has changed (`merged`).
+    """
+    for_some = [edit for edit in early if edit.only is not None]
+    names = frozenset[str]().union(*(edit.only or () for edit in for_some))
+    rest = without(message, names) if names else message
+    for edit in early:
+        if rest is not None and edit.only is None:
+            rest = edited_message(rest, edit)
+    forms = [] if rest is None else [rest]
+    for edit in for_some:
+        form = _part_for(message, edit.only or frozenset())
         if form.addressees:
-            forms.append(_after(form, early, numbers))
+            forms.append(edited_message(form, edit))
     return forms
 
 
-def _after(form: Message, early: Sequence[MessageEdited], numbers: tuple[int, ...]) -> Message:
-    """Return a form of a message after the early edits with these numbers, and those for everybody."""
-    for number in sorted({*numbers, *(number for number, edit in enumerate(early) if edit.only is None)}):
-        form = edited_message(form, early[number])
-    return form
+def _part_for(message: Message, names: Names) -> Message:
+    return for_users(message, names if message.only is None else names & message.only)

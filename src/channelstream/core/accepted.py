@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from channelstream.core.events import Event, Message
+from channelstream.core.events import Event
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -39,11 +39,6 @@ def combined(event: Event, parts: Sequence[Accepted]) -> Accepted:
     duplicate, found = all(part.duplicate for part in reached), any(part.found for part in reached)
     if not (reached and duplicate):
         return Accepted(event, duplicate=False, found=found, reaches_nobody=not reached)
-    forms = [part.event for part in reached if part.found]
-    known = min(forms, key=_is_edited, default=event)  # As `compaction.first_form`.
+    known = next((part.event for part in reached if part.found), event)
     # That of a part names only its own users.
     return Accepted(replace(known, only=event.only, exclude=event.exclude), duplicate=True, found=found)
-
-
-def _is_edited(event: Event) -> bool:
-    return isinstance(event, Message) and event.edited is not None

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain
 
-from channelstream.core.compaction import covers, current, merged, takes_over
+from channelstream.core.compaction import covers, current, merged
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event
 
@@ -118,10 +118,10 @@ def compacted(entries: Sequence[Entry]) -> list[Entry]:
         kept = entry
         about = indexes.setdefault(_subject(entry), [])
         if entry.event.supersedes is not None:
-            kept = _with(entry, merged(entry.event, [found[index].event for index in about]))
             for index in about:
                 old = found.pop(index)
-                if not takes_over(entry.event, old.event) and (new := _changed(old, entry)) is not None:
+                kept = _with(kept, merged(kept.event, old.event))
+                if (new := _changed(old, entry)) is not None:
                     found[index] = new
             about[:] = [index for index in about if index in found]
         about.append(number)

@@ -32,9 +32,7 @@ class RegistryLogs:
             channel = self._channels.get(event.channel)
             return [channel.log] if channel else []
         # Sorted: the order of appends decides what a full budget drops first.
-        # A change is also in those of users whom it excludes: they had the message, and get neither it nor the change again.
-        is_change = event.supersedes is not None
-        return self._user_logs(sorted(event.only or () if is_change else event.addressees))
+        return self._user_logs(sorted(event.addressees))
 
     def _user_logs(self, names: Iterable[str]) -> list[Log]:
         users = self._users
@@ -83,9 +81,9 @@ class RegistryLogs:
 
     def compact(self, entry: Entry) -> Entry:
         """Replace the entries that an event supersedes by their current form; return what the logs keep of it."""
-        change, about = entry.event, self.entries_about(entry.event)
-        kept = merged(change, [old.event for old in about])
-        for old in about:
+        change = kept = entry.event
+        for old in self.entries_about(change):
+            kept = merged(kept, old.event)
             self._supersede(old, retained(old.event, change))
             if loses(change, old.event):
                 for log in self.of(old.event):

@@ -12,6 +12,7 @@ channels of its user, announces the rest first.
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 from msgspec.structs import replace
@@ -20,7 +21,7 @@ from channelstream.core.acceptance import accept
 from channelstream.core.accepted import Accepted
 from channelstream.core.compaction import for_users, merged, retained
 from channelstream.core.entry import Entry
-from channelstream.core.events import Event, Message, Names
+from channelstream.core.events import Event, Message
 from channelstream.core.leave_batch import LeaveBatch
 from channelstream.core.moment import Moment
 from channelstream.core.position import Position
@@ -130,7 +131,12 @@ class LocalLog:
         if shown is not None and not any(isinstance(each, Message) for each in known):
             known.append(shown.event)
         for change in self.staged.about(event):
-            known = _with_change(known, change, event.only)
+            kept = reduce(merged, known, change)
+            if change.supersedes is not None:
+                known = [left for each in known if (left := retained(each, change)) is not None]
+            if event.channel is None:
+                kept = for_users(kept, kept.addressees & (event.only or frozenset()))
+            known.append(kept)
         return known
 
     def _accept_all(self, events: Iterable[Event]) -> None:
@@ -377,27 +383,3 @@ class LocalLog:
         return self.registry.collect(
             self._clock.steady(), idle_s.users_s, idle_s.channels_s, most=FORGOTTEN_AT_ONCE
         )
-
-
-def _with_change(known: Sequence[Event], staged: Event, names: Names | None) -> list[Event]:
-    """Return the events about a message after one more of them.
-
-    Args:
-        names: the users of whom private events are asked; the others do not count.
-    """
-    if staged.channel is not None or names is None:
-        return _superseded(known, staged)
-    own = staged.addressees if staged.supersedes is None else staged.only or frozenset()
-    change = for_users(staged, names & own)
-    if not change.only:
-        return list(known)
-    others = [each for each in known if change.only.isdisjoint(each.only or ())]
-    return [*others, *_superseded([each for each in known if each not in others], change)]
-
-
-def _superseded(known: Sequence[Event], change: Event) -> list[Event]:
-    """Return what a change leaves of older events, and the change as the log keeps it."""
-    if change.supersedes is None:
-        return [*known, change]
-    left = [left for each in known if (left := retained(each, change)) is not None]
-    return [*left, merged(change, known)]

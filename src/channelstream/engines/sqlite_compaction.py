@@ -44,9 +44,9 @@ class Compaction:
 
     def _compact(self, entry: Entry) -> Entry:
         self.supersedes = True
-        change, about = entry.event, self._about(entry.event)
-        kept = merged(change, [old.event for old in about])
-        for old in about:
+        change = kept = entry.event
+        for old in self._about(change):
+            kept = merged(kept, old.event)
             self._put(old, retained(old.event, change))
             if change.channel is not None and loses(change, old.event):
                 self._floors[change.channel] = max(old.offset, self._floors.get(change.channel, 0))

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from msgspec.structs import replace
 from tests.engines.conformance.lab import (
     ALWAYS,
     IF_ANNOUNCED,
@@ -21,7 +20,7 @@ from tests.engines.conformance.lab import (
 )
 
 from channelstream.core.accepted import Accepted
-from channelstream.core.compaction import MAX_EXCLUDED, MAX_PARTS
+from channelstream.core.compaction import MAX_EXCLUDED
 from channelstream.core.events import (
     Event,
     Message,
@@ -236,115 +235,6 @@ def test_an_edit_for_some_overtakes_a_message_for_more(lab: Lab) -> None:
         entries = [each.event for each in lab.replay(user, a=0).entries if each.event.is_for(user, ALWAYS)]
         assert {each[:2] for each in forms(entries)} == received
     assert all(each.duplicate for each in lab.publish(private("p1", *everybody), message("m1")))
-
-
-@pytest.mark.usefixtures("payloads_within_the_log")
-def test_an_early_edit_in_a_channel_waits_for_each_of_its_users(lab: Lab) -> None:
-    """The message is sent to some users before, or after it, and to all later, who get it in its edited form."""
-    for user in ("ann", "bob"):
-        lab.connect(user, "a")
-    ann, both = frozenset({"ann"}), frozenset({"ann", "bob"})
-    lab.publish(message("m1", only=ann), edit("m1", only=both))
-    lab.publish(edit("m2", only=both), message("m2", only=ann))
-    before = len(lab.received())
-    assert not any(each.duplicate for each in lab.publish(message("m1"), message("m2")))
-    for uuid in ("m1", "m2"):
-        events = [event for event in lab.received()[before:] if event.uuid == uuid]
-        assert [each[1] for each in forms(event for event in events if event.is_for("bob", ALWAYS))] == [
-            b'"new"'
-        ]
-        assert not any(event.is_for("ann", ALWAYS) for event in events)
-
-
-def test_an_edit_of_an_edit_for_some_leaves_what_that_has_changed(lab: Lab) -> None:
-    """Of the message or the edit, in private messages and in channels; also where the users are partly the same."""
-    for user in ("ann", "bob", "cid"):
-        lab.connect(user, "a")
-    everybody, some = frozenset({"ann", "bob", "cid"}), frozenset({"ann", "bob"})
-    lab.publish(private("p1", *everybody), message("m1"))
-    start = {"a": lab.head(), "private": lab.head("ann")}
-    for uuid, place in (("p1", {"channel": None}), ("m1", {})):
-        for users in (everybody, frozenset({"ann", "cid"})):
-            lab.publish(edit(uuid, only=some, **place), edit(uuid, None, user="eve", only=users, **place))
-    texts_of_ann = [
-        entry.event
-        for entry in lab.replay("ann", **start).entries
-        if isinstance(entry.event, MessageEdited) and entry.event.is_for("ann", ALWAYS)
-    ]
-    for uuid in ("p1", "m1"):
-        mine = [each for each in texts_of_ann if each.uuid == uuid]
-        assert {each.payload for each in mine} - {None} == {b'"new"'}
-        assert mine[-1].user == "eve"
-
-
-@pytest.mark.usefixtures("payloads_within_the_log")
-@pytest.mark.parametrize("beyond", [0, 1])
-def test_an_edit_takes_over_few_edits_for_some(lab: Lab, beyond: int) -> None:
-    """Each by a part of its own; a client that resumes from before a further one has the loss reported."""
-    lab.connect("ann", "a")
-    lab.publish(message("m1"))
-    start, users = lab.head(), [f"u{number}" for number in range(MAX_PARTS - 1 + beyond)]
-    lab.publish(*(edit("m1", None, user="eve", only=frozenset({user, "not-" + user})) for user in users))
-    before, between = len(lab.received()), lab.head()
-    lab.publish(edit("m1", only=frozenset({*users, "else"})))
-    assert len(lab.received()) - before == MAX_PARTS
-    assert [bool(lab.replay("ann", a=each).lost) for each in (start, between)] == [bool(beyond), False]
-
-
-def test_an_edit_is_not_lost_unseen(lab: Lab) -> None:
-    """Where its users are partly those of a newer one, which cannot be divided if its payload is kept beside the log."""
-    for user in ("ann", "bob", "cid"):
-        lab.connect(user, "a")
-    lab.publish(message("m1"))
-    start = lab.head()
-    lab.publish(edit("m1", None, user="eve", only=frozenset({"ann", "bob"})))
-    lab.publish(edit("m1", only=frozenset({"ann", "cid"})))
-    replay = lab.replay("ann", a=start)
-    edits = [entry.event for entry in replay.entries if entry.event.is_for("ann", ALWAYS)]
-    assert replay.lost or "eve" in [each.user for each in edits if isinstance(each, MessageEdited)]
-
-
-def test_a_private_message_is_found_for_a_user_whom_an_edit_excludes(lab: Lab) -> None:
-    """And it is no new message there, though the edit is for some of its users only."""
-    for user in ("ann", "bob"):
-        lab.connect(user)
-    ann = frozenset({"ann"})
-    sent = private("p1", "ann", "bob")
-    lab.publish(sent, edit("p1", channel=None, only=ann, exclude=ann))
-    before = len(lab.received())
-    assert outcomes(lab.publish(sent))[0][0]
-    assert outcomes(lab.publish(edit("p1", channel=None, only=ann))) == [(False, True)]
-    assert [type(event) for event in lab.received()[before:]] == [MessageEdited]
-
-
-@pytest.mark.parametrize("later", [delete, edit])
-def test_a_user_whom_an_edit_excludes_has_had_the_message_whatever_follows(
-    lab: Lab, later: Callable[..., Event]
-) -> None:
-    """For the other users only: a repeated message is not sent to it again."""
-    for user in ("ann", "bob", "cid"):
-        lab.connect(user)
-    both, ann, bob = frozenset({"ann", "bob"}), frozenset({"ann"}), frozenset({"bob"})
-    sent = private("p1", "ann", "bob", "cid")
-    lab.publish(sent, edit("p1", channel=None, only=both, exclude=ann), later("p1", channel=None, only=bob))
-    before = len(lab.received())
-    assert [each.duplicate for each in lab.publish(sent, replace(sent, only=ann))] == [True, True]
-    assert lab.received()[before:] == []
-
-
-@pytest.mark.usefixtures("payloads_within_the_log")
-def test_an_early_edit_counts_though_a_later_one_excludes_its_user(lab: Lab) -> None:
-    """And though another one is for all others of its users."""
-    for user in ("ann", "bob"):
-        lab.connect(user)
-    both, ann, bob = frozenset({"ann", "bob"}), frozenset({"ann"}), frozenset({"bob"})
-    lab.publish(*(edit("p1", channel=None, only=both, exclude=each) for each in (None, ann)))
-    lab.publish(edit("p1", channel=None, only=bob), private("p1", *both))
-    sent = [event for event in lab.received() if isinstance(event, Message)]
-    assert {(name, event.payload) for event in sent for name in event.addressees} == {
-        ("ann", b'"new"'),
-        ("bob", b'"new"'),
-    }
 
 
 @pytest.mark.usefixtures("payloads_within_the_log")

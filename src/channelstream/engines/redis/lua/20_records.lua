@@ -9,9 +9,9 @@
 
 -- A record: the id of its entry, kind, the JSON that the node has made of the other fields, without its closing brace, two lists
 -- of users or false, and parts as JSON texts, empty where missing. A big payload lies beside the log: its part is a table with
--- its token. The kinds are message, edit, delete, and early: an edit that was accepted before its message (core/acceptance.py).
+-- its token.
 local ID, KIND, HEAD, ONLY, EXCLUDE, PARTS = 1, 2, 3, 4, 5, 6
-local PAYLOAD, EDITED = 2, 4
+local PAYLOAD = 2
 local MAX_EXCLUDED = 1000
 
 -- Texts of events that nodes receive and read are packed, and the nodes format JSON: the three forms are in
@@ -95,11 +95,20 @@ end
 -- Answers of `records_of`, until they change: accepting and storing an event both ask for them.
 local record_cache = {}
 
+-- An edit that is accepted before its message is early (core/acceptance.py): the ids of its uuid have this mark beside them.
+local function early_mark(uuid) return '?' .. uuid end
+
+-- Mark that a log has edits of a message, and has never had the message; nothing if it keeps no events.
+local function mark_early(kind, name, uuid)
+  local ids = key(kind .. 'x', name)
+  if call('HEXISTS', ids, uuid) == 1 then call('HSET', ids, early_mark(uuid), '') end
+end
+
 -- Set the ids of the records about a uuid.
 local function index_records(ids, uuid, left)
   record_cache[ids .. ' ' .. uuid] = nil
   if #left == 0 then
-    call('HDEL', ids, uuid)
+    call('HDEL', ids, uuid, early_mark(uuid))
   else
     call('HSET', ids, uuid, table.concat(left, ' '))
   end

@@ -48,114 +48,41 @@ local function overlay(newer, older)
   return parts
 end
 
-local function is_edit(record) return record[KIND] == 'edit' or record[KIND] == 'early' end
-
--- Whether an edit has changed what a newer one leaves as it is.
-local function has_more(older, newer)
-  for number, part in ipairs(newer[PARTS]) do
-    if part == '' and older[PARTS][number] ~= '' then return true end
-  end
-  return false
-end
-
 local function current(record, change)
-  if not is_edit(change) then return nil end
-  if record[KIND] == 'delete' then return record end
-  if is_edit(record) and not has_more(record, change) then return nil end
-  return copy(record, PARTS, overlay(change[PARTS], record[PARTS]))
+  if change[KIND] == 'edit' then
+    if record[KIND] == 'message' then return copy(record, PARTS, overlay(change[PARTS], record[PARTS])) end
+    return record[KIND] == 'delete' and record or nil
+  end
+  return nil
 end
 
--- Whether a change is an edit that takes over what an older edit has changed: that was for all its recipients. A user's log has
--- one reader.
-local function takes_over(kind, change, older)
-  if not is_edit(change) or not is_edit(older) then return false end
-  if kind == 'u' then return true end
-  if not covers(older[ONLY], change) then return false end
-  local addressed, excluded = change[ONLY] and set_of(change[ONLY]), set_of(change[EXCLUDE])
-  for _, name in ipairs(older[EXCLUDE] or {}) do
-    if addressed and addressed[name] or not addressed and not excluded[name] then return false end
-  end
-  return true
-end
-
-local function present(kind, record, change)
-  if kind == 'u' or covers(change[ONLY], record) then
-    if takes_over(kind, change, record) then return nil end
-    return current(record, change)
-  end
+local function present(record, change)
+  if covers(change[ONLY], record) then return current(record, change) end
   return without_names(record, change[ONLY], true)
 end
 
--- The forms of a message as it is accepted after early edits, oldest first: edited for the users of each edit.
+-- The forms of a message as it is accepted after early edits: edited for the users of each edit. Each user has one at most.
 local function late_forms(record, early)
-  local addressed, all, edits_of, groups, order, forms = set_of(record[ONLY]), {}, {}, {}, {}, {}
-  for number, edit in ipairs(early) do
+  local names, all, for_everybody, forms = set_of(record[ONLY]), {}, {}, {}
+  for _, edit in ipairs(early) do
+    local addressed = {}
     for _, name in ipairs(edit[ONLY] or {}) do
-      if not edits_of[name] and (not record[ONLY] or addressed[name]) then all[#all + 1] = name end
-      edits_of[name] = (edits_of[name] or ' ') .. number .. ' '
+      all[#all + 1] = name
+      if not record[ONLY] or names[name] then addressed[#addressed + 1] = name end
     end
-  end
-  for _, name in ipairs(all) do
-    local numbers = edits_of[name]
-    if not groups[numbers] then
-      groups[numbers] = {}
-      order[#order + 1] = numbers
-    end
-    table.insert(groups[numbers], name)
-  end
-  local function add(form, numbers)
-    for number, edit in ipairs(early) do
-      if not edit[ONLY] or numbers:find(' ' .. number .. ' ', 1, true) then form = current(form, edit) end
-    end
-    forms[#forms + 1] = form
+    if #addressed > 0 then forms[#forms + 1] = copy(current(record, edit), ONLY, addressed) end
+    if not edit[ONLY] then for_everybody[#for_everybody + 1] = edit end
   end
   local rest = record
   if #all > 0 then rest = without_names(record, all) end
-  if rest then add(rest, '') end
-  for _, numbers in ipairs(order) do add(copy(record, ONLY, groups[numbers]), numbers) end
+  for _, edit in ipairs(rest and for_everybody or {}) do rest = current(rest, edit) end
+  forms[#forms + 1] = rest
   return forms
 end
 
--- A change with what it takes over of older records, oldest first: of two edits the newer one counts.
-local function merged(kind, change, olders)
-  local kept = change
-  for at = #olders, 1, -1 do
-    if takes_over(kind, change, olders[at]) then kept = copy(kept, PARTS, overlay(kept[PARTS], olders[at][PARTS])) end
-  end
-  return kept
-end
-
--- Those users of an edit in a channel who lose what an older one has changed, unless they take it over by an edit alone, and
--- its other users.
-local function who_would_lose(older, newer)
-  local both, others = {}, {}
-  if not is_edit(older) or not is_edit(newer) or not has_more(older, newer) then return both, newer[ONLY] end
-  if takes_over('c', newer, older) or covers(newer[ONLY], older) then return both, newer[ONLY] end
-  local names, excluded = set_of(older[ONLY]), set_of(older[EXCLUDE])
-  for _, name in ipairs(newer[ONLY]) do
-    local list = (names[name] or not older[ONLY]) and not excluded[name] and both or others
-    list[#list + 1] = name
-  end
-  return both, others
-end
-
--- Most parts of an edit, as in core/compaction.py: each looks at all records about its message.
-local MAX_PARTS = 10
-
--- Divide an edit in a channel where an older one is for some of its users, and for others: the former take over that edit
--- alone. Not if its payload is big: it was published and kept for one entry only. What is not taken over is lost.
-local function by_older_edits(edit, known)
-  local parts, rest = {}, edit
-  for _, older in ipairs(token_of(edit) and {} or known) do
-    if #parts == MAX_PARTS - 1 then break end
-    local both, others = who_would_lose(older, rest)
-    if #both > 0 then
-      parts[#parts + 1] = copy(rest, ONLY, both)
-      rest = copy(rest, ONLY, others)
-    end
-  end
-  parts[#parts + 1] = rest
-  return parts
+local function merged(change, older)
+  if change[KIND] ~= 'edit' or older[KIND] ~= 'edit' or not covers(older[ONLY], change) then return change end
+  return copy(change, PARTS, overlay(change[PARTS], older[PARTS]))
 end
 
 -- Whether a change for some users concerns nobody who receives a record: mostly one that was made for other users.
@@ -173,11 +100,13 @@ end
 -- has one reader, so a change supersedes everything in it.
 local function supersede(kind, name, uuid, change)
   local holder, log, texts, ids = log_keys(kind, name)
-  local records, left, dropped, bytes = records_of(kind, name, uuid), {}, {}, 0
-  local kept = merged(kind, change, records)
-  for _, older in ipairs(records) do
-    local form, packed, concerns = older, nil, kind == 'u' or not is_for_others(change[ONLY], older)
-    if concerns then form = present(kind, older, change) end
+  local left, dropped, kept, bytes = {}, {}, change, 0
+  for _, older in ipairs(records_of(kind, name, uuid)) do
+    local form, packed = older
+    if kind == 'u' or not is_for_others(change[ONLY], older) then
+      kept = merged(kept, older)
+      if kind == 'u' then form = current(older, change) else form = present(older, change) end
+    end
     if form and form ~= older then
       packed = cmsgpack.pack(form)
       bytes = bytes + #packed
@@ -192,12 +121,11 @@ local function supersede(kind, name, uuid, change)
       end
     else
       dropped[#dropped + 1] = older[ID]
-    end
-    local is_dropped = not form and (packed or not covers(change[ONLY], older))
-    if kind == 'c' and (is_dropped or concerns and #who_would_lose(older, change) > 0) then
-      -- Some users still need it, but too many are excluded, it is too much to write, or the change is not divided for them:
-      -- a client that resumes from before it is sent `lost`.
-      raise_floor(holder, tonumber(older[ID]:match('^%d+')))
+      if kind == 'c' and (packed or not covers(change[ONLY], older)) then
+        -- Some users still need it, but too many are excluded or it is too much to write: a client that resumes from before
+        -- it is sent `lost`.
+        raise_floor(holder, tonumber(older[ID]:match('^%d+')))
+      end
     end
   end
   delete_entries(log, texts, dropped)

@@ -95,8 +95,7 @@ end
 local function next_offset() return call('HINCRBY', LOG, 'seq', 1) end
 
 -- Store and publish an event, given as a text, and as a record if it has one; return whether the channel or user is known.
--- A user whom it excludes is not published it.
-local function emit(kind, name, offset, uuid, text, record, is_excluded)
+local function emit(kind, name, offset, uuid, text, record)
   local holder, log = log_keys(kind, name)
   local known = call('HMGET', holder, 'last', 'n', 'age')
   if known[2] then
@@ -107,9 +106,8 @@ local function emit(kind, name, offset, uuid, text, record, is_excluded)
     if record and record[KIND] ~= 'message' then kept, dropped = supersede(kind, name, uuid, record) end
     store(kind, name, tonumber(known[2]), tonumber(known[3]), offset, uuid, text, kept)
     clear_payloads(kind, name, dropped)
-    if not is_excluded then call('HSET', holder, 'last', whole(offset)) end
+    call('HSET', holder, 'last', whole(offset))
   end
-  if is_excluded then return known[2] end
   local token = record and token_of(record)
   use_bytes(#text)
   -- Offset, offset of the event before it, time, token of a payload that lies beside the log, text.

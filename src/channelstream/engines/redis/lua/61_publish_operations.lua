@@ -48,38 +48,40 @@ local function can_be_late(event, records)
   return #records <= MAX_FORMS and #records * bytes <= MAX_RECORD_BYTES
 end
 
--- Divide the records about an event's uuid in a log: the early edits are known, too, to a message that cannot be late.
-local function without_early(event, records)
-  local early = of_kind(records, 'early')
-  if #early == 0 or event.kind == 'message' and not can_be_late(event, early) then return records, {} end
-  local others = {}
-  for _, record in ipairs(records) do
-    if record[KIND] ~= 'early' then others[#others + 1] = record end
-  end
-  return others, early
+-- Whether the edits among the records about an event's uuid in a log are early; for a message only where it can be late.
+local function has_early(kind, name, event, records)
+  if #of_kind(records, 'edit') == 0 or #of_kind(records, 'message') > 0 then return false end
+  if event.kind == 'message' and not can_be_late(event, records) then return false end
+  return call('HEXISTS', key(kind .. 'x', name), early_mark(event.uuid)) == 1
 end
 
 -- The records with an event's uuid in its log and history, and its early edits. For a private event these are the records in
 -- the logs of all its users. The third result lists those users of the event that exist here, are not excluded and have no
 -- record of the message in their log; the fourth those that do not exist here.
 local function known_about(event)
-  local new, unknown = {}, {}
+  local known, early, new, unknown = {}, {}, {}, {}
   if event.channel then
-    local found, early = without_early(event, records_of('c', event.channel, event.uuid))
     local shown = history_record(event.channel, event.uuid)
-    if shown and #of_kind(found, 'message') == 0 then found = { shown[3], unpack(found) } end
-    return found, early, new, unknown
+    local records = records_of('c', event.channel, event.uuid)
+    local is_early = not shown and has_early('c', event.channel, event, records)
+    for _, record in ipairs(records) do
+      local list = is_early and record[KIND] == 'edit' and early or known
+      list[#list + 1] = record
+    end
+    if shown then known[#known + 1] = shown[3] end
+    return known, early, new, unknown
   end
-  local known, early, excluded = {}, {}, set_of(event.exclude)
+  local excluded = set_of(event.exclude)
   for _, user in ipairs(event.only) do
     local records = records_of('u', user, event.uuid)
-    local its_own, its_early = without_early(event, records)
-    for _, record in ipairs(its_own) do known[#known + 1] = copy(record, ONLY, { user }) end
+    local is_early = has_early('u', user, event, records)
+    -- For a user who is excluded, an early edit stays early.
+    local list = not is_early and known or excluded[user] and {} or early
+    for _, record in ipairs(records) do list[#list + 1] = copy(record, ONLY, { user }) end
     if #records == 0 and call('EXISTS', key('u', user)) == 0 then
       unknown[#unknown + 1] = user
-    elseif not excluded[user] or event.kind ~= 'message' then
-      for _, record in ipairs(its_early) do early[#early + 1] = copy(record, ONLY, { user }) end
-      if #its_own == 0 then new[#new + 1] = user end
+    elseif (is_early or #records == 0) and not excluded[user] then
+      new[#new + 1] = user
     end
   end
   return known, early, new, unknown
@@ -101,30 +103,13 @@ local function find_payload(event, token)
   end
 end
 
--- Of the messages with a uuid the one that was accepted first, and rather one that was not edited: users may have different
--- forms of a private one.
-local function first_message(known)
-  local messages = of_kind(known, 'message')
-  local function is_before(one, other)
-    local edited, same = one[PARTS][EDITED] ~= '', (one[PARTS][EDITED] ~= '') == (other[PARTS][EDITED] ~= '')
-    if not same then return not edited end
-    return tonumber(one[ID]:match('^%d+') or '0') < tonumber(other[ID]:match('^%d+') or '0')
-  end
-  local first = messages[1]
-  for _, each in ipairs(messages) do
-    if is_before(each, first) then first = each end
-  end
-  return first
-end
-
 -- The answer to a message that every recipient already has: `repeated` with its current form; `repeated` alone if the
 -- payload is missing; or `deleted`.
 local function duplicate_answer(event, record, known)
-  local form, edits = first_message(known), of_kind(known, 'edit')
-  if not form and #edits > 0 then
-    form = record
-    -- They are for users who still have it.
-    for _, edit in ipairs(edits) do form = current(form, edit) end
+  local form = of_kind(known, 'message')[1] or record
+  for _, each in ipairs(known) do
+    if form == nil then break end
+    if each[KIND] ~= 'message' and #of_kind(known, 'message') == 0 then form = current(form, each) end
   end
   if not form then return { 'deleted' } end
   local token = token_of(form)
@@ -133,8 +118,7 @@ local function duplicate_answer(event, record, known)
   return payloads and { 'repeated', text_of(form), payloads, token } or { 'repeated' }
 end
 
--- Store and publish a record; of a private edit, as an early one for the users `late`.
-local function store_and_publish(event, record, offset, late)
+local function store_and_publish(event, record, offset)
   local text = text_of(record)
   if event.channel then
     if emit('c', event.channel, offset, event.uuid, text, record) then
@@ -143,12 +127,13 @@ local function store_and_publish(event, record, offset, late)
     end
     return
   end
-  local excluded, is_late = set_of(record[EXCLUDE]), set_of(late)
+  local excluded = set_of(record[EXCLUDE])
   for _, user in ipairs(record[ONLY]) do
-    -- A change is also in the logs of users whom it excludes: they had the message, and get neither it nor the change again.
-    if not excluded[user] or record[KIND] ~= 'message' then
-      local kept = is_late[user] and copy(record, KIND, 'early') or record
-      emit('u', user, offset, event.uuid, text, kept, excluded[user])
+    if not excluded[user] then
+      emit('u', user, offset, event.uuid, text, record)
+    elseif record[KIND] ~= 'message' then
+      local _, dropped = supersede('u', user, event.uuid, record)
+      clear_payloads('u', user, dropped)
     end
   end
 end
@@ -159,27 +144,14 @@ local function accept_message(event, record, known, early, new)
   if not event.channel and #known > 0 then rest = #new > 0 and copy(record, ONLY, new) or nil end
   if not rest then return duplicate_answer(event, record, known) end
   for _, form in ipairs(late_forms(rest, early)) do store_and_publish(event, form, next_offset()) end
+  for _, edit in ipairs(early) do
+    local kind, name = event.channel and 'c' or 'u', event.channel or edit[ONLY][1]
+    call('HDEL', key(kind .. 'x', name), early_mark(event.uuid))
+  end
   return { 'accepted' }
 end
 
--- Divide an edit in a channel: for the users who have one of the records about its message, and an early one for those who
--- have none. Not if its payload is big: it was published and kept for one entry only.
-local function split_early(record, known)
-  local has, mine, late = {}, {}, {}
-  for _, each in ipairs(known) do
-    if not record[ONLY] or not each[ONLY] then return { record } end
-    for _, name in ipairs(each[ONLY]) do has[name] = true end
-  end
-  for _, name in ipairs(record[ONLY] or {}) do
-    local list = has[name] and mine or late
-    list[#list + 1] = name
-  end
-  if #mine == 0 then return { copy(record, KIND, 'early') } end
-  if #late == 0 or token_of(record) then return { record } end
-  return { copy(record, ONLY, mine), copy(copy(record, ONLY, late), KIND, 'early') }
-end
-
-local function accept_change(event, record, known, early, new, unknown)
+local function accept_change(event, record, known, new, unknown)
   local found = false
   for _, each in ipairs(known) do found = found or each[KIND] ~= 'delete' and affects(event.only, each) end
   local deleted = of_kind(known, 'delete')
@@ -189,20 +161,13 @@ local function accept_change(event, record, known, early, new, unknown)
     record = unknown_part(record, deleted)
   end
   if not record then return { 'deleted' } end
-  local parts = { record }
-  if event.kind == 'edit' and event.channel then
+  store_and_publish(event, record, next_offset())
+  if event.kind == 'edit' then
     -- An edit that is not early came after the message, which may have left the log.
-    local rest = of_kind(known, 'message')
-    for _, edit in ipairs(of_kind(known, 'edit')) do rest[#rest + 1] = edit end
-    parts = split_early(record, rest)
-    for _, edit in ipairs(of_kind(known, 'edit')) do early[#early + 1] = edit end
-    local divided = {}
-    for _, part in ipairs(parts) do
-      for _, each in ipairs(by_older_edits(part, early)) do divided[#divided + 1] = each end
-    end
-    parts = divided
+    local has_come = #of_kind(known, 'message') + #of_kind(known, 'edit') > 0
+    if event.channel and not has_come then mark_early('c', event.channel, event.uuid) end
+    for _, user in ipairs(new) do mark_early('u', user, event.uuid) end
   end
-  for _, part in ipairs(parts) do store_and_publish(event, part, next_offset(), event.kind == 'edit' and new) end
   return { found and 'found' or 'accepted' }
 end
 
@@ -213,7 +178,7 @@ local function accept(event)
   if event.kind == 'message' then
     answer = accept_message(event, record, known, early, new)
   else
-    answer = accept_change(event, record, known, early, new, unknown)
+    answer = accept_change(event, record, known, new, unknown)
   end
   -- All its users are unknown here, or excluded: what becomes of its other parts decides.
   if not event.channel and #known + #new == 0 then return { 'nobody' } end
