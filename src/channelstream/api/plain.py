@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from channelstream.core.nesting import nests_deeper
-from channelstream.core.numbers import finite
+from channelstream.core.numbers import finite, read_any
 from channelstream.errors import Malformed
 
 MAX_NESTING = 250
@@ -18,7 +18,6 @@ SEND_JSON = "Send one JSON value in UTF-8."
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _GZIP = b"\x1f\x8b"
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_decode = msgspec.json.Decoder(float_hook=finite).decode
 
 
 def read_plain(body: bytes) -> Any:
@@ -32,7 +31,7 @@ def read_plain(body: bytes) -> Any:
         msgspec.ValidationError: a number is out of range.
     """
     try:
-        return _decode(body)
+        return read_any(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if body.startswith(BOM_UTF8):
             return read_plain(body.removeprefix(BOM_UTF8))

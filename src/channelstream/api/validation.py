@@ -15,7 +15,7 @@ from channelstream.api.field_by_field import NULL, read_by_field
 from channelstream.api.plain import MAX_NESTING, read_plain, refuse_deep
 from channelstream.api.schemas import ChannelConfigBody, ChannelSettings
 from channelstream.api.walker import Walker
-from channelstream.core.numbers import finite, has_many_exponents
+from channelstream.core.numbers import has_many_exponents, read_any
 from channelstream.errors import Invalid
 from channelstream.faults import Faults
 
@@ -125,11 +125,10 @@ def decoded(body: bytes, decode: Callable[[bytes], Any]) -> Any:
 @cache
 def _decoder(shape: Any) -> Callable[[bytes], Any]:
     decode = msgspec.json.Decoder(shape, strict=True).decode
-    decode_plain = msgspec.json.Decoder(float_hook=finite).decode
 
     def decode_slowly(body: bytes) -> Any:
         # In two steps: `finite` reads no number of a value whose type is known, as those of a state.
-        return msgspec.convert(decode_plain(body), shape, strict=True)
+        return msgspec.convert(read_any(body), shape, strict=True)
 
     return lambda body: decode_slowly(body) if has_many_exponents(body) else decode(body)
 

@@ -6,6 +6,8 @@ send on a WebSocket would hold the event loop for 0.4 s.
 
 from math import isfinite
 
+import msgspec
+
 from channelstream.core.nesting import without_strings
 
 _SHORT_BYTES = 4096
@@ -27,6 +29,10 @@ def finite(digits: str) -> float:
     if not isfinite(number):
         raise ValueError("Number out of range")
     return number
+
+
+read_any = msgspec.json.Decoder(float_hook=finite).decode
+"""Reads a JSON value of any type."""
 
 
 def has_many_exponents(data: bytes) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct
 
 from channelstream.core.ids import MAX_CONN_ID, normalize_uuid
-from channelstream.core.numbers import finite
+from channelstream.core.numbers import finite, read_any
 from channelstream.core.position import MAX_TEXT
 from channelstream.core.user import MAX_STATE_KEYS, StateValue
 from channelstream.wire.client_commands import (
@@ -78,7 +78,7 @@ class _Publish(Struct, tag_field="type", tag="publish"):
     uuid: Annotated[str, Meta(max_length=MAX_ID)] = ""
 
     def action(self) -> Action:
-        payload = _encode(_decode(self.message))
+        payload = _encode(read_any(self.message))
         return Publish(self.channel, payload, self.id, normalize_uuid(self.uuid) if self.uuid else "")
 
 
@@ -137,7 +137,6 @@ class Fault:
 
 _Texts = Connect | _Subscribe | _Unsubscribe | _Publish | _SetState | _Info | _Refresh
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(float_hook=finite).decode
 _command = msgspec.json.Decoder(_Texts, float_hook=finite).decode
 _named = msgspec.json.Decoder(_Named, float_hook=finite).decode
 _list = msgspec.json.Decoder(list[Raw]).decode

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
-from channelstream.core.numbers import finite
+from channelstream.core.numbers import read_any
 
 MAX_NAME = 200
 """Longest name of an event, in characters."""
@@ -26,7 +26,6 @@ _MAX_BRACKETS = 200
 """More of them may nest too deep for a program that reads the payload."""
 
 _encode = msgspec.json.Encoder().encode
-_check = msgspec.json.Decoder(float_hook=finite).decode
 
 
 class PusherEvent(NamedTuple):
@@ -64,7 +63,7 @@ def _is_embedded(data: str) -> bool:
     if _EMBEDDED.fullmatch(data) is None or data.count("[") + data.count("{") > _MAX_BRACKETS:
         return False
     try:
-        _check(data)
+        read_any(data)
     except (msgspec.DecodeError, RecursionError):
         return False
     return True
@@ -83,4 +82,4 @@ def read_payload(payload: bytes) -> PusherEvent | None:
         return None
     text = bytes(found.data).decode()
     is_text = text.startswith('"') and not found.client
-    return PusherEvent(found.event, _check(text) if is_text else text, found.client)
+    return PusherEvent(found.event, read_any(text) if is_text else text, found.client)

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from channelstream.core.nesting import nests_deeper
-from channelstream.core.numbers import finite
+from channelstream.core.numbers import read_any
 
 MAX_ID: Final = 128
 """Longest id of a user, in characters."""
@@ -24,7 +24,6 @@ Fields = Mapping[str, Raw]
 """The fields of an object that a client has sent, with JSON that is not read yet."""
 
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
-_value = msgspec.json.Decoder(float_hook=finite).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -80,7 +79,7 @@ def _text(data: Raw) -> str | None:
 def _read(data: Raw) -> object:
     """Return the value of JSON; None also if it nests too deep."""
     try:
-        value: object = _value(data)
+        value: object = read_any(data)
     except (msgspec.MsgspecError, RecursionError):
         return None
     return value
@@ -142,7 +141,7 @@ def compact(data: Raw) -> bytes | None:
     if nests_deeper(sent, MAX_DEPTH):
         return None
     try:
-        value = _value(sent)
+        value = read_any(sent)
     except msgspec.MsgspecError:
         return None
     return _encode(value) if b"\n" in sent or b"\r" in sent else sent

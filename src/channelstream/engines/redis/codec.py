@@ -9,7 +9,7 @@ from channelstream.core.budget import Budget
 from channelstream.core.channel import Channel, ChannelSettings
 from channelstream.core.entry import Entry
 from channelstream.core.log import Log, LogLimits
-from channelstream.core.numbers import finite
+from channelstream.core.numbers import read_any
 from channelstream.core.position import ReadRange
 from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, State, StateValue, User, UserUpdate
@@ -21,7 +21,6 @@ _UNBOUNDED = 1 << 62
 _encode = msgspec.json.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 _settings = msgspec.msgpack.Decoder(ChannelSettings).decode
-_value = msgspec.json.Decoder(float_hook=finite).decode
 
 
 def read_channel(answer: Sequence[Any], entries: Iterable[Entry]) -> Channel:
@@ -55,8 +54,8 @@ def read_user(answer: Sequence[Any]) -> User:
     log = Log(LogLimits(0), Budget(_UNBOUNDED), 0)
     user = User(name.decode(), user_id.decode(), log, int(active_ms) / 1000)
     user.restore(
-        {_value(key): _value(value) for key, value in pairs(state)},
-        [_value(key) for key in _unpack(public)] if public else (),
+        {read_any(key): read_any(value) for key, value in pairs(state)},
+        [read_any(key) for key in _unpack(public)] if public else (),
     )
     user.channels = {channel.decode() for channel in channels or ()}
     user.connections = int(connections)
@@ -76,7 +75,7 @@ def read_state(answer: Sequence[Any]) -> User:
 
 
 def read_changed(flat: Sequence[bytes]) -> list[tuple[str, StateValue]]:
-    return [(_value(key), _value(value)) for key, value in pairs(flat)]
+    return [(read_any(key), read_any(value)) for key, value in pairs(flat)]
 
 
 def encode_read_range(read_range: ReadRange | None) -> str | bool:

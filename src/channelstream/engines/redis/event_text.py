@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, Names, Presence, UserStateChanged
-from channelstream.core.numbers import finite
+from channelstream.core.numbers import finite, read_any
 from channelstream.core.position import Offsets, format_position, with_offset
 from channelstream.core.timestamps import stamp
 from channelstream.engines import event_codec
@@ -28,7 +28,6 @@ Place = tuple[str, str]
 
 _encode = msgspec.json.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
-_value = msgspec.json.Decoder(float_hook=finite).decode
 _states = msgspec.json.Decoder(list[dict[str, Any]], float_hook=finite).decode
 
 
@@ -124,7 +123,7 @@ def logs_of(text: bytes) -> list[Place]:
         kind, first, second, *_ = _unpack(text)
         if kind != "record":
             return [("c", str(second))]
-        channel = _value(first + "}").get("channel")
+        channel = read_any(first + "}").get("channel")
         return [("u", name) for name in second] if channel is None else [("c", channel)]
     except (ValueError, TypeError, AttributeError):
         return []
@@ -154,7 +153,7 @@ def _read_known(known: "_Record | _Presence | _State", payload: bytes) -> Event:
                 timestamp=stamp(known.at / 1000),
                 state=_public_state(known.state),
                 changed=tuple(
-                    (_value(key), _value(value))
+                    (read_any(key), read_any(value))
                     for key, value in zip(known.changed[::2], known.changed[1::2], strict=True)
                 ),
             )
