@@ -12,6 +12,7 @@ from tests.engines.conformance import Setup
 from tests.engines.sqlite_runs import sqlite_engine
 from tests.engines.test_memory import memory_engine
 from tests.simulation.loop import turns
+from tests.transports.test_seat_streams import ROOM, Tape
 from tests.waiting import PATIENCE_S
 
 from channelstream.apps.app import App
@@ -23,34 +24,7 @@ from channelstream.core.user import UserUpdate
 from channelstream.service import Node, NodeLimits, Service
 from channelstream.transports.attachment import Attachment
 from channelstream.wire.channelstream import V07
-from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS
-
-ROOM = "room"
-
-
-class Tape:
-    """A stream that keeps the texts of its messages."""
-
-    session = PROTOCOLS.session_of(V07, Framing.POLL)
-    format = session.format
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def write(self, data: bytes) -> None:
-        self.texts += [item["message"] for item in json.loads(data) if item["type"] == "message"]
-
-    write_first = write
-
-    def close(self, code: int, reason: str) -> None:
-        raise AssertionError(reason)
-
-    def caught_up(self) -> None:
-        """Nothing is waited for."""
-
-    def buffered_bytes(self) -> int:
-        return 0
 
 
 def _message(text: str) -> Message:
@@ -156,7 +130,7 @@ def test_a_publisher_is_answered_when_the_next_flush_begins(
         server.hub.flush()
         await held
         server.flush_all()
-        assert all("held" in tape.texts and "e1" in tape.texts for tape in server.tapes)
+        assert all("held" in tape.items and "e1" in tape.items for tape in server.tapes)
 
     play(life)
 
@@ -183,6 +157,6 @@ def test_a_publisher_that_has_gone_holds_up_no_other_one(play: Callable[[Life], 
         server.flush_all()
         server.flush_all()
         await held
-        assert all(tape.texts[-2:] == ["gone", "held"] for tape in server.tapes)
+        assert all(tape.items[-2:] == ["gone", "held"] for tape in server.tapes)
 
     play(life)

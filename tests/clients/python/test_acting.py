@@ -82,6 +82,12 @@ async def messages(acting: Acting) -> AsyncIterator[Any]:
             yield event.message
 
 
+def _give_connection(acting: Acting) -> None:
+    """As when its stream has opened."""
+    acting._client.token = "t"
+    acting._connect("c-1")
+
+
 def test_a_client_acts_by_itself(server: RunningServer, transport: Stream) -> None:
     """On every transport, as far as its token goes."""
     room = f"room.{uuid4().hex}"
@@ -232,8 +238,7 @@ def test_a_subscribe_that_waits_for_a_new_connection_reads_what_was_missed() -> 
         acting._client.position = "p-7"
         waiting = asyncio.create_task(acting.subscribe(["a", "b"]))
         await asyncio.sleep(0)
-        acting._client.token = "t"
-        acting._connect("c-1")
+        _give_connection(acting)
         await asyncio.gather(waiting, *acting._tasks)
         await acting.aclose()
 
@@ -330,8 +335,7 @@ def test_a_channel_that_is_left_while_it_is_joined_again_is_left() -> None:
     async def scenario() -> None:
         acting = Joining("http://127.0.0.1:9", giving("t"))
         acting._wanted = dict.fromkeys(["a", "b"])
-        acting._client.token = "t"
-        acting._connect("c-1")
+        _give_connection(acting)
         await asyncio.gather(*acting._tasks)
         await asyncio.gather(*leaving)
         await acting.aclose()
@@ -354,8 +358,7 @@ def test_a_refused_command_says_when_it_may_be_sent_again(retry_after_s: int | N
     async def scenario() -> None:
         acting = Refusing("http://127.0.0.1:9", giving("t"))
         acting._wanted = dict.fromkeys(["a", "b"])
-        acting._client.token = "t"
-        acting._connect("c-1")
+        _give_connection(acting)
         await asyncio.gather(*acting._tasks)
         await acting.aclose()
 
@@ -378,8 +381,7 @@ def test_very_many_channels_are_joined_again_by_few_commands() -> None:
     async def scenario() -> None:
         acting = Joining("http://127.0.0.1:9", giving("t"))
         acting._wanted = dict.fromkeys(["a", "vip", *(f"room.{number}" for number in range(99))])
-        acting._client.token = "t"
-        acting._connect("c-1")
+        _give_connection(acting)
         await asyncio.gather(*acting._tasks)
         await acting.aclose()
 
@@ -403,8 +405,7 @@ def test_channels_that_an_older_connection_joins_are_joined_by_the_new_one() -> 
     async def scenario() -> None:
         acting = Joining("http://127.0.0.1:9", giving("t"))
         acting._wanted = dict.fromkeys(f"room.{number}" for number in range(150))
-        acting._client.token = "t"
-        acting._connect("c-1")
+        _give_connection(acting)
         await soon(lambda: not acting._tasks)
         await acting.aclose()
 
@@ -530,8 +531,7 @@ def test_an_answer_of_another_program_is_an_error_of_its_own(body: bytes) -> Non
 
     async def scenario(url: str) -> None:
         async with Acting(url, giving("t")) as acting:
-            acting._client.token = "t"
-            acting._connect("c-1")
+            _give_connection(acting)
             with pytest.raises(BadAnswer):
                 await acting.info(["room.1"])
 
