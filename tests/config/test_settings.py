@@ -6,7 +6,7 @@ import pytest
 
 from channelstream.config.option import Option
 from channelstream.config.settings import BY_NAME, OPTIONS, Settings
-from channelstream.config.values import Number, Whole
+from channelstream.config.values import Number, Whole, text_of
 from channelstream.engines.factory import ENGINES
 
 
@@ -24,10 +24,10 @@ def test_bounds_are_enforced(option: Option) -> None:
         assert not isinstance(option.default, int | float) or isinstance(option.default, bool)
         return
     for bound, beyond in ((kind.minimum, kind.minimum - 1), (kind.maximum, kind.maximum + 1)):
-        assert kind.parse(kind.show(bound)) == bound
-        assert kind.show(bound) in option.allowed
+        assert kind.parse(text_of(bound)) == bound
+        assert text_of(bound) in option.allowed
         with pytest.raises(ValueError):
-            kind.parse(kind.show(beyond))
+            kind.parse(text_of(beyond))
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)

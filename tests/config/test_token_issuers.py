@@ -15,6 +15,7 @@ from channelstream.config.app_section import AppSection
 from channelstream.config.applications import make_apps, settings_by_app
 from channelstream.config.safety import problems
 from channelstream.config.token_issuers import MAX_ISSUERS, Issuers, IssuerSource, read_issuers
+from channelstream.config.values import text_of
 from channelstream.errors import ConfigError
 
 GOOD = "https://login.example RS256 https://login.example/keys,\n mobile ES256 /etc/keys.pem"
@@ -27,7 +28,7 @@ def test_an_issuer_has_three_words() -> None:
         IssuerSource("https://login.example", SignedBy.RS256, "https://login.example/keys"),
         IssuerSource("mobile", SignedBy.ES256, "/etc/keys.pem"),
     ]
-    assert Issuers().parse(Issuers().show(found)) == found
+    assert Issuers().parse(text_of(found)) == found
     assert Issuers().parse("") == ()
     assert Issuers().parse("a EdDSA http://127.0.0.1:8/keys") == ("a EdDSA http://127.0.0.1:8/keys",)
 

@@ -13,6 +13,7 @@ from channelstream.apps.webhooks import TYPES
 from channelstream.config import Settings
 from channelstream.config.applications import make_apps
 from channelstream.config.safety import problems
+from channelstream.config.values import text_of
 from channelstream.config.webhook_values import EventTypes, Urls, WebhookSecrets, keys_of
 from channelstream.config.webhooks import make_receivers, wanted_facts
 
@@ -28,7 +29,7 @@ PUSHER = {"pusher_app_id": "1", "pusher_key": "k", "pusher_secret": "s"}
 def test_urls_are_on_one_line_or_several(text: str) -> None:
     """On one line or several; what is shown is read again."""
     kind = Urls()
-    assert kind.parse(kind.show(kind.parse(text))) == kind.parse(text)
+    assert kind.parse(text_of(kind.parse(text))) == kind.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_what_is_no_secret(text: str) -> None:
 def test_an_unknown_type_of_event_is_refused() -> None:
     kind = EventTypes()
     assert kind.parse("member.added channel.occupied, member.added") == ("member.added", "channel.occupied")
-    assert kind.parse(kind.show(tuple(TYPES.values()))) == tuple(TYPES.values())
+    assert kind.parse(text_of(tuple(TYPES.values()))) == tuple(TYPES.values())
     with pytest.raises(ValueError):
         kind.parse("member.adde")
 

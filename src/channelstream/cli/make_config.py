@@ -11,9 +11,9 @@ from typing import Any
 
 from channelstream.config.flags import OneLineParser
 from channelstream.config.loading import read_layers
-from channelstream.config.settings import BY_NAME
 from channelstream.config.sources import USUAL_FILE, Given, Layer, from_environ
 from channelstream.config.template import random_secret, random_secrets, render_ini, texts_of_json
+from channelstream.config.values import text_of
 from channelstream.errors import ConfigError
 from channelstream.regular_file import mode_of
 
@@ -82,7 +82,7 @@ def _values(document: str, environ: Mapping[str, str]) -> tuple[dict[str, str], 
 
 
 def _shown(values: Mapping[str, Any]) -> dict[str, str]:
-    return {name: BY_NAME[name].declared.kind.show(value) for name, value in values.items()}
+    return {name: text_of(value) for name, value in values.items()}
 
 
 def _write(name: str, text: str, replace: bool) -> None:

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from channelstream.config.values import split_list
 from channelstream.core.addresses import read_address, read_network
@@ -23,9 +22,6 @@ class Networks:
 
     def parse(self, text: str) -> tuple[str, ...]:
         return tuple(_spell(entry) for entry in split_list(text) if not is_placeholder(entry))
-
-    def show(self, value: Any) -> str:
-        return ", ".join(value)
 
     def placeholders(self, text: str) -> list[str]:
         return [entry for entry in split_list(text) if is_placeholder(entry)]

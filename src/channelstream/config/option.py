@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from channelstream.config.values import Kind
+from channelstream.config.values import Kind, text_of
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ class Option:
 
     @property
     def default_text(self) -> str:
-        return self.declared.kind.show(self.default)
+        return text_of(self.default)
 
     @property
     def allowed(self) -> str:

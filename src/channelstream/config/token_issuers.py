@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from channelstream.auth.issuer import SignedBy
@@ -44,9 +44,6 @@ class Issuers:
         if len(names) != len(found) or len(found) > MAX_ISSUERS:
             raise ValueError(text)
         return found
-
-    def show(self, value: Any) -> str:
-        return ", ".join(value)
 
 
 def read_issuers(found: Sequence[str]) -> Iterator[IssuerSource]:

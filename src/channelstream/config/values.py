@@ -1,4 +1,4 @@
-"""Kinds of option values: which text each accepts, how it describes that, and how it writes a value back."""
+"""Kinds of option values: which text each accepts, and how it describes that; and how a value is written."""
 
 import re
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ NO = frozenset({"0", "false", "no", "off", "n", "f"})
 
 
 class Kind(Protocol[T_co]):
-    """Parses and writes the values of one kind of option."""
+    """Parses the values of one kind of option."""
 
     @property
     def allowed(self) -> str:
@@ -35,10 +35,6 @@ class Kind(Protocol[T_co]):
         Raises:
             ValueError: the text is not allowed.
         """
-        ...
-
-    def show(self, value: Any) -> str:
-        """Return the text of a value, as `parse` accepts it."""
         ...
 
 
@@ -63,9 +59,6 @@ class Text:
             raise ValueError(text)
         return text
 
-    def show(self, value: Any) -> str:
-        return str(value)
-
 
 @dataclass(frozen=True, slots=True)
 class Whole:
@@ -85,9 +78,6 @@ class Whole:
         check_bounds(self, value)
         return value
 
-    def show(self, value: Any) -> str:
-        return str(value)
-
 
 @dataclass(frozen=True, slots=True)
 class Number:
@@ -100,15 +90,12 @@ class Number:
 
     @property
     def allowed(self) -> str:
-        return f"a number from {self.show(self.minimum)} to {self.show(self.maximum)}"
+        return f"a number from {text_of(self.minimum)} to {text_of(self.maximum)}"
 
     def parse(self, text: str) -> float:
         value = float(text)
         check_bounds(self, value)
         return value
-
-    def show(self, value: Any) -> str:
-        return f"{value:.10g}"
 
 
 def check_bounds(kind: Whole | Number, value: float) -> None:
@@ -130,9 +117,6 @@ class Switch:
             raise ValueError(text)
         return word in YES
 
-    def show(self, value: Any) -> str:
-        return "true" if value else "false"
-
 
 @dataclass(frozen=True, slots=True)
 class AutoSwitch:
@@ -145,9 +129,6 @@ class AutoSwitch:
         if text.strip().lower() in {"", "auto"}:
             return None
         return Switch().parse(text)
-
-    def show(self, value: Any) -> str:
-        return "auto" if value is None else Switch().show(value)
 
 
 class Choice(Generic[Word]):
@@ -172,9 +153,6 @@ class Choice(Generic[Word]):
                 return word
         raise ValueError(text)
 
-    def show(self, value: Any) -> str:
-        return str(value)
-
 
 @dataclass(frozen=True, slots=True)
 class Origins:
@@ -188,8 +166,16 @@ class Origins:
     def parse(self, text: str) -> tuple[str, ...]:
         return tuple(normalize_origin(entry) for entry in split_list(text))
 
-    def show(self, value: Any) -> str:
-        return ", ".join(value)
+
+def text_of(value: Any) -> str:
+    """Return the text of a value, as `parse` of its kind accepts it."""
+    if value is None:
+        return "auto"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def split_list(text: str) -> Iterable[str]:

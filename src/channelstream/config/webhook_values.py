@@ -3,7 +3,6 @@
 import re
 from base64 import b64decode
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from channelstream.apps.webhooks import TYPES
@@ -34,9 +33,6 @@ class Urls:
         if len(found) > MOST_URLS or len(set(found)) < len(found) or not all(map(_is_url, found)):
             raise ValueError(text)
         return found
-
-    def show(self, value: Any) -> str:
-        return " ".join(value)
 
 
 def _is_url(text: str) -> bool:
@@ -69,9 +65,6 @@ class WebhookSecrets:
         keys_of(text)
         return " ".join(found)
 
-    def show(self, value: Any) -> str:
-        return str(value)
-
 
 def keys_of(text: str) -> tuple[bytes, ...]:
     """Return the keys of secrets.
@@ -103,6 +96,3 @@ class EventTypes:
         if not set(found) <= set(TYPES.values()):
             raise ValueError(text)
         return found
-
-    def show(self, value: Any) -> str:
-        return ", ".join(value)
