@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -78,7 +80,18 @@ def test_own_process_is_measured(server: Any, tmp_path: Path, capsys: Captured) 
     assert step.measured.memory is not None
     assert step.measured.delivery is not None
     assert step.measured.delivery.rate.cpu_us_each is not None
-    assert "reference" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "reference" in out
+    assert "does not listen" not in err
+
+
+def test_a_process_that_is_not_the_server_is_doubted(server: Any, capsys: Captured) -> None:
+    """Its figures would be taken for the server's."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        assert bench(server, *SMALL, "--pid", str(other.pid), "--no-reference") == 0
+        other.communicate(b"\n")
+    port = server.url.rpartition(":")[2]
+    assert f"--pid: process {other.pid} does not listen at port {port}: is it" in capsys.readouterr().err
 
 
 def test_without_a_pid_cpu_and_memory_are_left_out(server: Any, capsys: Captured) -> None:

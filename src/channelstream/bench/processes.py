@@ -6,6 +6,7 @@ import re
 import resource
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -15,6 +16,9 @@ from channelstream.bench.load import BenchFailed
 _CPU_CLOCK = 2
 """`CPUCLOCK_SCHED` of include/linux/posix-timers.h."""
 _PROC = Path("/proc")
+_LOCAL, _STATE, _INODE = 1, 3, 9
+"""Columns of /proc/PID/net/tcp (proc(5)): the local address, the state, and the number of the socket."""
+_LISTEN = "0A"
 
 
 def use_all_descriptors() -> None:
@@ -55,6 +59,29 @@ def check_pid(pid: int) -> None:
     """
     if not (_PROC / str(pid) / "stat").exists():
         raise BenchFailed(f"--pid: there is no process {pid} on this machine")
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether a process, or a child of it, listens at a TCP port; true also if this user may not see its sockets."""
+    tables = (_read(_PROC / str(pid) / "net" / name) for name in ("tcp", "tcp6"))
+    rows = (line.split() for table in tables for line in table.splitlines()[1:])
+    listening = {
+        f"socket:[{row[_INODE]}]"
+        for row in rows
+        if row[_STATE] == _LISTEN and int(row[_LOCAL].rpartition(":")[2], 16) == port
+    }
+    try:
+        return any(held in listening for each in family(pid) for held in _files(each))
+    except PermissionError:
+        return True
+
+
+def _files(pid: int) -> Iterator[str]:
+    """Yield what the open descriptors of a process are."""
+    with suppress(FileNotFoundError):  # The process has ended.
+        for each in (_PROC / str(pid) / "fd").iterdir():
+            with suppress(FileNotFoundError):  # It was closed meanwhile.
+                yield str(each.readlink())
 
 
 def cpu_s(pid: int) -> float:

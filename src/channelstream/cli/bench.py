@@ -17,7 +17,7 @@ from channelstream.bench.chart import chart
 from channelstream.bench.conduct import conduct
 from channelstream.bench.load import BenchFailed, Load
 from channelstream.bench.measure import Target
-from channelstream.bench.processes import check_pid
+from channelstream.bench.processes import check_pid, listens
 from channelstream.bench.progress import Progress
 from channelstream.bench.results import Report
 from channelstream.bench.scenarios import QUICK, SCENARIOS, Scenario, Step
@@ -118,7 +118,7 @@ def _parser() -> OneLineParser:
 _EPILOG = """\
 examples:
   channelstream bench --scenario fanout-1000
-  channelstream bench http://127.0.0.1:8000 -s "$SECRET" --pid "$(pgrep -of channelstream)"
+  channelstream bench http://127.0.0.1:8000 -s "$SECRET" --pid "$PID"
   channelstream bench --clients 500 --transport sse --rate 100 --duration 30 --svg sse.svg
 """
 
@@ -220,15 +220,18 @@ def _target(parser: OneLineParser, arguments: Namespace, environ: Mapping[str, s
         secret=key.secret,
         key_id=key.id,
     )
-    return Target("channelstream", wire, _pid(parser, arguments))
+    return Target("channelstream", wire, _pid(parser, arguments, wire.port))
 
 
-def _pid(parser: OneLineParser, arguments: Namespace) -> int | None:
+def _pid(parser: OneLineParser, arguments: Namespace, port: int) -> int | None:
+    """Return the process of the server at a port; a proxy may listen there in its place."""
     if "pid" not in arguments:
         say("CPU and memory are not measured: pass --pid PID of the server")
         return None
     pid = int(_number(parser, "--pid", arguments.pid, int, 1, 1 << 22))
     check_pid(pid)
+    if not listens(pid, port):
+        say(f"--pid: process {pid} does not listen at port {port}: is it the server, behind a proxy?")
     return pid
 
 
