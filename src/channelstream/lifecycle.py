@@ -235,6 +235,8 @@ class Server:
             if self._is_alone:
                 # A terminal signals the process that it has started, which has ended.
                 self._announce(f"kill {os.getpid()}")
+            if take_over.not_changed and take_over.worker.number == 0:
+                logger.warning("%s", take_over.not_changed)
             await take_over.report_begun()
             await taker.attach()
             await take_over.report_attached()

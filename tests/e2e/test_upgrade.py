@@ -413,12 +413,17 @@ def test_the_command_and_the_signal_upgrade(start_service: Any, tmp_path: Path) 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.settimeout(PATIENCE_S)
         manager.bind(str(tmp_path / "notify.sock"))
-        service = start_service(**{ADDRESS: manager.getsockname()})
+        file = tmp_path / "settings.ini"
+        file.write_text("[channelstream]\n")
+        service = start_service("-i", str(file), **{ADDRESS: manager.getsockname()})
+        file.write_text("[channelstream]\nmetrics_port = 1\n")
         ended = nursery().run(["upgrade", "-p", str(service.running.port)], {})
         assert (ended.returncode, ended.stderr) == (0, "")
         service.pids.append(mainpid(manager))
-        assert ended.stdout.splitlines()[0].endswith(f": process {service.pids[0]} serves")
-        assert "handed over: " in ended.stdout
+        first, second, _, last = ended.stdout.splitlines()
+        assert first.endswith(f": process {service.pids[0]} serves")
+        assert second.startswith("handed over: ")
+        assert last == "an upgrade does not change metrics_port from 0 to 1: restart the service for that"
         assert service.running.process.wait(PATIENCE_S) == 0
         os.kill(service.pids[0], signal.SIGUSR2)
         os.kill(service.pids[0], signal.SIGUSR2)
@@ -466,24 +471,29 @@ def test_workers_are_upgraded_one_after_the_other(redis: RedisServer, start_serv
 def test_workers_that_read_no_file_again_any_more_are_upgraded(
     redis: RedisServer, start_service: Any, tmp_path: Path
 ) -> None:
-    """SIGHUP ends them, so they are sent none: the configuration names no file with keys any more."""
+    """SIGHUP ends them, so they are sent none: the configuration names no file with keys any more.
+
+    One line of the log says what else of the configuration takes a restart.
+    """
     file, keys = tmp_path / "settings.ini", tmp_path / "keys.json"
     keys.touch(0o600)
     keys.write_text('{"keys": []}')
     file.write_text(f"[channelstream]\nkeys_file = {keys}\n")
     service = start_service("-i", str(file), "--engine", redis.address, "--workers", "2")
-    file.write_text("[channelstream]\n")
+    file.write_text("[channelstream]\nmetrics_port = 1\n")
+    not_changed = "an upgrade does not change metrics_port from 0 to 1: restart the service for that"
 
     async def scenario() -> None:
         async with AsyncExitStack() as stack:
             wires = [await service.stream("ws", stack) for _ in range(4)]
-            assert (await service.upgrade()).tally["websocket"] == 4
+            report = await service.upgrade()
+            assert (report.tally["websocket"], report.not_changed) == (4, not_changed)
             await service.post("/message", {"user": "app", "channel": "a", "message": {"n": 1}})
             assert [await texts(wire, 1) for wire in wires] == [[1]] * 4
 
     play(scenario())
     code, log = service.running.stop()
-    assert (code, "has ended" in log) == (0, False), log
+    assert (code, "has ended" in log, log.count(not_changed)) == (0, False, 1), log
 
 
 def test_a_worker_that_cannot_be_upgraded_goes_on(

@@ -4,6 +4,7 @@ import asyncio
 import select
 import socket
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -69,6 +70,25 @@ def test_the_address_stays_that_of_the_sockets(stage: Stage) -> None:
     [settings] = kept
     assert (settings.host, settings.port, settings.secret) == ("127.0.0.1", 8001, "new")
     assert settings.cookie_secret == "of the old process"
+
+
+@pytest.mark.parametrize(
+    ("configured", "changes"),
+    [
+        ({"port": 9, "host": "::1"}, "host from '127.0.0.1' to '::1', port from 8001 to 9"),
+        ({"port": 8001, "unix_socket": "/run/x"}, "unix_socket from '' to '/run/x'"),
+        ({"port": 0, "metrics_port": 7}, "metrics_port from 0 to 7"),
+        ({"port": 8001, "cookie_secret": "another", "poll_timeout_s": 3}, ""),
+    ],
+)
+def test_who_asks_learns_what_an_upgrade_does_not_change(
+    stage: Stage, configured: dict[str, Any], changes: str
+) -> None:
+    """The new process goes on at the old addresses; a port of 0 takes any."""
+    report = asyncio.run(stage.run(partial(stage.succeed, Settings(**configured))))
+    assert report.not_changed == stage.take_over.not_changed
+    assert changes in report.not_changed
+    assert bool(changes) == report.not_changed.endswith("restart the service for that")
 
 
 def test_a_key_of_cookies_that_is_configured_now_holds() -> None:

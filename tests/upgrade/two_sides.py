@@ -129,9 +129,9 @@ class Stage:
             if self.has_committed and not self._successor.cancelled():
                 await self._successor
 
-    async def succeed(self) -> None:
+    async def succeed(self, configured: Settings = Settings()) -> None:  # noqa: B008 - it is immutable
         """Be the new process."""
-        await self.take_over.introduce(SNAPSHOT, Settings())
+        await self.take_over.introduce(SNAPSHOT, configured)
         await self.take_over.take(self.new)
         await self.new.begin()
         await self.take_over.report_begun()

@@ -71,6 +71,7 @@ def _lines(report: Report) -> tuple[str, ...]:
         f"upgraded from {report.old_version} to {report.version}: process {report.pid} serves",
         f"handed over: {report.handed_over}",
         report.waits,
+        *filter(None, [report.not_changed]),
     )
 
 

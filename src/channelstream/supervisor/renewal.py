@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import msgspec
+from msgspec.structs import replace
 
 from channelstream.supervisor.slot import WorkerSlot
 from channelstream.upgrade.line import Line
@@ -119,7 +120,7 @@ def summed(reports: list[Report]) -> Report:
     calls_s = max(report.calls_s for report in reports)
     waits = [report.streams_s for report in reports]
     streams_s = None if None in waits else max(filter(None, waits), default=0.0)
-    return Report(first.old_version, first.version, os.getpid(), tally, calls_s, streams_s)
+    return replace(first, pid=os.getpid(), tally=tally, calls_s=calls_s, streams_s=streams_s)
 
 
 def adopt_orphans() -> None:

@@ -127,6 +127,7 @@ class HandOver:
         self._clock = clock
         self.has_committed = self.is_taken_back = self.is_stuck = False
         self._has_begun = False
+        self._not_changed = ""
 
     async def run(self, snapshot: int, terms: Part) -> Report:
         """Hand everything over.
@@ -156,7 +157,8 @@ class HandOver:
         await self._commit()
         calls_s = round(self._clock() - frozen_at_s, 3)
         streams_s = round(self._clock() - frozen_at_s, 3) if await self._is_attached() else None
-        return Report(__version__, hello.version, hello.pid, dict(self._giver.tally), calls_s, streams_s)
+        tally = dict(self._giver.tally)
+        return Report(__version__, hello.version, hello.pid, tally, calls_s, streams_s, self._not_changed)
 
     def _late(self) -> str:
         return f"the new process has not {'built everything from a copy' if self._has_begun else 'started'}"
@@ -169,7 +171,7 @@ class HandOver:
                 f" ({hello.snapshot}, here {snapshot}); restart the service instead"
             )
         await self._line.send(terms)
-        await self._next(SET)
+        self._not_changed = (await self._next(SET)).body.decode()
         return hello
 
     async def _send_state(self) -> None:

@@ -12,7 +12,7 @@ from channelstream.errors import CannotHandOver
 from channelstream.upgrade.line import Part
 
 HELLO, TERMS, SET = "hello", "terms", "set"
-"""The new process introduces itself; is given the terms; has built everything that needs no state."""
+"""The new process introduces itself; is given the terms; accepts them, and its body is `Report.not_changed`."""
 COPIED, BUILT = "copied", "built"
 """The old process has sent a copy; the new one has built everything from what it has."""
 END, READY = "end", "ready"
@@ -90,6 +90,18 @@ class KeptOptions(Message, frozen=True, kw_only=True):
         cookie_secret = configured.cookie_secret or self.cookie_secret
         return replace(configured, **kept_options(self) | {"cookie_secret": cookie_secret})
 
+    def not_changed_by(self, configured: Settings) -> str:
+        """Return which options of the configuration have no effect, and what to do; empty if there is none."""
+        asked = {name: getattr(configured, name) for name in kept_options(self) if name != "cookie_secret"}
+        if not configured.port:
+            del asked["port"]  # Any free one is as good.
+        shown = [
+            f"{name} from {getattr(self, name)!r} to {value!r}"
+            for name, value in asked.items()
+            if value != getattr(self, name)
+        ]
+        return f"an upgrade does not change {', '.join(shown)}: restart the service for that" if shown else ""
+
 
 def kept_options(of: Settings | KeptOptions) -> dict[str, Any]:
     """Return the fields of `KeptOptions`."""
@@ -132,6 +144,7 @@ class Report(Message, frozen=True):
         tally: how many sockets of each kind are handed over; `ended`: how many streams are not, and resume.
         calls_s: from when calls wait until they are answered again, in seconds.
         streams_s: from then until all streams are served again; None if the process that was asked has not waited so long.
+        not_changed: the options of the configuration that have no effect before a restart, in a sentence, if there are any.
     """
 
     old_version: str
@@ -140,6 +153,7 @@ class Report(Message, frozen=True):
     tally: dict[str, int]
     calls_s: float
     streams_s: float | None
+    not_changed: str = ""
 
     @property
     def line(self) -> str:

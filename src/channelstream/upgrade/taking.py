@@ -70,6 +70,7 @@ class TakeOver:
         upgrades: how many there were since the service was started, by their result; this one is done.
         worker: the place of this process among the workers of a service.
         parent: its line to the parent of the workers, if there is one.
+        not_changed: which options of the configuration have no effect (`Report`).
     """
 
     def __init__(self, line: Line) -> None:
@@ -77,6 +78,7 @@ class TakeOver:
         self.upgrades: dict[str, int] = {}
         self.worker = Worker()
         self.parent: socket.socket | None = None
+        self.not_changed = ""
 
     async def introduce(self, snapshot: int, settings: Settings) -> Settings:
         """Return the settings to serve with: these, at the addresses of the sockets that are handed over.
@@ -96,6 +98,7 @@ class TakeOver:
         self.parent = next((socket.socket(fileno=each) for each in part.descriptors), None)
         self.worker = Worker(Path(terms.directory) if terms.directory else None, terms.worker, terms.workers)
         self.upgrades = terms.upgrades
+        self.not_changed = terms.not_changed_by(settings)
         kept = terms.applied_to(settings)
         check_safety(kept)
         return kept
@@ -106,7 +109,7 @@ class TakeOver:
         Raises:
             CannotHandOver: the other process keeps its work.
         """
-        await self._line.send(Part(SET))
+        await self._line.send(Part(SET, self.not_changed.encode()))
         while (part := await self._line.receive()).kind != END:
             if part.kind == COPIED:
                 await taker.build()
