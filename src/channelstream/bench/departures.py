@@ -7,7 +7,6 @@ import argparse
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -15,6 +14,7 @@ import msgspec
 
 from channelstream.bench.application import Application
 from channelstream.bench.histogram import Histogram
+from channelstream.bench.inbound import DATA_OPCODES, FrameReader
 from channelstream.bench.measure import Target
 from channelstream.bench.probe import longest_turn_ms, probe
 from channelstream.bench.question import answer, options_of
@@ -69,26 +69,15 @@ class Client(asyncio.Protocol):
     def parted(self) -> Counter[str]:
         """Return the users who left, with the number of events about each."""
         counts: Counter[str] = Counter()
-        for payload in _texts(b"".join(self._read).partition(b"\r\n\r\n")[2]):
-            counts.update(
-                item["user"]
-                for item in msgspec.json.decode(payload)
-                if item.get("message") == {"action": "parted"}
-            )
+        _, _, frames = b"".join(self._read).partition(b"\r\n\r\n")
+        for frame in FrameReader().feed(frames):
+            if frame.opcode in DATA_OPCODES:
+                counts.update(
+                    item["user"]
+                    for item in msgspec.json.decode(frame.payload)
+                    if item.get("message") == {"action": "parted"}
+                )
         return counts
-
-
-def _texts(frames: bytes) -> Iterator[bytes]:
-    """Yield the payloads of unmasked text frames (RFC 6455 section 5.2)."""
-    at = 0
-    while at + 2 <= len(frames):
-        size, begin = frames[at + 1], at + 2
-        if size >= 126:
-            width = 2 if size == 126 else 8
-            size, begin = int.from_bytes(frames[begin : begin + width]), begin + width
-        if frames[at] & 0x0F == 1:
-            yield frames[begin : begin + size]
-        at = begin + size
 
 
 async def _attach(wire: Wire, conn_id: str, received: Received | None) -> Client:
