@@ -17,7 +17,7 @@ from itsdangerous import TimestampSigner
 
 from channelstream.bench.http import HttpConnection, open_http
 from channelstream.bench.load import BenchFailed
-from channelstream.bench.measure import Target
+from channelstream.bench.measure import Stopwatch, Target
 from channelstream.bench.question import answer, options_of
 from channelstream.bench.servers import product
 from channelstream.bench.wire import Wire
@@ -99,14 +99,14 @@ async def cost_us(
     """
     requests = [FORMS[form](caller) for _ in range(calls)]
     answer = b""
-    began_s, before_s = time.perf_counter(), target.cpu_s() or 0.0
-    for request in requests:
-        answer = await connection.call(request)
-    cpu_s, took_s = (target.cpu_s() or 0.0) - before_s, time.perf_counter() - began_s
+    watch = Stopwatch(target)
+    with watch:
+        for request in requests:
+            answer = await connection.call(request)
     # A command that is refused is answered with 200, and all of a turn are the same.
     if b'"error"' in answer:
         raise BenchFailed(f"{form}: {answer.decode()}")
-    return cpu_s / calls * 1e6, took_s / calls * 1e6
+    return watch.rate(calls).cpu_us_each or 0.0, watch.seconds / calls * 1e6
 
 
 async def compare(flags: list[str], calls: int, rounds: int) -> dict[str, tuple[float, float]]:

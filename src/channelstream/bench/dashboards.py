@@ -17,7 +17,7 @@ import msgspec
 from channelstream.bench.application import Application
 from channelstream.bench.departures import CHANNEL, PING_S, crowd
 from channelstream.bench.load import BenchFailed
-from channelstream.bench.measure import Target
+from channelstream.bench.measure import Stopwatch, Target
 from channelstream.bench.question import answer, options_of
 from channelstream.bench.servers import product
 from channelstream.bench.wire import Wire
@@ -127,14 +127,11 @@ async def cost(target: Target, dashboards: int, duration_s: float) -> dict[str, 
     """Return the server's CPU in milliseconds a second, and what the dashboards received, for one stretch of time."""
     async with opened(target.wire, dashboards) as pages:
         await asyncio.sleep(min(2, duration_s))  # what opening costs is not counted
-        events, size, before_s = (
-            sum(p.events for p in pages),
-            sum(p.bytes for p in pages),
-            target.cpu_s() or 0,
-        )
-        await asyncio.sleep(duration_s)  # the time over which is measured
+        events, size, watch = sum(p.events for p in pages), sum(p.bytes for p in pages), Stopwatch(target)
+        with watch:
+            await asyncio.sleep(duration_s)  # the time over which is measured
         return {
-            "cpu ms/s": round(1000 * ((target.cpu_s() or 0) - before_s) / duration_s, 1),
+            "cpu ms/s": round(1000 * (watch.cpu_s or 0.0) / duration_s, 1),
             "events/s": round((sum(p.events for p in pages) - events) / duration_s, 1),
             "KB/s": round((sum(p.bytes for p in pages) - size) / duration_s / 1000, 1),
         }

@@ -16,7 +16,7 @@ import msgspec
 
 from channelstream.bench.application import Application
 from channelstream.bench.load import BenchFailed
-from channelstream.bench.measure import Target
+from channelstream.bench.measure import Stopwatch, Target
 from channelstream.bench.question import answer, options_of
 from channelstream.bench.servers import product
 from channelstream.bench.wire import TEXT_FRAME, Wire
@@ -123,12 +123,13 @@ async def cost_us(target: Target, opener: Opener, kind: str, count: int) -> floa
     """
     run = await KINDS[kind](opener, count)
     await asyncio.sleep(SETTLE_S)
-    before_s = target.cpu_s() or 0.0
+    watch = Stopwatch(target)
     try:
-        await run()
-        return ((target.cpu_s() or 0.0) - before_s) / count * 1e6
+        with watch:
+            await run()
     finally:
         await opener.opened.close()
+    return watch.rate(count).cpu_us_each or 0.0
 
 
 async def compare(flags: list[str], count: int, rounds: int) -> dict[str, float]:
