@@ -6,14 +6,10 @@ import pytest
 import uvloop
 from msgspec.structs import replace
 
-from channelstream.bench.conduct import conduct
 from channelstream.bench.drain import drain
-from channelstream.bench.load import BenchFailed, Load
-from channelstream.bench.measure import Target
+from channelstream.bench.load import Load
 from channelstream.bench.progress import Progress
 from channelstream.bench.results import Drained, Measured, Percentiles
-from channelstream.bench.scenarios import SCENARIOS
-from channelstream.bench.wire import Wire
 
 needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on the PATH")
 
@@ -51,10 +47,3 @@ def test_a_fault_makes_the_run_wrong(fault: str) -> None:
     )  # fmt: skip
     assert Measured(drained=right).is_right
     assert not Measured(drained=replace(right, **{fault: 1})).is_right
-
-
-def test_a_running_server_is_not_drained() -> None:
-    """The run stops a server of its own only."""
-    target = Target("channelstream", Wire(host="127.0.0.1", port=1))
-    with pytest.raises(BenchFailed, match="give no URL"):
-        uvloop.run(conduct(SCENARIOS["drain"], target, False, Progress(None)))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from channelstream import __version__
 from channelstream.bench.drain import drain, spread_drain
-from channelstream.bench.load import BenchFailed, Load, Signing
+from channelstream.bench.load import Load, Signing
 from channelstream.bench.measure import Target, measure
 from channelstream.bench.processes import machine
 from channelstream.bench.progress import Progress
@@ -50,7 +50,8 @@ async def _step(
     title = f"{scenario.name}, {step.label}"
     if step.outage is not None:
         progress.begin(title)
-        return await _with_outage(step.outage, step, target, progress)
+        measured = await _OUTAGES[step.outage](step.load, step.flags, progress)
+        return StepReport(step.label, step.load, measured, None, {})
     rounds = [await _round(title, step, target, with_reference, progress) for _ in range(step.turns)]
     measured = medians([each for each, _ in rounds])
     references = [each for _, each in rounds if each is not None]
@@ -71,13 +72,6 @@ async def _round(
         product(*step.flags) if target is None else nullcontext(target)
     )
     return await _measured(server, step, progress, step.load.signing), compared
-
-
-async def _with_outage(outage: Outage, step: Step, target: Target | None, progress: Progress) -> StepReport:
-    if target is not None:
-        raise BenchFailed(f"{outage!r} is measured with servers that the run itself starts: give no URL")
-    measured = await _OUTAGES[outage](step.load, step.flags, progress)
-    return StepReport(step.label, step.load, measured, None, {})
 
 
 async def _measured(

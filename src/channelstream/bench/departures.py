@@ -13,9 +13,8 @@ from typing import cast
 import msgspec
 
 from channelstream.bench.application import Application
-from channelstream.bench.histogram import Histogram
 from channelstream.bench.inbound import DATA_OPCODES, FrameReader
-from channelstream.bench.measure import Target
+from channelstream.bench.measure import Stopwatch, Target
 from channelstream.bench.probe import longest_turn_ms, probe
 from channelstream.bench.question import answer, options_of
 from channelstream.bench.servers import product
@@ -127,16 +126,16 @@ async def storm(target: Target, how: str, leaving: int, staying: int, with_lists
     await _configure(application, with_lists)
     application.close()
     await asyncio.sleep(1.0)  # lets the server finish deferred work
-    before_ms, before_s = await longest_turn_ms(target.wire), target.cpu_s()
-    probing = asyncio.create_task(probe(target.wire, PROBED_S[how]))
-    await asyncio.sleep(0.5)  # the probe runs before the storm begins
-    received.bytes = 0
-    began_s = time.monotonic()
-    _leave(leave, how)
-    waits = await probing
-    while time.monotonic() - received.last_s < QUIET_S:  # noqa: ASYNC110 - what is on its way has no event
-        await asyncio.sleep(0.1)
-    after_s = target.cpu_s()
+    before_ms, watch = await longest_turn_ms(target.wire), Stopwatch(target)
+    with watch:
+        probing = asyncio.create_task(probe(target.wire, PROBED_S[how]))
+        await asyncio.sleep(0.5)  # the probe runs before the storm begins
+        received.bytes = 0
+        began_s = time.monotonic()
+        _leave(leave, how)
+        waits = await probing
+        while time.monotonic() - received.last_s < QUIET_S:  # noqa: ASYNC110 - what is on its way has no event
+            await asyncio.sleep(0.1)
     for client in stay:
         received.parted += client.parted()
     expected = {f"leaves-{number}": staying for number in range(leaving)}
@@ -148,16 +147,12 @@ async def storm(target: Target, how: str, leaving: int, staying: int, with_lists
         "longest turn before ms": before_ms,
         "longest turn ms": await longest_turn_ms(target.wire),
         "longest wait ms": round(waits.max_ns / 1e6, 1),
-        "99th percentile ms": round(_percentile(waits), 2),
-        "cpu s": round((after_s or 0.0) - (before_s or 0.0), 2),
+        "99th percentile ms": round(waits.percentile_ns(99.0) / 1e6, 2),
+        "cpu s": round(watch.cpu_s or 0.0, 2),
         "MB": round(received.bytes / 1e6, 1),
         "over after s": round(received.last_s - began_s, 1),
         "each received once": dict(received.parted) == expected,
     }
-
-
-def _percentile(waits: Histogram) -> float:
-    return waits.percentile_ns(99.0) / 1e6
 
 
 async def _run(options: argparse.Namespace) -> None:

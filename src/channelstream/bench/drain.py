@@ -54,9 +54,8 @@ async def drain(
     secret = secrets.token_hex(16)
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(redis_process())
-        options = ("--secret", secret, "--engine", redis.address, *flags)
-        started = [await stack.enter_async_context(product(*options)) for _ in range(nodes)]
-        targets = [Target(each.name, structs.replace(each.wire, secret=secret), each.pid) for each in started]
+        servers = (product("--engine", redis.address, *flags, secret=secret) for _ in range(nodes))
+        targets = [await stack.enter_async_context(server) for server in servers]
         clients = crowd_at(targets[0].wire, load.clients, progress, jitter)
         crowd = await stack.enter_async_context(clients)
         return Measured(drained=await _drained(crowd, targets, before_s))

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import secrets
 import signal
 import socket
 import time
@@ -51,11 +50,9 @@ async def restart(
 async def _resume(
     clients: int, options: Sequence[str], progress: Progress, jitter: Callable[[], float]
 ) -> Resume:
-    secret = secrets.token_hex(16)
-    options = ("--secret", secret, *options)
     async with AsyncExitStack() as clients_end:
         async with product(*options) as first:
-            wire = structs.replace(first.wire, secret=secret)
+            wire = first.wire
             crowd = await clients_end.enter_async_context(crowd_at(wire, clients, progress, jitter))
             await crowd.publish()
             await crowd.all_received()
@@ -66,7 +63,7 @@ async def _resume(
             os.kill(first.pid, signal.SIGKILL)
         async with (
             _first_listening(wire.port) as listening,
-            product("-p", str(wire.port), *options) as second,
+            product("-p", str(wire.port), *options, secret=wire.secret) as second,
         ):
             return await _recovered(crowd, second, killed_s, await listening)
 

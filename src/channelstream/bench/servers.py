@@ -45,10 +45,14 @@ def missing_for(kind: Reference) -> str:
     return f"the {kind} reference is not measured: it takes `pip install {' '.join(_REQUIRES[kind])}`"
 
 
-def product(*flags: str) -> AbstractAsyncContextManager[Target]:
-    """Start the product on a free port, with these flags and a low limit for slow turns."""
-    turns = ("--slow-turn-ms", SLOW_TURN_MS)
-    return started("channelstream", ["channelstream", "-p", "0", *turns, *flags], reports_turns=True)
+def product(*flags: str, secret: str = "") -> AbstractAsyncContextManager[Target]:
+    """Start the product on a free port, with these flags and a low limit for slow turns.
+
+    Args:
+        secret: what several servers of a run have in common; empty for one of its own.
+    """
+    module = ["channelstream", "-p", "0", "--slow-turn-ms", SLOW_TURN_MS, *flags]
+    return started("channelstream", module, secret=secret, reports_turns=True)
 
 
 def reference(kind: Reference) -> AbstractAsyncContextManager[Target]:
@@ -58,7 +62,7 @@ def reference(kind: Reference) -> AbstractAsyncContextManager[Target]:
 
 @asynccontextmanager
 async def started(
-    name: str, module: Sequence[str], signs: bool = True, reports_turns: bool = False
+    name: str, module: Sequence[str], signs: bool = True, secret: str = "", reports_turns: bool = False
 ) -> AsyncIterator[Target]:
     """Start a server on a free port of this machine, and end it with the context.
 
@@ -66,12 +70,13 @@ async def started(
         name: its name in the report.
         module: module for `python -m`. It prints its port and reads its secret from the environment.
         signs: whether calls are signed.
+        secret: with which; empty for a random one.
         reports_turns: whether it reports the longest turn of its event loop.
 
     Raises:
         BenchFailed: the server does not start.
     """
-    secret = secrets.token_hex(16)
+    secret = secret or secrets.token_hex(16)
     environ = own_environ() | {"CHANNELSTREAM_SECRET": secret}
     process = await start_program(*module, stdout=PIPE, stderr=STDOUT, environ=environ)
     log = cast(asyncio.StreamReader, process.stdout)
