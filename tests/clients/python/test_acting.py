@@ -77,6 +77,35 @@ def giving(*tokens: str) -> Callable[[], Awaitable[str]]:
 
 
 async def messages(acting: Acting) -> AsyncIterator[Any]:
+class Late(Acting):
+    """One whose request without an answer arrives at the server later, if it is to."""
+
+    def giving_up(self, kind: str, failure: BaseException) -> Any:
+        """Expect that the next command of this kind fails so."""
+        self._kind, self._failure = kind, failure
+        self._arrives = asyncio.Event()
+        return pytest.raises(type(failure))
+
+    async def late_arrival(self) -> None:
+        """Let its request arrive, and be carried out."""
+        self._arrives.set()
+        [reply] = await self._late
+        assert reply["type"] == "reply"
+
+    async def _post(self, commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if commands[0]["type"] == getattr(self, "_kind", None):
+            self._kind = ""
+            self._late = asyncio.create_task(self._arrive(self.conn_id, commands))
+            raise self._failure
+        return await super()._post(commands)
+
+    async def _arrive(self, conn_id: str, commands: list[dict[str, Any]]) -> Any:
+        await self._arrives.wait()
+        query, headers = {"conn_id": conn_id}, {"Authorization": f"Bearer {self._client.token}"}
+        address = f"{self._client.url}/client"
+        return (await self._reach.http.post(address, params=query, json=commands, headers=headers)).json()
+
+
     async for event in acting:
         if isinstance(event, MessageEvent):
             yield event.message
@@ -285,31 +314,13 @@ def test_a_channel_is_left_though_a_request_to_join_it_arrives_later(
     """One that was given up may still reach the server, after the one that leaves: the client has another connection."""
     room, left = f"room.{uuid4().hex}", f"room.{uuid4().hex}"
 
-    class Late(Acting):
-        late: asyncio.Task[Any] | None = None
-        arrives = asyncio.Event()
-
-        async def _post(self, commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            if commands[0].get("channels") == [left] and self.late is None:
-                self.late = asyncio.create_task(self._arrive(self.conn_id, commands))
-                raise failure
-            return await super()._post(commands)
-
-        async def _arrive(self, conn_id: str, commands: list[dict[str, Any]]) -> Any:
-            await self.arrives.wait()
-            query, headers = {"conn_id": conn_id}, {"Authorization": f"Bearer {self._client.token}"}
-            address = f"{server.url}/client"
-            return (await self._reach.http.post(address, params=query, json=commands, headers=headers)).json()
-
     async def scenario() -> None:
         async with Late(server.url, giving(token(**GRANTED)), transports=[transport]) as acting:
             await acting.subscribe([room])
-            with pytest.raises(type(failure)):
+            with acting.giving_up("subscribe", failure):
                 await acting.subscribe([left])
             assert await acting.unsubscribe([left]) == [room]
-            acting.arrives.set()
-            assert acting.late is not None
-            assert (await acting.late)[0]["type"] == "reply"
+            await acting.late_arrival()
             await acting.publish(left, 1)
             await acting.publish(room, 2)
             assert await anext(messages(acting)) == 2
@@ -318,6 +329,54 @@ def test_a_channel_is_left_though_a_request_to_join_it_arrives_later(
 
 
 def test_a_channel_that_is_left_while_it_is_joined_again_is_left() -> None:
+def test_a_channel_is_joined_though_a_request_to_leave_it_arrives_later(
+    server: RunningServer, transport: Stream
+) -> None:
+    """By another connection, as in the opposite case; the other channels come with it."""
+    room, other = f"room.{uuid4().hex}", f"room.{uuid4().hex}"
+
+    async def scenario() -> None:
+        async with Late(server.url, giving(token(**GRANTED)), transports=[transport]) as acting:
+            await acting.subscribe([room, other])
+            with acting.giving_up("unsubscribe", Unreachable("no answer in time")):
+                await acting.unsubscribe([room])
+            assert room in await acting.subscribe([room])
+            await acting.late_arrival()
+            await acting.publish(room, 1)
+            await acting.publish(other, 2)
+            received = messages(acting)
+            assert [await anext(received), await anext(received)] == [1, 2]
+
+    play(scenario())
+
+
+def test_commands_for_one_channel_are_carried_out_in_the_order_of_their_calls(server: RunningServer) -> None:
+    """Requests that are under way together may arrive in any order: here each one overtakes those before it."""
+    room, name = f"room.{uuid4().hex}", f"room.{uuid4().hex}"
+
+    class Overtaken(Acting):
+        left = 6
+
+        async def _post(self, commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            self.left -= 1
+            await turns(50 * self.left)
+            return await super()._post(commands)
+
+    async def scenario() -> None:
+        async with Overtaken(server.url, giving(token(**GRANTED))) as acting:
+            await acting.subscribe([room])
+            await asyncio.gather(
+                acting.subscribe([name]),
+                acting.unsubscribe([name]),
+                acting.unsubscribe([room]),
+                acting.subscribe([room]),
+            )
+            assert await acting.subscribe([room]) == [room]
+            assert list(acting._wanted) == [room]
+
+    play(scenario())
+
+
     """The server takes the two commands in this order."""
     asked: list[tuple[str, list[str]]] = []
 

@@ -98,9 +98,9 @@ class Acting(Iteration[Event]):
         self._get_token = get_token
         # The channels, each with the position from which it is still to be read; None once it is joined.
         self._wanted: dict[str, str | None] = {}
-        self._unanswered: set[str] = set()  # Channels that this connection may still join.
+        self._unanswered: set[tuple[str, str]] = set()  # Commands by channel that the server may still take.
         self._is_connected = asyncio.Event()
-        self._joining = asyncio.Lock()  # While channels are joined again.
+        self._moving = asyncio.Lock()  # While channels are joined or left: requests arrive in any order.
         self._slots = Slots(COMMANDS_AT_ONCE, OPEN_TIMEOUT_S)
         self._tasks: set[asyncio.Task[None]] = set()
         self._refresh: asyncio.Task[None] | None = None
@@ -134,27 +134,23 @@ class Acting(Iteration[Event]):
                 something is lost.
         """
         wanted = listed("channels", channels)
-        await self._connected()  # A new connection says from where its channels are to be read.
-        conn_id = self._client.conn_id
-        left = {name: position for name in wanted if (position := self._wanted.get(name))}
-        result = await self._join(wanted, left | dict(since or {}))
-        if self._client.conn_id != conn_id:  # The connection that has answered is not the client's any more.
-            return await self.subscribe(wanted, since)
-        self._wanted |= dict.fromkeys(wanted)
-        return list(result["channels"])
+        async with self._moving:
+            while True:
+                await self._connected()  # A new connection says from where its channels are to be read.
+                conn_id = self._client.conn_id
+                left = {name: position for name in wanted if (position := self._wanted.get(name))}
+                result = await self._join(wanted, left | dict(since or {}))
+                if self._client.conn_id == conn_id:  # Else another connection has to join them.
+                    self._wanted |= dict.fromkeys(wanted)
+                    return list(result["channels"])
 
     async def unsubscribe(self, channels: Iterable[str]) -> list[str]:
         """Leave channels; return all of the connection."""
         wanted = listed("channels", channels)
-        for name in wanted:
-            self._wanted.pop(name, None)
-        # A command that joins some of them again may be under way: the server takes it first.
-        async with self._joining:
-            pass
-        result = await self._command("unsubscribe", channels=wanted)
-        if not self._unanswered.isdisjoint(wanted):
-            self._pump.renew()
-        return list(result["channels"])
+        async with self._moving:
+            for name in wanted:
+                self._wanted.pop(name, None)
+            return list((await self._move("unsubscribe", wanted))["channels"])
 
     async def publish(self, channel: str, message: Any, *, uuid: str | None = None) -> str:
         """Publish a message of the client's user; return its id. With the same id it is published once."""
@@ -171,13 +167,23 @@ class Acting(Iteration[Event]):
 
     async def _join(self, channels: list[str], since: Mapping[str, str]) -> Any:
         """Join channels; return the result. An event says of which of them something since then is lost."""
-        try:
-            result = await self._command("subscribe", channels=channels, since=since)
-        except (Unreachable, asyncio.CancelledError):
-            self._unanswered.update(channels)
-            raise
+        result = await self._move("subscribe", channels, since=since)
         if result.get("lost"):
             self._pass_on({"type": "resumed"} | result)
+        return result
+
+    async def _move(self, kind: str, channels: list[str], **fields: Any) -> Any:
+        """Join or leave channels; return the result.
+
+        A request that was given up may arrive after this one, and undo it: then the client takes another connection.
+        """
+        try:
+            result = await self._command(kind, channels=channels, **fields)
+        except (Unreachable, asyncio.CancelledError):
+            self._unanswered.update((kind, name) for name in channels)
+            raise
+        if any(other != kind and name in channels for other, name in self._unanswered):
+            self._pump.renew()
         return result
 
     async def _command(self, kind: str, **fields: Any) -> Any:
@@ -281,13 +287,13 @@ class Acting(Iteration[Event]):
         One that the token does not grant has a whole command refused: then they are joined one by one, until it is found.
         """
         at_once = CHANNELS
-        while self._client.conn_id == conn_id:
-            left = ((name, since) for name, since in self._wanted.items() if since is not None)
-            since = dict(islice(left, at_once))
-            if not since:
-                return
+        while True:
             try:
-                async with self._joining:
+                async with self._moving:
+                    left = ((name, since) for name, since in self._wanted.items() if since is not None)
+                    since = dict(islice(left, at_once))
+                    if not since or self._client.conn_id != conn_id:
+                        return
                     await self._join(list(since), since)
             except StreamClosed:
                 return
