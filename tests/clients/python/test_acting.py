@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 from uuid import uuid4
 
@@ -29,7 +30,7 @@ from channelstream_client import (
     Unreachable,
     testing,
 )
-from channelstream_client.acting import refresh_after_s
+from channelstream_client.acting import COMMANDS_AT_ONCE, refresh_after_s
 from channelstream_client.streams import TRANSPORTS, Stream
 
 NAMES = {"websocket": TRANSPORTS[0], "sse": TRANSPORTS[1], "poll": TRANSPORTS[2]}
@@ -76,7 +77,6 @@ def giving(*tokens: str) -> Callable[[], Awaitable[str]]:
     return get_token
 
 
-async def messages(acting: Acting) -> AsyncIterator[Any]:
 class Late(Acting):
     """One whose request without an answer arrives at the server later, if it is to."""
 
@@ -106,6 +106,7 @@ class Late(Acting):
         return (await self._reach.http.post(address, params=query, json=commands, headers=headers)).json()
 
 
+async def messages(acting: Acting) -> AsyncIterator[Any]:
     async for event in acting:
         if isinstance(event, MessageEvent):
             yield event.message
@@ -328,7 +329,6 @@ def test_a_channel_is_left_though_a_request_to_join_it_arrives_later(
     play(scenario())
 
 
-def test_a_channel_that_is_left_while_it_is_joined_again_is_left() -> None:
 def test_a_channel_is_joined_though_a_request_to_leave_it_arrives_later(
     server: RunningServer, transport: Stream
 ) -> None:
@@ -377,6 +377,7 @@ def test_commands_for_one_channel_are_carried_out_in_the_order_of_their_calls(se
     play(scenario())
 
 
+def test_a_channel_that_is_left_while_it_is_joined_again_is_left() -> None:
     """The server takes the two commands in this order."""
     asked: list[tuple[str, list[str]]] = []
 
@@ -531,6 +532,48 @@ def test_only_the_last_time_that_the_server_has_said_counts_for_the_next_token()
         await turns(3)
         assert [task and task.done() for task in tasks] == [True, False]
         await acting.aclose()
+
+    play(scenario())
+
+
+def test_a_command_that_waits_for_its_turn_waits_for_a_token_as_well(server: RunningServer) -> None:
+    """The last one may expire meanwhile, and the command would go without one."""
+
+    async def scenario() -> None:
+        first, there_is_one, ended = [token(**GRANTED, life_s=1)], asyncio.Event(), asyncio.Event()
+
+        async def get_token() -> str:
+            if first:
+                return first.pop()
+            await there_is_one.wait()
+            return token(**GRANTED)
+
+        async with Acting(server.url, get_token, on_down=lambda _: ended.set()) as acting:
+            await acting.info(["room.1"])
+            async with AsyncExitStack() as all_slots:
+                for _ in range(COMMANDS_AT_ONCE):
+                    await all_slots.enter_async_context(acting._slots)
+                asked = asyncio.create_task(acting.info(["room.1"]))
+                await ended.wait()
+            await turns(5)
+            there_is_one.set()
+            await asked
+
+    play(scenario())
+
+
+def test_a_command_by_a_forgotten_connection_is_refused_until_there_is_another(server: RunningServer) -> None:
+    """The error says so, and when to send it again."""
+
+    async def scenario() -> None:
+        async with Acting(server.url, giving(token(**GRANTED))) as acting:
+            await acting.info(["room.1"])
+            forgotten, acting._client.conn_id = acting.conn_id, uuid4().hex
+            with pytest.raises(CommandRefused, match="not carried out: send it again") as refused:
+                await acting.publish("room.1", 1)
+            assert (refused.value.code, refused.value.retry_after_s) == ("unknown_connection", 1)
+            acting._client.conn_id = forgotten
+            await acting.publish("room.1", 1)
 
     play(scenario())
 

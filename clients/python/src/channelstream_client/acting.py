@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import httpx
 
-from channelstream_client.errors import BadAnswer, ChannelstreamError, StreamClosed, Unreachable
+from channelstream_client.errors import BadAnswer, BadSignature, ChannelstreamError, StreamClosed, Unreachable
 from channelstream_client.events import Event, read_event
 from channelstream_client.exchange import Answer, result_of
 from channelstream_client.http_clients import Slots
@@ -33,8 +33,8 @@ COMMANDS_AT_ONCE = 50
 """Most commands that are sent at once. The stream has its connections from the same pool, of 100."""
 CHANNELS = 100
 """Most channels in one command."""
-JOIN_S = 1.0
-"""Least time between two calls that join channels again, if the server does not answer, in seconds."""
+RETRY_S = 1
+"""After how many seconds a command is sent again that the server has not answered, or whose connection it has given up."""
 
 logger = logging.getLogger("channelstream_client")
 
@@ -190,8 +190,8 @@ class Acting(Iteration[Event]):
         """Send a command when the stream has a connection; return its result.
 
         Raises:
-            CommandRefused: the server refused it.
-            Refused: it refused the request, as with 401 where it has given up the connection or the token.
+            CommandRefused: the server refused it, or has given up the connection or the token.
+            Refused: it refused the request, or a proxy did.
             Unreachable: there was no answer; it may have taken effect.
             BadAnswer: the answer is not that of a channelstream server.
             StreamClosed: the stream has ended.
@@ -235,7 +235,7 @@ class Acting(Iteration[Event]):
         client = self._client
         try:
             async with self._slots:
-                # What is valid now: a fresh token may have been taken meanwhile.
+                await self._connected()  # Connection and token may have ended meanwhile.
                 answer = await self._reach.http.post(
                     f"{client.url}/client",
                     params={"conn_id": client.conn_id},
@@ -246,7 +246,14 @@ class Acting(Iteration[Event]):
         except httpx.HTTPError as error:
             raise Unreachable(f"{client.url}: {str(error) or type(error).__name__}") from error
         retry_after = answer.headers.get("retry-after", "")
-        items = result_of(Answer(answer.status_code, answer.content, retry_after, time.time()))
+        try:
+            items = result_of(Answer(answer.status_code, answer.content, retry_after, time.time()))
+        except BadSignature as error:  # A command has no signature.
+            match error.body:
+                case {"code": str(code), "error": str(message)}:
+                    text = f"{message} The command was not carried out: send it again."
+                    raise CommandRefused(code, text, RETRY_S) from error
+            raise
         if not are_items(items) or not items:
             raise BadAnswer(f"expected a list of items, got {items!r:.80}")
         return items
@@ -298,7 +305,7 @@ class Acting(Iteration[Event]):
             except StreamClosed:
                 return
             except ChannelstreamError as error:
-                wait_s = error.retry_after_s if isinstance(error, CommandRefused) else JOIN_S
+                wait_s = error.retry_after_s if isinstance(error, CommandRefused) else RETRY_S
                 if wait_s is not None:
                     await asyncio.sleep(wait_s * random.uniform(1.0, 2.0))  # noqa: S311 - spreads the clients
                     continue
