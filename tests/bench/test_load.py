@@ -1,14 +1,20 @@
 """The error of a failed run."""
 
-from channelstream.bench.load import BenchFailed, failure_of
+import pytest
+
+from channelstream.bench.load import BenchFailed, failing_as_one
 
 FIRST, SECOND = BenchFailed("refused"), BenchFailed("refused as well")
 
 
-def test_the_failure_of_tasks_is_the_first_one() -> None:
-    assert failure_of(BaseExceptionGroup("", [FIRST, SECOND])) is FIRST
-    assert failure_of(BaseExceptionGroup("", [ExceptionGroup("", [FIRST]), SECOND])) is FIRST
+@pytest.mark.parametrize("errors", [[FIRST, SECOND], [ExceptionGroup("", [FIRST]), SECOND]])
+def test_the_failure_of_tasks_is_the_first_one(errors: list[Exception]) -> None:
+    with pytest.raises(BenchFailed, match=r"^refused$"), failing_as_one():
+        raise ExceptionGroup("", errors)
 
 
 def test_a_group_with_another_error_is_no_failure_of_the_run() -> None:
-    assert failure_of(BaseExceptionGroup("", [FIRST, KeyError("bug")])) is None
+    group = ExceptionGroup("", [FIRST, KeyError("bug")])
+    with pytest.raises(ExceptionGroup) as raised, failing_as_one():
+        raise group
+    assert raised.value is group

@@ -43,9 +43,6 @@ class Table(Generic[T]):
     rows: Callable[[Service], Awaitable[Sequence[T]]]
     none: str = "None yet."
 
-    async def page(self, service: Service, request: PageRequest) -> dict[str, Any]:
-        return await self.listing.page(await self.rows(service), request)
-
 
 def _marks(channel: Channel) -> list[str]:
     settings = channel.settings
@@ -193,7 +190,8 @@ class Tables:
         async with self._lock:
             if name == CONNECTIONS.name and not self._service.node.is_single:
                 return await self._connections(request)
-            answer = await TABLES[name].page(self._service, request)
+            table = TABLES[name]
+            answer = await table.listing.page(await table.rows(self._service), request)
         if name == CHANNELS.name and not self._service.node.is_single:
             for row in answer["rows"]:
                 row["log"] = None  # Its events are not in this process.

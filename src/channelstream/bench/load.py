@@ -18,27 +18,22 @@ class BenchFailed(Exception):
     """A run failed, or the server ended it. The text has the cause in one line."""
 
 
-def failure_of(group: BaseExceptionGroup[BaseException]) -> BenchFailed | None:
-    """Return the first error of a group of tasks, which fail for the same reason; None if it has other errors."""
-    failures, others = group.split(BenchFailed)
-    if others is not None:
-        return None
-    error: BenchFailed | ExceptionGroup[BenchFailed] | None = failures
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
 @contextmanager
 def failing_as_one() -> Iterator[None]:
-    """Raise the first error of a group of tasks in place of the group."""
+    """Raise the first error of a group of tasks, which fail for the same reason, in place of the group.
+
+    A group with other errors is raised as it is.
+    """
     try:
         yield
     except BaseExceptionGroup as group:
-        failure = failure_of(group)
-        if failure is None:
+        failures, others = group.split(BenchFailed)
+        if others is not None:
             raise
-        raise BenchFailed(str(failure)) from group
+        first: BenchFailed | ExceptionGroup[BenchFailed] | None = failures
+        while isinstance(first, ExceptionGroup):
+            first = first.exceptions[0]
+        raise BenchFailed(str(first)) from group
 
 
 class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

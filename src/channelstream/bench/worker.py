@@ -12,7 +12,7 @@ import uvloop
 
 from channelstream.bench.clients import Audience, Client
 from channelstream.bench.http import ConnectionClosed, HttpConnection, open_http
-from channelstream.bench.load import BenchFailed, failure_of
+from channelstream.bench.load import BenchFailed, failing_as_one
 from channelstream.bench.orders import (
     Answer,
     Attach,
@@ -249,14 +249,10 @@ async def work() -> None:
 
 async def _answer(action: Awaitable[Answer]) -> Answer:
     try:
-        return await action
+        with failing_as_one():
+            return await action
     except BenchFailed as error:
         return Failed(str(error))
-    except BaseExceptionGroup as group:
-        failure = failure_of(group)
-        if failure is None:
-            raise
-        return Failed(str(failure))
 
 
 def send_answer(answer: Answer) -> None:

@@ -27,7 +27,7 @@ from channelstream.bench.engines.recovery import recovery
 from channelstream.bench.engines.scripts import scripts
 from channelstream.bench.engines.sizes import FULL, QUICK, Sizes
 from channelstream.bench.engines.table import Table, grid, markdown
-from channelstream.bench.load import BenchFailed
+from channelstream.bench.load import BenchFailed, failing_as_one
 from channelstream.bench.processes import Machine, machine, use_all_descriptors
 from channelstream.bench.progress import Progress
 
@@ -75,28 +75,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     sizes = QUICK if args.quick else FULL
     time = datetime.now(UTC).isoformat(timespec="seconds")
-    tables: list[Table] = []
-    failure = ""
     try:
-        tables = uvloop.run(_measured(names, sizes, progress))
-    except* BenchFailed as group:
-        failure = _first(group)
-    progress.clear()
-    if failure:
-        print(f"bench-engines: {failure}", file=sys.stderr)
+        with failing_as_one():
+            tables = uvloop.run(_measured(names, sizes, progress))
+    except BenchFailed as error:
+        progress.clear()
+        print(f"bench-engines: {error}", file=sys.stderr)
         return 1
+    progress.clear()
     document = Document(time, machine(), _versions(), sizes, tables)
     _write(document, args.output)
     if args.into:
         args.into.write_text(filled(args.into.read_text(), document))
     return 0
-
-
-def _first(error: BaseException) -> str:
-    """Return the text of the first error of a group. Its tasks fail for the same reason."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
