@@ -8,6 +8,7 @@ import selectors
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,8 +34,15 @@ from websockets.sync.client import ClientConnection, connect
 from channelstream.config import Settings
 from channelstream.errors import CannotHandOver
 from channelstream.supervisor.ports import reserve
-from channelstream.supervisor.slot import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, WorkerSlot
-from channelstream.supervisor.supervisor import Supervisor
+from channelstream.supervisor.slot import (
+    FIRST_PAUSE_S,
+    LONGEST_PAUSE_S,
+    MAX_SILENT_LOOKS,
+    YOUNG_S,
+    WorkerSlot,
+)
+from channelstream.supervisor.supervisor import LOOK_S, Supervisor
+from channelstream.supervisor.worker import ALIVE
 from channelstream.upgrade.control import ask_to_upgrade
 
 
@@ -291,6 +299,80 @@ def test_a_worker_that_dies_young_is_restarted_with_backoff() -> None:
     assert (pauses[0], pauses[-1]) == (2 * FIRST_PAUSE_S, LONGEST_PAUSE_S)
     seat.vacate(seat.started_s + YOUNG_S)
     assert seat.pause_s == FIRST_PAUSE_S
+
+
+def test_a_worker_that_hangs_is_killed() -> None:
+    """It has shown life before, and then not for as many looks. However long the parent was stopped, it makes one look."""
+    supervisor = Supervisor(Settings(workers=2), [])
+    with subprocess.Popen(["sleep", "infinity"]) as hung, subprocess.Popen(["sleep", "infinity"]) as alive:
+        lines = []
+        for slot, process in zip(supervisor._slots, (hung, alive), strict=True):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            supervisor._attend(slot, process.pid, ours)
+            lines += [ours, theirs]
+        before = supervisor._timeout_s()
+
+        def show_life(process: "subprocess.Popen[bytes]", end: socket.socket) -> None:
+            end.send(ALIVE + str(process.pid).encode())
+            for key, _ in supervisor._selector.select():
+                key.data()
+
+        show_life(hung, lines[1])
+        now_s = 1_000_000.0
+        for _ in range(MAX_SILENT_LOOKS):
+            show_life(alive, lines[3])
+            supervisor._look(now_s)
+            supervisor._look(now_s + LOOK_S / 2)
+            now_s += 100 * LOOK_S
+        assert (hung.poll(), alive.poll()) == (None, None)
+        supervisor._look(now_s)
+        assert hung.wait(PATIENCE_S) == -signal.SIGKILL
+        supervisor._look(now_s + LOOK_S)
+        assert (before, alive.poll()) == (None, None)
+        alive.kill()
+        for each in lines:
+            each.close()
+
+
+def test_a_process_that_does_not_show_life_is_not_expected_to() -> None:
+    """As that of an older version, to which a worker hands over; the life of the process before it is not its own."""
+    supervisor = Supervisor(Settings(workers=1), [])
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    [slot] = supervisor._slots
+    slot.pid, slot.silent_looks = 1, None
+    for number, looks in ((2, None), (1, 0)):
+        theirs.send(ALIVE + str(number).encode())
+        supervisor._receive(slot, ours)
+        assert slot.silent_looks == looks
+    for each in (ours, theirs):
+        each.close()
+
+
+WATCHED = """
+import sys
+from channelstream.supervisor import supervisor, worker
+supervisor.LOOK_S = worker.ALIVE_S = 0.3
+from channelstream.cli import main
+sys.exit(main())
+"""
+
+
+def test_a_worker_that_is_stopped_is_replaced(redis: RedisServer, tmp_path: Path) -> None:
+    """Nothing else ends it, and the kernel goes on to give it a part of all clients."""
+    flags = ("--engine", redis.address, "--workers", "2", "--port", "0")
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as written,
+        subprocess.Popen([sys.executable, "-c", WATCHED, *flags], stderr=written, stdout=written) as parent,
+    ):
+        eventually(lambda: "2 workers " in log.read_text(), "the service does not start")
+        stopped = min(children(parent.pid))
+        os.kill(stopped, signal.SIGSTOP)
+        eventually(lambda: f"worker {stopped} has ended (signal 9)" in log.read_text(), "it is not killed")
+        eventually(lambda: len(children(parent.pid) - {stopped}) == 2, "it is not replaced")
+        parent.terminate()
+        assert parent.wait(PATIENCE_S) == 0
+    assert f"worker {stopped} has hung for" in log.read_text()
 
 
 def test_a_worker_that_the_system_refuses_is_tried_later(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,10 @@ from tests.waiting import PATIENCE_S
 from channelstream.config import Settings
 from channelstream.errors import CannotHandOver
 from channelstream.lifecycle import Server
+from channelstream.supervisor import worker
 from channelstream.supervisor.renewal import VARIABLE, Kept, Renewal, summed
 from channelstream.supervisor.supervisor import Supervisor
-from channelstream.supervisor.worker import SERVING, UPGRADE, attend, received
+from channelstream.supervisor.worker import ALIVE, SERVING, UPGRADE, attend, received
 from channelstream.upgrade.control import PROCESS_S, name_of
 from channelstream.upgrade.line import Line
 from channelstream.upgrade.messages import Failure, Report, kept_options
@@ -137,6 +138,21 @@ def test_a_worker_stops_whose_parent_dies_while_it_upgrades() -> None:
             async with asyncio.timeout(PATIENCE_S):
                 await server.has_stopped.wait()
         assert server.siblings.are_orphans
+
+    asyncio.run(play())
+
+
+def test_a_worker_shows_life_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the parent, from the moment at which it serves."""
+    monkeypatch.setattr(worker, "ALIVE_S", 0.0)
+
+    async def play() -> None:
+        parent, line = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with parent, line:
+            attend(line, cast(Server, Refusing(parent)))
+            messages = [await asyncio.to_thread(received, parent) for _ in range(4)]
+        pid = str(os.getpid()).encode()
+        assert messages == [SERVING + pid, *[ALIVE + pid] * 3]
 
     asyncio.run(play())
 

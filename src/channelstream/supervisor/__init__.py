@@ -3,5 +3,6 @@
 The parent reserves the port, starts workers and waits; it serves nothing. Each worker is a whole node with listening
 sockets of its own, among which the kernel distributes new connections (SO_REUSEPORT of socket(7)). The sockets of a
 dead worker close with it, so no client waits for it. A socket pair connects each worker with the parent: its messages
-say that the worker serves, and ask for an upgrade and answer it; its end means that the other side is dead.
+say that the worker serves and that its loop turns, and ask for an upgrade and answer it; its end means that the other
+side is dead.
 """

@@ -19,8 +19,8 @@ from channelstream.config.listening import announcements
 from channelstream.errors import CannotHandOver
 from channelstream.integrations.metrics.siblings import Worker
 from channelstream.supervisor.renewal import Kept, Renewal, adopt_orphans, forget_orphans, summed
-from channelstream.supervisor.slot import WorkerSlot
-from channelstream.supervisor.worker import KEPT, SERVING, UPGRADE, UPGRADED, received, work
+from channelstream.supervisor.slot import MAX_SILENT_LOOKS, WorkerSlot
+from channelstream.supervisor.worker import ALIVE, KEPT, SERVING, UPGRADE, UPGRADED, received, work
 from channelstream.upgrade import control
 from channelstream.upgrade.line import Line, Part
 from channelstream.upgrade.messages import FAILED as NOT_UPGRADED
@@ -37,6 +37,8 @@ after an upgrade it is ignored."""
 FAILED = 1
 STOPPED = (0, -signal.SIGTERM, -signal.SIGHUP)
 """Exit codes of workers that have stopped: what is passed on to one that no longer catches it ends it a little earlier."""
+LOOK_S = 5.0
+"""Time between two looks at the workers, in seconds."""
 REQUEST_S = 1.0
 """How long this process waits for a request to upgrade whose connection is there, or for room for its answer."""
 
@@ -67,7 +69,7 @@ class Supervisor:
         self._slots = [WorkerSlot(number) for number in range(settings.workers)]
         self._has_served = False
         self._code: int | None = None
-        self._deadline_s = 0.0
+        self._deadline_s = self._look_s = 0.0
         self._selector = selectors.DefaultSelector()
         self._renewal: Renewal | None = None
         self._retiring: set[int] = set()
@@ -91,6 +93,7 @@ class Supervisor:
                 # Not while there are new processes that have not said that they serve.
                 forget_orphans({slot.pid for slot in self._slots} | self._retiring)
             if self._code is None:
+                self._look(time.monotonic())
                 self._fill()
             elif time.monotonic() > self._deadline_s:
                 self._signal_workers(signal.SIGKILL)
@@ -99,6 +102,8 @@ class Supervisor:
     def _timeout_s(self) -> float | None:
         """Return the seconds until the next deadline; None if there is none."""
         due = [slot.due_s for slot in self._slots if slot.due_s is not None]
+        if any(slot.silent_looks is not None for slot in self._slots):
+            due.append(self._look_s)
         if self._code is not None:
             due = [self._deadline_s]
         if self._renewal is not None:
@@ -162,6 +167,8 @@ class Supervisor:
                 self._lose(slot, line)
             case kind if kind == SERVING:
                 self._serves(slot, int(message[1:]))
+            case kind if kind == ALIVE and int(message[1:]) == slot.pid:
+                slot.silent_looks = 0
             case kind if kind == UPGRADED:
                 self._renewed(slot, Report.of(Part(REPORT, message[1:])))
             case kind if kind == KEPT:
@@ -171,7 +178,8 @@ class Supervisor:
         """Notice that a worker serves: the one that was started, or the one to which it has handed over."""
         if pid != slot.pid:
             self._retire(slot.pid)
-            slot.pid, slot.started_s = pid, time.monotonic()
+            # One of an older version does not show life.
+            slot.pid, slot.started_s, slot.silent_looks = pid, time.monotonic(), None
             if self._settings.reads_again:
                 # One that was sent to the process before it may have come too late there.
                 os.kill(pid, signal.SIGHUP)
@@ -185,6 +193,17 @@ class Supervisor:
         self._selector.unregister(line)
         line.close()
         self._ended(slot, _exit_code(slot.pid))
+
+    def _look(self, now_s: float) -> None:
+        """Kill the workers that have shown no life for long, if a look is due; they are replaced as any dead one."""
+        if now_s < self._look_s:
+            return
+        self._look_s = now_s + LOOK_S
+        for slot in self._slots:
+            if slot.look():
+                logger.error("worker %d has hung for %g s and is killed", slot.pid, MAX_SILENT_LOOKS * LOOK_S)
+                slot.silent_looks = None
+                os.kill(slot.pid, signal.SIGKILL)
 
     def _start_others(self) -> None:
         """Start the other workers once the first one serves; log it once all serve."""
@@ -211,7 +230,7 @@ class Supervisor:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for number, pid, descriptor in kept.slots:
             slot = self._slots[number]
-            slot.is_serving, slot.started_s = True, time.monotonic()
+            slot.is_serving, slot.started_s, slot.silent_looks = True, time.monotonic(), 0
             self._attend(slot, pid, socket.socket(fileno=descriptor))
         for pid in kept.retiring:
             self._retire(pid)

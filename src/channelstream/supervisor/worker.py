@@ -19,6 +19,9 @@ from channelstream.upgrade.messages import MAX_REASON, REPORT, Failure
 
 SERVING = b"s"
 """First byte of a message to the parent, before the process id in decimal digits: this process serves."""
+ALIVE = b"a"
+"""The same, every `ALIVE_S`: the event loop of this process turns."""
+ALIVE_S = 5.0
 UPGRADE = b"u"
 """A message to a worker: let a new process take over."""
 UPGRADED, KEPT = b"n", b"k"
@@ -57,6 +60,7 @@ def attend(line: socket.socket, server: Server) -> None:
     server.parent = line
     attendant = Attendant(line, server)
     attendant.send(SERVING + str(os.getpid()).encode())
+    attendant.show_life()
     attendant.begin()
 
 
@@ -84,6 +88,11 @@ class Attendant:
         self._line = line
         self._server = server
         self._upgrading: asyncio.Task[None] | None = None
+
+    def show_life(self) -> None:
+        """Report from now on that the loop turns: a process whose loop hangs is killed by the parent."""
+        self.send(ALIVE + str(os.getpid()).encode())
+        asyncio.get_running_loop().call_later(ALIVE_S, self.show_life)
 
     def begin(self) -> None:
         asyncio.get_running_loop().add_reader(self._line, self._receive)
