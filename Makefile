@@ -24,7 +24,7 @@ help: ## List the targets.
 run: ready-run ## Serve on 127.0.0.1:8000 with the demo; ARGS="-p 9000" passes flags.
 	@exec $(BIN)/python scripts/serve.py $(ARGS)
 
-example: ## Run an example with the server: NAME=django, echo, fastapi, flask, node or pyramid.
+example: ## Run an example with the server: NAME=django, echo, fastapi, flask, node, pyramid or tokens.
 	@exec scripts/example.sh $(NAME)
 
 test: ready-dev ready-system ## Run all tests; ARGS="tests/api -x" passes arguments, WORKERS=1 uses one process.

@@ -7,6 +7,7 @@ name=${1:-}
 url=${CHANNELSTREAM_URL:-http://127.0.0.1:8000}
 server=
 app=
+options= # "needed" if the example needs options that a server which runs already may not have
 
 fail() {
     echo "example: $1" >&2
@@ -52,16 +53,24 @@ case $name in
         [ -d examples/echo/node_modules/pusher-js ] || (cd examples/echo && npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts) ||
             fail "npm could not install the packages of examples/echo."
         program=.venv/bin/python source=app.py
+        options=needed
         export PUSHER_APP_ID="${PUSHER_APP_ID:-1}" PUSHER_KEY="${PUSHER_KEY:-chat}" PUSHER_SECRET="${PUSHER_SECRET:-secret}"
         export CHANNELSTREAM_PUSHER_APP_ID=$PUSHER_APP_ID CHANNELSTREAM_PUSHER_KEY=$PUSHER_KEY CHANNELSTREAM_PUSHER_SECRET=$PUSHER_SECRET
+        ;;
+    tokens)
+        scripts/setup.sh examples
+        program=.venv/bin/python source=app.py
+        options=needed
+        export CHANNELSTREAM_SECRET="${CHANNELSTREAM_SECRET:-$(.venv/bin/python -c 'import secrets; print(secrets.token_hex())')}"
+        export CHANNELSTREAM_TOKEN_MAX_AGE_S="${CHANNELSTREAM_TOKEN_MAX_AGE_S:-600}"
         ;;
     node)
         command -v node >/dev/null || fail "node 18 or newer is needed."
         scripts/setup.sh run
         program=node source=app.js
         ;;
-    "") fail "say which: make example NAME=django|echo|fastapi|flask|node|pyramid" ;;
-    *) fail "there is no example '$name': make example NAME=django|echo|fastapi|flask|node|pyramid" ;;
+    "") fail "say which: make example NAME=django|echo|fastapi|flask|node|pyramid|tokens" ;;
+    *) fail "there is no example '$name': make example NAME=django|echo|fastapi|flask|node|pyramid|tokens" ;;
 esac
 
 at=${PORT:-5000}
@@ -70,8 +79,7 @@ is_free "$at" || fail "port $at is in use: take another one, as in PORT=5001 mak
 trap stop EXIT
 trap 'exit 0' TERM
 trap 'server=; exit 0' INT # the server has received Ctrl-C as well; a second signal would skip its drain
-# A server that runs already may not speak the protocol of the page.
-if [ -z "${CHANNELSTREAM_URL:-}" ] && { [ "$name" = echo ] || ! .venv/bin/python scripts/is_served.py "$url"; }; then
+if [ -z "${CHANNELSTREAM_URL:-}" ] && { [ -n "$options" ] || ! .venv/bin/python scripts/is_served.py "$url"; }; then
     port=$(free_port)
     url=http://127.0.0.1:$port
     .venv/bin/channelstream -p "$port" &

@@ -1,0 +1,79 @@
+"""The example with tokens, whose pages act by themselves, in two browsers."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from playwright.sync_api import Browser, expect
+from tests.browser import chromium_browser
+from tests.conftest import RunningServer, launch
+from tests.examples.running import running, sign_in
+from tests.token_client import SECRET
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with chromium_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    running = launch("-s", SECRET, CHANNELSTREAM_TOKEN_MAX_AGE_S="600")
+    running.secret = SECRET
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def address(server: Any) -> Iterator[str]:
+    # The client asks for the next token when half of this time is over.
+    with running("tokens", server.url, SECRET, TOKEN_LIFE_S="4") as address:
+        yield address
+
+
+def test_a_chat_of_two_rooms(chromium: Browser, address: str) -> None:
+    """Members, messages and the history of each room; a private message reaches its user in any room."""
+    text = f"Hello from {uuid4()}"
+    ann, bob = (sign_in(chromium, address, name) for name in ("Ann", "Bob"))
+    for page in (ann, bob):
+        expect(page.get_by_role("status")).to_have_text("Connected.")
+        expect(page.locator("#here")).to_have_text("Ann, Bob")
+    ann.get_by_label("Message").fill(text)
+    ann.get_by_role("button", name="Send").click()
+    for page in (ann, bob):
+        expect(page.get_by_role("listitem")).to_have_text([f"Ann: {text}"])
+    bob.get_by_label("Room").select_option("Kitchen")
+    expect(bob.locator("#here")).to_have_text("Bob")
+    expect(ann.locator("#here")).to_have_text("Ann")
+    expect(bob.get_by_role("listitem")).to_have_count(0)
+    ann.get_by_label("Message").fill("Psst")
+    ann.get_by_label("To").fill("Bob")
+    ann.get_by_role("button", name="Send").click()
+    expect(bob.get_by_role("listitem")).to_have_text(["Ann (in private): Psst"])
+    bob.get_by_label("Room").select_option("Garden")
+    expect(bob.get_by_role("listitem")).to_have_text([f"Ann: {text}"])
+    for page in (ann, bob):
+        expect(page.locator("#here")).to_have_text("Ann, Bob")
+        expect(page.get_by_role("alert")).to_be_empty()
+        page.context.close()
+
+
+def test_a_page_stays_while_its_tokens_are_renewed(chromium: Browser, address: str, server: Any) -> None:
+    """Until the application no longer knows its user, and the last token is revoked: the page says so."""
+    page = sign_in(chromium, address, "Cid")
+    expect(page.get_by_role("status")).to_have_text("Connected.")
+    for _ in range(2):
+        with page.expect_response("**/token") as answer:
+            pass
+        assert answer.value.ok
+    expect(page.get_by_role("status")).to_have_text("Connected.")
+    page.context.clear_cookies()
+    server.post("/revoke", {"user": "Cid"})
+    expect(page.get_by_role("status")).to_have_text(
+        "The chat has ended (no connection: /token answered 401). Sign in again."
+    )
+    page.context.close()
