@@ -97,12 +97,11 @@ def test_python_examples_compile(page: str, code: str) -> None:
 
 
 def test_readme_is_short_enough_to_copy() -> None:
-    """The README's first example stays an example: twenty lines of Python that connect and post."""
+    """The README's first example stays an example: ten lines of Python that connect and publish."""
     code = next(code for page, code in examples("python") if page == "README.md")
-    lines = [line for line in code.splitlines() if line.strip() and not line.startswith("#")]
-    assert len(lines) <= 20
-    assert "/connect" in code
-    assert "/message" in code
+    assert len(code.splitlines()) <= 10
+    assert ".connect(" in code
+    assert ".publish(" in code
 
 
 @pytest.mark.parametrize("page", ["docs/api.md", "docs/resume.md"])
