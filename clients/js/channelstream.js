@@ -587,7 +587,7 @@ export class Channelstream {
       if (this.#upAt) this.#silences = 0;
       // A poll may get `resumed` late.
       const opens = !this.#upAt && (this.transport === "poll" || items[0]?.type === "resumed");
-      if (opens) this.#up(signal);
+      if (opens) this.#up(signal, finish);
       for (const item of items) {
         if (signal.aborted) return;
         if (item.type === "closing") return finish(item);
@@ -610,23 +610,20 @@ export class Channelstream {
     }
   }
 
-  #up(signal) {
+  #up(signal, finish) {
     this.state = "open";
     this.#upAt = Date.now();
     this.#proven.add(this.transport);
-    if (this.#level) this.#upgradeLater(signal);
+    if (this.#level) this.#upgradeLater(signal, finish);
     this.#emit({ type: "open", transport: this.transport });
   }
 
-  #upgradeLater(signal) {
-    const upgrade = () => {
-      // Not while an item arrives.
-      if (this.#partial) timer = setTimeout(upgrade, 1_000);
-      else this.#finish({ code: 0, upgrade: true });
-    };
-    let timer = setTimeout(upgrade, this.#upgradeMs * (0.5 + Math.random() / 2));
-    signal.addEventListener("abort", () => clearTimeout(timer));
+  async #upgradeLater(signal, finish) {
+    const waitMs = this.#upgradeMs * (0.5 + Math.random() / 2);
     this.#upgradeMs = Math.min(UPGRADE_CAP_MS, this.#upgradeMs * 2);
+    await pause(waitMs, signal);
+    while (this.#partial && !signal.aborted) await pause(1_000, signal); // Not while an item arrives.
+    finish({ code: 0, upgrade: true });
   }
 
   #resumed({ position, recovered, lost }) {
@@ -777,19 +774,15 @@ export class Channelstream {
 function paced(send, signal) {
   const waiting = [];
   let room = TEXTS;
-  let timer;
-  const flush = () => {
-    for (; room && waiting.length; room--) send(text(waiting));
-    if (room < TEXTS) timer ??= setTimeout(more, TEXT_MS);
-  };
-  const more = () => {
-    timer = null;
-    room++;
-    if (!signal.aborted) flush();
-  };
-  return (commands) => {
+  return async (commands) => {
+    const refills = room === TEXTS;
     waiting.push(...commands);
-    flush();
+    while (!signal.aborted) {
+      for (; room && waiting.length; room--) send(text(waiting));
+      if (!refills || room === TEXTS) return;
+      await pause(TEXT_MS, signal);
+      room++;
+    }
   };
 }
 

@@ -617,24 +617,28 @@ test("commands that come fast are sent together, so that a server takes their te
   const publish = (count) => {
     for (let number = 0; number < count; number++) stream.publish("a", number).catch(() => {});
   };
+  const tick = (ms) => {
+    t.mock.timers.tick(ms);
+    return settled();
+  };
   publish(85);
   assert.deepEqual(lengths, Array(80).fill(1));
-  t.mock.timers.tick(199);
+  await tick(199);
   publish(1);
   assert.equal(lengths.length, 80);
-  t.mock.timers.tick(1);
+  await tick(1);
   assert.deepEqual(lengths.slice(80), [6]);
-  for (let tick = 0; tick < 100; tick++) {
+  for (let number = 0; number < 100; number++) {
     publish(12);
-    t.mock.timers.tick(200);
+    await tick(200);
   }
   assert.deepEqual(lengths.slice(81), Array(100).fill(12));
-  for (let tick = 0; tick < 200; tick++) t.mock.timers.tick(200);
+  for (let number = 0; number < 200; number++) await tick(200);
   publish(81);
   assert.deepEqual(lengths.slice(181), Array(80).fill(1));
   socket.end(1006);
   await settled();
-  t.mock.timers.tick(200);
+  await tick(200);
   assert.equal(lengths.length, 261);
 });
 
