@@ -121,7 +121,7 @@ export interface RosterChange {
   channel: string;
 }
 
-/** The stream has ended for good: the close code, and the application's error if that is the cause. */
+/** The stream has ended for good: the close code, and the application's error if that is the cause (then 4001). */
 export interface Closed {
   type: "close";
   code: number;
