@@ -81,6 +81,25 @@ def test_a_list_has_only_the_current_forms() -> None:
     assert summary(compacted(gone)) == [(3, "Message", b"1"), (6, "MessageDeleted", None)]
 
 
+def test_an_edit_of_an_edit_has_what_both_have_changed() -> None:
+    """Whichever users they are for: all of these clients get both."""
+    for older, newer in ((ANN, None), (ANN | {"bob"}, ANN | {"cid"}), (None, ANN)):
+        [both] = compacted([edit(1, b"2", only=older), edit(2, None, "v", only=newer)])
+        assert (both.offset, both.event) == (2, edit(2, b"2", "v", only=newer).event)
+
+
+def test_an_edit_that_is_sent_apart_from_a_newer_one_has_what_only_it_has_changed() -> None:
+    """With what the newer one has changed, which is sent later: in the next part of a flush, or after what was read."""
+    older, newer, text = edit(1, b"2", "u", only=ANN), edit(2, None, "v"), edit(2, b"3", "v")
+    for apart in (
+        lambda change: forms_for("ann", [older], [change]),
+        lambda change: current_forms([older], Changes([older, change]), [change]),
+    ):
+        [left] = apart(newer)
+        assert (left.offset, left.event) == (1, edit(1, b"2", "v", only=ANN).event)
+        assert apart(text) == []
+
+
 def test_unchanged_entries_are_returned_as_they_are() -> None:
     """The usual case costs nothing."""
     entries = [message(1), message(2, "other")]

@@ -188,6 +188,20 @@ def test_a_message_deleted_before_a_round_is_not_sent_in_a_later_one(
     assert tape.uuids() == [["1"], ["3"]]
 
 
+def test_an_edit_before_the_rest_has_what_the_edit_after_it_leaves(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newer edit of the same message, which is sent later, does not say it."""
+    _, tape = bench.member("bob", "a")
+    monkeypatch.setattr(batch, "BATCH_SIZE", 1)
+    bench.deliver(MessageEdited(uuid="m", channel="a", edited="e", payload=b"2"))
+    bench.deliver(MessageEdited(uuid="m", channel="a", edited="f", user="eve"))
+    for _ in range(2):
+        bench.flush_all()
+    items = [item for text in tape.written for item in json.loads(text)]
+    assert [(item.get("message"), item.get("user")) for item in items] == [(2, "eve"), (None, "eve")]
+
+
 def test_rounds_that_each_leave_a_rest_keep_no_old_changes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,9 +18,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain
 
-from channelstream.core.compaction import covers, current, merged
+from channelstream.core.compaction import covers, current, overlaid
 from channelstream.core.entry import Entry
-from channelstream.core.events import Event
+from channelstream.core.events import Event, MessageEdited
 
 KEPT = 1000
 KEPT_BYTES = 4 << 20
@@ -120,8 +120,10 @@ def compacted(entries: Sequence[Entry]) -> list[Entry]:
         if entry.event.supersedes is not None:
             for index in about:
                 old = found.pop(index)
-                kept = _with(kept, merged(kept.event, old.event))
-                if (new := _changed(old, entry)) is not None:
+                # These clients get both, whoever else does: the newer edit has all that the older one has changed.
+                kept = _with(kept, overlaid(kept.event, old.event))
+                is_edit = isinstance(old.event, MessageEdited)
+                if not is_edit and (new := _changed(old, entry)) is not None:
                     found[index] = new
             about[:] = [index for index in about if index in found]
         about.append(number)

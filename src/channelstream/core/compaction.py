@@ -74,11 +74,28 @@ def _edited(event: Event, change: MessageEdited) -> Event | None:
         case Message():
             return edited_message(event, change)
         case MessageEdited():
-            return None  # The newer edit has all that the older one changed (`merged`).
+            # Where the newer edit is sent apart, it does not say what else this one has changed.
+            form = overlaid(change, event)
+            if form is change:
+                return None
+            return replace(form, only=event.only, exclude=event.exclude, early=event.early)
         case MessageDeleted() | Presence() | UsersLeft() | UserStateChanged():
             return event  # What is deleted stays deleted; the others cannot be edited.
         case _:
             assert_never(event)
+
+
+def overlaid(change: _E, older: Event) -> _E:
+    """Return an edit with what else an older edit has changed; the change itself if that is nothing."""
+    if not (isinstance(change, MessageEdited) and isinstance(older, MessageEdited)):
+        return change
+    both = replace(
+        change,
+        user=change.user or older.user,
+        payload=older.payload if change.payload is None else change.payload,
+        timestamp=change.timestamp or older.timestamp,
+    )
+    return change if both == change else both
 
 
 def edited_message(message: Message, change: MessageEdited) -> Message:
@@ -95,7 +112,7 @@ def edited_message(message: Message, change: MessageEdited) -> Message:
 def retained(event: Event, change: Event) -> Event | None:
     """Return what the log keeps of an event after a change; None: it leaves the log."""
     if covers(change, event):
-        return current(event, change)
+        return None if isinstance(event, MessageEdited) else current(event, change)
     rest = without(event, change.only)
     return None if rest is not event and _is_too_long(rest) else rest
 
@@ -111,17 +128,7 @@ def loses(change: Event, event: Event) -> bool:
 
 def merged(change: Event, older: Event) -> Event:
     """Return a change as the log keeps it: an edit takes over what an older edit has changed, and replaces it."""
-    both_edit = isinstance(change, MessageEdited) and isinstance(older, MessageEdited)
-    if not (both_edit and covers(older, change)):
-        return change
-    assert isinstance(change, MessageEdited)  # noqa: S101 - for the types
-    assert isinstance(older, MessageEdited)  # noqa: S101 - likewise
-    return replace(
-        change,
-        user=change.user or older.user,
-        payload=older.payload if change.payload is None else change.payload,
-        timestamp=change.timestamp or older.timestamp,
-    )
+    return overlaid(change, older) if covers(older, change) else change
 
 
 def unknown_part(event: _E, known: Iterable[Event]) -> _E | None:
