@@ -118,7 +118,7 @@ def retained(event: Event, change: Event) -> Event | None:
 
 
 def _is_too_long(event: Event | None) -> bool:
-    return event is not None and len(event.exclude or ()) > MAX_EXCLUDED
+    return event is not None and event.only is None and len(event.exclude or ()) > MAX_EXCLUDED
 
 
 def loses(change: Event, event: Event) -> bool:

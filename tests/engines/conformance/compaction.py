@@ -122,6 +122,17 @@ def test_a_message_is_found_by_its_edit_when_it_has_left_the_log(lab: Lab) -> No
     assert [each.found for each in early] == [False, False, False]
 
 
+def test_a_private_message_that_excludes_many_users_stays_for_the_others(lab: Lab) -> None:
+    """After a change for some of them: its list of excluded users does not grow."""
+    lab.connect("ann")
+    lab.connect("bob")
+    many = frozenset(f"u{number}" for number in range(MAX_EXCLUDED + 1))
+    lab.publish(msgspec.structs.replace(private("p1", "ann", "bob"), exclude=many))
+    lab.publish(delete("p1", channel=None, only=frozenset({"ann"})))
+    replay = lab.replay("bob", private=0)
+    assert (uuids(replay), replay.lost) == (["p1"], frozenset())
+
+
 def test_a_user_excluded_from_a_change_is_not_sent_the_superseded_message(lab: Lab) -> None:
     """It has made the change itself, and another page of it must not get the old text."""
     lab.connect("ann", "a")
