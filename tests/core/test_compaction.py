@@ -34,8 +34,18 @@ def message(only: str | None = None, exclude: str | None = None, payload: bytes 
     )
 
 
-def edit(only: str | None = None, payload: bytes | None = b"2", user: str | None = None) -> MessageEdited:
-    return MessageEdited(uuid="m", channel="a", edited="e", payload=payload, user=user, only=names(only))
+def edit(
+    only: str | None = None, payload: bytes | None = b"2", user: str | None = None, exclude: str | None = None
+) -> MessageEdited:
+    return MessageEdited(
+        uuid="m",
+        channel="a",
+        edited="e",
+        payload=payload,
+        user=user,
+        only=names(only),
+        exclude=names(exclude),
+    )
 
 
 def delete(only: str | None = None) -> MessageDeleted:
@@ -115,6 +125,31 @@ def test_an_edit_says_what_the_one_before_has_changed() -> None:
         (edit(), message()),
         (edit(), delete()),
     ):
+        assert merged(change, older) is change
+
+
+@pytest.mark.parametrize(
+    ("change", "older", "is_lost"),
+    [
+        (edit(payload=None, user="v"), edit("a"), True),
+        (edit("ac", payload=None, user="v"), edit("ab"), True),
+        (edit(payload=None, user="v"), edit(exclude="a"), True),
+        (edit("ab", payload=None, user="v"), edit(exclude="a"), True),
+        (edit("ab", payload=None, user="v"), edit("ab", exclude="a"), True),
+        (edit("b", payload=None, user="v"), edit(exclude="a"), False),
+        (edit(payload=None, user="v", exclude="a"), edit(exclude="a"), False),
+        (edit("bc", payload=None, user="v"), edit("a"), False),
+        (edit(), edit("a"), False),
+        (delete(), edit("a"), False),
+        (edit(payload=None, user="v"), message("a"), False),
+    ],
+)
+def test_what_only_an_older_edit_for_some_has_changed_is_lost(
+    change: Event, older: Event, is_lost: bool
+) -> None:
+    """For those who get the newer edit, too, which others get who may not see it."""
+    assert loses(change, older) == is_lost
+    if is_lost:
         assert merged(change, older) is change
 
 

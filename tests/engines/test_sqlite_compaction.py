@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 
 import pytest
+from msgspec.structs import replace
 from tests.engines.conformance import Recorder, Setup, delete, edit, message, private, texts, uuids
 from tests.engines.sqlite_runs import ANN, Runs, sqlite_engine
 from tests.waiting import PATIENCE_S
@@ -18,9 +19,11 @@ from channelstream.core.log import PRIVATE
 from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import UserUpdate
 from channelstream.engines import sqlite_file
+from channelstream.engines.members import Member
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.engines.sqlite_erasing import ERASE_S, REBUILD_S
 from channelstream.errors import Unavailable
+from channelstream.wire.channelstream import V07
 
 BOTH = frozenset({"ann", "bob"})
 Life = Callable[[SqliteEngine, Recorder], Awaitable[None]]
@@ -326,6 +329,30 @@ def test_a_message_edited_for_many_users_is_lost_after_a_restart(runs: Runs) -> 
             ).lost == {"a", "b"}
             replay = await each.replay("zoe", floors, 9)
             assert (uuids(replay), replay.lost) == (["m2", "m1", "m1"], frozenset())
+        await again.close()
+
+    live(runs, life)
+
+
+def test_what_an_edit_for_some_has_changed_is_lost_after_a_restart(runs: Runs) -> None:
+    """Where a newer one cannot say it: in a channel and in the log of a user, also if one batch has both edits."""
+
+    async def life(engine: SqliteEngine, recorder: Recorder) -> None:
+        await engine.connect(Member("2", "bob", V07), UserUpdate({}, {}))
+        await engine.join(ANN, {"b": {}})
+        await engine.publish([message("m1"), message("m1", channel="b"), private("p1", "ann", "bob")])
+        start = recorder.entries[-1].offset
+        some, more = edit(only=frozenset({"ann"})), edit(payload=None, user="eve", only=BOTH)
+        await engine.publish([some, replace(some, channel=None, uuid="p1")])
+        between = recorder.entries[-1].offset
+        await engine.publish([more, replace(more, channel=None, uuid="p1")])
+        await engine.publish([replace(each, channel="b") for each in (some, more)])
+        again = await reopened(runs, "killed.db")
+        for each in (engine, again):
+            replay = await each.replay("ann", dict.fromkeys(("a", "b", PRIVATE), start), 9)
+            assert replay.lost == {"a", "b", PRIVATE}
+            assert (await each.replay("ann", {"a": between, PRIVATE: between}, 9)).lost == frozenset()
+            assert (await each.replay("bob", {PRIVATE: start}, 9)).lost == frozenset()
         await again.close()
 
     live(runs, life)

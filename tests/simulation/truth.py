@@ -13,7 +13,11 @@ Place = tuple[str, str]
 
 
 class Truth:
-    """Every accepted entry, by number, by position and by the log it belongs to."""
+    """Every accepted entry, by number, by position and by the log it belongs to.
+
+    Attributes:
+        lost: the offset up to which each log has lost entries, since nobody else may see what an edit for some has changed.
+    """
 
     def __init__(self, epoch: str, registry: Registry) -> None:
         self.epoch = epoch
@@ -22,6 +26,7 @@ class Truth:
         self.events: set[tuple[type[Event], str]] = set()
         self._about: dict[tuple[str | None, str], list[Entry]] = {}
         self.places: dict[Place, list[Entry]] = {}
+        self.lost: dict[Place, int] = {}
         self.present: dict[str, set[str]] = {}
         self._registry = registry
         self._born: dict[Place, tuple[Log, int]] = {}
@@ -39,6 +44,7 @@ class Truth:
         self.entries.append(entry)
         self.by_position[entry.position] = entry
         self.events.add((type(entry.event), entry.event.uuid))
+        self._note_loss(entry)
         self._about.setdefault((entry.event.channel, entry.event.uuid), []).append(entry)
         for place in self._places(entry):
             self.places.setdefault(place, []).append(entry)
@@ -75,6 +81,21 @@ class Truth:
             if event.only is None or user in event.only:
                 text = None if isinstance(event, MessageDeleted) else getattr(event, "payload", None) or text
         return text
+
+    def _note_loss(self, entry: Entry) -> None:
+        """Note the older edits whose text an edit without one cannot have taken over: they were for other users."""
+        newer = entry.event
+        if not isinstance(newer, MessageEdited) or newer.payload is not None:
+            return
+        edits = [
+            each
+            for each in self._about.get((newer.channel, newer.uuid), ())
+            if isinstance(each.event, MessageEdited)
+        ]
+        if len({(each.event.only, each.event.exclude) for each in (*edits, entry)}) > 1:
+            for edit in edits:
+                for place in self._places(edit):
+                    self.lost[place] = max(edit.offset, self.lost.get(place, -1))
 
     def is_past(self, entry: Entry, names: Names) -> bool:
         """Whether an entry is superseded for all of these users, or only the edit that was meant for them is sent."""

@@ -120,7 +120,7 @@ def compacted(entries: Sequence[Entry]) -> list[Entry]:
         if entry.event.supersedes is not None:
             for index in about:
                 old = found.pop(index)
-                # These clients get both, whoever else does: the newer edit has all that the older one has changed.
+                # These clients get both edits, so the newer one may say all that the older one has changed.
                 kept = _with(kept, overlaid(kept.event, old.event))
                 is_edit = isinstance(old.event, MessageEdited)
                 if not is_edit and (new := _changed(old, entry)) is not None:

@@ -7,6 +7,8 @@ valid, and no client misses anything.
 
 A change for some users supersedes the older event for these users only. A user excluded from a change is not sent the
 change, and is not sent the older form either.
+
+What is dropped although some users need it raises the floor of the log (`loses`), so that they learn of the loss.
 """
 
 from collections.abc import Iterable
@@ -54,6 +56,11 @@ def without(event: _E, names: Names | None) -> _E | None:
 def for_users(event: _E, names: Names) -> _E:
     """Return the event for these users only."""
     return replace(event, only=names, exclude=(event.exclude or frozenset()) & names or None)
+
+
+def common(event: _E, change: Event) -> _E:
+    """Return the event for those of its users who are named by a change, if both name some."""
+    return event if event.only is None or change.only is None else for_users(event, event.only & change.only)
 
 
 def current(event: Event, change: Event) -> Event | None:
@@ -122,13 +129,31 @@ def _is_too_long(event: Event | None) -> bool:
 
 
 def loses(change: Event, event: Event) -> bool:
-    """Whether the log drops an event that some recipients still need, because it excludes more than `MAX_EXCLUDED`."""
-    return not covers(change, event) and retained(event, change) is None
+    """Whether the log drops what some recipients still need.
+
+    That is an event that excludes more than `MAX_EXCLUDED`, or what an older edit has changed for some users only.
+    """
+    is_dropped = not covers(change, event) and retained(event, change) is None
+    return is_dropped or _cannot_take_over(change, event)
+
+
+def _cannot_take_over(change: Event, older: Event) -> bool:
+    """Whether an older edit has changed more, for some recipients of a newer edit, and not for all of them."""
+    has_more = overlaid(change, older) is not change
+    return has_more and affects(change, older) and not _is_for_all_of(older, change)
+
+
+def _is_for_all_of(older: Event, change: Event) -> bool:
+    """Whether an older event was for all recipients of a change."""
+    excluded = (older.exclude or frozenset()) - (change.exclude or frozenset())
+    return covers(older, change) and (
+        not excluded if change.only is None else excluded.isdisjoint(change.only)
+    )
 
 
 def merged(change: Event, older: Event) -> Event:
     """Return a change as the log keeps it: an edit takes over what an older edit has changed, and replaces it."""
-    return overlaid(change, older) if covers(older, change) else change
+    return overlaid(change, older) if _is_for_all_of(older, change) else change
 
 
 def unknown_part(event: _E, known: Iterable[Event]) -> _E | None:

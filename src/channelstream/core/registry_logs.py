@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 
 from channelstream.core.channel import Channel
-from channelstream.core.compaction import current, for_users, loses, merged, retained
+from channelstream.core.compaction import common, current, for_users, loses, merged, retained
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message
 from channelstream.core.log import Log
@@ -86,7 +86,7 @@ class RegistryLogs:
             kept = merged(kept, old.event)
             self._supersede(old, retained(old.event, change))
             if loses(change, old.event):
-                for log in self.of(old.event):
+                for log in self.of(common(old.event, change)):
                     log.drop_through(old.offset)
         return entry if kept is change else entry.with_event(kept)
 

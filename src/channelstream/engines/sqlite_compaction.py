@@ -5,7 +5,7 @@ The registry does the same in memory after the write (`RegistryLogs.compact`), s
 
 from collections.abc import Sequence
 
-from channelstream.core.compaction import loses, merged, retained
+from channelstream.core.compaction import common, loses, merged, retained
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event
 from channelstream.core.registry import Registry
@@ -16,6 +16,7 @@ from channelstream.engines.sqlite_rows import (
     PUT_EVENTS,
     PUT_HISTORY,
     RAISE_FLOORS,
+    RAISE_USER_FLOORS,
     Row,
     event_row,
     history_row,
@@ -37,6 +38,7 @@ class Compaction:
         self._offsets: dict[str, list[int]] = {}
         self._shown: dict[tuple[str, str], Entry | None] = {}
         self._floors: dict[str, int] = {}
+        self._user_floors: dict[str, int] = {}
         self.supersedes = False
         for entry in entries:
             self._new[entry.offset] = entry if entry.event.supersedes is None else self._compact(entry)
@@ -48,8 +50,8 @@ class Compaction:
         for old in self._about(change):
             kept = merged(kept, old.event)
             self._put(old, retained(old.event, change))
-            if change.channel is not None and loses(change, old.event):
-                self._floors[change.channel] = max(old.offset, self._floors.get(change.channel, 0))
+            if loses(change, old.event):
+                self._raise_floors(old.offset, common(old.event, change))
         if change.channel is not None and change.only is None:
             self._show(change.channel, change)
         return entry if kept is change else entry.with_event(kept)
@@ -78,9 +80,17 @@ class Compaction:
             new = retained(old.event, change)
             self._shown[channel, change.uuid] = None if new is None else old.with_event(new)
 
+    def _raise_floors(self, offset: int, event: Event) -> None:
+        floors = self._user_floors if event.channel is None else self._floors
+        for name in event.addressees if event.channel is None else [event.channel]:
+            floors[name] = max(offset, floors.get(name, 0))
+
     def floors(self) -> Writes:
-        """Return the raised floors of channels; the rows of new channels must be written before."""
-        return [(RAISE_FLOORS, list(self._floors.items()))]
+        """Return the raised floors of channels and users; the rows of new ones must be written before."""
+        return [
+            (RAISE_FLOORS, list(self._floors.items())),
+            (RAISE_USER_FLOORS, list(self._user_floors.items())),
+        ]
 
     def writes(self, clock_offset_s: float) -> Writes:
         """Return the writes; call it in the thread, since it encodes.

@@ -89,6 +89,12 @@ RAISE_FLOORS = Bulk(
     ") UPDATE channels SET log_floor = max(log_floor, (SELECT floor FROM floors WHERE channel = channels.name))"
     " WHERE name IN (SELECT channel FROM floors)",
 )
+RAISE_USER_FLOORS = Bulk(
+    "WITH floors (user, floor) AS (VALUES",
+    2,
+    ") UPDATE users SET log_floor = max(log_floor, (SELECT floor FROM floors WHERE user = users.name))"
+    " WHERE name IN (SELECT user FROM floors)",
+)
 PUT_USERS = Bulk(
     "INSERT INTO users VALUES",
     6,

@@ -2,7 +2,7 @@
 
 | port | files |
 | --- | --- |
-| `EventLog` | `event_log.py`, `compaction.py` |
+| `EventLog` | `event_log.py`, `compaction.py`, `drawn_changes.py` |
 | `Directory` | `directory.py`, `channels.py`, `brief_channels.py`, `connecting.py`, `presence.py`; `restarts.py` |
 | `Cluster` | `cluster.py`; `nodes.py` for what nodes owe each other |
 | `TimeSeries` | `time_series.py` |
@@ -21,6 +21,7 @@ from tests.engines.conformance.cluster import *  # noqa: F403
 from tests.engines.conformance.compaction import *  # noqa: F403
 from tests.engines.conformance.connecting import *  # noqa: F403
 from tests.engines.conformance.directory import *  # noqa: F403
+from tests.engines.conformance.drawn_changes import *  # noqa: F403
 from tests.engines.conformance.event_log import *  # noqa: F403
 from tests.engines.conformance.lab import *  # noqa: F403
 from tests.engines.conformance.outbox import *  # noqa: F403

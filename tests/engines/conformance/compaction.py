@@ -102,6 +102,74 @@ def test_a_change_for_some_leaves_the_others_what_they_have(lab: Lab) -> None:
     assert set(texts(lab.replay("ann", a=0))) == {"m0", "m1"}
 
 
+ANN, BOB = frozenset({"ann"}), frozenset({"bob"})
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        (edit(only=ANN), edit(payload=None, user="eve")),
+        (edit(only=ANN | {"bob"}), edit(payload=None, user="eve", only=ANN | {"cid"})),
+        (edit(exclude=ANN), edit(payload=None, user="eve")),
+    ],
+)
+def test_what_an_edit_for_some_has_changed_is_lost_where_a_newer_one_cannot_say_it(
+    lab: Lab, older: Event, newer: Event
+) -> None:
+    """As that is for others, too: a client that resumes from before the older one has the loss reported."""
+    lab.connect("ann", "a")
+    lab.publish(message("m1"))
+    start = lab.head()
+    lab.publish(older)
+    between = lab.head()
+    lab.publish(newer, message("m2"))
+    assert lab.replay("ann", a=start).lost == {"a"}
+    replay = lab.replay("ann", a=between)
+    assert (uuids(replay), replay.lost) == (["m1", "m2"], frozenset())
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        (edit(only=ANN), edit(user="eve")),
+        (edit(only=ANN), edit(payload=None, user="eve", only=BOB)),
+        (edit(only=ANN | {"bob"}), edit(payload=None, user="eve", only=BOB)),
+        (edit(exclude=ANN), edit(payload=None, user="eve", exclude=ANN)),
+        (edit(), edit(payload=None, user="eve", only=BOB)),
+    ],
+)
+def test_an_edit_for_some_loses_nothing_else(lab: Lab, older: Event, newer: Event) -> None:
+    """Where the newer one is for other users, names all of it, or is for no further users."""
+    lab.connect("ann", "a")
+    start = lab.head()
+    lab.publish(message("m1"), older, newer)
+    assert lab.replay("ann", a=start).lost == frozenset()
+
+
+def test_the_newest_of_the_edits_that_an_edit_takes_over_counts(lab: Lab) -> None:
+    """Though an older one, which was for more users, came before it."""
+    lab.connect("ann", "a")
+    lab.publish(message("m1"), edit(), edit(payload=b'"newer"', only=ANN))
+    start = lab.head()
+    lab.publish(edit(payload=None, user="eve", only=ANN))
+    assert texts(lab.replay("ann", a=start)) == [b'"newer"']
+
+
+def test_what_a_private_edit_has_changed_is_lost_or_sent_as_well(lab: Lab) -> None:
+    """Where a newer one is for other users, too: each of them has a log, which may have one text for all of them."""
+    for user in ("ann", "bob", "cid"):
+        lab.connect(user)
+    lab.publish(private("p1", "ann", "bob", "cid"), private("p2", "ann", "bob", "cid"))
+    start = {user: lab.head(user) for user in ("ann", "bob", "cid")}
+    lab.publish(edit("p1", channel=None, only=ANN | BOB))
+    lab.publish(edit("p1", channel=None, payload=None, user="eve", only=BOB | {"cid"}))
+    for user, payload in (("ann", b'"new"'), ("cid", None)):
+        replay = lab.replay(user, private=start[user])
+        assert (texts(replay), replay.lost) == ([payload], frozenset())
+    replay = lab.replay("bob", private=start["bob"])
+    assert replay.lost or texts(replay) == [b'"new"']
+
+
 def test_a_message_is_found_for_those_who_have_its_edit_alone(lab: Lab) -> None:
     """After an edit for some of its users; in private messages and in channels, and after an edit of the edit."""
     lab.connect("ann", "a")
@@ -128,7 +196,7 @@ def test_a_private_message_that_excludes_many_users_stays_for_the_others(lab: La
     lab.connect("bob")
     many = frozenset(f"u{number}" for number in range(MAX_EXCLUDED + 1))
     lab.publish(msgspec.structs.replace(private("p1", "ann", "bob"), exclude=many))
-    lab.publish(delete("p1", channel=None, only=frozenset({"ann"})))
+    lab.publish(delete("p1", channel=None, only=ANN))
     replay = lab.replay("bob", private=0)
     assert (uuids(replay), replay.lost) == (["p1"], frozenset())
 

@@ -32,20 +32,24 @@ local function without_names(record, names, bounded)
   return grows and copy(record, EXCLUDE, left) or record
 end
 
-local function affects(names, record)
-  if covers(names, record) then return true end
-  local known = set_of(record[ONLY] or record[EXCLUDE])
-  for _, name in ipairs(names) do
-    if (known[name] or false) == (record[ONLY] and true or false) then return true end
+-- Whether a change for some users concerns nobody who receives a record: mostly one that was made for other users.
+local function is_for_others(names, record)
+  if not names then return false end
+  local known, some = set_of(record[ONLY] and names or record[EXCLUDE]), record[ONLY] and true or false
+  for _, name in ipairs(record[ONLY] or names) do
+    if (known[name] or false) == some then return false end
   end
-  return false
+  return true
 end
 
--- The parts of a newer record, and those of an older one where the newer has none.
+-- The parts of a newer record, and those of an older one where the newer has none; and whether there are any.
 local function overlay(newer, older)
-  local parts = {}
-  for number, part in ipairs(newer) do parts[number] = part ~= '' and part or older[number] end
-  return parts
+  local parts, has_more = {}, false
+  for number, part in ipairs(newer) do
+    parts[number] = part ~= '' and part or older[number]
+    has_more = has_more or parts[number] ~= part
+  end
+  return parts, has_more
 end
 
 local function current(record, change)
@@ -80,19 +84,24 @@ local function late_forms(record, early)
   return forms
 end
 
-local function merged(change, older)
-  if change[KIND] ~= 'edit' or older[KIND] ~= 'edit' or not covers(older[ONLY], change) then return change end
-  return copy(change, PARTS, overlay(change[PARTS], older[PARTS]))
-end
-
--- Whether a change for some users concerns nobody who receives a record: mostly one that was made for other users.
-local function is_for_others(names, record)
-  if not names or not record[ONLY] then return false end
-  local changed = set_of(names)
-  for _, name in ipairs(record[ONLY]) do
-    if changed[name] then return false end
+-- Whether an older edit was for all recipients of a newer one.
+local function is_for_all_of(older, edit)
+  if not covers(older[ONLY], edit) then return false end
+  local addressed, excluded = edit[ONLY] and set_of(edit[ONLY]), set_of(edit[EXCLUDE])
+  for _, name in ipairs(older[EXCLUDE] or {}) do
+    if not excluded[name] and (not addressed or addressed[name]) then return false end
   end
   return true
+end
+
+-- A change as the log keeps it: an edit takes over what an older edit for some of its recipients has changed. The second result
+-- says that it cannot, as the older edit was not for all of them. A user's log has one reader.
+local function merged(kind, change, older)
+  if change[KIND] ~= 'edit' or older[KIND] ~= 'edit' then return change, false end
+  local parts, has_more = overlay(change[PARTS], older[PARTS])
+  if not has_more then return change, false end
+  if kind == 'c' and not is_for_all_of(older, change) then return change, true end
+  return copy(change, PARTS, parts), false
 end
 
 -- Replace the records that a change supersedes by their current form. Return the change as the log stores it, and the ids
@@ -102,9 +111,9 @@ local function supersede(kind, name, uuid, change)
   local holder, log, texts, ids = log_keys(kind, name)
   local left, dropped, kept, bytes = {}, {}, change, 0
   for _, older in ipairs(records_of(kind, name, uuid)) do
-    local form, packed = older
+    local form, packed, is_lost = older
     if kind == 'u' or not is_for_others(change[ONLY], older) then
-      kept = merged(kept, older)
+      kept, is_lost = merged(kind, kept, older)
       if kind == 'u' then form = current(older, change) else form = present(older, change) end
     end
     if form and form ~= older then
@@ -121,12 +130,11 @@ local function supersede(kind, name, uuid, change)
       end
     else
       dropped[#dropped + 1] = older[ID]
-      if kind == 'c' and (packed or not covers(change[ONLY], older)) then
-        -- Some users still need it, but too many are excluded or it is too much to write: a client that resumes from before
-        -- it is sent `lost`.
-        raise_floor(holder, tonumber(older[ID]:match('^%d+')))
-      end
+      is_lost = is_lost or kind == 'c' and (packed or not covers(change[ONLY], older))
     end
+    -- Some users still need it, but too many are excluded, it is too much to write, or only some users may see what it has
+    -- changed: a client that resumes from before it is sent `lost`.
+    if is_lost then raise_floor(holder, tonumber(older[ID]:match('^%d+'))) end
   end
   delete_entries(log, texts, dropped)
   index_records(ids, uuid, left)

@@ -153,7 +153,7 @@ end
 
 local function accept_change(event, record, known, new, unknown)
   local found = false
-  for _, each in ipairs(known) do found = found or each[KIND] ~= 'delete' and affects(event.only, each) end
+  for _, each in ipairs(known) do found = found or each[KIND] ~= 'delete' and not is_for_others(event.only, each) end
   local deleted = of_kind(known, 'delete')
   if event.kind == 'edit' and #deleted > 0 then
     -- Users who are unknown count as those for whom it was deleted: nobody is there to be sent the edit.
