@@ -58,6 +58,11 @@ def for_users(event: _E, names: Names) -> _E:
     return replace(event, only=names, exclude=(event.exclude or frozenset()) & names or None)
 
 
+def excluded_before(event: Event) -> Names:
+    """The users of a private event who have had its message already, and have it no more: a change excludes them."""
+    return frozenset() if event.only is None or event.supersedes is None else event.only - event.addressees
+
+
 def common(event: _E, change: Event) -> _E:
     """Return the event for those of its users who are named by a change, if both name some."""
     return event if event.only is None or change.only is None else for_users(event, event.only & change.only)

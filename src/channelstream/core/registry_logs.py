@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 
 from channelstream.core.channel import Channel
-from channelstream.core.compaction import common, current, for_users, loses, merged, retained
+from channelstream.core.compaction import common, current, excluded_before, for_users, loses, merged, retained
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message
 from channelstream.core.log import Log
@@ -61,7 +61,8 @@ class RegistryLogs:
         """Return what the logs have about the message that an event is, or changes; of a private one each user's log.
 
         There each event is for those of the users who have it: others were unknown or excluded then, or have lost it. Users
-        who are unknown now count as those who have it, since nobody is there to be sent it.
+        who are unknown now count as those who have it, since nobody is there to be sent it. So do those whom a change
+        excludes: they have had the message.
         """
         if event.channel is not None:
             return [entry.event for entry in self.entries_about(event)]
@@ -71,7 +72,10 @@ class RegistryLogs:
             for entry in user.log.about(event.uuid) if user is not None else ():
                 owners.setdefault(entry.offset, (entry.event, set()))[1].add(name)
         unknown = frozenset([name for name in names if name not in self._users]) if owners else frozenset()
-        return [for_users(found, unknown | own) for _, (found, own) in sorted(owners.items())]
+        return [
+            for_users(found, unknown | own | (excluded_before(found) & names))
+            for _, (found, own) in sorted(owners.items())
+        ]
 
     def history_message(self, event: Event) -> Entry | None:
         """Return the message with the event's uuid from the history of its channel."""

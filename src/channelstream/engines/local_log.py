@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from channelstream.core.acceptance import accept
 from channelstream.core.accepted import Accepted
-from channelstream.core.compaction import for_users, merged, retained
+from channelstream.core.compaction import excluded_before, for_users, merged, retained
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message
 from channelstream.core.leave_batch import LeaveBatch
@@ -135,7 +135,8 @@ class LocalLog:
             if change.supersedes is not None:
                 known = [left for each in known if (left := retained(each, change)) is not None]
             if event.channel is None:
-                kept = for_users(kept, kept.addressees & (event.only or frozenset()))
+                names = kept.addressees | excluded_before(kept)
+                kept = for_users(kept, names & (event.only or frozenset()))
             known.append(kept)
         return known
 

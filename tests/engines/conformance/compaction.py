@@ -316,6 +316,23 @@ def test_an_edit_for_some_overtakes_a_message_for_more(lab: Lab) -> None:
     assert all(each.duplicate for each in lab.publish(private("p1", *everybody), message("m1")))
 
 
+@pytest.mark.parametrize("change", [edit, delete])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_private_message_is_not_sent_again_to_a_user_whom_a_change_excludes(
+    lab: Lab, change: Callable[..., Event], at_once: bool
+) -> None:
+    """Who has had it: a change for some of its users is not sent to that user, nor is the older text."""
+    for user in ("ann", "bob", "cid"):
+        lab.connect(user)
+    sent, both = private("p1", "ann", "bob", "cid"), ANN | BOB
+    lab.publish(sent)
+    before, events = len(lab.received()), [change("p1", channel=None, only=both, exclude=ANN), sent]
+    accepted = lab.publish(*events) if at_once else [lab.publish(event)[0] for event in events]
+    assert [each.duplicate for each in accepted] == [False, True]
+    assert {name for event in lab.received()[before:] for name in event.addressees} == BOB
+    assert lab.publish(edit("p1", channel=None, only=both))[0].found == (change is edit)
+
+
 @pytest.mark.usefixtures("payloads_within_the_log")
 def test_an_edit_stays_early_for_a_user_whom_the_message_excludes(lab: Lab) -> None:
     """Who is sent the message later, in its edited form."""

@@ -94,24 +94,30 @@ end
 -- Assign the next offset; the caller then calls `emit` for each log the event belongs to.
 local function next_offset() return call('HINCRBY', LOG, 'seq', 1) end
 
--- Store and publish an event, given as a text, and as a record if it has one; return whether the channel or user is known.
-local function emit(kind, name, offset, uuid, text, record)
+-- Put an event into a log, given as a text, and as a record if it has one. Return the offset of the event before it that was
+-- published; and whether the channel or user is known, as a limit of its log.
+local function keep(kind, name, offset, uuid, text, record)
   local holder, log = log_keys(kind, name)
-  local known = call('HMGET', holder, 'last', 'n', 'age')
-  if known[2] then
-    -- The new entry creates the stream of an expired log again, which would hide that older entries are missing: raise the
-    -- floor first. A log whose entries were all dropped has an empty stream, which exists.
-    if known[1] and call('EXISTS', log) == 0 then raise_floor(holder, tonumber(known[1])) end
-    local kept, dropped = record, {}
-    if record and record[KIND] ~= 'message' then kept, dropped = supersede(kind, name, uuid, record) end
-    store(kind, name, tonumber(known[2]), tonumber(known[3]), offset, uuid, text, kept)
-    clear_payloads(kind, name, dropped)
-    call('HSET', holder, 'last', whole(offset))
-  end
+  local last, limit, age = unpack(call('HMGET', holder, 'last', 'n', 'age'))
+  if not limit then return last, limit end
+  -- The new entry creates the stream of an expired log again, which would hide that older entries are missing: raise the
+  -- floor first. A log whose entries were all dropped has an empty stream, which exists.
+  if last and call('EXISTS', log) == 0 then raise_floor(holder, tonumber(last)) end
+  local kept, dropped = record, {}
+  if record and record[KIND] ~= 'message' then kept, dropped = supersede(kind, name, uuid, record) end
+  store(kind, name, tonumber(limit), tonumber(age), offset, uuid, text, kept)
+  clear_payloads(kind, name, dropped)
+  return last, limit
+end
+
+-- Store and publish an event; return whether the channel or user is known.
+local function emit(kind, name, offset, uuid, text, record)
+  local last, is_known = keep(kind, name, offset, uuid, text, record)
+  if is_known then call('HSET', key(kind, name), 'last', whole(offset)) end
   local token = record and token_of(record)
   use_bytes(#text)
   -- Offset, offset of the event before it, time, token of a payload that lies beside the log, text.
-  local about = { whole(offset), known[1] or '0', whole(now_ms), token or '', text }
+  local about = { whole(offset), last or '0', whole(now_ms), token or '', text }
   call(PUBLISH, key('#' .. kind, name), table.concat(about, ' '))
-  return known[2]
+  return is_known
 end

@@ -131,9 +131,9 @@ local function store_and_publish(event, record, offset)
   for _, user in ipairs(record[ONLY]) do
     if not excluded[user] then
       emit('u', user, offset, event.uuid, text, record)
-    elseif record[KIND] ~= 'message' then
-      local _, dropped = supersede('u', user, event.uuid, record)
-      clear_payloads('u', user, dropped)
+    elseif record[KIND] ~= 'message' and #records_of('u', user, event.uuid) > 0 then
+      -- This user is not sent it, and has had the message: if that is repeated, it is no new one.
+      keep('u', user, offset, event.uuid, text, record)
     end
   end
 end
