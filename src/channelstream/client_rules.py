@@ -1,7 +1,6 @@
 """What clients with tokens may do, as the options of all applications say."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from channelstream.api.client_info import client_info
 from channelstream.apps.app import Apps
@@ -10,25 +9,12 @@ from channelstream.auth.issuer import Issuer
 from channelstream.config import Settings
 from channelstream.config.issuer_files import keys_in_file
 from channelstream.config.token_issuers import read_issuers
-from channelstream.transports.tokens import ClientRules, ReadKeys, Revoked, Tokens
-
-
-class OfNode(NamedTuple):
-    """What a node has of all this.
-
-    Attributes:
-        wall: returns epoch seconds.
-        steady: returns the seconds of a clock that only goes on.
-        revoked: tokens that are refused before they expire.
-    """
-
-    wall: Callable[[], float]
-    steady: Callable[[], float]
-    revoked: Revoked
+from channelstream.service import Node
+from channelstream.transports.tokens import ClientRules, ReadKeys, Tokens
 
 
 def make_client_rules(
-    settings_of: Mapping[str, Settings], apps: Apps, keys: KeyRing, max_faults: int, node: OfNode
+    settings_of: Mapping[str, Settings], apps: Apps, keys: KeyRing, max_faults: int, node: Node
 ) -> ClientRules:
     """Return the rules of all applications.
 
@@ -37,7 +23,7 @@ def make_client_rules(
         apps: all applications.
         keys: of all applications.
         max_faults: as of `ClientRules`.
-        node: what the node of the server has.
+        node: has the clock, and the tokens that are refused before they expire.
 
     Raises:
         ConfigError: the keys of an issuer cannot be used.
@@ -47,7 +33,7 @@ def make_client_rules(
     return ClientRules(tokens, client_info, setting_state, max_faults)
 
 
-def _tokens(settings_of: Mapping[str, Settings], apps: Apps, keys: KeyRing, node: OfNode) -> Tokens | None:
+def _tokens(settings_of: Mapping[str, Settings], apps: Apps, keys: KeyRing, node: Node) -> Tokens | None:
     """Return what checks tokens; None if no application accepts any.
 
     Raises:
@@ -71,9 +57,9 @@ def _tokens(settings_of: Mapping[str, Settings], apps: Apps, keys: KeyRing, node
     ]
     return Tokens(
         TokenAuth(rules, keys, (issuer for issuer, _ in issuers)),
-        node.wall,
-        node.revoked,
-        _keys_of(issuers, node.steady),
+        node.clock.wall,
+        node.revocations,
+        _keys_of(issuers, node.clock.steady),
     )
 
 

@@ -17,7 +17,7 @@ from channelstream.app_tables import AppTables, make_policy
 from channelstream.apps import app
 from channelstream.apps.app import Apps
 from channelstream.apps.wanted_facts import WantedFacts
-from channelstream.client_rules import OfNode, make_client_rules
+from channelstream.client_rules import make_client_rules
 from channelstream.clock import RandomIds, SystemClock, new_epoch
 from channelstream.config import Settings
 from channelstream.config.applications import Credentials, make_apps, make_credentials, settings_by_app
@@ -199,14 +199,13 @@ def _streams(
 ) -> Streams:
     node, settings_of = services.node, settings_by_app(settings)
     policies = {app_id: make_policy(own, app_id, proxy) for app_id, own in settings_of.items()}
-    of_node = OfNode(node.clock.wall, node.clock.steady, node.revocations)
     return Streams(
         services,
         _stream_settings(settings),
         policies[apps.default.id],
         protocols,
         policies,
-        make_client_rules(settings_of, apps, credentials.keys, settings.max_client_errors, of_node),
+        make_client_rules(settings_of, apps, credentials.keys, settings.max_client_errors, node),
         addresses.streams,
         addresses.credentials,
     )

@@ -6,17 +6,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from channelstream.apps.client import Client
-from channelstream.apps.key_ring import KeyRing
 from channelstream.auth.issuer import SignedBy
-from channelstream.client_rules import OfNode, make_client_rules
 from channelstream.config import Settings, safety
 from channelstream.config.app_section import AppSection
-from channelstream.config.applications import make_apps, settings_by_app
+from channelstream.config.applications import settings_by_app
 from channelstream.config.safety import problems
 from channelstream.config.token_issuers import MAX_ISSUERS, Issuers, IssuerSource, read_issuers
 from channelstream.config.values import text_of
 from channelstream.errors import ConfigError
+from channelstream.server import build
 
 GOOD = "https://login.example RS256 https://login.example/keys,\n mobile ES256 /etc/keys.pem"
 
@@ -57,32 +55,15 @@ def test_other_texts_are_refused(text: str) -> None:
         Issuers().parse(text)
 
 
-class NothingRevoked:
-    """No token is revoked."""
-
-    async def load(self) -> None:
-        """Do nothing."""
-
-    def has(self, _: Client) -> bool:
-        return False
-
-
-def make(settings: Settings) -> None:
-    apps = make_apps(settings)
-    make_client_rules(
-        settings_by_app(settings), apps, KeyRing(), 10, OfNode(lambda: 0.0, lambda: 0.0, NothingRevoked())
-    )
-
-
 def test_a_file_must_have_keys_at_the_start(tmp_path: Path) -> None:
     """Else the server says why it does not start."""
     file = tmp_path / "keys.pem"
     settings = Settings(token_max_age_s=60, token_issuers=(f"a ES256 {file}",))
     with pytest.raises(ConfigError, match=r"token_issuers: .*No such file"):
-        make(settings)
+        build(settings)
     key = ec.generate_private_key(ec.SECP256R1()).public_key()
     file.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    make(settings)
+    build(settings)
 
 
 def test_an_application_has_its_own_issuers() -> None:
