@@ -1,12 +1,9 @@
-"""Schemas: ids in one spelling, defaults, and the selectors of the two generations."""
+"""Schemas: defaults, and the selectors of the two generations."""
 
-import uuid
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec import UNSET
 
 from channelstream.api import schemas
@@ -18,56 +15,13 @@ from channelstream.api.schemas import (
     InfoOptions,
     MessageBody,
 )
-from channelstream.core.ids import normalize_conn_id, normalize_uuid
 
 UUID = "2f6b5c1e-96a5-4a0e-8a39-6fd0a0d8f3c4"
-SPELLINGS = [
-    UUID,
-    UUID.upper(),
-    UUID.replace("-", ""),
-    f"{{{UUID}}}",
-    f"urn:uuid:{UUID}",
-    f"URN:UUID:{UUID.upper()}",
-]
 
 
 def read(schema: Any, **fields: Any) -> Any:
     """Build a schema the way a body does."""
     return msgspec.convert(fields, schema)
-
-
-@pytest.mark.parametrize("text", SPELLINGS)
-def test_spellings_of_one_uuid_are_one_id(text: str) -> None:
-    """Dashed or not, in any case, braced or as a URN: one UUID is one message id and one conn_id."""
-    assert normalize_uuid(text) == normalize_conn_id(text) == UUID
-
-
-@given(st.uuids())
-def test_every_uuid_keeps_its_value(value: uuid.UUID) -> None:
-    """Normalizing is the canonical form that the standard library writes."""
-    assert normalize_uuid(value.hex.upper()) == normalize_uuid(value.urn) == str(value)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "1-2", UUID[:-1], UUID + "0", f"{{{UUID}", UUID.replace("-", "_"), f" {UUID}"]
-)
-def test_a_text_that_resembles_a_uuid_is_refused(text: str) -> None:
-    """A text that only resembles a UUID is no message id."""
-    with pytest.raises(ValueError):
-        normalize_uuid(text)
-
-
-@pytest.mark.parametrize("text", ["x", "my-own_id", "Ünïcode-名", "x" * 128, UUID + "0"])
-def test_any_visible_text_is_a_conn_id(text: str) -> None:
-    """Up to 128 visible characters that are no UUID are a conn_id as they stand."""
-    assert normalize_conn_id(text) == text
-
-
-@pytest.mark.parametrize("text", ["", "x" * 129, "a b", "a\n", "\x00", "a\u200bb", "a\u00a0b", "\ud800"])
-def test_invisible_characters_are_no_conn_id(text: str) -> None:
-    """Blanks, controls, invisible characters and other lengths are refused."""
-    with pytest.raises(ValueError):
-        normalize_conn_id(text)
 
 
 @pytest.mark.parametrize(

@@ -29,22 +29,37 @@ def test_every_spelling_of_a_uuid_has_one_form(spelling: str) -> None:
 
 
 @given(st.uuids())
-def test_a_uuid_in_its_form_stays_as_it_is(value: uuid.UUID) -> None:
+def test_a_uuid_keeps_its_value(value: uuid.UUID) -> None:
     """Whatever its version."""
-    assert normalize_uuid(str(value)) == str(value)
+    for spelling in (str(value), value.hex.upper(), value.urn):
+        assert normalize_uuid(spelling) == str(value)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", DASHED + "0", DASHED[:-1], "{" + DASHED, DASHED + "}", DASHED[:-1] + "g"]
+    "text",
+    [
+        *("", "x", "1-2", DASHED + "0", DASHED[:-1], "{" + DASHED, DASHED + "}", DASHED[:-1] + "g"),
+        *(DASHED.replace("-", "_"), " " + DASHED),
+    ],
 )
 def test_a_malformed_uuid_is_refused(text: str) -> None:
-    """Too long, too short, an open brace, a character that is no digit."""
+    """Too long, too short, an open brace, a character that is no digit, other separators, a blank."""
     with pytest.raises(ValueError, match="not a UUID"):
         normalize_uuid(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["a", "My-Own_Id", "ł😀", "x" * MAX_CONN_ID, "علی\u200cرضا", "👩\u200d💻", "क\u094d\u200dष"]
+    "text",
+    [
+        "a",
+        "My-Own_Id",
+        "ł😀",
+        "x" * MAX_CONN_ID,
+        "علی\u200cرضا",
+        "👩\u200d💻",
+        "क\u094d\u200dष",
+        DASHED + "0",
+    ],
 )
 def test_any_visible_text_is_a_conn_id(text: str) -> None:
     """Of 1 to 128 characters, and it keeps its case; with the joiners that a script or an emoji needs."""
@@ -58,7 +73,9 @@ def test_any_visible_text_is_a_conn_id(text: str) -> None:
         "x" * (MAX_CONN_ID + 1),
         "a b",
         "a\nb",
+        "a\n",
         "a\x00",
+        "a\u200bb",
         "a\u00a0b",
         "\ud800",
         "a\u200db",
