@@ -4,8 +4,9 @@ import random
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import islice
+from operator import add, sub
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
@@ -44,29 +45,17 @@ class Used:
     cpu_us: float = 0.0
 
     def __add__(self, other: "Used") -> "Used":
-        return Used(*(mine + its for mine, its in zip(self._all(), other._all(), strict=True)))
+        return Used(*map(add, astuple(self), astuple(other)))
 
     def __sub__(self, other: "Used") -> "Used":
-        return Used(*(mine - its for mine, its in zip(self._all(), other._all(), strict=True)))
-
-    def _all(self) -> tuple[Any, ...]:
-        return (
-            self.scripts,
-            self.pages,
-            self.commands,
-            self.bytes_in,
-            self.bytes_out,
-            self.busy_us,
-            self.cpu_us,
-        )
+        return Used(*map(sub, astuple(self), astuple(other)))
 
 
 class Master:
     """A Redis process, with a connection that reads its usage."""
 
-    def __init__(self, server: RedisProcess, port: int) -> None:
+    def __init__(self, server: RedisProcess) -> None:
         self.process = server.process
-        self.port = port
         self.socket = server.socket
         self.address = server.address
         self._connection: AbstractConnection = shard_addresses(self.address)[0].connect()
@@ -179,7 +168,7 @@ async def _master(port: int = 0) -> AsyncIterator[Master]:
     """Start one process; with a port it is a part of a cluster."""
     flags = ("--port", str(port), "--cluster-enabled", "yes") if port else ()
     async with redis_process(*flags) as server:
-        master = Master(server, port)
+        master = Master(server)
         try:
             yield master
         finally:
