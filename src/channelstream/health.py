@@ -5,11 +5,7 @@ from inside, past the proxy that speaks TLS: plain HTTP is answered where `enfor
 """
 
 from collections.abc import Iterable
-from functools import partial
 
-from channelstream.core.headers import Header
-from channelstream.core.http_head import RequestHead
-from channelstream.http.request import Request
 from channelstream.http.response import TEXT, Response
 from channelstream.http.router import Handler, Route
 from channelstream.service import Node
@@ -19,24 +15,12 @@ OK = Response(b"ok", content_type=TEXT)
 
 
 def health_routes(node: Node) -> Iterable[Route]:
-    """Return the routes of the probes."""
-    return (_route("/healthz", _alive), _route("/readyz", partial(_ready, node)))
+    """Return the routes of the probes. No page of another origin has to read one."""
+    probes: dict[str, Handler] = {"/healthz": lambda _: OK, "/readyz": lambda _: _readiness(node)}
+    for path, probe in probes.items():
+        yield Route(path, {"GET": probe, "HEAD": probe}, HEADERS, cors=lambda _: (), serves_plain_http=True)
 
 
-def _route(path: str, probe: Handler) -> Route:
-    handlers = {"GET": probe, "HEAD": probe}
-    return Route(path, handlers, HEADERS, cors=_no_cors, serves_plain_http=True)
-
-
-def _no_cors(_head: RequestHead) -> tuple[Header, ...]:
-    """Return nothing: no page has to read a probe."""
-    return ()
-
-
-async def _alive(_request: Request) -> Response:
-    return OK
-
-
-async def _ready(node: Node, _request: Request) -> Response:
+def _readiness(node: Node) -> Response:
     reason = node.unready_reason
     return Response(reason.encode(), 503, content_type=TEXT) if reason else OK
