@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 from typing import cast
 from uuid import uuid4
@@ -20,7 +21,7 @@ from channelstream.lifecycle import Server
 from channelstream.supervisor import worker
 from channelstream.supervisor.renewal import VARIABLE, Kept, Renewal, summed
 from channelstream.supervisor.supervisor import Supervisor
-from channelstream.supervisor.worker import ALIVE, SERVING, UPGRADE, attend, received
+from channelstream.supervisor.worker import ALIVE, SERVING, UPGRADE, UPGRADED, attend, received
 from channelstream.upgrade.control import PROCESS_S, name_of
 from channelstream.upgrade.line import Line
 from channelstream.upgrade.messages import Failure, Report, kept_options
@@ -95,6 +96,40 @@ def test_a_worker_that_does_not_answer_ends_the_upgrade() -> None:
     with pytest.raises(BlockingIOError):
         theirs.recv(10)
     for each in (ours, theirs, requester):
+        each.close()
+
+
+@pytest.mark.parametrize("has_reported", [True, False])
+def test_a_worker_that_ends_after_it_has_handed_over(has_reported: bool) -> None:
+    """Its report counts, also if its end is noticed first. Without one the upgrade has failed."""
+    supervisor = Supervisor(Settings(workers=2), [])
+    asked: list[Renewal] = []
+    supervisor._ask = asked.append  # type: ignore[method-assign]
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    slot, other = supervisor._slots
+    old, new = subprocess.Popen(["sleep", "infinity"]), subprocess.Popen(["sleep", "infinity"])
+    supervisor._attend(slot, old.pid, ours)
+    supervisor._renewal = renewal = Renewal([slot, other], time.monotonic() + 2 * PATIENCE_S, None)
+    theirs.send(SERVING + str(new.pid).encode())
+    theirs.send(ALIVE + str(new.pid).encode())
+    if has_reported:
+        theirs.send(UPGRADED + Report("1", "2", new.pid, {}, 0.1, 0.2).part("").body)
+    supervisor._receive(slot, ours)
+    old.kill()
+    while supervisor._renewal is not None and not asked:
+        # The end first, as soon as it is there; one message for each time.
+        ready = sorted(supervisor._selector.select(PATIENCE_S), key=lambda each: each[0].fileobj is ours)
+        assert ready, "the upgrade waits for a report that does not come"
+        for key, _ in ready:
+            key.data()
+        supervisor._check(renewal)
+    assert (renewal.waiting, len(renewal.reports)) == (([other], 1) if has_reported else ([slot, other], 0))
+    assert (supervisor._renewal, asked) == ((renewal, [renewal]) if has_reported else (None, []))
+    assert (slot.pid, slot.is_serving) == (new.pid, True)
+    new.kill()
+    for process in (old, new):
+        process.wait()
+    for each in (ours, theirs):
         each.close()
 
 

@@ -515,6 +515,32 @@ def test_a_worker_that_cannot_be_upgraded_goes_on(
     assert children(service.running.process.pid) == workers
 
 
+def test_a_worker_that_is_killed_after_it_has_handed_over_ends_the_upgrade(
+    redis: RedisServer, start_service: Any, faulty: Callable[[str], dict[str, str]], tmp_path: Path
+) -> None:
+    """At once: it cannot report any more. The new process serves in its place, and the next upgrade succeeds."""
+    service = start_service("--engine", redis.address, "--workers", "2", **faulty("waits=begun"))
+    parent = service.running.process.pid
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            wires = [await service.stream("ws", stack) for _ in range(4)]
+            asked = asyncio.create_task(service.upgrade())
+            await soon((tmp_path / "waits").exists)
+            [killed] = [pid for pid in children(parent) if children(pid)]
+            os.kill(killed, signal.SIGKILL)
+            (tmp_path / "sitecustomize.py").unlink()
+            (tmp_path / "waits").unlink()
+            with pytest.raises(CannotHandOver, match=f"worker {killed} has ended, and a new process serves"):
+                await asked
+            await soon(lambda: len(children(parent)) == 2)
+            await service.upgrade()
+            await service.post("/message", {"user": "app", "channel": "a", "message": {"n": 1}})
+            assert [await texts(wire, 1) for wire in wires] == [[1]] * 4
+
+    play(scenario())
+
+
 def test_the_command_finds_no_server() -> None:
     """It says where it has looked, and exits with 1."""
     ended = nursery().run(["upgrade", "-p", "1"], {})

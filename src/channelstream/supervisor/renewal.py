@@ -36,12 +36,14 @@ class Renewal:
         due_s: when the first one counts as hung, by the steady clock.
         requester: who asked, and waits for the report.
         reports: those of the upgraded workers.
+        ended: the process that the first one had, if that has ended, and has not reported what it has handed over.
     """
 
     waiting: list[WorkerSlot]
     due_s: float
     requester: Line | None
     reports: list[Report] = field(default_factory=list)
+    ended: int = 0
 
 
 class Kept(KeptOptions, frozen=True, kw_only=True):

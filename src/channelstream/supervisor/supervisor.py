@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import select
 import selectors
 import signal
 import socket
@@ -87,8 +88,8 @@ class Supervisor:
             for key, _ in self._selector.select(self._timeout_s()):
                 act: Callable[[], None] = key.data
                 act()
-            if self._renewal is not None and time.monotonic() > self._renewal.due_s:
-                self._give_up(f"worker {self._renewal.waiting[0].pid} does not answer")
+            if self._renewal is not None:
+                self._check(self._renewal)
             if self._renewal is None:
                 # Not while there are new processes that have not said that they serve.
                 forget_orphans({slot.pid for slot in self._slots} | self._retiring)
@@ -177,7 +178,7 @@ class Supervisor:
     def _serves(self, slot: WorkerSlot, pid: int) -> None:
         """Notice that a worker serves: the one that was started, or the one to which it has handed over."""
         if pid != slot.pid:
-            self._retire(slot.pid)
+            self._retire(slot.pid, slot)
             # One of an older version does not show life.
             slot.pid, slot.started_s, slot.silent_looks = pid, time.monotonic(), None
             if self._settings.reads_again:
@@ -280,12 +281,22 @@ class Supervisor:
 
     def _ask(self, renewal: Renewal) -> None:
         """Ask the next worker."""
+        renewal.ended = 0
         renewal.due_s = time.monotonic() + control.process_patience_s(self._settings)
         line = renewal.waiting[0].line
         if line is not None:
             # To a worker that has just ended nothing can be sent; its line says so next.
             with suppress(OSError):
                 line.send(UPGRADE)
+
+    def _check(self, renewal: Renewal) -> None:
+        """Give an upgrade up if the worker that is asked takes too long, or has ended without a report."""
+        first = renewal.waiting[0]
+        if time.monotonic() > renewal.due_s:
+            self._give_up(f"worker {first.pid} does not answer")
+        elif renewal.ended and first.line is not None and not select.select([first.line], [], [], 0)[0]:
+            # All that it has sent is read.
+            self._give_up(f"worker {renewal.ended} has ended, and a new process serves in its place")
 
     def _renewed(self, slot: WorkerSlot, report: Report) -> None:
         """Go on with the next worker, or with this process after the last one."""
@@ -342,9 +353,13 @@ class Supervisor:
         if renewal.requester is not None:
             _answer(renewal.requester, Failure(f"{reason} ({done})", goes_on).part(NOT_UPGRADED))
 
-    def _retire(self, pid: int) -> None:
-        """Wait for the end of a process that has handed over, beside other work."""
-        descriptor = os.pidfd_open(pid)
+    def _retire(self, pid: int, slot: WorkerSlot | None = None) -> None:
+        """Wait for the end of a process that has handed over, beside other work.
+
+        Args:
+            slot: the one that it had, if it may not have reported yet.
+        """
+        descriptor, renewal = os.pidfd_open(pid), self._renewal
         self._retiring.add(pid)
 
         def ended() -> None:
@@ -352,6 +367,8 @@ class Supervisor:
             os.close(descriptor)
             os.waitpid(pid, 0)
             self._retiring.discard(pid)
+            if renewal is not None and slot in renewal.waiting:
+                renewal.ended = pid
 
         self._selector.register(descriptor, selectors.EVENT_READ, ended)
 
