@@ -52,10 +52,11 @@ def test_all_clients_of_a_restart_spread() -> None:
 
 
 def test_restart_of_an_open_stream_starts_short_again() -> None:
-    """The first 1012 that closes an open stream inherits no step of older failures; the second does."""
+    """The first 1012 that closes an open stream inherits no step of older failures; the second does, and a refusal."""
     known = policy()
-    for _ in range(5):
+    for _ in range(4):
         known.ended(lost(), 1.0)
+    assert known.ended(StreamEnded(RESTARTING, ""), 1.0) == 8
     known.received(2.0)
     assert known.ended(StreamEnded(RESTARTING, ""), 3.0) == 3
     for _ in range(4):
@@ -112,14 +113,15 @@ def test_next_transport_is_tried_without_a_wait() -> None:
 
 
 def test_transport_that_worked_has_three_tries() -> None:
-    """A cut line is not a fault of the transport, until it fails three times in a row."""
+    """A cut line is not a fault of the transport, until it fails three times in a row; and so for the next one."""
     known = policy(transports=2)
-    known.received(1.0)
     levels = []
-    for _ in range(3):
-        known.ended(lost(), 2.0)
-        levels.append(known.level)
-    assert levels == [WS, WS, SSE]
+    for _ in range(2):
+        known.received(1.0)
+        for _ in range(3):
+            known.ended(lost(), 2.0)
+            levels.append(known.level)
+    assert levels == [WS, WS, SSE, SSE, SSE, WS]
 
 
 @pytest.mark.parametrize("end", [StreamEnded(OVERLOADED, "full"), RenewalFailed("no"), StreamEnded(SLOW, "")])
@@ -142,6 +144,9 @@ def test_lesser_transport_comes_up_again() -> None:
         assert known.level == WS
     assert waits == [30, 60, 120, 240, 480, 600]
     assert known.received(4.0) is None
+    earliest = policy(0.0, transports=2)
+    earliest.ended(lost(404), 1.0)
+    assert earliest.received(2.0) == 15
 
 
 def test_a_stable_stream_of_the_best_transport_shortens_the_next_wait_for_it() -> None:
@@ -176,11 +181,12 @@ def test_failure_of_the_best_transport_after_an_upgrade_leads_back_down() -> Non
 
 def test_a_replacement_by_an_own_stale_stream_is_no_replacement() -> None:
     """A stream that the client gave up may reach the server late, and must not end the newer one permanently."""
-    known = policy()
-    known.ended(lost(), 100.0)
-    known.received(101.0)
-    assert known.ended(StreamEnded(REPLACED, ""), 129.0) is not None
-    assert known.ended(StreamEnded(REPLACED, ""), 131.0) is None
+    for at, is_final in ((129.0, False), (130.0, True)):
+        known = policy()
+        known.ended(lost(), 100.0)
+        known.received(101.0)
+        assert (known.ended(StreamEnded(REPLACED, ""), at) is None) == is_final
+        assert known.ended(StreamEnded(REPLACED, ""), at) is None
 
 
 def test_a_replacement_by_a_stream_that_the_client_has_left_is_none_either() -> None:

@@ -12,6 +12,7 @@ from channelstream_client.protocol import (
     REPLACED,
     RESTARTING,
     SLOW,
+    TOKEN_EXPIRED,
     UNKNOWN_CONNECTION,
     Item,
     RenewalFailed,
@@ -92,9 +93,10 @@ def test_next_stream_resumes_from_the_last_position() -> None:
 
 @pytest.mark.parametrize("position", [None, 7, [], {}])
 def test_position_of_another_kind_is_ignored(position: Any) -> None:
-    """A malformed position neither fails nor counts."""
+    """A malformed position neither fails nor counts, and so do malformed lists of what is lost."""
     play = Play(position="e-1")
     play.opens()
+    play.receives({"type": "resumed", "position": position, "lost": 7})
     play.receives({"type": "message", "position": position})
     assert play.client.position == "e-1"
 
@@ -143,10 +145,11 @@ def test_stream_that_only_closes_has_not_opened() -> None:
 
 
 def test_end_on_purpose_is_no_error() -> None:
-    """After 1000 the last step has no error, and stays the last one."""
+    """After 1000 the last step has no error, and stays the last one, whatever else is reported."""
     play = Play()
     play.opens()
     play.ends(NORMAL)
+    play.ends(REPLACED)
     assert [play.step(Stop).error for _ in range(2)] == [None, None]
 
 
@@ -214,6 +217,32 @@ def test_failed_renewal_is_repeated_with_growing_waits() -> None:
     assert play.opens().transport == "ws"
 
 
+def test_a_client_with_tokens_asks_for_each() -> None:
+    """It opens no stream without one. One that has expired takes nothing else away; nor does an unknown connection."""
+    play = Play(uses_tokens=True)
+    play.step(RenewConnection)
+    play.client.renewed("t-1")
+    opening = play.opens()
+    assert (opening.conn_id, opening.headers) == ("c", {"Authorization": "Bearer t-1"})
+    assert "t-1" not in repr(opening)
+    play.ends(TOKEN_EXPIRED)
+    assert play.waits() == 0.0
+    play.step(RenewConnection)
+    play.client.renewed("t-2")
+    opening = play.opens()
+    assert (opening.conn_id, opening.token) == ("c", "t-2")
+    play.ends(UNKNOWN_CONNECTION)
+    assert play.waits() == 0.0
+    opening = play.opens()
+    assert (opening.conn_id, opening.token) == ("", "t-2")
+    assert opening.address("/ws") == f"{URL}/ws?since="
+
+
+def test_a_client_without_tokens_shows_none() -> None:
+    """Its requests have no header for one."""
+    assert Play().opens().headers == {}
+
+
 # -- giving up
 
 
@@ -233,11 +262,13 @@ def test_time_without_a_stream_is_bounded() -> None:
 
 
 def test_open_stream_has_no_limit() -> None:
-    """The time of a stream that is open does not count, and its end starts the count again."""
+    """The time of a stream that is open does not count, nor that of its polls; its end starts the count again."""
     play = Play(limits=Limits(give_up_after_s=1.0))
     play.opens()
     play.now = 500.0
     play.receives(resumed())
+    play.client.answered(play.now)
+    assert play.opens().timeout_s == OPEN_TIMEOUT_S
     play.now = 1000.0
     play.ends(LOST)
     assert play.waits() == 0.5
@@ -279,16 +310,18 @@ def test_ladder_leads_down_and_up_again() -> None:
 
 
 def test_upgrade_that_is_due_between_polls_is_done_by_the_next_step() -> None:
-    """A driver without a timer of its own also returns to the best transport."""
+    """A driver without a timer of its own also returns to the best transport, and not before."""
     play = Play("ws", "poll")
     play.opens()
     play.ends(LOST, status=404)
     play.waits()
     play.opens()
     play.receives(resumed())
-    play.client.answered(play.now)
-    play.now = 30.0
-    assert play.opens().transport == "ws"
+    for number, now, transport in ((1, 29.9, "poll"), (2, 30.0, "ws")):
+        play.receives(message(number))
+        play.client.answered(play.now)
+        play.now = now
+        assert play.opens().transport == transport
 
 
 def test_outcome_of_a_stream_that_is_over_changes_nothing() -> None:
@@ -309,12 +342,14 @@ def test_outcome_of_a_stream_that_is_over_changes_nothing() -> None:
 
 
 def test_polls_continue_one_stream() -> None:
-    """A poll that answers is followed by the next at once, from the position of its last item."""
+    """A poll that answers is followed by the next at once, from its last item; one without news is not, like the first."""
     play = Play("poll")
     play.opens()
     play.receives(resumed(), message(1))
     play.client.answered(play.now)
     assert play.opens().position == "e-1"
+    play.client.answered(play.now)
+    assert play.waits() == 1.0
 
 
 @pytest.mark.parametrize("items", [[], [message(1)], [resumed("e-1")]])
