@@ -261,6 +261,18 @@ def test_a_cut_log_is_restored_exactly() -> None:
     assert budget.used_bytes == 4000 * ONE
 
 
+@pytest.mark.parametrize(("most", "kept"), [(5, [1, 2, 3, 4, 5]), (4, [2, 3, 4, 5]), (0, [])])
+def test_a_log_that_has_lost_an_event_among_others_is_restored_exactly(most: int, kept: list[int]) -> None:
+    """Its floor is above entries that it still has."""
+    full = filled(5, events=5)
+    full.raise_floor(3)
+    before = list(full.entries)
+    full.limit(LogLimits(most, None), 0.0)
+    assert offsets(full) == kept
+    full.restore(before, 3)
+    assert (full.entries, full.floor) == (before, 3)
+
+
 def test_an_event_about_no_message_is_not_found_by_uuid() -> None:
     """And its drop does not touch the index of messages."""
     mixed = log(events=1)

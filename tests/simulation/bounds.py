@@ -69,10 +69,10 @@ class MemoryChecker:
         before, self._seen[place] = self._seen.get(place), now
         if before is None or before.log is not log or before.disturbed != now.disturbed:
             return
-        accepted, lost = world.truth.places.get(place, []), world.truth.lost.get(place, -1)
+        accepted = world.truth.places.get(place, [])
         kept = {entry.offset for entry in now.entries}
         for entry in before.entries:
-            if entry.offset in kept or entry.offset <= lost or world.truth.left(place, entry):
+            if entry.offset in kept or world.truth.left(place, entry):
                 continue
             later = sum(each.offset > entry.offset for each in accepted)
             early = later < log.limits.events and now_s - entry.at_s < (log.limits.age_s or 0.0)

@@ -16,7 +16,7 @@ class Truth:
     """Every accepted entry, by number, by position and by the log it belongs to.
 
     Attributes:
-        lost: the offset up to which each log has lost entries, since nobody else may see what an edit for some has changed.
+        lost: the offset of the last edit for some users in each log whose text a newer edit may not have taken over.
     """
 
     def __init__(self, epoch: str, registry: Registry) -> None:
@@ -83,7 +83,7 @@ class Truth:
         return text
 
     def _note_loss(self, entry: Entry) -> None:
-        """Note the older edits whose text an edit without one cannot have taken over: they were for other users."""
+        """Note the older edits whose text an edit without one may not have taken over: they were for other users."""
         newer = entry.event
         if not isinstance(newer, MessageEdited) or newer.payload is not None:
             return
@@ -144,6 +144,8 @@ class Truth:
         log = self.log(place)
         born = self._born.get(place)
         if log is None or born is None or born[0] is not log or born[1] > offset:
+            return False
+        if self.lost.get(place, -1) > offset:
             return False
         kept = {single.offset for entry in log.entries for single in entry.split()}
         owed = [entry for entry in self.places.get(place, ()) if entry.offset > offset]

@@ -155,11 +155,12 @@ class Log:
             floor: its floor then.
         """
         self._budget.finish(self)
-        dropped = entries[: bisect_right(entries, self.floor, key=_offset)]
+        kept = self.entries
+        dropped = entries[: bisect_left(entries, kept[0].offset, key=_offset)] if kept else entries
         self.floor = floor
         if not dropped:
             return
-        self.entries = dropped + self.entries
+        self.entries = dropped + kept
         for entry in dropped:
             self._index(entry)
         self._budget.added(self, sum(entry.held() for entry in dropped))
@@ -216,10 +217,14 @@ class Log:
         else:
             self._budget.dropped(self, size)
 
+    def raise_floor(self, offset: int) -> None:
+        """Count an event as lost. Older ones stay: a message that is repeated is known by them."""
+        self.floor = max(self.floor, offset)
+
     def drop_through(self, offset: int) -> None:
         """Drop all entries up to an offset, and raise the floor to it, whether or not the log held that offset."""
         self.drop_oldest(bisect_right(self.entries, offset, key=_offset))
-        self.floor = max(self.floor, offset)
+        self.raise_floor(offset)
 
     def clear(self) -> None:
         self.drop_oldest(len(self.entries))

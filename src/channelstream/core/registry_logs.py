@@ -91,7 +91,7 @@ class RegistryLogs:
             self._supersede(old, retained(old.event, change))
             if loses(change, old.event):
                 for log in self.of(common(old.event, change)):
-                    log.drop_through(old.offset)
+                    log.raise_floor(old.offset)
         return entry if kept is change else entry.with_event(kept)
 
     def _supersede(self, old: Entry, event: Event | None) -> None:

@@ -116,9 +116,12 @@ ANN, BOB = frozenset({"ann"}), frozenset({"bob"})
 def test_what_an_edit_for_some_has_changed_is_lost_where_a_newer_one_cannot_say_it(
     lab: Lab, older: Event, newer: Event
 ) -> None:
-    """As that is for others, too: a client that resumes from before the older one has the loss reported."""
+    """As that is for others, too: a client that resumes from before the older one has the loss reported.
+
+    Older messages are still known.
+    """
     lab.connect("ann", "a")
-    lab.publish(message("m1"))
+    lab.publish(message("m0"), message("m1"))
     start = lab.head()
     lab.publish(older)
     between = lab.head()
@@ -126,6 +129,7 @@ def test_what_an_edit_for_some_has_changed_is_lost_where_a_newer_one_cannot_say_
     assert lab.replay("ann", a=start).lost == {"a"}
     replay = lab.replay("ann", a=between)
     assert (uuids(replay), replay.lost) == (["m1", "m2"], frozenset())
+    assert all(each.duplicate for each in lab.publish(message("m0"), message("m1")))
 
 
 @pytest.mark.parametrize(
