@@ -320,6 +320,22 @@ def test_an_edit_for_some_overtakes_a_message_for_more(lab: Lab) -> None:
     assert all(each.duplicate for each in lab.publish(private("p1", *everybody), message("m1")))
 
 
+@pytest.mark.usefixtures("payloads_within_the_log")
+def test_an_edit_overtakes_a_message_for_some_of_its_users_only(lab: Lab) -> None:
+    """In a channel where others of them have had the message: it is no duplicate for those who have not."""
+    lab.connect("ann", "a")
+    lab.publish(message("m1", only=ANN), edit("m1", only=ANN | {"bob", "cid"}))
+    before = len(lab.received())
+    [some, repeated, everybody] = lab.publish(
+        message("m1", only=ANN | BOB), message("m1", only=ANN | BOB), message("m1")
+    )
+    assert [each.duplicate for each in (some, repeated, everybody)] == [False, True, False]
+    received = lab.received()[before:]
+    for user, texts_sent in (("ann", []), ("bob", [b'"new"']), ("cid", [b'"new"']), ("dan", [b'"hi"'])):
+        mine = forms(event for event in received if event.is_for(user, ALWAYS))
+        assert [text for _, text, _ in mine] == texts_sent
+
+
 @pytest.mark.parametrize("change", [edit, delete])
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_private_message_is_not_sent_again_to_a_user_whom_a_change_excludes(

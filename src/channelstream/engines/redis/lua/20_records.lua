@@ -95,13 +95,28 @@ end
 -- Answers of `records_of`, until they change: accepting and storing an event both ask for them.
 local record_cache = {}
 
--- An edit that is accepted before its message is early (core/acceptance.py): the ids of its uuid have this mark beside them.
+-- An edit that is accepted before its message is early (core/acceptance.py): its id is among those that the ids of its uuid have
+-- beside them.
 local function early_mark(uuid) return '?' .. uuid end
 
--- Mark that a log has edits of a message, and has never had the message; nothing if it keeps no events.
-local function mark_early(kind, name, uuid)
-  local ids = key(kind .. 'x', name)
-  if call('HEXISTS', ids, uuid) == 1 then call('HSET', ids, early_mark(uuid), '') end
+local function as_set(text)
+  local set = {}
+  for each in (text or ''):gmatch('%S+') do set[each] = true end
+  return set
+end
+
+-- The ids of the early edits of a message in a log, as a set.
+local function early_ids(kind, name, uuid) return as_set(call('HGET', key(kind .. 'x', name), early_mark(uuid))) end
+
+-- Note that an edit which a log has stored is early; nothing if it keeps no events.
+local function mark_early(kind, name, uuid, offset)
+  local ids, early = key(kind .. 'x', name), early_ids(kind, name, uuid)
+  local left = {}
+  early[whole(offset) .. '-0'] = true
+  for id in pairs(as_set(call('HGET', ids, uuid))) do
+    if early[id] then left[#left + 1] = id end
+  end
+  if #left > 0 then call('HSET', ids, early_mark(uuid), table.concat(left, ' ')) end
 end
 
 -- Set the ids of the records about a uuid.

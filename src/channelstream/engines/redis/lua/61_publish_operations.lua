@@ -48,11 +48,17 @@ local function can_be_late(event, records)
   return #records <= MAX_FORMS and #records * bytes <= MAX_RECORD_BYTES
 end
 
--- Whether the edits among the records about an event's uuid in a log are early; for a message only where it can be late.
-local function has_early(kind, name, event, records)
-  if #of_kind(records, 'edit') == 0 or #of_kind(records, 'message') > 0 then return false end
-  if event.kind == 'message' and not can_be_late(event, records) then return false end
-  return call('HEXISTS', key(kind .. 'x', name), early_mark(event.uuid)) == 1
+-- Divide the records about an event's uuid in a log into the early edits and the others. All are others to a message that cannot
+-- be late.
+local function divided(kind, name, event, records)
+  local early, others = {}, {}
+  local ids = #of_kind(records, 'edit') > 0 and early_ids(kind, name, event.uuid) or {}
+  for _, record in ipairs(records) do
+    local list = ids[record[ID]] and early or others
+    list[#list + 1] = record
+  end
+  if event.kind == 'message' and #early > 0 and not can_be_late(event, early) then return {}, { unpack(records) } end
+  return early, others
 end
 
 -- The records with an event's uuid in its log and history, and its early edits. For a private event these are the records in
@@ -61,27 +67,21 @@ end
 local function known_about(event)
   local known, early, new, unknown = {}, {}, {}, {}
   if event.channel then
+    early, known = divided('c', event.channel, event, records_of('c', event.channel, event.uuid))
     local shown = history_record(event.channel, event.uuid)
-    local records = records_of('c', event.channel, event.uuid)
-    local is_early = not shown and has_early('c', event.channel, event, records)
-    for _, record in ipairs(records) do
-      local list = is_early and record[KIND] == 'edit' and early or known
-      list[#list + 1] = record
-    end
     if shown then known[#known + 1] = shown[3] end
     return known, early, new, unknown
   end
   local excluded = set_of(event.exclude)
   for _, user in ipairs(event.only) do
     local records = records_of('u', user, event.uuid)
-    local is_early = has_early('u', user, event, records)
-    -- For a user who is excluded, an early edit stays early.
-    local list = not is_early and known or excluded[user] and {} or early
-    for _, record in ipairs(records) do list[#list + 1] = copy(record, ONLY, { user }) end
+    local its_early, others = divided('u', user, event, records)
+    for _, record in ipairs(others) do known[#known + 1] = copy(record, ONLY, { user }) end
     if #records == 0 and call('EXISTS', key('u', user)) == 0 then
       unknown[#unknown + 1] = user
-    elseif (is_early or #records == 0) and not excluded[user] then
+    elseif #others == 0 and not excluded[user] then
       new[#new + 1] = user
+      for _, record in ipairs(its_early) do early[#early + 1] = copy(record, ONLY, { user }) end
     end
   end
   return known, early, new, unknown
@@ -144,29 +144,60 @@ local function accept_message(event, record, known, early, new)
   if not event.channel and #known > 0 then rest = #new > 0 and copy(record, ONLY, new) or nil end
   if not rest then return duplicate_answer(event, record, known) end
   for _, form in ipairs(late_forms(rest, early)) do store_and_publish(event, form, next_offset()) end
-  for _, edit in ipairs(early) do
-    local kind, name = event.channel and 'c' or 'u', event.channel or edit[ONLY][1]
-    call('HDEL', key(kind .. 'x', name), early_mark(event.uuid))
-  end
   return { 'accepted' }
 end
 
-local function accept_change(event, record, known, new, unknown)
-  local found = false
-  for _, each in ipairs(known) do found = found or each[KIND] ~= 'delete' and not is_for_others(event.only, each) end
-  local deleted = of_kind(known, 'delete')
-  if event.kind == 'edit' and #deleted > 0 then
-    -- Users who are unknown count as those for whom it was deleted: nobody is there to be sent the edit.
-    deleted[#deleted + 1] = #unknown > 0 and copy(record, ONLY, unknown) or nil
-    record = unknown_part(record, deleted)
+-- Divide an edit in a channel into one for the users who have one of these records, and one for those who have none; nil for
+-- nobody. A big payload was published and kept for one entry only.
+local function split_early(edit, known)
+  if #known == 0 then return nil, edit end
+  if not edit[ONLY] or token_of(edit) then return edit end
+  local late, early, has = {}, {}, {}
+  for _, each in ipairs(known) do
+    if not each[ONLY] then return edit end
+    for _, name in ipairs(each[ONLY]) do has[name] = true end
   end
-  if not record then return { 'deleted' } end
-  store_and_publish(event, record, next_offset())
-  if event.kind == 'edit' then
-    -- An edit that is not early came after the message, which may have left the log.
-    local has_come = #of_kind(known, 'message') + #of_kind(known, 'edit') > 0
-    if event.channel and not has_come then mark_early('c', event.channel, event.uuid) end
-    for _, user in ipairs(new) do mark_early('u', user, event.uuid) end
+  for _, name in ipairs(edit[ONLY]) do
+    local list = has[name] and late or early
+    list[#list + 1] = name
+  end
+  return #late > 0 and copy(edit, ONLY, late) or nil, #early > 0 and copy(edit, ONLY, early) or nil
+end
+
+-- Accept an edit for the users who have had the message, and an early one for those who have not.
+local function accept_edit(event, record, kept, new)
+  if not event.channel then
+    local offset = next_offset()
+    store_and_publish(event, record, offset)
+    for _, user in ipairs(new) do mark_early('u', user, event.uuid, offset) end
+    return
+  end
+  local late, early = split_early(record, kept)
+  if late then store_and_publish(event, late, next_offset()) end
+  if early then
+    local offset = next_offset()
+    store_and_publish(event, early, offset)
+    mark_early('c', event.channel, event.uuid, offset)
+  end
+end
+
+local function accept_change(event, record, known, new, unknown)
+  local found, kept, deleted = false, {}, {}
+  for _, each in ipairs(known) do
+    local list = each[KIND] == 'delete' and deleted or kept
+    list[#list + 1] = each
+    found = found or list == kept and not is_for_others(event.only, each)
+  end
+  if event.kind == 'delete' then
+    store_and_publish(event, record, next_offset())
+  else
+    if #deleted > 0 and #unknown > 0 then
+      -- Users who are unknown count as those for whom it was deleted: nobody is there to be sent the edit.
+      deleted[#deleted + 1] = copy(record, ONLY, unknown)
+    end
+    record = unknown_part(record, deleted)
+    if not record then return { 'deleted' } end
+    accept_edit(event, record, kept, new)
   end
   return { found and 'found' or 'accepted' }
 end
