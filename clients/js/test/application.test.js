@@ -40,11 +40,12 @@ test("a first connection without an id throws", () => {
 });
 
 test("connectUrl is asked again while it fails, and not after a refusal", async () => {
-  const fetch = answers({ status: 502 }, { status: 503, headers: { "retry-after": "0" } }, { status: 403 });
+  const later = { status: 503, headers: { "retry-after": "0" } };
+  const fetch = answers({ status: 502 }, later, { status: 408 }, { status: 429 }, { status: 403 });
   const stream = open({ connectUrl: "http://app.test/mine", fetch });
   const { code, reason } = await eventOf(stream, "close");
   assert.deepEqual([code, reason], [4001, "no connection: HTTP 403"]);
-  assert.deepEqual(fetch.asked.map(String), Array(3).fill("http://app.test/mine"));
+  assert.deepEqual(fetch.asked.map(String), Array(5).fill("http://app.test/mine"));
 });
 
 for (const [what, page, expected] of [
@@ -166,6 +167,39 @@ test("a connection that arrives after close() is not used by the next open()", a
   given[0]({ conn_id: "mine" }); // an application may give the same one again
   await settled();
   assert.deepEqual([socket.url.searchParams.get("conn_id"), fetch.asked.length], ["mine", 0]);
+});
+
+test("after a stable stream an application that fails is asked after longer and longer waits as well", async (t) => {
+  t.mock.method(Math, "random", () => 1);
+  const list = [null, null, null];
+  const fetchConnection = async () => (list.length ? list.shift() : { conn_id: "c-2" });
+  const stream = open({ connection: { conn_id: "c-1" }, fetchConnection, backoffBaseMs: 1, backoffCapMs: 8 });
+  const waits = [];
+  stream.on("down", ({ retryMs }) => waits.push(retryMs));
+  const socket = await FakeSocket.next();
+  const start = Date.now();
+  socket.resume();
+  t.mock.method(Date, "now", () => start + 10_000);
+  socket.say();
+  socket.end(4001);
+  await FakeSocket.next();
+  assert.deepEqual(waits, [0, 1, 2, 4]);
+});
+
+test("a stream that is opened again after a refusal does not use the connection that has expired", async () => {
+  const asked = [];
+  const fetchConnection = async ({ expired }) => {
+    if (asked.push(expired) === 1) throw Object.assign(new Error("no"), { retry: false });
+    return { conn_id: "c-2" };
+  };
+  const stream = open({ connection: { conn_id: "c-1" }, fetchConnection });
+  const closed = eventOf(stream, "close");
+  (await FakeSocket.next()).end(4001);
+  await closed;
+  assert.equal(stream.open(), stream);
+  assert.equal((await FakeSocket.next()).url.searchParams.get("conn_id"), "c-2");
+  assert.deepEqual(asked, ["c-1", "c-1"]);
+  assert.equal(stream.open(), stream);
 });
 
 test("closing ends the connection, and opening again asks for a new one", async () => {

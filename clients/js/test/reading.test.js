@@ -88,7 +88,7 @@ test("return() ends an iteration whose next() still waits", async () => {
 test("break leaves the loop and the stream continues", async () => {
   const stream = open();
   const socket = FakeSocket.next().then((socket) => socket.say(item("p-1")));
-  for await (const { position } of stream) {
+  for await (const { position } of stream[Symbol.asyncIterator]()) {
     assert.equal(position, "p-1");
     break;
   }

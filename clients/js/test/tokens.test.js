@@ -605,6 +605,20 @@ test("commands that have waited are sent in texts that a server takes, in order"
   assert.deepEqual((await Promise.all(commands)).map(({ uuid }) => uuid), ["u-0", "u-1", "u-2", "u-3", "u-4", "u-5"]);
 });
 
+test("a command of a stream that a listener has opened again waits for it", async () => {
+  const fetch = answers({ body: [] });
+  const stream = open({ token: "t-1", fetch });
+  await settled();
+  stream.on("recovered", () => {
+    stream.close();
+    stream.open();
+    stream.publish("a", 1).catch(() => {});
+  });
+  FakeSocket.opened.shift().greet();
+  await settled();
+  assert.deepEqual(fetch.asked.map(({ pathname }) => pathname), ["/disconnect"]);
+});
+
 test("commands that come fast are sent together, so that a server takes their texts", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const stream = open({ token: "t-1", bufferSize: 10_000 });
