@@ -22,6 +22,7 @@ import httpx
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from tests.descriptors import few_descriptors, lowest_free
 from tests.http_client import http
 from tests.nursery import nursery
 from tests.processes import children, links, zombies
@@ -43,7 +44,10 @@ from channelstream.supervisor.slot import (
 )
 from channelstream.supervisor.supervisor import LOOK_S, Supervisor
 from channelstream.supervisor.worker import ALIVE
-from channelstream.upgrade.control import ask_to_upgrade
+from channelstream.upgrade import control
+from channelstream.upgrade.control import UPGRADE, ask_to_upgrade
+from channelstream.upgrade.line import Line, Part
+from channelstream.upgrade.messages import Failure
 
 
 @pytest.fixture
@@ -389,6 +393,27 @@ def test_a_worker_that_the_system_refuses_is_tried_later(monkeypatch: pytest.Mon
         assert (slot.pid, slot.line, slot.due_s) == (0, None, 5.0 + pause_s)
     assert sockets(os.getpid()) == before
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGTERM, signal.SIGINT}
+
+
+def test_a_parent_goes_on_without_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts a worker later, and answers later who asks for an upgrade: if it ended, so would all workers."""
+    monkeypatch.setattr(control, "PAUSE_S", 0.0)
+    supervisor, slot = Supervisor(Settings(unix_socket=f"/nowhere/{uuid4()}"), []), WorkerSlot()
+    supervisor._listen_for_requests()
+    listening = supervisor._requests
+    assert listening is not None
+    asked = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    asked.connect(listening.getsockname())
+    with few_descriptors(lowest_free()):
+        supervisor._start(slot, 5.0)
+        supervisor._asked(listening)
+        supervisor._retire(os.getpid())
+    assert (slot.pid, slot.due_s) == (0, 5.0 + 2 * FIRST_PAUSE_S)
+    asyncio.run(Line(asked).send(Part(UPGRADE)))
+    supervisor._asked(listening)
+    assert Failure.of(asyncio.run(Line(asked).receive())).goes_on
+    for each in (asked, listening):
+        each.close()
 
 
 def test_a_scrape_has_every_worker(service: Any) -> None:

@@ -122,7 +122,11 @@ class Supervisor:
     def _start(self, slot: WorkerSlot, now_s: float) -> None:
         """Fork a worker, which leaves by SystemExit or ConfigError and never returns; if the system refuses, try later."""
         slot.started_s = now_s
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            _start_later(slot, now_s, error)
+            return
         # A signal in between would be written by the child to the parent's wakeup socket.
         signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
         try:
@@ -131,8 +135,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
             ours.close()
             theirs.close()
-            slot.vacate(now_s)
-            logger.error("no worker can start: %s; tried again in %g s", error, slot.pause_s)  # noqa: TRY400 - no bug, so no traceback
+            _start_later(slot, now_s, error)
             return
         if not pid:
             ours.close()
@@ -249,14 +252,18 @@ class Supervisor:
 
     def _asked(self, listening: socket.socket) -> None:
         """Answer a request to upgrade, whose bytes are there or come at once: only this user and root are answered."""
-        accepted, _ = listening.accept()
+        try:
+            accepted, _ = listening.accept()
+        except OSError:  # This process may open no more descriptors.
+            time.sleep(control.PAUSE_S)
+            return
         if not control.may_ask(accepted):
             accepted.close()
             return
         requester = Line(accepted)
         try:
             kind = asyncio.run(asyncio.wait_for(requester.receive(), REQUEST_S)).kind
-        except (CannotHandOver, TimeoutError):
+        except (CannotHandOver, OSError):  # Not in time, or without a descriptor for a loop.
             kind = ""
         if kind == control.UPGRADE:
             self._upgrade(requester)
@@ -359,7 +366,11 @@ class Supervisor:
         Args:
             slot: the one that it had, if it may not have reported yet.
         """
-        descriptor, renewal = os.pidfd_open(pid), self._renewal
+        renewal = self._renewal
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OSError:  # This process may open no more descriptors: `forget_orphans` waits instead.
+            return
         self._retiring.add(pid)
 
         def ended() -> None:
@@ -448,8 +459,13 @@ def _exit_code(pid: int) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
+def _start_later(slot: WorkerSlot, now_s: float, error: OSError) -> None:
+    slot.vacate(now_s)
+    logger.error("no worker can start: %s; tried again in %g s", error, slot.pause_s)
+
+
 def _answer(requester: Line, answer: Part) -> None:
-    with suppress(CannotHandOver, TimeoutError):
+    with suppress(CannotHandOver, OSError):
         asyncio.run(asyncio.wait_for(requester.send(answer), REQUEST_S))
     requester.close()
 
