@@ -94,10 +94,9 @@ async def opened(wire: Wire, count: int) -> AsyncIterator[list[Page]]:
     async with AsyncExitStack() as stack:
         pages, watching = [], []
         for _ in range(count):
-            client = await stack.enter_async_context(
-                httpx.AsyncClient(base_url=base, timeout=ANSWER_TIMEOUT_S)
-            )
-            page = Page(wire, client)
+            # The server speaks no TLS, and the authorities take longer to load than a page to open.
+            http = httpx.AsyncClient(base_url=base, timeout=ANSWER_TIMEOUT_S, verify=False)  # noqa: S501
+            page = Page(wire, await stack.enter_async_context(http))
             stream = await stack.enter_async_context(page.stream())
             pages.append(page)
             watching.append(asyncio.create_task(page.watch(stream)))
