@@ -11,6 +11,7 @@ from channelstream.core.compaction import (
     loses,
     merged,
     retained,
+    superseded,
     unknown_part,
     without,
 )
@@ -169,6 +170,17 @@ def test_a_repetition_reaches_those_who_have_not_received_it(
 ) -> None:
     """No user gets a message twice, or a deleted one."""
     assert unknown_part(event, known) == rest
+
+
+def test_each_event_leaves_of_the_older_ones_what_concerns_others() -> None:
+    """A newer message leaves all of them."""
+    first, other = edit("ab"), edit("c")
+    later = edit("a", payload=None, user="v")
+    assert superseded([message(), first, other], later) == [
+        message(exclude="a"), edit("b"), other, edit("a", user="v"),
+    ]  # fmt: skip
+    assert superseded([first, delete("c")], delete("ab")) == [delete("c"), delete("ab")]
+    assert superseded([first], message("d")) == [first, message("d")]
 
 
 def test_a_repeated_message_has_its_current_form() -> None:

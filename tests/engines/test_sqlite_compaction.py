@@ -13,12 +13,13 @@ from tests.engines.conformance import Recorder, Setup, delete, edit, message, pr
 from tests.engines.sqlite_runs import ANN, Runs, sqlite_engine
 from tests.waiting import PATIENCE_S
 
+from channelstream.core import compaction, registry_logs
 from channelstream.core.compaction import MAX_EXCLUDED
 from channelstream.core.events import Event, Message
 from channelstream.core.log import PRIVATE
 from channelstream.core.registry_limits import RegistryLimits
 from channelstream.core.user import UserUpdate
-from channelstream.engines import sqlite_file
+from channelstream.engines import sqlite_compaction, sqlite_file
 from channelstream.engines.members import Member
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.engines.sqlite_erasing import ERASE_S, REBUILD_S
@@ -356,3 +357,20 @@ def test_what_an_edit_for_some_has_changed_is_lost_after_a_restart(runs: Runs) -
         await again.close()
 
     live(runs, life)
+
+
+@pytest.mark.replaces_compiled
+def test_edits_for_many_users_in_one_call_leave_each_other_alone(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit is compared with the message, and not with all edits for other users that wait for the same write."""
+    compared, count, retained = [], 50, compaction.retained
+    for module in (compaction, registry_logs, sqlite_compaction):
+        monkeypatch.setattr(module, "retained", lambda *each: compared.append(each) or retained(*each))
+
+    async def life(engine: SqliteEngine, _: Recorder) -> None:
+        users = [frozenset({f"u{number}"}) for number in range(count)]
+        await engine.publish([message("m1"), *(edit(only=names) for names in users)])
+
+    live(runs, life)
+    assert len(compared) < 5 * count

@@ -40,6 +40,11 @@ def covers(change: Event, event: Event) -> bool:
     return event.only is not None and event.only - (event.exclude or frozenset()) <= change.only
 
 
+def is_for_others(change: Event, event: Event) -> bool:
+    """Whether an event is only for users whom a change does not name: mostly a change that was made for them."""
+    return change.only is not None and event.only is not None and change.only.isdisjoint(event.only)
+
+
 def without(event: _E, names: Names | None) -> _E | None:
     """Return the event without the recipients `names` (None: all of them); None if no recipient is left."""
     if names is None:
@@ -159,6 +164,18 @@ def _is_for_all_of(older: Event, change: Event) -> bool:
 def merged(change: Event, older: Event) -> Event:
     """Return a change as the log keeps it: an edit takes over what an older edit has changed, and replaces it."""
     return overlaid(change, older) if _is_for_all_of(older, change) else change
+
+
+def superseded(known: Iterable[Event], change: Event) -> list[Event]:
+    """Return what a newer event leaves of those about the same message, and the newer one as the log keeps it."""
+    kept, rest = change, list[Event]()
+    for older in known:
+        left: Event | None = older
+        if change.supersedes is not None and not is_for_others(change, older):
+            kept, left = merged(kept, older), retained(older, change)
+        if left is not None:
+            rest.append(left)
+    return [*rest, kept]
 
 
 def unknown_part(event: _E, known: Iterable[Event]) -> _E | None:

@@ -4,7 +4,16 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 
 from channelstream.core.channel import Channel
-from channelstream.core.compaction import common, current, excluded_before, for_users, loses, merged, retained
+from channelstream.core.compaction import (
+    common,
+    current,
+    excluded_before,
+    for_users,
+    is_for_others,
+    loses,
+    merged,
+    retained,
+)
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message
 from channelstream.core.log import Log
@@ -87,6 +96,8 @@ class RegistryLogs:
         """Replace the entries that an event supersedes by their current form; return what the logs keep of it."""
         change = kept = entry.event
         for old in self.entries_about(change):
+            if is_for_others(change, old.event):
+                continue
             kept = merged(kept, old.event)
             self._supersede(old, retained(old.event, change))
             if loses(change, old.event):

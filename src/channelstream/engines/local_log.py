@@ -12,14 +12,13 @@ channels of its user, announces the rest first.
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from functools import reduce
 from typing import Any
 
 from msgspec.structs import replace
 
 from channelstream.core.acceptance import accept
 from channelstream.core.accepted import Accepted
-from channelstream.core.compaction import excluded_before, for_users, merged, retained
+from channelstream.core.compaction import excluded_before, for_users, is_for_others, superseded
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message
 from channelstream.core.leave_batch import LeaveBatch
@@ -130,14 +129,14 @@ class LocalLog:
         shown = self.registry.logs.history_message(event)
         if shown is not None and not any(isinstance(each, Message) for each in known):
             known.append(shown.event)
-        for change in self.staged.about(event):
-            kept = reduce(merged, known, change)
-            if change.supersedes is not None:
-                known = [left for each in known if (left := retained(each, change)) is not None]
+        is_change = event.supersedes is not None
+        for staged in self.staged.about(event):
+            if is_change and is_for_others(event, staged):
+                continue
+            known = superseded(known, staged)
             if event.channel is None:
-                names = kept.addressees | excluded_before(kept)
-                kept = for_users(kept, names & (event.only or frozenset()))
-            known.append(kept)
+                names = staged.addressees | excluded_before(staged)
+                known[-1] = for_users(known[-1], names & (event.only or frozenset()))
         return known
 
     def _accept_all(self, events: Iterable[Event]) -> None:

@@ -5,7 +5,7 @@ The registry does the same in memory after the write (`RegistryLogs.compact`), s
 
 from collections.abc import Sequence
 
-from channelstream.core.compaction import common, loses, merged, retained
+from channelstream.core.compaction import common, is_for_others, loses, merged, retained
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event
 from channelstream.core.registry import Registry
@@ -48,6 +48,8 @@ class Compaction:
         self.supersedes = True
         change = kept = entry.event
         for old in self._about(change):
+            if is_for_others(change, old.event):
+                continue
             kept = merged(kept, old.event)
             self._put(old, retained(old.event, change))
             if loses(change, old.event):
