@@ -236,9 +236,10 @@ class Acting(Iteration[Event]):
         try:
             async with self._slots:
                 await self._connected()  # Connection and token may have ended meanwhile.
+                conn_id = client.conn_id
                 answer = await self._reach.http.post(
                     f"{client.url}/client",
-                    params={"conn_id": client.conn_id},
+                    params={"conn_id": conn_id},
                     json=commands,
                     headers={"Authorization": f"Bearer {client.token}"},
                     timeout=OPEN_TIMEOUT_S,
@@ -251,6 +252,8 @@ class Acting(Iteration[Event]):
         except BadSignature as error:  # A command has no signature.
             match error.body:
                 case {"code": str(code), "error": str(message)}:
+                    if code == "unknown_connection" and client.conn_id == conn_id:
+                        self._pump.renew()  # Further commands wait for it, however long the stream waits to open again.
                     text = f"{message} The command was not carried out: send it again."
                     raise CommandRefused(code, text, RETRY_S) from error
             raise
