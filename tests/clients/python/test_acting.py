@@ -350,6 +350,22 @@ def test_a_channel_is_joined_though_a_request_to_leave_it_arrives_later(
     play(scenario())
 
 
+def test_a_command_that_is_repeated_after_no_answer_keeps_the_connection(server: RunningServer) -> None:
+    """The one that may still arrive does nothing more."""
+    room = f"room.{uuid4().hex}"
+
+    async def scenario() -> None:
+        async with Late(server.url, giving(token(**GRANTED))) as acting:
+            with acting.giving_up("subscribe", Unreachable("no answer in time")):
+                await acting.subscribe([room])
+            before = acting.conn_id
+            assert await acting.subscribe([room]) == [room]
+            await acting.late_arrival()
+            assert acting.conn_id == before
+
+    play(scenario())
+
+
 def test_commands_for_one_channel_are_carried_out_in_the_order_of_their_calls(server: RunningServer) -> None:
     """Requests that are under way together may arrive in any order: here each one overtakes those before it."""
     room, name = f"room.{uuid4().hex}", f"room.{uuid4().hex}"

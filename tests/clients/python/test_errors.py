@@ -9,6 +9,7 @@ import pytest
 
 from channelstream_client import (
     ChannelstreamError,
+    CommandRefused,
     PartlySent,
     Refused,
     StreamClosed,
@@ -27,6 +28,8 @@ def made(kind: type[ChannelstreamError]) -> ChannelstreamError:
         return kind(422, {"channels": ["no"]}, 7.0)
     if issubclass(kind, StreamClosed):
         return kind(4001, "expired")
+    if issubclass(kind, CommandRefused):
+        return kind("rate_limited", "Later.", 3)
     if issubclass(kind, PartlySent):
         return kind(["a"], Unreachable("cut"))
     return kind("what was wrong")
@@ -46,6 +49,7 @@ def test_errors_are_pickled_and_copied(kind: type[ChannelstreamError], through: 
     """A process pool hands every error back as it was raised, with its text and attributes."""
     error = made(kind)
     assert state(through(error)) == state(error)
+    assert state(kind(*error.args)) == state(error)
 
 
 @pytest.mark.parametrize(

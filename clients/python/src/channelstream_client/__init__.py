@@ -23,6 +23,7 @@ from channelstream_client.errors import (
     BadSignature,
     BadWebhook,
     ChannelstreamError,
+    CommandRefused,
     Forbidden,
     HttpsRequired,
     Invalid,
@@ -67,7 +68,7 @@ from channelstream_client.resuming import Down
 from channelstream_client.webhooks import Webhook, verify_pusher_webhook, verify_webhook
 
 if TYPE_CHECKING:
-    from channelstream_client.acting import Acting, CommandRefused
+    from channelstream_client.acting import Acting
     from channelstream_client.blocking import BlockingListening
     from channelstream_client.client import AsyncChannelstream, Channelstream
     from channelstream_client.listening import Listening
@@ -129,7 +130,6 @@ _LATE = {
     "AsyncChannelstream": "client",
     "BlockingListening": "blocking",
     "Channelstream": "client",
-    "CommandRefused": "acting",
     "Listening": "listening",
 }
 """The modules of the names that are imported at their first use."""

@@ -11,7 +11,14 @@ from uuid import uuid4
 
 import httpx
 
-from channelstream_client.errors import BadAnswer, BadSignature, ChannelstreamError, StreamClosed, Unreachable
+from channelstream_client.errors import (
+    BadAnswer,
+    BadSignature,
+    ChannelstreamError,
+    CommandRefused,
+    StreamClosed,
+    Unreachable,
+)
 from channelstream_client.events import Event, read_event
 from channelstream_client.exchange import Answer, result_of
 from channelstream_client.http_clients import Slots
@@ -39,24 +46,6 @@ RETRY_S = 1
 logger = logging.getLogger("channelstream_client")
 
 GetToken = Callable[[], Awaitable[str]]
-
-
-class CommandRefused(ChannelstreamError):
-    """The server refused a command.
-
-    Attributes:
-        code: a word for programs, such as `forbidden`.
-        retry_after_s: after how many seconds the same command may be accepted; None if it will not be.
-    """
-
-    def __init__(self, code: str, message: str, retry_after_s: int | None = None) -> None:
-        super().__init__(code, message)
-        self.code = code
-        self.message = message
-        self.retry_after_s = retry_after_s
-
-    def __str__(self) -> str:
-        return self.message
 
 
 class Acting(Iteration[Event]):

@@ -89,6 +89,24 @@ class Unavailable(Refused):
     """429 or 503: the server is full or restarting, also after all attempts."""
 
 
+class CommandRefused(ChannelstreamError):
+    """The server refused a command of a client with a token.
+
+    Attributes:
+        code: a word for programs, such as `forbidden`.
+        retry_after_s: after how many seconds the same command may be accepted; None if it will not be.
+    """
+
+    def __init__(self, code: str, message: str, retry_after_s: int | None = None) -> None:
+        super().__init__(code, message, retry_after_s)
+        self.code = code
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class PartlySent(ChannelstreamError):
     """A later request of `publish_many` failed. The messages of the earlier requests are published.
 
