@@ -383,7 +383,7 @@ export class Channelstream {
 
   subscribe(names, positions) {
     const [channels, given] = [[...names], { ...positions }]; // The text may be written again.
-    for (const name of channels) this.#wanted.set(name, this.#wanted.get(name) ?? null);
+    for (const name of channels) if (!this.#wanted.has(name)) this.#wanted.set(name, null);
     const fields = () => {
       const since = { __proto__: null, ...given };
       for (const name of channels) since[name] ??= this.#wanted.get(name) || undefined;

@@ -605,6 +605,22 @@ test("commands that have waited are sent in texts that a server takes, in order"
   assert.deepEqual((await Promise.all(commands)).map(({ uuid }) => uuid), ["u-0", "u-1", "u-2", "u-3", "u-4", "u-5"]);
 });
 
+test("commands go by requests once the WebSocket has been left", async () => {
+  const { body, send } = pieces();
+  const fetch = answers({ body }, { body: [{ type: "reply", id: 1, result: { uuid: "u-1" } }] });
+  const stream = open({ token: "t-1", transports: ["websocket", "sse"], fetch });
+  const socket = await greeted(stream);
+  socket.end(1006);
+  for (let number = 1; number < 3; number++) (await FakeSocket.next()).end(1006);
+  const opened = eventOf(stream, "open");
+  send(`data:[{"type":"resumed","position":"p-1","recovered":[],"lost":[]}]\n\n`);
+  assert.equal((await opened).transport, "sse");
+  const published = stream.publish("a", 1, "u-1");
+  await settled();
+  assert.deepEqual(fetch.asked.map(({ pathname }) => pathname), ["/sse", "/client"]);
+  assert.deepEqual(await published, { uuid: "u-1" });
+});
+
 test("a command of a stream that a listener has opened again waits for it", async () => {
   const fetch = answers({ body: [] });
   const stream = open({ token: "t-1", fetch });
