@@ -311,20 +311,21 @@ class Acting(Iteration[Event]):
             self._wanted |= dict.fromkeys(self._wanted.keys() & since.keys())
 
     def _refresh_later(self, seconds: int) -> None:
-        if self._refresh is not None and self._refresh is not asyncio.current_task():
+        if self._refresh is not None:
             self._refresh.cancel()
         self._refresh = asyncio.create_task(self._refresh_in(refresh_after_s(seconds)))
 
     async def _refresh_in(self, wait_s: float) -> None:
-        """Take a fresh token later. If there is none, the stream ends with 4003, and it is asked for again."""
-        await asyncio.sleep(wait_s)
-        try:
-            self._client.token, _ = conn_id_of(await self._get_token())
-            result = await self._command("refresh", token=self._client.token)
-        except Exception as error:
-            logger.warning("no fresh token: %s", str(error) or type(error).__name__)
-        else:
-            self._refresh_later(int(result["expires_in"]))
+        """Take fresh tokens in time. Where there is none, the stream ends with 4003, and it is asked for again."""
+        while True:
+            await asyncio.sleep(wait_s)
+            try:
+                self._client.token, _ = conn_id_of(await self._get_token())
+                result = await self._command("refresh", token=self._client.token)
+            except Exception as error:
+                logger.warning("no fresh token: %s", str(error) or type(error).__name__)
+                return
+            wait_s = refresh_after_s(int(result["expires_in"]))
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
