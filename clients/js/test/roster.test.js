@@ -128,6 +128,19 @@ test("events that arrive before an answer override the answer", async () => {
   assert.deepEqual(names(roster), ["ann", "eve"]);
 });
 
+test("of events that arrive before an answer the last ones of a user count in their order", async () => {
+  const roster = new Roster();
+  let answer;
+  const loading = roster.loadLater(new Promise((resolve) => (answer = resolve)));
+  roster.apply(presence("joined", "bob", { mood: "first" }));
+  roster.apply({ type: "user_state_change", channel: "a", user: "bob", message: { state: { mood: "second" } } });
+  roster.apply(presence("parted", "bob", null));
+  roster.apply(presence("joined", "bob", { mood: "last" }));
+  answer({ channels: { a: { users: ["bob"] } }, users: [] });
+  await loading;
+  assert.deepEqual(roster.users("a"), [{ user: "bob", state: { mood: "last" } }]);
+});
+
 test("after a loss the stream asks the application until it answers with channels", async (t) => {
   t.mock.method(Math, "random", () => 0);
   const asked = [];

@@ -10,9 +10,10 @@ const made = maker({ connection: { conn_id: "first" }, backoffCapMs: 5 });
 const open = (options) => made(options).open();
 
 test("waits double up to the cap, with full jitter", () => {
-  const steps = [0, 1, 2, 9, 2_000].map((attempt) => backoff(attempt, { baseMs: 500, capMs: 30_000, random: () => 1 }));
+  const steps = [0, 1, 2, 9, 2_000].map((attempt) => backoff(attempt, { random: () => 1 }));
   assert.deepEqual(steps, [500, 1_000, 2_000, 30_000, 30_000]);
   assert.equal(backoff(3, { random: () => 0 }), 0);
+  assert.equal(backoff(3, { capMs: 0, random: () => 1 }), 0);
 });
 
 test("a stream that is opened twice is one", async () => {
@@ -156,6 +157,13 @@ for (const transport of ["websocket", "poll"])
     while (waits.length < 5) await eventOf(stream, "down");
     assert.deepEqual(waits, [1, 2, 1, 2, 4]);
   });
+
+test("a refusal by the server itself is not the fault of the transport", async () => {
+  const fetch = answers({ status: 503, body: { error: "Full.", close_code: 1013 } });
+  const stream = open({ transports: ["sse", "poll"], backoffBaseMs: 1, backoffCapMs: 1, spreadMs: 1, fetch });
+  for (let number = 0; number < 3; number++) await eventOf(stream, "down");
+  assert.deepEqual(new Set(fetch.asked.map(({ pathname }) => pathname)), new Set(["/sse"]));
+});
 
 test("a restart before a stream has opened is a failure like others", async (t) => {
   t.mock.method(Math, "random", () => 1);

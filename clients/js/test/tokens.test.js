@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FakeSocket, answers, eventOf, maker, pieces, settled, timers } from "./fakes.js";
+import { FakeSocket, answers, define, eventOf, maker, pieces, settled, timers } from "./fakes.js";
 
 const made = maker({ backoffCapMs: 5 });
 const open = (options) => made(options).open();
@@ -603,6 +603,14 @@ test("commands that have waited are sent in texts that a server takes, in order"
   assert.deepEqual(texts.slice(1).map((text) => JSON.parse(text).map(({ id }) => id)), [[1, 2], [3], [4], [5, 6]]);
   socket.say(...commands.map((_, index) => ({ type: "reply", id: index + 1, result: { uuid: `u-${index}` } })));
   assert.deepEqual((await Promise.all(commands)).map(({ uuid }) => uuid), ["u-0", "u-1", "u-2", "u-3", "u-4", "u-5"]);
+});
+
+test("where nothing draws random bits a message has the uuid that is passed, or none", async (t) => {
+  const stream = open({ token: "t-1" });
+  const socket = await greeted(stream);
+  define(t, "crypto", undefined);
+  for (const uuid of [undefined, "u-1"]) stream.publish("a", 1, uuid).catch(() => {});
+  assert.deepEqual(socket.sent.slice(1).map(({ uuid }) => uuid), [undefined, "u-1"]);
 });
 
 test("commands go by requests once the WebSocket has been left", async () => {
