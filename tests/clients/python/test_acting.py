@@ -25,6 +25,7 @@ from channelstream_client import (
     Listening,
     MessageEvent,
     OtherEvent,
+    Refused,
     Resumed,
     StreamClosed,
     Unreachable,
@@ -351,8 +352,8 @@ def test_a_channel_is_joined_though_a_request_to_leave_it_arrives_later(
 
 
 def test_a_command_that_is_repeated_after_no_answer_keeps_the_connection(server: RunningServer) -> None:
-    """The one that may still arrive does nothing more."""
-    room = f"room.{uuid4().hex}"
+    """The one that may still arrive does nothing more; and so does one for another channel."""
+    room, other = f"room.{uuid4().hex}", f"room.{uuid4().hex}"
 
     async def scenario() -> None:
         async with Late(server.url, giving(token(**GRANTED))) as acting:
@@ -360,6 +361,7 @@ def test_a_command_that_is_repeated_after_no_answer_keeps_the_connection(server:
                 await acting.subscribe([room])
             before = acting.conn_id
             assert await acting.subscribe([room]) == [room]
+            assert await acting.unsubscribe([other]) == [room]
             await acting.late_arrival()
             assert acting.conn_id == before
 
@@ -528,6 +530,29 @@ def test_an_application_that_gives_one_token_again_is_asked_seldom(server: Runni
     play(scenario())
 
 
+def test_tokens_are_asked_for_until_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, each in the time of the last one."""
+    sent: list[str] = []
+    lives: list[int] = []
+    left = ["t-1", "t-2"]
+
+    class Refreshed(Acting):
+        async def _command(self, kind: str, **fields: Any) -> Any:
+            sent.append(fields["token"])
+            return {"expires_in": 600 + len(sent)}
+
+    async def get_token() -> str:
+        return left.pop(0)
+
+    def after_s(seconds: float) -> float:
+        lives.append(int(seconds))
+        return 0.0
+
+    monkeypatch.setattr("channelstream_client.acting.refresh_after_s", after_s)
+    play(Refreshed("http://127.0.0.1:9", get_token)._refresh_in(0.0))
+    assert (sent, lives) == (["t-1", "t-2"], [601, 602])
+
+
 @pytest.mark.parametrize(
     ("seconds", "after_s"), [(600, 575), (50, 25), (26, 13), (25, 12.5), (4, 2), (1, 1), (0, 1)]
 )
@@ -657,6 +682,25 @@ def test_an_answer_of_another_program_is_an_error_of_its_own(body: bytes) -> Non
 
     with running(LocalServer(Other)) as other:
         play(scenario(other.url))
+
+
+def test_a_refusal_of_a_proxy_is_none_of_the_command() -> None:
+    """It has no code, and to send the command again would not help."""
+
+    class Proxy(LocalHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(401)
+            self.end_headers()
+
+    async def scenario(url: str) -> None:
+        async with Acting(url, giving("t")) as acting:
+            _give_connection(acting)
+            with pytest.raises(Refused, match="answered 401"):
+                await acting.info(["room.1"])
+
+    with running(LocalServer(Proxy)) as proxy:
+        play(scenario(proxy.url))
 
 
 def test_a_token_that_is_none_is_asked_for_again_later(
