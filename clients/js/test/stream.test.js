@@ -353,6 +353,20 @@ test("unreadable data ends the transport, not the stream", async () => {
   await FakeSocket.next();
 });
 
+test("a poll that has waited is followed by the next at once, though it had nothing new", async (t) => {
+  const resumed = { body: [{ type: "resumed", position: "p-1", recovered: [""], lost: [] }] };
+  const fetch = answers(resumed, { body: [] });
+  const asked = async (url, init) => {
+    now += 1_000;
+    return fetch(url, init);
+  };
+  let now = 1_000_000;
+  t.mock.method(Date, "now", () => now);
+  open({ transports: ["poll"], fetch: asked });
+  await settled();
+  assert.ok(fetch.asked.length > 2, `only ${fetch.asked.length}`);
+});
+
 test("a transport that does not work is left for the next at once, and tried again later", async () => {
   const fetch = answers({ status: 404 }, { body: [{ type: "resumed", position: "p-1", recovered: [""], lost: [] }] });
   const stream = open({ transports: ["websocket", "sse", "poll"], fetch, upgradeMs: 20 });
