@@ -26,6 +26,8 @@ from channelstream.transports.attachment import Attachment
 from channelstream.wire.channelstream import V07
 from channelstream.wire.protocols import PROTOCOLS
 
+NOTHING = UserUpdate({}, {})
+
 
 def _message(text: str) -> Message:
     return Message(uuid=text, channel=ROOM, user="app", payload=json.dumps(text).encode(), timestamp="t")
@@ -110,13 +112,39 @@ async def edit(server: Server) -> None:
     await server.service.change([change])
 
 
-@pytest.mark.parametrize("publish", [publish_one, publish_list, edit])
+async def connect(server: Server) -> None:
+    opened = server.service.connect_at_once("zoe", V07, [ROOM], UserUpdate({}, {}), "")
+    if opened is None:  # The engine has a thread of its own.
+        opened = server.service.announced(server.service.connect(None, "zoe", V07, {ROOM: {}}, NOTHING))
+    if isawaitable(opened):
+        await opened
+
+
+async def subscribe(server: Server) -> None:
+    await server.service.announced(server.service.subscribe("outside", {ROOM: {}}))
+
+
+@pytest.mark.parametrize(
+    ("publish", "item"),
+    [
+        (publish_one, "held"),
+        (publish_list, "held"),
+        (edit, "held"),
+        (connect, "zoe joined"),
+        (subscribe, "bob joined"),
+    ],
+)
 def test_a_publisher_is_answered_when_the_next_flush_begins(
-    play: Callable[[Life], None], publish: Callable[[Server], Coroutine[Any, Any, None]]
+    play: Callable[[Life], None], publish: Callable[[Server], Coroutine[Any, Any, None]], item: str
 ) -> None:
-    """While one is under way, and many events wait already for the next one; its event is accepted before that."""
+    """While one is under way, and many events wait already for the next one; its event is accepted before that.
+
+    So is one whose call announces a user.
+    """
 
     async def life(server: Server) -> None:
+        await server.node.configure({ROOM: {"notify_presence": True}})
+        await server.node.connect("outside", "bob", V07, {"lobby": {}}, NOTHING)
         await server.fall_behind()
         held = asyncio.create_task(publish(server))
         while server.hub.waiting_events < MANY_EVENTS:
@@ -130,7 +158,26 @@ def test_a_publisher_is_answered_when_the_next_flush_begins(
         server.hub.flush()
         await held
         server.flush_all()
-        assert all("held" in tape.items and "e1" in tape.items for tape in server.tapes)
+        assert all(item in tape.items and "e1" in tape.items for tape in server.tapes)
+
+    play(life)
+
+
+def test_who_announces_nothing_is_answered_at_once(play: Callable[[Life], None]) -> None:
+    """However many events of others wait."""
+
+    async def life(server: Server) -> None:
+        await server.fall_behind()
+        held = asyncio.create_task(publish_one(server))
+        while server.hub.waiting_events < MANY_EVENTS:
+            await asyncio.sleep(0)
+        for call in (connect, subscribe):  # The channel announces nobody.
+            await server.node.connect("outside", "bob", V07, {"lobby": {}}, NOTHING)
+            await call(server)
+        assert not held.done()
+        server.flush_all()
+        server.flush_all()
+        await held
 
     play(life)
 

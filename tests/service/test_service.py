@@ -21,7 +21,7 @@ from channelstream.core.user import UserUpdate
 from channelstream.engines.members import Member
 from channelstream.errors import Invalid, TooManyRequests
 from channelstream.http.parts import encode
-from channelstream.service import Service
+from channelstream.service import Opened, Service
 from channelstream.service.limits import NodeLimits
 from channelstream.service.service import KEYS_SLICE, SHARED_KEYS, shared
 from channelstream.slices import SET_STEP
@@ -40,7 +40,9 @@ class CalledNode:
         self.keys = keys
         self.directory = self
         connections = {key: SimpleNamespace(id=key) for key in keys}
-        self.hub = SimpleNamespace(connections=connections, rounds=SimpleNamespace(is_behind=False))
+        self.hub = SimpleNamespace(
+            connections=connections, rounds=SimpleNamespace(is_behind=False, waiting_events=0)
+        )
         self.asked: list[list[str] | None] = []
         self.events: list[Event] = []
 
@@ -190,7 +192,7 @@ def test_a_connection_is_registered_by_keys_and_described_by_names(app_id: str) 
     node.limits, node.new_id = NodeLimits(), lambda: "1"
     node.connects_at_once, node.connect_at_once = True, connect
     opened = Service(app, node).connect_at_once("ann", V07, names, UserUpdate({}, {}), "e-1")
-    assert opened is not None
+    assert isinstance(opened, Opened)
     conn_id = "1" if app_id == DEFAULT else "shop.1"
     assert asked[0] == Member(app.key(conn_id), app.key("ann"), V07)
     assert asked[1:] == [{app.key(name): {} for name in names}, UserUpdate({}, {}), "e-1"]

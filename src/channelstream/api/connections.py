@@ -1,6 +1,6 @@
 """`/connect`, `/subscribe`, `/unsubscribe` and `/disconnect`."""
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -44,6 +44,8 @@ def connect(call: Call) -> ConnectAnswer | Coroutine[Any, Any, ConnectAnswer | P
     )
     if opened is None:
         return _connect_later(call, body)
+    if not isinstance(opened, Opened):
+        return _describe_later(call, opened, body)
     info = info_at_once(call, opened.channels, body.info)
     return _describe_later(call, opened, body) if info is None else _connected(opened, info)
 
@@ -53,15 +55,11 @@ async def _connect_later(call: Call, body: ConnectBody | None) -> ConnectAnswer 
         body = await decode(call.body, ConnectBody, call.walker)
     if body.conn_id:
         _check_owner(call, body.conn_id)
-    opened = await call.service.connect(
-        body.conn_id or None,
-        body.name,
-        _protocol(body),
-        await _patches(call, body.channels, body.channel_configs),
-        _update(body),
-        body.since or "",
+    patches = await _patches(call, body.channels, body.channel_configs)
+    opened = call.service.connect(
+        body.conn_id or None, body.name, _protocol(body), patches, _update(body), body.since or ""
     )
-    return await _describe_later(call, opened, body)
+    return await _describe_later(call, call.service.announced(opened), body)
 
 
 def _check_owner(call: Call, conn_id: str) -> None:
@@ -75,7 +73,11 @@ def _check_owner(call: Call, conn_id: str) -> None:
         raise Invalid({"conn_id": [f"Must not begin with {owner.id}., as those of another application do."]})
 
 
-async def _describe_later(call: Call, opened: Opened, body: ConnectBody) -> ConnectAnswer | Parts:
+async def _describe_later(
+    call: Call, opened: Opened | Awaitable[Opened], body: ConnectBody
+) -> ConnectAnswer | Parts:
+    if not isinstance(opened, Opened):
+        opened = await opened
     info = await _info(call, opened.channels, body.info)
     return await split_if_long(call, _connected(opened, info), info)
 
@@ -105,7 +107,8 @@ async def subscribe(call: Call) -> SubscribeAnswer | Parts:
     body = await _read(call, SubscribeBody)
     conn_id = call.conn_id(body.conn_id or None)
     patches = await _patches(call, body.channels, body.channel_configs)
-    done = await call.service.subscribe(conn_id, patches, body.since or "") if conn_id else None
+    service = call.service
+    done = await service.announced(service.subscribe(conn_id, patches, body.since or "")) if conn_id else None
     if done is None:
         raise unknown_connection()
     info = await _info(call, done.channels, body.info)
@@ -117,7 +120,8 @@ async def unsubscribe(call: Call) -> UnsubscribeAnswer | Parts:
     """Unsubscribe a connection from channels."""
     body = await _read(call, UnsubscribeBody)
     conn_id = call.conn_id(body.conn_id or None)
-    done = await call.service.unsubscribe(conn_id, body.channels) if conn_id else None
+    service = call.service
+    done = await service.announced(service.unsubscribe(conn_id, body.channels)) if conn_id else None
     if done is None:
         raise unknown_connection()
     info = await _info(call, done.channels, body.info)
@@ -134,7 +138,8 @@ async def disconnect(call: Call) -> bool:
     # The client is not sent the name.
     recorded = f"disconnected by an admin ({call.admin})" if call.admin else ""
     service = call.service_of(conn_id)
-    return await service.end(conn_id, CloseCode.NORMAL, "disconnected by the application", recorded)
+    ending = service.end(conn_id, CloseCode.NORMAL, "disconnected by the application", recorded)
+    return await service.announced(ending)
 
 
 async def _read(call: Call, schema: type[S]) -> S:

@@ -26,7 +26,7 @@ async def user_status(call: Call) -> dict[str, Any]:
 
 
 async def _change(call: Call, name: str, update: UserUpdate) -> dict[str, Any]:
-    change = await call.service.update_user(name, update)
+    change = await call.service.announced(call.service.update_user(name, update))
     if change is None:
         raise unknown_user()
     return {

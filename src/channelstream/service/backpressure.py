@@ -1,5 +1,7 @@
 """Holds back the answers of publishers while streams cannot be written to as fast as they publish.
 
+A caller that announces a user to members, as by `/connect`, is a publisher here.
+
 A publisher that is answered publishes again. Events that come while a flush is under way wait for the next one, which
 takes longer the more they are, and so gathers more of them still: without a bound each event waits longer than the one
 before it. So while a flush is under way, and `core.rounds.MANY_EVENTS` wait already for the next one, a publisher is

@@ -132,8 +132,10 @@ class Service:
 
     def connect_at_once(
         self, user: str, protocol: ClientProtocol, channels: Sequence[str], update: UserUpdate, since: str
-    ) -> Opened | None:
+    ) -> Opened | Awaitable[Opened] | None:
         """Register a connection with a new id, without a wait; None if that takes one: nothing has happened then.
+
+        The caller is answered later as by `announced`.
 
         Args:
             channels: different ones, which get no settings of their own if they are new.
@@ -145,8 +147,24 @@ class Service:
         conn_id = self.app.conn_id(self.new_id())
         conn_key, user_key, *keys = self.app.keys([conn_id, user, *channels])
         patches: Channels = {shared(key): {} for key in keys}
+        rounds = self.node.hub.rounds
+        waiting = rounds.waiting_events
         found = self.node.connect_at_once(Member(conn_key, user_key, protocol), patches, update, since)
-        return None if found is None else Opened(conn_id, found, sorted(channels))
+        if found is None:
+            return None
+        opened = Opened(conn_id, found, sorted(channels))
+        return self._held_back(opened) if rounds.waiting_events > waiting and rounds.is_behind else opened
+
+    async def announced(self, change: Awaitable[T]) -> T:
+        """Return what a call changes, when its caller may change more.
+
+        Members are sent who joins and leaves, so a caller may have to wait as a publisher has (`backpressure.py`). One whose
+        change is not announced waits for nothing.
+        """
+        rounds = self.node.hub.rounds
+        waiting = rounds.waiting_events
+        outcome = await change
+        return await self._held_back(outcome) if rounds.waiting_events > waiting else outcome
 
     def _new_key(self) -> str:
         return self.app.key(self.app.conn_id(self.new_id()))
