@@ -195,7 +195,8 @@ def test_streams_are_read_again_after_a_hold_that_fails() -> None:
         _, _ = await begin_to_publish(stage)
         freezing = asyncio.create_task(held.freeze())
         await soon(lambda: stage.server.parts.http_server.is_held)
-        stream.data_received(b"\x82\xff" + (1 << 17).to_bytes(8) + bytes(4) + bytes(1 << 17))
+        large = b"\x82\xff" + (1 << 17).to_bytes(8) + bytes(4) + bytes(1 << 17)
+        stream.data_received(large)
         await soon(lambda: stream.is_settled)
         assert not stream._transport.is_reading()
         freezing.cancel()
@@ -204,6 +205,8 @@ def test_streams_are_read_again_after_a_hold_that_fails() -> None:
         wire._writer.write(b"\x89\x80\0\0\0\0")
         while (await wire._frame())[0] != 0x8A:  # type: ignore[attr-defined]
             pass
+        stream.data_received(large)
+        await soon(stream._transport.is_reading)
 
     play(scenario)
 
