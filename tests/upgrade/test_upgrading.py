@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from collections import Counter
@@ -15,7 +16,21 @@ from channelstream.config import Settings
 from channelstream.errors import CannotHandOver, PeerEnded
 from channelstream.server import build
 from channelstream.upgrade.line import Line, Part
-from channelstream.upgrade.messages import BUILT, COPIED, END, FAILED, HELLO, SET, TERMS, Hello, Report
+from channelstream.upgrade.messages import (
+    ATTACHED,
+    BEGINS,
+    BEGUN,
+    BUILT,
+    COPIED,
+    END,
+    FAILED,
+    HELLO,
+    READY,
+    SET,
+    TERMS,
+    Hello,
+    Report,
+)
 from channelstream.upgrade.snapshot import SNAPSHOT_VERSION
 from channelstream.upgrade.successor import Process
 from channelstream.upgrade.upgrading import Upgrading
@@ -66,6 +81,9 @@ class Dying:
         while (kind := (await self._line.receive()).kind) != END:
             if kind == COPIED:
                 await self._line.send(Part(BUILT))
+        await self._continue()
+
+    async def _continue(self) -> None:
         self._line.close()
 
     async def end(self, patience_s: float) -> str:
@@ -77,14 +95,34 @@ class Dying:
         return "exit code 7"
 
 
+class Beginning(Dying):
+    """A new process that begins to serve, and does so when `may_end` is set; `signals` has those that it was sent."""
+
+    signals: tuple[int, ...] = ()
+
+    async def _continue(self) -> None:
+        await self._line.send(Part(READY))
+        await self._line.receive()
+        await self._line.send(Part(BEGINS))
+        await self.may_end.wait()
+        await self._line.send(Part(BEGUN))
+        await self._line.send(Part(ATTACHED))
+
+    def signal(self, number: int) -> None:
+        self.signals += (number,)
+
+
 def play(
-    monkeypatch: pytest.MonkeyPatch, holding: Holding, scenario: Callable[[Upgrading, list[Dying]], Any]
+    monkeypatch: pytest.MonkeyPatch,
+    holding: Holding,
+    scenario: Callable[[Upgrading, list[Any]], Any],
+    successor: type[Dying] = Dying,
 ) -> tuple[Upgrading, list[str]]:
     """Return what the upgrades of a scenario have left, and whether the process has ended for that."""
     started: list[Dying] = []
 
     def start(line: Line) -> Dying:
-        started.append(Dying(line))
+        started.append(successor(line))
         return started[-1]
 
     async def run() -> Upgrading:
@@ -129,6 +167,28 @@ def test_a_stop_waits_until_everything_is_taken_back(
     assert holding.steps == ["hold streams", "freeze", "thaw"]
     assert (upgrading.counts, upgrading.is_lost, ends) == ({FAILED: 1}, False, [])
     assert "the upgrade has failed, and this process stops" in caplog.text
+
+
+def test_a_stop_waits_for_a_new_process_that_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has everything, and is sent the signals that come. Before it has, they are not meant for it."""
+
+    async def scenario(upgrading: Upgrading, started: list[Beginning]) -> None:
+        asked = await ask(upgrading, started)
+        upgrading.pass_on(signal.SIGHUP)
+        while "release" not in holding.steps:
+            await asyncio.sleep(0)
+        upgrading.pass_on(signal.SIGTERM)
+        stopping = asyncio.create_task(upgrading.stop())
+        await asyncio.sleep(0)
+        started[0].may_end.set()
+        assert (await asked).pid == 1
+        await stopping
+        assert started[0].signals == (signal.SIGTERM,)
+        await started[0].end(0.0)
+
+    holding = Holding()
+    upgrading, ends = play(monkeypatch, holding, scenario, Beginning)
+    assert (upgrading.is_lost, ends, holding.steps[-1]) == (False, ["ends"], "release")
 
 
 def test_a_failure_that_nobody_waits_for_is_logged_once(
