@@ -311,6 +311,37 @@ def test_a_parent_waits_for_no_worker_that_hangs() -> None:
     assert (ended.returncode, ended.stdout) == (0, "worker 7 does not answer\n"), ended.stderr
 
 
+ENDLESS = """
+import os, signal, socket
+from channelstream.config import Settings
+from channelstream.supervisor.supervisor import Supervisor
+
+supervisor = Supervisor(Settings(workers=2), [])
+supervisor._has_served = True
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if not (pid := os.fork()):
+    signal.pause()
+theirs.close()
+retiring = os.fork()
+if not retiring:
+    signal.pause()
+supervisor._attend(supervisor._slots[0], pid, ours)
+supervisor._retire(retiring)
+supervisor._stop(0)
+supervisor._deadline_s = 0.0
+print("ends with", supervisor.run())
+"""
+
+
+def test_a_worker_that_does_not_end_is_killed() -> None:
+    """At the end of the drain's time, as is a process that has handed over; the exit code says that not all went well."""
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDLESS], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "ends with 1\n"), ended.stderr
+
+
 STOPPED = """
 import os, signal
 from channelstream.config import Settings
