@@ -491,6 +491,27 @@ def test_channels_that_an_older_connection_joins_are_joined_by_the_new_one() -> 
     assert [len(each) for each in joined.values()] == [150, 150]
 
 
+def test_one_connection_joins_channels_where_two_have_followed_at_once() -> None:
+    """The first of them is the client's no more before it has joined one."""
+    joined: list[str] = []
+
+    class Joining(Acting):
+        async def _post(self, commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            joined.extend(commands[0]["channels"])
+            return [{"type": "reply", "id": 1, "result": {}}]
+
+    async def scenario() -> None:
+        acting = Joining("http://127.0.0.1:9", giving("t"))
+        acting._wanted = dict.fromkeys(["a", "b"])
+        _give_connection(acting)
+        acting._connect("c-2")
+        await soon(lambda: not acting._tasks)
+        await acting.aclose()
+
+    play(scenario())
+    assert joined == ["a", "b"]
+
+
 @pytest.mark.slow
 def test_a_fresh_token_is_asked_for_before_one_expires(server: RunningServer, transport: Stream) -> None:
     """It takes its place in the open stream, with its grants."""
