@@ -109,7 +109,7 @@ end
 -- has one reader, so a change supersedes everything in it.
 local function supersede(kind, name, uuid, change)
   local holder, log, texts, ids = log_keys(kind, name)
-  local left, dropped, kept, bytes = {}, {}, change, 0
+  local left, dropped, kept, bytes, lost = {}, {}, change, 0, nil
   for _, older in ipairs(records_of(kind, name, uuid)) do
     local form, packed, is_lost = older
     if kind == 'u' or not is_for_others(change[ONLY], older) then
@@ -134,8 +134,9 @@ local function supersede(kind, name, uuid, change)
     end
     -- Some users still need it, but too many are excluded, it is too much to write, or only some users may see what it has
     -- changed: a client that resumes from before it is sent `lost`.
-    if is_lost then raise_floor(holder, tonumber(older[ID]:match('^%d+'))) end
+    if is_lost then lost = older[ID] end
   end
+  if lost then raise_floor(holder, tonumber(lost:match('^%d+'))) end
   delete_entries(log, texts, dropped)
   index_records(ids, uuid, left)
   return kept, dropped
