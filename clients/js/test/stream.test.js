@@ -165,6 +165,12 @@ test("a refusal by the server itself is not the fault of the transport", async (
   assert.deepEqual(new Set(fetch.asked.map(({ pathname }) => pathname)), new Set(["/sse"]));
 });
 
+test("a refusal that says nothing counts by its status", async () => {
+  const stream = open({ transports: ["sse"], fetch: answers({ status: 503, body: null }) });
+  const { code, reason } = await eventOf(stream, "down");
+  assert.deepEqual([code, reason], [1013, "HTTP 503"]);
+});
+
 test("a restart before a stream has opened is a failure like others", async (t) => {
   t.mock.method(Math, "random", () => 1);
   const stream = open({ backoffBaseMs: 1, backoffCapMs: 1_000, spreadMs: 1 });

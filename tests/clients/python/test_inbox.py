@@ -21,3 +21,18 @@ def test_a_list_counts_its_bytes_once() -> None:
             assert not inbox.is_full
 
     asyncio.run(life())
+
+
+def test_what_was_cleared_is_not_taken() -> None:
+    """A client that is closed hands out nothing more, and its queue has room."""
+
+    async def life() -> None:
+        inbox: Inbox[str] = Inbox()
+        inbox.put([("one", "e-1")], MAX_BYTES)
+        inbox.clear()
+        assert inbox.is_empty
+        assert not inbox.is_full
+        inbox.close()
+        assert await inbox.take() is None
+
+    asyncio.run(life())
