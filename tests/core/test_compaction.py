@@ -2,6 +2,7 @@
 
 import pytest
 
+from channelstream.core import compaction
 from channelstream.core.compaction import (
     MAX_EXCLUDED,
     affects,
@@ -170,6 +171,15 @@ def test_a_repetition_reaches_those_who_have_not_received_it(
 ) -> None:
     """No user gets a message twice, or a deleted one."""
     assert unknown_part(event, known) == rest
+
+
+@pytest.mark.replaces_compiled
+def test_a_repetition_is_compared_with_all_known_events_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be copied for each of them, with the names of all before it."""
+    copied = []
+    monkeypatch.setattr(compaction, "without", lambda *each: copied.append(each) or without(*each))
+    assert unknown_part(message(), [message("a"), message("ab"), edit("c")]) == message(exclude="abc")
+    assert len(copied) == 1
 
 
 def test_each_event_leaves_of_the_older_ones_what_concerns_others() -> None:

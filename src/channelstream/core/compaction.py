@@ -180,12 +180,13 @@ def superseded(known: Iterable[Event], change: Event) -> list[Event]:
 
 def unknown_part(event: _E, known: Iterable[Event]) -> _E | None:
     """Return an event for its recipients that are recipients of none of the known events; None if there are none."""
-    rest: _E | None = event
+    names = set[str]()
     for other in known:
-        if rest is None:
-            break
-        rest = without(rest, other.only)
-    return rest
+        if other.only is None:
+            return None
+        names |= other.only
+    # All at once: the event would be copied for each known one.
+    return without(event, frozenset(names)) if names else event
 
 
 def affects(change: Event, event: Event) -> bool:

@@ -87,12 +87,19 @@ local function known_about(event)
   return known, early, new, unknown
 end
 
--- A record restricted to the recipients that have none of the known records; nil if no recipient is left.
+-- A record restricted to the recipients that have none of the known records; nil if no recipient is left. The names of all of
+-- these are left out together: one after the other they would be copied as often as there are records.
 local function unknown_part(record, known)
+  local names, has = {}, {}
   for _, each in ipairs(known) do
-    record = record and without_names(record, each[ONLY])
+    if not each[ONLY] then return nil end
+    for _, name in ipairs(each[ONLY]) do
+      if not has[name] then names[#names + 1] = name end
+      has[name] = true
+    end
   end
-  return record
+  if #names == 0 then return record end
+  return without_names(record, names)
 end
 
 -- The Redis key that holds a payload of an event; nil if none has it. A channel's payloads are stored beside its log and
@@ -106,11 +113,9 @@ end
 -- The answer to a message that every recipient already has: `repeated` with its current form; `repeated` alone if the
 -- payload is missing; or `deleted`.
 local function duplicate_answer(event, record, known)
-  local form = of_kind(known, 'message')[1] or record
-  for _, each in ipairs(known) do
-    if form == nil then break end
-    if each[KIND] ~= 'message' and #of_kind(known, 'message') == 0 then form = current(form, each) end
-  end
+  local messages = of_kind(known, 'message')
+  local form = messages[1] or record
+  for _, each in ipairs(#messages == 0 and known or {}) do form = form and current(form, each) end
   if not form then return { 'deleted' } end
   local token = token_of(form)
   if not token then return { 'repeated', text_of(form) } end
