@@ -15,6 +15,9 @@ from tests.simulation.loop import turns
 from tests.transports.test_seat_streams import ROOM, Tape
 from tests.waiting import PATIENCE_S
 
+from channelstream.api.call import Call, finished
+from channelstream.api.connections import connect, disconnect, subscribe, unsubscribe
+from channelstream.api.users import user_state
 from channelstream.apps.app import App
 from channelstream.clock import SystemClock
 from channelstream.core.events import Message, MessageEdited
@@ -112,16 +115,17 @@ async def edit(server: Server) -> None:
     await server.service.change([change])
 
 
-async def connect(server: Server) -> None:
-    opened = server.service.connect_at_once("zoe", V07, [ROOM], UserUpdate({}, {}), "")
-    if opened is None:  # The engine has a thread of its own.
-        opened = server.service.announced(server.service.connect(None, "zoe", V07, {ROOM: {}}, NOTHING))
-    if isawaitable(opened):
-        await opened
+def calls(handler: Callable[[Call], Any], **body: Any) -> Callable[[Server], Coroutine[Any, Any, None]]:
+    """Return what makes a call of the API."""
+
+    async def call(server: Server) -> None:
+        await finished(handler(Call.internal(server.service, json.dumps(body).encode())))
+
+    return call
 
 
-async def subscribe(server: Server) -> None:
-    await server.service.announced(server.service.subscribe("outside", {ROOM: {}}))
+connect_zoe = calls(connect, username="zoe", channels=[ROOM])
+subscribe_bob = calls(subscribe, conn_id="outside", channels=[ROOM])
 
 
 @pytest.mark.parametrize(
@@ -130,8 +134,12 @@ async def subscribe(server: Server) -> None:
         (publish_one, "held"),
         (publish_list, "held"),
         (edit, "held"),
-        (connect, "zoe joined"),
-        (subscribe, "bob joined"),
+        (connect_zoe, "zoe joined"),
+        (calls(connect, username="zoe", channels=[ROOM], conn_id="own"), "zoe joined"),
+        (subscribe_bob, "bob joined"),
+        (calls(unsubscribe, conn_id="inside", channels=[ROOM]), "eve parted"),
+        (calls(disconnect, conn_id="inside"), "eve parted"),
+        (calls(user_state, user="ann", user_state={"a": 1}, state_public_keys=["a"]), "e1"),
     ],
 )
 def test_a_publisher_is_answered_when_the_next_flush_begins(
@@ -143,8 +151,10 @@ def test_a_publisher_is_answered_when_the_next_flush_begins(
     """
 
     async def life(server: Server) -> None:
-        await server.node.configure({ROOM: {"notify_presence": True}})
+        await server.node.configure({ROOM: {"notify_presence": True, "notify_state": True}})
         await server.node.connect("outside", "bob", V07, {"lobby": {}}, NOTHING)
+        await server.node.connect("inside", "eve", V07, {ROOM: {}}, NOTHING)
+        server.flush_all()
         await server.fall_behind()
         held = asyncio.create_task(publish(server))
         while server.hub.waiting_events < MANY_EVENTS:
@@ -171,7 +181,7 @@ def test_who_announces_nothing_is_answered_at_once(play: Callable[[Life], None])
         held = asyncio.create_task(publish_one(server))
         while server.hub.waiting_events < MANY_EVENTS:
             await asyncio.sleep(0)
-        for call in (connect, subscribe):  # The channel announces nobody.
+        for call in (connect_zoe, subscribe_bob):  # The channel announces nobody.
             await server.node.connect("outside", "bob", V07, {"lobby": {}}, NOTHING)
             await call(server)
         assert not held.done()
