@@ -159,7 +159,7 @@ class Service:
         """Return what a call changes, when its caller may change more.
 
         Members are sent who joins and leaves, so a caller may have to wait as a publisher has (`backpressure.py`). One whose
-        change is not announced waits for nothing.
+        change is not announced waits for nothing, unless other events come while an engine outside of the loop makes it.
         """
         rounds = self.node.hub.rounds
         waiting = rounds.waiting_events
