@@ -75,6 +75,29 @@ def test_a_parent_finds_what_its_last_program_has_kept() -> None:
     assert Kept.inherited(environ) is None
 
 
+def test_a_parent_keeps_its_sockets_and_who_has_not_ended() -> None:
+    """Its next program waits for the processes that have handed over, as this one does."""
+    retiring = subprocess.Popen(["sleep", "infinity"])
+    before, after = (
+        Supervisor(Settings(workers=2, unix_socket=f"/nowhere/{uuid4()}", keys_file="keys.json"), [])
+        for _ in range(2)
+    )
+    with (
+        socket.create_server(("127.0.0.1", 0)) as reserved,
+        socket.create_server(("127.0.0.1", 0)) as for_scrapers,
+    ):
+        before._reserved, before._for_scrapers = [reserved], [for_scrapers]
+        before._retire(retiring.pid)
+        kept = before._kept(Renewal([], 0.0, None, [Report("1", "2", 9, {}, 0.5, 0.6)]))
+        assert (kept.reserved, kept.for_scrapers) == ([reserved.fileno()], [for_scrapers.fileno()])
+    after.resume(kept)
+    assert after._retiring == {retiring.pid}
+    retiring.kill()
+    retiring.wait()
+    assert after._requests is not None
+    after._requests.close()
+
+
 def test_a_worker_that_does_not_answer_ends_the_upgrade() -> None:
     """The others are not asked, and its late answer is taken as that of a new process."""
     supervisor = Supervisor(Settings(workers=2), [])
