@@ -217,6 +217,46 @@ def test_messages_between_leave_and_join_during_catch_up_are_not_delivered(misse
     assert play(scenario) == ["in again", "in a"]
 
 
+def test_a_channel_left_and_joined_again_while_a_stream_opens_is_not_recovered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While it is joined again, what it has missed may be passed over: a private message is sent that came later."""
+    answered, join = asyncio.Event(), MemoryEngine.join
+
+    async def join_slowly(*args: Any) -> Any:
+        joined = await join(*args)
+        await answered.wait()
+        return joined
+
+    async def scenario(scene: Scene) -> tuple[list[str], list[str]]:
+        await scene.node.subscribe("c1", {"again": {}})
+        position = str(await scene.node.head())
+        await scene.publish("again", "missed")
+        private = Message(
+            uuid="private", channel=None, only=frozenset({"u"}), user="x", payload=b"1", timestamp="t"
+        )
+        await scene.node.publish([private])
+        monkeypatch.setattr(MemoryEngine, "join", join_slowly)
+        joining = list[asyncio.Task[Any]]()
+
+        async def meanwhile() -> None:
+            await scene.node.unsubscribe("c1", ["again"])
+            joining.append(asyncio.create_task(scene.node.subscribe("c1", {"again": {}}, position)))
+            await turns(5)
+
+        scene.engine.after["replay"].append(meanwhile)
+        line, stream = scene.socket()
+        stream.open(position)
+        await turns(50)
+        answered.set()
+        await asyncio.gather(*joining)
+        await turns(50)
+        resumed, *items = received(line)
+        return resumed["recovered"], [item["uuid"] for item in items]
+
+    assert play(scenario) == (["", "a"], ["private"])
+
+
 @pytest.mark.parametrize("already_lost", [False, True])
 def test_what_is_lost_during_the_catch_up_of_a_poll_is_reported_to_the_next(already_lost: bool) -> None:
     """A channel without a log loses what is published while the log is read; the poll is answered as if that came later."""

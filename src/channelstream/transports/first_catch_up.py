@@ -43,7 +43,6 @@ async def catch_up_first(attached: Attached, buffer: BufferBatch, since: str | N
 
 def _send_resumed(attached: Attached, resumption: Resumption) -> None:
     position = str(Position(resumption.epochs, attached.connection.delivered))
-    lost = resumption.lost
-    recovered = sorted(name for name in resumption.starts if name not in lost)
-    if first := attached.stream.session.resumed(position, recovered, sorted(lost)):
+    recovered = resumption.recovered(attached.connection)
+    if first := attached.stream.session.resumed(position, recovered, sorted(resumption.lost)):
         attached.stream.write_first(first)

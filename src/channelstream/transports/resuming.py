@@ -1,12 +1,13 @@
 """From where a client resumes: the offset after which each of its channels is read, and which channels are lost."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from channelstream.core.batch import BufferBatch
 from channelstream.core.connection import Connection
 from channelstream.core.log import PRIVATE, Replay
-from channelstream.core.position import Offsets, Position, max_offsets, with_offset
+from channelstream.core.position import Offsets, Position, ReadRange, max_offsets, with_offset
 from channelstream.transports.reading import (
     Attached,
     complete_up_to,
@@ -26,11 +27,26 @@ class Resumption:
         epochs: of the log, for each shard.
         starts: the offset after which each channel is read.
         lost: the channels whose missed events the log no longer has.
+        ranges: what the connection could read when `starts` was made.
     """
 
     epochs: tuple[str, ...]
     starts: dict[str, int]
     lost: frozenset[str]
+    ranges: Mapping[str, ReadRange]
+
+    def recovered(self, connection: Connection) -> list[str]:
+        """Return the channels of which the client is sent all that it has missed, sorted; take others out of `starts`.
+
+        A channel that was left meanwhile, and perhaps joined again, is read as one that an open stream joins: from then
+        on. What it had missed before may have been passed over while the connection was not in it.
+        """
+        ranges = read_ranges(connection)
+        proven = sorted(self.starts.keys() - self.lost)
+        for name in proven:
+            if ranges.get(name) != self.ranges.get(name):
+                del self.starts[name]
+        return [name for name in proven if name in self.starts]
 
     @classmethod
     async def of(cls, attached: Attached, since: str, buffer: BufferBatch) -> "Resumption | None":
@@ -48,9 +64,9 @@ class Resumption:
         if not attached.is_current:
             return None
         buffer.since = head.offsets
-        starts = resume_from(connection, since, head, shards)
+        starts, ranges = resume_from(connection, since, head, shards), read_ranges(connection)
         if is_buffered(connection, buffer, starts):
-            return cls(head.epochs, starts, frozenset())
+            return cls(head.epochs, starts, frozenset(), ranges)
         replay = await node.reads.replay(connection.user, starts, limit=0)
         if not attached.is_current:
             return None
@@ -60,7 +76,7 @@ class Resumption:
             if not attached.is_current:
                 return None
             connection.delivered = delivered
-        return cls(head.epochs, starts, replay.lost)
+        return cls(head.epochs, starts, replay.lost, ranges)
 
 
 async def _head(attached: Attached) -> tuple[Position, set[int]]:
