@@ -599,7 +599,7 @@ def test_only_the_last_time_that_the_server_has_said_counts_for_the_next_token()
 
 
 def test_a_command_that_waits_for_its_turn_waits_for_a_token_as_well(server: RunningServer) -> None:
-    """The last one may expire meanwhile, and the command would go without one."""
+    """The last one may expire meanwhile, and the command would go without one. It takes nobody's turn while it waits."""
 
     async def scenario() -> None:
         first, there_is_one, ended = [token(**GRANTED, life_s=1)], asyncio.Event(), asyncio.Event()
@@ -615,11 +615,12 @@ def test_a_command_that_waits_for_its_turn_waits_for_a_token_as_well(server: Run
             async with AsyncExitStack() as all_slots:
                 for _ in range(COMMANDS_AT_ONCE):
                     await all_slots.enter_async_context(acting._slots)
-                asked = asyncio.create_task(acting.info(["room.1"]))
+                asked = [asyncio.create_task(acting.info(["room.1"])) for _ in range(COMMANDS_AT_ONCE)]
                 await ended.wait()
             await turns(5)
-            there_is_one.set()
-            await asked
+            async with acting._slots:
+                there_is_one.set()
+            await asyncio.gather(*asked)
 
     play(scenario())
 

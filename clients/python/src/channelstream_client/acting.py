@@ -176,7 +176,7 @@ class Acting(Iteration[Event]):
         return result
 
     async def _command(self, kind: str, **fields: Any) -> Any:
-        """Send a command when the stream has a connection; return its result.
+        """Send a command; return its result.
 
         Raises:
             CommandRefused: the server refused it, or has given up the connection or the token.
@@ -185,7 +185,6 @@ class Acting(Iteration[Event]):
             BadAnswer: the answer is not that of a channelstream server.
             StreamClosed: the stream has ended.
         """
-        await self._connected()
         *others, reply = await self._post([{"id": 1, "type": kind} | fields])
         for item in others:  # A fresh token may take channels away: an event says so before the reply.
             if not self._take(item):
@@ -201,6 +200,11 @@ class Acting(Iteration[Event]):
         """Give the reader an event that came with the answer to a command, so without a position."""
         self._inbox.put([(read_event(item), "")], 0)
 
+    @property
+    def _may_send(self) -> bool:
+        """Whether there is a connection, and a token that has not expired."""
+        return bool(self._client.conn_id and self._client.token)
+
     async def _connected(self) -> None:
         """Wait for a connection, and for a token in place of one that has expired.
 
@@ -208,7 +212,7 @@ class Acting(Iteration[Event]):
             StreamClosed: the stream has ended instead.
         """
         self._start()
-        if not (self._client.conn_id and self._client.token):
+        if not self._may_send:
             self._is_connected.clear()
         if self._task is None:
             raise StreamClosed(1000, "closed")
@@ -221,18 +225,23 @@ class Acting(Iteration[Event]):
             raise StreamClosed(1000, "closed")
 
     async def _post(self, commands: list[dict[str, Any]]) -> list[Item]:
+        """Send commands when the stream has a connection; return the items of the answer."""
         client = self._client
+        answer = None
         try:
-            async with self._slots:
-                await self._connected()  # Connection and token may have ended meanwhile.
-                conn_id = client.conn_id
-                answer = await self._reach.http.post(
-                    f"{client.url}/client",
-                    params={"conn_id": conn_id},
-                    json=commands,
-                    headers={"Authorization": f"Bearer {client.token}"},
-                    timeout=OPEN_TIMEOUT_S,
-                )
+            while answer is None:
+                await self._connected()
+                async with self._slots:
+                    if not self._may_send:
+                        continue  # It has ended meanwhile, and who waits for another one needs no slot.
+                    conn_id = client.conn_id
+                    answer = await self._reach.http.post(
+                        f"{client.url}/client",
+                        params={"conn_id": conn_id},
+                        json=commands,
+                        headers={"Authorization": f"Bearer {client.token}"},
+                        timeout=OPEN_TIMEOUT_S,
+                    )
         except httpx.HTTPError as error:
             raise Unreachable(f"{client.url}: {str(error) or type(error).__name__}") from error
         retry_after = answer.headers.get("retry-after", "")
