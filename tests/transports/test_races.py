@@ -217,6 +217,24 @@ def test_messages_between_leave_and_join_during_catch_up_are_not_delivered(misse
     assert play(scenario) == ["in again", "in a"]
 
 
+def test_a_loss_that_the_next_poll_would_be_sent_again_waits_for_an_event() -> None:
+    """What was sent apart with the position of the client counts as lost until it has another position."""
+
+    async def scenario(scene: Scene) -> list[list[str]]:
+        await scene.publish("a", "old")
+        position = str(await scene.node.head())
+        scene.node.hub.connections["c1"].sent_apart = {"a": 1}
+        poll = scene.open(position)
+        await turns(50)
+        assert not poll.is_finished
+        await scene.publish("a", "new")
+        scene.node.hub.flush()
+        resumed, message = await scene.answer(poll)
+        return [resumed["lost"], [message["uuid"]]]
+
+    assert play(scenario) == [["a"], ["new"]]
+
+
 def test_a_channel_left_and_joined_again_while_a_stream_opens_is_not_recovered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -35,14 +35,17 @@ async def catch_up_first(attached: Attached, buffer: BufferBatch, since: str | N
         return
     catch_up = CatchUp(attached, buffer, stream.format.item)
     await catch_up.check_load(resumption.starts)
-    _send_resumed(attached, resumption)
+    position = _send_resumed(attached, resumption)
     await catch_up.run(resumption.starts, strict=True)
-    if attached.is_current and (resumption.lost or not since):
+    # A client that is sent the position which it has would, by its next poll, be sent the same loss again at once.
+    if attached.is_current and (not since or (resumption.lost and position != since)):
         stream.caught_up()
 
 
-def _send_resumed(attached: Attached, resumption: Resumption) -> None:
+def _send_resumed(attached: Attached, resumption: Resumption) -> str:
+    """Send the client what it resumes with; return the position in it."""
     position = str(Position(resumption.epochs, attached.connection.delivered))
     recovered = resumption.recovered(attached.connection)
     if first := attached.stream.session.resumed(position, recovered, sorted(resumption.lost)):
         attached.stream.write_first(first)
+    return position
