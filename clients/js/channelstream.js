@@ -395,8 +395,8 @@ export class Channelstream {
     return joined;
   }
 
-  #note(channels, since) {
-    for (const name of channels) if (this.#wanted.has(name)) this.#wanted.set(name, since?.[name] ?? "");
+  #note(channels) {
+    for (const name of channels) if (this.#wanted.has(name)) this.#wanted.set(name, "");
   }
 
   unsubscribe(channels) {
@@ -481,14 +481,13 @@ export class Channelstream {
     const wanted = [...names].filter((name) => !signal.aborted && this.#wanted.get(name) != null);
     while (wanted.length) {
       const channels = wanted.splice(0, 100);
-      const since = Object.fromEntries(channels.map((name) => [name, this.#wanted.get(name) || this.position]));
+      const since = Object.fromEntries(channels.map((name) => [name, this.#wanted.get(name)]));
       const later = ({ code, retry_after: seconds = !code }) => {
         // Spread, as all clients of a server may wait for it.
         if (seconds) pause(1_000 * seconds * (1 + Math.random()), signal).then(() => this.#joinAgain(signal, channels));
         // One may not be granted.
         else if (channels[1]) for (const name of channels) this.#joinAgain(signal, [name]);
       };
-      this.#note(channels, since);
       this.#command("subscribe", { channels, since }, { signal }).then(() => signal.aborted || this.#note(channels), later);
     }
   }
@@ -613,6 +612,8 @@ export class Channelstream {
   #up(signal, finish) {
     this.state = "open";
     this.#upAt = Date.now();
+    // `resumed` may move it, and a new connection is in none of these yet.
+    for (const [name, since] of this.#wanted) if (since === "") this.#wanted.set(name, this.position);
     this.#proven.add(this.transport);
     if (this.#level) this.#upgradeLater(signal, finish);
     this.#emit({ type: "open", transport: this.transport });

@@ -121,6 +121,25 @@ test("a new connection joins the channels of the last one from where it was", as
   assert.deepEqual((await lost).channels, ["b"]);
 });
 
+test("a new connection learns what is lost of channels that it was not in when its stream opened", async () => {
+  const stream = open({ token: "t-1" });
+  const first = await greeted(stream);
+  stream.subscribe(["a"]);
+  first.say({ type: "reply", id: 1, result: {} }, { type: "message", channel: "a", position: "p-7" });
+  await settled();
+  first.end(1006);
+  const second = await FakeSocket.next();
+  second.onopen();
+  second.say({ type: "reply", id: 0, result: { conn_id: "c-2", channels: [], expires_in: 600 } });
+  second.resume({ position: "q-1", recovered: [], lost: [""] });
+  assert.deepEqual(second.sent[1], { id: 2, type: "subscribe", channels: ["a"], since: { a: "p-7" } });
+  second.end(1006);
+  const third = await FakeSocket.next();
+  third.onopen();
+  third.resume({ position: "q-1" });
+  assert.deepEqual(third.sent[1], { id: 3, type: "subscribe", channels: ["a"], since: { a: "p-7" } });
+});
+
 test("a channel that a fresh token has taken away is not joined again", async () => {
   const stream = open({ token: "t-1" });
   const first = await greeted(stream);

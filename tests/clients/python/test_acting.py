@@ -204,6 +204,27 @@ def test_what_is_lost_of_its_channels_is_reported(
     play(scenario())
 
 
+def test_a_restart_is_reported_as_lost(start_server: Any, port: str, transport: Stream) -> None:
+    """Also of the channels, in which the new connection is not yet when its stream opens."""
+    room = f"room.{uuid4().hex}"
+    flags = ("-p", port, "-s", SECRET, "--token-max-age-s", "3600", "--poll-timeout-s", "0.5")
+    server = start_server(*flags)
+
+    async def scenario() -> None:
+        async with Acting(server.url, giving(token(**GRANTED)), transports=[transport]) as acting:
+            await acting.subscribe([room])
+            await acting.publish(room, 1)
+            assert await anext(messages(acting)) == 1
+            await asyncio.to_thread(server.stop)
+            await asyncio.to_thread(start_server, *flags)
+            lost: list[str] = []
+            while room not in lost:
+                lost += getattr(await anext(acting), "lost", ())
+            assert lost == ["", room]
+
+    play(scenario())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True])
 def test_channels_that_cannot_be_joined_again_now_are_joined_later(
@@ -266,7 +287,7 @@ def test_a_subscribe_that_waits_for_a_new_connection_reads_what_was_missed() -> 
     async def scenario() -> None:
         acting = Joining("http://127.0.0.1:9", giving("t"))
         acting._wanted = {"a": None}
-        acting._client.position = "p-7"
+        acting._client.asked_for = "p-7"
         waiting = asyncio.create_task(acting.subscribe(["a", "b"]))
         await asyncio.sleep(0)
         _give_connection(acting)

@@ -284,7 +284,8 @@ class Acting(Iteration[Event]):
             return
         self._unanswered.clear()
         if self._wanted:
-            position = self._client.position
+            # Not `position`: the same poll may have the item `resumed`, which knows nothing of these channels.
+            position = self._client.asked_for
             left = self._wanted
             self._wanted = {name: position if since is None else since for name, since in left.items()}
             self._run(self._join_again(conn_id))

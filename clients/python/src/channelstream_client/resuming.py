@@ -140,13 +140,13 @@ class ResumingClient(Generic[T]):
         conn_id: the connection; `renewed` changes it.
         token: what the application returned for a client that acts for itself; empty until it has.
         position: position of the last event that was handed out.
+        asked_for: the position from which the last stream or poll was opened.
         is_reading: whether the stream of the last `OpenStream` is still to be read.
         is_polling: whether the next poll continues the last one.
         leave_at: when to leave the present stream for the best transport; None means not to.
     """
 
     __slots__ = (
-        "_asked_for",
         "_can_renew",
         "_discards",
         "_has_begun",
@@ -161,6 +161,7 @@ class ResumingClient(Generic[T]):
         "_transports",
         "_uses_tokens",
         "_wait",
+        "asked_for",
         "conn_id",
         "is_polling",
         "is_reading",
@@ -210,7 +211,7 @@ class ResumingClient(Generic[T]):
         self._is_open = False
         self._opened_at = 0.0
         self._read_to = position
-        self._asked_for = position
+        self.asked_for = position
         self._reported_loss: tuple[object, ...] | None = None
         self._wait: Wait | None = None
         self._stop: Stop | None = None
@@ -246,7 +247,7 @@ class ResumingClient(Generic[T]):
             self._reported_loss = None
             self._discards = False
         self.is_reading = True
-        self._asked_for = self._read_to
+        self.asked_for = self._read_to
         self._opened_at = now
         left_s = self._left_s(now)
         return OpenStream(
@@ -303,7 +304,7 @@ class ResumingClient(Generic[T]):
             return
         self.is_reading, self.is_polling = False, True
         early_s = self._opened_at + SHORTEST_POLL_S - now
-        if self._read_to == self._asked_for and early_s > 0:
+        if self._read_to == self.asked_for and early_s > 0:
             self._wait = Wait(early_s)
 
     def left(self, now: float, to_upgrade: bool) -> None:
