@@ -96,6 +96,8 @@ def test_very_many_early_edits_are_looked_at_once(monkeypatch: pytest.MonkeyPatc
         (edit(), [early()], (False, False), [early()]),
         (edit(), [delete()], (True, False), []),
         (edit("ab"), [delete("a")], (False, False), [early("b")]),
+        (edit("ab", exclude="a"), [message("a"), delete("b")], (False, True), [edit("a", exclude="a")]),
+        (edit("ab", exclude="a"), [delete("ab")], (True, False), []),
         (delete(), [], (False, False), [delete()]),
         (delete(), [message()], (False, True), [delete()]),
         (delete("a"), [message("b")], (False, False), [delete("a")]),

@@ -40,9 +40,20 @@ def accept(event: Event, known: Sequence[Event]) -> tuple[Accepted, Sequence[Eve
     found = any(affects(event, each) for each in kept)
     if not isinstance(event, MessageEdited):
         return Accepted(event, duplicate=False, found=found), [event]
-    rest = unknown_part(event, [each for each in known if isinstance(each, MessageDeleted)])
+    rest = _undeleted(event, [each for each in known if isinstance(each, MessageDeleted)])
     accepted = Accepted(event, duplicate=rest is None, found=found)
     return accepted, [] if rest is None else split_early(rest, kept)
+
+
+def _undeleted(edit: MessageEdited, deletions: Sequence[MessageDeleted]) -> MessageEdited | None:
+    """Return an edit for its users for whom the message is not deleted; None if there are none.
+
+    Those whom it excludes count as well: they are not sent it, nor the older text.
+    """
+    if edit.only is None or edit.exclude is None:
+        return unknown_part(edit, deletions)
+    left = unknown_part(replace(edit, exclude=None), deletions)
+    return None if left is None else for_users(edit, left.only or frozenset())
 
 
 def _accept_message(message: Message, known: Sequence[Event]) -> tuple[Accepted, Sequence[Event]]:

@@ -353,6 +353,21 @@ def test_a_private_message_is_not_sent_again_to_a_user_whom_a_change_excludes(
     assert lab.publish(edit("p1", channel=None, only=both))[0].found == (change is edit)
 
 
+@pytest.mark.parametrize("channel", ["a", None])
+def test_an_edit_counts_for_a_user_whom_it_excludes_alone(lab: Lab, channel: str | None) -> None:
+    """As it was deleted for the others: that user has made the edit, and another page of it must not get the old text."""
+    for user in ("ann", "bob"):
+        lab.connect(user, "a")
+    both, start = ANN | BOB, {"private" if channel is None else channel: 0}
+    lab.publish(message("m1", channel=channel, only=both), delete(channel=channel, only=BOB))
+    before = len(lab.received())
+    accepted = lab.publish(edit(channel=channel, only=both, exclude=ANN))
+    assert outcomes(accepted) == [(False, True)]
+    assert not any(event.is_for(user, ALWAYS) for event in lab.received()[before:] for user in both)
+    shown = [each for each in lab.replay("ann", **start).entries if each.event.is_for("ann", ALWAYS)]
+    assert b'"hi"' not in [getattr(entry.event, "payload", None) for entry in shown]
+
+
 @pytest.mark.usefixtures("payloads_within_the_log")
 def test_an_edit_stays_early_for_a_user_whom_the_message_excludes(lab: Lab) -> None:
     """Who is sent the message later, in its edited form."""

@@ -186,6 +186,14 @@ local function accept_edit(event, record, kept, new)
   end
 end
 
+-- An edit restricted to the users for whom the message is not deleted; nil if there are none. Those whom it excludes count as
+-- well: they are not sent it, nor the older text.
+local function undeleted(edit, deleted)
+  if not edit[ONLY] or not edit[EXCLUDE] then return unknown_part(edit, deleted) end
+  local left = unknown_part(copy(edit, EXCLUDE, false), deleted)
+  return left and copy(left, EXCLUDE, edit[EXCLUDE])
+end
+
 local function accept_change(event, record, known, new, unknown)
   local found, kept, deleted = false, {}, {}
   for _, each in ipairs(known) do
@@ -200,7 +208,7 @@ local function accept_change(event, record, known, new, unknown)
       -- Users who are unknown count as those for whom it was deleted: nobody is there to be sent the edit.
       deleted[#deleted + 1] = copy(record, ONLY, unknown)
     end
-    record = unknown_part(record, deleted)
+    record = undeleted(record, deleted)
     if not record then return { 'deleted' } end
     accept_edit(event, record, kept, new)
   end
