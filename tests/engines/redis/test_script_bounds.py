@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.engines.conformance import EMPTY, delete, edit, message
+from tests.engines.conformance import EMPTY, delete, edit, message, private
 from tests.engines.redis.nodes import (
     PREFIX,
     READ_BYTES,
@@ -83,6 +83,27 @@ def test_a_script_stops_at_a_number_of_commands(
 
     # A call that names as many as the engine's own does ends before.
     monkeypatch.setattr("channelstream.engines.redis.connections.CHUNK", 1_000)
+    with_one_shard(life, lease_s=PATIENCE_S)
+
+
+@pytest.mark.usefixtures("stopped_time")
+def test_what_is_kept_for_users_whom_a_change_excludes_counts(
+    redis: RedisServer, with_one_shard: Any
+) -> None:
+    """The change is written into the log of each of them, though it is not published to them."""
+
+    async def life(nodes: Nodes) -> None:
+        node = engine, _ = await nodes.node()
+        users = [f"u{number}" for number in range(20)]
+        for user in users:
+            await enter(node, user, "a", {})
+        uuids = [f"p{number}" for number in range(10)]
+        await engine.publish([private(uuid, *users) for uuid in uuids])
+        text, everybody = b'"%b"' % (b"x" * 60_000), frozenset(users)
+        edits = [edit(uuid, text, channel=None, only=everybody, exclude=everybody) for uuid in uuids]
+        # A script stops after each of them; five of them have 2,000 commands.
+        assert await at_most_in_a_script(redis, engine, engine.publish(edits)) < 1_000
+
     with_one_shard(life, lease_s=PATIENCE_S)
 
 

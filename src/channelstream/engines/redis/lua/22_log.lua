@@ -97,6 +97,7 @@ local function next_offset() return call('HINCRBY', LOG, 'seq', 1) end
 -- Put an event into a log, given as a text, and as a record if it has one. Return the offset of the event before it that was
 -- published; and whether the channel or user is known, as a limit of its log.
 local function keep(kind, name, offset, uuid, text, record)
+  use_bytes(#text)
   local holder, log = log_keys(kind, name)
   local last, limit, age = unpack(call('HMGET', holder, 'last', 'n', 'age'))
   if not limit then return last, limit end
@@ -115,7 +116,6 @@ local function emit(kind, name, offset, uuid, text, record)
   local last, is_known = keep(kind, name, offset, uuid, text, record)
   if is_known then call('HSET', key(kind, name), 'last', whole(offset)) end
   local token = record and token_of(record)
-  use_bytes(#text)
   -- Offset, offset of the event before it, time, token of a payload that lies beside the log, text.
   local about = { whole(offset), last or '0', whole(now_ms), token or '', text }
   call(PUBLISH, key('#' .. kind, name), table.concat(about, ' '))
