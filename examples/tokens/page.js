@@ -47,7 +47,11 @@ function listen(url) {
   stream.on("roster", () => (find("#here").textContent = stream.roster.users(room).map(({ user }) => user).join(", ")));
   stream.on("open", () => say("Connected."));
   stream.on("down", ({ reason }) => say(`Not connected, trying again: ${reason || "the connection broke"}`));
-  stream.on("lost", attempt(() => load(room)));
+  const reload = attempt(async () => {
+    await post("/token", {}); // With it the application sets what a restarted push server has forgotten of the room.
+    await load(room);
+  });
+  stream.on("lost", (event) => event.channels.includes(room) && reload(event));
   stream.on("close", ({ reason }) => {
     say(`The chat has ended (${reason}). Sign in again.`);
     find("#sign-in").hidden = false;

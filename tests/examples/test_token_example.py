@@ -77,3 +77,26 @@ def test_a_page_stays_while_its_tokens_are_renewed(chromium: Browser, address: s
         "The chat has ended (no connection: /token answered 401). Sign in again."
     )
     page.context.close()
+
+
+def test_a_restart_without_data(chromium: Browser, start_server: Any, port: str) -> None:
+    """The pages show who is there, and say nothing of a fault: a new connection enters the room again."""
+    flags = ("-p", port, "-s", SECRET, "--token-max-age-s", "600")
+    server = start_server(*flags)
+    with running("tokens", server.url, SECRET) as address:
+        pages = [sign_in(chromium, address, name) for name in ("Ann", "Bob")]
+        for page in pages:
+            expect(page.locator("#here")).to_have_text("Ann, Bob")
+        server.stop()
+        for page in pages:
+            expect(page.get_by_role("status")).to_contain_text("trying again")
+        start_server(*flags)
+        for page in pages:
+            expect(page.get_by_role("status")).to_have_text("Connected.", timeout=30_000)
+            expect(page.locator("#here")).to_have_text("Ann, Bob")
+            page.get_by_label("Message").fill("Here again")
+            page.get_by_role("button", name="Send").click()
+        for page in pages:
+            expect(page.get_by_role("listitem")).to_have_count(2)
+            expect(page.get_by_role("alert")).to_be_empty()
+            page.context.close()
