@@ -183,6 +183,21 @@ def test_changes_of_one_message_for_many_users_are_bounded(redis: RedisServer, w
     with_one_shard(life, lease_s=PATIENCE_S)
 
 
+def test_a_message_is_known_by_an_edit_that_overtook_it(with_one_shard: Any) -> None:
+    """Where the log has lost the message by changes for many users, and has kept what came before it."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        await engine.configure({"a": {"log_events": 1000}})
+        await engine.publish([edit("m1"), message("m1"), edit("m2", only=frozenset({"ann"})), message("m2")])
+        changes = [edit("m1", b'"%d"' % number, only=frozenset({f"u{number}"})) for number in range(260)]
+        await engine.publish(changes)
+        assert (await engine.replay("ann", {"a": 2}, 10)).lost == {"a"}
+        assert all(each.duplicate for each in await engine.publish([message("m1"), message("m2")]))
+
+    with_one_shard(life, lease_s=PATIENCE_S)
+
+
 def test_an_edit_writes_few_bytes_however_often_its_message_was_published(
     redis: RedisServer, with_one_shard: Any
 ) -> None:

@@ -119,6 +119,16 @@ local function mark_early(kind, name, uuid, offset)
   if #left > 0 then call('HSET', ids, early_mark(uuid), table.concat(left, ' ')) end
 end
 
+-- Note that these early edits, a set of ids, are none any more: all their users have had the message.
+local function unmark_early(kind, name, uuid, ended)
+  local left = {}
+  for id in pairs(early_ids(kind, name, uuid)) do
+    if not ended[id] then left[#left + 1] = id end
+  end
+  local ids = key(kind .. 'x', name)
+  if #left > 0 then call('HSET', ids, early_mark(uuid), table.concat(left, ' ')) else call('HDEL', ids, early_mark(uuid)) end
+end
+
 -- Set the ids of the records about a uuid.
 local function index_records(ids, uuid, left)
   record_cache[ids .. ' ' .. uuid] = nil

@@ -143,12 +143,27 @@ local function store_and_publish(event, record, offset)
   end
 end
 
+-- Note which early edits are followed by their message now: the log may lose that before them (`records_of`), and
+-- still has to know it.
+local function end_early(event, record, early)
+  local ended = {}
+  for _, edit in ipairs(early) do
+    if not event.channel then
+      unmark_early('u', edit[ONLY][1], event.uuid, { [edit[ID]] = true })
+    elseif is_for_all_of(record, edit) then
+      ended[edit[ID]] = true
+    end
+  end
+  if next(ended) then unmark_early('c', event.channel, event.uuid, ended) end
+end
+
 -- Accept a message for the recipients that have none of the known records, in one entry for each of its forms.
 local function accept_message(event, record, known, early, new)
   local rest = unknown_part(record, known)
   if not event.channel and #known > 0 then rest = #new > 0 and copy(record, ONLY, new) or nil end
   if not rest then return duplicate_answer(event, record, known) end
   for _, form in ipairs(late_forms(rest, early)) do store_and_publish(event, form, next_offset()) end
+  end_early(event, record, early)
   return { 'accepted' }
 end
 
