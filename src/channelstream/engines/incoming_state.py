@@ -214,8 +214,10 @@ class IncomingState:
 
     def _fill_logs(self) -> None:
         for offset, entry in sorted(self._entries.items()):
+            in_channel = entry.event.channel is not None
             for log in self._registry.logs.of(entry.event):
-                if offset > log.floor:
+                # One of a channel is still in its log, even below the floor; a private one may have left some logs.
+                if in_channel or offset > log.floor:
                     log.append(entry)
         for (name, _), entry in sorted(self._shown.items(), key=_offset_shown):
             self._registry.channels[name].history.append(entry)

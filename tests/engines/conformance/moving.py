@@ -159,6 +159,17 @@ def test_its_offsets_go_on(begun: Lab, move: Move) -> None:
     assert (lab.head(), lab.numbers()) == (head + 1, [head + 1])
 
 
+def test_what_is_older_than_a_loss_in_a_channel_is_known_there(begun: Lab, move: Move) -> None:
+    """A message that is repeated then is no new one."""
+    begun.connect("ann", "a")
+    edits = edit(only=frozenset({"ann"})), edit(payload=None, user="eve")
+    begun.publish(message("m0"), message("m1"), *edits)
+    assert begun.replay("ann", a=0).lost == {"a"}
+    moved = move()
+    assert moved.replay("ann", a=0).lost == {"a"}
+    assert outcomes(moved.publish(message("m0"))) == [(True, True)]
+
+
 def test_users_and_channels_are_as_before(begun: Lab, move: Move) -> None:
     """Ids, settings, members, states and public keys, and histories, also of messages that the log has dropped."""
     begun.connect("ann", "a", store_history=True, history_size=2, log_events=1)
