@@ -646,6 +646,20 @@ def test_a_command_that_waits_for_its_turn_waits_for_a_token_as_well(server: Run
     play(scenario())
 
 
+def test_a_command_waits_on_if_the_connection_ends_that_it_has_waited_for(server: RunningServer) -> None:
+    """Another command may notice that before this one goes on: the stream has not ended."""
+
+    async def scenario() -> None:
+        async with Acting(server.url, giving(token(**GRANTED))) as acting:
+            asked = asyncio.create_task(acting.info(["room.1"]))
+            await turns(3)
+            acting._is_connected.set()
+            acting._is_connected.clear()
+            await asked
+
+    play(scenario())
+
+
 def test_one_command_by_a_forgotten_connection_is_refused(server: RunningServer, transport: Stream) -> None:
     """The error says so, and when to send it again. Further ones wait for the connection that follows."""
     room = f"room.{uuid4().hex}"

@@ -206,7 +206,7 @@ class Acting(Iteration[Event]):
         return bool(self._client.conn_id and self._client.token)
 
     async def _connected(self) -> None:
-        """Wait for a connection, and for a token in place of one that has expired.
+        """Wait for a connection, and for a token in place of one that has expired; either may have ended again.
 
         Raises:
             StreamClosed: the stream has ended instead.
@@ -221,7 +221,7 @@ class Acting(Iteration[Event]):
             await asyncio.wait([waiting, self._task], return_when=asyncio.FIRST_COMPLETED)
         finally:
             waiting.cancel()
-        if not self._is_connected.is_set() or self._task.done():
+        if self._task.done():
             raise StreamClosed(1000, "closed")
 
     async def _post(self, commands: list[dict[str, Any]]) -> list[Item]:
