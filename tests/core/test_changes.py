@@ -1,5 +1,7 @@
 """Recent changes: what is sent of an entry that was delivered, buffered or read before them."""
 
+from msgspec.structs import replace
+
 from channelstream.core.changes import (
     KEPT,
     KEPT_BYTES,
@@ -98,6 +100,13 @@ def test_an_edit_that_is_sent_apart_from_a_newer_one_has_what_only_it_has_change
         [left] = apart(newer)
         assert (left.offset, left.event) == (1, edit(1, b"2", "v", only=ANN).event)
         assert apart(text) == []
+
+
+def test_an_edit_takes_over_nothing_that_is_outdated() -> None:
+    """These clients were not sent the edit in between: they have made it themselves."""
+    older, between, newer = edit(1, b"old"), edit(2, b"new"), edit(3, None, "v")
+    between = between.with_event(replace(between.event, exclude=ANN))
+    assert current_forms([older, newer], Changes([older, between, newer])) == [newer]
 
 
 def test_unchanged_entries_are_returned_as_they_are() -> None:

@@ -102,7 +102,8 @@ def current_forms(
         return entries
     # Changes among the entries are applied again, in order: else an older one for everyone could undo a newer one.
     own = {entry.event for entry in chain(entries, following) if entry.event.supersedes is not None}
-    return _after(compacted(entries), changes, lambda change, event: change in own or covers(change, event))
+    # First what is not among the entries: an edit takes over what an older one has changed, and not what is outdated.
+    return compacted(_after(entries, changes, lambda change, event: change in own or covers(change, event)))
 
 
 def forms_for(user: str, entries: Sequence[Entry], changes: Sequence[Entry]) -> Sequence[Entry]:

@@ -223,11 +223,10 @@ class CatchUp:
         if recent is None:
             return False
         unsent = [entry for entry in buffered if entry.offset > connection.delivered[entry.shard]]
-        newer = compacted(self._receivable(unsent))
+        newer = compacted(forms_for(connection.user, self._receivable(unsent), recent))
         if len(newer) > 1 and sum(entry.size for entry in newer) > BUFFERED_BYTES:
             return False  # `run` reads them from the log, and writes them piece by piece.
-        forms = forms_for(connection.user, newer, recent)
-        self._node.hub.go_live(connection, advance_positions(connection.delivered, forms))
+        self._node.hub.go_live(connection, advance_positions(connection.delivered, newer))
         return True
 
     def _changes_after(self, head: Offsets) -> Callable[[], list[Entry] | None]:
