@@ -37,8 +37,12 @@ async function enter(name) {
   find("#lines").replaceChildren();
   shown.clear();
   if (left) await stream.unsubscribe([left]);
-  await stream.subscribe([name]);
-  await load(name);
+  // What was said before comes first: the stream follows from there. A room that nobody is in for long is forgotten.
+  const { channels, position } = await stream.info([name]);
+  channels[name]?.history.forEach(show);
+  if (room !== name) return;
+  await stream.subscribe([name], { [name]: channels[name]?.position ?? position });
+  await load(name); // The list of users has this one only now.
 }
 
 function listen(url) {

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, BrowserContext, Page
 from tests.waiting import eventually
 
 from channelstream_client.testing.port import HeldPort
@@ -52,8 +52,10 @@ def is_open(port: int) -> bool:
     return True
 
 
-def sign_in(browser: Browser, address: str, name: str) -> Page:
-    page = browser.new_context().new_page()
+def sign_in(browser: Browser | BrowserContext, address: str, name: str) -> Page:
+    """Sign in on a page of a context, or of a new one."""
+    context = browser if isinstance(browser, BrowserContext) else browser.new_context()
+    page = context.new_page()
     page.goto(address)
     page.get_by_label("Your name").fill(name)
     page.get_by_role("button", name="Sign in").click()

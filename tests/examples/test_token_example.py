@@ -1,11 +1,12 @@
 """The example with tokens, whose pages act by themselves, in two browsers."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, WebSocketRoute, expect
 from tests.browser import chromium_browser
 from tests.conftest import RunningServer, launch
 from tests.examples.running import running, sign_in
@@ -60,6 +61,34 @@ def test_a_chat_of_two_rooms(chromium: Browser, address: str) -> None:
         expect(page.locator("#here")).to_have_text("Ann, Bob")
         expect(page.get_by_role("alert")).to_be_empty()
         page.context.close()
+
+
+def test_the_lines_are_in_the_order_of_the_room(chromium: Browser, address: str, server: Any) -> None:
+    """Also what is said while a page enters: here before each command that names the room."""
+    server.connect("Eve", "room.kitchen")
+    texts: list[str] = []
+
+    def interrupt(line: WebSocketRoute) -> None:
+        to_server = line.connect_to_server()
+
+        def pass_on(command: str | bytes) -> None:
+            if '"channels":["room.kitchen"]' in str(command):
+                texts.append(f"Text {len(texts)}")
+                message = {"user": "Eve", "channel": "room.kitchen", "message": {"text": texts[-1]}}
+                server.post("/message", message)
+            to_server.send(command)
+
+        line.on_message(pass_on)
+
+    context = chromium.new_context()
+    context.route_web_socket(re.compile("/ws"), interrupt)
+    page = sign_in(context, address, "Dan")
+    expect(page.locator("#here")).to_have_text("Dan")
+    page.get_by_label("Room").select_option("Kitchen")
+    expect(page.locator("#here")).to_have_text("Dan, Eve")
+    assert len(texts) > 1
+    expect(page.get_by_role("listitem")).to_have_text([f"Eve: {text}" for text in texts])
+    context.close()
 
 
 def test_a_page_stays_while_its_tokens_are_renewed(chromium: Browser, address: str, server: Any) -> None:
