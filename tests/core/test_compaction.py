@@ -173,10 +173,6 @@ def test_a_repetition_reaches_those_who_have_not_received_it(
     assert unknown_part(event, known) == rest
 
 
-def test_an_event_without_everybody_has_no_recipient() -> None:
-    assert without(message("a"), None) is None
-
-
 @pytest.mark.replaces_compiled
 def test_a_repetition_is_compared_with_all_known_events_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be copied for each of them, with the names of all before it."""

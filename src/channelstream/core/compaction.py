@@ -45,10 +45,8 @@ def is_for_others(change: Event, event: Event) -> bool:
     return change.only is not None and event.only is not None and change.only.isdisjoint(event.only)
 
 
-def without(event: _E, names: Names | None) -> _E | None:
-    """Return the event without the recipients `names` (None: all of them); None if no recipient is left."""
-    if names is None:
-        return None
+def without(event: _E, names: Names) -> _E | None:
+    """Return the event without the recipients `names`; None if no recipient is left."""
     if event.only is None:
         exclude = (event.exclude or frozenset()) | names
         return event if exclude == event.exclude else replace(event, exclude=exclude)
@@ -130,7 +128,7 @@ def retained(event: Event, change: Event) -> Event | None:
     """Return what the log keeps of an event after a change; None: it leaves the log."""
     if covers(change, event):
         return None if isinstance(event, MessageEdited) else current(event, change)
-    rest = without(event, change.only)
+    rest = without(event, change.only or frozenset())
     return None if rest is not event and _is_too_long(rest) else rest
 
 
@@ -191,7 +189,7 @@ def unknown_part(event: _E, known: Iterable[Event]) -> _E | None:
 
 def affects(change: Event, event: Event) -> bool:
     """Whether the change is for at least one recipient of the event."""
-    return covers(change, event) or without(event, change.only) is not event
+    return covers(change, event) or without(event, change.only or frozenset()) is not event
 
 
 def first_form(message: Message, known: Iterable[Event]) -> Message | None:
