@@ -156,6 +156,21 @@ def test_a_worker_that_ends_after_it_has_handed_over(has_reported: bool) -> None
         each.close()
 
 
+def test_a_worker_that_an_earlier_upgrade_renews_late_does_not_end_this_one() -> None:
+    """That one was given up, as the worker did not answer; this one has asked another worker."""
+    supervisor = Supervisor(Settings(workers=2), [])
+    asked, late = supervisor._slots
+    with subprocess.Popen(["sleep", "infinity"]) as old:
+        late.pid = old.pid
+        supervisor._renewal = renewal = Renewal([asked, late], time.monotonic() + 2 * PATIENCE_S, None)
+        supervisor._serves(late, os.getpid())
+        old.kill()
+        while supervisor._retiring:
+            for key, _ in supervisor._selector.select(PATIENCE_S):
+                key.data()
+    assert renewal.ended == 0
+
+
 def test_a_worker_that_has_just_ended_is_not_asked() -> None:
     """The parent goes on, and notices the end of the worker at its line."""
     supervisor = Supervisor(Settings(workers=2), [])

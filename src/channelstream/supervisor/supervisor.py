@@ -378,7 +378,8 @@ class Supervisor:
             os.close(descriptor)
             os.waitpid(pid, 0)
             self._retiring.discard(pid)
-            if renewal is not None and slot in renewal.waiting:
+            # Only that of the worker that is asked now: an upgrade that was given up may have renewed another one late.
+            if renewal is not None and slot in renewal.waiting[:1]:
                 renewal.ended = pid
 
         self._selector.register(descriptor, selectors.EVENT_READ, ended)
