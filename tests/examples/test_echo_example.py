@@ -5,17 +5,10 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
-from tests.browser import chromium_browser
 from tests.examples.running import ROOT, running, sign_in
 from tests.pusher_calls import KIT
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with chromium_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Browser, expect
-from tests.browser import chromium_browser
 from tests.conftest import launch
 from tests.examples.running import ROOT, running, sign_in
 from tests.http_client import http
@@ -26,12 +25,6 @@ REFUSED = re.compile(
 NAMES = ("django", "fastapi", "flask", "pyramid", "node")
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with chromium_browser() as browser:
-        yield browser
 
 
 @dataclass(frozen=True)

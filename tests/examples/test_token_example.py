@@ -7,18 +7,11 @@ from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Browser, WebSocketRoute, expect
-from tests.browser import chromium_browser
 from tests.conftest import RunningServer, launch
 from tests.examples.running import running, sign_in
 from tests.token_client import SECRET
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with chromium_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -78,6 +78,19 @@ def giving(*tokens: str) -> Callable[[], Awaitable[str]]:
     return get_token
 
 
+def giving_another_after(first: str, event: asyncio.Event) -> Callable[[], Awaitable[str]]:
+    """Return what gives this token once, and then none before the event."""
+    left = [first]
+
+    async def get_token() -> str:
+        if left:
+            return left.pop()
+        await event.wait()
+        return token(**GRANTED)
+
+    return get_token
+
+
 class Late(Acting):
     """One whose request without an answer arrives at the server later, if it is to."""
 
@@ -623,15 +636,9 @@ def test_a_command_that_waits_for_its_turn_waits_for_a_token_as_well(server: Run
     """The last one may expire meanwhile, and the command would go without one. It takes nobody's turn while it waits."""
 
     async def scenario() -> None:
-        first, there_is_one, ended = [token(**GRANTED, life_s=1)], asyncio.Event(), asyncio.Event()
-
-        async def get_token() -> str:
-            if first:
-                return first.pop()
-            await there_is_one.wait()
-            return token(**GRANTED)
-
-        async with Acting(server.url, get_token, on_down=lambda _: ended.set()) as acting:
+        there_is_one, ended = asyncio.Event(), asyncio.Event()
+        tokens = giving_another_after(token(**GRANTED, life_s=1), there_is_one)
+        async with Acting(server.url, tokens, on_down=lambda _: ended.set()) as acting:
             await acting.info(["room.1"])
             async with AsyncExitStack() as all_slots:
                 for _ in range(COMMANDS_AT_ONCE):
@@ -698,15 +705,9 @@ def test_a_command_waits_for_a_token_in_place_of_one_that_has_expired(server: Ru
     """As it waits for a connection."""
 
     async def scenario() -> None:
-        first, there_is_one, ended = [token(life_s=1)], asyncio.Event(), asyncio.Event()
-
-        async def get_token() -> str:
-            if first:
-                return first.pop()
-            await there_is_one.wait()
-            return token(**GRANTED)
-
-        async with Acting(server.url, get_token, on_down=lambda _: ended.set()) as acting:
+        there_is_one, ended = asyncio.Event(), asyncio.Event()
+        tokens = giving_another_after(token(life_s=1), there_is_one)
+        async with Acting(server.url, tokens, on_down=lambda _: ended.set()) as acting:
             await ended.wait()
             asked = asyncio.create_task(acting.info(["room.1"]))
             await turns(5)
