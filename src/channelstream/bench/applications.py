@@ -28,7 +28,7 @@ from channelstream.bench.application import Application
 from channelstream.bench.caller import CallerProcess, calling
 from channelstream.bench.http import open_http
 from channelstream.bench.load import BenchFailed
-from channelstream.bench.question import answer, options_of
+from channelstream.bench.question import answer, options_of, positive
 from channelstream.bench.results import Percentiles
 from channelstream.bench.servers import product
 from channelstream.bench.wire import Wire
@@ -235,7 +235,7 @@ async def _run(options: argparse.Namespace) -> None:
 
 def main() -> None:
     options = options_of("applications", __doc__)
-    options.add_argument("--rounds", type=int, default=5, help="how often each situation is measured")
+    options.add_argument("--rounds", type=positive, default=5, help="how often each situation is measured")
     options.add_argument("--seconds", type=float, default=5.0, help="how long each time")
     answer(options, _run)
 

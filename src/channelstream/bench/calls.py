@@ -17,7 +17,7 @@ import msgspec
 from channelstream.bench.http import HttpConnection, open_http
 from channelstream.bench.load import failing_as_one
 from channelstream.bench.measure import Stopwatch, Target
-from channelstream.bench.question import answer, options_of
+from channelstream.bench.question import answer, options_of, positive
 from channelstream.bench.servers import product
 
 FLAGS = ("--unattached-timeout-s", "600")
@@ -108,10 +108,10 @@ async def _run(options: argparse.Namespace) -> None:
 def main() -> None:
     options = options_of("calls", __doc__)
     options.add_argument(
-        "--at-once", type=int, default=16, help="calls that wait at once, each over a connection"
+        "--at-once", type=positive, default=16, help="calls that wait at once, each over a connection"
     )
-    options.add_argument("--calls", type=int, default=3_000, help="calls of each turn")
-    options.add_argument("--rounds", type=int, default=9, help="turns of each call")
+    options.add_argument("--calls", type=positive, default=3_000, help="calls of each turn")
+    options.add_argument("--rounds", type=positive, default=9, help="turns of each call")
     answer(options, _run)
 
 

@@ -18,7 +18,7 @@ from itsdangerous import TimestampSigner
 from channelstream.bench.http import HttpConnection, open_http
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Stopwatch, Target
-from channelstream.bench.question import answer, options_of
+from channelstream.bench.question import answer, options_of, positive
 from channelstream.bench.servers import product
 from channelstream.bench.wire import Wire
 from channelstream_client.signing import digest_of, sign
@@ -137,8 +137,8 @@ async def _run(options: argparse.Namespace) -> None:
 
 def main() -> None:
     options = options_of("credentials", __doc__)
-    options.add_argument("--calls", type=int, default=2_000, help="calls of each turn")
-    options.add_argument("--rounds", type=int, default=9, help="turns of each form")
+    options.add_argument("--calls", type=positive, default=2_000, help="calls of each turn")
+    options.add_argument("--rounds", type=positive, default=9, help="turns of each form")
     answer(options, _run)
 
 

@@ -18,7 +18,7 @@ from channelstream.bench.application import Application
 from channelstream.bench.departures import CHANNEL, PING_S, crowd
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Stopwatch, Target
-from channelstream.bench.question import answer, options_of
+from channelstream.bench.question import answer, options_of, positive
 from channelstream.bench.servers import product
 from channelstream.bench.wire import Wire
 
@@ -168,10 +168,12 @@ async def _compare(target: Target, options: argparse.Namespace) -> None:
 
 def main() -> None:
     options = options_of("dashboards", __doc__)
-    options.add_argument("--connections", type=int, default=1_000, help="WebSockets, all in one channel")
+    options.add_argument("--connections", type=positive, default=1_000, help="WebSockets, all in one channel")
     options.add_argument("--rate", type=int, default=50, help="messages a second to that channel")
-    options.add_argument("--dashboards", type=int, default=10, help="open overview pages")
-    options.add_argument("--rounds", type=int, default=5, help="measurements without and with them, in turn")
+    options.add_argument("--dashboards", type=positive, default=10, help="open overview pages")
+    options.add_argument(
+        "--rounds", type=positive, default=5, help="measurements without and with them, in turn"
+    )
     options.add_argument("--duration", type=float, default=15, help="seconds of each measurement")
     answer(options, _run)
 

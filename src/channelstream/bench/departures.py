@@ -16,7 +16,7 @@ from channelstream.bench.application import Application
 from channelstream.bench.inbound import DATA_OPCODES, FrameReader
 from channelstream.bench.measure import Stopwatch, Target
 from channelstream.bench.probe import longest_turn_ms, probe
-from channelstream.bench.question import answer, options_of
+from channelstream.bench.question import answer, options_of, positive
 from channelstream.bench.servers import product
 from channelstream.bench.wire import CLOSE_FRAME, Wire, masked
 
@@ -168,7 +168,7 @@ async def _run(options: argparse.Namespace) -> None:
 def main() -> None:
     options = options_of("departures", __doc__)
     options.add_argument(
-        "--leaving", type=int, default=10_000, help="members that leave; with user lists a fifth of it"
+        "--leaving", type=positive, default=10_000, help="members that leave; with user lists a fifth of it"
     )
     options.add_argument("--staying", type=int, default=10, help="members that stay and receive the events")
     options.add_argument("--how", nargs="+", choices=list(PROBED_S), default=list(PROBED_S))

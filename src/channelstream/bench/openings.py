@@ -17,7 +17,7 @@ import msgspec
 from channelstream.bench.application import Application
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Stopwatch, Target
-from channelstream.bench.question import answer, options_of
+from channelstream.bench.question import answer, options_of, positive
 from channelstream.bench.servers import product
 from channelstream.bench.wire import TEXT_FRAME, Wire
 
@@ -156,8 +156,8 @@ async def _run(options: argparse.Namespace) -> None:
 
 def main() -> None:
     options = options_of("openings", __doc__)
-    options.add_argument("--streams", type=int, default=400, help="streams of each turn")
-    options.add_argument("--rounds", type=int, default=9, help="turns of each kind")
+    options.add_argument("--streams", type=positive, default=400, help="streams of each turn")
+    options.add_argument("--rounds", type=positive, default=9, help="turns of each kind")
     answer(options, _run)
 
 

@@ -21,6 +21,17 @@ def options_of(module: str, description: str | None) -> argparse.ArgumentParser:
     return options
 
 
+def positive(text: str) -> int:
+    """Return the number of an option of which there must be one at least.
+
+    Raises:
+        ArgumentTypeError: it is another text.
+    """
+    if text.isdecimal() and int(text):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+
+
 def answer(
     options: argparse.ArgumentParser, measure: Callable[[argparse.Namespace], Coroutine[None, None, None]]
 ) -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Stopwatch, Target
 from channelstream.bench.processes import resident_kb
-from channelstream.bench.question import answer, options_of
+from channelstream.bench.question import answer, options_of, positive
 from channelstream.bench.servers import product
 from channelstream.bench.wire import TEXT_FRAME, masked
 
@@ -264,7 +264,9 @@ async def _run(options: argparse.Namespace) -> None:
 
 def main() -> None:
     options = options_of("strangers", __doc__)
-    options.add_argument("--connections", type=int, default=100, help="those that are measured of each state")
+    options.add_argument(
+        "--connections", type=positive, default=100, help="those that are measured of each state"
+    )
     options.add_argument(
         "--tls", action="store_true", help="with --flag=--ssl-certfile=... and --ssl-keyfile"
     )
