@@ -200,6 +200,24 @@ def test_a_get_has_no_body_and_queries_are_named(api: dict[str, Any]) -> None:
     )
 
 
+def test_a_body_is_required_unless_get_makes_the_call_as_well(api: dict[str, Any]) -> None:
+    """So a generated client passes no body to these alone."""
+    bodies = {
+        row.path: api["paths"][row.path]["post"].get("requestBody")
+        for row in ENDPOINTS
+        if "POST" in row.methods
+    }
+    optional = {path for path, body in bodies.items() if not body["required"]}
+    assert optional == {"/info", "/disconnect"}
+
+
+def test_every_schema_is_an_object(api: dict[str, Any]) -> None:
+    """None is `true` or `false`, which generators of clients refuse; `additionalProperties` may be."""
+    assert not [node for node in inside(api) if isinstance(node.get("items"), bool)]
+    (pairs,) = [node for node in inside(api) if "prefixItems" in node]
+    assert pairs["minItems"] == pairs["maxItems"] == len(pairs["prefixItems"]) == 2
+
+
 def test_a_call_without_schemas_is_described(api: dict[str, Any]) -> None:
     """A row with neither request nor answer schema has an operation without content."""
     assert api["paths"]["/openapi.json"]["get"]["responses"]["200"] == {"description": "Done."}

@@ -85,7 +85,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> _Json:
         version: the version of channelstream.
     """
     types = _types(endpoints)
-    schemas, components = msgspec.json.schema_components(types, ref_template=_SCHEMAS)
+    schemas, components = map(_without_closing, msgspec.json.schema_components(types, ref_template=_SCHEMAS))
     by_type = {id(kind): schema for kind, schema in zip(types, schemas, strict=True)}
     paths: dict[str, _Json] = {}
     for row in endpoints:
@@ -103,6 +103,15 @@ def document(endpoints: Sequence[Endpoint], version: str) -> _Json:
             "securitySchemes": _CREDENTIALS,
         },
     }
+
+
+def _without_closing(schema: Any) -> Any:
+    """Return the schema without `"items": false`, which client generators refuse: `maxItems` closes a tuple as well."""
+    if isinstance(schema, dict):
+        return {
+            key: _without_closing(part) for key, part in schema.items() if (key, part) != ("items", False)
+        }
+    return [_without_closing(part) for part in schema] if isinstance(schema, list | tuple) else schema
 
 
 def _dedented(schema: _Json) -> _Json:
@@ -128,7 +137,10 @@ def _operation(row: Endpoint, method: str, schemas: dict[int, _Json]) -> _Json:
         "responses": {"200": _success(row, schemas), **dict(_refusal_refs(row, has_body))},
     }
     if has_body:
-        operation["requestBody"] = _content(_one_or_many(row, schemas[id(row.request)]), row.example)
+        # A call that GET can make as well needs no body.
+        operation["requestBody"] = {"required": "GET" not in row.methods} | _content(
+            _one_or_many(row, schemas[id(row.request)]), row.example
+        )
     if row.auth is Auth.NONE:
         operation["security"] = []
     return operation
