@@ -23,6 +23,7 @@ from channelstream_client import (
     CommandRefused,
     Down,
     Listening,
+    Message,
     MessageEvent,
     OtherEvent,
     Refused,
@@ -565,6 +566,28 @@ def test_a_fresh_token_is_asked_for_before_one_expires(server: RunningServer, tr
         assert not downs
 
     play(scenario())
+
+
+def test_a_client_whose_token_is_revoked_comes_back(server: RunningServer, transport: Stream) -> None:
+    """With a fresh one, and misses nothing; the call says how many connections it has ended."""
+    user, room = uuid4().hex, f"room.{uuid4().hex}"
+    downs: list[Down] = []
+
+    async def get_token() -> str:
+        return token(user, **GRANTED)
+
+    async def scenario() -> None:
+        async with (
+            Acting(server.url, get_token, transports=[transport], on_down=downs.append) as acting,
+            AsyncChannelstream(server.url, SECRET) as application,
+        ):
+            await acting.subscribe([room])
+            assert await application.revoke(user=user) == 1
+            await application.publish(Message(user="eve", channel=room, message="meanwhile"))
+            assert await anext(messages(acting)) == "meanwhile"
+
+    play(scenario())
+    assert [down.code for down in downs] == [4003]
 
 
 def test_an_application_that_gives_one_token_again_is_asked_seldom(server: RunningServer) -> None:

@@ -2,17 +2,20 @@
 
 import asyncio
 import inspect
+import re
 import socket
 import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from tests.conftest import StartServer
 
+from channelstream.api.endpoints import ENDPOINTS
 from channelstream_client import (
     AsyncChannelstream,
     BadAnswer,
@@ -43,6 +46,7 @@ from channelstream_client.testing.port import HeldPort
 
 ONCE = Retries(attempts=1)
 METHODS = [name for name, plan in vars(calls).items() if inspect.isgeneratorfunction(plan) and name[0] != "_"]
+README = Path(__file__).parents[3] / "clients/python/README.md"
 Do = Callable[..., Any]
 
 
@@ -70,6 +74,27 @@ def test_twins_are_alike(method: str) -> None:
     assert inspect.signature(blocking) == inspect.signature(awaited)
     assert blocking.__doc__ == awaited.__doc__
     assert inspect.iscoroutinefunction(awaited)
+
+
+def test_every_call_of_the_api_has_a_method() -> None:
+    """Four of them are of `/message`."""
+    of_messages = {"publish", "publish_many", "edit", "delete"}
+    paths = {f"/{name}" for name in METHODS if name not in of_messages} | {"/message"}
+    assert paths == {endpoint.path for endpoint in ENDPOINTS}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_readme_names_the_arguments_of_every_call(method: str) -> None:
+    """In their order, those without a name of their own first, and the type of the result."""
+    looks = inspect.signature(getattr(Channelstream, method))
+    own = [each for each in looks.parameters.values() if each.name != "self"]
+    by_name = [each.name for each in own if each.kind is each.KEYWORD_ONLY]
+    in_order = [each.name for each in own if each.kind is not each.KEYWORD_ONLY]
+    (row,) = re.findall(
+        rf"^\| `{method}` \|(.*)\|(.*)\| `(.+?)`.* \|$", README.read_text("utf-8"), re.MULTILINE
+    )
+    assert [re.findall("`(.+?)`", cell) for cell in row[:2]] == [in_order, by_name]
+    assert row[2] == re.sub(r"\w+\.", "", inspect.formatannotation(looks.return_annotation))
 
 
 UNNAMED = {
@@ -181,6 +206,15 @@ def test_state_is_changed(do: Do) -> None:
     assert after.user_state["mood"] == "good"
     assert after.public_keys == ["mood"]
     assert do("user_status", "py-stateful", 3).user_state["status"] == 3
+
+
+def test_tokens_of_nobody_are_revoked(do: Do) -> None:
+    """No connection ends; and a call that names nothing, or both, is refused."""
+    assert (do("revoke", user="py-nobody"), do("revoke", jti="py-none")) == (0, 0)
+    for both in ({}, {"user": "py-nobody", "jti": "py-none"}):
+        with pytest.raises(Invalid) as caught:
+            do("revoke", **both)
+        assert set(caught.value.faults) == {"user"}
 
 
 def test_faults_are_reported_by_field(do: Do) -> None:

@@ -26,7 +26,7 @@ from channelstream_client.model import (
     UserState,
 )
 from channelstream_client.names import LISTS, NO_LISTS, listed
-from channelstream_client.reading import read, read_bool, read_list
+from channelstream_client.reading import read, read_bool, read_list, read_number
 
 MAX_BATCH_MESSAGES = 500
 """Most messages in one request of `publish_many`."""
@@ -257,6 +257,19 @@ def disconnect(conn_id: str) -> Plan[bool]:
     """
     reply = yield _call("POST", "/disconnect", {"conn_id": conn_id})
     return read_bool(reply.body) or reply.repeated
+
+
+def revoke(*, user: str | None = None, jti: str | None = None) -> Plan[int]:
+    """Refuse tokens of clients, and end the connections that they have opened. Return how many connections these were.
+
+    If the answer of an earlier attempt was lost, the connections that it ended are not counted.
+
+    Args:
+        user: the tokens of this user that were issued up to now.
+        jti: instead: the token of this name.
+    """
+    reply = yield _call("POST", "/revoke", {"user": user, "jti": jti})
+    return read_number(reply.body, "ended")
 
 
 def _changed(reply: Reply, keys: Iterable[str]) -> UserState:

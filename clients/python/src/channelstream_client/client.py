@@ -232,6 +232,7 @@ class Channelstream:
     channel_config = _blocking(calls.channel_config)
     info = _blocking(calls.info)
     disconnect = _blocking(calls.disconnect)
+    revoke = _blocking(calls.revoke)
 
 
 class AsyncChannelstream:
@@ -366,3 +367,4 @@ class AsyncChannelstream:
     channel_config = _awaited(calls.channel_config)
     info = _awaited(calls.info)
     disconnect = _awaited(calls.disconnect)
+    revoke = _awaited(calls.revoke)

@@ -46,6 +46,18 @@ def read_bool(data: Any) -> bool:
     return data
 
 
+def read_number(data: Any, name: str) -> int:
+    """Return a whole number of a JSON object.
+
+    Raises:
+        BadAnswer: it is another value, or there is none.
+    """
+    match data:
+        case dict() if type(number := data.get(name)) is int:
+            return number
+    raise BadAnswer(f"expected a number {name!r}, got {data!r:.80}")
+
+
 def read_time(text: str) -> datetime:
     """Return a time of the server, which writes UTC without a zone."""
     time = datetime.fromisoformat(text)
