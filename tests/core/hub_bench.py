@@ -80,7 +80,7 @@ class Bench:
 
     def deliver(self, event: Event) -> Entry:
         self.offset += 1
-        entry = Entry(self.offset, f"e-{self.offset}", 0.0, event)
+        entry = Entry(self.offset, ("e",), 0.0, event)
         self.hub.deliver(entry)
         return entry
 

@@ -15,7 +15,7 @@ def message(uuid: str, payload: bytes = b"1") -> Message:
 
 
 def entry(offset: int, at_s: float = 0.0, payload: bytes = b"1") -> Entry:
-    return Entry(offset, f"e-{offset}", at_s, message(f"m{offset}", payload))
+    return Entry(offset, ("e",), at_s, message(f"m{offset}", payload))
 
 
 def log(events: int = 10, age_s: float | None = None, budget: Budget | None = None, floor: int = 0) -> Log:

@@ -17,7 +17,7 @@ from channelstream.wire.protocols import PROTOCOLS
 
 def entry(offset: int) -> Entry:
     event = Message(uuid=f"m{offset}", channel="a", user="ann", payload=b"1", timestamp="t")
-    return Entry(offset, f"e-{offset}", 0.0, event)
+    return Entry(offset, ("e",), 0.0, event)
 
 
 ONE, TWO, THREE = entry(1), entry(2), entry(3)

@@ -16,7 +16,7 @@ from channelstream.core.events import Event, Message, MessageDeleted, MessageEdi
 
 
 def entry(offset: int, event: Event) -> Entry:
-    return Entry(offset, f"e-{offset}", 0.0, event)
+    return Entry(offset, ("e",), 0.0, event)
 
 
 def message(offset: int, uuid: str = "m", channel: str | None = "a", **rest: object) -> Entry:

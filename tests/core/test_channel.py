@@ -18,7 +18,7 @@ def channel(settings: ChannelSettings | None = None) -> Channel:
 
 def entry(offset: int) -> Entry:
     event = Message(uuid=f"m{offset}", channel="a", user="ann", payload=b"1", timestamp="t")
-    return Entry(offset, f"e-{offset}", float(offset), event)
+    return Entry(offset, ("e",), float(offset), event)
 
 
 def test_the_defaults_are_those_of_the_second_generation() -> None:

@@ -99,7 +99,7 @@ def test_a_client_may_lack_what_was_sent_apart_until_it_has_a_later_position() -
     assert first.sent_apart is second.sent_apart
     for name in ("x", "y"):
         first.channels[name] = ReadRange.of(7)
-    first.note_sent_apart([Entry(3, "e-5", 0.0, message(name), 0, (5,)) for name in ("x", "y")])
+    first.note_sent_apart([Entry(3, ("e",), 0.0, message(name), 0, (5,)) for name in ("x", "y")])
     assert {*first.lacking((5,))} == {"x", "y"}
     assert {*first.lacking((-1,))} == {"x", "y"}
     first.left("x")

@@ -15,21 +15,19 @@ def message(uuid: str, payload: bytes = b"1") -> Message:
 
 
 def entry(offset: int, at_s: float = 0.0, payload: bytes = b"1") -> Entry:
-    return Entry(offset, f"e-{offset}", at_s, message(f"m{offset}", payload))
+    return Entry(offset, ("e",), at_s, message(f"m{offset}", payload))
 
 
 def parted(offset: int, *users: str) -> Entry:
     gone = tuple(UserLeft(user, user, len(users) - number) for number, user in enumerate(users, 1))
-    return Entry(
-        offset, f"e-{offset}", 0.0, UsersLeft(uuid=users[-1], channel="a", departures=gone, timestamp="t")
-    )
+    return Entry(offset, ("e",), 0.0, UsersLeft(uuid=users[-1], channel="a", departures=gone, timestamp="t"))
 
 
 def test_an_entry_counts_its_payload_twice_and_an_overhead() -> None:
     """Once as the event, once as the encoded form; an event without payload is its overhead."""
     assert entry(1, payload=b"12345").size == ENTRY_OVERHEAD + 10
     edit = MessageEdited(uuid="m", channel="a", edited="t")
-    assert Entry(1, "e-1", 0.0, edit).size == ENTRY_OVERHEAD
+    assert Entry(1, ("e",), 0.0, edit).size == ENTRY_OVERHEAD
 
 
 def test_an_event_of_several_users_has_an_offset_for_each() -> None:
@@ -80,8 +78,8 @@ def test_an_amended_entry_keeps_its_offset() -> None:
 
 def test_an_entry_carries_the_position_of_its_client_after_it() -> None:
     """Its own offset, and in the other shards the delivered offsets of the client, even if the node's are lower."""
-    one = Entry(5, "e.f.g-3.5.7", 0.0, message("m5"), 1, (3, 5, 7))
-    other = Entry(8, "e.f.g-3.5.8", 0.0, message("m8"), 2, (3, 5, 8))
+    one = Entry(5, ("e", "f", "g"), 0.0, message("m5"), 1, (3, 5, 7))
+    other = Entry(8, ("e", "f", "g"), 0.0, message("m8"), 2, (3, 5, 8))
     assert [(parts.offsets, parts.position) for parts in advance_positions((4, 4, 6), [one, other])] == [
         ((4, 5, 6), "e.f.g-4.5.6"),
         ((4, 5, 8), "e.f.g-4.5.8"),

@@ -81,7 +81,7 @@ def bring(hub: Hub, connection: Connection, state: str, sink: Sink | None = None
     elif state != "new":
         hub.attach(connection, sink or Sink(), BufferBatch(1))
     if state == "behind":
-        connection.batch = connection.batch.append(Entry(1, "e-1", 0.0, message()))
+        connection.batch = connection.batch.append(Entry(1, ("e",), 0.0, message()))
     if state == "stopping":
         hub.stop_writing(connection)
     if state in ("live", "slow", "detached"):
@@ -128,7 +128,7 @@ def test_each_rule_is_named(state: str, event: Event, fates: list[Fate]) -> None
     """The explanation names the rule, and says "delivered" exactly where the hub then writes."""
     hub, _, sink = hub_with(state)
     assert [each.fate for each in outcomes(hub, event, 2.0)] == fates
-    hub.deliver(Entry(1, "e-1", 0.0, event))
+    hub.deliver(Entry(1, ("e",), 0.0, event))
     hub.flush()
     assert sink.writes == (Fate.DELIVERED in fates)
 

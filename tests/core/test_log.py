@@ -187,7 +187,7 @@ def test_a_message_and_what_is_about_it_are_found_by_uuid() -> None:
     """In the order of the log, each as long as the log has it."""
     mixed = log(events=2)
     assert mixed.about("m2") == ()
-    mixed.append(Entry(1, "e-1", 0.0, MessageEdited(uuid="m2", channel="a", edited="t")))
+    mixed.append(Entry(1, ("e",), 0.0, MessageEdited(uuid="m2", channel="a", edited="t")))
     mixed.append(entry(2))
     assert mixed.about("m2") == tuple(mixed.entries)
     mixed.append(entry(3))
@@ -230,7 +230,7 @@ def test_a_uuid_is_published_again_after_its_entry_was_cut() -> None:
     """The index has the new entry alone, before and after the old one is freed."""
     full = filled(4000, events=4000)
     full.clear()
-    again = Entry(4001, "e-4001", 0.0, message("m1"))
+    again = Entry(4001, ("e",), 0.0, message("m1"))
     full.append(again)
     for _ in range(2):
         assert full.about("m1") == (again,)
@@ -276,15 +276,19 @@ def test_a_log_that_has_lost_an_event_among_others_is_restored_exactly(most: int
 def test_an_event_about_no_message_is_not_found_by_uuid() -> None:
     """And its drop does not touch the index of messages."""
     mixed = log(events=1)
-    mixed.append(Entry(1, "e-1", 0.0, Presence(uuid="p", user="ann", joined=True, timestamp="t", state=None)))
+    mixed.append(
+        Entry(1, ("e",), 0.0, Presence(uuid="p", user="ann", joined=True, timestamp="t", state=None))
+    )
     assert mixed.about("p") == ()
     mixed.append(entry(2))
     mixed.append(
-        Entry(3, "e-3", 0.0, Presence(uuid="p", user="ann", joined=False, timestamp="t", state=None))
+        Entry(3, ("e",), 0.0, Presence(uuid="p", user="ann", joined=False, timestamp="t", state=None))
     )
     mixed.append(entry(4))
     mixed.limits = LogLimits(3)
-    mixed.append(Entry(5, "e-5", 0.0, Presence(uuid="q", user="ann", joined=True, timestamp="t", state=None)))
+    mixed.append(
+        Entry(5, ("e",), 0.0, Presence(uuid="q", user="ann", joined=True, timestamp="t", state=None))
+    )
     mixed.append(entry(6))
     mixed.drop_oldest(2)
     assert (offsets(mixed), mixed.about("m6"), mixed.about("q")) == ([6], (mixed.entries[0],), ())
@@ -357,7 +361,7 @@ class LogsTogether:
     def _accept(self, event: Event, wait: int) -> None:
         self.now_s += wait
         self.offset += 1 + wait
-        new = Entry(self.offset, f"e-{self.offset}", self.now_s, event)
+        new = Entry(self.offset, ("e",), self.now_s, event)
         self.log.append(new)
         self.model.append(new)
 

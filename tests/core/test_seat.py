@@ -164,7 +164,7 @@ def test_the_holder_is_shown_as_the_recipient(
     assert [each.fate for each in outcomes_for_connection(holder, event, 0.0)] == [fate]
     assert summarize_all(bench.hub, event, 0.0, 0).counts == {fate.value: 1}
     before = bench.hub.deliveries
-    bench.hub.deliver(Entry(1, "e-1", 0.0, event))
+    bench.hub.deliver(Entry(1, ("e",), 0.0, event))
     assert bench.hub.deliveries - before == (fate is Fate.DELIVERED)
 
 

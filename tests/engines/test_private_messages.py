@@ -53,7 +53,7 @@ def test_a_log_costs_few_calls_for_each_user(limits: RegistryLimits, most: int) 
     logs, offsets = registry(limits), count(1)
 
     def commit(uuid: str, only: Names) -> None:
-        logs.commit(Entry(next(offsets), "", 0.0, private(uuid, only)), 0.0)
+        logs.commit(Entry(next(offsets), (), 0.0, private(uuid, only)), 0.0)
 
     commit("first", MANY)
     commit("second", MANY)
@@ -69,7 +69,7 @@ def test_delivery_costs_no_call_for_each_user() -> None:
     hub, offsets = Hub(PROTOCOLS.formats, lambda: None), count(1)
     for name in MANY:
         hub.add(Connection(name, name, V07, (0,), 15.0))
-    assert per_user(lambda uuid, only: hub.deliver(Entry(next(offsets), "", 0.0, private(uuid, only)))) < 1
+    assert per_user(lambda uuid, only: hub.deliver(Entry(next(offsets), (), 0.0, private(uuid, only)))) < 1
 
 
 def test_a_message_that_is_being_written_is_staged_once_for_all_its_users(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class FakeSpan:
 
 
 def entry(uuid: str = UUID) -> Entry:
-    return Entry(1, "e-1", 0.0, Message(uuid=uuid, channel="a", user="app", payload=b"1", timestamp="t"))
+    return Entry(1, ("e",), 0.0, Message(uuid=uuid, channel="a", user="app", payload=b"1", timestamp="t"))
 
 
 def test_a_span_waits_for_a_delivery_after_its_call_and_keeps_the_end_of_the_call() -> None:

@@ -23,7 +23,7 @@ def node() -> Node:
 
 def entry(offset: int) -> Entry:
     event = Message(uuid=f"m{offset}", channel="a", user="ann", payload=b"1", timestamp="t")
-    return Entry(offset, f"e-{offset}", 0.0, event)
+    return Entry(offset, ("e",), 0.0, event)
 
 
 def test_consumers_are_called_in_the_order_in_which_they_connected() -> None:

@@ -91,7 +91,7 @@ def test_the_bytes_of_connections_stay() -> None:
     connection.opened_by("::1", "curl", 2.0)
     hub.add(connection)
     hub.subscribe(connection, "a", ReadRange(5, 4))
-    connection.note_sent_apart([Entry(6, "e-7", 0.0, message("m1"), 0, (7,))])
+    connection.note_sent_apart([Entry(6, ("e",), 0.0, message("m1"), 0, (7,))])
     outgoing = OutgoingConnections(hub)
     changes, positions = list(outgoing.changes()), list(outgoing.positions(("e",), 100.0))
     hub.unsubscribe(connection, "a")

@@ -166,8 +166,8 @@ def session(framing: Framing = Framing.POLL) -> CommandSession:
 
 def test_answers_are_items() -> None:
     """Their golden bytes."""
-    entry = Entry(7, "e-7", 0.0, Message(uuid="m", channel="a", user="ann", payload=b"1", timestamp="t"))
-    left = Entry(8, "e-8", 0.0, Message(uuid="n", channel="a", user="ann", payload=b"2", timestamp="t"))
+    entry = Entry(7, ("e",), 0.0, Message(uuid="m", channel="a", user="ann", payload=b"1", timestamp="t"))
+    left = Entry(8, ("e",), 0.0, Message(uuid="n", channel="a", user="ann", payload=b"2", timestamp="t"))
     own, command = session(), Subscribe(("a",), 1)
     assert own.reply(command, Subscribed(("a",), ("a", "b"))) == (
         b'[{"type":"reply","id":1,"result":{"channels":["a","b"],"subscribed":["a"]}}]'
@@ -210,7 +210,7 @@ def test_faults_are_answered_until_they_are_too_many() -> None:
 def test_all_else_is_as_for_a_client_of_0_7(framing: Framing) -> None:
     """The same bytes, so that an event is encoded once for both."""
     own, older = session(framing), PROTOCOLS.session_of(V07, framing)
-    entry = Entry(7, "e-7", 0.0, Message(uuid="m", channel="a", user="ann", payload=b"1", timestamp="t"))
+    entry = Entry(7, ("e",), 0.0, Message(uuid="m", channel="a", user="ann", payload=b"1", timestamp="t"))
     assert own.format is older.format
     assert own.heartbeat == older.heartbeat
     assert own.resumed("e-7", ["a"], []) == older.resumed("e-7", ["a"], [])

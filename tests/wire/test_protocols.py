@@ -22,7 +22,7 @@ FORMATS = PROTOCOLS.formats
 
 
 def entry() -> Entry:
-    return Entry(7, "e-7", 0.0, Message(uuid="m", channel="a", user="ann", payload=b"1", timestamp="t"))
+    return Entry(7, ("e",), 0.0, Message(uuid="m", channel="a", user="ann", payload=b"1", timestamp="t"))
 
 
 def test_every_format_is_at_its_number() -> None:

@@ -29,7 +29,7 @@ SHOP = App("shop")
 
 
 def entry(event: Event) -> Entry:
-    return Entry(7, "e-7", 0.0, event)
+    return Entry(7, ("e",), 0.0, event)
 
 
 def message(payload: bytes, channel: str | None = "pusher/news", user: str = "") -> Message:

@@ -16,21 +16,21 @@ class Entry:
 
     Attributes:
         offset: grows by at least one with each event of the shard; of an event with several offsets the last one.
+        epochs: of the shards of the log.
         shard: the shard of the log.
         offsets: the position after this entry: one offset for each shard; that of `shard` is `offset`.
-        position: `offsets` in the form that clients see.
         at_s: when it was accepted, in the engine's clock.
         items: its items, each at the number of its form (`Format.form`); made at first use, then shared by all recipients.
         size: bytes that it counts for in the budget, once for all the logs that hold it.
         logs: the logs that hold it, or have dropped it and not freed it yet.
     """
 
-    __slots__ = ("at_s", "event", "items", "logs", "offset", "offsets", "position", "shard", "size")
+    __slots__ = ("at_s", "epochs", "event", "items", "logs", "offset", "offsets", "shard", "size")
 
     def __init__(
         self,
         offset: int,
-        position: str,
+        epochs: tuple[str, ...],
         at_s: float,
         event: Event,
         shard: int = 0,
@@ -40,7 +40,7 @@ class Entry:
         self.offset = offset
         self.shard = shard
         self.offsets = (offset,) if offsets is None else offsets
-        self.position = position
+        self.epochs = epochs
         self.at_s = at_s
         self.event = event
         self.items: list[bytes | None] | None = None
@@ -71,13 +71,16 @@ class Entry:
 
     def with_event(self, event: Event) -> "Entry":
         """Return an entry at the same offset with another event, such as a message after an edit."""
-        return Entry(self.offset, self.position, self.at_s, event, self.shard, self.offsets)
+        return self._at(self.offsets, event)
 
     def _at(self, offsets: Offsets, event: Event) -> "Entry":
         """Return an entry of the same log with another position and event."""
-        epochs = self.position.rpartition("-")[0]
-        position = format_position((epochs,), offsets)
-        return Entry(offsets[self.shard], position, self.at_s, event, self.shard, offsets)
+        return Entry(offsets[self.shard], self.epochs, self.at_s, event, self.shard, offsets)
+
+    @property
+    def position(self) -> str:
+        """The position after this entry in the form that clients see."""
+        return format_position(self.epochs, self.offsets)
 
     @property
     def first_offset(self) -> int:
@@ -112,11 +115,8 @@ class Entry:
         """Return an entry for each of its items."""
         if not isinstance(self.event, UsersLeft):
             return [self]
-        epochs = self.position.rpartition("-")[0]
         return [
-            Entry(
-                self.offset - behind, format_position((epochs,), (self.offset - behind,)), self.at_s, single
-            )
+            self._at(with_offset(self.offsets, self.shard, self.offset - behind), single)
             for behind, single in self.event.split()
         ]
 

@@ -6,6 +6,7 @@ one if it ended meanwhile: only channels and users that have a row at the end st
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import msgspec
@@ -106,6 +107,11 @@ class IncomingState:
         if "at" in values:
             self._offset_s = float(values["at"]) - self._clock.steady()
 
+    @cached_property
+    def _epochs(self) -> tuple[str, ...]:
+        """Those of all entries, which share them."""
+        return (str(self._meta["epoch"]),)
+
     def _take_events(self, rows: list[Row]) -> None:
         for offset, at, _, _, *event in rows:
             self._entries[offset] = self._entry(offset, at, event)
@@ -115,7 +121,7 @@ class IncomingState:
             self._shown[channel, offset] = self._entry(offset, at, event)
 
     def _entry(self, offset: int, at: float, event: Sequence[Any]) -> Entry:
-        return Entry(offset, f"{self._meta['epoch']}-{offset}", at - self._offset_s, read_event(*event))
+        return Entry(offset, self._epochs, at - self._offset_s, read_event(*event))
 
     def _rows_taker(self, table: str) -> Callable[[list[Row]], None]:
         def take(rows: list[Row]) -> None:

@@ -67,7 +67,6 @@ class LocalLog:
         self.registry = registry
         self.assigned = self.committed = begin.offsets[0]
         self._epochs = begin.epochs
-        (self._epoch,) = begin.epochs
         self._clock = clock
         self._lifetimes = lifetimes
         self._accept = accept
@@ -83,7 +82,7 @@ class LocalLog:
     def assign(self, event: Event) -> Entry:
         """Assign the next offset to an event, or the next several if it stands for several."""
         self.assigned += event.count
-        return Entry(self.assigned, f"{self._epoch}-{self.assigned}", self._clock.steady(), event)
+        return Entry(self.assigned, self._epochs, self._clock.steady(), event)
 
     def commit(self, entry: Entry) -> None:
         """Put an entry into the logs and the history, from which readers see it."""

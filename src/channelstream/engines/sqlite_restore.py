@@ -103,7 +103,7 @@ class Restore:
         self._registry = registry
         self._lifetimes = lifetimes
         self._now = moment(clock)
-        self._epoch = stored.meta["epoch"]
+        self._epochs = (stored.meta["epoch"],)
         with reading("a last offset or time"):
             self.offset, last_s = _marks(stored)
         self.clock_offset_s = max(clock.wall(), last_s) - clock.steady()
@@ -170,7 +170,7 @@ class Restore:
         return Moment(now.wall_s - age_s, now.steady_s - min(age_s, lifetime_s - IDLE_GRACE_S))
 
     def _entry(self, offset: int, at: float, event: Row) -> Entry:
-        return Entry(offset, f"{self._epoch}-{offset}", at - self.clock_offset_s, read_event(*event))
+        return Entry(offset, self._epochs, at - self.clock_offset_s, read_event(*event))
 
     def _add_entries(self, shown: dict[int, Entry], written: dict[int, Entry]) -> None:
         """Add histories and events in the order of the log; a row of a history is newer than the event with its offset."""

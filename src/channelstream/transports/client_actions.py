@@ -184,9 +184,8 @@ def _reaches(connection: Connection, replay: Replay, keys: Iterable[str], until:
 
 def _moved_to(position: Position, entries: Iterable[Entry]) -> list[Entry]:
     """Return an entry for each item of the entries, with the position of a stream and not its own."""
-    text = str(position)
     return [
-        Entry(each.offset, text, each.at_s, each.event, entry.shard, position.offsets)
+        Entry(each.offset, position.epochs, each.at_s, each.event, entry.shard, position.offsets)
         for entry in entries
         for each in entry.split()
     ]

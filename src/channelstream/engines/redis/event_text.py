@@ -15,7 +15,7 @@ from msgspec import Struct
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message, Names, Presence, UserStateChanged
 from channelstream.core.numbers import finite, read_any
-from channelstream.core.position import Offsets, format_position, with_offset
+from channelstream.core.position import Offsets, with_offset
 from channelstream.core.timestamps import stamp
 from channelstream.engines import event_codec
 from channelstream.engines.event_codec import UnreadableEvent
@@ -205,5 +205,4 @@ class Origin:
     def entry(self, offset: bytes, at_ms: bytes, text: bytes, payload: bytes = b"") -> Entry:
         number = int(offset)
         offsets = with_offset(self.offsets, self.shard, number)
-        position = format_position(self.epochs, offsets)
-        return Entry(number, position, int(at_ms) / 1000, read_event(text, payload), self.shard, offsets)
+        return Entry(number, self.epochs, int(at_ms) / 1000, read_event(text, payload), self.shard, offsets)
