@@ -82,7 +82,8 @@ class Slices:
         done: list[T] = []
         for start in range(0, len(items), step):
             done += map(do, items[start : start + step])
-            await self.due()
+            if self.is_over:
+                await self.next()
         return done
 
     async def set_of(self, items: Iterable[T]) -> frozenset[T]:

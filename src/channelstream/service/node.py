@@ -315,27 +315,28 @@ class Node:
     async def publish(self, messages: Sequence[Message]) -> list[Accepted]:
         """Publish messages in this order; when this returns, the engine has accepted them."""
         results = await self._publishing.publish(messages)
-        for result in results:
-            self._count(result)
+        self._count(results)
         return results
 
     def publish_at_once(self, message: Message) -> Accepted | None:
         """Publish a message without a wait; None if that takes one, and then nothing has happened."""
         accepted = self._engine.publish_at_once(message)
         if accepted is not None:
-            self._count(accepted)
+            self._count((accepted,))
         return accepted
 
-    def _count(self, accepted: Accepted) -> None:
-        """Count and report a published message."""
-        if accepted.duplicate:
-            self.signals.duplicate.emit(accepted.event)
-            return
-        self.published += 1
-        if accepted.event.channel is not None:
-            self.busiest[accepted.event.channel] += 1
-            if self.reports.is_used:
-                self.reports.accepted(accepted.event)
+    def _count(self, results: Iterable[Accepted]) -> None:
+        """Count and report published messages."""
+        for accepted in results:
+            event = accepted.event
+            if accepted.duplicate:
+                self.signals.duplicate.emit(event)
+                continue
+            self.published += 1
+            if event.channel is not None:
+                self.busiest[event.channel] += 1
+                if self.reports.is_used:
+                    self.reports.accepted(event)
 
     async def change(self, changes: Sequence[MessageEdited | MessageDeleted]) -> list[Accepted]:
         """Publish edits and deletions of messages, as `publish` does; `published` does not grow."""
