@@ -183,6 +183,26 @@ def test_changes_of_one_message_for_many_users_are_bounded(redis: RedisServer, w
     with_one_shard(life, lease_s=PATIENCE_S)
 
 
+def test_names_in_the_records_of_a_message_are_bounded(redis: RedisServer, with_one_shard: Any) -> None:
+    """They count for more than their bytes, as each is compared: a few thousand short ones fill the log of a message."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        users = [[f"{group}{number:04}" for number in range(2_500)] for group in range(8)]
+        messages = [replaced_for(message("m1"), *names) for names in users]
+        await engine.configure({"a": {}})
+        await engine.publish([message("m0"), *messages])
+        [again] = await engine.publish(messages[-1:])
+        assert again.duplicate
+        # The first one and the three newest, each of which counts for 97 KB: 17 KB of names, and 32 bytes for each of these.
+        assert int(redis.cli("XLEN", f"{PREFIX}cl:a")) == 1 + 1 + 3
+        assert (await engine.replay("ann", {"a": 5}, 10)).lost == {"a"}
+        kept = (await engine.replay("ann", {"a": 6}, 10)).entries
+        assert [len(each.event.only or ()) for each in kept] == [2_500] * 3
+
+    with_one_shard(life, lease_s=PATIENCE_S)
+
+
 def test_a_message_is_known_by_an_edit_that_overtook_it(with_one_shard: Any) -> None:
     """Where the log has lost the message by changes for many users, and has kept what came before it."""
 

@@ -140,7 +140,8 @@ local function index_records(ids, uuid, left)
 end
 
 -- Most records about one uuid in a log, and their bytes: each change of a message reads all of them. It also writes at most
--- these bytes, so that there are never more than twice as many to read.
+-- these bytes, so that there are never more than twice as many to read. A name takes up to 0.9 us, however short it is, so it
+-- counts for more than its bytes.
 local MAX_RECORDS, MAX_RECORD_BYTES = 250, SLICE_BYTES / 4
 -- Ids in the first command that reads some of them, when their bytes are not known, and in any.
 local FIRST_IDS, IDS_AT_ONCE = 10, 100
@@ -174,6 +175,10 @@ local function reversed(list)
   return made
 end
 
+local function weight_of(packed, record)
+  return #packed + PART_BYTES * (#(record[ONLY] or {}) + #(record[EXCLUDE] or {}))
+end
+
 -- The records about a uuid in a log, oldest first. Beyond the limits, the oldest are dropped, except the first one, which is
 -- mostly the message itself.
 local function records_of(kind, name, uuid)
@@ -184,16 +189,21 @@ local function records_of(kind, name, uuid)
   for id in (call('HGET', ids, uuid) or ''):gmatch('%S+') do known[#known + 1] = id end
   local function keep(id, packed)
     left[#left + 1] = id
-    bytes = bytes + #(packed or '')
-    if packed then records[#records + 1] = cmsgpack.unpack(packed) end
+    if not packed then return end
+    local record = cmsgpack.unpack(packed)
+    records[#records + 1] = record
+    bytes = bytes + weight_of(packed, record)
   end
   local at, most = #known, FIRST_IDS
   while at > 1 and #left < MAX_RECORDS and bytes < MAX_RECORD_BYTES do
     local count = math.min(most, at - 1, MAX_RECORDS - #left)
     local batch = call('HMGET', texts, unpack(known, at - count + 1, at))
     use_calls(count)
-    for number = count, 1, -1 do keep(known[at - count + number], batch[number]) end
-    at = at - count
+    for number = count, 1, -1 do
+      if bytes >= MAX_RECORD_BYTES then break end
+      keep(known[at], batch[number])
+      at = at - 1
+    end
     most = math.min(IDS_AT_ONCE, math.ceil((MAX_RECORD_BYTES - bytes) / (bytes + 1) * #left))
   end
   for number = at, 2, -1 do dropped[#dropped + 1] = known[number] end
