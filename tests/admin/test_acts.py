@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.admin_pages import rows
 from tests.conftest import StartServer
 from tests.http_client import http
 from tests.service.test_local import timed_node
@@ -139,21 +140,13 @@ def test_acts_are_kept_and_bounded(caplog: pytest.LogCaptureFixture) -> None:
     assert "admin 'boss' at ::1 sent a message to channel '7'" in caplog.text
 
 
-def acts_of(server: Any) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = http.get(
-        f"{server.url}/admin/data/acts", auth=("", server.reader_secret)
-    ).json()["rows"]
-    return rows
-
-
 def wait_for(server: Any, found: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    eventually(lambda: any(map(found, acts_of(server))), "the act is not there")
-    return next(filter(found, acts_of(server)))
+    eventually(lambda: any(map(found, rows(server, "acts"))), "the act is not there")
+    return next(filter(found, rows(server, "acts")))
 
 
 @pytest.mark.nodes(1, 3)
 def test_all_nodes_show_what_was_done_at_one(server: Any) -> None:
-    """To all who may look."""
     auth = ("", server.admin_secret)
     body = {"channel": "acts-news", "user": "u", "message": "not-in-the-record"}
     assert http.post(f"{server.any.url}/admin/do/message", json=body, auth=auth).status_code == 200
@@ -169,7 +162,7 @@ def test_all_nodes_show_what_was_done_at_one(server: Any) -> None:
         assert (begun["kind"], begun["more"]) == ("connection", "for 1 min")
         ended = wait_for(node, lambda row: row["name"] == "acts-c" and row["did"] == "stopped the trace of")
         assert ended["who"] == "the option secret"
-        assert "not-in-the-record" not in str(acts_of(node))
+        assert "not-in-the-record" not in str(rows(node, "acts"))
 
 
 def test_acts_outlive_a_restart_and_are_logged(start_server: StartServer, tmp_path: Path) -> None:
@@ -185,8 +178,7 @@ def test_acts_outlive_a_restart_and_are_logged(start_server: StartServer, tmp_pa
     assert log.count("admin 'admin' at 127.0.0.1 disconnected a connection\n") == 1
     assert "somebody at 127.0.0.1 failed to sign in, by HTTP Basic" in log
     assert conn_id not in log
-    rows = acts_of(start_server(*engine))
-    assert [(row["did"], row["name"]) for row in rows] == [
+    assert [(row["did"], row["name"]) for row in rows(start_server(*engine), "acts")] == [
         ("failed to sign in", ""),
         ("disconnected", conn_id),
     ]
@@ -199,12 +191,12 @@ def test_each_application_has_its_own_record(start_server: StartServer) -> None:
     auth, url = ("", environ["ADMIN_SECRET"]), f"{running.url}/app/shop/admin"
     http.post(f"{url}/trace.json", json={"user": "acts-bo"}, auth=auth).raise_for_status()
 
-    def rows() -> list[dict[str, Any]]:
+    def names() -> list[str]:
         found: list[dict[str, Any]] = http.get(f"{url}/data/acts", auth=auth).json()["rows"]
-        return found
+        return [row["name"] for row in found]
 
-    eventually(lambda: [row["name"] for row in rows()] == ["acts-bo"], "the act is not there")
-    assert acts_of(running) == []
+    eventually(lambda: names() == ["acts-bo"], "the act is not there")
+    assert rows(running, "acts") == []
     _, log = running.stop()
     assert "application shop: admin 'admin' at 127.0.0.1 started a trace of user 'acts-bo', for 5 min" in log
 

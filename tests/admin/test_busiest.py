@@ -4,16 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.admin_pages import data
 from tests.http_client import http
 from tests.waiting import eventually
 
 
 def rows(node: Any, table: str, **wanted: str) -> list[dict[str, Any]]:
     """Return the rows of a table that have these values."""
-    auth = ("admin", node.admin_secret)
-    answer = http.get(f"{node.url}/admin/data/busiest", auth=auth).json()
-    found: list[dict[str, Any]] = [row for row in answer[table] if wanted.items() <= row.items()]
-    return found
+    return [row for row in data(node, "busiest")[table] if wanted.items() <= row.items()]
 
 
 @pytest.mark.nodes(3)
@@ -56,7 +54,6 @@ def test_the_busiest_callers_are_shown(start_server: Callable[..., Any]) -> None
 def test_states_and_histories_are_ordered_by_their_size(start_server: Callable[..., Any]) -> None:
     """In the tables of users and channels."""
     node = start_server()
-    auth = ("admin", node.admin_secret)
     for size in (1, 3, 2):
         state = {"bio": "x" * 100 * size}
         node.post("/connect", {"username": f"size-{size}", "channels": [], "fresh_user_state": state})
@@ -64,9 +61,8 @@ def test_states_and_histories_are_ordered_by_their_size(start_server: Callable[.
         node.post("/message", [{"channel": f"size-{size}", "user": "x", "message": state}])
 
     def ordered(table: str, column: str) -> list[tuple[str, int]]:
-        asked = {"sort": column, "descending": "true"}
-        answer = http.get(f"{node.url}/admin/data/{table}", params=asked, auth=auth)
-        return [(row["name"], row[column]) for row in answer.json()["rows"]]
+        found = data(node, table, sort=column, descending="true")["rows"]
+        return [(row["name"], row[column]) for row in found]
 
     users, channels = ordered("users", "state_bytes"), ordered("channels", "history_bytes")
     assert users == [(f"size-{size}", 100 * size + len('"bio""') + 1) for size in (3, 2, 1)]

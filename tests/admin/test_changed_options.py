@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.http_client import http
+from tests.admin_pages import data
 from tests.waiting import eventually
 
 from channelstream.admin.changed_options import READ, SERIES, changed_options
@@ -95,10 +95,7 @@ def test_changed_options_are_marked(start_server: Callable[..., Any], tmp_path: 
     second = start_server(*engine, "--history-size-max", "7")
 
     def marks() -> list[tuple[str, str]]:
-        auth = ("admin", second.admin_secret)
-        url = f"{second.url}/admin/data/history"
-        found = http.get(url, auth=auth).json()["marks"]
-        return [(mark["kind"], mark["text"]) for mark in found]
+        return [(mark["kind"], mark["text"]) for mark in data(second, "history")["marks"]]
 
     eventually(lambda: ("settings changed", "history_size_max") in marks(), "it is not marked")
     assert [kind for kind, _ in marks()] == ["start", "stop", "start", "settings changed"]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from tests import admin_pages
 from tests.http_client import http
 from tests.waiting import eventually
 
@@ -31,8 +32,7 @@ def test_each_node_shows_how_connections_ended_at_all(server: Any) -> None:
     wanted = {f"ended-{number}" for number in range(len(server.nodes))}
 
     def are_shown(node: Any) -> bool:
-        found = http.get(f"{node.url}/admin/data/endings", auth=auth).json()["rows"]
-        return wanted <= {row["conn_id"] for row in found}
+        return wanted <= {row["conn_id"] for row in admin_pages.rows(node, "endings")}
 
     for node in server.nodes:
         eventually(lambda node=node: are_shown(node), "an ending is missing")  # type: ignore[misc]

@@ -1,13 +1,12 @@
 """Whether the engine is in reach, as the admin's pages and the history say it."""
 
-import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from tests.http_client import http
+from tests.admin_pages import data, watched
 from tests.redis_server import running_redis
 from tests.waiting import eventually
 
@@ -38,22 +37,15 @@ def test_an_outage_of_redis_is_shown_and_marked(start_server: Callable[..., Any]
     """The figure says so while it lasts, the history has its begin and its end, and calls that failed."""
     with running_redis(tmp_path) as redis:
         node = start_server("--engine", redis.address, "--engine-timeout-s", "3")
-        auth = ("admin", node.admin_secret)
 
         def figures() -> dict[str, Any]:
-            with http.stream("GET", f"{node.url}/admin/live", auth=auth) as live:
-                line = next(line for line in live.iter_lines() if line.startswith("data: "))
-            [own] = json.loads(line.removeprefix("data: "))["nodes"]
+            [own] = watched(node)["nodes"]
             found: dict[str, Any] = own["figures"]
             return found
 
         def is_away_for(seconds: int) -> bool:
             found = figures()
             return not found["engine_reachable"] and bool(found["engine_for_s"] >= seconds)
-
-        def past() -> dict[str, Any]:
-            found: dict[str, Any] = http.get(f"{node.url}/admin/data/history", auth=auth).json()
-            return found
 
         node.connect("ann", "a")
         assert figures().items() >= {"engine": "redis", "engine_reachable": True}.items()
@@ -68,7 +60,7 @@ def test_an_outage_of_redis_is_shown_and_marked(start_server: Callable[..., Any]
         node.connect("bob", "a")
 
         def is_kept() -> bool:
-            found = past()
+            found = data(node, "history")
             rows = [dict(zip(found["columns"], row, strict=True)) for row in found.get("rows", ())]
             kinds = [mark["kind"] for mark in found.get("marks", ())]
             return (
@@ -84,16 +76,9 @@ def test_an_outage_of_redis_is_shown_and_marked(start_server: Callable[..., Any]
 def test_open_descriptors_are_shown_beside_their_limit(start_server: Any) -> None:
     """A further socket is one more."""
     node = start_server()
-    auth = ("admin", node.admin_secret)
-
-    def figures() -> dict[str, int]:
-        with http.stream("GET", f"{node.url}/admin/live", auth=auth) as live:
-            line = next(line for line in live.iter_lines() if line.startswith("data: "))
-        found: dict[str, int] = json.loads(line.removeprefix("data: "))["figures"]
-        return found
-
     limit = Path(f"/proc/{node.process.pid}/limits").read_text(encoding="ascii")
     [line] = [line for line in limit.splitlines() if line.startswith("Max open files")]
-    opened = figures()["descriptors"]
-    assert figures()["descriptor_limit"] == int(line.split()[3])
+    found = watched(node)["figures"]
+    opened = found["descriptors"]
+    assert found["descriptor_limit"] == int(line.split()[3])
     assert abs(opened - len(list(Path(f"/proc/{node.process.pid}/fd").iterdir()))) <= 3

@@ -1,6 +1,5 @@
 """The figures of a service of several nodes, on real ones: any node gives the sums, and the figures of each."""
 
-import json
 import os
 import signal
 import time
@@ -8,22 +7,13 @@ from itertools import product
 from typing import Any
 
 import pytest
+from tests.admin_pages import data, watched
 from tests.http_client import http
 from tests.waiting import eventually
 
 from channelstream.admin.overview import SUMS
 
 pytestmark = pytest.mark.nodes(3)
-
-
-def watched(node: Any) -> dict[str, Any]:
-    """Return what a page of this node is sent first."""
-    stream = http.stream("GET", f"{node.url}/admin/live", auth=("admin", node.admin_secret))
-    with stream as answer:
-        lines = (line for line in answer.iter_lines() if line.startswith("data: "))
-        # None is sent while the places of the pages that have just left are not free again.
-        event: dict[str, Any] = json.loads(next(lines, "data: {}").removeprefix("data: "))
-    return event
 
 
 def test_each_node_shows_the_sums_of_all(server: Any) -> None:
@@ -33,7 +23,7 @@ def test_each_node_shows_the_sums_of_all(server: Any) -> None:
     event: dict[str, Any] = {}
 
     def has_all() -> bool:
-        event.update(watched(server.any))
+        event.update(watched(server))
         nodes = [each["figures"] for each in event.get("nodes", ()) if each["figures"]]
         counted = [each for each in nodes if each["connections"] >= 1 and each["users"] >= 1]
         return len(counted) == len(server.nodes)
@@ -51,24 +41,20 @@ def test_each_node_shows_the_sums_of_all(server: Any) -> None:
 def test_users_and_channels_are_those_of_the_tables(server: Any) -> None:
     """Their numbers are the totals that the tables show, at each node."""
     server.connect("overview-bob", "overview-b", "overview-c")
-    auth = ("admin", server.admin_secret)
     for node, name in product(server.nodes, ("users", "channels")):
 
         def is_total(node: Any = node, name: str = name) -> bool:
-            table = http.get(f"{node.url}/admin/data/{name}", auth=auth).json()
-            return bool(watched(node).get("figures", {}).get(name) == table["total"] > 0)
+            return bool(watched(node).get("figures", {}).get(name) == data(node, name)["total"] > 0)
 
         eventually(is_total, f"{name} differ")
 
 
 def refused_row(server: Any, count: int, **what: str) -> dict[str, Any]:
     """Return the row of these values, once it counts so many requests: pages share a reading for a while."""
-    url, auth = f"{server.any.url}/admin/data/refused", ("admin", server.admin_secret)
-    found: list[dict[str, Any]] = []
+    node, found = server.any, list[dict[str, Any]]()
 
     def is_shown() -> bool:
-        rows = http.get(url, auth=auth).json()["rows"]
-        found[:] = [row for row in rows if what.items() <= row.items()]
+        found[:] = [row for row in data(node, "refused")["rows"] if what.items() <= row.items()]
         return sum(row["count"] for row in found) >= count
 
     eventually(is_shown, "they are not shown")
@@ -96,7 +82,6 @@ def test_requests_for_paths_that_do_not_exist_are_shown(server: Any) -> None:
 
 def test_the_slow_turns_of_all_nodes_are_shown(server: Any) -> None:
     """Each with its node, and counted together, at the node that is asked; a pause is one that needs no load."""
-    auth = ("admin", server.admin_secret)
     found: dict[str, Any] = {}
 
     def all_have_paused() -> bool:
@@ -105,7 +90,7 @@ def test_the_slow_turns_of_all_nodes_are_shown(server: Any) -> None:
         time.sleep(0.8)  # real time: it is what the nodes must notice.
         for node in server.nodes:
             os.kill(node.process.pid, signal.SIGCONT)
-        found.update(http.get(f"{server.any.url}/admin/data/slow_turns", auth=auth).json())
+        found.update(data(server, "slow_turns"))
         return len({row["node"] for row in found["rows"]}) == len(server.nodes)
 
     eventually(all_have_paused, "a node is missing")

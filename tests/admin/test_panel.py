@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.admin_pages import data
 from tests.http_client import http
 from tests.waiting import PATIENCE_S, eventually
 from websockets.sync.client import connect
@@ -241,18 +242,14 @@ def test_the_past_outlives_a_restart(start_server: Any, tmp_path: Path) -> None:
     """Where the engine does: figures are there, and the start and the stop are marked."""
     engine = f"sqlite:///{tmp_path / 'log.db'}"
 
-    def past(running: Any, name: str) -> Any:
-        url, auth = f"{running.url}/admin/data/history", ("admin", running.admin_secret)
-        return http.get(url, params={"range": name}, auth=auth)
-
     first = start_server("--engine", engine)
 
     def marks(running: Any) -> list[str]:
-        return [mark["kind"] for mark in past(running, "day").json()["marks"]]
+        return [mark["kind"] for mark in data(running, "history", range="day")["marks"]]
 
     eventually(lambda: marks(first) == ["start"], "the start is not marked")
     first.stop()
     second = start_server("--engine", engine)
     eventually(lambda: marks(second) == ["start", "stop", "start"], "a mark is missing")
-    refused = past(second, "year")
+    refused = second.request("GET", "/admin/data/history?range=year")
     assert (refused.status_code, refused.json()["code"]) == (404, "not_found")

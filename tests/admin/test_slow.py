@@ -1,11 +1,10 @@
 """Slow clients as the admin's pages show them, with a real reader that stops and goes on."""
 
-import json
 import socket
 from types import SimpleNamespace
 from typing import Any, cast
 
-from tests.http_client import http
+from tests.admin_pages import figures, rows
 from tests.waiting import PATIENCE_S, eventually
 
 from channelstream.admin.slow import REMEMBERED, SlowClients
@@ -32,27 +31,20 @@ def stopped_reader(running: Any, conn_id: str) -> socket.socket:
 def test_a_client_that_does_not_read_is_shown_while_it_does_not(start_server: Any) -> None:
     """Since when, and how far it is behind; once it has read everything, it is not slow any more."""
     running = start_server("--outbox-bytes", "4096")
-    auth = ("admin", running.admin_secret)
 
-    def rows() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = http.get(f"{running.url}/admin/data/slow_clients", auth=auth).json()[
-            "rows"
-        ]
-        return found
+    def slow() -> list[dict[str, Any]]:
+        return rows(running, "slow_clients")
 
-    def figure() -> int:
-        with http.stream("GET", f"{running.url}/admin/live", auth=auth) as live:
-            line = next(line for line in live.iter_lines() if line.startswith("data: "))
-        count: int = json.loads(line.removeprefix("data: "))["figures"]["slow_clients"]
-        return count
+    def figure() -> Any:
+        return figures(running)["slow_clients"]
 
     conn_id = running.connect("slow-ann", "slow")
     with stopped_reader(running, conn_id) as reader:
-        assert rows() == []
+        assert slow() == []
         for number in range(MESSAGES):
             running.post("/message", [{"channel": "slow", "user": "x", "message": f"{number} {TEXT}"}])
-        eventually(lambda: len(rows()) == 1 and rows()[0]["lag"]["events"] > 1, "it is not shown")
-        [row] = rows()
+        eventually(lambda: len(slow()) == 1 and slow()[0]["lag"]["events"] > 1, "it is not shown")
+        [row] = slow()
         assert (row["id"], row["user"], row["transport"]) == (conn_id, "slow-ann", "SSE")
         assert 1 < row["lag"]["events"] <= MESSAGES
         assert row["lag"]["bytes"] > row["lag"]["events"] * len(TEXT)
@@ -64,7 +56,7 @@ def test_a_client_that_does_not_read_is_shown_while_it_does_not(start_server: An
         received = b""
         while f'"{MESSAGES - 1} x'.encode() not in received[-2 * len(TEXT) :]:
             received += reader.recv(1 << 20)
-        eventually(lambda: rows() == [], "it is still slow")
+        eventually(lambda: slow() == [], "it is still slow")
         eventually(lambda: figure() == 0, "it is still counted")
 
 

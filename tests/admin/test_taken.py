@@ -1,14 +1,13 @@
 """What the sockets of clients took of what was written to them, and what was dropped with their streams."""
 
 import asyncio
-import json
 import time
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
 from tests.admin.test_slow import MESSAGES, TEXT, stopped_reader
-from tests.http_client import http
+from tests.admin_pages import figures, rows
 from tests.waiting import eventually
 
 from channelstream.admin.taken import TakenBytes
@@ -68,28 +67,20 @@ def test_the_figures_show_what_arrived_and_what_did_not(start_server: Any) -> No
     """A reader that has stopped has not taken what was written to it; with its end it is dropped."""
     running = start_server("--outbox-bytes", "4096")
 
-    def figures() -> dict[str, int]:
-        auth = ("admin", running.admin_secret)
-        with http.stream("GET", f"{running.url}/admin/live", auth=auth) as live:
-            line = next(line for line in live.iter_lines() if line.startswith("data: "))
-        found: dict[str, int] = json.loads(line.removeprefix("data: "))["figures"]
-        return found
-
     def sampled_s() -> float:
         """Return the begin of the last interval that is shown."""
-        auth = ("admin", running.admin_secret)
-        rows = http.get(f"{running.url}/admin/data/history", auth=auth).json()["rows"]
-        return float(rows[-1][0]) if rows else 0.0
+        samples = rows(running, "history")
+        return float(samples[-1][0]) if samples else 0.0
 
     conn_id = running.connect("taken-ann", "taken")
     with stopped_reader(running, conn_id):
-        eventually(lambda: figures()["streams"] == 1, "it is not open")
+        eventually(lambda: figures(running)["streams"] == 1, "it is not open")
         for number in range(MESSAGES):
             running.post("/message", [{"channel": "taken", "user": "x", "message": f"{number} {TEXT}"}])
-        eventually(lambda: figures()["slow_clients"] == 1, "it is not slow")
+        eventually(lambda: figures(running)["slow_clients"] == 1, "it is not slow")
         stopped_s = time.time()
         eventually(lambda: sampled_s() > stopped_s, "it is not looked at")
-    eventually(lambda: figures()["dropped_bytes"] > 0, "nothing is dropped")
-    found = figures()
+    eventually(lambda: figures(running)["dropped_bytes"] > 0, "nothing is dropped")
+    found = figures(running)
     assert 0 < found["written"] < found["deliveries"] == MESSAGES
     assert found["taken_bytes"] + found["dropped_bytes"] >= found["written"] * len(TEXT)

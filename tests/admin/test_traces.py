@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.admin_pages import data
 from tests.http_client import http
 from tests.waiting import eventually
 
@@ -12,8 +13,7 @@ PATH = "/admin/trace.json"
 
 def count(server: Any) -> int:
     """Return how many nodes a node can ask."""
-    url, auth = f"{server.any.url}/admin/data/nodes", ("admin", server.admin_secret)
-    return int(http.get(url, auth=auth).json()["total"])
+    return int(data(server, "nodes")["total"])
 
 
 @pytest.mark.nodes(3)

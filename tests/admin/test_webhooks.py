@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.admin_pages import rows
 from tests.applications import ADMIN_SECRETS, app_of, launch_apps
 from tests.conftest import RunningServer, launch
 from tests.engines.sqlite_runs import Runs
@@ -138,16 +139,10 @@ def test_what_was_given_up_is_sent_again(receiver: WebhookReceiver, tmp_path: Pa
         assert [each["id"] for each in receiver.events] == ["b"]
         assert [row for row in seen if row["pending"] == 0 and row["oldest"]] == []
         assert [bool(each["sent_again"]) for each in shown(server)["letters"]] == [False, False, True, False]
-        [act] = [each for each in acts_of(server) if each["did"] == "sent webhooks again to"]
+        [act] = [each for each in rows(server, "acts") if each["did"] == "sent webhooks again to"]
         assert (act["kind"], act["name"], act["more"]) == ("receiver", receiver.url, "1 event")
     finally:
         server.stop()
-
-
-def acts_of(server: RunningServer) -> list[dict[str, Any]]:
-    answer = http.get(f"{server.url}/admin/data/acts", auth=("", server.admin_secret))
-    rows: list[dict[str, Any]] = answer.json()["rows"]
-    return rows
 
 
 def test_an_application_sees_its_own_only(receiver: WebhookReceiver, tmp_path: Path) -> None:
@@ -220,7 +215,7 @@ def test_what_a_receiver_refuses_is_given_up(
         receiver.refuses = frozenset()
         assert send_again(servers[-1], letter["id"]) == 1
         eventually(lambda: accepted_of(receiver) == ["member.added", "channel.occupied"], "it is not sent")
-        dids = [each["did"] for each in acts_of(servers[-1])]
+        dids = [each["did"] for each in rows(servers[-1], "acts")]
         assert dids == ["sent webhooks again to", "gave up webhooks that are refused by"]
     finally:
         for server in servers:

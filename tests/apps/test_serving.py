@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import admin_pages
 from tests.applications import app_of, launch_apps, without_prefix
 from tests.conftest import RunningServer
 from tests.http_client import http
@@ -200,5 +201,4 @@ def test_a_key_names_its_application_without_a_path(tmp_path: Path) -> None:
 
 def refused(app: RunningServer) -> list[tuple[str, int]]:
     """Return the path and status of each row of the refused requests."""
-    answer = http.get(f"{app.url}/admin/data/refused", auth=("admin", app.admin_secret))
-    return [(row["route"], row["status"]) for row in answer.json()["rows"]]
+    return [(row["route"], row["status"]) for row in admin_pages.rows(app, "refused")]

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.admin_pages import watched
 from tests.conftest import SECRET
 from tests.http_client import http
 from tests.redis_server import RedisServer, redis_sentinels, running_redis
@@ -117,9 +118,7 @@ def test_while_redis_is_gone_the_overview_shows_its_own_node(redis: RedisServer,
     node.connect("ann", "a")
     redis.kill()
     assert node.request("POST", "/message", message(1)).status_code == 503
-    with http.stream("GET", f"{node.url}/admin/live", headers=node.sign("/admin/live")) as live:
-        line = next(line for line in live.iter_lines() if line.startswith("data: "))
-    event = json.loads(line.removeprefix("data: "))
+    event = watched(node)
     assert event["failure"]
     assert [each["figures"]["connections"] for each in event["nodes"]] == [1]
     assert (event["figures"]["users"], event["figures"]["channels"]) == (None, None)

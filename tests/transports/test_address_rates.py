@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from tests.conftest import ADMIN_SECRET, RunningServer, StartServer
+from tests import admin_pages
+from tests.conftest import RunningServer, StartServer
 from tests.http_client import http
 from tests.pusher_calls import KIT
 from tests.strangers import PROXY, limited, new_address, server_with_strangers, through_proxy
@@ -85,7 +86,7 @@ def test_refused_streams_are_among_the_refused_requests(server: RunningServer, a
     """On the overview of the admin pages, with the address."""
     for _ in range(4):
         end(native(server, address))
-    rows = http.get(f"{server.url}/admin/data/refused", auth=("admin", ADMIN_SECRET)).json()["rows"]
+    rows = admin_pages.rows(server, "refused")
     [row] = [row for row in rows if row["address"] == address]
     assert (row["route"], row["status"], row["code"], row["count"]) == ("/ws", 429, "too_many_requests", 2)
 

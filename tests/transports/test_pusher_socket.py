@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.conftest import ADMIN_SECRET, StartServer
+from tests import admin_pages
+from tests.conftest import StartServer
 from tests.http_client import http
 from tests.pusher_calls import trigger
 from tests.pusher_client import address, line
@@ -57,7 +58,7 @@ def test_a_wrong_key_and_a_foreign_page_are_reported(start_server: StartServer) 
     for refusal in REFUSALS:
         if refusal.name in faults:
             refused(server, refusal)
-    rows = http.get(f"{server.url}/admin/data/refused", auth=("admin", ADMIN_SECRET)).json()["rows"]
+    rows = admin_pages.rows(server, "refused")
     assert {(row["route"], row["code"], row["count"]) for row in rows} == {
         ("/app/{key}", code, 1) for code in faults.values()
     }

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.conftest import ADMIN_SECRET, StartServer
-from tests.http_client import http
+from tests import admin_pages
+from tests.conftest import StartServer
 from tests.token_client import SECRET
 from tests.transports.in_process import UPGRADE, Stage, play
 from tests.transports.messages import publish, texts
@@ -286,7 +286,7 @@ def test_a_foreign_origin_opens_no_stream(own_server: Any, channel: str) -> None
     with connect(f"{server.ws_url}/ws?conn_id={conn_id}", origin=Origin("https://a.example")) as stream:
         publish(server, channel, "hi")
         assert texts(json.loads(stream.recv(PATIENCE_S))) == ["hi"]
-    rows = http.get(f"{server.url}/admin/data/refused", auth=("admin", ADMIN_SECRET)).json()["rows"]
+    rows = admin_pages.rows(server, "refused")
     assert [(row["route"], row["code"], row["count"]) for row in rows] == [("/ws", "forbidden", 4)]
 
 
