@@ -16,12 +16,15 @@ async function post(path, body, signal) {
   throw Object.assign(new Error(error), { retry: answer.status !== 401 });
 }
 
-function show({ uuid, user, message, channel }) {
+function show({ uuid, user, message, channel, timestamp }) {
   if (shown.has(uuid) || (channel && channel !== room)) return;
   shown.add(uuid);
   const line = document.createElement("li");
   line.textContent = `${user}${channel ? "" : " (in private)"}: ${message.text}`;
-  find("#lines").append(line);
+  line.dataset.timestamp = timestamp;
+  // The history may come after newer lines.
+  const newer = [...find("#lines").children].find((other) => other.dataset.timestamp > timestamp);
+  find("#lines").insertBefore(line, newer ?? null);
 }
 
 /** Show who is in a room, and what was said before. */
@@ -37,12 +40,9 @@ async function enter(name) {
   find("#lines").replaceChildren();
   shown.clear();
   if (left) await stream.unsubscribe([left]);
-  // What was said before comes first: the stream follows from there. A room that nobody is in for long is forgotten.
-  const { channels, position } = await stream.info([name]);
-  channels[name]?.history.forEach(show);
   if (room !== name) return;
-  await stream.subscribe([name], { [name]: channels[name]?.position ?? position });
-  await load(name); // The list of users has this one only now.
+  await stream.subscribe([name]);
+  await load(name);
 }
 
 function listen(url) {

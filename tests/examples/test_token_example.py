@@ -84,6 +84,40 @@ def test_the_lines_are_in_the_order_of_the_room(chromium: Browser, address: str,
     context.close()
 
 
+def test_lines_that_were_lost_are_in_their_order(chromium: Browser, address: str, server: Any) -> None:
+    """They come with the history, here after a newer line."""
+    lines: list[WebSocketRoute] = []
+
+    def say(text: str) -> None:
+        server.post("/message", {"user": "Eve", "channel": "room.garden", "message": {"text": text}})
+
+    def interrupt(line: WebSocketRoute) -> None:
+        if lines:
+            for text in ("Lost", "Lost, too", "Kept"):
+                say(text)
+        lines.append(line)
+        to_server = line.connect_to_server()
+
+        def pass_on(command: str | bytes) -> None:
+            if len(lines) > 1 and '"info"' in str(command):
+                say("Newer")
+            to_server.send(command)
+
+        line.on_message(pass_on)
+
+    context = chromium.new_context()
+    context.route_web_socket(re.compile("/ws"), interrupt)
+    page = sign_in(context, address, "Flo")
+    expect(page.locator("#here")).to_contain_text("Flo")
+    shown = page.get_by_role("listitem").all_text_contents()
+    server.post("/channel_config", {"room.garden": {"log_events": 1}})
+    lines[0].close(code=1012)
+    missed = [f"Eve: {text}" for text in ("Lost", "Lost, too", "Kept", "Newer")]
+    expect(page.get_by_role("listitem")).to_have_text(shown + missed)
+    server.post("/channel_config", {"room.garden": {"log_events": 256}})
+    context.close()
+
+
 def test_a_page_stays_while_its_tokens_are_renewed(chromium: Browser, address: str, server: Any) -> None:
     """Until the application no longer knows its user, and the last token is revoked: the page says so."""
     page = sign_in(chromium, address, "Cid")
