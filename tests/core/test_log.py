@@ -38,6 +38,18 @@ def test_an_entry_below_the_floor_does_not_lower_it() -> None:
     full.append(entry(3))
     full.append(entry(6))
     assert (offsets(full), full.floor) == ([6], 5)
+    none = log(events=0, floor=5)
+    none.append(entry(3))
+    assert (offsets(none), none.floor) == ([], 5)
+
+
+def test_a_log_that_has_lost_an_event_says_what_it_has_dropped() -> None:
+    """What is older than the lost event is still there."""
+    assert log(floor=5).dropped_to == 5
+    lossy = filled(3, events=2)
+    assert (offsets(lossy), lossy.floor, lossy.dropped_to) == ([2, 3], 1, 1)
+    lossy.raise_floor(3)
+    assert (offsets(lossy), lossy.floor, lossy.dropped_to) == ([2, 3], 3, 1)
 
 
 def test_a_log_of_no_events_keeps_none_and_knows_what_it_missed() -> None:

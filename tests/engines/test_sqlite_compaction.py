@@ -335,6 +335,26 @@ def test_a_message_edited_for_many_users_is_lost_after_a_restart(runs: Runs) -> 
     live(runs, life)
 
 
+def test_what_is_older_than_a_loss_is_known_after_a_restart(runs: Runs) -> None:
+    """A message that is published again is a duplicate, though a client from before it is sent the loss."""
+    many = frozenset(f"u{number}" for number in range(MAX_EXCLUDED + 1))
+
+    async def life(engine: SqliteEngine, _: Recorder) -> None:
+        await engine.publish([message("m0"), message("m1")])
+        await engine.publish([delete("m1", only=many)])
+        await engine.collect()
+        await engine.flush()
+        again = await reopened(runs, "killed.db")
+        for each in (engine, again):
+            (channel,) = await each.channels(["a"])
+            assert [entry.event.uuid for entry in channel.log.entries] == ["m0", "m1"]
+            assert (await each.replay("zoe", {"a": channel.log.floor - 1}, 9)).lost == {"a"}
+            assert [each.duplicate for each in await each.publish([message("m0")])] == [True]
+        await again.close()
+
+    live(runs, life)
+
+
 def test_what_an_edit_for_some_has_changed_is_lost_after_a_restart(runs: Runs) -> None:
     """Where a newer one cannot say it: in a channel and in the log of a user, also if one batch has both edits."""
 

@@ -128,7 +128,9 @@ def test_nothing_is_kept_of_forgotten_channels(runs: Runs, monkeypatch: pytest.M
         upkeep = engine._upkeep
 
         def kept() -> list[bool]:
-            return [bool(table) for table in (upkeep._changed, upkeep._due, upkeep._floors, upkeep._trim_to)]
+            return [
+                bool(table) for table in (upkeep._changed, upkeep._due, upkeep._trimmed_to, upkeep._trim_to)
+            ]
 
         events = [[message(f"{name}-{n}", channel=name) for name in CHANNELS] for n in range(3)]
         await engine.configure(dict.fromkeys(CHANNELS, SHORT_LOG))

@@ -78,7 +78,7 @@ class Log:
         """Append the newest event, of which `append_to_all` knows the uuid of its message; None if it is about none."""
         entries, most = self.entries, self.limits.events
         if most <= 0:
-            self.floor = entry.offset
+            self.raise_floor(entry.offset)
             return
         while len(entries) >= most:
             self._drop_first()
@@ -95,6 +95,11 @@ class Log:
         if not self.entries or self.limits.age_s is None:
             return None
         return self.entries[0].at_s + self.limits.age_s
+
+    @property
+    def dropped_to(self) -> int:
+        """The offset up to which it has no entry any more; lower than the floor where that was raised above an older one."""
+        return min(self.floor, self.entries[0].offset - 1) if self.entries else self.floor
 
     def next_offset(self, offset: int) -> int | None:
         """Return the offset of the first entry after `offset`; None if there is none."""

@@ -187,7 +187,8 @@ class Restore:
             # Files of older versions have superseded events.
             kept = self._registry.logs.compact(written) if written.event.supersedes is not None else written
             for log in self._registry.logs.of(written.event):
-                if written.offset > log.floor:
+                # One of a channel may be known below the floor, too; a private one may be older than its user.
+                if channel is not None or written.offset > log.floor:
                     log.append(kept)
         if channel is not None and shown.offset > channel.history.floor:
             self._registry.logs.update_history(channel, shown)

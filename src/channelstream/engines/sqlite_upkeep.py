@@ -67,7 +67,7 @@ class Upkeep:
         self._due: dict[str, set[str]] = {}
         self._due_receivers: dict[str, None] = {}
         self._orphans: list[Row] = []
-        self._floors: dict[str, int] = {}
+        self._trimmed_to: dict[str, int] = {}
         self._trim_to: dict[str, int] = {}
         self._part = _Part({}, [], 0)
         self._events = 0
@@ -108,7 +108,7 @@ class Upkeep:
         for name in channels:
             self._changed.pop(name, None)
             self._due.pop(name, None)
-            self._floors.pop(name, None)
+            self._trimmed_to.pop(name, None)
             self._trim_to.pop(name, None)
 
     async def schedule_all(self) -> None:
@@ -118,7 +118,7 @@ class Upkeep:
         self.everything_is_due = True
 
     def _check_floor(self, channel: Channel) -> None:
-        if channel.log.floor != self._floors.get(channel.name):
+        if channel.log.dropped_to != self._trimmed_to.get(channel.name):
             self._changed.setdefault(channel.name, set())
 
     def writes(self, committed: int) -> Writes:
@@ -132,9 +132,11 @@ class Upkeep:
         known, now_s = self._registry.channels, self._clock.steady()
         part = self._part = self._next_part()
         channels = [known[name] for name in part.channels if name in known and self._is_last(name)]
-        read_to = {channel.name: min(channel.log.floor, self._trim_to[channel.name]) for channel in channels}
+        read_to = {
+            channel.name: min(channel.log.dropped_to, self._trim_to[channel.name]) for channel in channels
+        }
         receivers = [self._registry.users[name] for name in part.receivers if name in self._registry.users]
-        self._floors |= read_to
+        self._trimmed_to |= read_to
         aged: list[Row] = [(now_s + self.clock_offset_s - self._registry.limits.log_age_s,)]
         return [
             *self._history_writes(known[name] for name in part.channels if name in known),
@@ -164,16 +166,16 @@ class Upkeep:
             if name not in self._trim_to:
                 # Its events will be deleted up to the current begin of its log; all history rows about them come first.
                 uuids |= self._changed.pop(name, set())
-                self._trim_to[name] = self._floor(name)
+                self._trim_to[name] = self._dropped_to(name)
             selected, cost = self._select(name, uuids, ROWS_AT_ONCE - rows)
             part.channels[name] = selected
             rows += 1 + cost
         part.receivers.extend(islice(self._due_receivers, max(0, ROWS_AT_ONCE - ceil(rows))))
         return part
 
-    def _floor(self, name: str) -> int:
+    def _dropped_to(self, name: str) -> int:
         channel = self._registry.channels.get(name)
-        return channel.log.floor if channel else 0
+        return channel.log.dropped_to if channel else 0
 
     def _select(self, name: str, uuids: set[str], most: float) -> tuple[list[str], float]:
         """Return some of a channel's messages, and about how many rows they cost: removing one costs little."""
