@@ -99,14 +99,6 @@ def test_nginx_takes_what_the_server_takes() -> None:
     assert f"client_max_body_size {Settings().max_body_bytes >> 20}m;" in NGINX
 
 
-def test_the_documents_show_the_shipped_rules() -> None:
-    """Word for word: the map, what nginx keeps of its connections, and all that follows the names of the host."""
-    shipped = (r"map .*?\}\n", r"    keepalive 32;\n.*?\}\n", r"    proxy_http_version .*")
-    for rule in shipped:
-        [lines] = re.findall(rf"^{rule}", NGINX, re.MULTILINE | re.DOTALL)
-        assert lines in DOCUMENT
-
-
 SOCKET = "~ ^((/app/[a-z0-9_-]+)?/ws|/app/[A-Za-z0-9_-]+)$"
 
 
