@@ -57,7 +57,7 @@ settings = Settings(workers=2)
 report = Report("1", "2", 9, {}, 0.5, 0.6)
 kept = Kept(
     **kept_options(settings),
-    slots=[], reserved=[], for_scrapers=[], directory=None, retiring=[], requester=None, report=report,
+    slots=[None, None], reserved=[], for_scrapers=[], directory=None, retiring=[], requester=None, report=report,
 )
 early_signals.hold()
 os.kill(os.getpid(), signal.SIGHUP)

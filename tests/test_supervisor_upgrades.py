@@ -18,8 +18,8 @@ from tests.waiting import PATIENCE_S
 from channelstream.config import Settings
 from channelstream.errors import CannotHandOver
 from channelstream.lifecycle import Server
-from channelstream.supervisor import worker
-from channelstream.supervisor.renewal import VARIABLE, Kept, Renewal, summed
+from channelstream.supervisor import VARIABLE, worker
+from channelstream.supervisor.renewal import Kept, Renewal, summed
 from channelstream.supervisor.supervisor import Supervisor
 from channelstream.supervisor.worker import ALIVE, SERVING, UPGRADE, UPGRADED, attend, received
 from channelstream.upgrade.control import PROCESS_S, name_of
@@ -60,7 +60,7 @@ def test_a_parent_finds_what_its_last_program_has_kept() -> None:
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         os.set_inheritable(reserved.fileno(), True)
         kept = Kept(
-            slots=[(0, 7, reserved.fileno())],
+            slots=[(0, 7, reserved.fileno()), None],
             reserved=[reserved.fileno()],
             for_scrapers=[],
             directory=None,
@@ -92,6 +92,8 @@ def test_a_parent_keeps_its_sockets_and_who_has_not_ended() -> None:
         assert (kept.reserved, kept.for_scrapers) == ([reserved.fileno()], [for_scrapers.fileno()])
     after.resume(kept)
     assert after._retiring == {retiring.pid}
+    # It starts a worker where the last one has ended meanwhile.
+    assert [slot.due_s is None for slot in after._slots] == [False, False]
     retiring.kill()
     retiring.wait()
     assert after._requests is not None
@@ -273,7 +275,8 @@ def test_a_parent_whose_program_is_missing_goes_on(monkeypatch: pytest.MonkeyPat
 REPLACED = """
 import os, signal
 from channelstream.config import Settings
-from channelstream.supervisor.renewal import VARIABLE, Renewal
+from channelstream.supervisor import VARIABLE
+from channelstream.supervisor.renewal import Renewal
 from channelstream.supervisor.supervisor import Supervisor
 from channelstream.upgrade.messages import Report
 
@@ -300,7 +303,8 @@ def test_a_parent_that_replaces_its_program_is_stopped_by_the_new_one() -> None:
 HUNG_UP = """
 import os, signal
 from channelstream.config import Settings
-from channelstream.supervisor.renewal import VARIABLE, Renewal
+from channelstream.supervisor import VARIABLE
+from channelstream.supervisor.renewal import Renewal
 from channelstream.supervisor.supervisor import Supervisor
 from channelstream.upgrade.messages import Report
 

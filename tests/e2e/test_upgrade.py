@@ -496,6 +496,39 @@ def test_workers_that_read_no_file_again_any_more_are_upgraded(
     assert (code, "has ended" in log, log.count(not_changed)) == (0, False, 1), log
 
 
+@pytest.mark.parametrize("asked", [1, 3])
+def test_a_parent_keeps_the_number_of_its_workers(
+    redis: RedisServer,
+    start_service: Any,
+    faulty: Callable[[str], dict[str, str]],
+    tmp_path: Path,
+    asked: int,
+) -> None:
+    """Its configuration may have another one since the last worker has read it. One that has ended is replaced."""
+    file, waits = tmp_path / "settings.ini", tmp_path / "waits"
+    file.write_text("[channelstream]\nworkers = 2\n")
+    service = start_service("-i", str(file), "--engine", redis.address, **faulty("waits=begun"))
+    parent = service.running.process.pid
+
+    async def scenario() -> None:
+        upgrading = asyncio.create_task(service.upgrade())
+        await soon(waits.exists)
+        [first] = [pid for pid in children(parent) if children(pid)]
+        waits.unlink()
+        await soon(lambda: first not in children(parent))
+        await soon(waits.exists)
+        file.write_text(f"[channelstream]\nworkers = {asked}\n")
+        waits.unlink()
+        assert (await upgrading).pid == parent
+        killed = min(children(parent))
+        os.kill(killed, signal.SIGKILL)
+        await soon(lambda: len(children(parent) - {killed}) == 2)
+
+    play(scenario())
+    code, log = service.running.stop()
+    assert (code, log.count("an upgrade does not change workers"), "Traceback" in log) == (0, 1, False), log
+
+
 def test_a_worker_that_cannot_be_upgraded_goes_on(
     redis: RedisServer, start_service: Any, faulty: Callable[[str], dict[str, str]]
 ) -> None:

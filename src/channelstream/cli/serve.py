@@ -12,6 +12,7 @@ from channelstream.config.flags import OneLineParser, read_flags, settings_parse
 from channelstream.config.loading import load
 from channelstream.config.safety import check_safety
 from channelstream.errors import ConfigError
+from channelstream.supervisor import VARIABLE
 from channelstream.upgrade.line import Line
 from channelstream.upgrade.taking import TakeOver
 
@@ -86,7 +87,7 @@ def _serve(argv: Sequence[str], environ: Mapping[str, str], line: Line | None) -
     logs.configure(loaded.settings)
     for warning in (*loaded.warnings, *weak_secrets.warnings(loaded.settings)):
         logger.warning("%s", warning)
-    if loaded.settings.workers > 1:
+    if loaded.settings.workers > 1 or VARIABLE in os.environ:
         from channelstream.supervisor.starting import supervise
         from channelstream.supervisor.worker import take_over_worker
 

@@ -6,3 +6,6 @@ dead worker close with it, so no client waits for it. A socket pair connects eac
 say that the worker serves and that its loop turns, and ask for an upgrade and answer it; its end means that the other
 side is dead.
 """
+
+VARIABLE = "_CHANNELSTREAM_PARENT"
+"""Names the descriptor of what the parent keeps, in the environment of its new program."""

@@ -6,6 +6,7 @@ its children, the bound sockets and the lines stay. If a worker goes on as befor
 """
 
 import ctypes
+import dataclasses
 import os
 import signal
 import socket
@@ -18,12 +19,12 @@ from typing import Self
 import msgspec
 from msgspec.structs import replace
 
+from channelstream.config import Settings
+from channelstream.supervisor import VARIABLE
 from channelstream.supervisor.slot import WorkerSlot
 from channelstream.upgrade.line import Line
 from channelstream.upgrade.messages import KeptOptions, Report
 
-VARIABLE = "_CHANNELSTREAM_PARENT"
-"""Names the descriptor of what the parent keeps, in the environment of its new program."""
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -50,13 +51,13 @@ class Kept(KeptOptions, frozen=True, kw_only=True):
     """What a parent keeps when it replaces its program.
 
     Attributes:
-        slots: number, process id, and descriptor of the line of each worker.
+        slots: number, process id, and descriptor of the line of each worker; None for one that has ended.
         reserved, for_scrapers: descriptors of the bound sockets.
         retiring: processes that have handed over and have not ended.
         requester: descriptor of the connection on which the report is expected.
     """
 
-    slots: list[tuple[int, int, int]]
+    slots: list[tuple[int, int, int] | None]
     reserved: list[int]
     for_scrapers: list[int]
     directory: str | None
@@ -75,6 +76,10 @@ class Kept(KeptOptions, frozen=True, kw_only=True):
         for descriptor in kept._descriptors():
             os.set_inheritable(descriptor, False)
         return kept
+
+    def applied_to(self, configured: Settings) -> Settings:
+        """Return the settings of the new program; it has as many workers as this one."""
+        return dataclasses.replace(super().applied_to(configured), workers=len(self.slots))
 
     def sockets(self, descriptors: Iterable[int]) -> list[socket.socket]:
         return [socket.socket(fileno=each) for each in descriptors]
@@ -108,7 +113,7 @@ class Kept(KeptOptions, frozen=True, kw_only=True):
         return descriptor
 
     def _descriptors(self) -> list[int]:
-        lines = [descriptor for _, _, descriptor in self.slots]
+        lines = [slot[2] for slot in self.slots if slot is not None]
         return [*lines, *self.reserved, *self.for_scrapers, *filter(None, [self.requester])]
 
 

@@ -12,6 +12,7 @@ from tempfile import mkdtemp
 from channelstream.config import Settings
 from channelstream.config.cookies import cookie_secret_or_drawn
 from channelstream.config.listening import metrics_refusal, refusal
+from channelstream.config.safety import check_safety
 from channelstream.supervisor.ports import reserve
 from channelstream.supervisor.renewal import Kept
 from channelstream.supervisor.supervisor import Supervisor
@@ -48,8 +49,15 @@ def supervise(settings: Settings) -> int:
 
 
 def _resume(settings: Settings, kept: Kept) -> int:
-    """Supervise the workers of this process, whose program was another one."""
+    """Supervise the workers of this process, whose program was another one.
+
+    Raises:
+        ConfigError: so many workers cannot have what is configured now.
+    """
     own = kept.applied_to(settings)
+    if settings.workers != own.workers:
+        logger.warning("an upgrade does not change workers: restart the service for that")
+        check_safety(own)
     with private_directory(kept.directory) as directory:
         supervisor = Supervisor(own, kept.sockets(kept.reserved), directory, kept.sockets(kept.for_scrapers))
         supervisor.resume(kept)

@@ -218,10 +218,11 @@ class Supervisor:
                 slot.due_s = time.monotonic()
         if all(slot.is_serving for slot in self._slots):
             self._has_served = True
+            # Before it is known where this service runs: then it may be asked to upgrade.
+            self._listen_for_requests()
             where, *pages = announcements(self._settings)
             for line in (f"{len(self._slots)} workers {where}", *pages):
                 logger.info("%s", line)
-            self._listen_for_requests()
             service_manager.notify(service_manager.READY)
 
     # -- upgrading
@@ -232,9 +233,13 @@ class Supervisor:
         if not self._settings.reads_again:
             # It may wait, since the program before this one has caught it.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        for number, pid, descriptor in kept.slots:
-            slot = self._slots[number]
-            slot.is_serving, slot.started_s, slot.silent_looks = True, time.monotonic(), 0
+        for slot, worker in zip(self._slots, kept.slots, strict=True):
+            slot.started_s = time.monotonic()
+            if worker is None:
+                slot.due_s = slot.started_s
+                continue
+            _, pid, descriptor = worker
+            slot.is_serving, slot.silent_looks = True, 0
             self._attend(slot, pid, socket.socket(fileno=descriptor))
         for pid in kept.retiring:
             self._retire(pid)
@@ -338,7 +343,8 @@ class Supervisor:
         return Kept(
             **kept_options(self._settings),
             slots=[
-                (slot.number, slot.pid, slot.line.fileno()) for slot in self._slots if slot.line is not None
+                None if slot.line is None else (slot.number, slot.pid, slot.line.fileno())
+                for slot in self._slots
             ],
             reserved=[each.fileno() for each in self._reserved],
             for_scrapers=[each.fileno() for each in self._for_scrapers],
