@@ -154,7 +154,7 @@ async def cluster(shards: int) -> AsyncIterator[Store]:
         await until(lambda: _are_whole(masters), START_TIMEOUT_S, "the cluster did not form")
         hosts = ",".join(f"{HOST}:{port}" for port in ports)
         yield Store(
-            f"{shards} shard{'s' * (shards > 1)}", f"redis+cluster://{hosts}?shards={shards}", masters
+            f"{shards} shards", f"redis+cluster://{hosts}?shards={shards}", masters
         )
 
 
