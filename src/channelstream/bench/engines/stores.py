@@ -153,9 +153,7 @@ async def cluster(shards: int) -> AsyncIterator[Store]:
             await master.command("CLUSTER", "MEET", HOST, ports[0])
         await until(lambda: _are_whole(masters), START_TIMEOUT_S, "the cluster did not form")
         hosts = ",".join(f"{HOST}:{port}" for port in ports)
-        yield Store(
-            f"{shards} shards", f"redis+cluster://{hosts}?shards={shards}", masters
-        )
+        yield Store(f"{shards} shards", f"redis+cluster://{hosts}?shards={shards}", masters)
 
 
 async def _are_whole(masters: Sequence[Master]) -> bool:
