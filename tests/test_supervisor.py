@@ -34,6 +34,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from channelstream.config import Settings
 from channelstream.errors import CannotHandOver
+from channelstream.supervisor import supervisor as supervisor_module
 from channelstream.supervisor.ports import reserve
 from channelstream.supervisor.slot import (
     FIRST_PAUSE_S,
@@ -410,10 +411,26 @@ def test_a_parent_goes_on_without_descriptors(monkeypatch: pytest.MonkeyPatch) -
         supervisor._retire(os.getpid())
     assert (slot.pid, slot.due_s) == (0, 5.0 + 2 * FIRST_PAUSE_S)
     asyncio.run(Line(asked).send(Part(UPGRADE)))
-    supervisor._asked(listening)
+    with few_descriptors(lowest_free() + 1):
+        supervisor._asked(listening)
     assert Failure.of(asyncio.run(Line(asked).receive())).goes_on
     for each in (asked, listening):
         each.close()
+
+
+def test_one_who_asks_for_nothing_is_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent serves nobody else meanwhile."""
+    monkeypatch.setattr(supervisor_module, "REQUEST_S", 0.01)
+    supervisor = Supervisor(Settings(unix_socket=f"/nowhere/{uuid4()}"), [])
+    supervisor._listen_for_requests()
+    listening = supervisor._requests
+    assert listening is not None
+    with listening, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
+        silent.connect(listening.getsockname())
+        supervisor._asked(listening)
+        assert (
+            Failure.of(asyncio.run(Line(silent).receive())).reason == "this version does not know the request"
+        )
 
 
 def test_a_scrape_has_every_worker(service: Any) -> None:

@@ -1,6 +1,5 @@
 """The parent of the workers."""
 
-import asyncio
 import logging
 import os
 import select
@@ -23,7 +22,7 @@ from channelstream.supervisor.renewal import Kept, Renewal, adopt_orphans, forge
 from channelstream.supervisor.slot import MAX_SILENT_LOOKS, WorkerSlot
 from channelstream.supervisor.worker import ALIVE, KEPT, SERVING, UPGRADE, UPGRADED, received, work
 from channelstream.upgrade import control
-from channelstream.upgrade.line import Line, Part
+from channelstream.upgrade.line import BlockingLine, Line, Part
 from channelstream.upgrade.messages import FAILED as NOT_UPGRADED
 from channelstream.upgrade.messages import REPORT, Failure, Report, kept_options
 
@@ -265,10 +264,10 @@ class Supervisor:
         if not control.may_ask(accepted):
             accepted.close()
             return
-        requester = Line(accepted)
+        requester = BlockingLine(accepted, REQUEST_S)
         try:
-            kind = asyncio.run(asyncio.wait_for(requester.receive(), REQUEST_S)).kind
-        except (CannotHandOver, OSError):  # Not in time, or without a descriptor for a loop.
+            kind = requester.run(requester.receive()).kind
+        except CannotHandOver:  # Not in time.
             kind = ""
         if kind == control.UPGRADE:
             self._upgrade(requester)
@@ -472,9 +471,10 @@ def _start_later(slot: WorkerSlot, now_s: float, error: OSError) -> None:
 
 
 def _answer(requester: Line, answer: Part) -> None:
-    with suppress(CannotHandOver, OSError):
-        asyncio.run(asyncio.wait_for(requester.send(answer), REQUEST_S))
-    requester.close()
+    line = BlockingLine(requester.socket, REQUEST_S)
+    with suppress(CannotHandOver):
+        line.run(line.send(answer))
+    line.close()
 
 
 def drain_bound_s(settings: Settings) -> float:

@@ -8,8 +8,10 @@ import array
 import asyncio
 import errno
 import os
+import select
 import socket
-from collections.abc import Callable, Mapping, MutableMapping
+import time
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping
 from functools import partial
 from struct import Struct
 from typing import Any, NamedTuple, Self, TypeVar
@@ -116,10 +118,10 @@ class Line:
 
     async def _read(self, size: int, descriptors: list[int] | None = None) -> bytes:
         """Return so many bytes; descriptors that come with them are added to the list."""
-        loop, data = asyncio.get_running_loop(), bytearray()
+        data = bytearray()
         while len(data) < size:
             receive = partial(self._receive, min(size - len(data), _CHUNK_BYTES), descriptors)
-            data += await self._when(loop.add_reader, loop.remove_reader, receive)
+            data += await self._when(select.POLLIN, receive)
         return bytes(data)
 
     def _receive(self, size: int, descriptors: list[int] | None) -> bytes:
@@ -133,25 +135,63 @@ class Line:
         return data
 
     async def _write(self, send: Callable[[], int]) -> int:
-        loop = asyncio.get_running_loop()
-        return await self._when(loop.add_writer, loop.remove_writer, send)
+        return await self._when(select.POLLOUT, send)
 
-    async def _when(
-        self, add: Callable[..., object], remove: Callable[[Any], object], act: Callable[[], T]
-    ) -> T:
-        """Use the socket as soon as it is ready; at once if it is."""
+    async def _when(self, event: int, act: Callable[[], T]) -> T:
+        """Use the socket as soon as it is ready; at once if it is.
+
+        Args:
+            event: POLLIN or POLLOUT.
+        """
         while True:
             try:
                 return act()
             except BlockingIOError:
-                ready = asyncio.Event()
-                add(self.socket, ready.set)
-                try:
-                    await ready.wait()
-                finally:
-                    remove(self.socket)
+                await self._ready(event)
             except OSError as error:
                 raise _failure(error) from error
+
+    async def _ready(self, event: int) -> None:
+        """Wait until the socket is ready, in an event loop."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        add, remove = (
+            (loop.add_reader, loop.remove_reader)
+            if event == select.POLLIN
+            else (loop.add_writer, loop.remove_writer)
+        )
+        add(self.socket, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            remove(self.socket)
+
+
+class BlockingLine(Line):
+    """An end for a process without an event loop, which takes descriptors of its own: it waits in `poll`."""
+
+    def __init__(self, end: socket.socket, patience_s: float) -> None:
+        """Take an end.
+
+        Args:
+            patience_s: how long this object may be used, in seconds.
+        """
+        super().__init__(end)
+        self._due_s = time.monotonic() + patience_s
+
+    async def _ready(self, event: int) -> None:
+        waiting = select.poll()
+        waiting.register(self.socket, event)
+        if not waiting.poll(max(0.0, 1000 * (self._due_s - time.monotonic()))):
+            raise PeerEnded("the other process does not answer in time")
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what sending or receiving on this line returns."""
+        try:
+            work.send(None)
+        except StopIteration as ended:
+            value: T = ended.value
+            return value
+        raise AssertionError("it has waited for something else")
 
 
 def _failure(error: OSError) -> CannotHandOver:
