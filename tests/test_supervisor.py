@@ -48,7 +48,7 @@ from channelstream.supervisor.worker import ALIVE
 from channelstream.upgrade import control
 from channelstream.upgrade.control import UPGRADE, ask_to_upgrade
 from channelstream.upgrade.line import Line, Part
-from channelstream.upgrade.messages import Failure
+from channelstream.upgrade.messages import Failure, Report
 
 
 @pytest.fixture
@@ -339,16 +339,23 @@ def test_a_worker_that_hangs_is_killed() -> None:
             each.close()
 
 
-def test_a_process_that_does_not_show_life_is_not_expected_to() -> None:
-    """As that of an older version, to which a worker hands over; the life of the process before it is not its own."""
+def test_a_process_that_has_taken_over_must_show_life() -> None:
+    """Also if it hangs before it has said that it serves; the life of the process before it is not its own."""
     supervisor = Supervisor(Settings(workers=1), [])
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    [slot] = supervisor._slots
-    slot.pid, slot.silent_looks = 1, None
-    for number, looks in ((2, None), (1, 0)):
-        theirs.send(ALIVE + str(number).encode())
+    supervisor._has_served = True
+    with subprocess.Popen(["sleep", "infinity"]) as old:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        [slot] = supervisor._slots
+        slot.pid, slot.silent_looks = old.pid, 2
+        theirs.send(ALIVE + b"7")
         supervisor._receive(slot, ours)
-        assert slot.silent_looks == looks
+        assert slot.silent_looks == 2
+        supervisor._renewed(slot, Report("1", "2", 7, {}, 0.1, None))
+        slot.look()
+        theirs.send(ALIVE + str(old.pid).encode())
+        supervisor._receive(slot, ours)
+        assert slot.silent_looks == 1
+        old.kill()
     for each in (ours, theirs):
         each.close()
 

@@ -21,7 +21,7 @@ from channelstream.lifecycle import Server
 from channelstream.supervisor import VARIABLE, worker
 from channelstream.supervisor.renewal import Kept, Renewal, summed
 from channelstream.supervisor.supervisor import Supervisor
-from channelstream.supervisor.worker import ALIVE, SERVING, UPGRADE, UPGRADED, attend, received
+from channelstream.supervisor.worker import ALIVE, SERVING, UPGRADE, UPGRADED, attend, received, succeed
 from channelstream.upgrade.control import PROCESS_S, name_of
 from channelstream.upgrade.line import Line
 from channelstream.upgrade.messages import Failure, Report, kept_options
@@ -228,6 +228,22 @@ def test_a_worker_shows_life_again_and_again(monkeypatch: pytest.MonkeyPatch) ->
             messages = [await asyncio.to_thread(received, parent) for _ in range(4)]
         pid = str(os.getpid()).encode()
         assert messages == [SERVING + pid, *[ALIVE + pid] * 3]
+
+    asyncio.run(play())
+
+
+def test_a_worker_shows_life_while_it_takes_over() -> None:
+    """It serves later; if it hangs before that, nothing else ends it."""
+
+    async def play() -> None:
+        parent, line = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        server = cast(Server, Refusing(parent))
+        pid = str(os.getpid()).encode()
+        with parent, line:
+            succeed(line, server)
+            assert received(parent) == ALIVE + pid
+            server.on_started()
+            assert received(parent) == SERVING + pid
 
     asyncio.run(play())
 

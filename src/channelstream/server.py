@@ -5,7 +5,6 @@ import logging
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
 
 import uvloop
 
@@ -96,7 +95,7 @@ def take_over(settings: Settings, line: Line, attend: Attend = lambda _line, _se
     Args:
         settings: what to serve with.
         line: leads to that process.
-        attend: called by a worker when it serves, with its line to the parent of the workers.
+        attend: called in a worker before it takes over, with its line to the parent of the workers.
 
     Raises:
         ConfigError: an option cannot be used as it stands.
@@ -110,7 +109,7 @@ async def _take_over(settings: Settings, steps: TakeOver, attend: Attend) -> int
         kept = await steps.introduce(SNAPSHOT_VERSION, settings)
         server = build(_with_cookie_secret(kept), worker=steps.worker)
         if steps.parent is not None:
-            server.on_started = partial(attend, steps.parent, server)
+            attend(steps.parent, server)
         logger.info("starting channelstream %s in place of a running server", _build_name())
         await server.run(take_over=steps)
     except CannotHandOver as error:

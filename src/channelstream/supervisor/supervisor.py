@@ -181,8 +181,8 @@ class Supervisor:
         """Notice that a worker serves: the one that was started, or the one to which it has handed over."""
         if pid != slot.pid:
             self._retire(slot.pid, slot)
-            # One of an older version does not show life.
-            slot.pid, slot.started_s, slot.silent_looks = pid, time.monotonic(), None
+            # It shows life since before it took over.
+            slot.pid, slot.started_s, slot.silent_looks = pid, time.monotonic(), 0
             if self._settings.reads_again:
                 # One that was sent to the process before it may have come too late there.
                 os.kill(pid, signal.SIGHUP)

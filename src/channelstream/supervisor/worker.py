@@ -56,12 +56,16 @@ def work(
 
 def attend(line: socket.socket, server: Server) -> None:
     """Report to the parent that this worker serves, and do what it asks from now on."""
-    line.setblocking(False)
-    server.parent = line
     attendant = Attendant(line, server)
-    attendant.send(SERVING + str(os.getpid()).encode())
+    attendant.serve()
     attendant.show_life()
-    attendant.begin()
+
+
+def succeed(line: socket.socket, server: Server) -> None:
+    """Show the parent that the loop turns while this process takes over, and do what `attend` does once it serves."""
+    attendant = Attendant(line, server)
+    attendant.show_life()
+    server.on_started = attendant.serve
 
 
 def take_over_worker(settings: Settings, line: Line) -> int:
@@ -70,7 +74,7 @@ def take_over_worker(settings: Settings, line: Line) -> int:
     Raises:
         ConfigError: it cannot serve.
     """
-    return take_over(settings, line, attend)
+    return take_over(settings, line, succeed)
 
 
 def received(line: socket.socket) -> bytes:
@@ -85,6 +89,8 @@ class Attendant:
     """Upgrades a worker when the parent asks, and stops it when the parent is dead."""
 
     def __init__(self, line: socket.socket, server: Server) -> None:
+        line.setblocking(False)
+        server.parent = line
         self._line = line
         self._server = server
         self._upgrading: asyncio.Task[None] | None = None
@@ -93,6 +99,11 @@ class Attendant:
         """Report from now on that the loop turns: a process whose loop hangs is killed by the parent."""
         self.send(ALIVE + str(os.getpid()).encode())
         asyncio.get_running_loop().call_later(ALIVE_S, self.show_life)
+
+    def serve(self) -> None:
+        """Report that this worker serves, and do what the parent asks from now on."""
+        self.send(SERVING + str(os.getpid()).encode())
+        self.begin()
 
     def begin(self) -> None:
         asyncio.get_running_loop().add_reader(self._line, self._receive)
