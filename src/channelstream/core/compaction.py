@@ -40,30 +40,33 @@ def covers(change: Event, event: Event) -> bool:
     return event.only is not None and event.only - (event.exclude or frozenset()) <= change.only
 
 
+def holders(event: Event) -> Names:
+    """Return the users in whose logs a private event is: of a change also those whom it excludes.
+
+    They are not sent it, and no older form either, nor the message again.
+    """
+    if event.channel is None and event.supersedes is not None:
+        return event.only or frozenset()
+    return event.addressees
+
+
 def is_for_others(change: Event, event: Event) -> bool:
     """Whether an event is only for users whom a change does not name: mostly a change that was made for them."""
     return change.only is not None and event.only is not None and change.only.isdisjoint(event.only)
 
 
 def without(event: _E, names: Names) -> _E | None:
-    """Return the event without the recipients `names`; None if no recipient is left."""
+    """Return the event without the users `names`; None if nobody is left."""
     if event.only is None:
         exclude = (event.exclude or frozenset()) | names
         return event if exclude == event.exclude else replace(event, exclude=exclude)
-    only = event.only - names
-    if not only - (event.exclude or frozenset()):
-        return None
-    return event if only == event.only else replace(event, only=only)
+    rest = event if names.isdisjoint(event.only) else replace(event, only=event.only - names)
+    return rest if holders(rest) else None
 
 
 def for_users(event: _E, names: Names) -> _E:
     """Return the event for these users only."""
     return replace(event, only=names, exclude=(event.exclude or frozenset()) & names or None)
-
-
-def excluded_before(event: Event) -> Names:
-    """The users of a private event who have had its message already, and have it no more: a change excludes them."""
-    return frozenset() if event.only is None or event.supersedes is None else event.only - event.addressees
 
 
 def common(event: _E, change: Event) -> _E:
@@ -126,10 +129,14 @@ def edited_message(message: Message, change: MessageEdited) -> Message:
 
 def retained(event: Event, change: Event) -> Event | None:
     """Return what the log keeps of an event after a change; None: it leaves the log."""
-    if covers(change, event):
+    if _is_for_all_holders(change, event):
         return None if isinstance(event, MessageEdited) else current(event, change)
     rest = without(event, change.only or frozenset())
     return None if rest is not event and _is_too_long(rest) else rest
+
+
+def _is_for_all_holders(change: Event, event: Event) -> bool:
+    return covers(change, event) and (change.only is None or holders(event) <= change.only)
 
 
 def _is_too_long(event: Event | None) -> bool:
@@ -141,7 +148,7 @@ def loses(change: Event, event: Event) -> bool:
 
     That is an event that excludes more than `MAX_EXCLUDED`, or what an older edit has changed for some users only.
     """
-    is_dropped = not covers(change, event) and retained(event, change) is None
+    is_dropped = not _is_for_all_holders(change, event) and retained(event, change) is None
     return is_dropped or _cannot_take_over(change, event)
 
 
@@ -152,11 +159,11 @@ def _cannot_take_over(change: Event, older: Event) -> bool:
 
 
 def _is_for_all_of(older: Event, change: Event) -> bool:
-    """Whether an older event was for all recipients of a change."""
+    """Whether an older event was for all users of a change; also for those whom both exclude, and none else."""
     excluded = (older.exclude or frozenset()) - (change.exclude or frozenset())
-    return covers(older, change) and (
-        not excluded if change.only is None else excluded.isdisjoint(change.only)
-    )
+    if change.only is None:
+        return older.only is None and not excluded
+    return (older.only is None or change.only <= older.only) and excluded.isdisjoint(change.only)
 
 
 def merged(change: Event, older: Event) -> Event:

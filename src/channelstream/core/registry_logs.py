@@ -7,8 +7,8 @@ from channelstream.core.channel import Channel
 from channelstream.core.compaction import (
     common,
     current,
-    excluded_before,
     for_users,
+    holders,
     is_for_others,
     loses,
     merged,
@@ -41,7 +41,7 @@ class RegistryLogs:
             channel = self._channels.get(event.channel)
             return [channel.log] if channel else []
         # Sorted: the order of appends decides what a full budget drops first.
-        return self._user_logs(sorted(event.addressees))
+        return self._user_logs(sorted(holders(event)))
 
     def _user_logs(self, names: Iterable[str]) -> list[Log]:
         users = self._users
@@ -69,9 +69,8 @@ class RegistryLogs:
     def events_about(self, event: Event) -> list[Event]:
         """Return what the logs have about the message that an event is, or changes; of a private one each user's log.
 
-        There each event is for those of the users who have it: others were unknown or excluded then, or have lost it. Users
-        who are unknown now count as those who have it, since nobody is there to be sent it. So do those whom a change
-        excludes: they have had the message.
+        There each event is for those of the users who have it: others were unknown then, or have lost it. Users who are
+        unknown now count as those who have it, since nobody is there to be sent it.
         """
         if event.channel is not None:
             return [entry.event for entry in self.entries_about(event)]
@@ -81,10 +80,7 @@ class RegistryLogs:
             for entry in user.log.about(event.uuid) if user is not None else ():
                 owners.setdefault(entry.offset, (entry.event, set()))[1].add(name)
         unknown = frozenset([name for name in names if name not in self._users]) if owners else frozenset()
-        return [
-            for_users(found, unknown | own | (excluded_before(found) & names))
-            for _, (found, own) in sorted(owners.items())
-        ]
+        return [for_users(found, unknown | own) for _, (found, own) in sorted(owners.items())]
 
     def history_message(self, event: Event) -> Entry | None:
         """Return the message with the event's uuid from the history of its channel."""

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from channelstream.core.acceptance import accept
 from channelstream.core.accepted import Accepted
-from channelstream.core.compaction import excluded_before, for_users, is_for_others, superseded
+from channelstream.core.compaction import for_users, holders, is_for_others, superseded
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event, Message
 from channelstream.core.leave_batch import LeaveBatch
@@ -134,8 +134,7 @@ class LocalLog:
                 continue
             known = superseded(known, staged)
             if event.channel is None:
-                names = staged.addressees | excluded_before(staged)
-                known[-1] = for_users(known[-1], names & (event.only or frozenset()))
+                known[-1] = for_users(known[-1], holders(staged) & (event.only or frozenset()))
         return known
 
     def _accept_all(self, events: Iterable[Event]) -> None:

@@ -5,7 +5,7 @@ The registry does the same in memory after the write (`RegistryLogs.compact`), s
 
 from collections.abc import Sequence
 
-from channelstream.core.compaction import common, is_for_others, loses, merged, retained
+from channelstream.core.compaction import common, holders, is_for_others, loses, merged, retained
 from channelstream.core.entry import Entry
 from channelstream.core.events import Event
 from channelstream.core.registry import Registry
@@ -84,7 +84,7 @@ class Compaction:
 
     def _raise_floors(self, offset: int, event: Event) -> None:
         floors = self._user_floors if event.channel is None else self._floors
-        for name in event.addressees if event.channel is None else [event.channel]:
+        for name in holders(event) if event.channel is None else [event.channel]:
             floors[name] = max(offset, floors.get(name, 0))
 
     def floors(self) -> Writes:

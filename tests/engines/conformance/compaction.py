@@ -353,6 +353,56 @@ def test_a_private_message_is_not_sent_again_to_a_user_whom_a_change_excludes(
     assert lab.publish(edit("p1", channel=None, only=both))[0].found == (change is edit)
 
 
+def test_a_user_whom_a_change_excludes_has_had_the_message(lab: Lab) -> None:
+    """Whatever becomes of the change in the logs of the other users."""
+    for user in ("ann", "bob", "cid"):
+        lab.connect(user)
+    both, some = private("p1", "ann", "bob"), private("p2", "ann")
+    lab.publish(both, edit("p1", channel=None, only=ANN | BOB, exclude=ANN))
+    lab.publish(edit("p1", b'"newer"', channel=None, only=BOB))
+    lab.publish(some, delete("p2", channel=None, only=ANN, exclude=ANN))
+    before = len(lab.received())
+    assert [each.duplicate for each in lab.publish(both, some, private("p2", "ann", "cid"))] == [
+        True,
+        True,
+        False,
+    ]
+    assert [event.addressees for event in lab.received()[before:]] == [frozenset({"cid"})]
+
+
+@pytest.mark.usefixtures("payloads_within_the_log")
+def test_a_message_comes_once_after_early_edits_that_exclude_a_user(lab: Lab) -> None:
+    """Also to that user, in a form that it may see."""
+    for user in ("ann", "bob", "cid"):
+        lab.connect(user, "a")
+    cid = frozenset({"cid"})
+    lab.publish(edit("p1", channel=None, only=ANN | cid, exclude=ANN))
+    lab.publish(edit("p1", b'"newer"', channel=None, only=ANN | BOB, exclude=cid))
+    lab.publish(edit("p2", channel=None, only=BOB))
+    lab.publish(edit("p2", None, channel=None, only=BOB | cid, exclude=cid, user="eve"))
+    lab.publish(edit(only=BOB, exclude=BOB), message("m1", only=cid))
+    before = len(lab.received())
+    first, second = (private(uuid, "ann", "bob", "cid") for uuid in ("p1", "p2"))
+    lab.publish(
+        msgspec.structs.replace(first, exclude=BOB | cid),
+        msgspec.structs.replace(second, exclude=ANN | BOB),
+        message("m1"),
+    )
+    sent = [
+        (event.uuid, user, event.payload)
+        for event in lab.received()[before:]
+        if isinstance(event, Message)
+        for user in ("ann", "bob", "cid")
+        if event.is_for(user, ALWAYS)
+    ]
+    assert sorted(sent) == [
+        ("m1", "ann", b'"hi"'),
+        ("m1", "bob", b'"new"'),
+        ("p1", "ann", b'"newer"'),
+        ("p2", "cid", b'"hi"'),
+    ]
+
+
 @pytest.mark.parametrize("channel", ["a", None])
 def test_an_edit_counts_for_a_user_whom_it_excludes_alone(lab: Lab, channel: str | None) -> None:
     """As it was deleted for the others: that user has made the edit, and another page of it must not get the old text."""

@@ -1,6 +1,6 @@
 """What every `EventLog` must do with one message and its edits and deletions, drawn at random, for all users or for some.
 
-`CHANGES_SEED` draws others. No user is excluded: such a user may show an older text than others.
+`CHANGES_SEED` draws others. Who is excluded may show an older text than others.
 """
 
 import os
@@ -43,9 +43,14 @@ class Play:
         received: the events that each user was sent.
     """
 
-    def __init__(self, lab: Lab, seed: int) -> None:
-        """Publish the sequence, some events at once."""
+    def __init__(self, lab: Lab, seed: int, *, excludes: bool = False) -> None:
+        """Publish the sequence, some events at once.
+
+        Args:
+            excludes: half of the events exclude some users.
+        """
         self._lab = lab
+        self._excluding = random.Random(seed) if excludes else None
         self._names = {name: f"{name}-{seed}" for name in (*USERS, "channel", "message")}
         chance = random.Random(seed)
         self._channel = self._names["channel"] if chance.random() < 0.5 else None
@@ -61,8 +66,13 @@ class Play:
             del events[:count]
 
     def _event(self, kind: type[Event], users: Iterable[str] | None, named: dict[str, Any]) -> Event:
-        only = None if users is None else frozenset(self._names[user] for user in users)
+        only = None if users is None else self._some(users)
+        if self._excluding is not None and self._excluding.random() < 0.5:
+            named["exclude"] = self._some(self._excluding.sample(USERS, self._excluding.randint(1, 2)))
         return kind(uuid=self._names["message"], channel=self._channel, only=only, **named)
+
+    def _some(self, users: Iterable[str]) -> frozenset[str]:
+        return frozenset(self._names[user] for user in users)
 
     def _publish(self, events: list[Event]) -> None:
         before = len(self._lab.received())
@@ -115,3 +125,11 @@ def test_a_client_that_resumes_shows_what_one_that_stayed_does(lab: Lab) -> None
     for seed in range(FIRST, FIRST + DRAWS):
         for user, stayed, resumed in Play(lab, seed).resumed():
             assert resumed == stayed, f"seed {seed}, {user}"
+
+
+@pytest.mark.usefixtures("payloads_within_the_log")
+def test_no_user_is_sent_a_message_twice(lab: Lab) -> None:
+    """Although the message and its changes exclude some: each user has it once, in one form."""
+    for seed in range(FIRST, FIRST + 3 * DRAWS):
+        for user, received in Play(lab, seed, excludes=True).received.items():
+            assert sum(isinstance(event, Message) for event in received) <= 1, f"seed {seed}, {user}"

@@ -84,9 +84,12 @@ local function late_forms(record, early)
   return forms
 end
 
--- Whether an older edit was for all recipients of a newer one.
+-- Whether a record is for all users whom another one names; those whom that excludes count as well.
+local function names_all_of(record, other) return covers(record[ONLY], other[ONLY] and copy(other, EXCLUDE, false) or other) end
+
+-- Whether an older edit was for all users of a newer one; also for those whom both exclude.
 local function is_for_all_of(older, edit)
-  if not covers(older[ONLY], edit) then return false end
+  if not names_all_of(older, edit) then return false end
   local addressed, excluded = edit[ONLY] and set_of(edit[ONLY]), set_of(edit[EXCLUDE])
   for _, name in ipairs(older[EXCLUDE] or {}) do
     if not excluded[name] and (not addressed or addressed[name]) then return false end

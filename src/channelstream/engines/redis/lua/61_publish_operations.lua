@@ -63,14 +63,14 @@ end
 
 -- The records with an event's uuid in its log and history, and its early edits. For a private event these are the records in
 -- the logs of all its users. The third result lists those users of the event that exist here, are not excluded and have no
--- record of the message in their log; the fourth those that do not exist here.
+-- record of the message in their log; the fourth those that do not exist here; the fifth is the third with the excluded ones.
 local function known_about(event)
-  local known, early, new, unknown = {}, {}, {}, {}
+  local known, early, new, unknown, waiting = {}, {}, {}, {}, {}
   if event.channel then
     early, known = divided('c', event.channel, event, records_of('c', event.channel, event.uuid))
     local shown = history_record(event.channel, event.uuid)
     if shown then known[#known + 1] = shown[3] end
-    return known, early, new, unknown
+    return known, early, new, unknown, waiting
   end
   local excluded = set_of(event.exclude)
   for _, user in ipairs(event.only) do
@@ -79,12 +79,15 @@ local function known_about(event)
     for _, record in ipairs(others) do known[#known + 1] = copy(record, ONLY, { user }) end
     if #records == 0 and call('EXISTS', key('u', user)) == 0 then
       unknown[#unknown + 1] = user
-    elseif #others == 0 and not excluded[user] then
-      new[#new + 1] = user
-      for _, record in ipairs(its_early) do early[#early + 1] = copy(record, ONLY, { user }) end
+    elseif #others == 0 then
+      waiting[#waiting + 1] = user
+      if not excluded[user] then
+        new[#new + 1] = user
+        for _, record in ipairs(its_early) do early[#early + 1] = copy(record, ONLY, { user }) end
+      end
     end
   end
-  return known, early, new, unknown
+  return known, early, new, unknown, waiting
 end
 
 -- A record restricted to the recipients that have none of the known records; nil if no recipient is left. The names of all of
@@ -136,8 +139,8 @@ local function store_and_publish(event, record, offset)
   for _, user in ipairs(record[ONLY]) do
     if not excluded[user] then
       emit('u', user, offset, event.uuid, text, record)
-    elseif record[KIND] ~= 'message' and #records_of('u', user, event.uuid) > 0 then
-      -- This user is not sent it, and has had the message: if that is repeated, it is no new one.
+    elseif record[KIND] ~= 'message' then
+      -- This user is not sent it, nor an older form: its log keeps it for a message that is repeated, or comes later.
       keep('u', user, offset, event.uuid, text, record)
     end
   end
@@ -150,7 +153,7 @@ local function end_early(event, record, early)
   for _, edit in ipairs(early) do
     if not event.channel then
       unmark_early('u', edit[ONLY][1], event.uuid, { [edit[ID]] = true })
-    elseif is_for_all_of(record, edit) then
+    elseif is_for_all_of(record, edit[ONLY] and copy(edit, EXCLUDE, false) or edit) then
       ended[edit[ID]] = true
     end
   end
@@ -185,11 +188,11 @@ local function split_early(edit, known)
 end
 
 -- Accept an edit for the users who have had the message, and an early one for those who have not.
-local function accept_edit(event, record, kept, new)
+local function accept_edit(event, record, kept, waiting)
   if not event.channel then
     local offset = next_offset()
     store_and_publish(event, record, offset)
-    for _, user in ipairs(new) do mark_early('u', user, event.uuid, offset) end
+    for _, user in ipairs(waiting) do mark_early('u', user, event.uuid, offset) end
     return
   end
   local late, early = split_early(record, kept)
@@ -209,7 +212,7 @@ local function undeleted(edit, deleted)
   return left and copy(left, EXCLUDE, edit[EXCLUDE])
 end
 
-local function accept_change(event, record, known, new, unknown)
+local function accept_change(event, record, known, unknown, waiting)
   local found, kept, deleted = false, {}, {}
   for _, each in ipairs(known) do
     local list = each[KIND] == 'delete' and deleted or kept
@@ -225,19 +228,19 @@ local function accept_change(event, record, known, new, unknown)
     end
     record = undeleted(record, deleted)
     if not record then return { 'deleted' } end
-    accept_edit(event, record, kept, new)
+    accept_edit(event, record, kept, waiting)
   end
   return { found and 'found' or 'accepted' }
 end
 
 local function accept(event)
   local record = { '', event.kind, event.head, event.only, event.exclude, event.parts }
-  local known, early, new, unknown = known_about(event)
+  local known, early, new, unknown, waiting = known_about(event)
   local answer
   if event.kind == 'message' then
     answer = accept_message(event, record, known, early, new)
   else
-    answer = accept_change(event, record, known, new, unknown)
+    answer = accept_change(event, record, known, unknown, waiting)
   end
   -- All its users are unknown here, or excluded: what becomes of its other parts decides.
   if not event.channel and #known + #new == 0 then return { 'nobody' } end
