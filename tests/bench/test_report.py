@@ -101,6 +101,13 @@ def test_deliveries_have_no_medians() -> None:
     assert [step.turns for step in scenario.changed({"idle_s": 1.0}).steps] == [1]
 
 
+def test_the_reference_for_calls_has_no_clients() -> None:
+    """So the scenario with clients is measured without it."""
+    for clients, references in ((0, ["api", "api"]), (5, [None, None])):
+        steps = SCENARIOS["publish"].changed({"clients": clients}).steps
+        assert [step.reference for step in steps] == references
+
+
 def test_json_is_complete() -> None:
     """A document is read back as the same report, with no key too many or too few."""
     report = report_of(Made().measured(), reference=Made().measured())

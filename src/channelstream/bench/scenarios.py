@@ -38,6 +38,12 @@ class Step:
         load = self.load
         return 1 if load.idle_s or (load.clients and load.publishes) else self.rounds
 
+    def changed(self, changes: dict[str, Any]) -> "Step":
+        """Return the step with other parameters. The reference for calls has no clients."""
+        load = msgspec.structs.replace(self.load, **changes)
+        has_reference = self.reference != "api" or not load.clients
+        return replace(self, load=load, reference=self.reference if has_reference else None)
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
@@ -49,10 +55,7 @@ class Scenario:
 
     def changed(self, changes: dict[str, Any]) -> "Scenario":
         """Return the scenario with other parameters in all steps."""
-        steps = tuple(
-            replace(step, load=msgspec.structs.replace(step.load, **changes)) for step in self.steps
-        )
-        return Scenario(self.name, self.question, steps)
+        return Scenario(self.name, self.question, tuple(step.changed(changes) for step in self.steps))
 
     def missing_reference(self) -> str:
         """Return why a reference of the steps cannot be started, as a sentence; empty if all can."""
