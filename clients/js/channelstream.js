@@ -48,7 +48,7 @@ export function backoff(attempt, { baseMs = 500, capMs = 30_000, floorMs = 0, ra
 
 export class Roster {
   #channels = new Map();
-  #people = new Map(); // user -> state, number of channels
+  #states = new Map(); // of the members
   #recordings = new Set();
   #changed;
 
@@ -65,7 +65,7 @@ export class Roster {
   }
 
   state(user) {
-    return this.#people.get(user)?.state ?? {};
+    return this.#states.get(user) ?? {};
   }
 
   load(answer, names = []) {
@@ -109,27 +109,25 @@ export class Roster {
   }
 
   #fill(channel, users) {
-    for (const user of users) this.#move(channel, user, true);
-    for (const user of this.#channels.get(channel) ?? []) if (!users.has(user)) this.#move(channel, user, false);
+    for (const user of [...users, ...(this.#channels.get(channel) ?? [])]) this.#move(channel, user, users.has(user));
     if (!this.#channels.has(channel)) this.#channels.set(channel, users);
   }
 
   #move(channel, user, isIn) {
     const users = this.#channels.get(channel) ?? new Set();
     if (users.has(user) === isIn) return;
-    const person = this.#people.get(user) ?? { state: {}, count: 0 };
-    this.#channels.set(channel, isIn ? users.add(user) : users);
-    if (!isIn) users.delete(user);
-    person.count += isIn ? 1 : -1;
-    // Only members have a state.
-    if (person.count) this.#people.set(user, person);
-    else this.#people.delete(user);
+    if (isIn) {
+      this.#channels.set(channel, users.add(user));
+      this.#states.set(user, this.state(user));
+    } else {
+      users.delete(user);
+      if (![...this.#channels.values()].some((others) => others.has(user))) this.#states.delete(user);
+    }
   }
 
   #setState(user, state, changed) {
-    const person = this.#people.get(user);
-    if (!person || !state || JSON.stringify(state) === JSON.stringify(person.state)) return;
-    person.state = state;
+    if (!this.#states.has(user) || !state || JSON.stringify(state) === JSON.stringify(this.state(user))) return;
+    this.#states.set(user, state);
     this.#channels.forEach((users, name) => users.has(user) && changed.add(name));
   }
 }
