@@ -250,7 +250,7 @@ export class Channelstream {
   #life; // aborted at the end
   #end;
   #finish; // ends #listen
-  #wakeUp; // ends #wait
+  #waiting = new AbortController(); // aborts #wait
   #asleep = false;
   #level = 0;
   #attempts = 0;
@@ -429,9 +429,7 @@ export class Channelstream {
       return this.#send(waiting);
     }
     this.#isPosting = true;
-    const posted = [...waiting];
-    const body = text(waiting); // leaves what is too much for a request
-    posted.length -= waiting.length;
+    const body = text(waiting);
     const { fetch, silenceMs } = this.#options;
     const connId = this.#connId;
     const post = async (signal) => {
@@ -448,7 +446,7 @@ export class Channelstream {
     } catch (error) {
       end = error?.reason ?? error?.message ?? end;
     }
-    for (const [id] of posted) this.#answered({ id, error: { message: end } }, connId);
+    for (const { id } of JSON.parse(body)) this.#answered({ id, error: { message: end } }, connId);
     this.#isPosting = false;
     this.#sendWaiting();
   }
@@ -565,8 +563,8 @@ export class Channelstream {
         this.receivedAt = Date.now();
         return (this.#partial = rest);
       };
-      const run = async () => TRANSPORTS[name]({ address, fetch, WebSocket, signal, receive, alive, greet, init });
-      run().then(finish, (error) => finish({ code: 0, reason: `${error}` }));
+      const ended = TRANSPORTS[name]({ address, fetch, WebSocket, signal, receive, alive, greet, init });
+      ended.then(finish, (error) => finish({ code: 0, reason: `${error}` }));
     });
   }
 
@@ -595,7 +593,7 @@ export class Channelstream {
       }
       if (!opens || signal.aborted) return;
       // Not before: the text may have the conn_id of a new connection.
-      if (this.#token) this.#joinAgain(signal);
+      this.#joinAgain(signal);
       for (const [id, command] of this.#commands) {
         if (command.signal?.aborted) this.#commands.delete(id); // Its channels are in a new one.
         else if (command.fields) command.text = JSON.stringify({ id, type: "subscribe", ...command.fields() });
@@ -707,10 +705,9 @@ export class Channelstream {
   #wait(state, event, ms) {
     this.state = state;
     this.transport = null;
-    const waiting = new AbortController();
-    this.#wakeUp = () => waiting.abort();
+    this.#waiting = new AbortController();
     this.#emit({ type: "down", ...event });
-    return pause(Math.min(ms, FOREVER_MS), waiting.signal);
+    return pause(Math.min(ms, FOREVER_MS), this.#waiting.signal);
   }
 
   #watchPage(signal) {
@@ -733,13 +730,13 @@ export class Channelstream {
     this.#asleep = false;
     if (hasNewNetwork || Date.now() - this.receivedAt > this.#options.silenceMs)
       this.#finish?.({ code: 0, reason: "silent", now: true });
-    this.#wakeUp?.();
+    this.#waiting.abort();
   }
 
   #stop(end) {
     this.#finish?.(end);
     this.#life.abort();
-    this.#wakeUp?.();
+    this.#waiting.abort();
     this.#expired = this.#connId ?? this.#expired;
     clearTimeout(this.#expiry);
     for (const id of this.#commands.keys()) this.#answered({ id, error: { message: end.reason } });
