@@ -445,6 +445,10 @@ export class Channelstream {
       }
     } catch (error) {
       end = error?.reason ?? error?.message ?? end;
+      if (!error?.reason && connId === this.#connId && body.includes('subscribe"')) {
+        this.#connId = null; // It may still arrive: the next connection is only in channels that are wanted.
+        this.#finish?.({ code: UNKNOWN_CONNECTION, reason: end });
+      }
     }
     for (const { id } of JSON.parse(body)) this.#answered({ id, error: { message: end } }, connId);
     this.#isPosting = false;

@@ -474,7 +474,7 @@ async function polled(options, next = "c-1") {
   await settled();
   const answer = (...items) => asked.shift().resolve(new Response(JSON.stringify(items)));
   const fail = () => asked.shift().reject();
-  return { stream, answer, fail, sent, channels, breaks };
+  return { stream, answer, fail, sent, channels, breaks, polls };
 }
 
 test("an answer to a command that comes after the end does nothing", async (t) => {
@@ -529,6 +529,36 @@ for (const isAnswered of [true, false])
     assert.deepEqual(await published, { uuid: "u-1" });
   });
 
+test("a request without an answer, which may still arrive, joins and leaves nothing: another connection has what is wanted", async () => {
+  const { stream, answer, fail, sent, channels, polls } = await polled({}, "c-2");
+  const first = stream.subscribe(["a", "b"]);
+  answer({ type: "reply", id: 1, result: { channels: ["a", "b"] } });
+  await first;
+  const left = assert.rejects(stream.unsubscribe(["a"]), { message: "no answer" });
+  const opened = eventOf(stream, "open");
+  fail();
+  await left;
+  const joined = stream.subscribe(["c"]);
+  await opened;
+  await settled();
+  assert.deepEqual(polls.asked.slice(-2).map(({ searchParams }) => searchParams.get("conn_id")), ["", "c-2"]);
+  assert.deepEqual([sent.at(-1), channels.slice(-2)], [[3, 4], [["c"], ["b"]]]);
+  answer({ type: "reply", id: 3, result: { channels: ["b", "c"] } }, { type: "reply", id: 4, result: { channels: ["b", "c"] } });
+  assert.deepEqual(await joined, { channels: ["b", "c"] });
+});
+
+test("a subscribe without an answer is sent to another connection", async () => {
+  const { stream, answer, fail, sent } = await polled({}, "c-2");
+  const joined = stream.subscribe(["a"]);
+  const opened = eventOf(stream, "open");
+  fail();
+  await opened;
+  await settled();
+  assert.deepEqual([sent, stream.connection.conn_id], [[[1], [1]], "c-2"]);
+  answer({ type: "reply", id: 1, result: { channels: ["a"] } });
+  assert.deepEqual(await joined, { channels: ["a"] });
+});
+
 test("a channel that was left by the same request is not joined again by a new connection", async () => {
   const { stream, answer, sent, channels, breaks } = await polled({}, "c-2");
   stream.publish("a", 1, "u-1");
@@ -575,6 +605,7 @@ test("a request whose failure says nothing does not hold up the next one", async
   await settled();
   stream.publish("a", 2).catch(() => {});
   assert.deepEqual(sent, [[1], [2]]);
+  assert.equal(stream.connection.conn_id, "c-1");
 });
 
 test("commands by requests are sent one request after the other, in texts that a server takes", async () => {
