@@ -69,7 +69,7 @@ class MemoryChecker:
         before, self._seen[place] = self._seen.get(place), now
         if before is None or before.log is not log or before.disturbed != now.disturbed:
             return
-        accepted = world.truth.places.get(place, [])
+        accepted = world.truth.held.get(place, [])
         kept = {entry.offset for entry in now.entries}
         for entry in before.entries:
             if entry.offset in kept or world.truth.left(place, entry):

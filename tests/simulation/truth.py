@@ -16,6 +16,8 @@ class Truth:
     """Every accepted entry, by number, by position and by the log it belongs to.
 
     Attributes:
+        places: the entries that are for each channel or user.
+        held: the entries in each log; a private change is also in those of the users whom it excludes.
         lost: the offset of the last edit for some users in each log whose text a newer edit may not have taken over.
     """
 
@@ -26,6 +28,7 @@ class Truth:
         self.events: set[tuple[type[Event], str]] = set()
         self._about: dict[tuple[str | None, str], list[Entry]] = {}
         self.places: dict[Place, list[Entry]] = {}
+        self.held: dict[Place, list[Entry]] = {}
         self.lost: dict[Place, int] = {}
         self.present: dict[str, set[str]] = {}
         self._registry = registry
@@ -46,8 +49,13 @@ class Truth:
         self.events.add((type(entry.event), entry.event.uuid))
         self._note_loss(entry)
         self._about.setdefault((entry.event.channel, entry.event.uuid), []).append(entry)
-        for place in self._places(entry):
+        places = self._places(entry)
+        for place in places:
             self.places.setdefault(place, []).append(entry)
+        is_private_change = entry.event.channel is None and entry.event.supersedes is not None
+        names = entry.event.only or () if is_private_change else ()
+        for place in {*places, *((PRIVATE, name) for name in names)}:
+            self.held.setdefault(place, []).append(entry)
         if isinstance(entry.event, Presence) and entry.event.announced:
             self._balance(entry.event)
 
@@ -148,7 +156,7 @@ class Truth:
         if self.lost.get(place, -1) > offset:
             return False
         kept = {single.offset for entry in log.entries for single in entry.split()}
-        owed = [entry for entry in self.places.get(place, ()) if entry.offset > offset]
+        owed = [entry for entry in self.held.get(place, ()) if entry.offset > offset]
         # An entry dropped before it was superseded looks like one that was not superseded.
         return all(
             entry.offset in kept or (entry.offset > log.floor and self.left(place, entry)) for entry in owed
