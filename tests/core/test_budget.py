@@ -52,6 +52,19 @@ def test_an_entry_that_is_superseded_in_some_logs_counts_until_it_is_in_none() -
     assert budget.used_bytes == new.size + HELD_BYTES
 
 
+def test_a_log_stays_as_old_as_it_is_where_an_entry_is_replaced() -> None:
+    """Nothing was appended to it; a larger form counts at once."""
+    budget = Budget(2 * ONE)
+    quiet, busy = log(budget=budget), log(budget=budget)
+    quiet.append(old := entry(1))
+    busy.append(entry(2))
+    quiet.supersede(old, same := entry(1))
+    assert (quiet.entries, budget.used_bytes) == ([same], 2 * ONE)
+    budget.limit_bytes += 9
+    busy.supersede(busy.entries[0], grown := entry(2, payload=b"1" * 9))
+    assert (quiet.entries, busy.entries, budget.used_bytes) == ([], [grown], grown.size)
+
+
 def test_an_emptied_log_is_not_trimmed_again() -> None:
     """When the log quiet for longest is empty, the next one pays."""
     budget = Budget(2 * ONE)

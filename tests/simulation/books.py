@@ -180,6 +180,10 @@ class BookedBudget(Budget):
         self.exceeded += self.used_bytes + size > self.limit_bytes
         super().added(log, size)
 
+    def changed(self, size: int) -> None:
+        self.exceeded += self.used_bytes + size > self.limit_bytes
+        super().changed(size)
+
 
 class BookedRegistry(Registry):
     """The product's registry, which also counts how often each channel was configured, and notes when it was used.

@@ -35,12 +35,21 @@ class Budget:
         if len(log.entries) == 1:  # It had none, so nothing of it is scheduled.
             self.schedule_expiry(log)
         while self.used_bytes > self.limit_bytes:
-            if self._cut:
-                self.free()
-            else:
-                oldest = self._order.oldest
-                assert oldest is not None  # noqa: S101 - for the types
-                oldest.drop_oldest(1)
+            self._drop_oldest()
+
+    def changed(self, size: int) -> None:
+        """Count an entry that was replaced by one that takes so many bytes more: its log is none the newer for it."""
+        self.used_bytes += size
+        while self.used_bytes > self.limit_bytes:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        if self._cut:
+            self.free()
+        else:
+            oldest = self._order.oldest
+            assert oldest is not None  # noqa: S101 - for the types
+            oldest.drop_oldest(1)
 
     def dropped(self, log: "Log", size: int) -> None:
         self.used_bytes -= size

@@ -136,14 +136,20 @@ class Log:
 
     def supersede(self, old: Entry, new: Entry | None) -> None:
         """Replace `old` by `new`, or remove it (None). The floor stays: a client above it misses nothing current."""
-        at = bisect_left(self.entries, old.offset, key=_offset)
-        if self.entries[at : at + 1] != [old]:
+        entries = self.entries
+        at = bisect_left(entries, old.offset, key=_offset)
+        if at == len(entries) or entries[at] is not old:
             return  # The log has dropped it.
-        self.entries[at : at + 1] = [] if new is None else [new]
-        self._budget.dropped(self, self._unindex([old]))
-        if new is not None:
-            self._index(new)
-            self._budget.added(self, new.held())
+        if new is None:
+            del entries[at]
+            self._budget.dropped(self, self._unindex([old]))
+            return
+        # Not as if it were removed and appended: a private message that is edited for each user alone has very many logs.
+        entries[at] = new
+        about, uuid = self._about, old.event.uuid
+        assert about is not None  # noqa: S101 - it has the old entry
+        about[uuid] = tuple([new if each is old else each for each in about[uuid]])
+        self._budget.changed(new.held() - old.freed())
 
     def limit(self, limits: LogLimits, now_s: float) -> None:
         """Change the limits, and drop what exceeds them."""
