@@ -70,10 +70,12 @@ class Settling:
             return self._add_missed(kept, fact)
         if isinstance(fact, _WAITING):
             key = (kind_of(fact), *subject_of(fact))
-            # A second end without a beginning in between: both are reported, in order.
             before = self._held.pop(key, None)
+            if before is not None:
+                # A second end without a beginning in between: both are reported, in order, and so is the next beginning.
+                return Settled([before.kept, kept], [])
             self._held[key] = _Waiting(kept, fact.at_ms, now_s)
-            return Settled([before.kept] if before is not None else [], [])
+            return Settled([], [])
         ended = _BEGINS.get(type(fact))
         waiting = self._held.pop((kind_of(ended), *subject_of(fact)), None) if ended else None
         if waiting is None:
