@@ -51,7 +51,7 @@ async def _described(
 
 
 def _item_bytes(connection: Connection, entry: Entry) -> int:
-    """Return the bytes of what the client is sent of an entry; about those if this version does not speak its protocol."""
+    """Return how many bytes the client is sent for an entry; an estimate if this version does not speak its protocol."""
     if not PROTOCOLS.is_spoken(connection.protocol, Framing.POLL):
         return entry.event.size_bytes()
     return len(PROTOCOLS.format_of(connection.protocol, Framing.POLL).item(entry) or b"")

@@ -33,7 +33,7 @@ Reading = Callable[[], Awaitable[list[dict[str, Any]] | dict[str, Any]]]
 
 
 class Detail(NamedTuple):
-    """A kind of what has a page of its own: channels, users or connections.
+    """A kind of thing that has a page of its own: channels, users or connections.
 
     Attributes:
         describe: returns what the page shows, or None if there is no such thing at any node.

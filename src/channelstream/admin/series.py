@@ -1,4 +1,4 @@
-"""The series of figures that charts show: each with its name, and what it is of a sample.
+"""The series of figures that charts show: the name of each, and how it is read from a sample.
 
 A row of the history has their values in this order; the page finds them by name.
 """

@@ -11,7 +11,7 @@ AGE_S = 0.9
 
 
 class SharedReading(Generic[T]):
-    """The latest result of a read that is too long for each page to do it, as a call of all nodes.
+    """The latest result of a read that takes too long for each page to make its own, such as a call of all nodes.
 
     Args:
         read: reads; one read runs at a time.

@@ -108,7 +108,7 @@ class Api:
         key_rate: KeyRate | None,
         read: Awaitable[bytes],
     ) -> Any:
-        """Return what the handler of a call returns whose body is not there yet, or has to be checked.
+        """Read a body that is not there yet, or has to be checked, and return what the handler of the call returns.
 
         Args:
             read: returns the body.
@@ -124,7 +124,7 @@ class Api:
     async def _read(
         self, auth: RequestAuth, limit: int, request: Request, principal: Principal, service: Service
     ) -> bytes:
-        """Return the body of a call whose proof it agrees with.
+        """Return the body of a call, checked against the proof of its credentials.
 
         Raises:
             BadSignature: it is not the body of the proof, or this has been shown before.

@@ -63,7 +63,7 @@ async def _connect_later(call: Call, body: ConnectBody | None) -> ConnectAnswer 
 
 
 def _check_owner(call: Call, conn_id: str) -> None:
-    """Refuse an id of the default application with which streams would look for another one's connection.
+    """Refuse an id of the default application by which streams would look for a connection of another one.
 
     Raises:
         Invalid: it begins with the id of another application (`Apps.of_conn_id`).

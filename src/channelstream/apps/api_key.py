@@ -80,7 +80,7 @@ class ApiKey:
 
     @property
     def is_weak(self) -> bool:
-        """Whether the secret is too short. That of the option `secret` is any, as in both older generations."""
+        """Whether the secret is too short. The option `secret` may have any length, as in both older generations."""
         return bool(self.id) and len(self.secret.encode()) < MIN_SECRET_BYTES
 
     def state(self, now_s: float) -> KeyState:

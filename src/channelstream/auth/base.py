@@ -8,7 +8,7 @@ from channelstream.core.headers import Header
 
 
 class Proof(Protocol):
-    """That the credentials in a head are valid, which a scheme need not check again for the next request with this head."""
+    """The proof that the credentials in a head are valid: a scheme need not check the next request with this head."""
 
     @property
     def principal(self) -> Principal:

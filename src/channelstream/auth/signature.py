@@ -30,7 +30,7 @@ class Checker(Protocol):
 
 
 class _Proof:
-    """That a signature is one of the newest secret, and until when (`auth.base.Proof`)."""
+    """The proof that the newest secret has made a signature, and until when it holds (`auth.base.Proof`)."""
 
     __slots__ = ("_known", "_secrets", "_since_s", "_until_s", "_wall", "principal")
 
@@ -145,7 +145,7 @@ class SignatureAuth:
         raise BadSignature
 
     def _take(self, secrets: tuple[str, ...]) -> None:
-        """Have a checker for each secret; that of a secret that has gone is forgotten, with what it has accepted."""
+        """Keep a checker for each secret, and forget that of a secret that is gone, with what it has accepted."""
         before, self._known, self._checkers = self._checkers, secrets, {}
         for each in secrets:
             with suppress(ConfigError):  # Foreign code may refuse this secret.

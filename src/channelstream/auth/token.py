@@ -56,7 +56,7 @@ class _Claims(Struct):
 
 
 class _Issued(Struct):
-    """By whom a token says that it was made."""
+    """The issuer that a token names."""
 
     iss: str = ""
 

@@ -1,4 +1,4 @@
-"""With what a command signs its calls: the secret of an application, or a key of the file `keys_file`.
+"""What a command signs its calls with: the secret of an application, or a key of the file `keys_file`.
 
 The secret of a key is in the file, or in a variable of the environment. No flag has it: every user of the machine can read
 the command line of a process.

@@ -37,7 +37,7 @@ class _Stdout(io.FileIO):
 
 
 def prepare_stdout() -> None:
-    """Escape characters that the encoding of stdout has not, as Python does on stderr; a failed write is `StdoutFailed`.
+    """Escape characters that the encoding of stdout lacks, as Python does on stderr; a failed write is `StdoutFailed`.
 
     A name that a stranger chose would end a command with an error otherwise, where the locale is not UTF-8.
     """

@@ -32,7 +32,7 @@ def of_section(title: str) -> str | None:
 
 
 def of_variable(name: str) -> tuple[str, str] | None:
-    """Return application and option of a variable, given in lower case without the prefix of all; None if it has none."""
+    """Return the application and the option that a variable names, in lower case without the common prefix; None if none."""
     if name in BY_NAME or not name.startswith(VARIABLE_PREFIX):
         return None
     rest = name.removeprefix(VARIABLE_PREFIX)

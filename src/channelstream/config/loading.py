@@ -90,7 +90,7 @@ def refusal(option: Option, given: Given) -> str:
 
 
 def _swallowed(text: str) -> re.Match[str] | None:
-    """Return the first line in a value that would set something: with a colon, which addresses have, only an option."""
+    """Return the first line in a value that looks like a setting; with a colon, as addresses have, only an option."""
     return next((line for line in _SETTING.finditer(text) if line[2] == "=" or _is_option(line[1])), None)
 
 

@@ -163,7 +163,7 @@ def _checkers(settings: Settings) -> Iterator[str]:
 
 
 def _pusher(settings: Settings) -> Iterator[str]:
-    """Refuse half of what Pusher's clients need, what two applications have, and a secret that is public."""
+    """Refuse an incomplete set of Pusher's options, values that two applications share, and a public secret."""
     if any(_secret_files(settings)):
         return  # `_secrets` says so.
     users: dict[str, dict[str, str]] = {name: {} for name in OF_PUSHER}

@@ -223,7 +223,7 @@ async def _body(request: Request, row: Row) -> bytes:
 
 
 def _forgives(account: Account | None) -> bool:
-    """Whether the right password of an account ends the delays: who may only look must not guess the other one faster."""
+    """Whether the right password of an account ends the delays: with that of a reader nobody may guess the other faster."""
     return account is not None and account.may_change
 
 

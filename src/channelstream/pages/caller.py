@@ -29,7 +29,7 @@ def caller_of(request: Request) -> Caller:
 
 
 def caller_or_none(request: Request) -> Caller | None:
-    """Return whom the gate has admitted with this request; None where anybody is."""
+    """Return whom the gate has admitted with this request; None on a page that is open to everybody."""
     return getattr(request.state, "caller", None)
 
 

@@ -15,7 +15,7 @@ class Spans(Protocol):
         """Return a row of the API whose calls have spans."""
 
     def watched(self, engine: T) -> T:
-        """Return an engine of which is known which call publishes what."""
+        """Return an engine that reports which call publishes what."""
 
     def consume(self, signals: Signals) -> None:
         """Record what the node delivers from now on."""

@@ -72,7 +72,7 @@ class Delivery:
         return all_refusals([lane.refusals for lane in self._lanes])
 
     def give_up_refused(self) -> int:
-        """Have those given up, soon and without another attempt; return how many."""
+        """Have the refused facts given up, soon and without another attempt; return how many."""
         return sum(lane.give_up_refused() for lane in self._lanes)
 
     async def run(self) -> None:

@@ -75,7 +75,7 @@ class Lane:
         return self._refused.is_full(self._parts.steady(), self._parts.figures.sent)
 
     def give_up_refused(self) -> int:
-        """Have those given up, soon and without another attempt; return how many."""
+        """Have the refused facts given up, soon and without another attempt; return how many."""
         return self._refused.give_up()
 
     async def put(self, kept: Kept, fact: Fact) -> None:

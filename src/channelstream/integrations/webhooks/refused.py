@@ -99,7 +99,7 @@ def all_refusals(lanes: Sequence[RefusalSummary]) -> RefusalSummary:
 
 
 class Refused:
-    """All of a lane."""
+    """The refused facts of a lane."""
 
     def __init__(self) -> None:
         self._by_place: dict[str, RefusedFact] = {}
@@ -166,7 +166,7 @@ class Refused:
         return None
 
     def give_up(self) -> int:
-        """Have all given up that are refused now, and are not yet, and return how many: each is due, and tried no more."""
+        """Have all facts given up that are refused now; return how many are new. Each is due, and tried no more."""
         wanted = [each for each in self._by_place.values() if not each.is_unwanted]
         for each in wanted:
             each.is_unwanted = True
