@@ -157,8 +157,11 @@ class BookedEngine(Booked, MemoryEngine):
         channels: Mapping[str, Mapping[str, Any]] = NO_CHANNELS,
         since: Position | None = None,
     ) -> Registered | None:
-        self._note(member, [PRIVATE], since)
-        return await super().connect(member, update, channels, since)
+        stays = self._note(member, [PRIVATE], since)
+        registered = await super().connect(member, update, channels, since)
+        if registered is not None:  # It may wait until a changed state of the user is announced.
+            self._place(stays[PRIVATE], registered.offsets[0], since)
+        return registered
 
     async def join(
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None
