@@ -1,6 +1,7 @@
 """The events that the engine accepted in one run of the server, in the checker's own record."""
 
 from tests.simulation.failure import demand
+from tests.simulation.kept_edits import KeptEdits
 
 from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.entry import Entry
@@ -18,7 +19,7 @@ class Truth:
     Attributes:
         places: the entries that are for each channel or user.
         held: the entries in each log; a private change is also in those of the users whom it excludes.
-        lost: the offset of the last edit for some users in each log whose text a newer edit may not have taken over.
+        lost: the offset of the last edit for some users in each log whose text a newer edit has not taken over.
     """
 
     def __init__(self, epoch: str, registry: Registry) -> None:
@@ -30,6 +31,7 @@ class Truth:
         self.places: dict[Place, list[Entry]] = {}
         self.held: dict[Place, list[Entry]] = {}
         self.lost: dict[Place, int] = {}
+        self._edits = KeptEdits()
         self.present: dict[str, set[str]] = {}
         self._registry = registry
         self._born: dict[Place, tuple[Log, int]] = {}
@@ -91,19 +93,12 @@ class Truth:
         return text
 
     def _note_loss(self, entry: Entry) -> None:
-        """Note the older edits whose text an edit without one may not have taken over: they were for other users."""
-        newer = entry.event
-        if not isinstance(newer, MessageEdited) or newer.payload is not None:
-            return
-        edits = [
-            each
-            for each in self._about.get((newer.channel, newer.uuid), ())
-            if isinstance(each.event, MessageEdited)
-        ]
-        if len({(each.event.only, each.event.exclude) for each in (*edits, entry)}) > 1:
-            for edit in edits:
-                for place in self._places(edit):
-                    self.lost[place] = max(edit.offset, self.lost.get(place, -1))
+        """Note the older edits whose text an edit without one cannot take over: they were for other users."""
+        for offset, names in self._edits.lost(entry):
+            channel = entry.event.channel
+            places = [(PRIVATE, name) for name in names] if channel is None else [(channel, "")]
+            for place in places:
+                self.lost[place] = max(offset, self.lost.get(place, -1))
 
     def is_past(self, entry: Entry, names: Names) -> bool:
         """Whether an entry is superseded for all of these users, or only the edit that was meant for them is sent."""
