@@ -127,7 +127,6 @@ class HandOver:
         self._clock = clock
         self.has_committed = self.is_taken_back = self.is_stuck = False
         self._has_begun = False
-        self._not_changed = ""
 
     async def run(self, snapshot: int, terms: Part) -> Report:
         """Hand everything over.
@@ -141,7 +140,7 @@ class HandOver:
         """
         try:
             async with within(self._limits.start_s, self._late):
-                hello = await self._introduced(snapshot, terms)
+                hello, not_changed = await self._introduced(snapshot, terms)
                 self._has_begun = True
                 for _ in range(COPIES):
                     await self._send_all(self._giver.copy())
@@ -158,12 +157,13 @@ class HandOver:
         calls_s = round(self._clock() - frozen_at_s, 3)
         streams_s = round(self._clock() - frozen_at_s, 3) if await self._is_attached() else None
         tally = dict(self._giver.tally)
-        return Report(__version__, hello.version, hello.pid, tally, calls_s, streams_s, self._not_changed)
+        return Report(__version__, hello.version, hello.pid, tally, calls_s, streams_s, not_changed)
 
     def _late(self) -> str:
         return f"the new process has not {'built everything from a copy' if self._has_begun else 'started'}"
 
-    async def _introduced(self, snapshot: int, terms: Part) -> Hello:
+    async def _introduced(self, snapshot: int, terms: Part) -> tuple[Hello, str]:
+        """Return who takes over, and which options of its configuration have no effect (`Report.not_changed`)."""
         hello = Hello.of(await self._next(HELLO))
         if hello.snapshot != snapshot:
             raise CannotHandOver(
@@ -171,8 +171,7 @@ class HandOver:
                 f" ({hello.snapshot}, here {snapshot}); restart the service instead"
             )
         await self._line.send(terms)
-        self._not_changed = (await self._next(SET)).body.decode()
-        return hello
+        return hello, (await self._next(SET)).body.decode()
 
     async def _send_state(self) -> None:
         await self._giver.freeze()
