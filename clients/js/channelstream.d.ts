@@ -241,7 +241,8 @@ export interface Published {
 
 /** A stream of events. `Payload` is the content of messages that your application sends. */
 export class Channelstream<Payload = any> implements AsyncIterable<Item<Payload>> {
-  constructor(options?: Options);
+  /** An option that is undefined has its default. */
+  constructor(options?: { [Name in keyof Options]: Options[Name] | undefined });
   readonly state: StreamState;
   readonly transport: TransportName | null;
   readonly connection?: Connection;

@@ -73,5 +73,6 @@ def test_it_can_be_imported(application: Path, program: str) -> None:
 def test_its_types_refuse_missing_members(application: Path) -> None:
     """A program in TypeScript passes its strict mode, as a module or not, except for the invalid lines."""
     programs = [shutil.copy(TYPED, application / f"program.{ending}") for ending in ("mts", "cts")]
-    options = ["--strict", "--noEmit", "--skipDefaultLibCheck", "--module", "node16", "--target", "es2022"]
+    options = ["--strict", "--exactOptionalPropertyTypes", "--noEmit", "--skipDefaultLibCheck"]
+    options += ["--module", "node16", "--target", "es2022"]
     run(TOOLS / "tsc", *options, "--lib", "es2022,dom,dom.iterable", *programs, cwd=application)

@@ -48,6 +48,7 @@ stream.position = "p-1";
 
 const given = new Channelstream({
   url: "https://push.example/",
+  token: undefined,
   fetchConnection: async ({ expired, since, signal }) => {
     const body = JSON.stringify({ expired, since });
     return (await fetch("/connection", { method: "POST", body, signal })).json();
