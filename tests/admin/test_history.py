@@ -68,7 +68,7 @@ def test_a_sample_of_a_longer_time_is_the_average() -> None:
     assert (merged.delay_ms, merged.stalls, merged.latency) == (7.0, 3, latency(b0=1, b2=6))
 
 
-def test_nodes_add_up() -> None:
+def test_a_node_counts_for_the_part_that_it_measured() -> None:
     """One that measured for half of the interval counts for half, as one that was restarted."""
     before, after = sample(60.0, 100, seconds=30.0), sample(60.0, 100, seconds=30.0)
     other = sample(60.0, 50, seconds=60.0)

@@ -63,7 +63,7 @@ def test_nobody_calls_a_server_without_the_options(start_server: Any) -> None:
     assert call(server, "GET", "/channels").status_code == 404
 
 
-def test_applications_have_their_own(request: pytest.FixtureRequest) -> None:
+def test_an_application_reads_nothing_of_another(request: pytest.FixtureRequest) -> None:
     """Below one path, found by the id: neither secrets, nor channels, nor sockets of another one."""
     server = launch_apps()
     request.addfinalizer(server.stop)

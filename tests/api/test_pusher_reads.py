@@ -32,7 +32,7 @@ def test_occupied_channels_are_listed(server: Any) -> None:
     assert done(server, "GET", "/channels", filter_by_prefix="prd1-x") == {"channels": {}}
 
 
-def test_counts_of_occupied_channels(server: Any) -> None:
+def test_occupied_channels_have_counts(server: Any) -> None:
     """Users of presence channels, connections of all."""
     fill(server, "prd2")
     counted = done(server, "GET", "/channels", filter_by_prefix="presence-prd2", info=BOTH)

@@ -42,7 +42,7 @@ def test_an_application_wants_its_kinds(kind: str, key: str, is_wanted: bool) ->
     assert WANTED.wants(kind, key) is is_wanted
 
 
-def test_none_may_be_wanted() -> None:
+def test_an_application_that_wants_no_kind_counts_as_none() -> None:
     """An application that wants no kind counts as none."""
     assert WANTED
     assert not NOTHING_WANTED

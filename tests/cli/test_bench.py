@@ -52,7 +52,7 @@ def test_all_messages_arrive_by_every_transport(server: Any, tmp_path: Path, tra
     assert 0 < delivery.latency_ms.p50 <= delivery.latency_ms.max
 
 
-def test_rate_workers_and_lists(server: Any, tmp_path: Path) -> None:
+def test_as_many_messages_are_sent_as_were_asked_for(server: Any, tmp_path: Path) -> None:
     """Messages in lists, on a schedule, to clients in two processes: as many as were asked for."""
     path = tmp_path / "report.json"
     assert bench(server, *SMALL, "--workers", "2", "--rate", "300", "--items", "4", "--json", str(path)) == 0
@@ -102,7 +102,7 @@ def test_without_a_pid_cpu_and_memory_are_left_out(server: Any, capsys: Captured
     assert "CPU per delivery" not in out
 
 
-def test_idle_and_connect_only(server: Any, tmp_path: Path, capsys: Captured) -> None:
+def test_without_messages_clients_only_connect(server: Any, tmp_path: Path, capsys: Captured) -> None:
     """Without messages clients only connect; --idle asks the server how quickly it answers meanwhile."""
     path = tmp_path / "report.json"
     assert bench(server, "--clients", "10", "--messages", "0", "--idle", "0.2", "--json", str(path)) == 0
@@ -141,7 +141,7 @@ def test_clients_of_pusher_receive_what_native_ones_do(tmp_path: Path) -> None:
     assert (native.connect is None, pusher.connect is None) == (False, True)
 
 
-def test_publishing_beside_its_reference(tmp_path: Path) -> None:
+def test_publishing_is_compared_with_its_reference(tmp_path: Path) -> None:
     """The scenario without clients compares accepted messages with those of a bare application, in rounds."""
     path = tmp_path / "report.json"
     assert main(["bench", "--scenario", "publish", "--messages", "200", "--json", str(path)], {}) == 0

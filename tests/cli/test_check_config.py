@@ -19,7 +19,9 @@ def test_settings_without_a_fault_are_ok(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr() == ("OK\n", "")
 
 
-def test_all_problems_and_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_problems_and_warnings_are_reported_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """All problems are reported at once, and warnings with them."""
     path = tmp_path / "file.ini"
     path.write_text("[channelstream]\nport = x\ndebug = maybe\nprot = 1\nallow_posting_from = x.x.x.x\n")

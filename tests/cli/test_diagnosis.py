@@ -104,7 +104,9 @@ def test_another_program_is_named(
 
 @pytest.mark.slow
 @every_command
-def test_http_spoken_to_https(capsys: pytest.CaptureFixture[str], tls: ssl.SSLContext, command: str) -> None:
+def test_a_server_with_tls_is_recognized(
+    capsys: pytest.CaptureFixture[str], tls: ssl.SSLContext, command: str
+) -> None:
     """A server that speaks TLS is recognized when it is spoken HTTP to."""
     with answering(b"", tls) as port:
         url = f"http://127.0.0.1:{port}"
@@ -112,7 +114,7 @@ def test_http_spoken_to_https(capsys: pytest.CaptureFixture[str], tls: ssl.SSLCo
 
 
 @every_command
-def test_https_spoken_to_http(capsys: pytest.CaptureFixture[str], command: str) -> None:
+def test_a_server_without_tls_is_recognized(capsys: pytest.CaptureFixture[str], command: str) -> None:
     """A server that speaks no TLS is recognized when it is spoken TLS to."""
     with answering(http("400 Bad Request", "")) as port:
         url = f"https://127.0.0.1:{port}"

@@ -64,7 +64,7 @@ def test_a_private_message_needs_no_channel(server: Remembering) -> None:
     assert (message["channel"], message["pm_users"], message["message"]) == (None, ["bob", "eve"], "psst")
 
 
-def test_address_from_the_settings(server: Remembering) -> None:
+def test_the_address_is_that_of_the_settings(server: Remembering) -> None:
     """Without --url the server is where the settings say it listens."""
     assert main(["publish", "-p", str(server.server_port), "-c", "news", "hi"], {}) == 0
     assert len(server.requests) == 1

@@ -147,7 +147,7 @@ def test_a_listener_whose_output_nobody_reads_ends(listen: Callable[..., Listene
     assert (listener.child.wait(PATIENCE_S), listener.stderr.read()) == (0, "")
 
 
-def test_secrets_of_all_applications(tmp_path: Path) -> None:
+def test_calls_of_all_applications_are_verified(tmp_path: Path) -> None:
     """A file may describe several. The newest of a file of Pusher's signs."""
     of_pusher = tmp_path / "secrets"
     of_pusher.touch(0o600)

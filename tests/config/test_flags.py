@@ -30,7 +30,7 @@ def test_flags_of_the_first_generation() -> None:
     }  # fmt: skip
 
 
-def test_switches_without_a_value() -> None:
+def test_a_switch_without_a_value_is_true() -> None:
     """A switch alone means true and does not swallow what follows."""
     assert complete_switches(["-d", "file.ini"]) == ["-d", "true", "file.ini"]
     assert complete_switches(["--demo", "auto", "-d"]) == ["--demo", "auto", "-d", "true"]

@@ -16,7 +16,7 @@ def write(path: Path, text: str) -> str:
     return str(file)
 
 
-def test_reads_its_section_only(tmp_path: Path) -> None:
+def test_only_its_section_is_read(tmp_path: Path) -> None:
     """Keys of the section [channelstream] are read in any case; other sections are ignored."""
     path = write(tmp_path, "[other]\nport = 1\n[channelstream]\nPort = 2\n")
     layer = from_file(path)
@@ -101,14 +101,14 @@ def test_a_file_that_is_not_understood_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_missing_file_and_directory(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_directory_are_refused(tmp_path: Path) -> None:
     """A file that is not there, or is a directory, is a ConfigError."""
     for path in (tmp_path / "none.ini", tmp_path):
         with pytest.raises(ConfigError, match="cannot be read"):
             from_file(str(path))
 
 
-def test_the_environment_gives_options() -> None:
+def test_variables_with_the_prefix_give_options() -> None:
     """CHANNELSTREAM_<NAME> gives an option; CHANNELSTREAM_INI is not one; unknown names are warned about."""
     layer = from_environ(
         {"CHANNELSTREAM_PORT": "2", "CHANNELSTREAM_INI": "x", "CHANNELSTREAM_PROT": "3", "PORT": "4"}

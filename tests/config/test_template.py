@@ -19,7 +19,7 @@ def load_text(path: Path, text: str) -> Settings:
     return loaded.settings
 
 
-def test_untouched_template_means_defaults(tmp_path: Path) -> None:
+def test_a_template_that_sets_nothing_has_the_defaults(tmp_path: Path) -> None:
     """A template that sets nothing is a file of defaults."""
     assert load_text(tmp_path, render_ini({})) == Settings()
 

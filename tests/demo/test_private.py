@@ -16,7 +16,7 @@ def write(browser: Client, to: str, text: str) -> str:
     return browser.post("/demo/message", json={"to": to, "text": text}).json()[0]["uuid"]
 
 
-def test_both_people_load_them(browser: Client, other_browser: Client) -> None:
+def test_author_and_recipient_load_private_messages(browser: Client, other_browser: Client) -> None:
     """Author and recipient get them in order with each connect, as they are after edits and deletes."""
     assert texts(browser, username="ann") == texts(other_browser, username="bob") == []
     first, second, _ = (write(browser, "bob", text) for text in ("one", "two", "three"))
@@ -26,7 +26,7 @@ def test_both_people_load_them(browser: Client, other_browser: Client) -> None:
     assert texts(browser) == texts(other_browser) == ["ONE", "three", "four"]
 
 
-def test_nobody_else_loads_them(
+def test_nobody_else_loads_private_messages(
     browser: Client, other_browser: Client, open_browser: Callable[..., Client]
 ) -> None:
     """A third visitor does not, nor one who gets a name after it was free, nor the same browser under another name."""

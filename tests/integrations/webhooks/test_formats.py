@@ -110,7 +110,7 @@ def test_every_kind_has_a_type() -> None:
         (CacheMissed(**about("pusher/cache-a")), {"name": "cache_miss", "channel": "cache-a"}),
     ],
 )  # fmt: skip
-def test_an_event_of_pusher(fact: Fact, event: dict[str, str]) -> None:
+def test_an_event_has_the_form_of_pusher(fact: Fact, event: dict[str, str]) -> None:
     """As Pusher's documents have it; the time is beside the events."""
     assert accepts(OF_PUSHER, fact)
     body = json.loads(call_of(OF_PUSHER, [fact]).body)

@@ -72,7 +72,7 @@ def test_any_2xx_accepts(receiver: WebhookReceiver, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 307, 400, 410, 500, 503])
-def test_another_status_does_not(receiver: WebhookReceiver, status: int) -> None:
+def test_another_status_does_not_accept(receiver: WebhookReceiver, status: int) -> None:
     """A redirection is not followed."""
     receiver.status, receiver.headers = status, {"location": f"{receiver.url}/other"}
     refused = asyncio.run(refusal(receiver.url))

@@ -70,7 +70,7 @@ def test_a_short_absence_is_not_reported(
     assert len(scene.sent) == 2 * is_reported
 
 
-def test_the_subject_counts() -> None:
+def test_only_the_same_member_returns() -> None:
     """Of another member, or in another channel, it is no return."""
     scene = Scene()
     scene.add(MemberRemoved(id="i", at_ms=1, channel="a", user="ann"))
@@ -125,7 +125,7 @@ def test_a_second_end_is_reported_with_the_first() -> None:
     assert (scene.sent, scene.dropped) == (["vacated 1", "vacated 2", "occupied 3"], [])
 
 
-def test_connections_do_not_wait() -> None:
+def test_the_end_of_a_connection_does_not_wait() -> None:
     """One that opens is another one."""
     scene = Scene()
     scene.add(ConnectionClosed(id="i", at_ms=1, user="ann", connection="c"))
