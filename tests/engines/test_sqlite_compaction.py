@@ -355,6 +355,28 @@ def test_what_is_older_than_a_loss_is_known_after_a_restart(runs: Runs) -> None:
     live(runs, life)
 
 
+def test_a_history_keeps_what_was_deleted_for_some_after_a_restart(runs: Runs) -> None:
+    """Also if too many are named for the log to keep the message, whether it was written before or with the deletion."""
+    many = frozenset(f"u{number}" for number in range(MAX_EXCLUDED + 1))
+
+    async def life(engine: SqliteEngine, _: Recorder) -> None:
+        await engine.publish([message("m0"), message("m1")])
+        await engine.publish([delete("m0", only=BOTH), delete("m1", only=many)])
+        await engine.publish(
+            [message("m2"), delete("m2", only=many), edit("m2"), message("m3", no_history=True)]
+        )
+        await engine.publish([delete("m3", only=many)])
+        again = await reopened(runs, "killed.db")
+        for each in (engine, again):
+            (channel,) = await each.channels(["a"])
+            shown = [(entry.event.uuid, entry.event.exclude) for entry in channel.history.entries]
+            assert shown == [("m0", None), ("m1", None), ("m2", None)]
+            assert channel.history.entries[-1].event.payload == b'"new"'
+        await again.close()
+
+    live(runs, life)
+
+
 def test_what_an_edit_for_some_has_changed_is_lost_after_a_restart(runs: Runs) -> None:
     """Where a newer one cannot say it: in a channel and in the log of a user, also if one batch has both edits."""
 

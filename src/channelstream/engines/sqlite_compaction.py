@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from channelstream.core.compaction import common, holders, is_for_others, loses, merged, retained
 from channelstream.core.entry import Entry
-from channelstream.core.events import Event
+from channelstream.core.events import Event, Message
 from channelstream.core.registry import Registry
 from channelstream.engines.sqlite_file import Writes
 from channelstream.engines.sqlite_rows import (
@@ -51,6 +51,8 @@ class Compaction:
             if is_for_others(change, old.event):
                 continue
             kept = merged(kept, old.event)
+            if change.only is not None:
+                self._keep_shown(old)
             self._put(old, retained(old.event, change))
             if loses(change, old.event):
                 self._raise_floors(old.offset, common(old.event, change))
@@ -75,10 +77,22 @@ class Compaction:
         else:
             del self._new[old.offset]
 
+    def _keep_shown(self, old: Entry) -> None:
+        """Write what the history shows of an entry, before its event is changed for some users, or is lost."""
+        event = old.event
+        channel = None if event.channel is None else self._registry.channels.get(event.channel)
+        if channel is None or event.only is not None or not isinstance(event, Message):
+            return
+        shown = self._registry.logs.history_message(event)
+        if old.offset in self._new and channel.settings.store_history and not event.no_history:
+            shown = old
+        if shown is not None:
+            self._shown.setdefault((channel.name, event.uuid), shown)
+
     def _show(self, channel: str, change: Event) -> None:
         shown = self._registry.logs.history_message(change)
         old = self._shown.get((channel, change.uuid), shown)
-        if shown is not None and old is not None:
+        if old is not None:
             new = retained(old.event, change)
             self._shown[channel, change.uuid] = None if new is None else old.with_event(new)
 
