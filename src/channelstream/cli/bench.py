@@ -144,7 +144,10 @@ def _scenarios(parser: OneLineParser, arguments: Namespace) -> list[Scenario]:
         parser.error(f"--scenario: there is no {unknown[0]!r}; --list prints them")
     if len(names) > 1 and ("json" in arguments or "svg" in arguments):
         parser.error("--json and --svg are for one scenario; --output DIR is for several")
-    return [SCENARIOS[name].changed(changes) for name in names]
+    scenarios = [SCENARIOS[name].changed(changes) for name in names]
+    if any(step.load.pusher and step.load.transport != "ws" for each in scenarios for step in each.steps):
+        parser.error("--transport: clients of Pusher have WebSockets only")
+    return scenarios
 
 
 def _refuse_outages(parser: OneLineParser, arguments: Namespace, scenarios: Sequence[Scenario]) -> None:
