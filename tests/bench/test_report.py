@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import pytest
@@ -101,11 +102,20 @@ def test_deliveries_have_no_medians() -> None:
     assert [step.turns for step in scenario.changed({"idle_s": 1.0}).steps] == [1]
 
 
-def test_the_reference_for_calls_has_no_clients() -> None:
-    """So the scenario with clients is measured without it."""
-    for clients, references in ((0, ["api", "api"]), (5, [None, None])):
-        steps = SCENARIOS["publish"].changed({"clients": clients}).steps
-        assert [step.reference for step in steps] == references
+@pytest.mark.parametrize(
+    ("name", "changes", "reference"),
+    [
+        ("publish", {}, "api"),
+        ("publish", {"clients": 5}, None),
+        ("single", {}, "broadcast"),
+        ("single", {"deflate": True}, None),
+    ],
+)
+def test_a_load_is_not_compared_with_what_no_reference_does(
+    name: str, changes: dict[str, Any], reference: str | None
+) -> None:
+    """That for calls has no clients, and none compresses."""
+    assert {step.comparable for step in SCENARIOS[name].changed(changes).steps} == {reference}
 
 
 def test_json_is_complete() -> None:

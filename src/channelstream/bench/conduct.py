@@ -50,7 +50,7 @@ async def _step(
     title = f"{scenario.name}, {step.label}"
     if step.outage is not None:
         progress.begin(title)
-        measured = await _OUTAGES[step.outage](step.load, step.flags, progress)
+        measured = await _OUTAGES[step.outage](step.load, step.server_flags, progress)
         return StepReport(step.label, step.load, measured, None, {})
     rounds = [await _round(title, step, target, with_reference, progress) for _ in range(step.turns)]
     measured = medians([each for each, _ in rounds])
@@ -64,12 +64,12 @@ async def _round(
 ) -> tuple[Measured, Measured | None]:
     """Measure the reference first, then the server: so thermal throttling does not favour the product."""
     compared = None
-    if with_reference and step.reference is not None:
+    if with_reference and step.comparable is not None:
         progress.begin(f"{title}, reference")
-        compared = await _measured(reference(step.reference), step, progress)
+        compared = await _measured(reference(step.comparable), step, progress)
     progress.begin(title)
     server: AbstractAsyncContextManager[Target] = (
-        product(*step.flags) if target is None else nullcontext(target)
+        product(*step.server_flags) if target is None else nullcontext(target)
     )
     return await _measured(server, step, progress, step.load.signing), compared
 

@@ -38,11 +38,16 @@ class Step:
         load = self.load
         return 1 if load.idle_s or (load.clients and load.publishes) else self.rounds
 
-    def changed(self, changes: dict[str, Any]) -> "Step":
-        """Return the step with other parameters. The reference for calls has no clients."""
-        load = msgspec.structs.replace(self.load, **changes)
-        has_reference = self.reference != "api" or not load.clients
-        return replace(self, load=load, reference=self.reference if has_reference else None)
+    @property
+    def comparable(self) -> Reference | None:
+        """The reference, if it can do what the load asks for: none compresses, and that for calls has no clients."""
+        is_beyond = self.load.deflate or (self.reference == "api" and self.load.clients)
+        return None if is_beyond else self.reference
+
+    @property
+    def server_flags(self) -> tuple[str, ...]:
+        """The options of the server, with the one that the load needs."""
+        return (*self.flags, *(("--compression", "true") if self.load.deflate else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +60,14 @@ class Scenario:
 
     def changed(self, changes: dict[str, Any]) -> "Scenario":
         """Return the scenario with other parameters in all steps."""
-        return Scenario(self.name, self.question, tuple(step.changed(changes) for step in self.steps))
+        steps = tuple(
+            replace(step, load=msgspec.structs.replace(step.load, **changes)) for step in self.steps
+        )
+        return Scenario(self.name, self.question, steps)
 
     def missing_reference(self) -> str:
         """Return why a reference of the steps cannot be started, as a sentence; empty if all can."""
-        kinds = {step.reference for step in self.steps if step.reference is not None}
+        kinds = {step.comparable for step in self.steps if step.comparable is not None}
         return next(filter(None, map(missing_for, kinds)), "")
 
 
@@ -173,9 +181,7 @@ _ALL = (
         "bytes saved and CPU spent by permessage-deflate, with messages of 1,000 bytes",
         (
             Step("plain", _TEXTS, reference=None),
-            Step(
-                "compressed", msgspec.structs.replace(_TEXTS, deflate=True), ("--compression", "true"), None
-            ),
+            Step("compressed", msgspec.structs.replace(_TEXTS, deflate=True)),
         ),
     ),
 )
