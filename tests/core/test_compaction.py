@@ -1,6 +1,7 @@
 """Compaction: what a change leaves of an event, and for which users."""
 
 import pytest
+from msgspec.structs import replace
 
 from channelstream.core import compaction
 from channelstream.core.compaction import (
@@ -208,3 +209,9 @@ def test_an_event_that_is_no_change_supersedes_nothing() -> None:
     assert covers(delete(), joined)
     assert current(joined, edit()) == joined
     assert current(message(), joined) == message()
+
+
+def test_a_message_in_the_form_of_an_edit_stays_as_it_is() -> None:
+    """For all its users, although the edit is for fewer by now: it has been applied."""
+    assert retained(EDITED, edit("a")) is EDITED
+    assert retained(EDITED, edit("a", b"3")) == replace(EDITED, exclude=names("a"))

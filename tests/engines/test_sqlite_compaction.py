@@ -377,6 +377,23 @@ def test_a_history_keeps_what_was_deleted_for_some_after_a_restart(runs: Runs) -
     live(runs, life)
 
 
+def test_an_edit_that_was_divided_is_not_applied_again_by_a_restart(runs: Runs) -> None:
+    """The log of one user may have lost the message, and has a newer edit, when that of another has both."""
+    runs.setup = Setup(limits=RegistryLimits(user_log_events=2))
+
+    async def life(engine: SqliteEngine, _: Recorder) -> None:
+        await engine.connect(Member("2", "bob", V07), UserUpdate({}, {}))
+        await engine.publish([private("p1", "ann", "bob"), edit("p1", channel=None, only=BOTH)])
+        await engine.publish([private("p2", "bob")])
+        await engine.publish([edit("p1", b'"newer"', channel=None, only=frozenset({"bob"}))])
+        again = await reopened(runs, "killed.db")
+        for each in (engine, again):
+            assert texts(await each.replay("ann", {PRIVATE: 0}, 9)) == [b'"new"', b'"new"']
+        await again.close()
+
+    live(runs, life)
+
+
 def test_what_an_edit_for_some_has_changed_is_lost_after_a_restart(runs: Runs) -> None:
     """Where a newer one cannot say it: in a channel and in the log of a user, also if one batch has both edits."""
 

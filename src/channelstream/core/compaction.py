@@ -131,8 +131,24 @@ def retained(event: Event, change: Event) -> Event | None:
     """Return what the log keeps of an event after a change; None: it leaves the log."""
     if _is_for_all_holders(change, event):
         return None if isinstance(event, MessageEdited) else current(event, change)
+    if _is_applied(change, event):
+        return event
     rest = without(event, change.only or frozenset())
     return None if rest is not event and _is_too_long(rest) else rest
+
+
+def _is_applied(change: Event, event: Event) -> bool:
+    """Whether a message has the form of an edit that was for all its users: of both, some users may have left since.
+
+    A restart applies edits again, in their order.
+    """
+    if (
+        not isinstance(event, Message)
+        or not isinstance(change, MessageEdited)
+        or event.edited != change.edited
+    ):
+        return False
+    return edited_message(event, change) == event
 
 
 def _is_for_all_holders(change: Event, event: Event) -> bool:
