@@ -142,6 +142,7 @@ def test_a_call_is_a_span_in_the_trace_of_its_caller() -> None:
         "http.request.method": "POST",
         "http.route": "/message",
         "url.path": "/message",
+        "url.scheme": "http",
         "http.response.status_code": 200,
         "channelstream.application": "default",
         "channelstream.messages": 1,

@@ -28,6 +28,9 @@ class Fields(Protocol):
     @property
     def method(self) -> str: ...
 
+    @property
+    def scheme(self) -> str: ...
+
     def header(self, name: bytes) -> bytes | None:
         """Return the value of the first header with this lower-case name; None if there is none."""
 
@@ -48,6 +51,7 @@ class NoFields(NamedTuple):
     """
 
     method: str = "POST"
+    scheme: str = "http"
     admin: str = ""
     arguments: Mapping[str, str] = NO_PARAMETERS
     parameters: Mapping[str, str] = NO_PARAMETERS
@@ -115,6 +119,11 @@ class Call:
     @property
     def method(self) -> str:
         return self._request.method
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`, as trusted proxies report it."""
+        return self._request.scheme
 
     def header(self, name: bytes) -> bytes | None:
         """Return the value of the first header with this lower-case name; None if there is none."""

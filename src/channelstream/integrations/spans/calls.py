@@ -22,7 +22,7 @@ from channelstream.integrations.spans.deliveries import CallSpan, Deliveries, cu
 MAX_TRACESTATE = 512
 """Longest `tracestate` that is exported with a span, in bytes (W3C Trace Context, 3.3.1.5); a longer one is ignored."""
 APPLICATION = "channelstream.application"
-METHOD, ROUTE, PATH = "http.request.method", "http.route", "url.path"
+METHOD, ROUTE, PATH, SCHEME = "http.request.method", "http.route", "url.path", "url.scheme"
 STATUS, ERROR = "http.response.status_code", "error.type"
 SERVER_ERROR = 500
 
@@ -72,6 +72,7 @@ class Calls:
                 METHOD: call.method,
                 ROUTE: row.path,
                 PATH: row.path,
+                SCHEME: call.scheme,
                 APPLICATION: call.service.app.id,
             },
         )
