@@ -1,13 +1,14 @@
 """A connection between two nodes: for how long calls about it are repeated."""
 
 import asyncio
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from channelstream.engines.cluster import OwnerSilent
-from channelstream.errors import Moved
+from channelstream.errors import Moved, Replaced
 from channelstream.service import handover
 from channelstream.service.commands import Answer, Unsubscribe, encode
 from channelstream.service.handover import RETRY_DELAYS_S, Handover
@@ -24,6 +25,7 @@ class Elsewhere:
         is_receiving: whether that node receives anything.
         answers: what it has answered.
         asked: how often it was asked.
+        on_claim: called while a claim is under way.
     """
 
     is_single = False
@@ -33,6 +35,7 @@ class Elsewhere:
         self.is_receiving = True
         self.asked = 0
         self.answers: list[Answer] = []
+        self.on_claim: Callable[[str], None] = lambda conn_id: None
 
     async def ask(self, conn_id: str, command: bytes) -> bytes:
         self.asked += 1
@@ -43,13 +46,14 @@ class Elsewhere:
 
     async def claim(self, conn_id: str, orphan: bool, request_release: Any) -> None:
         await request_release()
+        self.on_claim(conn_id)
 
     def arrive(self) -> None:
         self.is_held = self.is_receiving = True
 
     def asking(self) -> Handover:
         """Return the handover of a node that does not hold the connection."""
-        local: Any = SimpleNamespace(get=lambda conn_id: None, locks=Locks())
+        local: Any = SimpleNamespace(get=lambda conn_id: None, find=lambda conn_id: None, locks=Locks())
         executing: Any = None
         cluster: Any = self
         return Handover(cluster, local, executing)
@@ -116,5 +120,39 @@ def test_an_owner_that_has_died_is_waited_for_once(monkeypatch: pytest.MonkeyPat
         assert await asking.dispatch(UNSUBSCRIBE) is None
         counts.append(cluster.asked)
         assert counts == [4, 5, 5 + 1 + 4, 10 + 1]
+
+    asyncio.run(life())
+
+
+def test_a_claim_that_another_one_has_overtaken_holds_nothing() -> None:
+    """Its stream is closed, so that the connection never has two. The notice counts for this claim only."""
+
+    async def life() -> None:
+        cluster = Elsewhere()
+        cluster.arrive()
+        asking = cluster.asking()
+        cluster.on_claim = asking.taken_over
+        with pytest.raises(Replaced):
+            await asking.take_over("c")
+        asking.taken_over("c")
+        cluster.on_claim = lambda conn_id: None
+        assert await asking.take_over("c") is None
+
+    asyncio.run(life())
+
+
+def test_a_command_whose_connection_ends_while_it_waits_finds_none() -> None:
+    """The node that has sent it looks for the connection again."""
+
+    async def life() -> None:
+        here, locks = {"c": object()}, Locks()
+        local: Any = SimpleNamespace(get=here.get, locks=locks)
+        nothing: Any = None
+        asked = Handover(nothing, local, nothing)
+        async with locks.of("c"):
+            executing = asyncio.create_task(asked.execute(UNSUBSCRIBE))
+            await asyncio.sleep(0)
+            del here["c"]
+        assert await executing == Answer(found=False)
 
     asyncio.run(life())
