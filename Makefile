@@ -14,7 +14,7 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 CORE_TESTS := tests/core tests/wire tests/apps/test_app.py tests/apps/test_client.py tests/apps/test_grants.py tests/apps/test_key_ring.py tests/apps/test_keys.py tests/apps/test_pusher_app.py tests/apps/test_wanted_facts.py tests/apps/test_webhooks.py tests/auth tests/engines/test_sqlite.py tests/engines/test_sqlite_restart.py tests/test_tracing.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run example test test-fast compiled-wheel test-compiled coverage check bench bench-peers bench-engines simulate faults autobahn format options screenshots clean ready-run \
+.PHONY: help run example test test-fast compiled-wheel test-compiled coverage check bench bench-peers bench-engines simulate faults autobahn format options doctor-page screenshots clean ready-run \
         ready-dev ready-system \
         check-format check-lint check-types check-layers check-words core-coverage
 
@@ -77,6 +77,9 @@ format: ready-dev ## Format the code and apply the linter's fixes.
 
 options: ready-run ## Write docs/options.md from the table of options.
 	$(BIN)/python -m channelstream.config > docs/options.md
+
+doctor-page: ready-dev ## Write docs/doctor.md from what `doctor` says about ten broken set-ups.
+	WRITE_DOCTOR_PAGE=1 $(BIN)/python -m pytest -q -n 0 tests/cli/doctor/test_page.py
 
 screenshots: ready-dev ready-system ## Take the screenshots in docs/img again, from the real pages.
 	$(BIN)/python scripts/screenshots.py
