@@ -85,13 +85,8 @@ class TokenClient(TokenReader):
         try:
             response = await world.calls.answer(request_of(head, Body(text, None, asyncio.Event().wait)))
         except BadToken:
-            now_s = world.node.clock.wall()
-            is_bad = token.expires_s <= now_s or world.revoked.since_s(token) is not None
-            demand(
-                is_bad or self.token is not token or world is not self.world,
-                "refused though it is valid:",
-                token,
-            )
+            may_be_bad = self._may_be_over(token) or self.token is not token or world is not self.world
+            demand(may_be_bad, "refused though it is valid:", token)
             return
         finally:
             self._posts -= 1
@@ -154,7 +149,9 @@ class TokenClient(TokenReader):
         ]
         if command.fresh is not None:
             return self._judge_refresh(command.fresh, code, held, opened, alone)
-        if not any(map(command.is_granted, held)):
+        if code == "bad_token":
+            demand(any(map(self._may_be_over, held)), "refused though its token is valid:", command, item)
+        elif not any(map(command.is_granted, held)):
             demand(code == "forbidden", "carried out though it is not granted:", command, item)
         elif code:
             may_be_refused = code == "forbidden" and not all(map(command.is_granted, held))

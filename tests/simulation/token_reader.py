@@ -86,6 +86,11 @@ class TokenReader(Client):
         now_s = asyncio.get_running_loop().time()
         return world.revoked.is_over(token, world.node.clock.wall(), now_s)
 
+    def _may_be_over(self, token: Token) -> bool:
+        """Whether the server may refuse a token already: it has expired, or a call revokes it."""
+        world = self.world
+        return token.expires_s <= world.node.clock.wall() or world.revoked.since_s(token) is not None
+
     def open(self, transport: str, since: str, token: Token, by_text: bool) -> None:
         """Open a stream."""
         self._leave_stream()

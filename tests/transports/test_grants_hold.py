@@ -185,6 +185,37 @@ def test_other_work_goes_on_between_the_commands_of_a_request() -> None:
     assert asyncio.run(scenario()) >= 99
 
 
+def test_a_token_that_is_revoked_before_the_body_of_its_request_has_come() -> None:
+    """None of the commands is carried out; the connection, which another token has opened, stays."""
+
+    async def scenario() -> tuple[list[Any], list[Message]]:
+        server = build(Settings(secret=SECRET, admin_secret="y", token_max_age_s=3600))
+        await server.node.start()
+        scene = Scene(server.streams, Given("ann", ("news",)))
+        await scene.connect()
+        calls = ClientCalls(server.streams, TokenAdmission(server.streams, None))
+        commands = [{"id": each, "type": "publish", "channel": "news", "message": each} for each in (1, 2)]
+        lines = f"POST /client?conn_id={scene.connection.id} HTTP/1.1\r\nhost: x\r\n"
+        lines += f"authorization: Bearer {token('ann', publish=['news'], jti='t-1')}\r\n\r\n"
+
+        class Late(Sent):
+            async def receive(self) -> Part:
+                await server.node.revocations.revoke("t-1", 3600, is_user=False)
+                return await super().receive()
+
+        request = Request(read_head(lines.encode()), Late(json.dumps(commands).encode()), Policy())
+        answer = await calls.answer(request)
+        assert server.node.connection(scene.connection.id) is scene.connection
+        await server.node.close()
+        assert isinstance(answer.body, bytes)
+        return json.loads(answer.body), scene.published
+
+    answers, published = asyncio.run(scenario())
+    errors = [(each["id"], each["error"]["code"], each["error"]["retry_after"]) for each in answers]
+    assert errors == [(1, "bad_token", 1), (2, "bad_token", 1)]
+    assert published == []
+
+
 class Sent:
     """A body that has come whole (`http.request.Source`)."""
 

@@ -78,6 +78,15 @@ class ClientActions:
         except ChannelstreamError as error:
             return error
 
+    def check_token(self) -> None:
+        """Refuse a client whose token has expired since it was checked, or was revoked.
+
+        Raises:
+            BadToken: it is not accepted any more.
+        """
+        if self._rules.tokens is not None:
+            self._rules.tokens.check_again(self._granted.client)
+
     def starts(self, outcome: Outcome) -> dict[str, int]:
         """Return the offsets after which the stalled stream reads the channels that were joined from a position."""
         recovered = outcome.recovered if isinstance(outcome, Subscribed) else ()

@@ -149,6 +149,12 @@ class ClientCalls:
                     )
                     break
                 continue
+            try:
+                # The body of the request, or the commands before this one, may have taken long.
+                actions.check_token()
+            except BadToken as error:
+                items.append(error_item(command.ref, error.code, error.message, retry_after=1))
+                continue
             outcome = _long() if size >= ANSWER_BYTES else await _outcome(actions, connection, command)
             answer = reply_items(command.ref, outcome, format_)
             size += sum(map(len, answer))

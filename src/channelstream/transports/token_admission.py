@@ -138,7 +138,7 @@ class TokenAdmission:
         if own is None:
             before_new()
         connection = own or await _new(service, client, asked.since or "")
-        tokens.check_revocation(client)
+        tokens.check_again(client)
         is_answered = own is None or not asked.knows_conn_id
         answer = [self._answer(connection, client, asked.ref)] if is_answered else []
         return Admitted(connection, client, [*answer, *([unsubscribed_item(left)] if left else [])])

@@ -78,17 +78,22 @@ class Tokens:
         """
         client = await self._signed(token, app)
         await self._revoked.load()
-        self.check_revocation(client)
+        self.check_again(client)
         return client
 
-    def check_revocation(self, client: Client) -> None:
-        """Refuse a client whose token, or the key of it, was revoked since it was checked: call it before the stream opens.
+    def check_again(self, client: Client) -> None:
+        """Refuse a client whose token has expired since it was checked, or was revoked, or the key of it.
+
+        Call it after a wait: before the stream opens, and before each command of a request.
 
         Raises:
-            BadToken: one was.
+            BadToken: it is not accepted any more.
         """
-        if self._revoked.has(client) or not self._check.accepts(client, self._wall()):
+        now_s = self._wall()
+        if self._revoked.has(client) or not self._check.accepts(client, now_s):
             raise BadToken("The token was revoked: get a fresh one.")
+        if client.expires_s <= now_s:
+            raise BadToken("The token has expired: get a fresh one.")
 
     async def _signed(self, token: str, app: App | None) -> Client:
         if self._keys is not None:
