@@ -36,6 +36,7 @@ const TEXT_CHARACTERS = 32_768;
 const TEXTS = 80;
 const TEXT_MS = 200;
 const FOREVER_MS = 2 ** 31 - 1;
+const CONTRARY = { subscribe: "unsubscribe", unsubscribe: "subscribe" };
 const CLOSED = { code: 1000, reason: "closed" };
 
 /** 128 random bits, also where the page is no secure context. */
@@ -270,6 +271,7 @@ export class Channelstream {
   #commands = new Map(); // not answered yet, by id
   #unsent = Infinity; // id of the first command that this stream has not sent
   #isPosting = false;
+  #unanswered = new Set(); // commands by channel that may still arrive
   #number = 0;
   #wanted = new Map(); // from where a channel is to be joined again; null until it is joined, then empty
   #expiry;
@@ -430,6 +432,7 @@ export class Channelstream {
     }
     this.#isPosting = true;
     const body = text(waiting);
+    const posted = JSON.parse(body);
     const { fetch, silenceMs } = this.#options;
     const connId = this.#connId;
     const post = async (signal) => {
@@ -445,18 +448,16 @@ export class Channelstream {
       }
     } catch (error) {
       end = error?.reason ?? error?.message ?? end;
-      if (!error?.reason && connId === this.#connId && body.includes('subscribe"')) {
-        this.#connId = null; // It may still arrive: the next connection is only in channels that are wanted.
-        this.#finish?.({ code: UNKNOWN_CONNECTION, reason: end });
-      }
+      if (!error?.reason && connId === this.#connId)
+        for (const { type, channels } of posted) channels?.forEach((name) => this.#unanswered.add(type + name));
     }
-    for (const { id } of JSON.parse(body)) this.#answered({ id, error: { message: end } }, connId);
+    for (const { id } of posted) this.#answered({ id, error: { message: end } }, connId);
     this.#isPosting = false;
     this.#sendWaiting();
   }
 
   #answered({ id, result, error }, asked = this.#connId) {
-    const { resolve, reject, fields } = this.#commands.get(id) ?? {};
+    const { text, resolve, reject, fields } = this.#commands.get(id) ?? {};
     // It is sent to the new connection, which is to join.
     if (asked !== this.#connId && fields?.().channels.some((name) => this.#wanted.has(name))) return;
     const { expires_in: seconds, conn_id: connId, lost = [] } = result ?? {};
@@ -467,6 +468,7 @@ export class Channelstream {
       this.#expiry = setTimeout(() => this.#refresh(), Math.min(waitMs, FOREVER_MS));
     }
     if (connId) {
+      if (connId !== this.#connId) this.#unanswered.clear();
       this.connection = result;
       this.#connId = connId;
       this.#emit({ type: "connection", connection: result });
@@ -475,6 +477,10 @@ export class Channelstream {
     this.#commands.delete(id);
     if (error) reject?.(Object.assign(new Error(), error));
     else resolve?.(result);
+    const { type, channels } = JSON.parse((result && text) || "{}");
+    if (!channels?.some((name) => this.#unanswered.has(CONTRARY[type] + name))) return;
+    this.#connId = null; // The next connection is only in channels that are wanted.
+    this.#finish?.({ code: UNKNOWN_CONNECTION });
   }
 
   #joinAgain(signal, names = this.#wanted.keys()) {

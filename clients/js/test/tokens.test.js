@@ -529,34 +529,36 @@ for (const isAnswered of [true, false])
     assert.deepEqual(await published, { uuid: "u-1" });
   });
 
-test("a request without an answer, which may still arrive, joins and leaves nothing: another connection has what is wanted", async () => {
-  const { stream, answer, fail, sent, channels, polls } = await polled({}, "c-2");
-  const first = stream.subscribe(["a", "b"]);
-  answer({ type: "reply", id: 1, result: { channels: ["a", "b"] } });
-  await first;
-  const left = assert.rejects(stream.unsubscribe(["a"]), { message: "no answer" });
-  const opened = eventOf(stream, "open");
-  fail();
-  await left;
-  const joined = stream.subscribe(["c"]);
-  await opened;
-  await settled();
-  assert.deepEqual(polls.asked.slice(-2).map(({ searchParams }) => searchParams.get("conn_id")), ["", "c-2"]);
-  assert.deepEqual([sent.at(-1), channels.slice(-2)], [[3, 4], [["c"], ["b"]]]);
-  answer({ type: "reply", id: 3, result: { channels: ["b", "c"] } }, { type: "reply", id: 4, result: { channels: ["b", "c"] } });
-  assert.deepEqual(await joined, { channels: ["b", "c"] });
-});
+for (const [first, then, wanted] of [["subscribe", "unsubscribe", ["b"]], ["unsubscribe", "subscribe", ["a", "b"]]])
+  test(`after ${then} of a channel whose ${first} may still arrive another connection has what is wanted`, async () => {
+    const { stream, answer, fail, sent, channels, polls } = await polled({}, "c-2");
+    const begun = stream.subscribe(["b"]);
+    answer({ type: "reply", id: 1, result: { channels: ["b"] } });
+    await begun;
+    const lost = assert.rejects(stream[first](["a"]), { message: "no answer" });
+    fail();
+    await lost;
+    await settled();
+    assert.deepEqual([polls.asked.length, stream.state], [2, "open"]);
+    const moved = stream[then](["a"]);
+    const opened = eventOf(stream, "open");
+    answer({ type: "reply", id: 3, result: { channels: [] } });
+    await moved;
+    await opened;
+    await settled();
+    assert.deepEqual(polls.asked.slice(-2).map(({ searchParams }) => searchParams.get("conn_id")), ["", "c-2"]);
+    assert.deepEqual([sent.at(-1), channels.at(-1).sort()], [[4], wanted]);
+  });
 
-test("a subscribe without an answer is sent to another connection", async () => {
-  const { stream, answer, fail, sent } = await polled({}, "c-2");
-  const joined = stream.subscribe(["a"]);
-  const opened = eventOf(stream, "open");
-  fail();
-  await opened;
-  await settled();
-  assert.deepEqual([sent, stream.connection.conn_id], [[[1], [1]], "c-2"]);
-  answer({ type: "reply", id: 1, result: { channels: ["a"] } });
-  assert.deepEqual(await joined, { channels: ["a"] });
+test("a stream stays open whose requests never have an answer", async () => {
+  const { stream, fail, sent, polls } = await polled();
+  for (const name of ["a", "b", "a"]) {
+    const joined = assert.rejects(stream.subscribe([name]), { message: "no answer" });
+    fail();
+    await joined;
+    await settled();
+  }
+  assert.deepEqual([sent, polls.asked.length, stream.connection.conn_id], [[[1], [2], [3]], 2, "c-1"]);
 });
 
 test("a channel that was left by the same request is not joined again by a new connection", async () => {
