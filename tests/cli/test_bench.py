@@ -181,6 +181,8 @@ def test_scenarios_are_listed(capsys: Captured) -> None:
         (["--clients", "-1"], "--clients: -1 is not between"),
         (["--rate", "nan"], "--rate: nan is not between"),
         (["--deflate", "--transport", "sse"], "--deflate is for --transport ws"),
+        (["--scenario", "sse", "--deflate"], "--deflate is for --transport ws"),
+        (["--scenario", "compression", "--transport", "poll"], "only WebSockets are compressed"),
         (["--scenario", "pusher", "--transport", "sse"], "clients of Pusher have WebSockets only"),
         (["http://x", "--key", "a", "--signing", "old"], "--signing old: an old signature names no key"),
         (["--key", "a"], "--key is that of the server at URL"),

@@ -134,8 +134,19 @@ def scenarios_text() -> str:
 
 def _scenarios(parser: OneLineParser, arguments: Namespace) -> list[Scenario]:
     changes = _changes(parser, arguments)
-    if "scenario" not in arguments:
-        return [Scenario("custom", "", (Step(changes.get("transport", "ws"), Load(**changes)),))]
+    if "scenario" in arguments:
+        scenarios = [each.changed(changes) for each in _named(parser, arguments)]
+    else:
+        scenarios = [Scenario("custom", "", (Step(changes.get("transport", "ws"), Load(**changes)),))]
+    for load in (step.load for each in scenarios for step in each.steps if step.load.transport != "ws"):
+        if load.deflate:
+            parser.error("--deflate is for --transport ws: only WebSockets are compressed")
+        if load.pusher:
+            parser.error("--transport: clients of Pusher have WebSockets only")
+    return scenarios
+
+
+def _named(parser: OneLineParser, arguments: Namespace) -> list[Scenario]:
     names = [
         name for each in arguments.scenario.split(",") for name in (QUICK if each == QUICK_NAME else (each,))
     ]
@@ -144,10 +155,7 @@ def _scenarios(parser: OneLineParser, arguments: Namespace) -> list[Scenario]:
         parser.error(f"--scenario: there is no {unknown[0]!r}; --list prints them")
     if len(names) > 1 and ("json" in arguments or "svg" in arguments):
         parser.error("--json and --svg are for one scenario; --output DIR is for several")
-    scenarios = [SCENARIOS[name].changed(changes) for name in names]
-    if any(step.load.pusher and step.load.transport != "ws" for each in scenarios for step in each.steps):
-        parser.error("--transport: clients of Pusher have WebSockets only")
-    return scenarios
+    return [SCENARIOS[name] for name in names]
 
 
 def _refuse_outages(parser: OneLineParser, arguments: Namespace, scenarios: Sequence[Scenario]) -> None:
@@ -175,8 +183,6 @@ def _changes(parser: OneLineParser, arguments: Namespace) -> dict[str, Any]:
         parser.error("--signing old: an old signature names no key; leave out --key")
     if "duration_s" in changes:
         changes.setdefault("messages", 0)
-    if changes.get("deflate") and changes.get("transport", "ws") != "ws":
-        parser.error("--deflate is for --transport ws")
     return changes
 
 
