@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from channelstream.bench import scenarios
 from channelstream.bench.chart import chart
 from channelstream.bench.load import Load
 from channelstream.bench.measure import timeline
@@ -116,6 +117,12 @@ def test_a_load_is_not_compared_with_what_no_reference_does(
 ) -> None:
     """That for calls has no clients, and none compresses."""
     assert {step.comparable for step in SCENARIOS[name].changed(changes).steps} == {reference}
+
+
+def test_a_reference_is_missing_only_where_it_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenarios, "missing_for", lambda kind: f"{kind} is missing")
+    found = [SCENARIOS["publish"].changed({"clients": clients}).missing_reference() for clients in (0, 5)]
+    assert found == ["api is missing", ""]
 
 
 def test_json_is_complete() -> None:

@@ -149,6 +149,15 @@ def test_a_call_is_a_span_in_the_trace_of_its_caller() -> None:
     }
 
 
+def test_the_scheme_is_the_one_that_a_trusted_proxy_reports() -> None:
+    async def life() -> str:
+        async with running(trusted_proxies=("127.0.0.1",)) as scene:
+            await scene.call("/message", message(), "x-forwarded-proto: https")
+            return str(scene.span.attributes["url.scheme"])
+
+    assert asyncio.run(life()) == "https"
+
+
 @pytest.mark.parametrize(
     "line",
     ["traceparent: 00-x", f"traceparent: {TRACEPARENT[:-1]}", "traceparent: ÿ", "tracestate: a=1", "x: y"],
