@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from operator import attrgetter
 
 import pytest
 from msgspec.structs import replace
@@ -350,6 +351,25 @@ def test_what_is_older_than_a_loss_is_known_after_a_restart(runs: Runs) -> None:
             assert [entry.event.uuid for entry in channel.log.entries] == ["m0", "m1"]
             assert (await each.replay("zoe", {"a": channel.log.floor - 1}, 9)).lost == {"a"}
             assert [each.duplicate for each in await each.publish([message("m0")])] == [True]
+        await again.close()
+
+    live(runs, life)
+
+
+def test_a_channel_has_nothing_from_before_it_was_created_after_a_restart(runs: Runs) -> None:
+    """Such events were kept nowhere; those that its history alone still has stay."""
+
+    async def life(engine: SqliteEngine, _: Recorder) -> None:
+        await engine.publish([message("m1", "b"), delete("m2", "b"), message("m3"), message("m4")])
+        await engine.configure({"b": {}, "a": {"log_events": 1}})
+        await engine.publish([message("m5", "b")])
+        again = await reopened(runs, "killed.db")
+        for each in (engine, again):
+            other, channel = sorted(await each.channels(None), key=attrgetter("name"), reverse=True)
+            assert [entry.event.uuid for entry in channel.history.entries] == ["m3", "m4"]
+            assert [entry.event.uuid for entry in other.log.entries] == ["m5"]
+            new = [message("m1", "b"), message("m2", "b"), edit("m2", channel="b")]
+            assert [each.duplicate for each in await each.publish(new)] == [False] * 3
         await again.close()
 
     live(runs, life)

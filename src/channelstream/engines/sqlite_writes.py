@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from channelstream.core.channel import Channel
 from channelstream.core.entry import Entry
 from channelstream.core.events import Presence, UsersLeft
 from channelstream.core.facts import Fact
@@ -21,6 +22,7 @@ from channelstream.engines.sqlite_rows import (
     PUT_MEMBERS,
     PUT_META,
     PUT_USERS,
+    TRIM_EVENTS,
     Row,
     channel_row,
     user_row,
@@ -36,7 +38,7 @@ class BatchWrites:
 
     Attributes:
         before: the probe, and deletions of forgotten channels and users.
-        state: channels and users as they were when the batch was sealed.
+        state: channels and users as they were when the batch was sealed, and what these channels no longer have.
         registrations: changes of connections.
         facts: for the outbox.
     """
@@ -78,13 +80,22 @@ def writes_of(
         *((bulk, names) for bulk in DROP_CHANNELS),
         (DROP_USERS, [(name,) for name in batch.forgotten_users]),
     ]
-    channels = (registry.channels.get(name) for name in batch.channels)
+    known = registry.channels
+    channels = [known[name] for name in batch.channels if name in known]
     users = (registry.users.get(name) for name in batch.users)
     state: Writes = [
-        (PUT_CHANNELS, [channel_row(channel, committed, clock_offset_s) for channel in channels if channel]),
+        (PUT_CHANNELS, [channel_row(channel, committed, clock_offset_s) for channel in channels]),
+        # The file may have events from before a channel was created, which were kept nowhere else.
+        (TRIM_EVENTS, [(channel.name, _needed_after(channel)) for channel in channels]),
         (PUT_USERS, [user_row(user, clock_offset_s) for user in users if user]),
     ]
     return BatchWrites(before, state, batch.registrations, batch.facts)
+
+
+def _needed_after(channel: Channel) -> int:
+    """Return the offset up to which neither the log nor the history of a channel has an event."""
+    dropped_to, shown = channel.log.dropped_to, channel.history.entries
+    return min(dropped_to, shown[0].offset - 1) if shown else dropped_to
 
 
 def _member_writes(entries: Sequence[Entry]) -> Writes:
