@@ -110,12 +110,15 @@ def test_deliveries_have_no_medians() -> None:
         ("publish", {"clients": 5}, None),
         ("single", {}, "broadcast"),
         ("single", {"deflate": True}, None),
+        ("single", {"transport": "sse"}, "broadcast"),
+        ("single", {"transport": "poll"}, None),
+        ("poll", {}, None),
     ],
 )
 def test_a_load_is_not_compared_with_what_no_reference_does(
     name: str, changes: dict[str, Any], reference: str | None
 ) -> None:
-    """That for calls has no clients, and none compresses."""
+    """That for calls has no clients, and none compresses or answers polls."""
     assert {step.comparable for step in SCENARIOS[name].changed(changes).steps} == {reference}
 
 
