@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 from tests.engines.conformance import EMPTY, MovedClock, Setup, message, private, uuids
 from tests.engines.sqlite_runs import ANN, Runs
+from tests.engines.test_sqlite_compaction import reopened
 
 from channelstream import slices
 from channelstream.core.events import MessageDeleted, MessageEdited, Presence
@@ -274,5 +275,22 @@ def test_a_restored_copy_begins_a_new_epoch(runs: Runs) -> None:
         other, _ = await runs.open()
         assert other.position.epochs != epoch
         await other.close()
+
+    asyncio.run(life())
+
+
+def test_events_of_channels_that_were_unknown_leave_the_file_after_a_restart(runs: Runs) -> None:
+    """Nothing else has them: the process that would have deleted them was killed."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.configure({"a": {}})
+        await engine.publish([message("m1"), message("m2", "unknown")])
+        again = await reopened(runs, "killed.db")
+        await again.collect()
+        await again.close()
+        await engine.close()
+        with closing(sqlite3.connect(runs.path.with_name("killed.db"))) as file:
+            assert file.execute("SELECT channel FROM events").fetchall() == [("a",)]
 
     asyncio.run(life())

@@ -167,6 +167,8 @@ class SqliteEngine:
         self._restored = restore.connections
         state = TakenState(stored.meta["epoch"], restore.offset, restore.clock_offset_s)
         self._begin(state, restore.history_rows)
+        for orphan in restore.orphans:
+            self._upkeep.track(orphan)
         return restore.left
 
     def _begin(self, state: TakenState, history_rows: frozenset[Entry]) -> None:

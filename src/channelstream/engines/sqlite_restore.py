@@ -86,6 +86,7 @@ class Restore:
         offset: the offset of the last event.
         clock_offset_s: seconds from the clock of the entries to that of the file.
         history_rows: the entries of histories that have a row in the file.
+        orphans: the entries of channels that are unknown.
         connections: those of the last run.
         left: the rows of the members of the last run that have none of these connections.
     """
@@ -119,6 +120,7 @@ class Restore:
             shown = {row[2]: self._entry(row[2], row[3], row[4:]) for row in stored.history}
             written = {row[0]: self._entry(row[0], row[1], row[4:]) for row in stored.events}
         self.history_rows = frozenset(shown.values())
+        self.orphans = list[Entry]()
         self._add_entries(shown, written)
         with reading("a connection"):
             ranges = read_subscriptions(stored.subscriptions)
@@ -183,6 +185,8 @@ class Restore:
         channel = None if name is None else self._registry.channels.get(name)
         if channel is not None and shown.offset > channel.log.floor:
             self._registry.set_brief(channel, False, self._now)  # Its row may be older than its first event.
+        if name is not None and channel is None:
+            self.orphans.append(shown)
         if written is not None:
             # Files of older versions have superseded events.
             kept = self._registry.logs.compact(written) if written.event.supersedes is not None else written
