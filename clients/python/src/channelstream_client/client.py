@@ -166,6 +166,8 @@ class Channelstream:
     ) -> BlockingListening:
         """Iterate over the events of a connection: `for event in client.listen(connection)`. A thread reads the stream.
 
+        The stream opens with the first wait for an event, as that of `AsyncChannelstream.listen`.
+
         Args:
             conn_id, since, attempts, give_up_after_s: as for `AsyncChannelstream.listen`.
             renew: as for `AsyncChannelstream.listen`, but a plain function that is called in a thread of its own.
@@ -291,6 +293,9 @@ class AsyncChannelstream:
         give_up_after_s: float | None = None,
     ) -> Listening:
         """Iterate over the events of a connection: `async for event in client.listen(connection)`.
+
+        The stream opens with the first wait for an event, which has to come within 15 s of `connect`: `listen` and
+        `async with` open none.
 
         The stream is a WebSocket; if that fails, SSE; if that fails, long polls. With an `http` of the client it is SSE or
         long polls over that. The logger `channelstream_client` logs each failed attempt.
