@@ -10,6 +10,8 @@ from channelstream.auth.issuer import SignedBy
 from channelstream.config import Settings, safety
 from channelstream.config.app_section import AppSection
 from channelstream.config.applications import settings_by_app
+from channelstream.config.flags import Flags
+from channelstream.config.loading import read
 from channelstream.config.safety import problems
 from channelstream.config.token_issuers import MAX_ISSUERS, Issuers, IssuerSource, read_issuers
 from channelstream.config.values import text_of
@@ -87,3 +89,21 @@ def test_issuers_need_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     section = AppSection("shop", {"secret": "x", "token_issuers": url})
     for settings in (Settings(token_issuers=url), Settings(apps=(section,))):
         assert [each for each in problems(settings) if "pip install cryptography" in each]
+
+
+def test_issuers_of_an_application_that_accepts_no_tokens_are_a_warning(tmp_path: Path) -> None:
+    """An audience alone as well, unless an application that accepts tokens has it from the default one."""
+    issuers, age = "token_issuers = a ES256 https://login.example/keys\n", "token_max_age_s = 60\n"
+    shop = f"[app:shop]\nsecret = {'s' * 32}\n"
+    refused = "token_max_age_s is not set, so no token is accepted"
+    assert _warnings(tmp_path, issuers) == [f"token_issuers: {refused}"]
+    assert _warnings(tmp_path, issuers + age) == []
+    assert _warnings(tmp_path, shop + issuers) == [f"[app:shop]: token_issuers: {refused}"]
+    assert _warnings(tmp_path, "token_audience = push\n" + shop) == [f"token_audience: {refused}"]
+    assert _warnings(tmp_path, "token_audience = push\n" + shop + age) == []
+
+
+def _warnings(directory: Path, text: str) -> list[str]:
+    path = directory / "channelstream.ini"
+    path.write_text(f"[channelstream]\n{text}")
+    return read(Flags(str(path), {}), {}).warnings

@@ -130,7 +130,7 @@ def read(flags: Flags, environ: Mapping[str, str]) -> Reading:
 
 
 def _refused_tokens(settings: Settings) -> Iterator[str]:
-    """Yield a warning for each application whose tokens nothing can sign: the server would refuse every one."""
+    """Yield a warning where options of tokens are set, and the server would refuse every token all the same."""
     described = [("", settings)]
     described += [(f"[{SECTION_PREFIX}{each.id}]: ", settings.of_app(each)) for each in settings.apps]
     for where, each in described:
@@ -140,6 +140,10 @@ def _refused_tokens(settings: Settings) -> Iterator[str]:
                 f"{where}token_max_age_s: secret has fewer than {MIN_SECRET_BYTES} bytes, "
                 "so no token that it signs is accepted"
             )
+        if each.token_issuers and not each.token_max_age_s:
+            yield f"{where}token_issuers: token_max_age_s is not set, so no token is accepted"
+    if settings.token_audience and not any(own.token_max_age_s for own in settings.of_each_app):
+        yield "token_audience: token_max_age_s is not set, so no token is accepted"
 
 
 def _no_file() -> Layer:
