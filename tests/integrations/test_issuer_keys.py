@@ -3,11 +3,13 @@
 import asyncio
 import gzip
 import json
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -107,6 +109,25 @@ def test_keys_are_read_when_a_token_needs_one(provider: Provider) -> None:
         assert list(scene.issuer.keys) == ["b"]
 
     play(scenario())
+
+
+def test_a_client_is_made_beside_the_event_loop(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To import the library and to read the certificates takes 0.1 s, for which no stream must wait."""
+    makers: list[threading.Thread] = []
+
+    class Recorded(httpx.AsyncClient):
+        def __init__(self, **options: Any) -> None:
+            makers.append(threading.current_thread())
+            super().__init__(**options)
+
+    monkeypatch.setattr(httpx, "AsyncClient", Recorded)
+
+    async def scenario() -> None:
+        assert await Scene(provider.url).keys.read("es") is True
+
+    play(scenario())
+    assert len(makers) == 1
+    assert makers != [threading.current_thread()]
 
 
 def test_keys_in_use_are_read_again_when_they_are_old(provider: Provider) -> None:

@@ -10,13 +10,18 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
 from math import inf
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from channelstream.auth.issuer import Issuer
 from channelstream.auth.public_keys import KEYS_BYTES, read_keys
 from channelstream.regular_file import CannotRead, read_regular
 from channelstream.shielded import result_of
+
+if TYPE_CHECKING:
+    import httpx
 
 FETCH_S = 5.0
 """Longest time of a request for keys, in seconds."""
@@ -122,19 +127,10 @@ async def _fetch(url: str) -> bytes:
     Raises:
         CannotRead: the answer is not 200, or too long. What else is raised means that there is no answer in time.
     """
-    import httpx  # It takes long, and only servers with such issuers need it.
-
-    # Proxies and certificates of the environment are the operator's, too, but loopback has no use of a proxy.
-    is_local = urlsplit(url).scheme == "http"
-    # Uncompressed: a small answer could be a long text, which is in memory before its length is known.
-    client = httpx.AsyncClient(
-        timeout=FETCH_S,
-        follow_redirects=False,
-        trust_env=not is_local,
-        headers={"accept-encoding": "identity"},
-    )
+    # In a thread: the first import, and the certificates of a client, take 0.1 s.
+    client = await asyncio.to_thread(_client, is_local=urlsplit(url).scheme == "http")
     async with asyncio.timeout(FETCH_S), client, client.stream("GET", url) as response:
-        if response.status_code != httpx.codes.OK:
+        if response.status_code != HTTPStatus.OK:
             raise CannotRead(f"the answer has status {response.status_code}")
         text = b""
         async for part in response.aiter_raw():
@@ -142,3 +138,16 @@ async def _fetch(url: str) -> bytes:
             if len(text) > KEYS_BYTES:
                 raise CannotRead(f"the answer has more than {KEYS_BYTES} bytes")
         return text
+
+
+def _client(*, is_local: bool) -> "httpx.AsyncClient":
+    import httpx  # Only servers with such issuers need it.
+
+    return httpx.AsyncClient(
+        timeout=FETCH_S,
+        follow_redirects=False,
+        # Proxies and certificates of the environment are the operator's, too, but loopback has no use of a proxy.
+        trust_env=not is_local,
+        # Uncompressed: a small answer could be a long text, which is in memory before its length is known.
+        headers={"accept-encoding": "identity"},
+    )
