@@ -201,8 +201,9 @@ def test_the_command_counts_what_was_delivered() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_prints_and_stops(server: Any) -> None:
-    """`channelstream trace` prints an event with its recipients; Ctrl-C stops the trace."""
+@pytest.mark.parametrize("ends", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_prints_and_stops(server: Any, ends: signal.Signals) -> None:
+    """`channelstream trace` prints an event with its recipients; Ctrl-C and SIGTERM stop the trace."""
     server.connect("cli-bob", "trace-cli", conn_id="trace-cli-c")
     command = [sys.executable, "-m", "channelstream", "trace", "--channel", "trace-cli", "--payload"]
     with subprocess.Popen(
@@ -216,7 +217,7 @@ def test_the_command_prints_and_stops(server: Any) -> None:
         assert "accepted type='message' channel='trace-cli' by='zoe'" in process.stdout.readline()
         assert process.stdout.readline() == "    payload: 1\n"
         assert "never had a stream: 'cli-bob' 'trace-cli-c'" in process.stdout.readline()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ends)
         process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert server.request("GET", f"{PATH}?channel=trace-cli").json()["seconds_left"] == 0

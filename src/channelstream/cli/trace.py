@@ -1,5 +1,6 @@
 """`channelstream trace`: show live why events are not delivered."""
 
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from channelstream.errors import StdoutFailed
 
 DESCRIPTION = """\
 Trace a user, a channel or a connection: print who receives each event, and why the others do not.
-Ctrl-C stops the trace."""
+Ctrl-C, or SIGTERM, stops the trace."""
 EPILOG = """\
 examples:
   channelstream trace --user alice
@@ -38,6 +39,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     asked = {"payload": "true"} if arguments.payload else {}
     after = server.post(PATH, {**subject, **asked, "minutes": arguments.minutes}, dict, "end")["end"]
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         say(f"tracing {kind} {subject[kind]}")
         _follow(server, subject, after, arguments.delivered)
     except (KeyboardInterrupt, StdoutFailed) as ended:
