@@ -24,17 +24,20 @@ def test_an_address_is_one_that_a_browser_takes(settings: Settings, address: str
     assert address_of(settings) == address
 
 
-def test_the_pages_are_named_where_the_demo_is_served() -> None:
-    """The pages are named where the demo is served."""
-    assert list(announcements(Settings(demo=False))) == ["running on http://127.0.0.1:8000 (Ctrl-C ends it)"]
+def test_the_pages_are_named_where_they_are_served() -> None:
+    """The demo is named where it is served; the admin pages are, too, where a browser reaches them without a proxy."""
+    running = "running on http://127.0.0.1:8000 (Ctrl-C ends it)"
+    admin = "admin at http://127.0.0.1:8000/admin"
+    assert list(announcements(Settings(trusted_proxies=("127.0.0.1",)))) == [running, admin]
+    assert list(announcements(Settings())) == [running, f"demo at http://127.0.0.1:8000/demo, {admin}"]
     assert next(announcements(Settings(), "kill 7")) == "running on http://127.0.0.1:8000 (kill 7 ends it)"
-    assert len(list(announcements(Settings()))) == 2
+    assert list(announcements(Settings(unix_socket="/s"))) == ["running on unix socket /s (Ctrl-C ends it)"]
 
 
 def test_announces_further_applications() -> None:
     """And where they are."""
     apps = (AppSection("blog"), AppSection("shop"))
-    assert list(announcements(Settings(demo=False, apps=apps)))[1:] == [
+    assert list(announcements(Settings(demo=False, apps=apps)))[2:] == [
         "applications at http://127.0.0.1:8000/app/ID: blog, shop"
     ]
 
@@ -42,7 +45,7 @@ def test_announces_further_applications() -> None:
 def test_announces_who_may_read_metrics_without_credentials() -> None:
     """Where `metrics_port` serves them: everybody who reaches it, or the addresses of `metrics_allow`."""
     open_to_all = Settings(demo=False, metrics_host="::1", metrics_port=9100)
-    assert list(announcements(open_to_all))[1:] == [
+    assert list(announcements(open_to_all))[2:] == [
         "metrics at http://[::1]:9100/metrics, without credentials, for everybody who reaches the port"
     ]
     *_, line = announcements(Settings(metrics_port=9100, metrics_allow=("10.0.0.0/8",)))

@@ -41,8 +41,9 @@ def announcements(settings: Settings, ending: str = "Ctrl-C") -> Iterator[str]:
     """
     where = f"unix socket {settings.unix_socket}" if settings.unix_socket else address_of(settings)
     yield f"running on {where} ({ending} ends it)"
-    if settings.serves_demo:
-        yield f"demo at {address_of(settings)}/demo, admin at {address_of(settings)}/admin"
+    if not settings.unix_socket:  # A page at a socket has no address that a browser takes.
+        demo = f"demo at {address_of(settings)}/demo, " if settings.serves_demo else ""
+        yield f"{demo}admin at {address_of(settings)}/admin"
     if settings.apps:
         yield f"applications at {address_of(settings)}/app/ID: {', '.join(each.id for each in settings.apps)}"
     if settings.metrics_port:
