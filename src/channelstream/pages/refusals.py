@@ -12,7 +12,7 @@ from channelstream.http.response import refusal
 from channelstream.http.router import OnRefusal
 from channelstream.pages.html import HEADERS
 
-SIGN_IN = "Sign the request, or sign in as the admin first."
+SIGN_IN = "Sign the request with the secret of the server or one of its keys, or sign in as the admin first."
 FOREIGN = "This was sent from another site: send it from this server's own page."
 
 _BY_STATUS: Mapping[int, Callable[[Scope], ChannelstreamError]] = {
