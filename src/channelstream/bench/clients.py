@@ -187,7 +187,8 @@ class Client(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if not self._ending:
-            self._end(f"closed by the server ({exc})" if exc else "closed by the server")
+            by = "closed by the server, or by a proxy that has too few connections"
+            self._end(f"{by} ({exc})" if exc else by)
 
     def leave(self) -> None:
         """Close the stream on purpose. The socket is reset, so that thousands of them do not keep ports for a minute."""
