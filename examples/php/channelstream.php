@@ -11,7 +11,7 @@ function channelstream_sign(string $secret, string $method, string $target, stri
     return "CS-HMAC-SHA256 key=$key, ts=$ts, nonce=$nonce, sig=$sig";
 }
 
-/** Send a call of the API and return its answer. */
+/** Send a call of the API and return its answer, as objects: encoded again for a page, an empty one is still {}. */
 function channelstream_call(string $url, string $secret, string $path, mixed $body, string $key = ''): mixed
 {
     $json = json_encode($body, JSON_THROW_ON_ERROR);
@@ -23,5 +23,5 @@ function channelstream_call(string $url, string $secret, string $path, mixed $bo
     if ($answer === false || !preg_match('/^HTTP\/\S+ 2\d\d/', stream_get_meta_data($stream)['wrapper_data'][0])) {
         throw new RuntimeException("the push server refused $path: " . ($answer ?: 'no answer'));
     }
-    return json_decode($answer, true, 512, JSON_THROW_ON_ERROR);
+    return json_decode($answer, false, 512, JSON_THROW_ON_ERROR);
 }
