@@ -15,7 +15,7 @@ from math import inf
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from channelstream.auth.issuer import Issuer
+from channelstream.auth.issuer import Issuer, PublicKeys, SignedBy
 from channelstream.auth.public_keys import KEYS_BYTES, read_keys
 from channelstream.regular_file import CannotRead, read_regular
 from channelstream.shielded import result_of
@@ -91,13 +91,23 @@ class IssuerKeys:
     async def _read(self, known: _Known) -> bool:
         issuer = known.issuer
         try:
-            issuer.keys = read_keys(await _text(known.source), issuer.algorithm)
+            issuer.keys = await keys_at(known.source, issuer.algorithm)
         except (CannotRead, ValueError) as error:
             logger.warning("the keys of the issuer %r cannot be read: %s", issuer.name, error)
             return False
         finally:
             known.reading = None
         return True
+
+
+async def keys_at(source: str, algorithm: SignedBy) -> PublicKeys:
+    """Return the keys of a file or an address.
+
+    Raises:
+        CannotRead: it cannot be read.
+        ValueError: it has no such keys.
+    """
+    return read_keys(await _text(source), algorithm)
 
 
 async def _text(source: str) -> bytes:

@@ -1,6 +1,6 @@
 """The tables of all checks, in the order in which they run: causes before their effects."""
 
-from channelstream.cli.doctor import access, certificates, files, redis, service, streams, webhooks
+from channelstream.cli.doctor import access, certificates, files, issuers, redis, service, streams, webhooks
 from channelstream.cli.doctor.finding import Check
 from channelstream.cli.doctor.option_checks import OF_OPTIONS
 
@@ -12,6 +12,7 @@ OF_CONFIGURATION = (
     Check("certificate file", certificates.of_file, certificates.has_certificate),
     Check("redis", redis.redis, redis.uses_redis),
     Check("webhook receivers", webhooks.receivers, webhooks.has_webhooks),
+    Check("token issuers", issuers.keys, issuers.has_addresses),
 )
 """They need no running server."""
 OF_SERVICE = (
