@@ -114,10 +114,13 @@ def pusher(n: int, **other: str) -> dict[str, str]:
                 for name in ("pusher_app_id", "pusher_key", "pusher_secret")
             ],
         ),
-        (
-            pusher(8, pusher_secret="app-secret"),
-            {},
-            ["pusher_secret: [channelstream] has one that is public"],
+        *(
+            (
+                pusher(8, pusher_secret=example),
+                {},
+                ["pusher_secret: [channelstream] has one that is public"],
+            )
+            for example in ("app-secret", "a-long-random-secret")
         ),
     ],
 )

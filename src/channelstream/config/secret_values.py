@@ -8,8 +8,8 @@ PUBLIC_SECRETS = frozenset({"", "secret", "admin_secret", "YOURSECRET", "YOURADM
 """Default secrets of both generations, and those of the first one's sample file: they are public."""
 SECRETS = ("secret", "admin_secret", "admin_reader_secret")
 """Options that give access to who knows their value."""
-PUBLIC_OF_PUSHER = PUBLIC_SECRETS - {""} | {"app-secret", "kit-secret"}
-"""Those of other servers' and of our samples as well."""
+PUBLIC_OF_PUSHER = PUBLIC_SECRETS - {""} | {"app-secret", "kit-secret", "a-long-random-secret"}
+"""Those of other servers', of our samples and of docs/pusher.md as well."""
 _PUBLIC = {
     "secret": PUBLIC_SECRETS,
     "admin_secret": PUBLIC_SECRETS - {""},
