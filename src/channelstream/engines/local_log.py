@@ -132,9 +132,10 @@ class LocalLog:
         for staged in self.staged.about(event):
             if is_change and is_for_others(event, staged):
                 continue
-            known = superseded(known, staged)
             if event.channel is None:
-                known[-1] = for_users(known[-1], holders(staged) & (event.only or frozenset()))
+                # As the known ones, only for users of the event: else it is for more than an older edit that it takes over.
+                staged = for_users(staged, holders(staged) & (event.only or frozenset()))
+            known = superseded(known, staged)
         return known
 
     def _accept_all(self, events: Iterable[Event]) -> None:

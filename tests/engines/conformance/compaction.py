@@ -431,6 +431,21 @@ def test_an_edit_stays_early_for_a_user_whom_the_message_excludes(lab: Lab) -> N
         assert texts(lab.replay(user, private=0)) == [b'"new"'] * 2
 
 
+@pytest.mark.usefixtures("payloads_within_the_log")
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_message_has_what_early_edits_for_more_users_have_changed(lab: Lab, at_once: bool) -> None:
+    """Whether or not they and the message are accepted together."""
+    for user in ("ann", "bob"):
+        lab.connect(user)
+    lab.publish(edit("p1", channel=None, only=ANN | BOB))
+    before = len(lab.received())
+    events = [edit("p1", None, channel=None, only=ANN | BOB, user="eve"), private("p1", "ann")]
+    for part in [events] if at_once else [[event] for event in events]:
+        lab.publish(*part)
+    sent = [event for event in lab.received()[before:] if isinstance(event, Message)]
+    assert [(event.user, event.payload) for event in sent] == [("eve", b'"new"')]
+
+
 def test_a_deletion_that_overtakes_its_message_is_final(lab: Lab) -> None:
     """Also after an edit that has overtaken it as well."""
     lab.connect("ann", "a")
