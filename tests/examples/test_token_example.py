@@ -1,12 +1,13 @@
 """The example with tokens, whose pages act by themselves, in two browsers."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, WebSocketRoute, expect
+from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 from tests.conftest import RunningServer, launch
 from tests.examples.running import running, sign_in
 from tests.token_client import SECRET
@@ -56,66 +57,78 @@ def test_a_chat_of_two_rooms(chromium: Browser, address: str) -> None:
         page.context.close()
 
 
+@contextmanager
+def interrupted(
+    chromium: Browser, address: str, name: str, on_command: Callable[[str], None], on_line: Callable[[], None]
+) -> Iterator[tuple[Page, list[WebSocketRoute]]]:
+    """Sign somebody in, and yield the page with its WebSockets so far.
+
+    Args:
+        on_command: called with each text of the page before the server gets it.
+        on_line: called before each WebSocket opens.
+    """
+    lines: list[WebSocketRoute] = []
+
+    def interrupt(line: WebSocketRoute) -> None:
+        on_line()
+        lines.append(line)
+        to_server = line.connect_to_server()
+
+        def pass_on(command: str | bytes) -> None:
+            on_command(str(command))
+            to_server.send(command)
+
+        line.on_message(pass_on)
+
+    with chromium.new_context() as context:
+        context.route_web_socket(re.compile("/ws"), interrupt)
+        page = sign_in(context, address, name)
+        expect(page.locator("#here")).to_contain_text(name)
+        yield page, lines
+
+
 def test_the_lines_are_in_the_order_of_the_room(chromium: Browser, address: str, server: Any) -> None:
     """Also what is said while a page enters: here before each command that names the room."""
     server.connect("Eve", "room.kitchen")
     texts: list[str] = []
 
-    def interrupt(line: WebSocketRoute) -> None:
-        to_server = line.connect_to_server()
+    def say(command: str) -> None:
+        if '"channels":["room.kitchen"]' in command:
+            texts.append(f"Text {len(texts)}")
+            message = {"user": "Eve", "channel": "room.kitchen", "message": {"text": texts[-1]}}
+            server.post("/message", message)
 
-        def pass_on(command: str | bytes) -> None:
-            if '"channels":["room.kitchen"]' in str(command):
-                texts.append(f"Text {len(texts)}")
-                message = {"user": "Eve", "channel": "room.kitchen", "message": {"text": texts[-1]}}
-                server.post("/message", message)
-            to_server.send(command)
-
-        line.on_message(pass_on)
-
-    context = chromium.new_context()
-    context.route_web_socket(re.compile("/ws"), interrupt)
-    page = sign_in(context, address, "Dan")
-    expect(page.locator("#here")).to_contain_text("Dan")
-    page.get_by_label("Room").select_option("Kitchen")
-    expect(page.locator("#here")).to_have_text("Dan, Eve")
-    assert len(texts) > 1
-    expect(page.get_by_role("listitem")).to_have_text([f"Eve: {text}" for text in texts])
-    context.close()
+    with interrupted(chromium, address, "Dan", say, lambda: None) as (page, _):
+        page.get_by_label("Room").select_option("Kitchen")
+        expect(page.locator("#here")).to_have_text("Dan, Eve")
+        assert len(texts) > 1
+        expect(page.get_by_role("listitem")).to_have_text([f"Eve: {text}" for text in texts])
 
 
 def test_lines_that_were_lost_are_in_their_order(chromium: Browser, address: str, server: Any) -> None:
     """They come with the history, here after a newer line."""
-    lines: list[WebSocketRoute] = []
+    opened = 0
 
     def say(text: str) -> None:
         server.post("/message", {"user": "Eve", "channel": "room.garden", "message": {"text": text}})
 
-    def interrupt(line: WebSocketRoute) -> None:
-        if lines:
-            for text in ("Lost", "Lost, too", "Kept"):
-                say(text)
-        lines.append(line)
-        to_server = line.connect_to_server()
+    def say_before_a_line() -> None:
+        nonlocal opened
+        for text in ("Lost", "Lost, too", "Kept") if opened else ():
+            say(text)
+        opened += 1
 
-        def pass_on(command: str | bytes) -> None:
-            if len(lines) > 1 and '"info"' in str(command):
-                say("Newer")
-            to_server.send(command)
+    def say_before_the_history(command: str) -> None:
+        if opened > 1 and '"info"' in command:
+            say("Newer")
 
-        line.on_message(pass_on)
-
-    context = chromium.new_context()
-    context.route_web_socket(re.compile("/ws"), interrupt)
-    page = sign_in(context, address, "Flo")
-    expect(page.locator("#here")).to_contain_text("Flo")
-    shown = page.get_by_role("listitem").all_text_contents()
-    server.post("/channel_config", {"room.garden": {"log_events": 1}})
-    lines[0].close(code=1012)
-    missed = [f"Eve: {text}" for text in ("Lost", "Lost, too", "Kept", "Newer")]
-    expect(page.get_by_role("listitem")).to_have_text(shown + missed)
-    server.post("/channel_config", {"room.garden": {"log_events": 256}})
-    context.close()
+    with interrupted(chromium, address, "Flo", say_before_the_history, say_before_a_line) as (page, lines):
+        shown = page.get_by_role("listitem").all_text_contents()
+        server.post("/channel_config", {"room.garden": {"log_events": 1}})
+        lines[0].close(code=1012)
+        missed = [f"Eve: {text}" for text in ("Lost", "Lost, too", "Kept", "Newer")]
+        expect(page.get_by_role("listitem")).to_have_text(shown + missed)
+        server.post("/channel_config", {"room.garden": {"log_events": 256}})
 
 
 def test_a_page_stays_while_its_tokens_are_renewed(chromium: Browser, address: str, server: Any) -> None:
