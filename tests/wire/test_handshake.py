@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from channelstream.core.http_head import RequestHead, first_values
 from channelstream.errors import BadHandshake, UnsupportedVersion
 from channelstream.wire.handshake import (
     Handshake,
@@ -22,10 +23,25 @@ GOOD = {
 }
 
 
-def request(*more: tuple[bytes, bytes], without: bytes = b"", **changed: bytes) -> list[tuple[bytes, bytes]]:
+def request(*more: tuple[bytes, bytes], without: bytes = b"", **changed: bytes) -> RequestHead:
     """Return the RFC's own request with some fields changed, left out or added."""
     fields = GOOD | {name.replace("_", "-").encode(): value for name, value in changed.items()}
-    return [(name, value) for name, value in fields.items() if name != without] + list(more)
+    headers = [(name, value) for name, value in fields.items() if name != without] + list(more)
+    return RequestHead(
+        method="GET",
+        version="1.1",
+        path="/ws",
+        raw_path=b"/ws",
+        query=b"",
+        headers=headers,
+        first=first_values(headers),
+        body_bytes=0,
+        keep_alive=True,
+        expects_continue=False,
+        upgrade=b"websocket",
+        client=None,
+        scheme="http",
+    )
 
 
 def offers(*values: bytes) -> tuple[Offer, ...]:
@@ -43,7 +59,7 @@ def test_the_request_of_the_rfc_is_accepted():
 
 
 @pytest.mark.parametrize(
-    ("headers", "field"),
+    ("head", "field"),
     [
         (request(without=b"sec-websocket-key"), "Key"),
         (request(sec_websocket_key=b"short"), "Key"),
@@ -52,25 +68,25 @@ def test_the_request_of_the_rfc_is_accepted():
         (request((b"sec-websocket-key", KEY)), "Key"),
     ],
 )
-def test_a_faulty_field_is_refused_by_name(headers, field):
+def test_a_faulty_field_is_refused_by_name(head, field):
     """A missing, wrong or doubled field of section 4.2.1 is answered 400, with a text that names it."""
     with pytest.raises(BadHandshake, match=field) as caught:
-        accept(headers)
+        accept(head)
     assert (caught.value.http_status, caught.value.headers) == (400, ())
 
 
 @pytest.mark.parametrize(
-    "headers",
+    "head",
     [
         request(without=b"sec-websocket-version"),
         request(sec_websocket_version=b"8"),
         request((b"sec-websocket-version", b"13")),
     ],
 )
-def test_another_version_is_answered_with_ours(headers):
+def test_another_version_is_answered_with_ours(head):
     """Another version is answered 426 with the supported one (section 4.4, RFC 9110 section 15.5.22)."""
     with pytest.raises(UnsupportedVersion) as caught:
-        accept(headers)
+        accept(head)
     assert caught.value.http_status == 426
     assert (b"sec-websocket-version", b"13") in caught.value.headers
     assert (b"upgrade", b"websocket") in caught.value.headers

@@ -68,7 +68,7 @@ class SocketOpener:
         if head.body_bytes != 0:
             # The next bytes could be read as a body or as frames.
             raise BadRequest("A request for a WebSocket has no body.")
-        handshake = accept(head.headers)
+        handshake = accept(head)
         self._streams.policy.check_transport(head)
         entrance.check(head)
         return TakeOver(self._open_websocket, entrance, handshake, head)

@@ -7,10 +7,13 @@ the transport checks Origin.
 import hashlib
 import re
 from binascii import Error, a2b_base64, b2a_base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from channelstream.errors import BadHandshake, Headers, UnsupportedVersion
+from channelstream.core.headers import Header
+from channelstream.core.http_head import RequestHead
+from channelstream.errors import BadHandshake, UnsupportedVersion
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _RESPONSE: Final = (
@@ -22,8 +25,6 @@ _NAME: Final = re.compile(rf"{_TCHAR}+")
 _PARAMETER: Final = re.compile(rf'({_TCHAR}+)(?:[ \t]*=[ \t]*({_TCHAR}+|"(?:\\?{_TCHAR})+"))?')
 EXTENSIONS_BYTES: Final = 1024
 """Longest Sec-WebSocket-Extensions: clients send 60 bytes, and 32 KB of offers take 17 ms to read (measured)."""
-
-_Fields = dict[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +52,14 @@ class Handshake(NamedTuple):
         return _RESPONSE % (accept_key(self.key), extensions)
 
 
-def accept(headers: Headers) -> Handshake:
-    """Return the handshake these request headers ask for.
-
-    Args:
-        headers: as `core.http_head` returns them, so there is a Host.
+def accept(head: RequestHead) -> Handshake:
+    """Return the handshake that a request asks for.
 
     Raises:
         BadHandshake: a field that RFC 6455 section 4.2.1 requires is missing or wrong.
         UnsupportedVersion: another Sec-WebSocket-Version than 13, or none.
     """
-    fields = _by_name(headers)
+    fields = head.first if len(head.first) == len(head.headers) else _by_name(head.headers)
     if fields.get(b"sec-websocket-version") != b"13":
         raise UnsupportedVersion("This server speaks Sec-WebSocket-Version 13 only.")
     key = fields.get(b"sec-websocket-key", b"")
@@ -70,7 +68,7 @@ def accept(headers: Headers) -> Handshake:
     extensions = fields.get(b"sec-websocket-extensions", b"")
     if len(extensions) > EXTENSIONS_BYTES:
         raise BadHandshake(f"Sec-WebSocket-Extensions has at most {EXTENSIONS_BYTES} bytes.")
-    return Handshake(key, _read_offers(extensions.decode("latin-1")))
+    return Handshake(key, _read_offers(extensions.decode("latin-1")) if extensions else ())
 
 
 def accept_key(key: bytes) -> bytes:
@@ -78,11 +76,8 @@ def accept_key(key: bytes) -> bytes:
     return b2a_base64(hashlib.sha1(key + _GUID, usedforsecurity=False).digest(), newline=False)
 
 
-def _by_name(headers: Headers) -> _Fields:
+def _by_name(headers: Sequence[Header]) -> Mapping[bytes, bytes]:
     """Return the value of each name; repeated, it is a list (RFC 9110 section 5.3) and equals no single value."""
-    fields = dict(headers)
-    if len(fields) == len(headers):
-        return fields
     values: dict[bytes, list[bytes]] = {}
     for name, value in headers:
         values.setdefault(name, []).append(value)
