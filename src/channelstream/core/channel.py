@@ -40,8 +40,7 @@ class ChannelSettings(Struct, frozen=True, kw_only=True):
         """Return the bounds of the log.
 
         Args:
-            transit_s: longest time of a connection between two polls; events are always kept for that long, since a
-                poll reads them from the log.
+            transit_s: see `RegistryLimits`.
         """
         age_s = self.log_age_s if self.store_frames else 0.0
         return limits_of(self.log_events, max(age_s, transit_s))

@@ -78,7 +78,7 @@ class Registry:
         self._defaults = self._bounded(
             ChannelSettings(log_events=limits.log_events, log_age_s=limits.log_age_s)
         )
-        self._user_limits = LogLimits(limits.user_log_events, limits.log_age_s)
+        self._user_limits = LogLimits(limits.user_log_events, limits.private_age_s)
 
     def make_facts(self, wanted: Wanted, keep: Callable[[Fact], None]) -> None:
         """Make facts about members from now on.

@@ -12,7 +12,8 @@ class RegistryLimits:
         log_events: entries of a channel's log, unless its settings have another bound.
         log_age_s: age of its entries in seconds, likewise.
         user_log_events: private messages kept for each user.
-        transit_s: longest time of a connection between two polls, in seconds.
+        transit_s: longest time of a connection between two polls, in seconds. Entries of any log are kept for that long,
+            since a poll reads them from it.
         history_size: longest history that a channel can be configured to have.
     """
 
@@ -22,6 +23,11 @@ class RegistryLimits:
     user_log_events: int = 200
     transit_s: float = 15.0
     history_size: int = 1000
+
+    @property
+    def private_age_s(self) -> float:
+        """Age of a user's private messages, in seconds."""
+        return max(self.log_age_s, self.transit_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ class Upkeep:
         }
         receivers = [self._registry.users[name] for name in part.receivers if name in self._registry.users]
         self._trimmed_to |= read_to
-        aged: list[Row] = [(now_s + self.clock_offset_s - self._registry.limits.log_age_s,)]
+        aged: list[Row] = [(now_s + self.clock_offset_s - self._registry.limits.private_age_s,)]
         return [
             *self._history_writes(known[name] for name in part.channels if name in known),
             (PUT_CHANNELS, [channel_row(channel, committed, self.clock_offset_s) for channel in channels]),

@@ -237,6 +237,19 @@ def test_an_expired_entry_is_lost(open_lab: Callable[..., Lab]) -> None:
     assert lab.replay("ann", a=lab.head()).lost == frozenset()
 
 
+def test_what_a_client_misses_between_two_polls_is_kept(open_lab: Callable[..., Lab]) -> None:
+    """However short the age of the logs is: private messages, too."""
+    lab = open_lab(limits=RegistryLimits(log_age_s=1.0, transit_s=15.0))
+    lab.connect("ann", "a")
+    start = lab.head()
+    lab.publish(message("m1"), private("p1", "ann"))
+    lab.clock.passed_s += 14.0
+    replay = lab.replay("ann", a=start, private=start)
+    assert (sorted(uuids(replay)), replay.lost) == (["m1", "p1"], frozenset())
+    lab.clock.passed_s += 1.5
+    assert lab.replay("ann", a=start, private=start).lost == {"a", PRIVATE}
+
+
 def test_unknown_channels_and_users_are_lost(lab: Lab) -> None:
     """A name without a log proves nothing."""
     assert lab.replay("nobody", private=0, unknown=0).lost == {PRIVATE, "unknown"}

@@ -122,7 +122,7 @@ def write_bounds(limits: RegistryLimits) -> dict[str, Any]:
         "history_size": limits.history_size,
         "transit_s": limits.transit_s,
         "user_log_events": limits.user_log_events,
-        "log_age_s": limits.log_age_s,
+        "private_age_s": limits.private_age_s,
         "state_keys": MAX_STATE_KEYS,
         "state_bytes": MAX_STATE_BYTES,
     }

@@ -28,7 +28,7 @@ local function is_home(user) return call('HEXISTS', key('u', user), 'id') == 1 e
 local function open_user(user, fresh, bounds)
   if not is_home(user) then
     call('HSET', key('u', user), 'id', new_id(), 'floor', whole(head()), 'connections', '0',
-      'n', whole(bounds.user_log_events), 'age', whole(bounds.log_age_s * 1000))
+      'n', whole(bounds.user_log_events), 'age', whole(bounds.private_age_s * 1000))
     call('SADD', PREFIX .. 'known:u', user)
     for _, pair in ipairs(fresh) do
       if pair[2] ~= 'null' then call('HSET', key('us', user), pair[1], pair[2]) end
