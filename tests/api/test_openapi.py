@@ -200,6 +200,21 @@ def test_a_get_has_no_body_and_queries_are_named(api: dict[str, Any]) -> None:
     )
 
 
+def test_a_call_without_a_body_has_the_connection_that_the_example_of_connect_makes(
+    api: dict[str, Any],
+) -> None:
+    """So the explorer sends what it shows. With a body only that names it: an id in the query would win."""
+    (made,) = api["components"]["schemas"]["ConnectBody"]["properties"]["conn_id"]["examples"]
+    named = [
+        (operation, parameter.get("example"))
+        for operation in operations(api)
+        for parameter in operation["parameters"]
+        if parameter["name"] == "conn_id"
+    ]
+    assert {example for operation, example in named if "requestBody" not in operation} == {made}
+    assert [example for operation, example in named if operation["operationId"] == "post_subscribe"] == [None]
+
+
 def test_a_body_is_required_unless_get_makes_the_call_as_well(api: dict[str, Any]) -> None:
     """So a generated client passes no body to these alone."""
     bodies = {

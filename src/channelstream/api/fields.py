@@ -6,7 +6,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Meta, UnsetType
 
@@ -60,12 +60,13 @@ SenderName = Annotated[
 ChannelName = Annotated[
     str, Meta(min_length=1, max_length=256, description="Name of a channel.", examples=["news"])
 ]
+CONN_ID_EXAMPLE: Final = "9c1f3e52-4f0c-4f7c-8f6c-2a1f6f0e3b11"
 ConnId = Annotated[
     str,
     Meta(
         description=f"Identity of a connection: 1 to {MAX_CONN_ID} visible characters, and joiners between them that a "
         "script needs. All spellings of a UUID are the same id; answers have it in lower case, with dashes.",
-        examples=["9c1f3e52-4f0c-4f7c-8f6c-2a1f6f0e3b11"],
+        examples=[CONN_ID_EXAMPLE],
         extra={"rule": _CONN_ID},
     ),
 ]

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from channelstream.api import stream_docs
+from channelstream.api.fields import CONN_ID_EXAMPLE
 from channelstream.api.plain import SEND_JSON
 from channelstream.api.table import Auth, Endpoint
 from channelstream.core.request_signing import SCHEME
@@ -58,6 +59,7 @@ _CREDENTIALS: Final[dict[str, _Json]] = {
 _SIGNED_ONLY = ("401", "403", "429")
 _BODY_ONLY = ("400", "413", "415", "422")
 _WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
+_QUERY_EXAMPLES: Final = {"conn_id": CONN_ID_EXAMPLE}
 _FAULTS_EXAMPLES: Final[dict[str, _Json]] = {
     "400": Malformed("Invalid JSON: Input data was truncated", SEND_JSON).body,
     "401": BadSignature().body,
@@ -132,7 +134,7 @@ def _operation(row: Endpoint, method: str, schemas: dict[int, _Json]) -> _Json:
         "description": row.description,
         "parameters": [
             *(_parameter(name, "path", is_required=True) for name in PARAMETER.findall(row.path)),
-            *(_parameter(name, "query", is_required=False) for name in row.query),
+            *(_in_query(name, has_body) for name in row.query),
         ],
         "responses": {"200": _success(row, schemas), **dict(_refusal_refs(row, has_body))},
     }
@@ -148,6 +150,12 @@ def _operation(row: Endpoint, method: str, schemas: dict[int, _Json]) -> _Json:
 
 def _parameter(name: str, place: str, is_required: bool) -> _Json:
     return {"name": name, "in": place, "required": is_required, "schema": {"type": "string"}}
+
+
+def _in_query(name: str, has_body: bool) -> _Json:
+    """Describe a parameter of the query. If a body can have it as well, only the body has the example: the query wins."""
+    parameter = _parameter(name, "query", is_required=False)
+    return parameter if has_body else parameter | {"example": _QUERY_EXAMPLES[name]}
 
 
 def _success(row: Endpoint, schemas: dict[int, _Json]) -> _Json:

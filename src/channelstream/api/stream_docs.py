@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from channelstream.api.fields import CONN_ID_EXAMPLE
+
 _Json = dict[str, Any]
 
 _CONN_ID: Final[_Json] = {
@@ -10,6 +12,7 @@ _CONN_ID: Final[_Json] = {
     "required": True,
     "description": "The `conn_id` of the answer to `/connect`. A client that has it receives the events of its user.",
     "schema": {"type": "string"},
+    "example": CONN_ID_EXAMPLE,
 }
 _SINCE: Final[_Json] = {
     "name": "since",
