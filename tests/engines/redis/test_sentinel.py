@@ -48,7 +48,7 @@ def test_an_unknown_master_stops_the_start(tmp_path: Path) -> None:
     """With a sentence that names the option."""
 
     async def life(address: str) -> None:
-        with pytest.raises(ConfigError, match=r"engine: .* none knows a master called 'other'"):
+        with pytest.raises(ConfigError, match=r"engine: .* knows no master called 'other'"):
             await Nodes(shard_addresses(address)).node()
 
     with redis_sentinels(tmp_path) as watched:

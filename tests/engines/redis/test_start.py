@@ -1,7 +1,10 @@
 """How a node starts, and when it refuses to; what it does when its Redis restarts."""
 
 import asyncio
+import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,6 +87,75 @@ def test_a_silent_redis_stops_the_start(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(f"{tmp_path}/silent")
         silent.listen()
+        asyncio.run(life())
+
+
+@contextmanager
+def running(server: RedisServer) -> Iterator[RedisServer]:
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("login", ["", ":wrong@", "somebody:wrong@"])
+def test_a_redis_that_refuses_the_login_stops_the_start(tmp_path: Path, login: str) -> None:
+    """With a sentence that says so: without a password, too, where Redis reads no long command."""
+
+    async def life() -> None:
+        with pytest.raises(
+            ConfigError, match=r"^engine: Redis refuses the login: .*; check .* in the option engine"
+        ):
+            await Nodes(shard_addresses(f"unix://{login}{server.socket}")).node()
+
+    with running(RedisServer(tmp_path, password="a-password")) as server:
+        asyncio.run(life())
+
+
+def test_a_refused_database_stops_the_start(redis: RedisServer) -> None:
+    """Redis is not out of reach then."""
+
+    async def life() -> None:
+        with pytest.raises(ConfigError, match=r"^engine: Redis cannot be used now: DB index is out of range"):
+            await Nodes(shard_addresses(f"{redis.address}?db=9999")).node()
+
+    asyncio.run(life())
+
+
+@pytest.mark.parametrize(
+    ("address", "refusal"),
+    [
+        ("redis+cluster://127.0.0.1:{port}", "This instance has cluster support disabled"),
+        ("redis+sentinel://127.0.0.1:{port}/main", "unknown command '?`?SENTINEL"),
+    ],
+)
+def test_the_error_of_a_start_has_the_refusals_of_members(
+    tmp_path: Path, port: str, address: str, refusal: str
+) -> None:
+    """Of a cluster or of sentinels, and names those that do not answer."""
+
+    async def life() -> None:
+        with pytest.raises(ConfigError) as refused:
+            await Nodes(shard_addresses(address.format(port=f"{port},localhost:1"))).node()
+        text = str(refused.value)
+        assert re.search(
+            rf"127\.0\.0\.1:{port} refuses: {refusal}.*; localhost:1 does not answer: .*", text
+        ), text
+        assert "\n" not in text
+
+    with running(RedisServer(tmp_path, port=int(port))):
+        asyncio.run(life())
+
+
+def test_the_error_of_a_start_says_that_a_member_knows_no_master(tmp_path: Path, port: str) -> None:
+    """As where the slots of a cluster are not assigned yet."""
+
+    async def life() -> None:
+        with pytest.raises(ConfigError, match=rf"127\.0\.0\.1:{port} knows no master of slot \d+$"):
+            await Nodes(shard_addresses(f"redis+cluster://127.0.0.1:{port}")).node()
+
+    with running(RedisServer(tmp_path, "--cluster-enabled", "yes", port=int(port))):
         asyncio.run(life())
 
 

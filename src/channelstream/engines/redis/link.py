@@ -32,7 +32,7 @@ from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.link_state import NOT_REDIS, LinkState
 from channelstream.engines.redis.link_subscription import OnMessage, Subscription
 from channelstream.engines.redis.scripts import scripts
-from channelstream.engines.redis.servers import info_fields, send
+from channelstream.engines.redis.servers import REFUSALS, info_fields, send
 from channelstream.engines.redis.slot_move import SLOT_MOVED
 from channelstream.errors import Unavailable
 from channelstream.shielded import retrieve
@@ -126,14 +126,20 @@ class Link:
 
         Raises:
             Unavailable: it did not work in time.
+            ResponseError: Redis has refused something.
+            AuthenticationError: it refuses the login, or there is none.
         """
         try:
             async with asyncio.timeout(self._state.timeout_s):
                 await self._commands.connect()  # type: ignore[no-untyped-call]
+                await self._check_login()
                 await self.subscription.connect()
         except (RedisError, OSError, TimeoutError) as error:
             await self.close()
-            if InvalidResponse in (type(error), type(error.__cause__)):
+            # redis-py wraps what a server answers to the login.
+            if isinstance(error.__cause__ or error, REFUSALS):
+                raise (error.__cause__ or error) from None
+            if isinstance(error.__cause__ or error, InvalidResponse):
                 raise Unavailable(f"Redis cannot be used: {NOT_REDIS}") from error
             raise Unavailable(f"Redis is out of reach: {str(error) or 'no answer in time'}") from error
         loop = asyncio.get_running_loop()
@@ -151,6 +157,11 @@ class Link:
             self.publish_command = "SPUBLISH"
             self.subscription.is_sharded = True
         await self._measure_clock_offset(self.deadline_s)
+
+    async def _check_login(self) -> None:
+        """Find out whether Redis wants one. It would answer to the scripts, long commands, that they break the protocol."""
+        await send(self._commands, self._commands.pack_command("PING"))
+        await self._commands.read_response(disable_decoding=True)
 
     async def info(self, section: str) -> dict[str, str]:
         return info_fields(await self.command("INFO", section))

@@ -11,8 +11,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.driver_info import DriverInfo
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as Lost
-from redis.exceptions import RedisError
 
 _OPTIONS: dict[str, Any] = {
     "protocol": 2,
@@ -27,6 +27,9 @@ MEMBER_TIMEOUT_S = 1.0
 A member that answers later costs a new epoch, as a restart does: its events are reported as lost, and none is silently. A
 longer time would delay each link after a failover, when the former master answers nothing: twice by this time.
 """
+
+REFUSALS = (ResponseError, AuthenticationError)
+"""Errors that a server answers: it is there. redis-py has a refused login among the lost connections."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,8 +58,8 @@ async def send(connection: AbstractConnection, packed: Iterable[bytes]) -> None:
 class _FoundConnection(Connection):
     """A connection with a server whose address is asked from others at each connect."""
 
-    nobody: str
-    """The error text when none of them knows it."""
+    unknown: str
+    """What is said of one that does not know it."""
 
     def __init__(self, hosts: Sequence[Host], options: dict[str, Any]) -> None:
         self._hosts = hosts
@@ -69,7 +72,8 @@ class _FoundConnection(Connection):
 
     async def _find(self) -> Host:
         """Ask all at once: one that hangs, for example because its machine is down, must not delay the others."""
-        asked = [asyncio.ensure_future(self._ask_any(host)) for host in self._hosts]
+        faults: dict[Host, str] = {}
+        asked = [asyncio.ensure_future(self._ask_any(host, faults)) for host in self._hosts]
         try:
             for answer in asyncio.as_completed(asked):
                 if found := await answer:
@@ -78,18 +82,28 @@ class _FoundConnection(Connection):
             for each in asked:
                 each.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
-        raise Lost(self.nobody)
+        # In the order of the address, not of the answers: an error that stays the same is logged once.
+        raise Lost("; ".join(f"{host[0]}:{host[1]} {faults[host]}" for host in dict.fromkeys(self._hosts)))
 
-    async def _ask_any(self, host: Host) -> Host | None:
-        """Ask a member that may be out of reach; None also if it is."""
+    async def _ask_any(self, host: Host, faults: dict[Host, str]) -> Host | None:
+        """Ask a member that may be out of reach, and note why it has named no server."""
         try:
-            return await self._ask(host)
-        except (RedisError, OSError):
-            return None
+            if found := await self._ask(host):
+                return found
+            faults[host] = self.unknown
+        except REFUSALS as error:
+            faults[host] = f"refuses: {_sentence(error)}"
+        except (RedisError, OSError) as error:
+            faults[host] = f"does not answer: {_sentence(error)}"
+        return None
 
     @abstractmethod
     async def _ask(self, host: Host) -> Host | None:
         """Return the address of the server according to one member; None if it knows none."""
+
+
+def _sentence(error: Exception) -> str:
+    return str(error).rstrip(".") or type(error).__name__
 
 
 async def _answer(host: Host, options: dict[str, Any], *command: str) -> Any:
@@ -108,7 +122,7 @@ class SentinelConnection(_FoundConnection):
 
     def __init__(self, hosts: Sequence[Host], name: str, options: dict[str, Any]) -> None:
         self._name = name
-        self.nobody = f"no sentinel answers, or none knows a master called {name!r}"
+        self.unknown = f"knows no master called {name!r}"
         super().__init__(hosts, options)
 
     async def _ask(self, host: Host) -> Host | None:
@@ -119,10 +133,9 @@ class SentinelConnection(_FoundConnection):
 class ClusterConnection(_FoundConnection):
     """A connection with the master that has the slot of a prefix at the time of the connect."""
 
-    nobody = "no member of the cluster answers, or none has our keys"
-
     def __init__(self, hosts: Sequence[Host], prefix: str, options: dict[str, Any]) -> None:
         self._slot = key_slot(prefix.encode())
+        self.unknown = f"knows no master of slot {self._slot}"
         self._options = options
         super().__init__(hosts, options)
 

@@ -19,14 +19,15 @@
 import asyncio
 import logging
 
+from redis.exceptions import AuthenticationError, MovedError, RedisError
 from redis.exceptions import ConnectionError as Lost
-from redis.exceptions import MovedError, ResponseError
 
 from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.delivery import Delivery
 from channelstream.engines.redis.link import Link
 from channelstream.engines.redis.link_state import NOT_REDIS, OUT_OF_REACH, UNREADABLE
 from channelstream.engines.redis.link_subscription import SUBSCRIBE_AT_ONCE
+from channelstream.engines.redis.servers import REFUSALS
 from channelstream.engines.redis.shard_client import CHUNK, ShardClient
 from channelstream.engines.redis.shard_link import ShardLink
 from channelstream.engines.redis.shard_log import READ_AT_ONCE, Logs, ShardLog
@@ -84,7 +85,7 @@ class ShardRecovery:
         except BaseException as error:
             await link.close()
             self._link.note_failure(error)
-            if isinstance(error, ResponseError):
+            if isinstance(error, REFUSALS):
                 raise self._start_error(error) from error
             if isinstance(error, Lost):
                 raise Unavailable(OUT_OF_REACH) from error
@@ -103,7 +104,7 @@ class ShardRecovery:
         for start in range(0, len(names), SUBSCRIBE_AT_ONCE):
             await link.subscription.subscribe(names[start : start + SUBSCRIBE_AT_ONCE])
 
-    def _start_error(self, error: ResponseError) -> ConfigError | Unavailable:
+    def _start_error(self, error: RedisError) -> ConfigError | Unavailable:
         kind, _, rest = str(error).partition(" ")
         if kind == "SHARD":
             return ConfigError(
@@ -118,6 +119,10 @@ class ShardRecovery:
         if isinstance(error, MovedError) and not self._address.in_cluster:
             return ConfigError(
                 "engine: this Redis is a member of a cluster: write redis+cluster://host:port,host:port?shards=3"
+            )
+        if isinstance(error, AuthenticationError):
+            return Unavailable(
+                f"Redis refuses the login: {str(error).rstrip('.')}; check user and password in the option engine"
             )
         return Unavailable(f"Redis cannot be used now: {error}")
 
