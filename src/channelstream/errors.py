@@ -118,7 +118,7 @@ class BadSignature(ChannelstreamError):
 
 
 class BadToken(ChannelstreamError):
-    """A client's token is not accepted: one answer for all faults, unless its signer is known."""
+    """A client's token is not accepted: one answer for all faults but its length, unless its signer is known."""
 
     code = "bad_token"
     http_status = 401

@@ -111,7 +111,10 @@ class TokenAuth:
             UnknownKey: as well, if the keys of its issuer may have changed.
             OverreachingToken: its key may not grant this.
         """
-        if len(token) > MAX_BYTES or not token.isascii():
+        if len(token) > MAX_BYTES:
+            # Says nothing of keys; and a fresh token of this signer would be as long.
+            raise BadToken(f"The token is longer than {MAX_BYTES:,} bytes.")
+        if not token.isascii():
             raise BadToken
         try:
             parsed = self._jws.decode_complete(token, options={"verify_signature": False})
