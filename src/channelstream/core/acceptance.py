@@ -80,11 +80,11 @@ def split_early(edit: MessageEdited, messages: Sequence[Message | MessageEdited]
         return [replace(edit, early=True)]
     if edit.only is None or any(message.only is None for message in messages):
         return [edit]
-    late = edit.only.difference(*(message.only or () for message in messages))
-    if not late:
+    waiting = edit.only.difference(*(message.only or () for message in messages))
+    if not waiting:
         return [edit]
-    early = replace(for_users(edit, late), early=True)
-    return [early] if late == edit.only else [for_users(edit, edit.only - late), early]
+    early = replace(for_users(edit, waiting), early=True)
+    return [early] if waiting == edit.only else [for_users(edit, edit.only - waiting), early]
 
 
 def late_forms(message: Message, early: Sequence[MessageEdited]) -> list[Message]:

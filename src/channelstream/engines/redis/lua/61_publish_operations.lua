@@ -1,4 +1,15 @@
--- Accepts, stores and publishes events.
+-- Accepts, stores and publishes events, by the rules of core/acceptance.py.
+--
+-- Invariant: a user gets a message once, and no older text of it after a newer one. The records with the uuid of an event, in
+-- logs and history, say which of its recipients have the message already, or its deletion (`known_about`). No other list of
+-- accepted uuids is kept, so a uuid is known as long as it has a record.
+--
+-- The race: an edit may be accepted before its message. Two nodes publish at the same time, or a message to very many users
+-- is accepted in several scripts, and the edit comes in between. Such an edit is `early`: it is stored and published, and
+-- marked (`mark_early`), as its record alone would say that its recipients have had the message. The message is `late` then:
+-- it is accepted after the edit, in its edited forms (`late_forms`), one for the users of each edit. To refuse an early edit
+-- would lose it, since its publisher cannot know when the message is accepted; to send the message as it was published would
+-- show the old text after the new one. The price is a form for each edit, which `can_be_late` bounds.
 -- Uses: 10_script, 20_records, 21_compaction, 22_log, 40_channels, 60_table
 
 local function update_history(event, record, offset)
@@ -61,9 +72,12 @@ local function divided(kind, name, event, records)
   return early, others
 end
 
--- The records with an event's uuid in its log and history, and its early edits. For a private event these are the records in
--- the logs of all its users. The third result lists those users of the event that exist here, are not excluded and have no
--- record of the message in their log; the fourth those that do not exist here; the fifth is the third with the excluded ones.
+-- What is known about an event's uuid. Five lists:
+--   known    the records in its log and history, those of a private event in the logs of all its users; without early edits
+--   early    its early edits
+--   new      users of a private event that exist here, are not excluded, and have no record but early edits
+--   unknown  users of a private event that do not exist here
+--   waiting  as `new`, with the excluded users
 local function known_about(event)
   local known, early, new, unknown, waiting = {}, {}, {}, {}, {}
   if event.channel then
@@ -175,16 +189,16 @@ end
 local function split_early(edit, known)
   if #known == 0 then return nil, edit end
   if not edit[ONLY] or token_of(edit) then return edit end
-  local late, early, has = {}, {}, {}
+  local ordinary, early, has = {}, {}, {}
   for _, each in ipairs(known) do
     if not each[ONLY] then return edit end
     for _, name in ipairs(each[ONLY]) do has[name] = true end
   end
   for _, name in ipairs(edit[ONLY]) do
-    local list = has[name] and late or early
+    local list = has[name] and ordinary or early
     list[#list + 1] = name
   end
-  return #late > 0 and copy(edit, ONLY, late) or nil, #early > 0 and copy(edit, ONLY, early) or nil
+  return #ordinary > 0 and copy(edit, ONLY, ordinary) or nil, #early > 0 and copy(edit, ONLY, early) or nil
 end
 
 -- Accept an edit for the users who have had the message, and an early one for those who have not.
@@ -195,8 +209,8 @@ local function accept_edit(event, record, kept, waiting)
     for _, user in ipairs(waiting) do mark_early('u', user, event.uuid, offset) end
     return
   end
-  local late, early = split_early(record, kept)
-  if late then store_and_publish(event, late, next_offset()) end
+  local ordinary, early = split_early(record, kept)
+  if ordinary then store_and_publish(event, ordinary, next_offset()) end
   if early then
     local offset = next_offset()
     store_and_publish(event, early, offset)
