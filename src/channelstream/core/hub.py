@@ -51,7 +51,7 @@ class Hub:
         users: of each user the connections, seats among them.
         offsets: the position up to which this node has received the log, one offset for each shard.
         deliveries: deliveries to connections since the start, one for each event and recipient.
-        busiest: channels by their deliveries lately; who reads it begins it again.
+        busiest: the channels with the most deliveries in the present window; what reads it clears it (`RecentRates`).
         rounds: the flush, and the connections that wait for it.
         changes: recent edits and deletions.
         usage: how many connections and channels each owner has.
@@ -191,7 +191,8 @@ class Hub:
         """Return the members who receive an event that is not for all of them."""
         if event.exclude is not None or event.exclude_connection is None:
             return [member for member in members if member.receives(event)]
-        # Compared with no member but one: each client of Pusher's protocol sends so (`toOthers` of Laravel).
+        # The other members are not asked one by one: each client event of Pusher's protocol takes this way, and so does
+        # `toOthers` of Laravel.
         excluded = self.connections.get(event.exclude_connection)
         if excluded not in members:
             return members

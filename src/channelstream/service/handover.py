@@ -45,15 +45,18 @@ from channelstream.service.turns import Turn, Turns
 CLAIMS_AT_ONCE = 6
 """Connections that move here at once for streams that open.
 
-With `READS_AT_ONCE` of `stream_reads.py` it keeps Redis busy, and lets a call wait behind a few others. Moving has most of
-the room, since a stopped node's connections are unregistered `node_lease_s` after its end; reading has no such limit.
+With `READS_AT_ONCE` of `stream_reads.py` this is enough to keep Redis busy, and few enough that another call does not wait
+long. Moves have the larger number, because they have a time limit, which reads do not have: the connections of a stopped
+node are unregistered `node_lease_s` after its end.
 """
 RETRY_DELAYS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Pauses before the retries of a command whose connection is between two nodes, in seconds."""
 
 SILENT_DELAY_S = 0.1
-"""The longest of these pauses while the owner receives nothing, as in its upgrade. This node may be upgraded next, which
-waits for the requests here, but only for `upgrade_pause_s`."""
+"""The longest of these pauses while the owner receives nothing, as in its upgrade.
+
+A request that pauses here also holds up an upgrade of this node, which waits for requests, `upgrade_pause_s` at most.
+"""
 
 
 class Handover:
@@ -180,7 +183,8 @@ class Handover:
     async def _ask_release(self, conn_id: str, turn: Turn) -> Answer | None:
         """Return the answer of the owner; None if it does not answer: it loses the connection all the same.
 
-        Waiting for a silent node costs nothing but time, so it takes no turn from others at all once one was silent.
+        Waiting for a silent node needs no turn. So after an owner was silent, the turn is given to others before the next
+        owner is asked.
         """
         if self._is_owner_silent:
             turn.end()

@@ -159,8 +159,9 @@ class CatchUp:
     async def _proceed_without_log(self, progress: Mapping[str, int]) -> bool:
         """Go live with what is buffered, or wait for what that needs; return whether the stream is live.
 
-        The node must have received everything up to the offsets that the connection has, or may not read: it would write
-        an event up to one of them that arrives later.
+        Before the stream goes live, the node must have received every event that is not to be written any more: those which
+        the client was sent, and those which the connection may not read. One of them that arrived at the node later would be
+        written as a live event.
         """
         connection, buffer = self._connection, self._buffer
         connection.delivered = needed = max_offsets(connection.delivered, buffer.since)
@@ -266,7 +267,8 @@ class CatchUp:
         if self._attached.is_current:
             connection, received = self._connection, self._node.hub.offsets
             connection.delivered = min_offsets(connection.delivered, received)
-            # Of a shard that has another log now: the connection receives nothing of it, or its stream was closed.
+            # It is lowered too, in case a shard has begun a new log, with lower offsets. Nothing is skipped by that: the
+            # connection receives nothing of this shard, or its stream was closed.
             self._buffer.since = min_offsets(self._buffer.since, received)
 
     def _progress(self, starts: Mapping[str, int]) -> dict[str, int]:
@@ -334,8 +336,8 @@ class CatchUp:
     def _limit(self, entry: Entry, bounds: Mapping[str | None, int]) -> int:
         """Return the offset up to which an entry is not for the connection.
 
-        Of presence events that is the offset of the members in the answer to a join, which the client has (`_members_at`).
-        The node has received everything up to it before the stream is live.
+        If the answer to a join has listed the members of the channel, the client needs no presence events up to the offset
+        of that list (`_members_at`). The node has received everything up to it before the stream is live.
         """
         event = entry.event
         bound = bounds.get(event.channel, entry.offset)
