@@ -797,8 +797,8 @@ def test_a_token_that_is_none_is_asked_for_again_later(
         async with Acting(server.url, tokens, on_down=lambda down: downs.append(down.reason)) as acting:
             await acting.info(["room.1"])
             assert [reason.partition(" (")[0] for reason in downs] == [
-                "renew failed: it returned an empty text",
-                "renew failed: it returned NoneType",
+                "get_token failed: it returned an empty text",
+                "get_token failed: it returned NoneType",
             ]
             await acting._refresh_in(0.0)
             assert acting._client.token == good
@@ -880,7 +880,7 @@ def test_a_client_waits_for_its_application_as_long_as_for_its_stream() -> None:
             await anext(acting)
 
     play(scenario())
-    assert reasons == ["renew failed: TimeoutError (1006)"]
+    assert reasons == ["get_token failed: TimeoutError (1006)"]
 
 
 def test_a_client_gives_up_after_its_time() -> None:

@@ -184,14 +184,15 @@ class Pump(Generic[E]):
         except asyncio.CancelledError as error:
             if (task := asyncio.current_task()) and task.cancelling():
                 raise
-            self._renewal_failed("renew was cancelled from within", error)
+            self._renewal_failed("was cancelled from within", error)
         except Exception as error:
-            self._renewal_failed(f"renew failed: {str(error) or type(error).__name__}", error)
+            self._renewal_failed(f"failed: {str(error) or type(error).__name__}", error)
         else:
             self._client.renewed(conn_id, position)
 
-    def _renewal_failed(self, reason: str, error: BaseException) -> None:
-        failure = RenewalFailed(reason)
+    def _renewal_failed(self, fault: str, error: BaseException) -> None:
+        asked = "get_token" if self._client.uses_tokens else "renew"
+        failure = RenewalFailed(f"{asked} {fault}")
         failure.__cause__ = error
         self._client.ended(failure, time.monotonic())
 

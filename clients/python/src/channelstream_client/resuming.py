@@ -144,6 +144,7 @@ class ResumingClient(Generic[T]):
         is_reading: whether the stream of the last `OpenStream` is still to be read.
         is_polling: whether the next poll continues the last one.
         leave_at: when to leave the present stream for the best transport; None means not to.
+        uses_tokens: whether the application returns tokens, with which the server makes connections.
     """
 
     __slots__ = (
@@ -159,7 +160,6 @@ class ResumingClient(Generic[T]):
         "_reported_loss",
         "_stop",
         "_transports",
-        "_uses_tokens",
         "_wait",
         "asked_for",
         "conn_id",
@@ -169,6 +169,7 @@ class ResumingClient(Generic[T]):
         "position",
         "token",
         "url",
+        "uses_tokens",
     )  # fmt: skip
 
     def __init__(
@@ -191,11 +192,11 @@ class ResumingClient(Generic[T]):
             jitter: returns random numbers from 0 to 1.
             position: the position to resume from.
             can_renew: whether the application returns a new connection for one that the server does not know.
-            uses_tokens: the application returns tokens instead, with which the server makes connections.
+            uses_tokens: whether it returns tokens instead, with which the server makes connections.
         """
         self.conn_id = conn_id
         self.token = ""
-        self._uses_tokens = uses_tokens
+        self.uses_tokens = uses_tokens
         self.position = position
         self.is_reading = False
         self.is_polling = False
@@ -235,7 +236,7 @@ class ResumingClient(Generic[T]):
         if self._wait is not None:
             wait, self._wait = self._wait, None
             return wait
-        if self._is_forgotten or (self._uses_tokens and not self.token):
+        if self._is_forgotten or (self.uses_tokens and not self.token):
             return RenewConnection(self.position)
         if self.leave_at is not None and now >= self.leave_at:  # It passed between two polls.
             self._leave(now, to_upgrade=True)
@@ -318,7 +319,7 @@ class ResumingClient(Generic[T]):
 
     def renewed(self, conn_id: str, position: str = "") -> None:
         """Record the new connection, or token. A position counts if no event was received before."""
-        if self._uses_tokens:
+        if self.uses_tokens:
             self.token = conn_id
             return
         self.conn_id = conn_id
@@ -332,7 +333,7 @@ class ResumingClient(Generic[T]):
         was_open = self._is_open
         self._close_stream()
         wait_s = self._policy.ended(end, now)
-        can_renew = self._can_renew or self._uses_tokens
+        can_renew = self._can_renew or self.uses_tokens
         if wait_s is None or (end.code == UNKNOWN_CONNECTION and not can_renew):
             error = None if end.code == NORMAL else CLOSINGS.get(end.code, StreamClosed)(end.code, end.reason)
             self._stop = _caused_by(end, error)
@@ -356,7 +357,7 @@ class ResumingClient(Generic[T]):
 
     def _forget(self, code: int) -> None:
         """Forget what the server no longer accepts."""
-        if not self._uses_tokens:
+        if not self.uses_tokens:
             self._is_forgotten = self._is_forgotten or code == UNKNOWN_CONNECTION
         elif code == UNKNOWN_CONNECTION:
             self.conn_id = ""
