@@ -8,7 +8,7 @@ class RegistryLimits:
     """Bounds of everything that a registry keeps.
 
     Attributes:
-        log_bytes: size of all logs together.
+        log_bytes: size of all logs and histories together.
         log_events: entries of a channel's log, unless its settings have another bound.
         log_age_s: age of its entries in seconds, likewise.
         user_log_events: private messages kept for each user.

@@ -187,5 +187,8 @@ class LimitOptions:
         200, Whole(0, 1_000_000), "Private messages kept for each user, for resuming.", unit="messages"
     )
     log_bytes: int = _section.option(
-        256 << 20, Whole(0, 1 << 40), "Total size of all events kept for resuming.", unit="bytes"
+        256 << 20,
+        Whole(0, 1 << 40),
+        "Total size of all events kept for resuming, and of all histories.",
+        unit="bytes",
     )
