@@ -150,6 +150,7 @@ def test_a_stopped_process_is_no_slow_turn(start_server: Any) -> None:
         "collector_ms",
         "is_pause",
         "stack",
+        "node",
     }
     assert "the process did not run for " in server.log()
 

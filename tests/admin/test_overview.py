@@ -49,6 +49,30 @@ def test_users_and_channels_are_those_of_the_tables(server: Any) -> None:
         eventually(is_total, f"{name} differ")
 
 
+def test_the_document_counts_all_nodes(server: Any) -> None:
+    """A monitor reads the same from each of them: a user with connections at several is one."""
+    before = server.any.request("GET", "/admin/admin.json").json()
+    for node in server.nodes:
+        node.connect("document-ann", "document")
+        server.post("/message", {"channel": "document", "user": "document-ann", "message": 1})
+    for node in server.nodes:
+
+        def has_all(node: Any = node) -> bool:
+            found = node.request("GET", "/admin/admin.json").json()
+            more = {
+                name: found[name] - before[name] for name in found if name.startswith(("total_", "unique_"))
+            }
+            return more == {
+                "unique_user_count": 1,
+                "total_connections": len(server.nodes),
+                "total_channels": 1,
+                "total_messages": sum(range(len(server.nodes) + 1)),
+                "total_unique_messages": len(server.nodes),
+            }
+
+        eventually(has_all, "a node counts otherwise")
+
+
 def refused_row(server: Any, count: int, **what: str) -> dict[str, Any]:
     """Return the row of these values, once it counts so many requests: pages share a reading for a while."""
     node, found = server.any, list[dict[str, Any]]()

@@ -98,6 +98,11 @@ class Overview:
         """
         return await self._reading.get()
 
+    async def figures(self) -> dict[str, Any]:
+        """Return the figures of the service as they are now: a program may ask at once after what it did."""
+        figures: dict[str, Any] = (await self._read())["figures"]
+        return figures
+
     async def _read(self) -> dict[str, Any]:
         known, reached = await asyncio.gather(
             self._counts(), self._node.remote_calls.call_reachable(PROCEDURE)

@@ -75,10 +75,11 @@ class Panel:
             shows_server: watching pages get the figures of the whole service, and not only when to ask again.
         """
         self._shows_server = shows_server
-        self._document = Document(service, streams, sampler.loop)
         self._elsewhere = Elsewhere(service)
         slow = SlowClients(service)
         self._overview = Overview(service.node, streams, sampler, slow)
+        turns = slow_turns(service.node, sampler.loop)
+        self._document = Document(service, self._overview, turns.read)
         self._service = service
         self._sampler = sampler
         self._tables = Tables(service)
@@ -89,7 +90,7 @@ class Panel:
             "keys": keys.rows,
             "refused": refused_requests(service, refusals).read,
             "slow_clients": slow.read,
-            "slow_turns": slow_turns(service.node, sampler.loop).read,
+            "slow_turns": turns.read,
         }
 
     async def document(self) -> Sequence[bytes]:
