@@ -96,7 +96,7 @@ def test_a_receiver_that_wants_no_more_is_called_seldom(receiver: WebhookReceive
 
     def is_given_up_at_once() -> bool:
         connect()
-        return "status 410 before" in {each["reason"] for each in shown(server)["letters"]}
+        return "not called after status 410" in {each["reason"] for each in shown(server)["letters"]}
 
     def is_sent() -> bool:
         connect()

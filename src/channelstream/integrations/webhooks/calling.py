@@ -136,7 +136,7 @@ class Attempts:
         """
         parts, call = self._parts, self._call
         if parts.steady() < parts.gone.until_s:
-            await self.give_up(f"{parts.gone.reason} before")
+            await self.give_up(f"not called after {parts.gone.reason}")
             return None
         parts.figures.calls += 1
         try:
