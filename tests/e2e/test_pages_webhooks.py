@@ -62,7 +62,7 @@ def test_what_was_given_up_is_sent_again(
     page = sign_in(open_page("/admin/webhooks", failing.url), failing.admin_secret)
     rows = page.locator("#receivers tbody tr")
     expect(rows.nth(0)).to_contain_text(receiver.url)
-    expect(rows.nth(1)).to_contain_text("Repeating since")
+    expect(rows.nth(1)).to_contain_text("Failing since")
     expect(rows.nth(1)).to_contain_text("no answer (ConnectError)")
     assert violations(page) == []
     letters = page.locator("#letters tbody tr")

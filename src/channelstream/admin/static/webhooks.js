@@ -27,7 +27,7 @@ function receiverRow(row, index) {
   );
 }
 
-const stateOf = ({ pending, failing_since: since }) => (since ? `Repeating since ${time(since)}` : pending === null ? "Not sent now" : "Sent");
+const stateOf = ({ pending, failing_since: since }) => (since ? `Failing since ${time(since)}` : pending === null ? "Not sent now" : "Sent");
 
 function refusedOf({ id, refused, held_up: heldUp }) {
   const line = element("div", {}, `${counted(refused, "event")} refused${heldUp ? ", so others wait" : ""} `);
