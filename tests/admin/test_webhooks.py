@@ -94,7 +94,7 @@ def test_a_receiver_that_fails_is_shown(receiver: WebhookReceiver) -> None:
         assert good["last_success"] and good["last_error"] == "" and good["failing_since"] is None
         assert (bad["receiver"], bad["sent"], bad["last_success"]) == ("http://127.0.0.1:9/dead", 0, None)
         assert bad["pending"] >= 1 and bad["failed"] >= 1 and bad["oldest"] <= bad["failing_since"]
-        assert bad["last_error"] == "no answer (ConnectError)"
+        assert bad["last_error"] == "no answer: nothing listens at its address"
         assert "confidential" not in str(shown(server))
     finally:
         server.stop()

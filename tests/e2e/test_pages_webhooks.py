@@ -63,7 +63,7 @@ def test_what_was_given_up_is_sent_again(
     rows = page.locator("#receivers tbody tr")
     expect(rows.nth(0)).to_contain_text(receiver.url)
     expect(rows.nth(1)).to_contain_text("Failing since")
-    expect(rows.nth(1)).to_contain_text("no answer (ConnectError)")
+    expect(rows.nth(1)).to_contain_text("no answer: nothing listens at its address")
     assert violations(page) == []
     letters = page.locator("#letters tbody tr")
     expect(letters.nth(0)).to_contain_text("channel.occupied <b>b")

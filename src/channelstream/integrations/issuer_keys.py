@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from channelstream.auth.issuer import Issuer, PublicKeys, SignedBy
 from channelstream.auth.public_keys import KEYS_BYTES, read_keys
+from channelstream.integrations.no_answer import no_answer
 from channelstream.regular_file import CannotRead, read_regular
 from channelstream.shielded import result_of
 
@@ -119,7 +120,7 @@ async def _text(source: str) -> bytes:
         raise
     except Exception as error:
         # Besides its own errors httpx raises those of what it uses, such as ExceptionGroup and IDNAError.
-        raise CannotRead(f"no answer ({type(error).__name__})") from error
+        raise CannotRead(no_answer(error)) from error
 
 
 def read_file(path: str) -> bytes:

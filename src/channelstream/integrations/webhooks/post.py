@@ -21,6 +21,7 @@ import httpcore
 
 from channelstream.apps.webhooks import Receiver
 from channelstream.core.addresses import Networks, read_address
+from channelstream.integrations.no_answer import no_answer
 from channelstream.integrations.webhooks.calling import NotAccepted
 
 TIMEOUT_S = 10.0
@@ -132,7 +133,7 @@ class Poster:
             raise NotAccepted(f"no answer within {TIMEOUT_S:g} s") from error
         except Exception as error:
             # Besides its own errors httpcore raises those of what it uses, such as ssl.SSLError.
-            raise NotAccepted(f"no answer ({type(error).__name__})") from error
+            raise NotAccepted(no_answer(error)) from error
         if not 200 <= status < 300:
             raise NotAccepted(f"status {status}", status, wait_s)
 
