@@ -1,6 +1,7 @@
 """The admin pages on screens of other widths."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -49,6 +50,26 @@ def test_rows_are_cards_on_a_phone(open_admin: Callable[..., Page]) -> None:
     page.goto("/admin/channels?search=layout")
     page.get_by_role("button", name="Users").click()
     expect(page.locator("th[aria-sort]")).to_have_text("Users")
+
+
+def test_a_page_with_many_connections_stays_short_on_a_phone(
+    open_admin: Callable[..., Page], post: Callable[..., Any]
+) -> None:
+    """They scroll in a place of their own, so the history below them is in reach."""
+    body = {"username": "layout-many", "channels": ["layout-many"]}
+    with ExitStack() as stack:
+        ids = [post("/connect", body)["conn_id"] for _ in range(100)]
+        for conn_id in ids:
+            # Other tests look at the first page of the table of connections.
+            stack.callback(post, "/disconnect", {"conn_id": conn_id})
+        page = open_admin("/admin/channel?name=layout-many", viewport={"width": 390, "height": 780})
+        rows = page.locator("#connections tbody tr")
+        expect(rows).to_have_count(len(ids))
+        assert page.evaluate("document.documentElement.scrollHeight") < 3000
+        last = rows.last.get_by_role("link").first
+        conn_id = last.inner_text()
+        last.click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(conn_id)
 
 
 def test_a_cell_of_two_parts_is_one_text_on_a_phone(
