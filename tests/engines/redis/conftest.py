@@ -1,7 +1,9 @@
 """Nodes on the Redis of each file of tests."""
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,15 @@ Life = Callable[[Nodes], Coroutine[Any, Any, None]]
 
 LifeOnALine = Callable[[StoppableLine, Nodes, Nodes], Coroutine[Any, Any, None]]
 
+_DOCUMENT = Path(__file__).parents[3] / "docs" / "engines.md"
+
+
+def by_limited_user(redis: RedisServer) -> str:
+    """Return the address with the login of a user who has only the rights that docs/engines.md gives."""
+    [user] = re.findall(r"^user (channelstream on .*)$", _DOCUMENT.read_text(), re.MULTILINE)
+    assert redis.cli("ACL", "SETUSER", *user.split()) == "OK"
+    return redis.address.replace("unix://", "unix://channelstream:PASSWORD@")
+
 
 def run_on(
     redis: RedisServer,
@@ -25,16 +36,18 @@ def run_on(
     timeout_s: float = PATIENCE_S,
     lease_s: float = 1.0,
     run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run,
+    address: str = "",
 ) -> None:
     """Run a test's coroutine with nodes on an empty Redis; a timeout is shorter only where the test waits for it.
 
     Args:
         lease_s: longer where beats, and what they set right, are to come too late.
         run: `uvloop.run` where the loop of the server differs from that of asyncio.
+        address: with a login; empty means without one.
     """
 
     async def life() -> None:
-        nodes = Nodes(in_shards(redis.address, shards), timeout_s, lease_s)
+        nodes = Nodes(in_shards(address or redis.address, shards), timeout_s, lease_s)
         try:
             await test(nodes)
         finally:
@@ -46,8 +59,9 @@ def run_on(
 
 @pytest.fixture(params=[1, 3], ids="{}-shards".format)
 def with_nodes(redis: RedisServer, request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Run a test with nodes on a log of one shard, and on one of three."""
-    return lambda test, **more: run_on(redis, request.param, test, **more)
+    """Run a test with nodes on a log of one shard, and on one of three, there as the user of docs/engines.md."""
+    address = by_limited_user(redis) if request.param == 3 else redis.address
+    return lambda test, **more: run_on(redis, request.param, test, address=address, **more)
 
 
 @pytest.fixture
