@@ -175,7 +175,7 @@ def test_headers_of_answers_are_not_logged(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == ""
 
 
-def test_level_and_debug(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_level_decides_what_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
     """Events below log_level are left out; debug shows them all."""
     logs.configure(Settings(log_level="warning"))
     logger.info("quiet")

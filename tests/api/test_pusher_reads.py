@@ -136,7 +136,7 @@ def test_names_arrive_with_escapes_or_without(server: Any, name: str) -> None:
         ("/events", {}, 404),
     ],
 )
-def test_what_cannot_be_read(server: Any, path: str, query: dict[str, str], status: int) -> None:
+def test_an_unreadable_query_is_refused(server: Any, path: str, query: dict[str, str], status: int) -> None:
     """400 with the field, 404 for paths and methods that do not exist."""
     answer = call(server, "GET", path, **query)
     assert answer.status_code == status, answer.text

@@ -25,7 +25,7 @@ STREAMS = [
 
 @pytest.mark.parametrize(("reader", "data", "payloads"), STREAMS)
 @given(cuts=st.lists(st.integers(0, 500), max_size=6))
-def test_pieces_of_any_chunks(
+def test_pieces_do_not_depend_on_the_chunks(
     reader: Callable[[], Reader], data: bytes, payloads: list[bytes], cuts: list[int]
 ) -> None:
     """The same pieces come out wherever the stream is cut, and nothing is left over."""

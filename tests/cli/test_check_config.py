@@ -76,7 +76,7 @@ def test_a_file_that_everybody_may_read_is_a_fault(
     assert f"fault: every user of the machine may read or change {path}" in capsys.readouterr().err
 
 
-def test_file_that_is_not_named(
+def test_an_unread_file_is_pointed_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A channelstream.ini of the directory is pointed out while it is not read, and only then."""

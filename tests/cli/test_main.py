@@ -274,7 +274,7 @@ def test_a_key_id_that_no_header_takes_ends_with_one_line(capsys: pytest.Capture
     assert capsys.readouterr() == ("", "channelstream: 'é' is no character of ASCII\n")
 
 
-def test_file_named_like_a_word(tmp_path: Path) -> None:
+def test_a_file_named_like_a_word_is_read(tmp_path: Path) -> None:
     """A file is read whatever its name is."""
     (tmp_path / "push").write_text("[channelstream]\nport = x\n")
     assert "port: 'x' (from 'push')" in run("push", cwd=tmp_path).stderr

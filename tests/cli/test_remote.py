@@ -60,7 +60,7 @@ def test_an_address_with_a_password_is_refused(text: str) -> None:
     assert "hunter2" not in str(refusal.value)
 
 
-def test_url_with_a_prefix() -> None:
+def test_a_path_in_the_address_is_kept() -> None:
     """A path in the address is kept, a slash at its end is not."""
     assert checked_url("https://push.example/prefix/") == "https://push.example/prefix"
 

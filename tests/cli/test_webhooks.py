@@ -174,13 +174,13 @@ def test_a_file_of_secrets_that_cannot_be_read(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("port", ["x", "65536"])
-def test_a_port_that_is_none(capsys: pytest.CaptureFixture[str], port: str) -> None:
+def test_a_port_out_of_range_is_refused(capsys: pytest.CaptureFixture[str], port: str) -> None:
     assert main(["webhooks", "listen", "--port", port], {}) == 2
     said = f"channelstream: --port: '{port}' is not a whole number from 0 to 65535\n"
     assert capsys.readouterr().err == said
 
 
-def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main(["webhooks", "listen", "--port", str(port)], {}) == 2

@@ -48,7 +48,7 @@ def test_a_switch_without_a_value_is_true() -> None:
         ["-d", "-", "f.ini"],
     ],
 )
-def test_ways_to_name_the_file(argv: list[str]) -> None:
+def test_the_file_is_named_in_any_of_the_ways(argv: list[str]) -> None:
     """The file is named by -i, alone, or after a bare dash, before and after other flags."""
     assert read(*argv).file == "f.ini"
 

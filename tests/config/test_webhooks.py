@@ -39,7 +39,7 @@ def test_urls_are_on_one_line_or_several(text: str) -> None:
      f"https://a.example/{'x' * 2048}",
      " ".join(f"https://a.example/{number}" for number in range(11))],
 )  # fmt: skip
-def test_what_is_no_url(text: str) -> None:
+def test_a_faulty_url_is_refused(text: str) -> None:
     """A password in it would be in logs; a fragment is never sent."""
     with pytest.raises(ValueError):
         Urls().parse(text)
@@ -57,7 +57,7 @@ def test_several_secrets_are_read_and_shown_alike() -> None:
 @pytest.mark.parametrize(
     "text", ["secret", "whsec_", "whsec_%%%", "whsec_" + b64encode(b"x" * 23).decode(), " ".join([SECRET] * 4)]
 )  # fmt: skip
-def test_what_is_no_secret(text: str) -> None:
+def test_a_faulty_secret_is_refused(text: str) -> None:
     """Too short, or not in the form of Standard Webhooks."""
     with pytest.raises(ValueError):
         WebhookSecrets().parse(text)

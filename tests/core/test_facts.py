@@ -67,7 +67,7 @@ def test_a_stored_form_stays_as_it_is(fact: Fact, form: list[object], place: str
     assert kind_of(fact) == form[0]
 
 
-def test_the_bytes_of_a_fact() -> None:
+def test_a_fact_is_stored_as_an_array() -> None:
     """An array of MessagePack, without names."""
     assert encode(GOLDEN[0][0]) == b"\x94\xa8occupied\xa1i\x07\xa1c"
 

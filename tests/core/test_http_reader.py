@@ -73,7 +73,7 @@ def pieces_of(data: bytes, size: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_golden_requests(vector: dict[str, Any]) -> None:
+def test_connections_are_read_as_the_vectors_say(vector: dict[str, Any]) -> None:
     """Each connection of the vectors is read as they say, in pieces of any size."""
     for size in (1, 2, 7, 100_000):
         read = Read(pieces_of(vector["bytes"].encode("latin-1"), size))
@@ -178,7 +178,7 @@ def test_no_garbage_is_an_error_of_ours(data: bytes, size: int) -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20), max_size=5), st.integers(1, 30))
-def test_chunks_of_any_size(chunks: list[bytes], size: int) -> None:
+def test_a_body_is_the_content_of_its_chunks(chunks: list[bytes], size: int) -> None:
     """A body is the content of its chunks, and the next request begins behind it."""
     body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
     (_, found), (_, _) = Read(pieces_of(CHUNKED + body + b"0\r\n\r\n" + GET, size)).result[0]
@@ -187,7 +187,7 @@ def test_chunks_of_any_size(chunks: list[bytes], size: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 999, 100_000])
 @pytest.mark.parametrize("excess", [0, 1])
-def test_the_longest_head(size: int, excess: int) -> None:
+def test_a_head_has_a_longest_length(size: int, excess: int) -> None:
     """A head is as long as allowed and no byte longer, however it is cut; what follows does not count."""
     head = GET[:-2] + b"X: %b\r\n\r\n" % (b"x" * (LIMIT - len(GET) - 5 + excess))
     assert len(head) == LIMIT + excess
@@ -195,7 +195,7 @@ def test_the_longest_head(size: int, excess: int) -> None:
     assert (len(read.requests), read.refused) == ((2, None) if not excess else (0, 431))
 
 
-def test_the_most_fields() -> None:
+def test_the_number_of_fields_is_bounded() -> None:
     """Very short ones would be small in a head, and large in memory; trailers are dropped as they are read."""
     head = GET[:-2] + b"a:\r\n" * (FIELDS - 1)
     assert Read([head + b"\r\n"]).refused is None
@@ -203,13 +203,13 @@ def test_the_most_fields() -> None:
     assert Read([CHUNKED + b"0\r\n" + b"a:\r\n" * (FIELDS + 1) + b"\r\n"]).refused is None
 
 
-def test_a_head_without_end() -> None:
+def test_a_head_without_end_is_refused_early() -> None:
     """More bytes than a head may have are refused before its end is there."""
     assert Read([GET[:-2] + b"X: ", b"x" * LIMIT]).refused == 431
 
 
 @pytest.mark.parametrize("size", [1, 999, 100_000])
-def test_the_longest_trailers(size: int) -> None:
+def test_all_trailers_are_bounded_like_a_head(size: int) -> None:
     """All trailers together are bounded like a head."""
     trailer = b"X: y\r\n"
     count = (LIMIT - 2) // len(trailer)

@@ -37,7 +37,7 @@ def test_names_have_no_other_sign(name: str) -> None:
         ("#server-to-user-" + "x" * 185, False),
     ],
 )
-def test_the_channel_of_a_user(name: str, is_valid: bool) -> None:
+def test_any_user_has_a_channel(name: str, is_valid: bool) -> None:
     """Any id of a user, up to the length of other names."""
     assert is_of_user(name) is is_valid
 

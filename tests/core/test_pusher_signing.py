@@ -34,7 +34,7 @@ def test_the_vectors_of_channels(vector: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("vector", VECTORS["users"], ids=lambda vector: vector["user_data"])
-def test_the_vectors_of_users(vector: dict[str, Any]) -> None:
+def test_signatures_of_users_are_those_of_the_vectors(vector: dict[str, Any]) -> None:
     text = user_text(SOCKET_ID, vector["user_data"])
     assert text == vector["text"]
     assert signature(SECRET, text) == vector["signature"]
@@ -59,7 +59,7 @@ def test_empty_data_counts_as_none() -> None:
     "auth",
     ["", ":", "kit-key", "other:{mac}", "kit-key:{mac}0", "kit-key:", "{mac}", "kit-key:é", HALF_A_PAIR],
 )
-def test_what_is_no_signature(auth: str) -> None:
+def test_a_faulty_signature_is_refused(auth: str) -> None:
     """Of another key, cut, or no text that can be sent."""
     mac = signature(SECRET, "a text")
     assert not is_granted(KEY, (SECRET,), "a text", auth.format(mac=mac))
@@ -68,14 +68,14 @@ def test_what_is_no_signature(auth: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["1.2", "48213.90817263", "0.0", "1" * 20 + "." + "2" * 20])
-def test_socket_ids(text: str) -> None:
+def test_a_socket_id_has_two_numbers(text: str) -> None:
     assert is_socket_id(text)
 
 
 @pytest.mark.parametrize(
     "text", ["", "1", "1.", ".1", "1.2.3", "1.2\n", "a.b", "1.2:private-a", "٣.٣", "1" * 21 + ".2"]
 )
-def test_what_is_no_socket_id(text: str) -> None:
+def test_another_text_is_no_socket_id(text: str) -> None:
     """A text with a colon could be signed as one with another channel."""
     assert not is_socket_id(text)
 

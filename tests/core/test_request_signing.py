@@ -23,7 +23,7 @@ PARAMETERS = f"key=web-1, ts=1800000000, nonce={'n' * 16}, sig={'0' * 64}"
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_the_vectors(vector: dict[str, Any]) -> None:
+def test_requests_are_signed_as_the_vectors_say(vector: dict[str, Any]) -> None:
     """The text, the header that signs it, and what a server reads of it."""
     target, body = vector["target"].encode(), vector["body"].encode()
     signed = (vector["method"], target, vector["ts"], vector["nonce"])

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.browser
 
 EXPLORER = "/api-explorer"
 NO_SWAGGER = {"swagger-ui-bundle.js": "window.SwaggerUIBundle = () => {}"}
-"""Swagger UI takes long to draw and to walk with all calls: `test_the_explorer` has one."""
+"""Swagger UI takes long to draw and to walk with all calls: `test_the_explorer_has_no_fault` has one."""
 OPEN = ("/", "/admin/sign_in", "/demo")
 BEHIND_THE_DOOR = (
     "/admin/channels?search=nothing+like+it",
@@ -36,14 +36,14 @@ def something_to_show(post: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("path", OPEN)
-def test_open_pages(open_page: Callable[..., Page], path: str) -> None:
+def test_open_pages_have_no_fault(open_page: Callable[..., Page], path: str) -> None:
     """Pages without a sign-in have no fault."""
     page = open_page(path)
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     assert violations(page) == []
 
 
-def test_the_chat(start_server: Any, open_page: Callable[..., Page], watch: Any) -> None:
+def test_the_chat_has_no_fault(start_server: Any, open_page: Callable[..., Page], watch: Any) -> None:
     """The demo has no fault while people talk; its server runs longer than its page, which would show an error."""
     running = start_server()
     watch.servers.add(f"127.0.0.1:{running.port}")
@@ -58,7 +58,7 @@ def test_the_chat(start_server: Any, open_page: Callable[..., Page], watch: Any)
 
 @pytest.mark.usefixtures("something_to_show")
 @pytest.mark.parametrize("path", BEHIND_THE_DOOR)
-def test_admin_pages(open_admin: Callable[..., Page], watch: Any, path: str) -> None:
+def test_admin_pages_have_no_fault(open_admin: Callable[..., Page], watch: Any, path: str) -> None:
     """Admin pages without rows, and about ended or unknown items, have no fault; `test_pages_matrix.py` has the others."""
     watch.expected = "404"
     page = open_admin(path, answers=NO_SWAGGER if path == EXPLORER else {})
@@ -68,7 +68,7 @@ def test_admin_pages(open_admin: Callable[..., Page], watch: Any, path: str) -> 
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_explorer(open_admin: Callable[..., Page], server: Any, width: int) -> None:
+def test_the_explorer_has_no_fault(open_admin: Callable[..., Page], server: Any, width: int) -> None:
     """A call with its form, its answer and the schemas has no fault; what Swagger UI lacks is completed."""
     document = server.request("GET", "/openapi.json").json()
     document["paths"] = {"/message": document["paths"]["/message"]}
@@ -82,7 +82,7 @@ def test_the_explorer(open_admin: Callable[..., Page], server: Any, width: int) 
 
 
 @pytest.mark.usefixtures("something_to_show")
-def test_questions(open_admin: Callable[..., Page]) -> None:
+def test_a_question_has_no_fault(open_admin: Callable[..., Page]) -> None:
     """The dialog that asks first has no fault."""
     page = open_admin("/admin/connection?name=axe-live")
     page.get_by_role("button", name="Disconnect").click()

@@ -98,7 +98,7 @@ def test_presence_is_announced_without_asking(server: Any, call: Call) -> None:
     assert "date" in received
 
 
-def test_private_messages(server: Any, call: Call) -> None:
+def test_private_messages_reach_their_users_only(server: Any, call: Call) -> None:
     """Within a channel to its subscribers among the users, without one to all their connections."""
     ann = _connect(call, "seed-pm-ann", "SEED_PM")
     _connect(call, "seed-pm-eve", "SEED_PM")

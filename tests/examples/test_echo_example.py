@@ -23,7 +23,7 @@ def address(one_node: Any) -> Iterator[str]:
         yield address
 
 
-def test_a_chat_of_echo(chromium: Browser, address: str, one_node: Any) -> None:
+def test_a_chat_of_echo_works(chromium: Browser, address: str, one_node: Any) -> None:
     """Members, messages, a whisper, a message of a native program, and the end of a page."""
     ann, bob = (sign_in(chromium, address, name) for name in ("Ann", "Bob"))
     for page in (ann, bob):

@@ -37,7 +37,7 @@ def run(program: str, *arguments: str, **environ: str) -> str:
 
 
 @pytest.mark.parametrize("program", COMMANDS)
-def test_the_vectors(program: str) -> None:
+def test_examples_sign_as_the_vectors_say(program: str) -> None:
     """The same as those of the server."""
     expected = [vector["authorization"] for vector in json.loads(VECTORS.read_text("utf-8"))]
     assert json.loads(run(program, *COMMANDS[program])) == expected

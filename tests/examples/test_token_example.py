@@ -30,7 +30,7 @@ def address(server: Any) -> Iterator[str]:
         yield address
 
 
-def test_a_chat_of_two_rooms(chromium: Browser, address: str) -> None:
+def test_a_chat_of_two_rooms_works(chromium: Browser, address: str) -> None:
     """Members, messages and the history of each room; a private message reaches its user in any room."""
     text = f"Hello from {uuid4()}"
     ann, bob = (sign_in(chromium, address, name) for name in ("Ann", "Bob"))

@@ -42,7 +42,7 @@ def token_of(language: str) -> str:
 
 
 @pytest.mark.parametrize("language", PROGRAMS)
-def test_a_token_of_the_guide(server: RunningServer, language: str) -> None:
+def test_a_token_of_the_guide_opens_a_stream(server: RunningServer, language: str) -> None:
     """It opens a stream and grants what it says; after a revocation the next one does so as well."""
     first = TokenClient(server.ws_url, token_of(language))
     assert first.command("subscribe", channels=["room.1"])["channels"] == ["room.1"]

@@ -58,7 +58,7 @@ def test_signs_paths_of_the_api_for_the_admin(browser: Client, settings, acts) -
     assert acts.recorded[-1] == Act("admin", "127.0.0.1", "had a call signed of", "path", "/message")
 
 
-def test_signs_nothing_else(browser: Client) -> None:
+def test_nothing_else_is_signed(browser: Client) -> None:
     """Not for strangers, not for Basic, not for other sites or paths, and not for malformed requests."""
     assert browser.post("/admin/sign", json={"path": "/message"}).status_code == 403
     assert (

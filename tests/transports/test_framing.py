@@ -213,7 +213,7 @@ def test_requests_end_where_the_reference_says() -> None:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_the_vectors(vector: Any) -> None:
+def test_requests_are_cut_as_the_vectors_say(vector: Any) -> None:
     """The reference finds in each what the vector says, and the server the same, or it refuses; byte by byte too."""
     data = vector["sent"].encode("latin-1")
     expected = cut(data)

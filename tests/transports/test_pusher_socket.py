@@ -167,7 +167,7 @@ def test_a_client_that_shows_no_sign_of_life(start_server: StartServer) -> None:
         assert client.nothing_more()
 
 
-def test_a_server_that_stops(start_server: StartServer) -> None:
+def test_clients_of_a_server_that_stops_come_back(start_server: StartServer) -> None:
     """Its clients come back at once."""
     server = start_server()
     with line(server) as client:
@@ -175,7 +175,7 @@ def test_a_server_that_stops(start_server: StartServer) -> None:
         assert client.closed() == (4200, "the server restarts")
 
 
-def test_a_server_that_is_full(start_server: StartServer) -> None:
+def test_clients_of_a_full_server_come_back_later(start_server: StartServer) -> None:
     """Its clients come back after a second."""
     server = start_server(CHANNELSTREAM_MAX_APP_CONNECTIONS="1")
     with line(server):

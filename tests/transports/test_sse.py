@@ -36,7 +36,7 @@ def test_last_event_id_wins(server: Any, clients: Any, channel: str) -> None:
     assert [item["message"]["text"] for item in again.items()] == ["missed"]
 
 
-def test_an_empty_last_event_id(server: Any, clients: Any, channel: str) -> None:
+def test_an_empty_last_event_id_counts_as_absent(server: Any, clients: Any, channel: str) -> None:
     """An empty Last-Event-ID counts as absent: the stream resumes from `since`, and nothing is lost."""
     query = f"conn_id={server.connect('ann', channel)}&since="
     first = clients.sse(server.port, query)

@@ -70,7 +70,7 @@ def test_control_frames_are_whole_and_short(opcode):
     assert read_head(bytes((0x80 | opcode, 0xFD)) + MASK, 0) is not None
 
 
-def test_top_bit_of_length():
+def test_top_bit_of_length_is_zero():
     """The top bit of a 64-bit length is zero (section 5.2)."""
     assert refusal(b"\x82\xff\x80" + bytes(7) + MASK) == "length has its top bit set"
 
@@ -82,7 +82,7 @@ def test_length_is_minimal(length):
 
 
 @given(st.binary(min_size=1, max_size=125), st.binary(min_size=4, max_size=4), st.lists(st.integers(0, 40)))
-def test_unmask_in_pieces(payload, mask, sizes):
+def test_a_payload_is_unmasked_in_any_pieces(payload, mask, sizes):
     """A payload unmasked in any chunks is the original (section 5.3)."""
     masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
     frame = read_head(bytes((0x82, 0x80 | len(payload))) + mask, 0)

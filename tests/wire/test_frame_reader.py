@@ -104,7 +104,7 @@ def test_frames_of_clients_are_read_as_the_vectors_say(row):
 
 
 @pytest.mark.parametrize("row", named(VECTORS["client_frames_deflate"]))
-def test_read_golden_deflate(row):
+def test_rsv1_is_read_on_first_frames_only(row):
     """With permessage-deflate, RSV1 is read on the first frame of a data message and nowhere else."""
     data = bytes.fromhex(row["bytes"])
     expected = [golden_event(event) for event in row["events"]], row["error"]
@@ -241,7 +241,7 @@ def test_idle_reader_is_small():
     assert held_bytes(reader) == 0
 
 
-def test_message_at_the_caps():
+def test_a_message_at_the_caps_passes():
     """A frame and a message of just the allowed length pass."""
     whole = client_frame(2, b"x" * 300, fin=False) + client_frame(0, b"x" * 200)
     assert read(FrameReader(SMALL), whole) == ([Data(Opcode.BINARY, b"x" * 500)], None)

@@ -19,7 +19,7 @@ def test_frames_have_the_head_of_the_vectors(row):
 
 
 @pytest.mark.parametrize("row", VECTORS["close_frames"])
-def test_close_frame_golden(row):
+def test_a_close_frame_has_code_and_reason(row):
     """A close frame holds code and reason, the reason cut to 123 bytes between two characters."""
     assert close_frame(row["code"], row["reason"]) == bytes.fromhex(row["bytes"])
 

@@ -106,7 +106,7 @@ def test_empty_items_of_a_list_do_not_count():
     assert offers(b"", b" , a,, ") == (Offer("a", ()),)
 
 
-def test_a_semicolon_at_the_end():
+def test_a_semicolon_at_the_end_does_not_count():
     """A parameter that is empty does not count: some clients send one behind the last."""
     assert offers(b"a;", b"b; x=1 ; ;") == (Offer("a", ()), Offer("b", (("x", "1"),)))
 

@@ -21,12 +21,12 @@ from channelstream.wire.pusher_texts import Identity, compact, fields_in, member
         b'{"type": "publish", "channel": "a", "message": %b}',
     ],
 )
-def test_commands(text: bytes) -> None:
+def test_commands_take_no_time(text: bytes) -> None:
     """Also those that are none, and those of strangers."""
     check_time(lambda numbers: read_command(text % numbers))
 
 
-def test_values_of_a_state() -> None:
+def test_values_of_a_state_take_no_time() -> None:
     """Each is a number, and there are more of them than a state may have."""
 
     def read(numbers: bytes) -> None:
@@ -49,7 +49,7 @@ def test_values_of_a_state() -> None:
         lambda numbers: payload_of(PusherEvent("x", numbers.decode())),
     ],
 )
-def test_texts_of_pusher(read: Callable[[bytes], object]) -> None:
+def test_texts_of_pusher_take_no_time(read: Callable[[bytes], object]) -> None:
     """Events, and who their members are."""
     check_time(read)
 

@@ -35,7 +35,7 @@ STATE = {"name": "Ann", "age": 7, USER_INFO: '{"name":"Ann","age":7,"tags":["x"]
 """That of the member whom `ANN` describes."""
 
 
-def test_the_first_frame() -> None:
+def test_the_first_frame_has_the_socket_id() -> None:
     """It has the socket id, and a whole number as `activity_timeout`; `data` is text."""
     (frame,) = frames(Client().session.opened("a conn_id"))
     data = '{"socket_id":"12.34","activity_timeout":120}'
@@ -52,7 +52,7 @@ def test_a_ping_is_answered(data: Any) -> None:
 
 
 @pytest.mark.parametrize("channel", ["news", "a", "cache", "Ab-_=@,.;9", "x" * 200, "encrypted-private-a"])
-def test_a_public_channel(channel: str) -> None:
+def test_a_public_channel_needs_no_signature(channel: str) -> None:
     """Needs no signature, and ignores one."""
     client = Client()
     assert client.asks("pusher:subscribe", {"channel": channel, "auth": 7}) == Join(
@@ -69,7 +69,7 @@ def test_data_may_be_a_text_of_json() -> None:
 
 
 @pytest.mark.parametrize("channel_data", [None, ""])
-def test_a_private_channel(channel_data: str | None) -> None:
+def test_a_private_channel_needs_a_signature(channel_data: str | None) -> None:
     """Needs a signature; no data, null and an empty text are the same."""
     data = {"channel": "private-a", "auth": auth("private-a")}
     join = Join("pusher/private-a", "private-a", is_granted=True)
@@ -79,7 +79,7 @@ def test_a_private_channel(channel_data: str | None) -> None:
     assert Client().asks("pusher:subscribe", signed) == join
 
 
-def test_a_presence_channel() -> None:
+def test_a_presence_channel_answers_with_its_members() -> None:
     """The member has a name and a state; the answer has all members, each with the JSON that it has of itself."""
     client = Client()
     data = {"channel": "presence-a", "auth": auth("presence-a", ANN), "channel_data": ANN}
@@ -134,7 +134,7 @@ def test_a_member_with_very_many_values() -> None:
 @pytest.mark.parametrize(
     "channel", ["cache-a", "private-cache-a", "presence-cache-a", "private-encrypted-cache-a"]
 )
-def test_a_cache_channel(channel: str) -> None:
+def test_a_cache_channel_sends_its_last_event(channel: str) -> None:
     """The last event follows the answer, or the word that there is none; nothing if the stream will send it."""
     more = {"channel_data": ANN} if channel.startswith("presence") else {}
     message = Message(
@@ -175,7 +175,7 @@ def test_a_signature_of_something_else(other: dict[str, str]) -> None:
         '{"user_id":"a","user_info":"%s"}' % ("x" * 2047),
     ],
 )
-def test_a_member_that_is_none(channel_data: str | None) -> None:
+def test_a_faulty_member_is_refused(channel_data: str | None) -> None:
     """Signed, but no object with a name, or with too much of itself."""
     data = {"channel": "presence-a", "auth": auth("presence-a", channel_data), "channel_data": channel_data}
     assert refused(Client().asks("pusher:subscribe", data)) == ("presence-a", "AuthError", 401)
@@ -268,14 +268,14 @@ def test_close_codes_of_refusals(code: int, sent: int) -> None:
     assert frames(PROTOCOLS.closing_of(PUSHER, code, "a reason")) == [(sent, "a reason")]
 
 
-def test_a_close_without_a_code() -> None:
+def test_a_close_without_a_code_has_no_reason() -> None:
     """Has no reason either (RFC 6455, 5.5.1)."""
     assert frames(Client().session.closing(None, "a reason")) == [(None, "")]
     assert frames(PROTOCOLS.closing_of(PUSHER, None, "a reason")) == [(None, "")]
 
 
 @pytest.mark.parametrize(("activity_s", "silence_s"), [(120, 150), (1, 2), (30, 60)])
-def test_what_a_line_keeps_to(activity_s: int, silence_s: float) -> None:
+def test_silence_and_frames_of_a_line_are_bounded(activity_s: int, silence_s: float) -> None:
     """Silence has a bound; so have frames, which are more where clients may send more events."""
     app = PusherApp("4711", KEY, PusherSecrets(SECRET), activity_timeout_s=activity_s, client_events_per_s=50)
     rules = Client(app).session.rules

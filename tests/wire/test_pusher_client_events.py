@@ -14,7 +14,7 @@ from channelstream.wire.client_commands import Done, Join, Relay
 
 
 @pytest.mark.parametrize("data", ['{"n": 1}', '"text"', "null", "[1,2]", "12345678901234567890"])
-def test_an_event_of_a_client(data: str) -> None:
+def test_an_event_of_a_client_is_sent_on_as_it_came(data: str) -> None:
     """Its data is sent on as it came, and reported to webhooks as text; a name that it gives itself is ignored."""
     client = Client()
     subscribe(client, "presence-a", channel_data=ANN)
@@ -73,7 +73,7 @@ def test_an_event_that_is_not_relayed(event: str, channel: Any, data: Any) -> No
 
 
 @pytest.mark.parametrize("data", ["x" * 10_240, "é" * 5_120, '"' * 10_240, ["x" * 10_236]])
-def test_the_longest_data(data: Any) -> None:
+def test_the_length_of_data_counts_without_escapes(data: Any) -> None:
     """A text counts as what it stands for, as in calls of servers: quotes around it and escapes do not count."""
     client = Client()
     subscribe(client, "private-a")

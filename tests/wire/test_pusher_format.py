@@ -53,14 +53,14 @@ def test_the_name_of_a_channel_is_that_of_its_clients(channel: str, prefix: str)
 
 
 @pytest.mark.parametrize("data", ['{"n": 1}', "hello", '"hello"', "", "7", "ä"])
-def test_an_event_of_a_server(data: str) -> None:
+def test_an_event_of_a_server_has_its_text(data: str) -> None:
     """Its data is a text, exactly as it was triggered, JSON or not."""
     payload = payload_of(PusherEvent("hi", data))
     assert sent(message(payload)) == [{"event": "hi", "channel": "news", "data": data}]
 
 
 @pytest.mark.parametrize("data", ['{"n":1}', '"hello"', "null"])
-def test_an_event_of_a_client(data: str) -> None:
+def test_an_event_of_a_client_has_its_data(data: str) -> None:
     """Its data is what it was; who has sent it is said in presence channels only."""
     payload = payload_of(PusherEvent("client-hi", data, is_client=True))
     event = {"event": "client-hi", "channel": "private-a", "data": json.loads(data)}
@@ -84,7 +84,7 @@ def test_the_name_of_a_channel_is_without_its_prefix() -> None:
         assert sent(message(payload, channel))[0]["channel"] == "news"
 
 
-def test_an_edit_and_a_deletion() -> None:
+def test_edits_and_deletions_have_all_of_the_native_items() -> None:
     """They have what the native items have."""
     edit = MessageEdited(uuid="u", channel="pusher/news", edited="now")
     (frame,) = sent(edit)
@@ -130,7 +130,7 @@ def test_members_leave_one_by_one_or_together() -> None:
     assert sent(both) == [removed | {"data": f'{{"user_id":"{name}"}}'} for name in ("ann", "bob")]
 
 
-def test_what_is_not_sent() -> None:
+def test_private_messages_and_states_are_not_sent() -> None:
     """Private messages, states, and who is in a channel that has no members."""
     state = {"state": {}, "changed": ()}
     changed = UserStateChanged(uuid="u", channel="pusher/presence-a", user="ann", timestamp="t", **state)  # type: ignore[arg-type]

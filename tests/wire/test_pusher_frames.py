@@ -29,7 +29,7 @@ MADE = {
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_the_vectors(name: str) -> None:
+def test_frames_are_those_of_the_vectors(name: str) -> None:
     """Data is a text with JSON in it, except in errors and in events of clients."""
     assert MADE[name].decode() == VECTORS[name]
 

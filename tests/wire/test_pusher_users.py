@@ -29,7 +29,7 @@ def test_a_user_signs_in() -> None:
 @pytest.mark.parametrize(
     "user_data", ["", "x", "[]", "{}", '{"id":""}', '{"id":7}', '{"id":null}', '{"id":"%s"}' % ("x" * 129)]
 )
-def test_a_user_that_is_none(user_data: str) -> None:
+def test_a_faulty_user_is_refused(user_data: str) -> None:
     """Signed, but no object with an id that is text."""
     data = {"auth": user_auth(user_data), "user_data": user_data}
     message = "user_data is not the JSON of an object with an id, which is text."
@@ -60,7 +60,7 @@ def test_nobody_signs_in_as_somebody_else() -> None:
     assert client.asks("pusher:signin", data) == [error(message, 4009)]
 
 
-def test_a_sign_in_that_fails() -> None:
+def test_a_failed_sign_in_names_nobody() -> None:
     """The client is nobody then."""
     client = Client()
     assert sign_in(client, outcome=Unavailable("later")) == [error("later", 4009)]

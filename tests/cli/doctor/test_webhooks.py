@@ -67,7 +67,7 @@ def test_urls_that_are_not_called(capsys: pytest.CaptureFixture[str], url: str, 
         ("http://10.1.2.3/", "10.1.0.0/16"),
     ],
 )
-def test_urls_that_are_well(url: str, networks: str) -> None:
+def test_good_urls_have_no_finding(url: str, networks: str) -> None:
     assert texts(_subject(url, networks), "webhooks") == []
 
 

@@ -15,7 +15,7 @@ from channelstream_client.blocking import in_a_thread
 pytestmark = pytest.mark.nodes(1)
 
 
-def test_blocking_iteration(server: Any) -> None:
+def test_events_are_iterated_without_asyncio(server: Any) -> None:
     """Without asyncio, events are iterated, waited for with a bound, and end with the connection."""
     with Channelstream(server.url, server.secret) as client:
         connection = client.connect("bob", ["py-blocking"])

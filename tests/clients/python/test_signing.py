@@ -21,7 +21,7 @@ REFUSED = Answer(401, b"{}", challenge=f"Basic, {SCHEME}")
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_the_vectors(vector: dict[str, Any]) -> None:
+def test_signatures_are_those_of_the_vectors(vector: dict[str, Any]) -> None:
     """The same as those of the server."""
     signed = (vector["method"], vector["target"], vector["ts"], vector["nonce"], vector["body"].encode())
     assert sign(vector["key"], vector["secret"], *signed) == vector["authorization"]

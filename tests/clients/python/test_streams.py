@@ -100,13 +100,13 @@ by_http = pytest.mark.parametrize(
 
 
 @pytest.mark.parametrize("code", [1000, 4001, 4002, 4008])
-def test_websocket_close_code(code: int) -> None:
+def test_a_websocket_ends_with_its_close_code(code: int) -> None:
     """A WebSocket yields the items of its lists and ends with the server's close code."""
     with websocket_that_closes(code, EVENT, EVENT) as url:
         assert receive(websocket, url) == ([EVENT, EVENT], code)
 
 
-def test_sse_that_breaks_off() -> None:
+def test_an_event_stream_that_breaks_off_is_lost() -> None:
     """Each block of an event stream is one list; a stream that just ends was lost."""
     body = f"id: e-2\ndata: {json.dumps([EVENT])}\n\ndata: []\n\n"
     with http_answer(200, body) as url:
@@ -121,7 +121,7 @@ def test_sse_with_what_ends_a_line_elsewhere() -> None:
 
 
 @by_http
-def test_closing_item(stream: Stream, form: str) -> None:
+def test_a_closing_item_is_the_close_code(stream: Stream, form: str) -> None:
     """The closing item of SSE and long poll is the code the stream ends with."""
     with http_answer(200, form.format(json.dumps([EVENT, CLOSING]))) as url:
         assert receive(stream, url) == ([EVENT], 4008)
@@ -133,21 +133,21 @@ def test_closing_item(stream: Stream, form: str) -> None:
     ("status", "code"), [(401, 4001), (409, 4002), (429, 1013), (503, 1013), (502, LOST)]
 )
 @pytest.mark.parametrize("body", ["", "[" * 60_000], ids=["empty", "nested"])
-def test_refusals(stream: Stream, status: int, code: int, body: str) -> None:
+def test_a_refusing_status_is_a_close_code(stream: Stream, status: int, code: int, body: str) -> None:
     """An HTTP status instead of a stream says the same as a close code, whatever the body is."""
     with http_answer(status, body) as url:
         assert receive(stream, url) == ([], code)
 
 
 @every_stream
-def test_no_server(stream: Stream) -> None:
+def test_without_a_server_the_stream_is_lost(stream: Stream) -> None:
     """Without a server the stream is lost."""
     assert receive(stream, "http://127.0.0.1:9") == ([], LOST)
 
 
 @by_http
 @pytest.mark.parametrize("answer", ["<html>", "[" * 100_000], ids=["page", "nested"])
-def test_nonsense(stream: Stream, form: str, answer: str) -> None:
+def test_an_answer_that_is_no_list_is_a_lost_stream(stream: Stream, form: str, answer: str) -> None:
     """An answer that is no list of items, such as a proxy's page, is a lost stream."""
     with http_answer(200, form.format(answer)) as url:
         assert receive(stream, url) == ([], LOST)

@@ -35,7 +35,7 @@ def test_what_a_webhook_reports() -> None:
     assert (found.id, found.sent_s, list(found.events)) == ("msg_1", NOW_S, EVENTS)
 
 
-def test_several_secrets() -> None:
+def test_any_of_several_secrets_verifies() -> None:
     """While a secret is changed, either of both counts, on either side."""
     verify_webhook(signed(secret=OLDER), BODY, [SECRET, OLDER], now_s=NOW_S)
     both = " ".join(signed(secret=each)["Webhook-Signature"] for each in (OLDER, SECRET))
@@ -81,7 +81,7 @@ def test_a_body_of_another_form(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("secret", ["", "secret", "whsec_", "whsec_ä", "d2hzZWM="])
-def test_a_faulty_secret(secret: str) -> None:
+def test_a_faulty_secret_is_an_error_of_its_own(secret: str) -> None:
     """It is the application's fault, and the error does not show it."""
     with pytest.raises(ValueError, match=r"^a secret of webhooks is whsec_ and base64$"):
         verify_webhook(signed(), BODY, secret, now_s=NOW_S)
