@@ -178,6 +178,24 @@ def test_facts_of_an_older_version_are_sent(runs: Runs) -> None:
     asyncio.run(life())
 
 
+def test_what_a_later_version_has_begun_is_not_ended(runs: Runs) -> None:
+    """It stays in the file, for the version that knows whether it goes on."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await killed(engine)
+        row = ("of-a-later-version", "ann", "")
+        with closing(sqlite3.connect(runs.path)) as file, file:
+            file.execute("INSERT INTO begun_facts VALUES (?, ?, ?)", row)
+        engine, _ = await runs.open()
+        assert await facts_in(engine) == []
+        await killed(engine)
+        with closing(sqlite3.connect(runs.path)) as file:
+            assert file.execute("SELECT kind, place, other FROM begun_facts").fetchall() == [row]
+
+    asyncio.run(life())
+
+
 def test_an_older_version_may_write_facts_again(runs: Runs) -> None:
     """It numbers them behind those of this version, so its cursors pass none of these."""
 

@@ -114,8 +114,10 @@ def ends(
                 return channel is not None and channel.connections > 0
             case "opened":
                 return other in connections
-            case _:
+            case "online":
                 return user is not None and user.connections > 0
+            case _:  # A later version has begun it, and knows whether it goes on.
+                return True
 
     ended = sorted((row for row in begun if not goes_on(*row)), key=lambda row: _ORDER.index(row[0]))
     return [end_of(kind, (place, other), registry.new_id(), at_ms) for kind, place, other in ended]
