@@ -14,6 +14,7 @@ from channelstream.config.safety import check_safety
 from channelstream.errors import ConfigError
 from channelstream.supervisor import VARIABLE
 from channelstream.upgrade.line import Line
+from channelstream.upgrade.successor import take_name
 from channelstream.upgrade.taking import TakeOver
 
 DESCRIPTION = "A push server: web applications publish signed messages, browsers receive them."
@@ -66,6 +67,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     early_signals.hold()
     line = Line.inherited(os.environ)
+    if line is not None:
+        take_name(os.getppid())
     try:
         return _serve(argv, environ, line)
     except ConfigError as error:

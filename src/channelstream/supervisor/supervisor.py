@@ -25,6 +25,7 @@ from channelstream.upgrade import control
 from channelstream.upgrade.line import BlockingLine, Line, Part
 from channelstream.upgrade.messages import FAILED as NOT_UPGRADED
 from channelstream.upgrade.messages import REPORT, Failure, Report, kept_options
+from channelstream.upgrade.successor import take_name
 
 SPARE_S = 10.0
 """Seconds besides twice the drain's time after which workers are killed."""
@@ -238,6 +239,7 @@ class Supervisor:
                 slot.due_s = slot.started_s
                 continue
             _, pid, descriptor = worker
+            take_name(pid)  # The workers have the name that this process had.
             slot.is_serving, slot.silent_looks = True, 0
             self._attend(slot, pid, socket.socket(fileno=descriptor))
         for pid in kept.retiring:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Self
 
 from channelstream.upgrade.line import Line
@@ -63,3 +64,13 @@ class Process:
             os.close(self._descriptor)
         code = self._process.wait()
         return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def take_name(process_id: int) -> None:
+    """Have this process called as another one is by `pgrep`, `top` and monitors, which read its name (proc(5), comm).
+
+    It was started as a program of the interpreter, which the system calls `python`; the command that was typed is a script,
+    and its process has the name of the script.
+    """
+    with suppress(OSError):
+        Path("/proc/self/comm").write_bytes(Path(f"/proc/{process_id}/comm").read_bytes())
