@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import APIResponse, Page, Route, expect
 from tests.e2e.chat import message, person, room, say
 
 pytestmark = pytest.mark.browser
@@ -150,6 +150,34 @@ def test_channels_are_joined_and_left(join: Callable[..., Page]) -> None:
     room(ann, "random").click()
     say(ann, "over here")
     expect(room(bob, "random").locator(".unread")).to_have_text("1 unread")
+
+
+def test_what_arrives_before_an_answer_stays(join: Callable[..., Page]) -> None:
+    """The answer describes a moment before: it does not have what came after that, and has what was deleted after it."""
+    ann, bob = join("answer-ann"), join("answer-bob")
+    answers: list[tuple[Route, APIResponse]] = []
+    ann.route("**/demo/unsubscribe", lambda route: answers.append((route, route.fetch())))
+    for page in (ann, bob):
+        room(page, "general").click()
+    say(bob, "said and deleted of answer-bob")
+    expect(message(ann, "said and deleted of answer-bob")).to_be_visible()
+    room(ann, "random").click()
+    with ann.expect_request("**/demo/unsubscribe"):
+        ann.locator("#membership").click()
+    room(ann, "general").click()
+    expect(message(ann, "said and deleted of answer-bob")).to_be_visible()
+    message(bob, "said and deleted of answer-bob").hover()
+    message(bob, "said and deleted of answer-bob").get_by_role("button", name="Delete").click()
+    say(bob, "said before the answer")
+    expect(message(ann, "said before the answer")).to_be_visible()
+    expect(message(ann, "said and deleted of answer-bob")).to_have_count(0)
+    ((route, answer),) = answers
+    route.fulfill(response=answer)
+    room(ann, "random").click()
+    expect(ann.locator("#membership")).to_have_text("Join channel")
+    room(ann, "general").click()
+    expect(message(ann, "said before the answer")).to_have_count(1)
+    expect(message(ann, "said and deleted of answer-bob")).to_have_count(0)
 
 
 def test_history_is_there_after_a_reload(join: Callable[..., Page]) -> None:

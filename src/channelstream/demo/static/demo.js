@@ -86,7 +86,7 @@ function receive(event) {
 /** Load from the application the channels whose events the stream could not replay. */
 async function reload(channels) {
   if (!channels.length) return;
-  await attempt("send-fault", async () => model.informed(await ask("info", { channels })));
+  await attempt("send-fault", () => model.load(ask("info", { channels }), (answer) => model.informed(answer)));
 }
 
 /** Load what precedes the oldest message; rendered once more, a high window asks for the next ones. */
@@ -95,7 +95,8 @@ async function loadOlder() {
   if (isLoadingOlder || !room.hasOlder || !room.oldest) return;
   isLoadingOlder = true;
   const before = room.oldest;
-  const isLoaded = await attempt("send-fault", async () => room.loadOlder((await ask("older", { channel: room.name, before })).history));
+  const asking = ask("older", { channel: room.name, before });
+  const isLoaded = await attempt("send-fault", () => model.load(asking, ({ history }) => room.loadOlder(history)));
   isLoadingOlder = false;
   if (isLoaded) view.render();
 }
@@ -144,10 +145,8 @@ function change(body, method) {
 
 function changeMembership() {
   const { joined, name } = model.room;
-  return attempt("send-fault", async () => {
-    const path = joined ? "unsubscribe" : "subscribe";
-    model.subscribed(await ask(path, { conn_id: connection, channels: [name] }));
-  });
+  const asking = ask(joined ? "unsubscribe" : "subscribe", { conn_id: connection, channels: [name] });
+  return attempt("send-fault", () => model.load(asking, (answer) => model.subscribed(answer)));
 }
 
 /** Do something that the application may refuse. A refusal is shown in the element `place`. Returns whether it succeeded. */

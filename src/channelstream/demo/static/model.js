@@ -66,6 +66,22 @@ export class Model {
   current = "";
   conversations = new Map();
   statuses = new Map();
+  #awaited = new Set(); // for each answer that is awaited, the events since it was asked for
+
+  /**
+   * Load an answer of the application. It describes a moment before some of the events that came while it was awaited, so
+   * these are applied again.
+   */
+  async load(asking, take) {
+    const events = [];
+    this.#awaited.add(events);
+    try {
+      take(await asking);
+    } finally {
+      this.#awaited.delete(events);
+    }
+    for (const event of events) this.#apply(event, { isNews: false });
+  }
 
   /** Load the application's answer to connect, at the start and after each reconnect. */
   connected(answer) {
@@ -118,18 +134,23 @@ export class Model {
 
   /** Apply one event of the push server. */
   apply(event) {
+    for (const events of this.#awaited) events.push(event);
+    this.#apply(event, { isNews: true });
+  }
+
+  #apply(event, { isNews }) {
     const handler = { message: this.#said, presence: this.#came, user_state_change: this.#changed }[event.type];
-    if (handler) handler.call(this, event);
+    if (handler) handler.call(this, event, isNews);
     if (event.type === "message:edit") this.#each((c) => c.amend(event.uuid, edited(event)));
     if (event.type === "message:delete") this.#each((c) => c.remove(event.uuid));
   }
 
-  #said(event) {
+  #said(event, isNews) {
     if (event.message?.typing) return this.#typed(event);
     const conversation = this.#conversationOf(event);
     const isNew = conversation.add(fromEvent(event));
     conversation.typing.delete(event.user);
-    if (isNew && event.user !== this.me && conversation !== this.room) conversation.unread += 1;
+    if (isNew && isNews && event.user !== this.me && conversation !== this.room) conversation.unread += 1;
   }
 
   /** Typing alone begins no conversation. */
