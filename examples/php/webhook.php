@@ -29,6 +29,7 @@ function channelstream_events(array $headers, string $body, array $secrets): ?ar
     return json_decode($body, true, 512, JSON_THROW_ON_ERROR)['data']['events'];
 }
 
+http_response_code(500); // Until the events are handled: PHP answers 200 after an error that it shows, and they would be lost.
 $headers = [];
 foreach (['webhook-id', 'webhook-timestamp', 'webhook-signature'] as $name) {
     $headers[$name] = $_SERVER['HTTP_' . strtoupper(strtr($name, '-', '_'))] ?? '';

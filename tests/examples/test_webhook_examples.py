@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from standardwebhooks import Webhook
 from tests.conftest import StartServer
@@ -28,7 +29,7 @@ EVENT = {"id": "1", "type": "member.added", "channel": "Grüße", "user": "ann"}
 BODY = json.dumps({"type": "channelstream.events", "data": {"events": [EVENT]}}, ensure_ascii=False)
 COMMANDS = {
     "node": "exec node examples/node/webhook.js",
-    "php": "exec php -S 127.0.0.1:$PORT examples/php/webhook.php",
+    "php": "exec php -d display_errors=1 -S 127.0.0.1:$PORT examples/php/webhook.php",
 }
 
 
@@ -53,9 +54,9 @@ def receiving(program: str, log: Path, secrets: str | None = f"{SECRET} {OLDER}"
             process.wait()
 
 
-def signed(secret: str = SECRET, ago_s: float = 0.0) -> dict[str, str]:
+def signed(secret: str = SECRET, ago_s: float = 0.0, body: str = BODY) -> dict[str, str]:
     sent = datetime.now(UTC) - timedelta(seconds=ago_s)
-    signature = Webhook(secret).sign("msg_1", sent, BODY)
+    signature = Webhook(secret).sign("msg_1", sent, body)
     return {
         "webhook-id": "msg_1",
         "webhook-timestamp": str(int(sent.timestamp())),
@@ -102,6 +103,19 @@ def test_what_an_empty_secret_signs_is_refused(program: str, secrets: str | None
     headers["webhook-signature"] = f"v1,{b64encode(mac).decode()}"
     with receiving(program, tmp_path / "log", secrets) as url:
         assert http.post(url, headers=headers, content=BODY.encode()).status_code == 401
+
+
+@pytest.mark.parametrize("program", COMMANDS)
+def test_events_whose_handling_fails_are_not_taken(program: str, tmp_path: Path) -> None:
+    """They are sent again. PHP answers 200 after an error that it shows."""
+    body = '{"data": {"events": 1'
+    with receiving(program, tmp_path / "log") as url:
+        try:
+            status = http.post(url, headers=signed(body=body), content=body.encode()).status_code
+        except httpx.RemoteProtocolError:
+            status = 0
+        assert status in (0, 500)
+        assert http.post(url, headers=signed(), content=BODY.encode()).status_code == 204
 
 
 @pytest.mark.slow
