@@ -1,5 +1,6 @@
 """Calls that Redis refuses: what they leave as it is, and what the log says of them."""
 
+import re
 from typing import Any
 
 import pytest
@@ -104,6 +105,7 @@ def test_an_unexpected_refusal_is_logged_beside_many_known_ones(
         with pytest.raises(Unavailable):
             await engine.publish([message("m2")])
         [error] = [record.message for record in caplog.records if record.levelname == "ERROR"]
-        assert error.startswith("Redis has refused publish: WRONGTYPE")
+        # Before Redis 7 the script is named first.
+        assert re.match("Redis has refused publish: .*WRONGTYPE", error)
 
     with_one_shard(life)
