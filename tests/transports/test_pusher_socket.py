@@ -17,7 +17,7 @@ from tests.waiting import PATIENCE_S
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from channelstream.wire.frames import close_frame
+from channelstream.wire.frames import PING, close_frame
 
 HERE = {"CHANNELSTREAM_ALLOW_CORS": "https://here.example"}
 
@@ -154,17 +154,33 @@ def test_a_client_that_shows_no_sign_of_life(start_server: StartServer) -> None:
         CHANNELSTREAM_PING_INTERVAL_S="0.2",
         CHANNELSTREAM_PUSHER_ACTIVITY_TIMEOUT_S="1",
     )
+    with line(server) as client:
+        assert all_of_a_silent_line(server).endswith(close_frame(4201, "no sign of life for too long"))
+        assert client.nothing_more()
+
+
+def test_a_client_is_pinged_before_it_counts_as_silent(start_server: StartServer) -> None:
+    """A client that only answers our pings stays, however short `activity_timeout` is."""
+    server = start_server(
+        CHANNELSTREAM_HEARTBEAT_INTERVAL_S="0.1",
+        CHANNELSTREAM_PING_INTERVAL_S="2.5",
+        CHANNELSTREAM_PUSHER_ACTIVITY_TIMEOUT_S="1",
+    )
+    assert all_of_a_silent_line(server).endswith(PING + close_frame(4201, "no sign of life for too long"))
+
+
+def all_of_a_silent_line(server: Any) -> bytes:
+    """Return what a client is sent that answers nothing, until its line is closed."""
     request = (
         b"GET /app/kit-key?protocol=7 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     )
-    with line(server) as client, socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as silent:
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as silent:
         silent.sendall(request)
         received = b""
         while data := silent.recv(65_536):
             received += data
-        assert received.endswith(close_frame(4201, "no sign of life for too long"))
-        assert client.nothing_more()
+    return received
 
 
 def test_clients_of_a_server_that_stops_come_back(start_server: StartServer) -> None:

@@ -177,8 +177,13 @@ class Streams:
         return known
 
     def beats_in(self, silence: Silence | None) -> int:
-        """Return after how many heartbeats a silent client is closed; 0 for never."""
-        return 0 if silence is None else ceil(silence.seconds / self.settings.heartbeat_interval_s)
+        """Return after how many heartbeats a silent client is closed; 0 for never.
+
+        They are so many that it has been sent a ping meanwhile, and had the time from one heartbeat to the next to answer.
+        """
+        if silence is None:
+            return 0
+        return max(ceil(silence.seconds / self.settings.heartbeat_interval_s), self.ping_every + 1)
 
     def note_client(self, connection: Connection, head: RequestHead, *, follows: bool = False) -> None:
         """Keep who opens a stream of a connection.
