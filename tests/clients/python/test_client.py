@@ -224,6 +224,14 @@ def test_faults_are_reported_by_field(do: Do) -> None:
     assert set(caught.value.faults) == {"username", "channels"}
 
 
+def test_text_that_is_cut_inside_a_character_is_sent(do: Do) -> None:
+    """Half of a surrogate pair, as a page may pass on, counts as the server says, and is no error of its own."""
+    assert do("publish", Message(user="ann", channel="news", message="cut \ud83d")).message == "cut \ufffd"
+    with pytest.raises(Invalid) as caught:
+        do("publish", Message(user="ann \ud83d", channel="news", message="hi"))
+    assert list(caught.value.faults) == ["user"]
+
+
 def test_many_messages_are_sent_in_order(do: Do) -> None:
     """The answers of a batch stand in the order of its messages."""
     messages = [Message(user="ann", channel="py-many", message=number) for number in range(7)]

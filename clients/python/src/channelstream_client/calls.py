@@ -144,7 +144,7 @@ def unsubscribe(conn_id: str, channels: Iterable[str], *, info: Info | None = No
 
 def publish(message: Message) -> Plan[SentMessage]:
     """Publish one message."""
-    reply = yield Call("POST", "/message", _encode(_fields_of(message)))
+    reply = yield Call("POST", "/message", encode(_fields_of(message)))
     return read(SentMessage, reply.body)
 
 
@@ -282,13 +282,19 @@ def _changed(reply: Reply, keys: Iterable[str]) -> UserState:
 
 
 def _call(method: str, path: str, body: Mapping[str, Any]) -> Call:
-    return Call(method, path, _encode({key: value for key, value in body.items() if value is not None}))
+    return Call(method, path, encode({key: value for key, value in body.items() if value is not None}))
 
 
-def _encode(body: Any) -> bytes:
-    return json.dumps(
-        body, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_json_form
-    ).encode()
+def encode(body: Any) -> bytes:
+    """Return the JSON of a body.
+
+    Half of a surrogate pair, which has no form in UTF-8, becomes its JSON escape, and the server decides about it.
+
+    Raises:
+        TypeError, ValueError: it has no JSON form.
+    """
+    text = json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_json_form)
+    return text.encode(errors="backslashreplace")
 
 
 def _json_form(value: Any) -> Any:
@@ -333,7 +339,7 @@ def _items(messages: Iterable[Message]) -> list[bytes]:
     items: list[bytes] = []
     for message in messages:
         try:
-            items.append(_encode(_fields_of(message)))
+            items.append(encode(_fields_of(message)))
         except (TypeError, ValueError) as error:
             error.add_note(f"in message {len(items)} (from 0) of publish_many; nothing was sent")
             raise
