@@ -5,6 +5,8 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -149,6 +151,24 @@ def test_a_client_acts_by_itself(server: RunningServer, transport: Stream) -> No
                 await acting.publish("other", 1)
             assert refused.value.code == "forbidden"
             assert await acting.unsubscribe([room]) == []
+
+    play(scenario())
+
+
+def test_a_client_takes_the_payloads_of_calls(server: RunningServer) -> None:
+    """A payload, or a state, that `publish` of an application accepts is one of a client with a token, too."""
+    room = f"room.{uuid4().hex}"
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+
+    async def scenario() -> None:
+        async with Acting(server.url, giving(token(**GRANTED))) as acting:
+            await acting.subscribe([room])
+            await acting.publish(room, MappingProxyType({"at": at, "points": range(2), "text": "cut \ud83d"}))
+            sent = {"at": at.isoformat(), "points": [0, 1], "text": "cut \ufffd"}
+            assert await anext(messages(acting)) == sent
+            assert await acting.set_state(MappingProxyType({"room": room})) == {"room": room}
+            with pytest.raises(TypeError, match="object has no JSON form"):
+                await acting.publish(room, object())
 
     play(scenario())
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import httpx
 
+from channelstream_client.calls import encode
 from channelstream_client.errors import (
     BadAnswer,
     BadSignature,
@@ -184,6 +185,7 @@ class Acting(Iteration[Event]):
             Unreachable: there was no answer; it may have taken effect.
             BadAnswer: the answer is not that of a channelstream server.
             StreamClosed: the stream has ended.
+            TypeError, ValueError: one of its values has no JSON form.
         """
         *others, reply = await self._post([{"id": 1, "type": kind} | fields])
         for item in others:  # A fresh token may take channels away: an event says so before the reply.
@@ -226,6 +228,7 @@ class Acting(Iteration[Event]):
 
     async def _post(self, commands: list[dict[str, Any]]) -> list[Item]:
         """Send commands when the stream has a connection; return the items of the answer."""
+        body = encode(commands)
         client = self._client
         answer = None
         try:
@@ -238,8 +241,11 @@ class Acting(Iteration[Event]):
                     answer = await self._reach.http.post(
                         f"{client.url}/client",
                         params={"conn_id": conn_id},
-                        json=commands,
-                        headers={"Authorization": f"Bearer {client.token}"},
+                        content=body,
+                        headers={
+                            "Authorization": f"Bearer {client.token}",
+                            "Content-Type": "application/json",
+                        },
                         timeout=OPEN_TIMEOUT_S,
                     )
         except httpx.HTTPError as error:
