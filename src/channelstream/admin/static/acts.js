@@ -29,6 +29,7 @@ async function refresh() {
     fault("");
   } catch (error) {
     fault(error.message);
+    return false;
   }
 }
 

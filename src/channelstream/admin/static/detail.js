@@ -25,6 +25,7 @@ export function follow(kind, show) {
       fault(error.message);
       // Not found: hide it. Any other failure leaves the last content on the page.
       if (error.status === 404) byId("detail").hidden = true;
+      else return false;
     }
   });
 }

@@ -96,17 +96,23 @@ export function watch(receive, path = "/live") {
   stale = setTimeout(() => fresh(false), STALE_MS);
 }
 
-function fresh(live) {
+/** Whether the server sends something, and whether the page shows what was read last. */
+let live = false;
+let updated = true;
+
+function fresh(answers, read = updated) {
+  [live, updated] = [answers, read];
   const mark = byId("freshness");
-  const text = live ? "Live" : "No answer, retrying";
+  const text = !live ? "No answer, retrying" : updated ? "Live" : "Not updated, retrying";
   if (mark.textContent === text) return;
   mark.textContent = text;
-  mark.toggleAttribute("data-live", live);
+  mark.toggleAttribute("data-live", live && updated);
 }
 
 /**
  * Keep a page up to date: `refresh` is called now, and after each sample of the server, never twice at once.
  * A large table takes the server long, so refreshing takes at most a tenth of the time.
+ * @param refresh returns false if the page still shows what was read before.
  * @returns a function that refreshes at once.
  */
 export function keepFresh(refresh) {
@@ -116,7 +122,8 @@ export function keepFresh(refresh) {
 
   async function run() {
     const begun = performance.now();
-    await refresh();
+    const read = (await refresh()) !== false;
+    if (read !== updated) fresh(live, read);
     restUntil = performance.now() + 9 * (performance.now() - begun);
   }
 

@@ -24,6 +24,7 @@ async function refresh() {
     fault((answer.missing ?? []).map(({ label, failure }) => `The connections of ${label} are missing. ${failure}`).join(" "));
   } catch (error) {
     fault(error.message);
+    return false;
   }
 }
 

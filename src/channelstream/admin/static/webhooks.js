@@ -91,6 +91,7 @@ async function refresh() {
     fault("");
   } catch (error) {
     fault(error.message);
+    return false;
   }
 }
 
