@@ -45,6 +45,7 @@ class Nodes:
 
     Attributes:
         outbox: what the next ones keep in it.
+        limits: the bounds of the next ones.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Nodes:
         self.shards = len(where)
         self.settings = RedisSettings(timeout_s, lease_s)
         self.outbox = OutboxSettings()
+        self.limits = RegistryLimits()
         self._places = where
         self._engines: list[RedisEngine] = []
 
@@ -60,7 +62,7 @@ class Nodes:
         """Make one that is not started."""
         return RedisEngine(
             self._places,
-            RegistryLimits(),
+            self.limits,
             Lifetimes(),
             lambda: str(uuid4()),
             new_epoch,

@@ -4,15 +4,18 @@ import re
 from typing import Any
 
 import pytest
-from tests.engines.conformance import delete, edit, message, uuids
+from tests.engines.conformance import EMPTY, delete, edit, message, uuids
 from tests.engines.redis.nodes import PREFIX, Nodes, big, replaced_for, said
 from tests.redis_server import RedisServer
 from tests.waiting import soon
 
 from channelstream.core.events import Event, Message
 from channelstream.core.log import PRIVATE
+from channelstream.core.registry_limits import RegistryLimits
+from channelstream.engines.members import Member
 from channelstream.engines.redis import event_text, shard_log
 from channelstream.errors import Unavailable
+from channelstream.wire.channelstream import V07
 
 
 @pytest.mark.parametrize(("kind", "place"), [("c", {}), ("u", {"channel": None, "only": frozenset({"ann"})})])
@@ -61,6 +64,22 @@ def test_a_raised_age_prolongs_the_log(redis: RedisServer, with_one_shard: Any) 
         await engine.configure({"a": {"log_age_s": 100_000.0}})
         logs = [f"{PREFIX}{kind}:a" for kind in ("cl", "cr", "cx")]
         assert all(int(redis.cli("PTTL", log)) > 90_000_000 for log in logs)
+
+    with_one_shard(life)
+
+
+def test_a_user_who_connects_again_has_the_bounds_of_changed_options(with_one_shard: Any) -> None:
+    """As the other engines: each gives the users that it knows at a start the bounds of that start."""
+
+    async def life(nodes: Nodes) -> None:
+        await nodes.member("ann", "a")
+        nodes.limits = RegistryLimits(user_log_events=2)
+        engine, _ = await nodes.node()
+        assert await engine.connect(Member("another of ann", "ann", V07), EMPTY, {}) is not None
+        await engine.publish([message(f"p{n}", channel=None, only=frozenset({"ann"})) for n in range(5)])
+        assert (await engine.replay("ann", {PRIVATE: 0}, 10)).lost == {PRIVATE}
+        found = await engine.replay("ann", {PRIVATE: engine.position.offsets[0] - 2}, 10)
+        assert [each.event.uuid for each in found.entries] == ["p3", "p4"]
 
     with_one_shard(life)
 

@@ -25,14 +25,18 @@ local function public_state(user) return call('HGET', key('u', user), 'seen') or
 
 local function is_home(user) return call('HEXISTS', key('u', user), 'id') == 1 end
 
+-- Create a user, if there is none. The bounds of its log are those of the node that had it connect last: options change.
 local function open_user(user, fresh, bounds)
-  if not is_home(user) then
-    call('HSET', key('u', user), 'id', new_id(), 'floor', whole(head()), 'connections', '0',
-      'n', whole(bounds.user_log_events), 'age', whole(bounds.private_age_s * 1000))
+  local at, n, age = key('u', user), whole(bounds.user_log_events), whole(bounds.private_age_s * 1000)
+  local id, last_n, last_age = unpack(call('HMGET', at, 'id', 'n', 'age'))
+  if not id then
+    call('HSET', at, 'id', new_id(), 'floor', whole(head()), 'connections', '0', 'n', n, 'age', age)
     call('SADD', PREFIX .. 'known:u', user)
     for _, pair in ipairs(fresh) do
       if pair[2] ~= 'null' then call('HSET', key('us', user), pair[1], pair[2]) end
     end
+  elseif n ~= last_n or age ~= last_age then
+    call('HSET', at, 'n', n, 'age', age)
   end
 end
 
