@@ -24,6 +24,7 @@ from channelstream.wire.client_commands import (
     Subscribe,
     Unsubscribe,
 )
+from channelstream.wire.cut_texts import lenient
 
 MAX_CHANNELS: Final = 100
 """Most channels that one command names."""
@@ -137,9 +138,9 @@ class Fault:
 
 _Texts = Connect | _Subscribe | _Unsubscribe | _Publish | _SetState | _Info | _Refresh
 _encode = msgspec.json.Encoder().encode
-_command = msgspec.json.Decoder(_Texts, float_hook=finite).decode
-_named = msgspec.json.Decoder(_Named, float_hook=finite).decode
-_list = msgspec.json.Decoder(list[Raw]).decode
+_command = lenient(msgspec.json.Decoder(_Texts, float_hook=finite).decode)
+_named = lenient(msgspec.json.Decoder(_Named, float_hook=finite).decode)
+_list = lenient(msgspec.json.Decoder(list[Raw]).decode)
 _TYPES = frozenset(each.__struct_config__.tag for each in get_args(_Texts))
 _NOT_JSON = Fault(None, "malformed", "The text is not JSON.")
 

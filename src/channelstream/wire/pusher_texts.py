@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from channelstream.core.nesting import nests_deeper
 from channelstream.core.numbers import read_any
+from channelstream.wire.cut_texts import lenient
 
 MAX_ID: Final = 128
 """Longest id of a user, in characters."""
@@ -23,7 +24,7 @@ MAX_DEPTH: Final = 200
 Fields = Mapping[str, Raw]
 """The fields of an object that a client has sent, with JSON that is not read yet."""
 
-_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_fields = lenient(msgspec.json.Decoder(dict[str, Raw]).decode)
 _encode = msgspec.json.Encoder().encode
 
 
