@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -170,6 +171,18 @@ def test_scenarios_are_listed(capsys: Captured) -> None:
     out = capsys.readouterr().out
     assert [name for name in SCENARIOS if name not in out] == []
     assert set(QUICK) <= set(SCENARIOS)
+
+
+def test_each_default_that_the_help_names_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is not run: the URL is refused after the load is read."""
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"], {})
+    text = " ".join(capsys.readouterr().out.split())
+    defaults = dict(re.findall(r"(--[a-z-]+) (?:N|S|BYTES) [^\[]*\[(\d+)\]", text))
+    assert {"--clients", "--duration", "--rate", "--idle"} <= defaults.keys()
+    argv = [word for pair in defaults.items() for word in pair]
+    assert main(["bench", "nonsense", *argv], {}) == 2
+    assert "URL" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

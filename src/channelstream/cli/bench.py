@@ -49,7 +49,7 @@ _INTEGERS = {
     "workers": ("--workers", "N", "Processes that run the clients", 1, 64),
 }
 _NUMBERS = {
-    "duration_s": ("--duration", "S", "End after so many seconds, instead of --messages", 0.1, 86_400),
+    "duration_s": ("--duration", "S", "Publish for so many seconds; 0 means --messages", 0, 86_400),
     "rate_per_s": ("--rate", "N", "Messages a second; 0 means as fast as possible", 0, 1_000_000),
     "idle_s": ("--idle", "S", "Seconds with idle clients before publishing, to probe the server", 0, 86_400),
 }
@@ -183,7 +183,7 @@ def _changes(parser: OneLineParser, arguments: Namespace) -> dict[str, Any]:
                 changes[name] = _number(parser, flag, given[name], kind, least, greatest)
     if "key" in given and changes.setdefault("signing", "signed") == "old":
         parser.error("--signing old: an old signature names no key; leave out --key")
-    if "duration_s" in changes:
+    if changes.get("duration_s"):
         changes.setdefault("messages", 0)
     return changes
 
