@@ -72,7 +72,7 @@ def test_a_refusal_names_the_option_and_what_to_do(settings: Settings, error: OS
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (FileExistsError(errno.EEXIST, ""), "it exists and is no socket"),
+        (FileExistsError(errno.EEXIST, ""), "it exists, and is a link or no socket"),
         (OSError(errno.ENOENT, ""), "No such file or directory; make its directory"),
         (OSError(errno.EACCES, ""), "Permission denied; give the server the right to write"),
         (OSError(errno.EINVAL, ""), "Invalid argument"),

@@ -81,7 +81,9 @@ def _unix_refusal(path: str, error: OSError) -> ConfigError:
         advice = "stop it, or take another path with --unix-socket"
         return ConfigError(f"{begin}: another server listens there; {advice}")
     if isinstance(error, FileExistsError):
-        return ConfigError(f"{begin}: it exists and is no socket; take another path with --unix-socket")
+        return ConfigError(
+            f"{begin}: it exists, and is a link or no socket; take another path with --unix-socket"
+        )
     advice = _UNIX.get(error.errno or 0, "")
     return ConfigError(f"{begin}: {_reason(error)}; {advice}".rstrip("; "))
 
