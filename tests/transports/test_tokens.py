@@ -12,6 +12,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from tests import admin_pages
 from tests.conftest import RunningServer, StartServer
 from tests.http_client import http
 from tests.streams import next_items, sse_items
@@ -416,3 +417,20 @@ def test_a_key_of_an_application_signs_for_it(tmp_path: Path, start_server: Star
     assert [each.json()["close_code"] for each in answers.values()] == [4003] * 3
     with pytest.raises(ConnectionClosed, match=r"4003.*lacks the right 'publish'"):
         TokenClient(server.ws_url, given["reader"])
+
+
+def test_refused_streams_are_among_the_refused_requests(start_server: StartServer) -> None:
+    """On the overview of the admin pages: by their connection, by a token in the query, and by one in the first text."""
+    server = start_server("-s", SECRET, "--token-max-age-s", "600")
+    server.secret = SECRET
+    for query, text in (("conn_id=unknown", ""), ("token=x", ""), ("", '{"type": "connect", "token": "x"}')):
+        with connect(f"{server.ws_url}/ws?{query}") as stream:
+            if text:
+                stream.send(text)
+            with pytest.raises(ConnectionClosed, match=r"4001|4003"):
+                stream.recv(PATIENCE_S)
+    rows = admin_pages.rows(server, "refused")
+    assert sorted((row["route"], row["status"], row["code"], row["count"]) for row in rows) == [
+        ("/ws", 401, "bad_token", 2),
+        ("/ws", 401, "unknown_connection", 1),
+    ]

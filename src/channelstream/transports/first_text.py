@@ -6,7 +6,7 @@ Until then it is no stream, and costs its socket and a timer. It counts among th
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import assert_never
 
@@ -40,18 +40,21 @@ class FirstText(asyncio.Protocol):
         transport: asyncio.Transport,
         head: RequestHead,
         deflate: bool,
+        on_refusal: Callable[[ChannelstreamError], None],
     ) -> None:
         """Wait on the socket of a handshake that is answered.
 
         Args:
             head: of the request.
             deflate: the client may compress its messages.
+            on_refusal: called if its token opens no stream.
         """
         self._streams = streams
         self._admission = admission
         self._transport = transport
         self._head = head
         self._deflate = deflate
+        self._on_refusal = on_refusal
         self._reader = FrameReader(streams.limits_of(RULES), inflate if deflate else None)
         self._reading: Iterator[Inbound | None] | None = None
         self._is_connecting = self._is_closing = False
@@ -115,10 +118,15 @@ class FirstText(asyncio.Protocol):
             stream.open(connect.since)
             stream.read_on(self._reader, self._reading, rest)
         except ChannelstreamError as error:
-            self.close(error.refusal_code, error.message)
+            self._refuse(error)
         except Exception:
             logger.exception("a WebSocket could not be opened with a token")
-            self.close(Internal().refusal_code, Internal().message)
+            self._refuse(Internal())
+
+    def _refuse(self, error: ChannelstreamError) -> None:
+        if not self._transport.is_closing():
+            self._on_refusal(error)
+        self.close(error.refusal_code, error.message)
 
     def close(self, code: CloseCode | int | None, reason: str) -> None:
         """Send a close frame and close the socket."""

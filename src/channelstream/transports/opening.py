@@ -49,8 +49,7 @@ class SocketOpener:
         """Create the opener of the streams of one application.
 
         Args:
-            on_refusal: called for each WebSocket that is closed since its address opens too many, its page is of another
-                site, or there is no application with its key.
+            on_refusal: called for each WebSocket that is refused after its handshake.
         """
         self._streams = streams
         self._admission = admission
@@ -81,15 +80,10 @@ class SocketOpener:
         answer = handshake.response(deflate)
         framing = Framing.WEBSOCKET if deflate is None else Framing.DEFLATE
         request = OpeningRequest(head, read_query(head.query), framing)
-        opening = _Opening(self._streams, entrance, transport, request, answer, rest)
+        opening = _Opening(self._streams, entrance, transport, request, answer, rest, self._report)
         try:
             self._streams.count_opening(head)
             entrance.check_page(request)
-        except ChannelstreamError as error:
-            opening.refuse(error)
-            self._on_refusal(head.method, entrance.paths[0], error, self._streams.policy.client(head))
-            return
-        try:
             if entrance.takes_tokens and self._opens_by_token(opening):
                 return
             connection = entrance.connection(request)
@@ -104,6 +98,9 @@ class SocketOpener:
             opening.refuse(error)
         except Exception:
             opening.fail()
+
+    def _report(self, entrance: Entrance, head: RequestHead, error: ChannelstreamError) -> None:
+        self._on_refusal(head.method, entrance.paths[0], error, self._streams.policy.client(head))
 
     def _opens_by_token(self, opening: "_Opening") -> bool:
         """Begin to open a stream by the token of its request, or else of the first text; return whether one opens it."""
@@ -128,12 +125,11 @@ class SocketOpener:
 
     def _wait_for_token(self, opening: "_Opening") -> None:
         """Wait for the first text."""
-        transport = opening.transport
+        transport, head = opening.transport, opening.request.head
         transport.write(opening.answer)
         is_deflated = opening.request.framing is Framing.DEFLATE
-        waiting = FirstText(
-            self._streams, self._admission.tokens, transport, opening.request.head, is_deflated
-        )
+        report = partial(self._report, opening.entrance, head)
+        waiting = FirstText(self._streams, self._admission.tokens, transport, head, is_deflated, report)
         transport.set_protocol(waiting)
         if opening.rest:
             waiting.data_received(opening.rest)
@@ -242,6 +238,7 @@ class _Opening(NamedTuple):
     Attributes:
         answer: that to its handshake; empty if it is written.
         rest: bytes that the client has sent after its handshake.
+        report: called when it is refused.
     """
 
     streams: Streams
@@ -250,6 +247,7 @@ class _Opening(NamedTuple):
     request: OpeningRequest
     answer: bytes
     rest: bytes
+    report: Callable[[Entrance, RequestHead, ChannelstreamError], None]
 
     async def fetch(self, find: Callable[[], Awaitable[Connection | Admitted | Drawn]]) -> None:
         """Open the stream of a connection that is not here yet; reading is paused until then."""
@@ -284,6 +282,7 @@ class _Opening(NamedTuple):
         transport = self.transport
         if transport.is_closing():
             return  # Its client has gone meanwhile, and the loop may refuse writes.
+        self.report(self.entrance, self.request.head, error)
         closing = self.streams.protocols.closing_of(self.entrance.protocol, error.refusal_code, error.message)
         transport.write(self.answer + closing)
         # This socket is in no count of open ones any more, so it must not wait for a client that reads nothing.
