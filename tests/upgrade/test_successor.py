@@ -16,7 +16,8 @@ COMMAND = Path(sys.executable).with_name("channelstream")
 
 
 def name_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text("utf-8").strip()
+    """Return its name without the line feed that follows it: any other is a part of the name."""
+    return Path(f"/proc/{pid}/comm").read_text("utf-8").removesuffix("\n")
 
 
 def line_with(text: str, log: IO[str]) -> str:

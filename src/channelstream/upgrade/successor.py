@@ -73,4 +73,6 @@ def take_name(process_id: int) -> None:
     and its process has the name of the script.
     """
     with suppress(OSError):
-        Path("/proc/self/comm").write_bytes(Path(f"/proc/{process_id}/comm").read_bytes())
+        # A line feed follows the name as it is read, and would be a part of it as it is written.
+        name = Path(f"/proc/{process_id}/comm").read_bytes().removesuffix(b"\n")
+        Path("/proc/self/comm").write_bytes(name)
