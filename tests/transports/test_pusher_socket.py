@@ -64,6 +64,19 @@ def test_a_wrong_key_and_a_foreign_page_are_reported(start_server: StartServer) 
     }
 
 
+def test_the_document_of_admins_counts_each_line(start_server: StartServer) -> None:
+    """As a connection, and as a user who is in no list of users; in a presence channel its member is another."""
+    server = start_server(**HERE)
+    server.connect("ann", "news")
+    names = ("remembered_user_count", "unique_user_count", "total_connections", "open_streams")
+    with line(server) as one, line(server) as other:
+        one.subscribe("open")
+        other.joins("presence-open", "bob")
+        found = server.any.request("GET", "/admin/admin.json").json()
+        assert [found[name] for name in names] == [1, 4, 4, 2]
+        assert [each["user"] for each in found["users"]] == ["ann"]
+
+
 def test_a_request_without_an_upgrade(server: Any) -> None:
     assert http.get(f"{server.any.url}/app/kit-key").status_code == 426
 

@@ -9,7 +9,7 @@ from channelstream.admin.overview import Overview
 from channelstream.api.call import Call
 from channelstream.api.info import channels_info
 from channelstream.api.schemas import InfoOptions
-from channelstream.apps.keys import name_of
+from channelstream.apps.keys import is_member_key, name_of
 from channelstream.core.user import User
 from channelstream.service import Service
 from channelstream.slices import STEP, Slices
@@ -34,8 +34,7 @@ class Document:
         service = self._service
         call = Call.internal(service)
         info = await channels_info(call, None, InfoOptions())
-        users = await service.users(None)
-        online, connections = await _online(users, call.slices)
+        users, online, connections = await _counted(await service.users_and_members(), call.slices)
         figures = await self._overview.figures()
         return {
             "remembered_user_count": len(users),
@@ -65,12 +64,18 @@ class Document:
         }
 
 
-async def _online(users: Iterable[User], turns: Slices) -> tuple[int, int]:
-    """Return how many users have connections, and how many those are; counts in short event loop turns."""
+async def _counted(everyone: Iterable[User], turns: Slices) -> tuple[list[User], int, int]:
+    """Return the users whose names count everywhere, how many of all are connected, and the number of their connections.
+
+    Clients of Pusher count, as in the other figures. It takes short event loop turns.
+    """
+    users: list[User] = []
     online = connections = 0
-    for number, user in enumerate(users):
+    for number, user in enumerate(everyone):
+        if not is_member_key(user.name):
+            users.append(user)
         online += user.connections > 0
         connections += user.connections
         if number % STEP == 0:
             await turns.due()
-    return online, connections
+    return users, online, connections

@@ -339,11 +339,13 @@ class Service:
         if names is not None:
             return await self.node.directory.users(self.app.keys(names), with_channels)
         users: list[User] = []
-        async for part in in_turns(
-            await self._owned(await self.node.directory.users(None, with_channels), _NAME), KEYS_SLICE
-        ):
+        async for part in in_turns(await self.users_and_members(with_channels), KEYS_SLICE):
             users += [user for user in part if not is_member_key(user.name)]
         return users
+
+    async def users_and_members(self, with_channels: bool = True) -> list[User]:
+        """Return all known users, and with them those whose names count in one channel or for one connection only."""
+        return await self._owned(await self.node.directory.users(None, with_channels), _NAME)
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
         """Return users of whom only the state is valid, by a channel of each; both are keys (`Directory.states`)."""
