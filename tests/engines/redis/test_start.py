@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.engines.conformance import Recorder, message
 from tests.engines.conformance.nodes import received
+from tests.engines.redis.conftest import by_limited_user, run_on
 from tests.engines.redis.nodes import SHORT_S, Nodes, counted, in_shards, published
 from tests.redis_server import RedisServer
 from tests.waiting import soon
@@ -111,6 +112,17 @@ def test_a_redis_that_refuses_the_login_stops_the_start(tmp_path: Path, login: s
 
     with running(RedisServer(tmp_path, password="a-password")) as server:
         asyncio.run(life())
+
+
+def test_a_user_of_redis_needs_no_right_to_ping(redis: RedisServer) -> None:
+    """Only what tells whether there is a login uses that command."""
+    address = by_limited_user(redis)
+    assert redis.cli("ACL", "SETUSER", "channelstream", "-ping") == "OK"
+
+    async def life(nodes: Nodes) -> None:
+        await nodes.member("ann", "a")
+
+    run_on(redis, 1, life, address=address)
 
 
 def test_a_refused_database_stops_the_start(redis: RedisServer) -> None:

@@ -21,12 +21,20 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from redis.exceptions import ConnectionError as Lost
-from redis.exceptions import ExecAbortError, InvalidResponse, MovedError, RedisError, ResponseError
+from redis.exceptions import (
+    ExecAbortError,
+    InvalidResponse,
+    MovedError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
 
 from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.link_state import NOT_REDIS, LinkState
@@ -161,7 +169,8 @@ class Link:
     async def _check_login(self) -> None:
         """Find out whether Redis wants one. It would answer to the scripts, long commands, that they break the protocol."""
         await send(self._commands, self._commands.pack_command("PING"))
-        await self._commands.read_response(disable_decoding=True)
+        with suppress(NoPermissionError):  # A user who is logged in, and needs no right to this command.
+            await self._commands.read_response(disable_decoding=True)
 
     async def info(self, section: str) -> dict[str, str]:
         return info_fields(await self.command("INFO", section))
