@@ -68,6 +68,21 @@ def test_a_raised_age_prolongs_the_log(redis: RedisServer, with_one_shard: Any) 
     with_one_shard(life)
 
 
+def test_a_raised_age_prolongs_the_log_of_a_user(redis: RedisServer, with_one_shard: Any) -> None:
+    """Who connects again, also without further messages."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.member("ann", "a")
+        await engine.publish([message("p1", channel=None, only=frozenset({"ann"}))])
+        nodes.limits = RegistryLimits(log_age_s=100_000.0)
+        engine, _ = await nodes.node()
+        assert await engine.connect(Member("another of ann", "ann", V07), EMPTY, {}) is not None
+        logs = [f"{PREFIX}{kind}:ann" for kind in ("ul", "ur", "ux")]
+        assert all(int(redis.cli("PTTL", log)) > 90_000_000 for log in logs)
+
+    with_one_shard(life)
+
+
 def test_a_user_who_connects_again_has_the_bounds_of_changed_options(with_one_shard: Any) -> None:
     """As the other engines: each gives the users that it knows at a start the bounds of that start."""
 

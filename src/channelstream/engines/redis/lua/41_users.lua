@@ -37,6 +37,7 @@ local function open_user(user, fresh, bounds)
     end
   elseif n ~= last_n or age ~= last_age then
     call('HSET', at, 'n', n, 'age', age)
+    extend_expiry('u', user, tonumber(age))
   end
 end
 
