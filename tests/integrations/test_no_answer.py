@@ -50,12 +50,21 @@ def test_nobody_listens(host: str) -> None:
         )
 
 
-def test_a_name_has_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (socket.EAI_NONAME, "no answer: its name has no address"),
+        (socket.EAI_AGAIN, "no answer: its name cannot be looked up now"),
+    ],
+)
+def test_a_name_has_no_address(monkeypatch: pytest.MonkeyPatch, code: int, expected: str) -> None:
+    """So the servers of names say, or none of them answers."""
+
     def getaddrinfo(*_: object, **__: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        raise socket.gaierror(code, "as the system says it")
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    assert asyncio.run(reason_of("http://hooks.example")) == "no answer: its name has no address"
+    assert asyncio.run(reason_of("http://hooks.example")) == expected
 
 
 def test_a_certificate_is_not_trusted(certificate: tuple[str, str]) -> None:

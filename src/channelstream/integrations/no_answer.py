@@ -15,12 +15,19 @@ def no_answer(error: Exception) -> str:
             case ssl.SSLError(reason=str()):
                 return f"no answer: TLS fails ({cause.reason})"
             case socket.gaierror():
-                return "no answer: its name has no address"
+                return f"no answer: {no_address(cause)}"
             case ConnectionRefusedError():
                 return "no answer: nothing listens at its address"
             case TimeoutError():
                 return "no answer in time"
     return f"no answer ({type(error).__name__})"
+
+
+def no_address(error: Exception) -> str:
+    """Return why the name of a server has led to no address."""
+    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+        return "its name cannot be looked up now"
+    return "its name has no address"
 
 
 def _causes(error: BaseException | None) -> Iterator[Any]:

@@ -253,9 +253,25 @@ def test_nobody_there_is_no_answer() -> None:
         assert outcome(f"http://127.0.0.1:{port}") == "no answer: nothing listens at its address"
 
 
-@pytest.mark.parametrize("host", ["does-not-exist.invalid", "a" * 64 + ".example", "xn--.example"])
-def test_an_unknown_name_has_no_address(host: str) -> None:
-    assert outcome(f"http://{host}") == "its name has no address"
+def test_what_is_no_name_has_no_address() -> None:
+    assert outcome(f"http://{'a' * 64}.example") == "its name has no address"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (socket.EAI_NONAME, "its name has no address"),
+        (socket.EAI_AGAIN, "its name cannot be looked up now"),
+    ],
+)
+def test_a_name_has_no_address(monkeypatch: pytest.MonkeyPatch, code: int, expected: str) -> None:
+    """So the servers of names say, or none of them answers."""
+
+    def getaddrinfo(*_: object, **__: object) -> None:
+        raise socket.gaierror(code, "as the system says it")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert outcome("http://hooks.example") == expected
 
 
 def test_a_slow_receiver_is_not_waited_for(

@@ -21,7 +21,7 @@ import httpcore
 
 from channelstream.apps.webhooks import Receiver
 from channelstream.core.addresses import Networks, read_address
-from channelstream.integrations.no_answer import no_answer
+from channelstream.integrations.no_answer import no_address, no_answer
 from channelstream.integrations.webhooks.calling import NotAccepted
 
 TIMEOUT_S = 10.0
@@ -85,7 +85,7 @@ class _CheckedBackend(httpcore.AnyIOBackend):
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._thread, ask)
         except (OSError, UnicodeError) as error:
-            raise NotAccepted("its name has no address") from error
+            raise NotAccepted(no_address(error)) from error
         return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
     def close(self) -> None:
