@@ -77,6 +77,28 @@ def test_an_unused_port_is_named(capsys: pytest.CaptureFixture[str], command: st
         assert complaint(capsys, command, "--url", url) == f"nothing listens at {url}: {advice}"
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            socket.EAI_NONAME,
+            "there is no host 'push.example': correct the address http://push.example:8000",
+        ),
+        (socket.EAI_AGAIN, "the name 'push.example' cannot be looked up now"),
+    ],
+)
+def test_a_name_without_an_address(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, code: int, said: str
+) -> None:
+    """So the servers of names say, or none of them answers."""
+
+    def getaddrinfo(*_: object, **__: object) -> None:
+        raise socket.gaierror(code, "as the system says it")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert complaint(capsys, "publish", "--url", "http://push.example:8000") == said
+
+
 @pytest.mark.slow
 @every_command
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ def explained(url: str, where: str, error: Exception, address_flag: str, trust_f
             case ConnectionRefusedError() | FileNotFoundError():
                 other = f", or pass its address with {address_flag}" if address_flag else ""
                 return Advised(f"nothing listens at {where}", f"start the server{other}")
+            case socket.gaierror(errno=socket.EAI_AGAIN):
+                return Advised(f"the name {urlsplit(url).hostname!r} cannot be looked up now")
             case socket.gaierror():
                 return Advised(f"there is no host {urlsplit(url).hostname!r}", f"correct the address {where}")
             case httpx.TimeoutException():
