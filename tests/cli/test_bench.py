@@ -193,6 +193,7 @@ def test_each_default_that_the_help_names_is_accepted(capsys: pytest.CaptureFixt
         (["--clients", "many"], "--clients: 'many' is not a number"),
         (["--clients", "-1"], "--clients: -1 is not between"),
         (["--rate", "nan"], "--rate: nan is not between"),
+        (["--duration", "0.01"], "--duration: 0.01 is neither 0 nor at least 0.1"),
         (["--deflate", "--transport", "sse"], "--deflate is for --transport ws"),
         (["--scenario", "sse", "--deflate"], "--deflate is for --transport ws"),
         (["--scenario", "compression", "--transport", "poll"], "only WebSockets are compressed"),

@@ -39,6 +39,8 @@ gc_channels_after_s, 1 and 3 days by default."""
 QUICK_NAME = "quick"
 NOT_RIGHT = 1
 
+_LEAST_DURATION_S = 0.1
+"""In less time nothing is measured."""
 _INTEGERS = {
     "clients": ("--clients", "N", "Subscribers", 0, 1_000_000),
     "channels": ("--channels", "N", "Channels of each client", 1, 1000),
@@ -183,7 +185,9 @@ def _changes(parser: OneLineParser, arguments: Namespace) -> dict[str, Any]:
                 changes[name] = _number(parser, flag, given[name], kind, least, greatest)
     if "key" in given and changes.setdefault("signing", "signed") == "old":
         parser.error("--signing old: an old signature names no key; leave out --key")
-    if changes.get("duration_s"):
+    if duration_s := changes.get("duration_s"):
+        if duration_s < _LEAST_DURATION_S:
+            parser.error(f"--duration: {given['duration_s']} is neither 0 nor at least {_LEAST_DURATION_S}")
         changes.setdefault("messages", 0)
     return changes
 
