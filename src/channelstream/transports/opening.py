@@ -49,7 +49,8 @@ class SocketOpener:
         """Create the opener of the streams of one application.
 
         Args:
-            on_refusal: called for each WebSocket that is refused after its handshake.
+            on_refusal: called for each WebSocket that is refused after its handshake; not for one whose client is silent, or
+                breaks the protocol, before its stream is open.
         """
         self._streams = streams
         self._admission = admission
