@@ -33,7 +33,7 @@ class Issuers:
 
     allowed = (
         f"a list of up to {MAX_ISSUERS} issuers of three words each: the claim iss, one of {', '.join(SignedBy)}, and an"
-        " absolute path or https:// address of the public keys, different for each"
+        " absolute path or https:// address (to this machine also http://) of the public keys, different for each"
     )
     metavar = "LIST"
 
