@@ -8,14 +8,15 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from tests.waiting import PATIENCE_S
 
 from channelstream.integrations.no_answer import no_answer
 from channelstream_client.testing.port import HeldPort
 
 
-async def reason_of(url: str) -> str:
+async def reason_of(url: str, within_s: float = PATIENCE_S) -> str:
     """Ask for this address; return why there was no answer."""
-    async with httpx.AsyncClient(timeout=0.2, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=within_s, trust_env=False) as client:
         with pytest.raises(httpx.HTTPError) as failed:
             await client.get(url)
     return no_answer(failed.value)
@@ -83,7 +84,6 @@ def test_a_certificate_is_not_trusted(certificate: tuple[str, str]) -> None:
     [
         ("https", b"SSH-2.0-x\r\n", "no answer: TLS fails (WRONG_VERSION_NUMBER)"),
         ("http", b"SSH-2.0-x\r\n", "no answer (RemoteProtocolError)"),
-        ("http", b"", "no answer in time"),
     ],
 )
 def test_the_other_end_is_no_http_server(scheme: str, text: bytes, expected: str) -> None:
@@ -94,3 +94,11 @@ def test_the_other_end_is_no_http_server(scheme: str, text: bytes, expected: str
             return await reason_of(f"{scheme}://127.0.0.1:{port}")
 
     assert asyncio.run(life()) == expected
+
+
+def test_an_answer_does_not_come_in_time() -> None:
+    async def life() -> str:
+        async with answering(b"") as port:
+            return await reason_of(f"http://127.0.0.1:{port}", within_s=0.1)
+
+    assert asyncio.run(life()) == "no answer in time"
