@@ -43,10 +43,16 @@ def test_a_cut_text_in_a_list_leaves_the_other_commands() -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [rb'"\ud8"', rb'["\ud83d", NaN]', b'"' + rb"\ud83d" * (MAX_CUTS + 1) + b'"']
+    "message",
+    [
+        rb'"\ud8"',
+        rb'["\ud83d", NaN]',
+        b'"' + rb"\ud83d" * (MAX_CUTS + 1) + b'"',
+        b'"\0\0n ' + rb'\ud83d"',
+    ],
 )
 def test_what_is_no_json_all_the_same_is_refused(message: bytes) -> None:
-    """And very many halves, whose reading would take long."""
+    """And more halves than the bound."""
     assert commands(PUBLISH % message) == NO_JSON
 
 

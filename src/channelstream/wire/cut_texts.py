@@ -11,15 +11,16 @@ from typing import TypeVar
 import msgspec
 
 MAX_CUTS = 100
-"""Most halves of pairs in a text; with more it counts as no JSON. Without a bound 128 KiB of them, which a client may send,
-would take 15 ms (measured)."""
+"""Most halves of pairs in a text; with more it counts as no JSON."""
 
-_UP_TO_CUT = re.compile(
-    rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F])*+"
-    rb"(?=\\u[dD][89a-fA-F][0-9a-fA-F]{2})",
-    re.DOTALL,
+_HALF = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
-_ESCAPE_BYTES = 6
+"""The first half of a pair without the second, or the second without the first."""
+_BACKSLASH = b"\\\\"
+_NO_ESCAPE = b"\0\0"
+"""Stands for an escaped backslash, after which `ud83d` is text. No JSON has such bytes."""
 
 T = TypeVar("T")
 Data = msgspec.Raw | bytes | bytearray | str
@@ -44,12 +45,7 @@ def lenient(decode: Callable[[Data], T]) -> Callable[[Data], T]:
 
 
 def _with_whole_characters(text: bytes) -> bytes:
-    parts: list[bytes] = []
-    at = 0
-    for _ in range(MAX_CUTS):
-        found = _UP_TO_CUT.match(text, at)
-        if found is None:
-            break
-        parts += (found[0], rb"\ufffd")
-        at = found.end() + _ESCAPE_BYTES
-    return b"".join([*parts, text[at:]])
+    if _NO_ESCAPE[:1] in text:
+        return text
+    escapes = text.replace(_BACKSLASH, _NO_ESCAPE)
+    return _HALF.sub(rb"\\ufffd", escapes, MAX_CUTS).replace(_NO_ESCAPE, _BACKSLASH)
