@@ -257,21 +257,8 @@ def test_what_is_no_name_has_no_address() -> None:
     assert outcome(f"http://{'a' * 64}.example") == "its name has no address"
 
 
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        (socket.EAI_NONAME, "its name has no address"),
-        (socket.EAI_AGAIN, "its name cannot be looked up now"),
-    ],
-)
-def test_a_name_has_no_address(monkeypatch: pytest.MonkeyPatch, code: int, expected: str) -> None:
-    """So the servers of names say, or none of them answers."""
-
-    def getaddrinfo(*_: object, **__: object) -> None:
-        raise socket.gaierror(code, "as the system says it")
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    assert outcome("http://hooks.example") == expected
+def test_a_name_has_no_address(failed_lookup: str) -> None:
+    assert outcome("http://hooks.example") == failed_lookup
 
 
 def test_a_slow_receiver_is_not_waited_for(
