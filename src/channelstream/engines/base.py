@@ -350,6 +350,10 @@ class Engine(EventLog, Directory, Movable, Protocol):
         """
 
     @property
+    def is_partly_reachable(self) -> bool:
+        """Whether it serves calls about some channels and users at least; `is_reachable` says that it serves all."""
+
+    @property
     def log_bytes(self) -> int | None:
         """The bytes that the logs of all channels and users count for; None if a service keeps them."""
 

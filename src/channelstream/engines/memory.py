@@ -94,6 +94,10 @@ class MemoryEngine:
         return True
 
     @property
+    def is_partly_reachable(self) -> bool:
+        return True
+
+    @property
     def log_bytes(self) -> int:
         return self.registry.budget.used_bytes
 

@@ -118,6 +118,10 @@ class SqliteEngine:
         return not self._commits.is_failing
 
     @property
+    def is_partly_reachable(self) -> bool:
+        return self.is_reachable
+
+    @property
     def log_bytes(self) -> int:
         return self.registry.budget.used_bytes
 

@@ -186,7 +186,8 @@ class Node:
         """Why no new clients should be sent to this node, in a word; empty if they should."""
         if self.draining:
             return "draining"
-        if not self.is_engine_reachable:
+        # All nodes lack a shard that is out of reach: without this one, its load balancer would have none for the others.
+        if not self._engine.is_partly_reachable:
             return "engine"
         return "overloaded" if self.shedding.reason else ""
 

@@ -254,6 +254,9 @@ async def _visit(stage: Stage, lost: int) -> None:
     """Connect, publish, resume at another node and disconnect, all of it in shards other than this one."""
     names = [name for name in map("visit-{}".format, range(50)) if shard_of(name, MASTERS) != lost]
     async with async_client(timeout=ANSWER_S) as http:
+        for node in stage.cluster.nodes:
+            # A load balancer that probes all nodes would have none left.
+            assert (await http.get(node.url + "/readyz")).text == "ok"
 
         async def answer_of(method: str, url: str, **more: Any) -> Any:
             """Ask again where a live master did not answer in time on a busy machine; the lost one stays away meanwhile."""

@@ -34,8 +34,10 @@ def test_the_first_start_restores_no_connections(lab: Lab) -> None:
 def test_a_started_engine_is_reachable(lab: Lab) -> None:
     """Before the first call as well as after it."""
     assert lab.engine.is_reachable
+    assert lab.engine.is_partly_reachable
     lab.connect("ann", "a")
     assert lab.engine.is_reachable
+    assert lab.engine.is_partly_reachable
 
 
 def test_the_bytes_of_the_logs_grow_with_them(lab: Lab) -> None:

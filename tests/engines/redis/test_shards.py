@@ -122,6 +122,7 @@ def test_a_lost_master_of_a_cluster_loses_only_its_shard(tmp_path: Path) -> None
         with pytest.raises(Unavailable):
             await engine.join(Member("ann", "ann", V07), {name: {} for name in more})
         assert not await engine.channels(more[:1])
+        assert (engine.is_reachable, engine.is_partly_reachable) == (False, True)
         away.start()
         await published(engine, message("m2", channel=channels[2]))
         await soon(lambda: received(listener)[-1] == "m2")

@@ -131,6 +131,10 @@ class RedisEngine:
         return all(shard.link.is_reachable for shard in self._shards)
 
     @property
+    def is_partly_reachable(self) -> bool:
+        return any(shard.link.is_reachable for shard in self._shards)
+
+    @property
     def log_bytes(self) -> None:
         return None
 
