@@ -305,6 +305,7 @@ GOOD_INFO = {
         ({"role": "slave"}, {"save": ""}, "is a replica"),
         ({"aof_last_write_status": "err"}, {"save": ""}, "cannot write its data"),
         ({"connected_slaves": "1"}, {"min-replicas-to-write": "0"}, "cut off from its replicas"),
+        ({"cluster_enabled": "1"}, {"cluster-require-full-coverage": "yes"}, "all others refuse calls"),
         ({}, {}, "does not let its configuration be read"),
     ],
 )

@@ -14,8 +14,10 @@ from channelstream.engines.redis.servers import info_fields, send
 from channelstream.errors import ConfigError
 
 OLDEST = (6, 2)
+FULL_COVERAGE = "cluster-require-full-coverage"
 PUBSUB_BYTES = 32 << 20
 """Redis's own hard limit of what waits for a subscriber; a node that is paused for a moment needs it."""
+SETTINGS = ("save", "client-output-buffer-limit", "min-replicas-to-write", FULL_COVERAGE)
 PAGE = "see docs/engines.md, Setting up Redis"
 
 
@@ -70,7 +72,7 @@ async def _report(address: ShardAddress) -> Report:
 
 async def _config(connection: Any) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name in ("save", "client-output-buffer-limit", "min-replicas-to-write"):
+    for name in SETTINGS:
         try:
             found |= _pairs(await _ask(connection, "CONFIG", "GET", name))
         except ResponseError:
@@ -95,6 +97,7 @@ def findings(report: Report, max_body_bytes: int) -> Iterator[Finding]:
     if report.config:
         yield from _persistence(report)
         yield from _replicas(report)
+        yield from _coverage(report)
         yield from _buffers(report.config, max_body_bytes)
     else:
         yield warning("Redis does not let its configuration be read", f"compare it by hand: {PAGE}")
@@ -137,6 +140,14 @@ def _replicas(report: Report) -> Iterator[Finding]:
         yield warning(
             "a master that is cut off from its replicas accepts writes that the replica in its place lacks",
             "set min-replicas-to-write 1",
+        )
+
+
+def _coverage(report: Report) -> Iterator[Finding]:
+    if report.info.get("cluster_enabled") == "1" and report.config.get(FULL_COVERAGE) == "yes":
+        yield warning(
+            f"{FULL_COVERAGE} is yes: when one master is down, all others refuse calls, too",
+            f"set {FULL_COVERAGE} no",
         )
 
 
