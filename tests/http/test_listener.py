@@ -144,16 +144,22 @@ def test_silent_handshakes_count_as_sockets(certificate: tuple[str, str]) -> Non
     serve_tls(certificate, HttpSettings(max_sockets=1), visit)
 
 
-def test_sockets_beyond_the_spare_ones_are_dropped(certificate: tuple[str, str]) -> None:
-    """Sockets above the limit and its spare ones are dropped without a handshake, which would cost too much."""
+def test_sockets_beyond_the_spare_ones_are_dropped(
+    certificate: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a handshake, which would cost too much, and with a line in the log: nothing else tells of silent clients."""
 
     async def visit(stage: Stage, port: int) -> None:
         clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
         await soon(lambda: stage.http_server.excess == SPARE_SOCKETS)
+        await soon(lambda: bool(caplog.messages))
         for client in clients:
             client.close()
 
     serve_tls(certificate, HttpSettings(max_sockets=1), visit)
+    assert caplog.messages == [
+        "1 sockets are open, as many as this process takes: further clients are refused"
+    ]
 
 
 def test_stopping_ends_handshakes(certificate: tuple[str, str]) -> None:

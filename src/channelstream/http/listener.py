@@ -183,6 +183,7 @@ class Listener:
                 return
             if self._http_server.excess >= SPARE_SOCKETS:
                 # A handshake would cost more than the refusal is worth.
+                self._http_server.report_full()
                 accepted.close()
             else:
                 Handshake(self._http_server, accepted, tls).begin()
