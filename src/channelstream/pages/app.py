@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 
@@ -39,15 +40,15 @@ def page_route(pages: Iterable[BaseRoute], policy: Policy, scheme: str, on_refus
     def cors_of_preflight(head: RequestHead) -> tuple[Header, ...]:
         return cors(head.path, head.headers)
 
-    application = Starlette(routes=list(pages))
+    application = Starlette(routes=list(pages), middleware=[Middleware(_without_disconnects)])
     # A path with a slash at its end is none here. Starlette would redirect it, to the host that the request names.
     application.router.redirect_slashes = False
-    app = _without_disconnects(json_errors(application, cors_of_error, on_refusal))
+    app = json_errors(application, cors_of_error, on_refusal)
     return Route("", {ANY_METHOD: AsgiHandler(app, policy, scheme)}, cors=cors_of_preflight)
 
 
 def _without_disconnects(app: App) -> App:
-    """Return the application, for which a client that disconnects is no error."""
+    """Return the application, for which a client that disconnects is no error, and so none that Starlette answers."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         try:
