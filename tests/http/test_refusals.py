@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from channelstream.errors import BadSignature, Invalid
+from channelstream.errors import BadSignature, Invalid, MethodNotAllowed, NotFound
 from channelstream.http.refusals import KEPT, LOG_EVERY_S, RefusalTable
 
 
@@ -61,8 +61,11 @@ def test_lines_in_the_log_are_few(
     for _ in range(1000):
         refusals.add("POST", "/message", BadSignature(), "10.0.0.1\nforged line")
     clock.now_s += LOG_EVERY_S
-    refusals.add("GET", "", BadSignature(), "10.0.0.2")
+    refusals.add("GET", "", NotFound.path("/nowhere"), "10.0.0.2")
+    clock.now_s += LOG_EVERY_S
+    refusals.add("POST", "", MethodNotAllowed(), "10.0.0.3")
     assert [record.message for record in caplog.records] == [
         "refused 'POST /message' from '10.0.0.1\\nforged line': 401 bad_signature",
-        "refused 'GET an unknown path' from '10.0.0.2': 401 bad_signature; 999 more not logged",
+        "refused 'GET an unknown path' from '10.0.0.2': 404 not_found; 999 more not logged",
+        "refused 'POST a page' from '10.0.0.3': 405 method_not_allowed",
     ]

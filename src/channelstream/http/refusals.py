@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from channelstream.core.addresses import ADDRESS_CHARACTERS
 from channelstream.core.line_limit import LineLimit
-from channelstream.errors import ChannelstreamError
+from channelstream.errors import ChannelstreamError, NotFound
 
 KEPT = 500
 """Most rows; at the bound the one that was not met for longest is dropped."""
@@ -28,7 +28,7 @@ class Refusal(NamedTuple):
     """What was refused, to whom.
 
     Attributes:
-        route: path of the route; empty for an unknown path, and one that belongs to the pages.
+        route: path of the route; empty for a page, and for an unknown path, whose status is 404.
         code: stable name of the error.
         address: of the caller, as the policy of proxies sees it.
     """
@@ -89,7 +89,8 @@ class RefusalTable:
     def _log(self, refusal: Refusal) -> None:
         if not self._lines.admits(self._steady()):
             return
-        called = f"{refusal.method} {refusal.route or 'an unknown path'}{self._suffix}"
+        route = refusal.route or ("an unknown path" if refusal.status == NotFound.http_status else "a page")
+        called = f"{refusal.method} {route}{self._suffix}"
         logger.info(
             "refused %r from %r: %d %s%s",
             called,

@@ -170,7 +170,7 @@ function refusedRow({ at, method, route, status, code, address, count }) {
     "tr",
     { key: `${method} ${route} ${status} ${code} ${address}` },
     cell("nowrap", time(at)),
-    cell("id", shown(`${method} ${route || "unknown path"}`)),
+    cell("id", shown(`${method} ${route || (status === 404 ? "unknown path" : "page")}`)),
     cell("number", String(status)),
     cell("", code),
     cell("id", shown(address)),
