@@ -63,7 +63,7 @@ def test_lines_in_the_log_are_few(
     clock.now_s += LOG_EVERY_S
     refusals.add("GET", "", NotFound.path("/nowhere"), "10.0.0.2")
     clock.now_s += LOG_EVERY_S
-    refusals.add("POST", "", MethodNotAllowed(), "10.0.0.3")
+    refusals.add("POST", "", MethodNotAllowed("no"), "10.0.0.3")
     assert [record.message for record in caplog.records] == [
         "refused 'POST /message' from '10.0.0.1\\nforged line': 401 bad_signature",
         "refused 'GET an unknown path' from '10.0.0.2': 404 not_found; 999 more not logged",
