@@ -189,6 +189,6 @@ class LimitOptions:
     log_bytes: int = _section.option(
         256 << 20,
         Whole(0, 1 << 40),
-        "Total size of all events kept for resuming, and of all histories.",
+        "Total size of all events kept for resuming, and of all histories; it does not apply to Redis.",
         unit="bytes",
     )
