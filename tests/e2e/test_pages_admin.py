@@ -37,15 +37,17 @@ def test_figures_are_live(start_server: Any, open_page: OpenPage, watch: Any) ->
 
 
 def test_numbers_are_written_as_people_say_them(open_admin: Callable[..., Page]) -> None:
-    """One thing is none of several, and a time has no part of zero."""
+    """One thing is none of several, and a time has no part of zero; no line breaks before a unit."""
     page = open_admin()
     said = page.evaluate("""async () => {
-      const { counted, duration } = await import(new URL("dom.js", document.querySelector("script[src]").src));
-      return [...[0, 1, 2].map((count) => counted(count, "note")), ...[0, 60, 61, 3600, 86_401, 90_000].map(duration)];
+      const { bytes, counted, duration } = await import(new URL("dom.js", document.querySelector("script[src]").src));
+      const counts = [0, 1, 2].map((count) => counted(count, "note"));
+      return [...counts, ...[0, 60, 61, 3600, 86_401, 90_000].map(duration), ...[5, 2048].map(bytes)];
     }""")
     assert said == [
         *("0 notes", "1 note", "2 notes"),
-        *("0 s", "1 min", "1 min 1 s", "1 h", "1 d", "1 d 1 h"),
+        *("0\u00a0s", "1\u00a0min", "1\u00a0min 1\u00a0s", "1\u00a0h", "1\u00a0d", "1\u00a0d 1\u00a0h"),
+        *("5\u00a0B", "2\u00a0KB"),
     ]
 
 
@@ -99,9 +101,9 @@ def test_an_engine_out_of_reach_is_named(open_admin: Callable[..., Page]) -> Non
       return [[there, { ...there, engine_for_s: 60 }], [there, lost(5)], [lost(5), lost(65)], [sure]].map(engineText);
     }""")
     assert said == [
-        "redis, in reach for 1 min",
-        "lost by 1 node for 5 s",
-        "lost by 2 nodes for 1 min 5 s",
+        "redis, in reach for 1\u00a0min",
+        "lost by 1 node for 5\u00a0s",
+        "lost by 2 nodes for 1\u00a0min 5\u00a0s",
         "redis",
     ]
 

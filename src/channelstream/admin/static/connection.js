@@ -2,7 +2,7 @@
 
 import { ask } from "./ask.js";
 import { endingItem, eventItem, facts, follow, linkItem, name } from "./detail.js";
-import { byId, bytes, counted, element, fault, fill, link, number, time } from "./dom.js";
+import { byId, bytes, counted, element, fault, fill, link, measure, number, time } from "./dom.js";
 import { shown } from "./names.js";
 import { act } from "./server.js";
 
@@ -22,7 +22,7 @@ function show(connection) {
 }
 
 function factsOf(connection) {
-  const expires = connection.expires_in_s === null ? [] : [["Ends unless it reconnects within", `${connection.expires_in_s} s`]];
+  const expires = connection.expires_in_s === null ? [] : [["Ends unless it reconnects within", measure(connection.expires_in_s, "s")]];
   return [
     ["User", link("user", connection.user)],
     ["State", connection.state],
@@ -44,7 +44,7 @@ function lagOf(lag) {
   if (lag === null) return "unknown: the engine cannot be reached";
   if (!lag.events && !lag.more) return "nothing";
   const events = lag.more ? `${number(lag.events)} or more events` : counted(lag.events, "event");
-  return `${events}, ${bytes(lag.bytes)}, ${number(lag.seconds)} s`;
+  return `${events}, ${bytes(lag.bytes)}, ${measure(number(lag.seconds), "s")}`;
 }
 
 disconnect?.addEventListener("click", async () => {

@@ -13,6 +13,9 @@ export const number = (value) => whole.format(value);
 /** A number of things, as "1 note" or "2 notes". */
 export const counted = (count, one) => `${number(count)} ${one}${count === 1 ? "" : "s"}`;
 
+/** A value with its unit, between which no line breaks. */
+export const measure = (value, unit) => `${value}\u00a0${unit}`;
+
 /** Make an element with properties and children; a string child is text. By the property `key` a later one replaces it (`update`). */
 export function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -46,10 +49,10 @@ export function time(timestamp) {
 }
 
 export function bytes(count) {
-  if (count < 1024) return `${number(count)} B`;
+  if (count < 1024) return measure(number(count), "B");
   const units = ["KB", "MB", "GB", "TB"];
   const step = Math.min(Math.floor(Math.log2(count) / 10), units.length);
-  return `${number(Number((count / 1024 ** step).toPrecision(3)))} ${units[step - 1]}`;
+  return measure(number(Number((count / 1024 ** step).toPrecision(3))), units[step - 1]);
 }
 
 /** A time in whole seconds as days, hours, minutes and seconds, of which the first two that count are named, without a zero. */
@@ -57,7 +60,7 @@ export function duration(seconds) {
   const parts = [[Math.floor(seconds / 86400), "d"], [Math.floor(seconds / 3600) % 24, "h"], [Math.floor(seconds / 60) % 60, "min"], [seconds % 60, "s"]];
   const first = parts.findIndex(([count]) => count);
   const named = first < 0 ? parts.slice(-1) : parts.slice(first, first + 2);
-  return named.filter(([count], index) => count || !index).map(([count, unit]) => `${count} ${unit}`).join(" ");
+  return named.filter(([count], index) => count || !index).map((part) => measure(...part)).join(" ");
 }
 
 /** Show an error, or hide it if the text is empty. */

@@ -3,7 +3,7 @@
 import { watchBiggest } from "./biggest.js";
 import { fillBusiest } from "./busiest.js";
 import { Chart } from "./chart.js";
-import { byId, bytes, cell, counted, duration, element, fault, fill, link, number, time } from "./dom.js";
+import { byId, bytes, cell, counted, duration, element, fault, fill, link, measure, number, time } from "./dom.js";
 import { engineFailures, engineText, isAway } from "./engine.js";
 import { showGroups } from "./groups.js";
 import { shown } from "./names.js";
@@ -15,7 +15,7 @@ const TURNS = ["slow_turns", "longest_turn_ms", "pauses"];
 const FIGURES = [...[...COUNTS, ...TURNS].map((name) => [name, number]), ["taken_bytes", bytes], ["dropped_bytes", bytes]];
 const MARKS = 10;
 const rate = (value) => `${number(value)}/s`;
-const milliseconds = (value) => `${number(value)} ms`;
+const milliseconds = (value) => measure(number(value), "ms");
 /** Three figures, between which a line may break but not within. */
 const percentiles = (name) => (of) => {
   const [p50, p95, p99] = [50, 95, 99].map((part) => of(`${name}_p${part}_ms`));
@@ -46,7 +46,7 @@ const CHARTS = [
   ["engine_p99_ms", new Chart("Calls of the engine", { words: milliseconds, floor: 10 }), percentiles("engine")],
   ["engine_failed", new Chart("Failed calls of the engine", { words: number }), engineFailures],
   ["descriptors", new Chart("Open descriptors", { words: number }), (of) => `${number(of("descriptors"))} of ${number(of("descriptor_limit"))}`],
-  ["cpu_percent", new Chart("CPU", { words: (value) => `${number(value)} %`, floor: 100 })],
+  ["cpu_percent", new Chart("CPU", { words: (value) => measure(number(value), "%"), floor: 100 })],
   ["memory_bytes", new Chart("Memory", { words: bytes, unit: 1024 * 1024 })],
 ];
 /** The charts of an engine that is a file or a service: calls of the others are not measured. */

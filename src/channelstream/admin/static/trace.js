@@ -1,6 +1,6 @@
 /** The trace page: the notes of a trace, live, newest first. */
 
-import { byId, cell, counted, element, fault, fill, link, number, time } from "./dom.js";
+import { byId, cell, counted, element, fault, fill, link, measure, number, time } from "./dom.js";
 import { shown } from "./names.js";
 import { watch } from "./server.js";
 
@@ -40,7 +40,7 @@ function showPause() {
 }
 
 function showState({ seconds_left: left, noted, nodes, connections, failure }) {
-  byId("state").textContent = `${left ? `${number(left)} s left` : "Not tracing"}, ${counted(noted, "note")}${nodes.length > 1 ? ` at ${number(nodes.length)} nodes` : ""}`;
+  byId("state").textContent = `${left ? `${measure(number(left), "s")} left` : "Not tracing"}, ${counted(noted, "note")}${nodes.length > 1 ? ` at ${number(nodes.length)} nodes` : ""}`;
   if (byId("stop")) byId("stop").hidden = !left;
   byId("asked").hidden = !asked;
   byId("asked").replaceChildren(...payloadMark());
@@ -126,7 +126,7 @@ const list = (outcomes) => element("ul", {}, ...outcomes.map(outcomeItem));
 
 function outcomeItem({ user, conn_id: id, wait_s: wait }) {
   const who = [...(user === null ? [] : [link("user", user), " "]), ...(id === null ? [] : [link("connection", id), " "])];
-  return element("li", {}, ...who, ...(wait === null ? [] : [element("span", { className: "muted" }, `${number(wait)} s left`)]));
+  return element("li", {}, ...who, ...(wait === null ? [] : [element("span", { className: "muted" }, `${measure(number(wait), "s")} left`)]));
 }
 
 for (const name of document.querySelectorAll("bdi")) name.replaceWith(shown(name.textContent));
