@@ -6,7 +6,7 @@ import pytest
 
 from channelstream import errors
 from channelstream.close_codes import CloseCode
-from channelstream.errors import Invalid, closed
+from channelstream.errors import Invalid, NotFound, closed
 
 
 def all_errors(kind: type[errors.ChannelstreamError] = errors.ChannelstreamError) -> list[Any]:
@@ -66,3 +66,20 @@ def test_a_refused_stream_is_closed_as_an_ended_one() -> None:
     """An error that ends a stream has one close code, whether the stream was open or not."""
     ends = {kind: kind.close_code for kind in all_errors() if kind.close_code is not None}
     assert {kind: kind.refusal_code for kind in ends} == ends
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/messages", "check the path against the API document."),
+        (
+            "/app/shop/messages",
+            "check the id of the application, and the path after it against the API document.",
+        ),
+        ("/apps/42/event", "check the path against docs/pusher.md, which has those of Pusher's SDKs."),
+        ("/push/apps/42/event", "check the path against docs/pusher.md, which has those of Pusher's SDKs."),
+    ],
+)
+def test_a_path_of_nothing_is_answered_with_where_the_right_ones_are(path: str, hint: str) -> None:
+    """Applications and SDKs of Pusher have paths of their own."""
+    assert NotFound.path(path).message == f"There is no {path} here: {hint}"

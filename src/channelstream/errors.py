@@ -187,12 +187,21 @@ class NotFound(ChannelstreamError):
     @classmethod
     def path(cls, path: str) -> Self:
         """Nothing is served at this path."""
-        return cls(f"There is no {path[:LONGEST_NAME]} here: check the path against the API document.")
+        return cls(f"There is no {path[:LONGEST_NAME]} here: check {_to_check(path)}.")
 
     @classmethod
     def method(cls, method: str, path: str, methods: Iterable[str]) -> Self:
         """The path has other methods; 404 and not 405, as in 0.7.1."""
         return cls(f"There is no {method} {path[:LONGEST_NAME]}: use {' or '.join(methods)}.")
+
+
+def _to_check(path: str) -> str:
+    """Return what to check of a path at which nothing is served; a prefix may precede those of Pusher."""
+    if "/apps/" in path:
+        return "the path against docs/pusher.md, which has those of Pusher's SDKs"
+    if path.startswith("/app/"):
+        return "the id of the application, and the path after it against the API document"
+    return "the path against the API document"
 
 
 class MethodNotAllowed(ChannelstreamError):
