@@ -58,6 +58,22 @@ def test_signs_paths_of_the_api_for_the_admin(browser: Client, settings, acts) -
     assert acts.recorded[-1] == Act("admin", "127.0.0.1", "had a call signed of", "path", "/message")
 
 
+def test_signs_paths_with_parameters(settings, push_server, panel, acts) -> None:
+    """Each stands for one segment of what is sent, as in the table of routes."""
+    needs = page_needs(settings, push_server, panel, acts)
+    rooms = {"paths": {"/rooms/{room}/places/{place}": {}}}
+    app = Starlette(routes=routes(settings, replace(needs, openapi=lambda: rooms)))
+    with Client(transport=Bridge(app, ""), base_url="http://push.test") as admin:
+        admin.post("/admin/sign_in", data=RIGHT)
+        path = "/rooms/a%20b/places/7"
+        header = admin.post("/admin/sign", json={"path": path}).json()["headers"]["authorization"]
+        signature = RequestSignature.read(header.removeprefix(f"{SCHEME} "))
+        assert signature is not None
+        assert signature.is_genuine(settings.secret, "POST", path.encode(), hash_of(b""))
+        for other in ("/rooms//places/7", "/rooms/a/b/places/7", "/rooms/a/places/7/", "/rooms/a/places/7?b"):
+            assert admin.post("/admin/sign", json={"path": other}).status_code == 404
+
+
 def test_nothing_else_is_signed(browser: Client) -> None:
     """Not for strangers, not for Basic, not for other sites or paths, and not for malformed requests."""
     assert browser.post("/admin/sign", json={"path": "/message"}).status_code == 403

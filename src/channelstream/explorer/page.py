@@ -1,7 +1,8 @@
 """The API explorer: Swagger UI with the server's OpenAPI document. The server signs its calls."""
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from channelstream.pages.row import PageRight, Row
 SIGN_BYTES = 262_144
 """Longest request that is signed, with its body."""
 FROM_PAGE = "Sign in first, and send this from the explorer's own page."
+_PARAMETER = re.compile(r"\{\w+\}")
 # Swagger UI's style sheet contains its icons as data: images.
 EXPLORER_POLICY = {"Content-Security-Policy": CONTENT_SECURITY_POLICY + "; img-src 'self' data:"}
 
@@ -80,9 +82,14 @@ class Explorer:
         except (msgspec.DecodeError, RecursionError) as error:
             raise Malformed("Send a JSON object with a path, and with method, query and body.") from error
         path = call.path
-        if path not in (await self._described())["paths"]:
+        if not _is_among(path, (await self._described())["paths"]):
             raise NotFound.path(path)
         self._record(act_of(caller_of(request), Did.SIGNED_CALL, "path", path))
         return json_response(
             {"headers": self._signer.headers(call.method, path + call.query, call.body.encode())}
         )
+
+
+def _is_among(path: str, paths: Iterable[str]) -> bool:
+    """Return whether a path, as it is sent, is one of the document; a parameter there stands for one segment."""
+    return any(re.fullmatch("[^/?#]+".join(map(re.escape, _PARAMETER.split(each))), path) for each in paths)
