@@ -215,6 +215,17 @@ def test_a_call_without_a_body_has_the_connection_that_the_example_of_connect_ma
     assert [example for operation, example in named if operation["operationId"] == "post_subscribe"] == [None]
 
 
+def test_a_row_alone_is_described() -> None:
+    """A parameter of its query needs no example, and one of its path may have slashes."""
+    files = row("/files/{name:path}", ("GET",), None, None, query=("part",))
+    [(path, described)] = (
+        (path, each) for path, each in document([files], "1.2.3")["paths"].items() if "files" in path
+    )
+    assert path == "/files/{name}"
+    named = [(each["name"], each["in"], each.get("example")) for each in described["get"]["parameters"]]
+    assert named == [("name", "path", None), ("part", "query", None)]
+
+
 def test_a_body_is_required_unless_get_makes_the_call_as_well(api: dict[str, Any]) -> None:
     """So a generated client passes no body to these alone."""
     bodies = {

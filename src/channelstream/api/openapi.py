@@ -91,8 +91,9 @@ def document(endpoints: Sequence[Endpoint], version: str) -> _Json:
     by_type = {id(kind): schema for kind, schema in zip(types, schemas, strict=True)}
     paths: dict[str, _Json] = {}
     for row in endpoints:
+        path = PARAMETER.sub(r"{\1}", row.path)
         for method in row.methods:
-            paths.setdefault(row.path, {})[method.lower()] = _operation(row, method, by_type)
+            paths.setdefault(path, {})[method.lower()] = _operation(row, method, by_type)
     return {
         "openapi": "3.1.0",
         "info": {"title": TITLE, "version": version, "description": _DESCRIPTION},
@@ -155,7 +156,9 @@ def _parameter(name: str, place: str, is_required: bool) -> _Json:
 def _in_query(name: str, has_body: bool) -> _Json:
     """Describe a parameter of the query. If a body can have it as well, only the body has the example: the query wins."""
     parameter = _parameter(name, "query", is_required=False)
-    return parameter if has_body else parameter | {"example": _QUERY_EXAMPLES[name]}
+    if has_body or name not in _QUERY_EXAMPLES:
+        return parameter
+    return parameter | {"example": _QUERY_EXAMPLES[name]}
 
 
 def _success(row: Endpoint, schemas: dict[int, _Json]) -> _Json:
