@@ -123,7 +123,7 @@ class EventLog(Protocol):
         """
 
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
-        """Accept events in this order, except duplicates.
+        """Accept messages, edits and deletions in this order, except duplicates. An engine makes all other events itself.
 
         A duplicate is a message whose uuid, or whose deletion, the log has for every recipient, or an edit of a deleted
         message; unknown users count as those who have it, unless all are unknown. Once an event is accepted, what it
