@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import assert_never
 
 from msgspec.structs import replace
 
@@ -66,9 +67,15 @@ class ContinuedStream(asyncio.Protocol):
             ValueError: the application does not speak the protocol any more, or its session has left another state.
         """
         kind, state = self._record.kind, self._record.state
-        if kind is StreamKind.SSE:
-            return SSEStream(self._streams, transport, connection)
-        return WebSocketStream(self._streams, transport, connection, kind is StreamKind.DEFLATE, state)
+        match kind:
+            case StreamKind.SSE:
+                return SSEStream(self._streams, transport, connection)
+            case StreamKind.WEBSOCKET | StreamKind.DEFLATE:
+                return WebSocketStream(
+                    self._streams, transport, connection, kind is StreamKind.DEFLATE, state
+                )
+            case _:
+                assert_never(kind)
 
     def _refuse(self, transport: asyncio.Transport, connection: Connection) -> None:
         closing = self._streams.protocols.closing_of(
