@@ -149,7 +149,10 @@ class Link:
                 raise (error.__cause__ or error) from None
             if isinstance(error.__cause__ or error, InvalidResponse):
                 raise Unavailable(f"Redis cannot be used: {NOT_REDIS}") from error
-            raise Unavailable(f"Redis is out of reach: {str(error) or 'no answer in time'}") from error
+            reason = str(error).rstrip(".") or "no answer in time"
+            raise Unavailable(
+                f"Redis is out of reach: {reason}; check that it runs, and the option engine"
+            ) from error
         loop = asyncio.get_running_loop()
         for work in (self._send, self._receive):
             self._command_tasks.append(loop.create_task(self._until_broken(work, self._lose_replies)))
