@@ -20,7 +20,11 @@ from channelstream.core.origins import normalize_origin
         ("https://bu\u0308cher\u3002example", "https://xn--bcher-kva.example"),
         ("http://[0:0::1]:81", "http://[::1]:81"),
         ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
+        ("http://1.example:81", "http://1.example:81"),
+        ("https://3com.0xa.a1", "https://3com.0xa.a1"),
         ("capacitor://localhost", "capacitor://localhost"),
+        ("app://127.1", "app://127.1"),
+        ("safari-web-extension://A1B2-C3", "safari-web-extension://a1b2-c3"),
         ("tauri://localhost", "tauri://localhost"),
         ("chrome-extension://abcdefghijklmnop", "chrome-extension://abcdefghijklmnop"),
         ("file://", "file://"),
@@ -53,11 +57,19 @@ def test_an_origin_has_one_form(text: str, origin: str) -> None:
         "http://[::1",
         "http://[1]",
         "https://☃☃\u200d.example\u2488",
+        "http://127.1",
+        "http://0x7f.0.0.0x1",
+        "http://127.0.0.1.",
+        "https://256.1.1.1",
+        "https://example.1",
+        "https://2130706433",
+        "ws://example.com",
+        "wss://example.com",
         "://x",
         "javascript:alert(1)",
     ],
 )
 def test_an_impossible_origin_is_refused(text: str) -> None:
-    """A pattern, a path, a user or a malformed host."""
+    """A pattern, a path, a user, a malformed host, an address in a form that no browser sends, or that of a stream."""
     with pytest.raises(ValueError):
         normalize_origin(text)

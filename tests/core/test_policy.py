@@ -187,12 +187,13 @@ def test_plain_http_is_refused_where_https_is_enforced() -> None:
         ((SHOP.decode(),), b"http://shop.example", False),
         ((SHOP.decode(),), b"null", False),
         ((SHOP.decode(),), b"*", False),
+        (("safari-web-extension://a1b2-c3",), b"safari-web-extension://A1B2-C3", True),
     ],
 )
 def test_streams_are_for_pages_of_allowed_origins(
     origins: tuple[str, ...], origin: bytes | None, allowed: bool
 ) -> None:
-    """Compared whole; programs that are no pages send no Origin and are not asked for one."""
+    """Compared whole, but not by case, in which browsers differ for apps. Programs that are no pages need no Origin."""
     headers = [] if origin is None else [(b"origin", origin)]
     policy = Policy(origins=origins)
     if allowed:
@@ -215,6 +216,12 @@ def test_named_origins_are_answered_by_name() -> None:
     assert policy.cors([(b"origin", SHOP)]) == ((b"access-control-allow-origin", SHOP), vary, *CORS)
     assert policy.cors([(b"origin", b"https://other.example")]) == (vary,)
     assert policy.cors([]) == (vary,)
+    extension = b"safari-web-extension://A1B2-C3"
+    assert Policy(origins=(extension.decode().lower(),)).cors([(b"origin", extension)]) == (
+        (b"access-control-allow-origin", extension),
+        vary,
+        *CORS,
+    )
 
 
 def test_every_line_of_forwarded_addresses_counts() -> None:

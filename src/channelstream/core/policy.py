@@ -49,7 +49,7 @@ class Policy:
         Args:
             trusted_proxies: addresses and networks whose headers are believed.
             enforce_https: refuse plain HTTP.
-            origins: pages that may read answers and open streams; empty means all.
+            origins: pages that may read answers and open streams, in lower case; empty means all.
             prefix: begins all paths of an application; it is gone from the paths of the requests here.
             on_untrusted: called with the address of a proxy on this machine whose headers are not believed.
         """
@@ -169,7 +169,7 @@ class Policy:
         if not self._origins:
             return
         origin = header(headers, b"origin")
-        if origin is not None and origin not in self._origins:
+        if origin is not None and origin.lower() not in self._origins:
             raise Forbidden("This origin may not open streams; see the option allow_cors.")
 
     def cors(self, headers: Iterable[Header]) -> tuple[Header, ...]:
@@ -178,7 +178,7 @@ class Policy:
             return self.cors_of_all
         origin = header(headers, b"origin")
         vary = (b"vary", b"origin")
-        if origin is None or origin not in self._origins:
+        if origin is None or origin.lower() not in self._origins:
             return (vary,)
         return ((b"access-control-allow-origin", origin), vary, *CORS)
 
