@@ -134,6 +134,21 @@ def test_a_wrong_value_is_named_with_its_option_and_source(flag: str, value: str
     assert str(caught.value).startswith(f"{name}: {value!r} (from {flag}) is not {allowed}")
 
 
+@pytest.mark.parametrize(
+    ("flag", "entry", "wrong"),
+    [
+        ("--allow-cors", "https://{}.example", "http://127.1"),
+        ("--trusted-proxies", "10.0.0.{}", "10.0.0.256"),
+    ],
+)
+def test_of_a_long_list_the_wrong_entry_is_named(flag: str, entry: str, wrong: str) -> None:
+    """Its beginning would say nothing."""
+    entries = [*(entry.format(number) for number in range(100)), wrong, "x"]
+    with pytest.raises(ConfigError) as caught:
+        load_settings([flag, ", ".join(entries)], {})
+    assert f": {wrong!r} (from {flag}) is not a list of " in str(caught.value)
+
+
 def test_wrong_secret_is_not_repeated() -> None:
     """The value of a secret is never repeated."""
     with pytest.raises(ConfigError) as caught:

@@ -15,6 +15,7 @@ from channelstream.config.networks import Networks
 from channelstream.config.option import Option
 from channelstream.config.settings import BY_NAME, Settings
 from channelstream.config.sources import FILE_VARIABLE, USUAL_FILE, Given, Layer, from_environ, from_file
+from channelstream.config.values import Kind, Origins, split_list
 from channelstream.errors import ConfigError
 from channelstream.regular_file import mode_of
 
@@ -84,9 +85,20 @@ def refusal(option: Option, given: Given) -> str:
         text = text[: swallowed.start()]
         line = f"the line of {swallowed[1]}" if _is_option(swallowed[1]) else "a line with ="
         advice = f"; {line} is indented, and so is a part of this value"
-    text = _LOGIN.sub("//***@", text)
+    text = _LOGIN.sub("//***@", _wrong_part(option.declared.kind, text))
     shown = "its value" if option.declared.secret else repr(text[:_SHOWN_CHARS])
     return f"{option.name}: {shown} (from {given.source}) is not {option.allowed}{advice}"
+
+
+def _wrong_part(kind: Kind[Any], text: str) -> str:
+    """Return the first wrong entry of a list of addresses or origins, which may be long; of other values the text."""
+    if isinstance(kind, Networks | Origins):
+        for entry in split_list(text):
+            try:
+                kind.parse(entry)
+            except ValueError:
+                return entry
+    return text
 
 
 def _swallowed(text: str) -> re.Match[str] | None:
