@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.conftest import StartServer
+from tests.http_client import http
+from tests.token_client import SECRET, token
 
 from channelstream.api import answers, schemas
 from channelstream.api.endpoints import ENDPOINTS as SERVED
@@ -166,6 +169,24 @@ def test_refusals_are_those_a_call_can_get(
 ) -> None:
     """Only signed calls answer 401, 403 and 429, only calls with a body 400, 413 and 422."""
     assert set(api["paths"][path][method]["responses"]) == {"200"} | statuses
+
+
+def test_what_the_paths_of_streams_refuse_is_described(
+    api: dict[str, Any], start_server: StartServer
+) -> None:
+    """Two of them read a body, and bound it; and one address cannot show wrong tokens for ever."""
+    server = start_server(
+        "-s", SECRET, "--token-max-age-s=3600", "--max-address-stream-rate=0.01", "--unlimited-addresses="
+    )
+    right = {"authorization": f"Bearer {token()}"}
+    answers_ = [
+        http.post(f"{server.url}{path}?conn_id=x", content=b"x" * 1_000_000, headers=right)
+        for path in ("/listen", "/client")
+    ]
+    answers_ += [http.post(f"{server.url}/client") for _ in range(2)]
+    seen = [(each.url.path, each.status_code) for each in answers_]
+    assert seen == [("/listen", 413), ("/client", 413), ("/client", 401), ("/client", 429)]
+    assert all(str(status) in api["paths"][path]["post"]["responses"] for path, status in seen)
 
 
 def test_refusals_are_described_once(api: dict[str, Any]) -> None:

@@ -14,6 +14,10 @@ _CONN_ID: Final[_Json] = {
     "schema": {"type": "string"},
     "example": CONN_ID_EXAMPLE,
 }
+_CONN_ID_OR_TOKEN: Final[_Json] = _CONN_ID | {
+    "required": False,
+    "description": f"{_CONN_ID['description']} Only a client with a token (docs/tokens.md) opens a stream without it.",
+}
 _SINCE: Final[_Json] = {
     "name": "since",
     "in": "query",
@@ -45,7 +49,7 @@ def _stream(name: str, summary: str, description: str, *parameters: _Json, **ans
         "summary": summary,
         "description": description,
         "security": [],
-        "parameters": [_CONN_ID, _SINCE, *parameters],
+        "parameters": [_CONN_ID_OR_TOKEN, _SINCE, *parameters],
         "responses": {status.removeprefix("_"): answer for status, answer in answers.items()},
     }
 
@@ -62,9 +66,10 @@ _REFUSED: Final = {
     "_429": _refused("TooManyRequests"),
     "_503": _refused("Unavailable"),
 }
+_TOO_LARGE: Final = _refused("TooLarge")
 
 
-def _poll(method: str) -> _Json:
+def _poll(method: str, **refused: _Json) -> _Json:
     return _stream(
         f"{method}_listen",
         "Wait for events (long poll)",
@@ -76,6 +81,7 @@ def _poll(method: str) -> _Json:
             "content": {"application/json": {"schema": _EVENTS}, "application/javascript": _TEXT},
         },
         **_REFUSED,
+        **refused,
     )
 
 
@@ -84,8 +90,8 @@ STREAMS: Final[dict[str, _Json]] = {
         "get": _stream(
             "get_ws",
             "Open a WebSocket",
-            "RFC 6455. Each text message is a list of events; messages of the client are ignored. The close code for an "
-            "unknown `conn_id` is 4001.",
+            "RFC 6455. Each text message is a list of events; messages of a client without a token are ignored. The close "
+            "code for an unknown `conn_id` is 4001.",
             _101={"description": "The WebSocket is open."},
             _400=_refused("BadHandshake"),
             _403=_refused("Forbidden"),
@@ -102,7 +108,7 @@ STREAMS: Final[dict[str, _Json]] = {
             **_REFUSED,
         )
     },
-    "/listen": {"get": _poll("get"), "post": _poll("post")},
+    "/listen": {"get": _poll("get"), "post": _poll("post", _413=_TOO_LARGE)},
     "/client": {
         "post": {
             "operationId": "post_client",
@@ -126,6 +132,8 @@ STREAMS: Final[dict[str, _Json]] = {
                 },
                 "401": _refused("UnknownConnection"),
                 "403": _refused("Forbidden"),
+                "413": _TOO_LARGE,
+                "429": _refused("TooManyRequests"),
                 "503": _refused("Unavailable"),
             },
         }
