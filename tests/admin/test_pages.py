@@ -102,3 +102,12 @@ def test_the_script_shows_every_kind_of_cell() -> None:
     [admin] = [part for part in PARTS if part.name == "admin"]
     script = (admin / "static" / "cells.js").read_text()
     assert re.findall(r"^  (\w+): \(value\) =>", script, re.MULTILINE) == [cell.value for cell in Cell]
+
+
+def test_a_column_is_declared_in_one_place() -> None:
+    """Its heading and its cells: by the server for `rowOf`, else by the script of the page (`columns`)."""
+    [admin] = [part for part in PARTS if part.name == "admin"]
+    pages = {path.name: path.read_text() for path in admin.glob("templates/*.html")}
+    assert [name for name, text in pages.items() if "<th" in text] == ["_headings.html"]
+    scripts = {path.name: path.read_text() for path in admin.glob("static/*.js")}
+    assert {name for name, text in scripts.items() if re.search(r"\bcell\(", text)} == {"cells.js"}

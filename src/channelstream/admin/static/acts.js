@@ -1,21 +1,18 @@
 /** What admins did, newest first. */
 
-import { cell, element, fault, fill, link, time } from "./dom.js";
+import { columns } from "./cells.js";
+import { element, fault, fill, link, time } from "./dom.js";
 import { shown } from "./names.js";
 import { keepFresh, read } from "./server.js";
 
 const LINKED = ["channel", "user", "connection"];
 
-function actRow({ at, who, address, did, kind, name, more }, count) {
-  return element(
-    "tr",
-    { key: `${at} ${count}` },
-    cell("nowrap", time(at)),
-    cell("", who ? shown(who) : element("span", { className: "muted" }, "unknown")),
-    cell("nowrap", shown(address)),
-    cell("", element("div", {}, did, ...aboutOf(kind, name), more && ", ", more && shown(more))),
-  );
-}
+const actRow = columns("acts", ({ at, count }) => `${at} ${count}`, [
+  ["When", "nowrap", ({ at }) => time(at)],
+  ["Who", "", ({ who }) => (who ? shown(who) : element("span", { className: "muted" }, "unknown"))],
+  ["Address", "nowrap", ({ address }) => shown(address)],
+  ["What", "", ({ did, kind, name, more }) => element("div", {}, did, ...aboutOf(kind, name), more && ", ", more && shown(more))],
+]);
 
 function aboutOf(kind, name) {
   if (!kind) return [];
@@ -38,7 +35,7 @@ function keyed(rows) {
   const counts = new Map();
   return rows.map((row) => {
     counts.set(row.at, (counts.get(row.at) ?? 0) + 1);
-    return actRow(row, counts.get(row.at));
+    return actRow({ ...row, count: counts.get(row.at) });
   });
 }
 

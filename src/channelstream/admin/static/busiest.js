@@ -1,10 +1,11 @@
 /** The tables of the busiest channels and callers of the last minute. */
 
-import { cell, element, fill, link, number } from "./dom.js";
+import { columns } from "./cells.js";
+import { element, fill, link, number } from "./dom.js";
 import { shown } from "./names.js";
 
 const { root } = document.documentElement.dataset;
-const rate = (value) => cell("number", `${number(Number(value.toPrecision(3)))}/s`);
+const rate = (value) => `${number(Number(value.toPrecision(3)))}/s`;
 
 /** Fill both tables. */
 export function fillBusiest({ channels, callers }) {
@@ -12,11 +13,16 @@ export function fillBusiest({ channels, callers }) {
   fill("busy-callers", callers.map(callerRow), { none: "Nobody has called in the last minute." });
 }
 
-function channelRow({ name, published, deliveries }) {
-  const trace = element("a", { href: `${root}/admin/trace?${new URLSearchParams({ channel: name })}` }, "Trace");
-  return element("tr", { key: name }, cell("", link("channel", name)), rate(published), rate(deliveries), cell("nowrap", trace));
-}
-
-function callerRow({ address, key, calls, refused }) {
-  return element("tr", { key: `${address} ${key}` }, cell("id", shown(address)), cell("id", shown(key || "–")), rate(calls), rate(refused));
-}
+const traceOf = (channel) => element("a", { href: `${root}/admin/trace?${new URLSearchParams({ channel })}` }, "Trace");
+const channelRow = columns("busy-channels", ({ name }) => name, [
+  ["Channel", "", ({ name }) => link("channel", name)],
+  ["Messages", "number", ({ published }) => rate(published)],
+  ["Deliveries", "number", ({ deliveries }) => rate(deliveries)],
+  ["Why not delivered", "nowrap", ({ name }) => traceOf(name)],
+]);
+const callerRow = columns("busy-callers", ({ address, key }) => `${address} ${key}`, [
+  ["Address", "id", ({ address }) => shown(address)],
+  ["Key", "id", ({ key }) => shown(key || "–")],
+  ["Calls", "number", ({ calls }) => rate(calls)],
+  ["Refused", "number", ({ refused }) => rate(refused)],
+]);

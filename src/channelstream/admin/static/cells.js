@@ -1,6 +1,9 @@
-/** The cells of tables. The server declares the columns (`admin/columns.py`); the headings carry them to here. */
+/**
+ * The cells of tables. Those of channels, users, connections and nodes have columns that the server declares (`admin/columns.py`);
+ * the headings carry them to here. A page declares the columns of its other tables by `columns`.
+ */
 
-import { bytes, cell, chips, element, link, number, time } from "./dom.js";
+import { byId, bytes, cell, chips, element, link, number, time } from "./dom.js";
 import { shown } from "./names.js";
 
 const CELLS = {
@@ -23,4 +26,14 @@ export function rowOf(table, values) {
   const columns = [...table.tHead.rows[0].cells].map(({ dataset }) => dataset);
   const key = values.id ?? values[columns[0].name];
   return element("tr", { key }, ...columns.map((column) => CELLS[column.cell](values[column.name])));
+}
+
+/**
+ * Declare the columns of a table: of each the heading, the class of its cells, and what they show of a row.
+ * Return what makes a row, which a later one with the same key replaces.
+ */
+export function columns(id, keyOf, declared) {
+  const headings = declared.map(([label, className]) => element("th", { scope: "col", className: className === "number" ? className : "" }, label));
+  byId(id).createTHead().append(element("tr", {}, ...headings));
+  return (row, index) => element("tr", { key: keyOf(row, index) }, ...declared.map(([, className, shows]) => cell(className, shows(row))));
 }

@@ -1,6 +1,7 @@
 /** How often streams and connections ended in the range of the charts, by code and reason, with a small chart for each group. */
 
-import { cell, element, fill, number, shape } from "./dom.js";
+import { columns } from "./cells.js";
+import { fill, number, shape } from "./dom.js";
 import { shown } from "./names.js";
 
 /** Bars of a small chart. */
@@ -19,21 +20,17 @@ function groupOf(name, points) {
   const [begin, end] = [points[0][0], points.at(-1)[0]];
   const bars = new Array(BARS).fill(0);
   for (const [at, { [name]: count = 0 }] of points) bars[Math.floor((BARS - 1) * ((at - begin) / (end - begin || 1)))] += count;
-  return { name, bars, times: bars.reduce((sum, count) => sum + count) };
+  const [code, kind, ...words] = name.split(" ");
+  return { name, code, kind, reason: words.join(" "), bars, times: bars.reduce((sum, count) => sum + count) };
 }
 
-function groupRow({ name, bars, times }) {
-  const [code, kind, ...words] = name.split(" ");
-  return element(
-    "tr",
-    { key: name },
-    cell("number", code === "none" ? "–" : code),
-    cell("nowrap", kind),
-    cell("", shown(words.join(" "))),
-    cell("number", number(times)),
-    cell("spark", drawn(bars)),
-  );
-}
+const groupRow = columns("groups", ({ name }) => name, [
+  ["Code", "number", ({ code }) => (code === "none" ? "–" : code)],
+  ["What", "nowrap", ({ kind }) => kind],
+  ["Why", "", ({ reason }) => shown(reason)],
+  ["Times", "number", ({ times }) => number(times)],
+  ["When", "spark", ({ bars }) => drawn(bars)],
+]);
 
 /** Draw the bars. The table says how many they are in all, so they are hidden from screen readers. */
 function drawn(bars) {

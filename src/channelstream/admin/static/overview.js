@@ -2,8 +2,9 @@
 
 import { watchBiggest } from "./biggest.js";
 import { fillBusiest } from "./busiest.js";
+import { columns } from "./cells.js";
 import { Chart } from "./chart.js";
-import { byId, bytes, cell, counted, duration, element, fault, fill, link, measure, number, time } from "./dom.js";
+import { byId, bytes, counted, duration, element, fault, fill, link, measure, number, time } from "./dom.js";
 import { engineFailures, engineText, isAway } from "./engine.js";
 import { showGroups } from "./groups.js";
 import { shown } from "./names.js";
@@ -111,49 +112,51 @@ function showNodes(nodes) {
   fill("nodes", nodes.map(nodeRow));
 }
 
-function nodeRow({ id, label, is_here: isHere, failure, figures }) {
-  const state = failure || (isHere ? "answers this page" : "serves");
-  const { uptime_s: up, connections, streams, users, published, deliveries, slow_turns: slow } = figures ?? {};
-  const counts = [connections, streams, users, published, deliveries, slow].map((count) => cell("number", count === undefined ? "–" : number(count)));
-  return element("tr", { key: id }, cell("nowrap", label), cell("", state), cell("nowrap", up === undefined ? "–" : duration(up)), ...counts);
-}
+/** A figure of a node, in words; a node that does not answer has none. */
+const figure = (name, words = number) => ({ figures }) => (figures ? words(figures[name]) : "–");
+const nodeRow = columns("nodes", ({ id }) => id, [
+  ["Node", "nowrap", ({ label }) => label],
+  ["State", "", ({ failure, is_here: isHere }) => failure || (isHere ? "answers this page" : "serves")],
+  ["Up", "nowrap", figure("uptime_s", duration)],
+  ["Connections", "number", figure("connections")],
+  ["Streams", "number", figure("streams")],
+  ["Users online", "number", figure("users")],
+  ["Messages", "number", figure("published")],
+  ["Deliveries", "number", figure("deliveries")],
+  ["Slow turns", "number", figure("slow_turns")],
+]);
 
 async function showEndings() {
   const { rows } = await read("/data/endings").catch(() => ({ rows: null }));
   if (rows) fill("endings", rows.map(endingRow), { none: "Nothing has ended since the start." });
 }
 
-function endingRow({ at, conn_id: id, user, code, reason, final }) {
-  return element(
-    "tr",
-    { key: `${at} ${id} ${final}` },
-    cell("nowrap", time(at)),
-    cell("id", link("connection", id)),
-    cell("", link("user", user)),
-    cell("number", code === null ? "–" : String(code)),
-    cell("", element("span", {}, final ? "Connection ended: " : "Stream ended: ", shown(reason))),
-  );
-}
+const endingRow = columns("endings", ({ at, conn_id: id, final }) => `${at} ${id} ${final}`, [
+  ["When", "nowrap", ({ at }) => time(at)],
+  ["Connection", "id", ({ conn_id: id }) => link("connection", id)],
+  ["User", "", ({ user }) => link("user", user)],
+  ["Code", "number", ({ code }) => (code === null ? "–" : String(code))],
+  ["Why", "", ({ final, reason }) => element("span", {}, final ? "Connection ended: " : "Stream ended: ", shown(reason))],
+]);
 
 async function showSlow(all) {
   const { rows } = await read("/data/slow_clients").catch(() => ({ rows: null }));
   if (rows) fill("slow", rows.map(slowRow), { all: Math.max(all, rows.length), none: "None is slow." });
 }
 
-function slowRow({ id, user, transport, since, lag, waiting_bytes: unread }) {
-  const more = lag?.more ? " or more" : "";
-  const behind = lag ? [number(lag.events) + more, bytes(lag.bytes) + more, number(lag.seconds)] : ["–", "–", "–"];
-  return element(
-    "tr",
-    { key: id },
-    cell("nowrap", time(since)),
-    cell("id", link("connection", id)),
-    cell("", link("user", user)),
-    cell("nowrap", transport),
-    ...behind.map((text) => cell("number", text)),
-    cell("number", bytes(unread)),
-  );
-}
+/** How far a client is behind, in words. */
+const behind = (words) => ({ lag }) => (lag ? words(lag) : "–");
+const orMore = ({ more }) => (more ? " or more" : "");
+const slowRow = columns("slow", ({ id }) => id, [
+  ["Since", "nowrap", ({ since }) => time(since)],
+  ["Connection", "id", ({ id }) => link("connection", id)],
+  ["User", "", ({ user }) => link("user", user)],
+  ["Transport", "nowrap", ({ transport }) => transport],
+  ["Events behind", "number", behind((lag) => number(lag.events) + orMore(lag))],
+  ["Bytes behind", "number", behind((lag) => bytes(lag.bytes) + orMore(lag))],
+  ["Seconds behind", "number", behind((lag) => number(lag.seconds))],
+  ["Bytes not read", "number", ({ waiting_bytes: unread }) => bytes(unread)],
+]);
 
 async function showBusiest() {
   const answer = await read("/data/busiest").catch(() => null);
@@ -165,40 +168,30 @@ async function showRefused() {
   if (rows) fill("refused", rows.map(refusedRow), { none: "Nothing was refused since the start." });
 }
 
-function refusedRow({ at, method, route, status, code, address, count }) {
-  return element(
-    "tr",
-    { key: `${method} ${route} ${status} ${code} ${address}` },
-    cell("nowrap", time(at)),
-    cell("id", shown(`${method} ${route || (status === 404 ? "unknown path" : "page")}`)),
-    cell("number", String(status)),
-    cell("", code),
-    cell("id", shown(address)),
-    cell("number", number(count)),
-  );
-}
+const refusedRow = columns("refused", ({ method, route, status, code, address }) => `${method} ${route} ${status} ${code} ${address}`, [
+  ["Last", "nowrap", ({ at }) => time(at)],
+  ["Request", "id", ({ method, route, status }) => shown(`${method} ${route || (status === 404 ? "unknown path" : "page")}`)],
+  ["Status", "number", ({ status }) => String(status)],
+  ["Reason", "", ({ code }) => code],
+  ["Caller", "id", ({ address }) => shown(address)],
+  ["Times", "number", ({ count }) => number(count)],
+]);
 
 async function showTurns() {
   const { rows } = await read("/data/slow_turns").catch(() => ({ rows: null }));
   if (!rows) return;
-  byId("turns-node").hidden = !rows.some(({ node }) => node);
+  byId("turns").toggleAttribute("data-one-node", !rows.some(({ node }) => node));
   fill("turns", rows.map(turnRow), { none: "None was slow." });
 }
 
-function turnRow({ at, node, ms, cpu_ms: cpu, cause, is_pause: isPause, stack }) {
-  const where = cell("nowrap", node);
-  where.hidden = !node;
-  return element(
-    "tr",
-    { key: `${at} ${node}` },
-    cell("nowrap", time(at)),
-    where,
-    cell("number", number(ms)),
-    cell("number", number(cpu)),
-    cell("", cause),
-    cell("id", isPause ? "–" : stack),
-  );
-}
+const turnRow = columns("turns", ({ at, node }) => `${at} ${node}`, [
+  ["When", "nowrap", ({ at }) => time(at)],
+  ["Node", "nowrap", ({ node }) => node],
+  ["ms", "number", ({ ms }) => number(ms)],
+  ["ms of CPU", "number", ({ cpu_ms: cpu }) => number(cpu)],
+  ["Why", "", ({ cause }) => cause],
+  ["What ran", "id", ({ is_pause: isPause, stack }) => (isPause ? "–" : stack)],
+]);
 
 byId("charts").append(...CHARTS.map(([, chart]) => chart.element));
 for (const [, chart] of CHARTS) chart.show([]);

@@ -1,6 +1,7 @@
 /** The trace page: the notes of a trace, live, newest first. */
 
-import { byId, cell, counted, element, fault, fill, link, measure, number, time } from "./dom.js";
+import { columns } from "./cells.js";
+import { byId, counted, element, fault, fill, link, measure, number, time } from "./dom.js";
 import { shown } from "./names.js";
 import { watch } from "./server.js";
 
@@ -14,6 +15,8 @@ const day = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "
 
 /** The rows by their keys, newest first. A row never changes, so what is unfolded in it stays so. */
 let rows = new Map();
+/** Makes the row of a note; where no trace is shown, there is no table. */
+let noteRow = null;
 let waiting = 0;
 let paused = false;
 /** Who has asked for payloads, and when; null if nobody has. */
@@ -22,7 +25,7 @@ let asked = null;
 function receive(answer) {
   const fresh = answer.notes.map((note) => [`${note.nodes} ${note.number} ${note.at_s}`, note]).filter(([key]) => !rows.has(key));
   asked = answer.asked;
-  const made = fresh.reverse().map(([key, note]) => [key, rowOf(key, note)]);
+  const made = fresh.reverse().map(([key, note]) => [key, noteRow({ key, ...note })]);
   rows = new Map([...made, ...rows].slice(0, NOTES));
   waiting += made.length;
   showState(answer);
@@ -56,18 +59,14 @@ function connectionItem({ conn_id: id, user, state, channels, more_channels: mor
   return element("li", {}, link("user", user), " ", link("connection", id), ` is ${state}${node && ` at ${node}`}; in`, ...(links.length ? links : [" no channel"]), more ? ` and ${number(more)} more` : "");
 }
 
-function rowOf(key, { at_s: at, fact, nodes }) {
+function timeOf({ at_s: at }) {
   const date = new Date(1000 * at);
-  const when = element("time", { dateTime: date.toISOString(), title: day.format(date) }, moment.format(date));
+  return element("time", { dateTime: date.toISOString(), title: day.format(date) }, moment.format(date));
+}
+
+function whatOf({ fact, nodes }) {
   const where = nodes.filter(Boolean);
-  return element(
-    "tr",
-    { key },
-    cell("nowrap", when),
-    cell("", element("div", {}, element("span", { className: "nowrap" }, fact.what), ...(where.length ? [element("div", { className: "muted" }, `at ${where.join(", ")}`)] : []))),
-    cell("", element("div", {}, ...eventOf(fact))),
-    cell("", element("div", {}, ...outcomeOf(fact))),
-  );
+  return element("div", {}, element("span", { className: "nowrap" }, fact.what), ...(where.length ? [element("div", { className: "muted" }, `at ${where.join(", ")}`)] : []));
 }
 
 /** Whose request it is that payloads are shown. */
@@ -131,6 +130,12 @@ function outcomeItem({ user, conn_id: id, wait_s: wait }) {
 
 for (const name of document.querySelectorAll("bdi")) name.replaceWith(shown(name.textContent));
 if (byId("trace")) {
+  noteRow = columns("notes", ({ key }) => key, [
+    ["When", "nowrap", timeOf],
+    ["What", "", whatOf],
+    ["Event", "", ({ fact }) => element("div", {}, ...eventOf(fact))],
+    ["Outcome", "", ({ fact }) => element("div", {}, ...outcomeOf(fact))],
+  ]);
   byId("pause").addEventListener("click", () => {
     paused = !paused;
     if (!paused) showRows();

@@ -1,8 +1,8 @@
 /** A user: its state, its connections, its channels. */
 
-import { rowOf } from "./cells.js";
+import { columns, rowOf } from "./cells.js";
 import { endingItem, facts, follow, linkItem } from "./detail.js";
-import { byId, cell, element, fill, number, time } from "./dom.js";
+import { byId, fill, number, time } from "./dom.js";
 import { shown } from "./names.js";
 
 function show(user) {
@@ -14,12 +14,14 @@ function show(user) {
   ]);
   fill("connections", user.listed_connections.map((each) => rowOf(byId("connections"), each)), { all: user.connections, none: "Not connected." });
   fill("endings", user.endings.map((ending) => endingItem(ending, true)), { none: "No stream has ended recently." });
-  fill("state", Object.entries(user.state).map(([key, value]) => stateRow(key, value, user.public_keys)), { none: "No state." });
+  fill("state", Object.entries(user.state).map(([key, value]) => stateRow({ key, value, isPublic: user.public_keys.includes(key) })), { none: "No state." });
   fill("channels", user.listed_channels.map((channel) => linkItem("channel", channel)), { all: user.channels, none: "In no channel." });
 }
 
-function stateRow(key, value, publicKeys) {
-  return element("tr", { key }, cell("", shown(key)), cell("", shown(String(value))), cell("nowrap", publicKeys.includes(key) ? "everybody" : "the application"));
-}
+const stateRow = columns("state", ({ key }) => key, [
+  ["Key", "", ({ key }) => shown(key)],
+  ["Value", "", ({ value }) => shown(String(value))],
+  ["Seen by", "nowrap", ({ isPublic }) => (isPublic ? "everybody" : "the application")],
+]);
 
 follow("user", show);

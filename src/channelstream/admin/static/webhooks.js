@@ -1,7 +1,8 @@
 /** The receivers of webhooks, whose refused events one can give up, and those that were given up, which one can have sent again. */
 
 import { ask } from "./ask.js";
-import { byId, cell, counted, element, fault, fill, link, number, time } from "./dom.js";
+import { columns } from "./cells.js";
+import { byId, counted, element, fault, fill, link, number, time } from "./dom.js";
 import { shown } from "./names.js";
 import { act, keepFresh, read } from "./server.js";
 
@@ -10,22 +11,18 @@ const all = byId("all");
 /** The ids of what can be sent again, and was not. */
 let waiting = [];
 
-function receiverRow(row, index) {
-  const { receiver, format, pending, oldest, sent, failed, given_up: givenUp, refused } = row;
-  return element(
-    "tr",
-    { key: index },
-    cell("", element("div", {}, shown(receiver), format === "pusher" ? " (Pusher)" : "")),
-    cell("", element("div", {}, element("div", {}, stateOf(row)), ...(refused ? [refusedOf(row)] : []))),
-    cell("number", pending === null ? "unknown" : number(pending)),
-    cell("nowrap", oldest ? time(oldest) : ""),
-    cell("number", number(sent)),
-    cell("number", number(failed)),
-    cell("number", number(givenUp)),
-    cell("nowrap", row.last_success ? time(row.last_success) : ""),
-    cell("", ...(row.last_error ? [element("div", {}, `${row.last_error}, ${time(row.last_error_at)}`)] : [])),
-  );
-}
+const place = (_row, index) => index;
+const receiverRow = columns("receivers", place, [
+  ["Receiver", "", ({ receiver, format }) => element("div", {}, shown(receiver), format === "pusher" ? " (Pusher)" : "")],
+  ["State", "", (row) => element("div", {}, element("div", {}, stateOf(row)), ...(row.refused ? [refusedOf(row)] : []))],
+  ["Pending", "number", ({ pending }) => (pending === null ? "unknown" : number(pending))],
+  ["Oldest", "nowrap", ({ oldest }) => (oldest ? time(oldest) : "")],
+  ["Sent", "number", ({ sent }) => number(sent)],
+  ["Failed calls", "number", ({ failed }) => number(failed)],
+  ["Given up", "number", ({ given_up: givenUp }) => number(givenUp)],
+  ["Last success", "nowrap", ({ last_success: at }) => (at ? time(at) : "")],
+  ["Last failure", "", ({ last_error: error, last_error_at: at }) => (error ? element("div", {}, `${error}, ${time(at)}`) : "")],
+]);
 
 const stateOf = ({ pending, failing_since: since }) => (since ? `Failing since ${time(since)}` : pending === null ? "Not sent now" : "Sent");
 
@@ -38,36 +35,27 @@ function refusedOf({ id, refused, held_up: heldUp }) {
   return line;
 }
 
-function refusedRow(event, index) {
-  return element(
-    "tr",
-    { key: index },
-    cell("nowrap", time(event.since)),
-    cell("", eventOf(event)),
-    cell("", shown(event.receiver)),
-    cell("", event.reason),
-    cell("number", number(event.behind)),
-  );
-}
+const refusedRow = columns("refused", place, [
+  ["Since", "nowrap", ({ since }) => time(since)],
+  ["Event", "", (event) => eventOf(event)],
+  ["Receiver", "", ({ receiver }) => shown(receiver)],
+  ["Why", "", ({ reason }) => reason],
+  ["Behind", "number", ({ behind }) => number(behind)],
+]);
 
 /** The type of an event, and what it is about. */
 function eventOf({ type, channel, user }) {
   return element("div", {}, type, ...(channel === null ? [] : [" ", link("channel", channel)]), ...(user === null ? [] : [" ", link("user", user)]));
 }
 
-function letterRow(letter) {
-  const { id, at, happened, receiver, reason } = letter;
-  return element(
-    "tr",
-    { key: id },
-    cell("nowrap", time(at)),
-    cell("", eventOf(letter)),
-    cell("nowrap", time(happened)),
-    cell("", receiver ? shown(receiver) : "no receiver any more"),
-    cell("", reason),
-    cell("", againOf(letter)),
-  );
-}
+const letterRow = columns("letters", ({ id }) => id, [
+  ["Given up", "nowrap", ({ at }) => time(at)],
+  ["Event", "", (letter) => eventOf(letter)],
+  ["Happened", "nowrap", ({ happened }) => time(happened)],
+  ["Receiver", "", ({ receiver }) => (receiver ? shown(receiver) : "no receiver any more")],
+  ["Why", "", ({ reason }) => reason],
+  ["Again", "", (letter) => againOf(letter)],
+]);
 
 function againOf({ id, sent_again: again, can_be_sent: possible }) {
   if (again) return `sent ${time(again)}`;
