@@ -100,11 +100,18 @@ def test_listen_prints_what_publish_sent(server: Any, listen: Listen, transport:
     assert (process.child.wait(PATIENCE_S), process.stderr.read()) == (0, "")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_listen_ends_as_with_ctrl_c(server: Any, listen: Listen, number: signal.Signals) -> None:
+    """When a service manager stops it, or its terminal is closed."""
+    process = listen(server, "cli-ended")
+    process.child.send_signal(number)
+    assert (process.child.wait(PATIENCE_S), process.stderr.read()) == (0, "")
+
+
 def test_listen_ends_when_nobody_reads_it(server: Any, listen: Listen) -> None:
-    """As with `| head -1`, quietly."""
+    """As with `| head -1`, quietly, and before it has more to print."""
     process = listen(server, "cli-unread")
     process.stdout.close()
-    publish(server, "cli-unread", "unread")
     assert (process.child.wait(PATIENCE_S), process.stderr.read()) == (0, "")
 
 

@@ -2,6 +2,9 @@
 
 import io
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import IO
 
 import pytest
 from tests.nursery import nursery
+from tests.processes import children
 from tests.waiting import PATIENCE_S, eventually
 
 import channelstream
@@ -158,6 +162,25 @@ def test_ctrl_c_while_a_command_is_imported_ends_it(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(cli, "__path__", [str(tmp_path)])
     monkeypatch.setitem(cli.COMMANDS, "doctor", "interrupted")
     assert main(["doctor"], {}) == 130
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="a namespace needs root")
+@pytest.mark.parametrize("before", [[], ["unshare", "--pid", "--fork", "--kill-child"]], ids=["", "first"])
+def test_sigterm_ends_a_command(before: list[str]) -> None:
+    """At once, also the first process of a container, which would ignore it by default."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        argv = [*before, sys.executable, "-m", "channelstream", "publish", "--url", url, "-c", "a", "1"]
+        with subprocess.Popen(argv, stderr=subprocess.PIPE) as process:
+            try:
+                silent.settimeout(PATIENCE_S)
+                with silent.accept()[0]:
+                    command = children(process.pid).pop() if before else process.pid
+                    os.kill(command, signal.SIGTERM)
+                    assert process.wait(PATIENCE_S) == (143 if before else -signal.SIGTERM)
+            finally:
+                process.kill()
 
 
 PRINTING = [

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
-from channelstream.cli import standard_files
+from channelstream.cli import standard_files, termination
 from channelstream.cli.terminal import say
 from channelstream.errors import ConfigError, RequestFailed, StdoutFailed
 from channelstream.regular_file import mode_of
@@ -88,6 +88,7 @@ def utils_main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | N
 
 
 def _run(command: Command, argv: Sequence[str], environ: Mapping[str, str] | None) -> int:
+    termination.let_sigterm_end_the_first()
     standard_files.open_closed_ones()
     standard_files.prepare_stdout()
     standard_files.prepare_stderr()

@@ -27,6 +27,7 @@ from channelstream.cli.remote import checked_url
 from channelstream.cli.settings import settings_of
 from channelstream.cli.signing_key import SIGNING_OPTIONS, add_key_flags, signing_key
 from channelstream.cli.terminal import say
+from channelstream.cli.termination import as_ctrl_c
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
 from channelstream.errors import ConfigError, RequestFailed
@@ -77,7 +78,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
             _prepare(path)
     try:
         target = _target(parser, arguments, environ)
-        reports = [_conducted(scenario, target, arguments) for scenario in scenarios]
+        with as_ctrl_c():  # Else the programs of a run would outlive it.
+            reports = [_conducted(scenario, target, arguments) for scenario in scenarios]
     except BenchFailed as error:
         raise RequestFailed(str(error)) from error
     return 0 if all(report.is_right for report in reports) else NOT_RIGHT

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from channelstream.cli.publish import DEFAULT_USER
 from channelstream.cli.remote import Server, add_server_flags, server_of
 from channelstream.cli.terminal import say
+from channelstream.cli.termination import ending
 from channelstream.close_codes import CloseCode
 from channelstream.config.flags import OneLineParser
 from channelstream.errors import RequestFailed
@@ -23,7 +24,7 @@ from channelstream_client.streams import Stream, long_poll, sse, websocket
 
 DESCRIPTION = """\
 Subscribe to channels and print one JSON line for each event. A stream that breaks is resumed from its position;
-channels whose events are lost are reported on stderr. Ctrl-C ends it."""
+channels whose events are lost are reported on stderr. Ctrl-C, or SIGTERM, ends it."""
 EPILOG = """\
 examples:
   channelstream listen -c news sport
@@ -39,7 +40,7 @@ class _SubscriberRefused(StreamClosed):
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Listen until the server ends the connection, or the user presses Ctrl-C.
+    """Listen until the server ends the connection, or the user presses Ctrl-C, or SIGTERM comes.
 
     Raises:
         ConfigError: the arguments or settings are wrong.
@@ -114,7 +115,7 @@ class Subscriber:
         """
         conn_id = self.connect("")
         try:
-            with BlockingIteration(lambda: self.events(conn_id)) as items:
+            with BlockingIteration(lambda: self.events(conn_id)) as items, ending(items.close) as signals:
                 for item in items:
                     self.handle(item)
         except _SubscriberRefused as refused:
@@ -122,7 +123,8 @@ class Subscriber:
         except StreamClosed as closed:
             self._report_end(str(closed), was_open=self.has_received)
             return 1
-        say("the connection was ended")
+        if not signals:
+            say("the connection was ended")
         return 0
 
     def connect(self, position: str) -> str:

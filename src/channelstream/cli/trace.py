@@ -1,6 +1,5 @@
 """`channelstream trace`: show live why events are not delivered."""
 
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 
 from channelstream.cli.remote import Server, add_server_flags, server_of
 from channelstream.cli.terminal import printable, say
+from channelstream.cli.termination import as_ctrl_c
 from channelstream.config.flags import OneLineParser
 from channelstream.errors import StdoutFailed
 
@@ -38,14 +38,14 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     server = server_of(arguments, environ)
     asked = {"payload": "true"} if arguments.payload else {}
     after = server.post(PATH, {**subject, **asked, "minutes": arguments.minutes}, dict, "end")["end"]
-    try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        say(f"tracing {kind} {subject[kind]}")
-        _follow(server, subject, after, arguments.delivered)
-    except (KeyboardInterrupt, StdoutFailed) as ended:
-        server.post(PATH, {**subject, "minutes": "0"}, dict)
-        if isinstance(ended, StdoutFailed):
-            raise
+    with as_ctrl_c():
+        try:
+            say(f"tracing {kind} {subject[kind]}")
+            _follow(server, subject, after, arguments.delivered)
+        except (KeyboardInterrupt, StdoutFailed) as ended:
+            server.post(PATH, {**subject, "minutes": "0"}, dict)
+            if isinstance(ended, StdoutFailed):
+                raise
     return 0
 
 

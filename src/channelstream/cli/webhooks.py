@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from channelstream import logs
 from channelstream.cli.settings import settings_of
 from channelstream.cli.terminal import printable
+from channelstream.cli.termination import as_ctrl_c
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.secret_file import pusher_secrets_of
 from channelstream.config.settings import BY_NAME, Settings
@@ -76,7 +77,7 @@ class Secrets(NamedTuple):
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Receive webhooks until Ctrl-C.
+    """Receive webhooks until Ctrl-C or SIGTERM.
 
     Raises:
         ConfigError: the arguments or the settings are wrong, or the port is taken.
@@ -109,7 +110,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     with server:
         host, port = server.server_address[:2]
         print(f"listening on http://{host!s}:{port}/", file=sys.stderr, flush=True)
-        with suppress(KeyboardInterrupt):
+        with as_ctrl_c(), suppress(KeyboardInterrupt):
             server.serve_forever()
         if server.failure is not None:
             raise server.failure

@@ -32,7 +32,7 @@ program. A value that is not allowed ends it with one line that names the option
 | 0 | done |
 | 1 | the work failed: the server that a command calls refuses it or does not answer, or a check finds a fault |
 | 2 | what the command line or an option says cannot be used: a value, a file, a port, the Redis of `engine` |
-| 130 | Ctrl-C ended a command; those that only Ctrl-C ends, as `listen` and the server, end with 0 |
+| 130, 143 | Ctrl-C, or SIGTERM, ended a command; those that have no other end, as `listen` and the server, end with 0 |
 """
 
 
