@@ -34,6 +34,8 @@ class ChannelstreamError(Exception):
         close_code: the close code with the same meaning; None if the error never ends a stream.
         refusal_code: the close code of a WebSocket that the error refuses right after its handshake. Unless a class says
             otherwise, the client keeps its connection and reconnects later.
+        note: what the log says of it besides the code, for the operator; never answered. Text of a client in it is
+            quoted and short.
     """
 
     code: ClassVar[str] = "error"
@@ -41,6 +43,7 @@ class ChannelstreamError(Exception):
     close_code: CloseCode | None = None
     refusal_code: int = CloseCode.OVERLOADED
     headers: Headers = ()
+    note = ""
 
     def __init__(self, message: str, faults: Faults | None = None) -> None:
         super().__init__(message)
@@ -125,8 +128,9 @@ class BadToken(ChannelstreamError):
     close_code = CloseCode.TOKEN_EXPIRED
     refusal_code = CloseCode.TOKEN_EXPIRED
 
-    def __init__(self, message: str = "The token is not accepted: get a fresh one.") -> None:
+    def __init__(self, message: str = "The token is not accepted: get a fresh one.", note: str = "") -> None:
         super().__init__(message)
+        self.note = note
 
 
 class Unauthenticated(ChannelstreamError):

@@ -414,3 +414,24 @@ def test_no_error_has_a_token_or_a_secret(name: str) -> None:
     text = secrets_of(lambda: checked(ATTACKS[name]))
     assert ATTACKS[name].split(".")[2] not in text
     assert SECRET not in text
+
+
+@pytest.mark.parametrize(
+    ("token", "app", "note"),
+    [
+        (signed({"iss": "es/"}, EC, "ES256", kid="e1"), None, "the issuer 'es/' is none of token_issuers"),
+        (signed({"iss": "x\n\u202e"}, "w" * 32), None, r"the issuer 'x\n\u202e' is none of token_issuers"),
+        (signed({"iss": "y" * 999}, "w" * 32), None, f"the issuer '{'y' * 200}'.. is none of token_issuers"),
+        (signed({}, "w" * 32), None, ""),
+        (signed({"iss": "es"}, EC, "ES256", kid="e2"), None, "the issuer 'es' has no key 'e2'"),
+        (signed({"iss": "es"}, EC, "ES256"), BLOG, "the issuer 'es' is that of another application"),
+        (signed({"iss": "es"}, OTHER_EC, "ES256"), None, "no key of the issuer 'es' has signed it"),
+        (signed({"iss": "gone", "exp": NOW_S}, kid="main"), None, ""),
+    ],
+)
+def test_the_log_says_whose_a_refused_token_would_be(token: str, app: App | None, note: str) -> None:
+    """Quoted and short; its client is answered as for any other fault."""
+    with pytest.raises(BadToken) as refused:
+        checked(token, app=app)
+    assert refused.value.note == note
+    assert not note or "issuer" not in str(refused.value.body)

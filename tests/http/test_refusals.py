@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from channelstream.errors import BadSignature, Invalid, MethodNotAllowed, NotFound
+from channelstream.errors import BadSignature, BadToken, Invalid, MethodNotAllowed, NotFound
 from channelstream.http.refusals import KEPT, LOG_EVERY_S, RefusalTable
 
 
@@ -69,3 +69,13 @@ def test_lines_in_the_log_are_few(
         "refused 'GET an unknown path' from '10.0.0.2': 404 not_found; 999 more not logged",
         "refused 'POST a page' from '10.0.0.3': 405 method_not_allowed",
     ]
+
+
+def test_a_line_has_the_note_of_its_error(refusals: RefusalTable, caplog: pytest.LogCaptureFixture) -> None:
+    """The table has not: text of strangers could fill it."""
+    caplog.set_level(logging.INFO)
+    refusals.add("GET", "/ws", BadToken(note="the issuer 'x' is none of token_issuers"), "10.0.0.1")
+    assert caplog.messages == [
+        "refused 'GET /ws' from '10.0.0.1': 401 bad_token, the issuer 'x' is none of token_issuers"
+    ]
+    assert [refusal.code for refusal, _ in refusals.rows()] == ["bad_token"]

@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from channelstream.apps.app import App
 from channelstream.errors import BadToken
+
+LONGEST_QUOTED: Final = 200
+"""Characters of a text of a token that the log shows."""
 
 
 class SignedBy(StrEnum):
@@ -50,6 +53,11 @@ class Issuer:
         return self.keys.get(key_id, ()) if key_id else ()
 
 
+def quoted(text: str) -> str:
+    """Return a text of a token for the log."""
+    return f"{text[:LONGEST_QUOTED]!r}{'..' if len(text) > LONGEST_QUOTED else ''}"
+
+
 class UnknownKey(BadToken):
     """A token names a key that its issuer did not have when its keys were last read.
 
@@ -57,6 +65,6 @@ class UnknownKey(BadToken):
         issuer: its name.
     """
 
-    def __init__(self, issuer: str) -> None:
-        super().__init__()
+    def __init__(self, issuer: str, key_id: str) -> None:
+        super().__init__(note=f"the issuer {issuer!r} has no key {quoted(key_id)}")
         self.issuer = issuer

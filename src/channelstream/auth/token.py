@@ -25,7 +25,7 @@ from channelstream.apps.client import Client
 from channelstream.apps.grants import Grants, Patterns
 from channelstream.apps.key_ring import KeyRing
 from channelstream.apps.principal import ALL_RIGHTS, Right
-from channelstream.auth.issuer import Issuer, UnknownKey
+from channelstream.auth.issuer import Issuer, UnknownKey, quoted
 from channelstream.core.user import MAX_STATE_KEYS
 from channelstream.errors import BadSignature, BadToken, OverreachingToken
 
@@ -118,10 +118,11 @@ class TokenAuth:
             raise BadToken
         try:
             parsed = self._jws.decode_complete(token, options={"verify_signature": False})
-            issuer = self._issuers.get(_issued(parsed["payload"]).iss)
+            named = _issued(parsed["payload"]).iss
+            issuer = self._issuers.get(named)
             key_id = parsed["header"].get("kid", "")
             if issuer is None:
-                return self._from_application(token, key_id, now_s, app)
+                return self._from_application(token, key_id, named, now_s, app)
             return self._from_issuer(token, key_id, issuer, now_s, app)
         except (PyJWTError, msgspec.MsgspecError, RecursionError, BadSignature) as error:
             raise BadToken from error
@@ -130,9 +131,14 @@ class TokenAuth:
         """Whether the key that has signed the token of a client is accepted now (`KeyRing.accepts`)."""
         return self._ring.accepts(client, now_s)
 
-    def _from_application(self, token: str, key_id: str, now_s: float, app: App | None) -> Client:
-        key = self._ring.find(key_id, now_s, app)
-        payload, secret = self._signed_by(token, key)
+    def _from_application(
+        self, token: str, key_id: str, issuer: str, now_s: float, app: App | None
+    ) -> Client:
+        try:
+            key = self._ring.find(key_id, now_s, app)
+            payload, secret = self._signed_by(token, key)
+        except (BadSignature, BadToken, PyJWTError) as error:
+            raise BadToken(note=_no_issuer(issuer)) from error
         client = self._client(payload, key.app, key.rights, now_s)
         return replace(client, key_id=key.id, signed_with=fingerprint(secret))
 
@@ -151,15 +157,15 @@ class TokenAuth:
 
     def _from_issuer(self, token: str, key_id: str, issuer: Issuer, now_s: float, app: App | None) -> Client:
         if app is not None and app.id != issuer.app.id:
-            raise BadToken
+            raise BadToken(note=f"the issuer {issuer.name!r} is that of another application")
         named = issuer.keys_named(key_id)
         if not named:
-            raise UnknownKey(issuer.name)
+            raise UnknownKey(issuer.name, key_id)
         for public in named:
             with suppress(InvalidSignatureError):
                 payload = self._jws.decode(token, public, [issuer.algorithm])
                 return self._client(payload, issuer.app, ALL_RIGHTS, now_s)
-        raise BadToken
+        raise BadToken(note=f"no key of the issuer {issuer.name!r} has signed it")
 
     def _client(self, payload: bytes, app: App, rights: frozenset[Right], now_s: float) -> Client:
         """Return the client of claims whose signature is verified; their faults may be named from here on."""
@@ -189,6 +195,11 @@ class TokenAuth:
         )
         _check_rights(client, rights)
         return client
+
+
+def _no_issuer(name: str) -> str:
+    """Return what the log says of a token whose issuer is not configured, and that no application has signed."""
+    return f"the issuer {quoted(name)} is none of token_issuers" if name else ""
 
 
 def _check_times(claims: _Claims, rules: TokenRules, now_s: float) -> None:

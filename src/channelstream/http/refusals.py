@@ -84,19 +84,20 @@ class RefusalTable:
         self._rows.move_to_end(refusal)
         if len(self._rows) > KEPT:
             self._rows.popitem(last=False)
-        self._log(refusal)
+        self._log(refusal, error.note)
 
-    def _log(self, refusal: Refusal) -> None:
+    def _log(self, refusal: Refusal, note: str) -> None:
         if not self._lines.admits(self._steady()):
             return
         route = refusal.route or ("an unknown path" if refusal.status == NotFound.http_status else "a page")
         called = f"{refusal.method} {route}{self._suffix}"
         logger.info(
-            "refused %r from %r: %d %s%s",
+            "refused %r from %r: %d %s%s%s",
             called,
             refusal.address,
             refusal.status,
             refusal.code,
+            f", {note}" if note else "",
             self._lines.take_omitted(),
         )
 

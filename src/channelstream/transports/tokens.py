@@ -102,7 +102,7 @@ class Tokens:
             return self._check.client(token, self._wall(), app)
         except UnknownKey as error:
             if self._keys is None or not await self._keys.read(error.issuer):
-                raise BadToken from error
+                raise BadToken(note=error.note) from error
         return self._check.client(token, self._wall(), app)
 
 
