@@ -1,6 +1,8 @@
 """A program of an application, which a type checker must accept unchanged; it is never run."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import assert_type
 
 from channelstream_client import (
     AsyncChannelstream,
@@ -28,6 +30,7 @@ async def in_tasks(server: AsyncChannelstream) -> list[str]:
     async with asyncio.TaskGroup() as group:
         group.create_task(server.subscribe(connection.conn_id, ["sport"]))
     news, ended = await asyncio.gather(server.info(), server.disconnect(connection.conn_id))
+    assert_type(ended, bool)  # With an `Any` it would say nothing about its use.
     await asyncio.wait_for(server.publish(Message(user="ann", channel="news", message=ended)), 1)
     return [channel.name for channel in news.channels.values()]
 
@@ -66,4 +69,5 @@ def watch(server: Channelstream) -> None:
 
 
 def run(server: AsyncChannelstream) -> bool:
-    return asyncio.run(server.disconnect("c"))
+    call: Coroutine[None, None, bool] = server.disconnect("c")
+    return asyncio.run(call)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine
 from functools import cache, partial
 from inspect import Parameter, signature
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, get_args
+from typing import Any, Concatenate, Never, ParamSpec, Self, TypeVar, get_args
 
 import httpx
 
@@ -33,6 +33,9 @@ NONCE_BYTES = 16
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Awaited = Coroutine[Never, object, T]
+"""What an awaited call returns: it fits every annotation of a coroutine. With `Any` for the first two, mypy would take the
+result of `asyncio.gather` for `Any`."""
 
 
 def _blocking(plan: Callable[P, Plan[T]]) -> Callable[Concatenate["Channelstream", P], T]:
@@ -44,9 +47,7 @@ def _blocking(plan: Callable[P, Plan[T]]) -> Callable[Concatenate["Channelstream
     return _with_signature_of(plan, method)
 
 
-def _awaited(
-    plan: Callable[P, Plan[T]],
-) -> Callable[Concatenate["AsyncChannelstream", P], Coroutine[Any, Any, T]]:
+def _awaited(plan: Callable[P, Plan[T]]) -> Callable[Concatenate["AsyncChannelstream", P], Awaited[T]]:
     """Return the coroutine method that runs a plan and returns its result."""
 
     async def method(self: "AsyncChannelstream", /, *args: P.args, **kwargs: P.kwargs) -> T:
