@@ -14,8 +14,10 @@ from channelstream.core.user import UserUpdate
 from channelstream.server import build
 from channelstream.service import Service
 from channelstream.wire.channelstream import V07
+from channelstream.wire.commanding import COMMANDING
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS
+from channelstream.wire.pusher import PUSHER
 
 CHANNELS = [f"c{number}" for number in range(30)]
 
@@ -38,6 +40,29 @@ def test_a_connection_of_a_later_version_is_shown() -> None:
         shown = await details.connection(Service(App(), node), "c")
         assert shown is not None
         assert (shown["protocol"], shown["events"]) == ("v99", [])
+
+    asyncio.run(life())
+
+
+@pytest.mark.parametrize(
+    ("protocol", "text"),
+    [
+        (PUSHER, '{"event":"message","channel":"c1","data":"1"}'),
+        (COMMANDING, '{"type":"message","position":"POSITION","uuid":"m1","channel":"c1","timestamp":"1",'),
+    ],
+)
+def test_a_connection_is_shown_with_its_events_in_its_protocol(protocol: ClientProtocol, text: str) -> None:
+    """Whatever transports that is spoken on."""
+
+    async def life() -> None:
+        node = build(Settings(secret="x", admin_secret="y")).node
+        await node.start()
+        await node.connect("c", "ann", protocol, {"c1": {}}, UserUpdate({}, {}))
+        await node.publish([said(1)])
+        shown = await details.connection(Service(App(), node), "c")
+        assert shown is not None
+        [event] = shown["events"]
+        assert event["json"].startswith(text.replace("POSITION", event["position"]))
 
     asyncio.run(life())
 

@@ -120,7 +120,12 @@ def echo_protocol() -> WireProtocol:
         for at, framing in enumerate((Framing.WEBSOCKET, Framing.DEFLATE))
     }
     return WireProtocol(
-        ECHO, "echo", formats, lambda framing, _: EchoSession(formats[framing]), resumes=False
+        ECHO,
+        "echo",
+        formats,
+        lambda framing, _: EchoSession(formats[framing]),
+        text=lambda _: None,
+        resumes=False,
     )
 
 

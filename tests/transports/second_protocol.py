@@ -128,6 +128,7 @@ def second_protocol() -> WireProtocol:
         "second",
         {Framing.WEBSOCKET: format_},
         lambda _, start: SecondSession(format_),
+        format_.item,
         closing=closing_frame,
         resumes=False,
         grants=Grants(subscribe=EVERYTHING),

@@ -10,7 +10,7 @@ import pytest
 from channelstream.apps.grants import NO_GRANTS
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.entry import Entry
-from channelstream.core.events import Message
+from channelstream.core.events import Event, Message, UserStateChanged
 from channelstream.wire.channelstream import SEED, V07, catchup_item, item, protocols
 from channelstream.wire.client_session import WireProtocol
 from channelstream.wire.commanding import COMMANDING
@@ -22,7 +22,11 @@ FORMATS = PROTOCOLS.formats
 
 
 def entry() -> Entry:
-    return Entry(7, ("e",), 0.0, Message(uuid="m", channel="a", user="ann", payload=b"1", timestamp="t"))
+    return entry_of(Message(uuid="m", channel="a", user="ann", payload=b"1", timestamp="t"))
+
+
+def entry_of(event: Event) -> Entry:
+    return Entry(7, ("e",), 0.0, event)
 
 
 def test_every_format_is_at_its_number() -> None:
@@ -36,7 +40,7 @@ def test_formats_that_share_a_number_are_refused() -> None:
     """A batch would send the clients of one the bytes of the other; a gap would be a hole in the hub's table."""
     (own, _), (_, other) = protocols(number=0, form=0), protocols(number=0, form=2)
     (again, _) = protocols(number=0, form=0)
-    clash = WireProtocol(ClientProtocol("x", V07.presence), "x", again.formats, own.session)
+    clash = WireProtocol(ClientProtocol("x", V07.presence), "x", again.formats, own.session, own.text)
     with pytest.raises(ValueError, match="number"):
         Protocols([own, clash])
     with pytest.raises(ValueError, match="number"):
@@ -107,15 +111,28 @@ def test_a_protocol_of_a_later_version_is_not_spoken() -> None:
         assert PROTOCOLS.is_spoken(SEED, framing)
         assert PROTOCOLS.is_spoken(V07, framing)
         assert not PROTOCOLS.is_spoken(later, framing)
+    assert not PROTOCOLS.is_known(later)
     assert PROTOCOLS.title_of(later) == "v99"
     assert {PROTOCOLS.title_of(protocol) for protocol in (SEED, V07)} == {"first generation", "0.7"}
+
+
+def test_each_protocol_says_what_its_clients_are_sent() -> None:
+    """Whatever encloses it: as JSON, and None of an event of which they are sent nothing."""
+    said = Message(uuid="m", channel="room", user="ann", payload=b"1", timestamp="t")
+    changed = UserStateChanged(uuid="s", channel="room", user="ann", timestamp="t", state={}, changed=())
+    for protocol in (SEED, V07, COMMANDING):
+        for event in (said, changed):
+            poll = PROTOCOLS.format_of(protocol, Framing.POLL)
+            assert PROTOCOLS.text_of(protocol, entry_of(event)) == poll.item(entry_of(event))
+    assert PROTOCOLS.text_of(PUSHER, entry_of(said)) == b'{"event":"message","channel":"room","data":"1"}'
+    assert PROTOCOLS.text_of(PUSHER, entry_of(changed)) is None
 
 
 def test_a_protocol_is_spoken_on_the_transports_that_it_has_formats_for() -> None:
     """A stream on any other transport is refused, and finds no format."""
     own, _ = protocols(number=0, form=0)
     first = {framing: own.formats[framing] for framing in Framing if own.formats[framing].number < 2}
-    table = Protocols([WireProtocol(SEED, "x", first, own.session)])
+    table = Protocols([WireProtocol(SEED, "x", first, own.session, own.text)])
     assert {framing for framing in Framing if table.is_spoken(SEED, framing)} == set(first) < set(Framing)
 
 

@@ -29,7 +29,6 @@ from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
 from channelstream.errors import Unavailable
 from channelstream.service import Node, Service
-from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS
 
 LISTED = 200
@@ -144,12 +143,13 @@ async def connection(service: Service, conn_id: str) -> dict[str, Any] | None:
 
 async def _events(node: Node, found: Connection) -> list[dict[str, Any]] | None:
     """Return the last events of a connection, newest first; None if the log cannot be read."""
-    if not PROTOCOLS.is_spoken(found.protocol, Framing.POLL):
+    if not PROTOCOLS.is_known(found.protocol):
         return []
     try:
-        return [event_row(entry, found.protocol) for entry in await last_events(node, found)]
+        last = await last_events(node, found)
     except Unavailable:
         return None
+    return [row for entry in last if (row := event_row(entry, found.protocol)) is not None]
 
 
 def _delivered_offsets(node: Node, found: Connection, waiting: list[Entry]) -> Offsets:

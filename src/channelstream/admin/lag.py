@@ -11,7 +11,6 @@ from channelstream.errors import Unavailable
 from channelstream.service import Node
 from channelstream.slices import Slices
 from channelstream.transports.reading import read_ranges, shard_in
-from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS
 
 COUNTED = 1000
@@ -52,9 +51,9 @@ async def _described(
 
 def _item_bytes(connection: Connection, entry: Entry) -> int:
     """Return how many bytes the client is sent for an entry; an estimate if this version does not speak its protocol."""
-    if not PROTOCOLS.is_spoken(connection.protocol, Framing.POLL):
+    if not PROTOCOLS.is_known(connection.protocol):
         return entry.event.size_bytes()
-    return len(PROTOCOLS.format_of(connection.protocol, Framing.POLL).item(entry) or b"")
+    return len(PROTOCOLS.text_of(connection.protocol, entry) or b"")
 
 
 def _waited_s(node: Node, entry: Entry) -> float:

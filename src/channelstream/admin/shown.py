@@ -10,7 +10,6 @@ from channelstream.core.entry import Entry
 from channelstream.core.stream_client import StreamClient
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State
-from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS
 
 TEXT = 400
@@ -51,12 +50,15 @@ def waiting_bytes(connection: Connection) -> int:
     return connection.stream.buffered_bytes() if connection.stream else 0
 
 
-def event_row(entry: Entry, protocol: ClientProtocol) -> dict[str, Any]:
-    """Describe an event in the form that a connection receives."""
+def event_row(entry: Entry, protocol: ClientProtocol) -> dict[str, Any] | None:
+    """Describe an event in the form that a connection receives; None if its client is sent nothing of it."""
+    text = PROTOCOLS.text_of(protocol, entry)
+    if text is None:
+        return None
     return {
         "position": entry.position,
         "channel": None if entry.event.channel is None else name_of(entry.event.channel),
-        "json": cut(PROTOCOLS.format_of(protocol, Framing.POLL).item(entry) or b""),
+        "json": cut(text),
     }
 
 

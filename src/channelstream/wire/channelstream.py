@@ -292,4 +292,4 @@ def _protocol(client: ClientProtocol, title: str, number: int, form: int) -> Wir
     def session(framing: Framing, _start: Start) -> ChannelstreamSession:
         return sessions[framing]
 
-    return WireProtocol(client, title, formats, session)
+    return WireProtocol(client, title, formats, session, formats[Framing.POLL].item)

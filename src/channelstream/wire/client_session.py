@@ -126,6 +126,7 @@ class WireProtocol:
         title: its name for people.
         formats: for each transport that it is spoken on.
         session: returns the session of a new stream; raises ValueError if the application does not speak this protocol.
+        text: returns the JSON that a live client is sent of an entry, whatever encloses it; None if it is sent nothing.
         closing: returns the close frame of a WebSocket that is refused.
         resumes: a client can come back to its connection. If not, the connection ends with its stream.
         grants: what its clients may do by commands that come without a token.
@@ -135,6 +136,7 @@ class WireProtocol:
     title: str
     formats: Mapping[Framing, Format]
     session: Callable[[Framing, Start], ClientSession]
+    text: Callable[[Entry], bytes | None]
     closing: Callable[[int | None, str], bytes] = close_frame
     resumes: bool = True
     grants: Grants = NO_GRANTS

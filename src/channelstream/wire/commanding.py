@@ -164,4 +164,4 @@ def commanding(base: WireProtocol) -> WireProtocol:
     def session(framing: Framing, start: Start) -> CommandSession:
         return CommandSession(base.session(framing, start))
 
-    return WireProtocol(COMMANDING, "token", base.formats, session)
+    return WireProtocol(COMMANDING, "token", base.formats, session, base.text)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from channelstream.apps.grants import Grants
 from channelstream.core.client_protocol import ClientProtocol
+from channelstream.core.entry import Entry
 from channelstream.core.format import Format
 from channelstream.wire import channelstream
 from channelstream.wire.client_session import NO_START, ClientSession, Start, WireProtocol
@@ -32,10 +33,17 @@ class Protocols:
         if any(format_.number != place for place, format_ in enumerate(self.formats)):
             raise ValueError("the number of each format is its place in the table")
 
+    def is_known(self, protocol: ClientProtocol) -> bool:
+        """Return whether this server speaks a protocol; a node of a later version may know further ones."""
+        return protocol.name in self._rows
+
     def is_spoken(self, protocol: ClientProtocol, framing: Framing) -> bool:
-        """Return whether this server speaks a protocol on a transport; a node of a later version may know further ones."""
-        row = self._rows.get(protocol.name)
-        return row is not None and framing in row.formats
+        """Return whether this server speaks a protocol on a transport."""
+        return self.is_known(protocol) and framing in self._rows[protocol.name].formats
+
+    def text_of(self, protocol: ClientProtocol, entry: Entry) -> bytes | None:
+        """Return the JSON that a live client of a protocol that is spoken here is sent of an entry; None for nothing."""
+        return self._rows[protocol.name].text(entry)
 
     def format_of(self, protocol: ClientProtocol, framing: Framing) -> Format:
         """Return the format of the clients of a protocol that is spoken on this transport."""

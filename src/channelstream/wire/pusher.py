@@ -30,7 +30,7 @@ from channelstream.wire.client_commands import (
 from channelstream.wire.client_session import LineRules, SessionStart, Silence, Start, WireProtocol
 from channelstream.wire.framing import Framing
 from channelstream.wire.pusher_closing import SILENT, closing_frame, refusal_frame
-from channelstream.wire.pusher_format import PusherFormat, frames_of
+from channelstream.wire.pusher_format import PusherFormat, frames_of, text_of
 from channelstream.wire.pusher_frames import (
     PONG_FRAME,
     cache_miss_frame,
@@ -295,4 +295,4 @@ def pusher(number: int, form: int) -> WireProtocol:
     def session(framing: Framing, start: Start) -> PusherSession:
         return PusherSession(formats[framing], start())
 
-    return WireProtocol(PUSHER, "Pusher", formats, session, closing=refusal_frame, resumes=False)
+    return WireProtocol(PUSHER, "Pusher", formats, session, text_of, closing=refusal_frame, resumes=False)

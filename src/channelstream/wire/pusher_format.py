@@ -73,6 +73,11 @@ def frames_of(event: Event) -> Sequence[bytes]:
             assert_never(event)
 
 
+def text_of(entry: Entry) -> bytes | None:
+    """Return these frames as one text; None if there are none."""
+    return b",".join(frames_of(entry.event)) or None
+
+
 def pusher_name(channel: str) -> str:
     """Return the name by which clients know a channel, of its key."""
     name = name_of(channel)
